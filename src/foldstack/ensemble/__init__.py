@@ -1,0 +1,48 @@
+"""Blending, stacking and decision rules over out-of-fold predictions, honestly scored."""
+
+from foldstack.ensemble.candidates import (
+    METHODS,
+    Candidate,
+    Fitted,
+    Greedy,
+    Mean,
+    Members,
+    RankMean,
+    Single,
+    Stack,
+    list_candidates,
+)
+from foldstack.ensemble.decide import Rule, default_rule, fit_rule
+from foldstack.ensemble.estimate import Estimate, bootstrap, estimate, paired_difference
+from foldstack.ensemble.nested import (
+    BlendResult,
+    CandidateReport,
+    blend,
+    count_fits,
+    single_estimate,
+)
+
+__all__ = [
+    "METHODS",
+    "BlendResult",
+    "Candidate",
+    "CandidateReport",
+    "Estimate",
+    "Fitted",
+    "Greedy",
+    "Mean",
+    "Members",
+    "RankMean",
+    "Rule",
+    "Single",
+    "Stack",
+    "blend",
+    "bootstrap",
+    "count_fits",
+    "default_rule",
+    "estimate",
+    "fit_rule",
+    "list_candidates",
+    "paired_difference",
+    "single_estimate",
+]

@@ -1,0 +1,41 @@
+"""What the user can mend, told in one sentence; everything else keeps its traceback."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class InputError(Exception):
+    """Bad input: a file, a row or column, a setting or a name that the user can put right.
+
+    The command line prints the sentence and exits with code 2. The message names the file,
+    what is wrong with it and what to do about it.
+    """
+
+
+class Interrupted(Exception):
+    """SIGINT or SIGTERM arrived and the work was left where it can go on.
+
+    Attributes:
+        signum: the signal's number; the process exits with 128 + signum.
+    """
+
+    def __init__(self, signum: int):
+        super().__init__(signum)
+        self.signum = signum
+
+
+class ChildFailed(Exception):
+    """A run's process has failed and has said why itself; `code` is its exit code."""
+
+    def __init__(self, code: int):
+        super().__init__(code)
+        self.code = code
+
+
+def nearest(name: str, valid: Iterable[str]) -> str:
+    """A clause for an unknown name: the nearest valid one, or all of them where none is near."""
+    valid = sorted(valid)
+    close = difflib.get_close_matches(name, valid, n=1, cutoff=0.5)
+    return f"did you mean '{close[0]}'?" if close else f"known: {', '.join(valid)}"

@@ -1,0 +1,58 @@
+"""SIGINT and SIGTERM: at once where nothing is lost, after a checkpoint inside the loop."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from foldstack.errors import Interrupted
+
+_PARENT = "FOLDSTACK_PARENT"
+
+
+class Stop:
+    """Turns signals into `Interrupted`, raised by the handler or, inside `deferred()`, by `check()`."""
+
+    def __init__(self) -> None:
+        self._deferred = False
+        self.requested: int | None = None
+
+    def install(self) -> None:
+        for signum in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(signum, self._on_signal)
+
+    def _on_signal(self, signum: int, _frame: object) -> None:
+        if self._deferred and self.requested is None:
+            self.requested = signum
+        else:  # nothing to save, or the user asks a second time
+            raise Interrupted(signum)
+
+    @contextmanager
+    def deferred(self) -> Iterator[None]:
+        """Inside, a first signal only sets `requested`; the loop saves its state and calls check."""
+        self._deferred = True
+        try:
+            yield
+        finally:
+            self._deferred = False
+
+    def wanted(self) -> bool:
+        """Whether to stop now: a signal came, or the process that started this run is gone."""
+        parent = os.environ.get(_PARENT)
+        if parent and os.getppid() != int(parent):
+            self.requested = signal.SIGTERM
+        return self.requested is not None
+
+    def check(self) -> None:
+        if self.requested is not None:
+            raise Interrupted(self.requested)
+
+
+STOP = Stop()
+
+
+def child_environment() -> dict[str, str]:
+    """For a run started by this process: it stops, resumably, when this process is killed."""
+    return os.environ | {_PARENT: str(os.getpid())}

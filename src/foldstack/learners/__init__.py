@@ -1,0 +1,64 @@
+"""Learners: one protocol, so that every stage treats a linear model and a transformer alike."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from foldstack.config import Settings
+from foldstack.ensemble.decide import default_rule
+from foldstack.links import to_probabilities
+from foldstack.metrics import Metric
+from foldstack.rows import Rows
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a learner must know of the competition: kind, link, names of outputs, metric."""
+
+    kind: str
+    link: str
+    outputs: tuple[str, ...]
+    metric: Metric
+
+    def score(self, targets: np.ndarray, raw: np.ndarray) -> float:
+        """The metric of raw outputs; decisions, where it wants them, by argmax or at .5."""
+        probabilities = to_probabilities(raw, self.link)
+        if self.metric.wants == "labels":
+            probabilities = default_rule(self.kind, len(self.outputs)).apply(probabilities)
+        return self.metric.score(targets, probabilities)
+
+
+class Learner(Protocol):
+    """Code behind a kind of model; made anew for every run."""
+
+    link: str
+
+    def fit(self, train: Rows, select: Rows | None, run_dir: Path) -> dict:
+        """Learn from `train`; `select`, where given, chooses among epochs, and nothing else does.
+
+        run_dir holds what the learner needs to go on after a kill. Returns facts for run.json.
+        """
+
+    def predict(self, rows: Rows) -> np.ndarray:
+        """(n, outputs) float32 raw outputs, in the order of the rows."""
+
+    def save(self, folder: Path) -> None:
+        """Write the fitted model, without pickle."""
+
+    def load(self, folder: Path) -> None:
+        """Read what `save` wrote."""
+
+
+def make_learner(settings: Settings, task: Task, seed: int, threads: int) -> Learner:
+    """The learner that a preset names; imported only when it is used."""
+    if settings.learner == "tfidf":
+        from foldstack.learners.tfidf import TfidfLearner
+
+        return TfidfLearner(settings, task, seed)
+    from foldstack.learners.transformer import TransformerLearner
+
+    return TransformerLearner(settings, task, seed, threads)

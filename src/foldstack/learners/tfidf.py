@@ -1,0 +1,153 @@
+"""Logistic regression on TF-IDF of word and character n-grams, fitted inside the fold."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import load_file, save_file
+from scipy.sparse import csr_matrix, hstack
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+
+from foldstack.config import TfidfSettings
+from foldstack.learners import Task
+from foldstack.progress import say
+from foldstack.rows import Rows
+
+
+class TfidfLearner:
+    """Multinomial for classes, one regression a label otherwise; soft targets become row weights."""
+
+    def __init__(self, settings: TfidfSettings, task: Task, seed: int):
+        self.settings, self.task, self.seed = settings, task, seed
+        self.link = task.link
+        self.vectorizers: list[TfidfVectorizer] = []
+        self.coef = self.intercept = np.zeros(0)
+
+    def _new_vectorizers(self) -> list[TfidfVectorizer]:
+        s = self.settings
+        # (?u)\b\w+\b keeps one-letter words; `char` rather than `char_wb` serves unspaced scripts.
+        kinds = [("word", s.word_ngrams), ("char", s.char_ngrams)]
+        return [
+            TfidfVectorizer(
+                analyzer=analyzer,
+                ngram_range=ngrams,
+                min_df=s.min_count,
+                max_features=s.max_features,
+                sublinear_tf=True,
+                dtype=np.float64,
+                token_pattern=r"(?u)\b\w+\b" if analyzer == "word" else None,
+            )
+            for analyzer, ngrams in kinds
+            if ngrams != (0, 0)
+        ]
+
+    def _features(self, rows: Rows) -> csr_matrix:
+        texts = ["\n".join(t) for t in rows.texts]
+        return hstack([v.transform(texts) for v in self.vectorizers], format="csr")
+
+    def fit(self, train: Rows, select: Rows | None, run_dir: Path) -> dict:
+        texts = ["\n".join(t) for t in train.texts]
+        kept = []
+        for vectorizer in self._new_vectorizers():
+            if len(texts) < self.settings.min_count:
+                vectorizer.set_params(min_df=1)
+            try:
+                kept.append(vectorizer.fit(texts))
+            except ValueError:  # no n-gram of this kind is frequent enough
+                say(
+                    f"no {vectorizer.analyzer} n-gram occurs in {vectorizer.min_df} texts: left out"
+                )
+        self.vectorizers = kept
+        x = self._features(train) if kept else csr_matrix((len(train), 0))
+        if self.task.kind == "multiclass":
+            self.coef, self.intercept = self._regress_classes(x, train)
+        else:
+            fits = [self._regress(x, t, train.weights) for t in train.targets.T]
+            self.coef, self.intercept = (np.stack(a) for a in zip(*fits, strict=True))
+        return {"features": int(x.shape[1])}
+
+    def _regress(self, x: csr_matrix, target: np.ndarray, weights: np.ndarray):
+        """One label: a soft target t is a positive row of weight t and a negative one of 1 − t."""
+        n = len(target)
+        w = np.concatenate([weights * (1 - target), weights * target])
+        keep = np.flatnonzero(w > 0)
+        y = np.repeat([0, 1], n)[keep]
+        total = [w[:n].sum(), w[n:].sum()]
+        if x.shape[1] == 0 or min(total) == 0:  # nothing to tell them apart: the smoothed log odds
+            return np.zeros(x.shape[1]), np.log((total[1] + 0.5) / (total[0] + 0.5))
+        model = self._solve(x[keep % n], y, w[keep])
+        return model.coef_[0], model.intercept_[0]
+
+    def _regress_classes(self, x: csr_matrix, train: Rows):
+        n, classes = train.targets.shape
+        w = (train.targets * train.weights[:, None]).T.ravel()
+        keep = np.flatnonzero(w > 0)
+        y = np.repeat(np.arange(classes), n)[keep]
+        seen = np.unique(y)
+        coef = np.zeros((classes, x.shape[1]))
+        # A class that these rows lack gets the log odds of half a row.
+        intercept = np.full(classes, np.log(0.5 / (n + 0.5)))
+        if x.shape[1] and len(seen) > 1:
+            model = self._solve(x[keep % n], y, w[keep])
+            if len(seen) == 2:  # scikit-learn keeps one row for two classes
+                coef[seen] = np.stack([-model.coef_[0], model.coef_[0]]) / 2
+                intercept[seen] = np.array([-model.intercept_[0], model.intercept_[0]]) / 2
+            else:
+                coef[seen], intercept[seen] = model.coef_, model.intercept_
+        else:
+            intercept = np.log(np.bincount(y, w[keep], minlength=classes) + 0.5)
+        return coef, intercept
+
+    def _solve(self, x: csr_matrix, y: np.ndarray, weights: np.ndarray) -> LogisticRegression:
+        model = LogisticRegression(C=self.settings.C, max_iter=300, random_state=self.seed)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", ConvergenceWarning)
+            try:
+                return model.fit(x, y, sample_weight=weights)
+            except ConvergenceWarning:
+                warnings.simplefilter("ignore", ConvergenceWarning)
+                say("tfidf: the regression stopped at 300 iterations before it had converged")
+                return model.fit(x, y, sample_weight=weights)
+
+    def predict(self, rows: Rows) -> np.ndarray:
+        if not self.vectorizers:
+            return np.tile(self.intercept, (len(rows), 1)).astype(np.float32)
+        return (self._features(rows) @ self.coef.T + self.intercept).astype(np.float32)
+
+    def save(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        described = [
+            {
+                "analyzer": v.analyzer,
+                "ngram_range": v.ngram_range,
+                "token_pattern": v.token_pattern,
+                "vocabulary": sorted(v.vocabulary_, key=v.vocabulary_.get),
+            }
+            for v in self.vectorizers
+        ]
+        tensors = {f"idf{i}": v.idf_ for i, v in enumerate(self.vectorizers)}
+        tensors |= {"coef": np.ascontiguousarray(self.coef), "intercept": self.intercept}
+        save_file(tensors, folder / "model.safetensors")
+        text = json.dumps({"link": self.link, "vectorizers": described}, ensure_ascii=False)
+        (folder / "model.json").write_text(text, encoding="utf-8")
+
+    def load(self, folder: Path) -> None:
+        tensors = load_file(folder / "model.safetensors")
+        described = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+        self.coef, self.intercept = tensors["coef"], tensors["intercept"]
+        self.vectorizers = []
+        for i, d in enumerate(described["vectorizers"]):
+            vectorizer = TfidfVectorizer(
+                analyzer=d["analyzer"],
+                ngram_range=tuple(d["ngram_range"]),
+                token_pattern=d["token_pattern"],
+                sublinear_tf=True,
+                vocabulary={w: j for j, w in enumerate(d["vocabulary"])},
+            )
+            vectorizer.idf_ = tensors[f"idf{i}"]
+            self.vectorizers.append(vectorizer)

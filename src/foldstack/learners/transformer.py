@@ -1,0 +1,150 @@
+"""A fine-tuned transformer."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from safetensors.torch import load_file, save_file
+
+from foldstack.config import TransformerSettings
+from foldstack.learners import Task
+from foldstack.nets.backbone import empty_backbone, load_backbone, locate
+from foldstack.nets.classifier import Classifier, positions
+from foldstack.progress import say
+from foldstack.rows import Rows
+from foldstack.store import read_json, write_json
+from foldstack.text.batches import epoch_batches
+from foldstack.text.tokens import Tokens, tokenise
+from foldstack.training import loop
+from foldstack.training.optim import make_optimizer
+from foldstack.training.precision import choose_precision, prepare_cpu
+
+
+class TransformerLearner:
+    """AutoModel, mean pooling and a linear head, trained by `training.loop`."""
+
+    def __init__(self, settings: TransformerSettings, task: Task, seed: int, threads: int):
+        self.settings, self.task, self.seed = settings, task, seed
+        self.link = task.link
+        prepare_cpu(threads)
+        self.precision = choose_precision(settings.training.precision)
+        # A second run in one process may ask for another precision.
+        AcceleratorState._reset_state()
+        mixed = "no" if self.precision == "fp32" else self.precision
+        self.accelerator = Accelerator(mixed_precision=mixed, cpu=not torch.cuda.is_available())
+        self.model = self.tokenizer = None
+        self.max_length = settings.training.max_length
+
+    def prepare(self) -> None:
+        """Load the pre-trained backbone and put a new head, drawn from the seed, on it."""
+        s = self.settings
+        backbone, self.tokenizer = load_backbone(locate(s.backbone, s.sha256), s.ignore_weights)
+        torch.manual_seed(self.seed)
+        self.model = Classifier(backbone, len(self.task.outputs), s.dropout)
+        limit = positions(backbone, self.tokenizer)
+        if self.max_length > limit:
+            say(
+                f"training.max_length {self.max_length} is more than the backbone's {limit} "
+                f"positions: taking {limit}"
+            )
+            self.max_length = limit
+
+    def examples(self, rows: Rows) -> loop.Examples:
+        """The rows as the loop wants them."""
+        return loop.Examples(
+            self._tokens(rows),
+            torch.tensor(rows.targets, dtype=torch.float32),
+            torch.tensor(rows.weights, dtype=torch.float32),
+            self.link,
+        )
+
+    def _tokens(self, rows: Rows) -> Tokens:
+        return tokenise(
+            rows, self.tokenizer, max_length=self.max_length, prefix=self.settings.prefix
+        )
+
+    def fit(self, train: Rows, select: Rows | None, run_dir: Path) -> dict:
+        self.prepare()
+        examples = self.examples(train)
+        n, cut = len(train), examples.tokens.cut
+        say(
+            f"{n:,} rows, {examples.tokens.lengths.mean():.1f} tokens on average, {cut / n:.1%} cut at "
+            f"{self.max_length}; computing in {self.precision} on {self.accelerator.device.type}"
+        )
+        evaluate = None
+        if select is not None:
+            held = self._tokens(select)
+
+            def evaluate(net: torch.nn.Module) -> float:
+                raw = loop.predict(net, held, self.accelerator.device, "rows to select by")
+                return self.task.metric.sign * self.task.score(select.targets, raw)
+
+        facts = loop.train(
+            self.model,
+            examples,
+            self.settings.training,
+            self.accelerator,
+            seed=self.seed,
+            folder=run_dir,
+            checkpoint_seconds=self.settings.checkpoint_seconds,
+            evaluate=evaluate,
+        )
+        return facts | {
+            "precision": self.precision,
+            "cut_share": cut / n,
+            "max_length": self.max_length,
+        }
+
+    def measure(self, rows: Rows, updates: int = 8) -> tuple[float, float]:
+        """(seconds a row in training, seconds a row in prediction) on this machine, roughly.
+
+        A few real updates and predictions on a copy that is thrown away; the first update, which
+        pays for set-up, is left out.
+        """
+        self.prepare()
+        s = self.settings.training
+        examples = self.examples(rows)
+        batches = epoch_batches(examples.tokens.lengths, s.batch_size, self.seed, 0)[: updates + 1]
+        optimizer = make_optimizer(self.model, s)
+        net, optimizer = self.accelerator.prepare(self.model, optimizer)
+        net.train()
+        loop.update(net, optimizer, self.accelerator, examples, batches[0], s)
+        begin = time.monotonic()
+        for batch in batches[1:]:
+            loop.update(net, optimizer, self.accelerator, examples, batch, s)
+        train_row = (time.monotonic() - begin) / sum(map(len, batches[1:]))
+        some = rows.take(np.concatenate(batches))
+        begin = time.monotonic()
+        self.predict(some)
+        predict_row = (time.monotonic() - begin) / len(some)
+        self.model = None
+        return train_row, predict_row
+
+    def predict(self, rows: Rows) -> np.ndarray:
+        net = self.accelerator.prepare_model(self.model, evaluation_mode=True)
+        return loop.predict(net, self._tokens(rows), self.accelerator.device)
+
+    def save(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.model.backbone.config.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+        save_file(
+            {k: v.contiguous().cpu() for k, v in self.model.state_dict().items()},
+            folder / "classifier.safetensors",
+        )
+        write_json(
+            folder / "classifier.json",
+            {"link": self.link, "outputs": len(self.task.outputs), "max_length": self.max_length},
+        )
+
+    def load(self, folder: Path) -> None:
+        backbone, self.tokenizer = empty_backbone(folder)
+        facts = read_json(folder / "classifier.json")
+        self.model = Classifier(backbone, facts["outputs"], self.settings.dropout)
+        self.model.load_state_dict(load_file(folder / "classifier.safetensors"))
+        self.max_length = facts["max_length"]

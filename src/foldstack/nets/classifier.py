@@ -1,0 +1,40 @@
+"""A backbone, a pooling, a linear head: token ids in, raw outputs out."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+
+def mean_pool(hidden: Tensor, mask: Tensor) -> Tensor:
+    """(b, t, h) token vectors and their (b, t) mask to (b, h): the mean over real tokens."""
+    mask = mask.unsqueeze(-1).to(hidden.dtype)
+    return (hidden * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
+
+
+# RoBERTa and its kin number positions from after the padding index.
+OFFSET_POSITIONS = frozenset({"roberta", "xlm-roberta", "camembert", "longformer", "mpnet"})
+
+
+class Classifier(nn.Module):
+    """Mean pooling (Reimers and Gurevych 2019) and a linear layer, initialised as the backbone is."""
+
+    def __init__(self, backbone: nn.Module, outputs: int, dropout: float):
+        super().__init__()
+        self.backbone = backbone
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(backbone.config.hidden_size, outputs)
+        nn.init.normal_(self.head.weight, std=getattr(backbone.config, "initializer_range", 0.02))
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, **more: Tensor) -> Tensor:
+        """(b, t) token ids and mask to (b, outputs) raw outputs."""
+        hidden = self.backbone(input_ids=input_ids, attention_mask=attention_mask, **more)[0]
+        return self.head(self.dropout(mean_pool(hidden, attention_mask)))
+
+
+def positions(backbone: nn.Module, tokenizer) -> int:
+    """The longest input, in tokens with special ones, that the backbone has positions for."""
+    config = backbone.config
+    limit = getattr(config, "max_position_embeddings", None) or tokenizer.model_max_length
+    offset = config.pad_token_id + 1 if config.model_type in OFFSET_POSITIONS else 0
+    return min(limit - offset, tokenizer.model_max_length)

@@ -1,0 +1,96 @@
+"""Progress of long work: a bar on a terminal, sparse plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TextIO
+
+from tqdm import tqdm
+
+PLAIN_SECONDS = 30.0
+
+
+def say(text: str) -> None:
+    """A line for the user, on standard output, past any bar."""
+    tqdm.write(text)
+    sys.stdout.flush()
+
+
+class Progress:
+    """Counts towards a total, showing rate, time left and a few running values.
+
+    A plain line follows every 30 seconds where the stream is no terminal, and one at the end of
+    work that took longer than that.
+    """
+
+    def __init__(
+        self, what: str, total: int, unit: str, start: int = 0, stream: TextIO | None = None
+    ):
+        self.what, self.total, self.unit, self.done = what, total, unit, start
+        self.stream = stream or sys.stderr
+        self._first, self._begin, self._last = start, time.monotonic(), time.monotonic()
+        self._values = ""
+        self._bar = None
+        if self.stream.isatty():
+            self._bar = tqdm(
+                total=total,
+                initial=start,
+                desc=what,
+                unit=f" {unit}",
+                leave=False,
+                file=self.stream,
+                dynamic_ncols=True,
+            )
+
+    def add(self, count: int = 1, **values: float) -> None:
+        self.done += count
+        self._values = " ".join(f"{k} {v:.4f}" for k, v in values.items())
+        if self._bar is not None:
+            self._bar.set_postfix_str(self._values, refresh=False)
+            self._bar.update(count)
+        elif time.monotonic() - self._last >= PLAIN_SECONDS:
+            self._line()
+
+    def _line(self) -> None:
+        self._last = now = time.monotonic()
+        rate = (self.done - self._first) / max(now - self._begin, 1e-9)
+        left = (self.total - self.done) / rate if rate > 0 else float("inf")
+        print(
+            f"{self.what}: {self.done}/{self.total} {self.unit} ({rate:.1f}/s, {duration(left)} left)"
+            f" {self._values}".rstrip(),
+            file=self.stream,
+            flush=True,
+        )
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+        elif self._last > self._begin and self.done >= self.total:
+            self._line()
+
+
+def duration(seconds: float) -> str:
+    """`75` as `1:15`."""
+    if seconds == float("inf"):
+        return "?"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def table(header: list[str], rows: list[list[str]]) -> str:
+    """Aligned columns: the first to the left, the others to the right."""
+    cells = [header, *rows]
+    width = [max(len(row[i]) for row in cells) for i in range(len(header))]
+    lines = [
+        "  ".join(
+            cell.ljust(width[i]) if i == 0 else cell.rjust(width[i]) for i, cell in enumerate(row)
+        ).rstrip()
+        for row in cells
+    ]
+    lines.insert(1, "  ".join("-" * w for w in width))
+    return "\n".join(lines)

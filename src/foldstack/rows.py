@@ -1,0 +1,91 @@
+"""Rows: what a learner sees, and the hashes that tell one set of rows from another."""
+
+from __future__ import annotations
+
+import hashlib
+import unicodedata
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A table of n rows, all arrays aligned.
+
+    ids: (n,) str; texts: n tuples, one text per text column; targets: (n, outputs) float64, soft
+    ones allowed (binary: 1 output, multiclass: one per class, multilabel: one per label), None for
+    rows without labels; weights: (n,) float64, used in training only; groups: (n,) int, rows that
+    must not be parted (equal normalised text, equal group column); origin: (n,) str, 'gold' for
+    the competition's own rows.
+    """
+
+    ids: np.ndarray
+    texts: list[tuple[str, ...]]
+    targets: np.ndarray | None
+    weights: np.ndarray
+    groups: np.ndarray
+    origin: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def take(self, index: np.ndarray) -> Rows:
+        """The rows at these positions, in this order."""
+        return replace(
+            self,
+            ids=self.ids[index],
+            texts=[self.texts[i] for i in index],
+            targets=None if self.targets is None else self.targets[index],
+            weights=self.weights[index],
+            groups=self.groups[index],
+            origin=self.origin[index],
+        )
+
+    def hash(self) -> str:
+        """Of what is given and must be predicted: ids, texts, targets. Order counts."""
+        h = hashlib.sha256()
+        for id_, text in zip(self.ids, self.texts, strict=True):
+            for part in (id_, *text):
+                data = part.encode("utf-8", "surrogatepass")
+                h.update(b"%d:" % len(data))  # lengths keep ("ab", "c") apart from ("a", "bc")
+                h.update(data)
+        if self.targets is not None:
+            h.update(np.ascontiguousarray(self.targets, dtype="<f8").tobytes())
+        return h.hexdigest()[:16]
+
+    def overlay_hash(self) -> str | None:
+        """Of what changes training only (row weights); None where nothing is laid over the rows."""
+        if np.all(self.weights == 1):
+            return None
+        return hashlib.sha256(np.ascontiguousarray(self.weights, "<f8").tobytes()).hexdigest()[:16]
+
+
+def normalise(text: tuple[str, ...]) -> str:
+    """The form in which two texts count as equal: NFKC, case folded, white space collapsed."""
+    return "\x1f".join(" ".join(unicodedata.normalize("NFKC", t).casefold().split()) for t in text)
+
+
+def duplicate_groups(texts: list[tuple[str, ...]], keys: Iterable[str] | None = None) -> np.ndarray:
+    """(n,) int: rows with equal normalised text, or an equal key, share a number, transitively.
+
+    Texts that are empty after normalising are exempt: nothing says that they belong together.
+    Numbers follow first appearance.
+    """
+    n = len(texts)
+    edges: list[tuple[int, int]] = []
+    first: dict[tuple[str, str], int] = {}
+    for row, text in enumerate(texts):
+        form = normalise(text)
+        if form.strip("\x1f"):
+            edges.append((row, first.setdefault(("text", form), row)))
+    for row, key in enumerate(keys or ()):
+        edges.append((row, first.setdefault(("key", key), row)))
+    a, b = np.array(edges, dtype=np.int64).reshape(-1, 2).T
+    graph = coo_matrix((np.ones(len(a), dtype=np.int8), (a, b)), shape=(n, n))
+    _, component = connected_components(graph, directed=False)
+    _, first_row, group = np.unique(component, return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(first_row))[group]

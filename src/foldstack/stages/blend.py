@@ -1,0 +1,349 @@
+"""Stage: from runs to a blend, or one model alone, with an estimate one can believe."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import numpy as np
+
+from foldstack import config, ensemble
+from foldstack.ensemble import BlendResult, Members
+from foldstack.errors import InputError
+from foldstack.links import to_probabilities, within_run_ranks
+from foldstack.progress import Progress, say, table
+from foldstack.store import Folds, Predictions, RunKey, write_json, write_parquet
+from foldstack.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model's complete runs: out-of-fold and test predictions, means over folds and seeds.
+
+    All arrays (rows, outputs); runs maps each run's name to a digest of its predictions.
+    """
+
+    name: str
+    oof: np.ndarray
+    oof_ranks: np.ndarray
+    test: np.ndarray
+    test_ranks: np.ndarray
+    seed_variance: float
+    runs: dict[str, str]
+    optimistic: list[str]
+
+
+@dataclass(frozen=True)
+class Blend:
+    """What a submission is made from: the members' result and all that must be said with it."""
+
+    result: BlendResult
+    info: dict
+    members: Members
+
+
+# Reading the runs
+
+
+def read_model(ws: Workspace, name: str, folds: Folds) -> Model:
+    """A model's runs over all folds and seeds, or InputError saying which are missing or differ."""
+    runs = {k: v for k, v in ws.store.runs(name).items() if len(k.left_out) == 1}
+    seeds = sorted({key.seed for key in runs})
+    wanted = [RunKey(name, s, (f,)) for s in seeds or [0] for f in range(folds.count)]
+    missing = [key for key in wanted if key not in runs]
+    if missing:
+        lacking = ",".join(str(k.left_out[0]) for k in missing if k.seed == missing[0].seed)
+        raise InputError(
+            f"model '{name}' has no run for {missing[0].run} of seed {missing[0].seed} "
+            f"({len(missing)} missing in all): run `make train MODEL={name} FOLD={lacking} "
+            f"SEED={missing[0].seed}`, or name the models to blend with MODEL="
+        )
+    _check_alike(ws, runs, folds)
+    by_seed = [_read_seed(ws, name, seed, folds) for seed in seeds]
+    oof, oof_ranks, test, test_ranks = (
+        np.mean(arrays, axis=0) for arrays in zip(*by_seed, strict=True)
+    )
+    return Model(
+        name,
+        oof,
+        oof_ranks,
+        test,
+        test_ranks,
+        seed_variance=_seed_variance(ws, [arrays[0] for arrays in by_seed]),
+        runs={
+            f"seed{k.seed}/{k.run}": ws.store.content(k, "heldout") + ws.store.content(k, "test")
+            for k in wanted
+        },
+        optimistic=sorted({reason for run in runs.values() for reason in run["optimistic"]}),
+    )
+
+
+def _check_alike(ws: Workspace, runs: dict[RunKey, dict], folds: Folds) -> None:
+    """Every run was made with today's folds and rows, and all with the same settings."""
+    first_key, first = next(iter(runs.items()))
+    train = ws.competition.train
+    today = {"folds": folds.hash, "train": train.hash(), "overlay": train.overlay_hash()}
+    for key, run in runs.items():
+        for what, value in today.items():
+            if run["identity"][what] != value:
+                raise InputError(
+                    f"{key} was made with other {what} (hash {run['identity'][what]}) "
+                    f"than today's (hash {value}): train it again with --force (FORCE=1)"
+                )
+        changed = config.differences(first["identity"], run["identity"])
+        if changed:
+            raise InputError(
+                f"{first_key} and {key} were made with different settings "
+                f"({'; '.join(c.removeprefix('settings.') for c in changed)}): train one "
+                "of them again with --force (FORCE=1)"
+            )
+
+
+def _read_seed(ws: Workspace, name: str, seed: int, folds: Folds) -> tuple[np.ndarray, ...]:
+    """(out-of-fold, its ranks, test, its ranks) of one seed; ranks are taken within each run."""
+    train, test = ws.competition.train, ws.competition.test
+    oof = np.empty(train.targets.shape)
+    oof_ranks = np.empty_like(oof)
+    tests = []
+    for fold in range(folds.count):
+        key, held = RunKey(name, seed, (fold,)), folds.held_out((fold,))
+        values = _probabilities(ws.store.read_predictions(key, "heldout", train.take(held)))
+        oof[held], oof_ranks[held] = values, within_run_ranks(values)
+        tests.append(_probabilities(ws.store.read_predictions(key, "test", test)))
+    return (
+        oof,
+        oof_ranks,
+        np.mean(tests, axis=0),
+        np.mean([within_run_ranks(t) for t in tests], axis=0),
+    )
+
+
+def _probabilities(predictions: Predictions) -> np.ndarray:
+    return to_probabilities(predictions.raw, predictions.link)
+
+
+def _seed_variance(ws: Workspace, by_seed: list[np.ndarray]) -> float:
+    """Variance of the mean of the seeds' scores; nothing can be said of one seed."""
+    if len(by_seed) < 2:
+        return 0.0
+    scores = [_default_score(ws, oof) for oof in by_seed]
+    return float(np.var(scores, ddof=1) / len(scores))
+
+
+def _default_score(ws: Workspace, probabilities: np.ndarray) -> float:
+    metric, kind = ws.competition.metric, ws.competition.kind
+    if metric.wants == "labels":
+        probabilities = ensemble.default_rule(kind, probabilities.shape[1]).apply(probabilities)
+    return metric.score(ws.competition.train.targets, probabilities)
+
+
+# Making a blend
+
+
+def choose_members(ws: Workspace, text: str | None) -> list[str]:
+    """`all` or nothing: the listed models and every variant with runs; else those named."""
+    if text not in (None, "", "all"):
+        return ws.choose_models(text)
+    stored = {key.model for key in ws.store.runs() if len(key.left_out) == 1}
+    if not stored:
+        raise InputError("oof/ holds no runs to blend: run `make train` first")
+    return [*ws.listed, *sorted(stored - set(ws.listed))]
+
+
+def make_blend(ws: Workspace, names: list[str], *, quiet: bool = False) -> Blend:
+    """Read the models, choose and fit a blend, estimate it nested; nothing is written."""
+    competition, settings = ws.competition, ws.competition.settings.blend
+    wants_labels = competition.wants_labels
+    folds = ws.store.read_folds(competition.train)
+    models = [read_model(ws, name, folds) for name in names]
+    members = Members(
+        names=names,
+        probabilities=np.stack([m.oof for m in models], axis=1),
+        ranks=np.stack([m.oof_ranks for m in models], axis=1),
+        test_probabilities=np.stack([m.test for m in models], axis=1),
+        test_ranks=np.stack([m.test_ranks for m in models], axis=1),
+        targets=competition.train.targets,
+        folds=folds.fold,
+        groups=competition.train.groups,
+        kind=competition.kind,
+        seed_variance=float(np.mean([m.seed_variance for m in models])),
+    )
+    candidates = ensemble.list_candidates(names, competition.metric, settings.methods)
+    total = ensemble.count_fits(folds.count, len(candidates))
+    with Progress("blending", total, "fits") as progress:
+        result = ensemble.blend(
+            members,
+            competition.metric,
+            wants_labels=wants_labels,
+            seed=settings.seed,
+            methods=settings.methods,
+            progress=None if quiet else progress.add,
+        )
+    return Blend(result, _describe(ws, models, folds, members, result), members)
+
+
+def _describe(
+    ws: Workspace, models: list[Model], folds: Folds, members: Members, result: BlendResult
+) -> dict:
+    """All of a blend but its arrays, as JSON."""
+    competition = ws.competition
+    train, test = competition.train, competition.test
+    optimistic = sorted({f"{m.name}: {reason}" for m in models for reason in m.optimistic})
+    return {
+        "kind": competition.kind,
+        "metric": competition.metric.name,
+        "scores_are": "pooled over all rows",
+        "test_mean": "of probabilities over folds and seeds"
+        + (", of ranks within each run for rank_mean" if result.winner == "rank_mean" else ""),
+        "members": {m.name: m.runs for m in models},
+        "settings": competition.settings.blend.model_dump(mode="json"),
+        "hashes": {
+            "folds": folds.hash,
+            "train": train.hash(),
+            "overlay": train.overlay_hash(),
+            "test": test.hash(),
+        },
+        "winner": result.winner,
+        "winners_by_fold": result.winners_by_fold,
+        "parameters": result.parameters,
+        "rule": None if result.rule is None else result.rule.to_json(),
+        "nested": dataclasses.asdict(result.nested),
+        "in_sample": result.in_sample,
+        "optimistic": optimistic,
+        "repeated_texts": _reweighted(ws, result),
+        "candidates": [dataclasses.asdict(c) for c in result.candidates],
+        "models": {m.name: _single(ws, members, i, m) for i, m in enumerate(models)},
+        "positives": _positives(ws, members, result),
+    }
+
+
+def _single(ws: Workspace, members: Members, index: int, model: Model) -> dict:
+    of_model = dataclasses.replace(members, seed_variance=model.seed_variance)
+    nested, in_sample = ensemble.single_estimate(
+        of_model,
+        index,
+        ws.competition.metric,
+        ws.competition.wants_labels,
+        ws.competition.settings.blend.seed,
+    )
+    return {
+        "nested": dataclasses.asdict(nested),
+        "in_sample": in_sample,
+        "optimistic": model.optimistic,
+    }
+
+
+def _reweighted(ws: Workspace, result: BlendResult) -> dict | None:
+    """The nested score with the rows weighted to the test set's share of repeated texts.
+
+    A training row counts as repeated where its text stands in training a second time; its own
+    prediction comes from a run that did not see it, so nothing is credited to remembering.
+    None where no test text stands in training.
+    """
+    competition = ws.competition
+    _, test_in_train = competition.repeated_in_test
+    if not test_in_train:
+        return None
+    share = test_in_train / len(competition.test)
+    groups = competition.train.groups
+    repeated = np.bincount(groups)[groups] > 1
+    found = float(repeated.mean())
+    if not 0 < found < 1:
+        return {"test_share": share, "train_share": found, "score": None}
+    weights = np.where(repeated, share / found, (1 - share) / (1 - found))
+    score = _score_nested(ws, result, weights)
+    return {"test_share": share, "train_share": found, "score": score}
+
+
+def _score_nested(ws: Workspace, result: BlendResult, weights: np.ndarray) -> float:
+    competition, predictions = ws.competition, result.nested_predictions
+    if competition.metric.wants == "labels" and result.rule is None:
+        rule = ensemble.default_rule(competition.kind, predictions.shape[1])
+        predictions = rule.apply(predictions)
+    return competition.metric.score(competition.train.targets, predictions, weights)
+
+
+def _positives(ws: Workspace, members: Members, result: BlendResult) -> dict[str, dict]:
+    """Per label: the rate decided positive on OOF rows and on test, and whether they part."""
+    competition = ws.competition
+    outputs = members.targets.shape[1]
+    rule = result.rule or ensemble.default_rule(competition.kind, outputs)
+    as_ranks = result.winner == "rank_mean"  # ranks say nothing of .5: decide on the mean instead
+    oof = members.probabilities.mean(axis=1) if as_ranks else result.oof
+    test = members.test_probabilities.mean(axis=1) if as_ranks else result.test
+    oof_rate = (result.nested_predictions if result.rule else rule.apply(oof)).mean(axis=0)
+    test_rate = rule.apply(test).mean(axis=0)
+    n, t = len(oof), len(test)
+    out = {}
+    for name, a, b in zip(competition.outputs, oof_rate, test_rate, strict=True):
+        pooled = (a * n + b * t) / (n + t)
+        error = np.sqrt(pooled * (1 - pooled) * (1 / n + 1 / t))
+        out[name] = {"oof": float(a), "test": float(b), "parts": bool(abs(a - b) > 3 * error)}
+    return out
+
+
+# The stage
+
+
+def blend(ws: Workspace, *, model: str | None = None, name: str | None = None) -> None:
+    """Blend the models' runs and keep the result in oof/_blends/<name>/."""
+    name = config.check_name(name or "blend", "name")
+    made = make_blend(ws, choose_members(ws, model))
+    competition, result = ws.competition, made.result
+    with ws.store.writing_blend(name) as place:
+        write_parquet(
+            place / "oof.parquet", competition.train, result.oof, "identity", competition.outputs
+        )
+        write_parquet(
+            place / "test.parquet", competition.test, result.test, "identity", competition.outputs
+        )
+        (place / "model").mkdir()
+        result.fitted.save(place / "model")
+        write_json(place / "blend.json", made.info)
+    say_blend(name, made.info)
+
+
+def say_blend(name: str, info: dict) -> None:
+    """The candidates, the winner, its honest and its optimistic score, the rates of positives."""
+    rows = [
+        [
+            c["name"],
+            f"{c['nested']:.4f}",
+            f"{c['difference_to_best']:.4f} ± {c['standard_error']:.4f}",
+            f"{c['in_sample']:.4f}",
+        ]
+        for c in info["candidates"]
+    ]
+    say(table(["candidate", "left-out score", "behind the best", "in-sample (optimistic)"], rows))
+    say(
+        f"{name}: chose {info['winner']}, the simplest within one standard error of the best; nested "
+        f"{info['metric']} {interval(info['nested'])}, in-sample {info['in_sample']:.4f} (optimistic); "
+        f"{info['scores_are']}"
+    )
+    for reason in info["optimistic"]:
+        say(f"{name}: OPTIMISTIC, {reason}")
+    repeated = info["repeated_texts"]
+    if repeated and repeated["score"] is not None:
+        say(
+            f"{name}: {repeated['test_share']:.1%} of the test texts stand in train; with the rows "
+            f"weighted to that share of repeated texts the nested score is {repeated['score']:.4f}"
+        )
+    say_positives(name, info)
+
+
+def say_positives(name: str, info: dict) -> None:
+    """Rates decided positive on OOF and test, a line or, for many labels, those that part."""
+    rates = info["positives"]
+    if len(rates) <= 8:
+        shown = ", ".join(f"'{k}' {v['oof']:.1%} / {v['test']:.1%}" for k, v in rates.items())
+        say(f"{name}: rate decided positive, OOF / test: {shown}")
+    for label, rate in rates.items():
+        if rate["parts"]:
+            say(
+                f"warning: '{label}' is decided positive in {rate['oof']:.1%} of the OOF rows but "
+                f"{rate['test']:.1%} of the test rows, more than chance explains"
+            )
+
+
+def interval(nested: dict) -> str:
+    return f"{nested['score']:.4f} [{nested['low']:.4f}, {nested['high']:.4f}]"

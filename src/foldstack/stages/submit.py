@@ -1,0 +1,104 @@
+"""Stage: submissions/."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from foldstack import config
+from foldstack.ensemble import Rule
+from foldstack.errors import InputError
+from foldstack.links import to_probabilities
+from foldstack.progress import say
+from foldstack.stages.blend import Blend, interval, make_blend, read_model, say_positives
+from foldstack.store import read_parquet
+from foldstack.workspace import Workspace
+
+
+def submit(
+    ws: Workspace, *, model: str | None = None, fold: str | None = None, name: str | None = None
+) -> None:
+    """Write submissions/<name>.csv and .json: of a blend, or of one model alone.
+
+    model: submit this model, by the mean over its fold runs, or with fold='full' by its runs
+    that learned from everything (the estimate is then the fold runs').
+    """
+    if fold not in (None, "", "all", "full"):
+        raise InputError(
+            f"submit takes FOLD=full or none, not '{fold}': a submission is the mean "
+            "over all folds, or the full runs'"
+        )
+    if model:
+        names = ws.choose_models(model)
+        if len(names) != 1:
+            raise InputError(
+                f"submit takes one MODEL, not {len(names)}: blend them with `make blend "
+                f"MODEL={model}` first"
+            )
+        name = config.check_name(name or names[0], "name")
+        made = make_blend(ws, names, quiet=True)
+        values, info = made.result.test, made.info
+        if fold == "full":
+            values, info = _full(ws, names[0], made)
+    elif fold == "full":
+        raise InputError("FOLD=full submits one model's full runs: add MODEL=")
+    else:
+        name = config.check_name(name or "blend", "name")
+        values, info = _stored_blend(ws, name)
+    rule = Rule.from_json(info["rule"]) if info["rule"] else None
+    _write(ws, name, values if rule is None else rule.apply(values), info)
+
+
+def _stored_blend(ws: Workspace, name: str) -> tuple[np.ndarray, dict]:
+    """A blend's test predictions, if the runs it was made from are still today's."""
+    info = ws.store.read_blend(name)
+    if info is None:
+        raise InputError(
+            f"oof/_blends/{name} does not exist: run `make blend"
+            + (f" NAME={name}`" if name != "blend" else "`")
+            + " first"
+        )
+    folds = ws.store.read_folds(ws.competition.train)
+    for member, runs in info["members"].items():
+        if read_model(ws, member, folds).runs != runs:
+            raise InputError(
+                f"blend '{name}' was made from other runs of '{member}' than are there "
+                "now: run `make blend` again"
+            )
+    _, predictions, meta = read_parquet(ws.store.blend_dir(name) / "test.parquet")
+    if meta["rows"] != ws.competition.test.hash():
+        raise InputError(f"blend '{name}' was made for another test file: run `make blend` again")
+    return predictions.raw, info
+
+
+def _full(ws: Workspace, name: str, made: Blend) -> tuple[np.ndarray, dict]:
+    """The mean over the seeds' full runs, beside the fold runs' estimate."""
+    keys = [key for key in ws.store.runs(name) if not key.left_out]
+    if not keys:
+        raise InputError(f"model '{name}' has no full run: run `make train MODEL={name} FOLD=full`")
+    test = ws.competition.test
+    read = [ws.store.read_predictions(key, "test", test) for key in keys]
+    values = np.mean([to_probabilities(p.raw, p.link) for p in read], axis=0)
+    runs = {f"seed{k.seed}/{k.run}": ws.store.content(k, "test") for k in keys}
+    note = "the estimate is of the fold runs; these predictions come from runs on all rows"
+    return values, made.info | {
+        "members": {name: runs},
+        "test_mean": "of probabilities over seeds",
+        "note": note,
+    }
+
+
+def _write(ws: Workspace, name: str, values: np.ndarray, info: dict) -> None:
+    table = ws.competition.submission(values)
+    what = "labels" if ws.competition.wants_labels else "probabilities"
+    path = ws.store.write_submission(
+        name, table, info | {"holds": what, "rows": len(table)}, ws.competition.settings.encoding
+    )
+    marked = " (OPTIMISTIC)" if info["optimistic"] else ""
+    say(
+        f"submit: {ws.store.name(path)}, {len(table):,} rows of {what} from {info['winner']}, nested "
+        f"{info['metric']} {interval(info['nested'])}{marked}; test predictions are means "
+        f"{info['test_mean']}"
+    )
+    if "note" in info:
+        say(f"submit: {info['note']}")
+    say_positives(name, info)

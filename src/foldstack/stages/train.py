@@ -1,0 +1,364 @@
+"""Stage: oof/, one run at a time, each a process of its own where there are several."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import resource
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from sklearn.model_selection import GroupShuffleSplit
+
+from foldstack import config
+from foldstack.config import Settings
+from foldstack.errors import ChildFailed, InputError, Interrupted
+from foldstack.interrupt import child_environment
+from foldstack.learners import Learner, make_learner
+from foldstack.progress import duration, say
+from foldstack.rows import Rows
+from foldstack.store import Folds, RunKey, read_json, write_json, write_parquet
+from foldstack.workspace import Workspace
+
+PACKAGES = (
+    "foldstack",
+    "torch",
+    "transformers",
+    "tokenizers",
+    "accelerate",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "lightgbm",
+    "pandas",
+)
+
+
+@dataclass(frozen=True)
+class Run:
+    """What to do: which run, by which settings, on which folds."""
+
+    key: RunKey
+    settings: Settings
+    folds: Folds
+
+
+def train(
+    ws: Workspace,
+    *,
+    model: str | None = None,
+    fold: str | None = None,
+    seed: str | None = None,
+    name: str | None = None,
+    force: bool = False,
+    jobs: int = 1,
+) -> None:
+    """Train every run asked for that is not there yet."""
+    models = ws.choose_models(model)
+    if name is not None:
+        config.check_name(name, "name")
+        if len(models) > 1:
+            raise InputError(
+                f"NAME={name} names one model's variant, but {len(models)} models are "
+                f"asked for ({', '.join(models)}): add MODEL="
+            )
+    settings = {m: ws.model_settings(m) for m in models}
+    _check_overrides_used(ws, settings)
+    folds = ws.store.read_folds(ws.competition.train)
+    left_out = ws.choose_runs(fold, folds.count)
+    runs = [
+        (m, Run(RunKey(name or m, s, f), settings[m], folds))
+        for m in models
+        for s in ws.choose_seeds(seed)
+        for f in left_out
+    ]
+    for _, run in runs:
+        _check_select(run)
+    todo = [(m, run) for m, run in runs if force or not _is_done(ws, run)]
+    if not todo:
+        say(
+            f"train: nothing to do, {len(runs)} finished: {', '.join(str(r.key) for _, r in runs[:3])}"
+            + (" …" if len(runs) > 3 else "")
+        )
+    elif len(todo) == 1:
+        train_one(ws, todo[0][1], force=force)
+    else:
+        _train_each(ws, todo, force=force, jobs=jobs)
+
+
+def _check_overrides_used(ws: Workspace, settings: dict[str, Settings]) -> None:
+    for key in config.split_overrides(ws.given)[1]:
+        if not any(key in type(s).model_fields for s in settings.values()):
+            raise InputError(
+                f"--set: setting '{key}' changes nothing in {', '.join(settings)}: leave "
+                "it away or name another MODEL"
+            )
+
+
+def _check_select(run: Run) -> None:
+    training = getattr(run.settings, "training", None)
+    if training is not None and training.select == "fold" and not run.key.left_out:
+        raise InputError(
+            f"{run.key}: training.select=fold chooses the epoch on the held-out fold, "
+            "but a full run holds none out: use select=last or inner"
+        )
+
+
+# Several runs
+
+
+def _train_each(ws: Workspace, todo: list, *, force: bool, jobs: int) -> None:
+    """One process a run, `jobs` at a time; after a failure no more are begun."""
+    running: set[subprocess.Popen] = set()
+    ended = threading.Event()
+
+    def start(item: tuple[str, Run]) -> int:
+        return 0 if ended.is_set() else _child(ws, *item, force, jobs == 1, running, ended)
+
+    with ThreadPoolExecutor(jobs) as pool:
+        try:
+            codes = [code for code in pool.map(start, todo) if code]
+        except Interrupted as e:
+            ended.set()
+            for process in list(running):
+                process.send_signal(e.signum)
+            raise
+    if codes:
+        raise ChildFailed(codes[0])
+
+
+def _child(
+    ws: Workspace,
+    model: str,
+    run: Run,
+    force: bool,
+    shown: bool,
+    running: set[subprocess.Popen],
+    ended: threading.Event,
+) -> int:
+    key = run.key
+    command = [
+        sys.executable,
+        "-m",
+        "foldstack",
+        *ws.command,
+        "train",
+        "--model",
+        model,
+        "--name",
+        key.model,
+        "--fold",
+        key.run.removeprefix("fold"),
+        "--seed",
+        str(key.seed),
+    ]
+    if force:
+        command.append("--force")
+    pipe = {} if shown else {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    with subprocess.Popen(command, env=child_environment(), **pipe) as process:
+        running.add(process)
+        if not shown:
+            for line in process.stdout:
+                say(f"{key} | {line.rstrip()}")
+        code = process.wait()
+    running.discard(process)
+    if code:
+        ended.set()
+    return 128 - code if code < 0 else code  # killed by a signal, as a shell reports it
+
+
+# One run
+
+
+def _identity(ws: Workspace, run: Run) -> dict:
+    """All that decides what a run learns; another identity is another run."""
+    train = ws.competition.train
+    return {
+        "settings": config.identity(run.settings),
+        "folds": run.folds.hash,
+        "train": train.hash(),
+        "overlay": train.overlay_hash(),
+    }
+
+
+def _is_done(ws: Workspace, run: Run) -> bool:
+    """Whether the run is finished for the files of today; InputError where another one is there."""
+    done = ws.store.read_run(run.key)
+    if done is None:
+        return False
+    changed = config.differences(done["identity"], _identity(ws, run))
+    if changed:
+        shown = "; ".join(c.removeprefix("settings.") for c in changed)
+        raise InputError(
+            f"{run.key} is finished with other settings or data ({shown}): add --force "
+            "(FORCE=1) to train it anew, or NAME= to keep a variant beside it"
+        )
+    return _test_is_current(ws, run.key)
+
+
+def _test_is_current(ws: Workspace, key: RunKey) -> bool:
+    try:
+        return ws.store.rows_hash(key, "test") == ws.competition.test.hash()
+    except InputError:
+        return False
+
+
+def train_one(ws: Workspace, run: Run, *, force: bool) -> None:
+    """Fit, predict and store one run, going on from where it was left."""
+    store, key = ws.store, run.key
+    with store.lock(key):
+        if not force and store.read_run(key) is not None:
+            if not _is_done(ws, run):
+                _predict_test_again(ws, run)
+            return
+        begin = time.monotonic()
+        threads = threads_of(ws)
+        partial = _open_partial(ws, run, threads, force)
+        train, held, select, optimistic = _rows_of(ws, run)
+        say(f"{key}: {len(train):,} rows to learn from, {len(held):,} held out")
+        learner = make_learner(run.settings, ws.competition.task, key.seed, threads)
+        facts = learner.fit(train, select, partial / "checkpoints")
+        info = _write_predictions(ws, learner, partial, held)
+        if ws.competition.settings.store.keep_models:
+            learner.save(partial / "model")
+        shutil.rmtree(partial / "checkpoints")
+        seconds = max(time.monotonic() - begin, facts.get("training_seconds", 0.0))
+        info = {
+            "model": key.model,
+            "seed": key.seed,
+            "run": key.run,
+            "left_out": key.left_out,
+            "identity": _identity(ws, run),
+            "metric": ws.competition.metric.name,
+            **info,
+            "optimistic": optimistic,
+            "rows": len(train),
+            "seconds": round(seconds, 2),
+            "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+            **facts,
+            "machine": _machine(threads),
+            "versions": _versions(),
+        }
+        write_json(partial / "run.json", info)
+        (partial / "identity.json").unlink()
+        store.finish(key)
+    _say_result(key, info, len(held))
+
+
+def threads_of(ws: Workspace) -> int:
+    """Threads of a run, whatever runs beside it."""
+    from foldstack.training.precision import cpu_threads
+
+    return cpu_threads(ws.competition.settings.runtime.threads)
+
+
+def _machine(threads: int) -> dict:
+    from foldstack.training.precision import machine
+
+    return machine(threads)
+
+
+def _open_partial(ws: Workspace, run: Run, threads: int, force: bool) -> Path:
+    """The unfinished run's folder: as it was left if it is this very run, else empty."""
+    partial = ws.store.partial_dir(run.key)
+    wanted = {"identity": _identity(ws, run), "machine": _machine(threads), "versions": _versions()}
+    try:
+        found = read_json(partial / "identity.json")
+        changed = config.differences(found["identity"], wanted["identity"])
+        moved = config.differences(
+            {k: found[k] for k in ("machine", "versions")},
+            {k: wanted[k] for k in ("machine", "versions")},
+        )
+    except (OSError, ValueError, KeyError):
+        changed, moved = ["its identity"] if partial.exists() else [], []
+    if changed:
+        shown = "; ".join(c.removeprefix("settings.") for c in changed)
+        say(
+            f"{run.key}: an unfinished run was made with other settings or data ({shown}): "
+            "beginning anew"
+        )
+        shutil.rmtree(partial)
+    elif moved and partial.exists():
+        say(
+            f"{run.key}: {'; '.join(moved)} since it was left: the last bits may differ from those of "
+            "a run made in one go"
+        )
+    (partial / "checkpoints").mkdir(parents=True, exist_ok=True)
+    write_json(partial / "identity.json", wanted)
+    return partial
+
+
+def _rows_of(ws: Workspace, run: Run) -> tuple[Rows, Rows, Rows | None, list[str]]:
+    """(rows to learn from, held-out rows, rows that choose the epoch, why it is optimistic)."""
+    rows, left_out = ws.competition.train, run.key.left_out
+    learned = run.folds.learned(left_out)
+    train, held = rows.take(learned), rows.take(run.folds.held_out(left_out))
+    training = getattr(run.settings, "training", None)
+    select, optimistic = None, []
+    if training is not None and training.select == "inner":
+        split = GroupShuffleSplit(1, test_size=0.1, random_state=run.key.seed)
+        inner, chosen = next(split.split(learned, groups=train.groups))
+        train, select = train.take(inner), train.take(chosen)
+    elif training is not None and training.select == "fold":
+        select = held
+        optimistic.append("the epoch was chosen on the held-out fold")
+    shared = np.intersect1d(rows.groups[learned], held.groups).size if left_out else 0
+    if shared:
+        optimistic.append(f"{shared} texts or groups stand on both sides of the fold")
+    return train, held, select, optimistic
+
+
+def _write_predictions(ws: Workspace, learner: Learner, place: Path, held: Rows) -> dict:
+    competition = ws.competition
+    info: dict = {"score": None, "predictions": {}}
+    named = {"heldout": held, "test": competition.test} if len(held) else {"test": competition.test}
+    for name, rows in named.items():
+        raw = learner.predict(rows)
+        info["predictions"][name] = write_parquet(
+            place / f"{name}.parquet", rows, raw, learner.link, competition.outputs
+        )
+        if name == "heldout":
+            info["score"] = competition.task.score(rows.targets, raw)
+    return info
+
+
+def _predict_test_again(ws: Workspace, run: Run) -> None:
+    """A new test file needs new predictions only, by the model that was kept."""
+    store, key = ws.store, run.key
+    model = store.run_dir(key) / "model"
+    if not model.is_dir():
+        raise InputError(
+            f"{key}: the test file is new and the fitted model was not kept "
+            "(store.keep_models=false): train it again with --force (FORCE=1)"
+        )
+    learner = make_learner(run.settings, ws.competition.task, key.seed, threads_of(ws))
+    learner.load(model)
+    rows = ws.competition.test
+    write_parquet(
+        store.run_dir(key) / "test.parquet",
+        rows,
+        learner.predict(rows),
+        learner.link,
+        ws.competition.outputs,
+    )
+    say(f"{key}: the test file is new, the model is not: predicted its {len(rows):,} rows")
+
+
+def _say_result(key: RunKey, info: dict, held: int) -> None:
+    score = f"{info['metric']} {info['score']:.4f} on {held:,} held-out rows, " if held else ""
+    say(f"{key}: {score}{duration(info['seconds'])}, peak {info['peak_memory_mb']:,} MB")
+    for reason in info["optimistic"]:
+        say(f"{key}: OPTIMISTIC, {reason}")
+
+
+def _versions() -> dict[str, str]:
+    return {"python": platform.python_version()} | {
+        name: importlib.metadata.version(name) for name in PACKAGES
+    }

@@ -1,0 +1,380 @@
+"""The only reader and writer of folds, runs, blends and submissions: atomic, hashed, aligned by id.
+
+    folds/folds.csv, folds.json
+    oof/<model>/seed<s>/<run>/      run.json, heldout.parquet, test.parquet, model/
+    oof/<model>/seed<s>/.<run>.*    an unfinished run (.partial) and its lock (.lock)
+    oof/_blends/<name>/             blend.json, oof.parquet, test.parquet, model/
+    submissions/<name>.csv, .json
+
+Every file is written beside its place and renamed into it; a finished run appears by one rename.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from foldstack.config import digest
+from foldstack.errors import InputError
+from foldstack.rows import Rows
+
+RUN_NAME = re.compile(r"full|fold(\d+(?:-\d+)*)")
+
+
+@dataclass(frozen=True, order=True)
+class RunKey:
+    """One run: a model, a seed, and the folds it does not learn from (none: `full`)."""
+
+    model: str
+    seed: int
+    left_out: tuple[int, ...]
+
+    @property
+    def run(self) -> str:
+        return "fold" + "-".join(map(str, self.left_out)) if self.left_out else "full"
+
+    def __str__(self) -> str:
+        return f"{self.model} seed {self.seed} {self.run}"
+
+    @staticmethod
+    def left_out_of(run: str) -> tuple[int, ...]:
+        """The folds that a run's name says it leaves out; ValueError where it is no such name."""
+        match = RUN_NAME.fullmatch(run)
+        if not match:
+            raise ValueError(f"'{run}' is not the name of a run")
+        return tuple(sorted({int(f) for f in (match[1] or "").split("-") if f}))
+
+
+@dataclass(frozen=True)
+class Folds:
+    """(n,) fold of each training row in the order of the training file, and what made them."""
+
+    fold: np.ndarray
+    settings: dict[str, Any]
+    hash: str
+
+    @property
+    def count(self) -> int:
+        return int(self.fold.max()) + 1
+
+    def held_out(self, left_out: tuple[int, ...]) -> np.ndarray:
+        """Positions of the rows in these folds."""
+        return np.flatnonzero(np.isin(self.fold, left_out))
+
+    def learned(self, left_out: tuple[int, ...]) -> np.ndarray:
+        """Positions of the rows in all other folds."""
+        return np.flatnonzero(~np.isin(self.fold, left_out))
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """(n, outputs) float32 raw outputs, and the link that makes them probabilities."""
+
+    raw: np.ndarray
+    link: str
+
+
+# Atomic writing
+
+
+def _publish(path: Path, data: bytes) -> None:
+    """Write beside the place, flush to the disk, rename into it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with beside.open("wb") as f:
+        f.write(data)
+        f.flush()
+        os.fsync(f.fileno())
+    beside.replace(path)
+
+
+def write_json(path: Path, value: Any) -> None:
+    _publish(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def write_text(path: Path, text: str) -> None:
+    _publish(path, text.encode())
+
+
+def read_json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def write_table(path: Path, table: pd.DataFrame, encoding: str = "utf-8") -> None:
+    """A CSV by one rename; line ends are \\n."""
+    _publish(path, table.to_csv(index=False, lineterminator="\n").encode(encoding))
+
+
+def write_parquet(
+    path: Path, rows: Rows, raw: np.ndarray, link: str, outputs: Iterable[str]
+) -> str:
+    """Raw outputs with ids, link and the hash of their rows; returns a digest of the contents."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    raw = np.ascontiguousarray(raw, dtype=np.float32)
+    columns = {"id": pa.array(list(rows.ids), pa.string())}
+    columns |= {f"output:{name}": pa.array(raw[:, i]) for i, name in enumerate(outputs)}
+    content = hashlib.sha256(raw.tobytes()).hexdigest()[:16]
+    meta = {"link": link, "rows": rows.hash(), "content": content}
+    table = pa.table(columns).replace_schema_metadata(meta)
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink)
+    _publish(path, sink.getvalue().to_pybytes())
+    return content
+
+
+def parquet_meta(path: Path) -> dict[str, str]:
+    """Link, hash of the rows and digest of the contents, without reading the contents."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return {k.decode(): v.decode() for k, v in pq.read_schema(path).metadata.items()}
+    except (pa.ArrowInvalid, OSError) as e:
+        raise _damaged(path, e) from None
+
+
+def _damaged(path: Path, e: Exception) -> InputError:
+    return InputError(
+        f"{path} cannot be read ({str(e).splitlines()[0]}): train this run again with "
+        "--force (FORCE=1)"
+    )
+
+
+def read_parquet(path: Path) -> tuple[pd.Index, Predictions, dict[str, str]]:
+    """Ids, raw outputs and metadata; InputError where the file is damaged."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(path)
+    except (pa.ArrowInvalid, OSError) as e:
+        raise _damaged(path, e) from None
+    meta = {k.decode(): v.decode() for k, v in table.schema.metadata.items()}
+    raw = np.column_stack([table[c].to_numpy() for c in table.column_names if c != "id"])
+    return pd.Index(table["id"].to_pylist(), dtype=object), Predictions(raw, meta["link"]), meta
+
+
+class Store:
+    """The files of one workspace."""
+
+    def __init__(self, root: Path):
+        self.root = root
+
+    def name(self, path: Path) -> str:
+        """A path as messages show it, from the workspace on."""
+        return str(path.relative_to(self.root)) if path.is_relative_to(self.root) else str(path)
+
+    # Folds
+
+    @property
+    def folds_path(self) -> Path:
+        return self.root / "folds" / "folds.csv"
+
+    @staticmethod
+    def folds_hash(ids: np.ndarray, fold: np.ndarray) -> str:
+        return digest([[str(i), int(f)] for i, f in zip(ids, fold, strict=True)])
+
+    def write_folds(self, rows: Rows, fold: np.ndarray, settings: dict, report: dict) -> Folds:
+        value = self.folds_hash(rows.ids, fold)
+        table = pd.DataFrame({"id": rows.ids, "fold": fold})
+        write_json(
+            self.root / "folds" / "folds.json",
+            {"settings": settings, "hash": value, "train": rows.hash(), **report},
+        )
+        write_table(self.folds_path, table)
+        return Folds(fold, settings, value)
+
+    def has_folds(self) -> bool:
+        return self.folds_path.exists()
+
+    def read_folds(self, rows: Rows) -> Folds:
+        """The stored folds in the order of these rows.
+
+        Raises InputError where there are none, or where they are not for these rows.
+        """
+        from foldstack.competition import read_table
+
+        if not self.has_folds():
+            raise InputError(f"{self.name(self.folds_path)} does not exist: run `make folds` first")
+        table = read_table(self.folds_path, "utf-8")
+        name = self.name(self.folds_path)
+        if list(table.columns) != ["id", "fold"]:
+            raise InputError(
+                f"{name} has columns {', '.join(table.columns)}: id and fold are wanted; "
+                "run `make folds FORCE=1`"
+            )
+        fold = pd.to_numeric(table["fold"], errors="coerce").to_numpy(dtype=float)
+        bad = np.flatnonzero(~(np.isfinite(fold) & (fold >= 0) & (fold == np.floor(fold))))
+        if len(bad):
+            raise InputError(
+                f"{name}: row {bad[0] + 1}: fold '{table['fold'].iloc[bad[0]]}' is not "
+                "a number 0, 1, 2 …: run `make folds FORCE=1`"
+            )
+        where = pd.Index(table["id"]).get_indexer(rows.ids)
+        if (where < 0).any() or len(table) != len(rows):
+            raise InputError(
+                f"{name} is for other rows than input/train.csv ({len(table)} ids there, "
+                f"{len(rows)} here): run `make folds FORCE=1`"
+            )
+        fold = fold[where].astype(np.int64)
+        beside = self.root / "folds" / "folds.json"
+        settings = read_json(beside).get("settings", {}) if beside.exists() else {}
+        return Folds(fold, settings, self.folds_hash(rows.ids, fold))
+
+    # Runs
+
+    def run_dir(self, key: RunKey) -> Path:
+        return self.root / "oof" / key.model / f"seed{key.seed}" / key.run
+
+    def _beside(self, key: RunKey, suffix: str) -> Path:
+        place = self.run_dir(key)
+        return place.with_name(f".{place.name}.{suffix}")
+
+    def partial_dir(self, key: RunKey) -> Path:
+        """Where an unfinished run keeps its checkpoints and what it has written so far."""
+        return self._beside(key, "partial")
+
+    @contextmanager
+    def lock(self, key: RunKey) -> Iterator[None]:
+        """Hold this run alone; InputError naming the process that has it.
+
+        The kernel drops an flock with its process, so a dead one's lock is free at once.
+        """
+        path = self._beside(key, "lock")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a+") as f:
+            try:
+                fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                f.seek(0)
+                raise InputError(
+                    f"{key} is being trained by process {f.read().strip()}: wait for "
+                    "it, or stop it first"
+                ) from None
+            f.truncate(0)
+            f.write(str(os.getpid()))
+            f.flush()
+            yield
+
+    def finish(self, key: RunKey) -> None:
+        """The partial run becomes the run, by one rename; what stood there goes after it."""
+        place, old = self.run_dir(key), self._beside(key, "old")
+        shutil.rmtree(old, ignore_errors=True)
+        if place.exists():
+            place.rename(old)
+        self.partial_dir(key).rename(place)
+        shutil.rmtree(old, ignore_errors=True)
+
+    def read_run(self, key: RunKey) -> dict[str, Any] | None:
+        """The run's JSON, None where there is no finished run."""
+        path, old = self.run_dir(key) / "run.json", self._beside(key, "old")
+        if not path.exists() and (old / "run.json").exists():
+            old.rename(self.run_dir(key))  # killed between the two renames of finish()
+        return read_json(path) if path.exists() else None
+
+    def runs(self, model: str | None = None) -> dict[RunKey, dict[str, Any]]:
+        """All finished runs, in order."""
+        found = {}
+        for path in self.root.glob("oof/*/seed*/*/run.json"):
+            run, seed, name = path.parent.name, path.parent.parent.name, path.parts[-4]
+            if run.startswith(".") or name.startswith("_") or (model and name != model):
+                continue
+            key = RunKey(name, int(seed.removeprefix("seed")), RunKey.left_out_of(run))
+            found[key] = read_json(path)
+        return dict(sorted(found.items()))
+
+    def read_predictions(self, key: RunKey, name: str, rows: Rows) -> Predictions:
+        """A run's raw outputs for exactly these rows, in their order.
+
+        Raises InputError where they are missing, damaged, for other rows, or not finite.
+        """
+        path = self.run_dir(key) / f"{name}.parquet"
+        if not path.exists():
+            raise InputError(
+                f"{key} has no predictions for {name}: run `make train MODEL={key.model}"
+                f" FOLD={key.run.removeprefix('fold')} SEED={key.seed}`"
+            )
+        ids, predictions, meta = read_parquet(path)
+        if meta["rows"] != rows.hash():
+            raise InputError(
+                f"{self.name(path)} is for other rows (hash {meta['rows']}) than the "
+                f"{name} rows of today (hash {rows.hash()}): train {key} again"
+            )
+        if list(ids) != list(rows.ids):
+            raise InputError(
+                f"{self.name(path)}: its ids are not those of its rows: train {key} "
+                "again with --force"
+            )
+        bad = np.flatnonzero(~np.isfinite(predictions.raw).all(axis=1))
+        if len(bad):
+            raise InputError(
+                f"{self.name(path)}: row {bad[0] + 1} (id '{rows.ids[bad[0]]}') holds a "
+                f"prediction that is not finite: train {key} again with --force, or "
+                "leave the model out"
+            )
+        return predictions
+
+    def rows_hash(self, key: RunKey, name: str) -> str | None:
+        """The hash of the rows that a run's predictions are for; None where it has none."""
+        path = self.run_dir(key) / f"{name}.parquet"
+        return parquet_meta(path)["rows"] if path.exists() else None
+
+    def content(self, key: RunKey, name: str) -> str:
+        """A digest of a run's predictions."""
+        return parquet_meta(self.run_dir(key) / f"{name}.parquet")["content"]
+
+    # Blends and submissions
+
+    def blend_dir(self, name: str) -> Path:
+        return self.root / "oof" / "_blends" / name
+
+    @contextmanager
+    def writing_blend(self, name: str) -> Iterator[Path]:
+        """A folder to fill, which takes the blend's place when the block ends without error."""
+        place = self.blend_dir(name)
+        beside = place.with_name(f".{name}.partial")
+        shutil.rmtree(beside, ignore_errors=True)
+        beside.mkdir(parents=True)
+        yield beside
+        old = place.with_name(f".{name}.old")
+        shutil.rmtree(old, ignore_errors=True)
+        if place.exists():
+            place.rename(old)
+        beside.rename(place)
+        shutil.rmtree(old, ignore_errors=True)
+
+    def read_blend(self, name: str) -> dict[str, Any] | None:
+        path = self.blend_dir(name) / "blend.json"
+        return read_json(path) if path.exists() else None
+
+    def blends(self) -> dict[str, dict[str, Any]]:
+        paths = sorted(self.root.glob("oof/_blends/*/blend.json"))
+        return {p.parent.name: read_json(p) for p in paths if not p.parent.name.startswith(".")}
+
+    def write_submission(self, name: str, table: pd.DataFrame, info: dict, encoding: str) -> Path:
+        path = self.root / "submissions" / f"{name}.csv"
+        write_table(path, table, encoding)
+        write_json(path.with_suffix(".json"), info)
+        return path
+
+    def submissions(self) -> dict[str, dict[str, Any]]:
+        """What each submission's JSON says, by name; only those whose CSV is there."""
+        paths = sorted((self.root / "submissions").glob("*.json"))
+        return {p.stem: read_json(p) for p in paths if p.with_suffix(".csv").exists()}
+
+    def submission_path(self, name: str) -> Path:
+        return self.root / "submissions" / f"{name}.csv"

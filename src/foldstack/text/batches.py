@@ -1,0 +1,34 @@
+"""Length-aware batches: little padding, yet shuffled, and the same for the same seed and epoch."""
+
+from __future__ import annotations
+
+import numpy as np
+
+CHUNK_BATCHES = 50
+
+
+def epoch_batches(lengths: np.ndarray, batch_size: int, seed: int, epoch: int) -> list[np.ndarray]:
+    """Row numbers of each update of an epoch, every row once.
+
+    Rows are shuffled, sorted by length inside chunks of 50 batches, cut into batches, and the
+    batches shuffled. All have `batch_size` rows, but for one that takes what is left over.
+    """
+    rng = np.random.default_rng([seed, epoch])
+    order = rng.permutation(len(lengths))
+    batches = []
+    for start in range(0, len(order), CHUNK_BATCHES * batch_size):
+        chunk = order[start : start + CHUNK_BATCHES * batch_size]
+        chunk = chunk[np.argsort(lengths[chunk], kind="stable")]
+        batches += [chunk[i : i + batch_size] for i in range(0, len(chunk), batch_size)]
+    return [batches[i] for i in rng.permutation(len(batches))]
+
+
+def sorted_batches(lengths: np.ndarray, batch_size: int) -> list[np.ndarray]:
+    """Batches for prediction, the longest first so that memory peaks at once."""
+    order = np.argsort(-lengths, kind="stable")
+    return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+
+
+def micro_batches(rows: np.ndarray, size: int) -> list[np.ndarray]:
+    """The rows of an update in parts of nearly equal size, `size` at most (0: one part)."""
+    return np.array_split(rows, -(-len(rows) // size)) if size else [rows]

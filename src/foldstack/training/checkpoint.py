@@ -1,0 +1,49 @@
+"""Checkpoints: the whole state of the loop, two generations, each with its checksum."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from foldstack.nets.backbone import file_sha256
+from foldstack.progress import say
+from foldstack.store import write_json
+
+KEPT = 2
+
+
+def save(folder: Path, step: int, tensors: dict[str, Tensor], state: dict) -> None:
+    """Write `step-N`, complete before it gets its name, and drop all but the last two."""
+    beside, place = folder / f".step-{step:08}.tmp", folder / f"step-{step:08}"
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir(parents=True)
+    save_file(
+        {k: v.detach().contiguous().cpu() for k, v in tensors.items()}, beside / "state.safetensors"
+    )
+    write_json(
+        beside / "state.json",
+        state | {"step": step, "sha256": file_sha256(beside / "state.safetensors")},
+    )
+    shutil.rmtree(place, ignore_errors=True)
+    beside.rename(place)
+    for old in sorted(folder.glob("step-*"))[:-KEPT]:
+        shutil.rmtree(old)
+
+
+def load_last(folder: Path) -> tuple[dict[str, Tensor], dict] | None:
+    """Tensors and state of the newest checkpoint that is whole; damaged ones are named, dropped."""
+    for place in sorted(folder.glob("step-*"), reverse=True):
+        try:
+            state = json.loads((place / "state.json").read_text(encoding="utf-8"))
+            if file_sha256(place / "state.safetensors") == state["sha256"]:
+                return load_file(place / "state.safetensors"), state
+            reason = "its checksum does not match"
+        except (OSError, ValueError, KeyError) as e:
+            reason = f"{type(e).__name__}: {e}"
+        say(f"checkpoint {place.name} is damaged ({reason}): going on from the one before it")
+        shutil.rmtree(place)
+    return None

@@ -1,0 +1,50 @@
+"""What this machine computes with: precision, instruction set, threads. Chosen at run time, said."""
+
+from __future__ import annotations
+
+import os
+import platform
+
+import torch
+
+
+def cpu_threads(wanted: int) -> int:
+    """The threads of a run: as wanted, or (0) one for every core this process may use."""
+    if wanted:
+        return wanted
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def has_fast_bf16_cpu() -> bool:
+    """Whether the processor multiplies bf16 matrices itself (AVX512_BF16 or AMX).
+
+    Elsewhere bf16 is emulated and many times slower than fp32.
+    """
+    checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(getattr(torch.cpu, name, bool)() for name in checks)
+
+
+def choose_precision(wanted: str) -> str:
+    """'fp32', 'bf16' or 'fp16': `wanted`, or for 'auto' the fastest safe one of this machine."""
+    if wanted != "auto":
+        return wanted
+    if torch.cuda.is_available():
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+    return "bf16" if has_fast_bf16_cpu() else "fp32"
+
+
+def prepare_cpu(threads: int) -> None:
+    """Fix the threads and flush denormal numbers, before any parallel work takes the old settings."""
+    torch.set_flush_denormal(True)
+    torch.set_num_threads(threads)
+
+
+def machine(threads: int) -> dict[str, object]:
+    """What the bytes of a run depend on beside its settings."""
+    return {
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        "processor": platform.machine(),
+        "instruction_set": torch.backends.cpu.get_cpu_capability(),
+        "fast_bf16": has_fast_bf16_cpu(),
+        "threads": threads,
+    }

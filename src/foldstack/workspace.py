@@ -1,0 +1,162 @@
+"""A workspace: the competition, its store, and the overrides of this call."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from foldstack import config
+from foldstack.competition import Competition, read_table
+from foldstack.errors import InputError, nearest
+from foldstack.store import RunKey, Store, write_table
+
+DEBUG_ROWS = 200
+DEBUG_SETTINGS = ("folds.count=2", "training.epochs=1", "training.max_length=64")
+
+
+@dataclass
+class Workspace:
+    """Everything a stage needs to know.
+
+    overrides: the settings of this call, `given` only what the user gave by --set.
+    command: repeats the call's general options for a child process.
+    solution: where the score stage, and no other, finds the test labels.
+    """
+
+    root: Path
+    overrides: dict[str, Any] = field(default_factory=dict)
+    given: dict[str, Any] = field(default_factory=dict)
+    command: list[str] = field(default_factory=list)
+    solution: Path = Path()
+
+    @classmethod
+    def open(cls, root: Path, sets: list[str], debug: bool = False) -> Workspace:
+        """Raises InputError where a `--set` names nothing known."""
+        overrides = given = config.parse_overrides(sets)
+        config.check_overrides(given)
+        command = ["--workspace", str(root), *(a for s in sets for a in ("--set", s))]
+        solution = root / "input" / "private" / "solution.csv"
+        if debug:
+            overrides = config.merge(config.parse_overrides(list(DEBUG_SETTINGS)), given)
+            command.append("--debug")
+            root = make_debug_workspace(root)
+        return cls(root, overrides, given, command, solution)
+
+    @cached_property
+    def store(self) -> Store:
+        return Store(self.root)
+
+    @cached_property
+    def competition(self) -> Competition:
+        of_competition, _ = config.split_overrides(self.overrides)
+        return Competition.load(self.root, of_competition)
+
+    def model_settings(self, name: str) -> config.Settings:
+        """A model's settings under the overrides that its learner has."""
+        _, of_models = config.split_overrides(self.overrides)
+        settings = config.load_model(name, self.root, self.competition.settings, {})
+        of_models = config.relevant(of_models, settings.learner)
+        return config.load_model(name, self.root, self.competition.settings, of_models)
+
+    @property
+    def listed(self) -> list[str]:
+        return [name for name, _ in config.listed_models(self.competition.settings)]
+
+    def choose_models(self, text: str | None) -> list[str]:
+        """`all` or nothing: the competition's models; else a comma list, each one known."""
+        if text in (None, "", "all"):
+            if not self.listed:
+                raise InputError(
+                    "competition.yaml lists no models: add `models: [tfidf, minilm]` or "
+                    f"name one of {', '.join(config.preset_names(self.root))}"
+                )
+            return self.listed
+        names = _comma_list(text)
+        known = set(config.preset_names(self.root)) | set(self.listed) | self._stored_models()
+        for name in names:
+            if name not in known:
+                raise InputError(
+                    f"model '{name}' is not known: {nearest(name, known)} "
+                    "(your own goes into presets/NAME.yaml)"
+                )
+        return names
+
+    def _stored_models(self) -> set[str]:
+        return {key.model for key in self.store.runs()}
+
+    def choose_seeds(self, text: str | None) -> list[int]:
+        """`all` or nothing: the competition's seeds; else a comma list of whole numbers."""
+        if text in (None, "", "all"):
+            return list(self.competition.settings.seeds)
+        for part in _comma_list(text):
+            if not part.isdecimal() or int(part) >= 2**32:
+                raise InputError(f"seed '{part}' is not a whole number from 0 to 4294967295")
+        return [int(part) for part in _comma_list(text)]
+
+    def choose_runs(self, text: str | None, folds: int) -> list[tuple[int, ...]]:
+        """What each run leaves out: `all` or nothing: every fold alone; `0,2-4,full`: as named."""
+        if text in (None, "", "all"):
+            return [(fold,) for fold in range(folds)]
+        runs = []
+        for part in _comma_list(text):
+            try:
+                left_out = RunKey.left_out_of(part if part == "full" else f"fold{part}")
+            except ValueError:
+                raise InputError(
+                    f"fold '{part}' is not a fold: name one of 0 to {folds - 1}, several "
+                    "left out together as 2-4, full, or all"
+                ) from None
+            for fold in left_out:
+                if fold >= folds:
+                    raise InputError(
+                        f"fold {fold} does not exist: folds/folds.csv has folds 0 to {folds - 1}"
+                    )
+            if len(left_out) >= folds:
+                raise InputError(
+                    f"fold '{part}' leaves every fold out: nothing is left to learn from"
+                )
+            runs.append(left_out)
+        return runs
+
+
+def _comma_list(text: str) -> list[str]:
+    return list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+
+
+def make_debug_workspace(root: Path) -> Path:
+    """`root/debug`: the same competition with 200 rows a file, made anew from the files of today."""
+    competition = Competition.load(root)
+    s, place = competition.settings, root / "debug"
+    source = root / "input"
+    train = read_table(source / "train.csv", s.encoding)
+    test = read_table(source / "test.csv", s.encoding)
+    sample = read_table(source / "sample_submission.csv", s.encoding)
+    rng = np.random.default_rng(0)
+    train = train.iloc[_small_sample(train, competition, rng)]
+    test = test.iloc[np.sort(rng.permutation(len(test))[:DEBUG_ROWS])]
+    if s.id in sample.columns and s.id in test.columns:
+        sample = sample[sample[s.id].isin(test[s.id])]
+    for name, table in (("train", train), ("test", test), ("sample_submission", sample)):
+        write_table(place / "input" / f"{name}.csv", table, s.encoding)
+    shutil.copyfile(root / "competition.yaml", place / "competition.yaml")
+    if (root / "presets").is_dir():
+        shutil.copytree(root / "presets", place / "presets", dirs_exist_ok=True)
+    return place
+
+
+def _small_sample(
+    table: pd.DataFrame, competition: Competition, rng: np.random.Generator
+) -> np.ndarray:
+    """Positions of 200 rows, three of each label first, so that no class is lost."""
+    order = rng.permutation(len(table))
+    targets = [t for t in competition.settings.target if t in table.columns]
+    seen = table.iloc[order].groupby(targets, sort=False).cumcount() if targets else pd.Series()
+    first = order[(seen < 3).to_numpy()] if targets else order[:0]
+    rest = order[~np.isin(order, first)]
+    return np.sort(np.concatenate([first, rest])[:DEBUG_ROWS])

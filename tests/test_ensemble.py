@@ -1,0 +1,496 @@
+"""Blending: thresholds are exact, scores are honest, ties go to what is simpler."""
+
+import json
+from dataclasses import replace
+from itertools import combinations_with_replacement
+
+import lightgbm as lgb
+import numpy as np
+import pytest
+from scipy.special import expit, softmax
+from scipy.stats import rankdata
+
+from foldstack.ensemble import (
+    Greedy,
+    Mean,
+    Members,
+    RankMean,
+    Rule,
+    Stack,
+    blend,
+    bootstrap,
+    count_fits,
+    estimate,
+    fit_rule,
+    list_candidates,
+    paired_difference,
+    single_estimate,
+)
+from foldstack.ensemble.nested import _Nesting
+from foldstack.errors import InputError
+from foldstack.metrics import get
+
+
+def make_members(skill, kind="binary", outputs=1, n=200, folds=4, seed=0):
+    """Members of n rows, one model for each number in `skill`; 0 predicts noise."""
+    rng = np.random.default_rng(seed)
+    if kind == "multiclass":
+        targets = np.eye(outputs)[rng.integers(outputs, size=n)]
+    else:
+        targets = (rng.random((n, outputs)) < 0.4).astype(float)
+    signal = (2 * targets - 1)[:, None, :] * np.array(skill)[None, :, None]
+    logits = signal + rng.normal(size=(n, len(skill), outputs))
+    probabilities = softmax(logits, axis=2) if kind == "multiclass" else expit(logits)
+    fold = np.arange(n) % folds
+    ranks = np.empty_like(probabilities)
+    for k in range(folds):
+        ranks[fold == k] = rankdata(probabilities[fold == k], axis=0) / (fold == k).sum()
+    return Members(
+        names=[f"model{k}" for k in range(len(skill))],
+        probabilities=probabilities,
+        ranks=ranks,
+        test_probabilities=probabilities[:10],
+        test_ranks=ranks[:10],
+        targets=targets,
+        folds=fold,
+        groups=np.arange(n),
+        kind=kind,
+    )
+
+
+# --- bootstrap --------------------------------------------------------------------------------
+
+
+def test_the_bootstrap_is_paired():
+    """Guards resamples drawn anew for each entry, which hide small differences in noise."""
+    members = make_members([1.0])
+    p = members.probabilities[:, 0]
+    scores = bootstrap(get("roc_auc", "binary"), members.targets, [p, p**2], members.groups, seed=0)
+    assert scores.shape == (200, 2)
+    np.testing.assert_allclose(scores[:, 0], scores[:, 1], rtol=1e-12)
+    assert scores[:, 0].std() > 0
+
+
+def test_copies_of_rows_in_one_group_do_not_narrow_the_interval():
+    """Guards a bootstrap over rows, for which a training set repeated is twice the evidence."""
+    members = make_members([1.0])
+    metric, p, groups = get("roc_auc", "binary"), members.probabilities[:, 0], members.groups
+    once = estimate(metric, members.targets, p, groups, seed=0)
+    targets, twice_p = np.tile(members.targets, (2, 1)), np.tile(p, (2, 1))
+    grouped = estimate(metric, targets, twice_p, np.tile(groups, 2), seed=0)
+    rows = estimate(metric, targets, twice_p, np.arange(len(targets)), seed=0)
+    assert grouped.standard_error == pytest.approx(once.standard_error, rel=1e-9)
+    assert rows.standard_error < 0.85 * once.standard_error
+    assert once.low < once.score < once.high
+
+
+def test_an_interval_covers_as_often_as_it_says():
+    """Guards a bootstrap of the wrong size; 95 % of the intervals should hold the truth."""
+    rng, metric, covered = np.random.default_rng(0), get("accuracy", "binary"), 0
+    for seed in range(100):
+        targets = (rng.random((100, 1)) < 0.7).astype(float)
+        found = estimate(metric, targets, np.ones((100, 1)), np.arange(100), seed=seed)
+        covered += found.low <= 0.7 <= found.high
+    assert 87 <= covered <= 100
+
+
+def test_the_variance_over_seeds_widens_the_interval():
+    members = make_members([1.0])
+    arguments = (get("roc_auc", "binary"), members.targets, members.probabilities[:, 0])
+    bare = estimate(*arguments, members.groups, seed=0)
+    wide = estimate(*arguments, members.groups, seed=0, seed_variance=0.01)
+    assert wide.standard_error == pytest.approx(np.hypot(bare.standard_error, 0.1))
+    assert wide.high == pytest.approx(wide.score + 1.96 * wide.standard_error)
+
+
+def test_undefined_resamples_are_ignored():
+    """Guards an interval of nan where a few resamples hold one class only."""
+    targets = np.array([[1.0]] + [[0.0]] * 7)
+    p = np.linspace(0.9, 0.1, 8)[:, None] + np.array([[0, 0.3] + [0] * 6]).T
+    scores = bootstrap(get("roc_auc", "binary"), targets, [p], np.arange(8), seed=0)
+    assert np.isnan(scores).any()
+    assert np.isfinite(estimate(get("roc_auc", "binary"), targets, p, np.arange(8), seed=0).low)
+
+
+def test_a_difference_is_positive_where_the_first_is_better():
+    """Guards the sign for losses, where smaller is better."""
+    members = make_members([2.0, 0.2])
+    good, bad = members.probabilities[:, 0], members.probabilities[:, 1]
+    for name in ("roc_auc", "log_loss"):
+        arguments = (get(name, "binary"), members.targets)
+        difference, error = paired_difference(*arguments, good, bad, members.groups, 0)
+        assert difference > 2 * error > 0
+        assert paired_difference(*arguments, bad, good, members.groups, 0)[0] == -difference
+
+
+# --- decision rules ---------------------------------------------------------------------------
+
+
+def brute_force(metric, targets, probabilities):
+    """The best score over every cut between distinct values, below and above them all."""
+    values = np.unique(probabilities)
+    cuts = [-1.0, *((values[1:] + values[:-1]) / 2), 2.0]
+    scores = [metric.score(targets, (probabilities >= cut).astype(float)) for cut in cuts]
+    return max(scores)
+
+
+@pytest.mark.parametrize("name", ["f1", "f1_macro", "accuracy", "balanced_accuracy", "matthews"])
+def test_binary_thresholds_are_exact(name):
+    """Guards cumulative counts off by one, and ties split by a threshold inside them."""
+    metric = get(name, "binary")
+    for seed in range(30):
+        rng = np.random.default_rng(seed)
+        probabilities = rng.integers(0, 9, (25, 1)) / 8
+        targets = (rng.random((25, 1)) < probabilities).astype(float)
+        rule = fit_rule(metric, "binary", targets, probabilities)
+        found = metric.score(targets, rule.apply(probabilities))
+        assert found == brute_force(metric, targets, probabilities)
+
+
+def test_thresholds_lie_midway_and_the_best_nearest_half_is_taken():
+    """Guards the first or last of equally good thresholds, which changes most with new rows."""
+    metric = get("accuracy", "binary")
+    targets = np.array([[0.0], [1.0], [0.0], [1.0]])
+    probabilities = np.array([[0.1], [0.3], [0.6], [0.8]])
+    # Cuts at .2 and at .7 each get three of four right; mirrored, those at .8 and at .3.
+    rule = fit_rule(metric, "binary", targets, probabilities)
+    mirrored = fit_rule(metric, "binary", 1 - targets, 1 - probabilities)
+    assert rule.thresholds == pytest.approx((0.7,))
+    assert mirrored.thresholds == pytest.approx((0.3,))
+
+
+@pytest.mark.parametrize("low", [0.3, 0.5, np.nextafter(1, 0)])
+def test_neighbouring_floats_are_still_told_apart(low):
+    """Guards the midpoint of two neighbouring floats, which rounds to one of them."""
+    probabilities = np.array([[low], [np.nextafter(low, 1)]])
+    targets = np.array([[0.0], [1.0]])
+    rule = fit_rule(get("accuracy", "binary"), "binary", targets, probabilities)
+    np.testing.assert_array_equal(rule.apply(probabilities), targets)
+
+
+def test_a_certain_negative_can_be_refused():
+    """Guards p >= 1 as the highest threshold: it still calls a probability of 1 positive."""
+    targets, probabilities = np.zeros((3, 1)), np.array([[0.2], [1.0], [1.0]])
+    rule = fit_rule(get("accuracy", "binary"), "binary", targets, probabilities)
+    assert rule.apply(probabilities).sum() == 0
+
+
+def test_float32_probabilities_fall_on_the_side_they_were_fitted_on():
+    """Guards numpy's rounding of a bare float threshold to float32."""
+    values = np.float32(0.3) * np.ones(2, np.float32)
+    values[1] = np.nextafter(values[0], np.float32(1))
+    targets = np.array([[0.0], [1.0]])
+    rule = fit_rule(get("accuracy", "binary"), "binary", targets, values[:, None])
+    np.testing.assert_array_equal(rule.apply(values[:, None]), targets)
+
+
+@pytest.mark.parametrize("name", ["f1_macro", "f1_weighted"])
+def test_multilabel_thresholds_are_exact_for_each_label(name):
+    members = make_members([0.7], "multilabel", 3, n=40)
+    members.targets[:, 2] = 0
+    targets, probabilities = members.targets, members.probabilities[:, 0].round(1)
+    rule = fit_rule(get(name, "multilabel"), "multilabel", targets, probabilities)
+    decisions, binary = rule.apply(probabilities), get("f1", "binary")
+    for k in (0, 1):
+        column = slice(k, k + 1)
+        wanted = brute_force(binary, targets[:, column], probabilities[:, column])
+        assert binary.score(targets[:, column], decisions[:, column]) == wanted
+    assert rule.thresholds[2] == 0.5  # No positives: nothing to learn.
+
+
+def test_the_common_threshold_of_f1_micro_is_exact():
+    members = make_members([0.7], "multilabel", 3, n=40)
+    metric, probabilities = get("f1_micro", "multilabel"), members.probabilities[:, 0].round(1)
+    rule = fit_rule(metric, "multilabel", members.targets, probabilities)
+    assert len(set(rule.thresholds)) == 1
+    found = metric.score(members.targets, rule.apply(probabilities))
+    assert found == brute_force(metric, members.targets, probabilities)
+
+
+@pytest.mark.parametrize("name", ["f1_samples", "accuracy"])
+def test_the_grid_is_never_worse_than_half(name):
+    members = make_members([0.7], "multilabel", 3, n=40)
+    metric, probabilities = get(name, "multilabel"), members.probabilities[:, 0] / 3
+    rule = fit_rule(metric, "multilabel", members.targets, probabilities)
+    half = metric.score(members.targets, Rule("multilabel", (0.5,) * 3).apply(probabilities))
+    assert metric.score(members.targets, rule.apply(probabilities)) > half
+
+
+def test_rules_survive_json():
+    """Guards a threshold written with fewer digits than it has."""
+    for rule in (Rule("multilabel", (1 / 3, 0.5)), Rule("multiclass", None)):
+        assert Rule.from_json(json.loads(json.dumps(rule.to_json()))) == rule
+    decided = Rule("multiclass", None).apply(np.array([[0.2, 0.5, 0.3]]))
+    np.testing.assert_array_equal(decided, [[0, 1, 0]])
+
+
+# --- candidates -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["log_loss", "f1"])
+def test_greedy_equals_brute_force_where_two_models_complement_each_other(name):
+    """Every multiset of up to four of three models; guards weights that are not the shares."""
+    members = make_members([0.8, 0.8, 0.1], n=60, seed=3)
+    metric, rows = get(name, "binary"), np.arange(60)
+
+    def score(p):
+        if metric.wants == "labels":
+            p = fit_rule(metric, "binary", members.targets, p).apply(p)
+        return metric.signed(members.targets, p)
+
+    fitted = Greedy().fit(members, rows, metric, seed=0)
+    subsets = [s for k in range(1, 5) for s in combinations_with_replacement(range(3), k)]
+    best = max(score(members.probabilities[:, list(s)].mean(axis=1)) for s in subsets)
+    assert score(fitted.crossfit) >= best - 1e-12
+    assert sum(fitted.parameters["weights"].values()) == pytest.approx(1)
+
+
+def test_greedy_keeps_to_one_model_where_another_adds_nothing():
+    """Guards ties: a copy of the best model must not share its weight."""
+    members = make_members([1.0, 1.0])
+    members.probabilities[:, 1] = members.probabilities[:, 0]
+    fitted = Greedy().fit(members, np.arange(200), get("roc_auc", "binary"), seed=0)
+    assert fitted.parameters == {"weights": {"model0": 1.0, "model1": 0.0}}
+
+
+def test_greedy_gives_a_further_share_to_a_model_it_already_uses():
+    """Guards ties that spread one model's weight over its copies, and steps that gain nothing.
+
+    Three shares to one is the best here, so the fifth step must be the last.
+    """
+    members, rows = make_members([1.0, 0.8, 0.0], seed=1), np.arange(200)
+    members.probabilities[:, 2] = members.probabilities[:, 0]
+    weights = Greedy().fit(members, rows, get("log_loss", "binary"), 0).parameters["weights"]
+    assert weights == {"model0": 0.75, "model1": 0.25, "model2": 0.0}
+
+
+def test_rank_means_are_for_rankings_only():
+    """Guards a log-loss or a threshold on ranks, which are no probabilities."""
+    names = lambda metric: [c.name for c in list_candidates(["a", "b"], metric)]  # noqa: E731
+    assert names(get("roc_auc", "binary")) == [
+        "single:a", "single:b", "mean", "rank_mean", "greedy", "stack",
+    ]  # fmt: skip
+    assert "rank_mean" not in names(get("log_loss", "binary")) + names(get("f1", "binary"))
+    assert [c.name for c in list_candidates(["a"], get("roc_auc", "binary"))] == ["single:a"]
+    with pytest.raises(InputError, match="'stak' is not known: did you mean 'stack'?"):
+        list_candidates(["a", "b"], get("roc_auc", "binary"), ["stak"])
+
+
+def test_means_of_probabilities_and_ranks():
+    members, metric, rows = make_members([1.0, 0.5]), get("roc_auc", "binary"), np.arange(50)
+    for candidate, source in ((Mean(), members.probabilities), (RankMean(), members.ranks)):
+        fitted = candidate.fit(members, rows, metric, seed=0)
+        predictions = fitted.predict(members.probabilities, members.ranks)
+        np.testing.assert_allclose(predictions, source.mean(axis=1))
+
+
+@pytest.mark.parametrize("kind,outputs", [("binary", 1), ("multiclass", 3), ("multilabel", 2)])
+def test_a_stack_is_stored_as_text_and_repeats_itself(kind, outputs, tmp_path):
+    members = make_members([1.0, 0.5], kind, outputs)
+    if kind == "multilabel":
+        members.targets[:, 1] = 1
+    fitted = Stack().fit(members, np.arange(150), None, seed=0)
+    again = Stack().fit(members, np.arange(150), None, seed=0)
+    predictions = fitted.predict(members.probabilities, members.ranks)
+    assert predictions.shape == members.targets.shape
+    np.testing.assert_array_equal(predictions, again.predict(members.probabilities, members.ranks))
+    (path,) = fitted.save(tmp_path)
+    assert path.name == "stack-0.txt"
+    first = members.probabilities if kind == "multiclass" else members.probabilities[:, :, :1]
+    clipped = np.clip(first, 1e-7, 1 - 1e-7)
+    logits = np.log(clipped / (1 - clipped)).reshape(200, -1)
+    stored = lgb.Booster(model_file=path).predict(logits).reshape(200, -1)
+    np.testing.assert_allclose(stored, predictions[:, : stored.shape[1]], rtol=1e-9)
+    if kind == "multilabel":  # A label with a single class is a constant, without a file.
+        assert (predictions[:, 1] == 1).all()
+        assert json.loads(json.dumps(fitted.parameters))["constants"] == {"1": 1.0}
+
+
+def test_the_crossfit_of_a_stack_does_not_know_its_rows():
+    """Guards a threshold fitted on predictions sharper than any new row will get."""
+    members, metric = make_members([0.0, 0.0], n=300), get("roc_auc", "binary")
+    fitted = Stack().fit(members, np.arange(300), metric, seed=0)
+    plain = fitted.predict(members.probabilities, members.ranks)
+    assert metric.score(members.targets, plain) > 0.65
+    assert metric.score(members.targets, fitted.crossfit) < 0.57
+
+
+def test_the_crossfit_keeps_groups_together():
+    """Guards a copy of the row in the other splits: noise would be predicted from its copy."""
+    members = make_members([0.0, 0.0], n=100)
+    rows = np.tile(np.arange(100), 4)
+    copies = replace(
+        members,
+        probabilities=members.probabilities[rows],
+        ranks=members.ranks[rows],
+        targets=members.targets[rows],
+        folds=members.folds[rows],
+        groups=members.groups[rows],
+    )
+    fitted = Stack().fit(copies, np.arange(400), get("roc_auc", "binary"), seed=0)
+    assert get("roc_auc", "binary").score(copies.targets, fitted.crossfit) < 0.65
+
+
+def test_members_refuse_shapes_and_values_that_do_not_fit():
+    members = make_members([1.0, 1.0])
+    with pytest.raises(ValueError, match=r"ranks \(200, 1, 1\) should be \(200, 2, 1\)"):
+        replace(members, ranks=members.ranks[:, :1])
+    with pytest.raises(ValueError, match="probabilities must be numbers between 0 and 1"):
+        replace(members, probabilities=members.probabilities * np.nan)
+
+
+# --- nesting ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("folds", [2, 4])
+@pytest.mark.parametrize("name,labels", [("roc_auc", False), ("f1", True)])
+def test_no_label_of_a_fold_reaches_its_nested_predictions(name, labels, folds):
+    """The promise of the package: fold j's labels are neither fitted nor chosen on for j."""
+    members = make_members([0.6, 0.5], n=120, folds=folds)
+    metric, held_out = get(name, "binary"), members.folds == 1
+    before = blend(members, metric, wants_labels=labels)
+    targets = members.targets.copy()
+    targets[held_out] = 1 - targets[held_out]
+    after = blend(replace(members, targets=targets), metric, wants_labels=labels)
+    assert before.winners_by_fold[1] == after.winners_by_fold[1]
+    for part in ("oof", "nested_predictions"):
+        np.testing.assert_array_equal(
+            getattr(before, part)[held_out], getattr(after, part)[held_out]
+        )
+    # And the labels do matter elsewhere, or this test could not fail.
+    assert before.nested != after.nested
+
+
+def test_a_single_model_gets_its_rule_from_the_other_folds():
+    """Guards a table row whose threshold was fitted on the rows it is scored on."""
+    members, metric = make_members([0.6], n=120), get("f1", "binary")
+    nested, in_sample = single_estimate(members, 0, metric, True, seed=0)
+    p, decided = members.probabilities[:, 0], np.empty_like(members.targets)
+    for fold in range(4):
+        out = members.folds == fold
+        rule = fit_rule(metric, "binary", members.targets[~out], p[~out])
+        decided[out] = rule.apply(p[out])
+    assert nested.score == metric.score(members.targets, decided)
+    rule = fit_rule(metric, "binary", members.targets, p)
+    assert in_sample == metric.score(members.targets, rule.apply(p)) >= nested.score
+
+
+def test_noise_scores_like_noise_when_nested_and_better_in_sample():
+    """Guards every road by which fitting and choosing could flatter the headline."""
+    found = [
+        blend(make_members([0.0] * 4, n=150, folds=3, seed=seed), get("roc_auc", "binary"),
+              wants_labels=False, methods=("greedy", "stack"))
+        for seed in range(8)
+    ]  # fmt: skip
+    nested = np.array([each.nested.score for each in found])
+    stacks = [report for each in found for report in each.candidates if report.name == "stack"]
+    assert abs(nested.mean() - 0.5) < 0.04
+    assert np.mean([each.in_sample for each in found]) > nested.mean() + 0.02
+    assert np.mean([report.in_sample for report in stacks]) > 0.65
+    assert abs(np.mean([report.nested for report in stacks]) - 0.5) < 0.05
+
+
+def test_a_weak_model_does_not_spoil_a_strong_one():
+    """Guards a blend that averages whatever it is given."""
+    members, metric = make_members([1.5, 0.0], n=400), get("roc_auc", "binary")
+    result = blend(members, metric, wants_labels=False)
+    strong = metric.score(members.targets, members.probabilities[:, 0])
+    assert result.nested.score > strong - 0.01
+    assert result.winner == "single:model0"
+
+
+def test_two_complementary_models_are_blended_and_simply():
+    """Guards a choice by complexity alone: single models are simpler, but clearly worse."""
+    members, metric = make_members([1.0, 1.0], n=400), get("roc_auc", "binary")
+    result = blend(members, metric, wants_labels=False)
+    assert result.winner in ("mean", "rank_mean")
+    reports = {report.name: report for report in result.candidates}
+    assert reports["single:model0"].difference_to_best > reports["single:model0"].standard_error
+    assert min(report.difference_to_best for report in result.candidates) == 0
+    source = "test_ranks" if result.winner == "rank_mean" else "test_probabilities"
+    np.testing.assert_allclose(result.test, getattr(members, source).mean(axis=1))
+
+
+def test_the_simplest_within_one_standard_error_wins():
+    """Guards a choice of the best by a hair, which is a choice by luck."""
+    best_lost = 0
+    for seed in range(4):
+        members, metric = make_members([0.7, 0.5], n=150, folds=3, seed=seed), get("f1", "binary")
+        result = blend(members, metric, wants_labels=True)
+        within = [c for c in result.candidates if c.difference_to_best <= c.standard_error]
+        simplest = min(report.complexity for report in within)
+        wanted = [report for report in within if report.complexity == simplest]
+        best_single = max(wanted, key=lambda report: report.nested)
+        assert result.winner == (wanted[0] if simplest else best_single).name
+        best_lost += next(c for c in within if c.difference_to_best == 0).name != result.winner
+    assert best_lost > 0  # Or the seeds above would show nothing.
+
+
+@pytest.mark.parametrize(
+    "kind,outputs,name,labels",
+    [
+        ("binary", 1, "f1", True),
+        ("binary", 1, "f1", False),
+        ("multiclass", 3, "f1_macro", True),
+        ("multiclass", 3, "log_loss", False),
+        ("multilabel", 2, "f1_macro", True),
+        ("multilabel", 2, "roc_auc", False),
+    ],
+)
+@pytest.mark.parametrize("folds", [2, 3])
+def test_every_kind_runs_with_few_folds(kind, outputs, name, labels, folds):
+    members, calls = make_members([1.0, 0.7], kind, outputs, n=90, folds=folds), []
+    metric = get(name, kind)
+    result = blend(members, metric, wants_labels=labels, progress=lambda: calls.append(1))
+    assert len(calls) == count_fits(folds, len(result.candidates))
+    assert result.oof.shape == result.nested_predictions.shape == members.targets.shape
+    assert result.test.shape == members.test_probabilities[:, 0].shape
+    assert set(result.winners_by_fold) == set(range(folds))
+    assert result.nested.low <= result.nested.score <= result.nested.high
+    json.dumps(result.parameters)
+    if labels:
+        assert set(np.unique(result.nested_predictions)) <= {0, 1}
+        assert result.nested.score == metric.score(members.targets, result.nested_predictions)
+        np.testing.assert_array_equal(result.test_decisions, result.rule.apply(result.test))
+    else:
+        assert result.rule is None and result.test_decisions is None
+        np.testing.assert_array_equal(result.nested_predictions, result.oof)
+
+
+def test_probabilities_submitted_to_a_metric_of_labels_are_scored_at_half():
+    """Guards a fitted threshold in the estimate of a file that carries none."""
+    members, metric = make_members([1.0], n=100), get("f1", "binary")
+    result = blend(members, metric, wants_labels=False)
+    decided = (members.probabilities[:, 0] >= 0.5).astype(float)
+    assert result.nested.score == metric.score(members.targets, decided)
+    with pytest.raises(InputError, match="'roc_auc' wants a ranking, but labels are submitted"):
+        blend(members, get("roc_auc", "binary"), wants_labels=True)
+
+
+def test_ranks_and_probabilities_are_not_pooled_as_they_are():
+    """Guards an AUC over folds of unlike scales: it would order rows by their fold."""
+    members, metric = make_members([1.0, 1.0], n=200), get("roc_auc", "binary")
+    # Probabilities far below the ranks, which leaves the order within folds as it was.
+    members = replace(members, probabilities=members.probabilities / 100)
+    nesting = _Nesting(members, metric, [Mean(), RankMean()], 0, None)
+    mixed, _ = nesting.pool([0, 1, 0, 1])
+    alike, _ = nesting.pool([1, 1, 1, 1])
+    difference = metric.score(members.targets, alike) - metric.score(members.targets, mixed)
+    assert abs(difference) < 0.02
+    unmixed, _ = nesting.pool([0, 0, 0, 0])
+    np.testing.assert_allclose(unmixed, members.probabilities.mean(axis=1))
+
+
+@pytest.mark.filterwarnings("error")
+def test_folds_of_a_single_class_are_survived():
+    """Guards fits and choices where the metric is undefined without one of the folds."""
+    members = make_members([1.0, 0.5], n=60, folds=3)
+    members.targets[:, 0] = members.folds == 1
+    result = blend(members, get("roc_auc", "binary"), wants_labels=False)
+    assert np.isfinite(result.nested.score)
+    assert result.winners_by_fold[1] == "single:model0"  # Nothing to choose by: the first.
+
+
+def test_one_fold_is_refused():
+    with pytest.raises(ValueError, match="at least two folds"):
+        blend(make_members([1.0], folds=1), get("roc_auc", "binary"), wants_labels=False)

@@ -1,0 +1,24 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tiny import make_backbone, make_workspace
+
+
+@pytest.fixture(autouse=True)
+def offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test asks a hub."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Path:
+    """24 training and 6 test rows, three folds, tfidf."""
+    return make_workspace(tmp_path / "w")
+
+
+@pytest.fixture(scope="session")
+def backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny random BERT checkpoint."""
+    return make_backbone(tmp_path_factory.mktemp("backbone"))

@@ -1,0 +1,105 @@
+"""Tiny competitions and a tiny random backbone, so that a test shows all that it depends on."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from foldstack.cli import main
+
+GOOD, BAD = ["good", "fine", "great", "lovely"], ["bad", "poor", "awful", "dull"]
+PLACES = ["film", "plot", "cast", "song", "end", "start", "scene", "joke"]
+
+
+def sentences(n: int) -> list[tuple[str, int]]:
+    """n different sentences, every other one favourable, of several lengths."""
+    out = []
+    for i in range(n):
+        word = (GOOD if i % 2 else BAD)[(i // 2) % 4]
+        tail = " ".join(PLACES[(i + j) % 8] for j in range(1 + i % 5))
+        out.append((f"a {word} {PLACES[i % 8]} {tail} n{i}", i % 2))
+    return out
+
+
+def write(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def write_competition(root: Path, **settings: object) -> None:
+    """competition.yaml of a binary competition, with these settings over it."""
+    base = {"name": "tiny", "kind": "binary", "metric": "roc_auc", "target": ["label"],
+            "models": ["tfidf"], "folds": {"count": 3}}
+    write(root / "competition.yaml", yaml.safe_dump(base | settings, allow_unicode=True))
+
+
+def make_workspace(root: Path, n: int = 24, **settings: object) -> Path:
+    """A binary competition of n training and 6 test rows."""
+    rows = sentences(n + 6)
+    train = "".join(f"r{i},{text},{label}\n" for i, (text, label) in enumerate(rows[:n]))
+    test = "".join(f"t{i},{text}\n" for i, (text, _) in enumerate(rows[n:]))
+    sample = "".join(f"t{i},0\n" for i in range(6))
+    solution = "".join(f"t{i},{label}\n" for i, (_, label) in enumerate(rows[n:]))
+    write(root / "input/train.csv", "id,text,label\n" + train)
+    write(root / "input/test.csv", "id,text\n" + test)
+    write(root / "input/sample_submission.csv", "id,label\n" + sample)
+    write(root / "input/private/solution.csv", "id,label\n" + solution)
+    write_competition(root, **settings)
+    return root
+
+
+def make_backbone(folder: Path, **config: object) -> Path:
+    """A random two-layer BERT over the words of `sentences`, saved as a checkpoint."""
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", *GOOD, *BAD, *PLACES]
+    tokenizer = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, "[UNK]"))
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)])
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, model_max_length=32, pad_token="[PAD]", unk_token="[UNK]",
+        cls_token="[CLS]", sep_token="[SEP]", mask_token="[MASK]",
+    ).save_pretrained(folder)
+    torch.manual_seed(0)
+    BertModel(BertConfig(
+        vocab_size=len(words), hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
+        intermediate_size=32, max_position_embeddings=32, **config,
+    )).save_pretrained(folder)
+    return folder
+
+
+def add_preset(root: Path, backbone: Path, name: str = "tiny", training: dict | None = None,
+               **settings: object) -> None:
+    """presets/NAME.yaml: a transformer on this backbone, two epochs of batches of 8."""
+    training = {"epochs": 2, "batch_size": 8, "lr": 0.001, "max_length": 16} | (training or {})
+    preset = {"learner": "transformer", "backbone": str(backbone), "checkpoint_seconds": 0}
+    write(root / f"presets/{name}.yaml", yaml.safe_dump(preset | settings | {"training": training}))
+
+
+def foldstack(root: Path, *args: str) -> int:
+    """The command line in this process; returns its exit code."""
+    return main(["--workspace", str(root), *args])
+
+
+def process(root: Path, *args: str, **options: object) -> subprocess.Popen:
+    """The command line in a process of its own."""
+    environment = os.environ | {"HF_HUB_OFFLINE": "1"} | options.pop("env", {})
+    return subprocess.Popen(
+        [sys.executable, "-m", "foldstack", "--workspace", str(root), *args],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, **options)
+
+
+def refuses(root: Path, args: list[str], sentence: str, capsys: pytest.CaptureFixture) -> None:
+    """The command ends with code 2, this very sentence and nothing else on standard error."""
+    assert foldstack(root, *args) == 2
+    assert capsys.readouterr().err == f"foldstack: {sentence}\n"

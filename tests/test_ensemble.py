@@ -272,7 +272,7 @@ def test_rank_means_are_for_rankings_only():
     ]  # fmt: skip
     assert "rank_mean" not in names(get("log_loss", "binary")) + names(get("f1", "binary"))
     assert [c.name for c in list_candidates(["a"], get("roc_auc", "binary"))] == ["single:a"]
-    with pytest.raises(InputError, match="'stak' is not known: did you mean 'stack'?"):
+    with pytest.raises(InputError, match=r"'stak' is not known: did you mean 'stack'\?"):
         list_candidates(["a", "b"], get("roc_auc", "binary"), ["stak"])
 
 
@@ -424,6 +424,15 @@ def test_the_simplest_within_one_standard_error_wins():
         assert result.winner == (wanted[0] if simplest else best_single).name
         best_lost += next(c for c in within if c.difference_to_best == 0).name != result.winner
     assert best_lost > 0  # Or the seeds above would show nothing.
+
+
+def test_of_single_models_the_better_wins_though_listed_later():
+    """Guards listed order between single models: no one of them is the simpler."""
+    members, metric = make_members([0.8, 0.8], seed=3), get("roc_auc", "binary")
+    result = blend(members, metric, wants_labels=False, methods=())
+    first, second = result.candidates
+    assert 0 < first.difference_to_best < first.standard_error
+    assert result.winner == second.name == "single:model1"
 
 
 @pytest.mark.parametrize(

@@ -67,11 +67,14 @@ def read_table(path: Path, encoding: str) -> pd.DataFrame:
 
 
 def _encoding_sentence(path: Path, encoding: str, codec: str) -> str:
-    for number, line in enumerate(path.read_bytes().split(b"\n"), start=1):
+    def decodes(line: bytes) -> bool:
         try:
-            line.decode(codec)
+            return line.decode(codec) is not None
         except UnicodeDecodeError:
-            break
+            return False
+
+    lines = enumerate(path.read_bytes().split(b"\n"), start=1)
+    number = next((number for number, line in lines if not decodes(line)), 1)
     return (
         f"{path}, line {number} is not {encoding}: name the file's encoding in competition.yaml, "
         "for instance `encoding: cp1252` or `encoding: gb18030`"

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from foldstack.errors import Interrupted
 
 _PARENT = "FOLDSTACK_PARENT"
+SAME_SECONDS = 1.0  # `timeout`, and a terminal with a parent that passes signals on, send one twice
 
 
 class Stop:
@@ -18,12 +20,16 @@ class Stop:
     def __init__(self) -> None:
         self._deferred = False
         self.requested: int | None = None
+        self._last = -SAME_SECONDS
 
     def install(self) -> None:
         for signum in (signal.SIGINT, signal.SIGTERM):
             signal.signal(signum, self._on_signal)
 
     def _on_signal(self, signum: int, _frame: object) -> None:
+        last, self._last = self._last, time.monotonic()
+        if self._last - last < SAME_SECONDS:
+            return
         if self._deferred and self.requested is None:
             self.requested = signum
         else:  # nothing to save, or the user asks a second time
@@ -31,12 +37,16 @@ class Stop:
 
     @contextmanager
     def deferred(self) -> Iterator[None]:
-        """Inside, a first signal only sets `requested`; the loop saves its state and calls check."""
+        """Inside, a first signal only sets `requested`; the loop saves its state and calls check.
+
+        One that came too late for the loop to see counts on leaving.
+        """
         self._deferred = True
         try:
             yield
         finally:
             self._deferred = False
+        self.check()
 
     def wanted(self) -> bool:
         """Whether to stop now: a signal came, or the process that started this run is gone."""
@@ -51,6 +61,11 @@ class Stop:
 
 
 STOP = Stop()
+
+
+def is_child() -> bool:
+    """Whether another foldstack process started this one for a single run."""
+    return os.environ.get(_PARENT) == str(os.getppid())
 
 
 def child_environment() -> dict[str, str]:

@@ -29,7 +29,8 @@ class Progress:
     ):
         self.what, self.total, self.unit, self.done = what, total, unit, start
         self.stream = stream or sys.stderr
-        self._first, self._begin, self._last = start, time.monotonic(), time.monotonic()
+        self._first = start
+        self._begin = self._last = time.monotonic()
         self._values = ""
         self._bar = None
         if self.stream.isatty():

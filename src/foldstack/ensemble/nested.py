@@ -297,7 +297,8 @@ class _Nesting:
             self.metric, targets, predictions, groups, seed=self.seed, resamples=CHOICE_RESAMPLES
         )
         signed = self.metric.sign * scores
-        best = int(np.where(np.isnan(signed), -np.inf, signed).argmax())
+        # Where the metric is undefined it is so for all, having one class; then the first.
+        best = int(signed.argmax())
         differences = signed[best] - signed
         errors = spread(resampled[:, [best]] - resampled)
         within = differences <= errors

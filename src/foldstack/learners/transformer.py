@@ -12,6 +12,7 @@ from accelerate.state import AcceleratorState
 from safetensors.torch import load_file, save_file
 
 from foldstack.config import TransformerSettings
+from foldstack.errors import InputError
 from foldstack.learners import Task
 from foldstack.nets.backbone import empty_backbone, load_backbone, locate
 from foldstack.nets.classifier import Classifier, positions
@@ -82,7 +83,14 @@ class TransformerLearner:
 
             def evaluate(net: torch.nn.Module) -> float:
                 raw = loop.predict(net, held, self.accelerator.device, "rows to select by")
-                return self.task.metric.sign * self.task.score(select.targets, raw)
+                score = self.task.score(select.targets, raw)
+                if np.isnan(score):
+                    raise InputError(
+                        f"{self.task.metric.name} is undefined on the {len(select):,} rows that "
+                        f"training.select={self.settings.training.select} chooses the epoch by: "
+                        "use select=last, or a metric that is defined there"
+                    )
+                return self.task.metric.sign * score
 
         facts = loop.train(
             self.model,

@@ -94,10 +94,23 @@ def load_backbone(
     Raises InputError where the checkpoint lacks a weight of the backbone, or has one that the
     backbone does not know and that is no other task's head, naming its key.
     """
-    model, info = _from_pretrained(AutoModel, place, dtype=torch.float32, output_loading_info=True)
+    model, info = _from_pretrained(
+        AutoModel,
+        place,
+        dtype=torch.float32,
+        output_loading_info=True,
+        ignore_mismatched_sizes=True,  # refused below, with the key
+    )
     ignored = HEADS | set(ignore_weights)
     missing = sorted(k for k in info["missing_keys"] if not k.startswith("pooler."))
     unexpected = sorted(k for k in info["unexpected_keys"] if k.split(".")[0] not in ignored)
+    if info["mismatched_keys"]:
+        key, found, wanted = sorted(info["mismatched_keys"])[0]
+        raise InputError(
+            f"backbone '{place}': weight '{key}' has shape {tuple(found)} in its checkpoint, but its "
+            f"config.json asks for {tuple(wanted)} ({len(info['mismatched_keys'])} in all): take "
+            "another checkpoint"
+        )
     if missing:
         raise InputError(
             f"backbone '{place}': weight '{missing[0]}' is missing in its checkpoint "

@@ -9,6 +9,7 @@ from pathlib import Path
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from foldstack.config import digest
 from foldstack.nets.backbone import file_sha256
 from foldstack.progress import say
 from foldstack.store import write_json
@@ -24,10 +25,8 @@ def save(folder: Path, step: int, tensors: dict[str, Tensor], state: dict) -> No
     save_file(
         {k: v.detach().contiguous().cpu() for k, v in tensors.items()}, beside / "state.safetensors"
     )
-    write_json(
-        beside / "state.json",
-        state | {"step": step, "sha256": file_sha256(beside / "state.safetensors")},
-    )
+    state = state | {"step": step, "sha256": file_sha256(beside / "state.safetensors")}
+    write_json(beside / "state.json", state | {"digest": digest(state)})
     shutil.rmtree(place, ignore_errors=True)
     beside.rename(place)
     for old in sorted(folder.glob("step-*"))[:-KEPT]:
@@ -39,11 +38,14 @@ def load_last(folder: Path) -> tuple[dict[str, Tensor], dict] | None:
     for place in sorted(folder.glob("step-*"), reverse=True):
         try:
             state = json.loads((place / "state.json").read_text(encoding="utf-8"))
-            if file_sha256(place / "state.safetensors") == state["sha256"]:
+            whole = state.pop("digest") == digest(state)
+            if whole and file_sha256(place / "state.safetensors") == state["sha256"]:
                 return load_file(place / "state.safetensors"), state
             reason = "its checksum does not match"
         except (OSError, ValueError, KeyError) as e:
             reason = f"{type(e).__name__}: {e}"
-        say(f"checkpoint {place.name} is damaged ({reason}): going on from the one before it")
         shutil.rmtree(place)
+        left = any(folder.glob("step-*"))
+        then = "going on from the one before it" if left else "none is left, beginning anew"
+        say(f"checkpoint {place.name} is damaged ({reason}): {then}")
     return None

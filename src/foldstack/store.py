@@ -178,6 +178,14 @@ class Store:
         """A path as messages show it, from the workspace on."""
         return str(path.relative_to(self.root)) if path.is_relative_to(self.root) else str(path)
 
+    def _read(self, path: Path) -> Any:
+        try:
+            return read_json(path)
+        except ValueError:
+            raise InputError(
+                f"{self.name(path)} is damaged: remove {self.name(path.parent)} and run that stage again"
+            ) from None
+
     # Folds
 
     @property
@@ -224,13 +232,12 @@ class Store:
                 f"{name}: row {bad[0] + 1}: fold '{table['fold'].iloc[bad[0]]}' is not "
                 "a number 0, 1, 2 …: run `make folds FORCE=1`"
             )
-        where = pd.Index(table["id"]).get_indexer(rows.ids)
-        if (where < 0).any() or len(table) != len(rows):
+        if len(table) != len(rows) or set(table["id"]) != set(rows.ids):
             raise InputError(
                 f"{name} is for other rows than input/train.csv ({len(table)} ids there, "
                 f"{len(rows)} here): run `make folds FORCE=1`"
             )
-        fold = fold[where].astype(np.int64)
+        fold = fold[pd.Index(table["id"]).get_indexer(rows.ids)].astype(np.int64)
         beside = self.root / "folds" / "folds.json"
         settings = read_json(beside).get("settings", {}) if beside.exists() else {}
         return Folds(fold, settings, self.folds_hash(rows.ids, fold))
@@ -284,17 +291,20 @@ class Store:
         path, old = self.run_dir(key) / "run.json", self._beside(key, "old")
         if not path.exists() and (old / "run.json").exists():
             old.rename(self.run_dir(key))  # killed between the two renames of finish()
-        return read_json(path) if path.exists() else None
+        return self._read(path) if path.exists() else None
 
     def runs(self, model: str | None = None) -> dict[RunKey, dict[str, Any]]:
         """All finished runs, in order."""
         found = {}
         for path in self.root.glob("oof/*/seed*/*/run.json"):
             run, seed, name = path.parent.name, path.parent.parent.name, path.parts[-4]
-            if run.startswith(".") or name.startswith("_") or (model and name != model):
+            seed = seed.removeprefix("seed")
+            if not RUN_NAME.fullmatch(run) or not seed.isdecimal():
+                continue  # unfinished, or somebody's copy
+            if name.startswith("_") or (model and name != model):
                 continue
-            key = RunKey(name, int(seed.removeprefix("seed")), RunKey.left_out_of(run))
-            found[key] = read_json(path)
+            key = RunKey(name, int(seed), RunKey.left_out_of(run))
+            found[key] = self._read(path)
         return dict(sorted(found.items()))
 
     def read_predictions(self, key: RunKey, name: str, rows: Rows) -> Predictions:
@@ -359,11 +369,11 @@ class Store:
 
     def read_blend(self, name: str) -> dict[str, Any] | None:
         path = self.blend_dir(name) / "blend.json"
-        return read_json(path) if path.exists() else None
+        return self._read(path) if path.exists() else None
 
     def blends(self) -> dict[str, dict[str, Any]]:
         paths = sorted(self.root.glob("oof/_blends/*/blend.json"))
-        return {p.parent.name: read_json(p) for p in paths if not p.parent.name.startswith(".")}
+        return {p.parent.name: self._read(p) for p in paths if not p.parent.name.startswith(".")}
 
     def write_submission(self, name: str, table: pd.DataFrame, info: dict, encoding: str) -> Path:
         path = self.root / "submissions" / f"{name}.csv"
@@ -374,7 +384,7 @@ class Store:
     def submissions(self) -> dict[str, dict[str, Any]]:
         """What each submission's JSON says, by name; only those whose CSV is there."""
         paths = sorted((self.root / "submissions").glob("*.json"))
-        return {p.stem: read_json(p) for p in paths if p.with_suffix(".csv").exists()}
+        return {p.stem: self._read(p) for p in paths if p.with_suffix(".csv").exists()}
 
     def submission_path(self, name: str) -> Path:
         return self.root / "submissions" / f"{name}.csv"

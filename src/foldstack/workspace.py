@@ -93,7 +93,7 @@ class Workspace:
     def choose_seeds(self, text: str | None) -> list[int]:
         """`all` or nothing: the competition's seeds; else a comma list of whole numbers."""
         if text in (None, "", "all"):
-            return list(self.competition.settings.seeds)
+            return list(dict.fromkeys(self.competition.settings.seeds))
         for part in _comma_list(text):
             if not part.isdecimal() or int(part) >= 2**32:
                 raise InputError(f"seed '{part}' is not a whole number from 0 to 4294967295")

@@ -44,7 +44,9 @@ class TransformerLearner:
     def prepare(self) -> None:
         """Load the pre-trained backbone and put a new head, drawn from the seed, on it."""
         s = self.settings
-        backbone, self.tokenizer = load_backbone(locate(s.backbone, s.sha256), s.ignore_weights)
+        backbone, self.tokenizer = load_backbone(
+            locate(s.backbone, s.sha256), s.ignore_weights, s.backbone_dropout
+        )
         torch.manual_seed(self.seed)
         self.model = Classifier(backbone, len(self.task.outputs), s.dropout)
         limit = positions(backbone, self.tokenizer)

@@ -7,6 +7,7 @@ import importlib.util
 from pathlib import Path
 
 import torch
+from huggingface_hub.utils import logging as hub_logging
 from torch import nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
@@ -87,16 +88,24 @@ def file_sha256(path: Path) -> str:
 
 
 def load_backbone(
-    place: str, ignore_weights: tuple[str, ...] = ()
+    place: str, ignore_weights: tuple[str, ...] = (), dropout: float | None = None
 ) -> tuple[nn.Module, PreTrainedTokenizerBase]:
     """The model in float32, whatever type its file has, and its tokenizer.
+
+    dropout, where given, replaces every dropout rate in the checkpoint's config.
 
     Raises InputError where the checkpoint lacks a weight of the backbone, or has one that the
     backbone does not know and that is no other task's head, naming its key.
     """
+    config = _from_pretrained(AutoConfig, place)
+    if dropout is not None:
+        rates = [k for k, v in config.to_dict().items() if "dropout" in k and isinstance(v, float)]
+        for name in rates:
+            setattr(config, name, dropout)
     model, info = _from_pretrained(
         AutoModel,
         place,
+        config=config,
         dtype=torch.float32,
         output_loading_info=True,
         ignore_mismatched_sizes=True,  # refused below, with the key
@@ -138,6 +147,7 @@ def _from_pretrained(kind: type, place: str, **options):
         if Path(place).is_dir():
             raise InputError(f"backbone '{place}' cannot be loaded: {_first_line(e)}") from None
     try:
+        hub_logging.set_verbosity_error()  # it would warn of each retry
         return kind.from_pretrained(place, **options)
     except (OSError, ValueError):
         raise InputError(

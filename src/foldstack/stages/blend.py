@@ -48,8 +48,8 @@ class Blend:
 def read_model(ws: Workspace, name: str, folds: Folds) -> Model:
     """A model's runs over all folds and seeds, or InputError saying which are missing or differ."""
     runs = {k: v for k, v in ws.store.runs(name).items() if len(k.left_out) == 1}
-    seeds = sorted({key.seed for key in runs})
-    wanted = [RunKey(name, s, (f,)) for s in seeds or [0] for f in range(folds.count)]
+    seeds = sorted({key.seed for key in runs} or ws.competition.settings.seeds)
+    wanted = [RunKey(name, s, (f,)) for s in seeds for f in range(folds.count)]
     missing = [key for key in wanted if key not in runs]
     if missing:
         lacking = ",".join(str(k.left_out[0]) for k in missing if k.seed == missing[0].seed)
@@ -58,7 +58,7 @@ def read_model(ws: Workspace, name: str, folds: Folds) -> Model:
             f"({len(missing)} missing in all): run `make train MODEL={name} FOLD={lacking} "
             f"SEED={missing[0].seed}`, or name the models to blend with MODEL="
         )
-    _check_alike(ws, runs, folds)
+    check_alike(ws, runs, folds)
     by_seed = [_read_seed(ws, name, seed, folds) for seed in seeds]
     oof, oof_ranks, test, test_ranks = (
         np.mean(arrays, axis=0) for arrays in zip(*by_seed, strict=True)
@@ -78,7 +78,7 @@ def read_model(ws: Workspace, name: str, folds: Folds) -> Model:
     )
 
 
-def _check_alike(ws: Workspace, runs: dict[RunKey, dict], folds: Folds) -> None:
+def check_alike(ws: Workspace, runs: dict[RunKey, dict], folds: Folds) -> None:
     """Every run was made with today's folds and rows, and all with the same settings."""
     first_key, first = next(iter(runs.items()))
     train = ws.competition.train

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 from foldstack.errors import InputError
 from foldstack.learners import make_learner
@@ -16,9 +17,9 @@ LIMIT_SECONDS = 15 * 60
 SHORT_FOLDS, SHORT_TRAINING = 3, {"epochs": 1}
 
 
-def demo(ws: Workspace) -> None:
+def demo(root: Path, sets: list[str]) -> None:
     """Data, folds, training, blend, submissions and their scores, in one go; resumable."""
-    begin = time.monotonic()
+    begin, ws = time.monotonic(), Workspace.open(root, sets)
     if not (ws.root / "competition.yaml").exists():
         data.make_data(ws, DATASET)
         if _forecast(ws) > LIMIT_SECONDS:
@@ -33,7 +34,7 @@ def demo(ws: Workspace) -> None:
                 folds=SHORT_FOLDS,
                 model_settings={"minilm": {"training": SHORT_TRAINING}},
             )
-        del ws.__dict__["competition"]  # read competition.yaml as it is now
+        ws = Workspace.open(ws.root, sets)  # competition.yaml as it is now
     elif ws.competition.settings.name != DATASET:
         raise InputError(
             f"{ws.root / 'competition.yaml'} is of '{ws.competition.settings.name}': run "

@@ -13,6 +13,7 @@ from foldstack.workspace import Workspace
 def make_folds(ws: Workspace, *, force: bool = False) -> None:
     """Write folds/folds.csv and say what is in it; other folds over existing runs want `force`."""
     competition, store = ws.competition, ws.store
+    competition.check()
     rows, settings = competition.train, competition.settings.folds
     fold = splits.make_folds(rows, competition.kind, settings)
     new = store.folds_hash(rows.ids, fold)

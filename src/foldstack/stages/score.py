@@ -60,6 +60,7 @@ def _solution(ws: Workspace) -> pd.DataFrame:
     solution = read_table(ws.solution, s.encoding)
     if s.id not in solution.columns:
         raise InputError(f"{ws.solution}: column '{s.id}' is missing: mend the file")
+    ws.competition.check_ids(ws.solution, solution[s.id])
     missing = sorted(set(ws.competition.test.ids) - set(solution[s.id]))
     if missing:
         raise InputError(

@@ -9,7 +9,14 @@ from foldstack.ensemble import Rule
 from foldstack.errors import InputError
 from foldstack.links import to_probabilities
 from foldstack.progress import say
-from foldstack.stages.blend import Blend, interval, make_blend, read_model, say_positives
+from foldstack.stages.blend import (
+    Blend,
+    check_alike,
+    interval,
+    make_blend,
+    read_model,
+    say_positives,
+)
 from foldstack.store import read_parquet
 from foldstack.workspace import Workspace
 
@@ -72,9 +79,11 @@ def _stored_blend(ws: Workspace, name: str) -> tuple[np.ndarray, dict]:
 
 def _full(ws: Workspace, name: str, made: Blend) -> tuple[np.ndarray, dict]:
     """The mean over the seeds' full runs, beside the fold runs' estimate."""
-    keys = [key for key in ws.store.runs(name) if not key.left_out]
+    runs = {key: run for key, run in ws.store.runs(name).items() if len(key.left_out) < 2}
+    keys = [key for key in runs if not key.left_out]
     if not keys:
         raise InputError(f"model '{name}' has no full run: run `make train MODEL={name} FOLD=full`")
+    check_alike(ws, runs, ws.store.read_folds(ws.competition.train))
     test = ws.competition.test
     read = [ws.store.read_predictions(key, "test", test) for key in keys]
     values = np.mean([to_probabilities(p.raw, p.link) for p in read], axis=0)

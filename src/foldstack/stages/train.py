@@ -71,6 +71,7 @@ def train(
             )
     settings = {m: ws.model_settings(m) for m in models}
     _check_overrides_used(ws, settings)
+    ws.competition.check()
     folds = ws.store.read_folds(ws.competition.train)
     left_out = ws.choose_runs(fold, folds.count)
     runs = [
@@ -342,14 +343,13 @@ def _predict_test_again(ws: Workspace, run: Run) -> None:
         )
     learner = make_learner(run.settings, ws.competition.task, key.seed, threads_of(ws))
     learner.load(model)
-    rows = ws.competition.test
-    write_parquet(
-        store.run_dir(key) / "test.parquet",
-        rows,
-        learner.predict(rows),
-        learner.link,
-        ws.competition.outputs,
+    rows, place = ws.competition.test, store.run_dir(key)
+    raw, outputs = learner.predict(rows), ws.competition.outputs
+    info = store.read_run(key)
+    info["predictions"]["test"] = write_parquet(
+        place / "test.parquet", rows, raw, learner.link, outputs
     )
+    write_json(place / "run.json", info)
     say(f"{key}: the test file is new, the model is not: predicted its {len(rows):,} rows")
 
 

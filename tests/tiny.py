@@ -103,3 +103,25 @@ def refuses(root: Path, args: list[str], sentence: str, capsys: pytest.CaptureFi
     """The command ends with code 2, this very sentence and nothing else on standard error."""
     assert foldstack(root, *args) == 2
     assert capsys.readouterr().err == f"foldstack: {sentence}\n"
+
+
+def train_folds(root: Path, *args: str, folds: int = 3) -> None:
+    """Every fold in this process: `train` alone starts a process, seconds long, for each."""
+    for fold in range(folds):
+        assert foldstack(root, "train", "--fold", str(fold), *args) == 0
+
+
+def go_through(root: Path, *stages: str, folds: int = 3) -> Path:
+    """The stages up to a submission, or those named."""
+    for stage in stages or ("folds", "train", "blend", "submit"):
+        if stage == "train":
+            train_folds(root, folds=folds)
+        else:
+            assert foldstack(root, stage) == 0
+    return root
+
+
+def files(root: Path) -> dict[str, bytes]:
+    """Every file of a folder with its bytes, but for locks."""
+    paths = (p for p in sorted(root.rglob("*")) if p.is_file() and p.suffix != ".lock")
+    return {str(p.relative_to(root)): p.read_bytes() for p in paths}

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import json
 import os
 import re
 import shutil
@@ -28,6 +27,7 @@ import pandas as pd
 
 from foldstack.config import digest
 from foldstack.errors import InputError
+from foldstack.files import publish, read_json, read_table, write_json, write_table
 from foldstack.rows import Rows
 
 RUN_NAME = re.compile(r"full|fold(\d+(?:-\d+)*)")
@@ -86,37 +86,6 @@ class Predictions:
     link: str
 
 
-# Atomic writing
-
-
-def _publish(path: Path, data: bytes) -> None:
-    """Write beside the place, flush to the disk, rename into it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with beside.open("wb") as f:
-        f.write(data)
-        f.flush()
-        os.fsync(f.fileno())
-    beside.replace(path)
-
-
-def write_json(path: Path, value: Any) -> None:
-    _publish(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
-
-
-def write_text(path: Path, text: str) -> None:
-    _publish(path, text.encode())
-
-
-def read_json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
-def write_table(path: Path, table: pd.DataFrame, encoding: str = "utf-8") -> None:
-    """A CSV by one rename; line ends are \\n."""
-    _publish(path, table.to_csv(index=False, lineterminator="\n").encode(encoding))
-
-
 def write_parquet(
     path: Path, rows: Rows, raw: np.ndarray, link: str, outputs: Iterable[str]
 ) -> str:
@@ -132,7 +101,7 @@ def write_parquet(
     table = pa.table(columns).replace_schema_metadata(meta)
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink)
-    _publish(path, sink.getvalue().to_pybytes())
+    publish(path, sink.getvalue().to_pybytes())
     return content
 
 
@@ -214,8 +183,6 @@ class Store:
 
         Raises InputError where there are none, or where they are not for these rows.
         """
-        from foldstack.competition import read_table
-
         if not self.has_folds():
             raise InputError(f"{self.name(self.folds_path)} does not exist: run `make folds` first")
         table = read_table(self.folds_path, "utf-8")

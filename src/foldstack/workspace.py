@@ -12,9 +12,10 @@ import numpy as np
 import pandas as pd
 
 from foldstack import config
-from foldstack.competition import Competition, read_table
+from foldstack.competition import Competition
 from foldstack.errors import InputError, nearest
-from foldstack.store import RunKey, Store, write_table
+from foldstack.files import read_table, write_table
+from foldstack.store import RunKey, Store
 
 DEBUG_ROWS = 200
 DEBUG_SETTINGS = ("folds.count=2", "training.epochs=1", "training.max_length=64")

@@ -13,12 +13,12 @@ from safetensors.torch import load_file, save_file
 
 from foldstack.config import TransformerSettings
 from foldstack.errors import InputError
+from foldstack.files import read_json, write_json
 from foldstack.learners import Task
 from foldstack.nets.backbone import empty_backbone, load_backbone, locate
 from foldstack.nets.classifier import Classifier, positions
 from foldstack.progress import say
 from foldstack.rows import Rows
-from foldstack.store import read_json, write_json
 from foldstack.text.batches import epoch_batches
 from foldstack.text.tokens import Tokens, tokenise
 from foldstack.training import loop

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 from huggingface_hub.utils import logging as hub_logging
+from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
@@ -141,8 +142,8 @@ def _from_pretrained(kind: type, place: str, **options):
     """A local folder or the cache first, the hub next, one sentence where neither has it."""
     try:
         return kind.from_pretrained(place, local_files_only=True, **options)
-    except RuntimeError as e:  # a weight of another shape than the architecture's
-        raise InputError(f"backbone '{place}': {_first_line(e)}") from None
+    except (RuntimeError, SafetensorError) as e:  # a file that is damaged
+        raise InputError(f"backbone '{place}' cannot be loaded: {_first_line(e)}") from None
     except (OSError, ValueError) as e:
         if Path(place).is_dir():
             raise InputError(f"backbone '{place}' cannot be loaded: {_first_line(e)}") from None

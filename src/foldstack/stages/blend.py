@@ -10,9 +10,10 @@ import numpy as np
 from foldstack import config, ensemble
 from foldstack.ensemble import BlendResult, Members
 from foldstack.errors import InputError
+from foldstack.files import write_json
 from foldstack.links import to_probabilities, within_run_ranks
 from foldstack.progress import Progress, say, table
-from foldstack.store import Folds, Predictions, RunKey, write_json, write_parquet
+from foldstack.store import Folds, Predictions, RunKey, write_parquet
 from foldstack.workspace import Workspace
 
 

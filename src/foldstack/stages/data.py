@@ -13,8 +13,8 @@ import pandas as pd
 
 from foldstack.config import CompetitionSettings
 from foldstack.errors import InputError, nearest
+from foldstack.files import write_table, write_text
 from foldstack.progress import say
-from foldstack.store import write_table, write_text
 from foldstack.workspace import Workspace
 
 TEST_SHARE = 0.2

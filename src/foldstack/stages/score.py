@@ -8,9 +8,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from foldstack.competition import read_table
 from foldstack.ensemble import default_rule
 from foldstack.errors import InputError
+from foldstack.files import read_table
 from foldstack.progress import duration, say, table
 from foldstack.stages.blend import interval
 from foldstack.workspace import Workspace

@@ -20,11 +20,12 @@ from sklearn.model_selection import GroupShuffleSplit
 from foldstack import config
 from foldstack.config import Settings
 from foldstack.errors import ChildFailed, InputError, Interrupted
+from foldstack.files import read_json, write_json
 from foldstack.interrupt import child_environment, is_child
 from foldstack.learners import Learner, make_learner
 from foldstack.progress import duration, say
 from foldstack.rows import Rows
-from foldstack.store import Folds, RunKey, read_json, write_json, write_parquet
+from foldstack.store import Folds, RunKey, write_parquet
 from foldstack.workspace import Workspace
 
 PACKAGES = (

@@ -10,9 +10,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from foldstack.config import digest
+from foldstack.files import write_json
 from foldstack.nets.backbone import file_sha256
 from foldstack.progress import say
-from foldstack.store import write_json
 
 KEPT = 2
 

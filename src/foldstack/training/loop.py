@@ -65,6 +65,7 @@ def train(
     begin = time.monotonic() - seconds
     running, saved_at, patience = None, time.monotonic(), checkpoint_seconds
     batches: list[np.ndarray] = []
+    shown: dict[str, float] = {}
 
     with STOP.deferred(), Progress("training", total, "updates", start=step) as progress:
         while True:
@@ -89,8 +90,8 @@ def train(
 
             running = loss if running is None else 0.98 * running + 0.02 * loss
             if step % LOSS_EVERY == 0 or step == total:
-                shown = _finite(running, step)
-            progress.add(1, **({"loss": shown} if step >= LOSS_EVERY else {}))
+                shown = {"loss": _finite(running, step)}
+            progress.add(1, **shown)
             stop = STOP.wanted()
             if stop or time.monotonic() - saved_at >= patience:
                 took = _save(

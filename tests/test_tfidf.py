@@ -1,0 +1,270 @@
+"""The linear learner: what it stores is what it is, and it learns from nothing but its rows."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from foldstack import metrics
+from foldstack.config import TfidfSettings
+from foldstack.learners import Task
+from foldstack.learners.tfidf import TfidfLearner
+from foldstack.links import to_probabilities
+from foldstack.rows import Rows
+from tiny import files, foldstack, sentences
+
+METRICS = {"binary": "roc_auc", "multiclass": "log_loss", "multilabel": "roc_auc"}
+
+
+def make_rows(texts: list, targets, weights=None) -> Rows:
+    n = len(texts)
+    return Rows(
+        ids=np.array([f"r{i}" for i in range(n)], dtype=object),
+        texts=[t if isinstance(t, tuple) else (t,) for t in texts],
+        targets=np.asarray(targets, dtype=float).reshape(n, -1),
+        weights=np.ones(n) if weights is None else np.asarray(weights, dtype=float),
+        groups=np.arange(n),
+        origin=np.full(n, "gold", dtype=object),
+    )
+
+
+def make_learner(kind: str = "binary", outputs: int = 1, **settings: object) -> TfidfLearner:
+    link = "softmax" if kind == "multiclass" else "sigmoid"
+    names = tuple(f"o{i}" for i in range(outputs))
+    task = Task(kind, link, names, metrics.get(METRICS[kind], kind))
+    return TfidfLearner(TfidfSettings(learner="tfidf", **settings), task, seed=0)
+
+
+def fitted(rows: Rows, kind: str = "binary", **settings: object) -> TfidfLearner:
+    learner = make_learner(kind, rows.targets.shape[1], **settings)
+    learner.fit(rows, None, Path("unused"))
+    return learner
+
+
+def tiny_rows(kind: str = "binary", n: int = 24) -> Rows:
+    texts, labels = zip(*sentences(n), strict=True)
+    labels = np.array(labels)
+    targets = {
+        "binary": labels,
+        "multiclass": np.eye(3)[labels + (np.arange(n) % 4 == 3)],
+        "multilabel": np.column_stack([labels, np.arange(n) % 3 == 0, 1 - labels]),
+    }
+    return make_rows(list(texts), targets[kind])
+
+
+KINDS = ["binary", "multiclass", "multilabel"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("settings", [{}, {"word_ngrams": (0, 0)}, {"char_ngrams": (0, 0)}])
+def test_what_is_loaded_predicts_the_same_bits(tmp_path: Path, kind: str, settings: dict) -> None:
+    """A new test file is predicted by the stored model: it must be the one that was scored."""
+    rows = tiny_rows(kind)
+    learner = fitted(rows, kind, **settings)
+    learner.save(tmp_path / "model")
+    loaded = make_learner(kind, rows.targets.shape[1], **settings)
+    loaded.load(tmp_path / "model")
+    new = make_rows(["a lovely film n5", "a dull ÉTUDE, n7", "", "unknown"], np.zeros(4))
+    raw = learner.predict(new)
+    assert raw.dtype == np.float32 and raw.shape == (4, rows.targets.shape[1])
+    assert loaded.predict(new).tobytes() == raw.tobytes()
+
+
+def test_the_stored_model_is_no_pickle(tmp_path: Path) -> None:
+    """Loading a pickle runs whatever its author put there."""
+    fitted(tiny_rows()).save(tmp_path)
+    stored = files(tmp_path)
+    assert sorted(stored) == ["model.json", "model.safetensors"]
+    described = json.loads(stored["model.json"])
+    assert described["link"] == "sigmoid"
+    assert stored["model.safetensors"][8:9] == b"{"  # safetensors: a length, then JSON
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_probabilities_follow_the_labels(kind: str) -> None:
+    """On what it has learned, each row's own label stands above the other."""
+    rows = tiny_rows(kind)
+    learner = fitted(rows, kind, C=1000, min_count=1)
+    probabilities = to_probabilities(learner.predict(rows), learner.link)
+    assert ((probabilities > 0.5) == (rows.targets == 1)).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_soft_targets_equal_repeated_weighted_rows(kind: str) -> None:
+    """A target of .3 is three tenths of a positive row and seven tenths of a negative one."""
+    rows = tiny_rows(kind, 12)
+    weights = np.linspace(0.5, 2, 12)
+    if kind == "multiclass":
+        soft = rows.targets * 0.7 + 0.1
+        choices, shares = [np.eye(3)[[c] * 12] for c in range(3)], soft.T
+    else:
+        soft = np.full(rows.targets.shape, 0.3)
+        soft[rows.targets == 1] = 0.8
+        soft = np.repeat(soft[:, :1], soft.shape[1], axis=1)  # so that rows can be repeated whole
+        choices = [np.zeros_like(soft), np.ones_like(soft)]
+        shares = [1 - soft[:, 0], soft[:, 0]]
+    texts = rows.texts * len(choices)
+    repeated = make_rows(
+        texts, np.vstack(choices), np.concatenate([weights * share for share in shares])
+    )
+    # Each text stands several times among the repeated rows, so counts may not choose n-grams,
+    # and idf is the same only without smoothing: compare by the same features.
+    one = make_learner(kind, soft.shape[1], min_count=1)
+    one.fit(make_rows(rows.texts, soft, weights), None, Path("unused"))
+    other = make_learner(kind, soft.shape[1], min_count=1)
+    other._new_vectorizers = lambda: [Fitted(v) for v in one.vectorizers]
+    other.fit(repeated, None, Path("unused"))
+    np.testing.assert_allclose(other.coef, one.coef, rtol=1e-2, atol=2e-3)
+    np.testing.assert_allclose(other.predict(rows), one.predict(rows), atol=5e-3)
+
+
+class Fitted:
+    """A vectorizer that is fitted already and stays as it is."""
+
+    def __init__(self, vectorizer) -> None:
+        self.vectorizer = vectorizer
+        self.analyzer = vectorizer.analyzer
+
+    def fit(self, texts: list[str]):
+        return self.vectorizer
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_weight_of_two_equals_the_row_twice(kind: str) -> None:
+    rows = tiny_rows(kind, 12)
+    weighted = make_rows(rows.texts, rows.targets, [2] + [1] * 11)
+    twice = rows.take(np.r_[0, np.arange(12)])
+    one = fitted(weighted, kind, min_count=1)
+    other = make_learner(kind, rows.targets.shape[1])
+    other._new_vectorizers = lambda: [Fitted(v) for v in one.vectorizers]
+    other.fit(twice, None, Path("unused"))
+    np.testing.assert_allclose(other.predict(rows), one.predict(rows), atol=5e-3)
+    assert np.abs(one.predict(rows) - fitted(rows, kind, min_count=1).predict(rows)).max() > 1e-2
+
+
+def test_a_weight_of_nothing_equals_a_row_left_out() -> None:
+    rows = tiny_rows(n=12)
+    weighted = make_rows(rows.texts, rows.targets, [0] + [1] * 11)
+    one = fitted(weighted, min_count=1)
+    other = make_learner()
+    other._new_vectorizers = lambda: [Fitted(v) for v in one.vectorizers]
+    other.fit(rows.take(np.arange(1, 12)), None, Path("unused"))
+    np.testing.assert_allclose(other.predict(rows), one.predict(rows), atol=5e-3)
+
+
+# Labels that some fold lacks
+
+
+@pytest.mark.parametrize("present", [[0, 2], [0, 1, 3]])
+def test_a_class_that_training_lacks_is_predicted_as_rare(present: list[int]) -> None:
+    """A rare class may stand in one fold alone; columns must not move up into its place."""
+    texts, _ = zip(*sentences(24), strict=True)
+    classes = np.array(present)[np.arange(24) % len(present)]
+    rows = make_rows(list(texts), np.eye(4)[classes])
+    learner = fitted(rows, "multiclass", min_count=1, C=1000)
+    probabilities = to_probabilities(learner.predict(rows), "softmax")
+    assert np.isfinite(probabilities).all()
+    assert (probabilities.argmax(axis=1) == classes).all()
+    missing = [c for c in range(4) if c not in present]
+    assert (probabilities[:, missing] < 0.2).all()
+
+
+def test_two_classes_of_three_equal_a_binary_regression() -> None:
+    """scikit-learn keeps one row of coefficients for two classes: both halves must add up to it."""
+    binary = tiny_rows()
+    classes = np.eye(3)[np.where(binary.targets[:, 0] == 1, 2, 0)]
+    learner = fitted(make_rows(binary.texts, classes), "multiclass")
+    raw = learner.predict(binary)
+    np.testing.assert_allclose(
+        raw[:, 2] - raw[:, 0], fitted(binary).predict(binary)[:, 0], atol=1e-5
+    )
+
+
+def test_only_one_class_in_training_is_predicted_for_all() -> None:
+    rows = make_rows(["a good film", "a fine plot"], np.eye(3)[[1, 1]])
+    probabilities = to_probabilities(fitted(rows, "multiclass").predict(rows), "softmax")
+    np.testing.assert_allclose(probabilities, np.tile([0.5, 2.5, 0.5], (2, 1)) / 3.5, rtol=1e-6)
+
+
+@pytest.mark.parametrize("value", [0, 1])
+def test_a_label_without_both_values_gets_its_smoothed_odds(value: int) -> None:
+    """Certainty from absence would cost a log loss of infinity on one row."""
+    labels = np.column_stack([np.arange(8) % 2, np.full(8, value)])
+    texts, _ = zip(*sentences(8), strict=True)
+    rows = make_rows(list(texts), labels)
+    probabilities = to_probabilities(fitted(rows, "multilabel").predict(rows), "sigmoid")
+    np.testing.assert_allclose(probabilities[:, 1], (8.5 if value else 0.5) / 9, rtol=1e-6)
+    assert len(set(probabilities[:, 0])) > 1
+
+
+@pytest.mark.parametrize("texts", [["", "", "", ""], ["a", "b", "c", "d"]])
+def test_texts_without_a_common_ngram_get_the_share_of_positives(texts: list[str]) -> None:
+    """Nothing to learn from is no crash, and can be stored too."""
+    rows = make_rows(texts, [0, 1, 1, 1])
+    learner = fitted(rows)
+    probabilities = to_probabilities(learner.predict(rows), "sigmoid")
+    np.testing.assert_allclose(probabilities, np.full((4, 1), 3.5 / 5), rtol=1e-6)
+
+
+def test_a_model_without_ngrams_can_be_stored(tmp_path: Path) -> None:
+    rows = make_rows(["", ""], [0, 1])
+    learner = fitted(rows)
+    learner.save(tmp_path)
+    loaded = make_learner()
+    loaded.load(tmp_path)
+    assert loaded.predict(rows).tolist() == learner.predict(rows).tolist()
+
+
+# Where the words come from
+
+
+def test_words_of_every_text_column_are_learned() -> None:
+    learner = fitted(make_rows([("one", "two"), ("one", "two")], [0, 1]), char_ngrams=(0, 0))
+    assert set(learner.vectorizers[0].vocabulary_) == {"one", "two", "one two"}
+
+
+def test_one_letter_words_and_unspaced_scripts_are_seen() -> None:
+    """scikit-learn's default pattern drops `a` and `5`, and takes a Chinese sentence as a word."""
+    learner = fitted(make_rows(["a 5 质量很好", "a 5 质量差"], [1, 0]))
+    words, chars = (set(v.vocabulary_) for v in learner.vectorizers)
+    assert {"a", "5"} <= words
+    assert "质量" in chars
+
+
+def test_the_vocabulary_has_no_word_of_the_held_out_rows(workspace: Path) -> None:
+    """A vocabulary or idf over all rows lets held-out texts into the training of their fold."""
+    assert foldstack(workspace, "folds") == 0
+    lines = (workspace / "folds/folds.csv").read_text().splitlines()[1:]
+    held = [id_.removeprefix("r") for id_, fold in (x.split(",") for x in lines) if fold == "0"]
+    others = [id_.removeprefix("r") for id_, fold in (x.split(",") for x in lines) if fold != "0"]
+    settings = ["--set", "min_count=1", "--set", "char_ngrams=[0,0]"]
+    assert foldstack(workspace, *settings, "train", "--fold", "0") == 0
+    stored = json.loads((workspace / "oof/tfidf/seed0/fold0/model/model.json").read_text())
+    words = set(stored["vectorizers"][0]["vocabulary"])
+    assert len(held) == 8
+    assert not words & {f"n{i}" for i in held}  # every row has a word of its own
+    assert words >= {f"n{i}" for i in others}
+
+
+# Settings
+
+
+def sizes(**settings: object) -> list[int]:
+    return [len(v.vocabulary_) for v in fitted(tiny_rows(), **settings).vectorizers]
+
+
+def test_settings_choose_the_ngrams() -> None:
+    default = sizes()
+    assert len(default) == 2
+    assert sizes(word_ngrams=(1, 1))[0] < default[0]
+    assert sizes(char_ngrams=(2, 3))[1] < default[1]
+    assert sizes(word_ngrams=(0, 0)) == default[1:]
+    assert sizes(char_ngrams=(0, 0)) == default[:1]
+    assert all(np.array(sizes(min_count=1)) > default)
+    assert sizes(max_features=7) == [7, 7]
+
+
+def test_c_loosens_the_regression() -> None:
+    norms = [np.linalg.norm(fitted(tiny_rows(), C=c).coef) for c in (0.1, 1, 10)]
+    assert norms[0] < norms[1] < norms[2]

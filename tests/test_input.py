@@ -534,6 +534,10 @@ COMMANDS = {
         "ROOT/competition.yaml is there already: take another WORKSPACE, or add --force (FORCE=1) "
         "to write over it and input/",
     ),
+    "the demo on 200 rows": (
+        "--debug demo",
+        "the demo takes no DEBUG: use `make data`, then `make all DEBUG=1`",
+    ),
     "unknown data set": (
         "data --dataset movie-review",
         "data set 'movie-review' is not known: did you mean 'movie-reviews'?",
@@ -812,6 +816,24 @@ def test_a_damaged_parquet_is_refused(done: Path, name: str, capsys) -> None:
         "run again with --force (FORCE=1)"
     )
     refuses_and_keeps(done, "blend", sentence, capsys)
+
+
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [
+        ("oof/tfidf/seed0/fold1/run.json", "train"),
+        ("oof/tfidf/seed0/fold1/run.json", "blend"),
+        ("oof/_blends/blend/blend.json", "submit"),
+        ("folds/folds.json", "train"),
+    ],
+)
+def test_a_damaged_json_is_refused(done: Path, name: str, command: str, capsys) -> None:
+    """A disk that ran full once, or an editor: no traceback, and the way out is named."""
+    path = done / name
+    path.write_bytes(path.read_bytes()[:-5])
+    folder = name.rsplit("/", 1)[0]
+    sentence = f"{name} is damaged: remove {folder} and run that stage again"
+    refuses_and_keeps(done, command, sentence, capsys)
 
 
 def test_a_copied_run_folder_is_left_alone(done: Path) -> None:

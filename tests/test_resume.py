@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import importlib.metadata
 import multiprocessing
 import os
 import signal
@@ -36,7 +37,14 @@ CONTEXT = multiprocessing.get_context("forkserver")
 @pytest.fixture(autouse=True, scope="module")
 def server():
     """Import torch once for all forked processes; leave this one's threads as they were."""
-    CONTEXT.set_forkserver_preload(["foldstack.learners.transformer", "foldstack.stages.train"])
+    CONTEXT.set_forkserver_preload(
+        [
+            "foldstack.learners.transformer",
+            "foldstack.stages.train",
+            "pyarrow.parquet",
+            "transformers.models.bert.modeling_bert",
+        ]
+    )
     before = torch.get_num_threads()
     yield
     torch.set_num_threads(before)
@@ -123,7 +131,7 @@ def wait_for(condition: Callable[[], object], what: str) -> None:
     limit = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < limit, f"waited 60 s for {what}"
-        time.sleep(0.002)
+        time.sleep(0.005)
 
 
 def steps(root: Path, key: RunKey = KEY) -> list[int]:
@@ -199,6 +207,14 @@ def test_killed_between_evaluations(backbone, tmp_path, at, call):
     a, b = (Store(r).read_run(KEY) for r in (root, whole))
     assert len(a["epoch_scores"]) == EPOCHS
     assert (a["epoch_scores"], a["best_epoch"]) == (b["epoch_scores"], b["best_epoch"])
+
+
+def test_resumed_between_two_looks_at_the_loss(backbone, tmp_path, monkeypatch):
+    """Every 20 updates; a run that went on at the 21st had no loss to show, and crashed."""
+    root = make(tmp_path / "w", backbone, epochs=5)
+    crash(root, monkeypatch, 23)
+    assert steps(root) == [21, 22]
+    finish(root)
 
 
 # SIGTERM and Ctrl-C
@@ -364,47 +380,56 @@ def test_the_second_process_says_who_has_the_run(root, reference, capsys):
 
 @pytest.fixture(scope="module")
 def two_folds(backbone, tmp_path_factory) -> dict[int, dict[str, bytes]]:
-    """Folds 0 and 1, one after the other, with two threads, 60 updates each."""
-    root = make(tmp_path_factory.mktemp("folds") / "w", backbone, 1000, epochs=12)
+    """Folds 0 and 1, one after the other, 40 updates each."""
+    root = make(tmp_path_factory.mktemp("folds") / "w", backbone, 1000, epochs=8)
     for fold in (0, 1):
-        args = ("train", "--model", "tiny", "--fold", str(fold), "--set", "runtime.threads=2")
-        assert foldstack(root, *args) == 0
+        assert foldstack(root, "train", "--model", "tiny", "--fold", str(fold)) == 0
     return {fold: bytes_of(root, RunKey("tiny", 0, (fold,))) for fold in (0, 1)}
 
 
 def test_killing_the_parent_stops_its_runs(backbone, tmp_path, two_folds, capfd):
     """An orphan that trains on would meet the next `train` at its lock.
 
-    SIGTERM passes on to the runs; kill -9 they notice themselves. And runs beside each other keep
-    their threads, so that they end with the bytes of runs that went one after the other.
+    SIGTERM passes on to the runs; kill -9 they notice themselves. In the end they have the bytes
+    of runs that went one after the other.
     """
-    root = make(tmp_path / "w", backbone, epochs=12)
-    keys = [RunKey("tiny", 0, (fold,)) for fold in (0, 1)]
+    root = make(tmp_path / "w", backbone, epochs=8)
+    store, keys = Store(root), [RunKey("tiny", 0, (fold,)) for fold in (0, 1)]
     args = ("train", "--model", "tiny", "--fold", "0,1", "--jobs", "2")
-    args += ("--set", "runtime.threads=2")
 
     for signum, code in ((signal.SIGTERM, 143), (signal.SIGKILL, -signal.SIGKILL)):
         reached = [max(steps(root, key), default=0) for key in keys]
         parent = start(root, *args)
-        wait_for(
-            lambda r=reached: all(
-                max(steps(root, k), default=0) > n for k, n in zip(keys, r, strict=True)
-            ),
-            "both runs to take an update",
-        )
-        runs = [int(Store(root)._beside(key, "lock").read_text()) for key in keys]
+
+        def has_moved(was: list[int] = reached) -> bool:
+            return any(max(steps(root, k), default=0) > n for k, n in zip(keys, was, strict=True))
+
+        wait_for(has_moved, "an update")
+        runs = [int(store._beside(key, "lock").read_text()) for key in keys]
         os.kill(parent.pid, signum)
         assert end(parent) == code
-        wait_for(lambda r=runs: not any(map(alive, r)), "the runs to stop")
-        assert all(Store(root).read_run(key) is None for key in keys)
-        assert all(steps(root, key) for key in keys)
+        wait_for(lambda pids=runs: not any(map(alive, pids)), "the runs to stop")
+        assert not all(map(store.read_run, keys))
+        assert any(steps(root, key) for key in keys)
 
     assert foldstack(root, *args) == 0
     for fold, key in enumerate(keys):
         assert bytes_of(root, key) == two_folds[fold]
-        assert Store(root).read_run(key)["machine"]["threads"] == 2
-    out = capfd.readouterr().out
-    assert "tiny seed 0 fold1 | going on from the checkpoint after update " in out
+    assert "| going on from the checkpoint after update " in capfd.readouterr().out
+
+
+def test_runs_beside_each_other_keep_their_threads(root):
+    """Half the cores for each of two would change their bytes."""
+    for name, jobs in (("alone", 1), ("beside", 2)):
+        for fold in ("0", "1") if jobs == 1 else ("0,1",):
+            args = ("--model", "tfidf", "--name", name, "--fold", fold, "--jobs", str(jobs))
+            assert foldstack(root, "train", *args, "--set", "runtime.threads=0") == 0
+    for fold in (0, 1):
+        a, b = (RunKey(name, 0, (fold,)) for name in ("alone", "beside"))
+        cores = len(os.sched_getaffinity(0))
+        assert Store(root).read_run(b)["machine"]["threads"] == cores
+        places = [Store(root).run_dir(key) for key in (a, b)]
+        assert len({(p / "heldout.parquet").read_bytes() for p in places}) == 1
 
 
 def test_a_run_of_several_may_have_no_use_for_a_setting(root, monkeypatch, capsys):
@@ -444,10 +469,12 @@ def test_how_often_to_save_is_no_other_setting(root, reference, monkeypatch, cap
 def test_other_threads_are_said(root, monkeypatch, capsys):
     """The run goes on, but nobody is left to wonder at its last bits."""
     crash(root, monkeypatch, 8)
-    finish(root, "--set", "runtime.threads=2")
+    identity = Store(root).partial_dir(KEY) / "identity.json"
+    identity.write_text(identity.read_text().replace('"threads": 1', '"threads": 2'))
+    finish(root)
     out = capsys.readouterr().out
     assert (
-        f"{NAME}: machine.threads 1 → 2 since it was left: the last bits may differ from those of "
+        f"{NAME}: machine.threads 2 → 1 since it was left: the last bits may differ from those of "
         "a run made in one go\n"
     ) in out
     assert "going on from the checkpoint after update 7\n" in out
@@ -498,6 +525,4 @@ def test_what_the_bytes_depend_on_is_recorded(done):
     run = read_json(Store(done).run_dir(KEY) / "run.json")
     assert run["machine"]["threads"] == 1
     assert run["machine"]["instruction_set"] == torch.backends.cpu.get_cpu_capability()
-    assert run["versions"]["torch"] == torch.__version__.split("+")[0] or (
-        run["versions"]["torch"] == torch.__version__
-    )
+    assert run["versions"]["torch"] == importlib.metadata.version("torch")

@@ -108,8 +108,7 @@ def test_soft_targets_equal_repeated_weighted_rows(kind: str) -> None:
     repeated = make_rows(
         texts, np.vstack(choices), np.concatenate([weights * share for share in shares])
     )
-    # Each text stands several times among the repeated rows, so counts may not choose n-grams,
-    # and idf is the same only without smoothing: compare by the same features.
+    # Repeated texts have other counts and so another idf: both learn from the same features.
     one = make_learner(kind, soft.shape[1], min_count=1)
     one.fit(make_rows(rows.texts, soft, weights), None, Path("unused"))
     other = make_learner(kind, soft.shape[1], min_count=1)

@@ -105,4 +105,7 @@ def read_json(path: Path) -> Any:
 
 def write_table(path: Path, table: pd.DataFrame, encoding: str = "utf-8") -> None:
     """A CSV by one rename; line ends are \\n."""
-    publish(path, table.to_csv(index=False, lineterminator="\n").encode(encoding))
+    text = table.to_csv(index=False, lineterminator="\n")
+    if "\r" in text:  # which Python 3.11 may leave bare, and a reader takes for a line's end
+        text = table.to_csv(index=False, lineterminator="\n", quoting=csv.QUOTE_ALL)
+    publish(path, text.encode(encoding))

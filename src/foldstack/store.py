@@ -206,7 +206,7 @@ class Store:
             )
         fold = fold[pd.Index(table["id"]).get_indexer(rows.ids)].astype(np.int64)
         beside = self.root / "folds" / "folds.json"
-        settings = read_json(beside).get("settings", {}) if beside.exists() else {}
+        settings = self._read(beside).get("settings", {}) if beside.exists() else {}
         return Folds(fold, settings, self.folds_hash(rows.ids, fold))
 
     # Runs

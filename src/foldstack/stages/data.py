@@ -90,7 +90,7 @@ DATASETS = {
         "binary",
         "f1",
         ("tfidf",),
-        "35,124 Chinese product reviews, half of them repeated; label 1 is favourable",
+        "35,123 Chinese product reviews, half of them repeated; label 1 is favourable",
     ),
 }
 

@@ -9,12 +9,13 @@ import pytest
 from iterstrat.ml_stratifiers import MultilabelStratifiedKFold
 from sklearn.model_selection import KFold, StratifiedKFold
 
+from foldstack.competition import Competition
 from foldstack.config import FoldSettings
 from foldstack.errors import InputError
 from foldstack.folds import contradictions, make_folds, rare_labels
 from foldstack.rows import Rows, duplicate_groups
 from foldstack.store import Store
-from tiny import files, foldstack, go_through, refuses, train_folds, write
+from tiny import files, foldstack, go_through, make_workspace, refuses, train_folds, write
 
 
 def make_rows(texts: list[str], targets=None, groups: list[str] | None = None) -> Rows:
@@ -293,18 +294,28 @@ def test_other_folds_over_runs_want_force_and_make_them_stale(workspace: Path, c
     capsys.readouterr()
     other = ["--set", "folds.seed=5", "folds"]
     assert foldstack(workspace, *other) == 2
-    new = capsys.readouterr().err.split("make (hash ")[1][:16]
+    new = capsys.readouterr().err.split("make others (hash ")[1][:16]
     assert old != new
     before = files(workspace)
     runs = "tfidf seed 0 fold0, tfidf seed 0 fold1, tfidf seed 0 fold2"
     refuses(
         workspace,
         other,
-        f"folds/folds.csv holds other folds (hash {old}) than these settings make (hash {new}), "
-        f"and 3 runs, {runs}, would be stale: add --force (FORCE=1), or take another WORKSPACE",
+        f"folds/folds.csv holds folds of hash {old}, these settings make others (hash {new}), and "
+        f"3 runs, {runs}, would be stale: add --force (FORCE=1), or take another WORKSPACE",
         capsys,
     )
     assert files(workspace) == before
+    kept = (workspace / "folds/folds.csv").read_bytes()
+    (workspace / "folds/folds.csv").unlink()
+    refuses(
+        workspace,
+        other,
+        f"folds/folds.csv is gone, these settings make others (hash {new}), and 3 runs, {runs}, "
+        "would be stale: add --force (FORCE=1), or take another WORKSPACE",
+        capsys,
+    )
+    (workspace / "folds/folds.csv").write_bytes(kept)
 
     assert foldstack(workspace, *other, "--force") == 0
     stale = f"stale now: 3 runs made with other folds, {runs}; train them again with --force"
@@ -340,3 +351,14 @@ def test_folds_follow_their_rows_when_the_training_file_is_sorted_anew(workspace
     rows = make_rows(distinct(24)).take(np.arange(24)[::-1])
     folds = Store(workspace).read_folds(rows)
     assert [str(f) for f in folds.fold] == [stored[i] for i in rows.ids]
+
+
+def test_a_group_column_holds_without_dedupe(tmp_path: Path) -> None:
+    """dedupe=false lets equal texts cross folds, not rows that the user has grouped."""
+    root = make_workspace(tmp_path / "w", group="author", folds={"count": 3, "dedupe": "false"})
+    lines = (root / "input/train.csv").read_text().splitlines()
+    rows = [f"{line},a{i // 4}" for i, line in enumerate(lines[1:])]
+    (root / "input/train.csv").write_text("\n".join([lines[0] + ",author", *rows]) + "\n")
+    assert foldstack(root, "folds") == 0
+    fold = Store(root).read_folds(Competition.load(root).train).fold
+    assert (fold.reshape(-1, 4) == fold[::4, None]).all()

@@ -882,3 +882,36 @@ def test_a_wrong_solution_is_refused(
     else:
         write(done / SOLUTION, content)
     refuses_and_keeps(done, "score", f"ROOT/{SOLUTION}{sentence}", capsys)
+
+
+def test_a_submission_edited_by_hand_is_scored_or_refused(done: Path, capsys) -> None:
+    path = done / "submissions/blend.csv"
+    header, first, *rest = path.read_text().splitlines()
+    path.write_text("\n".join([header, first.split(",")[0] + ",high", *rest]) + "\n")
+    sentence = (
+        "ROOT/submissions/blend.csv: row 1 holds 'high', which is not a number: run `make submit` "
+        "again"
+    )
+    refuses_and_keeps(done, "score", sentence, capsys)
+
+
+def test_predictions_with_flipped_bits_are_refused(done: Path, capsys) -> None:
+    """Parquet pages carry no checksum of ours: a changed number would go into the blend unseen."""
+    path = done / "oof/tfidf/seed0/fold1/heldout.parquet"
+    table = pq.read_table(path)
+    column = table.column_names.index("output:1")
+    values = table.column(column).to_numpy().copy()
+    values[0] += 1
+    pq.write_table(table.set_column(column, "output:1", [values]), path)
+    sentence = (
+        "ROOT/oof/tfidf/seed0/fold1/heldout.parquet cannot be read (its checksum does not match): "
+        "train this run again with --force (FORCE=1)"
+    )
+    refuses_and_keeps(done, "blend", sentence, capsys)
+
+
+@pytest.mark.parametrize("option", ["--model", "--fold", "--seed"])
+def test_a_comma_alone_names_nothing(done: Path, option: str, capsys) -> None:
+    """`train --fold ,` used to say that nothing was left to do."""
+    sentence = "',' names nothing: give one name, a comma list, or all"
+    refuses(done, ["train", option, ","], sentence, capsys)

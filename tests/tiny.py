@@ -35,8 +35,14 @@ def write(path: Path, text: str) -> Path:
 
 def write_competition(root: Path, **settings: object) -> None:
     """competition.yaml of a binary competition, with these settings over it."""
-    base = {"name": "tiny", "kind": "binary", "metric": "roc_auc", "target": ["label"],
-            "models": ["tfidf"], "folds": {"count": 3}}
+    base = {
+        "name": "tiny",
+        "kind": "binary",
+        "metric": "roc_auc",
+        "target": ["label"],
+        "models": ["tfidf"],
+        "folds": {"count": 3},
+    }
     write(root / "competition.yaml", yaml.safe_dump(base | settings, allow_unicode=True))
 
 
@@ -65,21 +71,35 @@ def make_backbone(folder: Path, **config: object) -> Path:
     tokenizer.normalizer = normalizers.Lowercase()
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)])
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
     PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, model_max_length=32, pad_token="[PAD]", unk_token="[UNK]",
-        cls_token="[CLS]", sep_token="[SEP]", mask_token="[MASK]",
+        tokenizer_object=tokenizer,
+        model_max_length=32,
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        mask_token="[MASK]",
     ).save_pretrained(folder)
     torch.manual_seed(0)
-    BertModel(BertConfig(
-        vocab_size=len(words), hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
-        intermediate_size=32, max_position_embeddings=32, **config,
-    )).save_pretrained(folder)
+    BertModel(
+        BertConfig(
+            vocab_size=len(words),
+            hidden_size=16,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            intermediate_size=32,
+            max_position_embeddings=32,
+            **config,
+        )
+    ).save_pretrained(folder)
     return folder
 
 
-def add_preset(root: Path, backbone: Path, name: str = "tiny", training: dict | None = None,
-               **settings: object) -> None:
+def add_preset(
+    root: Path, backbone: Path, name: str = "tiny", training: dict | None = None, **settings: object
+) -> None:
     """presets/NAME.yaml: a transformer on this backbone, two epochs of batches of 8."""
     training = {"epochs": 2, "batch_size": 8, "lr": 0.001, "max_length": 16} | (training or {})
     preset = {"learner": "transformer", "backbone": str(backbone), "checkpoint_seconds": 0}
@@ -96,7 +116,12 @@ def process(root: Path, *args: str, **options: object) -> subprocess.Popen:
     environment = os.environ | {"HF_HUB_OFFLINE": "1"} | options.pop("env", {})
     return subprocess.Popen(
         [sys.executable, "-m", "foldstack", "--workspace", str(root), *args],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, **options)
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        **options,
+    )
 
 
 def refuses(root: Path, args: list[str], sentence: str, capsys: pytest.CaptureFixture) -> None:

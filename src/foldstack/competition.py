@@ -125,6 +125,16 @@ class Competition:
             origin=np.full(n, "gold", dtype=object),
         )
 
+    @cached_property
+    def fold_groups(self) -> np.ndarray:
+        """(n,) int: training rows that must share a fold; without dedupe, only a group column's."""
+        if self.settings.folds.dedupe:
+            return self.train.groups
+        if self.settings.group is None:
+            return np.arange(len(self.train))
+        no_texts = [("",)] * len(self.train)
+        return duplicate_groups(no_texts, list(self._train_table[self.settings.group]))
+
     def _texts(self, table: pd.DataFrame) -> list[tuple[str, ...]]:
         return list(zip(*(table[c].tolist() for c in self.settings.text), strict=True))
 

@@ -14,19 +14,24 @@ from foldstack.rows import Rows, duplicate_groups
 UNEVEN = 0.05  # of a fold: the single rows even out what groups leave more uneven than this
 
 
-def make_folds(rows: Rows, kind: str, settings: FoldSettings) -> np.ndarray:
+def make_folds(
+    rows: Rows, kind: str, settings: FoldSettings, groups: np.ndarray | None = None
+) -> np.ndarray:
     """(n,) fold of each row, 0 … count-1.
+
+    groups: (n,) int, rows that must share a fold; where not given the rows' own, unless `dedupe`
+    is off.
 
     `stratified` keeps label shares alike: StratifiedKFold for one label a row,
     iterative-stratification's MultilabelStratifiedKFold (Sechidis et al. 2011) for several.
-    `kfold` is KFold(shuffle=True). Rows of one group share a fold unless `dedupe` is off: groups of
-    several rows are dealt first, largest first, each to the fold that lacks most of what it
-    brings; the single rows are then split as above, or dealt likewise where the groups left the
-    folds uneven, as one large group does.
+    `kfold` is KFold(shuffle=True). Groups of several rows are dealt first, largest first, each to
+    the fold that lacks most of what it brings; the single rows are then split as above, or dealt
+    likewise where the groups left the folds uneven, as one large group does.
 
     Raises InputError where there are fewer rows, or groups, than folds.
     """
-    groups = rows.groups if settings.dedupe else np.arange(len(rows))
+    if groups is None:
+        groups = rows.groups if settings.dedupe else np.arange(len(rows))
     size = np.bincount(groups)
     if len(size) < settings.count:
         raise InputError(

@@ -68,6 +68,13 @@ class Metric:
         return self.sign * self.score(targets, predictions, weights)
 
     @property
+    def bounds(self) -> tuple[float, float]:
+        """The lowest and the highest value it can take."""
+        if self.name == "log_loss":
+            return 0.0, np.inf
+        return (-1.0 if self.name == "matthews" else 0.0), 1.0
+
+    @property
     def sign(self) -> float:
         """1.0 where greater is better, else -1.0."""
         return 1.0 if self.greater_is_better else -1.0

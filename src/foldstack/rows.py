@@ -45,6 +45,10 @@ class Rows:
             origin=self.origin[index],
         )
 
+    def joined_texts(self) -> list[str]:
+        """The text columns of each row as one text, joined by a space."""
+        return [" ".join(part for part in text if part) for text in self.texts]
+
     def hash(self) -> str:
         """Of what is given and must be predicted: ids, texts, targets. Order counts."""
         h = hashlib.sha256()

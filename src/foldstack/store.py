@@ -96,13 +96,17 @@ def write_parquet(
     raw = np.ascontiguousarray(raw, dtype=np.float32)
     columns = {"id": pa.array(list(rows.ids), pa.string())}
     columns |= {f"output:{name}": pa.array(raw[:, i]) for i, name in enumerate(outputs)}
-    content = hashlib.sha256(raw.tobytes()).hexdigest()[:16]
+    content = _digest_of(raw)
     meta = {"link": link, "rows": rows.hash(), "content": content}
     table = pa.table(columns).replace_schema_metadata(meta)
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink)
     publish(path, sink.getvalue().to_pybytes())
     return content
+
+
+def _digest_of(raw: np.ndarray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(raw).tobytes()).hexdigest()[:16]
 
 
 def parquet_meta(path: Path) -> dict[str, str]:
@@ -116,11 +120,13 @@ def parquet_meta(path: Path) -> dict[str, str]:
         raise _damaged(path, e) from None
 
 
-def _damaged(path: Path, e: Exception) -> InputError:
-    return InputError(
-        f"{path} cannot be read ({str(e).splitlines()[0]}): train this run again with "
-        "--force (FORCE=1)"
+def _damaged(path: Path, reason: object) -> InputError:
+    again = (
+        "run `make blend` again"
+        if "_blends" in path.parts
+        else "train this run again with --force (FORCE=1)"
     )
+    return InputError(f"{path} cannot be read ({str(reason).splitlines()[0]}): {again}")
 
 
 def read_parquet(path: Path) -> tuple[pd.Index, Predictions, dict[str, str]]:
@@ -134,6 +140,8 @@ def read_parquet(path: Path) -> tuple[pd.Index, Predictions, dict[str, str]]:
         raise _damaged(path, e) from None
     meta = {k.decode(): v.decode() for k, v in table.schema.metadata.items()}
     raw = np.column_stack([table[c].to_numpy() for c in table.column_names if c != "id"])
+    if _digest_of(raw) != meta["content"]:
+        raise _damaged(path, "its checksum does not match")
     return pd.Index(table["id"].to_pylist(), dtype=object), Predictions(raw, meta["link"]), meta
 
 

@@ -127,7 +127,10 @@ class Workspace:
 
 
 def _comma_list(text: str) -> list[str]:
-    return list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+    parts = list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+    if not parts:
+        raise InputError(f"'{text}' names nothing: give one name, a comma list, or all")
+    return parts
 
 
 def make_debug_workspace(root: Path) -> Path:

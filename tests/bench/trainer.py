@@ -55,8 +55,10 @@ def rival(ws: Workspace, settings, train: Rows, held: Rows) -> tuple[float, floa
     def tokens(rows: Rows) -> list[dict]:
         encoded = tokenizer([t[0] for t in rows.texts], truncation=True, max_length=s.max_length)
         labels = rows.targets[:, 0].astype(int).tolist()
-        return [{"input_ids": i, "attention_mask": m, "labels": y}
-                for i, m, y in zip(encoded["input_ids"], encoded["attention_mask"], labels, strict=True)]
+        return [
+            {"input_ids": i, "attention_mask": m, "labels": y}
+            for i, m, y in zip(encoded["input_ids"], encoded["attention_mask"], labels, strict=True)
+        ]
 
     torch.manual_seed(SEED)
     model = AutoModelForSequenceClassification.from_pretrained(place, num_labels=2)
@@ -106,7 +108,9 @@ def main() -> None:
     ))  # fmt: skip
     ratio = median["Trainer"] / median["foldstack"]
     total = median["Trainer"].sum() / median["foldstack"].sum()
-    print(f"training vs Trainer {ratio[0]:.2f}x, prediction {ratio[1]:.2f}x, finished fold {total:.2f}x")
+    print(
+        f"training vs Trainer {ratio[0]:.2f}x, prediction {ratio[1]:.2f}x, finished fold {total:.2f}x"
+    )
 
 
 if __name__ == "__main__":

@@ -87,7 +87,9 @@ def estimate(
     score = metric.score(targets, predictions, weights)
     resampled = bootstrap(metric, targets, [predictions], groups, seed=seed, weights=weights)
     error = float(np.sqrt(spread(resampled)[0] ** 2 + seed_variance))
-    return Estimate(score, score - 1.96 * error, score + 1.96 * error, error)
+    # A normal interval may pass what the metric can take; we do not.
+    low, high = np.clip([score - 1.96 * error, score + 1.96 * error], *metric.bounds)
+    return Estimate(score, float(low), float(high), error)
 
 
 def paired_difference(

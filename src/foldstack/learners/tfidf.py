@@ -47,11 +47,11 @@ class TfidfLearner:
         ]
 
     def _features(self, rows: Rows) -> csr_matrix:
-        texts = ["\n".join(t) for t in rows.texts]
+        texts = rows.joined_texts()
         return hstack([v.transform(texts) for v in self.vectorizers], format="csr")
 
     def fit(self, train: Rows, select: Rows | None, run_dir: Path) -> dict:
-        texts = ["\n".join(t) for t in train.texts]
+        texts = train.joined_texts()
         kept = []
         for vectorizer in self._new_vectorizers():
             if len(texts) < self.settings.min_count:

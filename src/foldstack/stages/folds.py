@@ -15,15 +15,12 @@ def make_folds(ws: Workspace, *, force: bool = False) -> None:
     competition, store = ws.competition, ws.store
     competition.check()
     rows, settings = competition.train, competition.settings.folds
-    fold = splits.make_folds(rows, competition.kind, settings)
+    fold = splits.make_folds(rows, competition.kind, settings, competition.fold_groups)
     new = store.folds_hash(rows.ids, fold)
     stale = [key for key, run in store.runs().items() if run["identity"]["folds"] != new]
-    if store.has_folds() and not force:
-        try:
-            old = store.read_folds(rows).hash
-        except InputError:
-            old = "for other rows"
-        if old == new:
+    if not force:
+        old = _old_folds(ws)
+        if old == f"holds folds of hash {new}":
             say(
                 f"folds: nothing to do, {store.name(store.folds_path)} holds these folds "
                 f"({settings.count} {settings.kind}, seed {settings.seed}, hash {new})"
@@ -31,9 +28,9 @@ def make_folds(ws: Workspace, *, force: bool = False) -> None:
             return
         if stale:
             raise InputError(
-                f"{store.name(store.folds_path)} holds other folds (hash {old}) than these settings "
-                f"make (hash {new}), and {len(stale)} runs, {_some(stale)}, would be stale: add "
-                "--force (FORCE=1), or take another WORKSPACE"
+                f"{store.name(store.folds_path)} {old}, these settings make others (hash {new}), and "
+                f"{len(stale)} runs, {_some(stale)}, would be stale: add --force (FORCE=1), or take "
+                "another WORKSPACE"
             )
     report = _report(ws, fold)
     store.write_folds(rows, fold, settings.model_dump(mode="json"), report)
@@ -46,6 +43,16 @@ def make_folds(ws: Workspace, *, force: bool = False) -> None:
         f"folds: {settings.count} {settings.kind}, seed {settings.seed}, hash {new}, rows "
         f"{', '.join(str(n) for n in np.bincount(fold, minlength=settings.count))}"
     )
+
+
+def _old_folds(ws: Workspace) -> str:
+    """What folds/folds.csv holds, as the end of a sentence."""
+    if not ws.store.has_folds():
+        return "is gone"
+    try:
+        return f"holds folds of hash {ws.store.read_folds(ws.competition.train).hash}"
+    except InputError:
+        return "is for other rows"
 
 
 def _report(ws: Workspace, fold: np.ndarray) -> dict:

@@ -41,7 +41,7 @@ def tokenise(
     rows: Rows, tokenizer: PreTrainedTokenizerBase, *, max_length: int, prefix: str = ""
 ) -> Tokens:
     """Prefix + text columns joined by a space, cut at `max_length` tokens, special ones included."""
-    texts = [prefix + " ".join(t for t in text if t) for text in rows.texts]
+    texts = [prefix + text for text in rows.joined_texts()]
     ids = tokenizer(
         texts,
         add_special_tokens=True,

@@ -26,7 +26,7 @@ STAGES := data folds train blend submit score scores
 ASKED := $(MAKECMDGOALS) $(if $(filter all,$(MAKECMDGOALS)),folds train blend submit)
 before = $(filter $(ASKED),$(wordlist 1,$(1),$(STAGES)))
 
-.PHONY: help venv demo test lint all $(STAGES) clean clean-folds clean-oof clean-submissions clean-debug
+.PHONY: help venv demo test bench lint all $(STAGES) clean clean-folds clean-oof clean-submissions clean-debug
 
 help: ## these targets
 	@sed -n 's/^#   /  /p' Makefile
@@ -67,6 +67,9 @@ all: folds train blend submit ## folds, train, blend, submit
 clean: clean-all ## empty folds/, oof/, submissions/, debug/ (clean-folds, clean-oof … for one)
 clean-all clean-folds clean-oof clean-submissions clean-debug: $(NEEDS)
 	@$(RUN) clean $(@:clean-%=%)
+
+bench: $(NEEDS) ## training and prediction beside transformers' Trainer: ARGS="--rows 0 --epochs 2 --rounds 1"
+	@$(PY) tests/bench/trainer.py --workspace "$(or $(WORKSPACE),.)" $(ARGS)
 
 lint: $(NEEDS) ## style and format
 	@$(PY) -m ruff check src tests && $(PY) -m ruff format --check src tests

@@ -250,6 +250,9 @@ class Store:
             f.truncate(0)
             f.write(str(os.getpid()))
             f.flush()
+            old = self._beside(key, "old")
+            if old.exists() and not self.run_dir(key).exists():
+                old.rename(self.run_dir(key))  # killed between the two renames of finish()
             yield
 
     def finish(self, key: RunKey) -> None:
@@ -263,9 +266,7 @@ class Store:
 
     def read_run(self, key: RunKey) -> dict[str, Any] | None:
         """The run's JSON, None where there is no finished run."""
-        path, old = self.run_dir(key) / "run.json", self._beside(key, "old")
-        if not path.exists() and (old / "run.json").exists():
-            old.rename(self.run_dir(key))  # killed between the two renames of finish()
+        path = self.run_dir(key) / "run.json"
         return self._read(path) if path.exists() else None
 
     def runs(self, model: str | None = None) -> dict[RunKey, dict[str, Any]]:

@@ -83,7 +83,8 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
-    ws = Workspace.open(args.workspace, [f"training.epochs={args.epochs}"])
+    # The preset leaves out the dropout inside the backbone; Trainer has it, so here both have.
+    ws = Workspace.open(args.workspace, [f"training.epochs={args.epochs}", "backbone_dropout=null"])
     settings = ws.model_settings("minilm")
     load_backbone(locate(settings.backbone, settings.sha256))  # the files warm for both
     folds, rows = ws.store.read_folds(ws.competition.train), ws.competition.train

@@ -100,7 +100,9 @@ def load_backbone(
     """
     config = _from_pretrained(AutoConfig, place)
     if dropout is not None:
-        rates = [k for k, v in config.to_dict().items() if "dropout" in k and isinstance(v, float)]
+        rates = [
+            k for k, v in config.to_dict().items() if "dropout" in k and isinstance(v, float | int)
+        ]
         for name in rates:
             setattr(config, name, dropout)
     model, info = _from_pretrained(

@@ -26,15 +26,17 @@ class Classifier(nn.Module):
         nn.init.normal_(self.head.weight, std=getattr(backbone.config, "initializer_range", 0.02))
         nn.init.zeros_(self.head.bias)
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor, **more: Tensor) -> Tensor:
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """(b, t) token ids and mask to (b, outputs) raw outputs."""
-        hidden = self.backbone(input_ids=input_ids, attention_mask=attention_mask, **more)[0]
+        hidden = self.backbone(input_ids=input_ids, attention_mask=attention_mask)[0]
         return self.head(self.dropout(mean_pool(hidden, attention_mask)))
 
 
 def positions(backbone: nn.Module, tokenizer) -> int:
     """The longest input, in tokens with special ones, that the backbone has positions for."""
     config = backbone.config
-    limit = getattr(config, "max_position_embeddings", None) or tokenizer.model_max_length
+    limit = getattr(config, "max_position_embeddings", None) or -1
+    if limit < 0:  # XLNet's are relative and without end
+        return tokenizer.model_max_length
     offset = config.pad_token_id + 1 if config.model_type in OFFSET_POSITIONS else 0
     return min(limit - offset, tokenizer.model_max_length)

@@ -120,6 +120,14 @@ def _check_select(run: Run) -> None:
 
 def _train_each(ws: Workspace, todo: list, *, force: bool, jobs: int) -> None:
     """One process a run, `jobs` at a time; after a failure no more are begun."""
+    from foldstack.training.precision import cpu_threads
+
+    threads, cores = threads_of(ws), cpu_threads(0)
+    if jobs > 1 and jobs * threads > cores:
+        say(
+            f"train: {jobs} runs of {threads} threads each share {cores} cores and may take longer "
+            "than one after the other; runtime.threads=1 makes them smaller"
+        )
     running: set[subprocess.Popen] = set()
     ended = threading.Event()
 
@@ -168,6 +176,8 @@ def _child(
     pipe = {} if shown else {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     with subprocess.Popen(command, env=child_environment(), **pipe) as process:
         running.add(process)
+        if ended.is_set():  # a signal came while this one was being started
+            process.terminate()
         if not shown:
             for line in process.stdout:
                 say(f"{key} | {line.rstrip()}")
@@ -219,12 +229,14 @@ def train_one(ws: Workspace, run: Run, *, force: bool) -> None:
     store, key = ws.store, run.key
     with store.lock(key):
         if not force and store.read_run(key) is not None:
-            if not _is_done(ws, run):
+            if _is_done(ws, run):  # meanwhile, or it was killed while it was put in place
+                say(f"train: nothing to do, 1 finished: {key}")
+            else:
                 _predict_test_again(ws, run)
             return
         begin = time.monotonic()
         threads = threads_of(ws)
-        partial = _open_partial(ws, run, threads, force)
+        partial = _open_partial(ws, run, threads)
         train, held, select, optimistic = _rows_of(ws, run)
         say(f"{key}: {len(train):,} rows to learn from, {len(held):,} held out")
         learner = make_learner(run.settings, ws.competition.task, key.seed, threads)
@@ -232,7 +244,6 @@ def train_one(ws: Workspace, run: Run, *, force: bool) -> None:
         info = _write_predictions(ws, learner, partial, held)
         if ws.competition.settings.store.keep_models:
             learner.save(partial / "model")
-        shutil.rmtree(partial / "checkpoints")
         seconds = max(time.monotonic() - begin, facts.get("training_seconds", 0.0))
         info = {
             "model": key.model,
@@ -245,14 +256,15 @@ def train_one(ws: Workspace, run: Run, *, force: bool) -> None:
             "optimistic": optimistic,
             "rows": len(train),
             "seconds": round(seconds, 2),
-            "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+            "peak_memory_mb": _peak_memory_mb(),
             **facts,
             "machine": _machine(threads),
             "versions": _versions(),
         }
         write_json(partial / "run.json", info)
-        (partial / "identity.json").unlink()
-        store.finish(key)
+        store.finish(key)  # with its checkpoints, lest a kill here cost the whole training
+        shutil.rmtree(store.run_dir(key) / "checkpoints")
+        (store.run_dir(key) / "identity.json").unlink()
     _say_result(key, info, len(held))
 
 
@@ -269,7 +281,7 @@ def _machine(threads: int) -> dict:
     return machine(threads)
 
 
-def _open_partial(ws: Workspace, run: Run, threads: int, force: bool) -> Path:
+def _open_partial(ws: Workspace, run: Run, threads: int) -> Path:
     """The unfinished run's folder: as it was left if it is this very run, else empty."""
     partial = ws.store.partial_dir(run.key)
     wanted = {"identity": _identity(ws, run), "machine": _machine(threads), "versions": _versions()}
@@ -307,6 +319,11 @@ def _rows_of(ws: Workspace, run: Run) -> tuple[Rows, Rows, Rows | None, list[str
     training = getattr(run.settings, "training", None)
     select, optimistic = None, []
     if training is not None and training.select == "inner":
+        if np.unique(train.groups).size < 2:
+            raise InputError(
+                f"{run.key}: training.select=inner holds back a tenth of the texts to learn from, but "
+                "there is only one: use select=last"
+            )
         split = GroupShuffleSplit(1, test_size=0.1, random_state=run.key.seed)
         inner, chosen = next(split.split(learned, groups=train.groups))
         train, select = train.take(inner), train.take(chosen)
@@ -359,6 +376,16 @@ def _say_result(key: RunKey, info: dict, held: int) -> None:
     say(f"{key}: {score}{duration(info['seconds'])}, peak {info['peak_memory_mb']:,} MB")
     for reason in info["optimistic"]:
         say(f"{key}: OPTIMISTIC, {reason}")
+
+
+def _peak_memory_mb() -> int:
+    """Of this process. getrusage is second choice: on Linux it begins with the parent's peak."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        line = next(x for x in status.read_text().splitlines() if x.startswith("VmHWM"))
+        return int(line.split()[1]) // 1024
+    unit = 2**20 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // unit
 
 
 def _versions() -> dict[str, str]:

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 from sklearn.model_selection import GroupShuffleSplit
 
+import foldstack
 from foldstack import config
 from foldstack.config import Settings
 from foldstack.errors import ChildFailed, InputError, Interrupted
@@ -29,7 +30,6 @@ from foldstack.store import Folds, RunKey, write_parquet
 from foldstack.workspace import Workspace
 
 PACKAGES = (
-    "foldstack",
     "torch",
     "transformers",
     "tokenizers",
@@ -389,6 +389,5 @@ def _peak_memory_mb() -> int:
 
 
 def _versions() -> dict[str, str]:
-    return {"python": platform.python_version()} | {
-        name: importlib.metadata.version(name) for name in PACKAGES
-    }
+    own = {"python": platform.python_version(), "foldstack": foldstack.__version__}
+    return own | {name: importlib.metadata.version(name) for name in PACKAGES}

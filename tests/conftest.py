@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from tiny import make_backbone, make_workspace
 
@@ -23,3 +24,12 @@ def workspace(tmp_path: Path) -> Path:
 def backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny random BERT checkpoint."""
     return make_backbone(tmp_path_factory.mktemp("backbone"))
+
+
+@pytest.fixture(scope="module")
+def cpu_settings_restored():
+    """A learner sets threads and denormals for its process; other modules get them as they were."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+    torch.set_flush_denormal(False)

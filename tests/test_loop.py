@@ -29,14 +29,7 @@ from foldstack.training.losses import row_loss
 from foldstack.training.optim import lr_factor, make_optimizer
 from tiny import add_preset, foldstack, make_workspace, refuses, sentences, train_folds
 
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Two threads on a model of this size only wait for each other."""
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
-    torch.set_flush_denormal(False)
+pytestmark = pytest.mark.usefixtures("cpu_settings_restored")
 
 
 def make_rows(n: int = 21) -> Rows:

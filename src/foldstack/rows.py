@@ -6,6 +6,7 @@ import hashlib
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from scipy.sparse import coo_matrix
@@ -51,6 +52,10 @@ class Rows:
 
     def hash(self) -> str:
         """Of what is given and must be predicted: ids, texts, targets. Order counts."""
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> str:  # asked for once a run and stage
         h = hashlib.sha256()
         for id_, text in zip(self.ids, self.texts, strict=True):
             for part in (id_, *text):

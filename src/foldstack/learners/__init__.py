@@ -25,11 +25,19 @@ class Task:
     metric: Metric
 
     def score(self, targets: np.ndarray, raw: np.ndarray) -> float:
-        """The metric of raw outputs; decisions, where it wants them, by argmax or at .5."""
-        probabilities = to_probabilities(raw, self.link)
+        """The metric of (n, outputs) raw outputs."""
+        return self.score_probabilities(targets, to_probabilities(raw, self.link))
+
+    def score_probabilities(
+        self, targets: np.ndarray, probabilities: np.ndarray, weights: np.ndarray | None = None
+    ) -> float:
+        """The metric of (n, outputs) probabilities; where it wants labels, by argmax or at .5.
+
+        Decisions of 0 and 1, by whatever rule, pass through unchanged.
+        """
         if self.metric.wants == "labels":
             probabilities = default_rule(self.kind, len(self.outputs)).apply(probabilities)
-        return self.metric.score(targets, probabilities)
+        return self.metric.score(targets, probabilities, weights)
 
 
 class Learner(Protocol):

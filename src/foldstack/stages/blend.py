@@ -127,15 +127,9 @@ def _seed_variance(ws: Workspace, by_seed: list[np.ndarray]) -> float:
     """Variance of the mean of the seeds' scores; nothing can be said of one seed."""
     if len(by_seed) < 2:
         return 0.0
-    scores = [_default_score(ws, oof) for oof in by_seed]
+    task, targets = ws.competition.task, ws.competition.train.targets
+    scores = [task.score_probabilities(targets, oof) for oof in by_seed]
     return float(np.var(scores, ddof=1) / len(scores))
-
-
-def _default_score(ws: Workspace, probabilities: np.ndarray) -> float:
-    metric, kind = ws.competition.metric, ws.competition.kind
-    if metric.wants == "labels":
-        probabilities = ensemble.default_rule(kind, probabilities.shape[1]).apply(probabilities)
-    return metric.score(ws.competition.train.targets, probabilities)
 
 
 # Making a blend
@@ -252,16 +246,10 @@ def _reweighted(ws: Workspace, result: BlendResult) -> dict | None:
     if not 0 < found < 1:
         return {"test_share": share, "train_share": found, "score": None}
     weights = np.where(repeated, share / found, (1 - share) / (1 - found))
-    score = _score_nested(ws, result, weights)
+    score = competition.task.score_probabilities(
+        competition.train.targets, result.nested_predictions, weights
+    )
     return {"test_share": share, "train_share": found, "score": score}
-
-
-def _score_nested(ws: Workspace, result: BlendResult, weights: np.ndarray) -> float:
-    competition, predictions = ws.competition, result.nested_predictions
-    if competition.metric.wants == "labels" and result.rule is None:
-        rule = ensemble.default_rule(competition.kind, predictions.shape[1])
-        predictions = rule.apply(predictions)
-    return competition.metric.score(competition.train.targets, predictions, weights)
 
 
 def _positives(ws: Workspace, members: Members, result: BlendResult) -> dict[str, dict]:

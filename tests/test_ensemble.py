@@ -281,7 +281,7 @@ def test_means_of_probabilities_and_ranks():
     members, metric, rows = make_members([1.0, 0.5]), get("roc_auc", "binary"), np.arange(50)
     for candidate, source in ((Mean(), members.probabilities), (RankMean(), members.ranks)):
         fitted = candidate.fit(members, rows, metric, seed=0)
-        predictions = fitted.predict(members.probabilities, members.ranks)
+        predictions = fitted.predict(members.inputs)
         np.testing.assert_allclose(predictions, source.mean(axis=1))
 
 
@@ -292,9 +292,9 @@ def test_a_stack_is_stored_as_text_and_repeats_itself(kind, outputs, tmp_path):
         members.targets[:, 1] = 1
     fitted = Stack().fit(members, np.arange(150), None, seed=0)
     again = Stack().fit(members, np.arange(150), None, seed=0)
-    predictions = fitted.predict(members.probabilities, members.ranks)
+    predictions = fitted.predict(members.inputs)
     assert predictions.shape == members.targets.shape
-    np.testing.assert_array_equal(predictions, again.predict(members.probabilities, members.ranks))
+    np.testing.assert_array_equal(predictions, again.predict(members.inputs))
     (path,) = fitted.save(tmp_path)
     assert path.name == "stack-0.txt"
     first = members.probabilities if kind == "multiclass" else members.probabilities[:, :, :1]
@@ -311,7 +311,7 @@ def test_the_crossfit_of_a_stack_does_not_know_its_rows():
     """Guards a threshold fitted on predictions sharper than any new row will get."""
     members, metric = make_members([0.0, 0.0], n=300), get("roc_auc", "binary")
     fitted = Stack().fit(members, np.arange(300), metric, seed=0)
-    plain = fitted.predict(members.probabilities, members.ranks)
+    plain = fitted.predict(members.inputs)
     assert metric.score(members.targets, plain) > 0.65
     assert metric.score(members.targets, fitted.crossfit) < 0.57
 

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from foldstack.competition import Competition
+from foldstack.config import preset_names
 from foldstack.store import Store, write_parquet
 from tiny import (
     files,
@@ -211,9 +212,9 @@ OUTSIDE = {
         "ROOT/input/train.csv: row 2: column 'q' holds '2': kind multilabel wants 0 or 1",
     ),
     "two target columns": (
-        {"target": ["label", "text"]},
-        "id,text,label\na,x,0\nb,y,1\n",
-        "competition.yaml: kind binary wants one target column, got 2: label, text",
+        {"target": ["label", "second"]},
+        "id,text,label,second\na,x,0,0\nb,y,1,1\n",
+        "competition.yaml: kind binary wants one target column, got 2: label, second",
     ),
     "a label listed twice": (
         {"kind": "multiclass", "metric": "accuracy", "labels": ["0", "1", "1"]},
@@ -288,8 +289,8 @@ def test_a_wrong_encoding_names_the_line_and_naming_it_mends_it(tmp_path: Path, 
     refuses_and_keeps(
         root,
         "folds",
-        "ROOT/input/train.csv, line 3 is not utf-8: name the file's encoding in competition.yaml, "
-        "for instance `encoding: cp1252` or `encoding: gb18030`",
+        "ROOT/input/train.csv, line 3 is not utf-8, it looks like cp1252: write `encoding: cp1252` "
+        "into competition.yaml",
         capsys,
     )
     write_competition(root, encoding="cp1252", folds={"count": 2})
@@ -337,7 +338,7 @@ YAML = {
     ),
     "unknown choice": (
         "folds: {kind: grouped}",
-        "setting 'folds.kind' is 'grouped': input should be 'stratified' or 'kfold'",
+        "setting 'folds.kind' is 'grouped': input should be 'stratified', 'kfold' or 'time'",
     ),
     "negative seed": (
         "seeds: [0, -1]",
@@ -364,6 +365,101 @@ def test_a_wrong_setting_is_refused(done: Path, line: str, sentence: str, capsys
     settings = "name: tiny\nkind: binary\nmetric: roc_auc\ntarget: label\n"
     write(path, settings + line + "\n")
     refuses_and_keeps(done, "folds", f"ROOT/competition.yaml: {sentence}", capsys)
+
+
+PARTS = {
+    # settings that do not go together: (them, the sentence after "ROOT/competition.yaml: ")
+    "a pair of three": (
+        {"text": ["a", "b", "c"], "pair": True},
+        "`pair: true` wants exactly two text columns and no template",
+    ),
+    "a pair and a template": (
+        {"text": ["a", "b"], "pair": True, "template": "{a}{b}"},
+        "`pair: true` wants exactly two text columns and no template",
+    ),
+    "a template without a column": (
+        {"text": ["a", "b"], "template": "{a}"},
+        "setting 'template' is '{a}': it must name each text column once in braces, {a} {b}, and "
+        "nothing else in braces",
+    ),
+    "a template that reaches into objects": (
+        {"text": ["a"], "template": "{a.__class__}"},
+        "setting 'template' is '{a.__class__}': it must name each text column once in braces, {a}, "
+        "and nothing else in braces",
+    ),
+    "an open brace": (
+        {"text": ["a"], "template": "{a"},
+        "setting 'template' is '{a': it must name each text column once in braces, {a}, and nothing "
+        "else in braces",
+    ),
+    "a separator for classes": (
+        {"separator": "|"},
+        "`separator` is for kind multilabel with one target column",
+    ),
+    "labels of numbers": (
+        {"kind": "regression", "metric": "rmse", "labels": ["0", "1"]},
+        "kind regression has no `labels`: remove the setting",
+    ),
+    "time without time folds": (
+        {"time": "date"},
+        "`time` names a column for `folds.kind: time`: set both or neither",
+    ),
+    "time folds without time": (
+        {"folds": {"kind": "time"}},
+        "`time` names a column for `folds.kind: time`: set both or neither",
+    ),
+    "the target as a feature": (
+        {"numeric": ["label"]},
+        "column 'label' cannot be both target and input: leave one out",
+    ),
+    "a column twice": (
+        {"numeric": ["n"], "categorical": ["n"]},
+        "column 'n' is named twice: leave one out",
+    ),
+}
+
+
+@pytest.mark.parametrize(("settings", "sentence"), PARTS.values(), ids=PARTS.keys())
+def test_settings_that_do_not_go_together_are_refused(
+    done: Path, settings: dict, sentence: str, capsys
+) -> None:
+    write_competition(done, **settings)
+    refuses_and_keeps(done, "folds", f"ROOT/competition.yaml: {sentence}", capsys)
+
+
+LACKING = {
+    "a numeric column": (
+        {"numeric": ["stars"]},
+        "ROOT/input/train.csv: column 'stars' is missing (known: id, label, text): mend the file or "
+        "competition.yaml",
+    ),
+    "a group column": (
+        {"group": "user"},
+        "ROOT/input/train.csv: column 'user' is missing (known: id, label, text): mend the file or "
+        "competition.yaml",
+    ),
+    "an external file": (
+        {"external": ["more.csv"]},
+        "ROOT/input/more.csv does not exist: put the competition's file there",
+    ),
+    "a training file of that name": (
+        {"files": {"train": "train.parquet"}},
+        "ROOT/input/train.parquet does not exist: put the competition's file there",
+    ),
+    "a user's metric": (
+        {"metric": "metrics.py:own"},
+        "ROOT/metrics.py: the file is missing: metric 'metrics.py:own' wants it to hold "
+        "`def own(targets, predictions)`",
+    ),
+}
+
+
+@pytest.mark.parametrize(("settings", "sentence"), LACKING.values(), ids=LACKING.keys())
+def test_what_the_settings_name_and_is_not_there_is_refused(
+    done: Path, settings: dict, sentence: str, capsys
+) -> None:
+    write_competition(done, **settings)
+    refuses_and_keeps(done, "folds", sentence, capsys)
 
 
 WHOLE = {
@@ -567,8 +663,8 @@ MODELS = {
     ),
     "none listed": (
         {"models": []},
-        "competition.yaml lists no models: add `models: [tfidf, minilm]` or name one of minilm, "
-        "tfidf",
+        "competition.yaml lists no models: add `models: [tfidf, minilm]` or name one of "
+        + ", ".join(preset_names(Path())),
     ),
 }
 

@@ -4,10 +4,13 @@ import warnings
 
 import numpy as np
 import pytest
+from scipy import stats
 from sklearn import metrics as sk
 
+from foldstack.ensemble import Rule, fit_rule
 from foldstack.errors import InputError
-from foldstack.metrics import from_counts, get
+from foldstack.metrics import FROM_COUNTS, Metric, from_counts, get
+from tiny import write
 
 KINDS = {"binary": 1, "multiclass": 4, "multilabel": 3}
 
@@ -39,8 +42,22 @@ def plain(kind, array):
     return {"binary": array[:, 0], "multiclass": array.argmax(axis=1), "multilabel": array}[kind]
 
 
-def f1(average):
-    return lambda t, p, w: sk.f1_score(t, p, average=average, sample_weight=w, zero_division=0)
+AVERAGED = {
+    "f1": sk.f1_score,
+    "precision": sk.precision_score,
+    "recall": sk.recall_score,
+    "jaccard": sk.jaccard_score,
+}
+
+
+def averaged(name, average):
+    return lambda t, p, w: AVERAGED[name](t, p, average=average, sample_weight=w, zero_division=0)
+
+
+def quadratic_kappa(t, p, w):
+    # All classes named: of those that occur alone, scikit-learn would count the distances.
+    labels = range(KINDS["multiclass"])
+    return sk.cohen_kappa_score(t, p, labels=labels, weights="quadratic", sample_weight=w)
 
 
 DECIDED = {
@@ -51,23 +68,24 @@ DECIDED = {
     ("balanced_accuracy", "multiclass"): sk.balanced_accuracy_score,
     ("matthews", "binary"): sk.matthews_corrcoef,
     ("matthews", "multiclass"): sk.matthews_corrcoef,
-    ("f1", "binary"): f1("binary"),
-    ("f1_macro", "binary"): f1("macro"),
-    ("f1_macro", "multiclass"): f1("macro"),
-    ("f1_macro", "multilabel"): f1("macro"),
-    ("f1_micro", "multiclass"): f1("micro"),
-    ("f1_micro", "multilabel"): f1("micro"),
-    ("f1_weighted", "multiclass"): f1("weighted"),
-    ("f1_weighted", "multilabel"): f1("weighted"),
-    ("f1_samples", "multilabel"): f1("samples"),
+    ("exact_match", "multilabel"): sk.accuracy_score,
+    ("quadratic_kappa", "multiclass"): quadratic_kappa,
 }
+for name in AVERAGED:
+    DECIDED[name, "binary"] = averaged(name, "binary")
+    DECIDED[f"{name}_macro", "binary"] = averaged(name, "macro")
+    for average in ("micro", "macro", "weighted"):
+        DECIDED[f"{name}_{average}", "multiclass"] = averaged(name, average)
+        DECIDED[f"{name}_{average}", "multilabel"] = averaged(name, average)
+    DECIDED[f"{name}_samples", "multilabel"] = averaged(name, "samples")
 
 
 @pytest.mark.parametrize("name,kind", DECIDED)
 @pytest.mark.parametrize("weighted", [False, True])
-def test_metrics_of_decisions_equal_scikit_learn(name, kind, weighted):
+@pytest.mark.parametrize("seed", range(2))
+def test_metrics_of_decisions_equal_scikit_learn(name, kind, weighted, seed):
     """Guards a confusion count taken from the wrong cell, and weights left out of one cell."""
-    targets, _, decisions, weights = data(kind)
+    targets, _, decisions, weights = data(kind, seed)
     weights = weights if weighted else None
     reference = DECIDED[name, kind]
     if reference.__module__.startswith("sklearn"):
@@ -146,6 +164,7 @@ def test_log_loss_equals_scikit_learn_and_is_clipped(kind):
         ("balanced_accuracy", "multiclass"),
         ("matthews", "binary"),
         ("matthews", "multiclass"),
+        ("quadratic_kappa", "multiclass"),
     ],
 )
 def test_one_class_only_is_nan_without_a_warning(name, kind):
@@ -159,11 +178,46 @@ def test_one_class_only_is_nan_without_a_warning(name, kind):
     assert np.isnan(get(name, kind).score(targets, predictions, weights))
 
 
-@pytest.mark.parametrize("name,kind", [key for key in DECIDED if key[0].startswith("f1")])
+@pytest.mark.parametrize("name,kind", [key for key in DECIDED if key[0].split("_")[0] in AVERAGED])
 def test_nothing_predicted_is_zero_without_a_warning(name, kind):
     targets, _, _, _ = data(kind)
     score = get(name, kind).score(targets, np.zeros_like(targets))
-    assert score == 0 if name != "f1_macro" or kind != "binary" else 0 < score < 0.5
+    # To macro of binary, class 0 is a class, too: all of it is found.
+    assert score == 0 if (kind, name[-5:]) != ("binary", "macro") else 0 < score <= 0.5
+
+
+@pytest.mark.parametrize("name,kind", DECIDED)
+def test_rows_without_weight_are_absent(name, kind):
+    """Guards a class, or an empty row, that only undrawn rows of a resample hold."""
+    targets, _, decisions, weights = data(kind)
+    weights[targets[:, -1] == 1] = 0
+    drawn = np.repeat(np.arange(len(targets)), weights.astype(int))
+    wanted = get(name, kind).score(targets[drawn], decisions[drawn])
+    assert get(name, kind).score(targets, decisions, weights) == pytest.approx(wanted, nan_ok=True)
+    assert np.isnan(get(name, kind).score(targets, decisions, np.zeros(len(targets))))
+
+
+def test_jaccard_of_labels_counts_an_empty_row_predicted_empty_as_right():
+    """scikit-learn's jaccard_samples, beside it, counts it 0."""
+    targets = np.array([[0.0, 0, 0], [1, 1, 0], [0, 0, 0]])
+    decisions = np.array([[0.0, 0, 0], [1, 0, 1], [1, 0, 0]])
+    assert get("jaccard", "multilabel").score(targets, decisions) == pytest.approx((1 + 1 / 3) / 3)
+    samples = get("jaccard_samples", "multilabel")
+    assert samples.score(targets, decisions) == pytest.approx(1 / 3 / 3)
+    rows = data("multilabel")[0]
+    rows[:, 0] = 1  # Without empty rows, the two are one.
+    wanted = samples.score(rows, 1 - rows)
+    assert get("jaccard", "multilabel").score(rows, 1 - rows) == wanted
+
+
+def test_kappa_counts_the_distance_over_a_class_that_does_not_occur():
+    """Guards scikit-learn's default, by which grades 0 and 3 of 0, 1, 3 are two steps apart."""
+    targets, decisions = np.eye(4)[[0, 1, 3, 3]], np.eye(4)[[0, 1, 3, 0]]
+    wanted = quadratic_kappa([0, 1, 3, 3], [0, 1, 3, 0], None)
+    score = get("quadratic_kappa", "multiclass").score(targets, decisions)
+    assert score == pytest.approx(wanted)
+    assert score != sk.cohen_kappa_score([0, 1, 3, 3], [0, 1, 3, 0], weights="quadratic")
+    assert get("quadratic_kappa", "multiclass").score(targets, targets[[3, 3, 0, 0]]) < 0
 
 
 def test_f1_macro_leaves_out_absent_classes_but_keeps_absent_labels():
@@ -176,7 +230,7 @@ def test_f1_macro_leaves_out_absent_classes_but_keeps_absent_labels():
 def test_scores_from_counts_are_elementwise():
     """Guards the threshold search: all thresholds at once must equal one after another."""
     counts = np.random.default_rng(0).integers(0, 5, (4, 50)).astype(float)
-    for name in ("f1", "f1_macro", "accuracy", "balanced_accuracy", "matthews"):
+    for name in FROM_COUNTS:
         alone = [float(from_counts(name, *column)) for column in counts.T]
         np.testing.assert_array_equal(from_counts(name, *counts), alone)
 
@@ -197,5 +251,351 @@ def test_unknown_and_unfitting_names_are_told_what_would_do():
     assert str(refused.value) == (
         "metric 'f1' does not fit kind 'multiclass' (it is for binary): choose one of "
         "roc_auc_ovr, log_loss, accuracy, balanced_accuracy, f1_micro, f1_macro, f1_weighted, "
-        "matthews"
+        "precision_micro, precision_macro, precision_weighted, recall_micro, recall_macro, "
+        "recall_weighted, jaccard_micro, jaccard_macro, jaccard_weighted, matthews, "
+        "quadratic_kappa"
     )
+    with pytest.raises(InputError) as refused:
+        get("f1", "regression")
+    assert str(refused.value) == (
+        "metric 'f1' does not fit kind 'regression' (it is for binary): choose one of rmse, mae, "
+        "mcrmse, r2, pearson, spearman"
+    )
+
+
+def test_direction_and_bounds():
+    """Guards an interval cut off at 0 or 1, and a blend that looks for the largest error."""
+    losses = {"log_loss": "binary"} | dict.fromkeys(["rmse", "mae", "mcrmse"], "regression")
+    for name, kind in losses.items():
+        metric = get(name, kind)
+        assert (metric.greater_is_better, metric.bounds) == (False, (0, np.inf))
+    signed = {"matthews": "binary", "quadratic_kappa": "multiclass"}
+    for name, kind in (signed | dict.fromkeys(["pearson", "spearman"], "regression")).items():
+        metric = get(name, kind)
+        assert (metric.greater_is_better, metric.bounds) == (True, (-1, 1))
+    assert get("r2", "regression").greater_is_better
+    assert get("r2", "regression").bounds == (-np.inf, 1)
+    unsigned = set(DECIDED) - {("matthews", "binary"), ("matthews", "multiclass")}
+    for name, kind in unsigned - {("quadratic_kappa", "multiclass")}:
+        assert get(name, kind).greater_is_better and get(name, kind).bounds == (0, 1)
+
+
+# --- regression -------------------------------------------------------------------------------
+
+
+def numbers(seed=0, n=60, outputs=3):
+    """Targets with ties, predictions that know something of them, and weights (0 to 2)."""
+    rng = np.random.default_rng(seed)
+    targets = rng.integers(0, 6, (n, outputs)) / 2.0
+    predictions = (targets + rng.normal(size=(n, outputs)) * [0.5, 1, 2][:outputs]).round(1)
+    return targets, predictions, rng.integers(0, 3, n).astype(float)
+
+
+def by_column(score):
+    """The mean over columns of a score of rows that are repeated as often as they weigh."""
+
+    def mean(targets, predictions, sample_weight):
+        drawn = np.repeat(np.arange(len(targets)), sample_weight.astype(int))
+        columns = zip(targets[drawn].T, predictions[drawn].T, strict=True)
+        return np.mean([score(t, p).statistic for t, p in columns])
+
+    return mean
+
+
+REGRESSION = {
+    "rmse": sk.root_mean_squared_error,
+    "mcrmse": sk.root_mean_squared_error,
+    "mae": sk.mean_absolute_error,
+    "r2": sk.r2_score,
+    "pearson": by_column(stats.pearsonr),
+    "spearman": by_column(stats.spearmanr),
+}
+
+
+@pytest.mark.parametrize("name", REGRESSION)
+@pytest.mark.parametrize("outputs", [1, 3])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_metrics_of_numbers_equal_scikit_learn_and_scipy(name, outputs, weighted):
+    """Guards a pooled error where columns are averaged, and weighted ranks that split ties."""
+    targets, predictions, weights = numbers(outputs=outputs)
+    weights = weights if weighted else np.ones(len(targets))
+    wanted = REGRESSION[name](targets, predictions, sample_weight=weights)
+    score = get(name, "regression").score
+    assert score(targets, predictions, weights) == pytest.approx(wanted, abs=1e-12)
+    assert score(targets, predictions.astype(np.float32), weights) == pytest.approx(wanted, 1e-6)
+
+
+@pytest.mark.parametrize("name", ["r2", "pearson", "spearman"])
+def test_a_constant_target_is_left_out_and_alone_is_nan(name):
+    """0.1, whose mean over 60 rows is another number: guards a division by its rounding."""
+    targets, predictions, weights = numbers()
+    metric = get(name, "regression")
+    without = metric.score(targets[:, 1:], predictions[:, 1:], weights)
+    targets[:, 0] = 0.1
+    assert metric.score(targets, predictions, weights) == without
+    assert np.isnan(metric.score(targets[:, :1], predictions[:, :1]))
+    # The same by weights: the only other value is in a row that is not drawn.
+    targets[0, 0], weights[0] = 7, 0
+    assert np.isnan(metric.score(targets[:, :1], predictions[:, :1], weights))
+
+
+@pytest.mark.parametrize("name", ["pearson", "spearman"])
+def test_a_constant_prediction_counts_zero_and_is_not_left_out(name):
+    """Guards a mean over columns that rises where a model gives one column up."""
+    targets, predictions, _ = numbers(outputs=2)
+    metric = get(name, "regression")
+    alone = metric.score(targets[:, :1], predictions[:, :1])
+    predictions[:, 1] = 0.1
+    assert metric.score(targets, predictions) == pytest.approx(alone / 2)
+
+
+def test_only_spearman_is_a_matter_of_order():
+    """Guards means of ranks, which blend where the metric wants a ranking, from pearson."""
+    for name in REGRESSION:
+        assert get(name, "regression").wants == ("ranking" if name == "spearman" else "value")
+
+
+# --- metrics of the user's own ----------------------------------------------------------------
+
+
+def own(root, source, kind="binary", name="metrics.py:own") -> Metric:
+    write(root / "metrics.py", source)
+    return get(name, kind, root=root)
+
+
+def test_an_own_metric_gets_one_column_flat_and_several_as_they_are(tmp_path):
+    source = "def own(targets, predictions):\n    return targets.ndim + predictions.shape[-1] / 10"
+    column, columns = np.zeros((4, 1)), np.zeros((4, 3))
+    assert own(tmp_path, source).score(column, column) == 1.4
+    assert own(tmp_path, source, "multilabel").score(columns, columns) == 2.3
+    assert own(tmp_path, source, "regression").score(column, column) == 1.4
+
+
+def test_an_own_metric_is_described_by_attributes(tmp_path):
+    plain = "def own(targets, predictions):\n    return 0.25\n"
+    metric = own(tmp_path, plain)
+    assert (metric.name, metric.kinds) == ("metrics.py:own", {"binary"})
+    assert (metric.wants, metric.greater_is_better) == ("probability", True)
+    assert metric.bounds == (-np.inf, np.inf)
+    assert own(tmp_path, plain, "regression").wants == "value"
+    loss = own(tmp_path, plain + "own.wants = 'labels'\nown.greater_is_better = False\n")
+    assert (loss.wants, loss.greater_is_better) == ("labels", False)
+    assert loss.signed(np.zeros((2, 1)), np.zeros((2, 1))) == -0.25
+
+
+def test_an_edit_within_a_second_is_seen_and_nothing_is_left_beside(tmp_path):
+    """Guards Python's cache, which knows a file by its size and the second of its change."""
+    rows = np.zeros((2, 1))
+    for value in (1, 2):
+        metric = own(tmp_path, f"def own(targets, predictions):\n    return {value}")
+        assert metric.score(rows, rows) == value
+    assert [path.name for path in tmp_path.iterdir()] == ["metrics.py"]
+
+
+def test_an_own_metric_may_be_written_with_whatever_python_has(tmp_path):
+    """Guards dataclasses, which look up the module, and imported functions of other names."""
+    source = (
+        "from dataclasses import dataclass\n"
+        "from sklearn.metrics import brier_score_loss as own\n"
+        "@dataclass\nclass Setting:\n    power: 'float' = 2\n"
+    )
+    targets, probabilities, _, weights = data("binary")
+    wanted = sk.brier_score_loss(targets[:, 0], probabilities[:, 0], sample_weight=weights)
+    score = own(tmp_path, source).score(targets, probabilities, weights)
+    assert score == pytest.approx(wanted)
+
+
+def test_an_own_metric_without_weights_gets_rows_as_often_as_they_weigh(tmp_path):
+    source = "def own(targets, predictions):\n    return float((targets == predictions).mean())"
+    targets, _, decisions, weights = data("binary")
+    metric = own(tmp_path, source)
+    wanted = sk.accuracy_score(targets, decisions, sample_weight=weights)
+    assert metric.score(targets, decisions, weights) == pytest.approx(wanted)
+    with pytest.raises(InputError) as refused:
+        metric.score(targets, decisions, weights / 2)
+    assert str(refused.value) == (
+        f"{tmp_path}/metrics.py: own takes no row weights, and these are not whole numbers, for "
+        "which rows are repeated: give it a third parameter `weights`"
+    )
+
+
+def test_an_own_metric_with_weights_gets_them(tmp_path):
+    source = (
+        "def own(targets, predictions, weights):\n"
+        "    return weights @ (targets == predictions) / weights.sum()"
+    )
+    targets, _, decisions, weights = data("binary")
+    wanted = sk.accuracy_score(targets, decisions, sample_weight=weights / 2)
+    score = own(tmp_path, source).score(targets, decisions, weights / 2)
+    assert score == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize("parameters", ["targets, predictions", "targets, predictions, weights"])
+def test_an_own_metric_writes_into_copies(tmp_path, parameters):
+    """Guards out-of-fold predictions from a function that clips them in place."""
+    metric = own(tmp_path, f"def own({parameters}):\n    predictions[:] = 9\n    return 1.0")
+    targets, predictions = np.zeros((3, 1)), np.zeros((3, 1))
+    metric.score(targets, predictions, np.ones(3))
+    assert not predictions.any()
+
+
+def test_an_undefined_own_metric_is_nan_and_not_refused(tmp_path):
+    rows = np.zeros((2, 1))
+    source = "def own(targets, predictions):\n    return float('nan')"
+    assert np.isnan(own(tmp_path, source).score(rows, rows))
+
+
+GOOD = "def own(targets, predictions):\n    return 1.0\n"
+TAKES = "function 'own' must take (targets, predictions) or (targets, predictions, weights)"
+REFUSED = {
+    "name": ("def owl(t, p):\n    return 1", "there is no function 'own': did you mean 'owl'?"),
+    "nothing": (
+        "own = 1\nfrom os.path import join as owns",
+        "there is no function 'own': write `def own(targets, predictions)`",
+    ),
+    "syntax": (
+        "def own(targets, predictions)\n    return 1",
+        "the file does not import (SyntaxError: expected ':' (metrics.py, line 1)): mend it",
+    ),
+    "import": (
+        "import nowhere_at_all\n" + GOOD,
+        "the file does not import (ModuleNotFoundError: No module named 'nowhere_at_all'): mend it",
+    ),
+    "exit": ("raise SystemExit(3)", "the file does not import (SystemExit: 3): mend it"),
+    "one parameter": ("def own(targets):\n    return 1", TAKES),
+    "another third": ("def own(targets, predictions, extra):\n    return 1", TAKES),
+    "written in C": ("own = max", TAKES),
+    "wants": (
+        GOOD + "own.wants = 'label'",
+        "own.wants is 'label': for kind binary it is one of probability, ranking, labels",
+    ),
+    "wants values": (
+        GOOD + "own.wants = 'value'",
+        "own.wants is 'value': for kind binary it is one of probability, ranking, labels",
+    ),
+    "direction": (
+        GOOD + "own.greater_is_better = 'no'",
+        "own.greater_is_better is 'no': it is True or False",
+    ),
+    "attribute": (
+        GOOD + "own.greater_is_beter = False",
+        "own.greater_is_beter is not an attribute of a metric: did you mean 'greater_is_better'?",
+    ),
+}
+
+
+@pytest.mark.parametrize("source,sentence", REFUSED.values(), ids=REFUSED)
+def test_a_metrics_file_that_will_not_do_is_told_why(tmp_path, source, sentence):
+    with pytest.raises(InputError) as refused:
+        own(tmp_path, source)
+    assert str(refused.value) == f"{tmp_path}/metrics.py: {sentence}"
+
+
+def test_an_own_regression_metric_does_not_want_labels(tmp_path):
+    with pytest.raises(InputError) as refused:
+        own(tmp_path, GOOD + "own.wants = 'labels'", "regression")
+    assert str(refused.value) == (
+        f"{tmp_path}/metrics.py: own.wants is 'labels': for kind regression it is one of value, "
+        "ranking"
+    )
+
+
+def test_a_missing_metrics_file_is_named(tmp_path):
+    with pytest.raises(InputError) as refused:
+        get("metrics.py:own", "binary", root=tmp_path)
+    assert str(refused.value) == (
+        f"{tmp_path}/metrics.py: the file is missing: metric 'metrics.py:own' wants it to hold "
+        "`def own(targets, predictions)`"
+    )
+
+
+@pytest.mark.parametrize(
+    "name", ["scores.py:own", "../metrics.py:own", "metrics.py", "metrics.py:", "metrics.py:a b"]
+)
+def test_nothing_but_metrics_py_is_executed(tmp_path, name):
+    """Guards a competition.yaml from elsewhere that names a file outside the workspace."""
+    with pytest.raises(InputError) as refused:
+        get(name, "binary", root=tmp_path)
+    assert str(refused.value) == (
+        f"metric '{name}' is not of the form metrics.py:NAME, where NAME is a function in the "
+        "workspace's metrics.py"
+    )
+
+
+@pytest.mark.parametrize("value,kind", [("None", "NoneType"), ("'0.5'", "str"), ("[1.0]", "list")])
+def test_an_own_metric_returns_a_number(tmp_path, value, kind):
+    metric, rows = own(tmp_path, f"def own(t, p):\n    return {value}"), np.zeros((2, 1))
+    with pytest.raises(InputError) as refused:
+        metric.score(rows, rows)
+    assert str(refused.value) == (
+        f"{tmp_path}/metrics.py: own returned a value of type {kind}: a metric returns a number"
+    )
+
+
+# --- thresholds for them ----------------------------------------------------------------------
+
+
+def best_cut(metric, targets, probabilities):
+    """The best score over every cut between distinct values, below and above them all."""
+    values = np.unique(probabilities)
+    cuts = [-1.0, *((values[1:] + values[:-1]) / 2), 2.0]
+    scores = [metric.score(targets, (probabilities >= cut).astype(float)) for cut in cuts]
+    return np.nanmax(scores)
+
+
+@pytest.mark.parametrize("name", FROM_COUNTS)
+def test_binary_thresholds_are_exact_for_every_metric_of_counts(name):
+    metric = get(name, "binary")
+    for seed in range(10):
+        targets, probabilities, _, _ = data("binary", seed, n=25)
+        rule = fit_rule(metric, "binary", targets, probabilities)
+        found = metric.score(targets, rule.apply(probabilities))
+        assert found == best_cut(metric, targets, probabilities)
+
+
+@pytest.mark.parametrize("one", AVERAGED)
+def test_multilabel_thresholds_are_exact_label_by_label_or_pooled(one):
+    """Guards a common threshold where each label could have its own, and the other way round."""
+    targets, probabilities, _, _ = data("multilabel", n=30)
+    binary = get(one, "binary")
+    for average in ("macro", "weighted"):
+        metric = get(f"{one}_{average}", "multilabel")
+        decisions = fit_rule(metric, "multilabel", targets, probabilities).apply(probabilities)
+        for k in range(3):
+            column = slice(k, k + 1)
+            wanted = best_cut(binary, targets[:, column], probabilities[:, column])
+            assert binary.score(targets[:, column], decisions[:, column]) == wanted
+    micro = get(f"{one}_micro", "multilabel")
+    rule = fit_rule(micro, "multilabel", targets, probabilities)
+    assert len(set(rule.thresholds)) == 1
+    found = micro.score(targets, rule.apply(probabilities))
+    assert found == best_cut(micro, targets, probabilities)
+
+
+@pytest.mark.parametrize("name", ["jaccard", "exact_match"])
+def test_metrics_of_rows_take_a_common_threshold(name):
+    targets, probabilities, _, _ = data("multilabel", n=30)
+    metric = get(name, "multilabel")
+    rule = fit_rule(metric, "multilabel", targets, probabilities)
+    assert len(set(rule.thresholds)) == 1
+    found = metric.score(targets, rule.apply(probabilities))
+    assert found >= metric.score(targets, Rule("multilabel", (0.5,) * 3).apply(probabilities))
+
+
+@pytest.mark.parametrize("kind", ["binary", "multilabel"])
+def test_an_own_loss_of_labels_is_made_small(tmp_path, kind):
+    """Guards the grid from the largest loss, and from counts that an own metric has not."""
+    source = (
+        "def own(targets, predictions):\n"
+        "    missed, false = targets > predictions, targets < predictions\n"
+        "    return float(4 * missed.mean() + false.mean())\n"
+        "own.wants = 'labels'\nown.greater_is_better = False\n"
+    )
+    metric = own(tmp_path, source, kind)
+    targets, probabilities, _, _ = data(kind, n=30)
+    rule = fit_rule(metric, kind, targets, probabilities)
+    losses = [
+        metric.score(targets, (probabilities >= cut).astype(float))
+        for cut in (*np.unique(probabilities), 0.5)
+    ]
+    assert metric.score(targets, rule.apply(probabilities)) == min(losses) < max(losses)

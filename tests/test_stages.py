@@ -413,6 +413,7 @@ def test_a_submission_says_what_it_was_made_from(runs: Path) -> None:
         "train": competition.train.hash(),
         "overlay": None,
         "test": competition.test.hash(),
+        "features": [None, None],
     }
     assert info["members"] == {
         "tfidf": {

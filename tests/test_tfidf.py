@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.linear_model import Ridge
 
 from foldstack import metrics
 from foldstack.config import TfidfSettings
@@ -14,7 +15,13 @@ from foldstack.links import to_probabilities
 from foldstack.rows import Rows
 from tiny import files, foldstack, sentences
 
-METRICS = {"binary": "roc_auc", "multiclass": "log_loss", "multilabel": "roc_auc"}
+METRICS = {
+    "binary": "roc_auc",
+    "multiclass": "log_loss",
+    "multilabel": "roc_auc",
+    "regression": "rmse",
+}
+LINKS = {"multiclass": "softmax", "regression": "identity"}
 
 
 def make_rows(texts: list, targets, weights=None) -> Rows:
@@ -30,7 +37,7 @@ def make_rows(texts: list, targets, weights=None) -> Rows:
 
 
 def make_learner(kind: str = "binary", outputs: int = 1, **settings: object) -> TfidfLearner:
-    link = "softmax" if kind == "multiclass" else "sigmoid"
+    link = LINKS.get(kind, "sigmoid")
     names = tuple(f"o{i}" for i in range(outputs))
     task = Task(kind, link, names, metrics.get(METRICS[kind], kind))
     return TfidfLearner(TfidfSettings(learner="tfidf", **settings), task, seed=0)
@@ -49,6 +56,7 @@ def tiny_rows(kind: str = "binary", n: int = 24) -> Rows:
         "binary": labels,
         "multiclass": np.eye(3)[labels + (np.arange(n) % 4 == 3)],
         "multilabel": np.column_stack([labels, np.arange(n) % 3 == 0, 1 - labels]),
+        "regression": np.column_stack([3.0 * labels + 100, np.arange(n) % 5 - 7.5]),
     }
     return make_rows(list(texts), targets[kind])
 
@@ -56,7 +64,7 @@ def tiny_rows(kind: str = "binary", n: int = 24) -> Rows:
 KINDS = ["binary", "multiclass", "multilabel"]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS, "regression"])
 @pytest.mark.parametrize("settings", [{}, {"word_ngrams": (0, 0)}, {"char_ngrams": (0, 0)}])
 def test_what_is_loaded_predicts_the_same_bits(tmp_path: Path, kind: str, settings: dict) -> None:
     """A new test file is predicted by the stored model: it must be the one that was scored."""
@@ -213,6 +221,61 @@ def test_a_model_without_ngrams_can_be_stored(tmp_path: Path) -> None:
     loaded = make_learner()
     loaded.load(tmp_path)
     assert loaded.predict(rows).tolist() == learner.predict(rows).tolist()
+
+
+# Regression
+
+
+def signal(n: int = 60, weights=None) -> Rows:
+    """Two targets, each linear in whether a word is there."""
+    rng = np.random.default_rng(0)
+    good, bad = rng.integers(0, 4, (2, n))
+    texts = [
+        f"w{i} " + "good " * g + "bad " * b for i, (g, b) in enumerate(zip(good, bad, strict=True))
+    ]
+    return make_rows(texts, np.column_stack([10 + 2 * (good > 0), -5.0 * (bad > 0)]), weights)
+
+
+def test_regression_is_a_ridge_on_the_same_features() -> None:
+    """Rows count by their weight, and C is the classifier's: a penalty of 1/(2C)."""
+    rows = signal(weights=np.linspace(0.2, 2, 60))
+    learner = fitted(rows, "regression", C=2.0)
+    reference = Ridge(alpha=0.25, solver="cholesky").fit(
+        learner._features(rows).toarray(), rows.targets, sample_weight=rows.weights
+    )
+    np.testing.assert_allclose(learner.coef, reference.coef_, atol=1e-4)
+    np.testing.assert_allclose(learner.intercept, reference.intercept_, atol=1e-4)
+    assert learner.predict(rows).shape == (60, 2)
+
+
+def test_regression_recovers_a_linear_signal() -> None:
+    rows = signal(200)
+    learner = fitted(rows.take(np.arange(150)), "regression")
+    held = rows.take(np.arange(150, 200))
+    error = np.sqrt(((learner.predict(held) - held.targets) ** 2).mean(axis=0))
+    assert (error < 0.4 * held.targets.std(axis=0)).all()
+
+
+def test_regression_follows_the_units_of_its_targets() -> None:
+    rows = signal()
+    thousand = make_rows(rows.texts, rows.targets * 1000)
+    one, other = fitted(rows, "regression"), fitted(thousand, "regression")
+    np.testing.assert_allclose(other.predict(rows), 1000 * one.predict(rows), rtol=1e-4, atol=1)
+
+
+def test_regression_without_ngrams_predicts_the_weighted_mean(tmp_path: Path) -> None:
+    rows = make_rows(["", "", ""], [[1.0, 5], [2, 5], [4, 5]], [1, 1, 2])
+    learner = fitted(rows, "regression")
+    assert learner.predict(rows).tolist() == [[2.75, 5.0]] * 3
+    learner.save(tmp_path)
+    loaded = make_learner("regression", 2)
+    loaded.load(tmp_path)
+    assert loaded.predict(rows).tolist() == learner.predict(rows).tolist()
+
+
+def test_c_loosens_the_ridge() -> None:
+    norms = [np.linalg.norm(fitted(signal(), "regression", C=c).coef) for c in (0.1, 1, 10)]
+    assert norms[0] < norms[1] < norms[2]
 
 
 # Where the words come from

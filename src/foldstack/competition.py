@@ -1,8 +1,10 @@
-"""The competition: its files read and checked once, labels turned into targets and back."""
+"""The competition: its files read and checked once, labels turned into targets."""
 
 from __future__ import annotations
 
+import hashlib
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,12 +14,14 @@ import pandas as pd
 
 from foldstack import config, metrics
 from foldstack.config import CompetitionSettings
-from foldstack.errors import InputError, nearest
+from foldstack.errors import InputError, nearest, some
 from foldstack.files import read_table
 from foldstack.learners import Task
 from foldstack.rows import Rows, duplicate_groups, normalise
+from foldstack.submission import Submission, split_labels
 
-TRUE, FALSE = {"1", "1.0", "true", "True"}, {"0", "0.0", "false", "False"}
+TRUE, FALSE = {"1", "1.0", "true", "True", "TRUE"}, {"0", "0.0", "false", "False", "FALSE"}
+LINKS = {"multiclass": "softmax", "regression": "identity"}
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,7 @@ class Competition:
 
     @cached_property
     def metric(self) -> metrics.Metric:
-        return metrics.get(self.settings.metric, self.kind)
+        return metrics.get(self.settings.metric, self.kind, root=self.root)
 
     @cached_property
     def task(self) -> Task:
@@ -49,37 +53,45 @@ class Competition:
 
     @property
     def link(self) -> str:
-        """How raw outputs become probabilities."""
-        return "softmax" if self.kind == "multiclass" else "sigmoid"
+        """How raw outputs become probabilities, or (identity) predicted values."""
+        return LINKS.get(self.kind, "sigmoid")
 
     # The files
+
+    def path(self, name: str) -> Path:
+        """The file that plays the part of 'train', 'test' or 'sample'."""
+        return self.root / "input" / getattr(self.settings.files, name)
 
     @cached_property
     def _train_table(self) -> pd.DataFrame:
         s = self.settings
-        extra = [c for c in (s.group, s.weight) if c]
-        return self._table("train.csv", [s.id, *s.text, *s.target, *extra])
+        table = read_table(self.path("train"), s.encoding)
+        if not s.train_has_id:
+            if s.id in table.columns:
+                raise InputError(
+                    f"{self.path('train')}: column '{s.id}' is there, but competition.yaml says "
+                    "`train_has_id: false`: remove that line"
+                )
+            table.insert(0, s.id, np.array([f"train-{i + 1}" for i in range(len(table))], object))
+        extra = [c for c in (s.group, s.weight, s.time) if c]
+        self._check(self.path("train"), table, (*self._inputs, *s.target, *extra))
+        return table
 
     @cached_property
     def _test_table(self) -> pd.DataFrame:
-        return self._table("test.csv", [self.settings.id, *self.settings.text])
-
-    def _table(self, name: str, columns: list[str]) -> pd.DataFrame:
-        path = self.root / "input" / name
-        table = read_table(path, self.settings.encoding)
-        for column in columns:
-            self._require(path, table, column)
-        self.check_ids(path, table[self.settings.id])
+        table = read_table(self.path("test"), self.settings.encoding)
+        self._check(self.path("test"), table, self._inputs)
         return table
 
-    @staticmethod
-    def _require(path: Path, table: pd.DataFrame, column: str) -> None:
-        if column not in table.columns:
-            raise InputError(
-                f"{path}: column '{column}' is missing "
-                f"({nearest(column, table.columns)}): mend the file or "
-                "competition.yaml"
-            )
+    @property
+    def _inputs(self) -> tuple[str, ...]:
+        s = self.settings
+        return (s.id, *s.text, *s.numeric, *s.categorical)
+
+    def _check(self, path: Path, table: pd.DataFrame, columns: Sequence[str]) -> None:
+        for column in columns:
+            require(path, table, column)
+        self.check_ids(path, table[self.settings.id])
 
     def check_ids(self, path: Path, ids: pd.Series) -> None:
         column = self.settings.id
@@ -97,95 +109,237 @@ class Competition:
                 "needs an id of its own"
             )
 
+    # Rows
+
     @cached_property
     def train(self) -> Rows:
-        table, s = self._train_table, self.settings
-        texts = self._texts(table)
-        keys = list(table[s.group]) if s.group else None
-        return Rows(
-            ids=table[s.id].to_numpy(dtype=object),
-            texts=texts,
-            targets=self.targets_of(table, self.root / "input/train.csv"),
-            weights=self._weights(table),
-            groups=duplicate_groups(texts, keys),
-            origin=np.full(len(table), "gold", dtype=object),
+        table, path = self._train_table, self.path("train")
+        keys = list(table[self.settings.group]) if self.settings.group else None
+        return self._rows(
+            path, table, self.targets_of(table, path), self._weights(path, table), keys
         )
 
     @cached_property
     def test(self) -> Rows:
-        table = self._test_table
-        texts = self._texts(table)
-        n = len(table)
+        return self.unlabelled(self.path("test"), self._test_table)
+
+    def unlabelled(self, path: Path, table: pd.DataFrame) -> Rows:
+        """Rows to predict, from a table with ids, text and feature columns."""
+        return self._rows(path, table, None, np.ones(len(table)), None)
+
+    def _rows(
+        self,
+        path: Path,
+        table: pd.DataFrame,
+        targets: np.ndarray | None,
+        weights: np.ndarray,
+        keys: list[str] | None,
+    ) -> Rows:
+        texts = self.texts_of(table)
         return Rows(
             ids=table[self.settings.id].to_numpy(dtype=object),
             texts=texts,
-            targets=None,
-            weights=np.ones(n),
-            groups=duplicate_groups(texts),
-            origin=np.full(n, "gold", dtype=object),
+            targets=targets,
+            weights=weights,
+            groups=duplicate_groups(texts, keys),
+            origin=np.full(len(table), "gold", dtype=object),
+            features=self._features(path, table),
         )
+
+    def texts_of(self, table: pd.DataFrame) -> list[tuple[str, ...]]:
+        """A row's text columns as one text (by the template, or by a space), or as a pair."""
+        s = self.settings
+        columns = [table[c].tolist() for c in s.text]
+        if s.pair or len(columns) == 1:
+            return list(zip(*columns, strict=True))
+        if s.template:
+            rows = (dict(zip(s.text, row, strict=True)) for row in zip(*columns, strict=True))
+            return [(s.template.format_map(row),) for row in rows]
+        return [(" ".join(filter(None, row)),) for row in zip(*columns, strict=True)]
+
+    def _weights(self, path: Path, table: pd.DataFrame) -> np.ndarray:
+        column = self.settings.weight
+        if column is None:
+            return np.ones(len(table))
+        weights = _numbers(table[column])
+        _refuse_first(
+            ~(np.isfinite(weights) & (weights >= 0)),
+            path,
+            table[column],
+            "weights are numbers of 0 or more",
+            "weight column",
+        )
+        return weights
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """The columns of `Rows.features`: the numeric ones, then the categorical ones."""
+        return self.settings.numeric + self.settings.categorical
+
+    @cached_property
+    def _categories(self) -> dict[str, pd.Index]:
+        """Each categorical column's values in train and test, without the empty one, sorted."""
+        tables = (self._train_table, self._test_table)
+        return {
+            column: pd.Index(sorted({v for t in tables for v in t[column]} - {""}), dtype=object)
+            for column in self.settings.categorical
+        }
+
+    def _features(self, path: Path, table: pd.DataFrame) -> np.ndarray | None:
+        """(n, f) numbers, then codes of categories; nan where empty or never seen."""
+        if not self.feature_names:
+            return None
+        columns = []
+        for name in self.settings.numeric:
+            values = _numbers(table[name])
+            wrong = ~np.isfinite(values) & (table[name] != "").to_numpy()
+            wanted = (
+                "a number or nothing is wanted; name the column in `categorical` if it holds words"
+            )
+            _refuse_first(wrong, path, table[name], wanted, "numeric column")
+            columns.append(values)
+        for name in self.settings.categorical:
+            codes = self._categories[name].get_indexer(table[name]).astype(float)
+            columns.append(np.where(codes < 0, np.nan, codes))
+        return np.column_stack(columns)
+
+    # Groups, times, rows from elsewhere
+
+    @cached_property
+    def near(self) -> tuple[np.ndarray, dict] | None:
+        """(n,) groups of near-duplicates and what was found; None where they are not asked for."""
+        s = self.settings.folds
+        if not s.near:
+            return None
+        if not s.dedupe:
+            raise InputError(
+                "competition.yaml: folds.near keeps near-duplicates in one fold, but folds.dedupe is "
+                "false: set `dedupe: true` or `near: 0`"
+            )
+        from foldstack.near import near_duplicates
+
+        return near_duplicates(self.train.texts, s.near, s.near_cap, s.seed)
 
     @cached_property
     def fold_groups(self) -> np.ndarray:
         """(n,) int: training rows that must share a fold; without dedupe, only a group column's."""
-        if self.settings.folds.dedupe:
-            return self.train.groups
-        if self.settings.group is None:
+        s = self.settings
+        if s.folds.dedupe:
+            if self.near is None:
+                return self.train.groups
+            from foldstack.near import merge_groups
+
+            return merge_groups(self.train.groups, self.near[0])
+        if s.group is None:
             return np.arange(len(self.train))
         no_texts = [("",)] * len(self.train)
-        return duplicate_groups(no_texts, list(self._train_table[self.settings.group]))
+        return duplicate_groups(no_texts, list(self._train_table[s.group]))
 
-    def _texts(self, table: pd.DataFrame) -> list[tuple[str, ...]]:
-        return list(zip(*(table[c].tolist() for c in self.settings.text), strict=True))
+    @cached_property
+    def times(self) -> np.ndarray:
+        """(n,) float: the time of each training row, whose order alone counts."""
+        values = self._train_table[self.settings.time]
+        numbers = _numbers(values)
+        if np.isfinite(numbers).all():
+            return numbers
+        parsed = pd.to_datetime(values, errors="coerce", format="ISO8601", utc=True)
+        _refuse_first(
+            parsed.isna().to_numpy(),
+            self.path("train"),
+            values,
+            "times are numbers or dates as 2026-03-31 or 2026-03-31T23:59",
+            "time column",
+        )
+        return parsed.astype("int64").to_numpy(dtype=float)
 
-    def _weights(self, table: pd.DataFrame) -> np.ndarray:
-        column = self.settings.weight
-        if column is None:
-            return np.ones(len(table))
-        weights = pd.to_numeric(table[column], errors="coerce").to_numpy(dtype=float)
-        bad = np.flatnonzero(~(np.isfinite(weights) & (weights >= 0)))
-        if len(bad):
-            raise InputError(
-                f"{self.root / 'input/train.csv'}: row {bad[0] + 1}: weight column "
-                f"'{column}' holds '{table[column].iloc[bad[0]]}': weights are numbers "
-                "of 0 or more"
-            )
-        return weights
+    @cached_property
+    def external(self) -> Rows | None:
+        """The rows of all external files, for training only; None where there are none.
+
+        An external text that stands in train has that row's group, so that a run can leave out
+        what stands in its held-out fold.
+        """
+        parts = [self._external(name) for name in self.settings.external]
+        if not parts:
+            return None
+        rows = parts[0]
+        for part in parts[1:]:
+            rows = rows.and_then(part)
+        first = {normalise(t): g for t, g in zip(self.train.texts, self.train.groups, strict=True)}
+        own = duplicate_groups(rows.texts) + self.train.groups.max() + 1
+        groups = [first.get(normalise(t), g) for t, g in zip(rows.texts, own, strict=True)]
+        return Rows(
+            ids=rows.ids,
+            texts=rows.texts,
+            targets=rows.targets,
+            weights=rows.weights,
+            groups=np.array(groups),
+            origin=np.full(len(rows), "external", dtype=object),
+            features=rows.features,
+        )
+
+    def _external(self, name: str) -> Rows:
+        """One external file: text and targets as in train, features where it has them."""
+        s, path = self.settings, self.root / "input" / name
+        table = read_table(path, s.encoding)
+        for column in (*s.text, *s.target):
+            require(path, table, column)
+        table[s.id] = np.array([f"{name}:{i + 1}" for i in range(len(table))], dtype=object)
+        lacking = [c for c in self.feature_names if c not in table.columns]
+        table[lacking] = ""
+        has_weights = s.weight in table.columns
+        weights = self._weights(path, table) if has_weights else np.ones(len(table))
+        return self._rows(path, table, self.targets_of(table, path), weights, None)
+
+    @cached_property
+    def overlay_hash(self) -> str | None:
+        """Of what changes training only: row weights and external rows; None where nothing does."""
+        weights, external = self.train.overlay_hash(), self.external
+        if external is None:
+            return weights
+        parts = (weights or "", external.hash(), external.overlay_hash() or "")
+        return hashlib.sha256(" ".join(parts).encode()).hexdigest()[:16]
 
     def check(self) -> None:
-        """Read all three files now, so that nothing in them is refused after hours of training."""
-        _ = self.train, self.test, self.wants_labels
+        """Read all files now, so that nothing in them is refused after hours of training."""
+        _ = self.train, self.test, self.external, self.submission.wants_labels
 
     # Labels and targets
 
     @cached_property
     def labels(self) -> tuple[str, ...]:
-        """Names of the classes, or of the labels of a multilabel competition.
+        """Names of the classes, or of the labels of a multilabel competition, or of the targets.
 
         In a binary competition the last one is the positive class.
         """
         s = self.settings
-        if self.kind == "multilabel":
+        if self.kind == "regression" or (self.kind == "multilabel" and not s.separator):
             return s.target
         if len(s.target) != 1:
             raise InputError(
                 f"competition.yaml: kind {self.kind} wants one target column, got "
                 f"{len(s.target)}: {', '.join(s.target)}"
             )
-        found = set(self._train_table[s.target[0]])
-        labels = s.labels or tuple(sorted(found, key=_number_or_text))
+        labels = s.labels or self._found_labels()
         if self.kind == "binary" and len(labels) != 2:
             raise InputError(
-                f"{self.root / 'input/train.csv'}: kind binary wants two labels in "
-                f"column '{s.target[0]}', found {len(labels)}: {_some(labels)}; mend "
+                f"{self.path('train')}: kind binary wants two labels in "
+                f"column '{s.target[0]}', found {len(labels)}: {some(labels)}; mend "
                 "the column or set `kind: multiclass`"
             )
         if len(labels) < 2 or len(set(labels)) < len(labels):
             raise InputError(
-                f"competition.yaml: labels are {_some(labels)}: at least two different "
+                f"competition.yaml: labels are {some(labels)}: at least two different "
                 "ones are wanted"
             )
         return labels
+
+    def _found_labels(self) -> tuple[str, ...]:
+        values = set(self._train_table[self.settings.target[0]])
+        if self.kind == "multilabel":
+            by = self.settings.separator
+            values = {part for value in values for part in split_labels(value, by)}
+        return tuple(sorted(values, key=number_or_text))
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -196,104 +350,70 @@ class Competition:
         """(n, outputs) targets of a table's label column(s); InputError naming path and row."""
         s = self.settings
         for column in s.target:
-            self._require(path, table, column)
+            require(path, table, column)
+        if self.kind == "regression":
+            return np.column_stack([self._values(path, table[c]) for c in s.target])
+        if s.separator:
+            return self._joined(path, table[s.target[0]])
         if self.kind == "multilabel":
             return np.column_stack([self._zero_one(path, table[c]) for c in s.target])
         index = pd.Index(self.labels).get_indexer(table[s.target[0]])
-        bad = np.flatnonzero(index < 0)
-        if len(bad):
-            raise InputError(
-                f"{path}: row {bad[0] + 1}: column '{s.target[0]}' holds "
-                f"'{table[s.target[0]].iloc[bad[0]]}', which is none of the labels "
-                f"{_some(self.labels)}: mend the row or `labels` in competition.yaml"
-            )
+        self._refuse_label(index < 0, path, table[s.target[0]])
         if self.kind == "binary":
             return index.astype(float)[:, None]
         return np.eye(len(self.labels))[index]
 
-    def _zero_one(self, path: Path, column: pd.Series) -> np.ndarray:
-        bad = np.flatnonzero(~column.isin(TRUE | FALSE))
-        if len(bad):
+    def _refuse_label(self, bad: np.ndarray, path: Path, column: pd.Series) -> None:
+        wanted = f"which is none of the labels {some(self.labels)}"
+        rows = np.flatnonzero(bad)
+        if len(rows):
             raise InputError(
-                f"{path}: row {bad[0] + 1}: column '{column.name}' holds "
-                f"'{column.iloc[bad[0]]}': kind multilabel wants 0 or 1"
+                f"{path}: row {rows[0] + 1}: column '{column.name}' holds "
+                f"'{column.iloc[rows[0]]}', {wanted}: mend the row or `labels` in competition.yaml"
             )
+
+    def _joined(self, path: Path, column: pd.Series) -> np.ndarray:
+        """Cells of several labels joined by the separator; an empty one holds none."""
+        place = {label: k for k, label in enumerate(self.labels)}
+        parts = [split_labels(value, self.settings.separator) for value in column]
+        bad = np.array([any(part not in place for part in row) for row in parts])
+        self._refuse_label(bad, path, column)
+        targets = np.zeros((len(parts), len(place)))
+        for i, row in enumerate(parts):
+            targets[i, [place[part] for part in row]] = 1
+        return targets
+
+    def _values(self, path: Path, column: pd.Series) -> np.ndarray:
+        values = _numbers(column)
+        _refuse_first(
+            ~np.isfinite(values), path, column, "kind regression wants a number", "column"
+        )
+        return values
+
+    def _zero_one(self, path: Path, column: pd.Series) -> np.ndarray:
+        bad = ~column.isin(TRUE | FALSE).to_numpy()
+        _refuse_first(bad, path, column, "kind multilabel wants 0 or 1", "column")
         return column.isin(TRUE).to_numpy(dtype=float)
 
     # The submission
 
     @cached_property
-    def sample(self) -> pd.DataFrame:
-        """The sample submission; its ids are the test file's, its columns are ours to fill."""
-        path = self.root / "input/sample_submission.csv"
-        table = read_table(path, self.settings.encoding)
-        id_column = self.settings.id
-        self._require(path, table, id_column)
-        self.check_ids(path, table[id_column])
-        wanted, given = set(self.test.ids), set(table[id_column])
-        for a, b, where in ((given, wanted, "input/test.csv"), (wanted, given, path.name)):
+    def submission(self) -> Submission:
+        """The sample submission, read and compared with the test file."""
+        path, s = self.path("sample"), self.settings
+        table = read_table(path, s.encoding)
+        require(path, table, s.id)
+        self.check_ids(path, table[s.id])
+        test = self.path("test").relative_to(self.root)
+        wanted, given = set(self.test.ids), set(table[s.id])
+        for a, b, where in ((given, wanted, test), (wanted, given, path.name)):
             only = sorted(a - b)
             if only:
                 raise InputError(
-                    f"{path}: ids differ from input/test.csv: '{only[0]}' and "
+                    f"{path}: ids differ from {test}: '{only[0]}' and "
                     f"{len(only) - 1} more are missing in {where}"
                 )
-        return table
-
-    @cached_property
-    def wants_labels(self) -> bool:
-        """Whether the submission holds labels, by the metric and the sample's columns.
-
-        The sample's placeholder values are never looked at.
-        """
-        s, columns = self.settings, [c for c in self.sample.columns if c != self.settings.id]
-        per_class = set(columns) == set(self.labels)
-        if not per_class and len(columns) != 1:
-            raise InputError(
-                f"{self.root / 'input/sample_submission.csv'}: columns "
-                f"{_some(columns)} are neither one column nor one for each of "
-                f"{_some(self.labels)}: mend `labels` or `target` in competition.yaml"
-            )
-        if self.kind == "multilabel" and not per_class:
-            raise InputError(
-                f"{self.root / 'input/sample_submission.csv'}: kind multilabel wants a "
-                f"column for each of {_some(self.labels)}, found {_some(columns)}"
-            )
-        classes = per_class and self.kind != "multilabel"
-        if s.submission != "auto":
-            labels = s.submission == "labels"
-        else:
-            labels = self.metric.wants == "labels" and not classes
-        if labels and classes:
-            raise InputError(
-                "competition.yaml: `submission: labels` does not fit a sample with one "
-                "column per class: set `submission: probabilities`"
-            )
-        if not labels and self.kind == "multiclass" and not classes:
-            raise InputError(
-                f"{self.root / 'input/sample_submission.csv'}: probabilities of "
-                f"{len(self.labels)} classes do not fit the one column "
-                f"{_some(columns)}: give it a column per class, or choose a metric of "
-                "labels"
-            )
-        return labels
-
-    def submission(self, values: np.ndarray) -> pd.DataFrame:
-        """The sample filled with (n, outputs) probabilities, or 0/1 decisions, for the test rows."""
-        columns = [c for c in self.sample.columns if c != self.settings.id]
-        order = pd.Index(self.test.ids).get_indexer(self.sample[self.settings.id])
-        values = values[order]
-        out = self.sample.copy()
-        if self.kind == "multilabel" or len(columns) > 1:
-            full = np.hstack([1 - values, values]) if self.kind == "binary" else values
-            for column in columns:
-                out[column] = _texts_of(full[:, self.labels.index(column)], self.wants_labels)
-        elif self.wants_labels:
-            hit = values[:, 0].astype(int) if self.kind == "binary" else values.argmax(axis=1)
-            out[columns[0]] = np.array(self.labels, dtype=object)[hit]
-        else:
-            out[columns[0]] = _texts_of(values[:, 0], False)
-        return out
+        return Submission(path, table, s, self.labels, self.metric)
 
     # What the data says of itself
 
@@ -309,19 +429,33 @@ class Competition:
         )
 
 
-def _texts_of(values: np.ndarray, labels: bool) -> list[str]:
-    return [f"{v:.0f}" if labels else f"{v:.8g}" for v in values]
+def require(path: Path, table: pd.DataFrame, column: str) -> None:
+    """InputError where the table lacks the column."""
+    if column not in table.columns:
+        raise InputError(
+            f"{path}: column '{column}' is missing ({nearest(column, table.columns)}): mend the file "
+            "or competition.yaml"
+        )
 
 
-def _number_or_text(label: str) -> tuple[int, float, str]:
+def _numbers(column: pd.Series) -> np.ndarray:
+    return pd.to_numeric(column, errors="coerce").to_numpy(dtype=float)
+
+
+def _refuse_first(bad: np.ndarray, path: Path, column: pd.Series, wanted: str, what: str) -> None:
+    rows = np.flatnonzero(bad)
+    if len(rows):
+        raise InputError(
+            f"{path}: row {rows[0] + 1}: {what} '{column.name}' holds "
+            f"'{column.iloc[rows[0]]}': {wanted}"
+        )
+
+
+def number_or_text(label: str) -> tuple[int, float, str]:
+    """A sort key: numbers by value, then words."""
     try:
         number = float(label)
     except ValueError:
         return (1, 0.0, label)
     # `nan` and `inf` are words here: nan would leave the order to chance.
     return (0, number, label) if math.isfinite(number) else (1, 0.0, label)
-
-
-def _some(names: tuple[str, ...] | list[str]) -> str:
-    shown = ", ".join(f"'{n}'" for n in names[:6])
-    return shown + (f" and {len(names) - 6} more" if len(names) > 6 else "")

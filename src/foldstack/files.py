@@ -1,83 +1,316 @@
-"""Files: CSV read without guessing, and writing that a reader never sees half done."""
+"""Files: tables read as text without guessing, and writing that a reader never sees half done."""
 
 from __future__ import annotations
 
 import csv
+import gzip
+import io
 import json
 import os
 import sys
+import zipfile
+import zlib
 from collections import Counter
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import date, time, timedelta
+from decimal import Decimal
+from pathlib import Path, PurePath
+from typing import Any, BinaryIO
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 
-from foldstack.errors import InputError
+from foldstack.encoding import codec_of, failing_line, likely_encoding
+from foldstack.errors import InputError, some
+
+JOIN = "|"  # between the parts of a list in JSON or Parquet
+CHUNK = 20_000
+
+Columns = dict[str, list[str]]
 
 
 def read_table(path: Path, encoding: str) -> pd.DataFrame:
-    """A CSV as text, nothing guessed (`NA`, `007` and blanks stay as they are).
+    """A table as text, nothing guessed (`NA`, `007` and blanks stay as they are).
 
-    Raises InputError naming the line for a wrong encoding, an open quote, or a row with more or
-    fewer fields than the header.
+    CSV, TSV, JSON lines and Parquet by their suffixes (`READERS`), each also packed as .gz or .zip.
+    In JSON and Parquet null is the empty text, numbers and booleans are as Python writes them, lists
+    are joined by a bar.
+
+    Raises InputError naming the line or row for a wrong encoding, an open quote, a row with more or
+    fewer fields than the header, a line that is no JSON object, a value that is no text.
     """
     if not path.exists():
         raise InputError(f"{path} does not exist: put the competition's file there")
-    codec = "utf-8-sig" if encoding.lower().replace("_", "-") in ("utf-8", "utf8") else encoding
-    csv.field_size_limit(sys.maxsize)
+    if path.is_dir():
+        raise InputError(f"{path} is a folder: put the file itself there")
     try:
-        with path.open(encoding=codec, newline="") as f:
-            reader = csv.reader(f, strict=True)
-            lines, begin = [], 1  # a row with line breaks is named by its first line
-            for line in reader:
-                if line:
-                    lines.append((begin, line))
-                begin = reader.line_num + 1
+        with _unpacked(path) as (suffix, stream):
+            columns = READERS[suffix](stream, path, encoding)
+    except UnicodeError:
+        raise InputError(_encoding_sentence(path, encoding)) from None
+    except (OSError, EOFError, zlib.error, zipfile.BadZipFile, NotImplementedError) as e:
+        raise InputError(
+            f"{path} cannot be read ({_first_line(e)}): fetch or pack it again"
+        ) from None
+    if not any(columns.values()):
+        raise InputError(f"{path} has a header but no rows")
+    return pd.DataFrame({name: np.array(cells, dtype=object) for name, cells in columns.items()})
+
+
+def text_bytes(path: Path) -> bytes:
+    """A data file's contents, unpacked; nothing for Parquet, which has no encoding."""
+    with _unpacked(path) as (suffix, stream):
+        return b"" if suffix == ".parquet" else stream.read()
+
+
+def stem(name: str) -> str | None:
+    """`train` for `train.csv`, `train.jsonl.gz` or `train.zip`; None where no such file is read."""
+    plain = PurePath(name)
+    packed = plain.suffix.lower() in (".gz", ".zip")
+    inner = PurePath(plain.stem) if packed else plain
+    if inner.suffix.lower() in READERS:
+        return inner.stem
+    return plain.stem if plain.suffix.lower() == ".zip" else None
+
+
+@contextmanager
+def _unpacked(path: Path) -> Iterator[tuple[str, BinaryIO]]:
+    """(the data's own suffix, its bytes as a stream); damage is an InputError."""
+    try:
+        with ExitStack() as stack:
+            yield _open(path, stack)
+    except (OSError, EOFError, zlib.error, zipfile.BadZipFile, NotImplementedError) as e:
+        raise InputError(
+            f"{path} cannot be read ({_first_line(e)}): fetch or pack it again"
+        ) from None
+
+
+def _open(path: Path, stack: ExitStack) -> tuple[str, BinaryIO]:
+    packing = path.suffix.lower()
+    if packing == ".zip":
+        archive = stack.enter_context(zipfile.ZipFile(path))
+        member = _only_member(path, archive)
+        return _suffix(path, member.filename), stack.enter_context(archive.open(member))
+    if packing == ".gz":
+        return _suffix(path, path.stem), stack.enter_context(gzip.open(path))
+    return _suffix(path, path.name), stack.enter_context(path.open("rb"))
+
+
+def _only_member(path: Path, archive: zipfile.ZipFile) -> zipfile.ZipInfo:
+    def hidden(name: str) -> bool:  # what macOS adds
+        return any(part.startswith((".", "__MACOSX")) for part in PurePath(name).parts)
+
+    members = [m for m in archive.infolist() if not m.is_dir() and not hidden(m.filename)]
+    if len(members) != 1:
+        held = some([m.filename for m in members]) if members else "no file"
+        raise InputError(f"{path} holds {held}: pack exactly one data file into it")
+    if members[0].flag_bits & 1:
+        raise InputError(f"{path} is locked by a password: unpack it first")
+    return members[0]
+
+
+def _suffix(path: Path, name: str) -> str:
+    suffix = PurePath(name).suffix.lower()
+    if suffix not in READERS:
+        inside = "" if path.name.startswith(name) else f" (in it '{name}')"
+        raise InputError(
+            f"{path}{inside} is of no known kind: {', '.join(READERS)} are read, each also as .gz or "
+            ".zip"
+        )
+    return suffix
+
+
+def _first_line(error: Exception) -> str:
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return (
+        text.splitlines()[0]
+        .removeprefix("Could not open Parquet input source '<Buffer>': ")
+        .rstrip(".")
+    )
+
+
+# CSV and TSV
+
+
+def _read_csv(stream: BinaryIO, path: Path, encoding: str, delimiter: str = ",") -> Columns:
+    csv.field_size_limit(sys.maxsize)
+    reader = csv.reader(_text(stream, encoding, ""), delimiter=delimiter, strict=True)
+    begin, rows = 1, []  # a row with line breaks is named by its first line
+    try:
+        header = next((row for row in reader if row), [])
+        _check_header(path, header)
+        columns: list[list[str]] = [[] for _ in header]
+        begin = reader.line_num + 1
+        for row in reader:
+            if len(row) == len(header):
+                rows.append(row)
+                if len(rows) == CHUNK:  # millions of small lists would keep the collector busy
+                    _move(rows, columns)
+            elif row:
+                raise InputError(
+                    f"{path}, line {begin} has {len(row)} fields, the header "
+                    f"{len(header)}: mend the {'tabs' if delimiter != ',' else 'commas'} or quotes there"
+                )
+            begin = reader.line_num + 1
+    except csv.Error as e:
+        raise InputError(
+            f"{path}: the row that begins in line {begin} is not "
+            f"{'TSV' if delimiter != ',' else 'CSV'} ({e}): mend its quotes"
+        ) from None
+    _move(rows, columns)
+    return dict(zip(header, columns, strict=True))
+
+
+def _read_tsv(stream: BinaryIO, path: Path, encoding: str) -> Columns:
+    return _read_csv(stream, path, encoding, "\t")
+
+
+def _move(rows: list[list[str]], columns: list[list[str]]) -> None:
+    for cells, more in zip(columns, zip(*rows, strict=True), strict=bool(rows)):
+        cells.extend(more)
+    rows.clear()
+
+
+def _check_header(path: Path, header: list[str]) -> None:
+    if not header:
+        raise InputError(f"{path} is empty: a header line and rows are wanted")
+    twice = [name for name, count in Counter(header).items() if count > 1]
+    if twice:
+        raise InputError(f"{path}: column '{twice[0]}' stands twice in the header: rename one")
+
+
+def _text(stream: BinaryIO, encoding: str, newline: str) -> io.TextIOWrapper:
+    try:
+        return io.TextIOWrapper(stream, encoding=codec_of(encoding), newline=newline)
     except LookupError:
         raise InputError(
             f"encoding '{encoding}' is not known: write `encoding: utf-8` or another "
             "of Python's codecs into competition.yaml"
         ) from None
-    except UnicodeDecodeError:
-        raise InputError(_encoding_sentence(path, encoding, codec)) from None
-    except csv.Error as e:
-        raise InputError(
-            f"{path}: the row that begins in line {begin} is not CSV ({e}): mend its quotes"
-        ) from None
-    if not lines:
-        raise InputError(f"{path} is empty: a header line and rows are wanted")
-    (_, header), rows = lines[0], lines[1:]
-    twice = [name for name, count in Counter(header).items() if count > 1]
-    if twice:
-        raise InputError(f"{path}: column '{twice[0]}' stands twice in the header: rename one")
-    if not rows:
-        raise InputError(f"{path} has a header but no rows")
-    for number, row in rows:
-        if len(row) != len(header):
-            raise InputError(
-                f"{path}, line {number} has {len(row)} fields, the header "
-                f"{len(header)}: mend the commas or quotes there"
-            )
-    columns = zip(*(row for _, row in rows), strict=True)
-    return pd.DataFrame(
-        {name: np.array(column, dtype=object) for name, column in zip(header, columns, strict=True)}
-    )
 
 
-def _encoding_sentence(path: Path, encoding: str, codec: str) -> str:
-    def decodes(line: bytes) -> bool:
-        try:
-            return line.decode(codec) is not None
-        except UnicodeDecodeError:
-            return False
-
-    lines = enumerate(path.read_bytes().split(b"\n"), start=1)
-    number = next((number for number, line in lines if not decodes(line)), 1)
+def _encoding_sentence(path: Path, encoding: str) -> str:
+    data = text_bytes(path)
+    where = f"{path}, line {failing_line(data, codec_of(encoding))} is not {encoding}"
+    likely = likely_encoding(data)
+    if likely:
+        return f"{where}, it looks like {likely}: write `encoding: {likely}` into competition.yaml"
     return (
-        f"{path}, line {number} is not {encoding}: name the file's encoding in competition.yaml, "
-        "for instance `encoding: cp1252` or `encoding: gb18030`"
+        f"{where}: name the file's encoding in competition.yaml, for instance `encoding: cp1252` or "
+        "`encoding: gb18030`"
     )
+
+
+# JSON lines and Parquet
+
+
+def _read_json_lines(stream: BinaryIO, path: Path, encoding: str) -> Columns:
+    columns: Columns = {}
+    count = 0
+    # JSON knows no line break but \n; U+2028 may stand within a text.
+    for number, line in enumerate(_text(stream, encoding, "\n"), start=1):
+        if line.isspace():
+            continue
+        record = _object(path, number, line)
+        try:
+            for name, value in record.items():
+                if name not in columns:
+                    columns[name] = [""] * count
+                columns[name].append(value if type(value) is str else _cell(value))
+        except ValueError as e:
+            raise InputError(f"{path}, line {number}: column '{name}' holds {e}") from None
+        count += 1
+        if len(record) < len(columns):
+            for cells in columns.values():
+                cells.extend([""] * (count - len(cells)))
+    if not columns:
+        raise InputError(f"{path} is empty: a JSON object a line is wanted")
+    return columns
+
+
+def _object(path: Path, number: int, line: str) -> dict[str, Any]:
+    try:
+        value = json.loads(line)
+        if "\\ud" in line or "\\uD" in line:
+            # Half of a surrogate pair is no text that could be written again.
+            json.dumps(value, ensure_ascii=False).encode()
+    except json.JSONDecodeError as e:
+        raise InputError(
+            f"{path}, line {number} is not JSON ({e.msg}, column {e.colno}): an object a line is wanted"
+        ) from None
+    except UnicodeEncodeError:
+        raise InputError(
+            f"{path}, line {number} holds half of a surrogate pair (\\ud…): remove it"
+        ) from None
+    if not isinstance(value, dict):
+        raise InputError(
+            f'{path}, line {number} is JSON but no object: write {{"column": value, …}}'
+        )
+    return value
+
+
+def _read_parquet(stream: BinaryIO, path: Path, encoding: str) -> Columns:
+    try:
+        table = pq.read_table(pa.BufferReader(stream.read()))
+    except (pa.ArrowException, OSError) as e:
+        raise InputError(f"{path} is not Parquet ({_first_line(e)}): fetch it again") from None
+    _check_header(path, table.column_names)
+    return {name: _cells(table.column(name), path, name) for name in table.column_names}
+
+
+def _cells(column: pa.ChunkedArray, path: Path, name: str) -> list[str]:
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        return column.fill_null("").to_pylist()
+    if pa.types.is_floating(column.type):  # a float32 as short as it was, 0.1
+        return ["" if np.isnan(value) else str(value) for value in column.to_numpy()]
+    cells = []
+    for value in column.to_pylist():
+        try:
+            cells.append(_cell(value))
+        except ValueError as e:
+            raise InputError(f"{path}, row {len(cells) + 1}: column '{name}' holds {e}") from None
+    return cells
+
+
+def _cell(value: Any) -> str:
+    """One value of JSON or Parquet as text; ValueError with what it is where it is none."""
+    if type(value) in (str, int, bool):  # first, for speed
+        return str(value)
+    if value is None or value != value:  # null, nan
+        return ""
+    if isinstance(value, list):
+        return JOIN.join(map(_part, value))
+    if not isinstance(value, (float, Decimal, date, time, timedelta)):
+        kind = "bytes" if isinstance(value, bytes) else "an object"
+        raise ValueError(f"{kind}: only text, numbers, booleans and lists of them are read")
+    return str(value)
+
+
+def _part(value: Any) -> str:
+    text = "" if isinstance(value, list) else _cell(value)
+    if not text or JOIN in text:
+        raise ValueError(
+            f"a list with {value!r}: its parts are joined by '{JOIN}' and must be text without it"
+        )
+    return text
+
+
+Reader = Callable[[BinaryIO, Path, str], Columns]
+READERS: dict[str, Reader] = {
+    ".csv": _read_csv,
+    ".tsv": _read_tsv,
+    ".jsonl": _read_json_lines,
+    ".ndjson": _read_json_lines,
+    ".parquet": _read_parquet,
+}
+
+
+# Writing
 
 
 def publish(path: Path, data: bytes) -> None:

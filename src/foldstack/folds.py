@@ -3,15 +3,63 @@
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
+from scipy.stats import rankdata
 from sklearn.model_selection import KFold, StratifiedKFold
 
 from foldstack.config import FoldSettings
 from foldstack.errors import InputError
 from foldstack.rows import Rows, duplicate_groups
+from foldstack.stratify import deal
 
-UNEVEN = 0.05  # of a fold: the single rows even out what groups leave more uneven than this
+BINS = 10  # quantiles by which a regression target is stratified
+
+
+def check_settings(settings: FoldSettings) -> None:
+    """InputError where two settings contradict each other, or one would change nothing."""
+    timed = settings.kind == "time"
+    for wrong, sentence in (
+        (
+            settings.near and not settings.dedupe,
+            "folds.near wants dedupe: near-duplicates cannot share a fold where equal texts may cross; "
+            "set folds.dedupe: true or folds.near: 0",
+        ),
+        (
+            settings.file and timed,
+            "folds.file gives the folds and folds.kind: time would make others: leave one of them out",
+        ),
+        (
+            settings.repeats > 1 and settings.file,
+            "folds.repeats changes nothing where folds.file gives the folds: leave it out",
+        ),
+        (
+            settings.repeats > 1 and timed,
+            "folds.repeats changes nothing in time order, which allows one split: leave it out",
+        ),
+        (
+            settings.file and "count" in settings.model_fields_set,
+            "folds.count is the file's where folds.file gives the folds: leave it out",
+        ),
+    ):
+        if wrong:
+            raise InputError(f"competition.yaml: {sentence}")
+
+
+def make_splits(rows: Rows, kind: str, settings: FoldSettings, groups: np.ndarray) -> np.ndarray:
+    """(n, repeats) folds: split r has folds r * count … (r + 1) * count - 1.
+
+    The first split is `make_folds` with the seed itself, each further one with a seed drawn from it.
+    """
+    splits = []
+    for split in range(settings.repeats):
+        seeds = np.random.SeedSequence([settings.seed, split])
+        seed = int(seeds.generate_state(1)[0]) if split else settings.seed
+        again = settings.model_copy(update={"seed": seed})
+        splits.append(split * settings.count + make_folds(rows, kind, again, groups))
+    return np.column_stack(splits)
 
 
 def make_folds(
@@ -23,10 +71,10 @@ def make_folds(
     is off.
 
     `stratified` keeps label shares alike: StratifiedKFold for one label a row,
-    iterative-stratification's MultilabelStratifiedKFold (Sechidis et al. 2011) for several.
-    `kfold` is KFold(shuffle=True). Groups of several rows are dealt first, largest first, each to
-    the fold that lacks most of what it brings; the single rows are then split as above, or dealt
-    likewise where the groups left the folds uneven, as one large group does.
+    iterative-stratification's MultilabelStratifiedKFold (Sechidis et al. 2011) for several. A
+    regression target is stratified by its quantile bins, several targets by those of each.
+    `kfold` is KFold(shuffle=True). Where any rows form a group all are dealt, with the labels
+    (`stratified`) or without (`kfold`), by `stratify.deal`.
 
     Raises InputError where there are fewer rows, or groups, than folds.
     """
@@ -38,25 +86,114 @@ def make_folds(
             f"folds.count is {settings.count}, but input/train.csv has only "
             f"{len(size)} rows of different text: choose fewer folds"
         )
-    labels = _label_indicators(rows.targets, kind)
-    several = size[groups] > 1
-    folds = np.empty(len(rows), dtype=np.int64)
-    if several.any():
+    labels = label_indicators(rows.targets, kind, settings.count)
+    if (size > 1).any():
         brings = labels if settings.kind == "stratified" else labels[:, :0]
-        folds[several] = _deal(groups[several], brings[several], settings)
-        dealt = np.bincount(folds[several], minlength=settings.count)
-        if np.ptp(dealt) > UNEVEN * len(rows) / settings.count:
-            return _deal(groups, brings, settings)
-    single = np.flatnonzero(~several)
-    if settings.kind == "stratified" and len(single):
-        folds[single] = _stratified(labels[single], kind, settings)
-    elif len(single):
-        folds[single] = _kfold(len(single), settings)
-    return folds
+        return deal(groups, brings, settings.count, settings.seed)
+    if settings.kind == "kfold":
+        splitter = KFold(settings.count, shuffle=True, random_state=settings.seed)
+        return _assign(splitter, np.zeros(len(rows)), np.zeros(len(rows)))
+    return _stratified(labels, kind, settings)
 
 
-def _label_indicators(targets: np.ndarray, kind: str) -> np.ndarray:
-    """(n, labels) 0/1, with the negative class of a binary target as a label of its own."""
+def time_folds(times: np.ndarray, count: int) -> np.ndarray:
+    """(n,) folds of rows at these times (n,): -1 for the first of count + 1 blocks, then 0 … count-1.
+
+    Blocks follow each other in time and have about equally many rows; equal times share a block, so
+    that whatever stands in an earlier block is strictly earlier. Raises InputError where there are
+    fewer different times than blocks.
+    """
+    distinct, at, rows = np.unique(times, return_inverse=True, return_counts=True)
+    if len(distinct) <= count:
+        raise InputError(
+            f"folds.count is {count}, but the time column has only {len(distinct)} different times, "
+            f"of which time order wants {count + 1}: choose fewer folds"
+        )
+    before = np.r_[0, np.cumsum(rows)]  # rows before each time, where a border may stand
+    borders = [0]
+    for block in range(1, count + 1):
+        nearest = int(np.abs(before - block * len(times) / (count + 1)).argmin())
+        last = len(distinct) - (count + 1 - block)  # each later block has a time of its own
+        borders.append(int(np.clip(nearest, borders[-1] + 1, last)))
+    return np.searchsorted(borders, at, side="right") - 2
+
+
+def given_folds(table: pd.DataFrame, path: Path, ids: np.ndarray, id_column: str) -> np.ndarray:
+    """(n,) folds of the rows with these ids (n,), from a table of `id_column`, or `id`, and `fold`.
+
+    Without a column of ids its rows are those of the training file, in order. Raises InputError where
+    a fold is no number 0, 1, 2 …, or where the rows are others than the training file's.
+    """
+    if "fold" not in table.columns:
+        raise InputError(f"{path}: column 'fold' is missing: add one with numbers 0, 1, 2 …")
+    fold = pd.to_numeric(table["fold"], errors="coerce").to_numpy(dtype=float)
+    bad = np.flatnonzero(~((fold >= 0) & (fold < len(fold)) & (fold == np.floor(fold))))
+    if len(bad):
+        raise InputError(
+            f"{path}: row {bad[0] + 1}: fold '{table['fold'].iloc[bad[0]]}' is none of 0, 1, 2 …: "
+            "number the folds from 0 on"
+        )
+    fold = fold.astype(np.int64)
+    lacking = np.flatnonzero(np.bincount(fold) == 0)
+    if len(lacking) or fold.max() == 0:
+        raise InputError(
+            f"{path}: no row has fold {lacking[0] if len(lacking) else 1}: number at least two folds "
+            "from 0 on, without a gap"
+        )
+    named = next((c for c in (id_column, "id") if c in table.columns), None)
+    return (
+        fold if named is None and len(fold) == len(ids) else fold[_rows_of(table, named, path, ids)]
+    )
+
+
+def _rows_of(table: pd.DataFrame, named: str | None, path: Path, ids: np.ndarray) -> np.ndarray:
+    """(n,) the table's row of each id."""
+    if named is None:
+        raise InputError(
+            f"{path} has {len(table)} rows and no column of ids, the training file {len(ids)} rows: "
+            "add the ids"
+        )
+    given = pd.Index(table[named])
+    twice = np.flatnonzero(given.duplicated())
+    if len(twice):
+        raise InputError(
+            f"{path}: row {twice[0] + 1} repeats '{named}' '{given[twice[0]]}': name each row once"
+        )
+    row = given.get_indexer(ids)
+    if (row < 0).any():
+        raise InputError(
+            f"{path}: id '{ids[row < 0][0]}' of the training file is missing, as are "
+            f"{(row < 0).sum() - 1} more: give every training row a fold"
+        )
+    if len(given) > len(ids):
+        other = given.difference(pd.Index(ids), sort=False)
+        raise InputError(
+            f"{path}: id '{other[0]}' is not in the training file, nor are {len(other) - 1} more: "
+            "remove those rows"
+        )
+    return row
+
+
+def split_groups(groups: np.ndarray, folds: np.ndarray) -> int:
+    """How many groups (n,) stand in more than one fold (n,)."""
+    pairs = np.unique(np.column_stack([groups, folds]), axis=0)
+    return int((np.unique(pairs[:, 0], return_counts=True)[1] > 1).sum())
+
+
+def label_indicators(targets: np.ndarray, kind: str, count: int) -> np.ndarray:
+    """(n, labels) bool of targets (n, outputs), as folds are stratified by.
+
+    The negative class of a binary target is a label of its own; a regression target has one for each
+    of about ten quantile bins, fewer where a bin would have fewer rows than there are folds. Equal
+    values share a bin.
+    """
+    if kind == "regression":
+        n = len(targets)
+        bins = int(np.clip(n // count, 1, BINS))
+        ranks = rankdata(targets, method="average", axis=0)
+        at = np.minimum((ranks - 0.5) / n * bins, bins - 1).astype(int)
+        shown = np.concatenate([at[:, [t]] == np.arange(bins) for t in range(at.shape[1])], axis=1)
+        return shown[:, shown.any(axis=0)]
     hard = targets >= 0.5
     return np.hstack([~hard, hard]) if kind == "binary" else hard
 
@@ -68,18 +205,11 @@ def _assign(splitter, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return folds
 
 
-def _kfold(n: int, settings: FoldSettings) -> np.ndarray:
-    if n < settings.count:
-        return np.arange(n)
-    splitter = KFold(settings.count, shuffle=True, random_state=settings.seed)
-    return _assign(splitter, np.zeros(n), np.zeros(n))
-
-
 def _stratified(labels: np.ndarray, kind: str, settings: FoldSettings) -> np.ndarray:
     n, k = len(labels), settings.count
     if labels.sum(axis=0).max(initial=0) < k:  # too few of any label for scikit-learn to split
-        return _deal(np.arange(n), labels, settings)
-    if kind == "multilabel":
+        return deal(np.arange(n), labels, k, settings.seed)
+    if kind == "multilabel" or labels.sum(axis=1).max() > 1:  # or bins of several targets
         from iterstrat.ml_stratifiers import MultilabelStratifiedKFold
 
         splitter = MultilabelStratifiedKFold(k, shuffle=True, random_state=settings.seed)
@@ -88,24 +218,6 @@ def _stratified(labels: np.ndarray, kind: str, settings: FoldSettings) -> np.nda
         warnings.simplefilter("ignore", UserWarning)  # rare classes are reported by rare_labels()
         splitter = StratifiedKFold(k, shuffle=True, random_state=settings.seed)
         return _assign(splitter, np.zeros(n), labels.argmax(axis=1))
-
-
-def _deal(groups: np.ndarray, labels: np.ndarray, settings: FoldSettings) -> np.ndarray:
-    """Greedy: the largest group first, to the fold where the total stays nearest to even."""
-    _, member = np.unique(groups, return_inverse=True)
-    brings = np.zeros((member.max() + 1, labels.shape[1] + 1))
-    np.add.at(brings, member, np.hstack([np.ones((len(labels), 1)), labels]))
-    share = brings / np.maximum(brings.sum(axis=0), 1)
-    rng = np.random.default_rng(settings.seed)
-    shuffled = rng.permutation(len(brings))
-    order = shuffled[np.argsort(-brings[shuffled, 0], kind="stable")]
-    held = np.zeros((settings.count, brings.shape[1]))
-    fold_of = np.empty(len(brings), dtype=np.int64)
-    for group in order:
-        # Adding x to the fold with total h raises the sum of squares by 2hx + x².
-        fold_of[group] = fold = int(np.argmin(held @ share[group]))
-        held[fold] += share[group]
-    return fold_of[member]
 
 
 def contradictions(rows: Rows) -> tuple[int, int]:
@@ -124,5 +236,5 @@ def rare_labels(
     rows: Rows, labels: tuple[str, ...], kind: str, count: int
 ) -> list[tuple[str, int]]:
     """Labels with fewer rows than folds: some fold cannot hold one."""
-    shown = _label_indicators(rows.targets, kind).sum(axis=0)
+    shown = label_indicators(rows.targets, kind, count).sum(axis=0)
     return [(name, int(n)) for name, n in zip(labels, shown, strict=True) if n < count]

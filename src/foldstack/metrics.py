@@ -1,23 +1,34 @@
 """Metrics by scikit-learn's scorer names, over arrays of one shape for every kind of target.
 
 Targets and predictions are always (n, outputs): one 0/1 column for binary, one-hot rows for
-multiclass, a 0/1 column a label for multilabel. The definitions are scikit-learn's, with
-zero_division=0; unlike there, what is undefined (a ranking of one class only) is nan and never
-a warning, since bootstraps meet it. They are written here, and tested against scikit-learn,
-for two reasons: bootstraps score thousands of times, and the threshold search needs metrics of
-decisions for all thresholds at once, by the very definition that scores them afterwards.
+multiclass, a 0/1 column a label for multilabel, numbers for regression. The definitions are
+scikit-learn's, with zero_division=0; unlike there, what is undefined (a ranking of one class
+only) is nan and never a warning, since bootstraps meet it. They are written here, and tested
+against scikit-learn, for two reasons: bootstraps score thousands of times, and the threshold
+search needs metrics of decisions for all thresholds at once, by the very definition that scores
+them afterwards.
+
+A metric of the user's own is a function in the workspace's metrics.py, named `metrics.py:NAME`.
 """
 
 from __future__ import annotations
 
+import importlib.util
+import inspect
+import re
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from numbers import Real
+from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 
 from foldstack.errors import InputError, nearest
 
 Scorer = Callable[[np.ndarray, np.ndarray, np.ndarray], float]
+Counted = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -26,16 +37,20 @@ class Metric:
 
     Attributes:
         name: scikit-learn's name for it.
-        kinds: the kinds of target it is defined for: 'binary', 'multiclass', 'multilabel'.
+        kinds: the kinds of target it is defined for: 'binary', 'multiclass', 'multilabel',
+            'regression'.
         wants: what it scores: 'ranking' (only the order within a column counts),
-            'probability', or 'labels' (decisions 0/1, one-hot for multiclass).
-        greater_is_better: False for losses.
+            'probability', 'labels' (decisions 0/1, one-hot for multiclass), or 'value' (a
+            number, for regression).
+        greater_is_better: False for losses and errors.
+        bounds: the lowest and the highest value it can take.
     """
 
     name: str
     kinds: frozenset[str]
     wants: str
     greater_is_better: bool
+    bounds: tuple[float, float]
     scorer: Scorer = field(repr=False)
 
     def score(
@@ -47,10 +62,13 @@ class Metric:
             weights: (n,) row weights, None for ones. A row of weight 0 counts as absent.
 
         Returns:
-            The score; nan where it is undefined, such as roc_auc where one class is absent.
+            The score; nan where it is undefined, such as roc_auc where one class is absent, and
+            every metric where no row has a weight.
 
         Raises:
             ValueError: the shapes differ or are not (n, outputs).
+            InputError: a metric of the user's own cannot be had with these weights, or has
+                returned something else than a number.
         """
         if targets.ndim != 2 or targets.shape != predictions.shape:
             # Numpy would broadcast (n,) against (n, 1) to a wrong score without a word.
@@ -59,6 +77,8 @@ class Metric:
                 "must both be (n, outputs)"
             )
         weights = np.ones(len(targets)) if weights is None else np.asarray(weights, float)
+        if not weights.any():
+            return float("nan")
         return float(self.scorer(targets, predictions, weights))
 
     def signed(
@@ -68,34 +88,68 @@ class Metric:
         return self.sign * self.score(targets, predictions, weights)
 
     @property
-    def bounds(self) -> tuple[float, float]:
-        """The lowest and the highest value it can take."""
-        if self.name == "log_loss":
-            return 0.0, np.inf
-        return (-1.0 if self.name == "matthews" else 0.0), 1.0
-
-    @property
     def sign(self) -> float:
         """1.0 where greater is better, else -1.0."""
         return 1.0 if self.greater_is_better else -1.0
 
 
-def get(name: str, kind: str) -> Metric:
+@dataclass(frozen=True)
+class _Definition:
+    """A line of the table of metrics: what `Metric` says, and a scorer for each kind."""
+
+    wants: str
+    scorers: dict[str, Scorer]
+    bounds: tuple[float, float] = (0.0, 1.0)
+    greater_is_better: bool = True
+
+
+def get(name: str, kind: str, root: Path | None = None) -> Metric:
     """The metric `name` for targets of `kind`.
 
+    `metrics.py:NAME` is the function NAME in the file metrics.py of the workspace `root`. Here,
+    and nowhere else, code of the user's is executed, since the user has named it. The function is
+
+        def NAME(targets, predictions) -> float
+
+    or has a third parameter `weights`, (n,) numbers of 0 or more. Its arrays are copies, (n,)
+    where there is one output, else (n, outputs), with targets and decisions as everywhere in
+    this module. Without `weights` it gets a row as often as its weight says, so that bootstraps
+    work. nan says that a score is undefined on these rows. Two attributes may describe it:
+    `NAME.wants`, as in `Metric` ('value' for regression and 'probability' elsewhere where it is
+    absent), and `NAME.greater_is_better = False`.
+
+    Args:
+        name: a name of the table below, or metrics.py:NAME.
+        kind: 'binary', 'multiclass', 'multilabel' or 'regression'.
+        root: the workspace, for metrics.py:NAME only.
+
     Raises:
-        InputError: the name is unknown, or the metric is not defined for this kind.
+        InputError: the name is unknown, or the metric is not defined for this kind; metrics.py
+            is missing or does not import, or the function is missing or not as above.
+        ValueError: metrics.py:NAME without a root.
     """
+    if ".py" in name or ":" in name:
+        return _own(name, kind, root)
     if name not in _METRICS:
         raise InputError(f"metric '{name}' is not known: {nearest(name, _METRICS)}")
-    wants, scorers = _METRICS[name]
-    if kind not in scorers:
-        fitting = ", ".join(other for other, (_, has) in _METRICS.items() if kind in has)
+    of = _METRICS[name]
+    if kind not in of.scorers:
+        fitting = ", ".join(other for other, has in _METRICS.items() if kind in has.scorers)
         raise InputError(
-            f"metric '{name}' does not fit kind '{kind}' (it is for {', '.join(scorers)}): "
+            f"metric '{name}' does not fit kind '{kind}' (it is for {', '.join(of.scorers)}): "
             f"choose one of {fitting}"
         )
-    return Metric(name, frozenset(scorers), wants, name != "log_loss", scorers[kind])
+    kinds = frozenset(of.scorers)
+    return Metric(name, kinds, of.wants, of.greater_is_better, of.bounds, of.scorers[kind])
+
+
+def _sum(weights: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """`weights @ values`, (n,) by (n,) or (n, k), without BLAS.
+
+    From 10,000 rows on BLAS takes threads to it, which on busy cores wait a hundred times as
+    long as the sum takes.
+    """
+    return np.einsum("n,n...->...", weights, values)
 
 
 # --- rankings and probabilities ---------------------------------------------------------------
@@ -117,7 +171,7 @@ def _roc_auc_column(target: np.ndarray, prediction: np.ndarray, weights: np.ndar
     # Mann-Whitney: a positive beats the negatives below it and half of those tied with it.
     positives, negatives = _ties(target, prediction, weights)
     below = np.cumsum(negatives) - negatives
-    return positives @ (below + negatives / 2) / (positives.sum() * negatives.sum())
+    return _sum(positives, below + negatives / 2) / (positives.sum() * negatives.sum())
 
 
 def _average_precision_column(
@@ -126,15 +180,15 @@ def _average_precision_column(
     positives, negatives = (each[::-1] for each in _ties(target, prediction, weights))
     found = np.cumsum(positives)
     precision = _ratio(found, found + np.cumsum(negatives))
-    return positives @ precision / found[-1]
+    return _sum(positives, precision) / found[-1]
 
 
 def _macro(column_score: Scorer) -> Scorer:
     """The mean of a column's score over the columns that hold both classes; nan without one."""
 
     def score(targets: np.ndarray, predictions: np.ndarray, weights: np.ndarray) -> float:
-        positive = weights @ targets
-        both = np.flatnonzero((positive > 0) & (weights @ (1 - targets) > 0))
+        positive, negative = _sum(weights, targets), _sum(weights, 1 - targets)
+        both = np.flatnonzero((positive > 0) & (negative > 0))
         scores = [column_score(targets[:, k], predictions[:, k], weights) for k in both]
         return np.mean(scores) if scores else np.nan
 
@@ -171,10 +225,10 @@ def _counts(targets: np.ndarray, decisions: np.ndarray, weights: np.ndarray) -> 
     """Weighted (tp, fp, fn, tn), each (outputs,)."""
     no_target, no_decision = 1 - targets, 1 - decisions
     return (
-        weights @ (targets * decisions),
-        weights @ (no_target * decisions),
-        weights @ (targets * no_decision),
-        weights @ (no_target * no_decision),
+        _sum(weights, targets * decisions),
+        _sum(weights, no_target * decisions),
+        _sum(weights, targets * no_decision),
+        _sum(weights, no_target * no_decision),
     )
 
 
@@ -182,10 +236,25 @@ def _f1(tp, fp, fn, tn):
     return _ratio(2 * tp, 2 * tp + fp + fn)
 
 
-def _binary_f1_macro(tp, fp, fn, tn):
-    # A class neither given nor predicted takes no part, as in scikit-learn.
-    present = (tp + fp + fn > 0).astype(float) + (tn + fp + fn > 0)
-    return _ratio(_f1(tp, fp, fn, tn) + _f1(tn, fn, fp, tp), present)
+def _precision(tp, fp, fn, tn):
+    return _ratio(tp, tp + fp)
+
+
+def _recall(tp, fp, fn, tn):
+    return _ratio(tp, tp + fn)
+
+
+def _jaccard(tp, fp, fn, tn):
+    return _ratio(tp, tp + fp + fn)
+
+
+def _binary_macro(one: Counted) -> Counted:
+    def score(tp, fp, fn, tn):
+        # A class neither given nor predicted takes no part, as in scikit-learn.
+        present = (tp + fp + fn > 0).astype(float) + (tn + fp + fn > 0)
+        return _ratio(one(tp, fp, fn, tn) + one(tn, fn, fp, tp), present)
+
+    return score
 
 
 def _binary_accuracy(tp, fp, fn, tn):
@@ -203,9 +272,16 @@ def _binary_matthews(tp, fp, fn, tn):
     return np.where(both, _ratio(tp * tn - fp * fn, spread), np.nan)
 
 
-_FROM_COUNTS = {
+# What is averaged over classes or labels: micro, macro, weighted, and over rows: samples.
+AVERAGED: dict[str, Counted] = {
     "f1": _f1,
-    "f1_macro": _binary_f1_macro,
+    "precision": _precision,
+    "recall": _recall,
+    "jaccard": _jaccard,
+}
+FROM_COUNTS: dict[str, Counted] = {
+    **AVERAGED,
+    **{f"{name}_macro": _binary_macro(one) for name, one in AVERAGED.items()},
     "accuracy": _binary_accuracy,
     "balanced_accuracy": _binary_balanced_accuracy,
     "matthews": _binary_matthews,
@@ -218,13 +294,14 @@ def from_counts(
     """A binary metric of decisions from confusion counts, elementwise over arrays of counts.
 
     Args:
-        name: f1, f1_macro, accuracy, balanced_accuracy or matthews.
+        name: one of `FROM_COUNTS`: f1, precision, recall, jaccard, each also as _macro,
+            accuracy, balanced_accuracy, matthews.
         tp, fp, fn, tn: true and false positives, false and true negatives, of one shape.
 
     Returns:
         Scores of that shape; nan where the metric is undefined.
     """
-    return _FROM_COUNTS[name](tp, fp, fn, tn)
+    return FROM_COUNTS[name](tp, fp, fn, tn)
 
 
 def _binary(name: str) -> Scorer:
@@ -234,28 +311,55 @@ def _binary(name: str) -> Scorer:
     return score
 
 
-def _f1_macro_classes(targets: np.ndarray, decisions: np.ndarray, weights: np.ndarray) -> float:
-    tp, fp, fn, tn = _counts(targets, decisions, weights)
-    return _ratio(_f1(tp, fp, fn, tn).sum(), (tp + fp + fn > 0).sum())
+def _macro_classes(one: Counted) -> Scorer:
+    def score(targets: np.ndarray, decisions: np.ndarray, weights: np.ndarray) -> float:
+        tp, fp, fn, tn = _counts(targets, decisions, weights)
+        return _ratio(one(tp, fp, fn, tn).sum(), (tp + fp + fn > 0).sum())
+
+    return score
 
 
-def _f1_macro_labels(targets: np.ndarray, decisions: np.ndarray, weights: np.ndarray) -> float:
-    return _f1(*_counts(targets, decisions, weights)).mean()
+def _macro_labels(one: Counted) -> Scorer:
+    def score(targets: np.ndarray, decisions: np.ndarray, weights: np.ndarray) -> float:
+        return one(*_counts(targets, decisions, weights)).mean()
+
+    return score
 
 
-def _f1_weighted(targets: np.ndarray, decisions: np.ndarray, weights: np.ndarray) -> float:
-    tp, fp, fn, tn = _counts(targets, decisions, weights)
-    support = tp + fn
-    return _ratio(support @ _f1(tp, fp, fn, tn), support.sum())
+def _weighted(one: Counted) -> Scorer:
+    def score(targets: np.ndarray, decisions: np.ndarray, weights: np.ndarray) -> float:
+        tp, fp, fn, tn = _counts(targets, decisions, weights)
+        support = tp + fn
+        return _ratio(support @ one(tp, fp, fn, tn), support.sum())
+
+    return score
 
 
-def _f1_micro(targets: np.ndarray, decisions: np.ndarray, weights: np.ndarray) -> float:
-    return _f1(*(count.sum() for count in _counts(targets, decisions, weights)))
+def _micro(one: Counted) -> Scorer:
+    def score(targets: np.ndarray, decisions: np.ndarray, weights: np.ndarray) -> float:
+        return one(*(count.sum() for count in _counts(targets, decisions, weights)))
+
+    return score
 
 
-def _f1_samples(targets: np.ndarray, decisions: np.ndarray, weights: np.ndarray) -> float:
-    both, either = (targets * decisions).sum(axis=1), (targets + decisions).sum(axis=1)
-    return np.average(_ratio(2 * both, either), weights=weights)
+def _row_counts(targets: np.ndarray, decisions: np.ndarray) -> tuple:
+    """(tp, fp, fn, tn) of each row over its labels, each (n,)."""
+    tp, given, decided = (x.sum(axis=1) for x in (targets * decisions, targets, decisions))
+    return tp, decided - tp, given - tp, targets.shape[1] - given - decided + tp
+
+
+def _samples(one: Counted) -> Scorer:
+    def score(targets: np.ndarray, decisions: np.ndarray, weights: np.ndarray) -> float:
+        return np.average(one(*_row_counts(targets, decisions)), weights=weights)
+
+    return score
+
+
+def _jaccard_rows(targets: np.ndarray, decisions: np.ndarray, weights: np.ndarray) -> float:
+    tp, fp, fn, _ = _row_counts(targets, decisions)
+    # None given and none predicted is a row that is right, other than for zero_division=0.
+    empty = tp + fp + fn == 0
+    return np.average(np.where(empty, 1.0, _jaccard(tp, fp, fn, 0)), weights=weights)
 
 
 def _accuracy(targets: np.ndarray, decisions: np.ndarray, weights: np.ndarray) -> float:
@@ -271,56 +375,262 @@ def _balanced_accuracy(targets: np.ndarray, decisions: np.ndarray, weights: np.n
 
 def _matthews(targets: np.ndarray, decisions: np.ndarray, weights: np.ndarray) -> float:
     # Gorodkin 2004, "Comparing two K-category assignments by a K-category correlation".
-    given, predicted, total = weights @ targets, weights @ decisions, weights.sum()
+    given, predicted, total = _sum(weights, targets), _sum(weights, decisions), weights.sum()
     if (given > 0).sum() < 2:
         return np.nan
-    correct = weights @ (targets * decisions).sum(axis=1)
+    correct = _sum(weights, targets * decisions).sum()
     spread = np.sqrt(max(total**2 - predicted @ predicted, 0.0)) * np.sqrt(
         max(total**2 - given @ given, 0.0)
     )
     return _ratio(correct * total - given @ predicted, spread)
 
 
-_METRICS: dict[str, tuple[str, dict[str, Scorer]]] = {
-    "roc_auc": (
-        "ranking",
-        {"binary": _macro(_roc_auc_column), "multilabel": _macro(_roc_auc_column)},
+def _quadratic_kappa(targets: np.ndarray, decisions: np.ndarray, weights: np.ndarray) -> float:
+    # Cohen 1968, "Weighted kappa": one less the mean squared distance between given and predicted
+    # class, over what it would be if the two were independent. With one class given it is 0
+    # whatever is predicted, which says as little as Matthews' coefficient does there.
+    given, predicted = _sum(weights, targets), _sum(weights, decisions)
+    if (given > 0).sum() < 2:
+        return np.nan
+    classes = np.arange(targets.shape[1])
+    observed = _sum(weights, ((targets - decisions) @ classes) ** 2)
+    apart = (classes[:, None] - classes) ** 2
+    return 1 - observed * weights.sum() / (given @ apart @ predicted)
+
+
+# --- regression -------------------------------------------------------------------------------
+
+
+def _rmse(targets: np.ndarray, predictions: np.ndarray, weights: np.ndarray) -> float:
+    return np.sqrt(np.average((targets - predictions) ** 2, axis=0, weights=weights)).mean()
+
+
+def _mae(targets: np.ndarray, predictions: np.ndarray, weights: np.ndarray) -> float:
+    return np.average(np.abs(targets - predictions), axis=0, weights=weights).mean()
+
+
+def _mean_of_varying(column_score: Scorer) -> Scorer:
+    """The mean of a column's score over the columns whose target varies; nan without one."""
+
+    def score(targets: np.ndarray, predictions: np.ndarray, weights: np.ndarray) -> float:
+        present = weights > 0
+        targets, predictions = targets[present], predictions[present].astype(float)
+        varying = np.flatnonzero((targets != targets[0]).any(axis=0))
+        scores = [column_score(targets[:, k], predictions[:, k], weights[present]) for k in varying]
+        return np.mean(scores) if scores else np.nan
+
+    return score
+
+
+def _centred(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    return values - np.average(values, weights=weights)
+
+
+def _r2_column(target: np.ndarray, prediction: np.ndarray, weights: np.ndarray) -> float:
+    missed, spread = (target - prediction) ** 2, _centred(target, weights) ** 2
+    return 1 - _sum(weights, missed) / _sum(weights, spread)
+
+
+def _pearson_column(target: np.ndarray, prediction: np.ndarray, weights: np.ndarray) -> float:
+    # A constant prediction of what varies knows nothing of it. Left out as undefined, it would
+    # raise the mean over the columns.
+    if (prediction == prediction[0]).all():
+        return 0.0
+    target, prediction = _centred(target, weights), _centred(prediction, weights)
+    spread = np.sqrt(_sum(weights, target**2)) * np.sqrt(_sum(weights, prediction**2))
+    return np.clip(_ratio(_sum(weights, target * prediction), spread), -1, 1)
+
+
+def _mid_ranks(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Average ranks of rows that stand as often as they weigh, less a constant."""
+    _, where = np.unique(values, return_inverse=True)
+    standing = np.bincount(where, weights=weights)
+    return (np.cumsum(standing) - standing / 2)[where]
+
+
+def _spearman_column(target: np.ndarray, prediction: np.ndarray, weights: np.ndarray) -> float:
+    return _pearson_column(_mid_ranks(target, weights), _mid_ranks(prediction, weights), weights)
+
+
+# --- the table --------------------------------------------------------------------------------
+
+
+def _averages(name: str) -> dict[str, _Definition]:
+    """A metric of one class or label, averaged in scikit-learn's ways."""
+    one = AVERAGED[name]
+    macro = {
+        "binary": _binary(f"{name}_macro"),
+        "multiclass": _macro_classes(one),
+        "multilabel": _macro_labels(one),
+    }
+    return {
+        name: _Definition("labels", {"binary": _binary(name)}),
+        f"{name}_micro": _Definition(
+            "labels", dict.fromkeys(("multiclass", "multilabel"), _micro(one))
+        ),
+        f"{name}_macro": _Definition("labels", macro),
+        f"{name}_weighted": _Definition(
+            "labels", dict.fromkeys(("multiclass", "multilabel"), _weighted(one))
+        ),
+        f"{name}_samples": _Definition("labels", {"multilabel": _samples(one)}),
+    }
+
+
+_POSITIVE, _SIGNED = (0.0, np.inf), (-1.0, 1.0)
+_METRICS: dict[str, _Definition] = {
+    "roc_auc": _Definition(
+        "ranking", dict.fromkeys(("binary", "multilabel"), _macro(_roc_auc_column))
     ),
-    "roc_auc_ovr": ("ranking", {"multiclass": _macro(_roc_auc_column)}),
-    "average_precision": (
-        "ranking",
-        {
-            "binary": _macro(_average_precision_column),
-            "multilabel": _macro(_average_precision_column),
-        },
+    "roc_auc_ovr": _Definition("ranking", {"multiclass": _macro(_roc_auc_column)}),
+    "average_precision": _Definition(
+        "ranking", dict.fromkeys(("binary", "multilabel"), _macro(_average_precision_column))
     ),
-    "log_loss": (
+    "log_loss": _Definition(
         "probability",
         {
             "binary": _log_loss_columns,
             "multiclass": _log_loss_classes,
             "multilabel": _log_loss_columns,
         },
+        _POSITIVE,
+        greater_is_better=False,
     ),
-    "accuracy": (
+    "accuracy": _Definition(
         "labels",
         {"binary": _binary("accuracy"), "multiclass": _accuracy, "multilabel": _accuracy},
     ),
-    "balanced_accuracy": (
-        "labels",
-        {"binary": _binary("balanced_accuracy"), "multiclass": _balanced_accuracy},
+    "exact_match": _Definition("labels", {"multilabel": _accuracy}),
+    "balanced_accuracy": _Definition(
+        "labels", {"binary": _binary("balanced_accuracy"), "multiclass": _balanced_accuracy}
     ),
-    "f1": ("labels", {"binary": _binary("f1")}),
-    "f1_micro": ("labels", {"multiclass": _f1_micro, "multilabel": _f1_micro}),
-    "f1_macro": (
-        "labels",
-        {
-            "binary": _binary("f1_macro"),
-            "multiclass": _f1_macro_classes,
-            "multilabel": _f1_macro_labels,
-        },
+    **_averages("f1"),
+    **_averages("precision"),
+    **_averages("recall"),
+    **_averages("jaccard"),
+    # Of labels, plain `jaccard` is the mean over rows, and the one that counts an empty row right.
+    "jaccard": _Definition("labels", {"binary": _binary("jaccard"), "multilabel": _jaccard_rows}),
+    "matthews": _Definition(
+        "labels", {"binary": _binary("matthews"), "multiclass": _matthews}, _SIGNED
     ),
-    "f1_weighted": ("labels", {"multiclass": _f1_weighted, "multilabel": _f1_weighted}),
-    "f1_samples": ("labels", {"multilabel": _f1_samples}),
-    "matthews": ("labels", {"binary": _binary("matthews"), "multiclass": _matthews}),
+    "quadratic_kappa": _Definition("labels", {"multiclass": _quadratic_kappa}, _SIGNED),
+    "rmse": _Definition("value", {"regression": _rmse}, _POSITIVE, greater_is_better=False),
+    "mae": _Definition("value", {"regression": _mae}, _POSITIVE, greater_is_better=False),
+    # The customary name of rmse for several columns: scikit-learn's is the mean over them, too.
+    "mcrmse": _Definition("value", {"regression": _rmse}, _POSITIVE, greater_is_better=False),
+    "r2": _Definition("value", {"regression": _mean_of_varying(_r2_column)}, (-np.inf, 1.0)),
+    "pearson": _Definition("value", {"regression": _mean_of_varying(_pearson_column)}, _SIGNED),
+    "spearman": _Definition("ranking", {"regression": _mean_of_varying(_spearman_column)}, _SIGNED),
 }
+
+
+# --- metrics of the user's own ----------------------------------------------------------------
+
+
+def _own(name: str, kind: str, root: Path | None) -> Metric:
+    """The metric that `get` describes under metrics.py:NAME."""
+    form = re.fullmatch(r"metrics\.py:([^\W\d]\w*)", name)
+    if form is None:
+        raise InputError(
+            f"metric '{name}' is not of the form metrics.py:NAME, where NAME is a function in the "
+            "workspace's metrics.py"
+        )
+    if root is None:
+        raise ValueError(f"metric '{name}' wants the workspace's root")
+    path = root / "metrics.py"
+    function = _own_function(path, form[1])
+    wants, greater_is_better = _own_attributes(path, function, form[1], kind)
+    scorer = _own_scorer(path, function, form[1])
+    return Metric(name, frozenset([kind]), wants, greater_is_better, (-np.inf, np.inf), scorer)
+
+
+def _own_function(path: Path, name: str) -> Callable:
+    if not path.is_file():
+        raise InputError(
+            f"{path}: the file is missing: metric 'metrics.py:{name}' wants it to hold "
+            f"`def {name}(targets, predictions)`"
+        )
+    module = _run(path)
+    function = getattr(module, name, None)
+    if not callable(function):
+        own = [
+            other
+            for other, value in vars(module).items()
+            if inspect.isfunction(value) and value.__module__ == module.__name__
+        ]
+        remedy = nearest(name, own) if own else f"write `def {name}(targets, predictions)`"
+        raise InputError(f"{path}: there is no function '{name}': {remedy}")
+    return function
+
+
+def _run(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location("workspace_metrics", path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # Dataclasses, for one, look their module up.
+    try:
+        # Compiled anew, and not by the loader: its cache in __pycache__ overlooks an edit within
+        # the second that leaves the size, and litters the workspace.
+        code = compile(path.read_bytes(), str(path), "exec", dont_inherit=True)
+        exec(code, vars(module))
+    except (Exception, SystemExit) as error:
+        what = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise InputError(f"{path}: the file does not import ({what}): mend it") from error
+    return module
+
+
+def _own_attributes(path: Path, function: Callable, name: str, kind: str) -> tuple[str, bool]:
+    """(wants, greater_is_better) of the user's function; a slip of the pen is no default."""
+    for key in vars(function) if inspect.isfunction(function) else ():
+        if key not in ("wants", "greater_is_better") and not key.startswith("_"):
+            known = nearest(key, ("wants", "greater_is_better"))
+            raise InputError(f"{path}: {name}.{key} is not an attribute of a metric: {known}")
+    valid = ("value", "ranking") if kind == "regression" else ("probability", "ranking", "labels")
+    wants = getattr(function, "wants", valid[0])
+    if wants not in valid:
+        raise InputError(
+            f"{path}: {name}.wants is {wants!r}: for kind {kind} it is one of {', '.join(valid)}"
+        )
+    greater_is_better = getattr(function, "greater_is_better", True)
+    if not isinstance(greater_is_better, bool):
+        raise InputError(
+            f"{path}: {name}.greater_is_better is {greater_is_better!r}: it is True or False"
+        )
+    return wants, greater_is_better
+
+
+def _own_scorer(path: Path, function: Callable, name: str) -> Scorer:
+    try:
+        signature = inspect.signature(function)
+        weighted = "weights" in signature.parameters
+        signature.bind(0, 0, **({"weights": 0} if weighted else {}))
+    except (TypeError, ValueError):  # It takes other arguments, or, written in C, does not tell.
+        raise InputError(
+            f"{path}: function '{name}' must take (targets, predictions) or (targets, "
+            "predictions, weights)"
+        ) from None
+
+    def score(targets: np.ndarray, predictions: np.ndarray, weights: np.ndarray) -> float:
+        # Copies on both ways, since a function may write into what it gets.
+        arrays = [x[:, 0] if x.shape[1] == 1 else x for x in (targets, predictions)]
+        if weighted:
+            value = function(*(x.copy() for x in arrays), weights=weights.copy())
+        else:
+            times = _times(path, name, weights)
+            value = function(*(np.repeat(x, times, axis=0) for x in arrays))
+        if not isinstance(value, Real):
+            raise InputError(
+                f"{path}: {name} returned a value of type {type(value).__name__}: a metric "
+                "returns a number"
+            )
+        return value
+
+    return score
+
+
+def _times(path: Path, name: str, weights: np.ndarray) -> np.ndarray:
+    times = weights.astype(int)
+    if (times != weights).any():
+        raise InputError(
+            f"{path}: {name} takes no row weights, and these are not whole numbers, for which "
+            "rows are repeated: give it a third parameter `weights`"
+        )
+    return times

@@ -17,11 +17,12 @@ from scipy.sparse.csgraph import connected_components
 class Rows:
     """A table of n rows, all arrays aligned.
 
-    ids: (n,) str; texts: n tuples, one text per text column; targets: (n, outputs) float64, soft
-    ones allowed (binary: 1 output, multiclass: one per class, multilabel: one per label), None for
-    rows without labels; weights: (n,) float64, used in training only; groups: (n,) int, rows that
-    must not be parted (equal normalised text, equal group column); origin: (n,) str, 'gold' for
-    the competition's own rows.
+    ids: (n,) str; texts: n tuples of one text, or of two where the competition is of sentence pairs;
+    targets: (n, outputs) float64, soft ones allowed (binary: 1 output, multiclass: one per class,
+    multilabel: one per label, regression: one per target), None for rows without labels; weights:
+    (n,) float64, used in training only; groups: (n,) int, rows that must not be parted (equal
+    normalised text, equal group column); origin: (n,) str, 'gold' for the competition's own rows,
+    'external' for rows from elsewhere; features: (n, f) float64, nan where unknown, or None.
     """
 
     ids: np.ndarray
@@ -30,6 +31,7 @@ class Rows:
     weights: np.ndarray
     groups: np.ndarray
     origin: np.ndarray
+    features: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -44,10 +46,22 @@ class Rows:
             weights=self.weights[index],
             groups=self.groups[index],
             origin=self.origin[index],
+            features=None if self.features is None else self.features[index],
         )
 
+    def and_then(self, more: Rows) -> Rows:
+        """These rows, then the others; both with targets, and with features or both without."""
+        both = {
+            name: np.concatenate([getattr(self, name), getattr(more, name)])
+            for name in ("ids", "targets", "weights", "groups", "origin")
+        }
+        features = None
+        if self.features is not None:
+            features = np.concatenate([self.features, more.features])
+        return Rows(texts=self.texts + more.texts, features=features, **both)
+
     def joined_texts(self) -> list[str]:
-        """The text columns of each row as one text, joined by a space."""
+        """Each row as one text, a sentence pair joined by a space."""
         return [" ".join(part for part in text if part) for text in self.texts]
 
     def hash(self) -> str:
@@ -70,7 +84,15 @@ class Rows:
         """Of what changes training only (row weights); None where nothing is laid over the rows."""
         if np.all(self.weights == 1):
             return None
-        return hashlib.sha256(np.ascontiguousarray(self.weights, "<f8").tobytes()).hexdigest()[:16]
+        return _digest(self.weights)
+
+    def features_hash(self) -> str | None:
+        """Of the feature columns, which second levels read; None where there are none."""
+        return None if self.features is None else _digest(self.features)
+
+
+def _digest(values: np.ndarray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(values, "<f8").tobytes()).hexdigest()[:16]
 
 
 def normalise(text: tuple[str, ...]) -> str:

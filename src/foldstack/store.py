@@ -1,6 +1,6 @@
 """The only reader and writer of folds, runs, blends and submissions: atomic, hashed, aligned by id.
 
-    folds/folds.csv, folds.json
+    folds/folds.csv, folds.json, report.csv
     oof/<model>/seed<s>/<run>/      run.json, heldout.parquet, test.parquet, model/
     oof/<model>/seed<s>/.<run>.*    an unfinished run (.partial) and its lock (.lock)
     oof/_blends/<name>/             blend.json, oof.parquet, test.parquet, model/
@@ -59,23 +59,51 @@ class RunKey:
 
 @dataclass(frozen=True)
 class Folds:
-    """(n,) fold of each training row in the order of the training file, and what made them."""
+    """The splits of the training rows, in the order of the training file, and what made them.
 
-    fold: np.ndarray
+    splits: (n, repeats) the fold of each row in each split, numbered on from split to split; -1 for the
+    rows at the beginning that time order never holds out. groups: (n,) rows that a run in time order
+    must not have on both sides; None for all other kinds, where a group shares a fold.
+    """
+
+    splits: np.ndarray
     settings: dict[str, Any]
     hash: str
+    groups: np.ndarray | None = None
+
+    @property
+    def fold(self) -> np.ndarray:
+        """(n,) fold in the first split, by which blends are nested."""
+        return self.splits[:, 0]
 
     @property
     def count(self) -> int:
-        return int(self.fold.max()) + 1
+        """Folds of all splits together."""
+        return int(self.splits.max()) + 1
+
+    @property
+    def in_time_order(self) -> bool:
+        return self.groups is not None
+
+    @property
+    def scored(self) -> np.ndarray:
+        """Positions of the rows that some run holds out: all, but in time order."""
+        return np.flatnonzero(self.fold >= 0)
 
     def held_out(self, left_out: tuple[int, ...]) -> np.ndarray:
-        """Positions of the rows in these folds."""
-        return np.flatnonzero(np.isin(self.fold, left_out))
+        """Positions of the rows in any of these folds."""
+        return np.flatnonzero(self._in(left_out))
 
     def learned(self, left_out: tuple[int, ...]) -> np.ndarray:
-        """Positions of the rows in all other folds."""
-        return np.flatnonzero(~np.isin(self.fold, left_out))
+        """Positions of the other rows; in time order, of strictly earlier ones of other groups."""
+        held = self._in(left_out)
+        if not self.in_time_order or not left_out:
+            return np.flatnonzero(~held)
+        earlier = self.fold < min(left_out)
+        return np.flatnonzero(earlier & ~np.isin(self.groups, self.groups[held]))
+
+    def _in(self, left_out: tuple[int, ...]) -> np.ndarray:
+        return np.isin(self.splits, left_out).any(axis=1)
 
 
 @dataclass(frozen=True)
@@ -170,18 +198,25 @@ class Store:
         return self.root / "folds" / "folds.csv"
 
     @staticmethod
-    def folds_hash(ids: np.ndarray, fold: np.ndarray) -> str:
-        return digest([[str(i), int(f)] for i, f in zip(ids, fold, strict=True)])
+    def folds_hash(ids: np.ndarray, splits: np.ndarray, groups: np.ndarray | None = None) -> str:
+        """Of all that decides which rows a run learns from: (n,) or (n, repeats) folds, groups."""
+        columns = [splits] if groups is None else [splits, groups]
+        numbers = np.column_stack(columns).astype(int).tolist()
+        return digest([[str(i), *row] for i, row in zip(ids, numbers, strict=True)])
 
-    def write_folds(self, rows: Rows, fold: np.ndarray, settings: dict, report: dict) -> Folds:
-        value = self.folds_hash(rows.ids, fold)
-        table = pd.DataFrame({"id": rows.ids, "fold": fold})
+    def write_folds(self, rows: Rows, folds: Folds, report: dict, per_fold: pd.DataFrame) -> None:
+        """folds.csv and, beside it, what made them, a report, and a table with a row a fold."""
+        table = pd.DataFrame({"id": rows.ids})
+        for split, fold in enumerate(folds.splits.T):
+            table[f"fold_{split}" if split else "fold"] = fold
+        if folds.groups is not None:
+            table["group"] = folds.groups
         write_json(
             self.root / "folds" / "folds.json",
-            {"settings": settings, "hash": value, "train": rows.hash(), **report},
+            {"settings": folds.settings, "hash": folds.hash, "train": rows.hash(), **report},
         )
+        write_table(self.root / "folds" / "report.csv", per_fold)
         write_table(self.folds_path, table)
-        return Folds(fold, settings, value)
 
     def has_folds(self) -> bool:
         return self.folds_path.exists()
@@ -195,27 +230,43 @@ class Store:
             raise InputError(f"{self.name(self.folds_path)} does not exist: run `make folds` first")
         table = read_table(self.folds_path, "utf-8")
         name = self.name(self.folds_path)
-        if list(table.columns) != ["id", "fold"]:
+        columns = list(table.columns)
+        timed = columns == ["id", "fold", "group"]
+        of_splits = columns[1:2] if timed else columns[1:]
+        if columns[:2] != ["id", "fold"] or of_splits[1:] != [
+            f"fold_{split}" for split in range(1, len(of_splits))
+        ]:
             raise InputError(
-                f"{name} has columns {', '.join(table.columns)}: id and fold are wanted; "
+                f"{name} has columns {', '.join(columns)}: id and fold are wanted; "
                 "run `make folds FORCE=1`"
             )
-        fold = pd.to_numeric(table["fold"], errors="coerce").to_numpy(dtype=float)
-        bad = np.flatnonzero(~(np.isfinite(fold) & (fold >= 0) & (fold == np.floor(fold))))
-        if len(bad):
-            raise InputError(
-                f"{name}: row {bad[0] + 1}: fold '{table['fold'].iloc[bad[0]]}' is not "
-                "a number 0, 1, 2 …: run `make folds FORCE=1`"
-            )
+        splits = np.column_stack(
+            [self._fold_numbers(table, c, name, -1 if timed else 0) for c in of_splits]
+        )
         if len(table) != len(rows) or set(table["id"]) != set(rows.ids):
             raise InputError(
                 f"{name} is for other rows than input/train.csv ({len(table)} ids there, "
                 f"{len(rows)} here): run `make folds FORCE=1`"
             )
-        fold = fold[pd.Index(table["id"]).get_indexer(rows.ids)].astype(np.int64)
+        order = pd.Index(table["id"]).get_indexer(rows.ids)
+        groups = self._fold_numbers(table, "group", name, 0)[order] if timed else None
         beside = self.root / "folds" / "folds.json"
         settings = self._read(beside).get("settings", {}) if beside.exists() else {}
-        return Folds(fold, settings, self.folds_hash(rows.ids, fold))
+        splits = splits[order]
+        return Folds(splits, settings, self.folds_hash(rows.ids, splits, groups), groups)
+
+    @staticmethod
+    def _fold_numbers(table: pd.DataFrame, column: str, name: str, least: int) -> np.ndarray:
+        """(n,) int of a column of folds.csv; InputError where one is no whole number."""
+        values = pd.to_numeric(table[column], errors="coerce").to_numpy(dtype=float)
+        good = np.isfinite(values) & (values >= least) & (values == np.floor(values))
+        bad = np.flatnonzero(~good)
+        if len(bad):
+            raise InputError(
+                f"{name}: row {bad[0] + 1}: {column} '{table[column].iloc[bad[0]]}' is not "
+                "a number 0, 1, 2 …: run `make folds FORCE=1`"
+            )
+        return values.astype(np.int64)
 
     # Runs
 

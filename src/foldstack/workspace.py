@@ -15,10 +15,17 @@ from foldstack import config
 from foldstack.competition import Competition
 from foldstack.errors import InputError, nearest
 from foldstack.files import read_table, write_table
-from foldstack.store import RunKey, Store
+from foldstack.store import Folds, RunKey, Store
 
 DEBUG_ROWS = 200
 DEBUG_SETTINGS = ("folds.count=2", "training.epochs=1", "training.max_length=64")
+# The cut files are CSV whatever the whole ones are, and given folds are for other rows.
+DEBUG_FILES = (
+    "files.train=train.csv",
+    "files.test=test.csv",
+    "files.sample=sample_submission.csv",
+    "folds.file=null",
+)
 
 
 @dataclass
@@ -44,8 +51,11 @@ class Workspace:
         command = ["--workspace", str(root), *(a for s in sets for a in ("--set", s))]
         solution = root / "input" / "private" / "solution.csv"
         if debug:
-            overrides = config.merge(config.parse_overrides(list(DEBUG_SETTINGS)), given)
+            overrides = config.merge(config.parse_overrides([*DEBUG_SETTINGS, *DEBUG_FILES]), given)
             command.append("--debug")
+            external = Competition.load(root).settings.external
+            if external and "external" not in given:
+                overrides["external"] = [debug_name(name) for name in external]
             root = make_debug_workspace(root)
         return cls(root, overrides, given, command, solution)
 
@@ -100,25 +110,29 @@ class Workspace:
                 raise InputError(f"seed '{part}' is not a whole number from 0 to 4294967295")
         return [int(part) for part in _comma_list(text)]
 
-    def choose_runs(self, text: str | None, folds: int) -> list[tuple[int, ...]]:
+    def choose_runs(self, text: str | None, folds: Folds) -> list[tuple[int, ...]]:
         """What each run leaves out: `all` or nothing: every fold alone; `0,2-4,full`: as named."""
         if text in (None, "", "all"):
-            return [(fold,) for fold in range(folds)]
+            return [(fold,) for fold in range(folds.count)]
         runs = []
         for part in _comma_list(text):
             try:
                 left_out = RunKey.left_out_of(part if part == "full" else f"fold{part}")
             except ValueError:
                 raise InputError(
-                    f"fold '{part}' is not a fold: name one of 0 to {folds - 1}, several "
+                    f"fold '{part}' is not a fold: name one of 0 to {folds.count - 1}, several "
                     "left out together as 2-4, full, or all"
                 ) from None
             for fold in left_out:
-                if fold >= folds:
+                if fold >= folds.count:
                     raise InputError(
-                        f"fold {fold} does not exist: folds/folds.csv has folds 0 to {folds - 1}"
+                        f"fold {fold} does not exist: folds/folds.csv has folds 0 to {folds.count - 1}"
                     )
-            if len(left_out) >= folds:
+            if folds.in_time_order and len(left_out) > 1:
+                raise InputError(
+                    f"fold '{part}' leaves several folds out, which time order cannot: name one fold"
+                )
+            if not len(folds.learned(left_out)):
                 raise InputError(
                     f"fold '{part}' leaves every fold out: nothing is left to learn from"
                 )
@@ -133,14 +147,18 @@ def _comma_list(text: str) -> list[str]:
     return parts
 
 
+def debug_name(name: str) -> str:
+    """What an external file is called in the debug workspace, where all are CSV."""
+    return name if name.endswith(".csv") else f"{name}.csv"
+
+
 def make_debug_workspace(root: Path) -> Path:
     """`root/debug`: the same competition with 200 rows a file, made anew from the files of today."""
     competition = Competition.load(root)
     s, place = competition.settings, root / "debug"
-    source = root / "input"
-    train = read_table(source / "train.csv", s.encoding)
-    test = read_table(source / "test.csv", s.encoding)
-    sample = read_table(source / "sample_submission.csv", s.encoding)
+    train, test, sample = (
+        read_table(competition.path(name), s.encoding) for name in ("train", "test", "sample")
+    )
     rng = np.random.default_rng(0)
     train = train.iloc[_small_sample(train, competition, rng)]
     test = test.iloc[np.sort(rng.permutation(len(test))[:DEBUG_ROWS])]
@@ -148,7 +166,12 @@ def make_debug_workspace(root: Path) -> Path:
         sample = sample[sample[s.id].isin(test[s.id])]
     for name, table in (("train", train), ("test", test), ("sample_submission", sample)):
         write_table(place / "input" / f"{name}.csv", table, s.encoding)
-    shutil.copyfile(root / "competition.yaml", place / "competition.yaml")
+    for name in s.external:
+        table = read_table(root / "input" / name, s.encoding)
+        write_table(place / "input" / debug_name(name), table.head(DEBUG_ROWS), s.encoding)
+    for name in ("competition.yaml", "metrics.py"):
+        if (root / name).exists():
+            shutil.copyfile(root / name, place / name)
     if (root / "presets").is_dir():
         shutil.copytree(root / "presets", place / "presets", dirs_exist_ok=True)
     return place

@@ -5,12 +5,14 @@ from foldstack.ensemble.candidates import (
     Candidate,
     Fitted,
     Greedy,
+    Inputs,
     Mean,
     Members,
     RankMean,
     Single,
     Stack,
     list_candidates,
+    load_fitted,
 )
 from foldstack.ensemble.decide import Rule, default_rule, fit_rule
 from foldstack.ensemble.estimate import Estimate, bootstrap, estimate, paired_difference
@@ -30,6 +32,7 @@ __all__ = [
     "Estimate",
     "Fitted",
     "Greedy",
+    "Inputs",
     "Mean",
     "Members",
     "RankMean",
@@ -43,6 +46,7 @@ __all__ = [
     "estimate",
     "fit_rule",
     "list_candidates",
+    "load_fitted",
     "paired_difference",
     "single_estimate",
 ]

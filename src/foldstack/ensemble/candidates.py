@@ -23,6 +23,23 @@ from foldstack.metrics import Metric
 
 
 @dataclass(frozen=True)
+class Inputs:
+    """What a blend reads of n rows.
+
+    probabilities: (n, models, outputs), for regression the predicted values; ranks: the same shape,
+    within a run, scaled to (0, 1]; features: (n, f) of the competition's own columns, or None.
+    """
+
+    probabilities: np.ndarray
+    ranks: np.ndarray
+    features: np.ndarray | None = None
+
+    def take(self, rows: np.ndarray) -> Inputs:
+        features = None if self.features is None else self.features[rows]
+        return Inputs(self.probabilities[rows], self.ranks[rows], features)
+
+
+@dataclass(frozen=True)
 class Members:
     """Predictions of the models to be blended, aligned by row.
 
@@ -33,14 +50,17 @@ class Members:
         probabilities: (n, models, outputs) out-of-fold.
         ranks: the same shape; ranks within a run, scaled to (0, 1].
         test_probabilities, test_ranks: (t, models, outputs).
-        targets: (n, outputs) of 0/1.
+        targets: (n, outputs) of 0/1, or of numbers for regression.
         folds: (n,) integers.
         groups: (n,) integers, the duplicate groups.
-        kind: 'binary', 'multiclass' or 'multilabel'.
+        kind: 'binary', 'multiclass', 'multilabel' or 'regression'.
         seed_variance: variance of a score over training seeds, added to intervals.
+        features, test_features: (n, f) and (t, f) feature columns, nan where unknown, or None.
+        categorical: which of the features are codes of categories.
 
     Raises:
-        ValueError: the shapes disagree, or a prediction is not a number between 0 and 1.
+        ValueError: the shapes disagree, or a prediction is not a number between 0 and 1 (any finite
+            one for regression).
     """
 
     names: list[str]
@@ -53,6 +73,9 @@ class Members:
     groups: np.ndarray
     kind: str
     seed_variance: float = 0.0
+    features: np.ndarray | None = None
+    test_features: np.ndarray | None = None
+    categorical: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         n, outputs = self.targets.shape
@@ -69,9 +92,21 @@ class Members:
             values = getattr(self, name)
             if values.shape != shape:
                 raise ValueError(f"{name} {values.shape} should be {shape}")
-            # Written so that nan fails too.
-            if len(shape) == 3 and not ((values >= 0) & (values <= 1)).all():
+            if len(shape) < 3:
+                continue
+            if self.kind == "regression" and not name.endswith("ranks"):
+                if not np.isfinite(values).all():
+                    raise ValueError(f"{name} must be finite")
+            elif not ((values >= 0) & (values <= 1)).all():  # written so that nan fails too
                 raise ValueError(f"{name} must be numbers between 0 and 1")
+
+    @property
+    def inputs(self) -> Inputs:
+        return Inputs(self.probabilities, self.ranks, self.features)
+
+    @property
+    def test_inputs(self) -> Inputs:
+        return Inputs(self.test_probabilities, self.test_ranks, self.test_features)
 
 
 class Fitted(Protocol):
@@ -90,8 +125,8 @@ class Fitted(Protocol):
     @property
     def crossfit(self) -> np.ndarray: ...
 
-    def predict(self, probabilities: np.ndarray, ranks: np.ndarray) -> np.ndarray:
-        """Predictions (n, outputs) from the models' (n, models, outputs)."""
+    def predict(self, inputs: Inputs) -> np.ndarray:
+        """Predictions (n, outputs)."""
 
     def save(self, directory: Path) -> list[Path]:
         """Writes what `parameters` cannot hold into the directory; the files written."""
@@ -120,8 +155,8 @@ class Weighted:
     def parameters(self) -> dict:
         return {"weights": dict(zip(self.names, self.weights.tolist(), strict=True))}
 
-    def predict(self, probabilities: np.ndarray, ranks: np.ndarray) -> np.ndarray:
-        return _weigh(ranks if self.scale == "rank" else probabilities, self.weights)
+    def predict(self, inputs: Inputs) -> np.ndarray:
+        return _weigh(inputs.ranks if self.scale == "rank" else inputs.probabilities, self.weights)
 
     def save(self, directory: Path) -> list[Path]:
         return []
@@ -220,7 +255,7 @@ def _objective(metric: Metric, kind: str, targets: np.ndarray, probabilities: np
 
 
 class Stack:
-    """A second level: shallow LightGBM over the logits of all models."""
+    """A second level: shallow LightGBM over all models' logits and the competition's features."""
 
     name = "stack"
     complexity = 3
@@ -233,21 +268,73 @@ BOOSTING = {"num_leaves": 7, "learning_rate": 0.05, "num_rounds": 60, "min_data_
 CROSSFIT_SPLITS = 5
 
 
-class Stacked:
-    """Boosters fitted on some rows: one for binary and multiclass, one a label for multilabel.
+@dataclass(frozen=True)
+class Boosters:
+    """One booster for binary and multiclass, one an output for multilabel and regression.
 
-    A label (or binary target) with a single class in the rows is predicted as that constant.
+    An output with a single value in the rows is predicted as that constant.
     """
+
+    kind: str
+    models: list[lgb.Booster | float]
+    scale: ClassVar[str] = "probability"
+
+    @classmethod
+    def train(cls, members: Members, rows: np.ndarray, seed: int) -> Boosters:
+        inputs, targets, kind = members.inputs.take(rows), members.targets[rows], members.kind
+        if kind == "multiclass":
+            objective = {"objective": "multiclass", "num_class": targets.shape[1]}
+            x = _table(inputs, kind)
+            return cls(kind, [_booster(x, targets.argmax(axis=1), objective, members, seed)])
+        objective = {"objective": "regression" if kind == "regression" else "binary"}
+        models: list[lgb.Booster | float] = []
+        for k, target in enumerate(targets.T):
+            if target.min() == target.max():
+                models.append(float(target[0]))
+            else:
+                models.append(_booster(_table(inputs, kind, k), target, objective, members, seed))
+        return cls(kind, models)
+
+    def predict(self, inputs: Inputs) -> np.ndarray:
+        """Predictions (n, outputs)."""
+        if self.kind == "multiclass":
+            return self.models[0].predict(_table(inputs, self.kind), num_threads=1)
+        columns = [
+            np.full(len(inputs.ranks), model)
+            if isinstance(model, float)
+            else model.predict(_table(inputs, self.kind, k), num_threads=1)
+            for k, model in enumerate(self.models)
+        ]
+        return np.column_stack(columns)
+
+    @classmethod
+    def load(
+        cls, directory: Path, kind: str, outputs: int, constants: dict[str, float]
+    ) -> Boosters:
+        """What `Stacked.save` wrote."""
+        count = 1 if kind == "multiclass" else outputs
+        models = [
+            constants[str(k)]
+            if str(k) in constants
+            else lgb.Booster(model_file=directory / f"stack-{k}.txt")
+            for k in range(count)
+        ]
+        return cls(kind, models)
+
+
+class Stacked:
+    """Boosters fitted on some rows, and their crossfit."""
 
     scale = "probability"
 
     def __init__(self, members: Members, rows: np.ndarray, seed: int):
         self._members, self._rows, self._seed = members, rows, seed
-        self._models = _train(members, rows, seed)
+        self._boosters = Boosters.train(members, rows, seed)
 
     @property
     def parameters(self) -> dict:
-        constants = {str(k): m for k, m in enumerate(self._models) if isinstance(m, float)}
+        models = self._boosters.models
+        constants = {str(k): m for k, m in enumerate(models) if isinstance(m, float)}
         leaf = _min_data_in_leaf(len(self._rows))
         return BOOSTING | {"min_data_in_leaf": leaf, "seed": self._seed, "constants": constants}
 
@@ -263,61 +350,46 @@ class Stacked:
         splitter = GroupKFold(splits, shuffle=True, random_state=self._seed)
         predictions = np.empty(members.targets[rows].shape)
         for fitted_on, held_out in splitter.split(rows, groups=groups):
-            models = _train(members, rows[fitted_on], self._seed)
-            predictions[held_out] = _boost(
-                models, members.kind, members.probabilities[rows[held_out]]
-            )
+            boosters = Boosters.train(members, rows[fitted_on], self._seed)
+            predictions[held_out] = boosters.predict(members.inputs.take(rows[held_out]))
         return predictions
 
-    def predict(self, probabilities: np.ndarray, ranks: np.ndarray) -> np.ndarray:
-        return _boost(self._models, self._members.kind, probabilities)
+    def predict(self, inputs: Inputs) -> np.ndarray:
+        return self._boosters.predict(inputs)
 
     def save(self, directory: Path) -> list[Path]:
-        """Writes `stack-<k>.txt`, LightGBM's text, for each label (0 without labels).
+        """Writes `stack-<k>.txt`, LightGBM's text, for each output (0 for binary and multiclass).
 
-        Constant labels have no file; they stand in `parameters`.
+        Constant outputs have no file; they stand in `parameters`.
         """
         paths = []
-        for k, model in enumerate(self._models):
+        for k, model in enumerate(self._boosters.models):
             if isinstance(model, lgb.Booster):
                 paths.append(Path(directory) / f"stack-{k}.txt")
                 model.save_model(paths[-1])
         return paths
 
 
-def _train(members: Members, rows: np.ndarray, seed: int) -> list[lgb.Booster | float]:
-    probabilities, targets = members.probabilities[rows], members.targets[rows]
-    if members.kind == "multiclass":
-        classes = targets.shape[1]
-        objective = {"objective": "multiclass", "num_class": classes}
-        return [_booster(_logits(probabilities), targets.argmax(axis=1), objective, seed)]
-    models: list[lgb.Booster | float] = []
-    for k, target in enumerate(targets.T):
-        if target.min() == target.max():
-            models.append(float(target[0]))
-        else:
-            inputs = _logits(probabilities[:, :, k : k + 1])
-            models.append(_booster(inputs, target, {"objective": "binary"}, seed))
-    return models
+def load_fitted(
+    winner: str, parameters: dict, names: list[str], kind: str, outputs: int, directory: Path
+):
+    """The fitted candidate that a blend stored, to predict new rows with."""
+    if winner == "stack":
+        return Boosters.load(directory, kind, outputs, parameters["constants"])
+    weights = np.array([parameters["weights"][name] for name in names])
+    scale = "rank" if winner == "rank_mean" else "probability"
+    return Weighted(names, weights, scale, crossfit=np.empty((0, outputs)))
 
 
-def _boost(models: list[lgb.Booster | float], kind: str, probabilities: np.ndarray) -> np.ndarray:
-    """Predictions (n, outputs) of boosters from the models' probabilities (n, models, outputs)."""
-    if kind == "multiclass":
-        return models[0].predict(_logits(probabilities), num_threads=1)
-    columns = [
-        np.full(len(probabilities), model)
-        if isinstance(model, float)
-        else model.predict(_logits(probabilities[:, :, k : k + 1]), num_threads=1)
-        for k, model in enumerate(models)
-    ]
-    return np.column_stack(columns)
-
-
-def _logits(probabilities: np.ndarray) -> np.ndarray:
-    """(n, models, outputs) -> finite logits (n, models * outputs)."""
-    clipped = np.clip(probabilities.astype(float), 1e-7, 1 - 1e-7)
-    return logit(clipped).reshape(len(probabilities), -1)
+def _table(inputs: Inputs, kind: str, output: int | None = None) -> np.ndarray:
+    """(n, models x outputs + f): logits (regression: values) of all outputs or one, then features."""
+    values = inputs.probabilities.astype(float)
+    if output is not None:
+        values = values[:, :, output : output + 1]
+    if kind != "regression":
+        values = logit(np.clip(values, 1e-7, 1 - 1e-7))  # finite
+    values = values.reshape(len(values), -1)
+    return values if inputs.features is None else np.hstack([values, inputs.features])
 
 
 def _min_data_in_leaf(rows: int) -> int:
@@ -325,7 +397,9 @@ def _min_data_in_leaf(rows: int) -> int:
     return max(1, min(BOOSTING["min_data_in_leaf"], rows // 20))
 
 
-def _booster(inputs: np.ndarray, target: np.ndarray, objective: dict, seed: int) -> lgb.Booster:
+def _booster(
+    table: np.ndarray, target: np.ndarray, objective: dict, members: Members, seed: int
+) -> lgb.Booster:
     settings = {
         **objective,
         "num_leaves": BOOSTING["num_leaves"],
@@ -337,18 +411,26 @@ def _booster(inputs: np.ndarray, target: np.ndarray, objective: dict, seed: int)
         "seed": seed,
         "verbose": -1,
     }
-    return lgb.train(settings, lgb.Dataset(inputs, target), num_boost_round=BOOSTING["num_rounds"])
+    count = 0 if members.features is None else members.features.shape[1]
+    first = table.shape[1] - count
+    data = lgb.Dataset(table, target, categorical_feature=[first + k for k in members.categorical])
+    return lgb.train(settings, data, num_boost_round=BOOSTING["num_rounds"])
 
 
 METHODS = {"mean": Mean, "rank_mean": RankMean, "greedy": Greedy, "stack": Stack}
 
 
 def list_candidates(
-    names: Sequence[str], metric: Metric, methods: Sequence[str] = tuple(METHODS)
+    names: Sequence[str],
+    metric: Metric,
+    methods: Sequence[str] = tuple(METHODS),
+    *,
+    features: bool = False,
 ) -> list[Candidate]:
     """The candidates for these models: each alone, then, of several, the methods that fit.
 
-    Rank means are left out where the metric wants more than a ranking.
+    Rank means are left out where the metric wants more than a ranking. With features a stack has
+    something to add to a single model, too.
 
     Raises:
         InputError: a method is unknown.
@@ -357,7 +439,9 @@ def list_candidates(
         if method not in METHODS:
             raise InputError(f"blend method '{method}' is not known: {nearest(method, METHODS)}")
     candidates: list[Candidate] = [Single(f"single:{name}", k) for k, name in enumerate(names)]
-    if len(names) > 1:
+    if len(names) == 1:
+        candidates += [Stack()] if features and "stack" in methods else []
+    else:
         fitting = [m for m in methods if m != "rank_mean" or metric.wants == "ranking"]
         candidates += [METHODS[method]() for method in fitting]
     return candidates

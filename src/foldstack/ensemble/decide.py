@@ -6,9 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from foldstack.metrics import Metric, from_counts
+from foldstack.metrics import AVERAGED, FROM_COUNTS, Metric, from_counts
 
 GRID = 199
+# Metrics of several labels that are best where each label's own metric is, and those that are
+# one label's metric over all entries pooled; to that metric.
+LABEL_BY_LABEL = {f"{one}_{how}": one for one in AVERAGED for how in ("macro", "weighted")}
+POOLED = {f"{one}_micro": one for one in AVERAGED}
 
 
 @dataclass(frozen=True)
@@ -52,9 +56,10 @@ def default_rule(kind: str, outputs: int) -> Rule:
 def fit_rule(metric: Metric, kind: str, targets: np.ndarray, probabilities: np.ndarray) -> Rule:
     """The rule with the best score on these rows; ties go to the threshold nearest .5.
 
-    Exact for binary, and for f1_macro and f1_weighted (a threshold a label) and f1_micro (one
-    common threshold) of multilabel. Multilabel accuracy and f1_samples take one common
-    threshold, the best of a grid of quantiles. Multiclass takes the most probable class.
+    Exact for binary, and for the macro and weighted (a threshold a label) and micro (one common
+    threshold) averages of multilabel f1, precision, recall and jaccard. Other metrics of several
+    labels, such as accuracy and f1_samples, and the user's own take one common threshold, the
+    best of a grid of quantiles. Multiclass takes the most probable class.
 
     Args:
         metric: one that wants labels.
@@ -65,13 +70,13 @@ def fit_rule(metric: Metric, kind: str, targets: np.ndarray, probabilities: np.n
     outputs = targets.shape[1]
     if kind == "multiclass":
         return default_rule(kind, outputs)
-    if kind == "binary":
+    if kind == "binary" and metric.name in FROM_COUNTS:
         thresholds = (_exact(metric.name, targets, probabilities),)
-    elif metric.name in ("f1_macro", "f1_weighted"):
-        # The mean over labels is best where each label's F1 is.
-        thresholds = tuple(_exact("f1", targets[:, k], probabilities[:, k]) for k in range(outputs))
-    elif metric.name == "f1_micro":
-        thresholds = (_exact("f1", targets, probabilities),) * outputs
+    elif kind == "multilabel" and metric.name in LABEL_BY_LABEL:
+        one, columns = LABEL_BY_LABEL[metric.name], zip(targets.T, probabilities.T, strict=True)
+        thresholds = tuple(_exact(one, *column) for column in columns)
+    elif metric.name in POOLED:
+        thresholds = (_exact(POOLED[metric.name], targets, probabilities),) * outputs
     else:
         thresholds = (_grid(metric, targets, probabilities),) * outputs
     return Rule(kind, thresholds)
@@ -103,7 +108,7 @@ def _cuts(values: np.ndarray) -> np.ndarray:
 def _grid(metric: Metric, targets: np.ndarray, probabilities: np.ndarray) -> float:
     quantiles = np.quantile(probabilities, np.linspace(0, 1, GRID))
     thresholds = np.unique(np.append(quantiles, 0.5))
-    scores = [metric.score(targets, (probabilities >= t).astype(float)) for t in thresholds]
+    scores = [metric.signed(targets, (probabilities >= t).astype(float)) for t in thresholds]
     return _nearest_half(thresholds, np.array(scores))
 
 

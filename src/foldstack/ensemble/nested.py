@@ -123,13 +123,14 @@ def blend(
         ValueError: there are fewer than two folds.
     """
     metric = _for_submission(metric, members, wants_labels)
-    candidates = list_candidates(members.names, metric, methods)
+    features = members.features is not None
+    candidates = list_candidates(members.names, metric, methods, features=features)
     nesting = _Nesting(members, metric, candidates, seed, progress)
     choices = [nesting.choose(nesting.others(fold)) for fold in nesting.folds]
     oof, nested_predictions = nesting.pool([choice.winner for choice in choices])
     final = nesting.choose(nesting.folds)
     fit = nesting.fit(final.winner, nesting.everything)
-    test = fit.fitted.predict(members.test_probabilities, members.test_ranks)
+    test = fit.fitted.predict(members.test_inputs)
     return BlendResult(
         winner=candidates[final.winner].name,
         parameters=fit.fitted.parameters,
@@ -272,7 +273,7 @@ class _Nesting:
 
     def predict(self, fit: _Fit, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Predictions (rows, outputs) before and after the decision, alike without one."""
-        raw = fit.fitted.predict(self.members.probabilities[rows], self.members.ranks[rows])
+        raw = fit.fitted.predict(self.members.inputs.take(rows))
         return raw, raw if fit.rule is None else fit.rule.apply(raw)
 
     def left_out(self, candidate: int, parts: list[Part]) -> np.ndarray:

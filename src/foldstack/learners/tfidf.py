@@ -1,4 +1,4 @@
-"""Logistic regression on TF-IDF of word and character n-grams, fitted inside the fold."""
+"""A linear model on TF-IDF of word and character n-grams, fitted inside the fold."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from safetensors.numpy import load_file, save_file
 from scipy.sparse import csr_matrix, hstack
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, Ridge
 
 from foldstack.config import TfidfSettings
 from foldstack.learners import Task
@@ -20,7 +20,11 @@ from foldstack.rows import Rows
 
 
 class TfidfLearner:
-    """Multinomial for classes, one regression a label otherwise; soft targets become row weights."""
+    """Logistic regression, multinomial for classes, one a label otherwise; ridge for real targets.
+
+    Soft targets become row weights. The ridge penalty is 1/(2C): both models minimise the sum of
+    their rows' losses plus the squared coefficients times that.
+    """
 
     def __init__(self, settings: TfidfSettings, task: Task, seed: int):
         self.settings, self.task, self.seed = settings, task, seed
@@ -66,6 +70,8 @@ class TfidfLearner:
         x = self._features(train) if kept else csr_matrix((len(train), 0))
         if self.task.kind == "multiclass":
             self.coef, self.intercept = self._regress_classes(x, train)
+        elif self.task.kind == "regression":
+            self.coef, self.intercept = self._regress_values(x, train)
         else:
             fits = [self._regress(x, t, train.weights) for t in train.targets.T]
             self.coef, self.intercept = (np.stack(a) for a in zip(*fits, strict=True))
@@ -102,6 +108,15 @@ class TfidfLearner:
         else:
             intercept = np.log(np.bincount(y, w[keep], minlength=classes) + 0.5)
         return coef, intercept
+
+    def _regress_values(self, x: csr_matrix, train: Rows):
+        if x.shape[1] == 0:
+            mean = np.average(train.targets, axis=0, weights=train.weights)
+            return np.zeros((len(mean), 0)), mean
+        # Conjugate gradients, which need no dense copy and no random numbers.
+        model = Ridge(alpha=1 / (2 * self.settings.C), solver="sparse_cg", tol=1e-6)
+        model.fit(x, train.targets, sample_weight=train.weights)
+        return model.coef_.reshape(len(model.intercept_), -1), model.intercept_
 
     def _solve(self, x: csr_matrix, y: np.ndarray, weights: np.ndarray) -> LogisticRegression:
         model = LogisticRegression(C=self.settings.C, max_iter=300, random_state=self.seed)

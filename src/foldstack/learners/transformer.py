@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from foldstack.errors import InputError
 from foldstack.files import read_json, write_json
 from foldstack.learners import Task
 from foldstack.nets.backbone import empty_backbone, load_backbone, locate
-from foldstack.nets.classifier import Classifier, positions
+from foldstack.nets.classifier import Classifier, positions, takes_types
 from foldstack.progress import say
 from foldstack.rows import Rows
 from foldstack.text.batches import epoch_batches
@@ -24,6 +25,29 @@ from foldstack.text.tokens import Tokens, tokenise
 from foldstack.training import loop
 from foldstack.training.optim import make_optimizer
 from foldstack.training.precision import choose_precision, prepare_cpu
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Regression targets are learned standardised: (outputs,) means and standard deviations."""
+
+    mean: np.ndarray
+    std: np.ndarray
+
+    @classmethod
+    def of(cls, rows: Rows) -> Scale:
+        """Weighted, of these rows; a column that never changes has a deviation of 1."""
+        mean = np.average(rows.targets, axis=0, weights=rows.weights)
+        std = np.sqrt(np.average((rows.targets - mean) ** 2, axis=0, weights=rows.weights))
+        changes = np.ptp(rows.targets[rows.weights > 0], axis=0) > 0
+        return cls(mean, np.where(changes, std, 1.0))
+
+    def standardise(self, targets: np.ndarray) -> np.ndarray:
+        return (targets - self.mean) / self.std
+
+    def restore(self, raw: np.ndarray) -> np.ndarray:
+        """(n, outputs) raw outputs as float32 values in the targets' units."""
+        return (raw * self.std + self.mean).astype(np.float32)
 
 
 class TransformerLearner:
@@ -40,6 +64,7 @@ class TransformerLearner:
         self.accelerator = Accelerator(mixed_precision=mixed, cpu=not torch.cuda.is_available())
         self.model = self.tokenizer = None
         self.max_length = settings.training.max_length
+        self.scale: Scale | None = None
 
     def prepare(self) -> None:
         """Load the pre-trained backbone and put a new head, drawn from the seed, on it."""
@@ -59,17 +84,28 @@ class TransformerLearner:
 
     def examples(self, rows: Rows) -> loop.Examples:
         """The rows as the loop wants them."""
+        if self.task.kind == "regression":
+            self.scale = Scale.of(rows)
+        targets = self.scale.standardise(rows.targets) if self.scale else rows.targets
         return loop.Examples(
             self._tokens(rows),
-            torch.tensor(rows.targets, dtype=torch.float32),
+            torch.tensor(targets, dtype=torch.float32),
             torch.tensor(rows.weights, dtype=torch.float32),
             self.link,
         )
 
     def _tokens(self, rows: Rows) -> Tokens:
         return tokenise(
-            rows, self.tokenizer, max_length=self.max_length, prefix=self.settings.prefix
+            rows,
+            self.tokenizer,
+            max_length=self.max_length,
+            prefix=self.settings.prefix,
+            types=takes_types(self.model.backbone),
         )
+
+    def _predict(self, net: torch.nn.Module, tokens: Tokens, what: str = "") -> np.ndarray:
+        raw = loop.predict(net, tokens, self.accelerator.device, what)
+        return self.scale.restore(raw) if self.scale else raw
 
     def fit(self, train: Rows, select: Rows | None, run_dir: Path) -> dict:
         self.prepare()
@@ -84,7 +120,7 @@ class TransformerLearner:
             held = self._tokens(select)
 
             def evaluate(net: torch.nn.Module) -> float:
-                raw = loop.predict(net, held, self.accelerator.device, "rows to select by")
+                raw = self._predict(net, held, "rows to select by")
                 score = self.task.score(select.targets, raw)
                 if np.isnan(score):
                     raise InputError(
@@ -137,7 +173,7 @@ class TransformerLearner:
 
     def predict(self, rows: Rows) -> np.ndarray:
         net = self.accelerator.prepare_model(self.model, evaluation_mode=True)
-        return loop.predict(net, self._tokens(rows), self.accelerator.device)
+        return self._predict(net, self._tokens(rows))
 
     def save(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -147,10 +183,14 @@ class TransformerLearner:
             {k: v.contiguous().cpu() for k, v in self.model.state_dict().items()},
             folder / "classifier.safetensors",
         )
-        write_json(
-            folder / "classifier.json",
-            {"link": self.link, "outputs": len(self.task.outputs), "max_length": self.max_length},
-        )
+        facts = {
+            "link": self.link,
+            "outputs": len(self.task.outputs),
+            "max_length": self.max_length,
+        }
+        if self.scale:
+            facts |= {"mean": self.scale.mean.tolist(), "std": self.scale.std.tolist()}
+        write_json(folder / "classifier.json", facts)
 
     def load(self, folder: Path) -> None:
         backbone, self.tokenizer = empty_backbone(folder)
@@ -158,3 +198,5 @@ class TransformerLearner:
         self.model = Classifier(backbone, facts["outputs"], self.settings.dropout)
         self.model.load_state_dict(load_file(folder / "classifier.safetensors"))
         self.max_length = facts["max_length"]
+        if self.task.kind == "regression":
+            self.scale = Scale(np.array(facts["mean"]), np.array(facts["std"]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import os
 from pathlib import Path
 
 import torch
@@ -14,9 +15,12 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedTokeniz
 from transformers.utils import logging as transformers_logging
 
 from foldstack.errors import InputError
+from foldstack.nets.tokenizer import mend
 
 transformers_logging.set_verbosity_error()
 transformers_logging.disable_progress_bar()
+# For a checkpoint without safetensors it would ask the hub, in a thread, to make a pull request.
+os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
 
 # Pre-training and task heads that public checkpoints carry beside the backbone (top-level names).
 HEADS = frozenset(
@@ -45,6 +49,8 @@ HEADS = frozenset(
         "pooler",
     }
 )
+# Not learned from a checkpoint: what our heads do without, and RoFormer's sinusoids.
+COMPUTED = ("pooler.", "encoder.embed_positions.")
 
 
 def locate(backbone: str, sha256: str | None = None) -> str:
@@ -114,7 +120,7 @@ def load_backbone(
         ignore_mismatched_sizes=True,  # refused below, with the key
     )
     ignored = HEADS | set(ignore_weights)
-    missing = sorted(k for k in info["missing_keys"] if not k.startswith("pooler."))
+    missing = sorted(k for k in info["missing_keys"] if not k.startswith(COMPUTED))
     unexpected = sorted(k for k in info["unexpected_keys"] if k.split(".")[0] not in ignored)
     if info["mismatched_keys"]:
         key, found, wanted = sorted(info["mismatched_keys"])[0]
@@ -136,8 +142,19 @@ def load_backbone(
         )
     if hasattr(model, "pooler"):
         model.pooler = None  # our heads pool the token vectors themselves
-    tokenizer = _from_pretrained(AutoTokenizer, place)
-    return model, tokenizer
+    return model, _load_tokenizer(place)
+
+
+def _load_tokenizer(place: str) -> PreTrainedTokenizerBase:
+    try:
+        return mend(_from_pretrained(AutoTokenizer, place), place)
+    except ImportError as e:
+        # Without sentencepiece and protobuf the library takes a .model file for one of tiktoken's.
+        packages = "rjieba" if "rjieba" in str(e) else "sentencepiece protobuf"
+        raise InputError(
+            f"backbone '{place}': its tokenizer wants a package that is not installed: "
+            f"pip install {packages}"
+        ) from None
 
 
 def _from_pretrained(kind: type, place: str, **options):
@@ -170,4 +187,4 @@ def empty_backbone(folder: Path) -> tuple[nn.Module, PreTrainedTokenizerBase]:
     model = AutoModel.from_config(config, dtype=torch.float32)
     if hasattr(model, "pooler"):
         model.pooler = None
-    return model, AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    return model, _load_tokenizer(str(folder))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
+
+import torch
 from torch import Tensor, nn
 
 
@@ -26,9 +29,16 @@ class Classifier(nn.Module):
         nn.init.normal_(self.head.weight, std=getattr(backbone.config, "initializer_range", 0.02))
         nn.init.zeros_(self.head.bias)
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """(b, t) token ids and mask to (b, outputs) raw outputs."""
-        hidden = self.backbone(input_ids=input_ids, attention_mask=attention_mask)[0]
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
+    ) -> Tensor:
+        """(b, t) token ids, mask and, where the texts have them, types to (b, outputs) raw outputs."""
+        options = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
+        if self.backbone.config.model_type == "longformer":
+            # The first token sees the whole text and is seen by it (Beltagy et al. 2020).
+            options["global_attention_mask"] = torch.zeros_like(attention_mask)
+            options["global_attention_mask"][:, 0] = 1
+        hidden = self.backbone(input_ids=input_ids, attention_mask=attention_mask, **options)[0]
         return self.head(self.dropout(mean_pool(hidden, attention_mask)))
 
 
@@ -36,7 +46,18 @@ def positions(backbone: nn.Module, tokenizer) -> int:
     """The longest input, in tokens with special ones, that the backbone has positions for."""
     config = backbone.config
     limit = getattr(config, "max_position_embeddings", None) or -1
-    if limit < 0:  # XLNet's are relative and without end
+    # XLNet's and DeBERTa v3's are relative and without end.
+    if limit < 0 or getattr(config, "position_biased_input", True) is False:
         return tokenizer.model_max_length
     offset = config.pad_token_id + 1 if config.model_type in OFFSET_POSITIONS else 0
     return min(limit - offset, tokenizer.model_max_length)
+
+
+def takes_types(backbone: nn.Module) -> bool:
+    """Whether the backbone tells the two texts of a pair apart by token types.
+
+    RoBERTa has one type only, DeBERTa v3 none; XLNet compares types and has no vocabulary of them.
+    """
+    config = backbone.config
+    several = (getattr(config, "type_vocab_size", 0) or 0) > 1 or config.model_type == "xlnet"
+    return several and "token_type_ids" in inspect.signature(backbone.forward).parameters

@@ -6,22 +6,28 @@ import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 
 from foldstack import config, ensemble
 from foldstack.ensemble import BlendResult, Members
 from foldstack.errors import InputError
-from foldstack.files import write_json
+from foldstack.files import write_json, write_text
 from foldstack.links import to_probabilities, within_run_ranks
 from foldstack.progress import Progress, say, table
+from foldstack.report import format_report, label_report, target_report
+from foldstack.rows import Rows
 from foldstack.store import Folds, Predictions, RunKey, write_parquet
 from foldstack.workspace import Workspace
+
+VALUES = {"regression": "values"}  # what a mean over runs is taken of, where not of probabilities
 
 
 @dataclass(frozen=True)
 class Model:
-    """A model's complete runs: out-of-fold and test predictions, means over folds and seeds.
+    """A model's complete runs: out-of-fold and test predictions, means over folds, splits and seeds.
 
-    All arrays (rows, outputs); runs maps each run's name to a digest of its predictions.
+    All arrays (rows, outputs), out-of-fold ones of `folds.scored` only; runs maps each run's name to a
+    digest of its predictions.
     """
 
     name: str
@@ -41,6 +47,8 @@ class Blend:
     result: BlendResult
     info: dict
     members: Members
+    scored: Rows
+    report: pd.DataFrame
 
 
 # Reading the runs
@@ -70,7 +78,7 @@ def read_model(ws: Workspace, name: str, folds: Folds) -> Model:
         oof_ranks,
         test,
         test_ranks,
-        seed_variance=_seed_variance(ws, [arrays[0] for arrays in by_seed]),
+        seed_variance=_seed_variance(ws, folds, [arrays[0] for arrays in by_seed]),
         runs={
             f"seed{k.seed}/{k.run}": ws.store.content(k, "heldout") + ws.store.content(k, "test")
             for k in wanted
@@ -83,7 +91,7 @@ def check_alike(ws: Workspace, runs: dict[RunKey, dict], folds: Folds) -> None:
     """Every run was made with today's folds and rows, and all with the same settings."""
     first_key, first = next(iter(runs.items()))
     train = ws.competition.train
-    today = {"folds": folds.hash, "train": train.hash(), "overlay": train.overlay_hash()}
+    today = {"folds": folds.hash, "train": train.hash(), "overlay": ws.competition.overlay_hash}
     for key, run in runs.items():
         for what, value in today.items():
             if run["identity"][what] != value:
@@ -103,17 +111,19 @@ def check_alike(ws: Workspace, runs: dict[RunKey, dict], folds: Folds) -> None:
 def _read_seed(ws: Workspace, name: str, seed: int, folds: Folds) -> tuple[np.ndarray, ...]:
     """(out-of-fold, its ranks, test, its ranks) of one seed; ranks are taken within each run."""
     train, test = ws.competition.train, ws.competition.test
-    oof = np.empty(train.targets.shape)
-    oof_ranks = np.empty_like(oof)
+    oof = np.zeros(train.targets.shape)
+    oof_ranks = np.zeros_like(oof)
     tests = []
     for fold in range(folds.count):
         key, held = RunKey(name, seed, (fold,)), folds.held_out((fold,))
         values = _probabilities(ws.store.read_predictions(key, "heldout", train.take(held)))
-        oof[held], oof_ranks[held] = values, within_run_ranks(values)
+        oof[held] += values  # once in each split
+        oof_ranks[held] += within_run_ranks(values)
         tests.append(_probabilities(ws.store.read_predictions(key, "test", test)))
+    repeats, scored = folds.splits.shape[1], folds.scored
     return (
-        oof,
-        oof_ranks,
+        oof[scored] / repeats,
+        oof_ranks[scored] / repeats,
         np.mean(tests, axis=0),
         np.mean([within_run_ranks(t) for t in tests], axis=0),
     )
@@ -123,11 +133,11 @@ def _probabilities(predictions: Predictions) -> np.ndarray:
     return to_probabilities(predictions.raw, predictions.link)
 
 
-def _seed_variance(ws: Workspace, by_seed: list[np.ndarray]) -> float:
+def _seed_variance(ws: Workspace, folds: Folds, by_seed: list[np.ndarray]) -> float:
     """Variance of the mean of the seeds' scores; nothing can be said of one seed."""
     if len(by_seed) < 2:
         return 0.0
-    task, targets = ws.competition.task, ws.competition.train.targets
+    task, targets = ws.competition.task, ws.competition.train.targets[folds.scored]
     scores = [task.score_probabilities(targets, oof) for oof in by_seed]
     return float(np.var(scores, ddof=1) / len(scores))
 
@@ -145,11 +155,18 @@ def choose_members(ws: Workspace, text: str | None) -> list[str]:
     return [*ws.listed, *sorted(stored - set(ws.listed))]
 
 
-def make_blend(ws: Workspace, names: list[str], *, quiet: bool = False) -> Blend:
-    """Read the models, choose and fit a blend, estimate it nested; nothing is written."""
+def make_blend(
+    ws: Workspace, names: list[str], *, methods: tuple[str, ...] | None = None, quiet: bool = False
+) -> Blend:
+    """Read the models, choose and fit a blend, estimate it nested; nothing is written.
+
+    methods: instead of the settings'; with none of them a single model stays as it is.
+    """
     competition, settings = ws.competition, ws.competition.settings.blend
-    wants_labels = competition.wants_labels
+    methods = settings.methods if methods is None else methods
+    wants_labels = competition.submission.wants_labels
     folds = ws.store.read_folds(competition.train)
+    train = competition.train.take(folds.scored)
     models = [read_model(ws, name, folds) for name in names]
     members = Members(
         names=names,
@@ -157,24 +174,53 @@ def make_blend(ws: Workspace, names: list[str], *, quiet: bool = False) -> Blend
         ranks=np.stack([m.oof_ranks for m in models], axis=1),
         test_probabilities=np.stack([m.test for m in models], axis=1),
         test_ranks=np.stack([m.test_ranks for m in models], axis=1),
-        targets=competition.train.targets,
-        folds=folds.fold,
-        groups=competition.train.groups,
+        targets=train.targets,
+        folds=folds.fold[folds.scored],
+        groups=train.groups,
         kind=competition.kind,
         seed_variance=float(np.mean([m.seed_variance for m in models])),
+        features=train.features,
+        test_features=competition.test.features,
+        categorical=tuple(range(len(competition.settings.numeric), len(competition.feature_names))),
     )
-    candidates = ensemble.list_candidates(names, competition.metric, settings.methods)
-    total = ensemble.count_fits(folds.count, len(candidates))
+    candidates = ensemble.list_candidates(
+        names, competition.metric, methods, features=train.features is not None
+    )
+    total = ensemble.count_fits(len(np.unique(members.folds)), len(candidates))
     with Progress("blending", total, "fits") as progress:
         result = ensemble.blend(
             members,
             competition.metric,
             wants_labels=wants_labels,
             seed=settings.seed,
-            methods=settings.methods,
+            methods=methods,
             progress=None if quiet else progress.add,
         )
-    return Blend(result, _describe(ws, models, folds, members, result), members)
+    info = _describe(ws, models, folds, members, result)
+    return Blend(result, info, members, train, _report(ws, members, result))
+
+
+def _decided(
+    members: Members, result: BlendResult, values: np.ndarray, mean: np.ndarray
+) -> np.ndarray:
+    """(n, outputs) of 0/1; ranks say nothing of .5, so there the mean probability decides."""
+    rule = result.rule or ensemble.default_rule(members.kind, members.targets.shape[1])
+    return rule.apply(mean if result.winner == "rank_mean" else values)
+
+
+def _nested_decisions(members: Members, result: BlendResult) -> np.ndarray:
+    if result.rule is not None:
+        return result.nested_predictions
+    return _decided(members, result, result.oof, members.probabilities.mean(axis=1))
+
+
+def _report(ws: Workspace, members: Members, result: BlendResult) -> pd.DataFrame:
+    """A line for each label, or each regression target, over the out-of-fold rows."""
+    competition = ws.competition
+    if competition.kind == "regression":
+        return target_report(members.targets, result.oof, competition.outputs)
+    decisions = _nested_decisions(members, result)
+    return label_report(members.targets, decisions, competition.labels, competition.kind)
 
 
 def _describe(
@@ -188,15 +234,16 @@ def _describe(
         "kind": competition.kind,
         "metric": competition.metric.name,
         "scores_are": "pooled over all rows",
-        "test_mean": "of probabilities over folds and seeds"
+        "test_mean": f"of {VALUES.get(competition.kind, 'probabilities')} over folds and seeds"
         + (", of ranks within each run for rank_mean" if result.winner == "rank_mean" else ""),
         "members": {m.name: m.runs for m in models},
         "settings": competition.settings.blend.model_dump(mode="json"),
         "hashes": {
             "folds": folds.hash,
             "train": train.hash(),
-            "overlay": train.overlay_hash(),
+            "overlay": competition.overlay_hash,
             "test": test.hash(),
+            "features": [train.features_hash(), test.features_hash()],
         },
         "winner": result.winner,
         "winners_by_fold": result.winners_by_fold,
@@ -205,7 +252,7 @@ def _describe(
         "nested": dataclasses.asdict(result.nested),
         "in_sample": result.in_sample,
         "optimistic": optimistic,
-        "repeated_texts": _reweighted(ws, result),
+        "repeated_texts": _reweighted(ws, folds, result),
         "candidates": [dataclasses.asdict(c) for c in result.candidates],
         "models": {m.name: _single(ws, members, i, m) for i, m in enumerate(models)},
         "positives": _positives(ws, members, result),
@@ -218,7 +265,7 @@ def _single(ws: Workspace, members: Members, index: int, model: Model) -> dict:
         of_model,
         index,
         ws.competition.metric,
-        ws.competition.wants_labels,
+        ws.competition.submission.wants_labels,
         ws.competition.settings.blend.seed,
     )
     return {
@@ -228,7 +275,7 @@ def _single(ws: Workspace, members: Members, index: int, model: Model) -> dict:
     }
 
 
-def _reweighted(ws: Workspace, result: BlendResult) -> dict | None:
+def _reweighted(ws: Workspace, folds: Folds, result: BlendResult) -> dict | None:
     """The nested score with the rows weighted to the test set's share of repeated texts.
 
     A training row counts as repeated where its text stands in training a second time; its own
@@ -241,28 +288,28 @@ def _reweighted(ws: Workspace, result: BlendResult) -> dict | None:
         return None
     share = test_in_train / len(competition.test)
     groups = competition.train.groups
-    repeated = np.bincount(groups)[groups] > 1
+    repeated = (np.bincount(groups)[groups] > 1)[folds.scored]
     found = float(repeated.mean())
     if not 0 < found < 1:
         return {"test_share": share, "train_share": found, "score": None}
     weights = np.where(repeated, share / found, (1 - share) / (1 - found))
-    score = competition.task.score_probabilities(
-        competition.train.targets, result.nested_predictions, weights
-    )
+    targets = competition.train.targets[folds.scored]
+    try:
+        score = competition.task.score_probabilities(targets, result.nested_predictions, weights)
+    except InputError:  # a user's metric that takes no weights
+        score = None
     return {"test_share": share, "train_share": found, "score": score}
 
 
 def _positives(ws: Workspace, members: Members, result: BlendResult) -> dict[str, dict]:
     """Per label: the rate decided positive on OOF rows and on test, and whether they part."""
     competition = ws.competition
-    outputs = members.targets.shape[1]
-    rule = result.rule or ensemble.default_rule(competition.kind, outputs)
-    as_ranks = result.winner == "rank_mean"  # ranks say nothing of .5: decide on the mean instead
-    oof = members.probabilities.mean(axis=1) if as_ranks else result.oof
-    test = members.test_probabilities.mean(axis=1) if as_ranks else result.test
-    oof_rate = (result.nested_predictions if result.rule else rule.apply(oof)).mean(axis=0)
-    test_rate = rule.apply(test).mean(axis=0)
-    n, t = len(oof), len(test)
+    if competition.kind == "regression":
+        return {}
+    test_mean = members.test_probabilities.mean(axis=1)
+    oof_rate = _nested_decisions(members, result).mean(axis=0)
+    test_rate = _decided(members, result, result.test, test_mean).mean(axis=0)
+    n, t = len(result.oof), len(result.test)
     out = {}
     for name, a, b in zip(competition.outputs, oof_rate, test_rate, strict=True):
         pooled = (a * n + b * t) / (n + t)
@@ -281,15 +328,35 @@ def blend(ws: Workspace, *, model: str | None = None, name: str | None = None) -
     competition, result = ws.competition, made.result
     with ws.store.writing_blend(name) as place:
         write_parquet(
-            place / "oof.parquet", competition.train, result.oof, "identity", competition.outputs
+            place / "oof.parquet", made.scored, result.oof, "identity", competition.outputs
         )
         write_parquet(
             place / "test.parquet", competition.test, result.test, "identity", competition.outputs
         )
         (place / "model").mkdir()
         result.fitted.save(place / "model")
+        write_text(place / "labels.csv", made.report.to_csv())
+        write_text(place / "labels.txt", format_report(made.report) + "\n")
         write_json(place / "blend.json", made.info)
     say_blend(name, made.info)
+
+
+def report(ws: Workspace, *, model: str | None = None, name: str | None = None) -> None:
+    """Show how each label does on out-of-fold rows, by decisions that were not fitted on them."""
+    if model:
+        names = ws.choose_models(model)
+        made = make_blend(ws, names, methods=None if len(names) > 1 else (), quiet=True)
+        say(f"{', '.join(names)}: {made.info['winner']}, out-of-fold rows, nested decisions")
+        say(format_report(made.report))
+        return
+    name = name or "blend"
+    path = ws.store.blend_dir(name) / "labels.txt"
+    if not path.exists():
+        raise InputError(
+            f"oof/_blends/{name} does not exist: run `make blend` first, or name a MODEL"
+        )
+    say(f"{name}: out-of-fold rows, nested decisions ({ws.store.name(path)}, and .csv beside it)")
+    say(path.read_text(encoding="utf-8").rstrip("\n"))
 
 
 def say_blend(name: str, info: dict) -> None:
@@ -323,7 +390,7 @@ def say_blend(name: str, info: dict) -> None:
 def say_positives(name: str, info: dict) -> None:
     """Rates decided positive on OOF and test, a line or, for many labels, those that part."""
     rates = info["positives"]
-    if len(rates) <= 8:
+    if 0 < len(rates) <= 8:
         shown = ", ".join(f"'{k}' {v['oof']:.1%} / {v['test']:.1%}" for k, v in rates.items())
         say(f"{name}: rate decided positive, OOF / test: {shown}")
     for label, rate in rates.items():

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from foldstack.config import CompetitionSettings
+from foldstack.competition_file import SHOWN, competition_yaml
 from foldstack.errors import InputError, nearest
 from foldstack.files import write_table, write_text
 from foldstack.progress import say
@@ -121,7 +121,8 @@ def make_data(
     table = pd.DataFrame({"id": ids, "text": texts, "label": labels})
     test = _draw_test(table["label"])
     write_input(ws.root, table[~test], table[test], chosen)
-    write_text(path, competition_yaml(dataset, chosen, table["label"], folds, model_settings or {}))
+    settings = settings_of(dataset, chosen, table["label"], folds, model_settings or {})
+    write_text(path, competition_yaml(settings, f"{chosen.about}."))
     say(
         f"data: {dataset}, {(~test).sum():,} training and {test.sum():,} test rows in "
         f"{ws.root / 'input'}; {path} says what is predicted"
@@ -151,46 +152,20 @@ def write_input(root: Path, train: pd.DataFrame, test: pd.DataFrame, dataset: Da
     write_table(folder / "private" / "solution.csv", test[["id", "label"]])
 
 
-def competition_yaml(
+def settings_of(
     name: str, dataset: Dataset, labels: pd.Series, folds: int | None, model_settings: dict
-) -> str:
-    """The commented file; a setting left out of it has the default that its comment names."""
-    models = []
-    for model in dataset.models:
-        over = model_settings.get(model)
-        models.append(f"  - {model}" + (f": {json.dumps(over)}" if over else ""))
-    quoted = ", ".join(f'"{label}"' for label in sorted(set(labels)))
-    defaults = CompetitionSettings.model_fields["folds"].default
-    return f"""\
-# {dataset.about}.
-# Every value is read as text first: `no` is the word no, `007` stays 007.
-name: {name}
-kind: {dataset.kind}          # binary, multiclass (one label a row), multilabel (a 0/1 column each)
-metric: {dataset.metric}
-id: id                # column of ids in train, test and sample
-text: [text]          # text column(s); several are joined by a space
-target: [label]       # the label's column; for multilabel all of them
-labels: [{quoted}]    # in a binary competition the last one is the positive
-# group: author       # rows of one group share a fold, as rows of equal text do anyway
-# weight: weight      # row weights, used in training only
-# submission: auto    # labels or probabilities; auto follows the metric and the sample's columns
-# encoding: utf-8     # of the CSV files
-
-models:               # presets, each with settings of its own if you like, for instance
-{chr(10).join(models)}
-#  - minilm-long: {{preset: minilm, training: {{max_length: 256, epochs: 3}}}}
-seeds: [0]            # `make train` trains every model with each
-
-folds:
-  kind: {defaults.kind}    # or kfold: plain KFold(shuffle)
-  count: {folds or defaults.count}
-  seed: {defaults.seed}
-  dedupe: {str(defaults.dedupe).lower()}        # equal texts share a fold
-
-# blend:
-#   methods: [mean, rank_mean, greedy, stack]
-# store:
-#   keep_models: true # false drops the fitted models once their predictions are stored
-# runtime:
-#   threads: 0        # per run; 0: all cores
-"""
+) -> dict[str, Any]:
+    """What competition.yaml says of an embedded competition."""
+    models = [{m: model_settings[m]} if model_settings.get(m) else m for m in dataset.models]
+    return {
+        "name": name,
+        "kind": dataset.kind,
+        "metric": dataset.metric,
+        "id": "id",
+        "text": ["text"],
+        "target": ["label"],
+        "labels": sorted(set(labels)),
+        "models": models,
+        "seeds": SHOWN["seeds"],
+        "folds": SHOWN["folds"] | ({"count": folds} if folds else {}),
+    }

@@ -5,9 +5,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import numpy as np
 import pandas as pd
 
 from foldstack.errors import InputError
@@ -81,34 +78,8 @@ def _score_submission(ws: Workspace, name: str, solution: pd.DataFrame) -> float
         )
     order = pd.Index(solution[s.id]).get_indexer(submitted[s.id])
     targets = competition.targets_of(solution.iloc[order].reset_index(drop=True), ws.solution)
-    values = _values(ws, path, submitted)
+    values = competition.submission.read(path, submitted)
     return competition.task.score_probabilities(targets, values)
-
-
-def _values(ws: Workspace, path: Path, submitted: pd.DataFrame) -> np.ndarray:
-    """(n, outputs) of a submission's file: probabilities, or 0/1 decisions."""
-    competition = ws.competition
-    columns = [c for c in submitted.columns if c != competition.settings.id]
-    per_output = len(columns) > 1 or competition.kind == "multilabel"
-    if per_output or not competition.wants_labels:
-        wanted = submitted[list(competition.outputs) if per_output else columns]
-        values = wanted.apply(pd.to_numeric, errors="coerce").to_numpy(dtype=float)
-        _check_values(path, wanted.to_numpy(), np.isfinite(values).all(axis=1), "a number")
-        return values
-    index = pd.Index(competition.labels).get_indexer(submitted[columns[0]])
-    _check_values(path, submitted[columns].to_numpy(), index >= 0, "one of the labels")
-    if competition.kind == "binary":
-        return index.astype(float)[:, None]
-    return np.eye(len(competition.labels))[index]
-
-
-def _check_values(path: Path, values: np.ndarray, good: np.ndarray, wanted: str) -> None:
-    bad = np.flatnonzero(~good)
-    if len(bad):
-        raise InputError(
-            f"{path}: row {bad[0] + 1} holds '{', '.join(values[bad[0]])}', which is not {wanted}: "
-            "run `make submit` again"
-        )
 
 
 def scores(ws: Workspace) -> None:

@@ -10,6 +10,7 @@ from foldstack.errors import InputError
 from foldstack.links import to_probabilities
 from foldstack.progress import say
 from foldstack.stages.blend import (
+    VALUES,
     Blend,
     check_alike,
     interval,
@@ -42,7 +43,7 @@ def submit(
                 f"MODEL={model}` first"
             )
         name = config.check_name(name or names[0], "name")
-        made = make_blend(ws, names, quiet=True)
+        made = make_blend(ws, names, methods=(), quiet=True)
         values, info = made.result.test, made.info
         if fold == "full":
             values, info = _full(ws, names[0], made)
@@ -74,6 +75,11 @@ def _stored_blend(ws: Workspace, name: str) -> tuple[np.ndarray, dict]:
     _, predictions, meta = read_parquet(ws.store.blend_dir(name) / "test.parquet")
     if meta["rows"] != ws.competition.test.hash():
         raise InputError(f"blend '{name}' was made for another test file: run `make blend` again")
+    train, test = ws.competition.train, ws.competition.test
+    if info["hashes"]["features"] != [train.features_hash(), test.features_hash()]:
+        raise InputError(
+            f"blend '{name}' was made with other feature columns: run `make blend` again"
+        )
     return predictions.raw, info
 
 
@@ -91,16 +97,19 @@ def _full(ws: Workspace, name: str, made: Blend) -> tuple[np.ndarray, dict]:
     note = "the estimate is of the fold runs; these predictions come from runs on all rows"
     return values, made.info | {
         "members": {name: runs},
-        "test_mean": "of probabilities over seeds",
+        "test_mean": f"of {VALUES.get(ws.competition.kind, 'probabilities')} over seeds",
         "note": note,
     }
 
 
 def _write(ws: Workspace, name: str, values: np.ndarray, info: dict) -> None:
-    table = ws.competition.submission(values)
-    what = "labels" if ws.competition.wants_labels else "probabilities"
+    competition = ws.competition
+    table = competition.submission.fill(competition.test.ids, values)
+    what = "labels" if competition.submission.wants_labels else "probabilities"
+    if competition.kind == "regression":
+        what = "values"
     path = ws.store.write_submission(
-        name, table, info | {"holds": what, "rows": len(table)}, ws.competition.settings.encoding
+        name, table, info | {"holds": what, "rows": len(table)}, competition.settings.encoding
     )
     marked = " (OPTIMISTIC)" if info["optimistic"] else ""
     say(

@@ -80,7 +80,7 @@ def train(
     _check_overrides_used(ws, settings)
     ws.competition.check()
     folds = ws.store.read_folds(ws.competition.train)
-    left_out = ws.choose_runs(fold, folds.count)
+    left_out = ws.choose_runs(fold, folds)
     runs = [
         (m, Run(RunKey(name or m, s, f), settings[m], folds))
         for m in models
@@ -203,7 +203,7 @@ def _identity(ws: Workspace, run: Run) -> dict:
         "settings": config.identity(run.settings),
         "folds": run.folds.hash,
         "train": train.hash(),
-        "overlay": train.overlay_hash(),
+        "overlay": ws.competition.overlay_hash,
     }
 
 
@@ -337,7 +337,24 @@ def _rows_of(ws: Workspace, run: Run) -> tuple[Rows, Rows, Rows | None, list[str
     shared = np.intersect1d(rows.groups[learned], held.groups).size if left_out else 0
     if shared:
         optimistic.append(f"{shared} texts or groups stand on both sides of the fold")
-    return train, held, select, optimistic
+    if run.folds.in_time_order and left_out and ws.competition.external is not None:
+        optimistic.append("external rows have no time and may be later than the held-out ones")
+    return _with_external(ws, run, train, held, select), held, select, optimistic
+
+
+def _with_external(ws: Workspace, run: Run, train: Rows, held: Rows, select: Rows | None) -> Rows:
+    """The rows to learn from and the external ones, but for texts that are to be predicted here.
+
+    An external copy of a held-out text would carry its label into the training.
+    """
+    external = ws.competition.external
+    if external is None:
+        return train
+    judged = held.groups if select is None else np.union1d(held.groups, select.groups)
+    known = np.isin(external.groups, judged)
+    copies = f", {known.sum():,} left out as copies of rows to be predicted" if known.any() else ""
+    say(f"{run.key}: {(~known).sum():,} external rows to learn from{copies}")
+    return train.and_then(external.take(np.flatnonzero(~known)))
 
 
 def _write_predictions(ws: Workspace, learner: Learner, place: Path, held: Rows) -> dict:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import torch
@@ -20,47 +21,64 @@ class Tokens:
     offsets: np.ndarray
     pad_id: int
     cut: int  # texts that were longer than the limit
+    types: np.ndarray | None = None  # beside `flat`: which text of a pair a token is from
 
     @property
     def lengths(self) -> np.ndarray:
         return np.diff(self.offsets)
 
     def batch(self, rows: np.ndarray) -> dict[str, Tensor]:
-        """(b, t) input_ids and attention_mask, padded on the right to the longest of the batch."""
+        """(b, t) input_ids and attention_mask, padded on the right to the longest of the batch.
+
+        With token_type_ids, of the same shape, where there are any.
+        """
         lengths = self.lengths[rows]
         mask = np.arange(lengths.max())[None, :] < lengths[:, None]
-        ids = np.full(mask.shape, self.pad_id, dtype=np.int64)
-        ids[mask] = np.concatenate([self.flat[self.offsets[r] : self.offsets[r + 1]] for r in rows])
-        return {
-            "input_ids": torch.from_numpy(ids),
+        out = {
+            "input_ids": self._padded(self.flat, rows, mask, self.pad_id),
             "attention_mask": torch.from_numpy(mask.astype(np.int64)),
         }
+        if self.types is not None:
+            out["token_type_ids"] = self._padded(self.types, rows, mask, 0)
+        return out
+
+    def _padded(self, flat: np.ndarray, rows: np.ndarray, mask: np.ndarray, fill: int) -> Tensor:
+        out = np.full(mask.shape, fill, dtype=np.int64)
+        out[mask] = np.concatenate([flat[self.offsets[r] : self.offsets[r + 1]] for r in rows])
+        return torch.from_numpy(out)
 
 
 def tokenise(
-    rows: Rows, tokenizer: PreTrainedTokenizerBase, *, max_length: int, prefix: str = ""
+    rows: Rows,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    max_length: int,
+    prefix: str = "",
+    types: bool = False,
 ) -> Tokens:
-    """Prefix + text columns joined by a space, cut at `max_length` tokens, special ones included."""
-    texts = [prefix + text for text in rows.joined_texts()]
-    ids = tokenizer(
-        texts,
-        add_special_tokens=True,
-        truncation=False,
-        verbose=False,
-        return_attention_mask=False,
-        return_token_type_ids=False,
-    )["input_ids"]
-    long = [i for i, row in enumerate(ids) if len(row) > max_length]
+    """The tokens of each row's text or sentence pair, special ones included, at most `max_length`.
+
+    A text loses its end; of a pair, the longer text loses tokens until both fit. The prefix stands
+    before the first text. types: keep the tokenizer's token types, unless they are zero throughout
+    (which backbones take for granted).
+    """
+    texts = [[prefix + text[0] for text in rows.texts]]
+    if len(rows) and len(rows.texts[0]) == 2:
+        texts.append([text[1] for text in rows.texts])
+    options = {"return_attention_mask": False, "return_token_type_ids": types}
+    encoded = tokenizer(*texts, add_special_tokens=True, truncation=False, verbose=False, **options)
+    long = [i for i, ids in enumerate(encoded["input_ids"]) if len(ids) > max_length]
     if long:  # truncated by the tokenizer itself, which knows where the special tokens go
-        short = tokenizer(
-            [texts[i] for i in long],
-            truncation=True,
-            max_length=max_length,
-            return_attention_mask=False,
-            return_token_type_ids=False,
-        )["input_ids"]
-        for i, row in zip(long, short, strict=True):
-            ids[i] = row
-    flat = np.fromiter((t for row in ids for t in row), dtype=np.int32)
+        some = ([column[i] for i in long] for column in texts)
+        short = tokenizer(*some, truncation="longest_first", max_length=max_length, **options)
+        for key, column in short.items():
+            for i, row in zip(long, column, strict=True):
+                encoded[key][i] = row
+    ids = encoded["input_ids"]
     offsets = np.cumsum([0, *map(len, ids)])
-    return Tokens(flat, offsets, tokenizer.pad_token_id or 0, len(long))
+    flat = np.fromiter(chain.from_iterable(ids), np.int32, offsets[-1])
+    kinds = None
+    if types:
+        kinds = np.fromiter(chain.from_iterable(encoded["token_type_ids"]), np.int8, offsets[-1])
+        kinds = kinds if kinds.any() else None
+    return Tokens(flat, offsets, tokenizer.pad_token_id or 0, len(long), kinds)

@@ -1,0 +1,167 @@
+"""competition.yaml as it is written: every setting explained, defaults shown commented out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from foldstack.config import CompetitionSettings, FoldSettings, Settings
+
+COMMENT_AT = 22  # the column in which comments begin
+LONG = 60  # a line from this length on has its comment above it
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A setting's comment, an example where its default would show nothing, settings within it."""
+
+    name: str
+    comment: str
+    example: Any = None
+    within: tuple[Entry, ...] = ()
+
+
+PARTS = (
+    (
+        Entry("name", "of the competition"),
+        Entry("kind", "binary, multiclass (one label a row), multilabel, or regression"),
+        Entry("metric", "what is optimised and reported; metrics.py:NAME is your own function"),
+        Entry(
+            "files",
+            "in input/: CSV, TSV, JSON lines or Parquet, also .gz or .zip",
+            within=(Entry("train", ""), Entry("test", ""), Entry("sample", "")),
+        ),
+        Entry("encoding", "of the files"),
+    ),
+    (
+        Entry("id", "column of ids in train, test and sample"),
+        Entry("train_has_id", "false: the training rows are numbered"),
+        Entry("text", "text column(s); several are joined by a space"),
+        Entry("template", "joins several text columns otherwise", "{title}: {body}"),
+        Entry("pair", "true: the two text columns are a sentence pair"),
+        Entry("numeric", "columns of numbers, offered to stacks", ("stars",)),
+        Entry("categorical", "columns of few words, offered to stacks", ("source",)),
+    ),
+    (
+        Entry("target", "the label's column; several: a 0/1 column a label, or numbers"),
+        Entry("separator", "between the labels of a multilabel target's cells", "|"),
+        Entry("labels", "classes; in a binary competition the last is the positive", ("no", "yes")),
+        Entry("submission", "labels or probabilities; auto follows the metric and the sample"),
+    ),
+    (
+        Entry("group", "rows of one group share a fold, as rows of equal text do", "author"),
+        Entry("weight", "row weights, used in training only", "weight"),
+        Entry("time", "the column that `folds.kind: time` sorts by", "date"),
+        Entry("external", "files in input/ with more training rows, never scored", ("more.csv",)),
+    ),
+    (
+        Entry("models", "presets, each with settings of its own if you like"),
+        Entry("seeds", "`make train` trains every model with each"),
+    ),
+    (
+        Entry(
+            "folds",
+            "",
+            within=(
+                Entry("kind", "stratified; kfold: plain KFold(shuffle); time: see `time`"),
+                Entry("count", ""),
+                Entry("repeats", "that many splits"),
+                Entry("seed", ""),
+                Entry("dedupe", "equal texts share a fold"),
+                Entry(
+                    "near", "so do texts of this Jaccard similarity, 0.8 say; 0: equal ones only"
+                ),
+                Entry("near_cap", "the most rows that near-duplicates chain together"),
+                Entry("file", "given folds, in input/, instead of these", "folds.csv"),
+            ),
+        ),
+        Entry("blend", "", within=(Entry("methods", ""), Entry("seed", ""))),
+        Entry(
+            "store",
+            "",
+            within=(Entry("keep_models", "false drops models once their predictions are stored"),),
+        ),
+        Entry("runtime", "", within=(Entry("threads", "per run; 0: all cores"),)),
+    ),
+)
+MODEL_EXAMPLE = "#  - minilm-long: {preset: minilm, training: {max_length: 256, epochs: 3}}"
+
+# What stands in every new file although it is the default.
+SHOWN = {
+    "seeds": [0],
+    "folds": FoldSettings().model_dump(include={"kind", "count", "seed", "dedupe"}),
+}
+
+
+def competition_yaml(
+    settings: Mapping[str, Any], about: str, examples: Mapping[str, Any] | None = None
+) -> str:
+    """The commented file. A setting that is not given stands commented out, with its default.
+
+    Args:
+        settings: of `CompetitionSettings`, nested ones as mappings.
+        about: what the first line says.
+        examples: shown instead of a default, for settings that are not given.
+    """
+    lines = [
+        f"# {about}",
+        "# Every value is read as text first: `no` is the word no, `007` stays 007.",
+    ]
+    for part in PARTS:
+        for entry in part:
+            example = (examples or {}).get(entry.name, entry.example)
+            lines += _entry(entry, CompetitionSettings, settings, example)
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _entry(entry: Entry, of: type[Settings], given: Mapping[str, Any], example: Any) -> list[str]:
+    on, field = entry.name in given, of.model_fields[entry.name]
+    if entry.within:
+        values = given.get(entry.name, {})
+        inner = [
+            line
+            for part in entry.within
+            for line in _entry(part, field.annotation, values, part.example)
+        ]
+        inner = ["  " + line if on else line.replace("# ", "#   ", 1) for line in inner]
+        return [*_line(f"{entry.name}:", entry.comment, on), *inner]
+    value = given[entry.name] if on else field.default if example is None else example
+    if entry.name == "models":
+        names = [
+            f"  - {flow(model) if isinstance(model, str) else flow(model)[1:-1]}" for model in value
+        ]
+        return [*_line("models:", entry.comment, on), *names, MODEL_EXAMPLE]
+    return _line(f"{entry.name}: {flow(value)}", entry.comment, on)
+
+
+def _line(text: str, comment: str, on: bool) -> list[str]:
+    text = text if on else f"# {text}"
+    if not comment:
+        return [text]
+    if len(text) >= LONG:
+        return [f"# {comment}:", text]
+    return [f"{text:{COMMENT_AT - 1}} # {comment}"]
+
+
+def flow(value: Any) -> str:
+    """A value as YAML on one line, which reads back as the same under every YAML loader."""
+    if isinstance(value, str):
+        return _scalar(value)
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{flow(k)}: {flow(v)}" for k, v in value.items()) + "}"
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(map(flow, value)) + "]"
+    return json.dumps(value)
+
+
+def _scalar(text: str) -> str:
+    """Plain where YAML takes it for this very text, also between brackets; else in quotes."""
+    style = {"allow_unicode": True, "width": float("inf"), "default_flow_style": True}
+    if yaml.safe_dump([text], **style) == f"[{text}]\n":
+        return text
+    return yaml.safe_dump(text, default_style='"', **style).removesuffix("\n")

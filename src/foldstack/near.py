@@ -1,0 +1,244 @@
+"""Near-duplicates: texts whose sets of character n-grams overlap, found by MinHash, each verified.
+
+Broder 1997, "On the resemblance and containment of documents"; candidates by banding (Indyk & Motwani
+1998). The signatures are rensa's.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterator
+
+import numpy as np
+from rensa import RMinHash
+from scipy.sparse import coo_matrix, csr_matrix
+from scipy.sparse.csgraph import connected_components
+
+from foldstack.rows import normalise
+
+COLUMNS = 5  # a shingle is this wide, with two columns for a character of full width
+PERMUTATIONS = 128
+MISSED = 0.01  # the chance that a pair at the very threshold shares no band, at most
+BUCKET = 64  # texts of a larger bucket are compared with a few neighbours, not with each other
+NEIGHBOURS = 4
+CHARACTERS = 4_000_000  # at once, which bounds memory
+
+
+def near_duplicates(
+    texts: list[tuple[str, ...]], threshold: float, cap: int, seed: int
+) -> tuple[np.ndarray, dict]:
+    """(n,) int groups of near-duplicates, numbered by first appearance, and a report of counts.
+
+    Two texts are near where the Jaccard similarity of their shingles is at least `threshold`; that is
+    checked for every pair that is joined, on 64-bit hashes of the shingles. Pairs are joined from the
+    most similar on, unless a group would pass `cap` rows. MinHash misses a pair at the threshold with a
+    chance of at most 1 %, more similar ones far less often. Equal texts count once and empty ones are
+    nobody's duplicate.
+    """
+    forms = [normalise(text) for text in texts]
+    first: dict[str, int] = {}
+    text_of = np.array([first.setdefault(f, len(first)) for f in forms], dtype=np.int64)
+    distinct, rows = list(first), np.bincount(text_of, minlength=len(first))
+    filled = np.flatnonzero([bool(t.strip("\x1f")) for t in distinct])
+    signatures = _signatures([distinct[i] for i in filled], seed)
+    candidates, report = _candidates(signatures, threshold, seed)
+    pairs = filled[_promising(signatures, candidates, threshold)]
+    similarity = _jaccard(distinct, pairs)
+    near = similarity >= threshold
+    group, refused = _join(pairs[near], similarity[near], rows, cap)
+    row_group = group[text_of]
+    for row in np.flatnonzero(np.isin(text_of, np.setdiff1d(np.arange(len(distinct)), filled))):
+        row_group[row] = len(distinct) + row  # empty texts have nothing in common
+    joined = np.bincount(group) > 1
+    sizes = np.bincount(group, weights=rows)[joined]
+    return _by_appearance(row_group), report | {
+        "texts": len(distinct),
+        "pairs": int(near.sum()),
+        "groups": int(joined.sum()),
+        "rows": int(sizes.sum()),
+        "largest": int(sizes.max(initial=0)),
+        "refused": refused,
+    }
+
+
+def merge_groups(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """(n,) int: rows that share a number in a or in b (n,), transitively; by first appearance."""
+    (_, a), (_, b) = (np.unique(x, return_inverse=True) for x in (a, b))
+    size = a.max(initial=-1) + 1
+    total = size + b.max(initial=-1) + 1
+    graph = coo_matrix((np.ones(len(a), dtype=np.int8), (a, size + b)), shape=(total, total))
+    return _by_appearance(connected_components(graph, directed=False)[1][a])
+
+
+def _by_appearance(groups: np.ndarray) -> np.ndarray:
+    _, first, number = np.unique(groups, return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(first))[number]
+
+
+# Shingles
+
+
+def _widths(codes: np.ndarray) -> np.ndarray:
+    """(c,) columns of each character: 2 where its East Asian width is wide or full, else 1."""
+    used = np.flatnonzero(np.bincount(codes))
+    table = np.ones(used.max(initial=0) + 1, dtype=np.int64)
+    table[used] += [unicodedata.east_asian_width(chr(c)) in "WF" for c in used]
+    return table[codes]
+
+
+def _mix(h: np.ndarray, value: np.ndarray) -> np.ndarray:
+    """A 64-bit hash of h and value, by the finaliser of splitmix64 (Steele et al. 2014)."""
+    h = h * np.uint64(0x9E3779B97F4A7C15) + value + np.uint64(0x632BE59BD9B4E019)
+    h = (h ^ (h >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    h = (h ^ (h >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return h ^ (h >> np.uint64(31))
+
+
+def shingles(texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """(hashes, offsets): text i has hashes[offsets[i]:offsets[i + 1]], repeated ones included.
+
+    A shingle is the shortest run of characters at least five columns wide: five Latin letters, three
+    Chinese characters. Five letters tell long English texts apart, where trigrams are soon common to
+    all; in Chinese three characters already do, and of a short text five would leave too few to bear
+    one character's change. A text narrower than that is one shingle.
+    """
+    codes = np.frombuffer("".join(texts).encode("utf-32-le", "surrogatepass"), dtype="<u4")
+    length = np.array([len(t) for t in texts], dtype=np.int64)
+    end = np.cumsum(length)
+    begin = end - length
+    left = np.repeat(end, length) - np.arange(len(codes))  # characters up to the text's end
+    width = np.cumsum(np.pad(_widths(codes), (1, COLUMNS)))  # of all that stands before a character
+    at = np.arange(len(codes))
+    size = np.full(len(codes), (COLUMNS + 1) // 2)
+    for longer in range((COLUMNS + 1) // 2, COLUMNS):
+        size += width[at + longer] - width[at] < COLUMNS
+    kept = size <= left
+    kept[begin[length > 0]] = True
+    at, size = at[kept], np.minimum(size, left)[kept]
+    padded = np.pad(codes.astype(np.uint64), (0, COLUMNS))
+    hashes = np.zeros(len(at), dtype=np.uint64)
+    for k in range(COLUMNS):
+        hashes = np.where(k < size, _mix(hashes, padded[at + k]), hashes)
+    return hashes, np.searchsorted(at, np.r_[begin, len(codes)])
+
+
+def _chunks(sizes: np.ndarray, most: int) -> Iterator[slice]:
+    """Slices of consecutive items, each of about `most` in sum."""
+    borders = np.flatnonzero(np.diff(np.cumsum(sizes) // most)) + 1
+    for part in np.split(np.arange(len(sizes)), borders):
+        if len(part):
+            yield slice(int(part[0]), int(part[-1]) + 1)
+
+
+# Candidates
+
+
+def bands_for(threshold: float) -> tuple[int, int]:
+    """(bands, values a band): the longest bands that miss a pair at the threshold with at most 1 %."""
+    for length in range(PERMUTATIONS, 1, -1):
+        bands = PERMUTATIONS // length
+        if (1 - threshold**length) ** bands <= MISSED:
+            return bands, length
+    return PERMUTATIONS, 1
+
+
+def _candidates(signatures: np.ndarray, threshold: float, seed: int) -> tuple[np.ndarray, dict]:
+    """((pairs, 2) positions of texts that share a band, first < second; counts)."""
+    bands, length = bands_for(threshold)
+    keys = [_band(signatures[:, b * length : (b + 1) * length]) for b in range(bands)]
+    rng, n = np.random.default_rng(seed), len(signatures)
+    found, large, largest = np.zeros(0, dtype=np.int64), 0, 0
+    for band in range(bands):
+        # In a bucket too large to compare all, those that share the next band too are neighbours.
+        shuffled = rng.permutation(n)
+        after, key = keys[(band + 1) % bands][shuffled], keys[band][shuffled]
+        order = np.lexsort((after, key))
+        key, text = key[order], shuffled[order]
+        starts = np.flatnonzero(np.r_[True, key[1:] != key[:-1]]) if n else np.zeros(0, int)
+        sizes = np.diff(np.r_[starts, n])
+        reach = np.repeat(np.where(sizes > BUCKET, NEIGHBOURS, BUCKET), sizes)
+        large += int((sizes > BUCKET).sum())
+        largest = max(largest, int(sizes.max(initial=0)))
+        parts = [found]
+        for step in range(1, min(BUCKET, largest)):
+            same = np.flatnonzero((key[step:] == key[:-step]) & (step <= reach[:-step]))
+            if not len(same):
+                break
+            a, b = text[same], text[same + step]
+            parts.append(np.minimum(a, b) * n + np.maximum(a, b))
+        found = np.unique(np.concatenate(parts))
+    report = {"candidates": len(found), "large_buckets": large, "largest_bucket": largest}
+    return np.column_stack([found // max(n, 1), found % max(n, 1)]), report
+
+
+def _signatures(texts: list[str], seed: int) -> np.ndarray:
+    """(n, permutations) uint32 MinHash values."""
+    out = np.zeros((len(texts), PERMUTATIONS), dtype=np.uint32)
+    for chunk in _chunks(np.array([len(t) for t in texts], dtype=np.int64), CHARACTERS):
+        hashes, offsets = shingles(texts[chunk])
+        out[chunk] = RMinHash.digest_matrix_from_flat_token_hashes(
+            hashes, offsets.astype(np.uint64), PERMUTATIONS, seed
+        ).to_rows()
+    return out
+
+
+def _band(signatures: np.ndarray) -> np.ndarray:
+    """(n,) uint64 hash of the MinHash values (n, length) of a band."""
+    key = np.zeros(len(signatures), dtype=np.uint64)
+    for column in signatures.T:
+        key = _mix(key, column.astype(np.uint64))
+    return key
+
+
+def _promising(signatures: np.ndarray, pairs: np.ndarray, threshold: float) -> np.ndarray:
+    """The pairs whose share of equal MinHash values is not four standard errors under the threshold."""
+    least = threshold - 4 * np.sqrt(threshold * (1 - threshold) / PERMUTATIONS)
+    parts = np.array_split(pairs, len(pairs) // 100_000 + 1)
+    return np.concatenate(
+        [p[(signatures[p[:, 0]] == signatures[p[:, 1]]).mean(axis=1) >= least] for p in parts]
+    )
+
+
+# Verified and joined
+
+
+def _jaccard(texts: list[str], pairs: np.ndarray) -> np.ndarray:
+    """(pairs,) exact Jaccard similarity of the sets of shingles."""
+    length = np.array([len(t) for t in texts], dtype=np.int64)
+    out = np.zeros(len(pairs))
+    for chunk in _chunks(length[pairs].sum(axis=1), CHARACTERS):
+        involved, which = np.unique(pairs[chunk], return_inverse=True)
+        hashes, offsets = shingles([texts[i] for i in involved])
+        _, column = np.unique(hashes, return_inverse=True)
+        sets = csr_matrix((np.ones(len(column), dtype=np.int32), column, offsets))
+        sets.sum_duplicates()
+        sets.data[:] = 1
+        size, which = np.diff(sets.indptr), which.reshape(-1, 2)
+        a, b = which.T
+        common = np.asarray(sets[a].multiply(sets[b]).sum(axis=1)).ravel()
+        out[chunk] = common / (size[a] + size[b] - common)
+    return out
+
+
+def _join(
+    pairs: np.ndarray, similarity: np.ndarray, rows: np.ndarray, cap: int
+) -> tuple[np.ndarray, int]:
+    """((texts,) group of each, pairs refused): single linkage from the most similar on, up to cap."""
+    parent, size, refused = list(range(len(rows))), rows.tolist(), 0
+
+    def root(i: int) -> int:
+        while parent[i] != i:
+            parent[i] = i = parent[parent[i]]
+        return i
+
+    for i, j in pairs[np.argsort(-similarity, kind="stable")].tolist():
+        a, b = root(i), root(j)
+        if a == b:
+            continue
+        if size[a] + size[b] > cap:
+            refused += 1
+            continue
+        a, b = min(a, b), max(a, b)
+        parent[b] = a
+        size[a] += size[b]
+    return np.array([root(i) for i in range(len(rows))], dtype=np.int64), refused

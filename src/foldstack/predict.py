@@ -1,0 +1,198 @@
+"""New texts through the stored runs of a model or of a blend, with the stored decision rule."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from foldstack import config
+from foldstack.competition import require
+from foldstack.ensemble import Inputs, Rule, default_rule, load_fitted
+from foldstack.ensemble.candidates import Fitted
+from foldstack.errors import InputError
+from foldstack.learners import Learner, make_learner
+from foldstack.links import to_probabilities
+from foldstack.rows import Rows
+from foldstack.store import RunKey, read_parquet
+from foldstack.submission import label_texts
+from foldstack.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Of n rows.
+
+    labels: (n,) the decided label, several joined by the competition's separator or a bar; None for
+    regression. probabilities: (n, labels) a column for each class, label or (regression) target.
+    """
+
+    labels: list[str] | None
+    probabilities: pd.DataFrame
+
+
+@dataclass
+class Predictor:
+    """A model's or a blend's stored runs, loaded when first needed and kept.
+
+    members: for each model the runs whose mean it is. fitted, rule: what the blend made of the
+    members, and how probabilities become labels.
+    """
+
+    ws: Workspace
+    members: dict[str, list[RunKey]]
+    winner: str
+    fitted: Fitted
+    rule: Rule | None
+    _learners: dict[RunKey, Learner] = field(default_factory=dict)
+
+    @classmethod
+    def of_blend(cls, ws: Workspace, name: str = "blend") -> Predictor:
+        """Raises InputError where there is no such blend or a run of it is gone."""
+        info = ws.store.read_blend(name)
+        if info is None:
+            raise InputError(
+                f"oof/_blends/{name} does not exist: run `make blend`"
+                + (f" with NAME={name}" if name != "blend" else "")
+                + ", or name a MODEL"
+            )
+        members = {
+            model: [_key(model, run) for run in runs] for model, runs in info["members"].items()
+        }
+        for model, runs in info["members"].items():
+            for key, content in zip(members[model], runs.values(), strict=True):
+                if not content.endswith(ws.store.content(key, "test")):
+                    raise InputError(
+                        f"blend '{name}' was made from other runs of '{model}' than are there now: "
+                        "run `make blend` again"
+                    )
+        competition = ws.competition
+        fitted = load_fitted(
+            info["winner"],
+            info["parameters"],
+            list(members),
+            competition.kind,
+            len(competition.outputs),
+            ws.store.blend_dir(name) / "model",
+        )
+        rule = Rule.from_json(info["rule"]) if info["rule"] else None
+        return cls(ws, members, info["winner"], fitted, rule)
+
+    @classmethod
+    def of_model(cls, ws: Workspace, name: str) -> Predictor:
+        """One model's fold runs over all seeds, with the rule that `make submit MODEL=` would use."""
+        from foldstack.stages.blend import make_blend
+
+        made = make_blend(ws, [name], methods=(), quiet=True)
+        keys = [_key(name, run) for run in made.info["members"][name]]
+        return cls(ws, {name: keys}, made.result.winner, made.result.fitted, made.result.rule)
+
+    def predict(
+        self, texts: Sequence[str] | Sequence[tuple[str, str]] | pd.DataFrame
+    ) -> Prediction:
+        """Labels and probabilities of new texts.
+
+        texts: a list of texts, of pairs where the competition is of pairs, or a table with the
+        competition's text columns (and its feature columns, where the blend is a stack that uses
+        them); numbers and words alike are taken as text.
+
+        Raises InputError where a column or a stored model is missing.
+        """
+        return self.predict_rows(self.rows_of(texts))
+
+    def rows_of(self, texts: Sequence | pd.DataFrame, source: str = "the given texts") -> Rows:
+        """Rows of new texts; their ids are the id column's, or numbers from 1."""
+        competition = self.ws.competition
+        s = competition.settings
+        table = texts if isinstance(texts, pd.DataFrame) else _table(list(texts), s, source)
+        table = table.astype(str).astype(object)
+        if not len(table):
+            raise InputError(f"{source}: there is nothing to predict")
+        wanted = s.text if not self._uses_features else (*s.text, *competition.feature_names)
+        for column in wanted:
+            require(Path(source), table, column)
+        lacking = [c for c in competition.feature_names if c not in table.columns]
+        table[lacking] = ""
+        if s.id not in table.columns:
+            table[s.id] = np.array([str(i + 1) for i in range(len(table))], dtype=object)
+        return competition.unlabelled(Path(source), table)
+
+    @property
+    def _uses_features(self) -> bool:
+        return self.winner == "stack" and bool(self.ws.competition.feature_names)
+
+    def predict_rows(self, rows: Rows) -> Prediction:
+        competition = self.ws.competition
+        outputs = list(competition.outputs)
+        by_model = [self._of_model(keys, rows) for keys in self.members.values()]
+        probabilities, ranks = (np.stack(a, axis=1) for a in zip(*by_model, strict=True))
+        values = self.fitted.predict(Inputs(probabilities, ranks, rows.features))
+        if competition.kind == "regression":
+            return Prediction(None, pd.DataFrame(values, columns=outputs))
+        # Ranks say nothing of .5: where nothing was fitted, decide on the mean probability.
+        shown = probabilities.mean(axis=1) if self.winner == "rank_mean" else values
+        rule = self.rule or default_rule(competition.kind, len(outputs))
+        labels = label_texts(rule.apply(shown), competition.labels, competition.settings)
+        if competition.kind == "binary":
+            values, outputs = np.hstack([1 - values, values]), list(competition.labels)
+        return Prediction(labels, pd.DataFrame(values, columns=outputs))
+
+    def _of_model(self, keys: list[RunKey], rows: Rows) -> tuple[np.ndarray, np.ndarray]:
+        """(probabilities, ranks), each (n, outputs): means over the runs."""
+        probabilities, ranks = [], []
+        for key in keys:
+            learner = self._learner(key)
+            values = to_probabilities(learner.predict(rows), learner.link)
+            probabilities.append(values)
+            if self.winner == "rank_mean":
+                ranks.append(self._ranks(key, values))
+        mean = np.mean(probabilities, axis=0)
+        return mean, np.mean(ranks, axis=0) if ranks else np.zeros_like(mean)
+
+    def _ranks(self, key: RunKey, values: np.ndarray) -> np.ndarray:
+        """(n, outputs) in (0, 1): where each value would stand among the run's test predictions."""
+        _, predictions, _ = read_parquet(self.ws.store.run_dir(key) / "test.parquet")
+        stored = np.sort(to_probabilities(predictions.raw, predictions.link), axis=0)
+        columns = [
+            (np.searchsorted(known, v, "left") + np.searchsorted(known, v, "right")) / 2
+            for known, v in zip(stored.T, values.T, strict=True)
+        ]
+        return (np.column_stack(columns) + 0.5) / (len(stored) + 1)
+
+    def _learner(self, key: RunKey) -> Learner:
+        if key not in self._learners:
+            run, folder = self.ws.store.read_run(key), self.ws.store.run_dir(key) / "model"
+            if run is None or not folder.is_dir():
+                raise InputError(
+                    f"{key} has no fitted model in oof/ (removed, or trained with "
+                    "store.keep_models=false): train it again with --force (FORCE=1)"
+                )
+            settings = config.stored_settings(run["identity"]["settings"])
+            from foldstack.stages.train import threads_of
+
+            task = self.ws.competition.task
+            learner = make_learner(settings, task, key.seed, threads_of(self.ws))
+            learner.load(folder)
+            self._learners[key] = learner
+        return self._learners[key]
+
+
+def _key(model: str, run: str) -> RunKey:
+    """Of `seed0/fold2`, as blends name their runs."""
+    seed, _, name = run.partition("/")
+    return RunKey(model, int(seed.removeprefix("seed")), RunKey.left_out_of(name))
+
+
+def _table(texts: list, s: config.CompetitionSettings, source: str) -> pd.DataFrame:
+    """Texts, or tuples of as many texts as the competition has columns, as a table."""
+    rows = [(text,) if isinstance(text, str) else tuple(text) for text in texts]
+    wrong = next((i for i, row in enumerate(rows) if len(row) != len(s.text)), None)
+    if wrong is not None:
+        raise InputError(
+            f"{source}: row {wrong + 1} has {len(rows[wrong])} texts, but this competition has "
+            f"{len(s.text)} text columns ({', '.join(s.text)}): give each row as a tuple of so many"
+        )
+    return pd.DataFrame(rows, columns=list(s.text), dtype=object)

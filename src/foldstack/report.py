@@ -1,0 +1,101 @@
+"""Reports of a prediction: one line a label as scikit-learn's, or one line a regression target."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from sklearn.metrics import classification_report
+
+from foldstack import metrics
+from foldstack.progress import table
+
+SCORES = {"precision": "precision", "recall": "recall", "f1-score": "f1", "support": "support"}
+TARGET_SCORES = ("rmse", "mae", "r2", "pearson", "spearman")
+
+
+def label_report(
+    targets: np.ndarray, decisions: np.ndarray, names: Sequence[str], kind: str
+) -> pd.DataFrame:
+    """Precision, recall, F1 and support of each label, then the averages; zero_division=0.
+
+    These are the lines of scikit-learn's classification_report.
+
+    Args:
+        targets, decisions: (n, outputs) of 0/1.
+        names: of the labels: both classes for binary (the positive one last), every class for
+            multiclass, every label for multilabel.
+        kind: 'binary', 'multiclass' or 'multilabel'. Rows of one label each may be of either of
+            the latter two, whose averages differ.
+
+    Returns:
+        Columns precision, recall, f1, support; index `label`: the names, then for binary and
+        multiclass `accuracy` (which stands under f1, and nan beside it), for multilabel
+        `micro avg`, for all `macro avg` and `weighted avg`, and for several labels
+        `samples avg`. Labels that neither targets nor decisions hold have a line of zeros, and
+        take part in `macro avg`.
+    """
+    given, decided, labels = _plain(targets, decisions, len(names), kind)
+    # Under numbers, since a label may be named like an average, or like another label.
+    scores = classification_report(
+        given,
+        decided,
+        labels=labels,
+        target_names=[str(k) for k in range(len(names))],
+        output_dict=True,
+        zero_division=0,
+    )
+    if "accuracy" in scores:
+        scores["accuracy"] = {"f1-score": scores["accuracy"], "support": len(targets)}
+    frame = pd.DataFrame.from_dict(scores, orient="index", columns=list(SCORES))
+    frame.index = pd.Index([*names, *frame.index[len(names) :]], name="label")
+    return frame.rename(columns=SCORES).astype({"support": int})
+
+
+def _plain(targets: np.ndarray, decisions: np.ndarray, names: int, kind: str) -> tuple:
+    """Targets, decisions and the names' labels as scikit-learn takes them."""
+    if kind == "multiclass":
+        return targets.argmax(axis=1), decisions.argmax(axis=1), np.arange(names)
+    given, decided = targets.astype(int), decisions.astype(int)
+    if kind == "binary":
+        return given[:, 0], decided[:, 0], np.arange(2)
+    if names == 1:  # To scikit-learn a single column is a binary target: of it, the label alone.
+        return given[:, 0], decided[:, 0], np.array([1])
+    return given, decided, np.arange(names)
+
+
+def target_report(
+    targets: np.ndarray, predictions: np.ndarray, names: Sequence[str]
+) -> pd.DataFrame:
+    """The errors and correlations of each regression target, and their means.
+
+    Args:
+        targets, predictions: (n, outputs).
+        names: of the targets.
+
+    Returns:
+        Columns rmse, mae, r2, pearson, spearman; index `target`: the names, then `mean`. What
+        is undefined (r2 and correlations with a constant target) is nan, and left out of the
+        mean.
+    """
+    columns = [slice(k, k + 1) for k in range(len(names))]
+    scores = [(metrics.get(name, "regression").score, name) for name in TARGET_SCORES]
+    lines = {
+        name: [score(targets[:, part], predictions[:, part]) for part in (*columns, slice(None))]
+        for score, name in scores
+    }
+    return pd.DataFrame(lines, index=pd.Index([*names, "mean"], name="target"))
+
+
+def format_report(frame: pd.DataFrame) -> str:
+    """A report as aligned text, with four decimals; what is undefined stays blank."""
+    header = [str(frame.index.name), *frame.columns]
+    lines = zip(map(str, frame.index), *(_texts(frame[name]) for name in frame), strict=True)
+    return table(header, [list(line) for line in lines])
+
+
+def _texts(column: pd.Series) -> list[str]:
+    if column.dtype.kind == "i":
+        return [f"{value:,}" for value in column]
+    return ["" if np.isnan(value) else f"{value:.4f}" for value in column]

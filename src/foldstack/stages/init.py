@@ -1,0 +1,178 @@
+"""Stage: competition.yaml guessed from the three files of a competition, each guess explained."""
+
+from __future__ import annotations
+
+import filecmp
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from foldstack.competition import Competition
+from foldstack.competition_file import SHOWN, competition_yaml, flow
+from foldstack.config import CompetitionSettings, FileSettings, validate
+from foldstack.encoding import decodes, likely_encoding
+from foldstack.errors import InputError, some
+from foldstack.files import read_table, stem, text_bytes, write_text
+from foldstack.guess import Guess, guess
+from foldstack.progress import say
+
+ROLES = ("train", "test", "sample")
+
+
+def init(
+    root: Path,
+    *,
+    train: str | Path | None = None,
+    test: str | Path | None = None,
+    sample: str | Path | None = None,
+    overrides: Mapping[str, str | None] | None = None,
+    force: bool = False,
+) -> None:
+    """Write competition.yaml for these files, or for those in input/, and say why it is so.
+
+    Args:
+        train, test, sample: files; copied into input/ where they lie elsewhere.
+        overrides: see `guess.guess`.
+        force: write over another competition.yaml, and over other files of these names in input/.
+    """
+    path = root / "competition.yaml"
+    if path.exists() and not force:
+        raise InputError(
+            f"{path} is there already: take another WORKSPACE, or add --force (FORCE=1) to write "
+            "over it"
+        )
+    given = dict(zip(ROLES, (train, test, sample), strict=True))
+    sources = {role: _source(root, role, given[role]) for role in ROLES}
+    places = _places(root, sources, force)
+    encoding = _encoding(list(sources.values()))
+    tables = (read_table(source, encoding) for source in sources.values())
+    found = guess(*tables, overrides)
+    name = root.resolve().name or "competition"
+    settings = {"name": name} | SHOWN | found.settings | _file_settings(places, encoding)
+    text = competition_yaml(settings, _about(sources), found.examples)
+    validate(CompetitionSettings, yaml.load(text, yaml.BaseLoader), str(path))
+    for role in ROLES:
+        _copy(sources[role], places[role])
+    write_text(path, text)
+    _tell(path, found, encoding)
+    Competition.load(root).check()  # what a later stage would refuse is refused now
+    say(
+        "init: next, look at competition.yaml, then `make folds`, `make train`, `make blend submit`"
+    )
+
+
+# The files
+
+
+def _source(root: Path, role: str, given: str | Path | None) -> Path:
+    """The file that was given, or the only one of its name in input/."""
+    folder = root / "input"
+    if given:
+        for path in (Path(given), folder / given):
+            if path.is_file():
+                return path
+        raise InputError(f"{role.upper()}={given} is no file: give the path of one")
+    names = sorted(p.name for p in folder.iterdir() if p.is_file()) if folder.is_dir() else []
+    for wanted in _stems(role):
+        found = [name for name in names if wanted(stem(name) or "")]
+        if len(found) > 1:
+            raise InputError(
+                f"{folder} holds {some(found)}: name the one that is meant with {role.upper()}="
+            )
+        if found:
+            return folder / found[0]
+    default = getattr(FileSettings(), role)
+    raise InputError(f"{folder} holds no {default}: put it there, or name it with {role.upper()}=")
+
+
+def _stems(role: str) -> list:
+    if role == "sample":
+        return [
+            lambda s: s.lower() == "sample_submission",
+            lambda s: s.lower().startswith("sample"),
+        ]
+    return [lambda s: s.lower() == role]
+
+
+def _places(root: Path, sources: dict[str, Path], force: bool) -> dict[str, Path]:
+    """Where each file lies, or will lie, in input/; nothing there is lost without `force`."""
+    places = {role: root / "input" / source.name for role, source in sources.items()}
+    for one, other in (("train", "test"), ("train", "sample"), ("test", "sample")):
+        if places[one] == places[other]:
+            raise InputError(
+                f"{one.upper()}={sources[one]} and {other.upper()}={sources[other]} would both be "
+                f"{places[one]}: rename one"
+            )
+    for role, place in places.items():
+        source = sources[role]
+        if place.exists() and not force and not filecmp.cmp(source, place, shallow=False):
+            raise InputError(
+                f"{place} is there already and differs from {source}: rename one, or add --force "
+                "(FORCE=1) to write over it"
+            )
+    return places
+
+
+def _copy(source: Path, place: Path) -> None:
+    """By one rename, and only where that file is not there yet."""
+    if place.exists() and (place.samefile(source) or filecmp.cmp(source, place, shallow=False)):
+        return
+    place.parent.mkdir(parents=True, exist_ok=True)
+    beside = place.with_name(f".{place.name}.{os.getpid()}.tmp")
+    shutil.copyfile(source, beside)
+    beside.replace(place)
+    say(f"init: copied {source} to {place}")
+
+
+def _encoding(paths: list[Path]) -> str:
+    """UTF-8 where all files are; else the likely encoding of the others, if all files have it."""
+    data = {path: text_bytes(path) for path in paths}
+    others = [path for path in paths if not decodes(data[path], "utf-8")]
+    likely = likely_encoding(data[others[0]]) if others else "utf-8"
+    if likely is None or not others:  # what is no text is refused in reading
+        return "utf-8"
+    for path in paths:
+        elsewise = path not in others and not decodes(data[path], "ascii")
+        if elsewise or not decodes(data[path], likely):
+            raise InputError(
+                f"{others[0]} looks like {likely}, but {path} like {likely_encoding(data[path])}: save "
+                "both as UTF-8"
+            )
+    return likely
+
+
+# What is written and said
+
+
+def _file_settings(places: dict[str, Path], encoding: str) -> dict[str, Any]:
+    names = {role: place.name for role, place in places.items()}
+    settings: dict[str, Any] = {}
+    if names != FileSettings().model_dump():
+        settings["files"] = names
+    if encoding != "utf-8":
+        settings["encoding"] = encoding
+    return settings
+
+
+def _about(sources: dict[str, Path]) -> str:
+    train, test, sample = (source.name for source in sources.values())
+    return f"Guessed by `make init` from {train}, {test} and {sample}."
+
+
+def _tell(path: Path, found: Guess, encoding: str) -> None:
+    if encoding != "utf-8":
+        say(f"init: encoding: {encoding} (guessed: not all files are UTF-8; check a few words)")
+    for setting, value, reason in found.reasons:
+        shown = f"column {flow(setting)}" if value is None else f"{setting}: {_short(value)}"
+        say(f"init: {shown} ({reason})")
+    say(f"init: {path} is written; METRIC= KIND= ID= TEXT= TARGET= PAIR= overrule, with FORCE=1")
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, tuple) and len(value) > 8:
+        return f"[{', '.join(map(flow, value[:8]))}, … {len(value) - 8} more]"
+    return flow(value)

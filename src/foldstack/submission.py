@@ -1,0 +1,160 @@
+"""The sample submission: what its columns want, filled with predictions, and read back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from foldstack.config import CompetitionSettings
+from foldstack.errors import InputError, some
+from foldstack.metrics import Metric
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A competition's sample: `table` as text with the test ids in the sample's own order.
+
+    `labels` are the competition's: classes, labels, or names of regression targets.
+    """
+
+    path: Path
+    table: pd.DataFrame
+    settings: CompetitionSettings
+    labels: tuple[str, ...]
+    metric: Metric
+
+    @cached_property
+    def columns(self) -> list[str]:
+        """The columns to fill."""
+        return [c for c in self.table.columns if c != self.settings.id]
+
+    @cached_property
+    def per_label(self) -> bool:
+        """Whether there is a column for each label, class or target, in whatever order."""
+        return set(self.columns) == set(self.labels)
+
+    @cached_property
+    def wants_labels(self) -> bool:
+        """Whether the submission holds labels, by the metric and the sample's columns.
+
+        The sample's placeholder values are never looked at.
+
+        Raises InputError where the columns fit neither.
+        """
+        kind, asked = self.settings.kind, self.settings.submission
+        self._check_columns()
+        per_class = self.per_label and kind in ("binary", "multiclass")
+        if asked != "auto":
+            labels = asked == "labels"
+        else:
+            labels = self.metric.wants == "labels" and not per_class
+        if labels and kind == "regression":
+            raise InputError(
+                "competition.yaml: `submission: labels` does not fit kind regression: remove it"
+            )
+        if labels and per_class:
+            raise InputError(
+                "competition.yaml: `submission: labels` does not fit a sample with one "
+                "column per class: set `submission: probabilities`"
+            )
+        if not labels and kind in ("multiclass", "multilabel") and not self.per_label:
+            raise InputError(
+                f"{self.path}: probabilities of {len(self.labels)} "
+                f"{'classes' if kind == 'multiclass' else 'labels'} do not fit the one column "
+                f"{some(self.columns)}: give it a column per "
+                f"{'class' if kind == 'multiclass' else 'label'}, or choose a metric of labels"
+            )
+        return labels
+
+    def _check_columns(self) -> None:
+        kind, columns = self.settings.kind, self.columns
+        if self.per_label:
+            return
+        several = kind == "regression" and len(self.labels) > 1
+        if several or (kind == "multilabel" and not self.settings.separator):
+            raise InputError(
+                f"{self.path}: kind {kind} wants a column for each of {some(self.labels)}, "
+                f"found {some(columns)}"
+            )
+        if len(columns) != 1:
+            raise InputError(
+                f"{self.path}: columns {some(columns)} are neither one column nor one for each of "
+                f"{some(self.labels)}: mend `labels` or `target` in competition.yaml"
+            )
+
+    def fill(self, ids: np.ndarray, values: np.ndarray) -> pd.DataFrame:
+        """The sample filled with (n, outputs) probabilities, values, or 0/1 decisions for the ids."""
+        values = values[pd.Index(ids).get_indexer(self.table[self.settings.id])]
+        out, decided = self.table.copy(), self.wants_labels
+        if self.per_label:
+            full = np.hstack([1 - values, values]) if self.settings.kind == "binary" else values
+            for column in self.columns:
+                out[column] = _texts_of(full[:, self.labels.index(column)], decided)
+        elif decided:
+            out[self.columns[0]] = np.array(label_texts(values, self.labels, self.settings), object)
+        else:
+            out[self.columns[0]] = _texts_of(values[:, 0], False)
+        return out
+
+    def read(self, path: Path, submitted: pd.DataFrame) -> np.ndarray:
+        """(n, outputs) of a submission's file: probabilities, values, or 0/1 decisions."""
+        kind = self.settings.kind
+        if self.per_label or not self.wants_labels:
+            columns = self.columns
+            if self.per_label:
+                columns = list(self.labels[1:] if kind == "binary" else self.labels)
+            wanted = submitted[columns]
+            values = wanted.apply(pd.to_numeric, errors="coerce").to_numpy(dtype=float)
+            _refuse(path, wanted, ~np.isfinite(values).all(axis=1), "a number")
+            return values
+        column = submitted[self.columns[0]]
+        if kind == "multilabel":
+            return self._read_joined(path, column)
+        index = pd.Index(self.labels).get_indexer(column)
+        _refuse(path, column.to_frame(), index < 0, "one of the labels")
+        if kind == "binary":
+            return index.astype(float)[:, None]
+        return np.eye(len(self.labels))[index]
+
+    def _read_joined(self, path: Path, column: pd.Series) -> np.ndarray:
+        values = np.zeros((len(column), len(self.labels)))
+        place = {label: k for k, label in enumerate(self.labels)}
+        for i, text in enumerate(column):
+            parts = split_labels(text, self.settings.separator)
+            if any(part not in place for part in parts):
+                _refuse(path, column.to_frame(), np.arange(len(column)) == i, "labels")
+            values[i, [place[part] for part in parts]] = 1
+        return values
+
+
+def split_labels(text: str, separator: str) -> list[str]:
+    """The labels that one cell joins; an empty cell holds none."""
+    return [part for part in map(str.strip, text.split(separator)) if part]
+
+
+def label_texts(
+    decisions: np.ndarray, labels: tuple[str, ...], settings: CompetitionSettings
+) -> list[str]:
+    """(n, outputs) of 0/1 as the labels' names, several joined by the separator (or a bar)."""
+    if settings.kind == "multilabel":
+        by = settings.separator or "|"
+        return [by.join(labels[k] for k in np.flatnonzero(row)) for row in decisions]
+    hit = decisions[:, 0].astype(int) if settings.kind == "binary" else decisions.argmax(axis=1)
+    return [labels[k] for k in hit]
+
+
+def _texts_of(values: np.ndarray, labels: bool) -> list[str]:
+    return [f"{v:.0f}" if labels else f"{v:.8g}" for v in values]
+
+
+def _refuse(path: Path, values: pd.DataFrame, bad: np.ndarray, wanted: str) -> None:
+    rows = np.flatnonzero(bad)
+    if len(rows):
+        shown = ", ".join(values.iloc[rows[0]])
+        raise InputError(
+            f"{path}: row {rows[0] + 1} holds '{shown}', which is not {wanted}: run `make submit` again"
+        )

@@ -1,0 +1,281 @@
+"""Files: every format comes in as the same text, and what is damaged is named with its line."""
+
+import gzip
+import json
+import zipfile
+from datetime import datetime
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from foldstack.encoding import likely_encoding
+from foldstack.errors import InputError
+from foldstack.files import read_table
+from tiny import write
+
+ROWS = {
+    "id": ["007", "NA", " x "],
+    "text": ['say "no",\nthen go', "", "a\tb"],
+    "label": ["1.0", "True", "漢字"],
+}
+
+
+def table(path: Path, encoding: str = "utf-8") -> dict[str, list[str]]:
+    return read_table(path, encoding).to_dict("list")
+
+
+def refused(path: Path, encoding: str = "utf-8") -> str:
+    """The sentence, with the path left out."""
+    with pytest.raises(InputError) as reason:
+        read_table(path, encoding)
+    return str(reason.value).replace(str(path), "FILE")
+
+
+def save(path: Path, rows: dict = ROWS) -> Path:
+    """The rows in the format of the path's suffix."""
+    frame = pd.DataFrame(rows)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".parquet":
+        frame.to_parquet(path)
+    elif path.suffix in (".jsonl", ".ndjson"):
+        frame.to_json(path, orient="records", lines=True, force_ascii=False)
+    else:
+        frame.to_csv(path, index=False, sep="\t" if path.suffix == ".tsv" else ",")
+    return path
+
+
+FORMATS = ["csv", "tsv", "jsonl", "ndjson", "parquet", "CSV"]
+
+
+@pytest.mark.parametrize("packing", ["", ".gz", ".zip"])
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_every_format_gives_the_same_text(tmp_path: Path, suffix: str, packing: str) -> None:
+    """Nothing is guessed: NA is no gap, 007 no number, and line breaks stay in their cell."""
+    plain = save(tmp_path / f"train.{suffix}")
+    path = tmp_path / f"train.{suffix}{packing}"
+    if packing == ".gz":
+        path.write_bytes(gzip.compress(plain.read_bytes()))
+    elif packing == ".zip":
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.write(plain, f"folder/{plain.name}")
+            archive.writestr("__MACOSX/folder/._train.csv", "what macOS adds")
+    assert table(path) == ROWS
+
+
+def test_values_of_json_become_text_as_python_writes_them(tmp_path: Path) -> None:
+    lines = [
+        {"a": 3, "b": 1.0, "c": True, "d": None, "e": ["x", "y z"]},
+        {"a": "3", "b": 1e-7, "c": False, "d": float("nan"), "e": []},
+        {"f": "late", "a": 10**20},
+    ]
+    path = write(tmp_path / "x.jsonl", "\n\n".join(map(json.dumps, lines)) + "\n")
+    assert table(path) == {
+        "a": ["3", "3", "100000000000000000000"],
+        "b": ["1.0", "1e-07", ""],
+        "c": ["True", "False", ""],
+        "d": ["", "", ""],
+        "e": ["x|y z", "", ""],
+        "f": ["", "", "late"],
+    }
+
+
+def test_a_line_separator_within_a_json_text_ends_no_line(tmp_path: Path) -> None:
+    """str.splitlines would break the line at U+2028."""
+    path = write(tmp_path / "x.jsonl", '{"a": "one\u2028two"}\r\n{"a": "three"}')
+    assert table(path) == {"a": ["one\u2028two", "three"]}
+
+
+def test_values_of_parquet_become_text_as_python_writes_them(tmp_path: Path) -> None:
+    """A float32 0.1 must not come in as 0.10000000149011612."""
+    columns = {
+        "int": pa.array([3, None, 7]),
+        "float": pa.array([1.0, None, 0.1]),
+        "float32": pa.array([1.0, None, 0.1], pa.float32()),
+        "bool": pa.array([True, None, False]),
+        "list": pa.array([["x", "y"], None, []]),
+        "category": pa.array(["a", None, "a"]).dictionary_encode(),
+        "time": pa.array([datetime(2026, 3, 31, 12), None, None], pa.timestamp("ns")),
+        "nothing": pa.nulls(3),
+    }
+    pq.write_table(pa.table(columns), tmp_path / "x.parquet")
+    assert table(tmp_path / "x.parquet") == {
+        "int": ["3", "", "7"],
+        "float": ["1.0", "", "0.1"],
+        "float32": ["1.0", "", "0.1"],
+        "bool": ["True", "", "False"],
+        "list": ["x|y", "", ""],
+        "category": ["a", "", "a"],
+        "time": ["2026-03-31 12:00:00", "", ""],
+        "nothing": ["", "", ""],
+    }
+
+
+BROKEN = {
+    "unknown suffix": (
+        "x.txt",
+        "a\n1\n",
+        "FILE is of no known kind: .csv, .tsv, .jsonl, .ndjson, .parquet are read, each also as .gz "
+        "or .zip",
+    ),
+    "tsv, too many fields": (
+        "x.tsv",
+        "a\tb\n1\t2\t3\n",
+        "FILE, line 2 has 3 fields, the header 2: mend the tabs or quotes there",
+    ),
+    "tsv, open quote": (
+        "x.tsv",
+        'a\tb\n1\t"2\n',
+        "FILE: the row that begins in line 2 is not TSV (unexpected end of data): mend its quotes",
+    ),
+    "json, damaged line": (
+        "x.jsonl",
+        '{"a": 1}\n{"a": \n',
+        "FILE, line 2 is not JSON (Expecting value, column 1): an object a line is wanted",
+    ),
+    "json, a list": (
+        "x.jsonl",
+        '[{"a": 1}, {"a": 2}]\n',
+        'FILE, line 1 is JSON but no object: write {"column": value, …}',
+    ),
+    "json, an object within": (
+        "x.jsonl",
+        '{"a": {"b": 1}}\n',
+        "FILE, line 1: column 'a' holds an object: only text, numbers, booleans and lists of them "
+        "are read",
+    ),
+    "json, a bar in a list": (
+        "x.jsonl",
+        '{"a": []}\n{"a": ["x|y"]}\n',
+        "FILE, line 2: column 'a' holds a list with 'x|y': its parts are joined by '|' and must be "
+        "text without it",
+    ),
+    "json, half a letter": (
+        "x.jsonl",
+        '{"a": "\\ud83d"}\n',
+        "FILE, line 1 holds half of a surrogate pair (\\ud…): remove it",
+    ),
+    "json, nothing": ("x.jsonl", "\n", "FILE is empty: a JSON object a line is wanted"),
+    "parquet that is none": (
+        "x.parquet",
+        "a,b\n1,2\n3,4\n",
+        "FILE is not Parquet (Parquet magic bytes not found in footer. Either the file is corrupted "
+        "or this is not a parquet file): fetch it again",
+    ),
+    "gz that is none": (
+        "x.csv.gz",
+        "a\n1\n",
+        "FILE cannot be read (Not a gzipped file (b'a\\n')): fetch or pack it again",
+    ),
+    "zip that is none": (
+        "x.zip",
+        "a\n1\n",
+        "FILE cannot be read (File is not a zip file): fetch or pack it again",
+    ),
+}
+
+
+@pytest.mark.parametrize(("name", "content", "sentence"), BROKEN.values(), ids=BROKEN.keys())
+def test_a_broken_file_is_named_with_its_line(
+    tmp_path: Path, name: str, content: str, sentence: str
+) -> None:
+    assert refused(write(tmp_path / name, content)) == sentence
+
+
+def test_a_damaged_archive_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x.csv.gz"
+    path.write_bytes(gzip.compress(b"a,b\n" + b"1,2\n" * 999)[:-9])
+    assert refused(path) == (
+        "FILE cannot be read (Compressed file ended before the end-of-stream marker was reached): "
+        "fetch or pack it again"
+    )
+    path = tmp_path / "x.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("x.csv", "a,b\n1,2\n")
+    path.write_bytes(path.read_bytes().replace(b"1,2\n", b"1,3\n"))
+    assert (
+        refused(path) == "FILE cannot be read (Bad CRC-32 for file 'x.csv'): fetch or pack it again"
+    )
+
+
+@pytest.mark.parametrize(
+    ("members", "sentence"),
+    [
+        (["a.csv", "b.csv"], "FILE holds 'a.csv', 'b.csv': pack exactly one data file into it"),
+        ([], "FILE holds no file: pack exactly one data file into it"),
+        (
+            ["a.txt"],
+            "FILE (in it 'a.txt') is of no known kind: .csv, .tsv, .jsonl, .ndjson, .parquet are "
+            "read, each also as .gz or .zip",
+        ),
+    ],
+)
+def test_a_zip_holds_exactly_one_data_file(tmp_path: Path, members: list, sentence: str) -> None:
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        for member in members:
+            archive.writestr(member, "a\n1\n")
+    assert refused(tmp_path / "x.zip") == sentence
+
+
+def test_a_folder_of_that_name_is_refused(tmp_path: Path) -> None:
+    """What some unpacking tools make of train.csv.zip."""
+    (tmp_path / "train.csv").mkdir()
+    assert refused(tmp_path / "train.csv") == "FILE is a folder: put the file itself there"
+
+
+# Encodings
+
+LANGUAGES = {
+    "cp1252": "El niño comió piñas y bebió café",
+    "gb18030": "这部电影非常好看",
+    "shift_jis": "この映画はとても面白かったです",
+    "euc-kr": "이 영화는 정말 재미있었다",
+    "big5": "這部電影非常好看",
+    "cp1251": "Этот фильм очень хороший",
+    "utf-16": "any text at all",
+    "utf-8": "any text at all, ä",
+}
+
+
+@pytest.mark.parametrize(("encoding", "text"), LANGUAGES.items(), ids=LANGUAGES.keys())
+def test_a_guess_of_the_encoding(encoding: str, text: str) -> None:
+    """One line among ASCII ones is enough, since only such lines are judged."""
+    data = ("id,text\n" + "1,plain\n" * 999 + f"2,{text}\n").encode(encoding)
+    assert likely_encoding(data) == encoding
+
+
+@pytest.mark.parametrize("packing", ["", ".gz"])
+def test_a_wrong_encoding_names_the_line_and_a_guess(tmp_path: Path, packing: str) -> None:
+    data = "a,b\n1,plain\n2,这部电影非常好看\n".encode("gb18030")
+    path = tmp_path / f"x.csv{packing}"
+    path.write_bytes(gzip.compress(data) if packing else data)
+    assert refused(path) == (
+        "FILE, line 3 is not utf-8, it looks like gb18030: write `encoding: gb18030` into "
+        "competition.yaml"
+    )
+    assert table(path, "gb18030") == {"a": ["1", "2"], "b": ["plain", "这部电影非常好看"]}
+
+
+def test_utf8_read_with_another_encoding_is_recognised(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.csv", "a\n漢字かな\n")
+    assert refused(path, "ascii") == (
+        "FILE, line 2 is not ascii, it looks like utf-8: write `encoding: utf-8` into competition.yaml"
+    )
+
+
+def test_a_guess_must_read_the_whole_file(tmp_path: Path) -> None:
+    """0x81 is nothing in cp1252: Latin-1, which reads anything, comes last."""
+    path = tmp_path / "x.csv"
+    path.write_bytes("a\ncafé\n".encode("cp1252") * 500 + b"\x81\n")
+    assert "it looks like cp1252" not in refused(path)
+
+
+def test_what_is_no_text_gets_no_guess(tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    path.write_bytes(b"PK\x03\x04\x00\xff\x00")  # an archive under a wrong name
+    assert refused(path) == (
+        "FILE, line 1 is not utf-8: name the file's encoding in competition.yaml, for instance "
+        "`encoding: cp1252` or `encoding: gb18030`"
+    )

@@ -12,8 +12,8 @@ from foldstack.ensemble import METHODS, load_fitted
 from foldstack.errors import InputError
 from foldstack.files import read_json, read_table
 from foldstack.metrics import get
-from foldstack.predict import Predictor
 from foldstack.stages.blend import make_blend
+from foldstack.stages.predictor import Predictor
 from foldstack.store import RunKey, Store
 from foldstack.workspace import Workspace
 from tiny import foldstack, go_through, make_workspace, refuses, sentences, write, write_competition

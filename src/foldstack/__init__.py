@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from foldstack.predict import Predictor
+    from foldstack.stages.predictor import Predictor
 
 __version__ = "0.1.0"
 
@@ -20,7 +20,9 @@ def load(
 
     Raises foldstack.errors.InputError where there is no such blend or model.
     """
-    from foldstack.predict import Predictor  # imported here, so that help and version are quick
+    from foldstack.stages.predictor import (
+        Predictor,  # imported here, so that help and version are quick
+    )
     from foldstack.workspace import Workspace
 
     ws = Workspace.open(Path(workspace), [])

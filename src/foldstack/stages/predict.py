@@ -6,8 +6,8 @@ from pathlib import Path
 
 from foldstack.errors import InputError
 from foldstack.files import read_table, write_table
-from foldstack.predict import Prediction, Predictor
 from foldstack.progress import say, table
+from foldstack.stages.predictor import Prediction, Predictor
 from foldstack.workspace import Workspace
 
 

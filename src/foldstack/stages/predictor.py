@@ -17,6 +17,8 @@ from foldstack.errors import InputError
 from foldstack.learners import Learner, make_learner
 from foldstack.links import to_probabilities
 from foldstack.rows import Rows
+from foldstack.stages.blend import make_blend
+from foldstack.stages.train import threads_of
 from foldstack.store import RunKey, read_parquet
 from foldstack.submission import label_texts
 from foldstack.workspace import Workspace
@@ -84,8 +86,6 @@ class Predictor:
     @classmethod
     def of_model(cls, ws: Workspace, name: str) -> Predictor:
         """One model's fold runs over all seeds, with the rule that `make submit MODEL=` would use."""
-        from foldstack.stages.blend import make_blend
-
         made = make_blend(ws, [name], methods=(), quiet=True)
         keys = [_key(name, run) for run in made.info["members"][name]]
         return cls(ws, {name: keys}, made.result.winner, made.result.fitted, made.result.rule)
@@ -171,8 +171,6 @@ class Predictor:
                     "store.keep_models=false): train it again with --force (FORCE=1)"
                 )
             settings = config.stored_settings(run["identity"]["settings"])
-            from foldstack.stages.train import threads_of
-
             task = self.ws.competition.task
             learner = make_learner(settings, task, key.seed, threads_of(self.ws))
             learner.load(folder)

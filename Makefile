@@ -26,7 +26,7 @@ STAGES := data init folds train blend submit score scores
 ASKED := $(MAKECMDGOALS) $(if $(filter all,$(MAKECMDGOALS)),folds train blend submit)
 before = $(filter $(ASKED),$(wordlist 1,$(1),$(STAGES)))
 
-.PHONY: help venv demo test bench lint all predict report $(STAGES) clean clean-folds clean-oof clean-submissions clean-debug
+.PHONY: help venv demo test bench lint all predict compare report $(STAGES) clean clean-folds clean-oof clean-submissions clean-debug
 
 help: ## these targets
 	@sed -n 's/^#   /  /p' Makefile
@@ -70,6 +70,9 @@ scores: $(NEEDS) | $(call before,7) ## all runs and blends in a table
 predict: $(NEEDS) ## new texts by the blend or MODEL=: FILE=new.csv (OUT=), or TEXT="…"
 	@$(RUN) predict $(call opt,MODEL,model) $(call opt,NAME,name) $(call opt,FILE,file) \
 		$(if $(TEXT),--text "$$TEXT") $(call opt,OUT,out)
+
+compare: $(NEEDS) ## how much better B= (one or more models) is than A=, with its interval: SEED=0,1,2
+	@$(RUN) compare $(call opt,A,a) $(call opt,B,b) $(call opt,SEED,seed) --jobs $(JOBS)
 
 report: $(NEEDS) ## precision, recall, F1 and support of each label: MODEL= or NAME=
 	@$(RUN) report $(call opt,MODEL,model) $(call opt,NAME,name)

@@ -17,7 +17,6 @@ import transformers
 from safetensors.torch import load_file, save_file
 from transformers import AutoModel, AutoTokenizer
 
-from foldstack.config import TrainingSettings, TransformerSettings
 from foldstack.errors import InputError
 from foldstack.learners import Task
 from foldstack.learners.transformer import TransformerLearner
@@ -26,7 +25,7 @@ from foldstack.nets.backbone import file_sha256, load_backbone, locate
 from foldstack.nets.classifier import mean_pool
 from foldstack.rows import Rows
 from foldstack.store import RunKey, Store
-from foldstack.training.losses import row_loss
+from foldstack.techniques import TrainingSettings, TransformerSettings
 from tiny import add_preset, foldstack, make_workspace, sentences
 
 KEY = "encoder.layer.1.output.dense.weight"  # one weight of the tiny BERT, of shape (16, 32)
@@ -273,16 +272,11 @@ def test_targets_are_standardised_by_the_weights_of_the_training_rows(backbone):
     learner.prepare()
     rows = valued(["good", "bad", "dull"], [[1, 0.1], [3, 0.1], [99, 0.1]], [1.0, 3.0, 0.0])
     examples = learner.examples(rows)
-    assert learner.scale.mean.tolist() == pytest.approx([2.5, 0.1])
-    assert learner.scale.std.tolist() == pytest.approx([np.sqrt(0.75), 1.0])
+    assert learner.scale.shift.tolist() == pytest.approx([2.5, 0.1])
+    assert learner.scale.unit.tolist() == pytest.approx([np.sqrt(0.75), 1.0])
     np.testing.assert_allclose(
         examples.targets[:2], [[-1.5 / np.sqrt(0.75), 0], [0.5 / np.sqrt(0.75), 0]], atol=1e-6
     )
-
-
-def test_the_loss_is_the_squared_error():
-    raw, targets = torch.tensor([[1.0, 2.0], [0.0, 0.0]]), torch.tensor([[0.0, 0.0], [0.0, 3.0]])
-    assert row_loss(raw, targets, "identity").tolist() == [2.5, 4.5]
 
 
 def test_regression_predicts_in_the_units_of_its_targets(backbone, tmp_path):
@@ -296,7 +290,7 @@ def test_regression_predicts_in_the_units_of_its_targets(backbone, tmp_path):
     assert np.abs(raw[:, 1] - 0.1).max() < 0.5
     learner.save(tmp_path / "model")
     facts = json.loads((tmp_path / "model/classifier.json").read_text())
-    assert facts["mean"] == [5400.0, pytest.approx(0.1)] and facts["std"] == [400.0, 1.0]
+    assert facts["shift"] == [5400.0, pytest.approx(0.1)] and facts["unit"] == [400.0, 1.0]
     loaded = regression_learner(tmp_path / "nowhere")
     loaded.load(tmp_path / "model")
     assert loaded.predict(rows).tobytes() == raw.tobytes()

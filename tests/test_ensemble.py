@@ -119,9 +119,31 @@ def test_a_difference_is_positive_where_the_first_is_better():
     good, bad = members.probabilities[:, 0], members.probabilities[:, 1]
     for name in ("roc_auc", "log_loss"):
         arguments = (get(name, "binary"), members.targets)
-        difference, error = paired_difference(*arguments, good, bad, members.groups, 0)
-        assert difference > 2 * error > 0
-        assert paired_difference(*arguments, bad, good, members.groups, 0)[0] == -difference
+        found = paired_difference(*arguments, [good], [bad], members.groups, 0)
+        assert found.low > 0 and np.isnan(found.seed_error)
+        turned = paired_difference(*arguments, [bad], [good], members.groups, 0)
+        assert turned.difference == -found.difference
+
+
+def test_a_difference_over_seeds_adds_the_variance_of_their_mean():
+    """Guards an interval that knows of rows only: two seeds that disagree widen it."""
+    members = make_members([2.0, 1.0, 0.5])
+    best, middle, worst = members.probabilities.transpose(1, 0, 2)
+    metric = get("roc_auc", "binary")
+    one = paired_difference(metric, members.targets, [best], [middle], members.groups, 0)
+    two = paired_difference(
+        metric, members.targets, [best, best], [middle, worst], members.groups, 0
+    )
+    other = paired_difference(metric, members.targets, [best], [worst], members.groups, 0)
+    np.testing.assert_allclose(two.by_seed, [one.difference, other.difference])
+    assert two.difference == pytest.approx(two.by_seed.mean())
+    assert two.seed_error == pytest.approx(abs(two.by_seed[0] - two.by_seed[1]) / 2)
+    assert two.standard_error > two.seed_error
+    same = paired_difference(
+        metric, members.targets, [best, best], [middle, middle], members.groups, 0
+    )
+    assert same.seed_error == 0
+    assert same.standard_error == pytest.approx(one.standard_error)
 
 
 # --- decision rules ---------------------------------------------------------------------------

@@ -15,7 +15,6 @@ from scipy.sparse.csgraph import connected_components
 from sklearn.model_selection import KFold, StratifiedKFold
 
 from foldstack.competition import Competition
-from foldstack.config import FoldSettings
 from foldstack.errors import InputError
 from foldstack.folds import (
     check_settings,
@@ -29,6 +28,7 @@ from foldstack.folds import (
 )
 from foldstack.near import bands_for, merge_groups, near_duplicates, shingles
 from foldstack.rows import Rows, duplicate_groups, normalise
+from foldstack.settings import FoldSettings
 from foldstack.store import RunKey, Store, read_parquet
 from foldstack.stratify import balance, deal
 from tiny import (

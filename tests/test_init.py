@@ -10,10 +10,11 @@ import yaml
 
 from foldstack.competition import Competition
 from foldstack.competition_file import PARTS, competition_yaml
-from foldstack.config import CompetitionSettings, load_competition
+from foldstack.config import load_competition
 from foldstack.errors import InputError
 from foldstack.guess import guess
 from foldstack.separators import find_separator
+from foldstack.settings import CompetitionSettings
 from foldstack.stages.init import init
 from tiny import files, sentences, write
 

@@ -618,7 +618,7 @@ COMMANDS = {
     "blend a model without runs": (
         "blend --model minilm",
         "model 'minilm' has no run for fold0 of seed 0 (3 missing in all): run `make train "
-        "MODEL=minilm FOLD=0,1,2 SEED=0`, or name the models to blend with MODEL=",
+        "MODEL=minilm FOLD=0,1,2 SEED=0`, or leave this model out",
     ),
     "train with other settings": (
         "--set C=2 --set min_count=1 train --fold 0",
@@ -740,7 +740,7 @@ def test_a_blend_with_missing_folds_is_refused(done: Path, capsys) -> None:
         shutil.rmtree(done / "oof/tfidf/seed0" / fold)
     sentence = (
         "model 'tfidf' has no run for fold0 of seed 0 (2 missing in all): run `make train "
-        "MODEL=tfidf FOLD=0,2 SEED=0`, or name the models to blend with MODEL="
+        "MODEL=tfidf FOLD=0,2 SEED=0`, or leave this model out"
     )
     refuses_and_keeps(done, "blend", sentence, capsys)
     refuses_and_keeps(done, "submit", sentence, capsys)

@@ -5,17 +5,14 @@ from __future__ import annotations
 import io
 import math
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from torch.nn import functional as F
 
 from foldstack import progress
-from foldstack.config import TrainingSettings, TransformerSettings
 from foldstack.errors import InputError
 from foldstack.learners import Task
 from foldstack.learners.transformer import TransformerLearner
@@ -23,10 +20,9 @@ from foldstack.metrics import get
 from foldstack.progress import Progress
 from foldstack.rows import Rows
 from foldstack.store import RunKey, Store
+from foldstack.techniques import TrainingSettings, TransformerSettings
 from foldstack.text.batches import epoch_batches, micro_batches, sorted_batches
 from foldstack.training import loop, precision
-from foldstack.training.losses import row_loss
-from foldstack.training.optim import lr_factor, make_optimizer
 from tiny import add_preset, foldstack, make_workspace, refuses, sentences, train_folds
 
 pytestmark = pytest.mark.usefixtures("cpu_settings_restored")
@@ -75,22 +71,16 @@ def one_step(
     learner = make_learner(backbone, weight_decay=0, backbone_dropout=0, **training)
     learner.prepare()
     learner.model.train()
-    optimizer = make_optimizer(learner.model, learner.settings.training)
-    net, optimizer = learner.accelerator.prepare(learner.model, optimizer)
+    training = loop.prepare(
+        learner.model, learner.examples(rows), learner.settings.training, learner.accelerator
+    )
     gradients = []
-    optimizer.optimizer.register_step_pre_hook(
+    training.optimizer.optimizer.register_step_pre_hook(
         lambda *_: gradients.append(
             torch.cat([p.grad.flatten().clone() for p in learner.model.parameters()])
         )
     )
-    loop.update(
-        net,
-        optimizer,
-        learner.accelerator,
-        learner.examples(rows),
-        chosen,
-        learner.settings.training,
-    )
+    loop.update(training, chosen, epoch=0)
     weights = torch.cat([p.detach().flatten().clone() for p in learner.model.parameters()])
     return gradients[0], weights
 
@@ -140,76 +130,6 @@ def test_clipping_bounds_the_gradient_of_the_whole_update(backbone):
     assert free.norm() > 0.02
     assert bounded.norm().item() == pytest.approx(0.01, rel=1e-3)
     assert relative(bounded / bounded.norm(), free / free.norm()) < 1e-5
-
-
-def test_weight_decay_spares_biases_and_norms(backbone):
-    """With gradients of zero only the decay moves anything: matrices shrink, vectors stay."""
-    learner = make_learner(backbone, weight_decay=0.5)
-    learner.prepare()
-    optimizer = make_optimizer(learner.model, learner.settings.training)
-    before = {k: v.detach().clone() for k, v in learner.model.named_parameters()}
-    for p in learner.model.parameters():
-        p.grad = torch.zeros_like(p)
-    optimizer.step()
-    for name, p in learner.model.named_parameters():
-        spared = name.endswith("bias") or "LayerNorm" in name
-        wanted = before[name] * (1 if spared else 1 - 1e-3 * 0.5)
-        torch.testing.assert_close(p.detach(), wanted)
-
-
-# Losses
-
-
-def test_row_loss_of_hard_targets_is_torchs_own():
-    raw = torch.randn(6, 3, generator=torch.Generator().manual_seed(0))
-    classes = torch.tensor([0, 2, 1, 1, 0, 2])
-    torch.testing.assert_close(
-        row_loss(raw, F.one_hot(classes, 3).float(), "softmax"),
-        F.cross_entropy(raw, classes, reduction="none"),
-    )
-    labels = (raw > 0.3).float().flip(0)
-    torch.testing.assert_close(
-        row_loss(raw, labels, "sigmoid").mean(), F.binary_cross_entropy_with_logits(raw, labels)
-    )
-
-
-@pytest.mark.parametrize("link", ["softmax", "sigmoid"])
-def test_row_loss_of_soft_targets_pulls_towards_them(link):
-    """d loss / d raw = probability − target (sigmoid: over the number of outputs, its mean)."""
-    generator = torch.Generator().manual_seed(1)
-    raw = torch.randn(5, 4, generator=generator, dtype=torch.float64, requires_grad=True)
-    targets = torch.rand(5, 4, generator=generator, dtype=torch.float64)
-    if link == "softmax":
-        targets /= targets.sum(dim=1, keepdim=True)
-    row_loss(raw, targets, link).sum().backward()
-    p = raw.detach()
-    wanted = p.softmax(1) - targets if link == "softmax" else (p.sigmoid() - targets) / 4
-    torch.testing.assert_close(raw.grad, wanted)
-
-
-# The learning rate
-
-
-@pytest.mark.parametrize("schedule", ["linear", "cosine"])
-def test_the_rate_climbs_to_one_and_falls_to_nothing(schedule):
-    factors = [lr_factor(step, 100, 0.1, schedule) for step in range(101)]
-    assert factors[0] == pytest.approx(0.1)
-    assert factors[9] == factors[10] == 1.0
-    assert factors[100] == pytest.approx(0.0, abs=1e-12)
-    assert all(a < b for a, b in pairwise(factors[:10]))
-    assert all(a > b for a, b in pairwise(factors[10:]))
-    assert factors[55] == pytest.approx(0.5)
-
-
-def test_the_two_schedules_differ_between_their_ends():
-    assert lr_factor(25, 100, 0, "linear") == 0.75
-    assert lr_factor(25, 100, 0, "cosine") == pytest.approx(0.5 * (1 + math.sqrt(0.5)))
-
-
-def test_the_very_first_update_moves():
-    """A warm-up that starts at 0 wastes an update, and with a single one learns nothing."""
-    assert lr_factor(0, 1, 0.1, "linear") == 1.0
-    assert lr_factor(0, 1, 0.0, "cosine") == 1.0
 
 
 # Batches
@@ -295,8 +215,9 @@ class Exploding(torch.nn.Module):
         super().__init__()
         self.weight = torch.nn.Parameter(torch.ones(1, 1))
 
-    def forward(self, input_ids, attention_mask):
-        return self.weight * torch.full((len(input_ids), 1), torch.nan)
+    def forward(self, input_ids, attention_mask, pooled):
+        raw = self.weight * torch.full((len(input_ids), 1), torch.nan)
+        return raw, raw
 
 
 def test_a_loss_that_is_not_finite_is_refused(backbone, tmp_path):
@@ -505,11 +426,13 @@ def test_micro_batches_are_used_and_change_nothing(backbone, tmp_path, monkeypat
     """Without dropout, that is: what it draws depends on the shape of a batch."""
     sizes: list[int] = []
 
-    def watched(raw, targets, link):
-        sizes.append(len(raw))
-        return row_loss(raw, targets, link)
+    real = loop.Part.loss
 
-    monkeypatch.setattr(loop, "row_loss", watched)
+    def watched(part: loop.Part) -> torch.Tensor:
+        sizes.append(len(part.targets))
+        return real(part)
+
+    monkeypatch.setattr(loop.Part, "loss", watched)
     predicted = []
     for micro, largest in ((0, 8), (3, 3)):
         options = {"lr": 1e-4, "backbone_dropout": 0, "micro_batch_size": micro}

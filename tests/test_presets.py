@@ -26,6 +26,7 @@ from foldstack.nets import backbone as nets
 from foldstack.nets.backbone import empty_backbone, load_backbone, locate
 from foldstack.nets.classifier import takes_types
 from foldstack.rows import Rows
+from foldstack.settings import CompetitionSettings
 from foldstack.text.tokens import tokenise
 from tiny import BAD, GOOD, PLACES
 
@@ -204,9 +205,7 @@ def checkpoint(preset: str, folder: Path) -> Path:
 
 
 def settings_of(preset: str) -> config.TransformerSettings:
-    competition = config.CompetitionSettings(
-        name="t", kind="binary", metric="roc_auc", target=("label",)
-    )
+    competition = CompetitionSettings(name="t", kind="binary", metric="roc_auc", target=("label",))
     return config.load_model(preset, Path("nowhere"), competition, {})
 
 

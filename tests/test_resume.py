@@ -210,6 +210,54 @@ def test_killed_between_evaluations(backbone, tmp_path, at, call):
     assert (a["epoch_scores"], a["best_epoch"]) == (b["epoch_scores"], b["best_epoch"])
 
 
+EVERYTHING = {
+    "fgm": {
+        "loss": {"name": "soft_f1", "share": 0.5},
+        "rdrop": 0.5,
+        "contrastive": {"weight": 0.1},
+        "adversary": "fgm",
+        "layer_decay": 0.9,
+        "head_lr": 2e-3,
+        "reinit_layers": 1,
+        "averaging": {"name": "ema", "decay": 0.9},
+        "schedule": {"name": "plateau", "patience": 1},
+        "select": "inner",
+        "patience": 2,
+    },
+    "awp": {
+        "loss": "ghm",
+        "adversary": {"name": "awp", "start": 1},
+        "averaging": {"name": "swa", "start": 0},
+        "optimizer": "adafactor",
+        "schedule": "step",
+        "freeze_layers": 1,
+    },
+    "freelb": {
+        "loss": {"name": "focal", "class_weights": "effective"},
+        "adversary": "freelb",
+        "micro_batch_size": 3,
+        "averaging": "soup",
+        "schedule": "cosine",
+        "select": "inner",
+    },
+    "vat": {"adversary": "vat", "freeze_embeddings": True, "averaging": "ema", "rdrop": 1},
+    "pgd": {"loss": "asymmetric", "adversary": "pgd", "optimizer": "adafactor", "averaging": "ema"},
+}
+
+
+@pytest.mark.parametrize("techniques", list(EVERYTHING))
+@pytest.mark.parametrize("call", [PER_EPOCH + 1, 2 * PER_EPOCH + 3])
+def test_killed_with_everything_switched_on(backbone, tmp_path, techniques, call):
+    """Whatever a technique keeps beside the weights, averages and scores included, comes back."""
+    options = EVERYTHING[techniques]
+    whole = make(tmp_path / "whole", backbone, 1000, **options)
+    finish(whole)
+    root = make(tmp_path / "killed", backbone, **options)
+    assert end(start(root, at=(UPDATE, call, [signal.SIGKILL]))) == -signal.SIGKILL
+    finish(root)
+    assert bytes_of(root) == bytes_of(whole)
+
+
 def test_resumed_between_two_looks_at_the_loss(backbone, tmp_path, monkeypatch):
     """Every 20 updates; a run that went on at the 21st had no loss to show, and crashed."""
     root = make(tmp_path / "w", backbone, epochs=5)

@@ -332,7 +332,7 @@ WRONG = {
     "neither": (["predict"], 'predict takes either FILE=new.csv or TEXT="…" (--file, --text)'),
     "no file": (
         ["predict", "--file", "no.csv"],
-        "no.csv does not exist: put the competition's file there",
+        "FILE=no.csv is no file: give the path of one",
     ),
     "no blend": (
         ["predict", "--text", "x", "--name", "other"],

@@ -20,7 +20,7 @@ from foldstack.cli import parser, run
 from foldstack.competition import Competition
 from foldstack.files import read_json, read_table
 from foldstack.stages import train as train_stage
-from foldstack.stages.blend import read_model
+from foldstack.stages.oof import read_model
 from foldstack.store import RunKey, Store, read_parquet, write_parquet
 from foldstack.workspace import Workspace
 from tiny import (

@@ -8,11 +8,11 @@ import pytest
 from sklearn.linear_model import Ridge
 
 from foldstack import metrics
-from foldstack.config import TfidfSettings
 from foldstack.learners import Task
 from foldstack.learners.tfidf import TfidfLearner
 from foldstack.links import to_probabilities
 from foldstack.rows import Rows
+from foldstack.techniques import TfidfSettings
 from tiny import files, foldstack, sentences
 
 METRICS = {

@@ -79,18 +79,18 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--seed", help="0, a comma list, or all: those of competition.yaml (default)")
     p.add_argument("--name", help="keep the runs under this name, as a variant")
-    p.add_argument(
-        "--jobs",
-        type=_at_least_one,
-        default=1,
-        help="runs at once; a run's threads stay as they are (default: 1)",
-    )
+    _jobs(p)
     _force(p, "train anew what is finished")
     p = command("blend", "blend the models' out-of-fold predictions, with a nested estimate")
     p.add_argument(
         "--model", help="members, a comma list (default: every listed model and variant)"
     )
     p.add_argument("--name", help="keep the blend under this name (default: blend)")
+    p = command("compare", "the paired difference between models, with its interval")
+    p.add_argument("--a", help="the model that the others are compared with")
+    p.add_argument("--b", help="one or more models, a comma list")
+    p.add_argument("--seed", help="0, a comma list, or all: those of competition.yaml (default)")
+    _jobs(p)
     p = command("submit", "write submissions/NAME.csv from a blend, or from one model")
     p.add_argument("--model", help="submit this model alone instead of a blend")
     p.add_argument("--fold", help="full: take the model's runs on all rows")
@@ -136,6 +136,15 @@ def _general(
         action="store_true",
         default=debug,
         help="work on 200 rows in DIR/debug: the whole way within a minute",
+    )
+
+
+def _jobs(p: argparse.ArgumentParser) -> None:
+    p.add_argument(
+        "--jobs",
+        type=_at_least_one,
+        default=1,
+        help="runs at once; a run's threads stay as they are (default: 1)",
     )
 
 
@@ -202,6 +211,10 @@ def run(args: argparse.Namespace) -> None:
         from foldstack.stages.blend import blend
 
         blend(ws, model=args.model, name=args.name)
+    elif args.command == "compare":
+        from foldstack.stages.compare import compare
+
+        compare(ws, a=args.a, b=args.b, seed=args.seed, jobs=args.jobs)
     elif args.command == "submit":
         from foldstack.stages.submit import submit
 

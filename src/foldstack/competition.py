@@ -13,11 +13,11 @@ import numpy as np
 import pandas as pd
 
 from foldstack import config, metrics
-from foldstack.config import CompetitionSettings
 from foldstack.errors import InputError, nearest, some
 from foldstack.files import read_table
 from foldstack.learners import Task
 from foldstack.rows import Rows, duplicate_groups, normalise
+from foldstack.settings import CompetitionSettings
 from foldstack.submission import Submission, split_labels
 
 TRUE, FALSE = {"1", "1.0", "true", "True", "TRUE"}, {"0", "0.0", "false", "False", "FALSE"}

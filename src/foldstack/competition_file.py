@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from foldstack.config import CompetitionSettings, FoldSettings, Settings
+from foldstack.settings import CompetitionSettings, FoldSettings, Settings
 
 COMMENT_AT = 22  # the column in which comments begin
 LONG = 60  # a line from this length on has its comment above it

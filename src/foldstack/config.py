@@ -10,262 +10,21 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import string
 from collections import Counter
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Any, get_args
 
 import yaml
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PositiveInt,
-    ValidationError,
-    model_validator,
-)
+from pydantic import ValidationError
 
 from foldstack.errors import InputError, nearest
+from foldstack.settings import CompetitionSettings, Settings, T
+from foldstack.techniques import LearnerSettings, TfidfSettings, TransformerSettings
 
 SHIPPED = Path(__file__).parent / "presets"
 MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
-
-def _none_from_text(value: Any) -> Any:
-    return None if value in ("", "null", "~", "none") else value
-
-
-def _model_entry(value: Any) -> Any:
-    if isinstance(value, dict):
-        good = all(isinstance(settings, dict) for settings in value.values())
-    else:
-        good = isinstance(value, str)
-    if not good:
-        raise ValueError("write a model's name, or `name: {setting: value}`")
-    return value
-
-
-ModelEntry = Annotated[str | dict[str, dict[str, Any]], BeforeValidator(_model_entry)]
-OptionalText = Annotated[str | None, BeforeValidator(_none_from_text)]
-Share = Annotated[float, Field(ge=0, lt=1)]
-
-
-class Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-T = TypeVar("T", bound=Settings)
-LISTS = ("text", "target", "models", "seeds", "labels", "numeric", "categorical", "external")
-
-
-class FileSettings(Settings):
-    """Names of the competition's files in `input/`: CSV, TSV, JSON lines or Parquet, also .gz, .zip."""
-
-    train: str = "train.csv"
-    test: str = "test.csv"
-    sample: str = "sample_submission.csv"
-
-
-class FoldSettings(Settings):
-    """How the training rows are split.
-
-    near: Jaccard similarity of character n-grams from which texts share a fold (0: equal ones only);
-    near_cap: the most rows that near-duplicates may chain together. repeats: that many splits, whose
-    folds are numbered on. file: given folds, in `input/`, instead of any of this.
-    """
-
-    kind: Literal["stratified", "kfold", "time"] = "stratified"
-    count: Annotated[int, Field(ge=2)] = 5
-    repeats: PositiveInt = 1
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
-    dedupe: bool = True
-    near: Share = 0.0
-    near_cap: Annotated[int, Field(ge=2)] = 100
-    file: OptionalText = None
-
-
-class BlendSettings(Settings):
-    methods: tuple[Literal["mean", "rank_mean", "greedy", "stack"], ...] = (
-        "mean",
-        "rank_mean",
-        "greedy",
-        "stack",
-    )
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
-
-
-class StoreSettings(Settings):
-    """`keep_models: false` drops the fitted models once their predictions are stored."""
-
-    keep_models: bool = True
-
-
-class RuntimeSettings(Settings):
-    """`threads` per run (0: all cores of this process); recorded, since bytes depend on it."""
-
-    threads: Annotated[int, Field(ge=0)] = 0
-
-
-class CompetitionSettings(Settings):
-    """What is predicted: the contents of `competition.yaml`.
-
-    train_has_id: false numbers the training rows. template: one text of several columns, as
-    `"{title}: {body}"`; pair: the two text columns are a sentence pair. separator: between the labels
-    of a multilabel competition's single target column. numeric, categorical: feature columns, for
-    stacks. time: the column that `folds.kind: time` sorts by. external: files in `input/` with more
-    training rows, which are never scored.
-    """
-
-    name: str
-    kind: Literal["binary", "multiclass", "multilabel", "regression"]
-    metric: str
-    files: FileSettings = FileSettings()
-    id: str = "id"
-    train_has_id: bool = True
-    text: Annotated[tuple[str, ...], Field(min_length=1)] = ("text",)
-    template: OptionalText = None
-    pair: bool = False
-    target: Annotated[tuple[str, ...], Field(min_length=1)]
-    separator: OptionalText = None
-    labels: tuple[str, ...] = ()
-    numeric: tuple[str, ...] = ()
-    categorical: tuple[str, ...] = ()
-    group: OptionalText = None
-    weight: OptionalText = None
-    time: OptionalText = None
-    external: tuple[str, ...] = ()
-    submission: Literal["auto", "labels", "probabilities"] = "auto"
-    encoding: str = "utf-8"
-    models: tuple[ModelEntry, ...] = ()
-    seeds: Annotated[tuple[Annotated[int, Field(ge=0, lt=2**32)], ...], Field(min_length=1)] = (0,)
-    folds: FoldSettings = FoldSettings()
-    blend: BlendSettings = BlendSettings()
-    store: StoreSettings = StoreSettings()
-    runtime: RuntimeSettings = RuntimeSettings()
-
-    @model_validator(mode="before")
-    @classmethod
-    def _one_is_a_list(cls, data: Any) -> Any:
-        """`text: review` is short for `text: [review]`, and likewise target and models."""
-        if isinstance(data, dict):
-            for key in LISTS:
-                if isinstance(data.get(key), str):
-                    data = data | {key: [data[key]] if data[key] else []}
-        return data
-
-    @model_validator(mode="after")
-    def _text_columns(self) -> CompetitionSettings:
-        if self.pair and (len(self.text) != 2 or self.template):
-            raise ValueError("`pair: true` wants exactly two text columns and no template")
-        if self.template:
-            parsed = _template_fields(self.template)
-            if parsed is None or set(parsed) != set(self.text):
-                raise ValueError(
-                    f"setting 'template' is {self.template!r}: it must name each text column once in "
-                    f"braces, {' '.join('{' + c + '}' for c in self.text)}, and nothing else in braces"
-                )
-        return self
-
-    @model_validator(mode="after")
-    def _fitting_settings(self) -> CompetitionSettings:
-        if self.separator and (self.kind != "multilabel" or len(self.target) != 1):
-            raise ValueError("`separator` is for kind multilabel with one target column")
-        if self.kind == "regression" and self.labels:
-            raise ValueError("kind regression has no `labels`: remove the setting")
-        if (self.folds.kind == "time") != (self.time is not None):
-            raise ValueError("`time` names a column for `folds.kind: time`: set both or neither")
-        inputs = (*self.text, *self.numeric, *self.categorical)
-        for column in self.target:
-            if column in inputs:
-                raise ValueError(
-                    f"column '{column}' cannot be both target and input: leave one out"
-                )
-        twice = [c for c, n in Counter((*inputs, *self.target)).items() if n > 1]
-        if twice:
-            raise ValueError(f"column '{twice[0]}' is named twice: leave one out")
-        return self
-
-
-def _template_fields(template: str) -> list[str] | None:
-    """The names in braces, None where the template is none."""
-    try:
-        parts = list(string.Formatter().parse(template))
-    except ValueError:
-        return None
-    if any(spec or conversion for _, _, spec, conversion in parts):
-        return None
-    return [name for _, name, _, _ in parts if name is not None]
-
-
-class TfidfSettings(Settings):
-    """Word and character n-gram ranges (`[0, 0]` leaves one out) and the regression's C."""
-
-    learner: Literal["tfidf"]
-    word_ngrams: tuple[int, int] = (1, 2)
-    char_ngrams: tuple[int, int] = (2, 5)
-    min_count: PositiveInt = 2
-    max_features: PositiveInt = 200_000
-    C: Annotated[float, Field(gt=0)] = 4.0
-
-    @model_validator(mode="after")
-    def _ranges(self) -> TfidfSettings:
-        for low, high in (self.word_ngrams, self.char_ngrams):
-            if not (low == high == 0 or 1 <= low <= high):
-                raise ValueError(
-                    f"an n-gram range is [low, high] with 1 <= low <= high, "
-                    f"or [0, 0] for none, got [{low}, {high}]"
-                )
-        if self.word_ngrams == self.char_ngrams == (0, 0):
-            raise ValueError(
-                "word_ngrams and char_ngrams are both [0, 0]: nothing is left to learn"
-            )
-        return self
-
-
-class TrainingSettings(Settings):
-    """How a transformer is fine-tuned.
-
-    batch_size is rows per update, over all processes and micro-batches; micro_batch_size is how many
-    of them go through the network at once (0: all), which changes memory but not the update.
-    """
-
-    epochs: PositiveInt = 2
-    batch_size: PositiveInt = 32
-    micro_batch_size: Annotated[int, Field(ge=0)] = 0
-    lr: Annotated[float, Field(gt=0)] = 5e-5
-    weight_decay: Annotated[float, Field(ge=0)] = 0.01
-    warmup: Share = 0.1
-    schedule: Literal["linear", "cosine"] = "linear"
-    clip: Annotated[float, Field(ge=0)] = 1.0
-    max_length: Annotated[int, Field(ge=4)] = 128
-    select: Literal["last", "inner", "fold"] = "last"
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-
-
-class TransformerSettings(Settings):
-    """A pre-trained backbone with a linear head over the mean of its token vectors.
-
-    backbone: a hub name, a folder, or `package:NAME/FOLDER` inside an installed package.
-    sha256: the pinned checksum of its model.safetensors, where the preset pins one.
-    prefix: put before each text, for backbones trained with one ("query: ").
-    dropout: on the pooled vector; backbone_dropout: inside the backbone, instead of what its
-    config says. ignore_weights: checkpoint entries that are another task's head.
-    checkpoint_seconds: least time between two checkpoints (0: after every update).
-    """
-
-    learner: Literal["transformer"]
-    backbone: str
-    sha256: OptionalText = None
-    prefix: str = ""
-    dropout: Share = 0.1
-    backbone_dropout: Annotated[Share | None, BeforeValidator(_none_from_text)] = None
-    ignore_weights: tuple[str, ...] = ()
-    checkpoint_seconds: Annotated[float, Field(ge=0)] = 60.0
-    training: TrainingSettings = TrainingSettings()
-
-
-LEARNER_SETTINGS: dict[str, type[Settings]] = {
+LEARNER_SETTINGS: dict[str, type[LearnerSettings]] = {
     "tfidf": TfidfSettings,
     "transformer": TransformerSettings,
 }
@@ -312,11 +71,14 @@ def parse_overrides(pairs: list[str]) -> dict[str, Any]:
 
 
 def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """`over` laid on `base`, mapping by mapping."""
+    """`over` laid on `base`, mapping by mapping; `loss: focal` there is `loss: {name: focal}`."""
     out = dict(base)
     for key, value in over.items():
-        nested = isinstance(value, dict) and isinstance(out.get(key), dict)
-        out[key] = merge(out[key], value) if nested else value
+        below = out.get(key)
+        if isinstance(value, dict) and isinstance(below, str):
+            below = {"name": below}
+        nested = isinstance(value, dict) and isinstance(below, dict)
+        out[key] = merge(below, value) if nested else value
     return out
 
 
@@ -329,23 +91,49 @@ def validate(kind: type[T], data: dict[str, Any], source: str) -> T:
 
 
 def _sentence(kind: type[Settings], error: dict[str, Any]) -> str:
-    loc = [str(part) for part in error["loc"]]
+    loc, fields = _place(kind, [str(part) for part in error["loc"]])
     key = ".".join(loc)
     if error["type"] == "extra_forbidden":
-        return f"unknown setting '{key}': {nearest(loc[-1], _fields(kind, loc[:-1]))}"
+        return f"unknown setting '{key}': {nearest(loc[-1], fields)}"
     if error["type"] == "missing":
         return f"setting '{key}' is missing: add `{key}: …`"
+    if error["type"] == "union_tag_invalid":
+        names = [name.strip("' ") for name in error["ctx"]["expected_tags"].split(",")]
+        return f"setting '{key}' is '{error['ctx']['tag']}': {nearest(error['ctx']['tag'], names)}"
+    if error["type"] == "union_tag_not_found":
+        return f"setting '{key}' has no name: write `{key}: {{name: …, …}}`"
     message = error["msg"].removeprefix("Value error, ")
-    if not key:
+    if not key or (loc == ["training"] and error["type"] == "value_error"):
         return message
     message = message[0].lower() + message[1:]
     return f"setting '{key}' is {error['input']!r}: {message}"
 
 
-def _fields(kind: type[Settings], path: list[str]) -> list[str]:
-    for part in path:
-        kind = kind.model_fields[part].annotation
-    return list(kind.model_fields)
+def _place(kind: type[Settings], loc: list[str]) -> tuple[list[str], list[str]]:
+    """Where an error is, without the names that tell techniques apart, and the settings beside it."""
+    shown: list[str] = []
+    options = [kind]
+    for part in loc:
+        named = [o for o in options if len(options) > 1 and o.model_fields["name"].annotation]
+        tagged = [o for o in named if part in get_args(o.model_fields["name"].annotation)]
+        if tagged:  # pydantic puts the technique's name between the setting and its own settings
+            options = tagged
+            continue
+        shown.append(part)
+        kind = options[0]
+        field = kind.model_fields.get(part)
+        if part == loc[-1] or field is None:
+            break
+        found = [o for o in _classes(field.annotation) if issubclass(o, Settings)]
+        options = found or options
+    return shown, list(kind.model_fields)
+
+
+def _classes(annotation: Any) -> list[type]:
+    """The classes that an annotation, optional or a union, may mean."""
+    if isinstance(annotation, type) and not get_args(annotation):
+        return [annotation]
+    return [c for part in get_args(annotation) for c in _classes(part)]
 
 
 def split_overrides(overrides: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -424,7 +212,12 @@ def load_model(
         source += f" with competition.yaml's settings for '{name}'"
     if overrides:
         source += " with --set"
-    return validate(LEARNER_SETTINGS[learner], merge(data, overrides), source)
+    loaded = validate(LEARNER_SETTINGS[learner], merge(data, overrides), source)
+    try:
+        loaded.check_kind(settings.kind)
+    except ValueError as e:
+        raise InputError(f"{source}: {e}") from None
+    return loaded
 
 
 def check_overrides(overrides: dict[str, Any]) -> None:

@@ -10,9 +10,9 @@ import pandas as pd
 from scipy.stats import rankdata
 from sklearn.model_selection import KFold, StratifiedKFold
 
-from foldstack.config import FoldSettings
 from foldstack.errors import InputError
 from foldstack.rows import Rows, duplicate_groups
+from foldstack.settings import FoldSettings
 from foldstack.stratify import deal
 
 BINS = 10  # quantiles by which a regression target is stratified

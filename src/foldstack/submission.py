@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from foldstack.config import CompetitionSettings
 from foldstack.errors import InputError, some
 from foldstack.metrics import Metric
+from foldstack.settings import CompetitionSettings
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from foldstack import config
 from foldstack.competition import Competition
 from foldstack.errors import InputError, nearest
 from foldstack.files import read_table, write_table
+from foldstack.settings import Settings
 from foldstack.store import Folds, RunKey, Store
 
 DEBUG_ROWS = 200
@@ -68,7 +69,7 @@ class Workspace:
         of_competition, _ = config.split_overrides(self.overrides)
         return Competition.load(self.root, of_competition)
 
-    def model_settings(self, name: str) -> config.Settings:
+    def model_settings(self, name: str) -> Settings:
         """A model's settings under the overrides that its learner has."""
         _, of_models = config.split_overrides(self.overrides)
         settings = config.load_model(name, self.root, self.competition.settings, {})
@@ -97,6 +98,10 @@ class Workspace:
                     "(your own goes into presets/NAME.yaml)"
                 )
         return names
+
+    def has_preset(self, name: str) -> bool:
+        """Whether the model can be trained by name; a variant that NAME= kept cannot."""
+        return name in self.listed or name in config.preset_names(self.root)
 
     def _stored_models(self) -> set[str]:
         return {key.model for key in self.store.runs()}

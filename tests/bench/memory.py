@@ -17,6 +17,7 @@ import re
 import resource
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -134,11 +135,10 @@ def measure(preset: str) -> None:
     from accelerate import Accelerator
     from transformers import AutoConfig, AutoModel
 
-    from foldstack.config import TrainingSettings
     from foldstack.nets.classifier import Classifier
+    from foldstack.techniques import TrainingSettings
     from foldstack.text.tokens import Tokens
     from foldstack.training import loop
-    from foldstack.training.optim import make_optimizer
 
     _, kind, sizes = SIZES[preset]
     backbone = AutoModel.from_config(AutoConfig.for_model(kind, **sizes), dtype=torch.float32)
@@ -146,18 +146,21 @@ def measure(preset: str) -> None:
         backbone.pooler = None
     model = Classifier(backbone, 1, 0.1)
     settings, accelerator = TrainingSettings(precision="fp32"), Accelerator(mixed_precision="no")
-    net, optimizer = accelerator.prepare(model, make_optimizer(model, settings))
-    net.train()
 
-    def update(rows: int, tokens: int) -> float:
+    def examples(rows: int, tokens: int) -> loop.Examples:
         ids = np.random.default_rng(0).integers(5, sizes["vocab_size"], rows * tokens)
-        examples = loop.Examples(
+        return loop.Examples(
             Tokens(ids.astype(np.int32), np.arange(rows + 1) * tokens, 0, 0),
             torch.zeros(rows, 1),
             torch.ones(rows),
             "sigmoid",
         )
-        loop.update(net, optimizer, accelerator, examples, np.arange(rows), settings)
+
+    training = loop.prepare(model, examples(1, 8), settings, accelerator)
+    training.net.train()
+
+    def update(rows: int, tokens: int) -> float:
+        loop.update(replace(training, examples=examples(rows, tokens)), np.arange(rows), epoch=0)
         return peak()
 
     update(1, 8)  # the optimiser's moments come with the first update

@@ -15,13 +15,20 @@ from foldstack.ensemble.candidates import (
     load_fitted,
 )
 from foldstack.ensemble.decide import Rule, default_rule, fit_rule
-from foldstack.ensemble.estimate import Estimate, bootstrap, estimate, paired_difference
+from foldstack.ensemble.estimate import (
+    Difference,
+    Estimate,
+    bootstrap,
+    estimate,
+    paired_difference,
+)
 from foldstack.ensemble.nested import (
     BlendResult,
     CandidateReport,
     blend,
     count_fits,
     single_estimate,
+    single_predictions,
 )
 
 __all__ = [
@@ -29,6 +36,7 @@ __all__ = [
     "BlendResult",
     "Candidate",
     "CandidateReport",
+    "Difference",
     "Estimate",
     "Fitted",
     "Greedy",
@@ -49,4 +57,5 @@ __all__ = [
     "load_fitted",
     "paired_difference",
     "single_estimate",
+    "single_predictions",
 ]

@@ -92,19 +92,43 @@ def estimate(
     return Estimate(score, float(low), float(high), error)
 
 
+@dataclass(frozen=True)
+class Difference:
+    """How much better one model is than another: the mean over seeds, and a 95 % interval.
+
+    by_seed: (seeds,) differences, one for each pair of equal seeds. seed_error: the part of the
+    standard error that the seeds make; nan with a single one, where nothing can be said of it.
+    """
+
+    difference: float
+    low: float
+    high: float
+    standard_error: float
+    by_seed: np.ndarray
+    seed_error: float
+
+
 def paired_difference(
     metric: Metric,
     targets: np.ndarray,
-    a: np.ndarray,
-    b: np.ndarray,
+    a: Sequence[np.ndarray],
+    b: Sequence[np.ndarray],
     groups: np.ndarray,
     seed: int,
-) -> tuple[float, float]:
-    """How much better predictions `a` are than `b`, both (n, outputs), and its standard error.
+) -> Difference:
+    """How much better predictions `a` are than `b`, each a list of (n, outputs), one for every seed.
 
-    Positive where `a` is better, for losses too. Both are scored on the same resamples, so
-    what is common to them cancels.
+    Positive where `a` is better, for losses too. All are scored on the same resamples, so what is
+    common to them cancels. The variance of the mean over seeds is added to the bootstrap's.
     """
-    difference = metric.signed(targets, a) - metric.signed(targets, b)
-    scores = bootstrap(metric, targets, [a, b], groups, seed=seed)
-    return difference, float(spread(scores[:, :1] - scores[:, 1:])[0])
+    pairs = len(a)
+    by_seed = np.array(
+        [metric.signed(targets, x) - metric.signed(targets, y) for x, y in zip(a, b, strict=True)]
+    )
+    scores = metric.sign * bootstrap(metric, targets, [*a, *b], groups, seed=seed)
+    resampled = (scores[:, :pairs] - scores[:, pairs:]).mean(axis=1, keepdims=True)
+    seed_error = float(by_seed.std(ddof=1) / np.sqrt(pairs)) if pairs > 1 else np.nan
+    error = float(np.hypot(spread(resampled)[0], np.nan_to_num(seed_error)))
+    difference = float(by_seed.mean())
+    low, high = difference - 1.96 * error, difference + 1.96 * error
+    return Difference(difference, low, high, error, by_seed, seed_error)

@@ -158,11 +158,31 @@ def single_estimate(
     Raises:
         InputError: labels are submitted to a metric that wants something else.
     """
-    metric = _for_submission(metric, members, wants_labels)
+    nesting = _single(members, model_index, metric, wants_labels, seed)
+    predictions = _pooled(nesting)
+    return _estimate(members, nesting.metric, predictions, seed), nesting.in_sample(0)
+
+
+def single_predictions(
+    members: Members, model_index: int, metric: Metric, wants_labels: bool, seed: int
+) -> tuple[Metric, np.ndarray]:
+    """One model's (n, outputs) as they are scored, and by which metric.
+
+    Where labels are submitted they are decisions, by rules fitted on the other folds.
+    """
+    nesting = _single(members, model_index, metric, wants_labels, seed)
+    return nesting.metric, _pooled(nesting)
+
+
+def _single(
+    members: Members, model_index: int, metric: Metric, wants_labels: bool, seed: int
+) -> _Nesting:
     single = Single(members.names[model_index], model_index)
-    nesting = _Nesting(members, metric, [single], seed, None)
-    _, predictions = nesting.pool([0] * len(nesting.folds))
-    return _estimate(members, metric, predictions, seed), nesting.in_sample(0)
+    return _Nesting(members, _for_submission(metric, members, wants_labels), [single], seed, None)
+
+
+def _pooled(nesting: _Nesting) -> np.ndarray:
+    return nesting.pool([0] * len(nesting.folds))[1]
 
 
 def _for_submission(metric: Metric, members: Members, wants_labels: bool) -> Metric:

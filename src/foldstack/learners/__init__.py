@@ -8,11 +8,11 @@ from typing import Protocol
 
 import numpy as np
 
-from foldstack.config import Settings
 from foldstack.ensemble.decide import default_rule
 from foldstack.links import to_probabilities
 from foldstack.metrics import Metric
 from foldstack.rows import Rows
+from foldstack.settings import Settings
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,10 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression, Ridge
 
-from foldstack.config import TfidfSettings
 from foldstack.learners import Task
 from foldstack.progress import say
 from foldstack.rows import Rows
+from foldstack.techniques import TfidfSettings
 
 
 class TfidfLearner:

@@ -11,43 +11,57 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from safetensors.torch import load_file, save_file
+from scipy.special import expit
 
-from foldstack.config import TransformerSettings
 from foldstack.errors import InputError
 from foldstack.files import read_json, write_json
 from foldstack.learners import Task
 from foldstack.nets.backbone import empty_backbone, load_backbone, locate
 from foldstack.nets.classifier import Classifier, positions, takes_types
+from foldstack.nets.layers import prepare_layers
 from foldstack.progress import say
 from foldstack.rows import Rows
+from foldstack.techniques import TransformerSettings
 from foldstack.text.batches import epoch_batches
 from foldstack.text.tokens import Tokens, tokenise
 from foldstack.training import loop
-from foldstack.training.optim import make_optimizer
 from foldstack.training.precision import choose_precision, prepare_cpu
 
 
 @dataclass(frozen=True)
 class Scale:
-    """Regression targets are learned standardised: (outputs,) means and standard deviations."""
+    """Regression targets as they are learned: (target - shift) / unit, both of shape (outputs,).
 
-    mean: np.ndarray
-    std: np.ndarray
+    bounded: the raw outputs pass through a sigmoid before they are targets again.
+    """
+
+    shift: np.ndarray
+    unit: np.ndarray
+    bounded: bool
 
     @classmethod
-    def of(cls, rows: Rows) -> Scale:
-        """Weighted, of these rows; a column that never changes has a deviation of 1."""
+    def of(cls, rows: Rows, bounded: bool) -> Scale:
+        """Of these rows: 0 … 1 between the least and the greatest, else (weighted) standardised.
+
+        A column that never changes has a unit of 1.
+        """
+        counted = rows.targets[rows.weights > 0]
+        least, width = counted.min(axis=0), np.ptp(counted, axis=0)
+        if bounded:
+            return cls(least, np.where(width > 0, width, 1.0), bounded)
         mean = np.average(rows.targets, axis=0, weights=rows.weights)
         std = np.sqrt(np.average((rows.targets - mean) ** 2, axis=0, weights=rows.weights))
-        changes = np.ptp(rows.targets[rows.weights > 0], axis=0) > 0
-        return cls(mean, np.where(changes, std, 1.0))
+        return cls(mean, np.where(width > 0, std, 1.0), bounded)
 
-    def standardise(self, targets: np.ndarray) -> np.ndarray:
-        return (targets - self.mean) / self.std
+    def apply(self, targets: np.ndarray) -> np.ndarray:
+        """(n, outputs) targets as the network learns them; rows without weight may leave 0 … 1."""
+        scaled = (targets - self.shift) / self.unit
+        return np.clip(scaled, 0, 1) if self.bounded else scaled
 
     def restore(self, raw: np.ndarray) -> np.ndarray:
         """(n, outputs) raw outputs as float32 values in the targets' units."""
-        return (raw * self.std + self.mean).astype(np.float32)
+        values = expit(raw) if self.bounded else raw
+        return (values * self.unit + self.shift).astype(np.float32)
 
 
 class TransformerLearner:
@@ -73,7 +87,8 @@ class TransformerLearner:
             locate(s.backbone, s.sha256), s.ignore_weights, s.backbone_dropout
         )
         torch.manual_seed(self.seed)
-        self.model = Classifier(backbone, len(self.task.outputs), s.dropout)
+        self.model = self._classifier(backbone)
+        prepare_layers(self.model, s.training, self.seed)
         limit = positions(backbone, self.tokenizer)
         if self.max_length > limit:
             say(
@@ -82,11 +97,22 @@ class TransformerLearner:
             )
             self.max_length = limit
 
+    def _classifier(self, backbone: torch.nn.Module) -> Classifier:
+        s = self.settings
+        return Classifier(
+            backbone,
+            len(self.task.outputs),
+            s.dropout,
+            dropout_samples=s.dropout_samples,
+            as_difference=self.task.kind == "binary" and s.binary_link == "softmax",
+        )
+
     def examples(self, rows: Rows) -> loop.Examples:
         """The rows as the loop wants them."""
         if self.task.kind == "regression":
-            self.scale = Scale.of(rows)
-        targets = self.scale.standardise(rows.targets) if self.scale else rows.targets
+            loss = self.settings.training.loss
+            self.scale = Scale.of(rows, bounded=loss is not None and loss.name == "scaled_bce")
+        targets = self.scale.apply(rows.targets) if self.scale else rows.targets
         return loop.Examples(
             self._tokens(rows),
             torch.tensor(targets, dtype=torch.float32),
@@ -156,13 +182,12 @@ class TransformerLearner:
         s = self.settings.training
         examples = self.examples(rows)
         batches = epoch_batches(examples.tokens.lengths, s.batch_size, self.seed, 0)[: updates + 1]
-        optimizer = make_optimizer(self.model, s)
-        net, optimizer = self.accelerator.prepare(self.model, optimizer)
-        net.train()
-        loop.update(net, optimizer, self.accelerator, examples, batches[0], s)
+        training = loop.prepare(self.model, examples, s, self.accelerator)
+        training.net.train()
+        loop.update(training, batches[0], epoch=0)
         begin = time.monotonic()
         for batch in batches[1:]:
-            loop.update(net, optimizer, self.accelerator, examples, batch, s)
+            loop.update(training, batch, epoch=0)
         train_row = (time.monotonic() - begin) / sum(map(len, batches[1:]))
         some = rows.take(np.concatenate(batches))
         begin = time.monotonic()
@@ -183,20 +208,17 @@ class TransformerLearner:
             {k: v.contiguous().cpu() for k, v in self.model.state_dict().items()},
             folder / "classifier.safetensors",
         )
-        facts = {
-            "link": self.link,
-            "outputs": len(self.task.outputs),
-            "max_length": self.max_length,
-        }
+        facts = {"max_length": self.max_length}
         if self.scale:
-            facts |= {"mean": self.scale.mean.tolist(), "std": self.scale.std.tolist()}
+            facts |= {"shift": self.scale.shift.tolist(), "unit": self.scale.unit.tolist()}
+            facts["bounded"] = self.scale.bounded
         write_json(folder / "classifier.json", facts)
 
     def load(self, folder: Path) -> None:
         backbone, self.tokenizer = empty_backbone(folder)
         facts = read_json(folder / "classifier.json")
-        self.model = Classifier(backbone, facts["outputs"], self.settings.dropout)
+        self.model = self._classifier(backbone)
         self.model.load_state_dict(load_file(folder / "classifier.safetensors"))
         self.max_length = facts["max_length"]
         if self.task.kind == "regression":
-            self.scale = Scale(np.array(facts["mean"]), np.array(facts["std"]))
+            self.scale = Scale(np.array(facts["shift"]), np.array(facts["unit"]), facts["bounded"])

@@ -12,32 +12,14 @@ from foldstack import config, ensemble
 from foldstack.ensemble import BlendResult, Members
 from foldstack.errors import InputError
 from foldstack.files import write_json, write_text
-from foldstack.links import to_probabilities, within_run_ranks
 from foldstack.progress import Progress, say, table
 from foldstack.report import format_report, label_report, target_report
 from foldstack.rows import Rows
-from foldstack.store import Folds, Predictions, RunKey, write_parquet
+from foldstack.stages.oof import Model, read_model
+from foldstack.store import Folds, write_parquet
 from foldstack.workspace import Workspace
 
 VALUES = {"regression": "values"}  # what a mean over runs is taken of, where not of probabilities
-
-
-@dataclass(frozen=True)
-class Model:
-    """A model's complete runs: out-of-fold and test predictions, means over folds, splits and seeds.
-
-    All arrays (rows, outputs), out-of-fold ones of `folds.scored` only; runs maps each run's name to a
-    digest of its predictions.
-    """
-
-    name: str
-    oof: np.ndarray
-    oof_ranks: np.ndarray
-    test: np.ndarray
-    test_ranks: np.ndarray
-    seed_variance: float
-    runs: dict[str, str]
-    optimistic: list[str]
 
 
 @dataclass(frozen=True)
@@ -49,100 +31,6 @@ class Blend:
     members: Members
     scored: Rows
     report: pd.DataFrame
-
-
-# Reading the runs
-
-
-def read_model(ws: Workspace, name: str, folds: Folds) -> Model:
-    """A model's runs over all folds and seeds, or InputError saying which are missing or differ."""
-    runs = {k: v for k, v in ws.store.runs(name).items() if len(k.left_out) == 1}
-    seeds = sorted({key.seed for key in runs} or ws.competition.settings.seeds)
-    wanted = [RunKey(name, s, (f,)) for s in seeds for f in range(folds.count)]
-    missing = [key for key in wanted if key not in runs]
-    if missing:
-        lacking = ",".join(str(k.left_out[0]) for k in missing if k.seed == missing[0].seed)
-        raise InputError(
-            f"model '{name}' has no run for {missing[0].run} of seed {missing[0].seed} "
-            f"({len(missing)} missing in all): run `make train MODEL={name} FOLD={lacking} "
-            f"SEED={missing[0].seed}`, or name the models to blend with MODEL="
-        )
-    check_alike(ws, runs, folds)
-    by_seed = [_read_seed(ws, name, seed, folds) for seed in seeds]
-    oof, oof_ranks, test, test_ranks = (
-        np.mean(arrays, axis=0) for arrays in zip(*by_seed, strict=True)
-    )
-    return Model(
-        name,
-        oof,
-        oof_ranks,
-        test,
-        test_ranks,
-        seed_variance=_seed_variance(ws, folds, [arrays[0] for arrays in by_seed]),
-        runs={
-            f"seed{k.seed}/{k.run}": ws.store.content(k, "heldout") + ws.store.content(k, "test")
-            for k in wanted
-        },
-        optimistic=sorted({reason for run in runs.values() for reason in run["optimistic"]}),
-    )
-
-
-def check_alike(ws: Workspace, runs: dict[RunKey, dict], folds: Folds) -> None:
-    """Every run was made with today's folds and rows, and all with the same settings."""
-    first_key, first = next(iter(runs.items()))
-    train = ws.competition.train
-    today = {"folds": folds.hash, "train": train.hash(), "overlay": ws.competition.overlay_hash}
-    for key, run in runs.items():
-        for what, value in today.items():
-            if run["identity"][what] != value:
-                raise InputError(
-                    f"{key} was made with other {what} (hash {run['identity'][what]}) "
-                    f"than today's (hash {value}): train it again with --force (FORCE=1)"
-                )
-        changed = config.differences(first["identity"], run["identity"])
-        if changed:
-            raise InputError(
-                f"{first_key} and {key} were made with different settings "
-                f"({'; '.join(c.removeprefix('settings.') for c in changed)}): train one "
-                "of them again with --force (FORCE=1)"
-            )
-
-
-def _read_seed(ws: Workspace, name: str, seed: int, folds: Folds) -> tuple[np.ndarray, ...]:
-    """(out-of-fold, its ranks, test, its ranks) of one seed; ranks are taken within each run."""
-    train, test = ws.competition.train, ws.competition.test
-    oof = np.zeros(train.targets.shape)
-    oof_ranks = np.zeros_like(oof)
-    tests = []
-    for fold in range(folds.count):
-        key, held = RunKey(name, seed, (fold,)), folds.held_out((fold,))
-        values = _probabilities(ws.store.read_predictions(key, "heldout", train.take(held)))
-        oof[held] += values  # once in each split
-        oof_ranks[held] += within_run_ranks(values)
-        tests.append(_probabilities(ws.store.read_predictions(key, "test", test)))
-    repeats, scored = folds.splits.shape[1], folds.scored
-    return (
-        oof[scored] / repeats,
-        oof_ranks[scored] / repeats,
-        np.mean(tests, axis=0),
-        np.mean([within_run_ranks(t) for t in tests], axis=0),
-    )
-
-
-def _probabilities(predictions: Predictions) -> np.ndarray:
-    return to_probabilities(predictions.raw, predictions.link)
-
-
-def _seed_variance(ws: Workspace, folds: Folds, by_seed: list[np.ndarray]) -> float:
-    """Variance of the mean of the seeds' scores; nothing can be said of one seed."""
-    if len(by_seed) < 2:
-        return 0.0
-    task, targets = ws.competition.task, ws.competition.train.targets[folds.scored]
-    scores = [task.score_probabilities(targets, oof) for oof in by_seed]
-    return float(np.var(scores, ddof=1) / len(scores))
-
-
-# Making a blend
 
 
 def choose_members(ws: Workspace, text: str | None) -> list[str]:

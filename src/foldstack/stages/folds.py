@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 
 from foldstack import folds as splits
-from foldstack.config import FoldSettings
 from foldstack.errors import InputError
 from foldstack.files import read_table
 from foldstack.progress import say, table
+from foldstack.settings import FoldSettings
 from foldstack.store import Folds
 from foldstack.stratify import Balance, balance
 from foldstack.workspace import Workspace

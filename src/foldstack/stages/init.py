@@ -13,12 +13,13 @@ import yaml
 
 from foldstack.competition import Competition
 from foldstack.competition_file import SHOWN, competition_yaml, flow
-from foldstack.config import CompetitionSettings, FileSettings, validate
+from foldstack.config import validate
 from foldstack.encoding import decodes, likely_encoding
 from foldstack.errors import InputError, some
 from foldstack.files import read_table, stem, text_bytes, write_text
 from foldstack.guess import Guess, guess
 from foldstack.progress import say
+from foldstack.settings import CompetitionSettings, FileSettings
 
 ROLES = ("train", "test", "sample")
 

@@ -27,6 +27,8 @@ def predict(
     """
     if bool(file) == bool(text):
         raise InputError('predict takes either FILE=new.csv or TEXT="…" (--file, --text)')
+    if file and not Path(file).is_file():
+        raise InputError(f"FILE={file} is no file: give the path of one")
     if model and name:
         raise InputError("predict takes MODEL= or the blend's NAME=, not both")
     if model:

@@ -17,6 +17,7 @@ from foldstack.errors import InputError
 from foldstack.learners import Learner, make_learner
 from foldstack.links import to_probabilities
 from foldstack.rows import Rows
+from foldstack.settings import CompetitionSettings
 from foldstack.stages.blend import make_blend
 from foldstack.stages.train import threads_of
 from foldstack.store import RunKey, read_parquet
@@ -184,7 +185,7 @@ def _key(model: str, run: str) -> RunKey:
     return RunKey(model, int(seed.removeprefix("seed")), RunKey.left_out_of(name))
 
 
-def _table(texts: list, s: config.CompetitionSettings, source: str) -> pd.DataFrame:
+def _table(texts: list, s: CompetitionSettings, source: str) -> pd.DataFrame:
     """Texts, or tuples of as many texts as the competition has columns, as a table."""
     rows = [(text,) if isinstance(text, str) else tuple(text) for text in texts]
     wrong = next((i for i, row in enumerate(rows) if len(row) != len(s.text)), None)

@@ -12,12 +12,11 @@ from foldstack.progress import say
 from foldstack.stages.blend import (
     VALUES,
     Blend,
-    check_alike,
     interval,
     make_blend,
-    read_model,
     say_positives,
 )
+from foldstack.stages.oof import check_alike, read_model
 from foldstack.store import read_parquet
 from foldstack.workspace import Workspace
 

@@ -19,13 +19,13 @@ from sklearn.model_selection import GroupShuffleSplit
 
 import foldstack
 from foldstack import config
-from foldstack.config import Settings
 from foldstack.errors import ChildFailed, InputError, Interrupted
 from foldstack.files import read_json, write_json
 from foldstack.interrupt import child_environment, is_child
 from foldstack.learners import Learner, make_learner
 from foldstack.progress import duration, say
 from foldstack.rows import Rows
+from foldstack.settings import Settings
 from foldstack.store import Folds, RunKey, write_parquet
 from foldstack.workspace import Workspace
 

@@ -14,15 +14,22 @@ from accelerate import Accelerator
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from foldstack.config import TrainingSettings
 from foldstack.errors import InputError
 from foldstack.interrupt import STOP
 from foldstack.progress import Progress, say
+from foldstack.techniques import TrainingSettings
 from foldstack.text.batches import epoch_batches, micro_batches, sorted_batches
 from foldstack.text.tokens import Tokens
 from foldstack.training import checkpoint
-from foldstack.training.losses import row_loss
-from foldstack.training.optim import lr_factor, make_optimizer
+from foldstack.training.adversaries import Adversary, make_adversary
+from foldstack.training.averages import Averaging, greedy_soup, make_averaging
+from foldstack.training.objective import Objective, Part
+from foldstack.training.optim import (
+    load_state_tensors,
+    lr_factor,
+    make_optimizer,
+    state_tensors,
+)
 
 LOSS_EVERY = 20  # updates between two looks at the loss, each of which waits for the device
 PREDICT_ROWS = 64
@@ -36,6 +43,39 @@ class Examples:
     targets: Tensor
     weights: Tensor
     link: str
+
+
+@dataclass(frozen=True)
+class Training:
+    """A model and everything that an update of it needs; `net` is the model as accelerate wraps it."""
+
+    model: nn.Module
+    net: nn.Module
+    optimizer: torch.optim.Optimizer
+    objective: Objective
+    adversary: Adversary
+    averaging: Averaging
+    examples: Examples
+    settings: TrainingSettings
+    accelerator: Accelerator
+
+
+def prepare(
+    model: nn.Module, examples: Examples, settings: TrainingSettings, accelerator: Accelerator
+) -> Training:
+    """What the settings name, made for this model and these rows."""
+    net, optimizer = accelerator.prepare(model, make_optimizer(model, settings))
+    return Training(
+        model,
+        net,
+        optimizer,
+        Objective.of(settings, examples.targets, examples.weights, examples.link),
+        make_adversary(settings.adversary, model),
+        make_averaging(settings.averaging, model),
+        examples,
+        settings,
+        accelerator,
+    )
 
 
 def train(
@@ -57,11 +97,11 @@ def train(
 
     Raises InputError where the loss is no longer finite, Interrupted after a signal.
     """
-    optimizer = make_optimizer(model, settings)
-    net, optimizer = accelerator.prepare(model, optimizer)
+    training = prepare(model, examples, settings, accelerator)
+    optimizer, averaging = training.optimizer, training.averaging
     per_epoch = math.ceil(len(examples.targets) / settings.batch_size)
     total = per_epoch * settings.epochs
-    step, scores, seconds = _restore(model, optimizer, accelerator, folder)
+    step, scores, seconds = _restore(training, folder)
     begin = time.monotonic() - seconds
     running, saved_at, patience = None, time.monotonic(), checkpoint_seconds
     batches: list[np.ndarray] = []
@@ -70,22 +110,26 @@ def train(
     with STOP.deferred(), Progress("training", total, "updates", start=step) as progress:
         while True:
             epoch, position = divmod(step, per_epoch)
-            if evaluate and position == 0 and epoch > len(scores):
-                scores.append(evaluate(net))
-                say(f"epoch {epoch}: {scores[-1]:.4f}")
-                if scores[-1] == max(scores) and scores.count(scores[-1]) == 1:
-                    save_file(_weights(model), folder / f"best-epoch{epoch}.safetensors")
-            if step == total:
-                break
+            if position == 0 and epoch > 0:  # no checkpoint is written from here to the next update
+                averaging.after_epoch(model, epoch, settings.epochs)
+                if evaluate:
+                    with averaging.applied(model):
+                        scores.append(evaluate(training.net))
+                        if epoch == _best(scores) or _makes_soup(settings):
+                            save_file(_weights(model), _epoch_file(folder, epoch))
+                    say(f"epoch {epoch}: {scores[-1]:.4f}")
+                if step == total or _out_of_patience(scores, settings.patience):
+                    break
             if not batches or position == 0:
                 batches = epoch_batches(examples.tokens.lengths, settings.batch_size, seed, epoch)
 
-            factor = lr_factor(step, total, settings.warmup, settings.schedule)
+            factor = lr_factor(step, total, per_epoch, settings.warmup, settings.schedule, scores)
             for group in optimizer.param_groups:
-                group["lr"] = settings.lr * factor
-            net.train()
+                group["lr"] = group["initial_lr"] * factor
+            training.net.train()
             torch.manual_seed(_step_seed(seed, step))
-            loss = update(net, optimizer, accelerator, examples, batches[position], settings)
+            loss = update(training, batches[position], step / per_epoch)
+            averaging.after_update(model)
             step += 1
 
             running = loss if running is None else 0.98 * running + 0.02 * loss
@@ -94,9 +138,7 @@ def train(
             progress.add(1, **shown)
             stop = STOP.wanted()
             if stop or time.monotonic() - saved_at >= patience:
-                took = _save(
-                    model, optimizer, accelerator, folder, step, scores, time.monotonic() - begin
-                )
+                took = _save(training, folder, step, scores, time.monotonic() - begin)
                 # At most a twentieth of the time goes into checkpoints, however large they are.
                 saved_at, patience = time.monotonic(), max(checkpoint_seconds, 20 * took)
                 if checkpoint_seconds == 0:
@@ -105,41 +147,35 @@ def train(
                 say(f"stopped after update {step} of {total}: the same command goes on from here")
                 STOP.check()
 
-    facts = {"updates": total, "training_seconds": round(time.monotonic() - begin, 2)}
-    if evaluate:
-        best = int(np.argmax(scores)) + 1
-        model.load_state_dict(load_file(folder / f"best-epoch{best}.safetensors"))
-        facts |= {"epoch_scores": scores, "best_epoch": best}
-    return facts
+    chosen = _choose(training, scores, folder, evaluate)
+    return {"updates": step, "training_seconds": round(time.monotonic() - begin, 2)} | chosen
 
 
-def update(
-    net: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    accelerator: Accelerator,
-    examples: Examples,
-    rows: np.ndarray,
-    settings: TrainingSettings,
-) -> Tensor:
+def update(training: Training, rows: np.ndarray, epoch: float) -> Tensor:
     """One step on these rows; returns their weighted mean loss.
 
     Each row counts by its weight over the whole update's, so that micro-batches of any size, a
-    short last one too, add up to the gradient of the large batch.
+    short last one too, add up to the gradient of the large batch. epoch: how many are done, with
+    the part of this one.
     """
+    examples, settings, accelerator = training.examples, training.settings, training.accelerator
     device = accelerator.device
     total_weight = examples.weights[rows].sum().clamp(min=1e-12).to(device)
     update_loss = torch.zeros((), device=device)
-    for part in micro_batches(rows, settings.micro_batch_size):
-        batch = {k: v.to(device) for k, v in examples.tokens.batch(part).items()}
-        raw = net(**batch).float()
-        losses = row_loss(raw, examples.targets[part].to(device), examples.link)
-        loss = (losses * examples.weights[part].to(device)).sum() / total_weight
-        accelerator.backward(loss)
-        update_loss += loss.detach()
+    for some in micro_batches(rows, settings.micro_batch_size):
+        part = Part(
+            training.objective,
+            training.net,
+            {k: v.to(device) for k, v in examples.tokens.batch(some).items()},
+            examples.targets[some].to(device),
+            examples.weights[some].to(device),
+            total_weight,
+        )
+        update_loss += training.adversary.backward(part, accelerator.backward, epoch)
     if settings.clip:
-        accelerator.clip_grad_norm_(net.parameters(), settings.clip)
-    optimizer.step()
-    optimizer.zero_grad()
+        accelerator.clip_grad_norm_(training.net.parameters(), settings.clip)
+    training.optimizer.step()
+    training.optimizer.zero_grad()
     return update_loss
 
 
@@ -177,44 +213,80 @@ def _weights(model: nn.Module) -> dict[str, Tensor]:
     return {k: v.detach().contiguous().cpu() for k, v in model.state_dict().items()}
 
 
-def _save(
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    accelerator: Accelerator,
-    folder: Path,
-    step: int,
+def _epoch_file(folder: Path, epoch: int) -> Path:
+    return folder / f"epoch{epoch}.safetensors"
+
+
+def _best(scores: list[float]) -> int:
+    """The epoch with the best score, the earliest of equals, from 1."""
+    return int(np.argmax(scores)) + 1
+
+
+def _makes_soup(settings: TrainingSettings) -> bool:
+    return settings.averaging is not None and settings.averaging.name == "soup"
+
+
+def _out_of_patience(scores: list[float], patience: int) -> bool:
+    return patience > 0 and len(scores) - _best(scores) >= patience
+
+
+def _choose(
+    training: Training,
     scores: list[float],
-    seconds: float,
+    folder: Path,
+    evaluate: Callable[[nn.Module], float] | None,
+) -> dict:
+    """Leave the weights that the settings choose in the model; returns what was chosen, if anything."""
+    model = training.model
+    if not evaluate:
+        with training.averaging.applied(model):
+            last = _weights(model)
+        model.load_state_dict(last)
+        return {}
+    facts = {"epoch_scores": scores, "best_epoch": _best(scores)}
+    if not _makes_soup(training.settings):
+        model.load_state_dict(load_file(_epoch_file(folder, _best(scores))))
+        return facts
+
+    def score_of(weights: dict[str, Tensor]) -> float:
+        model.load_state_dict(weights)
+        return evaluate(training.net)
+
+    files = [_epoch_file(folder, epoch + 1) for epoch in range(len(scores))]
+    weights, epochs = greedy_soup(files, scores, score_of)
+    model.load_state_dict(weights)
+    return facts | {"soup_epochs": epochs}
+
+
+def _save(
+    training: Training, folder: Path, step: int, scores: list[float], seconds: float
 ) -> float:
     """Write a checkpoint; returns the seconds it took."""
     begin = time.monotonic()
-    tensors = {f"model.{k}": v for k, v in model.state_dict().items()}
-    for name, parameter in model.named_parameters():
-        for key, value in optimizer.state.get(parameter, {}).items():
-            tensors[f"optimizer.{key}.{name}"] = value
-    scaler = accelerator.scaler.state_dict() if accelerator.scaler else None
-    checkpoint.save(folder, step, tensors, {"scores": scores, "scaler": scaler, "seconds": seconds})
+    tensors = {f"model.{k}": v for k, v in training.model.state_dict().items()}
+    tensors |= {f"averaging.{k}": v for k, v in training.averaging.state().items()}
+    of_optimizer = state_tensors(training.model, training.optimizer)
+    tensors |= {f"optimizer.{k}": v for k, v in of_optimizer.items()}
+    scaler = training.accelerator.scaler
+    state = {"scores": scores, "scaler": scaler.state_dict() if scaler else None}
+    checkpoint.save(folder, step, tensors, state | {"seconds": seconds})
     return time.monotonic() - begin
 
 
-def _restore(
-    model: nn.Module, optimizer: torch.optim.Optimizer, accelerator: Accelerator, folder: Path
-) -> tuple[int, list[float], float]:
+def _restore(training: Training, folder: Path) -> tuple[int, list[float], float]:
     """Put the newest checkpoint back; returns its step, the epochs' scores, the seconds so far."""
     saved = checkpoint.load_last(folder)
     if saved is None:
         return 0, [], 0.0
     tensors, state = saved
-    model.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("model.")})
-    for name, parameter in model.named_parameters():
-        kept = {
-            key: tensors[f"optimizer.{key}.{name}"]
-            for key in ("step", "exp_avg", "exp_avg_sq")
-            if f"optimizer.{key}.{name}" in tensors
-        }
-        if kept:
-            optimizer.state[parameter] = {k: v.to(parameter.device) for k, v in kept.items()}
-    if accelerator.scaler and state["scaler"]:
-        accelerator.scaler.load_state_dict(state["scaler"])
+
+    def under(start: str) -> dict[str, Tensor]:
+        return {k.removeprefix(start): v for k, v in tensors.items() if k.startswith(start)}
+
+    training.model.load_state_dict(under("model."))
+    training.averaging.load(under("averaging."))
+    load_state_tensors(training.model, training.optimizer, under("optimizer."))
+    if training.accelerator.scaler and state["scaler"]:
+        training.accelerator.scaler.load_state_dict(state["scaler"])
     say(f"going on from the checkpoint after update {state['step']}")
     return state["step"], state["scores"], state["seconds"]

@@ -1,0 +1,151 @@
+"""The layers of any backbone: how deep each weight lies, which are frozen, which are drawn anew."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import nn
+
+from foldstack.errors import InputError
+from foldstack.nets.classifier import Classifier
+from foldstack.techniques import TrainingSettings
+
+
+def prepare_layers(model: Classifier, settings: TrainingSettings, seed: int) -> None:
+    """Draw layers anew and freeze layers as the settings say; the model lies on the CPU still.
+
+    Raises InputError where the backbone has fewer layers, or one would be both new and frozen.
+    """
+    frozen, new = settings.freeze_layers, settings.reinit_layers
+    reinit(model, new, seed)
+    freeze(model, settings.freeze_embeddings, frozen)
+    if frozen and new and frozen + new > (count := len(blocks(model.backbone))):
+        raise InputError(
+            f"training.freeze_layers {frozen} and training.reinit_layers {new} meet in a backbone of "
+            f"{count} layers, where a layer drawn anew would never learn: lower one of them"
+        )
+
+
+def blocks(backbone: nn.Module) -> list[nn.Module]:
+    """The stack of layers, the lowest first; ALBERT, which passes through one again and again, has one.
+
+    Raises InputError where there is no such stack, or several, as in an encoder with a decoder.
+    """
+    lists = {k: m for k, m in backbone.named_modules() if isinstance(m, nn.ModuleList)}
+    stacks = [
+        list(stack)
+        for name, stack in lists.items()
+        if next(stack.parameters(), None) is not None
+        and not any(name.startswith(f"{outer}.") for outer in lists)
+    ]
+    if len(stacks) != 1:
+        raise InputError(
+            f"a backbone of type '{backbone.config.model_type}' has {len(stacks) or 'no'} stacks of "
+            "layers instead of one, so they cannot be counted: leave training.layer_decay, head_lr, "
+            "freeze_embeddings, freeze_layers and reinit_layers at their defaults"
+        )
+    return stacks[0]
+
+
+def depths(model: Classifier) -> dict[str, int]:
+    """The depth of each named parameter in a backbone of n blocks.
+
+    0: the embeddings, and what comes before the first block or is shared by all of them, such as
+    relative positions; i + 1: block i, and what stands between it and the next; n + 1: what follows
+    the last, and the head.
+    """
+    stack = blocks(model.backbone)
+    inside = {p: i for i, block in enumerate(stack, 1) for p in block.parameters()}
+    between = _depths_of_calls(model.backbone, stack)
+    out = {}
+    for name, parameter in model.named_parameters():
+        module, _, _ = name.rpartition(".")
+        if not name.startswith("backbone."):
+            out[name] = len(stack) + 1
+        elif parameter in inside:
+            out[name] = inside[parameter]
+        else:
+            out[name] = between.get(model.get_submodule(module), 0)
+    return out
+
+
+def _depths_of_calls(backbone: nn.Module, stack: list[nn.Module]) -> dict[nn.Module, int]:
+    """Of the modules outside the blocks, by when a short pass first calls them.
+
+    Names and the order of definition do not tell: `encoder.LayerNorm` is DeBERTa's norm of relative
+    positions, before the blocks, and XLM-RoBERTa-XL's final norm, after them.
+    """
+    passed, out = 0, {}
+
+    def leave(depth: int) -> None:
+        nonlocal passed
+        passed = depth
+
+    def enter(module: nn.Module, *_) -> None:
+        out.setdefault(module, passed + (passed == len(stack)))
+
+    within = {m for block in stack for m in block.modules()}
+    hooks = [m.register_forward_pre_hook(enter) for m in backbone.modules() if m not in within]
+    hooks += [
+        block.register_forward_hook(lambda *_, depth=i: leave(depth))
+        for i, block in enumerate(stack, 1)
+    ]
+    training = backbone.training
+    tokens = torch.zeros(1, 4, dtype=torch.long, device=next(backbone.parameters()).device)
+    try:
+        with torch.no_grad():
+            backbone.eval()(input_ids=tokens, attention_mask=torch.ones_like(tokens))
+    finally:
+        backbone.train(training)
+        for hook in hooks:
+            hook.remove()
+    return out
+
+
+def freeze(model: Classifier, embeddings: bool, layers: int) -> None:
+    """No gradients for the embeddings, or for the `layers` lowest blocks and all that lies below them.
+
+    Blocks are never frozen without the embeddings: the backward pass would go through them all the
+    same, and nothing be saved. The head is never frozen.
+
+    Raises InputError where there are fewer blocks.
+    """
+    if not embeddings and not layers:
+        return
+    _check(model.backbone, "freeze_layers", layers)
+    depth = depths(model)
+    for name, parameter in model.named_parameters():
+        if depth[name] <= layers:
+            parameter.requires_grad_(False)
+
+
+def reinit(model: Classifier, layers: int, seed: int) -> None:
+    """Draw the `layers` topmost blocks anew, as the library does before pre-training.
+
+    Zhang et al. 2021, Revisiting Few-sample BERT Fine-tuning: the top layers are specialised in the
+    pre-training task. The model lies on the CPU; the random state of the process stays as it is.
+
+    Raises InputError where there are fewer blocks.
+    """
+    if not layers:
+        return
+    _check(model.backbone, "reinit_layers", layers)
+    own = np.random.SeedSequence((seed, 0, 1))  # unlike the head's and the updates' numbers
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.default_generator.manual_seed(int(own.generate_state(1)[0]))
+        for block in blocks(model.backbone)[-layers:]:
+            for weight in [*block.parameters(), *block.buffers()]:
+                weight._is_hf_initialized = False  # else the library keeps what it has loaded
+            block.apply(model.backbone._init_weights)
+
+
+def _check(backbone: nn.Module, setting: str, layers: int) -> None:
+    count = len(blocks(backbone))
+    if layers <= count:
+        return
+    passes = backbone.config.num_hidden_layers
+    shared = f", which it passes through {passes} times" if passes > count else ""
+    raise InputError(
+        f"training.{setting} is {layers}, but the backbone has {count} "
+        f"layer{'s' if count > 1 else ''}{shared}: set it to {count} or less"
+    )

@@ -1,0 +1,182 @@
+"""The typed settings of a competition; `config` reads them, `techniques` has those of the learners."""
+
+from __future__ import annotations
+
+import string
+from collections import Counter
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PositiveInt,
+    model_validator,
+)
+
+
+def none_from_text(value: Any) -> Any:
+    return None if value in ("", "null", "~", "none") else value
+
+
+def _model_entry(value: Any) -> Any:
+    if isinstance(value, dict):
+        good = all(isinstance(settings, dict) for settings in value.values())
+    else:
+        good = isinstance(value, str)
+    if not good:
+        raise ValueError("write a model's name, or `name: {setting: value}`")
+    return value
+
+
+ModelEntry = Annotated[str | dict[str, dict[str, Any]], BeforeValidator(_model_entry)]
+OptionalText = Annotated[str | None, BeforeValidator(none_from_text)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+
+
+class Settings(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+T = TypeVar("T", bound=Settings)
+LISTS = ("text", "target", "models", "seeds", "labels", "numeric", "categorical", "external")
+
+
+class FileSettings(Settings):
+    """Names of the competition's files in `input/`: CSV, TSV, JSON lines or Parquet, also .gz, .zip."""
+
+    train: str = "train.csv"
+    test: str = "test.csv"
+    sample: str = "sample_submission.csv"
+
+
+class FoldSettings(Settings):
+    """How the training rows are split.
+
+    near: Jaccard similarity of character n-grams from which texts share a fold (0: equal ones only);
+    near_cap: the most rows that near-duplicates may chain together. repeats: that many splits, whose
+    folds are numbered on. file: given folds, in `input/`, instead of any of this.
+    """
+
+    kind: Literal["stratified", "kfold", "time"] = "stratified"
+    count: Annotated[int, Field(ge=2)] = 5
+    repeats: PositiveInt = 1
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    dedupe: bool = True
+    near: Share = 0.0
+    near_cap: Annotated[int, Field(ge=2)] = 100
+    file: OptionalText = None
+
+
+class BlendSettings(Settings):
+    methods: tuple[Literal["mean", "rank_mean", "greedy", "stack"], ...] = (
+        "mean",
+        "rank_mean",
+        "greedy",
+        "stack",
+    )
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+
+
+class StoreSettings(Settings):
+    """`keep_models: false` drops the fitted models once their predictions are stored."""
+
+    keep_models: bool = True
+
+
+class RuntimeSettings(Settings):
+    """`threads` per run (0: all cores of this process); recorded, since bytes depend on it."""
+
+    threads: Annotated[int, Field(ge=0)] = 0
+
+
+class CompetitionSettings(Settings):
+    """What is predicted: the contents of `competition.yaml`.
+
+    train_has_id: false numbers the training rows. template: one text of several columns, as
+    `"{title}: {body}"`; pair: the two text columns are a sentence pair. separator: between the labels
+    of a multilabel competition's single target column. numeric, categorical: feature columns, for
+    stacks. time: the column that `folds.kind: time` sorts by. external: files in `input/` with more
+    training rows, which are never scored.
+    """
+
+    name: str
+    kind: Literal["binary", "multiclass", "multilabel", "regression"]
+    metric: str
+    files: FileSettings = FileSettings()
+    id: str = "id"
+    train_has_id: bool = True
+    text: Annotated[tuple[str, ...], Field(min_length=1)] = ("text",)
+    template: OptionalText = None
+    pair: bool = False
+    target: Annotated[tuple[str, ...], Field(min_length=1)]
+    separator: OptionalText = None
+    labels: tuple[str, ...] = ()
+    numeric: tuple[str, ...] = ()
+    categorical: tuple[str, ...] = ()
+    group: OptionalText = None
+    weight: OptionalText = None
+    time: OptionalText = None
+    external: tuple[str, ...] = ()
+    submission: Literal["auto", "labels", "probabilities"] = "auto"
+    encoding: str = "utf-8"
+    models: tuple[ModelEntry, ...] = ()
+    seeds: Annotated[tuple[Annotated[int, Field(ge=0, lt=2**32)], ...], Field(min_length=1)] = (0,)
+    folds: FoldSettings = FoldSettings()
+    blend: BlendSettings = BlendSettings()
+    store: StoreSettings = StoreSettings()
+    runtime: RuntimeSettings = RuntimeSettings()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_is_a_list(cls, data: Any) -> Any:
+        """`text: review` is short for `text: [review]`, and likewise target and models."""
+        if isinstance(data, dict):
+            for key in LISTS:
+                if isinstance(data.get(key), str):
+                    data = data | {key: [data[key]] if data[key] else []}
+        return data
+
+    @model_validator(mode="after")
+    def _text_columns(self) -> CompetitionSettings:
+        if self.pair and (len(self.text) != 2 or self.template):
+            raise ValueError("`pair: true` wants exactly two text columns and no template")
+        if self.template:
+            parsed = _template_fields(self.template)
+            if parsed is None or set(parsed) != set(self.text):
+                raise ValueError(
+                    f"setting 'template' is {self.template!r}: it must name each text column once in "
+                    f"braces, {' '.join('{' + c + '}' for c in self.text)}, and nothing else in braces"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _fitting_settings(self) -> CompetitionSettings:
+        if self.separator and (self.kind != "multilabel" or len(self.target) != 1):
+            raise ValueError("`separator` is for kind multilabel with one target column")
+        if self.kind == "regression" and self.labels:
+            raise ValueError("kind regression has no `labels`: remove the setting")
+        if (self.folds.kind == "time") != (self.time is not None):
+            raise ValueError("`time` names a column for `folds.kind: time`: set both or neither")
+        inputs = (*self.text, *self.numeric, *self.categorical)
+        for column in self.target:
+            if column in inputs:
+                raise ValueError(
+                    f"column '{column}' cannot be both target and input: leave one out"
+                )
+        twice = [c for c, n in Counter((*inputs, *self.target)).items() if n > 1]
+        if twice:
+            raise ValueError(f"column '{twice[0]}' is named twice: leave one out")
+        return self
+
+
+def _template_fields(template: str) -> list[str] | None:
+    """The names in braces, None where the template is none."""
+    try:
+        parts = list(string.Formatter().parse(template))
+    except ValueError:
+        return None
+    if any(spec or conversion for _, _, spec, conversion in parts):
+        return None
+    return [name for _, name, _, _ in parts if name is not None]

@@ -1,0 +1,144 @@
+"""Stage: is one model better than another? The paired difference, with its interval."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from foldstack import ensemble
+from foldstack.ensemble import Difference, Members
+from foldstack.errors import InputError
+from foldstack.metrics import Metric
+from foldstack.progress import say, table
+from foldstack.stages.oof import check_alike, fold_runs, read_seed, require_runs
+from foldstack.stages.train import train
+from foldstack.store import Folds, RunKey
+from foldstack.workspace import Workspace
+
+
+def compare(
+    ws: Workspace, *, a: str | None, b: str | None, seed: str | None = None, jobs: int = 1
+) -> None:
+    """Train what is missing of `a` and of each model of `b`, then print their differences from `a`.
+
+    Both are compared on the same folds and seeds: those asked for, or those of competition.yaml.
+    """
+    if not a or not b:
+        raise InputError("compare wants two models: make compare A=minilm B=roberta (or B=x,y,z)")
+    first, *more = ws.choose_models(a)
+    others = ws.choose_models(b)
+    if more:
+        raise InputError(f"A={a}: compare one model with those of B=, not {1 + len(more)} at once")
+    if first in others:
+        raise InputError(f"{first} stands on both sides: name another model in B=")
+    _train_missing(ws, [first, *others], seed, jobs)
+    folds, seeds = ws.store.read_folds(ws.competition.train), ws.choose_seeds(seed)
+    runs = {name: _runs(ws, name, seeds, folds) for name in (first, *others)}
+    metric, base = _by_seed(ws, first, seeds, folds)
+    _print(ws, metric, first, base, seeds, folds)
+    train_rows = ws.competition.train.take(folds.scored)
+    lines = []
+    for name in others:
+        _, predictions = _by_seed(ws, name, seeds, folds)
+        difference = ensemble.paired_difference(
+            metric,
+            train_rows.targets,
+            predictions,
+            base,
+            train_rows.groups,
+            ws.competition.settings.blend.seed,
+        )
+        mean = np.mean([metric.score(train_rows.targets, p) for p in predictions])
+        lines.append([name, f"{mean:.4f}", *_cells(difference), _time(runs[name], runs[first])])
+    header = [f"against {first}", metric.name, "better by [95 % interval]", "by seed", "time"]
+    say(table(header, lines))
+    for name, of_model in runs.items():
+        for reason in sorted({r for run in of_model.values() for r in run["optimistic"]}):
+            say(f"{name}: OPTIMISTIC, {reason}")
+
+
+def _train_missing(ws: Workspace, names: list[str], seed: str | None, jobs: int) -> None:
+    """Variants that were kept by NAME= have no preset to be trained by, so they must be there."""
+    presets = [name for name in names if ws.has_preset(name)]
+    if presets:
+        train(ws, model=",".join(presets), seed=seed, jobs=jobs)
+
+
+def _runs(ws: Workspace, name: str, seeds: list[int], folds: Folds) -> dict[RunKey, dict]:
+    """A model's runs of these seeds, all made alike."""
+    found = fold_runs(ws, name)
+    runs = {key: found[key] for key in require_runs(found, name, seeds, folds)}
+    check_alike(ws, runs, folds)
+    return runs
+
+
+def _by_seed(
+    ws: Workspace, name: str, seeds: list[int], folds: Folds
+) -> tuple[Metric, list[np.ndarray]]:
+    """How the competition scores, and a model's (n, outputs) out-of-fold predictions of each seed.
+
+    Where labels are submitted they are decisions, by rules fitted on the other folds.
+    """
+    competition = ws.competition
+    rows = competition.train.take(folds.scored)
+    arrays = [read_seed(ws, name, seed, folds) for seed in seeds]
+    oof, ranks, test, test_ranks = (np.stack(each, axis=1) for each in zip(*arrays, strict=True))
+    members = Members(
+        names=[f"seed {seed}" for seed in seeds],
+        probabilities=oof,
+        ranks=ranks,
+        test_probabilities=test,
+        test_ranks=test_ranks,
+        targets=rows.targets,
+        folds=folds.fold[folds.scored],
+        groups=rows.groups,
+        kind=competition.kind,
+    )
+    scored = [
+        ensemble.single_predictions(
+            members,
+            index,
+            competition.metric,
+            competition.submission.wants_labels,
+            competition.settings.blend.seed,
+        )
+        for index in range(len(seeds))
+    ]
+    return scored[0][0], [predictions for _, predictions in scored]
+
+
+def _print(
+    ws: Workspace,
+    metric: Metric,
+    name: str,
+    predictions: list[np.ndarray],
+    seeds: list[int],
+    folds: Folds,
+) -> None:
+    targets = ws.competition.train.targets[folds.scored]
+    scores = [metric.score(targets, each) for each in predictions]
+    shown = f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {', '.join(map(str, seeds))}"
+    say(
+        f"compare: {name} has {metric.name} {np.mean(scores):.4f}, pooled over the {folds.count} folds, "
+        f"{shown}"
+    )
+    if len(seeds) == 1:
+        say(
+            "compare: one seed says nothing of how seeds differ; SEED=0,1,2 widens the intervals by it"
+        )
+
+
+def _cells(d: Difference) -> list[str]:
+    """`+0.0012 [-0.0003, +0.0027]` and the differences of the seeds."""
+    return [
+        f"{d.difference:+.4f} [{d.low:+.4f}, {d.high:+.4f}]",
+        " ".join(f"{each:+.4f}" for each in d.by_seed),
+    ]
+
+
+def _time(runs: dict[RunKey, dict], base: dict[RunKey, dict]) -> str:
+    """Training time as a ratio, of runs on machines alike."""
+    both = [*runs.values(), *base.values()]
+    if any(run["machine"] != both[0]["machine"] for run in both):
+        return "other machine"
+    took, took_base = (sum(run["seconds"] for run in each.values()) for each in (runs, base))
+    return f"{took / took_base:.2f}x"

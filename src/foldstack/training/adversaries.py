@@ -1,0 +1,415 @@
+"""Adversaries: gradients where small worst-case changes of weights or word vectors raise the loss.
+
+The loop calls `backward` once per micro-batch, where it would call `loss.backward()`; afterwards
+`.grad` holds what came before plus what the method adds. Common to all:
+
+- Under accumulation an adversary attacks the current micro-batch: the direction comes from its own
+  gradient alone, and what earlier micro-batches left in `.grad` comes through untouched.
+- Weights come back bit by bit, from copies, whatever happens in between.
+- Over several processes `backward` leaves the processes' mean gradient in `.grad` (DDP), so weights
+  take the same step everywhere. Do not wrap it in `no_sync`. Noise on word vectors is each row's own.
+- Directions are normalised, so a loss scaled for fp16 changes nothing; a gradient that is zero or not
+  finite gives no perturbation.
+- A tied weight (one parameter under several names) is perturbed once, a frozen one never.
+- Randomness comes from torch's global generators.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from foldstack import techniques
+from foldstack.errors import InputError, some
+
+if TYPE_CHECKING:
+    from foldstack.nets.classifier import Classifier
+    from foldstack.training.objective import Part
+
+Backward = Callable[[Tensor], None]
+ROW = (1, 2)  # of (b, t, h) noise: each row has a length of its own
+
+
+class Adversary(Protocol):
+    def backward(self, part: Part, backward: Backward, epoch: float) -> Tensor:
+        """Add the gradient of this micro-batch to `.grad`; returns its clean loss, detached.
+
+        backward: what computes gradients of a scalar, `accelerator.backward`. epoch: epochs done so
+        far, fractional.
+        """
+
+
+def make_adversary(settings: techniques.Adversary | None, model: Classifier) -> Adversary:
+    """The adversary of a model whose layers are already frozen as they shall be; None: plain training.
+
+    model: the network itself; the one that the parts call may be a DDP wrapper around it.
+
+    Raises InputError where the model has nothing to perturb.
+    """
+    if settings is None:
+        return Plain()
+    kinds = {"fgm": FGM, "pgd": PGD, "freelb": FreeLB, "awp": AWP, "vat": VAT}
+    return kinds[settings.name](settings, model)
+
+
+class Plain:
+    """No adversary."""
+
+    def backward(self, part: Part, backward: Backward, epoch: float) -> Tensor:
+        return pass_back(part, backward)
+
+
+# Changed weights
+
+
+class FGM:
+    """Fast gradient method (Miyato et al. 2017, Adversarial Training Methods for Text).
+
+    Each attacked parameter moves by epsilon g / ||g||; the gradient there is added to the clean one.
+    Two passes.
+    """
+
+    def __init__(self, settings: techniques.FGM, model: Classifier):
+        self.settings = settings
+        self.attacked = attacked_parameters(settings, model)
+
+    def backward(self, part: Part, backward: Backward, epoch: float) -> Tensor:
+        with earlier_added(self.attacked):
+            loss = pass_back(part, backward)
+            with self.attack():
+                backward(part.loss())
+        return loss
+
+    @contextmanager
+    def attack(self) -> Iterator[None]:
+        """The weights a step up the gradient that is in `.grad`."""
+        with restored(self.attacked):
+            put(self.attacked, (p + self.settings.epsilon * direction(p) for p in self.attacked))
+            yield
+
+
+class PGD:
+    """Projected gradient descent (Madry et al. 2018).
+
+    Steps of alpha g / ||g||, each attacked parameter projected into the ball of radius epsilon around
+    its start; the gradient at the last point is added to the clean one. steps + 1 passes.
+    """
+
+    def __init__(self, settings: techniques.PGD, model: Classifier):
+        self.settings = settings
+        self.attacked = attacked_parameters(settings, model)
+        self.trained = trained_parameters(model)
+
+    def backward(self, part: Part, backward: Backward, epoch: float) -> Tensor:
+        with earlier_added(self.attacked):
+            loss = pass_back(part, backward)
+            with self.attack(part, backward):
+                backward(part.loss())
+        return loss
+
+    @contextmanager
+    def attack(self, part: Part, backward: Backward) -> Iterator[None]:
+        """The weights after all steps, the first of them up the gradient that is in `.grad`."""
+        with restored(self.attacked) as start:
+            self.climb(start)
+            for _ in range(self.settings.steps - 1):
+                with not_counted(self.trained):
+                    backward(part.loss())
+                    self.climb(start)
+            yield
+
+    def climb(self, start: list[Tensor]) -> None:
+        s = self.settings
+        moves = (
+            projected(p.detach() - w + s.alpha * direction(p), s.epsilon)
+            for p, w in zip(self.attacked, start, strict=True)
+        )
+        put(self.attacked, (w + move for w, move in zip(start, moves, strict=True)))
+
+
+class AWP:
+    """Adversarial weight perturbation (Wu et al. 2020), on matrices; biases and norms are left alone.
+
+    From epoch `start` on, each attacked matrix moves by lr ||w|| g / ||g||, no element by more than
+    epsilon times its own size, and the gradient at that point is the one that counts; the clean
+    gradient finds the direction only. Two passes.
+    """
+
+    def __init__(self, settings: techniques.AWP, model: Classifier):
+        self.settings = settings
+        self.attacked = attacked_parameters(settings, model, least_ndim=2)
+        self.trained = trained_parameters(model)
+
+    def backward(self, part: Part, backward: Backward, epoch: float) -> Tensor:
+        if epoch < self.settings.start:
+            return pass_back(part, backward)
+        with self.attack(part, backward) as loss:
+            backward(part.loss())
+        return loss
+
+    @contextmanager
+    def attack(self, part: Part, backward: Backward) -> Iterator[Tensor]:
+        """The weights after the step, with the loss before it."""
+        with restored(self.attacked) as start:
+            with not_counted(self.trained):
+                loss = pass_back(part, backward)
+                put(self.attacked, map(self.worse, self.attacked, start))
+            yield loss
+
+    def worse(self, parameter: nn.Parameter, start: Tensor) -> Tensor:
+        step = self.settings.lr * start.norm() * direction(parameter)
+        room = self.settings.epsilon * start.abs()
+        return start + step.clamp(-room, room)
+
+
+# Noise on word vectors
+
+
+class FreeLB:
+    """Free large-batch adversarial training (Zhu et al. 2020).
+
+    Noise on the word vectors of real tokens starts uniform in ±init / sqrt(tokens x width) and climbs
+    by lr g / ||g|| a row, projected to at most max_norm; the mean of the gradients on the way counts.
+    As in the paper, dropout draws the same masks in all steps. As many passes as steps; none of them
+    is clean, so the loss at the start stands for the clean one.
+    """
+
+    def __init__(self, settings: techniques.FreeLB, model: Classifier):
+        self.settings = settings
+        self.words = WordVectors(settings, model)
+
+    def backward(self, part: Part, backward: Backward, epoch: float) -> Tensor:
+        s = self.settings
+        real = real_tokens(part)
+        noise = self.start(real)
+        losses = []
+        for step in range(s.steps):
+            if step:
+                climbed = noise.detach() + s.lr * unit(torch.where(real, noise.grad, 0.0), ROW)
+                noise = projected(climbed, s.max_norm, ROW)
+            last = step == s.steps - 1
+            noise.requires_grad_(not last)
+            with self.words.same_draws(not last), self.words.attack(noise):
+                loss = part.loss()
+                backward(loss / s.steps)
+            losses.append(loss.detach())
+        return losses[0]
+
+    def start(self, real: Tensor) -> Tensor:
+        """(b, t, h) noise for a (b, t, 1) mask."""
+        noise = self.words.blank(real).uniform_(-1, 1) * real
+        numbers = real.sum(dim=ROW, keepdim=True) * noise.shape[2]
+        return noise * self.settings.init / numbers.clamp(min=1).to(noise).sqrt()
+
+
+class VAT:
+    """Virtual adversarial training (Miyato et al. 2018); SMART (Jiang et al. 2020) smooths likewise.
+
+    Added to the loss: weight times the divergence of the outputs from those under noise of length
+    epsilon a row on the word vectors. Its direction is that in which the divergence grows fastest, by
+    one power iteration from random noise of length xi. No label is looked at. Dropout draws the same
+    masks with and without the noise. Four passes, one of them without gradients.
+    """
+
+    def __init__(self, settings: techniques.VAT, model: Classifier):
+        self.settings = settings
+        self.words = WordVectors(settings, model)
+
+    def backward(self, part: Part, backward: Backward, epoch: float) -> Tensor:
+        loss = pass_back(part, backward)
+        real = real_tokens(part)
+        noise = self.settings.xi * unit(self.words.blank(real).normal_() * real, ROW)
+        with self.words.same_draws(), torch.no_grad():
+            clean = part.outputs()
+            # Half precision rounds the effect of small noise to nothing, often: outputs off by a
+            # random 1e-7 then show a way instead of none.
+            almost = clean + torch.finfo(torch.float32).eps * torch.randn_like(clean)
+        with self.words.same_draws(), self.words.attack(noise.requires_grad_()):
+            noisy = part.outputs()
+            (change,) = torch.autograd.grad(
+                part.divergence(almost, noisy), noisy, retain_graph=True
+            )
+            # At length 1, since what is this small would vanish on its way back in fp16.
+            (gradient,) = torch.autograd.grad(noisy, noise, unit(change))
+        worst = self.settings.epsilon * unit(torch.where(real, gradient, 0.0), ROW)
+        with self.words.attack(worst):
+            backward(self.settings.weight * part.divergence(clean, part.outputs()))
+        return loss
+
+
+class WordVectors:
+    """What the backbone's word-embedding module puts out, to which noise can be added."""
+
+    def __init__(self, settings: techniques.FreeLB | techniques.VAT, model: Classifier):
+        instead = "take fgm, pgd or awp and name other weights with training.adversary.parameters"
+        self.embeddings = word_embeddings(settings, model, instead)
+        # XLNet alone embeds (t, b) tokens.
+        self.time_first = model.backbone.config.model_type == "xlnet"
+
+    def blank(self, real: Tensor) -> Tensor:
+        """(b, t, h) zeros for a (b, t, 1) mask."""
+        return self.embeddings.weight.new_zeros(*real.shape[:2], self.embeddings.weight.shape[1])
+
+    @contextmanager
+    def attack(self, noise: Tensor) -> Iterator[None]:
+        """(b, t, h) noise on the word vectors of every pass inside."""
+
+        def add(module: nn.Module, args: tuple, vectors: Tensor) -> Tensor:
+            fitting = noise.transpose(0, 1) if self.time_first else noise
+            # Longformer fills its inputs up to whole windows.
+            return vectors + F.pad(fitting, (0, 0, 0, vectors.shape[1] - fitting.shape[1]))
+
+        handle = self.embeddings.register_forward_hook(add)
+        try:
+            yield
+        finally:
+            handle.remove()
+
+    def same_draws(self, enabled: bool = True):
+        """A context after which the generators of CPU and device are again as they were before it."""
+        device = self.embeddings.weight.device
+        devices = [] if device.type == "cpu" else [device]
+        return torch.random.fork_rng(devices, enabled, device_type=device.type)
+
+
+def real_tokens(part: Part) -> Tensor:
+    """(b, t, 1) whether a token is one: the attention mask, for ids alone do not tell padding."""
+    return part.inputs["attention_mask"].unsqueeze(-1).bool()
+
+
+# What is attacked
+
+
+def attacked_parameters(
+    settings: techniques.FGM | techniques.PGD | techniques.AWP,
+    model: Classifier,
+    least_ndim: int = 1,
+) -> list[nn.Parameter]:
+    """The trained parameters that `settings.parameters` names, each once; InputError if none."""
+    pattern = settings.parameters
+    named = [
+        (name, p)
+        for name, p in model.named_parameters(remove_duplicate=False)
+        if p.ndim >= least_ndim
+    ]
+    if pattern == techniques.WORD_EMBEDDINGS:
+        instead = "name other weights with training.adversary.parameters"
+        weight = word_embeddings(settings, model, instead).weight
+        found = [(name, p) for name, p in named if p is weight]
+    else:
+        found = [(name, p) for name, p in named if re.search(pattern, name)]
+    if not found:
+        near = difflib.get_close_matches(pattern, [name for name, _ in named], n=1, cutoff=0)[0]
+        what = "weights" if least_ndim == 1 else "matrices"
+        raise InputError(
+            f"adversary {settings.name}: training.adversary.parameters '{pattern}' is found in none "
+            f"of the names of the model's {what}; the nearest is '{near}'"
+        )
+    trained = {id(p): p for _, p in found if p.requires_grad}
+    if not trained:
+        raise InputError(
+            f"adversary {settings.name} perturbs {some([name for name, _ in found])}, which "
+            f"{'is' if len(found) == 1 else 'are'} frozen: name trained weights with "
+            "training.adversary.parameters, or freeze less (freeze_embeddings, freeze_layers)"
+        )
+    return list(trained.values())
+
+
+def word_embeddings(settings: techniques.Adversary, model: Classifier, instead: str) -> nn.Module:
+    """The backbone's word-embedding module; InputError, with what to do instead, where it has none."""
+    try:
+        embeddings = model.backbone.get_input_embeddings()
+    except (NotImplementedError, AttributeError):  # what the library raises where it finds none
+        embeddings = None
+    if not isinstance(getattr(embeddings, "weight", None), nn.Parameter):
+        raise InputError(
+            f"adversary {settings.name} perturbs the word embeddings, but "
+            f"{type(model.backbone).__name__} has none: {instead}"
+        )
+    return embeddings
+
+
+def trained_parameters(model: nn.Module) -> list[nn.Parameter]:
+    return [p for p in model.parameters() if p.requires_grad]
+
+
+# Gradients and weights
+
+
+def pass_back(part: Part, backward: Backward) -> Tensor:
+    """Compute the loss and add its gradient; returns it, detached."""
+    loss = part.loss()
+    backward(loss)
+    return loss.detach()
+
+
+def unit(gradient: Tensor, dim: tuple[int, ...] | None = None) -> Tensor:
+    """The gradient over its Euclidean length (over `dim`); zero where that is zero or not finite."""
+    length = torch.linalg.vector_norm(gradient, dim=dim, keepdim=True)
+    return torch.where((length > 0) & length.isfinite(), gradient / length, 0.0)
+
+
+def projected(move: Tensor, radius: float, dim: tuple[int, ...] | None = None) -> Tensor:
+    """The move, shortened to the radius where it is longer."""
+    length = torch.linalg.vector_norm(move, dim=dim, keepdim=True)
+    return move * (radius / length).clamp(max=1)
+
+
+def direction(parameter: nn.Parameter) -> Tensor:
+    """Of its gradient; zero for one that the loss does not depend on."""
+    if parameter.grad is None:
+        return torch.zeros_like(parameter)
+    return unit(parameter.grad)
+
+
+@torch.no_grad()
+def put(parameters: Sequence[nn.Parameter], values: Iterable[Tensor]) -> None:
+    for parameter, value in zip(parameters, values, strict=True):
+        parameter.copy_(value)
+    torch.clear_autocast_cache()  # an autocast around the step would go on with the old weights
+
+
+@contextmanager
+def restored(parameters: Sequence[nn.Parameter]) -> Iterator[list[Tensor]]:
+    """Within, weights may change (their copies are yielded); afterwards they are as before."""
+    start = [p.detach().clone() for p in parameters]
+    try:
+        yield start
+    finally:
+        put(parameters, start)
+
+
+@contextmanager
+def earlier_added(parameters: Sequence[nn.Parameter]) -> Iterator[None]:
+    """Within, gradients begin anew; afterwards the earlier ones are added."""
+    earlier = [p.grad for p in parameters]
+    for p in parameters:
+        p.grad = None
+    try:
+        yield
+    finally:
+        for p, gradient in zip(parameters, earlier, strict=True):
+            if p.grad is None:
+                p.grad = gradient
+            elif gradient is not None:
+                p.grad = gradient.add_(p.grad)
+
+
+@contextmanager
+def not_counted(parameters: Sequence[nn.Parameter]) -> Iterator[None]:
+    """Within, gradients begin anew; afterwards they are the earlier ones again."""
+    earlier = [p.grad for p in parameters]
+    for p in parameters:
+        p.grad = None
+    try:
+        yield
+    finally:
+        for p, gradient in zip(parameters, earlier, strict=True):
+            p.grad = gradient

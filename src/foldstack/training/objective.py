@@ -1,0 +1,80 @@
+"""What an update minimises: the loss of the network's outputs, and what is added to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from foldstack.techniques import TrainingSettings
+from foldstack.training.losses import Criterion, divergence, make_criterion, supervised_contrastive
+
+
+@dataclass(frozen=True)
+class Objective:
+    """The criterion; R-Drop (Wu et al. 2021) and a supervised contrastive term (Gunel et al. 2021).
+
+    Losses of rows are divided by the whole update's weight, so that micro-batches add up to it.
+    """
+
+    criterion: Criterion
+    settings: TrainingSettings
+    link: str
+
+    @classmethod
+    def of(
+        cls, settings: TrainingSettings, targets: Tensor, weights: Tensor, link: str
+    ) -> Objective:
+        """For a run with these (n, outputs) training targets and (n,) weights."""
+        return cls(make_criterion(settings.loss, link, targets, weights), settings, link)
+
+
+@dataclass(frozen=True)
+class Part:
+    """A micro-batch: the network, its inputs (b, t), soft targets (b, outputs) and weights (b,).
+
+    Each call is a new pass through the network, with whatever its weights are just then.
+    """
+
+    objective: Objective
+    net: nn.Module
+    inputs: dict[str, Tensor]
+    targets: Tensor
+    weights: Tensor
+    total_weight: Tensor  # of the whole update
+
+    def outputs(self) -> Tensor:
+        """(k b, outputs) raw outputs, of k dropout masks in the head."""
+        return self._pass()[0]
+
+    def loss(self) -> Tensor:
+        """This part's share of the update's loss, a scalar."""
+        s = self.objective.settings
+        passes = [self._pass() for _ in range(2 if s.rdrop else 1)]
+        loss = sum(self._criterion(raw) + self._contrast(pooled) for raw, pooled in passes)
+        if s.rdrop:  # the mean of two losses, as in the paper's code
+            loss = loss / 2 + s.rdrop * self.divergence(passes[0][0], passes[1][0])
+        return loss
+
+    def divergence(self, a: Tensor, b: Tensor) -> Tensor:
+        """How far two passes' raw outputs lie apart, the rows weighed as in the loss; a scalar."""
+        _, weights, total_weight = self._for(a)
+        return (divergence(a, b, self.objective.link) * weights).sum() / total_weight
+
+    def _pass(self) -> tuple[Tensor, Tensor]:
+        raw, pooled = self.net(**self.inputs, pooled=True)
+        return raw.float(), pooled.float()
+
+    def _criterion(self, raw: Tensor) -> Tensor:
+        return self.objective.criterion(raw, *self._for(raw))
+
+    def _contrast(self, pooled: Tensor) -> Tensor | float:
+        s = self.objective.settings.contrastive
+        if s is None:
+            return 0.0
+        return s.weight * supervised_contrastive(pooled, self.targets, self.weights, s.temperature)
+
+    def _for(self, raw: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Targets, weights and total weight for outputs of k masks: the loss is their mean."""
+        k = len(raw) // len(self.targets)
+        return self.targets.repeat(k, 1), self.weights.repeat(k), self.total_weight * k

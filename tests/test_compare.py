@@ -1,0 +1,145 @@
+"""`make compare`: the paired difference between models on the same folds and seeds."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from foldstack.metrics import get
+from foldstack.store import RunKey, Store
+from foldstack.workspace import Workspace
+from tiny import foldstack, make_workspace, write, write_competition
+
+CHARS = "learner: tfidf\nword_ngrams: [0, 0]\nmin_count: 1\n"
+SEEDS = "--seed", "0,1"
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory) -> Path:
+    """60 rows; `words` and `weak` trained with two seeds, `kept` a variant that NAME= kept."""
+    root = make_workspace(tmp_path_factory.mktemp("compare") / "w", n=60)
+    write(root / "presets/words.yaml", "learner: tfidf\nchar_ngrams: [0, 0]\nmin_count: 1\n")
+    write(root / "presets/weak.yaml", CHARS + "C: 0.0001\nmax_features: 3\n")
+    write_competition(root, models=["words", "weak"])
+    assert foldstack(root, "folds") == 0
+    for model, name in (("words", "words"), ("weak", "weak"), ("words", "kept")):
+        for seed in "01":
+            for fold in "012":
+                options = ["--model", model, "--name", name, "--seed", seed, "--fold", fold]
+                extra = ["--set", "C=0.5"] if name == "kept" else []
+                assert foldstack(root, "train", *options, *extra) == 0
+    return root
+
+
+def pooled(root: Path, model: str, seed: int) -> float:
+    """The score of one seed's out-of-fold predictions."""
+    ws = Workspace.open(root, [])
+    rows = ws.competition.train
+    folds = ws.store.read_folds(rows)
+    raw = np.zeros(rows.targets.shape)
+    for fold in range(3):
+        held = folds.held_out((fold,))
+        key = RunKey(model, seed, (fold,))
+        raw[held] = ws.store.read_predictions(key, "heldout", rows.take(held)).raw
+    return get("roc_auc", "binary").score(rows.targets, raw)
+
+
+def test_the_difference_is_of_pooled_scores_with_its_interval(done, capsys):
+    capsys.readouterr()
+    assert foldstack(done, "compare", "--a", "words", "--b", "weak,kept", *SEEDS) == 0
+    out = capsys.readouterr().out
+    first = np.mean([pooled(done, "words", s) for s in (0, 1)])
+    assert (f"compare: words has roc_auc {first:.4f}, pooled over the 3 folds, seeds 0, 1\n") in out
+    weak, kept = out.splitlines()[-2:]
+    by_seed = [pooled(done, "weak", s) - pooled(done, "words", s) for s in (0, 1)]
+    found = re.match(r"weak +(\S+) +(\S+) \[(\S+), (\S+)\] +(\S+) (\S+) +(\S+)x$", weak).groups()
+    score, difference, low, high, one, two, time = map(float, found)
+    assert score == pytest.approx(np.mean([pooled(done, "weak", s) for s in (0, 1)]), abs=1e-4)
+    assert difference == pytest.approx(np.mean(by_seed), abs=1e-4)
+    assert (one, two) == pytest.approx(tuple(by_seed), abs=1e-4)
+    assert low < difference < high and high < 0  # weak is worse, beyond doubt
+    assert difference - low == pytest.approx(high - difference, abs=2e-4)
+    assert time > 0
+    assert kept.startswith("kept ")
+
+
+def test_one_seed_is_said_to_say_nothing_of_seeds(done, capsys):
+    capsys.readouterr()
+    assert foldstack(done, "compare", "--a", "words", "--b", "weak", "--seed", "0") == 0
+    out = capsys.readouterr().out
+    assert "pooled over the 3 folds, seed 0\n" in out
+    assert (
+        "compare: one seed says nothing of how seeds differ; SEED=0,1,2 widens the intervals by it\n"
+    ) in out
+
+
+def test_what_is_missing_is_trained_first(tmp_path, capsys):
+    root = make_workspace(tmp_path / "w", n=30, runtime={"threads": 1})
+    write(root / "presets/words.yaml", "learner: tfidf\nchar_ngrams: [0, 0]\nmin_count: 1\n")
+    write(root / "presets/chars.yaml", CHARS)
+    assert foldstack(root, "folds") == 0
+    assert foldstack(root, "compare", "--a", "words", "--b", "chars") == 0
+    assert {key.model for key in Store(root).runs()} == {"words", "chars"}
+    assert "against words" in capsys.readouterr().out
+
+
+def test_labels_are_compared_as_they_are_submitted(done, tmp_path, capsys):
+    """With a metric of labels each model gets its threshold, fitted on the other folds."""
+    root = make_workspace(tmp_path / "w", n=60, metric="f1", models=["words", "weak"])
+    write(root / "presets/words.yaml", "learner: tfidf\nchar_ngrams: [0, 0]\nmin_count: 1\n")
+    write(root / "presets/weak.yaml", CHARS + "C: 0.0001\nmax_features: 3\n")
+    assert foldstack(root, "folds") == 0
+    for model in ("words", "weak"):
+        for fold in "012":
+            assert foldstack(root, "train", "--model", model, "--fold", fold) == 0
+    assert foldstack(root, "blend") == 0
+    info = json.loads((root / "oof/_blends/blend/blend.json").read_text())
+    capsys.readouterr()
+    assert foldstack(root, "compare", "--a", "words", "--b", "weak") == 0
+    out = capsys.readouterr().out
+    for model in ("words", "weak"):
+        assert f"{info['models'][model]['nested']['score']:.4f}" in out
+
+
+REFUSED = {
+    "": "compare wants two models: make compare A=minilm B=roberta (or B=x,y,z)",
+    "--a words": "compare wants two models: make compare A=minilm B=roberta (or B=x,y,z)",
+    "--a words,weak --b kept": ("A=words,weak: compare one model with those of B=, not 2 at once"),
+    "--a words --b weak,words": "words stands on both sides: name another model in B=",
+    "--a word --b weak": (
+        "model 'word' is not known: did you mean 'words'? (your own goes into presets/NAME.yaml)"
+    ),
+    "--a words --b kept --seed 0,1,2": (
+        "model 'kept' has no run for fold0 of seed 2 (3 missing in all): run "
+        "`make train MODEL=kept FOLD=0,1,2 SEED=2`, or leave this model out"
+    ),
+}
+
+
+@pytest.mark.parametrize("options", list(REFUSED))
+def test_a_wrong_comparison_is_refused(done, capsys, options):
+    if "0,1,2" in options:  # what has a preset would be trained first
+        for fold in "012":
+            train = ["train", "--model", "words", "--seed", "2", "--fold", fold]
+            assert foldstack(done, *train) == 0
+    capsys.readouterr()
+    assert foldstack(done, "compare", *options.split()) == 2
+    assert capsys.readouterr().err == f"foldstack: {REFUSED[options]}\n"
+
+
+def test_what_is_optimistic_stays_so(done, capsys):
+    path = Store(done).run_dir(RunKey("weak", 0, (0,))) / "run.json"
+    before = path.read_text()
+    run = json.loads(before)
+    run["optimistic"] = ["the epoch was chosen on the held-out fold"]
+    path.write_text(json.dumps(run))
+    capsys.readouterr()
+    assert foldstack(done, "compare", "--a", "words", "--b", "weak", *SEEDS) == 0
+    path.write_text(before)
+    assert capsys.readouterr().out.endswith(
+        "weak: OPTIMISTIC, the epoch was chosen on the held-out fold\n"
+    )

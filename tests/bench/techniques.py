@@ -140,3 +140,7 @@ def main() -> None:
         parser.error("scores wants --workspace DIR")
     else:
         scores(args.workspace, args.rows, args.seeds)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,10 +1,10 @@
 """What the training techniques cost and bring, on film reviews with minilm.
 
-    python tests/bench/techniques.py cost [--rounds 5]
+    python tests/bench/techniques.py cost [--rounds 3]
     python tests/bench/techniques.py scores --workspace DIR [--rows 2000] [--seeds 0,1]
 
-cost: the time of an update beside that of a plain one, every technique after a plain one, in rounds;
-medians. scores: makes an empty DIR a competition of so many training rows (0: all 6,824),
+cost: the time of an update beside that of a plain one, every technique after a plain one, in rounds of a
+few minutes; medians. scores: makes an empty DIR a competition of so many training rows (0: all 6,824),
 with a preset for every technique (else like `base`), trains what is not there yet and
 compares (`make compare`). It goes on where it was stopped.
 """
@@ -78,11 +78,12 @@ def cost(root: Path, rounds: int) -> None:
         for name in COSTS:
             plain, other = (seconds(ws, each, number) for each in ("base", name))
             ratios[name].append(other / plain)
-        print(f"round {number + 1} of {rounds}", file=sys.stderr, flush=True)
-    lines = [
-        [name, f"{np.median(r):.2f}x", f"{min(r):.2f} … {max(r):.2f}"] for name, r in ratios.items()
-    ]
-    print(table(["technique", "time of an update", "least … most"], lines))
+        print(f"\nafter {number + 1} of {rounds} rounds", flush=True)
+        lines = [
+            [name, f"{np.median(r):.2f}x", f"{min(r):.2f} … {max(r):.2f}"]
+            for name, r in ratios.items()
+        ]
+        print(table(["technique", "time of an update", "least … most"], lines), flush=True)
 
 
 def seconds(ws: Workspace, name: str, number: int, updates: int = 6) -> float:
@@ -128,7 +129,7 @@ def make_workspace(root: Path, rows: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("what", choices=["cost", "scores"])
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--workspace", type=Path)
     parser.add_argument("--rows", type=int, default=2000)
     parser.add_argument("--seeds", default="0,1")

@@ -43,8 +43,8 @@ COMPARED = {
     "freelb": {"adversary": "freelb"},
     "ema": {"averaging": "ema"},
     "layer-decay": {"layer_decay": 0.9},
-    "dropout": {},
     "rdrop": {"rdrop": 1.0},
+    "dropout": {},
 }
 COSTS = COMPARED | {
     "dice": {"loss": "dice"},

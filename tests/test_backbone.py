@@ -22,7 +22,7 @@ from foldstack.learners import Task
 from foldstack.learners.transformer import TransformerLearner
 from foldstack.metrics import get
 from foldstack.nets.backbone import file_sha256, load_backbone, locate
-from foldstack.nets.classifier import mean_pool
+from foldstack.nets.heads import mean_pool
 from foldstack.rows import Rows
 from foldstack.store import RunKey, Store
 from foldstack.techniques import TrainingSettings, TransformerSettings
@@ -99,7 +99,7 @@ def test_half_precision_files_train_in_float32(backbone, tmp_path, dtype):
     config.write_text(config.read_text().replace("float32", name))
     assert name in config.read_text()
     learner = make_learner(place)
-    learner.prepare()
+    learner.prepare(rows_of("good film"))
     assert {p.dtype for p in learner.model.parameters()} == {torch.float32}
 
 
@@ -135,7 +135,7 @@ def test_ignore_weights_lets_a_named_head_pass(backbone, tmp_path):
     assert "holds 'my_head.bias'" in refusal(load_backbone, str(place))
     assert "holds 'my_head.bias'" in refusal(load_backbone, str(place), ("my",))
     load_backbone(str(place), ("my_head",))
-    make_learner(place, ignore_weights=("my_head",)).prepare()
+    make_learner(place, ignore_weights=("my_head",)).prepare(rows_of("good film"))
 
 
 def test_a_weight_of_another_shape_is_refused(backbone, tmp_path):
@@ -194,7 +194,7 @@ def test_pretraining_checkpoints_load_and_train(name, backbone, tmp_path):
     place = pretrained(name, backbone, tmp_path / "b")
     stored = load_file(place / "model.safetensors")
     learner = make_learner(place)
-    learner.prepare()
+    learner.prepare(rows_of("good film"))
     loaded = dict(learner.model.backbone.named_parameters())
     prefix = learner.model.backbone.base_model_prefix
     assert loaded and all(torch.equal(v, stored[f"{prefix}.{k}"]) for k, v in loaded.items())
@@ -222,8 +222,8 @@ def test_roberta_has_two_positions_fewer_than_it_says(backbone, tmp_path, capsys
 
 def test_bert_has_all_of_its_positions(backbone, tmp_path):
     learner = make_learner(pretrained("BertForMaskedLM", backbone, tmp_path / "b"), max_length=32)
-    learner.prepare()
-    assert learner.max_length == 20
+    learner.prepare(rows_of("good film"))
+    assert learner.encoder.max_length == 20
 
 
 # Regression
@@ -269,11 +269,10 @@ def prices(n: int = 48) -> Rows:
 def test_targets_are_standardised_by_the_weights_of_the_training_rows(backbone):
     """A held-out row's value must not be in the mean; a constant column is divided by 1."""
     learner = regression_learner(backbone)
-    learner.prepare()
     rows = valued(["good", "bad", "dull"], [[1, 0.1], [3, 0.1], [99, 0.1]], [1.0, 3.0, 0.0])
-    examples = learner.examples(rows)
-    assert learner.scale.shift.tolist() == pytest.approx([2.5, 0.1])
-    assert learner.scale.unit.tolist() == pytest.approx([np.sqrt(0.75), 1.0])
+    examples = learner.prepare(rows)
+    assert learner.encoder.scale.shift.tolist() == pytest.approx([2.5, 0.1])
+    assert learner.encoder.scale.unit.tolist() == pytest.approx([np.sqrt(0.75), 1.0])
     np.testing.assert_allclose(
         examples.targets[:2], [[-1.5 / np.sqrt(0.75), 0], [0.5 / np.sqrt(0.75), 0]], atol=1e-6
     )

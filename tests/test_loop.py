@@ -69,18 +69,16 @@ def one_step(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """All gradients of one update, and all weights after it, each as one long vector."""
     learner = make_learner(backbone, weight_decay=0, backbone_dropout=0, **training)
-    learner.prepare()
+    examples = learner.prepare(rows)
     learner.model.train()
-    training = loop.prepare(
-        learner.model, learner.examples(rows), learner.settings.training, learner.accelerator
-    )
+    training = loop.prepare(learner.model, examples, learner.settings.training, learner.accelerator)
     gradients = []
     training.optimizer.optimizer.register_step_pre_hook(
         lambda *_: gradients.append(
             torch.cat([p.grad.flatten().clone() for p in learner.model.parameters()])
         )
     )
-    loop.update(training, chosen, epoch=0)
+    loop.update(training, examples, chosen, epoch=0)
     weights = torch.cat([p.detach().flatten().clone() for p in learner.model.parameters()])
     return gradients[0], weights
 
@@ -182,7 +180,7 @@ def test_batches_do_not_come_in_the_order_of_their_length():
 def test_predictions_come_back_in_order_and_do_not_know_their_padding(backbone):
     rows = make_rows(70)  # more than one batch of 64
     learner = make_learner(backbone)
-    learner.prepare()
+    learner.prepare(rows)
     torch.nn.init.normal_(learner.model.head.weight)  # predictions that lie far apart
     together = learner.predict(rows)
     one_by_one = np.concatenate([learner.predict(rows.take(np.array([i]))) for i in range(70)])
@@ -199,8 +197,8 @@ def test_the_longest_rows_are_predicted_first():
 
 def test_dropout_is_off_in_prediction(backbone):
     learner = make_learner(backbone, dropout=0.5)
-    learner.prepare()
     rows = make_rows(8)
+    learner.prepare(rows)
     learner.model.train()
     assert (learner.predict(rows) == learner.predict(rows)).all()
 
@@ -222,11 +220,11 @@ class Exploding(torch.nn.Module):
 
 def test_a_loss_that_is_not_finite_is_refused(backbone, tmp_path):
     learner = make_learner(backbone)
-    learner.prepare()
+    examples = learner.prepare(make_rows())
     with pytest.raises(InputError) as e:
         loop.train(
             Exploding(),
-            learner.examples(make_rows()),
+            examples,
             learner.settings.training,
             learner.accelerator,
             seed=0,
@@ -252,8 +250,7 @@ def select_run(root: Path, select: str, backbone: Path) -> dict:
 def test_select_takes_the_best_epochs_weights_exactly(backbone, tmp_path):
     """The scores are given: epoch 2 is the best, and 3 ties with it but comes later."""
     learner, rows = make_learner(backbone, epochs=4), make_rows()
-    learner.prepare()
-    examples = learner.examples(rows)
+    examples = learner.prepare(rows)
     scores, seen = iter([0.1, 0.9, 0.9, 0.3]), []
 
     def evaluate(net: torch.nn.Module) -> float:
@@ -320,7 +317,7 @@ def test_select_inner_holds_back_a_tenth_and_never_sees_the_fold(folded, backbon
 
 def test_inner_keeps_groups_whole(folded, backbone):
     """A text that stands on both sides would let memorising choose the epoch."""
-    from foldstack.stages.train import Run, _rows_of
+    from foldstack.stages.learned import Run, rows_of
     from foldstack.workspace import Workspace
 
     train = folded / "input/train.csv"
@@ -336,7 +333,7 @@ def test_inner_keeps_groups_whole(folded, backbone):
     ws = Workspace.open(folded, [])
     folds = ws.store.read_folds(ws.competition.train)
     run = Run(RunKey("tiny", 0, (0,)), ws.model_settings("tiny"), folds)
-    learned, held, select, _ = _rows_of(ws, run)
+    learned, held, select, _ = rows_of(ws, run)
     assert len(learned) + len(select) + len(held) == 90
     assert len(select) == pytest.approx(len(learned) / 9, abs=2)
     groups = [set(rows.groups) for rows in (learned, held, select)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from transformers import AutoModel
 from foldstack.nets.classifier import Classifier
 from foldstack.techniques import TrainingSettings
 from foldstack.training.losses import supervised_contrastive
+from foldstack.training.mixup import Mixup
 from foldstack.training.objective import Objective, Part
 
 TARGETS = torch.tensor([[1.0], [0.0], [1.0]])
@@ -89,7 +91,33 @@ def test_contrastive_is_added_with_its_weight():
     assert float(loss) == pytest.approx(bce([0.3, -1, 2]) + 0.5 * float(term))
 
 
+def test_mixup_mixes_targets_and_weights_as_it_mixes_the_vectors():
+    """The raw outputs are those of the mixed vectors: only what they are compared with changes."""
+    mixup = Mixup(torch.tensor([1, 2, 0]), torch.tensor(0.7))
+
+    class Mixing(Given):
+        def forward(self, pooled: bool, mixup: Mixup) -> tuple[Tensor, Tensor]:
+            return super().forward(pooled)
+
+    raw = [0.3, -1, 2]
+    part = replace(part_of(Mixing(raw)), mixup=mixup)
+    one, other = (
+        F.binary_cross_entropy_with_logits(torch.tensor(raw), TARGETS[order, 0], reduction="none")
+        * WEIGHTS[order]
+        for order in ([0, 1, 2], [1, 2, 0])
+    )
+    wanted = (0.7 * one + 0.3 * other).sum() / WEIGHTS.sum()
+    torch.testing.assert_close(part.loss(), wanted)
+
+
 # The head
+
+
+def test_mixup_mixes_what_the_head_reads_and_not_what_is_handed_on(backbone):
+    model, inputs = make_classifier(backbone)
+    mixup = Mixup(torch.tensor([1, 0]), torch.tensor(0.7))
+    raw, pooled = model.eval()(**inputs, pooled=True, mixup=mixup)
+    torch.testing.assert_close(raw, model.head(0.7 * pooled + 0.3 * pooled[[1, 0]]))
 
 
 def make_classifier(backbone: Path, **options: object) -> tuple[Classifier, dict[str, Tensor]]:

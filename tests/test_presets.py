@@ -27,6 +27,7 @@ from foldstack.nets.backbone import empty_backbone, load_backbone, locate
 from foldstack.nets.classifier import takes_types
 from foldstack.rows import Rows
 from foldstack.settings import CompetitionSettings
+from foldstack.techniques import TransformerSettings
 from foldstack.text.tokens import tokenise
 from tiny import BAD, GOOD, PLACES
 
@@ -210,9 +211,9 @@ def settings_of(preset: str) -> config.TransformerSettings:
 
 
 def make_learner(preset: str, backbone: Path, precision: str = "fp32") -> TransformerLearner:
-    settings = settings_of(preset)
-    training = settings.training.model_copy(update={"epochs": 1, "precision": precision})
-    settings = settings.model_copy(update={"backbone": str(backbone), "training": training})
+    over = {"backbone": str(backbone), "training": {"epochs": 1, "precision": precision}}
+    preset_file = config.read_yaml(config.SHIPPED / f"{preset}.yaml")
+    settings = TransformerSettings.model_validate(config.merge(preset_file, over))
     task = Task("binary", "sigmoid", ("label",), get("roc_auc", "binary"))
     return TransformerLearner(settings, task, 0, threads=1)
 
@@ -248,7 +249,7 @@ def test_a_preset_trains_and_comes_back(preset, tmp_path):
     """One update on its architecture; stored and loaded; padding changes no row's prediction."""
     backbone = checkpoint(preset, tmp_path / "backbone")
     learner = make_learner(preset, backbone)
-    learner.prepare()
+    learner.prepare(rows_of(*TEXTS))
     before = {k: v.clone() for k, v in learner.model.backbone.named_parameters()}
     (tmp_path / "run").mkdir()
     assert learner.fit(rows_of(*TEXTS), None, tmp_path / "run")["updates"] == 1
@@ -392,9 +393,9 @@ def test_relative_positions_have_no_end(tmp_path, capsys):
     text = "film " * 300
     for preset, length in {"deberta-v3-base": 256, "xlnet": 256, "bert": 64}.items():
         learner = make_learner(preset, checkpoint(preset, tmp_path / preset))
-        learner.prepare()
-        assert learner.max_length == length
-        assert learner._tokens(rows_of(text)).lengths.tolist() == [length]
+        learner.prepare(rows_of(*TEXTS))
+        assert learner.encoder.max_length == length
+        assert learner.encoder.tokens(rows_of(text)).lengths.tolist() == [length]
         assert np.isfinite(learner.predict(rows_of(text))).all()
     said = capsys.readouterr().out
     assert said == ("training.max_length 256 is more than the backbone's 64 positions: taking 64\n")
@@ -525,9 +526,9 @@ def test_the_longer_text_of_a_pair_is_cut_and_the_prefix_is_the_firsts(tmp_path)
 def test_types_change_what_bert_says_of_a_pair(tmp_path):
     """A pair is not one text: with the same tokens and no types the output is another."""
     learner = make_learner("bert", checkpoint("bert", tmp_path / "b"))
-    learner.prepare()
     rows = rows_of(("good film", "bad plot"), ("bad plot", "good film"))
-    batch = learner._tokens(rows).batch(np.arange(2))
+    learner.prepare(rows)
+    batch = learner.encoder.tokens(rows).batch(np.arange(2))
     with torch.no_grad():
         net = learner.model.eval()
         assert torch.equal(net(**batch), torch.from_numpy(learner.predict(rows)))

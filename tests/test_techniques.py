@@ -13,7 +13,8 @@ from safetensors.torch import load_file
 from foldstack import techniques
 from foldstack.config import merge, parse_overrides
 from foldstack.learners import Task
-from foldstack.learners.transformer import Scale, TransformerLearner
+from foldstack.learners.encoder import Scale
+from foldstack.learners.transformer import TransformerLearner
 from foldstack.metrics import get
 from foldstack.rows import Rows
 from foldstack.store import RunKey, Store
@@ -55,7 +56,7 @@ def make_learner(
     checked = TransformerSettings(
         learner="transformer",
         backbone=str(backbone),
-        training=TrainingSettings(**defaults | (training or {})),
+        training=defaults | (training or {}),
         **settings,
     )
     checked.check_kind(kind)
@@ -164,7 +165,7 @@ def test_awp_begins_with_its_epoch(backbone, plain, tmp_path):
 
 def test_frozen_layers_stay_and_the_rest_learns(backbone, tmp_path):
     learner = make_learner(backbone, training={"freeze_layers": 1})
-    learner.prepare()
+    learner.prepare(make_rows())
     before = {k: v.clone() for k, v in learner.model.state_dict().items()}
     learner.fit(make_rows(), None, tmp_path)
     moved = {k for k, v in learner.model.state_dict().items() if not torch.equal(v, before[k])}
@@ -196,7 +197,7 @@ def train_with_scores(
     """A run whose evaluations give these scores; its facts, and the weights at each of them."""
     folder.mkdir(exist_ok=True)
     learner = make_learner(backbone, training={"select": "inner", **training})
-    learner.prepare()
+    examples = learner.prepare(make_rows())
     given, seen = iter(scores), []
 
     def evaluate(net: torch.nn.Module) -> float:
@@ -205,7 +206,7 @@ def train_with_scores(
 
     facts = loop.train(
         learner.model,
-        learner.examples(make_rows()),
+        examples,
         learner.settings.training,
         learner.accelerator,
         seed=0,
@@ -429,13 +430,16 @@ def test_what_a_run_was_trained_with_is_stored(root):
     assert all(torch.isfinite(w).all() for w in weights.values())
 
 
-def test_roberta_trains_with_an_adversary(root, backbone):
+@pytest.mark.parametrize("metric", ["roc_auc", "f1"])
+def test_roberta_trains_with_an_adversary_and_for_f1_with_an_f1_stage(root, backbone, metric):
     """The preset as it ships, but for the backbone, which this machine has not."""
+    competition = root / "competition.yaml"
+    write(competition, competition.read_text().replace("roc_auc", metric))
     options = ["--set", f"backbone={backbone}", "--set", "training.epochs=1"]
     assert foldstack(root, "train", "--model", "roberta", "--fold", "0", *options) == 0
     run = Store(root).read_run(RunKey("roberta", 0, (0,)))
-    assert run["identity"]["settings"]["training"]["adversary"] == {
-        "name": "fgm",
-        "epsilon": 1.0,
-        "parameters": "word_embeddings",
-    }
+    adversarial, f1 = run["identity"]["settings"]["stages"]
+    assert adversarial["adversary"]["name"] == "fgm" and adversarial["loss"] is None
+    assert (f1["loss"]["name"], f1["freeze_backbone"], f1["batch_size"]) == ("soft_f1", True, 1024)
+    trained = [stage["updates"] for stage in run.get("stages", [run])]
+    assert trained == ([1, 5] if metric == "f1" else [1])

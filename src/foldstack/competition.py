@@ -49,7 +49,8 @@ class Competition:
     @cached_property
     def task(self) -> Task:
         """What a learner must know."""
-        return Task(self.kind, self.link, self.outputs, self.metric)
+        categories = tuple(tuple(self._categories[c]) for c in self.settings.categorical)
+        return Task(self.kind, self.link, self.outputs, self.metric, categories)
 
     @property
     def link(self) -> str:
@@ -202,6 +203,18 @@ class Competition:
             codes = self._categories[name].get_indexer(table[name]).astype(float)
             columns.append(np.where(codes < 0, np.nan, codes))
         return np.column_stack(columns)
+
+    def features_hash(self, rows: Rows | None) -> str | None:
+        """Of feature columns with their names and categories, since codes depend on the test file."""
+        if rows is None or rows.features is None:
+            return None
+        cells = rows.features.astype(object)
+        for place, column in enumerate(self.settings.categorical, len(self.settings.numeric)):
+            names = [*self._categories[column], None]
+            cells[:, place] = [
+                names[-1 if np.isnan(c) else int(c)] for c in rows.features[:, place]
+            ]
+        return config.digest([self.feature_names, cells.tolist()])
 
     # Groups, times, rows from elsewhere
 

@@ -114,6 +114,9 @@ def _place(kind: type[Settings], loc: list[str]) -> tuple[list[str], list[str]]:
     shown: list[str] = []
     options = [kind]
     for part in loc:
+        if part.isdecimal():  # the place in a list
+            shown.append(part)
+            continue
         named = [o for o in options if len(options) > 1 and o.model_fields["name"].annotation]
         tagged = [o for o in named if part in get_args(o.model_fields["name"].annotation)]
         if tagged:  # pydantic puts the technique's name between the setting and its own settings
@@ -215,6 +218,7 @@ def load_model(
     loaded = validate(LEARNER_SETTINGS[learner], merge(data, overrides), source)
     try:
         loaded.check_kind(settings.kind)
+        loaded.check_features(settings.numeric + settings.categorical)
     except ValueError as e:
         raise InputError(f"{source}: {e}") from None
     return loaded

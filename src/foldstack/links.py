@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.special import expit, softmax
+from scipy.special import expit, log_expit, log_softmax, softmax
 from scipy.stats import rankdata
 
 
@@ -18,3 +18,16 @@ def to_probabilities(raw: np.ndarray, link: str) -> np.ndarray:
 def within_run_ranks(values: np.ndarray) -> np.ndarray:
     """(n, outputs) average ranks scaled to (0, 1]: one run's predictions among themselves."""
     return rankdata(values, axis=0) / len(values)
+
+
+def row_losses(raw: np.ndarray, targets: np.ndarray, link: str) -> np.ndarray:
+    """(n,) loss of each row: cross-entropy, the mean over outputs or summed over classes; squared error.
+
+    raw, targets: (n, outputs), soft targets allowed.
+    """
+    raw = raw.astype(np.float64)
+    if link == "identity":
+        return ((raw - targets) ** 2).mean(axis=1)
+    if link == "softmax":
+        return -(targets * log_softmax(raw, axis=1)).sum(axis=1)
+    return -(targets * log_expit(raw) + (1 - targets) * log_expit(-raw)).mean(axis=1)

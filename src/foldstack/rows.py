@@ -22,7 +22,8 @@ class Rows:
     multilabel: one per label, regression: one per target), None for rows without labels; weights:
     (n,) float64, used in training only; groups: (n,) int, rows that must not be parted (equal
     normalised text, equal group column); origin: (n,) str, 'gold' for the competition's own rows,
-    'external' for rows from elsewhere; features: (n, f) float64, nan where unknown, or None.
+    'external' for rows from elsewhere; features: (n, f) float64, nan where unknown, or None;
+    difficulty: (n,) losses under an earlier run, for `sampling: hard`, or None.
     """
 
     ids: np.ndarray
@@ -32,6 +33,7 @@ class Rows:
     groups: np.ndarray
     origin: np.ndarray
     features: np.ndarray | None = None
+    difficulty: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -47,6 +49,7 @@ class Rows:
             groups=self.groups[index],
             origin=self.origin[index],
             features=None if self.features is None else self.features[index],
+            difficulty=None if self.difficulty is None else self.difficulty[index],
         )
 
     def and_then(self, more: Rows) -> Rows:

@@ -97,8 +97,8 @@ class CompetitionSettings(Settings):
     train_has_id: false numbers the training rows. template: one text of several columns, as
     `"{title}: {body}"`; pair: the two text columns are a sentence pair. separator: between the labels
     of a multilabel competition's single target column. numeric, categorical: feature columns, for
-    stacks. time: the column that `folds.kind: time` sorts by. external: files in `input/` with more
-    training rows, which are never scored.
+    stacks and for heads that join them. time: the column that `folds.kind: time` sorts by. external:
+    files in `input/` with more training rows, which are never scored.
     """
 
     name: str

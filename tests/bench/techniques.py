@@ -90,8 +90,7 @@ def seconds(ws: Workspace, name: str, number: int, updates: int = 6) -> float:
     """Of these updates after a first one that pays for set-up."""
     settings = TransformerSettings.model_validate(preset(name))
     learner = TransformerLearner(settings, ws.competition.task, SEED, cpu_threads(0))
-    learner.prepare()
-    examples = learner.examples(ws.competition.train)
+    examples = learner.prepare(ws.competition.train)
     s = settings.training
     training = loop.prepare(learner.model, examples, s, learner.accelerator)
     training.net.train()
@@ -99,7 +98,7 @@ def seconds(ws: Workspace, name: str, number: int, updates: int = 6) -> float:
     for i, batch in enumerate(batches[: updates + 1]):
         if i == 1:
             begin = time.monotonic()
-        loop.update(training, batch, epoch=0.5)
+        loop.update(training, examples, batch, epoch=0.5)
         training.averaging.after_update(learner.model)
     return time.monotonic() - begin
 

@@ -17,12 +17,16 @@ from foldstack.settings import Settings
 
 @dataclass(frozen=True)
 class Task:
-    """What a learner must know of the competition: kind, link, names of outputs, metric."""
+    """What a learner must know of the competition: kind, link, names of outputs, metric.
+
+    categories: for each categorical column, the last ones of `Rows.features`, what its codes stand for.
+    """
 
     kind: str
     link: str
     outputs: tuple[str, ...]
     metric: Metric
+    categories: tuple[tuple[str, ...], ...] = ()
 
     def score(self, targets: np.ndarray, raw: np.ndarray) -> float:
         """The metric of (n, outputs) raw outputs."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,61 +12,31 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from safetensors.torch import load_file, save_file
-from scipy.special import expit
+from transformers import PreTrainedTokenizerBase
 
 from foldstack.errors import InputError
-from foldstack.files import read_json, write_json
 from foldstack.learners import Task
+from foldstack.learners.encoder import Encoder
 from foldstack.nets.backbone import empty_backbone, load_backbone, locate
 from foldstack.nets.classifier import Classifier, positions, takes_types
 from foldstack.nets.layers import prepare_layers
 from foldstack.progress import say
 from foldstack.rows import Rows
-from foldstack.techniques import TransformerSettings
+from foldstack.techniques import (
+    Smote,
+    TrainingSettings,
+    TransformerSettings,
+)
 from foldstack.text.batches import epoch_batches
-from foldstack.text.tokens import Tokens, tokenise
-from foldstack.training import loop
+from foldstack.text.tokens import Tokens
+from foldstack.training import frozen, loop
 from foldstack.training.precision import choose_precision, prepare_cpu
-
-
-@dataclass(frozen=True)
-class Scale:
-    """Regression targets as they are learned: (target - shift) / unit, both of shape (outputs,).
-
-    bounded: the raw outputs pass through a sigmoid before they are targets again.
-    """
-
-    shift: np.ndarray
-    unit: np.ndarray
-    bounded: bool
-
-    @classmethod
-    def of(cls, rows: Rows, bounded: bool) -> Scale:
-        """Of these rows: 0 … 1 between the least and the greatest, else (weighted) standardised.
-
-        A column that never changes has a unit of 1.
-        """
-        counted = rows.targets[rows.weights > 0]
-        least, width = counted.min(axis=0), np.ptp(counted, axis=0)
-        if bounded:
-            return cls(least, np.where(width > 0, width, 1.0), bounded)
-        mean = np.average(rows.targets, axis=0, weights=rows.weights)
-        std = np.sqrt(np.average((rows.targets - mean) ** 2, axis=0, weights=rows.weights))
-        return cls(mean, np.where(width > 0, std, 1.0), bounded)
-
-    def apply(self, targets: np.ndarray) -> np.ndarray:
-        """(n, outputs) targets as the network learns them; rows without weight may leave 0 … 1."""
-        scaled = (targets - self.shift) / self.unit
-        return np.clip(scaled, 0, 1) if self.bounded else scaled
-
-    def restore(self, raw: np.ndarray) -> np.ndarray:
-        """(n, outputs) raw outputs as float32 values in the targets' units."""
-        values = expit(raw) if self.bounded else raw
-        return (values * self.unit + self.shift).astype(np.float32)
+from foldstack.training.sampling import smote
+from foldstack.training.stages import dropout, run_stages, stage_seed
 
 
 class TransformerLearner:
-    """AutoModel, mean pooling and a linear head, trained by `training.loop`."""
+    """AutoModel and a head, trained by `training.loop`."""
 
     def __init__(self, settings: TransformerSettings, task: Task, seed: int, threads: int):
         self.settings, self.task, self.seed = settings, task, seed
@@ -76,26 +47,32 @@ class TransformerLearner:
         AcceleratorState._reset_state()
         mixed = "no" if self.precision == "fp32" else self.precision
         self.accelerator = Accelerator(mixed_precision=mixed, cpu=not torch.cuda.is_available())
-        self.model = self.tokenizer = None
-        self.max_length = settings.training.max_length
-        self.scale: Scale | None = None
+        self.model: Classifier | None = None
+        self.encoder: Encoder | None = None
 
-    def prepare(self) -> None:
-        """Load the pre-trained backbone and put a new head, drawn from the seed, on it."""
+    def prepare(self, train: Rows) -> loop.Examples:
+        """Load the pre-trained backbone and put a new head, drawn from the seed, on it.
+
+        Returns the rows to learn from as the loop wants them.
+        """
         s = self.settings
-        backbone, self.tokenizer = load_backbone(
+        backbone, tokenizer = load_backbone(
             locate(s.backbone, s.sha256), s.ignore_weights, s.backbone_dropout
         )
+        self.encoder = self._encoder(backbone, tokenizer)
+        examples = self.encoder.fit(train)
         torch.manual_seed(self.seed)
         self.model = self._classifier(backbone)
-        prepare_layers(self.model, s.training, self.seed)
-        limit = positions(backbone, self.tokenizer)
-        if self.max_length > limit:
-            say(
-                f"training.max_length {self.max_length} is more than the backbone's {limit} "
-                f"positions: taking {limit}"
-            )
-            self.max_length = limit
+        return examples
+
+    def _encoder(self, backbone: torch.nn.Module, tokenizer: PreTrainedTokenizerBase) -> Encoder:
+        return Encoder(
+            self.settings,
+            self.task,
+            tokenizer,
+            types=takes_types(backbone),
+            limit=positions(backbone, tokenizer),
+        )
 
     def _classifier(self, backbone: torch.nn.Module) -> Classifier:
         s = self.settings
@@ -103,74 +80,104 @@ class TransformerLearner:
             backbone,
             len(self.task.outputs),
             s.dropout,
+            head=s.head,
+            features=self.encoder.feature_width,
             dropout_samples=s.dropout_samples,
             as_difference=self.task.kind == "binary" and s.binary_link == "softmax",
         )
 
-    def examples(self, rows: Rows) -> loop.Examples:
-        """The rows as the loop wants them."""
-        if self.task.kind == "regression":
-            loss = self.settings.training.loss
-            self.scale = Scale.of(rows, bounded=loss is not None and loss.name == "scaled_bce")
-        targets = self.scale.apply(rows.targets) if self.scale else rows.targets
-        return loop.Examples(
-            self._tokens(rows),
-            torch.tensor(targets, dtype=torch.float32),
-            torch.tensor(rows.weights, dtype=torch.float32),
-            self.link,
-        )
-
-    def _tokens(self, rows: Rows) -> Tokens:
-        return tokenise(
-            rows,
-            self.tokenizer,
-            max_length=self.max_length,
-            prefix=self.settings.prefix,
-            types=takes_types(self.model.backbone),
-        )
-
-    def _predict(self, net: torch.nn.Module, tokens: Tokens, what: str = "") -> np.ndarray:
-        raw = loop.predict(net, tokens, self.accelerator.device, what)
-        return self.scale.restore(raw) if self.scale else raw
-
     def fit(self, train: Rows, select: Rows | None, run_dir: Path) -> dict:
-        self.prepare()
-        examples = self.examples(train)
-        n, cut = len(train), examples.tokens.cut
+        examples = self.prepare(train)
+        n, cut, sequences = len(train), examples.tokens.cut, len(examples.targets)
+        windows = f" in {sequences:,} windows" if sequences > n else ""
+        max_length = self.encoder.max_length
         say(
-            f"{n:,} rows, {examples.tokens.lengths.mean():.1f} tokens on average, {cut / n:.1%} cut at "
-            f"{self.max_length}; computing in {self.precision} on {self.accelerator.device.type}"
+            f"{n:,} rows{windows}, {examples.tokens.lengths.mean():.1f} tokens on average, "
+            f"{cut / n:.1%} cut at {max_length}; "
+            f"computing in {self.precision} on {self.accelerator.device.type}"
         )
-        evaluate = None
-        if select is not None:
-            held = self._tokens(select)
+        held = None if select is None else self.encoder.tokens(select)
 
-            def evaluate(net: torch.nn.Module) -> float:
-                raw = self._predict(net, held, "rows to select by")
-                score = self.task.score(select.targets, raw)
-                if np.isnan(score):
-                    raise InputError(
-                        f"{self.task.metric.name} is undefined on the {len(select):,} rows that "
-                        f"training.select={self.settings.training.select} chooses the epoch by: "
-                        "use select=last, or a metric that is defined there"
-                    )
-                return self.task.metric.sign * score
+        def train_stage(number: int, stage: TrainingSettings, folder: Path) -> dict:
+            prepare_layers(self.model, stage, self.seed)
+            return self._train_stage(number, stage, train, examples, select, held, folder)
 
-        facts = loop.train(
-            self.model,
-            examples,
-            self.settings.training,
-            self.accelerator,
-            seed=self.seed,
-            folder=run_dir,
-            checkpoint_seconds=self.settings.checkpoint_seconds,
-            evaluate=evaluate,
-        )
+        stages = self.settings.stages_for(self.task.metric.name)
+        facts = run_stages(self.model, stages, run_dir, train_stage)
         return facts | {
             "precision": self.precision,
             "cut_share": cut / n,
-            "max_length": self.max_length,
+            "max_length": max_length,
         }
+
+    def _train_stage(
+        self,
+        number: int,
+        stage: TrainingSettings,
+        train: Rows,
+        examples: loop.Examples,
+        select: Rows | None,
+        held: Tokens | None,
+        folder: Path,
+    ) -> dict:
+        """Train the model in place, or its head alone where the backbone is frozen."""
+        net: torch.nn.Module = self.model
+        if stage.freeze_backbone:
+            net, stage = frozen.HeadOnly(self.model), frozen.head_settings(stage)
+            self.model.to(self.accelerator.device)
+            outputs = self._run_once(examples.tokens, folder)
+            if outputs is not None:
+                examples = replace(examples, tokens=outputs)
+                held = held if held is None else self._run_once(held, folder) or held
+        if isinstance(stage.sampling, Smote):
+            examples = self._with_synthetic(examples, stage.sampling)
+            stage = stage.model_copy(update={"sampling": None})
+        seed = stage_seed(self.seed, number)
+        rates = getattr(stage, "dropout", None), getattr(stage, "backbone_dropout", None)
+        with dropout(self.model, *rates):
+            return loop.train(
+                net,
+                examples,
+                stage,
+                self.accelerator,
+                seed=seed,
+                folder=folder,
+                checkpoint_seconds=self.settings.checkpoint_seconds,
+                evaluate=None if select is None else partial(self._judge, select, held),
+                of_epoch=self.encoder.epochs(train, examples, stage, seed),
+            )
+
+    def _with_synthetic(self, examples: loop.Examples, sampling: Smote) -> loop.Examples:
+        outputs = examples.tokens
+        if not isinstance(outputs, frozen.Outputs):
+            raise InputError(
+                "sampling smote wants the frozen backbone's outputs at hand, which are larger than "
+                "cache_gb: raise it, or take another sampling"
+            )
+        arrays = (outputs.flat, examples.targets.numpy(), examples.weights.numpy())
+        vectors, targets, weights = smote(*arrays, sampling.neighbours, self.seed)
+        return replace(
+            examples,
+            tokens=frozen.Vectors(vectors),
+            targets=torch.tensor(targets, dtype=torch.float32),
+            weights=torch.tensor(weights, dtype=torch.float32),
+        )
+
+    def _run_once(self, tokens: Tokens, folder: Path) -> frozen.Outputs | None:
+        limit, autocast = self.settings.cache_gb, self.accelerator.autocast
+        return frozen.run_once(self.model, tokens, folder, limit, autocast)
+
+    def _judge(self, select: Rows, held: Tokens, net: torch.nn.Module) -> float:
+        """The score of the rows that choose the epoch, larger is better."""
+        raw = self._predict(net, held, "rows to select by")
+        score = self.task.score(select.targets, raw)
+        if np.isnan(score):
+            raise InputError(
+                f"{self.task.metric.name} is undefined on the {len(select):,} rows that "
+                f"training.select={self.settings.training.select} chooses the epoch by: "
+                "use select=last, or a metric that is defined there"
+            )
+        return self.task.metric.sign * score
 
     def measure(self, rows: Rows, updates: int = 8) -> tuple[float, float]:
         """(seconds a row in training, seconds a row in prediction) on this machine, roughly.
@@ -178,47 +185,45 @@ class TransformerLearner:
         A few real updates and predictions on a copy that is thrown away; the first update, which
         pays for set-up, is left out.
         """
-        self.prepare()
         s = self.settings.training
-        examples = self.examples(rows)
+        examples = self.prepare(rows)
         batches = epoch_batches(examples.tokens.lengths, s.batch_size, self.seed, 0)[: updates + 1]
         training = loop.prepare(self.model, examples, s, self.accelerator)
         training.net.train()
-        loop.update(training, batches[0], epoch=0)
+        loop.update(training, examples, batches[0], epoch=0)
         begin = time.monotonic()
         for batch in batches[1:]:
-            loop.update(training, batch, epoch=0)
+            loop.update(training, examples, batch, epoch=0)
         train_row = (time.monotonic() - begin) / sum(map(len, batches[1:]))
-        some = rows.take(np.concatenate(batches))
+        train_row *= len(examples.targets) / len(rows)  # some rows have several windows
+        of, read = examples.tokens.rows, np.concatenate(batches)
+        some = rows.take(read if of is None else np.unique(of[read]))
         begin = time.monotonic()
         self.predict(some)
         predict_row = (time.monotonic() - begin) / len(some)
         self.model = None
         return train_row, predict_row
 
+    def _predict(self, net: torch.nn.Module, tokens: Tokens, what: str = "") -> np.ndarray:
+        raw = loop.predict(net, tokens, self.accelerator.device, what)
+        return self.encoder.restore(raw, tokens)
+
     def predict(self, rows: Rows) -> np.ndarray:
         net = self.accelerator.prepare_model(self.model, evaluation_mode=True)
-        return self._predict(net, self._tokens(rows))
+        return self._predict(net, self.encoder.tokens(rows))
 
     def save(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.model.backbone.config.save_pretrained(folder)
-        self.tokenizer.save_pretrained(folder)
+        self.encoder.save(folder)
         save_file(
             {k: v.contiguous().cpu() for k, v in self.model.state_dict().items()},
             folder / "classifier.safetensors",
         )
-        facts = {"max_length": self.max_length}
-        if self.scale:
-            facts |= {"shift": self.scale.shift.tolist(), "unit": self.scale.unit.tolist()}
-            facts["bounded"] = self.scale.bounded
-        write_json(folder / "classifier.json", facts)
 
     def load(self, folder: Path) -> None:
-        backbone, self.tokenizer = empty_backbone(folder)
-        facts = read_json(folder / "classifier.json")
+        backbone, tokenizer = empty_backbone(folder)
+        self.encoder = self._encoder(backbone, tokenizer)
+        self.encoder.load(folder)
         self.model = self._classifier(backbone)
         self.model.load_state_dict(load_file(folder / "classifier.safetensors"))
-        self.max_length = facts["max_length"]
-        if self.task.kind == "regression":
-            self.scale = Scale(np.array(facts["shift"]), np.array(facts["unit"]), facts["bounded"])

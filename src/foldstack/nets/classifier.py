@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 import inspect
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
+from foldstack.nets.heads import make_pooling
+from foldstack.techniques import Head, PlainHead
 
-def mean_pool(hidden: Tensor, mask: Tensor) -> Tensor:
-    """(b, t, h) token vectors and their (b, t) mask to (b, h): the mean over real tokens."""
-    mask = mask.unsqueeze(-1).to(hidden.dtype)
-    return (hidden * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
+if TYPE_CHECKING:
+    from foldstack.training.mixup import Mixup
 
+DEFAULT_HEAD = PlainHead()  # the mean over tokens
 
 # RoBERTa and its kin number positions from after the padding index.
 OFFSET_POSITIONS = frozenset({"roberta", "xlm-roberta", "camembert", "longformer", "mpnet"})
 
 
 class Classifier(nn.Module):
-    """Mean pooling (Reimers and Gurevych 2019) and a linear layer, initialised as the backbone is.
+    """A pooling (see `heads`) and a linear layer, initialised as the backbone is.
 
-    dropout_samples: in training, so many masks on the pooled vectors, each with outputs of its own
-    (multi-sample dropout, Inoue 2019). as_difference: the head has two outputs, and the second less
-    the first is the raw output: softmax over two classes as a sigmoid.
+    head: which pooling; the mean over tokens unless it is given. features: the width of the feature
+    columns that are joined to each pooled vector. dropout_samples: in training, so many masks on the
+    pooled vectors, each with outputs of its own (multi-sample dropout, Inoue 2019). as_difference: the
+    head has two outputs, and the second less the first is the raw output: softmax over two classes as
+    a sigmoid.
+
+    Raises InputError where the head does not fit the backbone.
     """
 
     def __init__(
@@ -32,6 +38,8 @@ class Classifier(nn.Module):
         outputs: int,
         dropout: float,
         *,
+        head: Head = DEFAULT_HEAD,
+        features: int = 0,
         dropout_samples: int = 1,
         as_difference: bool = False,
     ):
@@ -39,7 +47,8 @@ class Classifier(nn.Module):
         self.backbone = backbone
         self.dropout = nn.Dropout(dropout)
         self.dropout_samples, self.as_difference = dropout_samples, as_difference
-        self.head = nn.Linear(backbone.config.hidden_size, outputs + as_difference)
+        self.pooling = make_pooling(head, backbone.config, outputs + as_difference)
+        self.head = nn.Linear(self.pooling.size + features, outputs + as_difference)
         nn.init.normal_(self.head.weight, std=getattr(backbone.config, "initializer_range", 0.02))
         nn.init.zeros_(self.head.bias)
 
@@ -48,26 +57,89 @@ class Classifier(nn.Module):
         input_ids: Tensor,
         attention_mask: Tensor,
         token_type_ids: Tensor | None = None,
+        features: Tensor | None = None,
         *,
         pooled: bool = False,
+        mixup: Mixup | None = None,
     ) -> Tensor | tuple[Tensor, Tensor]:
         """(b, t) token ids, mask and, where the texts have them, types to (b, outputs) raw outputs.
 
-        In training (k b, outputs), one block of b rows for each of k dropout masks. pooled: the
-        (b, h) vectors too.
+        features: (b, f), where the model joins them. In training (k b, outputs), one block of b rows
+        for each of k dropout masks. pooled: the (b, size) vectors too, without the features; of a head
+        with a vector an output, these in a row. mixup: of the vectors and features, after which the
+        outputs are those of mixed rows.
         """
+        states = self.read(input_ids, attention_mask, token_type_ids)
+        return self.decide(states, attention_mask, features, pooled=pooled, mixup=mixup)
+
+    def read(
+        self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
+    ) -> Tensor:
+        """(b, layers, t, h): what the head reads of the backbone, its last hidden states."""
         options = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
         if self.backbone.config.model_type == "longformer":
             # The first token sees the whole text and is seen by it (Beltagy et al. 2020).
             options["global_attention_mask"] = torch.zeros_like(attention_mask)
             options["global_attention_mask"][:, 0] = 1
-        hidden = self.backbone(input_ids=input_ids, attention_mask=attention_mask, **options)[0]
-        vectors = mean_pool(hidden, attention_mask)
+        layers = self.pooling.layers
+        if layers > 1:
+            options["output_hidden_states"] = True
+        out = self.backbone(input_ids=input_ids, attention_mask=attention_mask, **options)
+        if layers == 1:
+            return out[0].unsqueeze(1)
+        # The last one as the backbone gives it: after its final norm, where it has one.
+        return torch.stack([*out.hidden_states[-layers:-1], out[0]], dim=1)
+
+    def decide(
+        self,
+        states: Tensor,
+        attention_mask: Tensor,
+        features: Tensor | None = None,
+        *,
+        pooled: bool = False,
+        mixup: Mixup | None = None,
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """What `forward` gives, from what `read` has given."""
+        vectors = self.pooling(states, attention_mask)
+        return self.score(vectors, features, pooled=pooled, mixup=mixup)
+
+    def score(
+        self,
+        vectors: Tensor,
+        features: Tensor | None = None,
+        *,
+        pooled: bool = False,
+        mixup: Mixup | None = None,
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """What `forward` gives, from the pooled vectors."""
+        read = vectors
+        if mixup is not None:
+            read = mixup.vectors(vectors)
+            features = None if features is None else mixup.vectors(features)
         masks = self.dropout_samples if self.training else 1
-        raw = torch.cat([self.head(self.dropout(vectors)) for _ in range(masks)])
+        raw = torch.cat([self._outputs(self.dropout(read), features) for _ in range(masks)])
         if self.as_difference:
             raw = raw[:, 1:] - raw[:, :1]
-        return (raw, vectors) if pooled else raw
+        return (raw, vectors.flatten(1)) if pooled else raw
+
+    def _outputs(self, vectors: Tensor, features: Tensor | None) -> Tensor:
+        """(b, outputs) of (b, size) vectors, or of (b, outputs, size), where each output has its own."""
+        if features is not None:
+            wide = features.to(vectors).view(len(features), *[1] * (vectors.ndim - 2), -1)
+            vectors = torch.cat([vectors, wide.expand(*vectors.shape[:-1], -1)], dim=-1)
+        if vectors.ndim == 2:
+            return self.head(vectors)
+        return torch.einsum("bos,os->bo", vectors, self.head.weight) + self.head.bias
+
+    def attention(
+        self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
+    ) -> Tensor | None:
+        """(b, t) weights that the head gives the tokens, for `labels` (b, outputs, t).
+
+        They are zero on padding and sum to 1. None where the head learns no weights.
+        """
+        states = self.read(input_ids, attention_mask, token_type_ids)
+        return self.pooling.attention(states, attention_mask)
 
 
 def positions(backbone: nn.Module, tokenizer) -> int:

@@ -9,17 +9,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from foldstack import config
 from foldstack.competition import require
 from foldstack.ensemble import Inputs, Rule, default_rule, load_fitted
 from foldstack.ensemble.candidates import Fitted
 from foldstack.errors import InputError
-from foldstack.learners import Learner, make_learner
+from foldstack.learners import Learner
 from foldstack.links import to_probabilities
 from foldstack.rows import Rows
 from foldstack.settings import CompetitionSettings
 from foldstack.stages.blend import make_blend
-from foldstack.stages.train import threads_of
+from foldstack.stages.fitted import load_learner
 from foldstack.store import RunKey, read_parquet
 from foldstack.submission import label_texts
 from foldstack.workspace import Workspace
@@ -97,8 +96,8 @@ class Predictor:
         """Labels and probabilities of new texts.
 
         texts: a list of texts, of pairs where the competition is of pairs, or a table with the
-        competition's text columns (and its feature columns, where the blend is a stack that uses
-        them); numbers and words alike are taken as text.
+        competition's text columns (and its feature columns, where a stack or a model uses them);
+        numbers and words alike are taken as text.
 
         Raises InputError where a column or a stored model is missing.
         """
@@ -123,7 +122,10 @@ class Predictor:
 
     @property
     def _uses_features(self) -> bool:
-        return self.winner == "stack" and bool(self.ws.competition.feature_names)
+        """Whether the blend is a stack on feature columns, or a model joins them."""
+        runs = (self.ws.store.read_run(key) for keys in self.members.values() for key in keys)
+        joined = any(run and run["identity"]["settings"].get("join_features") for run in runs)
+        return joined or (self.winner == "stack" and bool(self.ws.competition.feature_names))
 
     def predict_rows(self, rows: Rows) -> Prediction:
         competition = self.ws.competition
@@ -165,17 +167,7 @@ class Predictor:
 
     def _learner(self, key: RunKey) -> Learner:
         if key not in self._learners:
-            run, folder = self.ws.store.read_run(key), self.ws.store.run_dir(key) / "model"
-            if run is None or not folder.is_dir():
-                raise InputError(
-                    f"{key} has no fitted model in oof/ (removed, or trained with "
-                    "store.keep_models=false): train it again with --force (FORCE=1)"
-                )
-            settings = config.stored_settings(run["identity"]["settings"])
-            task = self.ws.competition.task
-            learner = make_learner(settings, task, key.seed, threads_of(self.ws))
-            learner.load(folder)
-            self._learners[key] = learner
+            self._learners[key] = load_learner(self.ws, key)
         return self._learners[key]
 
 

@@ -11,11 +11,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
-from sklearn.model_selection import GroupShuffleSplit
 
 import foldstack
 from foldstack import config
@@ -26,7 +22,9 @@ from foldstack.learners import Learner, make_learner
 from foldstack.progress import duration, say
 from foldstack.rows import Rows
 from foldstack.settings import Settings
-from foldstack.store import Folds, RunKey, write_parquet
+from foldstack.stages.fitted import load_learner, threads_of
+from foldstack.stages.learned import Run, identity_of, rows_of
+from foldstack.store import RunKey, write_parquet
 from foldstack.workspace import Workspace
 
 PACKAGES = (
@@ -40,21 +38,6 @@ PACKAGES = (
     "lightgbm",
     "pandas",
 )
-
-
-@dataclass(frozen=True)
-class Run:
-    """What to do: which run, by which settings, on which folds."""
-
-    key: RunKey
-    settings: Settings
-    folds: Folds
-
-    @property
-    def select(self) -> str:
-        """What chooses the epoch; a learner without epochs has only its last state."""
-        training = getattr(self.settings, "training", None)
-        return training.select if training else "last"
 
 
 def train(
@@ -196,37 +179,35 @@ def _child(
 # One run
 
 
-def _identity(ws: Workspace, run: Run) -> dict:
-    """All that decides what a run learns; another identity is another run."""
-    train = ws.competition.train
-    return {
-        "settings": config.identity(run.settings),
-        "folds": run.folds.hash,
-        "train": train.hash(),
-        "overlay": ws.competition.overlay_hash,
-    }
-
-
 def _is_done(ws: Workspace, run: Run) -> bool:
     """Whether the run is finished for the files of today; InputError where another one is there."""
     done = ws.store.read_run(run.key)
     if done is None:
         return False
-    changed = config.differences(done["identity"], _identity(ws, run))
+    changed = config.differences(done["identity"], identity_of(ws, run))
     if changed:
         shown = "; ".join(c.removeprefix("settings.") for c in changed)
         raise InputError(
             f"{run.key} is finished with other settings or data ({shown}): add --force "
             "(FORCE=1) to train it anew, or NAME= to keep a variant beside it"
         )
-    return _test_is_current(ws, run.key)
+    return _test_is_current(ws, run, done)
 
 
-def _test_is_current(ws: Workspace, key: RunKey) -> bool:
+def _test_is_current(ws: Workspace, run: Run, done: dict) -> bool:
+    if done.get("test_features") != _test_features(ws, run).get("test_features"):
+        return False
     try:
-        return ws.store.rows_hash(key, "test") == ws.competition.test.hash()
+        return ws.store.rows_hash(run.key, "test") == ws.competition.test.hash()
     except InputError:
         return False
+
+
+def _test_features(ws: Workspace, run: Run) -> dict:
+    """What a run that joins features remembers of the test file beside ids and texts."""
+    if not run.joins_features:
+        return {}
+    return {"test_features": ws.competition.features_hash(ws.competition.test)}
 
 
 def train_one(ws: Workspace, run: Run, *, force: bool) -> None:
@@ -242,11 +223,11 @@ def train_one(ws: Workspace, run: Run, *, force: bool) -> None:
         begin = time.monotonic()
         threads = threads_of(ws)
         partial = _open_partial(ws, run, threads)
-        train, held, select, optimistic = _rows_of(ws, run)
+        train, held, select, optimistic = rows_of(ws, run)
         say(f"{key}: {len(train):,} rows to learn from, {len(held):,} held out")
         learner = make_learner(run.settings, ws.competition.task, key.seed, threads)
         facts = learner.fit(train, select, partial / "checkpoints")
-        info = _write_predictions(ws, learner, partial, held)
+        info = _write_predictions(ws, learner, partial, held) | _test_features(ws, run)
         if ws.competition.settings.store.keep_models:
             learner.save(partial / "model")
         seconds = max(time.monotonic() - begin, facts.get("training_seconds", 0.0))
@@ -255,7 +236,7 @@ def train_one(ws: Workspace, run: Run, *, force: bool) -> None:
             "seed": key.seed,
             "run": key.run,
             "left_out": key.left_out,
-            "identity": _identity(ws, run),
+            "identity": identity_of(ws, run),
             "metric": ws.competition.metric.name,
             **info,
             "optimistic": optimistic,
@@ -273,13 +254,6 @@ def train_one(ws: Workspace, run: Run, *, force: bool) -> None:
     _say_result(key, info, len(held))
 
 
-def threads_of(ws: Workspace) -> int:
-    """Threads of a run, whatever runs beside it."""
-    from foldstack.training.precision import cpu_threads
-
-    return cpu_threads(ws.competition.settings.runtime.threads)
-
-
 def _machine(threads: int) -> dict:
     from foldstack.training.precision import machine
 
@@ -289,7 +263,11 @@ def _machine(threads: int) -> dict:
 def _open_partial(ws: Workspace, run: Run, threads: int) -> Path:
     """The unfinished run's folder: as it was left if it is this very run, else empty."""
     partial = ws.store.partial_dir(run.key)
-    wanted = {"identity": _identity(ws, run), "machine": _machine(threads), "versions": _versions()}
+    wanted = {
+        "identity": identity_of(ws, run),
+        "machine": _machine(threads),
+        "versions": _versions(),
+    }
     try:
         found = read_json(partial / "identity.json")
         changed = config.differences(found["identity"], wanted["identity"])
@@ -316,47 +294,6 @@ def _open_partial(ws: Workspace, run: Run, threads: int) -> Path:
     return partial
 
 
-def _rows_of(ws: Workspace, run: Run) -> tuple[Rows, Rows, Rows | None, list[str]]:
-    """(rows to learn from, held-out rows, rows that choose the epoch, why it is optimistic)."""
-    rows, left_out = ws.competition.train, run.key.left_out
-    learned = run.folds.learned(left_out)
-    train, held = rows.take(learned), rows.take(run.folds.held_out(left_out))
-    select, optimistic = None, []
-    if run.select == "inner":
-        if np.unique(train.groups).size < 2:
-            raise InputError(
-                f"{run.key}: training.select=inner holds back a tenth of the texts to learn from, but "
-                "there is only one: use select=last"
-            )
-        split = GroupShuffleSplit(1, test_size=0.1, random_state=run.key.seed)
-        inner, chosen = next(split.split(learned, groups=train.groups))
-        train, select = train.take(inner), train.take(chosen)
-    elif run.select == "fold":
-        select = held
-        optimistic.append("the epoch was chosen on the held-out fold")
-    shared = np.intersect1d(rows.groups[learned], held.groups).size if left_out else 0
-    if shared:
-        optimistic.append(f"{shared} texts or groups stand on both sides of the fold")
-    if run.folds.in_time_order and left_out and ws.competition.external is not None:
-        optimistic.append("external rows have no time and may be later than the held-out ones")
-    return _with_external(ws, run, train, held, select), held, select, optimistic
-
-
-def _with_external(ws: Workspace, run: Run, train: Rows, held: Rows, select: Rows | None) -> Rows:
-    """The rows to learn from and the external ones, but for texts that are to be predicted here.
-
-    An external copy of a held-out text would carry its label into the training.
-    """
-    external = ws.competition.external
-    if external is None:
-        return train
-    judged = held.groups if select is None else np.union1d(held.groups, select.groups)
-    known = np.isin(external.groups, judged)
-    copies = f", {known.sum():,} left out as copies of rows to be predicted" if known.any() else ""
-    say(f"{run.key}: {(~known).sum():,} external rows to learn from{copies}")
-    return train.and_then(external.take(np.flatnonzero(~known)))
-
-
 def _write_predictions(ws: Workspace, learner: Learner, place: Path, held: Rows) -> dict:
     competition = ws.competition
     info: dict = {"score": None, "predictions": {}}
@@ -374,17 +311,15 @@ def _write_predictions(ws: Workspace, learner: Learner, place: Path, held: Rows)
 def _predict_test_again(ws: Workspace, run: Run) -> None:
     """A new test file needs new predictions only, by the model that was kept."""
     store, key = ws.store, run.key
-    model = store.run_dir(key) / "model"
-    if not model.is_dir():
+    if not (store.run_dir(key) / "model").is_dir():
         raise InputError(
             f"{key}: the test file is new and the fitted model was not kept "
             "(store.keep_models=false): train it again with --force (FORCE=1)"
         )
-    learner = make_learner(run.settings, ws.competition.task, key.seed, threads_of(ws))
-    learner.load(model)
+    learner = load_learner(ws, key)
     rows, place = ws.competition.test, store.run_dir(key)
     raw, outputs = learner.predict(rows), ws.competition.outputs
-    info = store.read_run(key)
+    info = store.read_run(key) | _test_features(ws, run)
     info["predictions"]["test"] = write_parquet(
         place / "test.parquet", rows, raw, learner.link, outputs
     )

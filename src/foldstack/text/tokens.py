@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from itertools import chain
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -11,17 +11,35 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from foldstack.rows import Rows
+from foldstack.techniques import Ends, Long
+from foldstack.text.long import Cut, Texts, cut_texts
+
+HEAD = Ends()
 
 
 @dataclass(frozen=True)
 class Tokens:
-    """n token sequences with special tokens, in one flat array and n + 1 offsets into it."""
+    """n token sequences with special tokens, in one flat array and n + 1 offsets into it.
+
+    rows: (n,) ascending, the row that each sequence is a window of; None where each row has one.
+    redraw: (seed, epoch) to other flat, offsets and types of the same lengths, or None.
+    """
 
     flat: np.ndarray
     offsets: np.ndarray
     pad_id: int
-    cut: int  # texts that were longer than the limit
+    cut: int  # rows of which a part is not read
     types: np.ndarray | None = None  # beside `flat`: which text of a pair a token is from
+    features: np.ndarray | None = None  # (n, f) float32 that the head joins
+    rows: np.ndarray | None = None
+    redraw: Callable[[int, int], tuple] | None = None
+
+    def for_epoch(self, seed: int, epoch: int) -> Tokens:
+        """What an epoch reads: windows drawn from seed, epoch and row alone, or the same for all."""
+        if self.redraw is None:
+            return self
+        flat, offsets, types = self.redraw(seed, epoch)
+        return replace(self, flat=flat, offsets=offsets, types=types)
 
     @property
     def lengths(self) -> np.ndarray:
@@ -30,7 +48,7 @@ class Tokens:
     def batch(self, rows: np.ndarray) -> dict[str, Tensor]:
         """(b, t) input_ids and attention_mask, padded on the right to the longest of the batch.
 
-        With token_type_ids, of the same shape, where there are any.
+        With token_type_ids, of the same shape, and (b, f) features, where there are any.
         """
         lengths = self.lengths[rows]
         mask = np.arange(lengths.max())[None, :] < lengths[:, None]
@@ -40,6 +58,8 @@ class Tokens:
         }
         if self.types is not None:
             out["token_type_ids"] = self._padded(self.types, rows, mask, 0)
+        if self.features is not None:
+            out["features"] = torch.from_numpy(self.features[rows])
         return out
 
     def _padded(self, flat: np.ndarray, rows: np.ndarray, mask: np.ndarray, fill: int) -> Tensor:
@@ -55,30 +75,39 @@ def tokenise(
     max_length: int,
     prefix: str = "",
     types: bool = False,
+    long: Long = HEAD,
 ) -> Tokens:
     """The tokens of each row's text or sentence pair, special ones included, at most `max_length`.
 
-    A text loses its end; of a pair, the longer text loses tokens until both fit. The prefix stands
-    before the first text. types: keep the tokenizer's token types, unless they are zero throughout
-    (which backbones take for granted).
+    The prefix stands before the first text. types: keep the tokenizer's token types, unless they are
+    zero throughout (which backbones take for granted). long: what is read of a longer text.
     """
-    texts = [[prefix + text[0] for text in rows.texts]]
-    if len(rows) and len(rows.texts[0]) == 2:
-        texts.append([text[1] for text in rows.texts])
-    options = {"return_attention_mask": False, "return_token_type_ids": types}
-    encoded = tokenizer(*texts, add_special_tokens=True, truncation=False, verbose=False, **options)
-    long = [i for i, ids in enumerate(encoded["input_ids"]) if len(ids) > max_length]
-    if long:  # truncated by the tokenizer itself, which knows where the special tokens go
-        some = ([column[i] for i in long] for column in texts)
-        short = tokenizer(*some, truncation="longest_first", max_length=max_length, **options)
-        for key, column in short.items():
-            for i, row in zip(long, column, strict=True):
-                encoded[key][i] = row
-    ids = encoded["input_ids"]
-    offsets = np.cumsum([0, *map(len, ids)])
-    flat = np.fromiter(chain.from_iterable(ids), np.int32, offsets[-1])
-    kinds = None
-    if types:
-        kinds = np.fromiter(chain.from_iterable(encoded["token_type_ids"]), np.int8, offsets[-1])
-        kinds = kinds if kinds.any() else None
-    return Tokens(flat, offsets, tokenizer.pad_token_id or 0, len(long), kinds)
+    texts = Texts.read(rows, tokenizer, prefix)
+    return to_tokens(texts, cut_texts(texts, max_length, long), types)
+
+
+def to_tokens(texts: Texts, cut: Cut, types: bool) -> Tokens:
+    """The sequences of a cut, with their special tokens."""
+
+    def built(some: Cut) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        return texts.frames.build(some.first, some.second, some.paired, types)
+
+    redraw = None
+    if cut.redraw:
+        redraw = lambda seed, epoch: built(cut.redraw(seed, epoch))  # noqa: E731
+    flat, offsets, kinds = built(cut)
+    pad_id = texts.tokenizer.pad_token_id or 0
+    return Tokens(flat, offsets, pad_id, cut.cut, kinds, rows=cut.rows, redraw=redraw)
+
+
+def mean_by_row(values: np.ndarray, rows: np.ndarray | None) -> np.ndarray:
+    """(m, outputs) raw outputs to (n, outputs): the mean over each row's sequences, in their type.
+
+    rows: (m,) ascending, as in `Tokens`; None: each row has one sequence.
+    """
+    if rows is None:
+        return values
+    starts = np.flatnonzero(np.diff(rows, prepend=-1))
+    counts = np.diff(starts, append=len(rows))
+    sums = np.add.reduceat(values.astype(np.float64), starts, axis=0)
+    return (sums / counts[:, None]).astype(values.dtype)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -19,10 +20,10 @@ from foldstack.interrupt import STOP
 from foldstack.progress import Progress, say
 from foldstack.techniques import TrainingSettings
 from foldstack.text.batches import epoch_batches, micro_batches, sorted_batches
-from foldstack.text.tokens import Tokens
 from foldstack.training import checkpoint
 from foldstack.training.adversaries import Adversary, make_adversary
 from foldstack.training.averages import Averaging, greedy_soup, make_averaging
+from foldstack.training.mixup import Mixup
 from foldstack.training.objective import Objective, Part
 from foldstack.training.optim import (
     load_state_tensors,
@@ -35,14 +36,43 @@ LOSS_EVERY = 20  # updates between two looks at the loss, each of which waits fo
 PREDICT_ROWS = 64
 
 
+class Sequences(Protocol):
+    """What a network is fed with: tokens, or what a frozen backbone made of them."""
+
+    @property
+    def lengths(self) -> np.ndarray: ...
+
+    def batch(self, rows: np.ndarray) -> dict[str, Tensor]: ...
+
+
 @dataclass(frozen=True)
 class Examples:
     """Tokens of n rows with their (n, outputs) soft targets, (n,) weights, and the link."""
 
-    tokens: Tokens
+    tokens: Sequences
     targets: Tensor
     weights: Tensor
     link: str
+
+    def take(self, rows: np.ndarray) -> Examples:
+        """These rows, of which some may come several times."""
+        some = Taken(self.tokens, rows)
+        return replace(self, tokens=some, targets=self.targets[rows], weights=self.weights[rows])
+
+
+@dataclass(frozen=True)
+class Taken:
+    """Some of the sequences, by number; nothing is copied."""
+
+    of: Sequences
+    rows: np.ndarray
+
+    @property
+    def lengths(self) -> np.ndarray:
+        return self.of.lengths[self.rows]
+
+    def batch(self, rows: np.ndarray) -> dict[str, Tensor]:
+        return self.of.batch(self.rows[rows])
 
 
 @dataclass(frozen=True)
@@ -55,7 +85,6 @@ class Training:
     objective: Objective
     adversary: Adversary
     averaging: Averaging
-    examples: Examples
     settings: TrainingSettings
     accelerator: Accelerator
 
@@ -72,7 +101,6 @@ def prepare(
         Objective.of(settings, examples.targets, examples.weights, examples.link),
         make_adversary(settings.adversary, model),
         make_averaging(settings.averaging, model),
-        examples,
         settings,
         accelerator,
     )
@@ -88,18 +116,23 @@ def train(
     folder: Path,
     checkpoint_seconds: float,
     evaluate: Callable[[nn.Module], float] | None = None,
+    of_epoch: Callable[[int], Examples] | None = None,
 ) -> dict:
     """Fine-tune `model` in place; go on from the newest checkpoint in `folder`, if there is one.
 
     evaluate, where given, scores the model after each epoch (larger is better), and the best
-    epoch's weights are the ones left in the model; without it they are the last ones. Everything
-    random depends on the seed and the step alone, so a resumed run takes the very same steps.
+    epoch's weights are the ones left in the model; without it they are the last ones. of_epoch: what
+    an epoch (from 0) learns from instead of `examples`, as many in each, made from them by sampling or
+    by chance. Everything random depends on the seed and the step alone, so a resumed run takes the
+    very same steps.
 
     Raises InputError where the loss is no longer finite, Interrupted after a signal.
     """
     training = prepare(model, examples, settings, accelerator)
     optimizer, averaging = training.optimizer, training.averaging
-    per_epoch = math.ceil(len(examples.targets) / settings.batch_size)
+    of_epoch = of_epoch or (lambda epoch: examples)
+    current = of_epoch(0)
+    per_epoch = math.ceil(len(current.targets) / settings.batch_size)
     total = per_epoch * settings.epochs
     step, scores, seconds = _restore(training, folder)
     begin = time.monotonic() - seconds
@@ -121,14 +154,15 @@ def train(
                 if step == total or _out_of_patience(scores, settings.patience):
                     break
             if not batches or position == 0:
-                batches = epoch_batches(examples.tokens.lengths, settings.batch_size, seed, epoch)
+                current = of_epoch(epoch)
+                batches = epoch_batches(current.tokens.lengths, settings.batch_size, seed, epoch)
 
             factor = lr_factor(step, total, per_epoch, settings.warmup, settings.schedule, scores)
             for group in optimizer.param_groups:
                 group["lr"] = group["initial_lr"] * factor
             training.net.train()
             torch.manual_seed(_step_seed(seed, step))
-            loss = update(training, batches[position], step / per_epoch)
+            loss = update(training, current, batches[position], step / per_epoch)
             averaging.after_update(model)
             step += 1
 
@@ -151,14 +185,14 @@ def train(
     return {"updates": step, "training_seconds": round(time.monotonic() - begin, 2)} | chosen
 
 
-def update(training: Training, rows: np.ndarray, epoch: float) -> Tensor:
-    """One step on these rows; returns their weighted mean loss.
+def update(training: Training, examples: Examples, rows: np.ndarray, epoch: float) -> Tensor:
+    """One step on these rows of the examples; returns their weighted mean loss.
 
     Each row counts by its weight over the whole update's, so that micro-batches of any size, a
     short last one too, add up to the gradient of the large batch. epoch: how many are done, with
     the part of this one.
     """
-    examples, settings, accelerator = training.examples, training.settings, training.accelerator
+    settings, accelerator = training.settings, training.accelerator
     device = accelerator.device
     total_weight = examples.weights[rows].sum().clamp(min=1e-12).to(device)
     update_loss = torch.zeros((), device=device)
@@ -170,6 +204,7 @@ def update(training: Training, rows: np.ndarray, epoch: float) -> Tensor:
             examples.targets[some].to(device),
             examples.weights[some].to(device),
             total_weight,
+            Mixup.draw(len(some), settings.mixup, device) if settings.mixup else None,
         )
         update_loss += training.adversary.backward(part, accelerator.backward, epoch)
     if settings.clip:
@@ -180,7 +215,7 @@ def update(training: Training, rows: np.ndarray, epoch: float) -> Tensor:
 
 
 @torch.inference_mode()
-def predict(net: nn.Module, tokens: Tokens, device: torch.device, what: str = "") -> np.ndarray:
+def predict(net: nn.Module, tokens: Sequences, device: torch.device, what: str = "") -> np.ndarray:
     """(n, outputs) float32 raw outputs in the order of the tokens, computed longest first."""
     net.eval()
     batches = sorted_batches(tokens.lengths, PREDICT_ROWS)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from foldstack.techniques import TrainingSettings
 from foldstack.training.losses import Criterion, divergence, make_criterion, supervised_contrastive
+from foldstack.training.mixup import Mixup
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class Part:
     targets: Tensor
     weights: Tensor
     total_weight: Tensor  # of the whole update
+    mixup: Mixup | None = None  # the same in all passes
 
     def outputs(self) -> Tensor:
         """(k b, outputs) raw outputs, of k dropout masks in the head."""
@@ -62,7 +64,8 @@ class Part:
         return (divergence(a, b, self.objective.link) * weights).sum() / total_weight
 
     def _pass(self) -> tuple[Tensor, Tensor]:
-        raw, pooled = self.net(**self.inputs, pooled=True)
+        options = {} if self.mixup is None else {"mixup": self.mixup}
+        raw, pooled = self.net(**self.inputs, pooled=True, **options)
         return raw.float(), pooled.float()
 
     def _criterion(self, raw: Tensor) -> Tensor:
@@ -76,5 +79,8 @@ class Part:
 
     def _for(self, raw: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Targets, weights and total weight for outputs of k masks: the loss is their mean."""
-        k = len(raw) // len(self.targets)
-        return self.targets.repeat(k, 1), self.weights.repeat(k), self.total_weight * k
+        targets, weights = self.targets, self.weights
+        if self.mixup is not None:
+            targets, weights = self.mixup.targets(targets, weights)
+        k = len(raw) // len(targets)
+        return targets.repeat(k, 1), weights.repeat(k), self.total_weight * k

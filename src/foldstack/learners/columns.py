@@ -1,0 +1,92 @@
+"""Feature columns as numbers that a network can read beside a text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from foldstack.rows import Rows
+
+MOST_VALUES = (
+    100  # of one categorical column; each has a weight of its own, which few rows teach little
+)
+FARTHEST = 10.0  # standard deviations
+
+
+@dataclass(frozen=True)
+class Columns:
+    """What the rows to learn from say of m numeric columns and of the categorical ones after them.
+
+    A number is standardised, and kept within 10 standard deviations; an unknown one is the mean, which
+    an indicator tells apart where training rows lack numbers too. A category is one-hot among the 100
+    most frequent of the training rows; any other, and none, is zero throughout.
+
+    mean, unit: (m,); lacking: the numeric columns with an indicator; values: each categorical column's
+    known ones, by name, since another test file may change what a code stands for.
+    """
+
+    mean: tuple[float, ...]
+    unit: tuple[float, ...]
+    lacking: tuple[int, ...]
+    values: tuple[tuple[str, ...], ...]
+
+    @classmethod
+    def of(cls, rows: Rows, categories: Sequence[Sequence[str]]) -> Columns:
+        """Of the rows with a weight; categories: what the codes of each column stand for."""
+        counted = rows.take(np.flatnonzero(rows.weights > 0))
+        numbers, codes = _split(counted.features, len(categories))
+        known = np.ma.masked_invalid(numbers)
+        mean = np.ma.average(known, axis=0, weights=counted.weights)
+        std = np.ma.sqrt(np.ma.average((known - mean) ** 2, axis=0, weights=counted.weights))
+        changes = np.ma.ptp(known, axis=0) > 0
+        return cls(
+            tuple(np.ma.filled(mean, 0.0).tolist()),
+            tuple(np.where(np.ma.filled(changes, False), np.ma.filled(std, 1.0), 1.0).tolist()),
+            tuple(np.flatnonzero(np.isnan(numbers).any(axis=0)).tolist()),
+            tuple(_frequent(c, names) for c, names in zip(codes.T, categories, strict=True)),
+        )
+
+    @classmethod
+    def from_json(cls, stored: dict[str, Any]) -> Columns:
+        values = tuple(tuple(v) for v in stored["values"])
+        mean, unit, lacking = (tuple(stored[k]) for k in ("mean", "unit", "lacking"))
+        return cls(mean, unit, lacking, values)
+
+    @property
+    def width(self) -> int:
+        """Of what `apply` gives."""
+        return len(self.mean) + len(self.lacking) + sum(map(len, self.values))
+
+    def apply(self, features: np.ndarray, categories: Sequence[Sequence[str]]) -> np.ndarray:
+        """`Rows.features`, whose codes stand for these categories, to (n, width) float32."""
+        numbers, codes = _split(features, len(categories))
+        unknown = np.isnan(numbers)
+        scaled = np.clip((numbers - np.array(self.mean)) / self.unit, -FARTHEST, FARTHEST)
+        parts = [np.where(unknown, 0.0, scaled), unknown[:, list(self.lacking)]]
+        for column, values, names in zip(codes.T, self.values, categories, strict=True):
+            parts.append(_one_hot(column, values, names))
+        return np.concatenate(parts, axis=1, dtype=np.float32)
+
+
+def _split(features: np.ndarray, categorical: int) -> tuple[np.ndarray, np.ndarray]:
+    """The numeric columns and, after them, the categorical ones."""
+    numeric = features.shape[1] - categorical
+    return features[:, :numeric], features[:, numeric:]
+
+
+def _frequent(codes: np.ndarray, names: Sequence[str]) -> tuple[str, ...]:
+    """The names of the most frequent codes; of equally frequent ones, the first."""
+    counts = np.bincount(codes[~np.isnan(codes)].astype(int), minlength=len(names))
+    order = np.argsort(-counts, kind="stable")[:MOST_VALUES]
+    return tuple(names[i] for i in order if counts[i])
+
+
+def _one_hot(codes: np.ndarray, values: Sequence[str], names: Sequence[str]) -> np.ndarray:
+    """(n,) codes to (n, values) booleans; nan and other names to a row without any."""
+    place = {name: i for i, name in enumerate(values)}
+    places = np.array([*(place.get(name, -1) for name in names), -1])
+    found = places[np.where(np.isnan(codes), len(names), codes).astype(int)]
+    return found[:, None] == np.arange(len(values))

@@ -1,0 +1,206 @@
+"""From rows to what a network reads, by what the rows to learn from say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy.special import expit
+from transformers import PreTrainedTokenizerBase
+
+from foldstack.files import read_json, write_json
+from foldstack.learners import Task
+from foldstack.learners.columns import Columns
+from foldstack.progress import say
+from foldstack.rows import Rows
+from foldstack.techniques import Keywords, TrainingSettings, TransformerSettings
+from foldstack.text.augment import Augmenter
+from foldstack.text.keywords import KeywordTable
+from foldstack.text.long import Texts, auto_length, cut_texts, fit_keywords
+from foldstack.text.spans import mask_spans
+from foldstack.text.tokens import Tokens, mean_by_row, to_tokens
+from foldstack.training.loop import Examples
+from foldstack.training.sampling import sampled_rows
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Regression targets as they are learned: (target - shift) / unit, both of shape (outputs,).
+
+    bounded: the raw outputs pass through a sigmoid before they are targets again.
+    """
+
+    shift: np.ndarray
+    unit: np.ndarray
+    bounded: bool
+
+    @classmethod
+    def of(cls, rows: Rows, bounded: bool) -> Scale:
+        """Of these rows: 0 … 1 between the least and the greatest, else (weighted) standardised.
+
+        A column that never changes has a unit of 1.
+        """
+        counted = rows.targets[rows.weights > 0]
+        least, width = counted.min(axis=0), np.ptp(counted, axis=0)
+        if bounded:
+            return cls(least, np.where(width > 0, width, 1.0), bounded)
+        mean = np.average(rows.targets, axis=0, weights=rows.weights)
+        std = np.sqrt(np.average((rows.targets - mean) ** 2, axis=0, weights=rows.weights))
+        return cls(mean, np.where(width > 0, std, 1.0), bounded)
+
+    def apply(self, targets: np.ndarray) -> np.ndarray:
+        """(n, outputs) targets as the network learns them; rows without weight may leave 0 … 1."""
+        scaled = (targets - self.shift) / self.unit
+        return np.clip(scaled, 0, 1) if self.bounded else scaled
+
+    def restore(self, raw: np.ndarray) -> np.ndarray:
+        """(n, outputs) raw outputs as float32 values in the targets' units."""
+        values = expit(raw) if self.bounded else raw
+        return (values * self.unit + self.shift).astype(np.float32)
+
+
+class Encoder:
+    """Texts to tokens, targets to what is learned, feature columns to numbers.
+
+    Whatever of it is fitted (length, keywords, scale, columns, augmentation) is fitted on the rows to
+    learn from alone, and stored with the model. tokenizer: the backbone's; types: whether it tells the
+    texts of a pair apart by token types; limit: the most tokens that it has positions for.
+    """
+
+    def __init__(
+        self,
+        settings: TransformerSettings,
+        task: Task,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        types: bool,
+        limit: int,
+    ):
+        self.settings, self.task, self.tokenizer = settings, task, tokenizer
+        self.types, self.limit = types, limit
+        self.max_length = settings.training.max_length
+        self.keywords: KeywordTable | None = None
+        self.scale: Scale | None = None
+        self.columns: Columns | None = None
+
+    @property
+    def feature_width(self) -> int:
+        return self.columns.width if self.columns else 0
+
+    def fit(self, train: Rows) -> Examples:
+        """Learn from these rows what is to be known of them; returns them encoded."""
+        s = self.settings
+        if s.join_features:
+            self.columns = Columns.of(train, self.task.categories)
+        if self.task.kind == "regression":
+            self.scale = Scale.of(train, bounded=s.bounded)
+        texts = self._read(train)
+        if self.max_length is None:
+            self.max_length = auto_length(texts, s.training.length_quantile)
+            share = f"{s.training.length_quantile:.0%}"
+            what = f"the length {self.max_length}, enough for {share} of the rows,"
+        else:
+            what = f"training.max_length {self.max_length}"
+        if self.max_length > self.limit:
+            say(f"{what} is more than the backbone's {self.limit} positions: taking {self.limit}")
+            self.max_length = self.limit
+        self.keywords = fit_keywords(s.long, train)
+        return self._examples(train, self._cut(texts, training=True))
+
+    def tokens(self, rows: Rows) -> Tokens:
+        """What the network reads of rows to be predicted."""
+        return self._cut(self._read(rows))
+
+    def restore(self, raw: np.ndarray, tokens: Tokens) -> np.ndarray:
+        """(n, outputs) of rows, in the targets' units, from raw outputs of their token sequences."""
+        raw = mean_by_row(raw, tokens.rows)
+        return self.scale.restore(raw) if self.scale else raw
+
+    def epochs(
+        self, train: Rows, examples: Examples, stage: TrainingSettings, seed: int
+    ) -> Callable[[int], Examples]:
+        """What each epoch of a stage learns from: other texts, windows, masks or rows by chance."""
+        changed = None
+        if self.settings.new_texts_each_epoch:
+            changed = Augmenter.of(self.settings.augment, train)
+        return partial(self._epoch, train, examples, stage, seed, changed)
+
+    def _epoch(
+        self,
+        train: Rows,
+        examples: Examples,
+        stage: TrainingSettings,
+        seed: int,
+        changed: Augmenter | None,
+        epoch: int,
+    ) -> Examples:
+        tokens = examples.tokens
+        if changed is not None:
+            texts = self._read(replace(train, texts=changed.texts(train, seed, epoch)))
+            tokens = self._cut(texts, training=True)
+        if isinstance(tokens, Tokens):  # and not the outputs of a frozen backbone
+            tokens = tokens.for_epoch(seed, epoch)
+            if stage.mask_spans:
+                tokens = mask_spans(
+                    tokens, train.ids, self.tokenizer, stage.mask_spans, seed, epoch
+                )
+        examples = replace(examples, tokens=tokens)
+        if stage.sampling is None:
+            return examples
+        difficulty = train.difficulty
+        if difficulty is not None and tokens.rows is not None:
+            difficulty = difficulty[tokens.rows]
+        targets = examples.targets.numpy()
+        return examples.take(sampled_rows(stage.sampling, targets, difficulty, seed, epoch))
+
+    def _read(self, rows: Rows) -> Texts:
+        return Texts.read(rows, self.tokenizer, self.settings.prefix)
+
+    def _cut(self, texts: Texts, *, training: bool = False) -> Tokens:
+        long, keywords = self.settings.long, self.keywords
+        cut = cut_texts(texts, self.max_length, long, keywords=keywords, training=training)
+        tokens = to_tokens(texts, cut, self.types)
+        if self.columns is None:
+            return tokens
+        features = self.columns.apply(texts.rows.features, self.task.categories)
+        features = features if tokens.rows is None else features[tokens.rows]
+        return replace(tokens, features=features)
+
+    def _examples(self, rows: Rows, tokens: Tokens) -> Examples:
+        """A row's windows share its weight."""
+        targets, weights = rows.targets, rows.weights
+        targets = self.scale.apply(targets) if self.scale else targets
+        if tokens.rows is not None:
+            weights = (weights / np.bincount(tokens.rows))[tokens.rows]
+            targets = targets[tokens.rows]
+        return Examples(
+            tokens,
+            torch.tensor(targets, dtype=torch.float32),
+            torch.tensor(weights, dtype=torch.float32),
+            self.task.link,
+        )
+
+    def save(self, folder: Path) -> None:
+        self.tokenizer.save_pretrained(folder)
+        facts: dict = {"max_length": self.max_length}
+        if self.scale:
+            facts |= {"shift": self.scale.shift.tolist(), "unit": self.scale.unit.tolist()}
+            facts["bounded"] = self.scale.bounded
+        if self.columns:
+            facts["columns"] = asdict(self.columns)
+        if self.keywords:
+            write_json(folder / "keywords.json", self.keywords.to_json())
+        write_json(folder / "classifier.json", facts)
+
+    def load(self, folder: Path) -> None:
+        facts = read_json(folder / "classifier.json")
+        self.max_length = facts["max_length"]
+        self.columns = Columns.from_json(facts["columns"]) if "columns" in facts else None
+        if isinstance(self.settings.long, Keywords):
+            self.keywords = KeywordTable.from_json(read_json(folder / "keywords.json"))
+        if self.task.kind == "regression":
+            self.scale = Scale(np.array(facts["shift"]), np.array(facts["unit"]), facts["bounded"])

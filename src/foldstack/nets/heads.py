@@ -1,0 +1,329 @@
+"""Heads: how a text's token vectors become the vector that the last linear layer decides by.
+
+Each pooling reads the last `layers` hidden states, (b, layers, t, h), and the (b, t) mask of real
+tokens, of which each row has one at least and its padding on the right; padding changes nothing.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+from transformers import PretrainedConfig
+
+from foldstack import techniques
+from foldstack.errors import InputError
+
+SMALLEST = 1e-6  # what GeM takes for anything below it
+
+
+def make_pooling(head: techniques.Head, config: PretrainedConfig, outputs: int) -> Pooling:
+    """The pooling that the settings name, for a backbone of this config and so many outputs.
+
+    Raises InputError where the backbone has too few layers or an unfitting width.
+    """
+    if isinstance(head, techniques.LayersHead) and head.layers > config.num_hidden_layers:
+        count = config.num_hidden_layers
+        raise InputError(
+            f"head.layers is {head.layers}, but the backbone has {count} "
+            f"layer{'s' if count > 1 else ''}: set it to {count} or less"
+        )
+    if isinstance(head, techniques.ClsAttentionHead) and config.hidden_size % head.heads:
+        raise InputError(
+            f"head.heads is {head.heads}, which does not divide the backbone's width of "
+            f"{config.hidden_size}: set it to 1 or another divisor"
+        )
+    return POOLINGS[head.name](head, config, outputs)
+
+
+class Pooling(nn.Module):
+    """From hidden states to a vector a row.
+
+    size: the width of the vector; layers: how many of the last hidden states it reads; fixed: nothing
+    in it is learned, so that a frozen backbone's vectors need computing once only.
+    """
+
+    fixed = False
+    layers = 1
+
+    def __init__(self, head: techniques.Head, config: PretrainedConfig, outputs: int):
+        super().__init__()
+        self.size = config.hidden_size
+        self.cls_last = config.model_type == "xlnet"  # every other architecture has [CLS] first
+
+    def forward(self, states: Tensor, mask: Tensor) -> Tensor:
+        """(b, layers, t, h) hidden states and their (b, t) mask to (b, size)."""
+        raise NotImplementedError
+
+    def attention(self, states: Tensor, mask: Tensor) -> Tensor | None:
+        """(b, t) weights of the tokens, zero on padding, a row's sum 1; None where it learns none."""
+        return None
+
+    def cls(self, hidden: Tensor, mask: Tensor) -> Tensor:
+        """(b, …, t, h) token vectors to the [CLS] token's, (b, …, h)."""
+        if not self.cls_last:
+            return hidden[..., 0, :]
+        rows = torch.arange(len(hidden), device=hidden.device)
+        return hidden[rows, ..., mask.sum(dim=1) - 1, :]
+
+
+# Nothing to learn
+
+
+class Cls(Pooling):
+    """The [CLS] token's vector (Devlin et al. 2019)."""
+
+    fixed = True
+
+    def forward(self, states: Tensor, mask: Tensor) -> Tensor:
+        return self.cls(states[:, -1], mask)
+
+
+class Mean(Pooling):
+    """The mean over real tokens (Reimers and Gurevych 2019)."""
+
+    fixed = True
+
+    def forward(self, states: Tensor, mask: Tensor) -> Tensor:
+        return mean_pool(states[:, -1], mask)
+
+
+class Max(Pooling):
+    """The largest value of each feature over real tokens (Collobert et al. 2011)."""
+
+    fixed = True
+
+    def forward(self, states: Tensor, mask: Tensor) -> Tensor:
+        return max_pool(states[:, -1], mask)
+
+
+class MeanMax(Pooling):
+    """Mean ‖ max (concat pooling, Howard and Ruder 2018)."""
+
+    fixed = True
+
+    def __init__(self, head: techniques.PlainHead, config: PretrainedConfig, outputs: int):
+        super().__init__(head, config, outputs)
+        self.size = 2 * config.hidden_size
+
+    def forward(self, states: Tensor, mask: Tensor) -> Tensor:
+        return mean_max_pool(states[:, -1], mask)
+
+
+class Concat(Pooling):
+    """The [CLS] vectors of the last layers, the topmost last (Devlin et al. 2019, Sun et al. 2019)."""
+
+    fixed = True
+
+    def __init__(self, head: techniques.LayersHead, config: PretrainedConfig, outputs: int):
+        super().__init__(head, config, outputs)
+        self.layers = head.layers
+        self.size = head.layers * config.hidden_size
+
+    def forward(self, states: Tensor, mask: Tensor) -> Tensor:
+        return self.cls(states, mask).flatten(1)
+
+
+# Attention
+
+
+class Attention(Pooling):
+    """Additive attention: weights softmax(uᵀ tanh(W h + b)) (Yang et al. 2016, Lin et al. 2017)."""
+
+    def __init__(self, head: techniques.AttentionHead, config: PretrainedConfig, outputs: int):
+        super().__init__(head, config, outputs)
+        self.scores = additive_scores(config.hidden_size, head.width, 1)
+
+    def forward(self, states: Tensor, mask: Tensor) -> Tensor:
+        weights = self.attention(states, mask)
+        return (weights.unsqueeze(1) @ states[:, -1]).squeeze(1)
+
+    def attention(self, states: Tensor, mask: Tensor) -> Tensor:
+        return masked_softmax(self.scores(states[:, -1]).squeeze(2), mask)
+
+
+class Labels(Pooling):
+    """A vector for each output, by its own attention (LAAT, Vu et al. 2020; cf. LEAM, Wang et al. 2018).
+
+    The rows of the last layer of `scores` are the outputs' embeddings, which the tokens are compared
+    with: softmax(U tanh(W h + b)). The vectors are (b, outputs, size), the weights (b, outputs, t).
+    """
+
+    def __init__(self, head: techniques.AttentionHead, config: PretrainedConfig, outputs: int):
+        super().__init__(head, config, outputs)
+        self.scores = additive_scores(config.hidden_size, head.width, outputs)
+
+    def forward(self, states: Tensor, mask: Tensor) -> Tensor:
+        weights = self.attention(states, mask)
+        return weights @ states[:, -1]
+
+    def attention(self, states: Tensor, mask: Tensor) -> Tensor:
+        return masked_softmax(self.scores(states[:, -1]).transpose(1, 2), mask.unsqueeze(1))
+
+
+class ClsAttention(Pooling):
+    """Mean ‖ max ‖ what the [CLS] vector attends to over the sequence (Vaswani et al. 2017).
+
+    attention: the mean over the attention's heads.
+    """
+
+    def __init__(self, head: techniques.ClsAttentionHead, config: PretrainedConfig, outputs: int):
+        super().__init__(head, config, outputs)
+        self.size = 3 * config.hidden_size
+        self.attend = nn.MultiheadAttention(config.hidden_size, head.heads, batch_first=True)
+
+    def forward(self, states: Tensor, mask: Tensor) -> Tensor:
+        attended, _ = self._attended(states, mask)
+        return torch.cat([mean_max_pool(states[:, -1], mask), attended.squeeze(1)], dim=1)
+
+    def attention(self, states: Tensor, mask: Tensor) -> Tensor:
+        return self._attended(states, mask)[1].squeeze(1)
+
+    def _attended(self, states: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        tokens = states[:, -1]
+        query = self.cls(tokens, mask).unsqueeze(1)
+        return self.attend(query, tokens, tokens, key_padding_mask=~mask.bool())
+
+
+# Other means
+
+
+class Layers(Pooling):
+    """The last layers mixed by softmax(w) (Peters et al. 2018), then the mean over real tokens.
+
+    The mix begins as the plain mean. Their factor γ is left to the linear layer that follows.
+    """
+
+    def __init__(self, head: techniques.LayersHead, config: PretrainedConfig, outputs: int):
+        super().__init__(head, config, outputs)
+        self.layers = head.layers
+        self.mix = nn.Parameter(torch.zeros(head.layers))
+
+    def forward(self, states: Tensor, mask: Tensor) -> Tensor:
+        mixed = torch.einsum("l,blth->bth", self.mix.softmax(dim=0), states)
+        return mean_pool(mixed, mask)
+
+
+class Gem(Pooling):
+    """Generalised mean (Radenović et al. 2019): (mean of x^p)^(1/p), one p for all features, learned.
+
+    As in its use on images, whose features are positive, x below 1e-6 counts as 1e-6: negative values
+    of a feature are lost. p is learned by its logarithm, which keeps it positive; powers are computed
+    as logarithms, which never overflow.
+    """
+
+    def __init__(self, head: techniques.GemHead, config: PretrainedConfig, outputs: int):
+        super().__init__(head, config, outputs)
+        self.log_p = nn.Parameter(torch.tensor(math.log(head.p)))
+
+    def forward(self, states: Tensor, mask: Tensor) -> Tensor:
+        hidden = states[:, -1]
+        p = self.log_p.exp()
+        powers = p * hidden.clamp(min=SMALLEST).log()
+        powers = powers.masked_fill(~mask.bool().unsqueeze(-1), -torch.inf)
+        counts = mask.sum(dim=1, keepdim=True).to(powers)
+        return ((powers.logsumexp(dim=1) - counts.log()) / p).exp()
+
+
+# Networks over the sequence
+
+
+class Recurrent(Pooling):
+    """Mean ‖ max over the outputs of a bidirectional LSTM (Hochreiter and Schmidhuber 1997) or GRU.
+
+    Cho et al. 2014 for the GRU. Sequences are packed, so that the backward direction begins at the
+    last real token.
+    """
+
+    def __init__(self, head: techniques.RecurrentHead, config: PretrainedConfig, outputs: int):
+        super().__init__(head, config, outputs)
+        self.size = 4 * head.width
+        kind = {"lstm": nn.LSTM, "gru": nn.GRU}[head.name]
+        self.rnn = kind(config.hidden_size, head.width, batch_first=True, bidirectional=True)
+
+    def forward(self, states: Tensor, mask: Tensor) -> Tensor:
+        lengths = mask.sum(dim=1).cpu()
+        packed = pack_padded_sequence(
+            states[:, -1], lengths, batch_first=True, enforce_sorted=False
+        )
+        outputs, _ = pad_packed_sequence(
+            self.rnn(packed)[0], batch_first=True, total_length=mask.shape[1]
+        )
+        return mean_max_pool(outputs, mask)
+
+
+class Cnn(Pooling):
+    """Convolutions of several widths, ReLU, max over time (Kim 2014); he-normal (He et al. 2015).
+
+    A window lies within the real tokens; a text shorter than it has one, filled up with zeros.
+    """
+
+    def __init__(self, head: techniques.CnnHead, config: PretrainedConfig, outputs: int):
+        super().__init__(head, config, outputs)
+        self.widths = head.widths
+        self.size = head.filters * len(head.widths)
+        self.convolutions = nn.ModuleList(
+            nn.Conv1d(config.hidden_size, head.filters, width) for width in head.widths
+        )
+        for convolution in self.convolutions:
+            nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
+            nn.init.zeros_(convolution.bias)
+
+    def forward(self, states: Tensor, mask: Tensor) -> Tensor:
+        tokens = (states[:, -1] * mask.unsqueeze(-1)).transpose(1, 2)
+        tokens = nn.functional.pad(tokens, (0, max(self.widths) - 1))
+        lengths = mask.sum(dim=1, keepdim=True)
+        return torch.cat([self._largest(c, tokens, lengths) for c in self.convolutions], dim=1)
+
+    @staticmethod
+    def _largest(convolution: nn.Conv1d, tokens: Tensor, lengths: Tensor) -> Tensor:
+        """(b, filters) over the windows of (b, h, t) tokens, of which `lengths` (b, 1) are real."""
+        found = convolution(tokens).relu()
+        last = (lengths - convolution.kernel_size[0]).clamp(min=0)
+        beyond = torch.arange(found.shape[2], device=found.device) > last
+        return found.masked_fill(beyond.unsqueeze(1), 0).amax(dim=2)  # nothing is below 0
+
+
+POOLINGS: dict[str, type[Pooling]] = {
+    "cls": Cls,
+    "mean": Mean,
+    "max": Max,
+    "mean_max": MeanMax,
+    "attention": Attention,
+    "cls_attention": ClsAttention,
+    "layers": Layers,
+    "concat": Concat,
+    "gem": Gem,
+    "lstm": Recurrent,
+    "gru": Recurrent,
+    "cnn": Cnn,
+    "labels": Labels,
+}
+
+
+def mean_pool(hidden: Tensor, mask: Tensor) -> Tensor:
+    """(b, t, h) token vectors and their (b, t) mask to (b, h): the mean over real tokens."""
+    mask = mask.unsqueeze(-1).to(hidden.dtype)
+    return (hidden * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
+
+
+def max_pool(hidden: Tensor, mask: Tensor) -> Tensor:
+    """(b, t, h) token vectors and their (b, t) mask to (b, h): the maximum over real tokens."""
+    return hidden.masked_fill(~mask.bool().unsqueeze(-1), -torch.inf).amax(dim=1)
+
+
+def mean_max_pool(hidden: Tensor, mask: Tensor) -> Tensor:
+    """(b, 2h): `mean_pool` ‖ `max_pool`."""
+    return torch.cat([mean_pool(hidden, mask), max_pool(hidden, mask)], dim=1)
+
+
+def masked_softmax(scores: Tensor, mask: Tensor) -> Tensor:
+    """(…, t) scores to weights, zero where the mask is."""
+    return scores.masked_fill(~mask.bool(), -torch.inf).softmax(dim=-1)
+
+
+def additive_scores(size: int, width: int, queries: int) -> nn.Sequential:
+    """(…, size) vectors to (…, queries) scores through `width` hyperbolic tangents."""
+    return nn.Sequential(nn.Linear(size, width), nn.Tanh(), nn.Linear(width, queries, bias=False))

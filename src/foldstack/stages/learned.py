@@ -1,0 +1,203 @@
+"""Which rows a run learns from, and what decides it: no label of the folds that it leaves out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from sklearn.model_selection import GroupShuffleSplit
+
+from foldstack import config
+from foldstack.errors import InputError
+from foldstack.links import row_losses, to_probabilities
+from foldstack.progress import say
+from foldstack.rows import Rows
+from foldstack.settings import Settings
+from foldstack.stages.fitted import load_learner
+from foldstack.store import Folds, RunKey
+from foldstack.text.augment import augmented, wash
+from foldstack.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Run:
+    """What to do: which run, by which settings, on which folds."""
+
+    key: RunKey
+    settings: Settings
+    folds: Folds
+
+    @property
+    def select(self) -> str:
+        """What chooses the epoch; a learner without epochs has only its last state."""
+        training = getattr(self.settings, "training", None)
+        return training.select if training else "last"
+
+    @property
+    def hard_model(self) -> str | None:
+        """The model whose losses say which rows are hard, where one does."""
+        stages = getattr(self.settings, "all_stages", ())
+        return next((s.sampling.model for s in stages if s.draws_hard_rows), None)
+
+    def judge_of_copies(self, fold: int) -> RunKey:
+        """The run that may wash copies of this fold's rows: it knows neither it nor those left out."""
+        left_out = tuple(sorted({int(fold), *self.key.left_out}))
+        return RunKey(self.settings.augment_washed_by, self.key.seed, left_out)
+
+    @property
+    def joins_features(self) -> bool:
+        return getattr(self.settings, "join_features", False)
+
+
+def identity_of(ws: Workspace, run: Run) -> dict:
+    """All that decides what a run learns; another identity is another run."""
+    competition = ws.competition
+    identity = {
+        "settings": config.identity(run.settings),
+        "folds": run.folds.hash,
+        "train": competition.train.hash(),
+        "overlay": competition.overlay_hash,
+    }
+    if run.hard_model:
+        judge = RunKey(run.hard_model, run.key.seed, run.key.left_out)
+        identity["hard"] = ws.store.content(judge, "test") if ws.store.read_run(judge) else None
+    if getattr(run.settings, "augment_washed_by", None):
+        identity["washed"] = _judges(ws, run)
+    if run.joins_features:
+        learned = (competition.train, competition.external)
+        identity["features"] = [competition.features_hash(rows) for rows in learned]
+    return identity
+
+
+def _judges(ws: Workspace, run: Run) -> dict[str, str]:
+    """A digest of each run that washes; InputError where one is not there."""
+    if run.folds.in_time_order:
+        raise InputError(
+            f"{run.key}: augment_washed_by wants runs that leave two folds out, which time order "
+            "cannot: leave it out"
+        )
+    split = _folds_of(ws, run, ws.competition.train)
+    judges = [run.judge_of_copies(j) for j in np.unique(split) if j not in run.key.left_out]
+    missing = [key for key in judges if ws.store.read_run(key) is None]
+    if missing:
+        names = ",".join(key.run.removeprefix("fold") for key in missing)
+        raise InputError(
+            f"{run.key}: its copies are washed by runs of {missing[0].model} that are not there: run "
+            f"`make train MODEL={missing[0].model} FOLD={names} SEED={run.key.seed}`"
+        )
+    return {key.run: ws.store.content(key, "test") for key in judges}
+
+
+def rows_of(ws: Workspace, run: Run) -> tuple[Rows, Rows, Rows | None, list[str]]:
+    """(rows to learn from, held-out rows, rows that choose the epoch, why it is optimistic)."""
+    rows, left_out = ws.competition.train, run.key.left_out
+    learned = run.folds.learned(left_out)
+    train, held = rows.take(learned), rows.take(run.folds.held_out(left_out))
+    select, optimistic = None, []
+    if run.select == "inner":
+        if np.unique(train.groups).size < 2:
+            raise InputError(
+                f"{run.key}: training.select=inner holds back a tenth of the texts to learn from, but "
+                "there is only one: use select=last"
+            )
+        split = GroupShuffleSplit(1, test_size=0.1, random_state=run.key.seed)
+        inner, chosen = next(split.split(learned, groups=train.groups))
+        train, select = train.take(inner), train.take(chosen)
+    elif run.select == "fold":
+        select = held
+        optimistic.append("the epoch was chosen on the held-out fold")
+    shared = np.intersect1d(rows.groups[learned], held.groups).size if left_out else 0
+    if shared:
+        optimistic.append(f"{shared} texts or groups stand on both sides of the fold")
+    if run.folds.in_time_order and left_out and ws.competition.external is not None:
+        optimistic.append("external rows have no time and may be later than the held-out ones")
+    train = _with_external(ws, run, train, held, select)
+    train = _with_copies(ws, run, _with_difficulty(ws, run, train))
+    return train, held, select, optimistic
+
+
+def _with_external(ws: Workspace, run: Run, train: Rows, held: Rows, select: Rows | None) -> Rows:
+    """The rows to learn from and the external ones, but for texts that are to be predicted here.
+
+    An external copy of a held-out text would carry its label into the training.
+    """
+    external = ws.competition.external
+    if external is None:
+        return train
+    judged = held.groups if select is None else np.union1d(held.groups, select.groups)
+    known = np.isin(external.groups, judged)
+    copies = f", {known.sum():,} left out as copies of rows to be predicted" if known.any() else ""
+    say(f"{run.key}: {(~known).sum():,} external rows to learn from{copies}")
+    return train.and_then(external.take(np.flatnonzero(~known)))
+
+
+def _with_difficulty(ws: Workspace, run: Run, train: Rows) -> Rows:
+    """The rows with their losses under the run of the model that `sampling: hard` names.
+
+    It is the run of the same seed that left the same folds out, so no held-out label is in them.
+    """
+    if run.hard_model is None:
+        return train
+    judge = RunKey(run.hard_model, run.key.seed, run.key.left_out)
+    if ws.store.read_run(judge) is None:
+        raise InputError(
+            f"{run.key}: sampling hard goes by the losses of {judge}, which is not there: run `make "
+            f"train MODEL={judge.model} FOLD={judge.run.removeprefix('fold')} SEED={judge.seed}`"
+        )
+    learner = load_learner(ws, judge)
+    return replace(
+        train, difficulty=row_losses(learner.predict(train), train.targets, learner.link)
+    )
+
+
+# Changed copies
+
+
+def _with_copies(ws: Workspace, run: Run, train: Rows) -> Rows:
+    """The rows and, where the preset asks for them, changed copies of each behind them."""
+    copies = getattr(run.settings, "augment_copies", 0)
+    if not copies:
+        return train
+    both = augmented(train, run.settings.augment, copies, run.key.seed)
+    if run.settings.augment_washed_by is None:
+        return both
+    kept = _survivors(ws, run, train, both)
+    say(
+        f"{run.key}: {len(both) - len(kept):,} of {len(both) - len(train):,} changed copies washed away "
+        f"by {run.settings.augment_washed_by}"
+    )
+    return both.take(kept)
+
+
+def _survivors(ws: Workspace, run: Run, train: Rows, both: Rows) -> np.ndarray:
+    """Positions of the rows and of those copies that keep their label for somebody who has not seen it.
+
+    Copies of rows in fold j are judged by the run that left out j and what this one leaves out. Nobody
+    can judge those of external rows, which every run has learned from.
+    """
+    n = len(train)
+    fold = _folds_of(ws, run, train)
+    kept = [np.arange(n)]
+    for j in np.unique(fold):
+        rows = np.flatnonzero(fold == j)
+        copies = np.concatenate([rows + start for start in range(n, len(both), n)])
+        if j >= 0:
+            learner = load_learner(ws, run.judge_of_copies(j))
+            washed = wash(
+                both.take(rows),
+                both.take(copies),
+                lambda r, of=learner: to_probabilities(of.predict(r), of.link),
+                learner.link,
+            )
+            copies = copies[np.isin(both.ids[copies], washed.ids)]
+        kept.append(copies)
+    return np.sort(np.concatenate(kept))
+
+
+def _folds_of(ws: Workspace, run: Run, train: Rows) -> np.ndarray:
+    """(n,) the fold of each row in the split that the run leaves a fold of out; -1 for external rows."""
+    splits, left_out = run.folds.splits, run.key.left_out
+    split = int(np.isin(splits, left_out).any(axis=0).argmax()) if left_out else 0
+    known = dict(zip(ws.competition.train.ids, splits[:, split].tolist(), strict=True))
+    gold = zip(train.ids, train.origin == "gold", strict=True)
+    return np.array([known[id_] if own else -1 for id_, own in gold])

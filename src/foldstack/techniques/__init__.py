@@ -1,0 +1,103 @@
+"""The typed settings of the learners, and of every technique that a transformer preset switches on."""
+
+from foldstack.techniques.adversaries import AWP, FGM, PGD, VAT, WORD_EMBEDDINGS, Adversary, FreeLB
+from foldstack.techniques.augmentation import Augmentation, SpanMasking
+from foldstack.techniques.averages import EMA, SWA, Averaging, Soup
+from foldstack.techniques.common import LearnerSettings
+from foldstack.techniques.heads import (
+    AttentionHead,
+    ClsAttentionHead,
+    CnnHead,
+    GemHead,
+    Head,
+    LayersHead,
+    PlainHead,
+    RecurrentHead,
+)
+from foldstack.techniques.long import Ends, HeadTail, Keywords, Long, RandomWindow, Terms, Windows
+from foldstack.techniques.losses import (
+    BATCH_LOSSES,
+    GHM,
+    LOSS_KINDS,
+    Asymmetric,
+    Average,
+    ClassWeights,
+    CrossEntropy,
+    Dice,
+    Focal,
+    Huber,
+    LogitAdjusted,
+    Loss,
+    MultilabelCrossEntropy,
+    ScaledCrossEntropy,
+    SoftF1,
+    SquaredError,
+)
+from foldstack.techniques.sampling import Hard, Oversample, Power, Sampling, Smote, Undersample
+from foldstack.techniques.schedules import Constant, Cosine, Linear, Plateau, Schedule, Step
+from foldstack.techniques.tfidf import TfidfSettings
+from foldstack.techniques.training import TrainingSettings
+from foldstack.techniques.transformer import TransformerSettings
+
+__all__ = [
+    "AWP",
+    "BATCH_LOSSES",
+    "EMA",
+    "FGM",
+    "GHM",
+    "LOSS_KINDS",
+    "PGD",
+    "SWA",
+    "VAT",
+    "WORD_EMBEDDINGS",
+    "Adversary",
+    "Asymmetric",
+    "AttentionHead",
+    "Augmentation",
+    "Average",
+    "Averaging",
+    "ClassWeights",
+    "ClsAttentionHead",
+    "CnnHead",
+    "Constant",
+    "Cosine",
+    "CrossEntropy",
+    "Dice",
+    "Ends",
+    "Focal",
+    "FreeLB",
+    "GemHead",
+    "Hard",
+    "Head",
+    "HeadTail",
+    "Huber",
+    "Keywords",
+    "LayersHead",
+    "LearnerSettings",
+    "Linear",
+    "LogitAdjusted",
+    "Long",
+    "Loss",
+    "MultilabelCrossEntropy",
+    "Oversample",
+    "PlainHead",
+    "Plateau",
+    "Power",
+    "RandomWindow",
+    "RecurrentHead",
+    "Sampling",
+    "ScaledCrossEntropy",
+    "Schedule",
+    "Smote",
+    "SoftF1",
+    "Soup",
+    "SpanMasking",
+    "SquaredError",
+    "Step",
+    "Terms",
+    "TfidfSettings",
+    "TrainingSettings",
+    "TransformerSettings",
+    "Undersample",
+    "Windows",
+]

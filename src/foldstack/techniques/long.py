@@ -1,0 +1,78 @@
+"""What is read of long texts, see text/long.py."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, PositiveInt, field_validator
+
+from foldstack.settings import Settings, Share
+
+
+class Ends(Settings):
+    """The text's beginning, or its end."""
+
+    name: Literal["head", "tail"] = "head"
+
+
+class HeadTail(Settings):
+    """Beginning and end (Sun et al. 2019); share: of the length that the beginning takes."""
+
+    name: Literal["head_tail"]
+    share: Annotated[float, Field(gt=0, lt=1)] = 0.25
+
+
+class RandomWindow(Settings):
+    """In training a window from anywhere, another in each epoch (random crops, Krizhevsky et al. 2012).
+
+    most: windows that predictions are the mean of, in equal steps from the beginning to the end.
+    """
+
+    name: Literal["random"]
+    most: PositiveInt = 4
+
+
+class Windows(Settings):
+    """Sliding windows (Pappagari et al. 2019), each learned from, whose raw outputs are averaged.
+
+    overlap: the share of a window that the next one has too. most: windows of a text; a longer one has
+    so many, with gaps between them. In training a window counts by its row's weight over their number.
+    """
+
+    name: Literal["windows"]
+    overlap: Share = 0.25
+    most: PositiveInt = 8
+
+
+class Keywords(Settings):
+    """The beginning, then the text's keywords, for texts that are cut (Park et al. 2022: sentences).
+
+    count: words of the highest TF-IDF (Spärck Jones 1972), among the rows to learn from. segment: as a
+    second text, with a separator after each, rather than at the end of the first. They take half of
+    the length at most.
+    """
+
+    name: Literal["keywords"]
+    count: PositiveInt = 10
+    segment: bool = False
+
+
+class Terms(Settings):
+    """The beginning, then the listed terms that the text has, as a second text (Sun, Huang, Qiu 2019).
+
+    terms: words or phrases. A separator stands after each; together they take half of the length at
+    most.
+    """
+
+    name: Literal["terms"]
+    terms: Annotated[tuple[str, ...], Field(min_length=1)]
+
+    @field_validator("terms")
+    @classmethod
+    def _have_text(cls, terms: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(term.strip() for term in terms):
+            raise ValueError("a term is empty: remove it")
+        return terms
+
+
+Long = Ends | HeadTail | RandomWindow | Windows | Keywords | Terms

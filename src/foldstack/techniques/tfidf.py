@@ -1,0 +1,34 @@
+"""The linear model."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, PositiveInt, model_validator
+
+from foldstack.techniques.common import LearnerSettings
+
+
+class TfidfSettings(LearnerSettings):
+    """Word and character n-gram ranges (`[0, 0]` leaves one out) and the regression's C."""
+
+    learner: Literal["tfidf"]
+    word_ngrams: tuple[int, int] = (1, 2)
+    char_ngrams: tuple[int, int] = (2, 5)
+    min_count: PositiveInt = 2
+    max_features: PositiveInt = 200_000
+    C: Annotated[float, Field(gt=0)] = 4.0
+
+    @model_validator(mode="after")
+    def _ranges(self) -> TfidfSettings:
+        for low, high in (self.word_ngrams, self.char_ngrams):
+            if not (low == high == 0 or 1 <= low <= high):
+                raise ValueError(
+                    f"an n-gram range is [low, high] with 1 <= low <= high, "
+                    f"or [0, 0] for none, got [{low}, {high}]"
+                )
+        if self.word_ngrams == self.char_ngrams == (0, 0):
+            raise ValueError(
+                "word_ngrams and char_ngrams are both [0, 0]: nothing is left to learn"
+            )
+        return self

@@ -1,0 +1,184 @@
+"""How a transformer is trained, in one stage or several."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, PositiveInt, model_validator
+
+from foldstack.settings import Settings, Share, none_from_text
+from foldstack.techniques.adversaries import Adversary
+from foldstack.techniques.augmentation import SpanMasking
+from foldstack.techniques.averages import Averaging
+from foldstack.techniques.common import (
+    Length,
+    NonNegative,
+    Positive,
+    UnitShare,
+    named,
+    named_or_auto,
+    one_of,
+)
+from foldstack.techniques.losses import BATCH_LOSSES, LOSS_KINDS, Contrastive, Loss
+from foldstack.techniques.sampling import Sampling
+from foldstack.techniques.schedules import Linear, Schedule
+
+
+class TrainingSettings(Settings):
+    """How a transformer is fine-tuned.
+
+    batch_size is rows per update, over all processes and micro-batches; micro_batch_size is how many
+    of them go through the network at once (0: all), which changes memory but not the update.
+    loss, adversary, averaging, sampling, schedule: a name, or `{name: …, setting: value}`; loss auto is
+    cross_entropy, in regression mse. rdrop: weight of the divergence between two passes with other
+    dropout. mixup: the alpha of mix-up of pooled vectors (0: none); mask_spans: of tokens, drawn anew in
+    each epoch. layer_decay: factor on the rate from each layer to the one below. head_lr: of the head
+    and of layers drawn anew. freeze_layers: the lowest so many, and the embeddings below them, since
+    the backward pass would go through them all the same; reinit_layers: the topmost so many.
+    freeze_backbone: only the head learns, at head_lr; the backbone is in eval mode and runs once.
+    patience: epochs without a better score before training ends (0: never).
+    max_length: tokens with special ones, or auto: the least in which the share length_quantile of the
+    run's own training rows is not cut, as far as the backbone has positions.
+    """
+
+    epochs: PositiveInt = 2
+    batch_size: PositiveInt = 32
+    sampling: one_of(Sampling) = None
+    micro_batch_size: Annotated[int, Field(ge=0)] = 0
+    loss: one_of(Loss, named_or_auto) = None
+    rdrop: NonNegative = 0.0
+    contrastive: Annotated[Contrastive | None, BeforeValidator(none_from_text)] = None
+    mixup: NonNegative = 0.0
+    mask_spans: Annotated[SpanMasking | None, BeforeValidator(none_from_text)] = None
+    adversary: one_of(Adversary) = None
+    optimizer: Literal["adamw", "adafactor"] = "adamw"
+    lr: Positive = 5e-5
+    head_lr: Annotated[Positive | None, BeforeValidator(none_from_text)] = None
+    layer_decay: UnitShare = 1.0
+    weight_decay: NonNegative = 0.01
+    freeze_embeddings: bool = False
+    freeze_layers: Annotated[int, Field(ge=0)] = 0
+    reinit_layers: Annotated[int, Field(ge=0)] = 0
+    freeze_backbone: bool = False
+    warmup: Share = 0.1
+    schedule: Annotated[Schedule, Field(discriminator="name"), BeforeValidator(named)] = Linear()
+    clip: NonNegative = 1.0
+    averaging: one_of(Averaging) = None
+    max_length: Length = 128
+    length_quantile: UnitShare = 0.95
+    select: Literal["last", "inner", "fold"] = "last"
+    patience: Annotated[int, Field(ge=0)] = 0
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+
+    @property
+    def draws_hard_rows(self) -> bool:
+        return self.sampling is not None and self.sampling.name == "hard"
+
+    @model_validator(mode="after")
+    def _together(self) -> TrainingSettings:
+        if self.micro_batch_size and self.loss and self.loss.name in BATCH_LOSSES:
+            raise ValueError(
+                f"loss {self.loss.name} is of the whole batch, which micro_batch_size would cut: set "
+                "micro_batch_size to 0 or take another loss"
+            )
+        if self.micro_batch_size and self.contrastive:
+            raise ValueError(
+                "contrastive compares the rows of the whole batch, which micro_batch_size would cut: "
+                "set one of them only"
+            )
+        self._check_frozen()
+        judged = [
+            what
+            for what, chosen in (
+                ("schedule plateau", self.schedule.name == "plateau"),
+                ("averaging soup", self.averaging is not None and self.averaging.name == "soup"),
+                ("patience", self.patience > 0),
+            )
+            if chosen
+        ]
+        if judged and self.select == "last":
+            raise ValueError(
+                f"{judged[0]} looks at a score, but select is 'last', which looks at none: set "
+                "select: inner"
+            )
+        if self.averaging and self.averaging.name == "swa" and self.select != "last":
+            raise ValueError("averaging swa takes the last epochs' mean: set select: last")
+        return self
+
+    def _check_frozen(self) -> None:
+        """What a backbone that runs once cannot take part in."""
+        adversary = self.adversary.name if self.adversary else None
+        passing = [
+            what
+            for what, chosen in (
+                (f"adversary {adversary}", adversary not in (None, "awp")),
+                ("rdrop", self.rdrop > 0),
+                ("mask_spans", self.mask_spans is not None),
+            )
+            if chosen
+        ]
+        if self.freeze_backbone and passing:
+            raise ValueError(
+                f"{passing[0]} goes through the backbone, which freeze_backbone runs once: set one of "
+                "them only"
+            )
+
+
+class StageSettings(TrainingSettings):
+    """One stage of a run: what `training` says, but for what the stage says itself.
+
+    dropout, backbone_dropout: instead of the preset's. metrics: the stage is left out unless the
+    competition's metric is one of these. A frozen soft-F1 stage has batches of 1,024 unless it says
+    otherwise.
+    """
+
+    dropout: Annotated[Share | None, BeforeValidator(none_from_text)] = None
+    backbone_dropout: Annotated[Share | None, BeforeValidator(none_from_text)] = None
+    metrics: tuple[str, ...] = ()
+
+
+# Of the whole run, so that no stage has its own.
+OF_THE_RUN = ("max_length", "length_quantile", "select", "precision")
+FROZEN_F1_BATCH = 1024
+
+
+def over_training(training: dict[str, Any], own: Any) -> Any:
+    """A stage's settings laid over `training`; left as it is where it is no mapping."""
+    if not isinstance(own, dict):
+        return own
+    merged = {k: v for k, v in training.items() if k != "reinit_layers"} | own
+    loss = named(merged.get("loss"))
+    frozen = str(merged.get("freeze_backbone")).lower() in ("true", "1", "yes", "on")
+    if frozen and isinstance(loss, dict) and loss.get("name") == "soft_f1":
+        rows = str(merged.get("batch_size", 0))
+        if "batch_size" not in own and rows.isdecimal():
+            merged["batch_size"] = max(int(rows), FROZEN_F1_BATCH)
+    return merged
+
+
+def check_stage_kind(stage: TrainingSettings, kind: str) -> None:
+    loss = stage.loss
+    if loss and kind not in LOSS_KINDS[loss.name]:
+        fitting = ", ".join(name for name, kinds in LOSS_KINDS.items() if kind in kinds)
+        raise ValueError(
+            f"training.loss {loss.name} is for {' and '.join(LOSS_KINDS[loss.name])} "
+            f"competitions, but this one is {kind}: take one of {fitting}"
+        )
+    if stage.sampling and stage.sampling.name == "smote" and kind == "multilabel":
+        raise ValueError(
+            "training.sampling smote is for rows of one class each, but this competition is "
+            "multilabel: take power, oversample or undersample"
+        )
+    if stage.sampling and stage.sampling.name != "hard" and kind == "regression":
+        raise ValueError(
+            f"training.sampling {stage.sampling.name} counts classes, but this competition is "
+            "regression: take hard, or leave it out"
+        )
+    if stage.contrastive and kind == "regression":
+        raise ValueError(
+            "training.contrastive compares labels, but this competition is regression: leave it out"
+        )
+
+
+def is_bounded(stage: TrainingSettings) -> bool:
+    return stage.loss is not None and stage.loss.name == "scaled_bce"

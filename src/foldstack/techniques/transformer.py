@@ -1,0 +1,205 @@
+"""A transformer and all that its preset may switch on."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, PositiveInt, model_validator
+
+from foldstack.settings import OptionalText, Share, none_from_text
+from foldstack.techniques.augmentation import Augmentation
+from foldstack.techniques.common import LearnerSettings, NonNegative, each_named, named
+from foldstack.techniques.heads import FIXED_HEADS, Head, PlainHead
+from foldstack.techniques.long import Ends, Long
+from foldstack.techniques.training import (
+    OF_THE_RUN,
+    StageSettings,
+    TrainingSettings,
+    check_stage_kind,
+    is_bounded,
+    over_training,
+)
+
+
+class TransformerSettings(LearnerSettings):
+    """A pre-trained backbone with a head over its token vectors.
+
+    backbone: a hub name, a folder, or `package:NAME/FOLDER` inside an installed package.
+    sha256: the pinned checksum of its model.safetensors, where the preset pins one.
+    prefix: put before each text, for backbones trained with one ("query: ").
+    long: what is read of a text longer than training.max_length, a name or `{name: …, setting: value}`;
+    the prefix stays before it.
+    head: how token vectors become one, a name or `{name: …, setting: value}`. join_features: the
+    competition's numeric and categorical columns are put beside that vector.
+    dropout: on the pooled vector; dropout_samples: masks a row, whose outputs are averaged in training
+    (multi-sample dropout, Inoue 2019); backbone_dropout: inside the backbone, instead of what its
+    config says. binary_link: softmax gives a binary competition's head two outputs, whose difference
+    counts. ignore_weights: checkpoint entries that are another task's head.
+    checkpoint_seconds: least time between two checkpoints (0: after every update).
+    augment: changes of training texts, each a name or `{name: …, setting: value}`; drawn anew in each
+    epoch, or, with augment_copies: n, the rows stay as they are and n changed copies follow them.
+    augment_washed_by: a model whose runs that know neither a copy's fold nor those left out (`fold2-4`)
+    drop the copies in whose label they have lost half their confidence.
+    stages: one after the other, each over `training` and from the weights that the one before has left.
+    cache_gb: the most that a frozen backbone's outputs may take, on disk from 1 GB on; beyond, they are
+    computed again in each epoch.
+    """
+
+    learner: Literal["transformer"]
+    backbone: str
+    sha256: OptionalText = None
+    prefix: str = ""
+    long: Annotated[Long, Field(discriminator="name"), BeforeValidator(named)] = Ends()
+    head: Annotated[Head, Field(discriminator="name"), BeforeValidator(named)] = PlainHead()
+    join_features: bool = False
+    dropout: Share = 0.1
+    dropout_samples: PositiveInt = 1
+    binary_link: Literal["sigmoid", "softmax"] = "sigmoid"
+    backbone_dropout: Annotated[Share | None, BeforeValidator(none_from_text)] = None
+    ignore_weights: tuple[str, ...] = ()
+    checkpoint_seconds: Annotated[float, Field(ge=0)] = 60.0
+    augment: Annotated[
+        tuple[Annotated[Augmentation, Field(discriminator="name")], ...],
+        BeforeValidator(each_named),
+    ] = ()
+    augment_copies: Annotated[int, Field(ge=0)] = 0
+    augment_washed_by: OptionalText = None
+    training: TrainingSettings = TrainingSettings()
+    stages: tuple[StageSettings, ...] = ()
+    cache_gb: NonNegative = 20.0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _stages_over_training(cls, data: Any) -> Any:
+        if isinstance(data, dict) and isinstance(data.get("stages"), list | tuple):
+            training = data.get("training") or {}
+            if isinstance(training, dict):
+                data = data | {"stages": [over_training(training, own) for own in data["stages"]]}
+        return data
+
+    @model_validator(mode="after")
+    def _stages_fit(self) -> TransformerSettings:
+        for stage in self.all_stages:
+            self._check_smote(stage)
+        for number, stage in enumerate(self.stages, 1):
+            for name in OF_THE_RUN:
+                if getattr(stage, name) != getattr(self.training, name):
+                    raise ValueError(
+                        f"stage {number} sets {name}, which is of the whole run: set training.{name}"
+                    )
+            if is_bounded(stage) != self.bounded:
+                raise ValueError(
+                    f"stage {number} has loss scaled_bce and another has not, but the outputs of "
+                    "all stages mean the same: set it in all of them"
+                )
+            if stage.draws_hard_rows and stage.sampling.model != self._hard_model:
+                raise ValueError(
+                    f"stage {number} has another model for sampling hard than a stage before it: name "
+                    "the same"
+                )
+            if number > 1 and stage.reinit_layers:
+                raise ValueError(
+                    f"stage {number} sets reinit_layers, which would forget the stage before: set "
+                    "it in the first"
+                )
+        return self
+
+    def _check_smote(self, stage: TrainingSettings) -> None:
+        if stage.sampling is None or stage.sampling.name != "smote":
+            return
+        if not stage.freeze_backbone or self.head.name not in FIXED_HEADS or self.join_features:
+            raise ValueError(
+                "sampling smote makes pooled vectors of a frozen backbone: set freeze_backbone, a head "
+                f"of {', '.join(FIXED_HEADS)}, and join no features"
+            )
+
+    @property
+    def _hard_model(self) -> str | None:
+        return next((s.sampling.model for s in self.all_stages if s.draws_hard_rows), None)
+
+    @property
+    def all_stages(self) -> tuple[TrainingSettings, ...]:
+        return self.stages or (self.training,)
+
+    @property
+    def bounded(self) -> bool:
+        """Whether a regression's outputs pass through a sigmoid."""
+        return is_bounded(self.all_stages[0])
+
+    def stages_for(self, metric: str) -> tuple[TrainingSettings, ...]:
+        """The stages of a competition with this metric; `training` alone where none are listed."""
+        listed = [s for s in self.stages if not s.metrics or metric in s.metrics]
+        return tuple(listed) or (self.training,)
+
+    @model_validator(mode="after")
+    def _copies_are_changed(self) -> TransformerSettings:
+        if self.augment_copies and not self.augment:
+            raise ValueError(
+                f"augment_copies is {self.augment_copies}, but augment names no technique: set both or "
+                "neither"
+            )
+        if self.augment_washed_by and not self.augment_copies:
+            raise ValueError(
+                "augment_washed_by drops copies, of which there are none: set augment_copies"
+            )
+        if not self.new_texts_each_epoch:
+            return self
+        if self.long.name == "windows":
+            raise ValueError(
+                "augment draws other texts in each epoch, whose windows would be more or fewer: set "
+                "augment_copies, or another `long`"
+            )
+        if any(stage.freeze_backbone for stage in self.all_stages):
+            raise ValueError(
+                "augment draws other texts in each epoch, but freeze_backbone runs the backbone once: "
+                "set augment_copies, or leave one of them out"
+            )
+        return self
+
+    @property
+    def new_texts_each_epoch(self) -> bool:
+        """Whether training texts are drawn anew in each epoch, so that nothing of them can be kept."""
+        return bool(self.augment) and not self.augment_copies
+
+    @model_validator(mode="after")
+    def _windows_are_read(self) -> TransformerSettings:
+        frozen = any(stage.freeze_backbone for stage in self.stages or (self.training,))
+        if self.long.name == "random" and frozen:
+            raise ValueError(
+                "long random reads another window in each epoch, but freeze_backbone runs the backbone "
+                "once: set one of them only"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _dropout_is_there(self) -> TransformerSettings:
+        if self.dropout_samples > 1 and self.dropout == 0:
+            raise ValueError(
+                "dropout_samples draws several masks, but dropout is 0: set one of them"
+            )
+        if self.training.rdrop and self.dropout == 0 and self.backbone_dropout == 0:
+            raise ValueError(
+                "training.rdrop compares two passes with other dropout, but dropout and "
+                "backbone_dropout are 0: raise one of them"
+            )
+        return self
+
+    def check_kind(self, kind: str) -> None:
+        for stage in (self.training, *self.stages):
+            check_stage_kind(stage, kind)
+        if self.augment_washed_by and kind == "regression":
+            raise ValueError(
+                "augment_washed_by goes by the probability of labels, but this competition is "
+                "regression: leave it out"
+            )
+        if self.binary_link == "softmax" and kind != "binary":
+            raise ValueError(
+                f"binary_link softmax is for binary competitions, but this one is {kind}: leave it out"
+            )
+
+    def check_features(self, names: tuple[str, ...]) -> None:
+        if self.join_features and not names:
+            raise ValueError(
+                "join_features joins the competition's feature columns, but competition.yaml names "
+                "none: list some under `numeric` or `categorical`, or leave join_features out"
+            )

@@ -1,0 +1,39 @@
+"""Mix-up of the pooled vectors of a batch (Zhang et al. 2018; Guo et al. 2019; Sun et al. 2020)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Mixup:
+    """What each of b rows is mixed with, and how much of itself is left.
+
+    partner: (b,) row numbers, a permutation; own: λ, a scalar.
+    """
+
+    partner: Tensor
+    own: Tensor
+
+    @classmethod
+    def draw(cls, rows: int, alpha: float, device: torch.device) -> Mixup:
+        """λ ~ Beta(alpha, alpha), one for the batch, from torch's generator of the CPU."""
+        own = torch.distributions.Beta(alpha, alpha).sample()
+        return cls(torch.randperm(rows).to(device), own.to(device))
+
+    def vectors(self, pooled: Tensor) -> Tensor:
+        """(b, …) vectors, each mixed with its partner's."""
+        return self.own * pooled + (1 - self.own) * pooled[self.partner]
+
+    def targets(self, targets: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """(b, outputs) soft targets and (b,) weights of the mixed rows; the weights' sum stays.
+
+        A loss linear in its targets, as cross-entropy is, comes out as λ w L(t) + (1 - λ) w' L(t')
+        with the partner's w' and t', so that a row without weight teaches nothing.
+        """
+        mixed = self.vectors(weights)
+        both = self.vectors(targets * weights[:, None]) / mixed.clamp(min=1e-12)[:, None]
+        return torch.where(mixed[:, None] > 0, both, targets), mixed

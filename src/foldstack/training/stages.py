@@ -1,0 +1,109 @@
+"""Stages that follow each other in one run, each from the weights that the one before has left."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from foldstack.files import write_json
+from foldstack.nets.classifier import Classifier
+from foldstack.progress import say
+from foldstack.techniques import TrainingSettings
+
+
+def run_stages(
+    model: Classifier,
+    stages: Sequence[TrainingSettings],
+    folder: Path,
+    train_stage: Callable[[int, TrainingSettings, Path], dict],
+) -> dict:
+    """Train each stage in a folder of its own; a finished one is not trained again after a kill.
+
+    train_stage: number from 1, settings, folder; trains `model` in place and returns its facts. A single
+    stage has `folder` itself. Returns the last stage's facts, and of several all of them.
+    """
+    if len(stages) == 1:
+        return train_stage(1, stages[0], folder)
+    trained = [(p, p.requires_grad) for p in model.parameters()]
+    facts = []
+    for number, stage in enumerate(stages, 1):
+        place = folder / f"stage{number}"
+        place.mkdir(exist_ok=True)
+        found = place / "facts.json"
+        if found.exists():
+            model.load_state_dict(load_file(place / "weights.safetensors"))
+            facts.append(json.loads(found.read_text(encoding="utf-8")))
+            say(f"stage {number} of {len(stages)} is finished")
+            continue
+        say(f"stage {number} of {len(stages)}: {describe(stage)}")
+        for p, learns in trained:  # each stage freezes for itself
+            p.requires_grad_(learns)
+        facts.append(train_stage(number, stage, place))
+        _finish(model, facts[-1], place)
+    totals = {k: round(sum(f[k] for f in facts), 2) for k in ("updates", "training_seconds")}
+    return facts[-1] | totals | {"stages": facts}
+
+
+def describe(stage: TrainingSettings) -> str:
+    """What a stage is, in a line."""
+    loss = stage.loss.name if stage.loss else "the usual loss"
+    learned = "the head, the backbone frozen" if stage.freeze_backbone else "all"
+    if not stage.freeze_backbone and stage.freeze_layers:
+        learned = f"all above layer {stage.freeze_layers}"
+    rate = stage.head_lr if stage.freeze_backbone and stage.head_lr else stage.lr
+    return f"{stage.epochs} epochs of {loss}, learning {learned}, rate {rate:g}"
+
+
+def stage_seed(seed: int, number: int) -> int:
+    """The first stage has the run's own seed, each later one another made of it."""
+    if number == 1:
+        return seed
+    return int(np.random.SeedSequence((seed, number)).generate_state(1)[0])
+
+
+@contextmanager
+def dropout(model: Classifier, head: float | None, backbone: float | None) -> Iterator[None]:
+    """Other rates than the preset's for a stage (None: no other), put back after it."""
+    rates = _rates(model.backbone)
+    before = [(module, name, getattr(module, name)) for module, name in rates]
+    before.append((model.dropout, "p", model.dropout.p))
+    try:
+        if head is not None:
+            model.dropout.p = head
+        if backbone is not None:
+            for module, name in rates:
+                setattr(module, name, backbone)
+        yield
+    finally:
+        for module, name, rate in before:
+            setattr(module, name, rate)
+
+
+def _rates(backbone: nn.Module) -> list[tuple[nn.Module, str]]:
+    """Where a backbone keeps its dropout rates: in dropout modules, or as plain numbers of a module."""
+    found = []
+    for module in backbone.modules():
+        if isinstance(module, nn.Dropout):
+            found.append((module, "p"))
+        found += [
+            (module, name)
+            for name, value in vars(module).items()
+            if "dropout" in name and isinstance(value, float)
+        ]
+    return found
+
+
+def _finish(model: Classifier, facts: dict, place: Path) -> None:
+    """Keep the stage's weights, then say that it is finished, then drop its checkpoints."""
+    weights = {k: v.detach().contiguous().cpu() for k, v in model.state_dict().items()}
+    save_file(weights, place / "weights.safetensors")
+    write_json(place / "facts.json", facts)
+    for old in [*place.glob("step-*"), *place.glob("epoch*"), *place.glob("outputs-*")]:
+        shutil.rmtree(old) if old.is_dir() else old.unlink()

@@ -36,7 +36,7 @@ ALL = {
     "fgm": FGM(name="fgm"),
     "pgd": PGD(name="pgd"),
     "freelb": FreeLB(name="freelb"),
-    "awp": AWP(name="awp", start=0),
+    "awp": AWP(name="awp", start=0, lr=0.1),
     "vat": VAT(name="vat"),
 }
 every = pytest.mark.parametrize("settings", ALL.values(), ids=ALL.keys())

@@ -39,6 +39,7 @@ COMPARED = {
     "soft-f1": {"loss": {"name": "soft_f1", "share": 0.5}},
     "focal": {"loss": "focal"},
     "fgm": {"adversary": "fgm"},
+    "fgm-0.2": {"adversary": {"name": "fgm", "epsilon": 0.2}},
     "awp": {"adversary": {"name": "awp", "start": 0}},
     "freelb": {"adversary": "freelb"},
     "ema": {"averaging": "ema"},

@@ -56,7 +56,7 @@ class AWP(Settings):
     """Relative steps on the weights named by `parameters`, from epoch `start` (0: the first) on."""
 
     name: Literal["awp"]
-    lr: Positive = 0.1
+    lr: Positive = 1e-4
     epsilon: Positive = 0.01
     start: NonNegative = 1.0
     parameters: Pattern = ".*"

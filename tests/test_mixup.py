@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch.nn import functional as F
 
-from foldstack.training.mixup import Mixup
+from foldstack.nets.mixup import Mixup
 
 VECTORS = torch.tensor([[1.0, 0.0], [0.0, 2.0], [4.0, 4.0]])
 TARGETS = torch.tensor([[1.0], [0.0], [1.0]])

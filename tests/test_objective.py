@@ -13,9 +13,9 @@ from torch.nn import functional as F
 from transformers import AutoModel
 
 from foldstack.nets.classifier import Classifier
+from foldstack.nets.mixup import Mixup
 from foldstack.techniques import TrainingSettings
 from foldstack.training.losses import supervised_contrastive
-from foldstack.training.mixup import Mixup
 from foldstack.training.objective import Objective, Part
 
 TARGETS = torch.tensor([[1.0], [0.0], [1.0]])

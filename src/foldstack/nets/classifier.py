@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from foldstack.nets.heads import make_pooling
+from foldstack.nets.mixup import Mixup
 from foldstack.techniques import Head, PlainHead
-
-if TYPE_CHECKING:
-    from foldstack.training.mixup import Mixup
 
 DEFAULT_HEAD = PlainHead()  # the mean over tokens
 

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from foldstack.nets.classifier import Classifier
+from foldstack.nets.mixup import Mixup
 from foldstack.progress import Progress, say
 from foldstack.techniques import TrainingSettings
 from foldstack.text.batches import sorted_batches
 from foldstack.text.tokens import Tokens
-from foldstack.training.mixup import Mixup
 
 ROWS = 64
 IN_MEMORY_GB = 1.0

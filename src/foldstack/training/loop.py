@@ -17,13 +17,13 @@ from torch import Tensor, nn
 
 from foldstack.errors import InputError
 from foldstack.interrupt import STOP
+from foldstack.nets.mixup import Mixup
 from foldstack.progress import Progress, say
 from foldstack.techniques import TrainingSettings
 from foldstack.text.batches import epoch_batches, micro_batches, sorted_batches
 from foldstack.training import checkpoint
 from foldstack.training.adversaries import Adversary, make_adversary
 from foldstack.training.averages import Averaging, greedy_soup, make_averaging
-from foldstack.training.mixup import Mixup
 from foldstack.training.objective import Objective, Part
 from foldstack.training.optim import (
     load_state_tensors,

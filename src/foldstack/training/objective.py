@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from foldstack.nets.mixup import Mixup
 from foldstack.techniques import TrainingSettings
 from foldstack.training.losses import Criterion, divergence, make_criterion, supervised_contrastive
-from foldstack.training.mixup import Mixup
 
 
 @dataclass(frozen=True)

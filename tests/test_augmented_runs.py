@@ -14,7 +14,7 @@ from foldstack.stages.learned import Run, rows_of
 from foldstack.store import RunKey, Store
 from foldstack.workspace import Workspace
 from test_techniques import fitted, make_learner, make_rows
-from tiny import add_preset, foldstack, make_workspace, refuses
+from tiny import add_preset, foldstack, make_workspace, refuses, turn_labels
 
 pytestmark = pytest.mark.usefixtures("cpu_settings_restored")
 
@@ -123,14 +123,7 @@ def test_copies_are_judged_by_a_run_that_knows_neither_their_fold_nor_the_held_o
 def test_no_label_of_the_held_out_fold_washes(washed):
     """Trap 3: with all of them turned round and the judges trained again, the same copies stay."""
     ws, run, train, _ = learned(washed)
-    held = set(ws.competition.train.ids[run.folds.held_out((0,))])
-    path = washed / "input/train.csv"
-    lines = path.read_text().splitlines()
-    turned = [
-        f"{line[:-1]}{1 - int(line[-1])}" if line.split(",")[0] in held else line for line in lines
-    ]
-    assert turned != lines
-    path.write_text("\n".join(turned) + "\n")
+    turn_labels(washed, set(ws.competition.train.ids[run.folds.held_out((0,))]))
     for fold in ("0-1", "0-2"):
         options = ["--set", "min_count=1", "--set", "C=100", "--force"]
         assert foldstack(washed, "train", "--model", "tfidf", "--fold", fold, *options) == 0

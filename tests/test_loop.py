@@ -23,7 +23,15 @@ from foldstack.store import RunKey, Store
 from foldstack.techniques import TrainingSettings, TransformerSettings
 from foldstack.text.batches import epoch_batches, micro_batches, sorted_batches
 from foldstack.training import loop, precision
-from tiny import add_preset, foldstack, make_workspace, refuses, sentences, train_folds
+from tiny import (
+    add_preset,
+    foldstack,
+    make_workspace,
+    refuses,
+    sentences,
+    train_folds,
+    turn_labels,
+)
 
 pytestmark = pytest.mark.usefixtures("cpu_settings_restored")
 
@@ -300,13 +308,8 @@ def test_select_inner_holds_back_a_tenth_and_never_sees_the_fold(folded, backbon
 
     folds = (folded / "folds/folds.csv").read_text().splitlines()[1:]
     held = {line.split(",")[0] for line in folds if line.endswith(",0")}
-    train = folded / "input/train.csv"
-    lines = train.read_text().splitlines()
-    turned = [
-        f"{line[:-1]}{1 - int(line[-1])}" if line.split(",")[0] in held else line for line in lines
-    ]
-    assert len(held) == 30 and turned != lines
-    train.write_text("\n".join(turned) + "\n")
+    assert len(held) == 30
+    turn_labels(folded, held)
     assert foldstack(folded, "train", "--model", "tiny", "--fold", "0", "--force") == 0
     again = Store(folded).read_run(RunKey("tiny", 0, (0,)))
     assert again["epoch_scores"] == run["epoch_scores"]

@@ -194,7 +194,7 @@ def test_killed_again_and_again_at_any_moment(root, reference):
     "at, call",
     [
         (UPDATE, 2 * PER_EPOCH + 2),  # after two evaluations
-        ("foldstack.training.loop:save_file", 1),  # evaluated, its weights not yet kept
+        ("foldstack.training.checkpoint:save_weights", 1),  # evaluated, its weights not yet kept
     ],
 )
 def test_killed_between_evaluations(backbone, tmp_path, at, call):

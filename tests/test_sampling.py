@@ -15,7 +15,7 @@ from foldstack.techniques import Hard, Oversample, Power, Undersample
 from foldstack.training.sampling import classes_of, sampled_rows, smote
 from foldstack.workspace import Workspace
 from test_techniques import fitted, make_rows
-from tiny import add_preset, foldstack, make_workspace, refuses
+from tiny import add_preset, foldstack, make_workspace, refuses, turn_labels
 
 pytestmark = pytest.mark.usefixtures("cpu_settings_restored")
 
@@ -156,14 +156,7 @@ def test_no_label_of_the_held_out_fold_is_in_the_losses(root):
     """Trap 3: turning all of them round and training both again leaves the drawn rows as they were."""
     ws, run = run_of(root)
     before = rows_of(ws, run)[0].difficulty
-    held = set(ws.competition.train.ids[run.folds.held_out((0,))])
-    train = root / "input/train.csv"
-    lines = train.read_text().splitlines()
-    turned = [
-        f"{line[:-1]}{1 - int(line[-1])}" if line.split(",")[0] in held else line for line in lines
-    ]
-    assert turned != lines
-    train.write_text("\n".join(turned) + "\n")
+    turn_labels(root, set(ws.competition.train.ids[run.folds.held_out((0,))]))
     assert foldstack(root, "train", "--model", "tfidf", "--fold", "0", "--force") == 0
     ws, run = run_of(root)
     np.testing.assert_array_equal(rows_of(ws, run)[0].difficulty, before)

@@ -61,6 +61,17 @@ def make_workspace(root: Path, n: int = 24, **settings: object) -> Path:
     return root
 
 
+def turn_labels(root: Path, ids: set[str]) -> None:
+    """Give these training rows the other label."""
+    train = root / "input/train.csv"
+    lines = train.read_text().splitlines()
+    turned = [
+        f"{line[:-1]}{1 - int(line[-1])}" if line.split(",")[0] in ids else line for line in lines
+    ]
+    assert sum(a != b for a, b in zip(lines, turned, strict=True)) == len(ids) > 0
+    train.write_text("\n".join(turned) + "\n")
+
+
 def make_backbone(folder: Path, **config: object) -> Path:
     """A random two-layer BERT over the words of `sentences`, saved as a checkpoint."""
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors

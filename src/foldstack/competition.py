@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from foldstack.files import read_table
 from foldstack.learners import Task
 from foldstack.rows import Rows, duplicate_groups, normalise
 from foldstack.settings import CompetitionSettings
-from foldstack.submission import Submission, split_labels
+from foldstack.submission import Submission, joined_targets, split_labels
 
 TRUE, FALSE = {"1", "1.0", "true", "True", "TRUE"}, {"0", "0.0", "false", "False", "FALSE"}
 LINKS = {"multiclass": "softmax", "regression": "identity"}
@@ -281,15 +281,8 @@ class Competition:
         first = {normalise(t): g for t, g in zip(self.train.texts, self.train.groups, strict=True)}
         own = duplicate_groups(rows.texts) + self.train.groups.max() + 1
         groups = [first.get(normalise(t), g) for t, g in zip(rows.texts, own, strict=True)]
-        return Rows(
-            ids=rows.ids,
-            texts=rows.texts,
-            targets=rows.targets,
-            weights=rows.weights,
-            groups=np.array(groups),
-            origin=np.full(len(rows), "external", dtype=object),
-            features=rows.features,
-        )
+        origin = np.full(len(rows), "external", dtype=object)
+        return replace(rows, groups=np.array(groups), origin=origin)
 
     def _external(self, name: str) -> Rows:
         """One external file: text and targets as in train, features where it has them."""
@@ -367,7 +360,9 @@ class Competition:
         if self.kind == "regression":
             return np.column_stack([self._values(path, table[c]) for c in s.target])
         if s.separator:
-            return self._joined(path, table[s.target[0]])
+            targets, bad = joined_targets(table[s.target[0]], self.labels, s.separator)
+            self._refuse_label(bad, path, table[s.target[0]])
+            return targets
         if self.kind == "multilabel":
             return np.column_stack([self._zero_one(path, table[c]) for c in s.target])
         index = pd.Index(self.labels).get_indexer(table[s.target[0]])
@@ -384,17 +379,6 @@ class Competition:
                 f"{path}: row {rows[0] + 1}: column '{column.name}' holds "
                 f"'{column.iloc[rows[0]]}', {wanted}: mend the row or `labels` in competition.yaml"
             )
-
-    def _joined(self, path: Path, column: pd.Series) -> np.ndarray:
-        """Cells of several labels joined by the separator; an empty one holds none."""
-        place = {label: k for k, label in enumerate(self.labels)}
-        parts = [split_labels(value, self.settings.separator) for value in column]
-        bad = np.array([any(part not in place for part in row) for row in parts])
-        self._refuse_label(bad, path, column)
-        targets = np.zeros((len(parts), len(place)))
-        for i, row in enumerate(parts):
-            targets[i, [place[part] for part in row]] = 1
-        return targets
 
     def _values(self, path: Path, column: pd.Series) -> np.ndarray:
         values = _numbers(column)

@@ -51,10 +51,6 @@ def read_table(path: Path, encoding: str) -> pd.DataFrame:
             columns = READERS[suffix](stream, path, encoding)
     except UnicodeError:
         raise InputError(_encoding_sentence(path, encoding)) from None
-    except (OSError, EOFError, zlib.error, zipfile.BadZipFile, NotImplementedError) as e:
-        raise InputError(
-            f"{path} cannot be read ({_first_line(e)}): fetch or pack it again"
-        ) from None
     if not any(columns.values()):
         raise InputError(f"{path} has a header but no rows")
     return pd.DataFrame({name: np.array(cells, dtype=object) for name, cells in columns.items()})

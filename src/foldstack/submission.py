@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -113,27 +114,31 @@ class Submission:
             return values
         column = submitted[self.columns[0]]
         if kind == "multilabel":
-            return self._read_joined(path, column)
+            values, bad = joined_targets(column, self.labels, self.settings.separator)
+            _refuse(path, column.to_frame(), bad, "labels")
+            return values
         index = pd.Index(self.labels).get_indexer(column)
         _refuse(path, column.to_frame(), index < 0, "one of the labels")
         if kind == "binary":
             return index.astype(float)[:, None]
         return np.eye(len(self.labels))[index]
 
-    def _read_joined(self, path: Path, column: pd.Series) -> np.ndarray:
-        values = np.zeros((len(column), len(self.labels)))
-        place = {label: k for k, label in enumerate(self.labels)}
-        for i, text in enumerate(column):
-            parts = split_labels(text, self.settings.separator)
-            if any(part not in place for part in parts):
-                _refuse(path, column.to_frame(), np.arange(len(column)) == i, "labels")
-            values[i, [place[part] for part in parts]] = 1
-        return values
-
 
 def split_labels(text: str, separator: str) -> list[str]:
     """The labels that one cell joins; an empty cell holds none."""
     return [part for part in map(str.strip, text.split(separator)) if part]
+
+
+def joined_targets(
+    cells: Iterable[str], labels: tuple[str, ...], separator: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """((n, labels) 0/1 of cells that join labels, (n,) whether a cell has another part)."""
+    place = {label: k for k, label in enumerate(labels)}
+    parts = [split_labels(text, separator) for text in cells]
+    targets = np.zeros((len(parts), len(labels)))
+    for i, row in enumerate(parts):
+        targets[i, [place[part] for part in row if part in place]] = 1
+    return targets, np.array([any(part not in place for part in row) for row in parts], dtype=bool)
 
 
 def label_texts(

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from transformers import PreTrainedTokenizerBase
 
 from foldstack.errors import InputError
@@ -24,12 +24,13 @@ from foldstack.progress import say
 from foldstack.rows import Rows
 from foldstack.techniques import (
     Smote,
-    TrainingSettings,
+    StageSettings,
     TransformerSettings,
 )
 from foldstack.text.batches import epoch_batches
 from foldstack.text.tokens import Tokens
 from foldstack.training import frozen, loop
+from foldstack.training.checkpoint import save_weights
 from foldstack.training.precision import choose_precision, prepare_cpu
 from foldstack.training.sampling import smote
 from foldstack.training.stages import dropout, run_stages, stage_seed
@@ -98,7 +99,7 @@ class TransformerLearner:
         )
         held = None if select is None else self.encoder.tokens(select)
 
-        def train_stage(number: int, stage: TrainingSettings, folder: Path) -> dict:
+        def train_stage(number: int, stage: StageSettings, folder: Path) -> dict:
             prepare_layers(self.model, stage, self.seed)
             return self._train_stage(number, stage, train, examples, select, held, folder)
 
@@ -113,7 +114,7 @@ class TransformerLearner:
     def _train_stage(
         self,
         number: int,
-        stage: TrainingSettings,
+        stage: StageSettings,
         train: Rows,
         examples: loop.Examples,
         select: Rows | None,
@@ -133,8 +134,7 @@ class TransformerLearner:
             examples = self._with_synthetic(examples, stage.sampling)
             stage = stage.model_copy(update={"sampling": None})
         seed = stage_seed(self.seed, number)
-        rates = getattr(stage, "dropout", None), getattr(stage, "backbone_dropout", None)
-        with dropout(self.model, *rates):
+        with dropout(self.model, stage.dropout, stage.backbone_dropout):
             return loop.train(
                 net,
                 examples,
@@ -216,10 +216,7 @@ class TransformerLearner:
         folder.mkdir(parents=True, exist_ok=True)
         self.model.backbone.config.save_pretrained(folder)
         self.encoder.save(folder)
-        save_file(
-            {k: v.contiguous().cpu() for k, v in self.model.state_dict().items()},
-            folder / "classifier.safetensors",
-        )
+        save_weights(self.model, folder / "classifier.safetensors")
 
     def load(self, folder: Path) -> None:
         backbone, tokenizer = empty_backbone(folder)

@@ -12,19 +12,22 @@ from foldstack.errors import InputError
 from foldstack.links import row_losses, to_probabilities
 from foldstack.progress import say
 from foldstack.rows import Rows
-from foldstack.settings import Settings
 from foldstack.stages.fitted import load_learner
 from foldstack.store import Folds, RunKey
+from foldstack.techniques import LearnerSettings
 from foldstack.text.augment import augmented, wash
 from foldstack.workspace import Workspace
 
 
 @dataclass(frozen=True)
 class Run:
-    """What to do: which run, by which settings, on which folds."""
+    """What to do: which run, by which settings, on which folds.
+
+    Not every learner has every setting; what a run asks of them stands here, as it is without.
+    """
 
     key: RunKey
-    settings: Settings
+    settings: LearnerSettings
     folds: Folds
 
     @property
@@ -34,19 +37,29 @@ class Run:
         return training.select if training else "last"
 
     @property
-    def hard_model(self) -> str | None:
-        """The model whose losses say which rows are hard, where one does."""
-        stages = getattr(self.settings, "all_stages", ())
-        return next((s.sampling.model for s in stages if s.draws_hard_rows), None)
+    def joins_features(self) -> bool:
+        return getattr(self.settings, "join_features", False)
+
+    @property
+    def copies(self) -> int:
+        """Changed copies of each row to learn from."""
+        return getattr(self.settings, "augment_copies", 0)
+
+    @property
+    def washed_by(self) -> str | None:
+        """The model whose runs judge the copies."""
+        return getattr(self.settings, "augment_washed_by", None)
+
+    @property
+    def hard_rows_judge(self) -> RunKey | None:
+        """The run whose losses say which rows are hard: same seed, same folds left out."""
+        model = self.settings.hard_model
+        return model and RunKey(model, self.key.seed, self.key.left_out)
 
     def judge_of_copies(self, fold: int) -> RunKey:
         """The run that may wash copies of this fold's rows: it knows neither it nor those left out."""
         left_out = tuple(sorted({int(fold), *self.key.left_out}))
-        return RunKey(self.settings.augment_washed_by, self.key.seed, left_out)
-
-    @property
-    def joins_features(self) -> bool:
-        return getattr(self.settings, "join_features", False)
+        return RunKey(self.washed_by, self.key.seed, left_out)
 
 
 def identity_of(ws: Workspace, run: Run) -> dict:
@@ -58,10 +71,9 @@ def identity_of(ws: Workspace, run: Run) -> dict:
         "train": competition.train.hash(),
         "overlay": competition.overlay_hash,
     }
-    if run.hard_model:
-        judge = RunKey(run.hard_model, run.key.seed, run.key.left_out)
+    if judge := run.hard_rows_judge:
         identity["hard"] = ws.store.content(judge, "test") if ws.store.read_run(judge) else None
-    if getattr(run.settings, "augment_washed_by", None):
+    if run.washed_by:
         identity["washed"] = _judges(ws, run)
     if run.joins_features:
         learned = (competition.train, competition.external)
@@ -132,13 +144,13 @@ def _with_external(ws: Workspace, run: Run, train: Rows, held: Rows, select: Row
 
 
 def _with_difficulty(ws: Workspace, run: Run, train: Rows) -> Rows:
-    """The rows with their losses under the run of the model that `sampling: hard` names.
+    """The rows with their losses under the run that `sampling: hard` names.
 
-    It is the run of the same seed that left the same folds out, so no held-out label is in them.
+    It left the same folds out, so no held-out label is in them.
     """
-    if run.hard_model is None:
+    judge = run.hard_rows_judge
+    if judge is None:
         return train
-    judge = RunKey(run.hard_model, run.key.seed, run.key.left_out)
     if ws.store.read_run(judge) is None:
         raise InputError(
             f"{run.key}: sampling hard goes by the losses of {judge}, which is not there: run `make "
@@ -155,16 +167,15 @@ def _with_difficulty(ws: Workspace, run: Run, train: Rows) -> Rows:
 
 def _with_copies(ws: Workspace, run: Run, train: Rows) -> Rows:
     """The rows and, where the preset asks for them, changed copies of each behind them."""
-    copies = getattr(run.settings, "augment_copies", 0)
-    if not copies:
+    if not run.copies:
         return train
-    both = augmented(train, run.settings.augment, copies, run.key.seed)
-    if run.settings.augment_washed_by is None:
+    both = augmented(train, run.settings.augment, run.copies, run.key.seed)
+    if run.washed_by is None:
         return both
     kept = _survivors(ws, run, train, both)
     say(
         f"{run.key}: {len(both) - len(kept):,} of {len(both) - len(train):,} changed copies washed away "
-        f"by {run.settings.augment_washed_by}"
+        f"by {run.washed_by}"
     )
     return both.take(kept)
 

@@ -36,7 +36,7 @@ from foldstack.techniques.losses import (
 from foldstack.techniques.sampling import Hard, Oversample, Power, Sampling, Smote, Undersample
 from foldstack.techniques.schedules import Constant, Cosine, Linear, Plateau, Schedule, Step
 from foldstack.techniques.tfidf import TfidfSettings
-from foldstack.techniques.training import TrainingSettings
+from foldstack.techniques.training import StageSettings, TrainingSettings
 from foldstack.techniques.transformer import TransformerSettings
 
 __all__ = [
@@ -93,6 +93,7 @@ __all__ = [
     "Soup",
     "SpanMasking",
     "SquaredError",
+    "StageSettings",
     "Step",
     "Terms",
     "TfidfSettings",

@@ -17,6 +17,11 @@ UnitShare = Annotated[float, Field(gt=0, le=1)]
 class LearnerSettings(Settings):
     """What a preset sets; its `learner` says which class."""
 
+    @property
+    def hard_model(self) -> str | None:
+        """The model whose losses say which rows are hard, where one does."""
+        return None
+
     def check_kind(self, kind: str) -> None:
         """Raises ValueError where a setting is not for this kind of competition."""
 

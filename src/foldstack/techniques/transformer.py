@@ -92,7 +92,7 @@ class TransformerSettings(LearnerSettings):
                     f"stage {number} has loss scaled_bce and another has not, but the outputs of "
                     "all stages mean the same: set it in all of them"
                 )
-            if stage.draws_hard_rows and stage.sampling.model != self._hard_model:
+            if stage.draws_hard_rows and stage.sampling.model != self.hard_model:
                 raise ValueError(
                     f"stage {number} has another model for sampling hard than a stage before it: name "
                     "the same"
@@ -114,7 +114,11 @@ class TransformerSettings(LearnerSettings):
             )
 
     @property
-    def _hard_model(self) -> str | None:
+    def _freezes_backbone(self) -> bool:
+        return any(stage.freeze_backbone for stage in self.all_stages)
+
+    @property
+    def hard_model(self) -> str | None:
         return next((s.sampling.model for s in self.all_stages if s.draws_hard_rows), None)
 
     @property
@@ -126,10 +130,10 @@ class TransformerSettings(LearnerSettings):
         """Whether a regression's outputs pass through a sigmoid."""
         return is_bounded(self.all_stages[0])
 
-    def stages_for(self, metric: str) -> tuple[TrainingSettings, ...]:
+    def stages_for(self, metric: str) -> tuple[StageSettings, ...]:
         """The stages of a competition with this metric; `training` alone where none are listed."""
         listed = [s for s in self.stages if not s.metrics or metric in s.metrics]
-        return tuple(listed) or (self.training,)
+        return tuple(listed) or (StageSettings(**self.training.model_dump()),)
 
     @model_validator(mode="after")
     def _copies_are_changed(self) -> TransformerSettings:
@@ -149,7 +153,7 @@ class TransformerSettings(LearnerSettings):
                 "augment draws other texts in each epoch, whose windows would be more or fewer: set "
                 "augment_copies, or another `long`"
             )
-        if any(stage.freeze_backbone for stage in self.all_stages):
+        if self._freezes_backbone:
             raise ValueError(
                 "augment draws other texts in each epoch, but freeze_backbone runs the backbone once: "
                 "set augment_copies, or leave one of them out"
@@ -163,8 +167,7 @@ class TransformerSettings(LearnerSettings):
 
     @model_validator(mode="after")
     def _windows_are_read(self) -> TransformerSettings:
-        frozen = any(stage.freeze_backbone for stage in self.stages or (self.training,))
-        if self.long.name == "random" and frozen:
+        if self.long.name == "random" and self._freezes_backbone:
             raise ValueError(
                 "long random reads another window in each epoch, but freeze_backbone runs the backbone "
                 "once: set one of them only"

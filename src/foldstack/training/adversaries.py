@@ -386,12 +386,18 @@ def restored(parameters: Sequence[nn.Parameter]) -> Iterator[list[Tensor]]:
         put(parameters, start)
 
 
-@contextmanager
-def earlier_added(parameters: Sequence[nn.Parameter]) -> Iterator[None]:
-    """Within, gradients begin anew; afterwards the earlier ones are added."""
+def set_aside(parameters: Sequence[nn.Parameter]) -> list[Tensor | None]:
+    """The gradients so far, which the parameters no longer have."""
     earlier = [p.grad for p in parameters]
     for p in parameters:
         p.grad = None
+    return earlier
+
+
+@contextmanager
+def earlier_added(parameters: Sequence[nn.Parameter]) -> Iterator[None]:
+    """Within, gradients begin anew; afterwards the earlier ones are added."""
+    earlier = set_aside(parameters)
     try:
         yield
     finally:
@@ -405,9 +411,7 @@ def earlier_added(parameters: Sequence[nn.Parameter]) -> Iterator[None]:
 @contextmanager
 def not_counted(parameters: Sequence[nn.Parameter]) -> Iterator[None]:
     """Within, gradients begin anew; afterwards they are the earlier ones again."""
-    earlier = [p.grad for p in parameters]
-    for p in parameters:
-        p.grad = None
+    earlier = set_aside(parameters)
     try:
         yield
     finally:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from foldstack.config import digest
 from foldstack.files import write_json
@@ -17,14 +18,21 @@ from foldstack.progress import say
 KEPT = 2
 
 
+def on_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors as a file can hold them."""
+    return {k: v.detach().contiguous().cpu() for k, v in tensors.items()}
+
+
+def save_weights(model: nn.Module, path: Path) -> None:
+    save_file(on_cpu(model.state_dict()), path)
+
+
 def save(folder: Path, step: int, tensors: dict[str, Tensor], state: dict) -> None:
     """Write `step-N`, complete before it gets its name, and drop all but the last two."""
     beside, place = folder / f".step-{step:08}.tmp", folder / f"step-{step:08}"
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir(parents=True)
-    save_file(
-        {k: v.detach().contiguous().cpu() for k, v in tensors.items()}, beside / "state.safetensors"
-    )
+    save_file(on_cpu(tensors), beside / "state.safetensors")
     state = state | {"step": step, "sha256": file_sha256(beside / "state.safetensors")}
     write_json(beside / "state.json", state | {"digest": digest(state)})
     shutil.rmtree(place, ignore_errors=True)

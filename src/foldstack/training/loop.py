@@ -6,13 +6,14 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from foldstack.errors import InputError
@@ -130,7 +131,7 @@ def train(
     """
     training = prepare(model, examples, settings, accelerator)
     optimizer, averaging = training.optimizer, training.averaging
-    of_epoch = of_epoch or (lambda epoch: examples)
+    of_epoch = lru_cache(maxsize=1)(of_epoch or (lambda epoch: examples))
     current = of_epoch(0)
     per_epoch = math.ceil(len(current.targets) / settings.batch_size)
     total = per_epoch * settings.epochs
@@ -149,7 +150,7 @@ def train(
                     with averaging.applied(model):
                         scores.append(evaluate(training.net))
                         if epoch == _best(scores) or _makes_soup(settings):
-                            save_file(_weights(model), _epoch_file(folder, epoch))
+                            checkpoint.save_weights(model, _epoch_file(folder, epoch))
                     say(f"epoch {epoch}: {scores[-1]:.4f}")
                 if step == total or _out_of_patience(scores, settings.patience):
                     break
@@ -244,10 +245,6 @@ def _finite(loss: Tensor, step: int) -> float:
     return value
 
 
-def _weights(model: nn.Module) -> dict[str, Tensor]:
-    return {k: v.detach().contiguous().cpu() for k, v in model.state_dict().items()}
-
-
 def _epoch_file(folder: Path, epoch: int) -> Path:
     return folder / f"epoch{epoch}.safetensors"
 
@@ -275,7 +272,7 @@ def _choose(
     model = training.model
     if not evaluate:
         with training.averaging.applied(model):
-            last = _weights(model)
+            last = checkpoint.on_cpu(model.state_dict())
         model.load_state_dict(last)
         return {}
     facts = {"epoch_scores": scores, "best_epoch": _best(scores)}

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import nn
 
-from foldstack.files import write_json
+from foldstack.files import read_json, write_json
 from foldstack.nets.classifier import Classifier
 from foldstack.progress import say
 from foldstack.techniques import TrainingSettings
+from foldstack.training.checkpoint import save_weights
 
 
 def run_stages(
@@ -39,7 +39,7 @@ def run_stages(
         found = place / "facts.json"
         if found.exists():
             model.load_state_dict(load_file(place / "weights.safetensors"))
-            facts.append(json.loads(found.read_text(encoding="utf-8")))
+            facts.append(read_json(found))
             say(f"stage {number} of {len(stages)} is finished")
             continue
         say(f"stage {number} of {len(stages)}: {describe(stage)}")
@@ -102,8 +102,7 @@ def _rates(backbone: nn.Module) -> list[tuple[nn.Module, str]]:
 
 def _finish(model: Classifier, facts: dict, place: Path) -> None:
     """Keep the stage's weights, then say that it is finished, then drop its checkpoints."""
-    weights = {k: v.detach().contiguous().cpu() for k, v in model.state_dict().items()}
-    save_file(weights, place / "weights.safetensors")
+    save_weights(model, place / "weights.safetensors")
     write_json(place / "facts.json", facts)
     for old in [*place.glob("step-*"), *place.glob("epoch*"), *place.glob("outputs-*")]:
         shutil.rmtree(old) if old.is_dir() else old.unlink()

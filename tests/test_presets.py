@@ -7,6 +7,7 @@ the tokenizer's files that the real ones have.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import huggingface_hub.constants
@@ -25,11 +26,12 @@ from foldstack.metrics import get
 from foldstack.nets import backbone as nets
 from foldstack.nets.backbone import empty_backbone, load_backbone, locate
 from foldstack.nets.classifier import takes_types
+from foldstack.nets.layers import depths
 from foldstack.rows import Rows
 from foldstack.settings import CompetitionSettings
 from foldstack.techniques import TransformerSettings
 from foldstack.text.tokens import tokenise
-from tiny import BAD, GOOD, PLACES
+from tiny import BAD, GOOD, PLACES, make_backbone, write
 
 pytestmark = pytest.mark.usefixtures("cpu_settings_restored")
 
@@ -273,7 +275,7 @@ def test_a_preset_trains_and_comes_back(preset, tmp_path):
 def test_every_shipped_preset_is_sound():
     """A preset with a typing error would be found by the first user who tries it."""
     names = {p.stem for p in config.SHIPPED.glob("*.yaml")}
-    assert names == {*ARCHITECTURES, "minilm", "tfidf"}
+    assert names == {*ARCHITECTURES, *STAGED, "minilm", "tfidf"}
     for name in sorted(ARCHITECTURES):
         settings = settings_of(name)
         assert settings.learner == "transformer"
@@ -281,6 +283,88 @@ def test_every_shipped_preset_is_sound():
         first = (config.SHIPPED / f"{name}.yaml").read_text(encoding="utf-8")
         assert first.startswith("# ") and " M parameters, " in first
     assert settings_of("multilingual-e5").prefix == "query: "
+
+
+# Stages: what each of minilm's variants moves, stage by stage
+
+HEAD, ALL = {7}, {0, 1, 2, 3, 4, 5, 6, 7}
+STAGED = {
+    "minilm-f1": [ALL, HEAD],
+    "minilm-steps": [HEAD, ALL, ALL],
+    "minilm-unfreeze": [HEAD, {5, 6, 7}, ALL],
+    "minilm-auxiliary": [ALL, ALL],
+}
+
+
+@pytest.mark.parametrize("preset", STAGED)
+def test_the_stages_of_a_preset(preset, tmp_path, monkeypatch):
+    """By the depth of the weights that change: 0 the embeddings, 1 to 6 the layers, 7 the head."""
+    competition = CompetitionSettings(
+        name="t", kind="binary", metric="f1", target=("label",), auxiliary=("stars",)
+    )
+    backbone = make_backbone(tmp_path / "backbone", num_hidden_layers=6)
+    over = {"backbone": str(backbone), "sha256": "", "training": {"precision": "fp32"}}
+    settings = config.load_model(preset, Path("nowhere"), competition, over)
+    task = Task("binary", "sigmoid", ("label",), get("f1", "binary"))
+    learner = TransformerLearner(settings, task, 0, threads=1)
+    moved, real = [], learner._train_stage
+
+    def watched(*args):
+        before = {k: v.clone() for k, v in learner.model.named_parameters()}
+        facts = real(*args)
+        depth = depths(learner.model)
+        moved.append(
+            {depth[k] for k, p in learner.model.named_parameters() if not torch.equal(before[k], p)}
+        )
+        return facts
+
+    monkeypatch.setattr(learner, "_train_stage", watched)
+    (tmp_path / "run").mkdir()
+    rows = replace(rows_of(*TEXTS), auxiliary=np.arange(8.0)[:, None])
+    learner.fit(rows, None, tmp_path / "run")
+    assert moved == STAGED[preset]
+
+
+def loaded(workspace: Path, name: str) -> TransformerSettings:
+    competition = CompetitionSettings(name="t", kind="binary", metric="roc_auc", target=("label",))
+    return config.load_model(name, workspace, competition, {})
+
+
+def test_a_preset_over_another(tmp_path):
+    """Mapping by mapping; in a workspace, a preset of the same name is the shipped one."""
+    write(tmp_path / "presets/long.yaml", "preset: minilm\ntraining: {max_length: 256}\n")
+    write(tmp_path / "presets/longer.yaml", "preset: long\ntraining: {max_length: 512}\n")
+    write(tmp_path / "presets/minilm.yaml", "preset: minilm\ntraining: {epochs: 3}\n")
+    shipped, own = settings_of("minilm"), loaded(tmp_path, "minilm")
+    assert (own.training.epochs, own.training.lr) == (3, shipped.training.lr)
+    assert own.sha256 == shipped.sha256
+    longer = loaded(tmp_path, "longer")
+    assert (longer.training.max_length, longer.training.epochs) == (512, 3)
+
+
+@pytest.mark.parametrize(
+    "files, sentence",
+    [
+        (
+            {"a": "preset: minilmm\n"},
+            "{root}/presets/a.yaml: preset 'minilmm' is not known: did you mean 'minilm'?",
+        ),
+        (
+            {"a": "preset: b\n", "b": "preset: a\n"},
+            "{root}/presets/b.yaml: preset 'a' leads back to this one: name another",
+        ),
+        (
+            {"berta": "preset: berta\n"},
+            "{root}/presets/berta.yaml: preset 'berta' is not known: did you mean 'bert'?",
+        ),
+    ],
+)
+def test_a_preset_over_none(tmp_path, files, sentence):
+    for name, text in files.items():
+        write(tmp_path / f"presets/{name}.yaml", text)
+    with pytest.raises(InputError) as refusal:
+        loaded(tmp_path, next(iter(files)))
+    assert str(refusal.value) == sentence.format(root=tmp_path)
 
 
 # From the hub

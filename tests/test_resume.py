@@ -24,7 +24,7 @@ from foldstack.errors import Interrupted
 from foldstack.interrupt import SAME_SECONDS, Stop
 from foldstack.store import RunKey, Store, read_json
 from foldstack.training import checkpoint, loop
-from tiny import add_preset, foldstack, make_workspace, refuses
+from tiny import add_preset, foldstack, make_workspace, refuses, write_competition
 
 PER_EPOCH, EPOCHS = 5, 3  # 40 rows to learn from, 8 an update
 TRAIN = ("train", "--model", "tiny", "--fold", "0")
@@ -253,6 +253,37 @@ def test_killed_with_everything_switched_on(backbone, tmp_path, techniques, call
     whole = make(tmp_path / "whole", backbone, 1000, **options)
     finish(whole)
     root = make(tmp_path / "killed", backbone, **options)
+    assert end(start(root, at=(UPDATE, call, [signal.SIGKILL]))) == -signal.SIGKILL
+    finish(root)
+    assert bytes_of(root) == bytes_of(whole)
+
+
+STAGES = [
+    {"auxiliary": 1, "sampling": "power", "epochs": 1},
+    {"auxiliary": 0.3, "mixup": 0.4, "mask_spans": {}, "adversary": "fgm", "epochs": 1},
+    {"freeze_backbone": True, "loss": "soft_f1", "epochs": 3, "averaging": "ema", "dropout": 0},
+]
+
+
+def make_staged(root: Path, backbone: Path, checkpoint_seconds: float = 0) -> Path:
+    """make's workspace, whose training rows have a column more, and a preset of three stages."""
+    make(root, backbone)
+    train = root / "input/train.csv"
+    header, *lines = train.read_text().splitlines()
+    rows = [f"{header},stars", *(f"{line},{i % 3}" for i, line in enumerate(lines))]
+    train.write_text("\n".join(rows) + "\n")
+    write_competition(root, auxiliary=["stars"], runtime={"threads": 1})
+    options = {"checkpoint_seconds": checkpoint_seconds, "stages": STAGES, "head": "attention"}
+    add_preset(root, backbone, training={"precision": "fp32"}, **options)
+    return root
+
+
+@pytest.mark.parametrize("call", [3, PER_EPOCH + 1, PER_EPOCH + 4, 2 * PER_EPOCH + 2])
+def test_killed_in_each_stage(backbone, tmp_path, call):
+    """In the first, at the beginning of the second, within it, and in the one with a frozen backbone."""
+    whole = make_staged(tmp_path / "whole", backbone, 1000)
+    finish(whole)
+    root = make_staged(tmp_path / "killed", backbone)
     assert end(start(root, at=(UPDATE, call, [signal.SIGKILL]))) == -signal.SIGKILL
     finish(root)
     assert bytes_of(root) == bytes_of(whole)

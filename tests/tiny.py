@@ -73,7 +73,7 @@ def turn_labels(root: Path, ids: set[str]) -> None:
 
 
 def make_backbone(folder: Path, **config: object) -> Path:
-    """A random two-layer BERT over the words of `sentences`, saved as a checkpoint."""
+    """A random BERT (two layers) over the words of `sentences`, saved as a checkpoint."""
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
     from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
@@ -98,11 +98,10 @@ def make_backbone(folder: Path, **config: object) -> Path:
         BertConfig(
             vocab_size=len(words),
             hidden_size=16,
-            num_hidden_layers=2,
             num_attention_heads=2,
             intermediate_size=32,
             max_position_embeddings=32,
-            **config,
+            **{"num_hidden_layers": 2} | config,
         )
     ).save_pretrained(folder)
     return folder

@@ -75,7 +75,7 @@ class Competition:
                 )
             table.insert(0, s.id, np.array([f"train-{i + 1}" for i in range(len(table))], object))
         extra = [c for c in (s.group, s.weight, s.time) if c]
-        self._check(self.path("train"), table, (*self._inputs, *s.target, *extra))
+        self._check(self.path("train"), table, (*self._inputs, *s.target, *s.auxiliary, *extra))
         return table
 
     @cached_property
@@ -116,9 +116,7 @@ class Competition:
     def train(self) -> Rows:
         table, path = self._train_table, self.path("train")
         keys = list(table[self.settings.group]) if self.settings.group else None
-        return self._rows(
-            path, table, self.targets_of(table, path), self._weights(path, table), keys
-        )
+        return self._labelled(path, table, self._weights(path, table), keys)
 
     @cached_property
     def test(self) -> Rows:
@@ -146,6 +144,19 @@ class Competition:
             origin=np.full(len(table), "gold", dtype=object),
             features=self._features(path, table),
         )
+
+    def _labelled(
+        self, path: Path, table: pd.DataFrame, weights: np.ndarray, keys: list[str] | None
+    ) -> Rows:
+        rows = self._rows(path, table, self.targets_of(table, path), weights, keys)
+        if not self.settings.auxiliary:
+            return rows
+        wanted = "a number or nothing is wanted; leave the column out of `auxiliary` otherwise"
+        columns = [
+            _numbers_or_nothing(path, table[name], wanted, "auxiliary column")
+            for name in self.settings.auxiliary
+        ]
+        return replace(rows, auxiliary=np.column_stack(columns))
 
     def texts_of(self, table: pd.DataFrame) -> list[tuple[str, ...]]:
         """A row's text columns as one text (by the template, or by a space), or as a pair."""
@@ -190,15 +201,11 @@ class Competition:
         """(n, f) numbers, then codes of categories; nan where empty or never seen."""
         if not self.feature_names:
             return None
-        columns = []
-        for name in self.settings.numeric:
-            values = _numbers(table[name])
-            wrong = ~np.isfinite(values) & (table[name] != "").to_numpy()
-            wanted = (
-                "a number or nothing is wanted; name the column in `categorical` if it holds words"
-            )
-            _refuse_first(wrong, path, table[name], wanted, "numeric column")
-            columns.append(values)
+        wanted = "a number or nothing is wanted; name the column in `categorical` if it holds words"
+        columns = [
+            _numbers_or_nothing(path, table[name], wanted, "numeric column")
+            for name in self.settings.numeric
+        ]
         for name in self.settings.categorical:
             codes = self._categories[name].get_indexer(table[name]).astype(float)
             columns.append(np.where(codes < 0, np.nan, codes))
@@ -285,17 +292,17 @@ class Competition:
         return replace(rows, groups=np.array(groups), origin=origin)
 
     def _external(self, name: str) -> Rows:
-        """One external file: text and targets as in train, features where it has them."""
+        """One external file: text and targets as in train, features and the like where it has them."""
         s, path = self.settings, self.root / "input" / name
         table = read_table(path, s.encoding)
         for column in (*s.text, *s.target):
             require(path, table, column)
         table[s.id] = np.array([f"{name}:{i + 1}" for i in range(len(table))], dtype=object)
-        lacking = [c for c in self.feature_names if c not in table.columns]
+        lacking = [c for c in (*self.feature_names, *s.auxiliary) if c not in table.columns]
         table[lacking] = ""
         has_weights = s.weight in table.columns
         weights = self._weights(path, table) if has_weights else np.ones(len(table))
-        return self._rows(path, table, self.targets_of(table, path), weights, None)
+        return self._labelled(path, table, weights, None)
 
     @cached_property
     def overlay_hash(self) -> str | None:
@@ -437,6 +444,13 @@ def require(path: Path, table: pd.DataFrame, column: str) -> None:
 
 def _numbers(column: pd.Series) -> np.ndarray:
     return pd.to_numeric(column, errors="coerce").to_numpy(dtype=float)
+
+
+def _numbers_or_nothing(path: Path, column: pd.Series, wanted: str, what: str) -> np.ndarray:
+    """(n,) float, nan where the cell is empty."""
+    values = _numbers(column)
+    _refuse_first(~np.isfinite(values) & (column != "").to_numpy(), path, column, wanted, what)
+    return values
 
 
 def _refuse_first(bad: np.ndarray, path: Path, column: pd.Series, wanted: str, what: str) -> None:

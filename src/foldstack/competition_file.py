@@ -48,6 +48,9 @@ PARTS = (
     ),
     (
         Entry("target", "the label's column; several: a 0/1 column a label, or numbers"),
+        Entry(
+            "auxiliary", "columns of numbers in train alone, to be learned beside it", ("stars",)
+        ),
         Entry("separator", "between the labels of a multilabel target's cells", "|"),
         Entry("labels", "classes; in a binary competition the last is the positive", ("no", "yes")),
         Entry("submission", "labels or probabilities; auto follows the metric and the sample"),

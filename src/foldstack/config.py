@@ -186,25 +186,48 @@ def preset_names(workspace: Path) -> list[str]:
     return sorted({*own, *(p.stem for p in SHIPPED.glob("*.yaml"))})
 
 
+def _preset_file(name: str, workspace: Path) -> Path | None:
+    """A workspace's own `presets/NAME.yaml` comes before the one that foldstack ships."""
+    if not MODEL_NAME.fullmatch(name):
+        return None
+    files = (folder / f"{name}.yaml" for folder in (workspace / "presets", SHIPPED))
+    return next((file for file in files if file.exists()), None)
+
+
+def read_preset(path: Path, workspace: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """A preset's settings, laid over those of the preset that its `preset:` names, where it does.
+
+    `preset: minilm` in a workspace's own minilm.yaml is the shipped one.
+
+    Raises InputError where the other is not known, or leads back here.
+    """
+    data = read_yaml(path)
+    base = data.pop("preset", None)
+    if base is None:
+        return data
+    below = SHIPPED / f"{base}.yaml" if base == path.stem else _preset_file(str(base), workspace)
+    if below is None or not below.exists():
+        known = set(preset_names(workspace)) - {path.stem}
+        raise InputError(f"{path}: preset '{base}' is not known: {nearest(str(base), known)}")
+    if below in (path, *above):
+        raise InputError(f"{path}: preset '{base}' leads back to this one: name another")
+    return merge(read_preset(below, workspace, (path, *above)), data)
+
+
 def load_model(
     name: str, workspace: Path, settings: CompetitionSettings, overrides: dict[str, Any]
 ) -> Settings:
-    """The typed settings of a model: its preset, what `models:` says of it, then overrides.
-
-    A workspace's own `presets/NAME.yaml` comes before the one that foldstack ships.
-    """
+    """The typed settings of a model: its preset, what `models:` says of it, then overrides."""
     listed = dict(listed_models(settings)).get(name, {})
     preset = str(listed.get("preset", name))
-    own = workspace / "presets" / f"{preset}.yaml"
-    shipped = SHIPPED / f"{preset}.yaml"
-    if not MODEL_NAME.fullmatch(preset) or not (own.exists() or shipped.exists()):
+    path = _preset_file(preset, workspace)
+    if path is None:
         known = set(preset_names(workspace)) | {n for n, _ in listed_models(settings)} - {name}
         raise InputError(
             f"model '{preset}' is not known: {nearest(preset, known)} "
             "(your own goes into presets/NAME.yaml)"
         )
-    path = own if own.exists() else shipped
-    data = merge(read_yaml(path), {k: v for k, v in listed.items() if k != "preset"})
+    data = merge(read_preset(path, workspace), {k: v for k, v in listed.items() if k != "preset"})
     learner = data.get("learner")
     if learner not in LEARNER_SETTINGS:
         raise InputError(
@@ -218,7 +241,7 @@ def load_model(
     loaded = validate(LEARNER_SETTINGS[learner], merge(data, overrides), source)
     try:
         loaded.check_kind(settings.kind)
-        loaded.check_features(settings.numeric + settings.categorical)
+        loaded.check_columns(settings.numeric + settings.categorical, settings.auxiliary)
     except ValueError as e:
         raise InputError(f"{source}: {e}") from None
     return loaded

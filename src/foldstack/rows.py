@@ -23,6 +23,7 @@ class Rows:
     (n,) float64, used in training only; groups: (n,) int, rows that must not be parted (equal
     normalised text, equal group column); origin: (n,) str, 'gold' for the competition's own rows,
     'external' for rows from elsewhere; features: (n, f) float64, nan where unknown, or None;
+    auxiliary: (n, a) float64 further targets that only training rows have, nan where unknown, or None;
     difficulty: (n,) losses under an earlier run, for `sampling: hard`, or None.
     """
 
@@ -33,6 +34,7 @@ class Rows:
     groups: np.ndarray
     origin: np.ndarray
     features: np.ndarray | None = None
+    auxiliary: np.ndarray | None = None
     difficulty: np.ndarray | None = None
 
     def __len__(self) -> int:
@@ -49,19 +51,18 @@ class Rows:
             groups=self.groups[index],
             origin=self.origin[index],
             features=None if self.features is None else self.features[index],
+            auxiliary=None if self.auxiliary is None else self.auxiliary[index],
             difficulty=None if self.difficulty is None else self.difficulty[index],
         )
 
     def and_then(self, more: Rows) -> Rows:
-        """These rows, then the others; both with targets, and with features or both without."""
+        """These rows, then the others; both with targets, and with optional columns or both without."""
         both = {
             name: np.concatenate([getattr(self, name), getattr(more, name)])
-            for name in ("ids", "targets", "weights", "groups", "origin")
+            for name in ("ids", "targets", "weights", "groups", "origin", "features", "auxiliary")
+            if getattr(self, name) is not None
         }
-        features = None
-        if self.features is not None:
-            features = np.concatenate([self.features, more.features])
-        return Rows(texts=self.texts + more.texts, features=features, **both)
+        return Rows(texts=self.texts + more.texts, **both)
 
     def joined_texts(self) -> list[str]:
         """Each row as one text, a sentence pair joined by a space."""
@@ -92,6 +93,10 @@ class Rows:
     def features_hash(self) -> str | None:
         """Of the feature columns, which second levels read; None where there are none."""
         return None if self.features is None else _digest(self.features)
+
+    def auxiliary_hash(self) -> str | None:
+        """Of the auxiliary targets, which some presets learn; None where there are none."""
+        return None if self.auxiliary is None else _digest(self.auxiliary)
 
 
 def _digest(values: np.ndarray) -> str:

@@ -40,7 +40,17 @@ class Settings(BaseModel):
 
 
 T = TypeVar("T", bound=Settings)
-LISTS = ("text", "target", "models", "seeds", "labels", "numeric", "categorical", "external")
+LISTS = (
+    "text",
+    "target",
+    "models",
+    "seeds",
+    "labels",
+    "numeric",
+    "categorical",
+    "auxiliary",
+    "external",
+)
 
 
 class FileSettings(Settings):
@@ -97,8 +107,9 @@ class CompetitionSettings(Settings):
     train_has_id: false numbers the training rows. template: one text of several columns, as
     `"{title}: {body}"`; pair: the two text columns are a sentence pair. separator: between the labels
     of a multilabel competition's single target column. numeric, categorical: feature columns, for
-    stacks and for heads that join them. time: the column that `folds.kind: time` sorts by. external:
-    files in `input/` with more training rows, which are never scored.
+    stacks and for heads that join them. auxiliary: columns of numbers that train alone has, which
+    presets may learn beside the target (`training.auxiliary`). time: the column that `folds.kind: time`
+    sorts by. external: files in `input/` with more training rows, which are never scored.
     """
 
     name: str
@@ -115,6 +126,7 @@ class CompetitionSettings(Settings):
     labels: tuple[str, ...] = ()
     numeric: tuple[str, ...] = ()
     categorical: tuple[str, ...] = ()
+    auxiliary: tuple[str, ...] = ()
     group: OptionalText = None
     weight: OptionalText = None
     time: OptionalText = None
@@ -160,12 +172,14 @@ class CompetitionSettings(Settings):
         if (self.folds.kind == "time") != (self.time is not None):
             raise ValueError("`time` names a column for `folds.kind: time`: set both or neither")
         inputs = (*self.text, *self.numeric, *self.categorical)
-        for column in self.target:
-            if column in inputs:
-                raise ValueError(
-                    f"column '{column}' cannot be both target and input: leave one out"
-                )
-        twice = [c for c, n in Counter((*inputs, *self.target)).items() if n > 1]
+        for what, columns in (("target", self.target), ("auxiliary target", self.auxiliary)):
+            for column in columns:
+                if column in inputs:
+                    raise ValueError(
+                        f"column '{column}' cannot be both {what} and input: leave one out"
+                    )
+        named = (*inputs, *self.target, *self.auxiliary)
+        twice = [c for c, n in Counter(named).items() if n > 1]
         if twice:
             raise ValueError(f"column '{twice[0]}' is named twice: leave one out")
         return self

@@ -1,28 +1,21 @@
-"""What the training techniques cost and bring, on film reviews with minilm.
+"""What training techniques cost: the time of an update beside a plain one, film reviews and minilm.
 
-    python tests/bench/techniques.py cost [--rounds 3]
-    python tests/bench/techniques.py scores --workspace DIR [--rows 2000] [--seeds 0,1]
+    python tests/bench/techniques.py [--rounds 3]
 
-cost: the time of an update beside that of a plain one, every technique after a plain one, in rounds of a
-few minutes; medians. scores: makes an empty DIR a competition of so many training rows (0: all 6,824),
-with a preset for every technique (else like `base`), trains what is not there yet and
-compares (`make compare`). It goes on where it was stopped.
+Every technique after a plain update, in rounds of a few minutes; medians. tables.py has what they bring.
 """
 
 from __future__ import annotations
 
 import argparse
-import sys
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
-import yaml
+from tables import make_workspace
 
 from foldstack import config
-from foldstack.cli import main as foldstack
 from foldstack.learners.transformer import TransformerLearner
 from foldstack.progress import table
 from foldstack.techniques import TransformerSettings
@@ -33,9 +26,7 @@ from foldstack.workspace import Workspace
 
 SEED = 0
 MINILM = config.read_yaml(config.SHIPPED / "minilm.yaml")
-# One epoch, so AWP begins with the first update. minilm has no dropout inside its backbone; R-Drop
-# wants some, so what that does alone is compared too.
-COMPARED = {
+COSTS = {
     "soft-f1": {"loss": {"name": "soft_f1", "share": 0.5}},
     "focal": {"loss": "focal"},
     "fgm": {"adversary": "fgm"},
@@ -45,9 +36,6 @@ COMPARED = {
     "ema": {"averaging": "ema"},
     "layer-decay": {"layer_decay": 0.9},
     "rdrop": {"rdrop": 1.0},
-    "dropout": {},
-}
-COSTS = COMPARED | {
     "dice": {"loss": "dice"},
     "ghm": {"loss": "ghm"},
     "logit-adjusted": {"loss": "logit_adjusted"},
@@ -67,12 +55,12 @@ COSTS = COMPARED | {
 def preset(name: str) -> dict:
     """minilm with this technique; `base` has none."""
     settings = MINILM | {"training": MINILM["training"] | COSTS.get(name, {})}
-    return settings | ({"backbone_dropout": 0.1} if name in ("dropout", "rdrop") else {})
+    return settings | ({"backbone_dropout": 0.1} if name == "rdrop" else {})
 
 
 def cost(root: Path, rounds: int) -> None:
     """Print each technique's time of an update over that of a plain one."""
-    make_workspace(root, rows=2000)
+    make_workspace(root, "movie-reviews", rows=2000)
     ws = Workspace.open(root, [])
     ratios: dict[str, list[float]] = {name: [] for name in COSTS}
     for number in range(rounds):
@@ -104,43 +92,12 @@ def seconds(ws: Workspace, name: str, number: int, updates: int = 6) -> float:
     return time.monotonic() - begin
 
 
-def scores(root: Path, rows: int, seeds: str) -> None:
-    """Train and compare; goes on where it was stopped."""
-    make_workspace(root, rows)
-    (root / "presets").mkdir(exist_ok=True)
-    for name in ("base", *COMPARED):
-        (root / f"presets/{name}.yaml").write_text(yaml.safe_dump(preset(name)))
-    others = ",".join(COMPARED)
-    arguments = ["compare", "--a", "base", "--b", others, "--seed", seeds]
-    sys.exit(foldstack(["--workspace", str(root), *arguments]))
-
-
-def make_workspace(root: Path, rows: int) -> None:
-    """Film reviews with the first so many training rows, and ten test rows; nothing if it is there."""
-    if (root / "folds/folds.csv").exists():
-        return
-    foldstack(["--workspace", str(root), "data", "--dataset", "movie-reviews"])
-    for name, count in (("train", rows or None), ("test", 10), ("sample_submission", 10)):
-        path = root / f"input/{name}.csv"
-        pd.read_csv(path, dtype=str, keep_default_na=False).head(count).to_csv(path, index=False)
-    foldstack(["--workspace", str(root), "folds"])
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=["cost", "scores"])
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--workspace", type=Path)
-    parser.add_argument("--rows", type=int, default=2000)
-    parser.add_argument("--seeds", default="0,1")
     args = parser.parse_args()
-    if args.what == "cost":
-        with tempfile.TemporaryDirectory() as folder:
-            cost(Path(folder), args.rounds)
-    elif args.workspace is None:
-        parser.error("scores wants --workspace DIR")
-    else:
-        scores(args.workspace, args.rows, args.seeds)
+    with tempfile.TemporaryDirectory() as folder:
+        cost(Path(folder), args.rounds)
 
 
 if __name__ == "__main__":

@@ -63,6 +63,16 @@ class Scale:
         return (values * self.unit + self.shift).astype(np.float32)
 
 
+def zero_to_one(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """(n, a) values between the least (0) and the greatest (1) of a row with weight; nan stays.
+
+    A column that never changes is 0; rows without weight are kept within 0 … 1.
+    """
+    counted = values[weights > 0]
+    least, greatest = np.fmin.reduce(counted), np.fmax.reduce(counted)
+    return np.clip((values - least) / np.where(greatest > least, greatest - least, 1.0), 0, 1)
+
+
 class Encoder:
     """Texts to tokens, targets to what is learned, feature columns to numbers.
 
@@ -177,11 +187,17 @@ class Encoder:
         if tokens.rows is not None:
             weights = (weights / np.bincount(tokens.rows))[tokens.rows]
             targets = targets[tokens.rows]
+        further = (
+            zero_to_one(rows.auxiliary, rows.weights) if self.settings.learns_auxiliary else None
+        )
+        if further is not None and tokens.rows is not None:
+            further = further[tokens.rows]
         return Examples(
             tokens,
             torch.tensor(targets, dtype=torch.float32),
             torch.tensor(weights, dtype=torch.float32),
             self.task.link,
+            None if further is None else torch.tensor(further, dtype=torch.float32),
         )
 
     def save(self, folder: Path) -> None:

@@ -63,7 +63,8 @@ class TransformerLearner:
         self.encoder = self._encoder(backbone, tokenizer)
         examples = self.encoder.fit(train)
         torch.manual_seed(self.seed)
-        self.model = self._classifier(backbone)
+        further = examples.auxiliary
+        self.model = self._classifier(backbone, 0 if further is None else further.shape[1])
         return examples
 
     def _encoder(self, backbone: torch.nn.Module, tokenizer: PreTrainedTokenizerBase) -> Encoder:
@@ -75,7 +76,7 @@ class TransformerLearner:
             limit=positions(backbone, tokenizer),
         )
 
-    def _classifier(self, backbone: torch.nn.Module) -> Classifier:
+    def _classifier(self, backbone: torch.nn.Module, auxiliary: int = 0) -> Classifier:
         s = self.settings
         return Classifier(
             backbone,
@@ -85,6 +86,7 @@ class TransformerLearner:
             features=self.encoder.feature_width,
             dropout_samples=s.dropout_samples,
             as_difference=self.task.kind == "binary" and s.binary_link == "softmax",
+            auxiliary=auxiliary,
         )
 
     def fit(self, train: Rows, select: Rows | None, run_dir: Path) -> dict:
@@ -105,6 +107,7 @@ class TransformerLearner:
 
         stages = self.settings.stages_for(self.task.metric.name)
         facts = run_stages(self.model, stages, run_dir, train_stage)
+        self.model.auxiliary = None  # it has done its part
         return facts | {
             "precision": self.precision,
             "cut_share": cut / n,
@@ -134,6 +137,7 @@ class TransformerLearner:
             examples = self._with_synthetic(examples, stage.sampling)
             stage = stage.model_copy(update={"sampling": None})
         seed = stage_seed(self.seed, number)
+        judged = select is not None and stage.auxiliary < 1  # else what is scored is not learned
         with dropout(self.model, stage.dropout, stage.backbone_dropout):
             return loop.train(
                 net,
@@ -143,7 +147,7 @@ class TransformerLearner:
                 seed=seed,
                 folder=folder,
                 checkpoint_seconds=self.settings.checkpoint_seconds,
-                evaluate=None if select is None else partial(self._judge, select, held),
+                evaluate=partial(self._judge, select, held) if judged else None,
                 of_epoch=self.encoder.epochs(train, examples, stage, seed),
             )
 

@@ -24,7 +24,7 @@ class Classifier(nn.Module):
     columns that are joined to each pooled vector. dropout_samples: in training, so many masks on the
     pooled vectors, each with outputs of its own (multi-sample dropout, Inoue 2019). as_difference: the
     head has two outputs, and the second less the first is the raw output: softmax over two classes as
-    a sigmoid.
+    a sigmoid. auxiliary: further outputs, in training only.
 
     Raises InputError where the head does not fit the backbone.
     """
@@ -39,15 +39,20 @@ class Classifier(nn.Module):
         features: int = 0,
         dropout_samples: int = 1,
         as_difference: bool = False,
+        auxiliary: int = 0,
     ):
         super().__init__()
         self.backbone = backbone
         self.dropout = nn.Dropout(dropout)
         self.dropout_samples, self.as_difference = dropout_samples, as_difference
         self.pooling = make_pooling(head, backbone.config, outputs + as_difference)
-        self.head = nn.Linear(self.pooling.size + features, outputs + as_difference)
-        nn.init.normal_(self.head.weight, std=getattr(backbone.config, "initializer_range", 0.02))
-        nn.init.zeros_(self.head.bias)
+        width, std = (
+            self.pooling.size + features,
+            getattr(backbone.config, "initializer_range", 0.02),
+        )
+        self.head = _linear(width, outputs + as_difference, std)
+        # Drawn last, so that the rest is as it is without.
+        self.auxiliary = _linear(width, auxiliary, std) if auxiliary else None
 
     def forward(
         self,
@@ -61,10 +66,10 @@ class Classifier(nn.Module):
     ) -> Tensor | tuple[Tensor, Tensor]:
         """(b, t) token ids, mask and, where the texts have them, types to (b, outputs) raw outputs.
 
-        features: (b, f), where the model joins them. In training (k b, outputs), one block of b rows
-        for each of k dropout masks. pooled: the (b, size) vectors too, without the features; of a head
-        with a vector an output, these in a row. mixup: of the vectors and features, after which the
-        outputs are those of mixed rows.
+        features: (b, f), where the model joins them. In training (k b, outputs and auxiliary ones), one
+        block of b rows for each of k dropout masks. pooled: the (b, size) vectors too, without the
+        features; of a head with a vector an output, these in a row. mixup: of the vectors and features,
+        after which the outputs are those of mixed rows.
         """
         states = self.read(input_ids, attention_mask, token_type_ids)
         return self.decide(states, attention_mask, features, pooled=pooled, mixup=mixup)
@@ -115,18 +120,26 @@ class Classifier(nn.Module):
             features = None if features is None else mixup.vectors(features)
         masks = self.dropout_samples if self.training else 1
         raw = torch.cat([self._outputs(self.dropout(read), features) for _ in range(masks)])
-        if self.as_difference:
-            raw = raw[:, 1:] - raw[:, :1]
         return (raw, vectors.flatten(1)) if pooled else raw
 
     def _outputs(self, vectors: Tensor, features: Tensor | None) -> Tensor:
-        """(b, outputs) of (b, size) vectors, or of (b, outputs, size), where each output has its own."""
+        """(b, outputs) of (b, size) vectors, or of (b, outputs, size), where each output has its own.
+
+        Auxiliary outputs, which follow in training, then read the mean of those.
+        """
         if features is not None:
             wide = features.to(vectors).view(len(features), *[1] * (vectors.ndim - 2), -1)
             vectors = torch.cat([vectors, wide.expand(*vectors.shape[:-1], -1)], dim=-1)
         if vectors.ndim == 2:
-            return self.head(vectors)
-        return torch.einsum("bos,os->bo", vectors, self.head.weight) + self.head.bias
+            raw = self.head(vectors)
+        else:
+            raw = torch.einsum("bos,os->bo", vectors, self.head.weight) + self.head.bias
+        if self.as_difference:
+            raw = raw[:, 1:] - raw[:, :1]
+        if self.auxiliary is None or not self.training:
+            return raw
+        whole = vectors if vectors.ndim == 2 else vectors.mean(dim=1)
+        return torch.cat([raw, self.auxiliary(whole)], dim=1)
 
     def attention(
         self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
@@ -137,6 +150,13 @@ class Classifier(nn.Module):
         """
         states = self.read(input_ids, attention_mask, token_type_ids)
         return self.pooling.attention(states, attention_mask)
+
+
+def _linear(width: int, outputs: int, std: float) -> nn.Linear:
+    layer = nn.Linear(width, outputs)
+    nn.init.normal_(layer.weight, std=std)
+    nn.init.zeros_(layer.bias)
+    return layer
 
 
 def positions(backbone: nn.Module, tokenizer) -> int:

@@ -12,13 +12,17 @@ from foldstack.techniques import TrainingSettings
 
 
 def prepare_layers(model: Classifier, settings: TrainingSettings, seed: int) -> None:
-    """Draw layers anew and freeze layers as the settings say; the model lies on the CPU still.
+    """Draw layers anew and freeze what the settings say; the model lies on the CPU still.
 
     Raises InputError where the backbone has fewer layers, or one would be both new and frozen.
     """
     frozen, new = settings.freeze_layers, settings.reinit_layers
     reinit(model, new, seed)
     freeze(model, settings.freeze_embeddings, frozen)
+    if settings.auxiliary == 1:
+        model.head.requires_grad_(False)
+    if model.auxiliary is not None and settings.auxiliary == 0:
+        model.auxiliary.requires_grad_(False)
     if frozen and new and frozen + new > (count := len(blocks(model.backbone))):
         raise InputError(
             f"training.freeze_layers {frozen} and training.reinit_layers {new} meet in a backbone of "

@@ -78,6 +78,10 @@ def identity_of(ws: Workspace, run: Run) -> dict:
     if run.joins_features:
         learned = (competition.train, competition.external)
         identity["features"] = [competition.features_hash(rows) for rows in learned]
+    if run.settings.learns_auxiliary:
+        learned = (competition.train, competition.external)
+        hashes = [None if rows is None else rows.auxiliary_hash() for rows in learned]
+        identity["auxiliary"] = [competition.settings.auxiliary, *hashes]
     return identity
 
 

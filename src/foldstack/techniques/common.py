@@ -22,11 +22,16 @@ class LearnerSettings(Settings):
         """The model whose losses say which rows are hard, where one does."""
         return None
 
+    @property
+    def learns_auxiliary(self) -> bool:
+        """Whether the competition's auxiliary columns are learned."""
+        return False
+
     def check_kind(self, kind: str) -> None:
         """Raises ValueError where a setting is not for this kind of competition."""
 
-    def check_features(self, names: tuple[str, ...]) -> None:
-        """Raises ValueError where a setting wants feature columns and the competition has none."""
+    def check_columns(self, features: tuple[str, ...], auxiliary: tuple[str, ...]) -> None:
+        """Raises ValueError where a setting wants columns of which the competition has none."""
 
 
 def named(value: Any) -> Any:

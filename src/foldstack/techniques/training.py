@@ -30,7 +30,9 @@ class TrainingSettings(Settings):
     batch_size is rows per update, over all processes and micro-batches; micro_batch_size is how many
     of them go through the network at once (0: all), which changes memory but not the update.
     loss, adversary, averaging, sampling, schedule: a name, or `{name: …, setting: value}`; loss auto is
-    cross_entropy, in regression mse. rdrop: weight of the divergence between two passes with other
+    cross_entropy, in regression mse. auxiliary: the share of the loss that is cross-entropy on the
+    competition's auxiliary columns, scaled to 0 … 1 (multi-task learning, Caruana 1997); 1: they are all
+    that is learned. rdrop: weight of the divergence between two passes with other
     dropout. mixup: the alpha of mix-up of pooled vectors (0: none); mask_spans: of tokens, drawn anew in
     each epoch. layer_decay: factor on the rate from each layer to the one below. head_lr: of the head
     and of layers drawn anew. freeze_layers: the lowest so many, and the embeddings below them, since
@@ -46,6 +48,7 @@ class TrainingSettings(Settings):
     sampling: one_of(Sampling) = None
     micro_batch_size: Annotated[int, Field(ge=0)] = 0
     loss: one_of(Loss, named_or_auto) = None
+    auxiliary: Annotated[float, Field(ge=0, le=1)] = 0.0
     rdrop: NonNegative = 0.0
     contrastive: Annotated[Contrastive | None, BeforeValidator(none_from_text)] = None
     mixup: NonNegative = 0.0
@@ -87,6 +90,7 @@ class TrainingSettings(Settings):
                 "set one of them only"
             )
         self._check_frozen()
+        self._check_auxiliary()
         judged = [
             what
             for what, chosen in (
@@ -100,6 +104,11 @@ class TrainingSettings(Settings):
             raise ValueError(
                 f"{judged[0]} looks at a score, but select is 'last', which looks at none: set "
                 "select: inner"
+            )
+        if judged and self.auxiliary == 1:
+            raise ValueError(
+                f"{judged[0]} looks at a score, but auxiliary 1 does not learn what is scored: leave "
+                "one of them out"
             )
         if self.averaging and self.averaging.name == "swa" and self.select != "last":
             raise ValueError("averaging swa takes the last epochs' mean: set select: last")
@@ -123,6 +132,23 @@ class TrainingSettings(Settings):
                 "them only"
             )
 
+    def _check_auxiliary(self) -> None:
+        """What goes by the task's outputs or labels, where nothing learns them."""
+        of_the_task = [
+            what
+            for what, chosen in (
+                ("loss", self.loss is not None),
+                ("rdrop", self.rdrop > 0),
+                ("contrastive", self.contrastive is not None),
+                ("adversary vat", self.adversary is not None and self.adversary.name == "vat"),
+            )
+            if chosen
+        ]
+        if self.auxiliary == 1 and of_the_task:
+            raise ValueError(
+                f"{of_the_task[0]} is of the target, which auxiliary 1 leaves out: set one of them only"
+            )
+
 
 class StageSettings(TrainingSettings):
     """One stage of a run: what `training` says, but for what the stage says itself.
@@ -143,10 +169,16 @@ FROZEN_F1_BATCH = 1024
 
 
 def over_training(training: dict[str, Any], own: Any) -> Any:
-    """A stage's settings laid over `training`; left as it is where it is no mapping."""
+    """A stage's settings laid over `training`; left as it is where it is no mapping.
+
+    Nothing is drawn anew twice, and a stage of auxiliary targets alone takes over nothing of the task's.
+    """
     if not isinstance(own, dict):
         return own
-    merged = {k: v for k, v in training.items() if k != "reinit_layers"} | own
+    passed_by = {"reinit_layers"}
+    if str(own.get("auxiliary")) in ("1", "1.0"):
+        passed_by |= {"loss", "rdrop", "contrastive", "patience"}
+    merged = {k: v for k, v in training.items() if k not in passed_by} | own
     loss = named(merged.get("loss"))
     frozen = str(merged.get("freeze_backbone")).lower() in ("true", "1", "yes", "on")
     if frozen and isinstance(loss, dict) and loss.get("name") == "soft_f1":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, PositiveInt, model_validator
@@ -81,6 +82,11 @@ class TransformerSettings(LearnerSettings):
     def _stages_fit(self) -> TransformerSettings:
         for stage in self.all_stages:
             self._check_smote(stage)
+        if any(stage.auxiliary == 1 for stage in self._last_ones):
+            raise ValueError(
+                "training.auxiliary 1 learns auxiliary columns alone, so that nothing learns the "
+                "target: let a stage with less follow"
+            )
         for number, stage in enumerate(self.stages, 1):
             for name in OF_THE_RUN:
                 if getattr(stage, name) != getattr(self.training, name):
@@ -112,6 +118,10 @@ class TransformerSettings(LearnerSettings):
                 "sampling smote makes pooled vectors of a frozen backbone: set freeze_backbone, a head "
                 f"of {', '.join(FIXED_HEADS)}, and join no features"
             )
+        if stage.auxiliary:
+            raise ValueError(
+                "sampling smote makes rows without auxiliary values: leave auxiliary or smote out"
+            )
 
     @property
     def _freezes_backbone(self) -> bool:
@@ -120,6 +130,19 @@ class TransformerSettings(LearnerSettings):
     @property
     def hard_model(self) -> str | None:
         return next((s.sampling.model for s in self.all_stages if s.draws_hard_rows), None)
+
+    @property
+    def learns_auxiliary(self) -> bool:
+        return any(stage.auxiliary for stage in self.all_stages)
+
+    @property
+    def _last_ones(self) -> Iterator[TrainingSettings]:
+        """The stages that are the last, with this metric or that."""
+        for stage in reversed(self.stages):
+            yield stage
+            if not stage.metrics:
+                return
+        yield self.training
 
     @property
     def all_stages(self) -> tuple[TrainingSettings, ...]:
@@ -200,9 +223,14 @@ class TransformerSettings(LearnerSettings):
                 f"binary_link softmax is for binary competitions, but this one is {kind}: leave it out"
             )
 
-    def check_features(self, names: tuple[str, ...]) -> None:
-        if self.join_features and not names:
+    def check_columns(self, features: tuple[str, ...], auxiliary: tuple[str, ...]) -> None:
+        if self.join_features and not features:
             raise ValueError(
                 "join_features joins the competition's feature columns, but competition.yaml names "
                 "none: list some under `numeric` or `categorical`, or leave join_features out"
+            )
+        if self.learns_auxiliary and not auxiliary:
+            raise ValueError(
+                "training.auxiliary learns the competition's auxiliary columns, but competition.yaml "
+                "names none: list some under `auxiliary`, or leave it out"
             )

@@ -31,6 +31,7 @@ class HeadOnly(nn.Module):
     def __init__(self, classifier: Classifier):
         super().__init__()
         self.pooling, self.head = classifier.pooling, classifier.head
+        self.auxiliary = classifier.auxiliary
         self._whole = (classifier,)  # in a tuple, so that it is no part of this module
 
     @property

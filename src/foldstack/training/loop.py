@@ -48,17 +48,27 @@ class Sequences(Protocol):
 
 @dataclass(frozen=True)
 class Examples:
-    """Tokens of n rows with their (n, outputs) soft targets, (n,) weights, and the link."""
+    """Tokens of n rows with their (n, outputs) soft targets, (n,) weights, and the link.
+
+    auxiliary: (n, a) further targets in 0 … 1, nan where unknown, where a stage learns them.
+    """
 
     tokens: Sequences
     targets: Tensor
     weights: Tensor
     link: str
+    auxiliary: Tensor | None = None
 
     def take(self, rows: np.ndarray) -> Examples:
         """These rows, of which some may come several times."""
         some = Taken(self.tokens, rows)
-        return replace(self, tokens=some, targets=self.targets[rows], weights=self.weights[rows])
+        return replace(
+            self,
+            tokens=some,
+            targets=self.targets[rows],
+            weights=self.weights[rows],
+            auxiliary=None if self.auxiliary is None else self.auxiliary[rows],
+        )
 
 
 @dataclass(frozen=True)
@@ -206,6 +216,7 @@ def update(training: Training, examples: Examples, rows: np.ndarray, epoch: floa
             examples.weights[some].to(device),
             total_weight,
             Mixup.draw(len(some), settings.mixup, device) if settings.mixup else None,
+            examples.auxiliary[some].to(device) if settings.auxiliary else None,
         )
         update_loss += training.adversary.backward(part, accelerator.backward, epoch)
     if settings.clip:

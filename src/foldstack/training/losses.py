@@ -172,6 +172,16 @@ def logit_adjusted(link: str, raw: Tensor, targets: Tensor, *, offset: Tensor) -
     return cross_entropy(link, raw + offset.to(raw), targets)
 
 
+def known_cross_entropy(raw: Tensor, targets: Tensor) -> Tensor:
+    """(b,) cross-entropy of yes or no, the mean over the outputs whose targets are known; 0 without any.
+
+    targets: (b, outputs) in 0 … 1, nan where unknown.
+    """
+    known = ~targets.isnan()
+    losses = F.binary_cross_entropy_with_logits(raw, targets.nan_to_num(), reduction="none")
+    return (known * losses).sum(dim=1) / known.sum(dim=1).clamp(min=1)
+
+
 def multilabel_cross_entropy(raw: Tensor, targets: Tensor) -> Tensor:
     """(b,) log(1 + Σ t e^−s) + log(1 + Σ (1 − t) e^s): every positive above 0, every negative below.
 

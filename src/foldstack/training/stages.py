@@ -54,6 +54,8 @@ def run_stages(
 def describe(stage: TrainingSettings) -> str:
     """What a stage is, in a line."""
     loss = stage.loss.name if stage.loss else "the usual loss"
+    if stage.auxiliary:
+        loss = "auxiliary targets" if stage.auxiliary == 1 else f"{loss} and auxiliary targets"
     learned = "the head, the backbone frozen" if stage.freeze_backbone else "all"
     if not stage.freeze_backbone and stage.freeze_layers:
         learned = f"all above layer {stage.freeze_layers}"

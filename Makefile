@@ -71,8 +71,9 @@ predict: $(NEEDS) ## new texts by the blend or MODEL=: FILE=new.csv (OUT=), or T
 	@$(RUN) predict $(call opt,MODEL,model) $(call opt,NAME,name) $(call opt,FILE,file) \
 		$(if $(TEXT),--text "$$TEXT") $(call opt,OUT,out)
 
-compare: $(NEEDS) ## how much better B= (one or more models) is than A=, with its interval: SEED=0,1,2
-	@$(RUN) compare $(call opt,A,a) $(call opt,B,b) $(call opt,SEED,seed) --jobs $(JOBS)
+compare: $(NEEDS) ## how much better B= (one or more models) is than A=, with its interval: SEED=0,1,2 FOLD=0,1
+	@$(RUN) compare $(call opt,A,a) $(call opt,B,b) $(call opt,FOLD,fold) $(call opt,SEED,seed) \
+		--jobs $(JOBS)
 
 report: $(NEEDS) ## precision, recall, F1 and support of each label: MODEL= or NAME=
 	@$(RUN) report $(call opt,MODEL,model) $(call opt,NAME,name)

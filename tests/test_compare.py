@@ -35,17 +35,23 @@ def done(tmp_path_factory) -> Path:
     return root
 
 
-def pooled(root: Path, model: str, seed: int) -> float:
-    """The score of one seed's out-of-fold predictions."""
+def oof(root: Path, model: str, seed: int, of: tuple[int, ...] = (0, 1, 2)) -> np.ndarray:
+    """One seed's out-of-fold predictions; 0 for the rows of other folds."""
     ws = Workspace.open(root, [])
     rows = ws.competition.train
     folds = ws.store.read_folds(rows)
     raw = np.zeros(rows.targets.shape)
-    for fold in range(3):
+    for fold in of:
         held = folds.held_out((fold,))
         key = RunKey(model, seed, (fold,))
         raw[held] = ws.store.read_predictions(key, "heldout", rows.take(held)).raw
-    return get("roc_auc", "binary").score(rows.targets, raw)
+    return raw
+
+
+def pooled(root: Path, model: str, seed: int) -> float:
+    """The score of one seed's out-of-fold predictions."""
+    targets = Workspace.open(root, []).competition.train.targets
+    return get("roc_auc", "binary").score(targets, oof(root, model, seed))
 
 
 def test_the_difference_is_of_pooled_scores_with_its_interval(done, capsys):
@@ -87,6 +93,22 @@ def test_what_is_missing_is_trained_first(tmp_path, capsys):
     assert "against words" in capsys.readouterr().out
 
 
+def test_some_folds_alone_are_trained_and_scored(tmp_path, capsys):
+    root = make_workspace(tmp_path / "w", n=60, runtime={"threads": 1})
+    write(root / "presets/words.yaml", "learner: tfidf\nchar_ngrams: [0, 0]\nmin_count: 1\n")
+    write(root / "presets/chars.yaml", CHARS)
+    assert foldstack(root, "folds") == 0
+    capsys.readouterr()
+    assert foldstack(root, "compare", "--a", "words", "--b", "chars", "--fold", "0,2") == 0
+    out = capsys.readouterr().out
+    assert {key.left_out for key in Store(root).runs()} == {(0,), (2,)}
+    ws = Workspace.open(root, [])
+    rows = ws.competition.train
+    held = ws.store.read_folds(rows).held_out((0, 2))
+    score = get("roc_auc", "binary").score(rows.targets[held], oof(root, "words", 0, (0, 2))[held])
+    assert f"compare: words has roc_auc {score:.4f}, pooled over folds 0, 2, seed 0\n" in out
+
+
 def test_labels_are_compared_as_they_are_submitted(done, tmp_path, capsys):
     """With a metric of labels each model gets its threshold, fitted on the other folds."""
     root = make_workspace(tmp_path / "w", n=60, metric="f1", models=["words", "weak"])
@@ -112,6 +134,12 @@ REFUSED = {
     "--a words --b weak,words": "words stands on both sides: name another model in B=",
     "--a word --b weak": (
         "model 'word' is not known: did you mean 'words'? (your own goes into presets/NAME.yaml)"
+    ),
+    "--a words --b weak --fold 0": (
+        "FOLD=0: compare wants two folds or more, each left out alone, as FOLD=0,1"
+    ),
+    "--a words --b weak --fold 0-1,2": (
+        "FOLD=0-1,2: compare wants two folds or more, each left out alone, as FOLD=0,1"
     ),
     "--a words --b kept --seed 0,1,2": (
         "model 'kept' has no run for fold0 of seed 2 (3 missing in all): run "

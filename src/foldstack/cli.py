@@ -89,6 +89,7 @@ def parser() -> argparse.ArgumentParser:
     p = command("compare", "the paired difference between models, with its interval")
     p.add_argument("--a", help="the model that the others are compared with")
     p.add_argument("--b", help="one or more models, a comma list")
+    p.add_argument("--fold", help="0,1, a comma list, or all (default)")
     p.add_argument("--seed", help="0, a comma list, or all: those of competition.yaml (default)")
     _jobs(p)
     p = command("submit", "write submissions/NAME.csv from a blend, or from one model")
@@ -214,7 +215,7 @@ def run(args: argparse.Namespace) -> None:
     elif args.command == "compare":
         from foldstack.stages.compare import compare
 
-        compare(ws, a=args.a, b=args.b, seed=args.seed, jobs=args.jobs)
+        compare(ws, a=args.a, b=args.b, fold=args.fold, seed=args.seed, jobs=args.jobs)
     elif args.command == "submit":
         from foldstack.stages.submit import submit
 

@@ -16,9 +16,9 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +80,15 @@ class Folds:
     def count(self) -> int:
         """Folds of all splits together."""
         return int(self.splits.max()) + 1
+
+    @property
+    def numbers(self) -> list[int]:
+        """Of all folds that are held out."""
+        return np.unique(self.splits[self.splits >= 0]).tolist()
+
+    def only(self, numbers: Sequence[int]) -> Folds:
+        """The same folds, of which these alone are held out and scored."""
+        return replace(self, splits=np.where(np.isin(self.splits, numbers), self.splits, -1))
 
     @property
     def in_time_order(self) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from foldstack import ensemble
@@ -16,11 +18,18 @@ from foldstack.workspace import Workspace
 
 
 def compare(
-    ws: Workspace, *, a: str | None, b: str | None, seed: str | None = None, jobs: int = 1
+    ws: Workspace,
+    *,
+    a: str | None,
+    b: str | None,
+    fold: str | None = None,
+    seed: str | None = None,
+    jobs: int = 1,
 ) -> None:
     """Train what is missing of `a` and of each model of `b`, then print their differences from `a`.
 
-    Both are compared on the same folds and seeds: those asked for, or those of competition.yaml.
+    Both are compared on the same folds and seeds: those asked for, or all folds and the seeds of
+    competition.yaml.
     """
     if not a or not b:
         raise InputError("compare wants two models: make compare A=minilm B=roberta (or B=x,y,z)")
@@ -30,11 +39,13 @@ def compare(
         raise InputError(f"A={a}: compare one model with those of B=, not {1 + len(more)} at once")
     if first in others:
         raise InputError(f"{first} stands on both sides: name another model in B=")
-    _train_missing(ws, [first, *others], seed, jobs)
-    folds, seeds = ws.store.read_folds(ws.competition.train), ws.choose_seeds(seed)
+    whole, seeds = ws.store.read_folds(ws.competition.train), ws.choose_seeds(seed)
+    folds = _choose_folds(ws, fold, whole)
+    _train_missing(ws, [first, *others], folds, seed, jobs)
     runs = {name: _runs(ws, name, seeds, folds) for name in (first, *others)}
     metric, base = _by_seed(ws, first, seeds, folds)
-    _print(ws, metric, first, base, seeds, folds)
+    named = f"the {whole.count} folds" if folds is whole else f"folds {_list(folds.numbers)}"
+    _print(ws, metric, first, base, seeds, folds, named)
     train_rows = ws.competition.train.take(folds.scored)
     lines = []
     for name in others:
@@ -56,11 +67,29 @@ def compare(
             say(f"{name}: OPTIMISTIC, {reason}")
 
 
-def _train_missing(ws: Workspace, names: list[str], seed: str | None, jobs: int) -> None:
+def _choose_folds(ws: Workspace, asked: str | None, folds: Folds) -> Folds:
+    """Those asked for, by which alone both models are then trained and scored."""
+    chosen = ws.choose_runs(asked, folds)
+    if any(len(left_out) != 1 for left_out in chosen) or len(chosen) == 1:
+        raise InputError(
+            f"FOLD={asked}: compare wants two folds or more, each left out alone, as FOLD=0,1"
+        )
+    if len(chosen) == folds.count:
+        return folds
+    if folds.splits.shape[1] > 1:
+        raise InputError(
+            f"FOLD={asked}: with folds.repeats a row is held out in each split: compare all folds"
+        )
+    return folds.only([fold for (fold,) in chosen])
+
+
+def _train_missing(
+    ws: Workspace, names: list[str], folds: Folds, seed: str | None, jobs: int
+) -> None:
     """Variants that were kept by NAME= have no preset to be trained by, so they must be there."""
     presets = [name for name in names if ws.has_preset(name)]
     if presets:
-        train(ws, model=",".join(presets), seed=seed, jobs=jobs)
+        train(ws, model=",".join(presets), fold=_list(folds.numbers), seed=seed, jobs=jobs)
 
 
 def _runs(ws: Workspace, name: str, seeds: list[int], folds: Folds) -> dict[RunKey, dict]:
@@ -113,18 +142,20 @@ def _print(
     predictions: list[np.ndarray],
     seeds: list[int],
     folds: Folds,
+    pooled: str,
 ) -> None:
     targets = ws.competition.train.targets[folds.scored]
     scores = [metric.score(targets, each) for each in predictions]
-    shown = f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {', '.join(map(str, seeds))}"
-    say(
-        f"compare: {name} has {metric.name} {np.mean(scores):.4f}, pooled over the {folds.count} folds, "
-        f"{shown}"
-    )
+    shown = f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {_list(seeds)}"
+    say(f"compare: {name} has {metric.name} {np.mean(scores):.4f}, pooled over {pooled}, {shown}")
     if len(seeds) == 1:
         say(
             "compare: one seed says nothing of how seeds differ; SEED=0,1,2 widens the intervals by it"
         )
+
+
+def _list(numbers: Sequence[int]) -> str:
+    return ", ".join(map(str, numbers))
 
 
 def _cells(d: Difference) -> list[str]:

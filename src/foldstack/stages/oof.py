@@ -65,7 +65,7 @@ def require_runs(
     runs: dict[RunKey, dict], name: str, seeds: list[int], folds: Folds
 ) -> list[RunKey]:
     """The runs of every fold and these seeds; InputError where some are missing."""
-    wanted = [RunKey(name, s, (f,)) for s in seeds for f in range(folds.count)]
+    wanted = [RunKey(name, s, (f,)) for s in seeds for f in folds.numbers]
     missing = [key for key in wanted if key not in runs]
     if missing:
         lacking = ",".join(str(k.left_out[0]) for k in missing if k.seed == missing[0].seed)
@@ -104,7 +104,7 @@ def read_seed(ws: Workspace, name: str, seed: int, folds: Folds) -> tuple[np.nda
     oof = np.zeros(train.targets.shape)
     oof_ranks = np.zeros_like(oof)
     tests = []
-    for fold in range(folds.count):
+    for fold in folds.numbers:
         key, held = RunKey(name, seed, (fold,)), folds.held_out((fold,))
         values = _probabilities(ws.store.read_predictions(key, "heldout", train.take(held)))
         oof[held] += values  # once in each split

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from sklearn.metrics import roc_auc_score
 
 from foldstack import progress
 from foldstack.errors import InputError
@@ -23,6 +24,7 @@ from foldstack.store import RunKey, Store
 from foldstack.techniques import TrainingSettings, TransformerSettings
 from foldstack.text.batches import epoch_batches, micro_batches, sorted_batches
 from foldstack.training import loop, precision
+from foldstack.workspace import Workspace
 from tiny import (
     add_preset,
     foldstack,
@@ -248,8 +250,8 @@ def test_a_loss_that_is_not_finite_is_refused(backbone, tmp_path):
 # Which epoch's weights
 
 
-def select_run(root: Path, select: str, backbone: Path) -> dict:
-    training = {"select": select, "epochs": 3}
+def select_run(root: Path, select: str, backbone: Path, **training: object) -> dict:
+    training = {"select": select, "epochs": 3} | training
     add_preset(root, backbone, training=training, checkpoint_seconds=60)
     assert foldstack(root, "train", "--model", "tiny", "--fold", "0") == 0
     return Store(root).read_run(RunKey("tiny", 0, (0,)))
@@ -318,10 +320,25 @@ def test_select_inner_holds_back_a_tenth_and_never_sees_the_fold(folded, backbon
     assert all(torch.equal(before[k], after[k]) for k in before)
 
 
+def test_the_epoch_may_be_chosen_by_another_metric(folded, backbone):
+    """The run itself is scored by the competition's. Of errors, the least is the best."""
+    run = select_run(folded, "fold", backbone, select_by="accuracy")
+    ws = Workspace.open(folded, [])
+    rows, folds = ws.competition.train, ws.store.read_folds(ws.competition.train)
+    held = rows.take(folds.held_out((0,)))
+    raw = ws.store.read_predictions(RunKey("tiny", 0, (0,)), "heldout", held).raw
+    accuracy = ((raw > 0) == held.targets).mean()
+    assert max(run["epoch_scores"]) == pytest.approx(accuracy)
+    assert run["score"] == pytest.approx(roc_auc_score(held.targets[:, 0], raw[:, 0]))
+
+    assert foldstack(folded, "clean", "oof") == 0
+    run = select_run(folded, "fold", backbone, select_by="log_loss")
+    assert max(run["epoch_scores"]) < 0
+
+
 def test_inner_keeps_groups_whole(folded, backbone):
     """A text that stands on both sides would let memorising choose the epoch."""
     from foldstack.stages.learned import Run, rows_of
-    from foldstack.workspace import Workspace
 
     train = folded / "input/train.csv"
     lines = train.read_text().splitlines()

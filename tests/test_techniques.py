@@ -335,6 +335,12 @@ REFUSED = {
     "training.patience=2": (
         "patience looks at a score, but select is 'last', which looks at none: set select: inner"
     ),
+    "training.select_by=accuracy": (
+        "select_by looks at a score, but select is 'last', which looks at none: set select: inner"
+    ),
+    "training.select=inner training.select_by=acuracy": (
+        "training.select_by: metric 'acuracy' is not known: did you mean 'accuracy'?"
+    ),
     "training.averaging=swa training.select=inner": (
         "averaging swa takes the last epochs' mean: set select: last"
     ),

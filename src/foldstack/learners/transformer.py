@@ -14,6 +14,7 @@ from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 from transformers import PreTrainedTokenizerBase
 
+from foldstack import metrics
 from foldstack.errors import InputError
 from foldstack.learners import Task
 from foldstack.learners.encoder import Encoder
@@ -174,14 +175,17 @@ class TransformerLearner:
     def _judge(self, select: Rows, held: Tokens, net: torch.nn.Module) -> float:
         """The score of the rows that choose the epoch, larger is better."""
         raw = self._predict(net, held, "rows to select by")
-        score = self.task.score(select.targets, raw)
+        task, by = self.task, self.settings.training.select_by
+        if by:
+            task = replace(task, metric=metrics.get(by, task.kind))
+        score = task.score(select.targets, raw)
         if np.isnan(score):
             raise InputError(
-                f"{self.task.metric.name} is undefined on the {len(select):,} rows that "
+                f"{task.metric.name} is undefined on the {len(select):,} rows that "
                 f"training.select={self.settings.training.select} chooses the epoch by: "
                 "use select=last, or a metric that is defined there"
             )
-        return self.task.metric.sign * score
+        return task.metric.sign * score
 
     def measure(self, rows: Rows, updates: int = 8) -> tuple[float, float]:
         """(seconds a row in training, seconds a row in prediction) on this machine, roughly.

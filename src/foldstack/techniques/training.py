@@ -38,6 +38,7 @@ class TrainingSettings(Settings):
     and of layers drawn anew. freeze_layers: the lowest so many, and the embeddings below them, since
     the backward pass would go through them all the same; reinit_layers: the topmost so many.
     freeze_backbone: only the head learns, at head_lr; the backbone is in eval mode and runs once.
+    select_by: the metric that the epoch is chosen by, instead of the competition's.
     patience: epochs without a better score before training ends (0: never).
     max_length: tokens with special ones, or auto: the least in which the share length_quantile of the
     run's own training rows is not cut, as far as the backbone has positions.
@@ -70,6 +71,7 @@ class TrainingSettings(Settings):
     max_length: Length = 128
     length_quantile: UnitShare = 0.95
     select: Literal["last", "inner", "fold"] = "last"
+    select_by: Annotated[str | None, BeforeValidator(none_from_text)] = None
     patience: Annotated[int, Field(ge=0)] = 0
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
 
@@ -100,9 +102,10 @@ class TrainingSettings(Settings):
             )
             if chosen
         ]
-        if judged and self.select == "last":
+        looking = [*judged, *(["select_by"] if self.select_by else [])]
+        if looking and self.select == "last":
             raise ValueError(
-                f"{judged[0]} looks at a score, but select is 'last', which looks at none: set "
+                f"{looking[0]} looks at a score, but select is 'last', which looks at none: set "
                 "select: inner"
             )
         if judged and self.auxiliary == 1:
@@ -164,7 +167,7 @@ class StageSettings(TrainingSettings):
 
 
 # Of the whole run, so that no stage has its own.
-OF_THE_RUN = ("max_length", "length_quantile", "select", "precision")
+OF_THE_RUN = ("max_length", "length_quantile", "select", "select_by", "precision")
 FROZEN_F1_BATCH = 1024
 
 

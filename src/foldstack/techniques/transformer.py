@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, PositiveInt, model_validator
 
+from foldstack import metrics
+from foldstack.errors import InputError
 from foldstack.settings import OptionalText, Share, none_from_text
 from foldstack.techniques.augmentation import Augmentation
 from foldstack.techniques.common import LearnerSettings, NonNegative, each_named, named
@@ -213,6 +215,11 @@ class TransformerSettings(LearnerSettings):
     def check_kind(self, kind: str) -> None:
         for stage in (self.training, *self.stages):
             check_stage_kind(stage, kind)
+        if self.training.select_by:
+            try:
+                metrics.get(self.training.select_by, kind)
+            except InputError as e:
+                raise ValueError(f"training.select_by: {e}") from None
         if self.augment_washed_by and kind == "regression":
             raise ValueError(
                 "augment_washed_by goes by the probability of labels, but this competition is "

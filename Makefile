@@ -26,7 +26,7 @@ STAGES := data init folds train blend submit score scores
 ASKED := $(MAKECMDGOALS) $(if $(filter all,$(MAKECMDGOALS)),folds train blend submit)
 before = $(filter $(ASKED),$(wordlist 1,$(1),$(STAGES)))
 
-.PHONY: help venv demo test bench lint all predict compare report $(STAGES) clean clean-folds clean-oof clean-submissions clean-debug
+.PHONY: help venv demo test bench lint all recipe predict compare report $(STAGES) clean clean-folds clean-oof clean-submissions clean-debug
 
 help: ## these targets
 	@sed -n 's/^#   /  /p' Makefile
@@ -47,6 +47,9 @@ init: $(NEEDS) ## competition.yaml from TRAIN= TEST= SAMPLE=; METRIC= KIND= ID= 
 	@$(RUN) init $(call opt,TRAIN,train) $(call opt,TEST,test) $(call opt,SAMPLE,sample) \
 		$(call opt,METRIC,metric) $(call opt,KIND,kind) $(call opt,ID,id) $(call opt,TEXT,text) \
 		$(call opt,TARGET,target) $(call opt,PAIR,pair) $(FORCED)
+
+recipe: $(NEEDS) ## a published system from its raw files: NAME= SOURCE=folder WORKSPACE=dir BACKBONE=
+	@$(RUN) recipe $(call opt,NAME,name) $(call opt,SOURCE,source) $(call opt,BACKBONE,backbone) $(FORCED)
 
 folds: $(NEEDS) | $(call before,2) ## folds/folds.csv: which rows are held out together
 	@$(RUN) folds $(FORCED)

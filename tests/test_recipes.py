@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pandas as pd
 import pytest
+from sklearn.metrics import f1_score
 
 from foldstack import config
 from foldstack.competition import Competition
@@ -63,7 +65,35 @@ def test_a_recipe_goes_the_whole_way(name, backbone, tmp_path, capsys):
     capsys.readouterr()
     has_solution = name == "duee"
     assert foldstack(root, "score") == (0 if has_solution else 2)
-    assert ("private score" in capsys.readouterr().out) == has_solution
+    out = capsys.readouterr().out
+    if not has_solution:
+        return
+    given = pd.read_csv(root / "input/private/solution.csv")["label"].str.get_dummies("|")
+    submitted = pd.read_csv(root / "submissions/blend.csv")["label"].fillna("").str.get_dummies("|")
+    submitted = submitted.reindex(columns=given.columns, fill_value=0)
+    scores = [
+        f1_score(given, submitted, average=average, zero_division=0)
+        for average in ("micro", "macro", "weighted", "samples")
+    ]
+    exact = (given == submitted).all(axis=1).mean()
+    line = next(line for line in out.splitlines() if line.startswith("blend "))
+    assert line.split()[-5:] == [f"{score:.4f}" for score in (*scores, exact)]
+    place = root / "submissions/private"
+    assert f"score: how each label does is in {place}/NAME.txt, and .csv beside it\n" in out
+    report = pd.read_csv(place / "blend.csv", index_col="label")
+    assert report.loc["micro avg", "f1"] == pytest.approx(scores[0])
+
+
+def test_a_metric_that_labels_cannot_tell_is_refused(backbone, tmp_path, capsys):
+    root = make(tmp_path, "duee", backbone)
+    capsys.readouterr()
+    refuses(
+        root,
+        ["train", "--model", "characters", "--set", "report_metrics=[f1_macro, roc_auc]"],
+        "competition.yaml: report_metrics names roc_auc, which wants a ranking, but labels are "
+        "submitted: leave it out",
+        capsys,
+    )
 
 
 @pytest.mark.parametrize("name", ["recommended-comments-published", "duee-published"])

@@ -47,6 +47,18 @@ class Competition:
         return metrics.get(self.settings.metric, self.kind, root=self.root)
 
     @cached_property
+    def report_metrics(self) -> list[metrics.Metric]:
+        """Those reported beside the metric; InputError where the submission cannot tell them."""
+        found = [metrics.get(n, self.kind, root=self.root) for n in self.settings.report_metrics]
+        for metric in found:
+            if self.submission.wants_labels and metric.wants != "labels":
+                raise InputError(
+                    f"competition.yaml: report_metrics names {metric.name}, which wants a "
+                    f"{metric.wants}, but labels are submitted: leave it out"
+                )
+        return found
+
+    @cached_property
     def task(self) -> Task:
         """What a learner must know."""
         categories = tuple(tuple(self._categories[c]) for c in self.settings.categorical)
@@ -315,7 +327,7 @@ class Competition:
 
     def check(self) -> None:
         """Read all files now, so that nothing in them is refused after hours of training."""
-        _ = self.train, self.test, self.external, self.submission.wants_labels
+        _ = self.train, self.test, self.external, self.report_metrics
 
     # Labels and targets
 

@@ -30,6 +30,7 @@ PARTS = (
         Entry("name", "of the competition"),
         Entry("kind", "binary, multiclass (one label a row), multilabel, or regression"),
         Entry("metric", "what is optimised and reported; metrics.py:NAME is your own function"),
+        Entry("report_metrics", "further ones for `make score` to show", ("accuracy",)),
         Entry(
             "files",
             "in input/: CSV, TSV, JSON lines or Parquet, also .gz or .zip",

@@ -50,6 +50,7 @@ LISTS = (
     "categorical",
     "auxiliary",
     "external",
+    "report_metrics",
 )
 
 
@@ -104,6 +105,7 @@ class RuntimeSettings(Settings):
 class CompetitionSettings(Settings):
     """What is predicted: the contents of `competition.yaml`.
 
+    report_metrics: further ones that `score` shows beside the metric, which alone decides anything.
     train_has_id: false numbers the training rows. template: one text of several columns, as
     `"{title}: {body}"`; pair: the two text columns are a sentence pair. separator: between the labels
     of a multilabel competition's single target column. numeric, categorical: feature columns, for
@@ -115,6 +117,7 @@ class CompetitionSettings(Settings):
     name: str
     kind: Literal["binary", "multiclass", "multilabel", "regression"]
     metric: str
+    report_metrics: tuple[str, ...] = ()
     files: FileSettings = FileSettings()
     id: str = "id"
     train_has_id: bool = True

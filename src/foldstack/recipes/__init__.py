@@ -17,6 +17,7 @@ from foldstack.recipes.raw import Tables
 # Multilingual E5 small (118 M parameters, 96 M of them word embeddings; Wang et al. 2024).
 BACKBONE = "intfloat/multilingual-e5-small"
 
+F1S = ["f1_macro", "f1_weighted", "f1_samples", "exact_match"]
 FIVE = {"count": 5, "seed": 2020}
 
 
@@ -65,6 +66,7 @@ RECIPES = {
         {
             "kind": "multilabel",
             "metric": "f1_micro",
+            "report_metrics": F1S,
             "separator": "|",
             "folds": {"kind": "stratified", "dedupe": True} | FIVE,
             "models": ["plain", "full", "characters"],
@@ -77,6 +79,7 @@ RECIPES = {
         {
             "kind": "multilabel",
             "metric": "f1_micro",
+            "report_metrics": F1S,
             "separator": "|",
             "folds": {"file": "folds.csv"},
             "models": ["best-epoch"],

@@ -5,24 +5,37 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
 import pandas as pd
 
 from foldstack.errors import InputError
-from foldstack.files import read_table
+from foldstack.files import read_table, write_text
 from foldstack.progress import duration, say, table
+from foldstack.report import format_report, label_report
 from foldstack.stages.blend import interval
 from foldstack.workspace import Workspace
 
 
 def score(ws: Workspace) -> None:
-    """Score every submission against input/private/solution.csv and print the table."""
+    """Score every submission against input/private/solution.csv and print the table.
+
+    Where labels are submitted, how each label does is written into submissions/private/.
+    """
     submissions = ws.store.submissions()
     if not submissions:
         raise InputError("submissions/ is empty: run `make submit` first")
     solution = _solution(ws)
-    rows = []
+    competition, rows = ws.competition, []
     for name, info in submissions.items():
-        private = _score_submission(ws, name, solution)
+        targets, values = _read_submission(ws, name, solution)
+        task = competition.task
+        further = [replace(task, metric=metric) for metric in competition.report_metrics]
+        private = [each.score_probabilities(targets, values) for each in (task, *further)]
+        if competition.submission.wants_labels:
+            _write_report(ws, name, targets, values)
         mark = " optimistic!" if info["optimistic"] else ""
         rows.append(
             [
@@ -30,10 +43,12 @@ def score(ws: Workspace) -> None:
                 info["winner"],
                 interval(info["nested"]) + mark,
                 f"{info['in_sample']:.4f}",
-                f"{private:.4f}",
+                *(f"{each:.4f}" for each in private),
             ]
         )
-    metric = ws.competition.metric.name
+    if competition.submission.wants_labels:
+        say(f"score: how each label does is in {_reports(ws)}/NAME.txt, and .csv beside it")
+    metric = competition.metric.name
     say(
         table(
             [
@@ -42,6 +57,7 @@ def score(ws: Workspace) -> None:
                 f"nested CV {metric} [95 % interval]",
                 "in-sample (optimistic)",
                 "private score",
+                *(f"private {other.name}" for other in competition.report_metrics),
             ],
             rows,
         )
@@ -68,7 +84,10 @@ def _solution(ws: Workspace) -> pd.DataFrame:
     return solution
 
 
-def _score_submission(ws: Workspace, name: str, solution: pd.DataFrame) -> float:
+def _read_submission(
+    ws: Workspace, name: str, solution: pd.DataFrame
+) -> tuple[np.ndarray, np.ndarray]:
+    """(n, outputs) targets, and what was submitted for them."""
     competition, path = ws.competition, ws.store.submission_path(name)
     s = competition.settings
     submitted = read_table(path, s.encoding)
@@ -78,8 +97,19 @@ def _score_submission(ws: Workspace, name: str, solution: pd.DataFrame) -> float
         )
     order = pd.Index(solution[s.id]).get_indexer(submitted[s.id])
     targets = competition.targets_of(solution.iloc[order].reset_index(drop=True), ws.solution)
-    values = competition.submission.read(path, submitted)
-    return competition.task.score_probabilities(targets, values)
+    return targets, competition.submission.read(path, submitted)
+
+
+def _write_report(ws: Workspace, name: str, targets: np.ndarray, decisions: np.ndarray) -> None:
+    competition = ws.competition
+    report = label_report(targets, decisions, competition.labels, competition.kind)
+    write_text(_reports(ws) / f"{name}.csv", report.to_csv())
+    write_text(_reports(ws) / f"{name}.txt", format_report(report) + "\n")
+
+
+def _reports(ws: Workspace) -> Path:
+    """Where what the solution tells is kept, which no other stage reads."""
+    return ws.root / "submissions" / "private"
 
 
 def scores(ws: Workspace) -> None:

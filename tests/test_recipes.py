@@ -114,8 +114,37 @@ def test_what_repeats_a_published_choice_is_marked(name, backbone, tmp_path):
 def test_every_preset_of_a_recipe_is_sound(name, backbone, tmp_path):
     root = make(tmp_path, name, backbone)
     settings = Competition.load(root).settings
-    for model, _ in listed_models(settings):
+    own = {path.stem for path in (root / "presets").glob("*.yaml")}
+    assert own >= {model for model, _ in listed_models(settings)}
+    for model in own:
         assert config.load_model(model, root, settings, {}).learner in config.LEARNER_SETTINGS
+
+
+@pytest.mark.parametrize("name", ["recommended-comments", "duee"])
+def test_an_ablation_takes_one_technique_away(name, tmp_path):
+    """`without-…` differs from `full` in what it is named after, and in nothing else."""
+    root = make(tmp_path, name, Path("some/e5"))
+    settings = Competition.load(root).settings
+    full = config.flatten(config.load_model("full", root, settings, {}).model_dump())
+    taken = {
+        "adversary": {"adversary"},
+        "ema": {"averaging"},
+        "rates": {"layer_decay", "head_lr"},
+        "head": {"head"},
+        "f1": {"stages"},
+        "augmentation": {"augment", "augment_copies"},
+        "prefix": {"prefix"},
+    }
+    for technique, wanted in taken.items():
+        other = config.load_model(f"without-{technique}", root, settings, {}).model_dump()
+        other = config.flatten(other)
+        changed = {
+            k.removeprefix("training.").split(".")[0]
+            for k in full | other
+            if full.get(k) != other.get(k)
+        }
+        assert changed - {"stages"} == wanted - {"stages"}
+        assert technique != "f1" or (full["stages"] and not other["stages"])
 
 
 def test_the_test_titles_are_fold_1(backbone, tmp_path):

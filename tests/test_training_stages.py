@@ -241,6 +241,15 @@ def test_a_frozen_soft_f1_stage_has_large_batches():
     assert [x.batch_size for x in s.stages] == [1024, 64, 16]
 
 
+def test_a_frozen_stage_takes_over_nothing_that_goes_through_the_backbone():
+    frozen = {"freeze_backbone": True}
+    training = {"adversary": "fgm", "rdrop": 0.5, "mask_spans": {}, "lr": 1e-3}
+    second = settings(training=training, stages=[{}, frozen]).stages[1]
+    assert (second.adversary, second.rdrop, second.mask_spans, second.lr) == (None, 0, None, 1e-3)
+    awp = settings(training={"adversary": "awp"}, stages=[{}, frozen]).stages[1]
+    assert awp.adversary.name == "awp"
+
+
 def test_a_stage_may_be_for_some_metrics_only():
     s = settings(stages=[{"epochs": 3}, {"loss": "soft_f1", "metrics": ["f1", "f1_micro"]}])
     assert [len(s.stages_for(metric)) for metric in ("f1", "roc_auc")] == [2, 1]

@@ -44,7 +44,7 @@ RECIPES = {
             "metric": "roc_auc",
             "labels": ["0", "1"],
             "folds": {"kind": "stratified", "dedupe": True} | FIVE,
-            "models": ["plain", "adversary", "two-stages", "characters"],
+            "models": ["plain", "full", "characters"],
         },
     ),
     "recommended-comments-published": Recipe(

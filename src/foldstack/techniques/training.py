@@ -174,21 +174,34 @@ FROZEN_F1_BATCH = 1024
 def over_training(training: dict[str, Any], own: Any) -> Any:
     """A stage's settings laid over `training`; left as it is where it is no mapping.
 
-    Nothing is drawn anew twice, and a stage of auxiliary targets alone takes over nothing of the task's.
+    Nothing is drawn anew twice; a stage of auxiliary targets alone takes over nothing of the task's, and
+    one with a frozen backbone nothing that goes through it.
     """
     if not isinstance(own, dict):
         return own
     passed_by = {"reinit_layers"}
     if str(own.get("auxiliary")) in ("1", "1.0"):
         passed_by |= {"loss", "rdrop", "contrastive", "patience"}
+    if _is_true(own.get("freeze_backbone")):
+        passed_by |= {"rdrop", "mask_spans"}
+        if _name(training.get("adversary")) != "awp":
+            passed_by.add("adversary")
     merged = {k: v for k, v in training.items() if k not in passed_by} | own
-    loss = named(merged.get("loss"))
-    frozen = str(merged.get("freeze_backbone")).lower() in ("true", "1", "yes", "on")
-    if frozen and isinstance(loss, dict) and loss.get("name") == "soft_f1":
+    if _is_true(merged.get("freeze_backbone")) and _name(merged.get("loss")) == "soft_f1":
         rows = str(merged.get("batch_size", 0))
         if "batch_size" not in own and rows.isdecimal():
             merged["batch_size"] = max(int(rows), FROZEN_F1_BATCH)
     return merged
+
+
+def _is_true(value: Any) -> bool:
+    return str(value).lower() in ("true", "1", "yes", "on")
+
+
+def _name(technique: Any) -> str | None:
+    """Of a technique as it is written: its name, or a mapping."""
+    technique = named(technique)
+    return technique.get("name") if isinstance(technique, dict) else None
 
 
 def check_stage_kind(stage: TrainingSettings, kind: str) -> None:

@@ -44,8 +44,8 @@ def adversary(name: str, **settings: float) -> dict:
     return {"training": {"adversary": {"name": name} | settings}}
 
 
-# One epoch, so AWP begins with the first update. minilm has no dropout inside its backbone; R-Drop
-# wants some, so what that does alone is compared too.
+# One epoch, so AWP begins with the first update. minilm's preset has no dropout inside its backbone, and
+# R-Drop wants some.
 TRAINING = {
     "soft-f1": {"training": {"loss": {"name": "soft_f1", "share": 0.5}}},
     "focal": {"training": {"loss": "focal"}},
@@ -55,7 +55,6 @@ TRAINING = {
     "ema": {"training": {"averaging": "ema"}},
     "layer-decay": {"training": {"layer_decay": 0.9}},
     "rdrop": {"training": {"rdrop": 1.0}, "backbone_dropout": 0.1},
-    "dropout": {"backbone_dropout": 0.1},
     "fgm-0.2": adversary("fgm", epsilon=0.2),
 }
 POOLED = ["cls", "max", "mean_max", "concat", "layers", "gem", "attention", "cls_attention"]

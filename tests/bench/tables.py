@@ -1,11 +1,11 @@
 """What techniques bring: trained and compared on the same folds, one table at a time.
 
-    python tests/bench/tables.py TABLE --workspace DIR [--rows N] [--seeds 0,1] [--jobs 2]
+    python tests/bench/tables.py TABLE --workspace DIR [--rows N] [--seeds 0,1] [--folds 0,1] [--jobs 2]
 
-TABLE: training, heads, long, sampling, augmentation. It makes an empty DIR a competition of N training
-rows (0: all; each table has its own number, so that it takes an hour or two) with a preset for each
-line, trains what is not there yet and prints `make compare`. It goes on where it was stopped. So many
-runs at once as --jobs says share the processor's cores.
+TABLE: training, heads, long, sampling, augmentation, augmentation-few. It makes an empty DIR a
+competition of N training rows (0: all; each table has its own number, so that it takes an hour or two)
+with a preset for each line, trains what is not there yet and prints `make compare`. It goes on where it
+was stopped. So many runs at once as --jobs says share the processor's cores.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ LONG = {
     "tail": {"long": "tail"},
     "head-tail": {"long": "head_tail"},
     "random": {"long": "random"},
-    "windows": {"long": "windows"},
+    "windows": {"long": {"name": "windows", "most": 4}},
     "keywords": {"long": "keywords"},
     "keywords-segment": {"long": {"name": "keywords", "segment": "true"}},
 }
@@ -90,17 +90,24 @@ PAIRS = ",".join(f"{i}-{j}" for i in FOLDS for j in FOLDS if i < j)
 
 TABLES = {
     "training": Table("movie-reviews", 2000, TRAINING),
-    "heads": Table("movie-reviews", 1000, {head: {"head": head} for head in HEADS}),
-    "long": Table("bbc", 400, LONG, base={"training": {"max_length": 32, "epochs": 3}}),
+    "heads": Table("movie-reviews", 800, {head: {"head": head} for head in HEADS}),
+    "long": Table("bbc", 400, LONG, base={"training": {"max_length": 32, "epochs": 2}}),
     "sampling": Table(
         "bbc",
-        0,
+        400,
         SAMPLING,
         base={"training": {"max_length": 32, "epochs": 3}},
         tail=TAIL,
         before=(("tfidf", "all"),),
     ),
-    "augmentation": Table("movie-reviews", 1000, AUGMENTATION, before=(("tfidf", PAIRS),)),
+    "augmentation": Table("movie-reviews", 2000, AUGMENTATION, before=(("tfidf", PAIRS),)),
+    "augmentation-few": Table(
+        "movie-reviews",
+        200,
+        AUGMENTATION,
+        base={"training": {"epochs": 5}},
+        before=(("tfidf", PAIRS),),
+    ),
 }
 
 
@@ -140,6 +147,7 @@ def main() -> None:
     parser.add_argument("--workspace", type=Path, required=True)
     parser.add_argument("--rows", type=int)
     parser.add_argument("--seeds", default="0,1")
+    parser.add_argument("--folds", default="all")
     parser.add_argument("--jobs", type=int, default=1)
     args = parser.parse_args()
     table, root = TABLES[args.table], args.workspace
@@ -151,7 +159,8 @@ def main() -> None:
     for model, folds in table.before:
         foldstack([*common, "train", "--model", model, "--fold", folds, *often])
     others = ",".join(table.others)
-    sys.exit(foldstack([*common, "compare", "--a", "base", "--b", others, *often]))
+    sides = ["--a", "base", "--b", others, "--fold", args.folds]
+    sys.exit(foldstack([*common, "compare", *sides, *often]))
 
 
 if __name__ == "__main__":

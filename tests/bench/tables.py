@@ -55,7 +55,6 @@ TRAINING = {
     "ema": {"training": {"averaging": "ema"}},
     "layer-decay": {"training": {"layer_decay": 0.9}},
     "rdrop": {"training": {"rdrop": 1.0}, "backbone_dropout": 0.1},
-    "fgm-0.2": adversary("fgm", epsilon=0.2),
 }
 POOLED = ["cls", "max", "mean_max", "concat", "layers", "gem", "attention", "cls_attention"]
 HEADS = [*POOLED, "labels", "lstm", "gru", "cnn"]

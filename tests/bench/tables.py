@@ -90,12 +90,12 @@ PAIRS = ",".join(f"{i}-{j}" for i in FOLDS for j in FOLDS if i < j)
 TABLES = {
     "training": Table("movie-reviews", 2000, TRAINING),
     "heads": Table("movie-reviews", 800, {head: {"head": head} for head in HEADS}),
-    "long": Table("bbc", 400, LONG, base={"training": {"max_length": 32, "epochs": 2}}),
+    "long": Table("bbc", 300, LONG, base={"training": {"max_length": 32, "epochs": 2}}),
     "sampling": Table(
         "bbc",
         400,
         SAMPLING,
-        base={"training": {"max_length": 32, "epochs": 3}},
+        base={"training": {"max_length": 32, "epochs": 2}},
         tail=TAIL,
         before=(("tfidf", "all"),),
     ),
@@ -104,7 +104,7 @@ TABLES = {
         "movie-reviews",
         200,
         AUGMENTATION,
-        base={"training": {"epochs": 5}},
+        base={"training": {"epochs": 4}},
         before=(("tfidf", PAIRS),),
     ),
 }

@@ -120,6 +120,14 @@ def test_copies_are_judged_by_a_run_that_knows_neither_their_fold_nor_the_held_o
     assert train.ids.tolist() == kept
 
 
+def test_runs_with_washed_copies_are_blended(washed):
+    options = ["--set", "min_count=1", "--set", "C=100"]
+    assert foldstack(washed, "train", "--model", "tfidf", "--fold", "1-2", *options) == 0
+    for fold in "012":
+        assert foldstack(washed, "train", "--model", "tiny", "--fold", fold) == 0
+    assert foldstack(washed, "blend", "--model", "tiny") == 0
+
+
 def test_no_label_of_the_held_out_fold_washes(washed):
     """Trap 3: with all of them turned round and the judges trained again, the same copies stay."""
     ws, run, train, _ = learned(washed)

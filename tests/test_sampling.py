@@ -162,6 +162,14 @@ def test_no_label_of_the_held_out_fold_is_in_the_losses(root):
     np.testing.assert_array_equal(rows_of(ws, run)[0].difficulty, before)
 
 
+def test_runs_that_were_judged_by_other_runs_are_blended(root):
+    """Each fold has a judge of its own, which is no other setting."""
+    for model, folds in (("tfidf", "12"), ("tiny", "012")):
+        for fold in folds:
+            assert foldstack(root, "train", "--model", model, "--fold", fold) == 0
+    assert foldstack(root, "blend", "--model", "tiny,tfidf") == 0
+
+
 def test_a_run_that_is_not_there_is_asked_for(root, capsys):
     capsys.readouterr()
     refuses(

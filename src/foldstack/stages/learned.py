@@ -18,6 +18,9 @@ from foldstack.techniques import LearnerSettings
 from foldstack.text.augment import augmented, wash
 from foldstack.workspace import Workspace
 
+# Parts of a run's identity that stand for other runs, which left out the same folds.
+BY_OTHER_RUNS = ("hard", "washed")
+
 
 @dataclass(frozen=True)
 class Run:

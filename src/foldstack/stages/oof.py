@@ -9,6 +9,7 @@ import numpy as np
 from foldstack import config
 from foldstack.errors import InputError
 from foldstack.links import to_probabilities, within_run_ranks
+from foldstack.stages.learned import BY_OTHER_RUNS
 from foldstack.store import Folds, Predictions, RunKey
 from foldstack.workspace import Workspace
 
@@ -89,13 +90,18 @@ def check_alike(ws: Workspace, runs: dict[RunKey, dict], folds: Folds) -> None:
                     f"{key} was made with other {what} (hash {run['identity'][what]}) "
                     f"than today's (hash {value}): train it again with --force (FORCE=1)"
                 )
-        changed = config.differences(first["identity"], run["identity"])
+        changed = config.differences(_common(first["identity"]), _common(run["identity"]))
         if changed:
             raise InputError(
                 f"{first_key} and {key} were made with different settings "
                 f"({'; '.join(c.removeprefix('settings.') for c in changed)}): train one "
                 "of them again with --force (FORCE=1)"
             )
+
+
+def _common(identity: dict) -> dict:
+    """What runs of one model share: all but the digests of the runs that each was judged by."""
+    return {k: v for k, v in identity.items() if k not in BY_OTHER_RUNS}
 
 
 def read_seed(ws: Workspace, name: str, seed: int, folds: Folds) -> tuple[np.ndarray, ...]:

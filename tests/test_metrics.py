@@ -554,30 +554,29 @@ def test_binary_thresholds_are_exact_for_every_metric_of_counts(name):
 
 
 @pytest.mark.parametrize("one", AVERAGED)
-def test_multilabel_thresholds_are_exact_label_by_label_or_pooled(one):
-    """Guards a common threshold where each label could have its own, and the other way round."""
+def test_multilabel_thresholds_are_exact_label_by_label(one):
+    """Guards a common threshold where each label could have its own."""
     targets, probabilities, _, _ = data("multilabel", n=30)
     binary = get(one, "binary")
     for average in ("macro", "weighted"):
         metric = get(f"{one}_{average}", "multilabel")
-        decisions = fit_rule(metric, "multilabel", targets, probabilities).apply(probabilities)
+        rule = fit_rule(metric, "multilabel", targets, probabilities, shrinkage=0)
+        decisions = rule.apply(probabilities)
         for k in range(3):
             column = slice(k, k + 1)
             wanted = best_cut(binary, targets[:, column], probabilities[:, column])
             assert binary.score(targets[:, column], decisions[:, column]) == wanted
     micro = get(f"{one}_micro", "multilabel")
-    rule = fit_rule(micro, "multilabel", targets, probabilities)
-    assert len(set(rule.thresholds)) == 1
+    rule = fit_rule(micro, "multilabel", targets, probabilities, shrinkage=0)
     found = micro.score(targets, rule.apply(probabilities))
-    assert found == best_cut(micro, targets, probabilities)
+    assert found >= best_cut(micro, targets, probabilities)
 
 
 @pytest.mark.parametrize("name", ["jaccard", "exact_match"])
-def test_metrics_of_rows_take_a_common_threshold(name):
+def test_metrics_of_rows_never_fall_below_half(name):
     targets, probabilities, _, _ = data("multilabel", n=30)
     metric = get(name, "multilabel")
     rule = fit_rule(metric, "multilabel", targets, probabilities)
-    assert len(set(rule.thresholds)) == 1
     found = metric.score(targets, rule.apply(probabilities))
     assert found >= metric.score(targets, Rule("multilabel", (0.5,) * 3).apply(probabilities))
 

@@ -83,7 +83,20 @@ PARTS = (
                 Entry("file", "given folds, in input/, instead of these", "folds.csv"),
             ),
         ),
-        Entry("blend", "", within=(Entry("methods", ""), Entry("seed", ""))),
+        Entry(
+            "blend",
+            "",
+            within=(
+                Entry(
+                    "methods",
+                    "also geometric_mean, power_mean, simplex, weights_per_label",
+                ),
+                Entry("bags", "random halves of the models (8 or more) for greedy; 1: all, once"),
+                Entry("negative", "how far below 0 weights of simplex and per label may go"),
+                Entry("power", "of power_mean"),
+                Entry("seed", ""),
+            ),
+        ),
         Entry(
             "store",
             "",

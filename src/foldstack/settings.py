@@ -80,13 +80,30 @@ class FoldSettings(Settings):
     file: OptionalText = None
 
 
+BlendMethod = Literal[
+    "mean",
+    "rank_mean",
+    "geometric_mean",
+    "power_mean",
+    "greedy",
+    "simplex",
+    "weights_per_label",
+    "stack",
+]
+
+
 class BlendSettings(Settings):
-    methods: tuple[Literal["mean", "rank_mean", "greedy", "stack"], ...] = (
-        "mean",
-        "rank_mean",
-        "greedy",
-        "stack",
-    )
+    """What is tried beside the single models, and how.
+
+    bags: greedy selection is averaged over so many random halves of the models (of 8 and more; 1: all
+    of them, once). negative: how far below 0 the weights of simplex and weights_per_label may go.
+    power: of power_mean, whose weight is on the confident models the more the higher it is.
+    """
+
+    methods: tuple[BlendMethod, ...] = ("mean", "rank_mean", "greedy", "stack")
+    bags: PositiveInt = 5
+    negative: Annotated[float, Field(ge=0, le=1)] = 0.0
+    power: Annotated[float, Field(gt=0)] = 2.0
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
 
 

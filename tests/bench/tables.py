@@ -21,7 +21,7 @@ import yaml
 
 from foldstack.cli import main as foldstack
 from foldstack.config import merge
-from foldstack.training.precision import cpu_threads
+from foldstack.cores import cpu_threads
 
 # Of the five topics of bbc, by name; of all rows the rarest then has a fifteenth of the most frequent's.
 TAIL = (1, 0.5, 0.25, 0.125, 0.083)

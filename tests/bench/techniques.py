@@ -16,12 +16,12 @@ import numpy as np
 from tables import make_workspace
 
 from foldstack import config
+from foldstack.cores import cpu_threads
 from foldstack.learners.transformer import TransformerLearner
 from foldstack.progress import table
 from foldstack.techniques import TransformerSettings
 from foldstack.text.batches import epoch_batches
 from foldstack.training import loop
-from foldstack.training.precision import cpu_threads
 from foldstack.workspace import Workspace
 
 SEED = 0

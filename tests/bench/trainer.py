@@ -17,11 +17,12 @@ import numpy as np
 import torch
 from sklearn.metrics import roc_auc_score
 
+from foldstack.cores import cpu_threads
 from foldstack.learners.transformer import TransformerLearner
 from foldstack.nets.backbone import load_backbone, locate
 from foldstack.progress import table
 from foldstack.rows import Rows
-from foldstack.training.precision import cpu_threads, machine
+from foldstack.training.precision import machine
 from foldstack.workspace import Workspace
 
 SEED = 0

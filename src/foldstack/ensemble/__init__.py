@@ -1,15 +1,18 @@
 """Blending, stacking and decision rules over out-of-fold predictions, honestly scored."""
 
-from foldstack.ensemble.candidates import (
-    METHODS,
-    Candidate,
-    Fitted,
+from foldstack.ensemble.blends import (
+    BlendOptions,
     Greedy,
-    Inputs,
     Mean,
-    Members,
+    PowerMean,
     RankMean,
+    Simplex,
     Single,
+    WeightsPerLabel,
+)
+from foldstack.ensemble.candidates import (
+    DEFAULT_METHODS,
+    METHODS,
     Stack,
     list_candidates,
     load_fitted,
@@ -22,6 +25,7 @@ from foldstack.ensemble.estimate import (
     estimate,
     paired_difference,
 )
+from foldstack.ensemble.members import Candidate, Fitted, Inputs, Members
 from foldstack.ensemble.nested import (
     BlendResult,
     CandidateReport,
@@ -32,7 +36,9 @@ from foldstack.ensemble.nested import (
 )
 
 __all__ = [
+    "DEFAULT_METHODS",
     "METHODS",
+    "BlendOptions",
     "BlendResult",
     "Candidate",
     "CandidateReport",
@@ -43,10 +49,13 @@ __all__ = [
     "Inputs",
     "Mean",
     "Members",
+    "PowerMean",
     "RankMean",
     "Rule",
+    "Simplex",
     "Single",
     "Stack",
+    "WeightsPerLabel",
     "blend",
     "bootstrap",
     "count_fits",

@@ -1,257 +1,39 @@
 """What may be made of the models' out-of-fold predictions: one of them, a blend, or a stack.
 
-A candidate is fitted on some of the rows and predicts any. It reads targets, folds and groups
-of those rows alone, which is what lets `nested.py` promise honest scores.
+`blends.py` has what weighs the models; the stack, a second level, stands here with the list of
+all.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 import lightgbm as lgb
 import numpy as np
 from scipy.special import logit
 from sklearn.model_selection import GroupKFold
 
-from foldstack.ensemble.decide import fit_rule
+from foldstack.ensemble.blends import (
+    GEOMETRIC,
+    NO_OPTIONS,
+    BlendOptions,
+    Greedy,
+    Mean,
+    PowerMean,
+    PowerMeaned,
+    RankMean,
+    Simplex,
+    Single,
+    Weighted,
+    WeightsPerLabel,
+)
+from foldstack.ensemble.members import Candidate, Fitted, Inputs, Members
 from foldstack.errors import InputError, nearest
 from foldstack.metrics import Metric
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """What a blend reads of n rows.
-
-    probabilities: (n, models, outputs), for regression the predicted values; ranks: the same shape,
-    within a run, scaled to (0, 1]; features: (n, f) of the competition's own columns, or None.
-    """
-
-    probabilities: np.ndarray
-    ranks: np.ndarray
-    features: np.ndarray | None = None
-
-    def take(self, rows: np.ndarray) -> Inputs:
-        features = None if self.features is None else self.features[rows]
-        return Inputs(self.probabilities[rows], self.ranks[rows], features)
-
-
-@dataclass(frozen=True)
-class Members:
-    """Predictions of the models to be blended, aligned by row.
-
-    The out-of-fold prediction of a row comes from runs that left its fold out.
-
-    Attributes:
-        names: the models.
-        probabilities: (n, models, outputs) out-of-fold.
-        ranks: the same shape; ranks within a run, scaled to (0, 1].
-        test_probabilities, test_ranks: (t, models, outputs).
-        targets: (n, outputs) of 0/1, or of numbers for regression.
-        folds: (n,) integers.
-        groups: (n,) integers, the duplicate groups.
-        kind: 'binary', 'multiclass', 'multilabel' or 'regression'.
-        seed_variance: variance of a score over training seeds, added to intervals.
-        features, test_features: (n, f) and (t, f) feature columns, nan where unknown, or None.
-        categorical: which of the features are codes of categories.
-
-    Raises:
-        ValueError: the shapes disagree, or a prediction is not a number between 0 and 1 (any finite
-            one for regression).
-    """
-
-    names: list[str]
-    probabilities: np.ndarray
-    ranks: np.ndarray
-    test_probabilities: np.ndarray
-    test_ranks: np.ndarray
-    targets: np.ndarray
-    folds: np.ndarray
-    groups: np.ndarray
-    kind: str
-    seed_variance: float = 0.0
-    features: np.ndarray | None = None
-    test_features: np.ndarray | None = None
-    categorical: tuple[int, ...] = ()
-
-    def __post_init__(self) -> None:
-        n, outputs = self.targets.shape
-        inner = (len(self.names), outputs)
-        wanted = {
-            "probabilities": (n, *inner),
-            "ranks": (n, *inner),
-            "test_probabilities": (len(self.test_probabilities), *inner),
-            "test_ranks": (len(self.test_probabilities), *inner),
-            "folds": (n,),
-            "groups": (n,),
-        }
-        for name, shape in wanted.items():
-            values = getattr(self, name)
-            if values.shape != shape:
-                raise ValueError(f"{name} {values.shape} should be {shape}")
-            if len(shape) < 3:
-                continue
-            if self.kind == "regression" and not name.endswith("ranks"):
-                if not np.isfinite(values).all():
-                    raise ValueError(f"{name} must be finite")
-            elif not ((values >= 0) & (values <= 1)).all():  # written so that nan fails too
-                raise ValueError(f"{name} must be numbers between 0 and 1")
-
-    @property
-    def inputs(self) -> Inputs:
-        return Inputs(self.probabilities, self.ranks, self.features)
-
-    @property
-    def test_inputs(self) -> Inputs:
-        return Inputs(self.test_probabilities, self.test_ranks, self.test_features)
-
-
-class Fitted(Protocol):
-    """A candidate fitted on some rows.
-
-    Attributes:
-        crossfit: predictions (rows, outputs) for the rows it was fitted on, to fit a decision
-            rule on: where the candidate can overfit, not made by what was fitted on the row.
-        parameters: what was fitted, JSON-able.
-        scale: 'probability' or 'rank', what its predictions are.
-    """
-
-    parameters: dict
-    scale: str
-
-    @property
-    def crossfit(self) -> np.ndarray: ...
-
-    def predict(self, inputs: Inputs) -> np.ndarray:
-        """Predictions (n, outputs)."""
-
-    def save(self, directory: Path) -> list[Path]:
-        """Writes what `parameters` cannot hold into the directory; the files written."""
-
-
-class Candidate(Protocol):
-    """A way to combine models. Of two that score alike, the less complex is preferred."""
-
-    name: str
-    complexity: int
-
-    def fit(self, members: Members, rows: np.ndarray, metric: Metric, seed: int) -> Fitted:
-        """Fits on these rows (an index array) and nothing else of the members."""
-
-
-@dataclass(frozen=True)
-class Weighted:
-    """A weighted mean of the models' probabilities, or of their ranks."""
-
-    names: list[str]
-    weights: np.ndarray
-    scale: str
-    crossfit: np.ndarray = field(repr=False)
-
-    @property
-    def parameters(self) -> dict:
-        return {"weights": dict(zip(self.names, self.weights.tolist(), strict=True))}
-
-    def predict(self, inputs: Inputs) -> np.ndarray:
-        return _weigh(inputs.ranks if self.scale == "rank" else inputs.probabilities, self.weights)
-
-    def save(self, directory: Path) -> list[Path]:
-        return []
-
-
-def _weigh(predictions: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    return np.einsum("nmo,m->no", predictions.astype(float), weights)
-
-
-def _weighted(
-    members: Members, rows: np.ndarray, weights: np.ndarray, scale: str = "probability"
-) -> Weighted:
-    source = members.ranks if scale == "rank" else members.probabilities
-    # So few weights hardly overfit: their own predictions serve as crossfit.
-    return Weighted(members.names, weights, scale, _weigh(source[rows], weights))
-
-
-@dataclass(frozen=True)
-class Single:
-    """One model as it is; nothing is fitted."""
-
-    name: str
-    model: int
-    complexity: ClassVar[int] = 0
-
-    def fit(self, members: Members, rows: np.ndarray, metric: Metric, seed: int) -> Weighted:
-        return _weighted(members, rows, np.eye(len(members.names))[self.model])
-
-
-class Mean:
-    """The mean of all models' probabilities; nothing is fitted."""
-
-    name = "mean"
-    complexity = 1
-
-    def fit(self, members: Members, rows: np.ndarray, metric: Metric, seed: int) -> Weighted:
-        models = len(members.names)
-        return _weighted(members, rows, np.full(models, 1 / models))
-
-
-class RankMean:
-    """The mean of all models' ranks, for metrics of a ranking; nothing is fitted."""
-
-    name = "rank_mean"
-    complexity = 1
-
-    def fit(self, members: Members, rows: np.ndarray, metric: Metric, seed: int) -> Weighted:
-        models = len(members.names)
-        return _weighted(members, rows, np.full(models, 1 / models), "rank")
-
-
-class Greedy:
-    """Forward selection of models with replacement.
-
-    Caruana et al. 2004, "Ensemble selection from libraries of models": from the best single
-    model on, add the one whose joining helps the mean most, a model as often as it helps. The
-    weights are the shares. For metrics that want labels, every mean is scored with the
-    decision rule that is best for it on the same rows.
-    """
-
-    name = "greedy"
-    complexity = 2
-    steps = 20
-
-    def fit(self, members: Members, rows: np.ndarray, metric: Metric, seed: int) -> Weighted:
-        predictions = members.probabilities[rows].astype(float).swapaxes(0, 1)
-        targets = members.targets[rows]
-        counts = np.zeros(len(members.names))
-        best = -np.inf
-        for size in range(1, self.steps + 2):  # The best single, then up to `steps` additions.
-            total = np.einsum("mno,m->no", predictions, counts)
-            scores = np.array(
-                [_objective(metric, members.kind, targets, (total + p) / size) for p in predictions]
-            )
-            chosen = _first_best(scores, counts > 0)
-            # Less than this is the rounding of a mean, not an improvement.
-            if not scores[chosen] > best + 1e-12 and size > 1:
-                break
-            best = scores[chosen]
-            counts[chosen] += 1
-        return _weighted(members, rows, counts / counts.sum())
-
-
-def _first_best(scores: np.ndarray, used: np.ndarray) -> int:
-    """The best model; among equals one already used, then the first listed."""
-    scores = np.where(np.isnan(scores), -np.inf, scores)
-    equal = scores >= scores.max() - 1e-12
-    return int(np.argmax(equal * (1 + used)))
-
-
-def _objective(metric: Metric, kind: str, targets: np.ndarray, probabilities: np.ndarray) -> float:
-    if metric.wants == "labels":
-        rule = fit_rule(metric, kind, targets, probabilities)
-        return metric.signed(targets, rule.apply(probabilities))
-    return metric.signed(targets, probabilities)
 
 
 class Stack:
@@ -372,13 +154,16 @@ class Stacked:
 
 def load_fitted(
     winner: str, parameters: dict, names: list[str], kind: str, outputs: int, directory: Path
-):
+) -> Fitted | Boosters:
     """The fitted candidate that a blend stored, to predict new rows with."""
     if winner == "stack":
         return Boosters.load(directory, kind, outputs, parameters["constants"])
+    nothing = np.empty((0, outputs))
+    if "power" in parameters:
+        return PowerMeaned(kind, parameters["power"], crossfit=nothing)
     weights = np.array([parameters["weights"][name] for name in names])
     scale = "rank" if winner == "rank_mean" else "probability"
-    return Weighted(names, weights, scale, crossfit=np.empty((0, outputs)))
+    return Weighted(names, weights, kind, scale, crossfit=nothing)
 
 
 def _table(inputs: Inputs, kind: str, output: int | None = None) -> np.ndarray:
@@ -417,20 +202,33 @@ def _booster(
     return lgb.train(settings, data, num_boost_round=BOOSTING["num_rounds"])
 
 
-METHODS = {"mean": Mean, "rank_mean": RankMean, "greedy": Greedy, "stack": Stack}
+METHODS: dict[str, Callable[[BlendOptions], Candidate]] = {
+    "mean": lambda options: Mean(),
+    "rank_mean": lambda options: RankMean(),
+    "geometric_mean": lambda options: PowerMean("geometric_mean", GEOMETRIC),
+    "power_mean": lambda options: PowerMean("power_mean", options.power),
+    "greedy": Greedy,
+    "simplex": Simplex,
+    "weights_per_label": WeightsPerLabel,
+    "stack": lambda options: Stack(),
+}
+DEFAULT_METHODS = ("mean", "rank_mean", "greedy", "stack")
 
 
 def list_candidates(
     names: Sequence[str],
     metric: Metric,
-    methods: Sequence[str] = tuple(METHODS),
+    methods: Sequence[str] = DEFAULT_METHODS,
     *,
+    kind: str = "binary",
     features: bool = False,
+    options: BlendOptions = NO_OPTIONS,
 ) -> list[Candidate]:
     """The candidates for these models: each alone, then, of several, the methods that fit.
 
-    Rank means are left out where the metric wants more than a ranking. With features a stack has
-    something to add to a single model, too.
+    Rank means are left out where the metric wants more than a ranking, geometric and power means
+    of a regression's values, and weights per label where there is one label. With features a
+    stack has something to add to a single model, too.
 
     Raises:
         InputError: a method is unknown.
@@ -442,6 +240,15 @@ def list_candidates(
     if len(names) == 1:
         candidates += [Stack()] if features and "stack" in methods else []
     else:
-        fitting = [m for m in methods if m != "rank_mean" or metric.wants == "ranking"]
-        candidates += [METHODS[method]() for method in fitting]
+        unfit = _unfit(metric, kind)
+        candidates += [METHODS[method](options) for method in methods if method not in unfit]
     return candidates
+
+
+def _unfit(metric: Metric, kind: str) -> set[str]:
+    unfit = set() if metric.wants == "ranking" else {"rank_mean"}
+    if kind == "regression":
+        unfit |= {"geometric_mean", "power_mean"}
+    if kind not in ("multiclass", "multilabel"):
+        unfit.add("weights_per_label")
+    return unfit

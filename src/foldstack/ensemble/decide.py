@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from foldstack.metrics import AVERAGED, FROM_COUNTS, Metric, from_counts
+from foldstack.ensemble import classes, thresholds
+from foldstack.ensemble.row_thresholds import OF_ROWS, row_thresholds
+from foldstack.metrics import AVERAGED, FROM_COUNTS, Metric
 
-GRID = 199
-# Metrics of several labels that are best where each label's own metric is, and those that are
-# one label's metric over all entries pooled; to that metric.
-LABEL_BY_LABEL = {f"{one}_{how}": one for one in AVERAGED for how in ("macro", "weighted")}
-POOLED = {f"{one}_micro": one for one in AVERAGED}
+# Metrics of several labels that are made of each label's counts, to that count's and the average.
+OF_LABELS = {
+    f"{one}_{average}": (one, average)
+    for one in AVERAGED
+    for average in ("macro", "weighted", "micro")
+}
 
 
 @dataclass(frozen=True)
@@ -22,30 +26,73 @@ class Rule:
     Attributes:
         kind: 'binary', 'multiclass' or 'multilabel'.
         thresholds: one a column; a label holds where its probability reaches the threshold.
-            None for multiclass, where the most probable class is taken.
+            None for multiclass, and with `top_k`.
+        class_weights: for multiclass, one a class; the class with the largest product of weight
+            and probability is taken. None for the most probable one.
+        cut_points: for multiclass with classes in order, ascending and one fewer than those; the
+            class is the number of cut points that the mean of the class index reaches.
+        top_k: for multilabel, the so many most probable labels hold.
+        at_least_one: for multilabel, where no label holds the most probable one does.
     """
 
     kind: str
     thresholds: tuple[float, ...] | None
+    class_weights: tuple[float, ...] | None = None
+    cut_points: tuple[float, ...] | None = None
+    top_k: int | None = None
+    at_least_one: bool = False
 
     def apply(self, probabilities: np.ndarray) -> np.ndarray:
         """Decisions 0.0/1.0 in the shape of the probabilities (n, outputs)."""
-        if self.thresholds is None:
-            return np.eye(probabilities.shape[1])[probabilities.argmax(axis=1)]
-        # An array of thresholds, since numpy rounds a bare float to float32 beside float32
-        # probabilities, and the row at the threshold would change sides.
-        return (probabilities >= np.array(self.thresholds)).astype(float)
+        if self.kind == "multiclass":
+            return np.eye(probabilities.shape[1])[self._classes(probabilities)]
+        if self.top_k is not None:
+            decided = _most_probable(probabilities, self.top_k)
+        else:
+            # An array of thresholds, since numpy rounds a bare float to float32 beside float32
+            # probabilities, and the row at the threshold would change sides.
+            decided = probabilities >= np.array(self.thresholds)
+        if self.at_least_one:
+            empty = ~decided.any(axis=1)
+            decided[empty] = _most_probable(probabilities[empty], 1)
+        return decided.astype(float)
+
+    def _classes(self, probabilities: np.ndarray) -> np.ndarray:
+        if self.cut_points is not None:
+            return np.searchsorted(self.cut_points, classes.expected_class(probabilities), "right")
+        if self.class_weights is not None:
+            return classes.weighted_argmax(probabilities, np.array(self.class_weights))
+        return probabilities.argmax(axis=1)
 
     def to_json(self) -> dict:
-        """A dict of plain values; `from_json` reads it."""
-        thresholds = None if self.thresholds is None else list(self.thresholds)
-        return {"kind": self.kind, "thresholds": thresholds}
+        """A dict of plain values, without what is not used; `from_json` reads it."""
+        values = {"kind": self.kind, "thresholds": _list(self.thresholds)}
+        used = {
+            "class_weights": _list(self.class_weights),
+            "cut_points": _list(self.cut_points),
+            "top_k": self.top_k,
+            "at_least_one": self.at_least_one or None,
+        }
+        return values | {name: value for name, value in used.items() if value is not None}
 
     @classmethod
     def from_json(cls, values: dict) -> Rule:
         """The rule that `to_json` described."""
-        thresholds = values["thresholds"]
-        return cls(values["kind"], None if thresholds is None else tuple(thresholds))
+        return cls(
+            **{k: tuple(value) if isinstance(value, list) else value for k, value in values.items()}
+        )
+
+
+def _list(values: tuple[float, ...] | None) -> list[float] | None:
+    return None if values is None else list(values)
+
+
+def _most_probable(probabilities: np.ndarray, count: int) -> np.ndarray:
+    """(n, labels) of bool: so many labels in each row, of equals the first."""
+    order = np.argsort(-probabilities, axis=1, kind="stable")[:, :count]
+    decided = np.zeros(probabilities.shape, bool)
+    np.put_along_axis(decided, order, True, axis=1)
+    return decided
 
 
 def default_rule(kind: str, outputs: int) -> Rule:
@@ -53,68 +100,146 @@ def default_rule(kind: str, outputs: int) -> Rule:
     return Rule(kind, None if kind == "multiclass" else (0.5,) * outputs)
 
 
-def fit_rule(metric: Metric, kind: str, targets: np.ndarray, probabilities: np.ndarray) -> Rule:
-    """The rule with the best score on these rows; ties go to the threshold nearest .5.
+def is_fitted(metric: Metric, kind: str) -> bool:
+    """Whether `fit_rule` looks at targets and probabilities at all; else it gives the default."""
+    fitted = metric.name in classes.OF_CLASSES or metric.name == "quadratic_kappa"
+    return kind != "multiclass" or fitted
 
-    Exact for binary, and for the macro and weighted (a threshold a label) and micro (one common
-    threshold) averages of multilabel f1, precision, recall and jaccard. Other metrics of several
-    labels, such as accuracy and f1_samples, and the user's own take one common threshold, the
-    best of a grid of quantiles. Multiclass takes the most probable class.
+
+# --- fitting ----------------------------------------------------------------------------------
+
+
+def fit_rule(
+    metric: Metric,
+    kind: str,
+    targets: np.ndarray,
+    probabilities: np.ndarray,
+    *,
+    family: str = "fitted",
+    shrinkage: float | None = None,
+) -> Rule:
+    """The rule of a family that is best on these rows, or the default one if that is no worse.
+
+    The family 'fitted' is, by metric:
+
+    - binary, of confusion counts: the best threshold, exact; of the user's own: of a grid.
+    - multilabel macro, weighted and micro averages: a threshold a label, exact before shrinking
+      (`thresholds.counted_thresholds`); averages over rows, jaccard and accuracy: a threshold a
+      label, a local optimum (`row_thresholds.row_thresholds`); the user's own: one common threshold,
+      the best of a grid.
+    - multiclass macro averages and balanced_accuracy: class weights, a local optimum
+      (`classes.class_weights`); quadratic_kappa: cut points, exact before shrinking
+      (`classes.kappa_cut_points`); others: the most probable class.
+
+    What has a parameter a label or class is shrunk by how much data that has: its own optimum
+    weighs m / (m + shrinkage), see `thresholds.own_share`. Of equally good parameters those nearest to
+    the default rule's are taken.
 
     Args:
         metric: one that wants labels.
         targets: (n, outputs) of 0/1.
-        probabilities: (n, outputs) between 0 and 1.
+        probabilities: (n, outputs) between 0 and 1, float32 or float64.
+        family: one of `families(kind)`. 'default' fits nothing; 'rate' has the thresholds at which
+            a label is decided as often as its probabilities sum to; 'at_least_one' is the fitted
+            rule, except that the most probable label of a row without one is taken; 'top_k' takes
+            the k most probable labels, by the best k.
+        shrinkage: k of the weight above, 0 for the optimum on these rows; by default 5 for labels
+            and 20 for classes.
     """
-    probabilities = np.asarray(probabilities, float)
-    outputs = targets.shape[1]
+    default = default_rule(kind, targets.shape[1])
+    if family == "default" or (family == "fitted" and not is_fitted(metric, kind)):
+        return default
+    if shrinkage is None:
+        shrinkage = classes.SHRINKAGE if kind == "multiclass" else thresholds.SHRINKAGE
+    rule = _FAMILIES[family](metric, kind, targets, probabilities, shrinkage)
+    if family == "rate":  # It is not chosen by its score.
+        return rule
+    return rule if _beats(metric, targets, probabilities, rule, default) else default
+
+
+def families(kind: str) -> tuple[str, ...]:
+    """The families of rules that there are for a kind of target, the simplest first."""
+    return {
+        "binary": ("default", "rate", "fitted"),
+        "multiclass": ("default", "fitted"),
+        "multilabel": ("default", "rate", "top_k", "fitted", "at_least_one"),
+    }[kind]
+
+
+def _fitted(
+    metric: Metric, kind: str, targets: np.ndarray, probabilities: np.ndarray, shrinkage: float
+) -> Rule:
     if kind == "multiclass":
-        return default_rule(kind, outputs)
+        return _fit_classes(metric, targets.argmax(axis=1), probabilities, shrinkage)
     if kind == "binary" and metric.name in FROM_COUNTS:
-        thresholds = (_exact(metric.name, targets, probabilities),)
-    elif kind == "multilabel" and metric.name in LABEL_BY_LABEL:
-        one, columns = LABEL_BY_LABEL[metric.name], zip(targets.T, probabilities.T, strict=True)
-        thresholds = tuple(_exact(one, *column) for column in columns)
-    elif metric.name in POOLED:
-        thresholds = (_exact(POOLED[metric.name], targets, probabilities),) * outputs
+        found = [thresholds.best_threshold(metric.name, targets, probabilities)]
+    elif metric.name in OF_LABELS:
+        found = thresholds.counted_thresholds(
+            *OF_LABELS[metric.name], targets, probabilities, shrinkage=shrinkage
+        )
+    elif kind == "multilabel" and metric.name in OF_ROWS:
+        found = row_thresholds(metric.name, targets, probabilities, shrinkage)
     else:
-        thresholds = (_grid(metric, targets, probabilities),) * outputs
-    return Rule(kind, thresholds)
+        found = [_common(metric, targets, probabilities)] * targets.shape[1]
+    return Rule(kind, tuple(float(threshold) for threshold in found))
 
 
-def _exact(name: str, targets: np.ndarray, probabilities: np.ndarray) -> float:
-    """The best threshold over all entries pooled, from the confusion counts at every cut."""
-    values, where = np.unique(probabilities.ravel(), return_inverse=True)
-    positives = np.bincount(where, weights=targets.ravel())
-    negatives = np.bincount(where) - positives
-    # Cut k calls the values from the k-th on positive; the last cut calls none so.
-    tp = np.append(np.cumsum(positives[::-1])[::-1], 0.0)
-    fp = np.append(np.cumsum(negatives[::-1])[::-1], 0.0)
-    scores = from_counts(name, tp, fp, tp[0] - tp, fp[0] - fp)
-    return _nearest_half(_cuts(values), scores)
+def _fit_classes(
+    metric: Metric, given: np.ndarray, probabilities: np.ndarray, shrinkage: float
+) -> Rule:
+    if (given == given[0]).all():  # Nothing to learn, and some metrics are undefined.
+        return default_rule("multiclass", probabilities.shape[1])
+    if metric.name == "quadratic_kappa":
+        points = classes.kappa_cut_points(given, probabilities, shrinkage)
+        return Rule("multiclass", None, cut_points=tuple(points.tolist()))
+    weights = classes.class_weights(metric.name, given, probabilities, shrinkage)
+    return Rule("multiclass", None, class_weights=tuple(weights.tolist()))
 
 
-def _cuts(values: np.ndarray) -> np.ndarray:
-    """Thresholds below, midway between and above ascending distinct values: one more of them."""
-    lower, upper = np.append(0.0, values), np.append(values, 1.0)
-    cuts = (lower + upper) / 2
-    # Between neighbouring floats, and above a largest value of 1, the midpoint is the lower
-    # value itself, which the cut must leave out.
-    stuck = cuts[1:] <= values
-    cuts[1:][stuck] = np.nextafter(values[stuck], np.inf)
-    return cuts
+def _common(metric: Metric, targets: np.ndarray, probabilities: np.ndarray) -> float:
+    grid = thresholds.threshold_grid(probabilities)
+    scores = [metric.signed(targets, (probabilities >= t).astype(float)) for t in grid]
+    return thresholds.nearest_best(grid, np.array(scores))
 
 
-def _grid(metric: Metric, targets: np.ndarray, probabilities: np.ndarray) -> float:
-    quantiles = np.quantile(probabilities, np.linspace(0, 1, GRID))
-    thresholds = np.unique(np.append(quantiles, 0.5))
-    scores = [metric.signed(targets, (probabilities >= t).astype(float)) for t in thresholds]
-    return _nearest_half(thresholds, np.array(scores))
+def _at_least_one(metric: Metric, kind: str, *rows_and_shrinkage) -> Rule:
+    return replace(_fitted(metric, kind, *rows_and_shrinkage), at_least_one=True)
 
 
-def _nearest_half(thresholds: np.ndarray, scores: np.ndarray) -> float:
-    scores = np.where(np.isnan(scores), -np.inf, scores)
-    best = scores == scores.max()
-    if best.all():  # Nothing to learn, such as F1 without a positive row.
-        return 0.5
-    return float(min(thresholds[best], key=lambda threshold: abs(threshold - 0.5)))
+def _rate(
+    metric: Metric, kind: str, targets: np.ndarray, probabilities: np.ndarray, shrinkage: float
+) -> Rule:
+    return Rule(kind, tuple(thresholds.rate_thresholds(probabilities).tolist()))
+
+
+def _top_k(
+    metric: Metric, kind: str, targets: np.ndarray, probabilities: np.ndarray, shrinkage: float
+) -> Rule:
+    most = max(1, int(targets.sum(axis=1).max()))
+    rules = [Rule(kind, None, top_k=k) for k in range(1, most + 1)]
+    return max(rules, key=lambda rule: metric.signed(targets, rule.apply(probabilities)))
+
+
+_FAMILIES: dict[str, Callable[..., Rule]] = {
+    "rate": _rate,
+    "top_k": _top_k,
+    "fitted": _fitted,
+    "at_least_one": _at_least_one,
+}
+
+
+def _beats(
+    metric: Metric, targets: np.ndarray, probabilities: np.ndarray, rule: Rule, other: Rule
+) -> bool:
+    """Whether the rule scores better on these rows; not where either score is undefined."""
+    found, least = (_signed(metric, targets, probabilities, each) for each in (rule, other))
+    return bool(found > least + 1e-12)  # Less is rounding.
+
+
+def _signed(metric: Metric, targets: np.ndarray, probabilities: np.ndarray, rule: Rule) -> float:
+    plain = rule.thresholds is not None and not rule.at_least_one
+    if plain and metric.name in OF_LABELS and rule.kind == "multilabel":
+        # As the metric would, but label by label, without matrices of decisions.
+        counts = thresholds.counts_at(np.array(rule.thresholds), targets, probabilities)
+        return float(thresholds.average_counts(*OF_LABELS[metric.name], counts))
+    return metric.signed(targets, rule.apply(probabilities))

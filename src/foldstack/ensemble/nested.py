@@ -20,14 +20,16 @@ from scipy.stats import rankdata
 from sklearn.model_selection import GroupKFold
 
 from foldstack.ensemble.candidates import (
-    METHODS,
+    DEFAULT_METHODS,
+    NO_OPTIONS,
+    BlendOptions,
     Candidate,
     Fitted,
     Members,
     Single,
     list_candidates,
 )
-from foldstack.ensemble.decide import Rule, default_rule, fit_rule
+from foldstack.ensemble.decide import Rule, default_rule, fit_rule, is_fitted
 from foldstack.ensemble.estimate import Estimate, bootstrap, estimate, spread
 from foldstack.errors import InputError
 from foldstack.metrics import Metric
@@ -105,7 +107,8 @@ def blend(
     *,
     wants_labels: bool,
     seed: int = 0,
-    methods: Sequence[str] = tuple(METHODS),
+    methods: Sequence[str] = DEFAULT_METHODS,
+    options: BlendOptions = NO_OPTIONS,
     progress: Callable[[], None] | None = None,
 ) -> BlendResult:
     """Fits every candidate, chooses one, and scores the whole procedure by nesting.
@@ -115,7 +118,8 @@ def blend(
         wants_labels: labels are submitted, so a decision rule is fitted and scored along.
             Where probabilities are submitted to a metric of labels, they are scored at .5, or
             by the most probable class.
-        methods: of 'mean', 'rank_mean', 'greedy', 'stack'; single models always take part.
+        methods: of `METHODS`; single models always take part.
+        options: what the methods may be told.
         progress: called after each fit; `count_fits` says how many there will be.
 
     Raises:
@@ -124,7 +128,9 @@ def blend(
     """
     metric = _for_submission(metric, members, wants_labels)
     features = members.features is not None
-    candidates = list_candidates(members.names, metric, methods, features=features)
+    candidates = list_candidates(
+        members.names, metric, methods, kind=members.kind, features=features, options=options
+    )
     nesting = _Nesting(members, metric, candidates, seed, progress)
     choices = [nesting.choose(nesting.others(fold)) for fold in nesting.folds]
     oof, nested_predictions = nesting.pool([choice.winner for choice in choices])
@@ -287,7 +293,7 @@ class _Nesting:
         kind, targets = self.members.kind, self.members.targets[rows]
         if self.metric.wants != "labels":
             return None
-        if kind == "multiclass":  # Nothing is fitted, so the costly crossfit is not asked for.
+        if not is_fitted(self.metric, kind):  # So the costly crossfit is not asked for.
             return default_rule(kind, targets.shape[1])
         return fit_rule(self.metric, kind, targets, fitted.crossfit)
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from foldstack import config, ensemble
-from foldstack.ensemble import BlendResult, Members
+from foldstack.ensemble import BlendOptions, BlendResult, Members
 from foldstack.errors import InputError
 from foldstack.files import write_json, write_text
 from foldstack.progress import Progress, say, table
@@ -72,7 +72,11 @@ def make_blend(
         categorical=tuple(range(len(competition.settings.numeric), len(competition.feature_names))),
     )
     candidates = ensemble.list_candidates(
-        names, competition.metric, methods, features=train.features is not None
+        names,
+        competition.metric,
+        methods,
+        kind=competition.kind,
+        features=train.features is not None,
     )
     total = ensemble.count_fits(len(np.unique(members.folds)), len(candidates))
     with Progress("blending", total, "fits") as progress:
@@ -82,6 +86,12 @@ def make_blend(
             wants_labels=wants_labels,
             seed=settings.seed,
             methods=methods,
+            options=BlendOptions(
+                bags=settings.bags,
+                negative=settings.negative,
+                power=settings.power,
+                threads=competition.settings.runtime.threads,
+            ),
             progress=None if quiet else progress.add,
         )
     info = _describe(ws, models, folds, members, result)

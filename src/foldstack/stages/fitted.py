@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from foldstack import config
+from foldstack.cores import cpu_threads
 from foldstack.errors import InputError
 from foldstack.learners import Learner, make_learner
 from foldstack.store import RunKey
@@ -25,6 +26,4 @@ def load_learner(ws: Workspace, key: RunKey) -> Learner:
 
 def threads_of(ws: Workspace) -> int:
     """Threads of a run, whatever runs beside it."""
-    from foldstack.training.precision import cpu_threads
-
     return cpu_threads(ws.competition.settings.runtime.threads)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import foldstack
 from foldstack import config
+from foldstack.cores import cpu_threads
 from foldstack.errors import ChildFailed, InputError, Interrupted
 from foldstack.files import read_json, write_json
 from foldstack.interrupt import child_environment, is_child
@@ -108,8 +109,6 @@ def _check_select(run: Run) -> None:
 
 def _train_each(ws: Workspace, todo: list, *, force: bool, jobs: int) -> None:
     """One process a run, `jobs` at a time; after a failure no more are begun."""
-    from foldstack.training.precision import cpu_threads
-
     threads, cores = threads_of(ws), cpu_threads(0)
     if jobs > 1 and jobs * threads > cores:
         say(

@@ -1,0 +1,290 @@
+"""Blends: means of the models' predictions, and weighted means with fitted weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+from scipy.stats import pmean
+
+from foldstack.ensemble.members import Inputs, Members
+from foldstack.ensemble.objective import Objective
+from foldstack.ensemble.search import STEPS, TIE, Search, normalised, proper
+from foldstack.ensemble.surrogates import fit_surrogate
+from foldstack.metrics import Metric
+
+GEOMETRIC = 0.0  # the power to which power means tend where they become the geometric one
+SAMPLE = 10_000  # rows
+FINE = STEPS[2:]  # steps that are left after a sample
+FEW = 8  # fewer models than this are not bagged: half of them would lack the good ones
+
+
+@dataclass(frozen=True)
+class BlendOptions:
+    """What the methods may be told.
+
+    Attributes:
+        bags: of greedy selection.
+        negative: how far below 0 the fitted weights of simplex and weights_per_label may go.
+        power: of the power mean.
+        threads: for one fit, 0 for all cores; results do not depend on it.
+    """
+
+    bags: int = 5
+    negative: float = 0.0
+    power: float = 2.0
+    threads: int = 0
+
+
+@dataclass(frozen=True)
+class Weighted:
+    """A weighted mean of the models' probabilities, or of their ranks.
+
+    weights: (models,), or (models, outputs) where each label has its own.
+    """
+
+    names: list[str]
+    weights: np.ndarray
+    kind: str
+    scale: str
+    crossfit: np.ndarray = field(repr=False)
+
+    @property
+    def parameters(self) -> dict:
+        return {"weights": dict(zip(self.names, self.weights.tolist(), strict=True))}
+
+    def predict(self, inputs: Inputs) -> np.ndarray:
+        source = inputs.ranks if self.scale == "rank" else inputs.probabilities
+        return _weigh(source, self.weights, self.kind)
+
+    def save(self, directory: Path) -> list[Path]:
+        return []
+
+
+def _weigh(predictions: np.ndarray, weights: np.ndarray, kind: str) -> np.ndarray:
+    if weights.ndim == 2:
+        return proper(np.einsum("nmo,mo->no", predictions.astype(float), weights), kind, axis=1)
+    values = np.einsum("nmo,m->no", predictions.astype(float), weights)
+    return proper(values, kind, axis=1) if weights.min() < 0 else values
+
+
+def _weighted(
+    members: Members, rows: np.ndarray, weights: np.ndarray, scale: str = "probability"
+) -> Weighted:
+    source = members.ranks if scale == "rank" else members.probabilities
+    # So few weights hardly overfit: their own predictions serve as crossfit.
+    crossfit = _weigh(source[rows], weights, members.kind)
+    return Weighted(members.names, weights, members.kind, scale, crossfit)
+
+
+@dataclass(frozen=True)
+class Single:
+    """One model as it is; nothing is fitted."""
+
+    name: str
+    model: int
+    complexity: ClassVar[int] = 0
+
+    def fit(self, members: Members, rows: np.ndarray, metric: Metric, seed: int) -> Weighted:
+        return _weighted(members, rows, np.eye(len(members.names))[self.model])
+
+
+class Mean:
+    """The mean of all models' probabilities; nothing is fitted."""
+
+    name = "mean"
+    complexity = 1
+
+    def fit(self, members: Members, rows: np.ndarray, metric: Metric, seed: int) -> Weighted:
+        models = len(members.names)
+        return _weighted(members, rows, np.full(models, 1 / models))
+
+
+class RankMean:
+    """The mean of all models' ranks, for metrics of a ranking; nothing is fitted."""
+
+    name = "rank_mean"
+    complexity = 1
+
+    def fit(self, members: Members, rows: np.ndarray, metric: Metric, seed: int) -> Weighted:
+        models = len(members.names)
+        return _weighted(members, rows, np.full(models, 1 / models), "rank")
+
+
+@dataclass(frozen=True)
+class PowerMeaned:
+    """A power mean of the models' probabilities."""
+
+    kind: str
+    power: float
+    crossfit: np.ndarray = field(repr=False)
+    scale: ClassVar[str] = "probability"
+
+    @property
+    def parameters(self) -> dict:
+        return {"power": self.power}
+
+    def predict(self, inputs: Inputs) -> np.ndarray:
+        return _power_mean(inputs.probabilities, self.power, self.kind)
+
+    def save(self, directory: Path) -> list[Path]:
+        return []
+
+
+def _power_mean(probabilities: np.ndarray, power: float, kind: str) -> np.ndarray:
+    values = pmean(probabilities.astype(float), power, axis=1)
+    # Rounding may leave [0, 1] by a bit.
+    values = np.clip(values, 0, 1)
+    return normalised(values, axis=1) if kind == "multiclass" else values
+
+
+@dataclass(frozen=True)
+class PowerMean:
+    """(mean of p ** power) ** (1 / power), the geometric mean for 0; nothing is fitted.
+
+    Of classes it is normalised to sum to one again.
+    """
+
+    name: str
+    power: float
+    complexity: ClassVar[int] = 1
+
+    def fit(self, members: Members, rows: np.ndarray, metric: Metric, seed: int) -> PowerMeaned:
+        crossfit = _power_mean(members.probabilities[rows], self.power, members.kind)
+        return PowerMeaned(members.kind, self.power, crossfit)
+
+
+NO_OPTIONS = BlendOptions()
+
+
+class Greedy:
+    """Forward selection of models with replacement, bagged.
+
+    Caruana et al. 2004, "Ensemble selection from libraries of models": from the best single
+    model on, add the one whose joining helps the mean most, a model as often as it helps. The
+    weights are the shares. Their section 2.3: that is done in several bags of a random half of
+    the models, and the bags' weights averaged; fewer than `FEW` models make one bag. Where that
+    is no better than the best single model, that model is taken. For metrics that want labels,
+    every mean is scored with the decision rule that is best for it on the same rows.
+    """
+
+    name = "greedy"
+    complexity = 2
+    steps = 20
+
+    def __init__(self, options: BlendOptions = NO_OPTIONS):
+        self.options = options
+
+    def fit(self, members: Members, rows: np.ndarray, metric: Metric, seed: int) -> Weighted:
+        search = _search(members, rows, metric, self.options)
+        singles = search.singles()
+        models = len(members.names)
+        weights = np.zeros((models, 1))
+        for bag in self._bags(models, seed):
+            counts = search.select(bag, singles, self.steps)
+            weights[:, 0] += counts / counts.sum()
+        weights /= weights.sum()
+        best = int(singles.argmax())
+        if not search.score_weights(weights) > singles[best] + TIE:
+            weights = np.eye(models)[:, [best]]
+        return _weighted(members, rows, weights[:, 0])
+
+    def _bags(self, models: int, seed: int) -> list[np.ndarray]:
+        if models < FEW or self.options.bags == 1:
+            return [np.arange(models)]
+        rng, half = np.random.default_rng(seed), -(-models // 2)
+        return [np.sort(rng.choice(models, half, replace=False)) for _ in range(self.options.bags)]
+
+
+class Simplex:
+    """Weights of sum one, none below `-negative`, by optimising the metric.
+
+    Starts are the best single model, the mean, the best weights by a smooth stand-in
+    (`surrogates.py`) and, on few rows, a hill climb. From the best of them a search goes on by the
+    metric itself, accepting improvements only: in sample the blend is never worse than any.
+    """
+
+    name = "simplex"
+    complexity = 2
+
+    def __init__(self, options: BlendOptions = NO_OPTIONS):
+        self.options = options
+
+    def fit(self, members: Members, rows: np.ndarray, metric: Metric, seed: int) -> Weighted:
+        search = _search(members, rows, metric, self.options)
+        weights = _fit_weights(search, metric, members.targets[rows], seed)
+        return _weighted(members, rows, weights[:, 0])
+
+
+class WeightsPerLabel:
+    """`Simplex` with weights of its own for each class or label.
+
+    Where labels do not interact, as in macro averages, each is fitted apart. Else, and for
+    classes, whose probabilities must sum to one, a search goes on from the common weights.
+    """
+
+    name = "weights_per_label"
+    complexity = 3
+
+    def __init__(self, options: BlendOptions = NO_OPTIONS):
+        self.options = options
+
+    def fit(self, members: Members, rows: np.ndarray, metric: Metric, seed: int) -> Weighted:
+        search = _search(members, rows, metric, self.options)
+        targets = members.targets[rows]
+        common = _fit_weights(search, metric, targets, seed)
+        weights = np.tile(common, (1, targets.shape[1]))
+        labels = search.objective.by_label()
+        if labels is None:
+            return _weighted(members, rows, _climb(search, [weights], seed))
+        for k, objective in enumerate(labels):
+            if objective is not None:
+                alone = Search(
+                    search.predictions[k : k + 1],
+                    objective,
+                    "binary",
+                    lowest=search.lowest,
+                    threads=search.threads,
+                )
+                fitted = _fit_weights(alone, metric, targets[:, k : k + 1], seed, common)
+                weights[:, k] = fitted[:, 0]
+        return _weighted(members, rows, weights)
+
+
+def _search(members: Members, rows: np.ndarray, metric: Metric, options: BlendOptions) -> Search:
+    # Each output of each model in one piece, as it is read.
+    predictions = np.ascontiguousarray(members.probabilities[rows].transpose(2, 1, 0), float)
+    return Search(
+        predictions,
+        Objective.of(metric, members.kind, members.targets[rows]),
+        members.kind,
+        lowest=-options.negative,
+        threads=options.threads,
+    )
+
+
+def _fit_weights(
+    search: Search, metric: Metric, targets: np.ndarray, seed: int, *starts: np.ndarray
+) -> np.ndarray:
+    """(models, 1) from the best start on: a single model, the mean, the stand-in's, a hill climb's,
+    and these.
+    """
+    singles = search.singles()
+    best_single = np.eye(search.models)[:, [int(singles.argmax())]]
+    mean = np.full((search.models, 1), 1 / search.models)
+    found = fit_surrogate(metric, search.kind, search.predictions, targets, search.lowest, seed)
+    given = [] if found is None else [found[:, None]]
+    hill = search.hill(singles)
+    climbed = [] if hill is None else [hill]
+    return _climb(search, [best_single, mean, *given, *climbed, *starts], seed)
+
+
+def _climb(search: Search, starts: list[np.ndarray], seed: int) -> np.ndarray:
+    """From the best of the starts; of many rows on a sample first, which takes most of the way."""
+    weights = search.best_of(starts)
+    sample = search.sample(SAMPLE, seed)
+    if sample is None:
+        return search.climb(weights)
+    return search.climb(search.best_of([weights, sample.climb(weights)]), FINE)

@@ -1,0 +1,135 @@
+"""What a blend reads, and the contract between a candidate and the nesting that scores it.
+
+A candidate is fitted on some of the rows and predicts any. It reads targets, folds and groups
+of those rows alone, which is what lets `nested.py` promise honest scores.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from foldstack.metrics import Metric
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a blend reads of n rows.
+
+    probabilities: (n, models, outputs), for regression the predicted values; ranks: the same shape,
+    within a run, scaled to (0, 1]; features: (n, f) of the competition's own columns, or None.
+    """
+
+    probabilities: np.ndarray
+    ranks: np.ndarray
+    features: np.ndarray | None = None
+
+    def take(self, rows: np.ndarray) -> Inputs:
+        features = None if self.features is None else self.features[rows]
+        return Inputs(self.probabilities[rows], self.ranks[rows], features)
+
+
+@dataclass(frozen=True)
+class Members:
+    """Predictions of the models to be blended, aligned by row.
+
+    The out-of-fold prediction of a row comes from runs that left its fold out.
+
+    Attributes:
+        names: the models.
+        probabilities: (n, models, outputs) out-of-fold.
+        ranks: the same shape; ranks within a run, scaled to (0, 1].
+        test_probabilities, test_ranks: (t, models, outputs).
+        targets: (n, outputs) of 0/1, or of numbers for regression.
+        folds: (n,) integers.
+        groups: (n,) integers, the duplicate groups.
+        kind: 'binary', 'multiclass', 'multilabel' or 'regression'.
+        seed_variance: variance of a score over training seeds, added to intervals.
+        features, test_features: (n, f) and (t, f) feature columns, nan where unknown, or None.
+        categorical: which of the features are codes of categories.
+
+    Raises:
+        ValueError: the shapes disagree, or a prediction is not a number between 0 and 1 (any finite
+            one for regression).
+    """
+
+    names: list[str]
+    probabilities: np.ndarray
+    ranks: np.ndarray
+    test_probabilities: np.ndarray
+    test_ranks: np.ndarray
+    targets: np.ndarray
+    folds: np.ndarray
+    groups: np.ndarray
+    kind: str
+    seed_variance: float = 0.0
+    features: np.ndarray | None = None
+    test_features: np.ndarray | None = None
+    categorical: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        n, outputs = self.targets.shape
+        inner = (len(self.names), outputs)
+        wanted = {
+            "probabilities": (n, *inner),
+            "ranks": (n, *inner),
+            "test_probabilities": (len(self.test_probabilities), *inner),
+            "test_ranks": (len(self.test_probabilities), *inner),
+            "folds": (n,),
+            "groups": (n,),
+        }
+        for name, shape in wanted.items():
+            values = getattr(self, name)
+            if values.shape != shape:
+                raise ValueError(f"{name} {values.shape} should be {shape}")
+            if len(shape) < 3:
+                continue
+            if self.kind == "regression" and not name.endswith("ranks"):
+                if not np.isfinite(values).all():
+                    raise ValueError(f"{name} must be finite")
+            elif not ((values >= 0) & (values <= 1)).all():  # written so that nan fails too
+                raise ValueError(f"{name} must be numbers between 0 and 1")
+
+    @property
+    def inputs(self) -> Inputs:
+        return Inputs(self.probabilities, self.ranks, self.features)
+
+    @property
+    def test_inputs(self) -> Inputs:
+        return Inputs(self.test_probabilities, self.test_ranks, self.test_features)
+
+
+class Fitted(Protocol):
+    """A candidate fitted on some rows.
+
+    Attributes:
+        crossfit: predictions (rows, outputs) for the rows it was fitted on, to fit a decision
+            rule on: where the candidate can overfit, not made by what was fitted on the row.
+        parameters: what was fitted, JSON-able.
+        scale: 'probability' or 'rank', what its predictions are.
+    """
+
+    parameters: dict
+    scale: str
+
+    @property
+    def crossfit(self) -> np.ndarray: ...
+
+    def predict(self, inputs: Inputs) -> np.ndarray:
+        """Predictions (n, outputs)."""
+
+    def save(self, directory: Path) -> list[Path]:
+        """Writes what `parameters` cannot hold into the directory; the files written."""
+
+
+class Candidate(Protocol):
+    """A way to combine models. Of two that score alike, the less complex is preferred."""
+
+    name: str
+    complexity: int
+
+    def fit(self, members: Members, rows: np.ndarray, metric: Metric, seed: int) -> Fitted:
+        """Fits on these rows (an index array) and nothing else of the members."""

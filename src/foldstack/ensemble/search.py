@@ -1,0 +1,249 @@
+"""Searches on the metric itself among weighted means of fixed predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+import numpy as np
+
+from foldstack.cores import cpu_threads
+from foldstack.ensemble.objective import Objective
+
+TIE = 1e-12  # less than this is the rounding of a mean, not an improvement
+GAIN = 1e-6  # and for less than this in a round no step is repeated
+STEPS = (0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
+SHARES = np.arange(1, 51) / 100  # of a model that joins a hill climb
+HILL = 2e8  # values that a hill climb may look at: some seconds
+ROUNDS = 12  # for each step
+TRIES = 8  # moves a round that are made one after the other
+WORTH_THREADS = 20_000  # values a trial; fewer are done before a thread has started
+SMALL = 0.01  # weights below are given up where nothing is lost
+
+
+def proper(values: np.ndarray, kind: str, axis: int) -> np.ndarray:
+    """Probabilities again, of what weights below 0, or unlike ones for each label, have made.
+
+    They are cut to [0, 1]; over classes, which lie along the axis, they sum to one.
+    """
+    if kind == "regression":
+        return values
+    values = np.clip(values, 0, 1)
+    return normalised(values, axis) if kind == "multiclass" else values
+
+
+def normalised(values: np.ndarray, axis: int) -> np.ndarray:
+    """Divided by the sum along the axis; uniform where that is 0."""
+    total = values.sum(axis=axis, keepdims=True)
+    uniform = np.full_like(values, 1 / values.shape[axis])
+    return np.divide(values, total, out=uniform, where=total > 0)
+
+
+class Search:
+    """Blends of predictions (outputs, models, n), scored by an objective with several threads.
+
+    What is found does not depend on the number of threads: trials are scored apart, and chosen
+    among in their order.
+
+    Args:
+        lowest: the smallest weight, 0 or below.
+        threads: 0 for one for each core that this process may use.
+    """
+
+    def __init__(
+        self,
+        predictions: np.ndarray,
+        objective: Objective,
+        kind: str,
+        *,
+        lowest: float = 0.0,
+        threads: int = 0,
+    ):
+        self.predictions, self.objective, self.kind = predictions, objective, kind
+        self.lowest = lowest
+        self.threads = cpu_threads(threads)
+        alone = self.threads == 1 or predictions[:, 0].size < WORTH_THREADS
+        self._pool = None if alone else ThreadPoolExecutor(self.threads)
+        self.models = predictions.shape[1]
+
+    def sample(self, size: int, seed: int) -> Search | None:
+        """The search on this many of the rows; None where there are not twice as many."""
+        n = self.predictions.shape[2]
+        if n < 2 * size:
+            return None
+        rows = np.sort(np.random.default_rng(seed).choice(n, size, replace=False))
+        return Search(
+            np.ascontiguousarray(self.predictions[:, :, rows]),
+            self.objective.take(rows),
+            self.kind,
+            lowest=self.lowest,
+            threads=self.threads,
+        )
+
+    def score(self, values: np.ndarray, weights: np.ndarray | None = None) -> float:
+        """Of blended values (outputs, n), made proper where the weights call for it."""
+        if weights is not None and (weights.min() < 0 or weights.shape[1] > 1):
+            values = proper(values, self.kind, axis=0)
+        return self.objective(values)
+
+    def score_weights(self, weights: np.ndarray) -> float:
+        """Of weights (models, 1), or (models, outputs)."""
+        return self.score(self.blend(weights), weights)
+
+    def blend(self, weights: np.ndarray) -> np.ndarray:
+        """(outputs, n) by weights (models, 1), or (models, outputs)."""
+        if weights.shape[1] == 1:
+            return np.einsum("omn,m->on", self.predictions, weights[:, 0])
+        return np.einsum("omn,mo->on", self.predictions, weights)
+
+    def map(self, trials: Sequence[Callable[[], float]]) -> np.ndarray:
+        """Scores of the trials, in their order."""
+        # Sorting and arithmetic on arrays let other threads work meanwhile.
+        run = map if self._pool is None else self._pool.map
+        return np.array(list(run(lambda trial: trial(), trials)))
+
+    def singles(self) -> np.ndarray:
+        """(models,) each alone."""
+        columns = self.predictions.swapaxes(0, 1)
+        return self.map([partial(self.score, column) for column in columns])
+
+    # --- forward selection --------------------------------------------------------------------
+
+    def select(self, models: Sequence[int], singles: np.ndarray, steps: int) -> np.ndarray:
+        """How often each model (models,) is taken: the best single, then up to `steps` more."""
+        counts = np.zeros(self.models)
+        best = -np.inf
+        for size in range(1, steps + 2):
+            scores = singles[models] if size == 1 else self._joining(models, counts, size)
+            chosen = _first_best(scores, counts[models] > 0)
+            if size > 1 and not scores[chosen] > best + TIE:
+                break
+            best = scores[chosen]
+            counts[models[chosen]] += 1
+        return counts
+
+    def _joining(self, models: Sequence[int], counts: np.ndarray, size: int) -> np.ndarray:
+        total = self.blend(counts[:, None])
+
+        def trial(model: int) -> float:
+            return self.score((total + self.predictions[:, model]) / size)
+
+        return self.map([partial(trial, model) for model in models])
+
+    def hill(self, singles: np.ndarray) -> np.ndarray | None:
+        """Weights (models, 1) by hill climbing: each further model once, at its best of 50 shares.
+
+        From the best single on. Few rows make a metric jagged, with heights that small steps do not
+        find; with many it is smooth, and this too slow: None then.
+        """
+        if self.models**2 * len(SHARES) * self.predictions[:, 0].size > HILL:
+            return None
+        left = np.argsort(-singles, kind="stable").tolist()
+        weights = np.eye(self.models)[:, [left.pop(0)]]
+        best = self.score_weights(weights)
+        while left:
+            values = self.blend(weights)
+            moves = [(model, share) for model in left for share in SHARES]
+            scores = self.map([partial(self._added, values, *move) for move in moves])
+            model, share = moves[int(scores.argmax())]
+            if not scores.max() > best + TIE:
+                break
+            best = scores.max()
+            weights *= 1 - share
+            weights[model] += share
+            left.remove(model)
+        return weights
+
+    def _added(self, values: np.ndarray, model: int, share: float) -> float:
+        return self.score((1 - share) * values + share * self.predictions[:, model])
+
+    # --- coordinate search --------------------------------------------------------------------
+
+    def best_of(self, starts: Sequence[np.ndarray]) -> np.ndarray:
+        """Of weights, each (models, 1) or (models, outputs), the first with the best score."""
+        return starts[int(np.argmax([self.score_weights(weights) for weights in starts]))]
+
+    def climb(self, weights: np.ndarray, steps: Sequence[float] = STEPS) -> np.ndarray:
+        """Better weights, or the same: steps towards one model or away from it, ever smaller.
+
+        Weights that turn out superfluous are given up. weights: (models, 1), or (models, outputs),
+        each column of sum one.
+        """
+        best = self.score_weights(weights)
+        for step in steps:
+            for _ in range(ROUNDS):
+                weights, better = self._round(weights, best, step)
+                if not better > best + GAIN:
+                    break
+                best = better
+        return self._prune(weights, best)
+
+    def _round(self, weights: np.ndarray, best: float, step: float) -> tuple[np.ndarray, float]:
+        """All steps are tried apart, then the best few one after the other, while they gain."""
+        values = self.blend(weights)
+        moves = [
+            (model, column, change)
+            for column in range(weights.shape[1])
+            for model in range(self.models)
+            for change in (step, -step)
+        ]
+        moves = [move for move in moves if self._moved(weights, *move) is not None]
+        scores = self.map([partial(self._trial, values, weights, *move) for move in moves])
+        order = np.argsort(-scores, kind="stable")[:TRIES]
+        for move in (moves[k] for k in order if scores[k] > best + TIE):
+            moved = self._moved(weights, *move)
+            score = -np.inf if moved is None else self.score_weights(moved)
+            if score > best + TIE:
+                weights, best = moved, score
+        return weights, best
+
+    def _trial(
+        self, values: np.ndarray, weights: np.ndarray, model: int, column: int, change: float
+    ) -> float:
+        moved = self._moved(weights, model, column, change)
+        share = (moved[model, column] - weights[model, column]) / (1 - weights[model, column])
+        if weights.shape[1] == 1:
+            return self.score((1 - share) * values + share * self.predictions[:, model], moved)
+        values = values.copy()
+        values[column] = (1 - share) * values[column] + share * self.predictions[column, model]
+        return self.score(values, moved)
+
+    def _moved(
+        self, weights: np.ndarray, model: int, column: int, change: float
+    ) -> np.ndarray | None:
+        """The weights with this model's share up (all others in proportion down), or reversely.
+
+        A step that would pass the lowest weight ends there; None where it changes nothing, or
+        another model's weight would pass it.
+        """
+        own = weights[model, column]
+        if own > 1 - TIE:  # There is nothing to take from, or to give to.
+            return None
+        share = max(change, (self.lowest - own) / (1 - own))
+        if abs(share) < TIE:
+            return None
+        moved = weights.copy()
+        moved[:, column] *= 1 - share
+        moved[model, column] = max(own + share * (1 - own), self.lowest)
+        return moved if moved[:, column].min() >= self.lowest - TIE else None
+
+    def _prune(self, weights: np.ndarray, best: float) -> np.ndarray:
+        """Small weights go, the smallest first, where the score does not suffer."""
+        used = np.argwhere((weights != 0) & (np.abs(weights) < SMALL))
+        for model, column in sorted(used.tolist(), key=lambda at: abs(weights[*at])):
+            without = weights.copy()
+            without[model, column] = 0
+            without[:, column] /= without[:, column].sum()
+            if without.min() < self.lowest - TIE:
+                continue
+            score = self.score_weights(without)
+            if score >= best - TIE:
+                weights, best = without, score
+        return weights
+
+
+def _first_best(scores: np.ndarray, used: np.ndarray) -> int:
+    """The best model; among equals one already used, then the first listed."""
+    equal = scores >= scores.max() - TIE
+    return int(np.argmax(equal * (1 + used)))

@@ -327,7 +327,8 @@ class Competition:
 
     def check(self) -> None:
         """Read all files now, so that nothing in them is refused after hours of training."""
-        _ = self.train, self.test, self.external, self.report_metrics
+        _ = self.train, self.test, self.external
+        _ = self.submission.wants_labels, self.report_metrics
 
     # Labels and targets
 

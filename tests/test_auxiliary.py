@@ -22,6 +22,7 @@ from foldstack.techniques import TrainingSettings
 from foldstack.training.losses import known_cross_entropy
 from foldstack.training.objective import Objective, Part
 from test_techniques import make_learner, make_rows
+from test_training_stages import watch_stages
 from tiny import add_preset, foldstack, make_workspace, refuses
 
 pytestmark = pytest.mark.usefixtures("cpu_settings_restored")
@@ -169,18 +170,10 @@ def test_auxiliary_targets_first_then_the_task(backbone, tmp_path, monkeypatch):
         training={"loss": "focal", "rdrop": 0.5, "epochs": 2},
         stages=[{"auxiliary": 1}, {}],
     )
-    moved, real = [], learner._train_stage
-
-    def watched(*args):
-        before = {k: v.clone() for k, v in learner.model.named_parameters()}
-        facts = real(*args)
-        changed = {k for k, v in learner.model.named_parameters() if not torch.equal(before[k], v)}
-        moved.append({k.split(".")[0] for k in changed})
-        return facts
-
-    monkeypatch.setattr(learner, "_train_stage", watched)
+    moved = watch_stages(learner, monkeypatch)
     fit(learner, with_auxiliary(make_rows()), tmp_path / "w")
-    assert moved == [{"backbone", "auxiliary"}, {"backbone", "head"}]
+    parts = [{name.split(".")[0] for name in each} for each in moved]
+    assert parts == [{"backbone", "auxiliary"}, {"backbone", "head"}]
 
 
 def test_an_auxiliary_target_is_learned(backbone, tmp_path, monkeypatch):

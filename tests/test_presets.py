@@ -26,11 +26,11 @@ from foldstack.metrics import get
 from foldstack.nets import backbone as nets
 from foldstack.nets.backbone import empty_backbone, load_backbone, locate
 from foldstack.nets.classifier import takes_types
-from foldstack.nets.layers import depths
 from foldstack.rows import Rows
 from foldstack.settings import CompetitionSettings
 from foldstack.techniques import TransformerSettings
 from foldstack.text.tokens import tokenise
+from test_training_stages import watch_stages
 from tiny import BAD, GOOD, PLACES, make_backbone, write
 
 pytestmark = pytest.mark.usefixtures("cpu_settings_restored")
@@ -307,22 +307,11 @@ def test_the_stages_of_a_preset(preset, tmp_path, monkeypatch):
     settings = config.load_model(preset, Path("nowhere"), competition, over)
     task = Task("binary", "sigmoid", ("label",), get("f1", "binary"))
     learner = TransformerLearner(settings, task, 0, threads=1)
-    moved, real = [], learner._train_stage
-
-    def watched(*args):
-        before = {k: v.clone() for k, v in learner.model.named_parameters()}
-        facts = real(*args)
-        depth = depths(learner.model)
-        moved.append(
-            {depth[k] for k, p in learner.model.named_parameters() if not torch.equal(before[k], p)}
-        )
-        return facts
-
-    monkeypatch.setattr(learner, "_train_stage", watched)
+    moved = watch_stages(learner, monkeypatch)
     (tmp_path / "run").mkdir()
     rows = replace(rows_of(*TEXTS), auxiliary=np.arange(8.0)[:, None])
     learner.fit(rows, None, tmp_path / "run")
-    assert moved == STAGED[preset]
+    assert [set(each.values()) for each in moved] == STAGED[preset]
 
 
 def loaded(workspace: Path, name: str) -> TransformerSettings:

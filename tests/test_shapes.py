@@ -277,7 +277,9 @@ def test_every_kind_of_blend_predicts_new_texts_as_it_did_test(finished: Path, m
     """A stack is read back from its text files."""
     ws = Workspace.open(finished, [])
     made = make_blend(ws, ["tfidf", "words"], quiet=True)
-    fitted = METHODS[method](BlendOptions()).fit(made.members, np.arange(24), get("f1", "binary"), 0)
+    fitted = METHODS[method](BlendOptions()).fit(
+        made.members, np.arange(24), get("f1", "binary"), 0
+    )
     folder = finished / f"stored-{method}"
     folder.mkdir()
     fitted.save(folder)

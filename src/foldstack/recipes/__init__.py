@@ -17,7 +17,13 @@ from foldstack.recipes.raw import Tables
 # Multilingual E5 small (118 M parameters, 96 M of them word embeddings; Wang et al. 2024).
 BACKBONE = "intfloat/multilingual-e5-small"
 
-F1S = ["f1_macro", "f1_weighted", "f1_samples", "exact_match"]
+COMMENTS = {"kind": "binary", "metric": "roc_auc", "labels": ["0", "1"]}
+TITLES = {
+    "kind": "multilabel",
+    "metric": "f1_micro",
+    "report_metrics": ["f1_macro", "f1_weighted", "f1_samples", "exact_match"],
+    "separator": "|",
+}
 FIVE = {"count": 5, "seed": 2020}
 
 
@@ -40,9 +46,7 @@ RECIPES = {
         ("train.txt", "test.txt"),
         raw.comments,
         {
-            "kind": "binary",
-            "metric": "roc_auc",
-            "labels": ["0", "1"],
+            **COMMENTS,
             "folds": {"kind": "stratified", "dedupe": True} | FIVE,
             "models": ["plain", "full", "characters"],
         },
@@ -52,9 +56,7 @@ RECIPES = {
         ("train.txt", "test.txt"),
         raw.comments,
         {
-            "kind": "binary",
-            "metric": "roc_auc",
-            "labels": ["0", "1"],
+            **COMMENTS,
             "folds": {"kind": "kfold", "dedupe": False} | FIVE,
             "models": ["last-epoch", "best-epoch", "f1-stage"],
         },
@@ -64,10 +66,7 @@ RECIPES = {
         ("train.txt", "test.txt"),
         raw.titles,
         {
-            "kind": "multilabel",
-            "metric": "f1_micro",
-            "report_metrics": F1S,
-            "separator": "|",
+            **TITLES,
             "folds": {"kind": "stratified", "dedupe": True} | FIVE,
             "models": ["plain", "full", "characters"],
         },
@@ -77,10 +76,7 @@ RECIPES = {
         ("train.txt", "test.txt"),
         raw.titles_chosen_on_test,
         {
-            "kind": "multilabel",
-            "metric": "f1_micro",
-            "report_metrics": F1S,
-            "separator": "|",
+            **TITLES,
             "folds": {"file": "folds.csv"},
             "models": ["best-epoch"],
         },

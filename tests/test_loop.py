@@ -263,9 +263,10 @@ def test_select_takes_the_best_epochs_weights_exactly(backbone, tmp_path):
     examples = learner.prepare(rows)
     scores, seen = iter([0.1, 0.9, 0.9, 0.3]), []
 
-    def evaluate(net: torch.nn.Module) -> float:
+    def evaluate(net: torch.nn.Module) -> loop.EpochScore:
         seen.append(loop.predict(net, examples.tokens, learner.accelerator.device))
-        return next(scores)
+        score = next(scores)
+        return loop.EpochScore(score, -score)
 
     facts = loop.train(
         learner.model,
@@ -279,6 +280,7 @@ def test_select_takes_the_best_epochs_weights_exactly(backbone, tmp_path):
     )
     assert facts["best_epoch"] == 2
     assert facts["epoch_scores"] == [0.1, 0.9, 0.9, 0.3]
+    assert facts["epoch_metric"] == [-0.1, -0.9, -0.9, -0.3]
     assert len({s.tobytes() for s in seen}) == 4
     assert learner.predict(rows).tobytes() == seen[1].tobytes()
 
@@ -330,6 +332,7 @@ def test_the_epoch_may_be_chosen_by_another_metric(folded, backbone):
     accuracy = ((raw > 0) == held.targets).mean()
     assert max(run["epoch_scores"]) == pytest.approx(accuracy)
     assert run["score"] == pytest.approx(roc_auc_score(held.targets[:, 0], raw[:, 0]))
+    assert run["epoch_metric"][run["best_epoch"] - 1] == run["score"]
 
     assert foldstack(folded, "clean", "oof") == 0
     run = select_run(folded, "fold", backbone, select_by="log_loss")

@@ -65,12 +65,17 @@ class Learner(Protocol):
         """Read what `save` wrote."""
 
 
-def make_learner(settings: Settings, task: Task, seed: int, threads: int) -> Learner:
-    """The learner that a preset names; imported only when it is used."""
+def make_learner(
+    settings: Settings, task: Task, seed: int, threads: int, start: Path | None = None
+) -> Learner:
+    """The learner that a preset names; imported only when it is used.
+
+    start: the folder of a fitted model that a transformer begins from.
+    """
     if settings.learner == "tfidf":
         from foldstack.learners.tfidf import TfidfLearner
 
         return TfidfLearner(settings, task, seed)
     from foldstack.learners.transformer import TransformerLearner
 
-    return TransformerLearner(settings, task, seed, threads)
+    return TransformerLearner(settings, task, seed, threads, start)

@@ -36,12 +36,21 @@ from foldstack.training.precision import choose_precision, prepare_cpu
 from foldstack.training.sampling import smote
 from foldstack.training.stages import dropout, run_stages, stage_seed
 
+WEIGHTS = "classifier.safetensors"
+
 
 class TransformerLearner:
     """AutoModel and a head, trained by `training.loop`."""
 
-    def __init__(self, settings: TransformerSettings, task: Task, seed: int, threads: int):
-        self.settings, self.task, self.seed = settings, task, seed
+    def __init__(
+        self,
+        settings: TransformerSettings,
+        task: Task,
+        seed: int,
+        threads: int,
+        start: Path | None = None,
+    ):
+        self.settings, self.task, self.seed, self.start = settings, task, seed, start
         self.link = task.link
         prepare_cpu(threads)
         self.precision = choose_precision(settings.training.precision)
@@ -66,7 +75,27 @@ class TransformerLearner:
         torch.manual_seed(self.seed)
         further = examples.auxiliary
         self.model = self._classifier(backbone, 0 if further is None else further.shape[1])
+        if self.start:
+            self._begin_from(load_file(self.start / WEIGHTS))
         return examples
+
+    def _begin_from(self, weights: dict[str, torch.Tensor]) -> None:
+        """Take over another model's weights, its head only where it is the same."""
+        own = self.model.state_dict()
+        backbone = {k for k in own if k.startswith("backbone.")}
+        fits = {k for k in weights if k in own and own[k].shape == weights[k].shape}
+        other = sorted(backbone - fits)
+        if other:
+            raise InputError(
+                f"start_from {self.settings.start_from}: its weights lack '{other[0]}' in the shape of "
+                "this preset's backbone: name a model with the same backbone"
+            )
+        if set(weights) != fits:
+            say(
+                f"start_from {self.settings.start_from}: its head is another, this one is drawn anew"
+            )
+            fits = backbone
+        self.model.load_state_dict({k: weights[k] for k in fits}, strict=False)
 
     def _encoder(self, backbone: torch.nn.Module, tokenizer: PreTrainedTokenizerBase) -> Encoder:
         return Encoder(
@@ -172,10 +201,11 @@ class TransformerLearner:
         limit, autocast = self.settings.cache_gb, self.accelerator.autocast
         return frozen.run_once(self.model, tokens, folder, limit, autocast)
 
-    def _judge(self, select: Rows, held: Tokens, net: torch.nn.Module) -> float:
-        """The score of the rows that choose the epoch, larger is better."""
+    def _judge(self, select: Rows, held: Tokens, net: torch.nn.Module) -> loop.EpochScore:
+        """The score of the rows that choose the epoch."""
         raw = self._predict(net, held, "rows to select by")
         task, by = self.task, self.settings.training.select_by
+        of_competition = task.score(select.targets, raw)
         if by:
             task = replace(task, metric=metrics.get(by, task.kind))
         score = task.score(select.targets, raw)
@@ -185,7 +215,7 @@ class TransformerLearner:
                 f"training.select={self.settings.training.select} chooses the epoch by: "
                 "use select=last, or a metric that is defined there"
             )
-        return task.metric.sign * score
+        return loop.EpochScore(task.metric.sign * score, of_competition)
 
     def measure(self, rows: Rows, updates: int = 8) -> tuple[float, float]:
         """(seconds a row in training, seconds a row in prediction) on this machine, roughly.
@@ -224,11 +254,11 @@ class TransformerLearner:
         folder.mkdir(parents=True, exist_ok=True)
         self.model.backbone.config.save_pretrained(folder)
         self.encoder.save(folder)
-        save_weights(self.model, folder / "classifier.safetensors")
+        save_weights(self.model, folder / WEIGHTS)
 
     def load(self, folder: Path) -> None:
         backbone, tokenizer = empty_backbone(folder)
         self.encoder = self._encoder(backbone, tokenizer)
         self.encoder.load(folder)
         self.model = self._classifier(backbone)
-        self.model.load_state_dict(load_file(folder / "classifier.safetensors"))
+        self.model.load_state_dict(load_file(folder / WEIGHTS))

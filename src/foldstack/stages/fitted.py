@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from foldstack import config
 from foldstack.cores import cpu_threads
 from foldstack.errors import InputError
@@ -12,16 +14,22 @@ from foldstack.workspace import Workspace
 
 def load_learner(ws: Workspace, key: RunKey) -> Learner:
     """The learner of a finished run; InputError where its model is not there."""
-    run, folder = ws.store.read_run(key), ws.store.run_dir(key) / "model"
-    if run is None or not folder.is_dir():
+    folder = model_folder(ws, key)
+    settings = config.stored_settings(ws.store.read_run(key)["identity"]["settings"])
+    learner = make_learner(settings, ws.competition.task, key.seed, threads_of(ws))
+    learner.load(folder)
+    return learner
+
+
+def model_folder(ws: Workspace, key: RunKey) -> Path:
+    """Where a finished run keeps its fitted model; InputError where it does not."""
+    folder = ws.store.run_dir(key) / "model"
+    if ws.store.read_run(key) is None or not folder.is_dir():
         raise InputError(
             f"{key} has no fitted model in oof/ (removed, or trained with "
             "store.keep_models=false): train it again with --force (FORCE=1)"
         )
-    settings = config.stored_settings(run["identity"]["settings"])
-    learner = make_learner(settings, ws.competition.task, key.seed, threads_of(ws))
-    learner.load(folder)
-    return learner
+    return folder
 
 
 def threads_of(ws: Workspace) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from sklearn.model_selection import GroupShuffleSplit
@@ -12,14 +13,14 @@ from foldstack.errors import InputError
 from foldstack.links import row_losses, to_probabilities
 from foldstack.progress import say
 from foldstack.rows import Rows
-from foldstack.stages.fitted import load_learner
+from foldstack.stages.fitted import load_learner, model_folder
 from foldstack.store import Folds, RunKey
 from foldstack.techniques import LearnerSettings
 from foldstack.text.augment import augmented, wash
 from foldstack.workspace import Workspace
 
 # Parts of a run's identity that stand for other runs, which left out the same folds.
-BY_OTHER_RUNS = ("hard", "washed")
+BY_OTHER_RUNS = ("hard", "start", "washed")
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,12 @@ class Run:
         model = self.settings.hard_model
         return model and RunKey(model, self.key.seed, self.key.left_out)
 
+    @property
+    def start(self) -> RunKey | None:
+        """The run that this one begins from: same seed, same folds left out."""
+        model = getattr(self.settings, "start_from", None)
+        return model and RunKey(model, self.key.seed, self.key.left_out)
+
     def judge_of_copies(self, fold: int) -> RunKey:
         """The run that may wash copies of this fold's rows: it knows neither it nor those left out."""
         left_out = tuple(sorted({int(fold), *self.key.left_out}))
@@ -74,8 +81,9 @@ def identity_of(ws: Workspace, run: Run) -> dict:
         "train": competition.train.hash(),
         "overlay": competition.overlay_hash,
     }
-    if judge := run.hard_rows_judge:
-        identity["hard"] = ws.store.content(judge, "test") if ws.store.read_run(judge) else None
+    for name, other in (("hard", run.hard_rows_judge), ("start", run.start)):
+        if other:
+            identity[name] = ws.store.content(other, "test") if ws.store.read_run(other) else None
     if run.washed_by:
         identity["washed"] = _judges(ws, run)
     if run.joins_features:
@@ -130,9 +138,34 @@ def rows_of(ws: Workspace, run: Run) -> tuple[Rows, Rows, Rows | None, list[str]
         optimistic.append(f"{shared} texts or groups stand on both sides of the fold")
     if run.folds.in_time_order and left_out and ws.competition.external is not None:
         optimistic.append("external rows have no time and may be later than the held-out ones")
+    for other in filter(None, (run.hard_rows_judge, run.start)):
+        optimistic += [f"{other.model}: {reason}" for reason in _reasons(ws, other)]
     train = _with_external(ws, run, train, held, select)
     train = _with_copies(ws, run, _with_difficulty(ws, run, train))
     return train, held, select, optimistic
+
+
+def _reasons(ws: Workspace, other: RunKey) -> list[str]:
+    """Why a run that this one rests on is optimistic."""
+    found = ws.store.read_run(other)
+    return found["optimistic"] if found else []
+
+
+def start_of(ws: Workspace, run: Run) -> Path | None:
+    """The folder of the fitted model that this run begins from, where it does not begin anew."""
+    if run.start is None:
+        return None
+    if ws.store.read_run(run.start) is None:
+        raise InputError(_lacking(run, "start_from goes on from", run.start))
+    return model_folder(ws, run.start)
+
+
+def _lacking(run: Run, what: str, other: RunKey) -> str:
+    fold = other.run.removeprefix("fold")
+    return (
+        f"{run.key}: {what} {other}, which is not there: run `make train MODEL={other.model} "
+        f"FOLD={fold} SEED={other.seed}`"
+    )
 
 
 def _with_external(ws: Workspace, run: Run, train: Rows, held: Rows, select: Rows | None) -> Rows:
@@ -159,10 +192,7 @@ def _with_difficulty(ws: Workspace, run: Run, train: Rows) -> Rows:
     if judge is None:
         return train
     if ws.store.read_run(judge) is None:
-        raise InputError(
-            f"{run.key}: sampling hard goes by the losses of {judge}, which is not there: run `make "
-            f"train MODEL={judge.model} FOLD={judge.run.removeprefix('fold')} SEED={judge.seed}`"
-        )
+        raise InputError(_lacking(run, "sampling hard goes by the losses of", judge))
     learner = load_learner(ws, judge)
     return replace(
         train, difficulty=row_losses(learner.predict(train), train.targets, learner.link)

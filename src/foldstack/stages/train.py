@@ -24,7 +24,7 @@ from foldstack.progress import duration, say
 from foldstack.rows import Rows
 from foldstack.settings import Settings
 from foldstack.stages.fitted import load_learner, threads_of
-from foldstack.stages.learned import Run, identity_of, rows_of
+from foldstack.stages.learned import Run, identity_of, rows_of, start_of
 from foldstack.store import RunKey, write_parquet
 from foldstack.workspace import Workspace
 
@@ -72,7 +72,7 @@ def train(
         for f in left_out
     ]
     for _, run in runs:
-        _check_select(run)
+        _check_run(run)
     todo = [(m, run) for m, run in runs if force or not _is_done(ws, run)]
     if not todo:
         say(
@@ -96,7 +96,9 @@ def _check_overrides_used(ws: Workspace, settings: dict[str, Settings]) -> None:
             )
 
 
-def _check_select(run: Run) -> None:
+def _check_run(run: Run) -> None:
+    if run.start and run.start.model == run.key.model:
+        raise InputError(f"{run.key}: start_from names the model itself: name another one")
     if run.select == "fold" and not run.key.left_out:
         raise InputError(
             f"{run.key}: training.select=fold chooses the epoch on the held-out fold, "
@@ -224,7 +226,8 @@ def train_one(ws: Workspace, run: Run, *, force: bool) -> None:
         partial = _open_partial(ws, run, threads)
         train, held, select, optimistic = rows_of(ws, run)
         say(f"{key}: {len(train):,} rows to learn from, {len(held):,} held out")
-        learner = make_learner(run.settings, ws.competition.task, key.seed, threads)
+        start = start_of(ws, run)
+        learner = make_learner(run.settings, ws.competition.task, key.seed, threads, start)
         facts = learner.fit(train, select, partial / "checkpoints")
         info = _write_predictions(ws, learner, partial, held) | _test_features(ws, run)
         if ws.competition.settings.store.keep_models:

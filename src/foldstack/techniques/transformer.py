@@ -43,6 +43,9 @@ class TransformerSettings(LearnerSettings):
     epoch, or, with augment_copies: n, the rows stay as they are and n changed copies follow them.
     augment_washed_by: a model whose runs that know neither a copy's fold nor those left out (`fold2-4`)
     drop the copies in whose label they have lost half their confidence.
+    start_from: a model whose run with the same seed and folds left out gives the weights to begin with,
+    head and all, instead of the checkpoint's; it has the same backbone and, for its head to be taken
+    over, the same head.
     stages: one after the other, each over `training` and from the weights that the one before has left.
     cache_gb: the most that a frozen backbone's outputs may take, on disk from 1 GB on; beyond, they are
     computed again in each epoch.
@@ -67,6 +70,7 @@ class TransformerSettings(LearnerSettings):
     ] = ()
     augment_copies: Annotated[int, Field(ge=0)] = 0
     augment_washed_by: OptionalText = None
+    start_from: OptionalText = None
     training: TrainingSettings = TrainingSettings()
     stages: tuple[StageSettings, ...] = ()
     cache_gb: NonNegative = 20.0

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -86,6 +86,13 @@ class Taken:
         return self.of.batch(self.rows[rows])
 
 
+class EpochScore(NamedTuple):
+    """What an epoch's weights score: larger is better and chooses; metric: the competition's own."""
+
+    chooses: float
+    metric: float
+
+
 @dataclass(frozen=True)
 class Training:
     """A model and everything that an update of it needs; `net` is the model as accelerate wraps it."""
@@ -126,12 +133,12 @@ def train(
     seed: int,
     folder: Path,
     checkpoint_seconds: float,
-    evaluate: Callable[[nn.Module], float] | None = None,
+    evaluate: Callable[[nn.Module], EpochScore] | None = None,
     of_epoch: Callable[[int], Examples] | None = None,
 ) -> dict:
     """Fine-tune `model` in place; go on from the newest checkpoint in `folder`, if there is one.
 
-    evaluate, where given, scores the model after each epoch (larger is better), and the best
+    evaluate, where given, scores the model after each epoch, and the best
     epoch's weights are the ones left in the model; without it they are the last ones. of_epoch: what
     an epoch (from 0) learns from instead of `examples`, as many in each, made from them by sampling or
     by chance. Everything random depends on the seed and the step alone, so a resumed run takes the
@@ -161,14 +168,16 @@ def train(
                         scores.append(evaluate(training.net))
                         if epoch == _best(scores) or _makes_soup(settings):
                             checkpoint.save_weights(model, _epoch_file(folder, epoch))
-                    say(f"epoch {epoch}: {scores[-1]:.4f}")
+                    say(f"epoch {epoch}: {scores[-1].metric:.4f}")
                 if step == total or _out_of_patience(scores, settings.patience):
                     break
             if not batches or position == 0:
                 current = of_epoch(epoch)
                 batches = epoch_batches(current.tokens.lengths, settings.batch_size, seed, epoch)
 
-            factor = lr_factor(step, total, per_epoch, settings.warmup, settings.schedule, scores)
+            factor = lr_factor(
+                step, total, per_epoch, settings.warmup, settings.schedule, _choosing(scores)
+            )
             for group in optimizer.param_groups:
                 group["lr"] = group["initial_lr"] * factor
             training.net.train()
@@ -260,24 +269,28 @@ def _epoch_file(folder: Path, epoch: int) -> Path:
     return folder / f"epoch{epoch}.safetensors"
 
 
-def _best(scores: list[float]) -> int:
+def _choosing(scores: list[EpochScore]) -> list[float]:
+    return [score.chooses for score in scores]
+
+
+def _best(scores: list[EpochScore]) -> int:
     """The epoch with the best score, the earliest of equals, from 1."""
-    return int(np.argmax(scores)) + 1
+    return int(np.argmax(_choosing(scores))) + 1
 
 
 def _makes_soup(settings: TrainingSettings) -> bool:
     return settings.averaging is not None and settings.averaging.name == "soup"
 
 
-def _out_of_patience(scores: list[float], patience: int) -> bool:
+def _out_of_patience(scores: list[EpochScore], patience: int) -> bool:
     return patience > 0 and len(scores) - _best(scores) >= patience
 
 
 def _choose(
     training: Training,
-    scores: list[float],
+    scores: list[EpochScore],
     folder: Path,
-    evaluate: Callable[[nn.Module], float] | None,
+    evaluate: Callable[[nn.Module], EpochScore] | None,
 ) -> dict:
     """Leave the weights that the settings choose in the model; returns what was chosen, if anything."""
     model = training.model
@@ -286,23 +299,27 @@ def _choose(
             last = checkpoint.on_cpu(model.state_dict())
         model.load_state_dict(last)
         return {}
-    facts = {"epoch_scores": scores, "best_epoch": _best(scores)}
+    facts = {
+        "epoch_scores": _choosing(scores),
+        "epoch_metric": [score.metric for score in scores],
+        "best_epoch": _best(scores),
+    }
     if not _makes_soup(training.settings):
         model.load_state_dict(load_file(_epoch_file(folder, _best(scores))))
         return facts
 
     def score_of(weights: dict[str, Tensor]) -> float:
         model.load_state_dict(weights)
-        return evaluate(training.net)
+        return evaluate(training.net).chooses
 
     files = [_epoch_file(folder, epoch + 1) for epoch in range(len(scores))]
-    weights, epochs = greedy_soup(files, scores, score_of)
+    weights, epochs = greedy_soup(files, _choosing(scores), score_of)
     model.load_state_dict(weights)
     return facts | {"soup_epochs": epochs}
 
 
 def _save(
-    training: Training, folder: Path, step: int, scores: list[float], seconds: float
+    training: Training, folder: Path, step: int, scores: list[EpochScore], seconds: float
 ) -> float:
     """Write a checkpoint; returns the seconds it took."""
     begin = time.monotonic()
@@ -316,7 +333,7 @@ def _save(
     return time.monotonic() - begin
 
 
-def _restore(training: Training, folder: Path) -> tuple[int, list[float], float]:
+def _restore(training: Training, folder: Path) -> tuple[int, list[EpochScore], float]:
     """Put the newest checkpoint back; returns its step, the epochs' scores, the seconds so far."""
     saved = checkpoint.load_last(folder)
     if saved is None:
@@ -332,4 +349,4 @@ def _restore(training: Training, folder: Path) -> tuple[int, list[float], float]
     if training.accelerator.scaler and state["scaler"]:
         training.accelerator.scaler.load_state_dict(state["scaler"])
     say(f"going on from the checkpoint after update {state['step']}")
-    return state["step"], state["scores"], state["seconds"]
+    return state["step"], [EpochScore(*score) for score in state["scores"]], state["seconds"]

@@ -1,0 +1,105 @@
+"""Runs that begin from another model's run of the same folds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from foldstack.store import RunKey, Store
+from tiny import add_preset, foldstack, make_backbone, make_workspace, refuses
+
+pytestmark = pytest.mark.usefixtures("cpu_settings_restored")
+
+FROZEN = {"freeze_backbone": True, "epochs": 1}
+
+
+@pytest.fixture
+def root(backbone, tmp_path) -> Path:
+    """`tiny` is trained on fold 0; `second` begins from it."""
+    root = make_workspace(tmp_path / "w", n=30, runtime={"threads": 1})
+    add_preset(root, backbone, head="attention")
+    assert foldstack(root, "folds") == 0
+    assert foldstack(root, "train", "--model", "tiny", "--fold", "0") == 0
+    return root
+
+
+def second(root: Path, backbone: Path, **settings: object) -> dict[str, Tensor]:
+    add_preset(root, backbone, "second", start_from="tiny", **settings)
+    assert foldstack(root, "train", "--model", "second", "--fold", "0") == 0
+    return weights(root, "second")
+
+
+def weights(root: Path, model: str) -> dict[str, Tensor]:
+    return load_file(Store(root).run_dir(RunKey(model, 0, (0,))) / "model/classifier.safetensors")
+
+
+def test_training_begins_at_the_other_runs_weights(root, backbone):
+    """With a rate next to nothing it ends there, too."""
+    after = second(root, backbone, head="attention", training={"lr": 1e-12})
+    for key, value in weights(root, "tiny").items():
+        torch.testing.assert_close(after[key], value, rtol=0, atol=1e-6)
+
+
+def test_a_frozen_backbone_is_the_other_runs(root, backbone):
+    after, before = second(root, backbone, head="attention", training=FROZEN), weights(root, "tiny")
+    for key, value in before.items():
+        assert torch.equal(value, after[key]) == key.startswith("backbone."), key
+
+
+def test_another_head_is_drawn_anew(root, backbone, capsys):
+    after, before = second(root, backbone, training=FROZEN), weights(root, "tiny")
+    assert "start_from tiny: its head is another, this one is drawn anew" in capsys.readouterr().out
+    shared = {k for k in before if k.startswith("backbone.")}
+    assert all(torch.equal(before[k], after[k]) for k in shared)
+    assert {k for k in after if k not in shared} == {"head.weight", "head.bias"}
+
+
+def test_another_backbone_is_refused(root, tmp_path, capsys):
+    add_preset(root, make_backbone(tmp_path / "b", num_hidden_layers=3), "second", start_from="tiny")
+    capsys.readouterr()
+    refuses(
+        root,
+        ["train", "--model", "second", "--fold", "0"],
+        "start_from tiny: its weights lack 'backbone.encoder.layer.2.attention.output.LayerNorm.bias' "
+        "in the shape of this preset's backbone: name a model with the same backbone",
+        capsys,
+    )
+
+
+@pytest.mark.parametrize(
+    ("start", "sentence"),
+    [
+        (
+            "tiny",
+            "second seed 0 fold1: start_from goes on from tiny seed 0 fold1, which is not there: run "
+            "`make train MODEL=tiny FOLD=1 SEED=0`",
+        ),
+        ("second", "second seed 0 fold1: start_from names the model itself: name another one"),
+    ],
+)
+def test_what_cannot_be_begun_from(root, backbone, capsys, start, sentence):
+    add_preset(root, backbone, "second", start_from=start)
+    capsys.readouterr()
+    refuses(root, ["train", "--model", "second", "--fold", "1"], sentence, capsys)
+
+
+def test_a_run_inherits_why_its_start_is_optimistic(root, backbone, capsys):
+    add_preset(root, backbone, "chosen", training={"select": "fold"})
+    add_preset(root, backbone, "second", start_from="chosen")
+    for model in ("chosen", "second"):
+        assert foldstack(root, "train", "--model", model, "--fold", "0") == 0
+    run = Store(root).read_run(RunKey("second", 0, (0,)))
+    assert run["optimistic"] == ["chosen: the epoch was chosen on the held-out fold"]
+
+
+def test_a_start_that_was_trained_again_asks_for_training_again(root, backbone, capsys):
+    second(root, backbone, head="attention")
+    again = ["--model", "tiny", "--fold", "0", "--force", "--set", "training.lr=0.002"]
+    assert foldstack(root, "train", *again) == 0
+    capsys.readouterr()
+    assert foldstack(root, "train", "--model", "second", "--fold", "0") == 2
+    assert "is finished with other settings or data (start " in capsys.readouterr().err

@@ -48,7 +48,7 @@ RECIPES = {
         {
             **COMMENTS,
             "folds": {"kind": "stratified", "dedupe": True} | FIVE,
-            "models": ["plain", "full", "characters"],
+            "models": ["plain", "full", "full-f1", "characters"],
         },
     ),
     "recommended-comments-published": Recipe(
@@ -58,7 +58,7 @@ RECIPES = {
         {
             **COMMENTS,
             "folds": {"kind": "kfold", "dedupe": False} | FIVE,
-            "models": ["last-epoch", "best-epoch", "f1-stage"],
+            "models": ["best-epoch", "f1-stage", "characters"],
         },
     ),
     "duee": Recipe(
@@ -68,7 +68,7 @@ RECIPES = {
         {
             **TITLES,
             "folds": {"kind": "stratified", "dedupe": True} | FIVE,
-            "models": ["plain", "full", "characters"],
+            "models": ["plain", "full", "full-f1", "characters"],
         },
     ),
     "duee-published": Recipe(

@@ -59,7 +59,9 @@ def test_another_head_is_drawn_anew(root, backbone, capsys):
 
 
 def test_another_backbone_is_refused(root, tmp_path, capsys):
-    add_preset(root, make_backbone(tmp_path / "b", num_hidden_layers=3), "second", start_from="tiny")
+    add_preset(
+        root, make_backbone(tmp_path / "b", num_hidden_layers=3), "second", start_from="tiny"
+    )
     capsys.readouterr()
     refuses(
         root,

@@ -96,12 +96,11 @@ def make_backbone(folder: Path, **config: object) -> Path:
     torch.manual_seed(0)
     BertModel(
         BertConfig(
-            vocab_size=len(words),
             hidden_size=16,
             num_attention_heads=2,
             intermediate_size=32,
             max_position_embeddings=32,
-            **{"num_hidden_layers": 2} | config,
+            **{"num_hidden_layers": 2, "vocab_size": len(words)} | config,
         )
     ).save_pretrained(folder)
     return folder

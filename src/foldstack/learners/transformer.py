@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -21,6 +22,7 @@ from foldstack.learners.encoder import Encoder
 from foldstack.nets.backbone import empty_backbone, load_backbone, locate
 from foldstack.nets.classifier import Classifier, positions, takes_types
 from foldstack.nets.layers import prepare_layers
+from foldstack.nets.vocabulary import trimmed
 from foldstack.progress import say
 from foldstack.rows import Rows
 from foldstack.techniques import (
@@ -136,13 +138,32 @@ class TransformerLearner:
             return self._train_stage(number, stage, train, examples, select, held, folder)
 
         stages = self.settings.stages_for(self.task.metric.name)
-        facts = run_stages(self.model, stages, run_dir, train_stage)
+        with self._only_read(examples.tokens, held):
+            facts = run_stages(self.model, stages, run_dir, train_stage)
         self.model.auxiliary = None  # it has done its part
         return facts | {
             "precision": self.precision,
             "cut_share": cut / n,
             "max_length": max_length,
         }
+
+    def _only_read(self, learned: Tokens, held: Tokens | None) -> AbstractContextManager[None]:
+        """Inside, the backbone has only the word embeddings that occur, where training is the same.
+
+        It is another where texts are drawn anew, whose pieces nobody knows yet, and where a step goes by
+        the whole matrix: AWP's by its norm, Adafactor's by its columns.
+        """
+        s = self.settings
+        by_matrix = any(
+            stage.optimizer != "adamw" or (stage.adversary and stage.adversary.name == "awp")
+            for stage in s.all_stages
+        )
+        if s.new_texts_each_epoch or learned.redraw or by_matrix:
+            return nullcontext()
+        read = [tokens.flat for tokens in (learned, held) if tokens is not None]
+        of_tokenizer = self.encoder.tokenizer.all_special_ids
+        ids = np.unique(np.concatenate([*read, of_tokenizer, [learned.pad_id]]))
+        return trimmed(self.model.backbone, ids)
 
     def _train_stage(
         self,

@@ -1,7 +1,6 @@
 """Costs of decisions: the setting, the metric, and the decision of least expected cost."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -88,7 +87,7 @@ def test_the_metric_is_not_had_without_costs():
         "metric 'cost' is had only with `costs` in competition.yaml, and there as `metric` or in "
         "`report_metrics`"
     )
-    with pytest.raises(InputError, match="^metric 'cost' does not fit kind 'regression'"):
+    with pytest.raises(InputError, match=r"^metric 'cost' does not fit kind 'regression'"):
         get("cost", "regression", costs=BINARY)
 
 

@@ -146,6 +146,10 @@ class Competition:
         keys = list(table[self.settings.group]) if self.settings.group else None
         return self._labelled(path, table, self._weights(path, table), keys)
 
+    def column(self, name: str) -> np.ndarray:
+        """(n,) what stands in a column of the training file, as text."""
+        return self._train_table[name].to_numpy(dtype=object)
+
     @cached_property
     def test(self) -> Rows:
         return self.unlabelled(self.path("test"), self._test_table)

@@ -152,6 +152,7 @@ def test_labels_are_taken_by_their_columns():
     false_alarms = ((1 - targets) * decided)[:, 3].mean()
     misses = (targets * (1 - decided))[:, 3].mean()
     assert tail.score == pytest.approx(2 * false_alarms + 7 * misses)
+    assert tail.low < tail.score < tail.high  # Guards an interval cut at what all labels can cost.
 
 
 def test_two_classes_have_neither_head_nor_tail():

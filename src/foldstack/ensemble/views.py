@@ -226,14 +226,15 @@ def _score_view(scored: Scored, view: View, seed: int, resamples: int) -> ViewSc
     error = spread(resampled[:, :1])[0]
     if _groups_in(scored, view.part, groups) < 2:  # It is the same whenever it is drawn.
         error = np.nan
-    low, high = np.clip([score - 1.96 * error, score + 1.96 * error], *scored.metric.bounds)
+    bounds = _metric_of(scored, view.part).bounds
+    low, high = np.clip([score - 1.96 * error, score + 1.96 * error], *bounds)
     plain = ViewScore(view.name, view.rows, score, float(low), float(high))
     if len(scorers) == 1 or np.isnan(error):
         return plain
     enough = min(_groups_in(scored, part, groups) for part in (view.part, view.other)) >= FEWEST
     return replace(
         plain,
-        better_by=scored.metric.sign * (score - other),
+        better_by=scored.metric.sign * (score - other) + 0.0,  # no -0.0
         standard_error=float(spread(resampled[:, :1] - resampled[:, 1:])[0]),
         differs=enough,
     )
@@ -241,18 +242,20 @@ def _score_view(scored: Scored, view: View, seed: int, resamples: int) -> ViewSc
 
 def _scorer(scored: Scored, part: Part) -> Callable[[np.ndarray], float]:
     """The part's score where each row stands so many times (n,)."""
-    metric, targets, predictions = (
-        scored.metric,
-        scored.targets[part.rows],
-        scored.predictions[part.rows],
-    )
+    metric = _metric_of(scored, part)
+    targets, predictions = scored.targets[part.rows], scored.predictions[part.rows]
     if part.columns is not None:
         targets, predictions = targets[:, part.columns], predictions[:, part.columns]
-        if metric.costs is not None:
-            costs = tuple(metric.costs[k] for k in part.columns)
-            metric = metrics.get(metric.name, scored.kind, costs=costs)
     weights = 1.0 if part.weights is None else part.weights
     return lambda times: metric.score(targets, predictions, times[part.rows] * weights)
+
+
+def _metric_of(scored: Scored, part: Part) -> Metric:
+    """The metric, with the costs of the part's labels alone."""
+    if part.columns is None or scored.metric.costs is None:
+        return scored.metric
+    costs = tuple(scored.metric.costs[k] for k in part.columns)
+    return metrics.get(scored.metric.name, scored.kind, costs=costs)
 
 
 def _resample(

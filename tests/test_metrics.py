@@ -253,7 +253,7 @@ def test_unknown_and_unfitting_names_are_told_what_would_do():
         "roc_auc_ovr, log_loss, accuracy, balanced_accuracy, f1_micro, f1_macro, f1_weighted, "
         "precision_micro, precision_macro, precision_weighted, recall_micro, recall_macro, "
         "recall_weighted, jaccard_micro, jaccard_macro, jaccard_weighted, matthews, "
-        "quadratic_kappa"
+        "quadratic_kappa, cost"
     )
     with pytest.raises(InputError) as refused:
         get("f1", "regression")

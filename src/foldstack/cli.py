@@ -112,6 +112,17 @@ def parser() -> argparse.ArgumentParser:
     p = command("report", "precision, recall, F1 and support of each label, on out-of-fold rows")
     p.add_argument("--model", help="this model alone instead of a blend")
     p.add_argument("--name", help="the blend (default: blend)")
+    p = command(
+        "views", "the score by frequency of labels, text length, group, and duplicates once"
+    )
+    p.add_argument("--model", help="this model alone instead of a blend")
+    p.add_argument("--name", help="the blend (default: blend)")
+    p.add_argument(
+        "--tail",
+        type=_at_least_one,
+        default=10,
+        help="labels of fewer rows are the tail of the distribution (default: 10)",
+    )
     command("score", "score the submissions against input/private/solution.csv")
     command("scores", "show every run and blend in a table")
     command("demo", "go the whole way on the embedded film reviews")
@@ -252,6 +263,10 @@ def run(args: argparse.Namespace) -> None:
         from foldstack.stages.blend import report
 
         report(ws, model=args.model, name=args.name)
+    elif args.command == "views":
+        from foldstack.stages.views import views
+
+        views(ws, model=args.model, name=args.name, tail=args.tail)
     else:
         from foldstack.stages import score
 

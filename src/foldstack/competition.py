@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from foldstack import config, metrics
+from foldstack.costs import Costs, cost_table, read_costs
 from foldstack.errors import InputError, nearest, some
 from foldstack.files import read_table
 from foldstack.learners import Task
@@ -44,12 +45,27 @@ class Competition:
 
     @cached_property
     def metric(self) -> metrics.Metric:
-        return metrics.get(self.settings.metric, self.kind, root=self.root)
+        return self._metric(self.settings.metric)
+
+    def _metric(self, name: str) -> metrics.Metric:
+        costs = self.costs if name == "cost" and self.kind != "regression" else None
+        return metrics.get(name, self.kind, root=self.root, costs=costs)
+
+    @cached_property
+    def costs(self) -> Costs | None:
+        """What decisions cost, None where `costs` are not set."""
+        given, path = self.settings.costs, self.root / "competition.yaml"
+        if given is None:
+            return None
+        if isinstance(given, str):
+            path = self.root / "input" / given
+            given = read_costs(path, self.settings.encoding)
+        return cost_table(given, self.kind, self.labels, str(path))
 
     @cached_property
     def report_metrics(self) -> list[metrics.Metric]:
         """Those reported beside the metric; InputError where the submission cannot tell them."""
-        found = [metrics.get(n, self.kind, root=self.root) for n in self.settings.report_metrics]
+        found = [self._metric(name) for name in self.settings.report_metrics]
         for metric in found:
             if self.submission.wants_labels and metric.wants != "labels":
                 raise InputError(
@@ -129,6 +145,10 @@ class Competition:
         table, path = self._train_table, self.path("train")
         keys = list(table[self.settings.group]) if self.settings.group else None
         return self._labelled(path, table, self._weights(path, table), keys)
+
+    def column(self, name: str) -> np.ndarray:
+        """(n,) what stands in a column of the training file, as text."""
+        return self._train_table[name].to_numpy(dtype=object)
 
     @cached_property
     def test(self) -> Rows:

@@ -32,6 +32,11 @@ PARTS = (
         Entry("metric", "what is optimised and reported; metrics.py:NAME is your own function"),
         Entry("report_metrics", "further ones for `make score` to show", ("accuracy",)),
         Entry(
+            "costs",
+            "for metric cost: {TRUTH: {DECISION: cost}}, or a table in input/; else 1 a mistake",
+            {"no": {"yes": 1}, "yes": {"no": 5}},
+        ),
+        Entry(
             "files",
             "in input/: CSV, TSV, JSON lines or Parquet, also .gz or .zip",
             within=(Entry("train", ""), Entry("test", ""), Entry("sample", "")),

@@ -19,6 +19,8 @@ import pandas as pd
 
 from foldstack import metrics
 from foldstack.competition import FALSE, TRUE, number_or_text
+from foldstack.competition_file import flow
+from foldstack.costs import example
 from foldstack.errors import InputError, nearest, some
 from foldstack.separators import find_separator, join_of, parts_of
 
@@ -542,6 +544,12 @@ def _metric(tables: Tables, found: Guess) -> None:
     kind = found.settings["kind"]
     if "metric" in tables.given:
         name = tables.given["metric"]
+        if name == "cost" and kind != "regression":
+            raise InputError(
+                "METRIC=cost: what decisions cost cannot be guessed: leave METRIC out, and then set "
+                f"`metric: cost` and `costs: {_costs(found.settings)}` in competition.yaml, with your "
+                "own numbers"
+            )
         if not _own(name):  # a workspace's own is looked up there
             metrics.get(name, kind)
         return found.set("metric", name, "given by METRIC=")
@@ -552,6 +560,14 @@ def _metric(tables: Tables, found: Guess) -> None:
         "regression": _regression_metric,
     }[kind](tables, found.settings)
     found.set("metric", name, f"{why}; METRIC= overrules")
+
+
+def _costs(settings: dict) -> str:
+    """Costs as they could be written with the labels that were found."""
+    if settings["kind"] == "multilabel":
+        return example("multilabel")
+    first, *_, last = settings["labels"]
+    return flow({first: {last: 1}, last: {first: 5}})
 
 
 def _binary_metric(tables: Tables, settings: dict) -> tuple[str, str]:

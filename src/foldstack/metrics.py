@@ -25,6 +25,7 @@ from types import ModuleType
 
 import numpy as np
 
+from foldstack.costs import Costs, row_costs
 from foldstack.errors import InputError, nearest
 
 Scorer = Callable[[np.ndarray, np.ndarray, np.ndarray], float]
@@ -44,6 +45,7 @@ class Metric:
             number, for regression).
         greater_is_better: False for losses and errors.
         bounds: the lowest and the highest value it can take.
+        costs: what decisions cost, as `foldstack.costs` has it, for the metric `cost` alone.
     """
 
     name: str
@@ -52,6 +54,7 @@ class Metric:
     greater_is_better: bool
     bounds: tuple[float, float]
     scorer: Scorer = field(repr=False)
+    costs: Costs | None = None
 
     def score(
         self, targets: np.ndarray, predictions: np.ndarray, weights: np.ndarray | None = None
@@ -103,7 +106,7 @@ class _Definition:
     greater_is_better: bool = True
 
 
-def get(name: str, kind: str, root: Path | None = None) -> Metric:
+def get(name: str, kind: str, root: Path | None = None, costs: Costs | None = None) -> Metric:
     """The metric `name` for targets of `kind`.
 
     `metrics.py:NAME` is the function NAME in the file metrics.py of the workspace `root`. Here,
@@ -122,9 +125,11 @@ def get(name: str, kind: str, root: Path | None = None) -> Metric:
         name: a name of the table below, or metrics.py:NAME.
         kind: 'binary', 'multiclass', 'multilabel' or 'regression'.
         root: the workspace, for metrics.py:NAME only.
+        costs: what decisions cost, for `cost` only; see `foldstack.costs.cost_table`.
 
     Raises:
-        InputError: the name is unknown, or the metric is not defined for this kind; metrics.py
+        InputError: the name is unknown, or the metric is not defined for this kind; it is `cost`
+            and there are no costs; metrics.py
             is missing or does not import, or the function is missing or not as above.
         ValueError: metrics.py:NAME without a root.
     """
@@ -140,6 +145,8 @@ def get(name: str, kind: str, root: Path | None = None) -> Metric:
             f"choose one of {fitting}"
         )
     kinds = frozenset(of.scorers)
+    if name == "cost":
+        return _cost(kind, kinds, costs)
     return Metric(name, kinds, of.wants, of.greater_is_better, of.bounds, of.scorers[kind])
 
 
@@ -398,6 +405,31 @@ def _quadratic_kappa(targets: np.ndarray, decisions: np.ndarray, weights: np.nda
     return 1 - observed * weights.sum() / (given @ apart @ predicted)
 
 
+# --- costs ------------------------------------------------------------------------------------
+
+
+def _cost(kind: str, kinds: frozenset[str], costs: Costs | None) -> Metric:
+    """The mean over rows of what decisions cost (of labels: over rows and labels)."""
+    if costs is None:
+        raise InputError(
+            "metric 'cost' is had only with `costs` in competition.yaml, and there as `metric` or "
+            "in `report_metrics`"
+        )
+
+    def score(targets: np.ndarray, decisions: np.ndarray, weights: np.ndarray) -> float:
+        return np.average(row_costs(kind, costs, targets, decisions), weights=weights)
+
+    if kind == "multilabel":
+        bounds = (0.0, float(np.mean([max(label) for label in costs])))
+    else:
+        bounds = (min(map(min, costs)), max(map(max, costs)))
+    return Metric("cost", kinds, "labels", False, bounds, score, costs)
+
+
+def _without_costs(targets: np.ndarray, decisions: np.ndarray, weights: np.ndarray) -> float:
+    raise ValueError("`get` makes the metric 'cost' from costs")
+
+
 # --- regression -------------------------------------------------------------------------------
 
 
@@ -513,6 +545,12 @@ _METRICS: dict[str, _Definition] = {
         "labels", {"binary": _binary("matthews"), "multiclass": _matthews}, _SIGNED
     ),
     "quadratic_kappa": _Definition("labels", {"multiclass": _quadratic_kappa}, _SIGNED),
+    "cost": _Definition(
+        "labels",
+        dict.fromkeys(("binary", "multiclass", "multilabel"), _without_costs),
+        _POSITIVE,
+        greater_is_better=False,
+    ),
     "rmse": _Definition("value", {"regression": _rmse}, _POSITIVE, greater_is_better=False),
     "mae": _Definition("value", {"regression": _mae}, _POSITIVE, greater_is_better=False),
     # The customary name of rmse for several columns: scikit-learn's is the mean over them, too.

@@ -15,9 +15,22 @@ from pydantic import (
     model_validator,
 )
 
+from foldstack.costs import cost_of, example
+
 
 def none_from_text(value: Any) -> Any:
     return None if value in ("", "null", "~", "none") else value
+
+
+def _costs(value: Any) -> Any:
+    if isinstance(value, str) or value is None:
+        return none_from_text(value)
+    if not isinstance(value, dict) or not value:
+        raise ValueError("write `TRUTH: {DECISION: cost}`, or the name of a file in input/")
+    return {
+        name: {k: cost_of(v) for k, v in row.items()} if isinstance(row, dict) else cost_of(row)
+        for name, row in value.items()
+    }
 
 
 def _model_entry(value: Any) -> Any:
@@ -32,6 +45,7 @@ def _model_entry(value: Any) -> Any:
 
 ModelEntry = Annotated[str | dict[str, dict[str, Any]], BeforeValidator(_model_entry)]
 OptionalText = Annotated[str | None, BeforeValidator(none_from_text)]
+Costs = Annotated[str | dict[str, float | dict[str, float]] | None, BeforeValidator(_costs)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -123,6 +137,8 @@ class CompetitionSettings(Settings):
     """What is predicted: the contents of `competition.yaml`.
 
     report_metrics: further ones that `score` shows beside the metric, which alone decides anything.
+    costs: for the metric `cost`, what decisions cost where a label is the truth (see
+    `foldstack.costs.cost_table`), or a table of that in `input/`.
     train_has_id: false numbers the training rows. template: one text of several columns, as
     `"{title}: {body}"`; pair: the two text columns are a sentence pair. separator: between the labels
     of a multilabel competition's single target column. numeric, categorical: feature columns, for
@@ -135,6 +151,7 @@ class CompetitionSettings(Settings):
     kind: Literal["binary", "multiclass", "multilabel", "regression"]
     metric: str
     report_metrics: tuple[str, ...] = ()
+    costs: Costs = None
     files: FileSettings = FileSettings()
     id: str = "id"
     train_has_id: bool = True
@@ -181,6 +198,20 @@ class CompetitionSettings(Settings):
                     f"setting 'template' is {self.template!r}: it must name each text column once in "
                     f"braces, {' '.join('{' + c + '}' for c in self.text)}, and nothing else in braces"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _costs_with_their_metric(self) -> CompetitionSettings:
+        used = "cost" in (self.metric, *self.report_metrics)
+        if used and self.costs is None:
+            raise ValueError(
+                "metric cost wants `costs`, what each decision costs for each truth: write "
+                f"`costs: {example(self.kind)}`"
+            )
+        if self.costs is not None and not used:
+            raise ValueError(
+                "`costs` change nothing unless they are scored: set `metric: cost`, or remove them"
+            )
         return self
 
     @model_validator(mode="after")

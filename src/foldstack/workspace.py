@@ -174,6 +174,9 @@ def make_debug_workspace(root: Path) -> Path:
     for name in s.external:
         table = read_table(root / "input" / name, s.encoding)
         write_table(place / "input" / debug_name(name), table.head(DEBUG_ROWS), s.encoding)
+    if isinstance(s.costs, str) and (root / "input" / s.costs).is_file():
+        (place / "input" / s.costs).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(root / "input" / s.costs, place / "input" / s.costs)
     for name in ("competition.yaml", "metrics.py"):
         if (root / name).exists():
             shutil.copyfile(root / name, place / name)

@@ -107,7 +107,8 @@ class Objective:
 
     For metrics of decisions the best threshold on the same rows is taken: exactly for the metrics
     of one column and for their macro and weighted averages, one common threshold for micro ones,
-    and what `fit_rule` says otherwise. Multiclass takes the most probable class.
+    and what `fit_rule` says otherwise. Multiclass takes the most probable class, unless decisions
+    have costs.
 
     Attributes:
         targets: (n, outputs).
@@ -156,7 +157,7 @@ class Objective:
     def _directly(self, values: np.ndarray) -> float:
         if self.metric.wants != "labels":
             return self.metric.signed(self.targets, values)
-        if self.kind == "multiclass":
+        if self.kind == "multiclass" and self.metric.costs is None:
             rule = default_rule(self.kind, values.shape[1])
         else:
             rule = fit_rule(self.metric, self.kind, self.targets, values)

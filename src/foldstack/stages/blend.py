@@ -231,6 +231,10 @@ def blend(ws: Workspace, *, model: str | None = None, name: str | None = None) -
         write_parquet(
             place / "test.parquet", competition.test, result.test, "identity", competition.outputs
         )
+        nested = result.nested_predictions
+        write_parquet(
+            place / "nested.parquet", made.scored, nested, "identity", competition.outputs
+        )
         (place / "model").mkdir()
         result.fitted.save(place / "model")
         write_text(place / "labels.csv", made.report.to_csv())

@@ -1,0 +1,72 @@
+"""The decision of least expected cost, from probabilities and from the costs of `foldstack.costs`.
+
+Elkan 2001, "The Foundations of Cost-Sensitive Learning": the best decision for a row is the one of
+the least sum, over the truths, of probability times cost. It needs no fitting, but calibrated
+probabilities; of two outcomes it is a threshold.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from foldstack.costs import Costs
+from foldstack.ensemble.thresholds import (
+    MIDDLE,
+    ROUNDING,
+    Sweep,
+    columns,
+    own_share,
+    shrink,
+)
+
+
+def _dearer(kind: str, costs: Costs) -> tuple[np.ndarray, np.ndarray]:
+    """How much more than the right decision a false positive, and a negative, costs: (outputs,)."""
+    table = np.array(costs)
+    if kind == "multilabel":
+        return table[:, 0], table[:, 1]
+    return table[:1, 1] - table[:1, 0], table[1:, 0] - table[1:, 1]
+
+
+def least_cost_thresholds(kind: str, costs: Costs) -> np.ndarray:
+    """(outputs,) thresholds, for binary and multilabel, from which on a positive is the cheaper.
+
+    Elkan's equation 2: p* = (c10 - c00) / (c10 - c00 + c01 - c11), where cij is the cost of deciding
+    i where j is the truth. Where a label's mistakes cost nothing it is .5.
+    """
+    false_positive, false_negative = _dearer(kind, costs)
+    both = false_positive + false_negative
+    return np.divide(false_positive, both, out=np.full(len(both), MIDDLE), where=both > 0)
+
+
+def least_cost_class(probabilities: np.ndarray, costs: np.ndarray) -> np.ndarray:
+    """(n,) the class of least expected cost, of equals the first; costs are (classes, classes)."""
+    # Not by BLAS, whose rounding of a row depends on the rows beside it.
+    return np.einsum("nt,td->nd", probabilities, costs).argmin(axis=1)
+
+
+def fitted_thresholds(
+    kind: str, costs: Costs, targets: np.ndarray, probabilities: np.ndarray, shrinkage: float
+) -> np.ndarray:
+    """(outputs,) thresholds of the least cost on these rows, for binary and multilabel.
+
+    Exact for binary; those of labels are shrunk (see `thresholds.shrink`) towards the thresholds
+    that are best where probabilities are calibrated. Of equals the nearest to those are taken.
+    """
+    expected = least_cost_thresholds(kind, costs)
+    parts = zip(columns(targets, probabilities), *_dearer(kind, costs), expected, strict=True)
+    found = np.array([_cheapest(Sweep.of(*column), *of_column) for column, *of_column in parts])
+    if kind == "binary":
+        return found
+    positives = targets.sum(axis=0)
+    rarer = np.minimum(positives, len(targets) - positives)
+    return shrink(found, expected, own_share(rarer, shrinkage))
+
+
+def _cheapest(sweep: Sweep, false_positive: float, false_negative: float, expected: float) -> float:
+    saved = false_negative * sweep.tp - false_positive * sweep.fp
+    best = saved >= saved.max() - ROUNDING
+    if best[np.searchsorted(sweep.values, expected)]:
+        return expected
+    thresholds = sweep.thresholds(np.flatnonzero(best))
+    return float(thresholds[np.abs(thresholds - expected).argmin()])

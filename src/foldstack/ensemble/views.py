@@ -1,0 +1,293 @@
+"""The score of fixed predictions on parts of the rows, or of the labels, and where parts differ.
+
+A part is compared with the rest on the same bootstrap resamples of whole groups (see `estimate`).
+Many parts are looked at, so that some differ by chance: what is called a difference holds at a
+level of 5 % for all comparisons together (Bonferroni's correction, see Dunn 1961, "Multiple
+comparisons among means").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.stats import norm
+
+from foldstack import metrics
+from foldstack.ensemble.decide import OF_LABELS
+from foldstack.ensemble.estimate import spread
+from foldstack.errors import InputError
+from foldstack.metrics import Metric
+
+LARGEST = 10  # so many values of a column have a view each
+FEWEST = 10  # of fewer independent rows a bootstrap cannot say how far they are from the rest
+LEVEL = 0.05
+# Metrics of classes that score some of these over all rows: what else is decided for one of them
+# counts as its false positive, as with `labels=` in scikit-learn.
+OF_COLUMNS = frozenset({*OF_LABELS, "balanced_accuracy", "roc_auc_ovr"})
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What the views are of: n rows, all arrays aligned.
+
+    targets, predictions: (n, outputs), as the metric takes them. labels: names of the outputs, for
+    binary of both classes. groups: (n,) rows that a resample draws together.
+    """
+
+    metric: Metric
+    kind: str
+    labels: Sequence[str]
+    targets: np.ndarray
+    predictions: np.ndarray
+    groups: np.ndarray
+
+
+@dataclass(frozen=True)
+class Part:
+    """Rows (indices), columns of outputs (indices, None for all), and weights, one a row."""
+
+    rows: np.ndarray
+    columns: np.ndarray | None = None
+    weights: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class View:
+    """A part that is scored, and compared with another one where there is one.
+
+    rows: how many there are. groups: instead of those of `Scored`. why: it cannot be scored.
+    """
+
+    name: str
+    rows: int
+    part: Part
+    other: Part | None = None
+    groups: np.ndarray | None = None
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class ViewScore:
+    """A view's score with its 95 % interval, and how much better it is than the other part.
+
+    nan stands for what is undefined, and `why` says why the score is. differs: by more than chance.
+    """
+
+    view: str
+    rows: int
+    score: float
+    low: float = np.nan
+    high: float = np.nan
+    better_by: float = np.nan
+    standard_error: float = np.nan
+    differs: bool = False
+    why: str = ""
+
+
+# --- which views there are --------------------------------------------------------------------
+
+
+def all_rows(n: int) -> View:
+    return View("all rows", n, Part(np.arange(n)))
+
+
+def duplicates_once(duplicates: np.ndarray) -> View:
+    """Every group of duplicates (n,) counts as one row, which each of its rows is a share of.
+
+    For means over rows this is the exact expectation over samples of one row a group.
+    """
+    names, group, size = np.unique(duplicates, return_inverse=True, return_counts=True)
+    rows = np.arange(len(duplicates))
+    return View("duplicates once", len(names), Part(rows, None, 1 / size[group]), Part(rows))
+
+
+def head_and_tail(counts: np.ndarray, fewest: int) -> dict[str, np.ndarray]:
+    """Indices of the labels of the head, of the tail, and of neither, from (labels,) counts of rows.
+
+    The head are the most frequent labels that together hold half of what is counted, the tail
+    others with less than `fewest`.
+    """
+    order = np.argsort(-counts, kind="stable")
+    before = np.cumsum(counts[order]) - counts[order]
+    head = np.isin(np.arange(len(counts)), order[before < counts.sum() / 2])
+    tail = ~head & (counts < fewest)
+    kept = {"head": head, "tail": tail, "without head and tail": ~head & ~tail}
+    return {name: np.flatnonzero(which) for name, which in kept.items()}
+
+
+def label_views(scored: Scored, fewest: int) -> list[View]:
+    """By how frequent the labels are, for three and more of them (see `head_and_tail`).
+
+    Metrics of columns (all of multilabel; averages over classes) score these labels' columns over
+    all rows, others the rows of these classes.
+    """
+    outputs = scored.targets.shape[1]
+    if scored.kind not in ("multiclass", "multilabel") or outputs < 3:
+        return []
+    counts = scored.targets.sum(axis=0)
+    named = head_and_tail(counts, fewest)
+    return [_label_view(scored, name, labels) for name, labels in named.items()]
+
+
+def _label_view(scored: Scored, name: str, labels: np.ndarray) -> View:
+    outputs = scored.targets.shape[1]
+    holds = scored.targets[:, labels].any(axis=1)
+    what = "classes" if scored.kind == "multiclass" else "labels"
+    name = f"{name}: {len(labels)} of {outputs} {what}"
+    rest = np.setdiff1d(np.arange(outputs), labels)
+    everything = np.arange(len(holds))
+    if scored.kind == "multilabel" and scored.metric.name.startswith("metrics.py:"):
+        why = "a metric of your own scores all labels together"
+        return View(name, int(holds.sum()), Part(everything), why=why)
+    if scored.kind == "multilabel" or scored.metric.name in OF_COLUMNS:
+        part, other = Part(everything, labels), Part(everything, rest) if len(rest) else None
+    else:
+        part, other = Part(np.flatnonzero(holds)), _rest(holds)
+    return View(name, int(holds.sum()), part, other, why="" if holds.any() else "it has no rows")
+
+
+def _rest(inside: np.ndarray) -> Part | None:
+    return None if inside.all() else Part(np.flatnonzero(~inside))
+
+
+def length_views(lengths: np.ndarray) -> list[View]:
+    """By quartiles of the lengths (n,), fewer where they tie; none where all are alike."""
+    last = np.unique(np.quantile(lengths, [0.25, 0.5, 0.75, 1], method="inverted_cdf"))
+    bins = np.searchsorted(last, lengths)
+    first = [lengths.min(), *(last[:-1] + 1)]
+    names = [f"length {a:,.0f} to {b:,.0f}" for a, b in zip(first, last, strict=True)]
+    return [_slice(name, bins == k) for k, name in enumerate(names) if len(names) > 1]
+
+
+def column_views(column: str, values: np.ndarray, groups: np.ndarray | None = None) -> list[View]:
+    """By the values (n,) of a column: a view for each of the 10 most frequent, one for the others.
+
+    groups: (n,) what a resample draws together, where it is not what `Scored` says.
+    """
+    names, value, counts = np.unique(values.astype(str), return_inverse=True, return_counts=True)
+    if len(names) < 2:
+        return []
+    order = np.argsort(-counts, kind="stable")
+    views = [_slice(f"{column} = {names[k] or '(empty)'}", value == k) for k in order[:LARGEST]]
+    if len(names) > LARGEST:
+        others = np.isin(value, order[LARGEST:])
+        views.append(_slice(f"{column}: {len(names) - LARGEST:,} others", others))
+    return [replace(view, groups=groups) for view in views]
+
+
+def _slice(name: str, inside: np.ndarray) -> View:
+    return View(name, int(inside.sum()), Part(np.flatnonzero(inside)), _rest(inside))
+
+
+# --- their scores -----------------------------------------------------------------------------
+
+
+def score_views(
+    scored: Scored, views: Sequence[View], *, seed: int, resamples: int = 200
+) -> list[ViewScore]:
+    """Each view's score, interval, and difference from what it is compared with.
+
+    The interval is of 1.96 standard errors each way, by bootstrap, without the spread over seeds.
+    A view of fewer than 10 groups is never said to differ.
+    """
+    found = [_score_view(scored, view, seed, resamples) for view in views]
+    compared = sum(np.isfinite(each.better_by) for each in found)
+    bound = norm.ppf(1 - LEVEL / 2 / max(compared, 1))
+    return [
+        replace(each, differs=each.differs and _beyond(each, bound * each.standard_error))
+        for each in found
+    ]
+
+
+def _beyond(found: ViewScore, bound: float) -> bool:
+    return bool(abs(found.better_by) > bound + 1e-12)  # Less is rounding.
+
+
+def _score_view(scored: Scored, view: View, seed: int, resamples: int) -> ViewScore:
+    """With `differs` saying whether there are groups enough to tell."""
+    undefined = ViewScore(view.name, view.rows, np.nan)
+    if view.why:
+        return replace(undefined, why=view.why)
+    of_part = _scorer(scored, view.part)
+    of_other = _scorer(scored, view.other) if view.other else None
+    n = len(scored.targets)
+    try:
+        score = of_part(np.ones(n))
+        other = of_other(np.ones(n)) if of_other else np.nan
+    except InputError as e:  # a user's metric that takes no weights
+        return replace(undefined, why=str(e))
+    if np.isnan(score):
+        return replace(undefined, why=_why(scored, view.part))
+    groups = scored.groups if view.groups is None else view.groups
+    scorers = [of_part, of_other] if np.isfinite(other) else [of_part]
+    resampled = _resample(scorers, groups, seed, resamples)
+    error = spread(resampled[:, :1])[0]
+    if _groups_in(scored, view.part, groups) < 2:  # It is the same whenever it is drawn.
+        error = np.nan
+    bounds = _metric_of(scored, view.part).bounds
+    low, high = np.clip([score - 1.96 * error, score + 1.96 * error], *bounds)
+    plain = ViewScore(view.name, view.rows, score, float(low), float(high))
+    if len(scorers) == 1 or np.isnan(error):
+        return plain
+    enough = min(_groups_in(scored, part, groups) for part in (view.part, view.other)) >= FEWEST
+    return replace(
+        plain,
+        better_by=scored.metric.sign * (score - other) + 0.0,  # no -0.0
+        standard_error=float(spread(resampled[:, :1] - resampled[:, 1:])[0]),
+        differs=enough,
+    )
+
+
+def _scorer(scored: Scored, part: Part) -> Callable[[np.ndarray], float]:
+    """The part's score where each row stands so many times (n,)."""
+    metric = _metric_of(scored, part)
+    targets, predictions = scored.targets[part.rows], scored.predictions[part.rows]
+    if part.columns is not None:
+        targets, predictions = targets[:, part.columns], predictions[:, part.columns]
+    weights = 1.0 if part.weights is None else part.weights
+    return lambda times: metric.score(targets, predictions, times[part.rows] * weights)
+
+
+def _metric_of(scored: Scored, part: Part) -> Metric:
+    """The metric, with the costs of the part's labels alone."""
+    if part.columns is None or scored.metric.costs is None:
+        return scored.metric
+    costs = tuple(scored.metric.costs[k] for k in part.columns)
+    return metrics.get(scored.metric.name, scored.kind, costs=costs)
+
+
+def _resample(
+    scorers: Sequence[Callable[[np.ndarray], float]], groups: np.ndarray, seed: int, resamples: int
+) -> np.ndarray:
+    """(resamples, scorers) scores, by the same draws as `estimate.bootstrap`."""
+    rng = np.random.default_rng(seed)
+    names, group = np.unique(groups, return_inverse=True)
+    scores = np.empty((resamples, len(scorers)))
+    for row in scores:
+        drawn = np.bincount(rng.integers(len(names), size=len(names)), minlength=len(names))
+        row[:] = [scorer(drawn[group]) for scorer in scorers]
+    return scores
+
+
+def _groups_in(scored: Scored, part: Part, groups: np.ndarray) -> int:
+    """How many groups there are in the part, for columns of rows that hold one of these labels."""
+    rows = part.rows
+    if part.columns is not None:
+        rows = rows[scored.targets[np.ix_(rows, part.columns)].any(axis=1)]
+    return len(np.unique(groups[rows]))
+
+
+def _why(scored: Scored, part: Part) -> str:
+    """What the rows have too little of for the metric."""
+    targets = scored.targets[part.rows]
+    first = targets[0]
+    if (targets != first).any():
+        return f"{scored.metric.name} is not defined there"
+    if scored.kind == "regression":
+        return "the target is the same in all of its rows"
+    if scored.kind == "multilabel":
+        return "all of its rows have the same labels"
+    label = int(first[0] if scored.kind == "binary" else first.argmax())
+    return f"all of its rows are '{scored.labels[label]}'"

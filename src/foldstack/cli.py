@@ -112,6 +112,9 @@ def parser() -> argparse.ArgumentParser:
     p = command("report", "precision, recall, F1 and support of each label, on out-of-fold rows")
     p.add_argument("--model", help="this model alone instead of a blend")
     p.add_argument("--name", help="the blend (default: blend)")
+    p = command("patterns", "what rules and cached texts do to out-of-fold rows, one by one")
+    p.add_argument("--model", help="over this model alone instead of a blend")
+    p.add_argument("--name", help="the blend (default: blend)")
     command("score", "score the submissions against input/private/solution.csv")
     command("scores", "show every run and blend in a table")
     command("demo", "go the whole way on the embedded film reviews")
@@ -252,6 +255,10 @@ def run(args: argparse.Namespace) -> None:
         from foldstack.stages.blend import report
 
         report(ws, model=args.model, name=args.name)
+    elif args.command == "patterns":
+        from foldstack.stages.patterns import patterns
+
+        patterns(ws, model=args.model, name=args.name)
     else:
         from foldstack.stages import score
 

@@ -3,7 +3,8 @@
     folds/folds.csv, folds.json, report.csv
     oof/<model>/seed<s>/<run>/      run.json, heldout.parquet, test.parquet, model/
     oof/<model>/seed<s>/.<run>.*    an unfinished run (.partial) and its lock (.lock)
-    oof/_blends/<name>/             blend.json, oof.parquet, test.parquet, model/
+    oof/_blends/<name>/             blend.json, oof.parquet, decisions.parquet, test.parquet, model/
+    oof/_patterns/<name>.json       the audit of rules over a blend or a model
     submissions/<name>.csv, .json
 
 Every file is written beside its place and renamed into it; a finished run appears by one rename.

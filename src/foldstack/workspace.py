@@ -15,7 +15,7 @@ from foldstack import config
 from foldstack.competition import Competition
 from foldstack.errors import InputError, nearest
 from foldstack.files import read_table, write_table
-from foldstack.settings import Settings
+from foldstack.settings import CompetitionSettings, Settings
 from foldstack.store import Folds, RunKey, Store
 
 DEBUG_ROWS = 200
@@ -174,12 +174,21 @@ def make_debug_workspace(root: Path) -> Path:
     for name in s.external:
         table = read_table(root / "input" / name, s.encoding)
         write_table(place / "input" / debug_name(name), table.head(DEBUG_ROWS), s.encoding)
-    for name in ("competition.yaml", "metrics.py"):
+    for name in ("competition.yaml", "metrics.py", *_pattern_files(root, s)):
         if (root / name).exists():
+            (place / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(root / name, place / name)
     if (root / "presets").is_dir():
         shutil.copytree(root / "presets", place / "presets", dirs_exist_ok=True)
     return place
+
+
+def _pattern_files(root: Path, settings: CompetitionSettings) -> list[str]:
+    if settings.patterns is None:
+        return []
+    from foldstack.patterns import files_of
+
+    return files_of(root, settings.patterns)
 
 
 def _small_sample(

@@ -82,7 +82,8 @@ def _widths(codes: np.ndarray) -> np.ndarray:
     """(c,) columns of each character: 2 where its East Asian width is wide or full, else 1."""
     used = np.flatnonzero(np.bincount(codes))
     table = np.ones(used.max(initial=0) + 1, dtype=np.int64)
-    table[used] += [unicodedata.east_asian_width(chr(c)) in "WF" for c in used]
+    wide = [unicodedata.east_asian_width(chr(c)) in "WF" for c in used]
+    table[used] += np.array(wide, dtype=np.int64)  # numpy takes an empty list for floats
     return table[codes]
 
 

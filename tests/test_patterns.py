@@ -17,6 +17,7 @@ from foldstack.stages.patterned import Judged, OutOfFold, deciders, judge
 from foldstack.stages.predictor import Predictor
 from foldstack.store import read_parquet
 from foldstack.workspace import Workspace
+from test_stages import make_kind
 from tiny import (
     foldstack,
     go_through,
@@ -582,6 +583,20 @@ def test_a_submission_has_the_patterns_over_it_and_says_so(root: Path, capsys) -
     assert info["positives"]["1"]["test"] == (labels == "1").mean()
 
 
+def test_test_rows_that_the_estimate_knows_nothing_of_are_counted(root: Path, capsys) -> None:
+    """Cached texts decide test rows, but no row of the estimate."""
+    text = read_table(root / "input/test.csv", "utf-8")["text"][2]
+    write(root / "patterns.yaml", f"mode: before\nrules: [{{text: {text.upper()}, label: 1}}]")
+    assert foldstack(root, "submit") == 0
+    said = "submit: the estimate passes cached texts over, which decide 1 of the test rows\n"
+    assert said in capsys.readouterr().out
+    info = read_json(root / "submissions/blend.json")
+    assert info["nested"] == info["patterns"]["nested_without"]
+    assert (info["patterns"]["cached"], info["optimistic"]) == (["rule 1"], [])
+    submitted = read_table(root / "submissions/blend.csv", "utf-8").set_index("id")["label"]
+    assert submitted["t2"] == "1"
+
+
 def test_without_the_setting_a_file_changes_nothing(root: Path, capsys) -> None:
     write_competition(root, metric="f1")
     assert foldstack(root, "submit") == 0
@@ -656,6 +671,33 @@ def test_probabilities_are_submitted_with_the_patterns_in_them(root: Path, metri
         (info["nested"]["score"] < info["patterns"]["nested_without"]["score"]) == loss
     )
     assert info["nested"]["score"] < 2
+
+
+WAYS = {
+    # kind, metric, columns of the sample, the label that a rule gives, what its rows then hold there
+    "classes": ("multiclass", "log_loss", ["bad", "good", "other"], "good", 0.95),
+    "several labels": ("multilabel", "f1_macro", ["p", "q", "r"], "q", 1),
+}
+
+
+@pytest.mark.parametrize(("kind", "metric", "columns", "label", "holds"), WAYS.values(), ids=WAYS)
+def test_the_whole_way(
+    tmp_path: Path, kind: str, metric: str, columns: list[str], label: str, holds: float
+) -> None:
+    """Every kind of target from the file to the submission, with texts that are asked for."""
+    root = make_kind(tmp_path / "w", kind, metric, columns)
+    rule = f"mode: before\nrules: [{{pattern: film, label: {label}}}]"
+    write(root / "patterns.yaml", rule + "\nnearest: {below: 0.95, similarity: 0.3}")
+    target = {"target": columns} if kind == "multilabel" else {"target": ["label"]}
+    write_competition(root, kind=kind, metric=metric, patterns="patterns.yaml", **target)
+    go_through(root, "folds", "train", "blend", "patterns", "submit")
+    rows = read_table(root / "input/test.csv", "utf-8").set_index("id")["text"]
+    values = read_table(root / "submissions/blend.csv", "utf-8").set_index("id").astype(float)
+    np.testing.assert_allclose(values.loc[rows[rows.str.contains("film")].index, label], holds)
+    lines = read_json(root / "oof/_patterns/blend.json")["lines"]
+    assert [line["acts"] > 0 for line in lines] == [True, True, True]
+    info = read_json(root / "submissions/blend.json")
+    assert info["nested"]["score"] != info["patterns"]["nested_without"]["score"]
 
 
 def test_means_of_ranks_are_refused(root: Path, capsys) -> None:

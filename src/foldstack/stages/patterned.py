@@ -181,6 +181,7 @@ def describe(ws: Workspace, oof: OutOfFold, judged: Judged) -> dict:
             "file": patterns.file,
             "hash": patterns.hash,
             "mode": patterns.mode,
+            "cached": [n for n, r in zip(patterns.names, patterns.rules, strict=False) if r.cached],
             "nested_without": info["nested"],
             "better_by": {
                 "difference": total.difference,
@@ -221,3 +222,8 @@ def say_patterns(stage: str, found: dict, test_rows: int) -> None:
         f"nested without it {interval(found['nested_without'])}, better by "
         f"{better['difference']:+.4f} [{better['low']:+.4f}, {better['high']:+.4f}] with it"
     )
+    cached = sum(found["test"].get(name, 0) for name in found["cached"])
+    if cached:
+        say(
+            f"{stage}: the estimate passes cached texts over, which decide {cached:,} of the test rows"
+        )

@@ -26,7 +26,7 @@ STAGES := data init folds train blend submit score scores
 ASKED := $(MAKECMDGOALS) $(if $(filter all,$(MAKECMDGOALS)),folds train blend submit)
 before = $(filter $(ASKED),$(wordlist 1,$(1),$(STAGES)))
 
-.PHONY: help venv demo test bench lint all recipe predict compare report views $(STAGES) clean clean-folds clean-oof clean-submissions clean-debug
+.PHONY: help venv demo test bench lint all recipe predict compare report views patterns $(STAGES) clean clean-folds clean-oof clean-submissions clean-debug
 
 help: ## these targets
 	@sed -n 's/^#   /  /p' Makefile
@@ -83,6 +83,9 @@ report: $(NEEDS) ## precision, recall, F1 and support of each label: MODEL= or N
 
 views: $(NEEDS) ## the score by frequency of labels, text length, group, duplicates once: MODEL= or NAME= TAIL=10
 	@$(RUN) views $(call opt,MODEL,model) $(call opt,NAME,name) $(call opt,TAIL,tail)
+
+patterns: $(NEEDS) ## what the rules of patterns.yaml do to out-of-fold rows, one by one: MODEL= or NAME=
+	@$(RUN) patterns $(call opt,MODEL,model) $(call opt,NAME,name)
 
 all: folds train blend submit ## folds, train, blend, submit
 

@@ -123,6 +123,9 @@ def parser() -> argparse.ArgumentParser:
         default=10,
         help="labels of fewer rows are the tail of the distribution (default: 10)",
     )
+    p = command("patterns", "what rules and cached texts do to out-of-fold rows, one by one")
+    p.add_argument("--model", help="over this model alone instead of a blend")
+    p.add_argument("--name", help="the blend (default: blend)")
     command("score", "score the submissions against input/private/solution.csv")
     command("scores", "show every run and blend in a table")
     command("demo", "go the whole way on the embedded film reviews")
@@ -267,6 +270,10 @@ def run(args: argparse.Namespace) -> None:
         from foldstack.stages.views import views
 
         views(ws, model=args.model, name=args.name, tail=args.tail)
+    elif args.command == "patterns":
+        from foldstack.stages.patterns import patterns
+
+        patterns(ws, model=args.model, name=args.name)
     else:
         from foldstack.stages import score
 

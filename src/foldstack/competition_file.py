@@ -70,6 +70,7 @@ PARTS = (
     (
         Entry("models", "presets, each with settings of its own if you like"),
         Entry("seeds", "`make train` trains every model with each"),
+        Entry("patterns", "a file of rules and cached texts beside the blend", "patterns.yaml"),
     ),
     (
         Entry(

@@ -82,7 +82,8 @@ def _widths(codes: np.ndarray) -> np.ndarray:
     """(c,) columns of each character: 2 where its East Asian width is wide or full, else 1."""
     used = np.flatnonzero(np.bincount(codes))
     table = np.ones(used.max(initial=0) + 1, dtype=np.int64)
-    table[used] += [unicodedata.east_asian_width(chr(c)) in "WF" for c in used]
+    wide = [unicodedata.east_asian_width(chr(c)) in "WF" for c in used]
+    table[used] += np.array(wide, dtype=np.int64)  # numpy takes an empty list for floats
     return table[codes]
 
 
@@ -122,7 +123,7 @@ def shingles(texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
     return hashes, np.searchsorted(at, np.r_[begin, len(codes)])
 
 
-def _chunks(sizes: np.ndarray, most: int) -> Iterator[slice]:
+def chunks(sizes: np.ndarray, most: int) -> Iterator[slice]:
     """Slices of consecutive items, each of about `most` in sum."""
     borders = np.flatnonzero(np.diff(np.cumsum(sizes) // most)) + 1
     for part in np.split(np.arange(len(sizes)), borders):
@@ -174,7 +175,7 @@ def _candidates(signatures: np.ndarray, threshold: float, seed: int) -> tuple[np
 def _signatures(texts: list[str], seed: int) -> np.ndarray:
     """(n, permutations) uint32 MinHash values."""
     out = np.zeros((len(texts), PERMUTATIONS), dtype=np.uint32)
-    for chunk in _chunks(np.array([len(t) for t in texts], dtype=np.int64), CHARACTERS):
+    for chunk in chunks(np.array([len(t) for t in texts], dtype=np.int64), CHARACTERS):
         hashes, offsets = shingles(texts[chunk])
         out[chunk] = RMinHash.digest_matrix_from_flat_token_hashes(
             hashes, offsets.astype(np.uint64), PERMUTATIONS, seed
@@ -206,7 +207,7 @@ def _jaccard(texts: list[str], pairs: np.ndarray) -> np.ndarray:
     """(pairs,) exact Jaccard similarity of the sets of shingles."""
     length = np.array([len(t) for t in texts], dtype=np.int64)
     out = np.zeros(len(pairs))
-    for chunk in _chunks(length[pairs].sum(axis=1), CHARACTERS):
+    for chunk in chunks(length[pairs].sum(axis=1), CHARACTERS):
         involved, which = np.unique(pairs[chunk], return_inverse=True)
         hashes, offsets = shingles([texts[i] for i in involved])
         _, column = np.unique(hashes, return_inverse=True)

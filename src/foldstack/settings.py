@@ -144,7 +144,8 @@ class CompetitionSettings(Settings):
     of a multilabel competition's single target column. numeric, categorical: feature columns, for
     stacks and for heads that join them. auxiliary: columns of numbers that train alone has, which
     presets may learn beside the target (`training.auxiliary`). time: the column that `folds.kind: time`
-    sorts by. external: files in `input/` with more training rows, which are never scored.
+    sorts by. external: files in `input/` with more training rows, which are never scored. patterns: a
+    file in the workspace with rules that decide before or beside the blend (`patterns.file`).
     """
 
     name: str
@@ -168,6 +169,7 @@ class CompetitionSettings(Settings):
     weight: OptionalText = None
     time: OptionalText = None
     external: tuple[str, ...] = ()
+    patterns: OptionalText = None
     submission: Literal["auto", "labels", "probabilities"] = "auto"
     encoding: str = "utf-8"
     models: tuple[ModelEntry, ...] = ()
@@ -220,6 +222,10 @@ class CompetitionSettings(Settings):
             raise ValueError("`separator` is for kind multilabel with one target column")
         if self.kind == "regression" and self.labels:
             raise ValueError("kind regression has no `labels`: remove the setting")
+        if self.kind == "regression" and self.patterns:
+            raise ValueError(
+                "`patterns` say labels, which kind regression lacks: remove the setting"
+            )
         if (self.folds.kind == "time") != (self.time is not None):
             raise ValueError("`time` names a column for `folds.kind: time`: set both or neither")
         inputs = (*self.text, *self.numeric, *self.categorical)

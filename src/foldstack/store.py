@@ -4,6 +4,7 @@
     oof/<model>/seed<s>/<run>/      run.json, heldout.parquet, test.parquet, model/
     oof/<model>/seed<s>/.<run>.*    an unfinished run (.partial) and its lock (.lock)
     oof/_blends/<name>/             blend.json, oof.parquet, nested.parquet, test.parquet, model/
+    oof/_patterns/<name>.json       the audit of rules over a blend or a model
     submissions/<name>.csv, .json
 
 Every file is written beside its place and renamed into it; a finished run appears by one rename.

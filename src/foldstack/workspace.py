@@ -15,7 +15,7 @@ from foldstack import config
 from foldstack.competition import Competition
 from foldstack.errors import InputError, nearest
 from foldstack.files import read_table, write_table
-from foldstack.settings import Settings
+from foldstack.settings import CompetitionSettings, Settings
 from foldstack.store import Folds, RunKey, Store
 
 DEBUG_ROWS = 200
@@ -177,12 +177,21 @@ def make_debug_workspace(root: Path) -> Path:
     if isinstance(s.costs, str) and (root / "input" / s.costs).is_file():
         (place / "input" / s.costs).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(root / "input" / s.costs, place / "input" / s.costs)
-    for name in ("competition.yaml", "metrics.py"):
+    for name in ("competition.yaml", "metrics.py", *_pattern_files(root, s)):
         if (root / name).exists():
+            (place / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(root / name, place / name)
     if (root / "presets").is_dir():
         shutil.copytree(root / "presets", place / "presets", dirs_exist_ok=True)
     return place
+
+
+def _pattern_files(root: Path, settings: CompetitionSettings) -> list[str]:
+    if settings.patterns is None:
+        return []
+    from foldstack.patterns import files_of
+
+    return files_of(root, settings.patterns)
 
 
 def _small_sample(

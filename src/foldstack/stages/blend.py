@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -149,8 +150,9 @@ def _describe(
         "rule": None if result.rule is None else result.rule.to_json(),
         "nested": dataclasses.asdict(result.nested),
         "in_sample": result.in_sample,
+        "seed_variance": members.seed_variance,
         "optimistic": optimistic,
-        "repeated_texts": _reweighted(ws, folds, result),
+        "repeated_texts": reweighted(ws, folds, result.nested_predictions),
         "candidates": [dataclasses.asdict(c) for c in result.candidates],
         "models": {m.name: _single(ws, members, i, m) for i, m in enumerate(models)},
         "positives": _positives(ws, members, result),
@@ -173,8 +175,10 @@ def _single(ws: Workspace, members: Members, index: int, model: Model) -> dict:
     }
 
 
-def _reweighted(ws: Workspace, folds: Folds, result: BlendResult) -> dict | None:
-    """The nested score with the rows weighted to the test set's share of repeated texts.
+def reweighted(ws: Workspace, folds: Folds, nested: np.ndarray) -> dict | None:
+    """The score of nested predictions, weighted to the test set's share of repeated texts.
+
+    nested: (n, outputs) of the scored rows.
 
     A training row counts as repeated where its text stands in training a second time; its own
     prediction comes from a run that did not see it, so nothing is credited to remembering.
@@ -193,23 +197,32 @@ def _reweighted(ws: Workspace, folds: Folds, result: BlendResult) -> dict | None
     weights = np.where(repeated, share / found, (1 - share) / (1 - found))
     targets = competition.train.targets[folds.scored]
     try:
-        score = competition.task.score_probabilities(targets, result.nested_predictions, weights)
+        score = competition.task.score_probabilities(targets, nested, weights)
     except InputError:  # a user's metric that takes no weights
         score = None
     return {"test_share": share, "train_share": found, "score": score}
 
 
 def _positives(ws: Workspace, members: Members, result: BlendResult) -> dict[str, dict]:
-    """Per label: the rate decided positive on OOF rows and on test, and whether they part."""
     competition = ws.competition
     if competition.kind == "regression":
         return {}
     test_mean = members.test_probabilities.mean(axis=1)
-    oof_rate = _nested_decisions(members, result).mean(axis=0)
-    test_rate = _decided(members, result, result.test, test_mean).mean(axis=0)
-    n, t = len(result.oof), len(result.test)
+    oof, test = (
+        _nested_decisions(members, result),
+        _decided(members, result, result.test, test_mean),
+    )
+    return positive_rates(competition.outputs, oof, test)
+
+
+def positive_rates(outputs: Sequence[str], oof: np.ndarray, test: np.ndarray) -> dict[str, dict]:
+    """Per label: the rate decided positive on OOF rows and on test, and whether they part.
+
+    oof, test: (n, outputs) and (t, outputs) decisions of 0/1.
+    """
+    n, t = len(oof), len(test)
     out = {}
-    for name, a, b in zip(competition.outputs, oof_rate, test_rate, strict=True):
+    for name, a, b in zip(outputs, oof.mean(axis=0), test.mean(axis=0), strict=True):
         pooled = (a * n + b * t) / (n + t)
         error = np.sqrt(pooled * (1 - pooled) * (1 / n + 1 / t))
         out[name] = {"oof": float(a), "test": float(b), "parts": bool(abs(a - b) > 3 * error)}

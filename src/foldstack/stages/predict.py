@@ -47,7 +47,8 @@ def predict(
 def _show(prediction: Prediction) -> None:
     row = prediction.probabilities.iloc[0]
     if prediction.labels:
-        say(f"predict: {prediction.labels[0] or 'no label'}")
+        by = f" (by {prediction.by[0]})" if prediction.by else ""
+        say(f"predict: {prediction.labels[0] or 'no label'}{by}")
     say(table(["", "predicted"], [[str(name), f"{value:.4f}"] for name, value in row.items()]))
 
 
@@ -58,6 +59,8 @@ def _write(ws: Workspace, predictor: Predictor, file: Path, out: Path | None) ->
     values.insert(0, ws.competition.settings.id, rows.ids)
     if prediction.labels is not None:
         values.insert(1, "predicted", prediction.labels, allow_duplicates=True)
+    if prediction.by is not None:
+        values.insert(2, "by", prediction.by, allow_duplicates=True)
     out = out or ws.root / "predictions" / f"{file.name.split('.')[0]}.csv"
     write_table(out, values, ws.competition.settings.encoding)
     members = ", ".join(f"{m} ({len(keys)} runs)" for m, keys in predictor.members.items())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,17 @@ from foldstack.ensemble.candidates import Fitted
 from foldstack.errors import InputError
 from foldstack.learners import Learner
 from foldstack.links import to_probabilities
+from foldstack.patterns import Neighbours
 from foldstack.rows import Rows
 from foldstack.settings import CompetitionSettings
 from foldstack.stages.blend import make_blend
 from foldstack.stages.fitted import load_learner
+from foldstack.stages.patterned import (
+    apply_to_new,
+    deciders,
+    neighbours,
+    require_probabilities,
+)
 from foldstack.store import RunKey, read_parquet
 from foldstack.submission import label_texts
 from foldstack.workspace import Workspace
@@ -29,11 +37,13 @@ class Prediction:
     """Of n rows.
 
     labels: (n,) the decided label, several joined by the competition's separator or a bar; None for
-    regression. probabilities: (n, labels) a column for each class, label or (regression) target.
+    regression. probabilities: (n, labels) a column for each class, label or (regression) target. by:
+    (n,) who decided, `model`, `rule 2`, `nearest` or several of them; None where there are no patterns.
     """
 
     labels: list[str] | None
     probabilities: pd.DataFrame
+    by: list[str] | None = None
 
 
 @dataclass
@@ -41,7 +51,8 @@ class Predictor:
     """A model's or a blend's stored runs, loaded when first needed and kept.
 
     members: for each model the runs whose mean it is. fitted, rule: what the blend made of the
-    members, and how probabilities become labels.
+    members, and how probabilities become labels. The competition's patterns, where it has any, decide
+    before or beside it, as they do in a submission.
     """
 
     ws: Workspace
@@ -50,6 +61,13 @@ class Predictor:
     fitted: Fitted
     rule: Rule | None
     _learners: dict[RunKey, Learner] = field(default_factory=dict)
+
+    @cached_property
+    def _known(self) -> Neighbours | None:
+        """All training rows, for the unconfident to ask; None where the patterns ask nothing."""
+        patterns = self.ws.competition.patterns
+        wanted = patterns is not None and patterns.nearest is not None
+        return neighbours(self.ws, self.ws.competition.train) if wanted else None
 
     @classmethod
     def of_blend(cls, ws: Workspace, name: str = "blend") -> Predictor:
@@ -72,6 +90,8 @@ class Predictor:
                         "run `make blend` again"
                     )
         competition = ws.competition
+        if competition.patterns is not None:
+            require_probabilities(info, name)
         fitted = load_fitted(
             info["winner"],
             info["parameters"],
@@ -138,10 +158,15 @@ class Predictor:
         # Ranks say nothing of .5: where nothing was fitted, decide on the mean probability.
         shown = probabilities.mean(axis=1) if self.winner == "rank_mean" else values
         rule = self.rule or default_rule(competition.kind, len(outputs))
-        labels = label_texts(rule.apply(shown), competition.labels, competition.settings)
+        decisions, by = rule.apply(shown), None
+        if competition.patterns is not None:
+            applied = apply_to_new(self.ws, rows, values, self._known)
+            values, decisions = applied.probabilities, applied.decide(decisions)
+            by = deciders(competition.patterns, applied)
+        labels = label_texts(decisions, competition.labels, competition.settings)
         if competition.kind == "binary":
             values, outputs = np.hstack([1 - values, values]), list(competition.labels)
-        return Prediction(labels, pd.DataFrame(values, columns=outputs))
+        return Prediction(labels, pd.DataFrame(values, columns=outputs), by)
 
     def _of_model(self, keys: list[RunKey], rows: Rows) -> tuple[np.ndarray, np.ndarray]:
         """(probabilities, ranks), each (n, outputs): means over the runs."""

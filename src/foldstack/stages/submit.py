@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 
 from foldstack import config
-from foldstack.ensemble import Rule
+from foldstack.ensemble import Rule, default_rule
 from foldstack.errors import InputError
 from foldstack.links import to_probabilities
 from foldstack.progress import say
@@ -17,6 +19,16 @@ from foldstack.stages.blend import (
     say_positives,
 )
 from foldstack.stages.oof import check_alike, read_model
+from foldstack.stages.patterned import (
+    OutOfFold,
+    apply_to_new,
+    decided_by,
+    describe,
+    judge,
+    rates,
+    require_probabilities,
+    say_patterns,
+)
 from foldstack.store import read_parquet
 from foldstack.workspace import Workspace
 
@@ -46,16 +58,21 @@ def submit(
         values, info = made.result.test, made.info
         if fold == "full":
             values, info = _full(ws, names[0], made)
+        oof = dataclasses.replace(OutOfFold.of_made(made), info=info)
     elif fold == "full":
         raise InputError("FOLD=full submits one model's full runs: add MODEL=")
     else:
         name = config.check_name(name or "blend", "name")
-        values, info = _stored_blend(ws, name)
+        values, info = stored_blend(ws, name)
+        oof = None if ws.competition.patterns is None else OutOfFold.of_blend(ws, name, info)
     rule = Rule.from_json(info["rule"]) if info["rule"] else None
-    _write(ws, name, values if rule is None else rule.apply(values), info)
+    decisions = None if rule is None else rule.apply(values)
+    if ws.competition.patterns is not None:
+        values, decisions, info = _patterned(ws, name, oof, values, decisions)
+    _write(ws, name, values if decisions is None else decisions, info)
 
 
-def _stored_blend(ws: Workspace, name: str) -> tuple[np.ndarray, dict]:
+def stored_blend(ws: Workspace, name: str) -> tuple[np.ndarray, dict]:
     """A blend's test predictions, if the runs it was made from are still today's."""
     info = ws.store.read_blend(name)
     if info is None:
@@ -99,6 +116,23 @@ def _full(ws: Workspace, name: str, made: Blend) -> tuple[np.ndarray, dict]:
         "test_mean": f"of {VALUES.get(ws.competition.kind, 'probabilities')} over seeds",
         "note": note,
     }
+
+
+def _patterned(
+    ws: Workspace, name: str, oof: OutOfFold, values: np.ndarray, decisions: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray | None, dict]:
+    """Test predictions and decisions (t, outputs) with the patterns over them, and all to be said."""
+    competition = ws.competition
+    require_probabilities(oof.info, name)
+    judged = judge(ws, oof)
+    applied = apply_to_new(ws, competition.test, values.astype(float))
+    plain = default_rule(competition.kind, len(competition.outputs))
+    decided = applied.decide(plain.apply(values) if decisions is None else decisions)
+    info = describe(ws, oof, judged)
+    info["positives"] = rates(ws, oof, judged, decided)
+    info["patterns"]["test"] = decided_by(judged.patterns, applied)
+    say_patterns("submit", info["patterns"], len(competition.test))
+    return applied.probabilities, None if decisions is None else decided, info
 
 
 def _write(ws: Workspace, name: str, values: np.ndarray, info: dict) -> None:

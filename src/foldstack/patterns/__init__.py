@@ -1,0 +1,21 @@
+"""Rules beside models: patterns, cached texts and nearest training texts, and their audit."""
+
+from foldstack.patterns.audit import Line, audit
+from foldstack.patterns.file import PatternSettings, files_of, load, read_settings
+from foldstack.patterns.nearest import Index, Neighbours
+from foldstack.patterns.rules import Applied, Claims, Patterns, labels_of
+
+__all__ = [
+    "Applied",
+    "Claims",
+    "Index",
+    "Line",
+    "Neighbours",
+    "PatternSettings",
+    "Patterns",
+    "audit",
+    "files_of",
+    "labels_of",
+    "load",
+    "read_settings",
+]

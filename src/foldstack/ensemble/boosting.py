@@ -40,12 +40,11 @@ class Boosters:
     models: list[lgb.Booster | float]
 
     @classmethod
-    def train(cls, sample: Sample, monotone: bool = False) -> Boosters:
-        """monotone: an output never falls where a model's prediction of it rises."""
-        kind, outputs = sample.reader.kind, sample.targets.shape[1]
-        layout = choose_layout(kind, outputs, monotone)
-        trained = {"joint": _joint, "outputs": _by_output, "pairs": _of_pairs}[layout]
-        return cls(sample.reader, outputs, layout, trained(sample, monotone))
+    def train(cls, sample: Sample) -> Boosters:
+        outputs = sample.targets.shape[1]
+        layout = choose_layout(sample.reader, outputs)
+        train = {"joint": _joint, "outputs": _by_output, "pairs": _of_pairs}[layout]
+        return cls(sample.reader, outputs, layout, train(sample))
 
     def predict(self, inputs: Inputs) -> np.ndarray:
         """Predictions (n, outputs)."""
@@ -100,14 +99,14 @@ class Boosters:
         return cls(reader, outputs, parameters["layout"], models)
 
 
-def choose_layout(kind: str, outputs: int, monotone: bool) -> str:
+def choose_layout(reader: Reader, outputs: int) -> str:
     """Classes are learned together unless each must rise with its own predictions."""
-    if kind != "regression" and outputs > MANY:  # values of unlike units are not pooled
+    if reader.kind != "regression" and outputs > MANY:  # values of unlike units are not pooled
         return "pairs"
-    return "joint" if kind == "multiclass" and not monotone else "outputs"
+    return "joint" if reader.kind == "multiclass" and not reader.monotone else "outputs"
 
 
-def _joint(sample: Sample, monotone: bool) -> list[lgb.Booster | float]:
+def _joint(sample: Sample) -> list[lgb.Booster | float]:
     objective = {"objective": "multiclass", "num_class": sample.targets.shape[1]}
     table = joined(sample.values, sample.features)
     split = sample.hold_back()
@@ -115,7 +114,7 @@ def _joint(sample: Sample, monotone: bool) -> list[lgb.Booster | float]:
     return [_boost(table, sample.targets.argmax(axis=1), split, objective, codes, sample.seed)]
 
 
-def _by_output(sample: Sample, monotone: bool) -> list[lgb.Booster | float]:
+def _by_output(sample: Sample) -> list[lgb.Booster | float]:
     split = sample.hold_back()
     models: list[lgb.Booster | float] = []
     for k, target in enumerate(sample.targets.T):
@@ -124,12 +123,12 @@ def _by_output(sample: Sample, monotone: bool) -> list[lgb.Booster | float]:
             continue
         table = of_output(sample.values, sample.features, k)
         codes = sample.reader.codes(table.shape[1], sample.features)
-        objective = _objective(sample, table, monotone)
+        objective = _objective(sample, table)
         models.append(_boost(table, target, split, objective, codes, sample.seed))
     return models
 
 
-def _of_pairs(sample: Sample, monotone: bool) -> list[lgb.Booster | float]:
+def _of_pairs(sample: Sample) -> list[lgb.Booster | float]:
     outputs, rng = sample.targets.shape[1], np.random.default_rng(sample.seed)
     # Drawn before the table is made, which is `outputs` times as large as what it is made from.
     learned, stopped = (_draw(part, MOST_PAIRS // outputs, rng) for part in sample.hold_back())
@@ -139,7 +138,7 @@ def _of_pairs(sample: Sample, monotone: bool) -> list[lgb.Booster | float]:
     target, border = sample.targets[chosen].ravel(), len(learned) * outputs
     split = np.arange(border), np.arange(border, len(target))
     codes = [*sample.reader.codes(table.shape[1] - 1, features), table.shape[1] - 1]
-    objective = _objective(sample, table, monotone)
+    objective = _objective(sample, table)
     return [_boost(table, target, split, objective, codes, sample.seed)]
 
 
@@ -149,10 +148,10 @@ def _draw(positions: np.ndarray, most: int, rng: np.random.Generator) -> np.ndar
     return np.sort(rng.choice(positions, max(most, 1), replace=False))
 
 
-def _objective(sample: Sample, table: np.ndarray, monotone: bool) -> dict:
+def _objective(sample: Sample, table: np.ndarray) -> dict:
     kind, (_, models, outputs) = sample.reader.kind, sample.values.shape
     objective = {"objective": "regression" if kind == "regression" else "binary"}
-    if monotone:
+    if sample.reader.monotone:
         objective["monotone_constraints"] = directions(kind, models, outputs, table.shape[1])
     return objective
 

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 from scipy.special import expit, log_expit, log_softmax, softmax
 from sklearn.linear_model import LogisticRegression, Ridge
-from threadpoolctl import threadpool_limits
 
 from foldstack.ensemble.members import Inputs
 from foldstack.ensemble.search import normalised
@@ -37,26 +36,22 @@ class Linear:
     @classmethod
     def train(cls, sample: Sample) -> Linear:
         outputs = sample.targets.shape[1]
-        # Sums of products in another order are other bytes.
-        with threadpool_limits(1):
-            if _is_joint(sample.reader, outputs):
-                table = joined(sample.values, sample.features)
-                return cls(sample.reader, outputs, [Part.train(sample, table, sample.targets)])
-            tables = (of_output(sample.values, sample.features, k) for k in range(outputs))
-            targets = np.hsplit(sample.targets, outputs)
-            parts = [Part.train(sample, *each) for each in zip(tables, targets, strict=True)]
+        if _is_joint(sample.reader, outputs):
+            table = joined(sample.values, sample.features)
+            return cls(sample.reader, outputs, [Part.train(sample, table, sample.targets)])
+        tables = (of_output(sample.values, sample.features, k) for k in range(outputs))
+        targets = np.hsplit(sample.targets, outputs)
+        parts = [Part.train(sample, *each) for each in zip(tables, targets, strict=True)]
         return cls(sample.reader, outputs, parts)
 
     def predict(self, inputs: Inputs) -> np.ndarray:
         """Predictions (n, outputs)."""
         values, features = self.reader.values(inputs), inputs.features
-        with threadpool_limits(1):
-            if _is_joint(self.reader, self.outputs):
-                return softmax(self.parts[0].scores(joined(values, features)), axis=1)
-            columns = [
-                part.scores(of_output(values, features, k)) for k, part in enumerate(self.parts)
-            ]
-        found = np.hstack(columns)
+        if _is_joint(self.reader, self.outputs):
+            return softmax(self.parts[0].scores(joined(values, features)), axis=1)
+        tables = (of_output(values, features, k) for k in range(self.outputs))
+        scores = [part.scores(table) for part, table in zip(self.parts, tables, strict=True)]
+        found = np.hstack(scores)
         if self.reader.kind == "regression":
             return found
         return normalised(expit(found), axis=1) if self.reader.kind == "multiclass" else expit(found)
@@ -110,7 +105,7 @@ class Part:
         held = scaling.apply(table[judged])
         for penalty in PENALTIES:
             coefficients, intercepts = _fit(kind, x, y, penalty)
-            losses.append(_loss(kind, held @ coefficients.T + intercepts, targets[judged]))
+            losses.append(loss(kind, held @ coefficients.T + intercepts, targets[judged]))
         penalty = PENALTIES[::-1][int(np.argmin(losses[::-1]))]  # of equal ones the heaviest
         scaling = Scaling.of(table, codes)
         coefficients, intercepts = _fit(kind, scaling.apply(table), targets, penalty)
@@ -155,9 +150,10 @@ def _fit_classes(
     return coefficients, intercepts
 
 
-def _loss(kind: str, scores: np.ndarray, targets: np.ndarray) -> float:
+def loss(kind: str, scores: np.ndarray, targets: np.ndarray) -> float:
+    """Mean squared error, or log loss of logits; both (n, outputs)."""
     if kind == "regression":
         return float(np.mean((scores - targets) ** 2))
-    if targets.shape[1] > 1:
+    if kind == "multiclass" and targets.shape[1] > 1:
         return float(-np.mean(np.sum(targets * log_softmax(scores, axis=1), axis=1)))
     return float(-np.mean(targets * log_expit(scores) + (1 - targets) * log_expit(-scores)))

@@ -8,15 +8,14 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file, save_file
 from scipy.special import expit, softmax
-from sklearn.metrics import log_loss, mean_squared_error
 from sklearn.neural_network import MLPClassifier, MLPRegressor
-from threadpoolctl import threadpool_limits
 
+from foldstack.ensemble.linear import loss
 from foldstack.ensemble.members import Inputs
 from foldstack.ensemble.tables import Reader, Sample, Scaling, joined
 
 HIDDEN = 32
-SETTINGS = {"hidden_layer_sizes": (HIDDEN,), "alpha": 1e-2, "learning_rate_init": 3e-3}
+SETTINGS = {"hidden_layer_sizes": (HIDDEN,), "alpha": 1e-2, "learning_rate_init": 1e-2}
 SMALLEST_BATCH, LARGEST_BATCH, BATCHES = 16, 1024, 50  # rows; batches an epoch between these sizes
 MOST_EPOCHS = 200
 PATIENCE = 10  # epochs without a gain on the rows held back
@@ -53,21 +52,18 @@ class Network:
             unit = np.where(deviation > 0, deviation, 1.0)
         targets = (targets - mean) / unit
         x, held = scaling.apply(table[learned]), scaling.apply(table[judged])
-        with threadpool_limits(1):  # sums of products in another order are other bytes
-            weights, epochs = _train(
-                kind, (x, targets[learned]), (held, targets[judged]), sample.seed
-            )
-        weights["second"], weights["second_bias"] = (
-            weights["second"] * unit,
-            weights["second_bias"] * unit + mean,
-        )
+        weights, epochs = _train(kind, (x, targets[learned]), (held, targets[judged]), sample.seed)
+        weights["second"] = weights["second"] * unit
+        weights["second_bias"] = weights["second_bias"] * unit + mean
         return cls(sample.reader, scaling, weights, epochs)
 
     def predict(self, inputs: Inputs) -> np.ndarray:
         """Predictions (n, outputs)."""
         x = self.scaling.apply(joined(self.reader.values(inputs), inputs.features))
-        with threadpool_limits(1):
-            return _forward(self.reader.kind, self.weights, x)
+        scores = _forward(self.weights, x)
+        if self.reader.kind == "regression":
+            return scores
+        return softmax(scores, axis=1) if self.reader.kind == "multiclass" else expit(scores)
 
     @property
     def parameters(self) -> dict:
@@ -98,19 +94,17 @@ def _train(
     batch = int(np.clip(len(x) // BATCHES, min(SMALLEST_BATCH, len(x)), LARGEST_BATCH))
     # An integer would shuffle every epoch alike.
     settings = SETTINGS | {"random_state": np.random.RandomState(seed), "batch_size": batch}
-    classes = {}
-    if kind == "regression":
-        model, y = MLPRegressor(**settings), y[:, 0] if y.shape[1] == 1 else y
-    else:
-        model = MLPClassifier(**settings)
-        classes = {"classes": np.arange(max(y.shape[1], 2 if y.shape[1] == 1 else 0))}
-        y = y[:, 0] if kind == "binary" else y.argmax(axis=1) if kind == "multiclass" else y
+    one, classes = y.shape[1] == 1, {}
+    if kind != "regression":
+        classes = {"classes": np.arange(2 if one else y.shape[1])}
+    model = MLPClassifier(**settings) if classes else MLPRegressor(**settings)
+    y = y[:, 0] if one else y.argmax(axis=1) if kind == "multiclass" else y
     best, weights, epochs = np.inf, {}, 0
     for epoch in range(1, MOST_EPOCHS + 1):
         model.partial_fit(x, y, **classes)
-        loss = _loss(kind, _forward(kind, _weights(model), held), wanted)
-        if loss < best:
-            best, weights, epochs = loss, _weights(model), epoch
+        found = loss(kind, _forward(_weights(model), held), wanted)
+        if found < best:
+            best, weights, epochs = found, _weights(model), epoch
         elif epoch - epochs >= PATIENCE:
             break
     return weights, epochs
@@ -124,17 +118,6 @@ def _weights(model: MLPClassifier | MLPRegressor) -> dict[str, np.ndarray]:
     return {name: array.copy() for name, array in arrays.items()}
 
 
-def _forward(kind: str, weights: dict[str, np.ndarray], x: np.ndarray) -> np.ndarray:
+def _forward(weights: dict[str, np.ndarray], x: np.ndarray) -> np.ndarray:
     hidden = np.maximum(x @ weights["first"] + weights["first_bias"], 0)
-    out = hidden @ weights["second"] + weights["second_bias"]
-    if kind == "regression":
-        return out
-    return softmax(out, axis=1) if kind == "multiclass" else expit(out)
-
-
-def _loss(kind: str, predicted: np.ndarray, targets: np.ndarray) -> float:
-    if kind == "regression":
-        return mean_squared_error(targets, predicted)
-    if kind == "multiclass":
-        return log_loss(targets.argmax(axis=1), predicted, labels=np.arange(predicted.shape[1]))
-    return log_loss(targets.ravel(), predicted.ravel(), labels=[0, 1])
+    return hidden @ weights["second"] + weights["second_bias"]

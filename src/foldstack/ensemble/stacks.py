@@ -10,14 +10,14 @@ penalty) is a part held back of its own rows, never the fold it leaves out.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import ClassVar, Protocol
 
 import numpy as np
 from sklearn.model_selection import GroupKFold
+from threadpoolctl import threadpool_limits
 
 from foldstack.ensemble.blends import NO_OPTIONS, BlendOptions
 from foldstack.ensemble.boosting import Boosters
@@ -38,6 +38,9 @@ class Level(Protocol):
     """
 
     parameters: dict
+
+    @classmethod
+    def train(cls, sample: Sample) -> Level: ...
 
     def predict(self, inputs: Inputs) -> np.ndarray:
         """Predictions (n, outputs)."""
@@ -62,6 +65,10 @@ class Constant:
     def parameters(self) -> dict:
         return {"means": self.means.tolist()}
 
+    @classmethod
+    def train(cls, sample: Sample) -> Constant:
+        return cls(sample.targets.mean(axis=0))
+
     def predict(self, inputs: Inputs) -> np.ndarray:
         return np.tile(self.means, (len(inputs.ranks), 1))
 
@@ -85,7 +92,7 @@ class Stack:
     """
 
     def __init__(self, name: str = "stack", options: BlendOptions = NO_OPTIONS):
-        self.name, self.options = name, options
+        self.name, self.options, self._level = name, options, LEVELS[name]
         self.complexity = SIMPLEST + list(LEVELS).index(name)
         self._members: Members | None = None
         self._trained: dict[tuple[int, bytes], Level] = {}
@@ -93,12 +100,14 @@ class Stack:
     def fit(self, members: Members, rows: np.ndarray, metric: Metric, seed: int) -> Stacked:
         if members is not self._members:
             self._members, self._trained = members, {}
-        reader = Reader(members.kind, self.options.stack_inputs, members.categorical)
+        monotone = self.options.stack_monotone and self._level is Boosters
+        reader = Reader(members.kind, self.options.stack_inputs, members.categorical, monotone)
         models, crossfit = [], np.empty((len(rows), members.targets.shape[1]))
-        for learned, left_out in _splits(members, rows, seed):
-            model = self._train(rows[learned], reader, seed)
-            crossfit[left_out] = model.predict(members.inputs.take(rows[left_out]))
-            models.append(model)
+        with threadpool_limits(1):  # sums in another order are other bytes
+            for learned, left_out in _splits(members, rows, seed):
+                model = self._train(rows[learned], reader, seed)
+                crossfit[left_out] = model.predict(members.inputs.take(rows[left_out]))
+                models.append(model)
         return Stacked(reader, models, crossfit)
 
     def _train(self, rows: np.ndarray, reader: Reader, seed: int) -> Level:
@@ -106,17 +115,9 @@ class Stack:
         if key not in self._trained:
             sample = Sample.of(self._members, rows, reader, seed)
             alike = np.ptp(sample.targets, axis=0).max() == 0 or len(np.unique(sample.groups)) == 1
-            train = self._level()
-            self._trained[key] = (
-                Constant(sample.targets.mean(axis=0)) if alike else train(sample)
-            )
+            train = Constant.train if alike else self._level.train
+            self._trained[key] = train(sample)
         return self._trained[key]
-
-    def _level(self) -> Callable[[Sample], Level]:
-        train = LEVELS[self.name].train
-        if self.name == "stack":
-            return partial(train, monotone=self.options.stack_monotone)
-        return train
 
 
 def _splits(
@@ -158,7 +159,8 @@ class Stacked:
         return {"reader": asdict(self.reader), "models": [m.parameters for m in self.models]}
 
     def predict(self, inputs: Inputs) -> np.ndarray:
-        return np.mean([model.predict(inputs) for model in self.models], axis=0)
+        with threadpool_limits(1):
+            return np.mean([model.predict(inputs) for model in self.models], axis=0)
 
     def save(self, directory: Path) -> list[Path]:
         """Writes `stack<m>…` for each model m that its parameters do not tell in full."""

@@ -28,11 +28,13 @@ class Reader:
         kind: of the competition.
         scale: 'logits' or 'probabilities'; a regression's values are read as they are.
         categorical: which of the feature columns are codes of categories.
+        monotone: an output may only rise with the models' predictions of it (boosters alone).
     """
 
     kind: str
     scale: str = "logits"
     categorical: tuple[int, ...] = ()
+    monotone: bool = False
 
     def values(self, inputs: Inputs) -> np.ndarray:
         """(n, models, outputs) of the models' predictions."""

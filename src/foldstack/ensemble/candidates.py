@@ -25,8 +25,8 @@ from foldstack.ensemble.blends import (
     Weighted,
     WeightsPerLabel,
 )
-from foldstack.ensemble.members import Candidate, Fitted, Inputs, Members
-from foldstack.ensemble.stacks import LEVELS, Stack, load_stack
+from foldstack.ensemble.members import Candidate, Fitted
+from foldstack.ensemble.stacks import STACKS, Stack, load_stack
 from foldstack.errors import InputError, nearest
 from foldstack.metrics import Metric
 
@@ -35,7 +35,7 @@ def load_fitted(
     winner: str, parameters: dict, names: list[str], kind: str, outputs: int, directory: Path
 ) -> Fitted:
     """The fitted candidate that a blend stored, to predict new rows with."""
-    if winner in LEVELS:
+    if winner in STACKS:
         return load_stack(winner, parameters, outputs, directory)
     nothing = np.empty((0, outputs))
     if "power" in parameters:
@@ -53,7 +53,7 @@ METHODS: dict[str, Callable[[BlendOptions], Candidate]] = {
     "greedy": Greedy,
     "simplex": Simplex,
     "weights_per_label": WeightsPerLabel,
-    **{name: partial(Stack, name) for name in LEVELS},
+    **{name: partial(Stack, name) for name in STACKS},
 }
 DEFAULT_METHODS = ("mean", "rank_mean", "greedy", "stack")
 
@@ -81,7 +81,7 @@ def list_candidates(
             raise InputError(f"blend method '{method}' is not known: {nearest(method, METHODS)}")
     candidates: list[Candidate] = [Single(f"single:{name}", k) for k, name in enumerate(names)]
     if len(names) == 1:
-        stacks = [method for method in methods if method in LEVELS]
+        stacks = [method for method in methods if method in STACKS]
         candidates += [METHODS[method](options) for method in stacks if features]
     else:
         unfit = _unfit(metric, kind)

@@ -54,7 +54,9 @@ class Linear:
         found = np.hstack(scores)
         if self.reader.kind == "regression":
             return found
-        return normalised(expit(found), axis=1) if self.reader.kind == "multiclass" else expit(found)
+        return (
+            normalised(expit(found), axis=1) if self.reader.kind == "multiclass" else expit(found)
+        )
 
     @property
     def parameters(self) -> dict:

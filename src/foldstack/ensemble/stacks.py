@@ -76,7 +76,7 @@ class Constant:
         return []
 
 
-LEVELS: dict[str, type[Level]] = {
+STACKS: dict[str, type[Level]] = {
     "stack_linear": Linear,
     "stack": Boosters,
     "stack_mlp": Network,
@@ -85,15 +85,15 @@ SIMPLEST = 3  # the complexity of the first of them; the next ones have one more
 
 
 class Stack:
-    """One of `LEVELS`, over logits or probabilities and the feature columns.
+    """One of `STACKS`, over logits or probabilities and the feature columns.
 
     Models are remembered by the rows they were trained on, since the fits of a nesting share most of
     theirs: without folds 1 and 2 is what a fit on all folds but 1 trains to leave out 2.
     """
 
     def __init__(self, name: str = "stack", options: BlendOptions = NO_OPTIONS):
-        self.name, self.options, self._level = name, options, LEVELS[name]
-        self.complexity = SIMPLEST + list(LEVELS).index(name)
+        self.name, self.options, self._level = name, options, STACKS[name]
+        self.complexity = SIMPLEST + list(STACKS).index(name)
         self._members: Members | None = None
         self._trained: dict[tuple[int, bytes], Level] = {}
 
@@ -178,7 +178,7 @@ def load_stack(name: str, parameters: dict, outputs: int, directory: Path) -> St
     models = [
         Constant(np.array(each["means"]))
         if "means" in each
-        else LEVELS[name].load(each, reader, outputs, directory, f"stack{m}")
+        else STACKS[name].load(each, reader, outputs, directory, f"stack{m}")
         for m, each in enumerate(parameters["models"])
     ]
     return Stacked(reader, models, crossfit=np.empty((0, outputs)))

@@ -102,7 +102,9 @@ BlendMethod = Literal[
     "greedy",
     "simplex",
     "weights_per_label",
+    "stack_linear",
     "stack",
+    "stack_mlp",
 ]
 
 
@@ -112,12 +114,18 @@ class BlendSettings(Settings):
     bags: greedy selection is averaged over so many random halves of the models (of 8 and more; 1: all
     of them, once). negative: how far below 0 the weights of simplex and weights_per_label may go.
     power: of power_mean, whose weight is on the confident models the more the higher it is.
+    stack_inputs: what stacks read of the models' predictions. stack_monotone: the LightGBM stack may
+    only rise with the models' predictions of the same output. text_features: stacks also read length,
+    digits, case, punctuation, script and readability of the texts.
     """
 
     methods: tuple[BlendMethod, ...] = ("mean", "rank_mean", "greedy", "stack")
     bags: PositiveInt = 5
     negative: Annotated[float, Field(ge=0, le=1)] = 0.0
     power: Annotated[float, Field(gt=0)] = 2.0
+    stack_inputs: Literal["logits", "probabilities"] = "logits"
+    stack_monotone: bool = False
+    text_features: bool = False
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
 
 

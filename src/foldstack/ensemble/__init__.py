@@ -13,7 +13,6 @@ from foldstack.ensemble.blends import (
 from foldstack.ensemble.candidates import (
     DEFAULT_METHODS,
     METHODS,
-    Stack,
     list_candidates,
     load_fitted,
 )
@@ -34,10 +33,12 @@ from foldstack.ensemble.nested import (
     single_estimate,
     single_predictions,
 )
+from foldstack.ensemble.stacks import STACKS, Stack
 
 __all__ = [
     "DEFAULT_METHODS",
     "METHODS",
+    "STACKS",
     "BlendOptions",
     "BlendResult",
     "Candidate",

@@ -29,12 +29,16 @@ class BlendOptions:
         bags: of greedy selection.
         negative: how far below 0 the fitted weights of simplex and weights_per_label may go.
         power: of the power mean.
+        stack_inputs: 'logits' or 'probabilities', what stacks read of the models.
+        stack_monotone: the LightGBM stack may only rise with the models' predictions.
         threads: for one fit, 0 for all cores; results do not depend on it.
     """
 
     bags: int = 5
     negative: float = 0.0
     power: float = 2.0
+    stack_inputs: str = "logits"
+    stack_monotone: bool = False
     threads: int = 0
 
 

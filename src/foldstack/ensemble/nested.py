@@ -23,14 +23,12 @@ from foldstack.ensemble.candidates import (
     DEFAULT_METHODS,
     NO_OPTIONS,
     BlendOptions,
-    Candidate,
-    Fitted,
-    Members,
     Single,
     list_candidates,
 )
 from foldstack.ensemble.decide import Rule, default_rule, fit_rule, is_fitted
 from foldstack.ensemble.estimate import Estimate, bootstrap, estimate, spread
+from foldstack.ensemble.members import Candidate, Fitted, Members
 from foldstack.errors import InputError
 from foldstack.metrics import Metric
 

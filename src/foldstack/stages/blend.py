@@ -10,12 +10,13 @@ import numpy as np
 import pandas as pd
 
 from foldstack import config, ensemble
-from foldstack.ensemble import BlendOptions, BlendResult, Members
+from foldstack.ensemble import STACKS, BlendOptions, BlendResult, Members
 from foldstack.errors import InputError
 from foldstack.files import write_json, write_text
 from foldstack.progress import Progress, say, table
 from foldstack.report import format_report, label_report, target_report
 from foldstack.rows import Rows
+from foldstack.stages.features import describe_features, stack_features
 from foldstack.stages.oof import Model, read_model
 from foldstack.store import Folds, write_parquet
 from foldstack.workspace import Workspace
@@ -57,6 +58,7 @@ def make_blend(
     folds = ws.store.read_folds(competition.train)
     train = competition.train.take(folds.scored)
     models = [read_model(ws, name, folds) for name in names]
+    text = settings.text_features and any(method in STACKS for method in methods)
     members = Members(
         names=names,
         probabilities=np.stack([m.oof for m in models], axis=1),
@@ -68,8 +70,8 @@ def make_blend(
         groups=train.groups,
         kind=competition.kind,
         seed_variance=float(np.mean([m.seed_variance for m in models])),
-        features=train.features,
-        test_features=competition.test.features,
+        features=stack_features(train, text),
+        test_features=stack_features(competition.test, text),
         categorical=tuple(range(len(competition.settings.numeric), len(competition.feature_names))),
     )
     candidates = ensemble.list_candidates(
@@ -77,7 +79,7 @@ def make_blend(
         competition.metric,
         methods,
         kind=competition.kind,
-        features=train.features is not None,
+        features=members.features is not None,
     )
     total = ensemble.count_fits(len(np.unique(members.folds)), len(candidates))
     with Progress("blending", total, "fits") as progress:
@@ -91,11 +93,14 @@ def make_blend(
                 bags=settings.bags,
                 negative=settings.negative,
                 power=settings.power,
+                stack_inputs=settings.stack_inputs,
+                stack_monotone=settings.stack_monotone,
                 threads=competition.settings.runtime.threads,
             ),
             progress=None if quiet else progress.add,
         )
     info = _describe(ws, models, folds, members, result)
+    info["features"] = describe_features(competition, text)
     return Blend(result, info, members, train, _report(ws, members, result))
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from foldstack.competition import require
-from foldstack.ensemble import Inputs, Rule, default_rule, load_fitted
+from foldstack.ensemble import STACKS, Inputs, Rule, default_rule, load_fitted
 from foldstack.ensemble.candidates import Fitted
 from foldstack.errors import InputError
 from foldstack.learners import Learner
@@ -20,6 +20,7 @@ from foldstack.patterns import Neighbours
 from foldstack.rows import Rows
 from foldstack.settings import CompetitionSettings
 from foldstack.stages.blend import make_blend
+from foldstack.stages.features import check_features, stack_features
 from foldstack.stages.fitted import load_learner
 from foldstack.stages.patterned import (
     apply_to_new,
@@ -51,8 +52,8 @@ class Predictor:
     """A model's or a blend's stored runs, loaded when first needed and kept.
 
     members: for each model the runs whose mean it is. fitted, rule: what the blend made of the
-    members, and how probabilities become labels. The competition's patterns, where it has any, decide
-    before or beside it, as they do in a submission.
+    members, and how probabilities become labels. text_features: whether a stack reads them. The
+    competition's patterns, where it has any, decide before or beside it, as they do in a submission.
     """
 
     ws: Workspace
@@ -60,6 +61,7 @@ class Predictor:
     winner: str
     fitted: Fitted
     rule: Rule | None
+    text_features: bool = False
     _learners: dict[RunKey, Learner] = field(default_factory=dict)
 
     @cached_property
@@ -92,6 +94,8 @@ class Predictor:
         competition = ws.competition
         if competition.patterns is not None:
             require_probabilities(info, name)
+        if info["winner"] in STACKS:
+            check_features(competition, name, info)
         fitted = load_fitted(
             info["winner"],
             info["parameters"],
@@ -101,7 +105,8 @@ class Predictor:
             ws.store.blend_dir(name) / "model",
         )
         rule = Rule.from_json(info["rule"]) if info["rule"] else None
-        return cls(ws, members, info["winner"], fitted, rule)
+        text = bool((info.get("features") or {}).get("text"))
+        return cls(ws, members, info["winner"], fitted, rule, text)
 
     @classmethod
     def of_model(cls, ws: Workspace, name: str) -> Predictor:
@@ -145,14 +150,15 @@ class Predictor:
         """Whether the blend is a stack on feature columns, or a model joins them."""
         runs = (self.ws.store.read_run(key) for keys in self.members.values() for key in keys)
         joined = any(run and run["identity"]["settings"].get("join_features") for run in runs)
-        return joined or (self.winner == "stack" and bool(self.ws.competition.feature_names))
+        return joined or (self.winner in STACKS and bool(self.ws.competition.feature_names))
 
     def predict_rows(self, rows: Rows) -> Prediction:
         competition = self.ws.competition
         outputs = list(competition.outputs)
         by_model = [self._of_model(keys, rows) for keys in self.members.values()]
         probabilities, ranks = (np.stack(a, axis=1) for a in zip(*by_model, strict=True))
-        values = self.fitted.predict(Inputs(probabilities, ranks, rows.features))
+        text = self.text_features and self.winner in STACKS
+        values = self.fitted.predict(Inputs(probabilities, ranks, stack_features(rows, text)))
         if competition.kind == "regression":
             return Prediction(None, pd.DataFrame(values, columns=outputs))
         # Ranks say nothing of .5: where nothing was fitted, decide on the mean probability.

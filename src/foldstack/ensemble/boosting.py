@@ -1,0 +1,190 @@
+"""The second level by gradient boosting: shallow LightGBM, stopped early."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import lightgbm as lgb
+import numpy as np
+
+from foldstack.ensemble.members import Inputs
+from foldstack.ensemble.search import normalised
+from foldstack.ensemble.tables import MANY, Reader, Sample, directions, joined, of_output, pairs
+
+SETTINGS = {"num_leaves": 7, "learning_rate": 0.05, "min_data_in_leaf": 50}
+MOST_ROUNDS = 500
+PATIENCE = 20  # rounds without a gain on the rows held back
+MOST_PAIRS = 2_000_000  # of row and output, to train on; more add seconds, not skill
+
+
+@dataclass(frozen=True)
+class Boosters:
+    """Boosters of one layout.
+
+    `joint`: one multiclass booster reads every prediction. `outputs`: each output has its own, which
+    reads `of_output`. `pairs`: one booster over all pairs of row and output, which also reads which
+    output it is; what it learns of a frequent label serves the rare ones, and it costs one
+    training where `outputs` costs as many as there are labels.
+
+    Each is stopped early (Prechelt 1998, "Early stopping, but when?") on a fifth of its own groups.
+    An output with a single value in the rows it learns from is predicted as its mean.
+
+    Attributes:
+        models: boosters; an output's mean where it is constant.
+    """
+
+    reader: Reader
+    outputs: int
+    layout: str
+    models: list[lgb.Booster | float]
+
+    @classmethod
+    def train(cls, sample: Sample) -> Boosters:
+        outputs = sample.targets.shape[1]
+        layout = choose_layout(sample.reader, outputs)
+        train = {"joint": _joint, "outputs": _by_output, "pairs": _of_pairs}[layout]
+        return cls(sample.reader, outputs, layout, train(sample))
+
+    def predict(self, inputs: Inputs) -> np.ndarray:
+        """Predictions (n, outputs)."""
+        # A long table is as many times as large as there are outputs.
+        step = max(1, MOST_PAIRS // self.outputs)
+        starts = range(0, max(len(inputs.ranks), 1), step)
+        return np.concatenate([self._predict(inputs.take(slice(s, s + step))) for s in starts])
+
+    def _predict(self, inputs: Inputs) -> np.ndarray:
+        values, features, n = self.reader.values(inputs), inputs.features, len(inputs.ranks)
+        if not n:
+            return np.empty((0, self.outputs))
+        if self.layout == "joint":
+            return self.models[0].predict(joined(values, features), num_threads=1)
+        if self.layout == "pairs":
+            found = self.models[0].predict(pairs(values, features), num_threads=1)
+            found = found.reshape(n, self.outputs)
+        else:
+            found = np.empty((n, self.outputs))
+            for k, model in enumerate(self.models):
+                constant = isinstance(model, float)
+                table = None if constant else of_output(values, features, k)
+                found[:, k] = model if constant else model.predict(table, num_threads=1)
+        return normalised(found, axis=1) if self.reader.kind == "multiclass" else found
+
+    @property
+    def parameters(self) -> dict:
+        constants = {str(k): m for k, m in enumerate(self.models) if isinstance(m, float)}
+        rounds = [0 if isinstance(m, float) else m.best_iteration for m in self.models]
+        return {"layout": self.layout, "rounds": rounds, "constants": constants}
+
+    def save(self, directory: Path, stem: str) -> list[Path]:
+        """Writes `<stem>-<k>.txt`, LightGBM's text, for each booster; constants are parameters."""
+        paths = []
+        for k, model in enumerate(self.models):
+            if isinstance(model, lgb.Booster):
+                paths.append(Path(directory) / f"{stem}-{k}.txt")
+                model.save_model(paths[-1])
+        return paths
+
+    @classmethod
+    def load(
+        cls, parameters: dict, reader: Reader, outputs: int, directory: Path, stem: str
+    ) -> Boosters:
+        constants = parameters["constants"]
+        models = [
+            constants[str(k)]
+            if str(k) in constants
+            else lgb.Booster(model_file=Path(directory) / f"{stem}-{k}.txt")
+            for k in range(len(parameters["rounds"]))
+        ]
+        return cls(reader, outputs, parameters["layout"], models)
+
+
+def choose_layout(reader: Reader, outputs: int) -> str:
+    """Classes are learned together unless each must rise with its own predictions."""
+    if reader.kind != "regression" and outputs > MANY:  # values of unlike units are not pooled
+        return "pairs"
+    return "joint" if reader.kind == "multiclass" and not reader.monotone else "outputs"
+
+
+def _joint(sample: Sample) -> list[lgb.Booster | float]:
+    objective = {"objective": "multiclass", "num_class": sample.targets.shape[1]}
+    table = joined(sample.values, sample.features)
+    split = sample.hold_back()
+    codes = sample.reader.codes(table.shape[1], sample.features)
+    return [_boost(table, sample.targets.argmax(axis=1), split, objective, codes, sample.seed)]
+
+
+def _by_output(sample: Sample) -> list[lgb.Booster | float]:
+    split = sample.hold_back()
+    models: list[lgb.Booster | float] = []
+    for k, target in enumerate(sample.targets.T):
+        if np.ptp(target[split[0]]) == 0:
+            models.append(float(target.mean()))
+            continue
+        table = of_output(sample.values, sample.features, k)
+        codes = sample.reader.codes(table.shape[1], sample.features)
+        objective = _objective(sample, table)
+        models.append(_boost(table, target, split, objective, codes, sample.seed))
+    return models
+
+
+def _of_pairs(sample: Sample) -> list[lgb.Booster | float]:
+    outputs, rng = sample.targets.shape[1], np.random.default_rng(sample.seed)
+    # Drawn before the table is made, which is `outputs` times as large as what it is made from.
+    learned, stopped = (_draw(part, MOST_PAIRS // outputs, rng) for part in sample.hold_back())
+    chosen = np.concatenate([learned, stopped])
+    features = None if sample.features is None else sample.features[chosen]
+    table = pairs(sample.values[chosen], features)
+    target, border = sample.targets[chosen].ravel(), len(learned) * outputs
+    split = np.arange(border), np.arange(border, len(target))
+    codes = [*sample.reader.codes(table.shape[1] - 1, features), table.shape[1] - 1]
+    objective = _objective(sample, table)
+    return [_boost(table, target, split, objective, codes, sample.seed)]
+
+
+def _draw(positions: np.ndarray, most: int, rng: np.random.Generator) -> np.ndarray:
+    if len(positions) <= most:
+        return positions
+    return np.sort(rng.choice(positions, max(most, 1), replace=False))
+
+
+def _objective(sample: Sample, table: np.ndarray) -> dict:
+    kind, (_, models, outputs) = sample.reader.kind, sample.values.shape
+    objective = {"objective": "regression" if kind == "regression" else "binary"}
+    if sample.reader.monotone:
+        objective["monotone_constraints"] = directions(kind, models, outputs, table.shape[1])
+    return objective
+
+
+def _boost(
+    table: np.ndarray,
+    target: np.ndarray,
+    split: tuple[np.ndarray, np.ndarray],
+    objective: dict,
+    codes: list[int],
+    seed: int,
+) -> lgb.Booster:
+    learned, stopped = split
+    settings = {
+        **SETTINGS,
+        **objective,
+        "min_data_in_leaf": min_data_in_leaf(len(learned)),
+        "deterministic": True,
+        "force_row_wise": True,
+        "num_threads": 1,
+        "seed": seed,
+        "verbose": -1,
+    }
+    data = lgb.Dataset(table[learned], target[learned], categorical_feature=codes)
+    return lgb.train(
+        settings,
+        data,
+        num_boost_round=MOST_ROUNDS,
+        valid_sets=[data.create_valid(table[stopped], target[stopped])],
+        callbacks=[lgb.early_stopping(PATIENCE, verbose=False)],
+    )
+
+
+def min_data_in_leaf(rows: int) -> int:
+    """50 at a thousand rows and more; fewer rows could not be split at all with it."""
+    return max(1, min(SETTINGS["min_data_in_leaf"], rows // 20))

@@ -1,0 +1,180 @@
+"""The tables that a second level reads: the models' predictions, then the feature columns.
+
+An output is a class, a label or a regression target; binary competitions have one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import logit
+from sklearn.model_selection import GroupShuffleSplit
+
+from foldstack.ensemble.members import Inputs, Members
+
+MANY = 8  # more outputs than this are told of each other by a mean and a maximum only
+TINY = 1e-7  # of a probability, so that its logit is finite
+HELD_BACK = 0.2  # of the groups
+MOST_VALUES = 100  # of a categorical column; the rarer ones have too few rows to learn from
+FARTHEST = 10.0  # standard deviations
+
+
+@dataclass(frozen=True)
+class Reader:
+    """How a second level reads its inputs.
+
+    Attributes:
+        kind: of the competition.
+        scale: 'logits' or 'probabilities'; a regression's values are read as they are.
+        categorical: which of the feature columns are codes of categories.
+        monotone: an output may only rise with the models' predictions of it (boosters alone).
+    """
+
+    kind: str
+    scale: str = "logits"
+    categorical: tuple[int, ...] = ()
+    monotone: bool = False
+
+    def values(self, inputs: Inputs) -> np.ndarray:
+        """(n, models, outputs) of the models' predictions."""
+        values = inputs.probabilities.astype(float)
+        if self.kind == "regression" or self.scale == "probabilities":
+            return values
+        return logit(np.clip(values, TINY, 1 - TINY))
+
+    def codes(self, width: int, features: np.ndarray | None) -> list[int]:
+        """Which columns are categories in a table of this width that ends in the features."""
+        if features is None:
+            return []
+        return [width - features.shape[1] + k for k in self.categorical]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """n rows that a second level is trained on, and nothing of any other row.
+
+    Attributes:
+        values: (n, models, outputs), by the reader.
+        features: (n, f), or None.
+        targets: (n, outputs).
+        groups: (n,), two different ones at least.
+    """
+
+    reader: Reader
+    values: np.ndarray
+    features: np.ndarray | None
+    targets: np.ndarray
+    groups: np.ndarray
+    seed: int
+
+    @classmethod
+    def of(cls, members: Members, rows: np.ndarray, reader: Reader, seed: int) -> Sample:
+        inputs = members.inputs.take(rows)
+        values, targets = reader.values(inputs), members.targets[rows]
+        return cls(reader, values, inputs.features, targets, members.groups[rows], seed)
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def hold_back(self) -> tuple[np.ndarray, np.ndarray]:
+        """Positions to learn from, and those of a fifth of the groups, to stop or to choose by."""
+        splitter = GroupShuffleSplit(1, test_size=HELD_BACK, random_state=self.seed)
+        return next(splitter.split(self.targets, groups=self.groups))
+
+
+def joined(values: np.ndarray, features: np.ndarray | None) -> np.ndarray:
+    """(n, models x outputs + f): every prediction, then the features."""
+    flat = values.reshape(len(values), -1)
+    return flat if features is None else np.hstack([flat, features])
+
+
+def of_output(values: np.ndarray, features: np.ndarray | None, output: int) -> np.ndarray:
+    """(n, models + others + f): the models' predictions of one output, what they say of the other
+    ones, then the features.
+
+    Each other output is told by the mean over the models; more than `MANY` outputs by the mean and
+    the maximum over the others of these means.
+    """
+    parts = [values[:, :, output]]
+    if values.shape[2] > 1:
+        others = np.delete(values.mean(axis=1), output, axis=1)
+        if values.shape[2] > MANY:
+            others = np.column_stack([others.mean(axis=1), others.max(axis=1)])
+        parts.append(others)
+    return np.hstack(parts if features is None else [*parts, features])
+
+
+def pairs(values: np.ndarray, features: np.ndarray | None) -> np.ndarray:
+    """(n x outputs, w + 1) float32: `of_output` for each output of each row, and its number.
+
+    The outputs of the first row come first, then those of the second.
+    """
+    count = values.shape[2]
+    tables = [
+        np.column_stack([of_output(values, features, k), np.full(len(values), k)]).astype("f4")
+        for k in range(count)
+    ]
+    return np.stack(tables, axis=1).reshape(-1, tables[0].shape[1])
+
+
+def directions(kind: str, models: int, outputs: int, width: int) -> list[int]:
+    """For each column of `of_output`: 1 where the prediction may only rise with it, else 0.
+
+    Of classes, a rise of another class may only lower it (-1): so a class that rises still rises
+    after all are normalised to sum to one.
+    """
+    others = min(outputs - 1, 2 if outputs > MANY else outputs)
+    other = -1 if kind == "multiclass" else 0
+    return [1] * models + [other] * others + [0] * (width - models - others)
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """A table made fit for linear models and networks, as the fitted rows were.
+
+    Numbers are standardised and kept within 10 standard deviations; an unknown one is the mean,
+    which an indicator tells apart where the fitted rows lacked some. A category is one-hot among
+    the 100 most frequent, and any other is zero throughout.
+
+    Attributes:
+        numbers: columns of numbers; mean, unit: of each.
+        lacking: those of them with an indicator.
+        codes: columns of categories; values: the known codes of each.
+    """
+
+    numbers: list[int]
+    mean: list[float]
+    unit: list[float]
+    lacking: list[int]
+    codes: list[int]
+    values: list[list[float]]
+
+    @classmethod
+    def of(cls, table: np.ndarray, codes: list[int]) -> Scaling:
+        numbers = [k for k in range(table.shape[1]) if k not in codes]
+        known = np.ma.masked_invalid(table[:, numbers])
+        unit = np.ma.filled(known.std(axis=0), 0.0)
+        lacking = np.ma.getmaskarray(known).any(axis=0)
+        return cls(
+            numbers,
+            np.ma.filled(known.mean(axis=0), 0.0).tolist(),
+            np.where(unit > 0, unit, 1.0).tolist(),
+            [column for column, some in zip(numbers, lacking, strict=True) if some],
+            codes,
+            [_frequent(table[:, k]) for k in codes],
+        )
+
+    def apply(self, table: np.ndarray) -> np.ndarray:
+        """(n, columns) to (n, width)."""
+        numbers = table[:, self.numbers]
+        scaled = np.clip((numbers - self.mean) / self.unit, -FARTHEST, FARTHEST)
+        parts = [np.where(np.isnan(numbers), 0.0, scaled), np.isnan(table[:, self.lacking])]
+        for column, values in zip(self.codes, self.values, strict=True):
+            parts.append(table[:, column, None] == np.array(values))
+        return np.hstack(parts)
+
+
+def _frequent(codes: np.ndarray) -> list[float]:
+    values, counts = np.unique(codes[~np.isnan(codes)], return_counts=True)
+    return values[np.argsort(-counts, kind="stable")[:MOST_VALUES]].tolist()

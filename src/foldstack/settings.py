@@ -95,7 +95,7 @@ BlendMethod = Literal[
 
 
 RuleFamily = Literal["default", "rate", "top_k", "fitted", "at_least_one"]
-CalibrationMethod = Literal["temperature", "vector", "platt", "beta", "isotonic"]
+CalibrationMethod = Literal["auto", "none", "temperature", "vector", "platt", "beta", "isotonic"]
 
 
 def _one_of(names: Any) -> BeforeValidator:
@@ -109,9 +109,9 @@ def _one_of(names: Any) -> BeforeValidator:
     return BeforeValidator(check)
 
 
-def _auto_or_list(value: Any) -> Any:
+def _one_in_a_list(value: Any) -> Any:
     """`temperature` is short for `[temperature]`."""
-    return (value,) if isinstance(value, str) and value not in ("auto", "none") else value
+    return [value] if isinstance(value, str) else value
 
 
 class BlendSettings(Settings):
@@ -138,14 +138,22 @@ class BlendSettings(Settings):
     bags: PositiveInt = 5
     negative: Annotated[float, Field(ge=0, le=1)] = 0.0
     power: Annotated[float, Field(gt=0)] = 2.0
-    rules: tuple[Annotated[RuleFamily, _one_of(RuleFamily)], ...] = get_args(RuleFamily)
+    rules: Annotated[
+        tuple[Annotated[RuleFamily, _one_of(RuleFamily)], ...], BeforeValidator(_one_in_a_list)
+    ] = get_args(RuleFamily)
     calibration: Annotated[
-        Literal["auto", "none"]
-        | tuple[Annotated[CalibrationMethod, _one_of(CalibrationMethod)], ...],
-        BeforeValidator(_auto_or_list),
-    ] = "auto"
+        tuple[Annotated[CalibrationMethod, _one_of(CalibrationMethod)], ...],
+        BeforeValidator(_one_in_a_list),
+    ] = ("auto",)
     match_sharpness: bool = True
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+
+    @model_validator(mode="after")
+    def _auto_stands_alone(self) -> BlendSettings:
+        for word in ("auto", "none"):
+            if word in self.calibration and len(self.calibration) > 1:
+                raise ValueError(f"`calibration: {word}` stands alone: leave out the rest or it")
+        return self
 
 
 class StoreSettings(Settings):

@@ -153,11 +153,12 @@ def calibrated_candidates(
         InputError: a method is unknown, or not for this kind.
     """
     known = METHODS.get(kind, ())
-    if calibration == "auto":
+    asked = (calibration,) if isinstance(calibration, str) else tuple(calibration)
+    if asked == ("auto",):
         tried = known if metric.wants == "probability" else ()
         first = known[:1]
     else:
-        tried = () if calibration == "none" else tuple(calibration)
+        tried = () if asked == ("none",) else asked
         first = tuple("temperature" if method == "isotonic" else method for method in tried[:1])
     for method in tried:
         if method not in known:

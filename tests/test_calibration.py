@@ -427,8 +427,8 @@ def test_the_mean_over_runs_is_sharpened_where_a_rule_was_fitted(workspace):
     info = info_of(workspace, *rules)
     temperature = info["sharpness"]["tfidf"]
     assert temperature < 1 and info["rule"] == plain["rule"] and info["nested"] == plain["nested"]
-    matched = pd.read_parquet(place)["1"].to_numpy()
-    np.testing.assert_allclose(matched, expit(logit(raw["1"]) / temperature), atol=1e-6)
+    matched = pd.read_parquet(place)["output:1"].to_numpy()
+    np.testing.assert_allclose(matched, expit(logit(raw["output:1"]) / temperature), atol=1e-6)
     texts = pd.read_csv(workspace / "input/test.csv")[["text"]]
     new = Predictor.of_blend(Workspace(workspace)).predict(texts[:2])
     np.testing.assert_allclose(new.probabilities["1"], matched[:2], atol=1e-6)

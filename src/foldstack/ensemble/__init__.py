@@ -29,6 +29,7 @@ from foldstack.ensemble.members import Candidate, Fitted, Inputs, Members
 from foldstack.ensemble.nested import (
     BlendResult,
     CandidateReport,
+    RuleReport,
     blend,
     count_fits,
     single_estimate,
@@ -52,6 +53,7 @@ __all__ = [
     "PowerMean",
     "RankMean",
     "Rule",
+    "RuleReport",
     "Simplex",
     "Single",
     "Stack",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -171,7 +171,9 @@ def calibrated_candidates(
     return means + [Calibrated(base, method) for base in bases for method in tried]
 
 
-def load_calibrated(parameters: dict, names: list[str], load_base) -> Fitted:
+def load_calibrated(
+    parameters: dict, names: list[str], load_base: Callable[[dict], Fitted]
+) -> Fitted:
     """What `CalibratedFitted` or `CalibratedMeaned` stored; load_base reads a base's parameters."""
     nothing = np.empty((0, 0))
     if "calibrations" in parameters:

@@ -478,7 +478,9 @@ METHODS_SHOWN = "[mean, geometric_mean, power_mean, simplex]"
 
 def in_sample(root: Path, *settings: str) -> dict[str, float]:
     sets = [
-        part for s in (f"methods={METHODS_SHOWN}", *settings) for part in ("--set", f"blend.{s}")
+        part
+        for s in (f"methods={METHODS_SHOWN}", "calibration=none", *settings)
+        for part in ("--set", f"blend.{s}")
     ]
     assert foldstack(root, *sets, "blend") == 0
     candidates = read_json(root / "oof/_blends/blend/blend.json")["candidates"]

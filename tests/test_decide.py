@@ -16,7 +16,7 @@ from foldstack.ensemble.classes import (
     kappa_cut_points,
 )
 from foldstack.ensemble.decide import default_rule, families, is_fitted
-from foldstack.ensemble.nested import _Nesting
+from foldstack.ensemble.nesting import Nesting
 from foldstack.ensemble.row_thresholds import (
     OF_ROWS,
     ascend_rows,
@@ -443,8 +443,8 @@ def test_a_blend_fits_class_weights_on_the_crossfit_where_they_count():
     members = make_members([1.0], "multiclass", 3, n=90)
     skewed = members.probabilities[:, 0] * np.array([1, 1, 0.2])
     rows = np.arange(90)
-    macro = _Nesting(members, get("f1_macro", "multiclass"), [Mean()], 0, None)
-    assert macro._rule(Told(skewed), rows).class_weights is not None
-    accuracy = _Nesting(members, get("accuracy", "multiclass"), [Mean()], 0, None)
-    assert accuracy._rule(Told(), rows) == default_rule("multiclass", 3)
+    macro = Nesting(members, get("f1_macro", "multiclass"), [Mean()], 0, None)
+    assert macro._rule(Told(skewed), rows, macro.reference).class_weights is not None
+    accuracy = Nesting(members, get("accuracy", "multiclass"), [Mean()], 0, None)
+    assert accuracy._rule(Told(), rows, accuracy.reference) == default_rule("multiclass", 3)
     assert not is_fitted(get("accuracy", "multiclass"), "multiclass")

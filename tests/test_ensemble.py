@@ -26,7 +26,7 @@ from foldstack.ensemble import (
     paired_difference,
     single_estimate,
 )
-from foldstack.ensemble.nested import _Nesting
+from foldstack.ensemble.nesting import Nesting
 from foldstack.errors import InputError
 from foldstack.metrics import get
 
@@ -383,7 +383,7 @@ def test_no_label_of_a_fold_reaches_its_nested_predictions(name, labels, folds):
 def test_a_single_model_gets_its_rule_from_the_other_folds():
     """Guards a table row whose threshold was fitted on the rows it is scored on."""
     members, metric = make_members([0.6], n=120), get("f1", "binary")
-    nested, in_sample = single_estimate(members, 0, metric, True, seed=0)
+    nested, in_sample = single_estimate(members, 0, metric, True, seed=0, rules=["fitted"])
     p, decided = members.probabilities[:, 0], np.empty_like(members.targets)
     for fold in range(4):
         out = members.folds == fold
@@ -500,7 +500,7 @@ def test_ranks_and_probabilities_are_not_pooled_as_they_are():
     members, metric = make_members([1.0, 1.0], n=200), get("roc_auc", "binary")
     # Probabilities far below the ranks, which leaves the order within folds as it was.
     members = replace(members, probabilities=members.probabilities / 100)
-    nesting = _Nesting(members, metric, [Mean(), RankMean()], 0, None)
+    nesting = Nesting(members, metric, [Mean(), RankMean()], 0, None)
     mixed, _ = nesting.pool([0, 1, 0, 1])
     alike, _ = nesting.pool([1, 1, 1, 1])
     difference = metric.score(members.targets, alike) - metric.score(members.targets, mixed)

@@ -28,6 +28,7 @@ from foldstack.ensemble.members import Candidate, Fitted, Inputs, Members
 from foldstack.ensemble.nested import (
     BlendResult,
     CandidateReport,
+    RuleReport,
     blend,
     count_fits,
     single_estimate,
@@ -53,6 +54,7 @@ __all__ = [
     "PowerMean",
     "RankMean",
     "Rule",
+    "RuleReport",
     "Simplex",
     "Single",
     "Stack",

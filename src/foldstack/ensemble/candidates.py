@@ -25,6 +25,7 @@ from foldstack.ensemble.blends import (
     Weighted,
     WeightsPerLabel,
 )
+from foldstack.ensemble.calibrated import calibrated_candidates, load_calibrated
 from foldstack.ensemble.members import Candidate, Fitted
 from foldstack.ensemble.stacks import STACKS, Stack, load_stack
 from foldstack.errors import InputError, nearest
@@ -35,6 +36,11 @@ def load_fitted(
     winner: str, parameters: dict, names: list[str], kind: str, outputs: int, directory: Path
 ) -> Fitted:
     """The fitted candidate that a blend stored, to predict new rows with."""
+    if "calibration" in parameters or "calibrations" in parameters:
+        base = winner.rpartition("+")[0]
+        return load_calibrated(
+            parameters, names, lambda own: load_fitted(base, own, names, kind, outputs, directory)
+        )
     if winner in STACKS:
         return load_stack(winner, parameters, outputs, directory)
     nothing = np.empty((0, outputs))
@@ -66,15 +72,17 @@ def list_candidates(
     kind: str = "binary",
     features: bool = False,
     options: BlendOptions = NO_OPTIONS,
+    calibration: str | Sequence[str] = (),
 ) -> list[Candidate]:
     """The candidates for these models: each alone, then, of several, the methods that fit.
 
     Rank means are left out where the metric wants more than a ranking, geometric and power means
     of a regression's values, and weights per label where there is one label. With features
-    stacks have something to add to a single model, too.
+    stacks have something to add to a single model, too. What is calibrated comes last
+    (`calibrated_candidates`).
 
     Raises:
-        InputError: a method is unknown.
+        InputError: a method or a way of calibration is unknown.
     """
     for method in methods:
         if method not in METHODS:
@@ -86,7 +94,7 @@ def list_candidates(
     else:
         unfit = _unfit(metric, kind)
         candidates += [METHODS[method](options) for method in methods if method not in unfit]
-    return candidates
+    return candidates + calibrated_candidates(candidates, metric, kind, calibration)
 
 
 def _unfit(metric: Metric, kind: str) -> set[str]:

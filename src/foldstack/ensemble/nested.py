@@ -16,8 +16,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.stats import rankdata
-from sklearn.model_selection import GroupKFold
 
 from foldstack.ensemble.candidates import (
     DEFAULT_METHODS,
@@ -26,33 +24,12 @@ from foldstack.ensemble.candidates import (
     Single,
     list_candidates,
 )
-from foldstack.ensemble.decide import Rule, default_rule, fit_rule, is_fitted
-from foldstack.ensemble.estimate import Estimate, bootstrap, estimate, spread
-from foldstack.ensemble.members import Candidate, Fitted, Members
+from foldstack.ensemble.decide import Rule, default_rule
+from foldstack.ensemble.estimate import Difference, Estimate, estimate, paired_difference
+from foldstack.ensemble.members import Fitted, Inputs, Members
+from foldstack.ensemble.nesting import CandidateReport, Choice, Nesting, RuleReport
 from foldstack.errors import InputError
 from foldstack.metrics import Metric
-
-CHOICE_RESAMPLES = 100
-
-
-@dataclass(frozen=True)
-class CandidateReport:
-    """One candidate, as the final choice among all folds saw it.
-
-    Attributes:
-        nested: its score, pooled over all rows, each fold predicted by a fit (and decided by
-            a rule) that left it out.
-        in_sample: its score on the rows it was fitted on; optimistic.
-        difference_to_best: how much worse its nested score is than the best one's, >= 0.
-        standard_error: of that difference, paired; 0 for the best itself.
-    """
-
-    name: str
-    complexity: int
-    nested: float
-    in_sample: float
-    difference_to_best: float
-    standard_error: float
 
 
 @dataclass(frozen=True)
@@ -74,6 +51,14 @@ class BlendResult:
         test: (t, outputs) predictions of the winner, before the decision.
         test_decisions: (t, outputs) of 0/1, or None where probabilities are submitted.
         fitted: the winner itself, for `save`.
+        family: of the winner's rule, or None where probabilities are submitted.
+        families_by_fold: for each fold, what was chosen without it; empty likewise.
+        rules: a report for each family that was tried, the simplest first; empty likewise.
+        gain: how much better the nested decisions are than those of the default rule (.5, the most
+            probable class) on the same nested predictions; None where probabilities are submitted.
+        calibrated: names and predictions (n, outputs) of a candidate and of the same one calibrated,
+            each fold by a fit that left it out: the winner's, else those of the calibrated candidate
+            with the best nested score. None where no calibrated one took part.
     """
 
     winner: str
@@ -88,6 +73,17 @@ class BlendResult:
     test: np.ndarray
     test_decisions: np.ndarray | None
     fitted: Fitted
+    family: str | None
+    families_by_fold: dict[int, str]
+    rules: list[RuleReport]
+    gain: Difference | None
+    calibrated: dict[str, np.ndarray] | None
+
+    def predicting(self, inputs: Inputs) -> BlendResult:
+        """The same result for these inputs of the test rows instead."""
+        test = self.fitted.predict(inputs)
+        decisions = None if self.rule is None else self.rule.apply(test)
+        return replace(self, test=test, test_decisions=decisions)
 
 
 def count_fits(n_folds: int, n_candidates: int) -> int:
@@ -107,6 +103,8 @@ def blend(
     seed: int = 0,
     methods: Sequence[str] = DEFAULT_METHODS,
     options: BlendOptions = NO_OPTIONS,
+    rules: Sequence[str] | None = None,
+    calibration: str | Sequence[str] = (),
     progress: Callable[[], None] | None = None,
 ) -> BlendResult:
     """Fits every candidate, chooses one, and scores the whole procedure by nesting.
@@ -118,75 +116,121 @@ def blend(
             by the most probable class.
         methods: of `METHODS`; single models always take part.
         options: what the methods may be told.
+        rules: the families of decision rules to choose among, None for all; those that the kind of
+            target does not have are left out.
+        calibration: see `calibrated.calibrated_candidates`.
         progress: called after each fit; `count_fits` says how many there will be.
 
     Raises:
-        InputError: a method is unknown, or labels are submitted to a metric of something else.
+        InputError: a method, a rule or a way of calibration is unknown or does not fit the kind, or
+            labels are submitted to a metric of something else.
         ValueError: there are fewer than two folds.
     """
     metric = _for_submission(metric, members, wants_labels)
     features = members.features is not None
     candidates = list_candidates(
-        members.names, metric, methods, kind=members.kind, features=features, options=options
+        members.names,
+        metric,
+        methods,
+        kind=members.kind,
+        features=features,
+        options=options,
+        calibration=calibration,
     )
-    nesting = _Nesting(members, metric, candidates, seed, progress)
-    choices = [nesting.choose(nesting.others(fold)) for fold in nesting.folds]
-    oof, nested_predictions = nesting.pool([choice.winner for choice in choices])
+    nesting = Nesting(members, metric, candidates, seed, progress, rules)
+    choices = nesting.choose_by_fold()
+    oof, nested_predictions = nesting.pool(*_each(choices))
     final = nesting.choose(nesting.folds)
     fit = nesting.fit(final.winner, nesting.everything)
+    rule = fit.rule(final.family)
     test = fit.fitted.predict(members.test_inputs)
+    folds = np.unique(members.folds).tolist()
+    decided = metric.wants == "labels"
     return BlendResult(
         winner=candidates[final.winner].name,
         parameters=fit.fitted.parameters,
-        rule=fit.rule,
+        rule=rule,
         nested=_estimate(members, metric, nested_predictions, seed),
-        in_sample=nesting.in_sample(final.winner),
+        in_sample=nesting.in_sample(final.winner, final.family),
         candidates=nesting.report(final),
-        winners_by_fold={
-            int(fold): candidates[choice.winner].name
-            for fold, choice in zip(np.unique(members.folds), choices, strict=True)
-        },
+        winners_by_fold=dict(
+            zip(folds, (candidates[choice.winner].name for choice in choices), strict=True)
+        ),
         nested_predictions=nested_predictions,
         oof=oof,
         test=test,
-        test_decisions=None if fit.rule is None else fit.rule.apply(test),
+        test_decisions=None if rule is None else rule.apply(test),
         fitted=fit.fitted,
+        family=final.family,
+        families_by_fold=dict(zip(folds, (c.family for c in choices), strict=True))
+        if decided
+        else {},
+        rules=nesting.report_rules(final) if decided else [],
+        gain=_gain(members, metric, nested_predictions, oof, seed) if decided else None,
+        calibrated=nesting.before_and_after(final),
     )
 
 
+def _each(choices: list[Choice]) -> tuple[list[int], list[str | None]]:
+    """The winners and the families of their rules."""
+    return [choice.winner for choice in choices], [choice.family for choice in choices]
+
+
+def _gain(
+    members: Members, metric: Metric, decided: np.ndarray, oof: np.ndarray, seed: int
+) -> Difference:
+    """Of the decisions over the default rule's on the same predictions."""
+    plain = default_rule(members.kind, oof.shape[1]).apply(oof)
+    return paired_difference(metric, members.targets, [decided], [plain], members.groups, seed)
+
+
 def single_estimate(
-    members: Members, model_index: int, metric: Metric, wants_labels: bool, seed: int
+    members: Members,
+    model_index: int,
+    metric: Metric,
+    wants_labels: bool,
+    seed: int,
+    rules: Sequence[str] | None = None,
 ) -> tuple[Estimate, float]:
-    """One model alone: its score with the rule fitted on the other folds, and in sample.
+    """One model alone: its score with the rule chosen and fitted on the other folds, and in sample.
 
     Raises:
-        InputError: labels are submitted to a metric that wants something else.
+        InputError: labels are submitted to a metric that wants something else, or none of the rules
+            fits the kind.
     """
-    nesting = _single(members, model_index, metric, wants_labels, seed)
-    predictions = _pooled(nesting)
-    return _estimate(members, nesting.metric, predictions, seed), nesting.in_sample(0)
+    nesting = _single(members, model_index, metric, wants_labels, seed, rules)
+    _, predictions = nesting.pool(*_each(nesting.choose_by_fold()))
+    in_sample = nesting.in_sample(0, nesting.choose(nesting.folds).family)
+    return _estimate(members, nesting.metric, predictions, seed), in_sample
 
 
 def single_predictions(
-    members: Members, model_index: int, metric: Metric, wants_labels: bool, seed: int
+    members: Members,
+    model_index: int,
+    metric: Metric,
+    wants_labels: bool,
+    seed: int,
+    rules: Sequence[str] | None = None,
 ) -> tuple[Metric, np.ndarray]:
     """One model's (n, outputs) as they are scored, and by which metric.
 
-    Where labels are submitted they are decisions, by rules fitted on the other folds.
+    Where labels are submitted they are decisions, by rules chosen and fitted on the other folds.
     """
-    nesting = _single(members, model_index, metric, wants_labels, seed)
-    return nesting.metric, _pooled(nesting)
+    nesting = _single(members, model_index, metric, wants_labels, seed, rules)
+    return nesting.metric, nesting.pool(*_each(nesting.choose_by_fold()))[1]
 
 
 def _single(
-    members: Members, model_index: int, metric: Metric, wants_labels: bool, seed: int
-) -> _Nesting:
+    members: Members,
+    model_index: int,
+    metric: Metric,
+    wants_labels: bool,
+    seed: int,
+    rules: Sequence[str] | None,
+) -> Nesting:
     single = Single(members.names[model_index], model_index)
-    return _Nesting(members, _for_submission(metric, members, wants_labels), [single], seed, None)
-
-
-def _pooled(nesting: _Nesting) -> np.ndarray:
-    return nesting.pool([0] * len(nesting.folds))[1]
+    metric = _for_submission(metric, members, wants_labels)
+    return Nesting(members, metric, [single], seed, None, rules)
 
 
 def _for_submission(metric: Metric, members: Members, wants_labels: bool) -> Metric:
@@ -217,172 +261,3 @@ def _estimate(members: Members, metric: Metric, predictions: np.ndarray, seed: i
         seed=seed,
         seed_variance=members.seed_variance,
     )
-
-
-Part = frozenset[int]
-
-
-@dataclass(frozen=True)
-class _Fit:
-    """A fitted candidate and the rule fitted on its crossfit, None where none is wanted."""
-
-    fitted: Fitted
-    rule: Rule | None
-
-
-@dataclass(frozen=True)
-class _Choice:
-    """A winner (an index) and every candidate's paired difference to the best (candidates,)."""
-
-    winner: int
-    scores: np.ndarray
-    differences: np.ndarray
-    errors: np.ndarray
-
-
-class _Nesting:
-    """The memoised fits of every candidate on sets of folds, and what is pooled from them.
-
-    Rows are addressed by units: the folds, or with two folds the halves of each, so that
-    inside a single fold there is still something to leave out. A part is a set of units.
-    """
-
-    def __init__(
-        self,
-        members: Members,
-        metric: Metric,
-        candidates: list[Candidate],
-        seed: int,
-        progress: Callable[[], None] | None,
-    ):
-        self.members, self.metric, self.candidates = members, metric, candidates
-        self.seed, self.progress = seed, progress
-        names, fold = np.unique(members.folds, return_inverse=True)
-        if len(names) < 2:
-            raise ValueError("blending needs at least two folds")
-        halves = _halves(members, fold, seed) if len(names) == 2 else np.zeros(len(fold), int)
-        self.units = fold * 2 + halves
-        self.folds = [
-            frozenset(np.unique(self.units[fold == k]).tolist()) for k in range(len(names))
-        ]
-        self.everything: Part = frozenset().union(*self.folds)
-        self._fits: dict[tuple[int, Part], _Fit] = {}
-
-    def others(self, fold: Part) -> list[Part]:
-        """The parts to choose on without this fold: the other folds, or one fold's halves."""
-        others = [other for other in self.folds if other != fold]
-        return others if len(others) > 1 else [frozenset([unit]) for unit in others[0]]
-
-    def rows(self, part: Part) -> np.ndarray:
-        return np.flatnonzero(np.isin(self.units, list(part)))
-
-    def fit(self, candidate: int, part: Part) -> _Fit:
-        """The candidate (an index) fitted, with its rule, on the rows of the part."""
-        key = (candidate, part)
-        if key not in self._fits:
-            rows = self.rows(part)
-            fitted = self.candidates[candidate].fit(self.members, rows, self.metric, self.seed)
-            self._fits[key] = _Fit(fitted, self._rule(fitted, rows))
-            if self.progress:
-                self.progress()
-        return self._fits[key]
-
-    def _rule(self, fitted: Fitted, rows: np.ndarray) -> Rule | None:
-        kind, targets = self.members.kind, self.members.targets[rows]
-        if self.metric.wants != "labels":
-            return None
-        if not is_fitted(self.metric, kind):  # So the costly crossfit is not asked for.
-            return default_rule(kind, targets.shape[1])
-        return fit_rule(self.metric, kind, targets, fitted.crossfit)
-
-    def predict(self, fit: _Fit, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Predictions (rows, outputs) before and after the decision, alike without one."""
-        raw = fit.fitted.predict(self.members.inputs.take(rows))
-        return raw, raw if fit.rule is None else fit.rule.apply(raw)
-
-    def left_out(self, candidate: int, parts: list[Part]) -> np.ndarray:
-        """Predictions over the rows of all parts, each part by the fit on the others."""
-        union = frozenset().union(*parts)
-        predictions = np.empty(self.members.targets.shape)
-        for part in parts:
-            rows = self.rows(part)
-            predictions[rows] = self.predict(self.fit(candidate, union - part), rows)[1]
-        return predictions[self.rows(union)]
-
-    def choose(self, parts: list[Part]) -> _Choice:
-        """The simplest candidate within one standard error of the best, from these parts only.
-
-        Of the same complexity the one listed first is taken, of single models the best.
-        """
-        rows = self.rows(frozenset().union(*parts))
-        targets, groups = self.members.targets[rows], self.members.groups[rows]
-        predictions = [self.left_out(c, parts) for c in range(len(self.candidates))]
-        scores = np.array([self.metric.score(targets, each) for each in predictions])
-        resampled = bootstrap(
-            self.metric, targets, predictions, groups, seed=self.seed, resamples=CHOICE_RESAMPLES
-        )
-        signed = self.metric.sign * scores
-        # Where the metric is undefined it is so for all, having one class; then the first.
-        best = int(signed.argmax())
-        differences = signed[best] - signed
-        errors = spread(resampled[:, [best]] - resampled)
-        within = differences <= errors
-        within[best] = True
-        winner = min(np.flatnonzero(within), key=lambda c: self._simplicity(c, signed))
-        return _Choice(int(winner), scores, differences, errors)
-
-    def _simplicity(self, candidate: int, signed: np.ndarray) -> tuple:
-        complexity = self.candidates[candidate].complexity
-        return (complexity, -signed[candidate] if complexity == 0 else 0.0, candidate)
-
-    def pool(self, winners: list[int]) -> tuple[np.ndarray, np.ndarray]:
-        """Predictions (n, outputs) before and after the decision, for each fold by its winner
-        fitted on the other folds.
-        """
-        raw = np.empty(self.members.targets.shape)
-        decided = np.empty_like(raw)
-        fits = [
-            self.fit(winner, self.everything - fold)
-            for winner, fold in zip(winners, self.folds, strict=True)
-        ]
-        for fit, fold in zip(fits, self.folds, strict=True):
-            rows = self.rows(fold)
-            raw[rows], decided[rows] = self.predict(fit, rows)
-        if len({fit.fitted.scale for fit in fits}) > 1:
-            # Ranks and probabilities pooled as they are would be ordered by fold. Rank means
-            # exist for rankings only, where nothing is decided.
-            for fold in self.folds:
-                rows = self.rows(fold)
-                raw[rows] = rankdata(raw[rows], axis=0) / len(rows)
-            return raw, raw
-        return raw, decided
-
-    def in_sample(self, candidate: int) -> float:
-        """The candidate's score on the rows it was fitted on, all of them; optimistic."""
-        everything = self.rows(self.everything)
-        predictions = self.predict(self.fit(candidate, self.everything), everything)[1]
-        return self.metric.score(self.members.targets, predictions)
-
-    def report(self, choice: _Choice) -> list[CandidateReport]:
-        return [
-            CandidateReport(
-                candidate.name,
-                candidate.complexity,
-                float(choice.scores[k]),
-                self.in_sample(k),
-                float(choice.differences[k]),
-                float(choice.errors[k]),
-            )
-            for k, candidate in enumerate(self.candidates)
-        ]
-
-
-def _halves(members: Members, fold: np.ndarray, seed: int) -> np.ndarray:
-    """0 or 1 for each row (n,): each fold halved by group."""
-    halves = np.zeros(len(fold), int)
-    for k in np.unique(fold):
-        rows = np.flatnonzero(fold == k)
-        splitter = GroupKFold(2, shuffle=True, random_state=seed)
-        _, second = next(splitter.split(rows, groups=members.groups[rows]))
-        halves[rows[second]] = 1
-    return halves

@@ -16,8 +16,15 @@ from foldstack.files import write_json, write_text
 from foldstack.progress import Progress, say, table
 from foldstack.report import format_report, label_report, target_report
 from foldstack.rows import Rows
+from foldstack.stages.choices import (
+    describe_calibration,
+    describe_rules,
+    reliability_csv,
+    say_calibration,
+    say_rules,
+)
 from foldstack.stages.features import describe_features, stack_features
-from foldstack.stages.oof import Model, read_model
+from foldstack.stages.oof import Model, match_sharpness, read_model
 from foldstack.store import Folds, write_parquet
 from foldstack.workspace import Workspace
 
@@ -54,6 +61,7 @@ def make_blend(
     """
     competition, settings = ws.competition, ws.competition.settings.blend
     methods = settings.methods if methods is None else methods
+    calibration = settings.calibration if methods else "none"
     wants_labels = competition.submission.wants_labels
     folds = ws.store.read_folds(competition.train)
     train = competition.train.take(folds.scored)
@@ -80,6 +88,7 @@ def make_blend(
         methods,
         kind=competition.kind,
         features=members.features is not None,
+        calibration=calibration,
     )
     total = ensemble.count_fits(len(np.unique(members.folds)), len(candidates))
     with Progress("blending", total, "fits") as progress:
@@ -97,11 +106,29 @@ def make_blend(
                 stack_monotone=settings.stack_monotone,
                 threads=competition.settings.runtime.threads,
             ),
+            rules=settings.rules,
+            calibration=calibration,
             progress=None if quiet else progress.add,
         )
+    if settings.match_sharpness and _rests_on_sharpness(members, result):
+        models = [match_sharpness(ws, model, folds) for model in models]
+        tests = np.stack([m.test for m in models], axis=1)
+        members = dataclasses.replace(members, test_probabilities=tests)
+        result = result.predicting(members.test_inputs)
     info = _describe(ws, models, folds, members, result)
     info["features"] = describe_features(competition, text)
     return Blend(result, info, members, train, _report(ws, members, result))
+
+
+def _rests_on_sharpness(members: Members, result: BlendResult) -> bool:
+    """Whether something learned how sharp the out-of-fold predictions are: a rule, or whatever is no
+    mean of them.
+    """
+    if members.kind == "regression":
+        return False
+    plain = ensemble.default_rule(members.kind, members.targets.shape[1])
+    is_mean = "weights" in result.parameters or "power" in result.parameters
+    return result.rule not in (None, plain) or not is_mean
 
 
 def _decided(
@@ -139,7 +166,9 @@ def _describe(
         "metric": competition.metric.name,
         "scores_are": "pooled over all rows",
         "test_mean": f"of {VALUES.get(competition.kind, 'probabilities')} over folds and seeds"
-        + (", of ranks within each run for rank_mean" if result.winner == "rank_mean" else ""),
+        + (", of ranks within each run for rank_mean" if result.winner == "rank_mean" else "")
+        + (", as sharp as the out-of-fold ones" if _are_matched(models) else ""),
+        "sharpness": {m.name: m.sharpness for m in models} if _are_matched(models) else {},
         "members": {m.name: m.runs for m in models},
         "settings": competition.settings.blend.model_dump(mode="json"),
         "hashes": {
@@ -159,9 +188,15 @@ def _describe(
         "optimistic": optimistic,
         "repeated_texts": reweighted(ws, folds, result.nested_predictions),
         "candidates": [dataclasses.asdict(c) for c in result.candidates],
+        "rules": describe_rules(result),
+        "calibration": describe_calibration(members, result),
         "models": {m.name: _single(ws, members, i, m) for i, m in enumerate(models)},
         "positives": _positives(ws, members, result),
     }
+
+
+def _are_matched(models: list[Model]) -> bool:
+    return any(model.sharpness != 1 for model in models)
 
 
 def _single(ws: Workspace, members: Members, index: int, model: Model) -> dict:
@@ -172,6 +207,7 @@ def _single(ws: Workspace, members: Members, index: int, model: Model) -> dict:
         ws.competition.metric,
         ws.competition.submission.wants_labels,
         ws.competition.settings.blend.seed,
+        ws.competition.settings.blend.rules,
     )
     return {
         "nested": dataclasses.asdict(nested),
@@ -257,6 +293,10 @@ def blend(ws: Workspace, *, model: str | None = None, name: str | None = None) -
         result.fitted.save(place / "model")
         write_text(place / "labels.csv", made.report.to_csv())
         write_text(place / "labels.txt", format_report(made.report) + "\n")
+        if result.calibrated is not None:
+            write_text(
+                place / "reliability.csv", reliability_csv(made.members, result, competition.labels)
+            )
         write_json(place / "blend.json", made.info)
     say_blend(name, made.info)
 
@@ -296,6 +336,8 @@ def say_blend(name: str, info: dict) -> None:
         f"{info['metric']} {interval(info['nested'])}, in-sample {info['in_sample']:.4f} (optimistic); "
         f"{info['scores_are']}"
     )
+    say_rules(name, info)
+    say_calibration(name, info)
     for reason in info["optimistic"]:
         say(f"{name}: OPTIMISTIC, {reason}")
     repeated = info["repeated_texts"]

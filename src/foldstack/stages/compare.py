@@ -129,6 +129,7 @@ def _by_seed(
             competition.metric,
             competition.submission.wants_labels,
             competition.settings.blend.seed,
+            competition.settings.blend.rules,
         )
         for index in range(len(seeds))
     ]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from foldstack import config
+from foldstack.ensemble.calibration import matching_temperature, temper
 from foldstack.errors import InputError
 from foldstack.links import to_probabilities, within_run_ranks
 from foldstack.stages.learned import BY_OTHER_RUNS
@@ -19,7 +20,7 @@ class Model:
     """A model's complete runs: out-of-fold and test predictions, means over folds, splits and seeds.
 
     All arrays (rows, outputs), out-of-fold ones of `folds.scored` only; runs maps each run's name to a
-    digest of its predictions.
+    digest of its predictions; sharpness is the temperature that `match_sharpness` gave to `test`.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Model:
     seed_variance: float
     runs: dict[str, str]
     optimistic: list[str]
+    sharpness: float = 1.0
 
 
 def read_model(ws: Workspace, name: str, folds: Folds) -> Model:
@@ -138,4 +140,23 @@ def _seed_variance(ws: Workspace, folds: Folds, by_seed: list[np.ndarray]) -> fl
     return float(np.var(scores, ddof=1) / len(scores))
 
 
-# Making a blend
+# Sharpness
+
+
+def match_sharpness(ws: Workspace, model: Model, folds: Folds) -> Model:
+    """The same model, its test mean as sharp as what its out-of-fold predictions are.
+
+    An out-of-fold prediction is the mean over seeds, and over splits where there are several, of one
+    run each; a test prediction is a mean over folds as well, which is less sharp. No label is asked.
+    """
+    test, names = ws.competition.test, [run.partition("/") for run in model.runs]
+    seeds = sorted({int(seed.removeprefix("seed")) for seed, _, _ in names})
+    by_split = [np.unique(split[split >= 0]).tolist() for split in folds.splits.T]
+    like_oof = []
+    for together in zip(*by_split, strict=False):  # a fold of each split
+        keys = [RunKey(model.name, seed, (fold,)) for seed in seeds for fold in together]
+        each = [_probabilities(ws.store.read_predictions(key, "test", test)) for key in keys]
+        like_oof.append(np.mean(each, axis=0))
+    kind = ws.competition.kind
+    found = matching_temperature(kind, model.test, like_oof)
+    return replace(model, test=temper(kind, model.test, found), sharpness=found)

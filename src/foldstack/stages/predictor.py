@@ -12,6 +12,7 @@ import pandas as pd
 
 from foldstack.competition import require
 from foldstack.ensemble import STACKS, Inputs, Rule, default_rule, load_fitted
+from foldstack.ensemble.calibration import temper
 from foldstack.ensemble.candidates import Fitted
 from foldstack.errors import InputError
 from foldstack.learners import Learner
@@ -52,8 +53,9 @@ class Predictor:
     """A model's or a blend's stored runs, loaded when first needed and kept.
 
     members: for each model the runs whose mean it is. fitted, rule: what the blend made of the
-    members, and how probabilities become labels. text_features: whether a stack reads them. The
-    competition's patterns, where it has any, decide before or beside it, as they do in a submission.
+    members, and how probabilities become labels. sharpness: the temperatures of the models' means,
+    where they were given those. text_features: whether a stack reads them. The competition's
+    patterns, where it has any, decide before or beside it, as they do in a submission.
     """
 
     ws: Workspace
@@ -61,6 +63,7 @@ class Predictor:
     winner: str
     fitted: Fitted
     rule: Rule | None
+    sharpness: dict[str, float]
     text_features: bool = False
     _learners: dict[RunKey, Learner] = field(default_factory=dict)
 
@@ -106,14 +109,15 @@ class Predictor:
         )
         rule = Rule.from_json(info["rule"]) if info["rule"] else None
         text = bool((info.get("features") or {}).get("text"))
-        return cls(ws, members, info["winner"], fitted, rule, text)
+        return cls(ws, members, info["winner"], fitted, rule, info.get("sharpness", {}), text)
 
     @classmethod
     def of_model(cls, ws: Workspace, name: str) -> Predictor:
         """One model's fold runs over all seeds, with the rule that `make submit MODEL=` would use."""
         made = make_blend(ws, [name], methods=(), quiet=True)
         keys = [_key(name, run) for run in made.info["members"][name]]
-        return cls(ws, {name: keys}, made.result.winner, made.result.fitted, made.result.rule)
+        result, sharpness = made.result, made.info["sharpness"]
+        return cls(ws, {name: keys}, result.winner, result.fitted, result.rule, sharpness)
 
     def predict(
         self, texts: Sequence[str] | Sequence[tuple[str, str]] | pd.DataFrame
@@ -155,7 +159,7 @@ class Predictor:
     def predict_rows(self, rows: Rows) -> Prediction:
         competition = self.ws.competition
         outputs = list(competition.outputs)
-        by_model = [self._of_model(keys, rows) for keys in self.members.values()]
+        by_model = [self._of_model(name, rows) for name in self.members]
         probabilities, ranks = (np.stack(a, axis=1) for a in zip(*by_model, strict=True))
         text = self.text_features and self.winner in STACKS
         values = self.fitted.predict(Inputs(probabilities, ranks, stack_features(rows, text)))
@@ -174,16 +178,17 @@ class Predictor:
             values, outputs = np.hstack([1 - values, values]), list(competition.labels)
         return Prediction(labels, pd.DataFrame(values, columns=outputs), by)
 
-    def _of_model(self, keys: list[RunKey], rows: Rows) -> tuple[np.ndarray, np.ndarray]:
+    def _of_model(self, name: str, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
         """(probabilities, ranks), each (n, outputs): means over the runs."""
         probabilities, ranks = [], []
-        for key in keys:
+        for key in self.members[name]:
             learner = self._learner(key)
             values = to_probabilities(learner.predict(rows), learner.link)
             probabilities.append(values)
             if self.winner == "rank_mean":
                 ranks.append(self._ranks(key, values))
         mean = np.mean(probabilities, axis=0)
+        mean = temper(self.ws.competition.kind, mean, self.sharpness.get(name, 1.0))
         return mean, np.mean(ranks, axis=0) if ranks else np.zeros_like(mean)
 
     def _ranks(self, key: RunKey, values: np.ndarray) -> np.ndarray:

@@ -114,6 +114,7 @@ def _full(ws: Workspace, name: str, made: Blend) -> tuple[np.ndarray, dict]:
     return values, made.info | {
         "members": {name: runs},
         "test_mean": f"of {VALUES.get(ws.competition.kind, 'probabilities')} over seeds",
+        "sharpness": {},
         "note": note,
     }
 

@@ -1,0 +1,310 @@
+"""The fits of every candidate on sets of folds, and the choices made from them; see `nested.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from scipy.stats import rankdata
+from sklearn.model_selection import GroupKFold
+
+from foldstack.ensemble.calibrated import Calibrated
+from foldstack.ensemble.choice import Comparison, compare
+from foldstack.ensemble.decide import (
+    Rule,
+    choose_families,
+    default_rule,
+    fit_rule,
+    reference_family,
+)
+from foldstack.ensemble.members import Candidate, Fitted, Members
+from foldstack.metrics import Metric
+
+Part = frozenset[int]
+
+
+@dataclass(frozen=True)
+class CandidateReport:
+    """One candidate, as the final choice among all folds saw it.
+
+    Attributes:
+        nested: its score, pooled over all rows, each fold predicted by a fit (and decided by
+            a rule) that left it out.
+        in_sample: its score on the rows it was fitted on; optimistic.
+        difference_to_best: how much worse its nested score is than the best one's, >= 0.
+        standard_error: of that difference, paired; 0 for the best itself.
+    """
+
+    name: str
+    complexity: float
+    nested: float
+    in_sample: float
+    difference_to_best: float
+    standard_error: float
+
+
+@dataclass(frozen=True)
+class RuleReport:
+    """One family of decision rules for the winner, as the final choice among all folds saw it.
+
+    Attributes:
+        family: of `decide.families`.
+        nested: the winner's score with it, pooled over all rows, each fold by a fit and a rule that
+            left it out.
+        in_sample: the score on the rows that both were fitted on; optimistic.
+        gain: how much better its nested score is than that of the metric's own family
+            (`decide.reference_family`), which another must beat by more than its standard error.
+        standard_error: of the gain, paired; 0 for that family itself.
+    """
+
+    family: str
+    nested: float
+    in_sample: float
+    gain: float
+    standard_error: float
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A fitted candidate, and the rules fitted on its crossfit, each when first asked for."""
+
+    fitted: Fitted
+    fit_rule: Callable[[str], Rule]
+    _rules: dict[str | None, Rule | None] = field(default_factory=lambda: {None: None})
+
+    def rule(self, family: str | None) -> Rule | None:
+        """The rule of a family; None without one, where probabilities are submitted."""
+        if family not in self._rules:
+            self._rules[family] = self.fit_rule(family)
+        return self._rules[family]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A winner (an index), the family of its rule, and what both were chosen by.
+
+    family: None where probabilities are submitted. rules: None where there was but one family.
+    """
+
+    winner: int
+    family: str | None
+    candidates: Comparison
+    rules: Comparison | None
+
+
+class Nesting:
+    """The memoised fits of every candidate on sets of folds, and what is pooled from them.
+
+    Rows are addressed by units: the folds, or with two folds the halves of each, so that
+    inside a single fold there is still something to leave out. A part is a set of units.
+    """
+
+    def __init__(
+        self,
+        members: Members,
+        metric: Metric,
+        candidates: list[Candidate],
+        seed: int,
+        progress: Callable[[], None] | None,
+        rules: Sequence[str] | None = None,
+    ):
+        self.members, self.metric, self.candidates = members, metric, candidates
+        self.seed, self.progress = seed, progress
+        self.families: tuple[str | None, ...] = (None,)
+        self.reference: str | None = None
+        if metric.wants == "labels":
+            self.families = choose_families(rules, metric, members.kind)
+            self.reference = reference_family(metric, members.kind, self.families)
+        names, fold = np.unique(members.folds, return_inverse=True)
+        if len(names) < 2:
+            raise ValueError("blending needs at least two folds")
+        halves = _halves(members, fold, seed) if len(names) == 2 else np.zeros(len(fold), int)
+        self.units = fold * 2 + halves
+        self.folds = [
+            frozenset(np.unique(self.units[fold == k]).tolist()) for k in range(len(names))
+        ]
+        self.everything: Part = frozenset().union(*self.folds)
+        self._fits: dict[tuple[int, Part], Fit] = {}
+
+    def others(self, fold: Part) -> list[Part]:
+        """The parts to choose on without this fold: the other folds, or one fold's halves."""
+        others = [other for other in self.folds if other != fold]
+        return others if len(others) > 1 else [frozenset([unit]) for unit in others[0]]
+
+    def rows(self, part: Part) -> np.ndarray:
+        return np.flatnonzero(np.isin(self.units, list(part)))
+
+    def fit(self, candidate: int, part: Part) -> Fit:
+        """The candidate (an index) fitted on the rows of the part, with its rules."""
+        key = (candidate, part)
+        if key not in self._fits:
+            rows = self.rows(part)
+            fitted = self._fit_candidate(self.candidates[candidate], part, rows)
+            self._fits[key] = Fit(fitted, lambda family: self._rule(fitted, rows, family))
+            if self.progress:
+                self.progress()
+        return self._fits[key]
+
+    def _fit_candidate(self, candidate: Candidate, part: Part, rows: np.ndarray) -> Fitted:
+        if isinstance(candidate, Calibrated) and candidate.base in self.candidates:
+            base = self.fit(self.candidates.index(candidate.base), part)
+            return candidate.calibrate(base.fitted, self.members, rows, self.seed)
+        return candidate.fit(self.members, rows, self.metric, self.seed)
+
+    def _rule(self, fitted: Fitted, rows: np.ndarray, family: str) -> Rule:
+        kind, targets = self.members.kind, self.members.targets[rows]
+        if family == "default":  # So the costly crossfit is not asked for.
+            return default_rule(kind, targets.shape[1])
+        return fit_rule(self.metric, kind, targets, fitted.crossfit, family=family)
+
+    def predict(
+        self, fit: Fit, rows: np.ndarray, family: str | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Predictions (rows, outputs) before and after the decision, alike without one."""
+        raw = fit.fitted.predict(self.members.inputs.take(rows))
+        rule = fit.rule(family)
+        return raw, raw if rule is None else rule.apply(raw)
+
+    def left_out(
+        self, candidate: int, parts: list[Part], families: Sequence[str | None]
+    ) -> list[np.ndarray]:
+        """Predictions over the rows of all parts, each part by the fit on the others; decided by the
+        rule of each of the families.
+        """
+        union = frozenset().union(*parts)
+        predictions = np.empty((len(families), *self.members.targets.shape))
+        for part in parts:
+            rows, fit = self.rows(part), self.fit(candidate, union - part)
+            raw = fit.fitted.predict(self.members.inputs.take(rows))
+            for decided, family in zip(predictions, families, strict=True):
+                rule = fit.rule(family)
+                decided[rows] = raw if rule is None else rule.apply(raw)
+        return list(predictions[:, self.rows(union)])
+
+    def choose_by_fold(self) -> list[Choice]:
+        """For each fold what is chosen without it."""
+        return [self.choose(self.others(fold)) for fold in self.folds]
+
+    def choose(self, parts: list[Part]) -> Choice:
+        """The simplest candidate within one standard error of the best, then its rule's family;
+        from these parts only.
+
+        Of the same complexity the one listed first is taken, of single models the best.
+        """
+        predictions = [
+            self.left_out(c, parts, [self.reference])[0] for c in range(len(self.candidates))
+        ]
+        found = self._compare(parts, predictions)
+        within = found.behind <= found.errors
+        within[found.signed.argmax()] = True
+        winner = min(np.flatnonzero(within), key=lambda c: self._simplicity(c, found.signed))
+        rules = self._compare_rules(int(winner), parts)
+        family = self.reference
+        if rules is not None:
+            best = int(rules.signed.argmax())  # of equals the simplest
+            if -rules.behind[best] > rules.errors[best]:
+                family = self.families[best]
+        return Choice(int(winner), family, found, rules)
+
+    def _compare(
+        self, parts: list[Part], predictions: list[np.ndarray], reference: int | None = None
+    ) -> Comparison:
+        rows = self.rows(frozenset().union(*parts))
+        targets, groups = self.members.targets[rows], self.members.groups[rows]
+        return compare(
+            self.metric, targets, predictions, groups, seed=self.seed, reference=reference
+        )
+
+    def _compare_rules(self, winner: int, parts: list[Part]) -> Comparison | None:
+        """Each family of rules with the metric's own; None where it is the only one."""
+        if len(self.families) == 1:
+            return None
+        predictions = self.left_out(winner, parts, self.families)
+        return self._compare(parts, predictions, self.families.index(self.reference))
+
+    def _simplicity(self, candidate: int, signed: np.ndarray) -> tuple:
+        complexity = self.candidates[candidate].complexity
+        return (complexity, -signed[candidate] if complexity == 0 else 0.0, candidate)
+
+    def pool(
+        self, winners: Sequence[int], families: Sequence[str | None] | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Predictions (n, outputs) before and after the decision, for each fold by its winner fitted
+        on the other folds, with the family of rules chosen for it (None: the metric's own).
+        """
+        families = [self.reference] * len(self.folds) if families is None else families
+        raw = np.empty(self.members.targets.shape)
+        decided = np.empty_like(raw)
+        fits = [
+            self.fit(winner, self.everything - fold)
+            for winner, fold in zip(winners, self.folds, strict=True)
+        ]
+        for fit, family, fold in zip(fits, families, self.folds, strict=True):
+            rows = self.rows(fold)
+            raw[rows], decided[rows] = self.predict(fit, rows, family)
+        if len({fit.fitted.scale for fit in fits}) > 1:
+            # Ranks and probabilities pooled as they are would be ordered by fold. Rank means
+            # exist for rankings only, where nothing is decided.
+            for fold in self.folds:
+                rows = self.rows(fold)
+                raw[rows] = rankdata(raw[rows], axis=0) / len(rows)
+            return raw, raw
+        return raw, decided
+
+    def in_sample(self, candidate: int, family: str | None) -> float:
+        """The candidate's score on the rows it was fitted on, all of them; optimistic."""
+        everything = self.rows(self.everything)
+        fit = self.fit(candidate, self.everything)
+        return self.metric.score(self.members.targets, self.predict(fit, everything, family)[1])
+
+    def report(self, choice: Choice) -> list[CandidateReport]:
+        found = choice.candidates
+        return [
+            CandidateReport(
+                candidate.name,
+                candidate.complexity,
+                float(found.scores[k]),
+                self.in_sample(k, self.reference),
+                float(found.behind[k]),
+                float(found.errors[k]),
+            )
+            for k, candidate in enumerate(self.candidates)
+        ]
+
+    def report_rules(self, choice: Choice) -> list[RuleReport]:
+        found = choice.rules
+        if found is None:
+            scores, gains, errors = choice.candidates.scores[[choice.winner]], [0.0], [0.0]
+        else:
+            scores, gains, errors = found.scores, -found.behind, found.errors
+        return [
+            RuleReport(family, float(score), self.in_sample(choice.winner, family), *map(float, of))
+            for family, score, *of in zip(self.families, scores, gains, errors, strict=True)
+        ]
+
+    def before_and_after(self, choice: Choice) -> dict[str, np.ndarray] | None:
+        """Names and nested predictions of a candidate and of the same one calibrated."""
+        calibrated = [k for k, c in enumerate(self.candidates) if isinstance(c, Calibrated)]
+        if not calibrated:
+            return None
+        if choice.winner in calibrated:
+            after = choice.winner
+        else:
+            after = max(calibrated, key=lambda k: choice.candidates.signed[k])
+        before = self.candidates.index(self.candidates[after].base)
+        return {
+            self.candidates[k].name: self.left_out(k, self.folds, [None])[0]
+            for k in (before, after)
+        }
+
+
+def _halves(members: Members, fold: np.ndarray, seed: int) -> np.ndarray:
+    """0 or 1 for each row (n,): each fold halved by group."""
+    halves = np.zeros(len(fold), int)
+    for k in np.unique(fold):
+        rows = np.flatnonzero(fold == k)
+        splitter = GroupKFold(2, shuffle=True, random_state=seed)
+        _, second = next(splitter.split(rows, groups=members.groups[rows]))
+        halves[rows[second]] = 1
+    return halves

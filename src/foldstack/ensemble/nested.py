@@ -6,6 +6,12 @@ out both i and j. This is nested cross-validation: Varma & Simon 2006, "Bias in 
 estimation when using cross-validation for model selection". Among candidates within one
 standard error of the best the simplest wins: Breiman et al. 1984.
 
+Where labels are submitted, the family of the winner's decision rule is chosen in the same place,
+after it. There the simplest is no safe choice: .5 is far off for F1 or Matthews' coefficient, and on
+few rows a standard error hides that. So each metric has a family of its own
+(`decide.reference_family`), and another takes its place only where it is better by more than one
+standard error of the paired difference.
+
 What it cannot undo: an out-of-fold prediction outside fold j comes from a run that saw j's
 labels. A second level free of that too needs runs that leave out pairs of folds.
 """

@@ -63,7 +63,7 @@ class Predictor:
     winner: str
     fitted: Fitted
     rule: Rule | None
-    sharpness: dict[str, float]
+    sharpness: dict[str, float] = field(default_factory=dict)
     text_features: bool = False
     _learners: dict[RunKey, Learner] = field(default_factory=dict)
 

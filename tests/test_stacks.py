@@ -546,3 +546,25 @@ def test_a_stack_on_other_features_is_refused(workspace, monkeypatch):
     sentence = "blend 'blend' is a stack on other features .*: run `make blend` again"
     with pytest.raises(InputError, match=sentence):
         Predictor.of_blend(Workspace.open(workspace, []))
+
+
+@pytest.mark.parametrize(
+    ("blend", "sentence"),
+    [
+        (
+            {"methods": ["mean"], "text_features": True},
+            "`text_features` is what stacks read, but `methods` lists none: add stack_linear, stack or "
+            "stack_mlp, or leave it out",
+        ),
+        (
+            {"methods": ["stack_linear"], "stack_monotone": True},
+            "`stack_monotone` is of the LightGBM stack, but `methods` lists no stack: add it, or leave "
+            "this out",
+        ),
+    ],
+)
+def test_a_setting_of_stacks_wants_a_stack(tmp_path, blend, sentence, capsys):
+    root = make_workspace(tmp_path / "w", blend=blend)
+    capsys.readouterr()
+    assert foldstack(root, "folds") == 2
+    assert sentence in capsys.readouterr().err

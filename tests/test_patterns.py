@@ -726,7 +726,7 @@ def test_the_debug_workspace_has_the_patterns(root: Path) -> None:
     shutil.copy(root / "input/train.csv", root / "input/cached.csv")
     write(root / "patterns.yaml", "rules: [{texts: cached.csv}]")
     assert foldstack(root, "--debug", "folds") == 0
-    assert Workspace.open(root / "debug", []).competition.patterns.hash == (
-        Workspace.open(root, []).competition.patterns.hash
+    assert Workspace.open(root / "debug", []).patterns.hash == (
+        Workspace.open(root, []).patterns.hash
     )
     assert package.files_of(root, "patterns.yaml") == ["patterns.yaml", "input/cached.csv"]

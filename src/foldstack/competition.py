@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -21,9 +20,6 @@ from foldstack.learners import Task
 from foldstack.rows import Rows, duplicate_groups, normalise
 from foldstack.settings import CompetitionSettings
 from foldstack.submission import Submission, joined_targets, split_labels
-
-if TYPE_CHECKING:
-    from foldstack.patterns import Patterns
 
 TRUE, FALSE = {"1", "1.0", "true", "True", "TRUE"}, {"0", "0.0", "false", "False", "FALSE"}
 LINKS = {"multiclass": "softmax", "regression": "identity"}
@@ -352,16 +348,7 @@ class Competition:
     def check(self) -> None:
         """Read all files now, so that nothing in them is refused after hours of training."""
         _ = self.train, self.test, self.external
-        _ = self.submission.wants_labels, self.report_metrics, self.patterns
-
-    @cached_property
-    def patterns(self) -> Patterns | None:
-        """The rules that decide before or beside the blend; None where there are none."""
-        if self.settings.patterns is None:
-            return None
-        from foldstack.patterns import load
-
-        return load(self)
+        _ = self.submission.wants_labels, self.report_metrics
 
     # Labels and targets
 

@@ -15,6 +15,7 @@ from foldstack import config
 from foldstack.competition import Competition
 from foldstack.errors import InputError, nearest
 from foldstack.files import read_table, write_table
+from foldstack.patterns import Patterns, files_of, load
 from foldstack.settings import CompetitionSettings, Settings
 from foldstack.store import Folds, RunKey, Store
 
@@ -68,6 +69,16 @@ class Workspace:
     def competition(self) -> Competition:
         of_competition, _ = config.split_overrides(self.overrides)
         return Competition.load(self.root, of_competition)
+
+    @cached_property
+    def patterns(self) -> Patterns | None:
+        """The rules that decide before or beside the blend; None where there are none."""
+        return load(self.competition) if self.competition.settings.patterns else None
+
+    def check(self) -> None:
+        """Read all files now, so that nothing in them is refused after hours of training."""
+        self.competition.check()
+        _ = self.patterns
 
     def model_settings(self, name: str) -> Settings:
         """A model's settings under the overrides that its learner has."""
@@ -189,8 +200,6 @@ def make_debug_workspace(root: Path) -> Path:
 def _pattern_files(root: Path, settings: CompetitionSettings) -> list[str]:
     if settings.patterns is None:
         return []
-    from foldstack.patterns import files_of
-
     return files_of(root, settings.patterns)
 
 

@@ -1,9 +1,10 @@
 """Rules beside models: patterns, cached texts and nearest training texts, and their audit."""
 
 from foldstack.patterns.audit import Line, audit
-from foldstack.patterns.file import PatternSettings, files_of, load, read_settings
+from foldstack.patterns.file import files_of, load, read_settings
 from foldstack.patterns.nearest import Index, Neighbours
 from foldstack.patterns.rules import Applied, Claims, Patterns, labels_of
+from foldstack.patterns.settings import PatternSettings
 
 __all__ = [
     "Applied",

@@ -9,16 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import regex
 
 from foldstack.errors import InputError
+from foldstack.patterns.settings import NearestSettings
 from foldstack.rows import normalise
-
-if TYPE_CHECKING:
-    from foldstack.patterns.file import NearestSettings
 
 TIMEOUT = 2.0  # seconds of one search, which only a pattern that backtracks without end takes
 

@@ -23,7 +23,7 @@ def make_folds(ws: Workspace, *, force: bool = False) -> None:
     """Write folds/folds.csv and say what is in it; other folds over existing runs want `force`."""
     competition, store = ws.competition, ws.store
     splits.check_settings(competition.settings.folds)
-    competition.check()
+    ws.check()
     folds = _split(ws)
     new, what = folds.hash, _what(folds, competition.settings.folds)
     stale = [key for key, run in store.runs().items() if run["identity"]["folds"] != new]

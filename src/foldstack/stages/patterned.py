@@ -93,7 +93,7 @@ def judge(ws: Workspace, oof: OutOfFold) -> Judged:
     The nearest text of a row in fold k is one that runs which leave k out learned from, and never one
     of the row's own duplicate group, so that no label of fold k decides there.
     """
-    competition, patterns = ws.competition, ws.competition.patterns
+    competition, patterns = ws.competition, ws.patterns
     folds = ws.store.read_folds(competition.train)
     train, scored = competition.train, folds.scored
     rows, fold = train.take(scored), folds.fold[scored]
@@ -128,7 +128,7 @@ def judge(ws: Workspace, oof: OutOfFold) -> Judged:
 
 def neighbours(ws: Workspace, learned: Rows) -> Neighbours:
     """Training rows, to be asked for the nearest text of new ones."""
-    nearest = ws.competition.patterns.nearest
+    nearest = ws.patterns.nearest
     values = labels_of(learned.targets, ws.competition.kind)
     return Neighbours(learned.texts, values, nearest.similarity)
 
@@ -146,7 +146,7 @@ def apply_to_new(
             return np.full(asked.shape, -1)
         return (known or neighbours(ws, ws.competition.train)).look_up(rows.texts, asked)
 
-    return ws.competition.patterns.apply(rows.texts, probabilities, look_up)
+    return ws.patterns.apply(rows.texts, probabilities, look_up)
 
 
 def describe(ws: Workspace, oof: OutOfFold, judged: Judged) -> dict:

@@ -33,7 +33,7 @@ def patterns(ws: Workspace, *, model: str | None = None, name: str | None = None
 
     model: over this model alone instead of the blend `name`.
     """
-    if ws.competition.patterns is None:
+    if ws.patterns is None:
         raise InputError(
             "competition.yaml names no patterns: add `patterns: patterns.yaml` and write the file"
         )

@@ -70,7 +70,7 @@ class Predictor:
     @cached_property
     def _known(self) -> Neighbours | None:
         """All training rows, for the unconfident to ask; None where the patterns ask nothing."""
-        patterns = self.ws.competition.patterns
+        patterns = self.ws.patterns
         wanted = patterns is not None and patterns.nearest is not None
         return neighbours(self.ws, self.ws.competition.train) if wanted else None
 
@@ -95,7 +95,7 @@ class Predictor:
                         "run `make blend` again"
                     )
         competition = ws.competition
-        if competition.patterns is not None:
+        if ws.patterns is not None:
             require_probabilities(info, name)
         if info["winner"] in STACKS:
             check_features(competition, name, info)
@@ -169,10 +169,10 @@ class Predictor:
         shown = probabilities.mean(axis=1) if self.winner == "rank_mean" else values
         rule = self.rule or default_rule(competition.kind, len(outputs))
         decisions, by = rule.apply(shown), None
-        if competition.patterns is not None:
+        if self.ws.patterns is not None:
             applied = apply_to_new(self.ws, rows, values, self._known)
             values, decisions = applied.probabilities, applied.decide(decisions)
-            by = deciders(competition.patterns, applied)
+            by = deciders(self.ws.patterns, applied)
         labels = label_texts(decisions, competition.labels, competition.settings)
         if competition.kind == "binary":
             values, outputs = np.hstack([1 - values, values]), list(competition.labels)

@@ -64,10 +64,10 @@ def submit(
     else:
         name = config.check_name(name or "blend", "name")
         values, info = stored_blend(ws, name)
-        oof = None if ws.competition.patterns is None else OutOfFold.of_blend(ws, name, info)
+        oof = None if ws.patterns is None else OutOfFold.of_blend(ws, name, info)
     rule = Rule.from_json(info["rule"]) if info["rule"] else None
     decisions = None if rule is None else rule.apply(values)
-    if ws.competition.patterns is not None:
+    if ws.patterns is not None:
         values, decisions, info = _patterned(ws, name, oof, values, decisions)
     _write(ws, name, values if decisions is None else decisions, info)
 

@@ -62,7 +62,7 @@ def train(
             )
     settings = {m: ws.model_settings(m) for m in models}
     _check_overrides_used(ws, settings)
-    ws.competition.check()
+    ws.check()
     folds = ws.store.read_folds(ws.competition.train)
     left_out = ws.choose_runs(fold, folds)
     runs = [

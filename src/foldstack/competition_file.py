@@ -95,7 +95,7 @@ PARTS = (
             within=(
                 Entry(
                     "methods",
-                    "geometric_mean, power_mean, simplex, weights_per_label, stack_linear, stack_mlp",
+                    "or geometric_mean, power_mean, simplex, weights_per_label, stack_linear, stack_mlp",
                 ),
                 Entry("bags", "random halves of the models (8 or more) for greedy; 1: all, once"),
                 Entry("negative", "how far below 0 weights of simplex and per label may go"),

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from foldstack.costs import Costs, row_costs
+from foldstack.costs import Costs
 from foldstack.ensemble import classes, least_cost, thresholds
 from foldstack.ensemble.row_thresholds import OF_ROWS, row_thresholds
 from foldstack.errors import InputError, nearest
@@ -112,7 +112,7 @@ def default_rule(kind: str, outputs: int) -> Rule:
 def is_fitted(metric: Metric, kind: str) -> bool:
     """Whether `fit_rule` looks at targets and probabilities at all; else it gives the default."""
     fitted = metric.name in classes.OF_CLASSES or metric.name == "quadratic_kappa"
-    return kind != "multiclass" or fitted or metric.costs is not None
+    return kind != "multiclass" or fitted
 
 
 # --- fitting ----------------------------------------------------------------------------------
@@ -139,9 +139,8 @@ def fit_rule(
     - multiclass macro averages and balanced_accuracy: class weights, a local optimum
       (`classes.class_weights`); quadratic_kappa: cut points, exact before shrinking
       (`classes.kappa_cut_points`); others: the most probable class.
-    - cost: the family 'least_cost', unless what is fitted (thresholds, see
-      `least_cost.fitted_thresholds`; of classes the most probable one) costs less on these rows by
-      more than one standard error of the difference.
+    - cost, binary and multilabel: the thresholds of the least cost, exact before shrinking
+      (`least_cost.fitted_thresholds`).
 
     What has a parameter a label or class is shrunk by how much data that has: its own optimum
     weighs m / (m + shrinkage), see `thresholds.own_share`. Of equally good parameters those nearest to
@@ -165,8 +164,7 @@ def fit_rule(
     if shrinkage is None:
         shrinkage = classes.SHRINKAGE if kind == "multiclass" else thresholds.SHRINKAGE
     rule = _FAMILIES[family](metric, kind, targets, probabilities, shrinkage)
-    by_costs = family == "least_cost" or (family == "fitted" and metric.costs is not None)
-    if family == "rate" or by_costs:  # They are not, or not simply, chosen by their score.
+    if family in ("rate", "least_cost"):  # They are not chosen by their score.
         return rule
     return rule if _beats(metric, targets, probabilities, rule, default) else default
 
@@ -230,11 +228,11 @@ def reference_family(metric: Metric, kind: str, among: Sequence[str]) -> str:
 def _fitted(
     metric: Metric, kind: str, targets: np.ndarray, probabilities: np.ndarray, shrinkage: float
 ) -> Rule:
-    if metric.costs is not None:
-        return _fit_costs(metric, kind, targets, probabilities, shrinkage)
     if kind == "multiclass":
         return _fit_classes(metric, targets.argmax(axis=1), probabilities, shrinkage)
-    if kind == "binary" and metric.name in FROM_COUNTS:
+    if metric.costs is not None:
+        found = least_cost.fitted_thresholds(kind, metric.costs, targets, probabilities, shrinkage)
+    elif kind == "binary" and metric.name in FROM_COUNTS:
         found = [thresholds.best_threshold(metric.name, targets, probabilities)]
     elif metric.name in OF_LABELS:
         found = thresholds.counted_thresholds(
@@ -257,24 +255,6 @@ def _fit_classes(
         return Rule("multiclass", None, cut_points=tuple(points.tolist()))
     weights = classes.class_weights(metric.name, given, probabilities, shrinkage)
     return Rule("multiclass", None, class_weights=tuple(weights.tolist()))
-
-
-def _fit_costs(
-    metric: Metric, kind: str, targets: np.ndarray, probabilities: np.ndarray, shrinkage: float
-) -> Rule:
-    expected = _least_cost(metric, kind, targets, probabilities, shrinkage)
-    if kind == "multiclass":
-        other = default_rule(kind, targets.shape[1])
-    else:
-        found = least_cost.fitted_thresholds(kind, metric.costs, targets, probabilities, shrinkage)
-        other = Rule(kind, tuple(found.tolist()))
-    a, b = (
-        row_costs(kind, metric.costs, targets, rule.apply(probabilities))
-        for rule in (expected, other)
-    )
-    # A threshold is never worse on the rows it is fitted on, which says nothing. Of 1 to 3 standard
-    # errors one lost least, at worst, in simulations of calibrated and of biased probabilities.
-    return other if (a - b).mean() > (a - b).std() / np.sqrt(len(a)) else expected
 
 
 def _least_cost(

@@ -15,7 +15,7 @@ from functools import cached_property
 import numpy as np
 
 from foldstack import metrics
-from foldstack.ensemble.decide import default_rule, fit_rule
+from foldstack.ensemble.decide import fit_rule
 from foldstack.metrics import AVERAGED, FROM_COUNTS, Metric, from_counts
 
 
@@ -157,10 +157,10 @@ class Objective:
     def _directly(self, values: np.ndarray) -> float:
         if self.metric.wants != "labels":
             return self.metric.signed(self.targets, values)
-        if self.kind == "multiclass" and self.metric.costs is None:
-            rule = default_rule(self.kind, values.shape[1])
-        else:
-            rule = fit_rule(self.metric, self.kind, self.targets, values)
+        family = "default" if self.kind == "multiclass" else "fitted"
+        if self.metric.costs is not None:
+            family = "least_cost"
+        rule = fit_rule(self.metric, self.kind, self.targets, values, family=family)
         return self.metric.signed(self.targets, rule.apply(values))
 
     def by_label(self) -> list[Objective | None] | None:

@@ -226,10 +226,10 @@ class TransformerLearner:
         """The score of the rows that choose the epoch."""
         raw = self._predict(net, held, "rows to select by")
         task, by = self.task, self.settings.training.select_by
-        of_competition = task.score(select.targets, raw)
+        score = of_competition = task.score(select.targets, raw)
         if by:
             task = replace(task, metric=metrics.get(by, task.kind))
-        score = task.score(select.targets, raw)
+            score = task.score(select.targets, raw)
         if np.isnan(score):
             raise InputError(
                 f"{task.metric.name} is undefined on the {len(select):,} rows that "

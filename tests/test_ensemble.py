@@ -20,6 +20,7 @@ from foldstack.ensemble import (
     blend,
     bootstrap,
     count_fits,
+    default_rule,
     estimate,
     fit_rule,
     list_candidates,
@@ -28,7 +29,7 @@ from foldstack.ensemble import (
 )
 from foldstack.ensemble.nesting import Nesting
 from foldstack.errors import InputError
-from foldstack.metrics import get
+from foldstack.metrics import METRICS, OfSums, get
 
 
 def make_members(skill, kind="binary", outputs=1, n=200, folds=4, seed=0):
@@ -69,6 +70,42 @@ def test_the_bootstrap_is_paired():
     assert scores.shape == (200, 2)
     np.testing.assert_allclose(scores[:, 0], scores[:, 1], rtol=1e-12)
     assert scores[:, 0].std() > 0
+
+
+@pytest.mark.parametrize("kind,outputs", [("binary", 1), ("multiclass", 3), ("multilabel", 3)])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_a_bootstrap_of_sums_equals_one_that_scores_the_rows_of_every_resample(
+    kind, outputs, weighted
+):
+    """Five groups, so that some resamples lack a class; row weights of 0 among others."""
+    members = make_members([0.5], kind, outputs, n=24)
+    groups = np.arange(24) % 5
+    weights = np.arange(24) % 3 / 3 if weighted else None
+    tried = 0
+    for name in METRICS:
+        if name == "cost" or kind not in METRICS[name].scorers:
+            continue
+        metric = get(name, kind)
+        if not isinstance(metric.scorer, OfSums):
+            continue
+        p = members.probabilities[:, 0]
+        p = p if metric.wants == "probability" else default_rule(kind, outputs).apply(p)
+        by_rows = replace(metric, scorer=lambda *rows, of=metric.scorer: of(*rows))
+        drawn = [
+            bootstrap(m, members.targets, [p], groups, seed=0, weights=weights)
+            for m in (metric, by_rows)
+        ]
+        np.testing.assert_allclose(*drawn, rtol=1e-12, atol=1e-15)
+        tried += 1
+    assert tried >= 12
+
+
+def test_a_resample_without_any_weight_has_no_score():
+    targets, groups = np.ones((4, 1)), np.arange(4)
+    weights = np.array([0, 0, 0, 1.0])
+    for name in ("f1", "log_loss"):
+        scores = bootstrap(get(name, "binary"), targets, [targets], groups, seed=0, weights=weights)
+        assert np.isnan(scores).any() and np.isfinite(scores).any()
 
 
 def test_copies_of_rows_in_one_group_do_not_narrow_the_interval():

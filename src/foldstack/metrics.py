@@ -18,7 +18,7 @@ import inspect
 import re
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from numbers import Real
 from pathlib import Path
 from types import ModuleType
@@ -90,6 +90,15 @@ class Metric:
         """`score`, with its sign turned for losses: larger is always better."""
         return self.sign * self.score(targets, predictions, weights)
 
+    def of_decisions(self, decide: Callable[[np.ndarray], np.ndarray]) -> Metric:
+        """A metric of labels as one of probabilities, which are decided first."""
+        of = self.scorer
+        if isinstance(of, OfSums):
+            scorer = replace(of, of_rows=lambda t, p: of.of_rows(t, decide(p)))
+        else:
+            scorer = lambda t, p, w: of(t, decide(p), w)  # noqa: E731
+        return replace(self, wants="probability", scorer=scorer)
+
     @property
     def sign(self) -> float:
         """1.0 where greater is better, else -1.0."""
@@ -135,11 +144,11 @@ def get(name: str, kind: str, root: Path | None = None, costs: Costs | None = No
     """
     if ".py" in name or ":" in name:
         return _own(name, kind, root)
-    if name not in _METRICS:
-        raise InputError(f"metric '{name}' is not known: {nearest(name, _METRICS)}")
-    of = _METRICS[name]
+    if name not in METRICS:
+        raise InputError(f"metric '{name}' is not known: {nearest(name, METRICS)}")
+    of = METRICS[name]
     if kind not in of.scorers:
-        fitting = ", ".join(other for other, has in _METRICS.items() if kind in has.scorers)
+        fitting = ", ".join(other for other, has in METRICS.items() if kind in has.scorers)
         raise InputError(
             f"metric '{name}' does not fit kind '{kind}' (it is for {', '.join(of.scorers)}): "
             f"choose one of {fitting}"
@@ -150,7 +159,25 @@ def get(name: str, kind: str, root: Path | None = None, costs: Costs | None = No
     return Metric(name, kinds, of.wants, of.greater_is_better, of.bounds, of.scorers[kind])
 
 
-def _sum(weights: np.ndarray, values: np.ndarray) -> np.ndarray:
+@dataclass(frozen=True)
+class OfSums:
+    """A scorer that needs of the rows only sums, which a bootstrap adds up again without the rows.
+
+    Attributes:
+        of_rows: (targets, predictions) to what each row adds to the sums: arrays (n,) or (n, k).
+        score: from the sums over rows, () or (k,) each, to the score.
+    """
+
+    of_rows: Callable[[np.ndarray, np.ndarray], list[np.ndarray]]
+    score: Callable[..., float]
+
+    def __call__(self, targets: np.ndarray, predictions: np.ndarray, weights: np.ndarray) -> float:
+        return self.score(
+            *(weighted_sum(weights, part) for part in self.of_rows(targets, predictions))
+        )
+
+
+def weighted_sum(weights: np.ndarray, values: np.ndarray) -> np.ndarray:
     """`weights @ values`, (n,) by (n,) or (n, k), without BLAS.
 
     From 10,000 rows on BLAS takes threads to it, which on busy cores wait a hundred times as
@@ -178,7 +205,7 @@ def _roc_auc_column(target: np.ndarray, prediction: np.ndarray, weights: np.ndar
     # Mann-Whitney: a positive beats the negatives below it and half of those tied with it.
     positives, negatives = _ties(target, prediction, weights)
     below = np.cumsum(negatives) - negatives
-    return _sum(positives, below + negatives / 2) / (positives.sum() * negatives.sum())
+    return weighted_sum(positives, below + negatives / 2) / (positives.sum() * negatives.sum())
 
 
 def _average_precision_column(
@@ -187,14 +214,14 @@ def _average_precision_column(
     positives, negatives = (each[::-1] for each in _ties(target, prediction, weights))
     found = np.cumsum(positives)
     precision = _ratio(found, found + np.cumsum(negatives))
-    return _sum(positives, precision) / found[-1]
+    return weighted_sum(positives, precision) / found[-1]
 
 
 def _macro(column_score: Scorer) -> Scorer:
     """The mean of a column's score over the columns that hold both classes; nan without one."""
 
     def score(targets: np.ndarray, predictions: np.ndarray, weights: np.ndarray) -> float:
-        positive, negative = _sum(weights, targets), _sum(weights, 1 - targets)
+        positive, negative = weighted_sum(weights, targets), weighted_sum(weights, 1 - targets)
         both = np.flatnonzero((positive > 0) & (negative > 0))
         scores = [column_score(targets[:, k], predictions[:, k], weights) for k in both]
         return np.mean(scores) if scores else np.nan
@@ -208,15 +235,13 @@ def _clip(probabilities: np.ndarray) -> np.ndarray:
     return np.clip(probabilities.astype(float), tiny, 1 - tiny)
 
 
-def _log_loss_columns(targets: np.ndarray, predictions: np.ndarray, weights: np.ndarray) -> float:
+def _log_loss_columns(targets: np.ndarray, predictions: np.ndarray) -> np.ndarray:
     clipped = _clip(predictions)
-    losses = targets * np.log(clipped) + (1 - targets) * np.log1p(-clipped)
-    return -np.average(losses.mean(axis=1), weights=weights)
+    return -(targets * np.log(clipped) + (1 - targets) * np.log1p(-clipped)).mean(axis=1)
 
 
-def _log_loss_classes(targets: np.ndarray, predictions: np.ndarray, weights: np.ndarray) -> float:
-    losses = (targets * np.log(_clip(predictions))).sum(axis=1)
-    return -np.average(losses, weights=weights)
+def _log_loss_classes(targets: np.ndarray, predictions: np.ndarray) -> np.ndarray:
+    return -(targets * np.log(_clip(predictions))).sum(axis=1)
 
 
 # --- decisions: confusion counts (tp, fp, fn, tn) ---------------------------------------------
@@ -228,15 +253,30 @@ def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
     return np.divide(numerator, denominator, out=np.zeros_like(denominator), where=denominator != 0)
 
 
-def _counts(targets: np.ndarray, decisions: np.ndarray, weights: np.ndarray) -> tuple:
-    """Weighted (tp, fp, fn, tn), each (outputs,)."""
+def _confusions(targets: np.ndarray, decisions: np.ndarray) -> list[np.ndarray]:
+    """[tp, fp, fn, tn] of each row and output, each (n, outputs)."""
+    # Products, since differences of weighted sums need not be 0 where nothing was counted.
     no_target, no_decision = 1 - targets, 1 - decisions
-    return (
-        _sum(weights, targets * decisions),
-        _sum(weights, no_target * decisions),
-        _sum(weights, targets * no_decision),
-        _sum(weights, no_target * no_decision),
-    )
+    return [
+        targets * decisions,
+        no_target * decisions,
+        targets * no_decision,
+        no_target * no_decision,
+    ]
+
+
+def _of_counts(score: Callable[..., float]) -> OfSums:
+    """From a function of (tp, fp, fn, tn), each (outputs,)."""
+    return OfSums(_confusions, score)
+
+
+def _of_rows(value: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> OfSums:
+    """The mean over rows of a function of (targets, predictions) to (n,)."""
+
+    def of_rows(targets: np.ndarray, predictions: np.ndarray) -> list[np.ndarray]:
+        return [value(targets, predictions), np.ones(len(targets))]
+
+    return OfSums(of_rows, lambda total, weight: total / weight)
 
 
 def _f1(tp, fp, fn, tn):
@@ -311,42 +351,31 @@ def from_counts(
     return FROM_COUNTS[name](tp, fp, fn, tn)
 
 
-def _binary(name: str) -> Scorer:
-    def score(targets: np.ndarray, decisions: np.ndarray, weights: np.ndarray) -> float:
-        return from_counts(name, *_counts(targets, decisions, weights))[0]
-
-    return score
+def _binary(name: str) -> OfSums:
+    return _of_counts(lambda *counts: from_counts(name, *counts)[0])
 
 
-def _macro_classes(one: Counted) -> Scorer:
-    def score(targets: np.ndarray, decisions: np.ndarray, weights: np.ndarray) -> float:
-        tp, fp, fn, tn = _counts(targets, decisions, weights)
+def _macro_classes(one: Counted) -> OfSums:
+    def score(tp, fp, fn, tn):
         return _ratio(one(tp, fp, fn, tn).sum(), (tp + fp + fn > 0).sum())
 
-    return score
+    return _of_counts(score)
 
 
-def _macro_labels(one: Counted) -> Scorer:
-    def score(targets: np.ndarray, decisions: np.ndarray, weights: np.ndarray) -> float:
-        return one(*_counts(targets, decisions, weights)).mean()
-
-    return score
+def _macro_labels(one: Counted) -> OfSums:
+    return _of_counts(lambda *counts: one(*counts).mean())
 
 
-def _weighted(one: Counted) -> Scorer:
-    def score(targets: np.ndarray, decisions: np.ndarray, weights: np.ndarray) -> float:
-        tp, fp, fn, tn = _counts(targets, decisions, weights)
+def _weighted(one: Counted) -> OfSums:
+    def score(tp, fp, fn, tn):
         support = tp + fn
         return _ratio(support @ one(tp, fp, fn, tn), support.sum())
 
-    return score
+    return _of_counts(score)
 
 
-def _micro(one: Counted) -> Scorer:
-    def score(targets: np.ndarray, decisions: np.ndarray, weights: np.ndarray) -> float:
-        return one(*(count.sum() for count in _counts(targets, decisions, weights)))
-
-    return score
+def _micro(one: Counted) -> OfSums:
+    return _of_counts(lambda *counts: one(*(count.sum() for count in counts)))
 
 
 def _row_counts(targets: np.ndarray, decisions: np.ndarray) -> tuple:
@@ -355,37 +384,37 @@ def _row_counts(targets: np.ndarray, decisions: np.ndarray) -> tuple:
     return tp, decided - tp, given - tp, targets.shape[1] - given - decided + tp
 
 
-def _samples(one: Counted) -> Scorer:
-    def score(targets: np.ndarray, decisions: np.ndarray, weights: np.ndarray) -> float:
-        return np.average(one(*_row_counts(targets, decisions)), weights=weights)
-
-    return score
+def _samples(one: Counted) -> OfSums:
+    return _of_rows(lambda targets, decisions: one(*_row_counts(targets, decisions)))
 
 
-def _jaccard_rows(targets: np.ndarray, decisions: np.ndarray, weights: np.ndarray) -> float:
+def _jaccard_rows(targets: np.ndarray, decisions: np.ndarray) -> np.ndarray:
     tp, fp, fn, _ = _row_counts(targets, decisions)
     # None given and none predicted is a row that is right, other than for zero_division=0.
     empty = tp + fp + fn == 0
-    return np.average(np.where(empty, 1.0, _jaccard(tp, fp, fn, 0)), weights=weights)
+    return np.where(empty, 1.0, _jaccard(tp, fp, fn, 0))
 
 
-def _accuracy(targets: np.ndarray, decisions: np.ndarray, weights: np.ndarray) -> float:
+def _rows_right(targets: np.ndarray, decisions: np.ndarray) -> np.ndarray:
     # Equality of whole rows: for one-hot rows that of classes, for labels subset accuracy.
-    return np.average((targets == decisions).all(axis=1), weights=weights)
+    return (targets == decisions).all(axis=1).astype(float)
 
 
-def _balanced_accuracy(targets: np.ndarray, decisions: np.ndarray, weights: np.ndarray) -> float:
-    tp, _, fn, _ = _counts(targets, decisions, weights)
+def _balanced_accuracy(tp, fp, fn, tn):
     present = tp + fn > 0
     return (tp[present] / (tp + fn)[present]).mean() if present.sum() > 1 else np.nan
 
 
 def _matthews(targets: np.ndarray, decisions: np.ndarray, weights: np.ndarray) -> float:
     # Gorodkin 2004, "Comparing two K-category assignments by a K-category correlation".
-    given, predicted, total = _sum(weights, targets), _sum(weights, decisions), weights.sum()
+    given, predicted, total = (
+        weighted_sum(weights, targets),
+        weighted_sum(weights, decisions),
+        weights.sum(),
+    )
     if (given > 0).sum() < 2:
         return np.nan
-    correct = _sum(weights, targets * decisions).sum()
+    correct = weighted_sum(weights, targets * decisions).sum()
     spread = np.sqrt(max(total**2 - predicted @ predicted, 0.0)) * np.sqrt(
         max(total**2 - given @ given, 0.0)
     )
@@ -396,11 +425,11 @@ def _quadratic_kappa(targets: np.ndarray, decisions: np.ndarray, weights: np.nda
     # Cohen 1968, "Weighted kappa": one less the mean squared distance between given and predicted
     # class, over what it would be if the two were independent. With one class given it is 0
     # whatever is predicted, which says as little as Matthews' coefficient does there.
-    given, predicted = _sum(weights, targets), _sum(weights, decisions)
+    given, predicted = weighted_sum(weights, targets), weighted_sum(weights, decisions)
     if (given > 0).sum() < 2:
         return np.nan
     classes = np.arange(targets.shape[1])
-    observed = _sum(weights, ((targets - decisions) @ classes) ** 2)
+    observed = weighted_sum(weights, ((targets - decisions) @ classes) ** 2)
     apart = (classes[:, None] - classes) ** 2
     return 1 - observed * weights.sum() / (given @ apart @ predicted)
 
@@ -416,14 +445,12 @@ def _cost(kind: str, kinds: frozenset[str], costs: Costs | None) -> Metric:
             "in `report_metrics`"
         )
 
-    def score(targets: np.ndarray, decisions: np.ndarray, weights: np.ndarray) -> float:
-        return np.average(row_costs(kind, costs, targets, decisions), weights=weights)
-
+    scorer = _of_rows(lambda targets, decisions: row_costs(kind, costs, targets, decisions))
     if kind == "multilabel":
         bounds = (0.0, float(np.mean([max(label) for label in costs])))
     else:
         bounds = (min(map(min, costs)), max(map(max, costs)))
-    return Metric("cost", kinds, "labels", False, bounds, score, costs)
+    return Metric("cost", kinds, "labels", False, bounds, scorer, costs)
 
 
 def _without_costs(targets: np.ndarray, decisions: np.ndarray, weights: np.ndarray) -> float:
@@ -460,7 +487,7 @@ def _centred(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 def _r2_column(target: np.ndarray, prediction: np.ndarray, weights: np.ndarray) -> float:
     missed, spread = (target - prediction) ** 2, _centred(target, weights) ** 2
-    return 1 - _sum(weights, missed) / _sum(weights, spread)
+    return 1 - weighted_sum(weights, missed) / weighted_sum(weights, spread)
 
 
 def _pearson_column(target: np.ndarray, prediction: np.ndarray, weights: np.ndarray) -> float:
@@ -469,8 +496,10 @@ def _pearson_column(target: np.ndarray, prediction: np.ndarray, weights: np.ndar
     if (prediction == prediction[0]).all():
         return 0.0
     target, prediction = _centred(target, weights), _centred(prediction, weights)
-    spread = np.sqrt(_sum(weights, target**2)) * np.sqrt(_sum(weights, prediction**2))
-    return np.clip(_ratio(_sum(weights, target * prediction), spread), -1, 1)
+    spread = np.sqrt(weighted_sum(weights, target**2)) * np.sqrt(
+        weighted_sum(weights, prediction**2)
+    )
+    return np.clip(_ratio(weighted_sum(weights, target * prediction), spread), -1, 1)
 
 
 def _mid_ranks(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -509,7 +538,7 @@ def _averages(name: str) -> dict[str, _Definition]:
 
 
 _POSITIVE, _SIGNED = (0.0, np.inf), (-1.0, 1.0)
-_METRICS: dict[str, _Definition] = {
+METRICS: dict[str, _Definition] = {
     "roc_auc": _Definition(
         "ranking", dict.fromkeys(("binary", "multilabel"), _macro(_roc_auc_column))
     ),
@@ -520,27 +549,34 @@ _METRICS: dict[str, _Definition] = {
     "log_loss": _Definition(
         "probability",
         {
-            "binary": _log_loss_columns,
-            "multiclass": _log_loss_classes,
-            "multilabel": _log_loss_columns,
+            "binary": _of_rows(_log_loss_columns),
+            "multiclass": _of_rows(_log_loss_classes),
+            "multilabel": _of_rows(_log_loss_columns),
         },
         _POSITIVE,
         greater_is_better=False,
     ),
     "accuracy": _Definition(
         "labels",
-        {"binary": _binary("accuracy"), "multiclass": _accuracy, "multilabel": _accuracy},
+        {
+            "binary": _binary("accuracy"),
+            "multiclass": _of_rows(_rows_right),
+            "multilabel": _of_rows(_rows_right),
+        },
     ),
-    "exact_match": _Definition("labels", {"multilabel": _accuracy}),
+    "exact_match": _Definition("labels", {"multilabel": _of_rows(_rows_right)}),
     "balanced_accuracy": _Definition(
-        "labels", {"binary": _binary("balanced_accuracy"), "multiclass": _balanced_accuracy}
+        "labels",
+        {"binary": _binary("balanced_accuracy"), "multiclass": _of_counts(_balanced_accuracy)},
     ),
     **_averages("f1"),
     **_averages("precision"),
     **_averages("recall"),
     **_averages("jaccard"),
     # Of labels, plain `jaccard` is the mean over rows, and the one that counts an empty row right.
-    "jaccard": _Definition("labels", {"binary": _binary("jaccard"), "multilabel": _jaccard_rows}),
+    "jaccard": _Definition(
+        "labels", {"binary": _binary("jaccard"), "multilabel": _of_rows(_jaccard_rows)}
+    ),
     "matthews": _Definition(
         "labels", {"binary": _binary("matthews"), "multiclass": _matthews}, _SIGNED
     ),

@@ -253,9 +253,7 @@ def _for_submission(metric: Metric, members: Members, wants_labels: bool) -> Met
     if wants_labels or metric.wants != "labels":
         return metric
     decide = default_rule(members.kind, members.targets.shape[1]).apply
-    return replace(
-        metric, wants="probability", scorer=lambda t, p, w: metric.scorer(t, decide(p), w)
-    )
+    return metric.of_decisions(decide)
 
 
 def _estimate(members: Members, metric: Metric, predictions: np.ndarray, seed: int) -> Estimate:

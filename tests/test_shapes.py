@@ -344,7 +344,7 @@ WRONG = {
     ),
     "two models": (
         ["predict", "--text", "x", "--model", "tfidf,words"],
-        "predict takes one MODEL, not 2: blend them first",
+        "predict takes one MODEL, not 2: blend them with `make blend MODEL=tfidf,words` first",
     ),
     "model and blend": (
         ["predict", "--text", "x", "--model", "tfidf", "--name", "blend"],

@@ -110,6 +110,16 @@ class Workspace:
                 )
         return names
 
+    def choose_model(self, text: str, stage: str) -> str:
+        """The one model that a stage takes."""
+        names = self.choose_models(text)
+        if len(names) != 1:
+            raise InputError(
+                f"{stage} takes one MODEL, not {len(names)}: blend them with `make blend "
+                f"MODEL={text}` first"
+            )
+        return names[0]
+
     def has_preset(self, name: str) -> bool:
         """Whether the model can be trained by name; a variant that NAME= kept cannot."""
         return name in self.listed or name in config.preset_names(self.root)

@@ -163,6 +163,7 @@ class PowerMean:
 NO_OPTIONS = BlendOptions()
 
 
+@dataclass(frozen=True)
 class Greedy:
     """Forward selection of models with replacement, bagged.
 
@@ -174,12 +175,10 @@ class Greedy:
     every mean is scored with the decision rule that is best for it on the same rows.
     """
 
-    name = "greedy"
-    complexity = 2
-    steps = 20
-
-    def __init__(self, options: BlendOptions = NO_OPTIONS):
-        self.options = options
+    options: BlendOptions = NO_OPTIONS
+    name: ClassVar[str] = "greedy"
+    complexity: ClassVar[int] = 2
+    steps: ClassVar[int] = 20
 
     def fit(self, members: Members, rows: np.ndarray, metric: Metric, seed: int) -> Weighted:
         search = _search(members, rows, metric, self.options)
@@ -202,6 +201,7 @@ class Greedy:
         return [np.sort(rng.choice(models, half, replace=False)) for _ in range(self.options.bags)]
 
 
+@dataclass(frozen=True)
 class Simplex:
     """Weights of sum one, none below `-negative`, by optimising the metric.
 
@@ -210,11 +210,9 @@ class Simplex:
     metric itself, accepting improvements only: in sample the blend is never worse than any.
     """
 
-    name = "simplex"
-    complexity = 2
-
-    def __init__(self, options: BlendOptions = NO_OPTIONS):
-        self.options = options
+    options: BlendOptions = NO_OPTIONS
+    name: ClassVar[str] = "simplex"
+    complexity: ClassVar[int] = 2
 
     def fit(self, members: Members, rows: np.ndarray, metric: Metric, seed: int) -> Weighted:
         search = _search(members, rows, metric, self.options)
@@ -222,6 +220,7 @@ class Simplex:
         return _weighted(members, rows, weights[:, 0])
 
 
+@dataclass(frozen=True)
 class WeightsPerLabel:
     """`Simplex` with weights of its own for each class or label.
 
@@ -229,11 +228,9 @@ class WeightsPerLabel:
     classes, whose probabilities must sum to one, a search goes on from the common weights.
     """
 
-    name = "weights_per_label"
-    complexity = 3
-
-    def __init__(self, options: BlendOptions = NO_OPTIONS):
-        self.options = options
+    options: BlendOptions = NO_OPTIONS
+    name: ClassVar[str] = "weights_per_label"
+    complexity: ClassVar[int] = 3
 
     def fit(self, members: Members, rows: np.ndarray, metric: Metric, seed: int) -> Weighted:
         search = _search(members, rows, metric, self.options)

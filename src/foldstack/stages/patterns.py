@@ -60,10 +60,7 @@ def patterns(ws: Workspace, *, model: str | None = None, name: str | None = None
 
 
 def _of_model(ws: Workspace, model: str) -> tuple[OutOfFold, np.ndarray]:
-    names = ws.choose_models(model)
-    if len(names) != 1:
-        raise InputError(f"patterns takes one MODEL, not {len(names)}: blend them first")
-    made = make_blend(ws, names, methods=(), quiet=True)
+    made = make_blend(ws, [ws.choose_model(model, "patterns")], methods=(), quiet=True)
     return OutOfFold.of_made(made), made.result.test
 
 

@@ -32,10 +32,7 @@ def predict(
     if model and name:
         raise InputError("predict takes MODEL= or the blend's NAME=, not both")
     if model:
-        names = ws.choose_models(model)
-        if len(names) != 1:
-            raise InputError(f"predict takes one MODEL, not {len(names)}: blend them first")
-        predictor = Predictor.of_model(ws, names[0])
+        predictor = Predictor.of_model(ws, ws.choose_model(model, "predict"))
     else:
         predictor = Predictor.of_blend(ws, name or "blend")
     if text:

@@ -47,17 +47,12 @@ def submit(
             "over all folds, or the full runs'"
         )
     if model:
-        names = ws.choose_models(model)
-        if len(names) != 1:
-            raise InputError(
-                f"submit takes one MODEL, not {len(names)}: blend them with `make blend "
-                f"MODEL={model}` first"
-            )
-        name = config.check_name(name or names[0], "name")
-        made = make_blend(ws, names, methods=(), quiet=True)
+        chosen = ws.choose_model(model, "submit")
+        name = config.check_name(name or chosen, "name")
+        made = make_blend(ws, [chosen], methods=(), quiet=True)
         values, info = made.result.test, made.info
         if fold == "full":
-            values, info = _full(ws, names[0], made)
+            values, info = _full(ws, chosen, made)
         oof = dataclasses.replace(OutOfFold.of_made(made), info=info)
     elif fold == "full":
         raise InputError("FOLD=full submits one model's full runs: add MODEL=")

@@ -40,14 +40,9 @@ def views(
     folds = ws.store.read_folds(ws.competition.train)
     rows = ws.competition.train.take(folds.scored)
     if model:
-        names = ws.choose_models(model)
-        if len(names) != 1:
-            raise InputError(
-                f"views takes one MODEL, not {len(names)}: blend them with `make blend "
-                f"MODEL={model}` first"
-            )
-        shown, place = names[0], ws.root / "oof" / names[0]
-        predictions = make_blend(ws, names, methods=(), quiet=True).result.nested_predictions
+        shown = ws.choose_model(model, "views")
+        place = ws.root / "oof" / shown
+        predictions = make_blend(ws, [shown], methods=(), quiet=True).result.nested_predictions
     else:
         shown = name or "blend"
         place, predictions = ws.store.blend_dir(shown), _of_blend(ws, shown, rows)

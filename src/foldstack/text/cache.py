@@ -65,8 +65,10 @@ class TokenCache:
         self, rows: Rows, tokenizer: PreTrainedTokenizerBase, prefix: str = ""
     ) -> tuple[Stretches, ...]:
         """What `encode` gives for each of the rows' columns, from the folder as far as it is there."""
-        columns = [digests_of(texts) for texts in columns_of(rows, prefix)]
-        place = self.folder / tokenizer_key(tokenizer)
+        key, texts = tokenizer_key(tokenizer), columns_of(rows, prefix)
+        if key is None:
+            return tuple(encode(column, tokenizer) for column in texts)
+        place, columns = self.folder / key, [digests_of(column) for column in texts]
         try:
             parts = self._open(place)
             if not _known(np.concatenate(columns), parts).all():
@@ -74,7 +76,7 @@ class TokenCache:
                     parts = self._fill(place, rows, tokenizer, prefix)
         except OSError as e:  # a full disk, one that may only be read
             say(f"tokenising without keeping it in {self.folder}: {e.strerror or e}")
-            return tuple(encode(texts, tokenizer) for texts in columns_of(rows, prefix))
+            return tuple(encode(column, tokenizer) for column in texts)
         return tuple(_take(digests, parts) for digests in columns)
 
     def _fill(
@@ -136,32 +138,24 @@ class TokenCache:
         return [self._parts[folder] for folder in folders if folder in self._parts]
 
 
-def tokenizer_key(tokenizer: PreTrainedTokenizerBase) -> str:
+def tokenizer_key(tokenizer: PreTrainedTokenizerBase) -> str | None:
     """A digest of all that decides the ids which a tokenizer gives to a text.
 
-    That is its backend with all vocabulary, and the libraries' versions. Where Python code has a part
-    in it, it is the files that it is saved as, and the version of every installed package.
+    That is its backend with all vocabulary, and the libraries' versions. None where Python code has a
+    part in it, of which nobody can tell what it goes by (RoFormer's asks rjieba).
     """
-    h = hashlib.sha256(f"{type(tokenizer).__module__}.{type(tokenizer).__qualname__}".encode())
-    backend, content = backend_of(tokenizer), None
-    if backend is not None:
-        try:
-            content = backend.to_str()
-        except Exception as e:  # the library raises nothing more exact
-            if "Custom" not in str(e):
-                raise
-    if content is not None:
-        versions = [importlib.metadata.version(name) for name in ("tokenizers", "transformers")]
-        h.update(f"{versions} {tokenizer.split_special_tokens} {content}".encode())
-        return h.hexdigest()[:16]
-    found = importlib.metadata.distributions()
-    h.update(str(sorted({f"{d.name} {d.version}" for d in found})).encode())
-    with tempfile.TemporaryDirectory() as folder:
-        tokenizer.save_pretrained(folder)
-        for path in sorted(Path(folder).rglob("*")):
-            if path.is_file():
-                h.update(f"{path.name} {_checksum(path)}".encode())
-    return h.hexdigest()[:16]
+    backend = backend_of(tokenizer)
+    if backend is None:
+        return None
+    try:
+        content = backend.to_str()
+    except Exception as e:  # the library raises nothing more exact
+        if "Custom" not in str(e):
+            raise
+        return None
+    versions = [importlib.metadata.version(name) for name in ("tokenizers", "transformers")]
+    whole = f"{versions} {tokenizer.split_special_tokens} {content}"
+    return hashlib.sha256(whole.encode()).hexdigest()[:16]
 
 
 def digests_of(texts: Sequence[str]) -> np.ndarray:

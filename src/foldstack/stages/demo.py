@@ -60,9 +60,7 @@ def _forecast(ws: Workspace) -> float:
     settings = ws.model_settings("minilm")
     rows, test = ws.competition.train, ws.competition.test
     count = ws.competition.settings.folds.count
-    learner = make_learner(
-        settings, ws.competition.task, 0, threads_of(ws), cache=token_cache(ws)
-    )
+    learner = make_learner(settings, ws.competition.task, 0, threads_of(ws), cache=token_cache(ws))
     per_row, per_predicted = learner.measure(rows)
     learned = len(rows) * (count - 1) * settings.training.epochs
     predicted = len(rows) + len(test) * count

@@ -15,7 +15,6 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import importlib.metadata
-import os
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -257,9 +256,9 @@ def _read_part(folder: Path) -> Part | None:
 
 def _remove(folder: Path, beside: Path) -> None:
     """First out of the way by one rename, so that nobody reads half of it."""
-    with tempfile.TemporaryDirectory(dir=beside, prefix=".removed-") as bin_:
-        with suppress(FileNotFoundError):  # somebody else was quicker
-            folder.rename(Path(bin_) / folder.name)
+    away = tempfile.TemporaryDirectory(dir=beside, prefix=".removed-")
+    with away as place, suppress(FileNotFoundError):  # where somebody else was quicker
+        folder.rename(Path(place) / folder.name)
 
 
 def _checksum(path: Path) -> str:

@@ -239,6 +239,15 @@ def test_a_folder_that_cannot_be_written_is_gone_without(bert, tmp_path, capsys)
     assert capsys.readouterr().out == sentence
 
 
+def test_a_folder_that_is_emptied_meanwhile_is_gone_without(bert, tmp_path, monkeypatch, capsys):
+    """Else the texts that are not found would count as empty."""
+    monkeypatch.setattr(TokenCache, "_write", lambda *args: None)
+    (texts,) = TokenCache(tmp_path).read(rows_of(*TEXTS), bert)
+    assert lists(texts) == lists(encode(TEXTS, bert))
+    sentence = f"tokenising without keeping it in {tmp_path}: somebody is emptying it\n"
+    assert capsys.readouterr().out == sentence
+
+
 def test_of_two_at_once_one_waits_for_the_other(bert, tmp_path, tokenised, monkeypatch):
     """A lock on a file holds between threads as between processes."""
     at_the_lock, lock, watched = Semaphore(0), cache_module.fcntl.flock, cache_module.encode_each
@@ -310,7 +319,7 @@ def test_runs_have_the_same_bytes_with_and_without(backbone, tmp_path, monkeypat
     make_runs(tmp_path / "with", backbone)
     make_runs(tmp_path / "without", backbone)
     ws = Workspace.open(tmp_path / "with", [])
-    token_cache(ws).read(ws.competition.test, AutoTokenizer.from_pretrained(backbone))
+    token_cache(ws)().read(ws.competition.test, AutoTokenizer.from_pretrained(backbone))
     train(tmp_path / "with", 0)
     monkeypatch.setattr("foldstack.stages.train.token_cache", lambda ws: None)
     train(tmp_path / "without", 0)
@@ -335,9 +344,21 @@ def test_texts_drawn_anew_in_each_epoch_are_not_kept(backbone, tmp_path, tokenis
     assert [len(texts) for texts in tokenised] == [30]
 
 
+def test_a_linear_model_does_without(tmp_path, monkeypatch):
+    """To make a cache is to import transformers, which takes seconds."""
+    root = make_workspace(tmp_path, folds={"count": 2})
+    assert foldstack(root, "folds") == 0
+
+    def forbidden() -> None:
+        raise AssertionError
+
+    monkeypatch.setattr("foldstack.stages.train.token_cache", lambda ws: forbidden)
+    train(root, 0)
+
+
 def test_clean_oof_removes_the_tokens(bert, tmp_path):
     root = make_workspace(tmp_path)
-    token_cache(Workspace.open(root, [])).read(rows_of("a good film"), bert)
+    token_cache(Workspace.open(root, []))().read(rows_of("a good film"), bert)
     assert parts_of(root / "oof/.tokens")
     assert foldstack(root, "clean", "oof") == 0
     assert list((root / "oof").iterdir()) == []

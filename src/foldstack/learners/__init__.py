@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -74,12 +75,12 @@ def make_learner(
     seed: int,
     threads: int,
     start: Path | None = None,
-    cache: TokenCache | None = None,
+    cache: Callable[[], TokenCache] | None = None,
 ) -> Learner:
     """The learner that a preset names; imported only when it is used.
 
-    start: the folder of a fitted model that a transformer begins from. cache: where it finds texts
-    tokenised, and keeps those that it tokenises.
+    start: the folder of a fitted model that a transformer begins from. cache: makes what it
+    finds texts tokenised in, and keeps those that it tokenises.
     """
     if settings.learner == "tfidf":
         from foldstack.learners.tfidf import TfidfLearner
@@ -87,4 +88,4 @@ def make_learner(
         return TfidfLearner(settings, task, seed)
     from foldstack.learners.transformer import TransformerLearner
 
-    return TransformerLearner(settings, task, seed, threads, start, cache)
+    return TransformerLearner(settings, task, seed, threads, start, cache and cache())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,11 +17,13 @@ if TYPE_CHECKING:
     from foldstack.text.cache import TokenCache
 
 
-def load_learner(ws: Workspace, key: RunKey, cache: TokenCache | None = None) -> Learner:
+def load_learner(
+    ws: Workspace, key: RunKey, cache: Callable[[], TokenCache] | None = None
+) -> Learner:
     """The learner of a finished run; InputError where its model is not there.
 
-    cache: where texts of the competition are found tokenised. New texts go without: tokenising is a
-    small part of predicting them, they may never come again, and the workspace may be read-only.
+    cache: makes what texts of the competition are found tokenised in. New texts go without: tokenising
+    is a small part of predicting them, they may never come again, and the workspace may be read-only.
     """
     folder = model_folder(ws, key)
     settings = config.stored_settings(ws.store.read_run(key)["identity"]["settings"])
@@ -29,13 +32,17 @@ def load_learner(ws: Workspace, key: RunKey, cache: TokenCache | None = None) ->
     return learner
 
 
-def token_cache(ws: Workspace) -> TokenCache:
-    """Of the workspace; the first text that it lacks brings all of the competition's into it."""
-    from foldstack.text.cache import TokenCache  # which imports transformers
+def token_cache(ws: Workspace) -> Callable[[], TokenCache]:
+    """Makes the workspace's; the first text that it lacks brings all of the competition's into it."""
 
-    competition = ws.competition
-    rows = (competition.train, competition.test, competition.external)
-    return TokenCache(ws.store.tokens_dir, [r for r in rows if r is not None])
+    def make() -> TokenCache:  # imported here, with transformers, which a linear model does without
+        from foldstack.text.cache import TokenCache
+
+        competition = ws.competition
+        rows = (competition.train, competition.test, competition.external)
+        return TokenCache(ws.store.tokens_dir, [r for r in rows if r is not None])
+
+    return make
 
 
 def model_folder(ws: Workspace, key: RunKey) -> Path:

@@ -90,13 +90,16 @@ class TokenCache:
             return parts
         new, first = digests[~known], first[~known]
         self._write(place, new, [texts[i] for i in first], tokenizer)
+        parts = self._open(place)
+        if not _known(digests, parts).all():
+            raise OSError("somebody is emptying it")
         seconds = time.monotonic() - begin
         there = f"; {known.sum():,} were there" if known.any() else ""
         say(
             f"{len(new):,} texts tokenised in {duration(seconds)} ({len(new) / seconds:,.0f}/s), kept "
             f"for other runs{there}"
         )
-        return self._open(place)
+        return parts
 
     def _write(
         self,

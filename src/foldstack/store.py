@@ -3,6 +3,7 @@
     folds/folds.csv, folds.json, report.csv
     oof/<model>/seed<s>/<run>/      run.json, heldout.parquet, test.parquet, model/
     oof/<model>/seed<s>/.<run>.*    an unfinished run (.partial) and its lock (.lock)
+    oof/.tokens/                    texts as token ids, see text.cache
     oof/_blends/<name>/             blend.json, oof.parquet, nested.parquet, test.parquet, model/
     oof/_patterns/<name>.json       the audit of rules over a blend or a model
     submissions/<name>.csv, .json
@@ -279,6 +280,11 @@ class Store:
         return values.astype(np.int64)
 
     # Runs
+
+    @property
+    def tokens_dir(self) -> Path:
+        """Where `text.cache.TokenCache` keeps what it has tokenised; it may be removed at any time."""
+        return self.root / "oof" / ".tokens"
 
     def run_dir(self, key: RunKey) -> Path:
         return self.root / "oof" / key.model / f"seed{key.seed}" / key.run

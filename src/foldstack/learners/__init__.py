@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -13,6 +14,9 @@ from foldstack.links import to_probabilities
 from foldstack.metrics import Metric
 from foldstack.rows import Rows
 from foldstack.settings import Settings
+
+if TYPE_CHECKING:
+    from foldstack.text.cache import TokenCache
 
 
 @dataclass(frozen=True)
@@ -66,11 +70,17 @@ class Learner(Protocol):
 
 
 def make_learner(
-    settings: Settings, task: Task, seed: int, threads: int, start: Path | None = None
+    settings: Settings,
+    task: Task,
+    seed: int,
+    threads: int,
+    start: Path | None = None,
+    cache: Callable[[], TokenCache] | None = None,
 ) -> Learner:
     """The learner that a preset names; imported only when it is used.
 
-    start: the folder of a fitted model that a transformer begins from.
+    start: the folder of a fitted model that a transformer begins from. cache: makes what it
+    finds texts tokenised in, and keeps those that it tokenises.
     """
     if settings.learner == "tfidf":
         from foldstack.learners.tfidf import TfidfLearner
@@ -78,4 +88,4 @@ def make_learner(
         return TfidfLearner(settings, task, seed)
     from foldstack.learners.transformer import TransformerLearner
 
-    return TransformerLearner(settings, task, seed, threads, start)
+    return TransformerLearner(settings, task, seed, threads, start, cache and cache())

@@ -19,6 +19,7 @@ from foldstack.progress import say
 from foldstack.rows import Rows
 from foldstack.techniques import Keywords, TrainingSettings, TransformerSettings
 from foldstack.text.augment import Augmenter
+from foldstack.text.cache import TokenCache
 from foldstack.text.keywords import KeywordTable
 from foldstack.text.long import Texts, auto_length, cut_texts, fit_keywords
 from foldstack.text.spans import mask_spans
@@ -78,7 +79,8 @@ class Encoder:
 
     Whatever of it is fitted (length, keywords, scale, columns, augmentation) is fitted on the rows to
     learn from alone, and stored with the model. tokenizer: the backbone's; types: whether it tells the
-    texts of a pair apart by token types; limit: the most tokens that it has positions for.
+    texts of a pair apart by token types; limit: the most tokens that it has positions for; cache: where
+    texts are found tokenised, but for those that are drawn anew in each epoch.
     """
 
     def __init__(
@@ -89,9 +91,10 @@ class Encoder:
         *,
         types: bool,
         limit: int,
+        cache: TokenCache | None = None,
     ):
         self.settings, self.task, self.tokenizer = settings, task, tokenizer
-        self.types, self.limit = types, limit
+        self.types, self.limit, self.cache = types, limit, cache
         self.max_length = settings.training.max_length
         self.keywords: KeywordTable | None = None
         self.scale: Scale | None = None
@@ -150,7 +153,8 @@ class Encoder:
     ) -> Examples:
         tokens = examples.tokens
         if changed is not None:
-            texts = self._read(replace(train, texts=changed.texts(train, seed, epoch)))
+            drawn = replace(train, texts=changed.texts(train, seed, epoch))
+            texts = Texts.read(drawn, self.tokenizer, self.settings.prefix)
             tokens = self._cut(texts, training=True)
         if isinstance(tokens, Tokens):  # and not the outputs of a frozen backbone
             tokens = tokens.for_epoch(seed, epoch)
@@ -168,7 +172,7 @@ class Encoder:
         return examples.take(sampled_rows(stage.sampling, targets, difficulty, seed, epoch))
 
     def _read(self, rows: Rows) -> Texts:
-        return Texts.read(rows, self.tokenizer, self.settings.prefix)
+        return Texts.read(rows, self.tokenizer, self.settings.prefix, self.cache)
 
     def _cut(self, texts: Texts, *, training: bool = False) -> Tokens:
         long, keywords = self.settings.long, self.keywords

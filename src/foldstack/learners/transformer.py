@@ -31,6 +31,7 @@ from foldstack.techniques import (
     TransformerSettings,
 )
 from foldstack.text.batches import epoch_batches
+from foldstack.text.cache import TokenCache
 from foldstack.text.tokens import Tokens
 from foldstack.training import frozen, loop
 from foldstack.training.checkpoint import save_weights
@@ -51,8 +52,10 @@ class TransformerLearner:
         seed: int,
         threads: int,
         start: Path | None = None,
+        cache: TokenCache | None = None,
     ):
         self.settings, self.task, self.seed, self.start = settings, task, seed, start
+        self.cache = cache
         self.link = task.link
         prepare_cpu(threads)
         self.precision = choose_precision(settings.training.precision)
@@ -106,6 +109,7 @@ class TransformerLearner:
             tokenizer,
             types=takes_types(backbone),
             limit=positions(backbone, tokenizer),
+            cache=self.cache,
         )
 
     def _classifier(self, backbone: torch.nn.Module, auxiliary: int = 0) -> Classifier:

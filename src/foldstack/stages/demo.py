@@ -10,7 +10,7 @@ from foldstack.learners import make_learner
 from foldstack.progress import duration, say
 from foldstack.stages import blend as blend_stage
 from foldstack.stages import data, folds, score, submit, train
-from foldstack.stages.fitted import threads_of
+from foldstack.stages.fitted import threads_of, token_cache
 from foldstack.workspace import Workspace
 
 DATASET = "movie-reviews"
@@ -60,7 +60,7 @@ def _forecast(ws: Workspace) -> float:
     settings = ws.model_settings("minilm")
     rows, test = ws.competition.train, ws.competition.test
     count = ws.competition.settings.folds.count
-    learner = make_learner(settings, ws.competition.task, 0, threads_of(ws))
+    learner = make_learner(settings, ws.competition.task, 0, threads_of(ws), cache=token_cache(ws))
     per_row, per_predicted = learner.measure(rows)
     learned = len(rows) * (count - 1) * settings.training.epochs
     predicted = len(rows) + len(test) * count

@@ -13,7 +13,7 @@ from foldstack.errors import InputError
 from foldstack.links import row_losses, to_probabilities
 from foldstack.progress import say
 from foldstack.rows import Rows
-from foldstack.stages.fitted import load_learner, model_folder
+from foldstack.stages.fitted import load_learner, model_folder, token_cache
 from foldstack.store import Folds, RunKey
 from foldstack.techniques import LearnerSettings
 from foldstack.text.augment import augmented, wash
@@ -193,7 +193,7 @@ def _with_difficulty(ws: Workspace, run: Run, train: Rows) -> Rows:
         return train
     if ws.store.read_run(judge) is None:
         raise InputError(_lacking(run, "sampling hard goes by the losses of", judge))
-    learner = load_learner(ws, judge)
+    learner = load_learner(ws, judge, token_cache(ws))
     return replace(
         train, difficulty=row_losses(learner.predict(train), train.targets, learner.link)
     )
@@ -225,12 +225,12 @@ def _survivors(ws: Workspace, run: Run, train: Rows, both: Rows) -> np.ndarray:
     """
     n = len(train)
     fold = _folds_of(ws, run, train)
-    kept = [np.arange(n)]
+    kept, cache = [np.arange(n)], token_cache(ws)
     for j in np.unique(fold):
         rows = np.flatnonzero(fold == j)
         copies = np.concatenate([rows + start for start in range(n, len(both), n)])
         if j >= 0:
-            learner = load_learner(ws, run.judge_of_copies(j))
+            learner = load_learner(ws, run.judge_of_copies(j), cache)
             washed = wash(
                 both.take(rows),
                 both.take(copies),

@@ -23,7 +23,7 @@ from foldstack.learners import Learner, make_learner
 from foldstack.progress import duration, say
 from foldstack.rows import Rows
 from foldstack.settings import Settings
-from foldstack.stages.fitted import load_learner, threads_of
+from foldstack.stages.fitted import load_learner, threads_of, token_cache
 from foldstack.stages.learned import Run, identity_of, rows_of, start_of
 from foldstack.store import RunKey, write_parquet
 from foldstack.workspace import Workspace
@@ -227,7 +227,9 @@ def train_one(ws: Workspace, run: Run, *, force: bool) -> None:
         train, held, select, optimistic = rows_of(ws, run)
         say(f"{key}: {len(train):,} rows to learn from, {len(held):,} held out")
         start = start_of(ws, run)
-        learner = make_learner(run.settings, ws.competition.task, key.seed, threads, start)
+        learner = make_learner(
+            run.settings, ws.competition.task, key.seed, threads, start, token_cache(ws)
+        )
         facts = learner.fit(train, select, partial / "checkpoints")
         info = _write_predictions(ws, learner, partial, held) | _test_features(ws, run)
         if ws.competition.settings.store.keep_models:
@@ -318,7 +320,7 @@ def _predict_test_again(ws: Workspace, run: Run) -> None:
             f"{key}: the test file is new and the fitted model was not kept "
             "(store.keep_models=false): train it again with --force (FORCE=1)"
         )
-    learner = load_learner(ws, key)
+    learner = load_learner(ws, key, token_cache(ws))
     rows, place = ws.competition.test, store.run_dir(key)
     raw, outputs = learner.predict(rows), ws.competition.outputs
     info = store.read_run(key) | _test_features(ws, run)

@@ -11,8 +11,9 @@ from transformers import PreTrainedTokenizerBase
 from foldstack.errors import InputError
 from foldstack.rows import Rows
 from foldstack.techniques import HeadTail, Keywords, Long, RandomWindow, Terms, Windows
+from foldstack.text.cache import TokenCache
 from foldstack.text.keywords import KeywordTable, as_tokens, find_terms
-from foldstack.text.sequences import Frame, Frames, Stretches, encode
+from foldstack.text.sequences import Frame, Frames, Stretches, columns_of, encode
 
 PAIRED_LONG = ("head", "tail", "head_tail")
 STREAM = 5  # tells the windows' random numbers from those of the batches
@@ -32,11 +33,17 @@ class Texts:
     tokenizer: PreTrainedTokenizerBase
 
     @classmethod
-    def read(cls, rows: Rows, tokenizer: PreTrainedTokenizerBase, prefix: str = "") -> Texts:
-        firsts = [prefix + text[0] for text in rows.texts]
-        columns = (encode(firsts, tokenizer),)
-        if len(rows) and len(rows.texts[0]) == 2:
-            columns += (encode([text[1] for text in rows.texts], tokenizer),)
+    def read(
+        cls,
+        rows: Rows,
+        tokenizer: PreTrainedTokenizerBase,
+        prefix: str = "",
+        cache: TokenCache | None = None,
+    ) -> Texts:
+        if cache is None:
+            columns = tuple(encode(texts, tokenizer) for texts in columns_of(rows, prefix))
+        else:
+            columns = cache.read(rows, tokenizer, prefix)
         # A space that ends the prefix may be a part of the token after it.
         fixed = int(encode([prefix.rstrip()], tokenizer).lengths[0]) if prefix else 0
         return cls(rows, columns, fixed, Frames.of(tokenizer), tokenizer)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, pairwise
 
 import numpy as np
-from transformers import PreTrainedTokenizerBase
+from tokenizers import Tokenizer
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-CHUNK = (
-    2000  # texts at once: the tokenizer's lists of Python numbers take ten times an array's room
-)
+from foldstack.progress import Progress
+from foldstack.rows import Rows
+
+CHUNK = 2000  # texts at once: the tokenizer's results take many times an array's room
+BLOCK = 2**20  # tokens copied at once
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,7 @@ class Stretches:
     @classmethod
     def of(cls, flat: np.ndarray, lengths: Sequence[int] | np.ndarray) -> Stretches:
         """Sequences that follow each other."""
-        bounds = np.cumsum([0, *lengths])
+        bounds = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
         return cls(flat, bounds[:-1], bounds[1:])
 
     @classmethod
@@ -69,30 +72,89 @@ class Stretches:
 
 def join(parts: Sequence[Stretches]) -> tuple[np.ndarray, np.ndarray]:
     """(flat, offsets): the parts' sequences side by side, one row after the other, copied once."""
-    lengths = np.sum([p.lengths for p in parts], axis=0)
-    offsets = np.concatenate([[0], np.cumsum(lengths)])
-    rows = zip(*(zip(p.starts.tolist(), p.ends.tolist(), strict=True) for p in parts), strict=True)
-    flats = [p.flat for p in parts]
-    pieces = [f[a:b] for row in rows for f, (a, b) in zip(flats, row, strict=True)]
-    flat = np.concatenate(pieces) if pieces else flats[0][:0]
+    at = np.concatenate([[0], np.cumsum(np.sum([p.lengths for p in parts], axis=0))])
+    flat = np.empty(at[-1], np.result_type(*(p.flat for p in parts)))
+    offsets, at = at, at[:-1]
+    for part in parts:
+        copy_to(flat, at, part)
+        at = at + part.lengths
     return flat, offsets
+
+
+def copy_to(out: np.ndarray, at: np.ndarray, part: Stretches) -> None:
+    """Write sequence i to `out` from at[i] on, for all i; a Python object for none of them."""
+    ends = np.cumsum(part.lengths)
+    total = int(ends[-1]) if len(ends) else 0
+    cuts = np.searchsorted(ends, np.arange(0, total, BLOCK), side="right")
+    for first, last in pairwise([*cuts, len(ends)]):
+        rows = slice(first, last)
+        lengths = part.lengths[rows]
+        within = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        out[np.repeat(at[rows], lengths) + within] = part.flat[
+            np.repeat(part.starts[rows], lengths) + within
+        ]
+
+
+def columns_of(rows: Rows, prefix: str = "") -> list[list[str]]:
+    """The first texts of all rows, the prefix before each, and in sentence pairs the second ones."""
+    columns = [[prefix + text[0] for text in rows.texts]]
+    if len(rows) and len(rows.texts[0]) == 2:
+        columns.append([text[1] for text in rows.texts])
+    return columns
+
+
+def backend_of(tokenizer: PreTrainedTokenizerBase) -> Tokenizer | None:
+    """What makes a tokenizer's ids, set to whole texts; None where Python code has a part in it."""
+    kind = type(tokenizer)
+    if (
+        not isinstance(tokenizer, PreTrainedTokenizerFast)
+        or kind._encode_plus is not PreTrainedTokenizerFast._encode_plus
+        or kind.__call__ is not PreTrainedTokenizerBase.__call__
+    ):
+        return None
+    backend = tokenizer.backend_tokenizer
+    backend.no_truncation()
+    backend.no_padding()
+    backend.encode_special_tokens = tokenizer.split_special_tokens
+    return backend
+
+
+def encode_each(
+    texts: Sequence[str], tokenizer: PreTrainedTokenizerBase
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """(int32 tokens of all, tokens of each) of some texts after the other, showing progress.
+
+    The tokenizer's backend spreads the texts over threads, and is asked directly: a `BatchEncoding`
+    holds places and masks beside the ids, which take longer to make than to leave.
+    """
+    backend = backend_of(tokenizer)
+    with Progress("tokenising", len(texts), "texts") as progress:
+        for start in range(0, len(texts), CHUNK):
+            some = list(texts[start : start + CHUNK])
+            if backend is not None:
+                encoded = backend.encode_batch_fast(some, add_special_tokens=False)
+                ids = [e.ids for e in encoded]
+            else:
+                ids = tokenizer(
+                    some,
+                    add_special_tokens=False,
+                    truncation=False,
+                    verbose=False,
+                    return_attention_mask=False,
+                    return_token_type_ids=False,
+                )["input_ids"]
+            flat = np.fromiter(chain.from_iterable(ids), np.int32)
+            yield flat, np.fromiter(map(len, ids), np.int64, len(ids))
+            progress.add(len(some))
 
 
 def encode(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> Stretches:
     """The int32 tokens of each text, whole and without special tokens."""
-    flats, lengths = [np.zeros(0, dtype=np.int32)], []
-    for start in range(0, len(texts), CHUNK):
-        ids = tokenizer(
-            list(texts[start : start + CHUNK]),
-            add_special_tokens=False,
-            truncation=False,
-            verbose=False,
-            return_attention_mask=False,
-            return_token_type_ids=False,
-        )["input_ids"]
-        lengths += map(len, ids)
-        flats.append(np.fromiter(chain.from_iterable(ids), np.int32))
-    return Stretches.of(np.concatenate(flats), lengths)
+    flats, lengths = [np.zeros(0, dtype=np.int32)], [np.zeros(0, dtype=np.int64)]
+    for some, some_lengths in encode_each(texts, tokenizer):
+        flats.append(some)
+        lengths.append(some_lengths)
+    return Stretches.of(np.concatenate(flats), np.concatenate(lengths))
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 
 import torch
@@ -37,6 +38,7 @@ def choose_precision(wanted: str) -> str:
 
 def prepare_cpu(threads: int) -> None:
     """Fix the threads and flush denormal numbers, before any parallel work takes the old settings."""
+    os.environ["RAYON_NUM_THREADS"] = str(threads)  # the tokenizers'
     torch.set_flush_denormal(True)
     torch.set_num_threads(threads)
 

@@ -53,10 +53,9 @@ def read_table(path: Path, encoding: str) -> pd.DataFrame:
     columns: Columns = {}
     count = 0
     for part in _parts(path, encoding, CHUNK):
-        for name in part.columns.keys() - columns.keys():
-            columns[name] = [""] * count
-        # In the order of first appearance, which a set's difference has not.
-        columns = {name: columns[name] for name in dict.fromkeys([*columns, *part.columns])}
+        for name in part.columns:
+            if name not in columns:
+                columns[name] = [""] * count
         for name, cells in columns.items():
             cells.extend(part.columns.get(name) or [""] * part.rows)
         count += part.rows

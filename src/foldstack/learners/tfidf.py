@@ -49,7 +49,7 @@ class TfidfLearner:
 
     def _features(self, texts: Sequence[str]) -> csr_matrix:
         """(n, width), made piece by piece, since `hstack` of the whole would hold it twice."""
-        parts = [self._piece(texts[part]) for part in pieces(texts)]
+        parts = (self._piece(texts[part]) for part in pieces(texts))
         return stack_rows(parts, self._width)
 
     def _piece(self, texts: Sequence[str]) -> csr_matrix:

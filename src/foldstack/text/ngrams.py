@@ -10,7 +10,7 @@ million different ones that happens with a chance of 3 in a million.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -78,9 +78,8 @@ class NgramTfidf:
             self._columns = self._look_up()
         tfidf = TfidfTransformer(sublinear_tf=True)
         tfidf.idf_ = self.idf_
-        found = [
-            tfidf.transform(self._counts_of(texts[part]), copy=False) for part in pieces(texts)
-        ]
+        counts = (self._counts_of(texts[part]) for part in pieces(texts))
+        found = (tfidf.transform(each, copy=False) for each in counts)
         return stack_rows(found, len(self.vocabulary_))
 
     def _count(self, texts: Sequence[str]) -> dict[int, Counts]:
@@ -144,19 +143,15 @@ def pieces(texts: Sequence[str]) -> Iterator[slice]:
     return chunks(np.array([len(text) + 1 for text in texts], dtype=np.int64), PIECE)
 
 
-def stack_rows(parts: list[csr_matrix], width: int) -> csr_matrix:
-    """The rows of all parts, which are given up one by one, so that memory holds them only once."""
-    sizes = np.array([0, *(part.nnz for part in parts)])
-    place = np.int32 if sizes.sum() < 2**31 else np.int64
-    data = np.empty(sizes.sum())
-    columns = np.empty(sizes.sum(), dtype=place)
-    offsets = [np.zeros(1, dtype=place)]
-    for begin in np.cumsum(sizes[:-1])[: len(parts)].tolist():
-        part = parts[len(offsets) - 1]
-        data[begin : begin + part.nnz] = part.data
-        columns[begin : begin + part.nnz] = part.indices
-        parts[len(offsets) - 1] = None
-        offsets.append(part.indptr[1:].astype(place) + place(begin))
+def stack_rows(parts: Iterable[csr_matrix], width: int) -> csr_matrix:
+    """The rows of all parts, each taken in as it comes, so that memory holds them only once."""
+    data, columns, offsets = np.empty(0), np.empty(0, dtype=np.int32), [np.zeros(1, dtype=np.int64)]
+    for part in parts:
+        begin = len(data)
+        for array, more in ((data, part.data), (columns, part.indices)):
+            array.resize(begin + part.nnz, refcheck=False)  # in place, where the system can
+            array[begin:] = more
+        offsets.append(part.indptr[1:].astype(np.int64) + begin)
     offsets = np.concatenate(offsets)
     return csr_matrix((data, columns, offsets), shape=(len(offsets) - 1, width), copy=False)
 

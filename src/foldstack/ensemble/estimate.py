@@ -13,6 +13,8 @@ import numpy as np
 
 from foldstack.metrics import Metric
 
+PREPARED = 50_000_000  # predictions that are kept sorted at once, some 20 bytes each
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -50,10 +52,16 @@ def bootstrap(
     rng = np.random.default_rng(seed)
     names, group = np.unique(groups, return_inverse=True)
     scores = np.empty((resamples, len(predictions_list)))
+    few = sum(each.size for each in predictions_list) <= PREPARED
+    prepared = [metric.of_rows(targets, each) for each in predictions_list] if few else []
     for row in scores:
         drawn = np.bincount(rng.integers(len(names), size=len(names)), minlength=len(names))
-        row_weights = drawn[group] if weights is None else drawn[group] * weights
-        row[:] = [metric.score(targets, each, row_weights) for each in predictions_list]
+        row_weights = drawn.astype(float)[group]
+        if weights is not None:
+            row_weights *= weights
+        # Prepared one after the other where all of them would not fit into memory.
+        scorers = prepared or (metric.of_rows(targets, each) for each in predictions_list)
+        row[:] = [scorer(row_weights) for scorer in scorers]
     return scores
 
 

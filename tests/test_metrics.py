@@ -603,7 +603,9 @@ def test_an_own_loss_of_labels_is_made_small(tmp_path, kind):
 # Many weights
 
 
-@pytest.mark.parametrize("name", ["roc_auc", "average_precision", "log_loss", "f1_macro", "accuracy"])
+@pytest.mark.parametrize(
+    "name", ["roc_auc", "average_precision", "log_loss", "f1_macro", "accuracy"]
+)
 def test_rows_prepared_once_score_as_they_do_alone(name):
     """Bootstraps: the same bits, also where a resample has one class only, or no row at all."""
     rng = np.random.default_rng(0)

@@ -430,9 +430,7 @@ def csv_text(table: pd.DataFrame, *, header: bool = True) -> str:
     """A table, or a part of one, as CSV; line ends are \\n."""
     text = table.to_csv(index=False, header=header, lineterminator="\n")
     if "\r" in text:  # which Python 3.11 may leave bare, and a reader takes for a line's end
-        text = table.to_csv(
-            index=False, header=header, lineterminator="\n", quoting=csv.QUOTE_ALL
-        )
+        text = table.to_csv(index=False, header=header, lineterminator="\n", quoting=csv.QUOTE_ALL)
     return text
 
 

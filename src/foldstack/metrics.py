@@ -118,9 +118,7 @@ class Prepared:
 
     of_rows: Callable[[np.ndarray, np.ndarray], Callable[[np.ndarray], float]]
 
-    def __call__(
-        self, targets: np.ndarray, predictions: np.ndarray, weights: np.ndarray
-    ) -> float:
+    def __call__(self, targets: np.ndarray, predictions: np.ndarray, weights: np.ndarray) -> float:
         return self.of_rows(targets, predictions)(weights)
 
 

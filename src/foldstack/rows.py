@@ -124,8 +124,7 @@ def duplicate_groups(texts: list[tuple[str, ...]], keys: Iterable[str] | None = 
     first: dict[str, int] = {}
     forms = (normalise(text) for text in texts)
     mates = [
-        first.setdefault(form, row) if form.strip("\x1f") else row
-        for row, form in enumerate(forms)
+        first.setdefault(form, row) if form.strip("\x1f") else row for row, form in enumerate(forms)
     ]
     edges = [(rows, np.array(mates, dtype=np.int64))]
     if keys is not None:

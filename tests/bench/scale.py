@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import dataclasses
 import json
 import math
 import os
@@ -28,6 +29,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -134,7 +136,7 @@ def texts(
         for place, k in zip(coined.tolist(), tail.tolist(), strict=True):
             drawn[place] = words[k // len(words)] + words[k % len(words)]
         bounds = np.r_[0, np.cumsum(length)].tolist()
-        parts = [drawn[a:b] for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
+        parts = [drawn[a:b] for a, b in pairwise(bounds)]
         kind = rng.random(n)
         source = rng.integers(np.maximum(np.arange(n), 1)).tolist()
         for i in np.flatnonzero(kind < REPEATED + NEARLY).tolist():
@@ -224,11 +226,11 @@ def measure_size(root: Path, rows: int, chosen: list[Stage]) -> dict[str, Measur
     found = {}
     for stage in chosen:
         found[stage.name] = run(root, stage)
-        facts = found[stage.name]
-        print(f"{rows:,} {stage.name}: {facts.wall:.1f} s, CPU {facts.cpu:.1f} s, {facts.memory:.2f} GB", flush=True)
+        wall, cpu, memory = dataclasses.astuple(found[stage.name])
+        print(f"{rows:,} {stage.name}: {wall:.1f} s, CPU {cpu:.1f} s, {memory:.2f} GB", flush=True)
     stored = root / "measured.json"
     before = json.loads(stored.read_text()) if stored.exists() else {}
-    now = {name: [m.wall, m.cpu, m.memory] for name, m in found.items()}
+    now = {name: dataclasses.astuple(each) for name, each in found.items()}
     stored.write_text(json.dumps(before | now))
     return found
 

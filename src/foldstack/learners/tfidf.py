@@ -128,14 +128,17 @@ class TfidfLearner:
 
     def _solve(self, x: csr_matrix, y: np.ndarray, weights: np.ndarray) -> LogisticRegression:
         model = LogisticRegression(C=self.settings.C, max_iter=300, random_state=self.seed)
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", ConvergenceWarning)
-            try:
-                return model.fit(x, y, sample_weight=weights)
-            except ConvergenceWarning:
-                warnings.simplefilter("ignore", ConvergenceWarning)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", ConvergenceWarning)
+            model.fit(x, y, sample_weight=weights)
+        for warning in caught:
+            if issubclass(warning.category, ConvergenceWarning):
                 say("tfidf: the regression stopped at 300 iterations before it had converged")
-                return model.fit(x, y, sample_weight=weights)
+            else:
+                warnings.warn_explicit(
+                    warning.message, warning.category, warning.filename, warning.lineno
+                )
+        return model
 
     def predict(self, rows: Rows) -> np.ndarray:
         if not self.vectorizers:

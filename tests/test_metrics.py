@@ -598,3 +598,25 @@ def test_an_own_loss_of_labels_is_made_small(tmp_path, kind):
         for cut in (*np.unique(probabilities), 0.5)
     ]
     assert metric.score(targets, rule.apply(probabilities)) == min(losses) < max(losses)
+
+
+# Many weights
+
+
+@pytest.mark.parametrize(
+    "name", ["roc_auc", "average_precision", "log_loss", "f1_macro", "accuracy"]
+)
+def test_rows_prepared_once_score_as_they_do_alone(name):
+    """Bootstraps: the same bits, also where a resample has one class only, or no row at all."""
+    rng = np.random.default_rng(0)
+    metric = get(name, "multilabel" if name != "accuracy" else "binary")
+    outputs = 1 if name == "accuracy" else 3
+    targets = (rng.random((40, outputs)) < 0.4).astype(float)
+    predictions = rng.random((40, outputs)).round(1)
+    if metric.wants == "labels":
+        predictions = predictions.round()
+    score = metric.of_rows(targets, predictions)
+    draws = [rng.integers(3, size=40).astype(float) for _ in range(20)]
+    draws += [np.zeros(40), targets[:, 0], np.ones(40)]
+    for weights in draws:
+        np.testing.assert_equal(score(weights), metric.score(targets, predictions, weights))

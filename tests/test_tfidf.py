@@ -241,7 +241,7 @@ def test_regression_is_a_ridge_on_the_same_features() -> None:
     rows = signal(weights=np.linspace(0.2, 2, 60))
     learner = fitted(rows, "regression", C=2.0)
     reference = Ridge(alpha=0.25, solver="cholesky").fit(
-        learner._features(rows).toarray(), rows.targets, sample_weight=rows.weights
+        learner._features(rows.joined_texts()).toarray(), rows.targets, sample_weight=rows.weights
     )
     np.testing.assert_allclose(learner.coef, reference.coef_, atol=1e-4)
     np.testing.assert_allclose(learner.intercept, reference.intercept_, atol=1e-4)

@@ -488,9 +488,9 @@ def _numbers_or_nothing(path: Path, column: pd.Series, wanted: str, what: str) -
 
 def _refuse_first(bad: np.ndarray, path: Path, column: pd.Series, wanted: str, what: str) -> None:
     rows = np.flatnonzero(bad)
-    if len(rows):
+    if len(rows):  # a part of a larger table counts its rows by its index
         raise InputError(
-            f"{path}: row {rows[0] + 1}: {what} '{column.name}' holds "
+            f"{path}: row {column.index[rows[0]] + 1}: {what} '{column.name}' holds "
             f"'{column.iloc[rows[0]]}': {wanted}"
         )
 

@@ -13,10 +13,11 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from datetime import date, time, timedelta
 from decimal import Decimal
 from pathlib import Path, PurePath
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple, TextIO
 
 import numpy as np
 import pandas as pd
@@ -27,9 +28,16 @@ from foldstack.encoding import codec_of, failing_line, likely_encoding
 from foldstack.errors import InputError, some
 
 JOIN = "|"  # between the parts of a list in JSON or Parquet
-CHUNK = 20_000
+CHUNK = 20_000  # rows that are read at once
 
 Columns = dict[str, list[str]]
+
+
+class Part(NamedTuple):
+    """Consecutive rows of a table; of JSON lines, with the columns that these rows name."""
+
+    rows: int
+    columns: Columns
 
 
 def read_table(path: Path, encoding: str) -> pd.DataFrame:
@@ -42,18 +50,75 @@ def read_table(path: Path, encoding: str) -> pd.DataFrame:
     Raises InputError naming the line or row for a wrong encoding, an open quote, a row with more or
     fewer fields than the header, a line that is no JSON object, a value that is no text.
     """
+    columns: Columns = {}
+    count = 0
+    for part in _parts(path, encoding, CHUNK):
+        for name in part.columns:
+            if name not in columns:
+                columns[name] = [""] * count
+        for name, cells in columns.items():
+            cells.extend(part.columns.get(name) or [""] * part.rows)
+        count += part.rows
+    if not count:
+        raise _without_rows(path)
+    return _frame(columns)
+
+
+@dataclass(frozen=True)
+class TableStream:
+    """A table that is read in parts, so that it may be larger than memory; cells as `read_table` has.
+
+    Attributes:
+        columns: of the whole file, in the order in which they first appear.
+        rows: how many there are.
+    """
+
+    path: Path
+    encoding: str
+    columns: tuple[str, ...]
+    rows: int
+
+    @classmethod
+    def of(cls, path: Path, encoding: str) -> TableStream:
+        """Reads the file once from end to end; raises InputError where `read_table` does."""
+        columns: dict[str, None] = {}
+        rows = 0
+        for part in _parts(path, encoding, CHUNK):
+            columns |= dict.fromkeys(part.columns)
+            rows += part.rows
+        if not rows:
+            raise _without_rows(path)
+        return cls(path, encoding, tuple(columns), rows)
+
+    def parts(self, most: int) -> Iterator[tuple[int, pd.DataFrame]]:
+        """(number of rows before, table of `most` rows or, at the end, fewer), all columns in each."""
+        start = 0
+        for part in _parts(self.path, self.encoding, most):
+            if part.rows:
+                nothing = [""] * part.rows
+                yield start, _frame({c: part.columns.get(c, nothing) for c in self.columns})
+                start += part.rows
+
+
+def _frame(columns: Columns) -> pd.DataFrame:
+    return pd.DataFrame({name: np.array(cells, dtype=object) for name, cells in columns.items()})
+
+
+def _without_rows(path: Path) -> InputError:
+    return InputError(f"{path} has a header but no rows")
+
+
+def _parts(path: Path, encoding: str, most: int) -> Iterator[Part]:
+    """The rows of a file, `most` at a time; the errors of `read_table`."""
     if not path.exists():
         raise InputError(f"{path} does not exist: put the competition's file there")
     if path.is_dir():
         raise InputError(f"{path} is a folder: put the file itself there")
     try:
         with _unpacked(path) as (suffix, stream):
-            columns = READERS[suffix](stream, path, encoding)
+            yield from READERS[suffix](stream, path, encoding, most)
     except UnicodeError:
         raise InputError(_encoding_sentence(path, encoding)) from None
-    if not any(columns.values()):
-        raise InputError(f"{path} has a header but no rows")
-    return pd.DataFrame({name: np.array(cells, dtype=object) for name, cells in columns.items()})
 
 
 def text_bytes(path: Path) -> bytes:
@@ -131,20 +196,22 @@ def _first_line(error: Exception) -> str:
 # CSV and TSV
 
 
-def _read_csv(stream: BinaryIO, path: Path, encoding: str, delimiter: str = ",") -> Columns:
+def _read_csv(
+    stream: BinaryIO, path: Path, encoding: str, most: int, delimiter: str = ","
+) -> Iterator[Part]:
     csv.field_size_limit(sys.maxsize)
     reader = csv.reader(_text(stream, encoding, ""), delimiter=delimiter, strict=True)
     begin, rows = 1, []  # a row with line breaks is named by its first line
     try:
         header = next((row for row in reader if row), [])
         _check_header(path, header)
-        columns: list[list[str]] = [[] for _ in header]
         begin = reader.line_num + 1
         for row in reader:
             if len(row) == len(header):
                 rows.append(row)
-                if len(rows) == CHUNK:  # millions of small lists would keep the collector busy
-                    _move(rows, columns)
+                if len(rows) == most:  # millions of small lists would keep the collector busy
+                    yield _turned(header, rows)
+                    rows = []
             elif row:
                 raise InputError(
                     f"{path}, line {begin} has {len(row)} fields, the header "
@@ -156,18 +223,16 @@ def _read_csv(stream: BinaryIO, path: Path, encoding: str, delimiter: str = ",")
             f"{path}: the row that begins in line {begin} is not "
             f"{'TSV' if delimiter != ',' else 'CSV'} ({e}): mend its quotes"
         ) from None
-    _move(rows, columns)
-    return dict(zip(header, columns, strict=True))
+    yield _turned(header, rows)
 
 
-def _read_tsv(stream: BinaryIO, path: Path, encoding: str) -> Columns:
-    return _read_csv(stream, path, encoding, "\t")
+def _read_tsv(stream: BinaryIO, path: Path, encoding: str, most: int) -> Iterator[Part]:
+    return _read_csv(stream, path, encoding, most, "\t")
 
 
-def _move(rows: list[list[str]], columns: list[list[str]]) -> None:
-    for cells, more in zip(columns, zip(*rows, strict=True), strict=bool(rows)):
-        cells.extend(more)
-    rows.clear()
+def _turned(header: list[str], rows: list[list[str]]) -> Part:
+    cells = map(list, zip(*rows, strict=True)) if rows else ([] for _ in header)
+    return Part(len(rows), dict(zip(header, cells, strict=True)))
 
 
 def _check_header(path: Path, header: list[str]) -> None:
@@ -203,9 +268,9 @@ def _encoding_sentence(path: Path, encoding: str) -> str:
 # JSON lines and Parquet
 
 
-def _read_json_lines(stream: BinaryIO, path: Path, encoding: str) -> Columns:
+def _read_json_lines(stream: BinaryIO, path: Path, encoding: str, most: int) -> Iterator[Part]:
     columns: Columns = {}
-    count = 0
+    count, named = 0, False
     # JSON knows no line break but \n; U+2028 may stand within a text.
     for number, line in enumerate(_text(stream, encoding, "\n"), start=1):
         if line.isspace():
@@ -222,9 +287,12 @@ def _read_json_lines(stream: BinaryIO, path: Path, encoding: str) -> Columns:
         if len(record) < len(columns):
             for cells in columns.values():
                 cells.extend([""] * (count - len(cells)))
-    if not columns:
+        if count == most:
+            yield Part(count, columns)
+            columns, count, named = {}, 0, named or bool(columns)
+    if not columns and not named:
         raise InputError(f"{path} is empty: a JSON object a line is wanted")
-    return columns
+    yield Part(count, columns)
 
 
 def _object(path: Path, number: int, line: str) -> dict[str, Any]:
@@ -248,16 +316,23 @@ def _object(path: Path, number: int, line: str) -> dict[str, Any]:
     return value
 
 
-def _read_parquet(stream: BinaryIO, path: Path, encoding: str) -> Columns:
+def _read_parquet(stream: BinaryIO, path: Path, encoding: str, most: int) -> Iterator[Part]:
+    start = 0
     try:
-        table = pq.read_table(pa.BufferReader(stream.read()))
+        file = pq.ParquetFile(stream)
+        _check_header(path, file.schema_arrow.names)
+        for batch in file.iter_batches(batch_size=most):
+            table = pa.table(batch)
+            names = table.column_names
+            yield Part(
+                len(table), {name: _cells(table.column(name), path, name, start) for name in names}
+            )
+            start += len(table)
     except (pa.ArrowException, OSError) as e:
         raise InputError(f"{path} is not Parquet ({_first_line(e)}): fetch it again") from None
-    _check_header(path, table.column_names)
-    return {name: _cells(table.column(name), path, name) for name in table.column_names}
 
 
-def _cells(column: pa.ChunkedArray, path: Path, name: str) -> list[str]:
+def _cells(column: pa.ChunkedArray, path: Path, name: str, start: int) -> list[str]:
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
     if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
@@ -269,7 +344,8 @@ def _cells(column: pa.ChunkedArray, path: Path, name: str) -> list[str]:
         try:
             cells.append(_cell(value))
         except ValueError as e:
-            raise InputError(f"{path}, row {len(cells) + 1}: column '{name}' holds {e}") from None
+            row = start + len(cells) + 1
+            raise InputError(f"{path}, row {row}: column '{name}' holds {e}") from None
     return cells
 
 
@@ -296,7 +372,7 @@ def _part(value: Any) -> str:
     return text
 
 
-Reader = Callable[[BinaryIO, Path, str], Columns]
+Reader = Callable[[BinaryIO, Path, str, int], Iterator[Part]]
 READERS: dict[str, Reader] = {
     ".csv": _read_csv,
     ".tsv": _read_tsv,
@@ -332,9 +408,32 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def write_table(path: Path, table: pd.DataFrame, encoding: str = "utf-8") -> None:
-    """A CSV by one rename; line ends are \\n."""
-    text = table.to_csv(index=False, lineterminator="\n")
+@contextmanager
+def writing(path: Path, encoding: str = "utf-8") -> Iterator[TextIO]:
+    """A text file to write bit by bit, which takes its place when the block ends without error.
+
+    After an error or an interruption nothing of it is left.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with beside.open("w", encoding=encoding, newline="") as f:
+            yield f
+            f.flush()
+            os.fsync(f.fileno())
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def csv_text(table: pd.DataFrame, *, header: bool = True) -> str:
+    """A table, or a part of one, as CSV; line ends are \\n."""
+    text = table.to_csv(index=False, header=header, lineterminator="\n")
     if "\r" in text:  # which Python 3.11 may leave bare, and a reader takes for a line's end
-        text = table.to_csv(index=False, lineterminator="\n", quoting=csv.QUOTE_ALL)
-    publish(path, text.encode(encoding))
+        text = table.to_csv(index=False, header=header, lineterminator="\n", quoting=csv.QUOTE_ALL)
+    return text
+
+
+def write_table(path: Path, table: pd.DataFrame, encoding: str = "utf-8") -> None:
+    """A CSV by one rename."""
+    publish(path, csv_text(table).encode(encoding))

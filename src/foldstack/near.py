@@ -87,7 +87,7 @@ def _widths(codes: np.ndarray) -> np.ndarray:
     return table[codes]
 
 
-def _mix(h: np.ndarray, value: np.ndarray) -> np.ndarray:
+def mix(h: np.ndarray, value: np.ndarray) -> np.ndarray:
     """A 64-bit hash of h and value, by the finaliser of splitmix64 (Steele et al. 2014)."""
     h = h * np.uint64(0x9E3779B97F4A7C15) + value + np.uint64(0x632BE59BD9B4E019)
     h = (h ^ (h >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -119,7 +119,7 @@ def shingles(texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
     padded = np.pad(codes.astype(np.uint64), (0, COLUMNS))
     hashes = np.zeros(len(at), dtype=np.uint64)
     for k in range(COLUMNS):
-        hashes = np.where(k < size, _mix(hashes, padded[at + k]), hashes)
+        hashes = np.where(k < size, mix(hashes, padded[at + k]), hashes)
     return hashes, np.searchsorted(at, np.r_[begin, len(codes)])
 
 
@@ -187,7 +187,7 @@ def _band(signatures: np.ndarray) -> np.ndarray:
     """(n,) uint64 hash of the MinHash values (n, length) of a band."""
     key = np.zeros(len(signatures), dtype=np.uint64)
     for column in signatures.T:
-        key = _mix(key, column.astype(np.uint64))
+        key = mix(key, column.astype(np.uint64))
     return key
 
 

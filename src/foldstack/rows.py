@@ -105,7 +105,13 @@ def _digest(values: np.ndarray) -> str:
 
 def normalise(text: tuple[str, ...]) -> str:
     """The form in which two texts count as equal: NFKC, case folded, white space collapsed."""
-    return "\x1f".join(" ".join(unicodedata.normalize("NFKC", t).casefold().split()) for t in text)
+    return "\x1f".join([_normal(part) for part in text])
+
+
+def _normal(text: str) -> str:
+    if text.isascii():  # which NFKC leaves as it is, and lower case is case folding
+        return " ".join(text.lower().split())
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
 def duplicate_groups(texts: list[tuple[str, ...]], keys: Iterable[str] | None = None) -> np.ndarray:
@@ -114,16 +120,18 @@ def duplicate_groups(texts: list[tuple[str, ...]], keys: Iterable[str] | None = 
     Texts that are empty after normalising are exempt: nothing says that they belong together.
     Numbers follow first appearance.
     """
-    n = len(texts)
-    edges: list[tuple[int, int]] = []
-    first: dict[tuple[str, str], int] = {}
-    for row, text in enumerate(texts):
-        form = normalise(text)
-        if form.strip("\x1f"):
-            edges.append((row, first.setdefault(("text", form), row)))
-    for row, key in enumerate(keys or ()):
-        edges.append((row, first.setdefault(("key", key), row)))
-    a, b = np.array(edges, dtype=np.int64).reshape(-1, 2).T
+    n, rows = len(texts), np.arange(len(texts))
+    first: dict[str, int] = {}
+    forms = (normalise(text) for text in texts)
+    mates = [
+        first.setdefault(form, row) if form.strip("\x1f") else row for row, form in enumerate(forms)
+    ]
+    edges = [(rows, np.array(mates, dtype=np.int64))]
+    if keys is not None:
+        first = {}
+        mates = [first.setdefault(key, row) for row, key in enumerate(keys)]
+        edges.append((rows, np.array(mates, dtype=np.int64)))
+    a, b = (np.concatenate(ends) for ends in zip(*edges, strict=True))
     graph = coo_matrix((np.ones(len(a), dtype=np.int8), (a, b)), shape=(n, n))
     _, component = connected_components(graph, directed=False)
     _, first_row, group = np.unique(component, return_index=True, return_inverse=True)

@@ -13,6 +13,8 @@ import numpy as np
 
 from foldstack.metrics import Metric, OfSums, weighted_sum
 
+PREPARED = 50_000_000  # predictions that are kept sorted at once, some 20 bytes each
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -50,7 +52,11 @@ def bootstrap(
     rng = np.random.default_rng(seed)
     names, group = np.unique(groups, return_inverse=True)
     weights = np.ones(len(targets)) if weights is None else weights
-    score = _by_sums if isinstance(metric.scorer, OfSums) else _by_rows
+    score = _by_rows
+    if isinstance(metric.scorer, OfSums):
+        score = _by_sums
+    elif sum(each.size for each in predictions_list) > PREPARED:
+        score = _by_rows_anew
     scorers = [score(metric, targets, each, group, weights) for each in predictions_list]
     scores = np.empty((resamples, len(predictions_list)))
     for row in scores:
@@ -63,6 +69,14 @@ def _by_rows(
     metric: Metric, targets: np.ndarray, predictions: np.ndarray, group: np.ndarray, w: np.ndarray
 ) -> Callable[[np.ndarray], float]:
     """From how often each group is drawn to the score. w: (n,) row weights."""
+    prepared = metric.of_rows(targets, predictions)
+    return lambda drawn: prepared(drawn[group] * w)
+
+
+def _by_rows_anew(
+    metric: Metric, targets: np.ndarray, predictions: np.ndarray, group: np.ndarray, w: np.ndarray
+) -> Callable[[np.ndarray], float]:
+    """The same, with nothing kept between resamples."""
     return lambda drawn: metric.score(targets, predictions, drawn[group] * w)
 
 
@@ -77,7 +91,7 @@ def _by_sums(
         return np.add.reduceat((rows.T * w).T[order], starts, axis=0)
 
     weight = by_group(np.ones(len(w)))
-    parts = [by_group(part) for part in metric.scorer.of_rows(targets, predictions)]
+    parts = [by_group(part) for part in metric.scorer.parts(targets, predictions)]
 
     def score(drawn: np.ndarray) -> float:
         if not weighted_sum(drawn, weight):

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import json
 import warnings
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 from safetensors.numpy import load_file, save_file
 from scipy.sparse import csr_matrix, hstack
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression, Ridge
 
 from foldstack.learners import Task
 from foldstack.progress import say
 from foldstack.rows import Rows
 from foldstack.techniques import TfidfSettings
+from foldstack.text.ngrams import WORD, NgramTfidf, pieces, stack_rows
+
+RowsOf = Callable[[np.ndarray], csr_matrix]  # the features of the training rows of an index
 
 
 class TfidfLearner:
@@ -29,29 +32,27 @@ class TfidfLearner:
     def __init__(self, settings: TfidfSettings, task: Task, seed: int):
         self.settings, self.task, self.seed = settings, task, seed
         self.link = task.link
-        self.vectorizers: list[TfidfVectorizer] = []
+        self.vectorizers: list[NgramTfidf] = []
         self.coef = self.intercept = np.zeros(0)
 
-    def _new_vectorizers(self) -> list[TfidfVectorizer]:
+    def _new_vectorizers(self) -> list[NgramTfidf]:
         s = self.settings
-        # (?u)\b\w+\b keeps one-letter words; `char` rather than `char_wb` serves unspaced scripts.
-        kinds = [("word", s.word_ngrams), ("char", s.char_ngrams)]
         return [
-            TfidfVectorizer(
-                analyzer=analyzer,
-                ngram_range=ngrams,
-                min_df=s.min_count,
-                max_features=s.max_features,
-                sublinear_tf=True,
-                dtype=np.float64,
-                token_pattern=r"(?u)\b\w+\b" if analyzer == "word" else None,
-            )
-            for analyzer, ngrams in kinds
+            NgramTfidf(analyzer, ngrams, min_df=s.min_count, max_features=s.max_features)
+            for analyzer, ngrams in (("word", s.word_ngrams), ("char", s.char_ngrams))
             if ngrams != (0, 0)
         ]
 
-    def _features(self, rows: Rows) -> csr_matrix:
-        texts = rows.joined_texts()
+    @property
+    def _width(self) -> int:
+        return sum(len(v.vocabulary_) for v in self.vectorizers)
+
+    def _features(self, texts: Sequence[str]) -> csr_matrix:
+        """(n, width), made piece by piece, since `hstack` of the whole would hold it twice."""
+        parts = (self._piece(texts[part]) for part in pieces(texts))
+        return stack_rows(parts, self._width)
+
+    def _piece(self, texts: Sequence[str]) -> csr_matrix:
         return hstack([v.transform(texts) for v in self.vectorizers], format="csr")
 
     def fit(self, train: Rows, select: Rows | None, run_dir: Path) -> dict:
@@ -59,7 +60,7 @@ class TfidfLearner:
         kept = []
         for vectorizer in self._new_vectorizers():
             if len(texts) < self.settings.min_count:
-                vectorizer.set_params(min_df=1)
+                vectorizer.min_df = 1
             try:
                 kept.append(vectorizer.fit(texts))
             except ValueError:  # no n-gram of this kind is frequent enough
@@ -67,39 +68,46 @@ class TfidfLearner:
                     f"no {vectorizer.analyzer} n-gram occurs in {vectorizer.min_df} texts: left out"
                 )
         self.vectorizers = kept
-        x = self._features(train) if kept else csr_matrix((len(train), 0))
         if self.task.kind == "multiclass":
-            self.coef, self.intercept = self._regress_classes(x, train)
+            self.coef, self.intercept = self._regress_classes(self._made_of(texts), train)
         elif self.task.kind == "regression":
-            self.coef, self.intercept = self._regress_values(x, train)
-        else:
-            fits = [self._regress(x, t, train.weights) for t in train.targets.T]
+            self.coef, self.intercept = self._regress_values(texts, train)
+        elif len(train.targets.T) == 1:
+            fits = [self._regress(self._made_of(texts), train.targets[:, 0], train.weights)]
             self.coef, self.intercept = (np.stack(a) for a in zip(*fits, strict=True))
-        return {"features": int(x.shape[1])}
+        else:
+            x = self._features(texts)
+            fits = [self._regress(x.__getitem__, t, train.weights) for t in train.targets.T]
+            self.coef, self.intercept = (np.stack(a) for a in zip(*fits, strict=True))
+        return {"features": self._width}
 
-    def _regress(self, x: csr_matrix, target: np.ndarray, weights: np.ndarray):
+    def _made_of(self, texts: Sequence[str]) -> RowsOf:
+        """For a single regression: its rows in its own order at once, and no copy of them."""
+        return lambda index: self._features([texts[i] for i in index.tolist()])
+
+    def _regress(self, rows_of: RowsOf, target: np.ndarray, weights: np.ndarray):
         """One label: a soft target t is a positive row of weight t and a negative one of 1 − t."""
         n = len(target)
         w = np.concatenate([weights * (1 - target), weights * target])
         keep = np.flatnonzero(w > 0)
         y = np.repeat([0, 1], n)[keep]
         total = [w[:n].sum(), w[n:].sum()]
-        if x.shape[1] == 0 or min(total) == 0:  # nothing to tell them apart: the smoothed log odds
-            return np.zeros(x.shape[1]), np.log((total[1] + 0.5) / (total[0] + 0.5))
-        model = self._solve(x[keep % n], y, w[keep])
+        if self._width == 0 or min(total) == 0:  # nothing to tell them apart: the smoothed log odds
+            return np.zeros(self._width), np.log((total[1] + 0.5) / (total[0] + 0.5))
+        model = self._solve(rows_of(keep % n), y, w[keep])
         return model.coef_[0], model.intercept_[0]
 
-    def _regress_classes(self, x: csr_matrix, train: Rows):
+    def _regress_classes(self, rows_of: RowsOf, train: Rows):
         n, classes = train.targets.shape
         w = (train.targets * train.weights[:, None]).T.ravel()
         keep = np.flatnonzero(w > 0)
         y = np.repeat(np.arange(classes), n)[keep]
         seen = np.unique(y)
-        coef = np.zeros((classes, x.shape[1]))
+        coef = np.zeros((classes, self._width))
         # A class that these rows lack gets the log odds of half a row.
         intercept = np.full(classes, np.log(0.5 / (n + 0.5)))
-        if x.shape[1] and len(seen) > 1:
-            model = self._solve(x[keep % n], y, w[keep])
+        if self._width and len(seen) > 1:
+            model = self._solve(rows_of(keep % n), y, w[keep])
             if len(seen) == 2:  # scikit-learn keeps one row for two classes
                 coef[seen] = np.stack([-model.coef_[0], model.coef_[0]]) / 2
                 intercept[seen] = np.array([-model.intercept_[0], model.intercept_[0]]) / 2
@@ -109,30 +117,36 @@ class TfidfLearner:
             intercept = np.log(np.bincount(y, w[keep], minlength=classes) + 0.5)
         return coef, intercept
 
-    def _regress_values(self, x: csr_matrix, train: Rows):
-        if x.shape[1] == 0:
+    def _regress_values(self, texts: Sequence[str], train: Rows):
+        if self._width == 0:
             mean = np.average(train.targets, axis=0, weights=train.weights)
             return np.zeros((len(mean), 0)), mean
         # Conjugate gradients, which need no dense copy and no random numbers.
         model = Ridge(alpha=1 / (2 * self.settings.C), solver="sparse_cg", tol=1e-6)
-        model.fit(x, train.targets, sample_weight=train.weights)
+        model.fit(self._features(texts), train.targets, sample_weight=train.weights)
         return model.coef_.reshape(len(model.intercept_), -1), model.intercept_
 
     def _solve(self, x: csr_matrix, y: np.ndarray, weights: np.ndarray) -> LogisticRegression:
         model = LogisticRegression(C=self.settings.C, max_iter=300, random_state=self.seed)
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", ConvergenceWarning)
-            try:
-                return model.fit(x, y, sample_weight=weights)
-            except ConvergenceWarning:
-                warnings.simplefilter("ignore", ConvergenceWarning)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", ConvergenceWarning)
+            model.fit(x, y, sample_weight=weights)
+        for warning in caught:
+            if issubclass(warning.category, ConvergenceWarning):
                 say("tfidf: the regression stopped at 300 iterations before it had converged")
-                return model.fit(x, y, sample_weight=weights)
+            else:
+                warnings.warn_explicit(
+                    warning.message, warning.category, warning.filename, warning.lineno
+                )
+        return model
 
     def predict(self, rows: Rows) -> np.ndarray:
         if not self.vectorizers:
             return np.tile(self.intercept, (len(rows), 1)).astype(np.float32)
-        return (self._features(rows) @ self.coef.T + self.intercept).astype(np.float32)
+        texts = rows.joined_texts()
+        found = [self._piece(texts[part]) @ self.coef.T for part in pieces(texts)]
+        values = np.concatenate(found) if found else np.zeros((0, len(self.intercept)))
+        return (values + self.intercept).astype(np.float32)
 
     def save(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -140,8 +154,8 @@ class TfidfLearner:
             {
                 "analyzer": v.analyzer,
                 "ngram_range": v.ngram_range,
-                "token_pattern": v.token_pattern,
-                "vocabulary": sorted(v.vocabulary_, key=v.vocabulary_.get),
+                "token_pattern": WORD.pattern if v.analyzer == "word" else None,
+                "vocabulary": v.vocabulary_,
             }
             for v in self.vectorizers
         ]
@@ -155,14 +169,12 @@ class TfidfLearner:
         tensors = load_file(folder / "model.safetensors")
         described = json.loads((folder / "model.json").read_text(encoding="utf-8"))
         self.coef, self.intercept = tensors["coef"], tensors["intercept"]
-        self.vectorizers = []
-        for i, d in enumerate(described["vectorizers"]):
-            vectorizer = TfidfVectorizer(
-                analyzer=d["analyzer"],
-                ngram_range=tuple(d["ngram_range"]),
-                token_pattern=d["token_pattern"],
-                sublinear_tf=True,
-                vocabulary={w: j for j, w in enumerate(d["vocabulary"])},
+        self.vectorizers = [
+            NgramTfidf(
+                d["analyzer"],
+                tuple(d["ngram_range"]),
+                vocabulary=d["vocabulary"],
+                idf=tensors[f"idf{i}"],
             )
-            vectorizer.idf_ = tensors[f"idf{i}"]
-            self.vectorizers.append(vectorizer)
+            for i, d in enumerate(described["vectorizers"])
+        ]

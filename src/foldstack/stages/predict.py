@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pandas as pd
+
 from foldstack.errors import InputError
-from foldstack.files import read_table, write_table
-from foldstack.progress import say, table
+from foldstack.files import TableStream, csv_text, writing
+from foldstack.progress import Progress, say, table
+from foldstack.rows import Rows
 from foldstack.stages.predictor import Prediction, Predictor
 from foldstack.workspace import Workspace
+
+CHUNK = 20_000  # rows at once, which bounds memory
 
 
 def predict(
@@ -21,6 +26,10 @@ def predict(
     out: str | None = None,
 ) -> None:
     """Predict a file's rows into a CSV, or one text onto the screen.
+
+    A file may be larger than memory: it is read, predicted and written in parts, which changes nothing
+    in the predictions, since no blend or rule asks a row's neighbours (ranks are those among a run's
+    test predictions). The CSV appears when all of it is written.
 
     model: one model instead of the blend `name`. out: the CSV (default predictions/<file>.csv in the
     workspace).
@@ -50,15 +59,33 @@ def _show(prediction: Prediction) -> None:
 
 
 def _write(ws: Workspace, predictor: Predictor, file: Path, out: Path | None) -> None:
-    rows = predictor.rows_of(read_table(file, ws.competition.settings.encoding), str(file))
-    prediction = predictor.predict_rows(rows)
+    encoding = ws.competition.settings.encoding
+    stream = TableStream.of(file, encoding)
+    _check(ws, predictor, stream)
+    out = out or ws.root / "predictions" / f"{file.name.split('.')[0]}.csv"
+    with writing(out, encoding) as f, Progress("predicting", stream.rows, "rows") as progress:
+        for start, part in stream.parts(CHUNK):
+            rows = predictor.rows_of(part, str(file), start)
+            values = _values(ws, rows, predictor.predict_rows(rows))
+            f.write(csv_text(values, header=start == 0))
+            progress.add(len(rows))
+    members = ", ".join(f"{m} ({len(keys)} runs)" for m, keys in predictor.members.items())
+    say(f"predict: {out}, {stream.rows:,} rows by {predictor.winner} of {members}")
+
+
+def _check(ws: Workspace, predictor: Predictor, stream: TableStream) -> None:
+    """Refuse a column that is missing, or a number that is none, before anything is predicted."""
+    for start, part in stream.parts(CHUNK):
+        predictor.rows_of(part, str(stream.path), start)
+        if not ws.competition.settings.numeric:  # then all rows are as good as the first
+            return
+
+
+def _values(ws: Workspace, rows: Rows, prediction: Prediction) -> pd.DataFrame:
     values = prediction.probabilities.map(lambda v: f"{v:.8g}")
     values.insert(0, ws.competition.settings.id, rows.ids)
     if prediction.labels is not None:
         values.insert(1, "predicted", prediction.labels, allow_duplicates=True)
     if prediction.by is not None:
         values.insert(2, "by", prediction.by, allow_duplicates=True)
-    out = out or ws.root / "predictions" / f"{file.name.split('.')[0]}.csv"
-    write_table(out, values, ws.competition.settings.encoding)
-    members = ", ".join(f"{m} ({len(keys)} runs)" for m, keys in predictor.members.items())
-    say(f"predict: {out}, {len(rows):,} rows by {predictor.winner} of {members}")
+    return values

@@ -66,6 +66,7 @@ class Predictor:
     sharpness: dict[str, float] = field(default_factory=dict)
     text_features: bool = False
     _learners: dict[RunKey, Learner] = field(default_factory=dict)
+    _test: dict[RunKey, np.ndarray] = field(default_factory=dict)
 
     @cached_property
     def _known(self) -> Neighbours | None:
@@ -132,12 +133,18 @@ class Predictor:
         """
         return self.predict_rows(self.rows_of(texts))
 
-    def rows_of(self, texts: Sequence | pd.DataFrame, source: str = "the given texts") -> Rows:
-        """Rows of new texts; their ids are the id column's, or numbers from 1."""
+    def rows_of(
+        self, texts: Sequence | pd.DataFrame, source: str = "the given texts", start: int = 0
+    ) -> Rows:
+        """Rows of new texts; their ids are the id column's, or numbers from 1.
+
+        start: how many rows of the source stand before these, for those numbers and for messages.
+        """
         competition = self.ws.competition
         s = competition.settings
         table = texts if isinstance(texts, pd.DataFrame) else _table(list(texts), s, source)
         table = table.astype(str).astype(object)
+        table.index = pd.RangeIndex(start, start + len(table))
         if not len(table):
             raise InputError(f"{source}: there is nothing to predict")
         wanted = s.text if not self._uses_features else (*s.text, *competition.feature_names)
@@ -146,7 +153,7 @@ class Predictor:
         lacking = [c for c in competition.feature_names if c not in table.columns]
         table[lacking] = ""
         if s.id not in table.columns:
-            table[s.id] = np.array([str(i + 1) for i in range(len(table))], dtype=object)
+            table[s.id] = np.array([str(i + 1) for i in table.index], dtype=object)
         return competition.unlabelled(Path(source), table)
 
     @property
@@ -193,8 +200,10 @@ class Predictor:
 
     def _ranks(self, key: RunKey, values: np.ndarray) -> np.ndarray:
         """(n, outputs) in (0, 1): where each value would stand among the run's test predictions."""
-        _, predictions, _ = read_parquet(self.ws.store.run_dir(key) / "test.parquet")
-        stored = np.sort(to_probabilities(predictions.raw, predictions.link), axis=0)
+        if key not in self._test:
+            _, predictions, _ = read_parquet(self.ws.store.run_dir(key) / "test.parquet")
+            self._test[key] = np.sort(to_probabilities(predictions.raw, predictions.link), axis=0)
+        stored = self._test[key]
         columns = [
             (np.searchsorted(known, v, "left") + np.searchsorted(known, v, "right")) / 2
             for known, v in zip(stored.T, values.T, strict=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
@@ -12,10 +13,11 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from accelerate.utils import DistributedDataParallelKwargs
 from safetensors.torch import load_file
 from transformers import PreTrainedTokenizerBase
 
-from foldstack import metrics
+from foldstack import metrics, parallel
 from foldstack.errors import InputError
 from foldstack.learners import Task
 from foldstack.learners.encoder import Encoder
@@ -39,6 +41,8 @@ from foldstack.training.sampling import smote
 from foldstack.training.stages import dropout, run_stages, stage_seed
 
 WEIGHTS = "classifier.safetensors"
+# The new name of the option, which torch before 2.13 does not know.
+warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated")
 
 
 class TransformerLearner:
@@ -54,12 +58,18 @@ class TransformerLearner:
     ):
         self.settings, self.task, self.seed, self.start = settings, task, seed, start
         self.link = task.link
+        parallel.join()
         prepare_cpu(threads)
         self.precision = choose_precision(settings.training.precision)
         # A second run in one process may ask for another precision.
         AcceleratorState._reset_state()
         mixed = "no" if self.precision == "fp32" else self.precision
-        self.accelerator = Accelerator(mixed_precision=mixed, cpu=not torch.cuda.is_available())
+        self.accelerator = Accelerator(
+            mixed_precision=mixed,
+            cpu=not torch.cuda.is_available(),
+            # Buffers never change.
+            kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
+        )
         self.model: Classifier | None = None
         self.encoder: Encoder | None = None
 

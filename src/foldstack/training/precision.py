@@ -6,6 +6,7 @@ import platform
 
 import torch
 
+from foldstack import parallel
 from foldstack.errors import InputError
 
 
@@ -49,4 +50,5 @@ def machine(threads: int) -> dict[str, object]:
         "instruction_set": torch.backends.cpu.get_cpu_capability(),
         "fast_bf16": has_fast_bf16_cpu(),
         "threads": threads,
+        "processes": parallel.count(),
     }

@@ -8,20 +8,21 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import shutil
 import signal
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from pydantic import TypeAdapter
 
 from foldstack import parallel
 from foldstack.cli import main
 from foldstack.store import RunKey, Store
+from foldstack.techniques import Head
 from foldstack.text.batches import micro_batches
 from foldstack.workspace import Workspace
+from test_loop import make_learner, make_rows
 from test_resume import signal_self
 from tiny import add_preset, foldstack, make_workspace, refuses
 
@@ -48,60 +49,20 @@ def server():
     torch.set_flush_denormal(False)
 
 
-def make(root: Path, backbone: Path, n: int = 39, **training: object) -> Path:
-    """A workspace of n rows in three folds; without dropout, updates of 7 rows and a shorter last."""
-    make_workspace(root, n=n, runtime={"threads": 1})
-    defaults = {"epochs": 2, "batch_size": 7, "precision": "fp32", "clip": 0.5}
-    settings = {"dropout": 0.0, "backbone_dropout": 0.0}
-    settings |= {k: training.pop(k) for k in ("dropout", "head", "cache_gb", "stages") if k in training}
-    add_preset(root, backbone, training=defaults | training, **settings)
-    assert foldstack(root, "folds") == 0
-    return root
-
-
-def forked(root: str, args: tuple[str, ...], environment: dict[str, str], at: tuple | None) -> None:
-    os.environ.update(environment)
-    log = os.open(f"{root}/log{environment['RANK']}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    os.dup2(log, 1)
-    os.dup2(log, 2)
-    if at:
-        signal_self(*at)
-    raise SystemExit(main(["--workspace", root, *args]))
-
-
-def together(
-    root: Path, *args: str, at: tuple | None = None, of: int = 2, stopped: tuple[int, ...] = ()
-) -> list[int]:
-    """The command line in two processes; their exit codes. at: see `signal_self`; stopped: in which."""
+def run_together(work: list[tuple]) -> list[int]:
+    """A process for each (function, arguments), called with its environment too; their exit codes."""
     group = [
-        CONTEXT.Process(
-            target=forked, args=(str(root), args or TRAIN, environment, at if i in stopped else None)
+        CONTEXT.Process(target=function, args=(*args, environment))
+        for (function, args), environment in zip(
+            work, parallel.environments(len(work), threads=1), strict=True
         )
-        for i, environment in enumerate(parallel.environments(of, threads=1))
     ]
     for process in group:
         process.start()
     for process in group:
-        process.join(60)
-    codes = [process.exitcode for process in group]
-    for process in group:
+        process.join(120)
         process.kill()
-    return codes
-
-
-def results(root: Path) -> dict[str, np.ndarray]:
-    """All weights and predictions of the finished run."""
-    store = Store(root)
-    competition = Workspace.open(root, []).competition
-    held = competition.train.take(store.read_folds(competition.train).held_out((0,)))
-    rows = {"heldout": held, "test": competition.test}
-    found = {name: store.read_predictions(KEY, name, r).raw for name, r in rows.items()}
-    weights = load_file(store.run_dir(KEY) / "model/classifier.safetensors")
-    return found | {k: v.numpy() for k, v in weights.items()}
-
-
-def logs(root: Path) -> list[str]:
-    return [(root / f"log{i}").read_text() for i in range(2)]
+    return [process.exitcode for process in group]
 
 
 def far_apart(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> float:
@@ -127,30 +88,69 @@ def test_processes_divide_the_rows_of_an_update(n, size, processes):
         assert max(map(len, everything)) <= size
 
 
-# One run
+# What is learned and predicted
+
+# Beside the defaults: no dropout, 2 epochs of 21 rows in updates of 8, the last of 5.
+CASES: dict[str, dict] = {
+    "plain": {},
+    "a single row last": {"batch_size": 5, "clip": 0.1},
+    "fewer rows than processes": {"batch_size": 1, "epochs": 1, "weight_decay": 0.5},
+    "micro-batches": {"micro_batch_size": 2, "loss": {"name": "focal"}},
+    "class weights": {"loss": {"name": "cross_entropy", "class_weights": "inverse"}},
+    "loss of the batch": {"loss": {"name": "soft_f1", "share": 0.7}},
+    "gradient densities": {"loss": {"name": "ghm", "bins": 3}},
+    "two passes": {"rdrop": 1.0, "backbone_dropout": 1e-12},  # else it is refused
+    "worst weights": {"adversary": {"name": "fgm", "epsilon": 0.5}},
+    "worst matrices": {"adversary": {"name": "awp", "start": 0}},
+    "worst words": {"adversary": {"name": "freelb", "init": 0.0, "steps": 2}},
+    "averaged": {"averaging": {"name": "ema", "decay": 0.5}},
+    "best epoch": {"select": "fold", "epochs": 3},
+    "soup": {"select": "fold", "epochs": 3, "averaging": {"name": "soup"}},
+    "sampled": {"sampling": {"name": "power", "exponent": 0.0}},
+    "adafactor": {"optimizer": "adafactor"},
+    "head alone": {"freeze_backbone": True, "head_lr": 0.05},
+    "pooling alone": {"freeze_backbone": True, "head_lr": 0.05, "head": "attention"},
+}
 
 
-@pytest.mark.parametrize(
-    "training",
-    [
-        {"batch_size": 5},  # 26 rows: the last update has a single one, which is one process's
-        {"micro_batch_size": 2, "loss": "focal"},
-        {"loss": "soft_f1", "averaging": {"name": "ema", "decay": 0.5}},
-        {"adversary": {"name": "fgm", "epsilon": 0.5}, "select": "fold"},
-        {"freeze_backbone": True, "head": "attention", "lr": 0.05},
-    ],
-    ids=str,
-)
-def test_two_processes_have_the_result_of_one(backbone, tmp_path, training):
-    root = make(tmp_path / "w", backbone, **training)
-    assert foldstack(root, *TRAIN) == 0
-    one, alone = results(root), Store(root).read_run(KEY)
-    assert together(root, *TRAIN, "--force") == [0, 0], logs(root)
-    two, run = results(root), Store(root).read_run(KEY)
-    assert far_apart(one, two) < 1e-5
-    assert run["updates"] == alone["updates"]
-    assert run["score"] == pytest.approx(alone["score"])
-    assert run["identity"] == alone["identity"]
-    assert (alone["machine"]["processes"], run["machine"]["processes"]) == (1, 2)
-    assert "held-out rows" in logs(root)[0]
-    assert logs(root)[1] == ""
+def fitted(backbone: str, folder: Path, name: str) -> dict[str, np.ndarray]:
+    """Weights after training by this case's settings, and predictions of more rows than a batch."""
+    folder.mkdir(exist_ok=True)
+    settings = {"epochs": 2, "backbone_dropout": 0.0, "head": "mean"} | CASES[name]
+    head = TypeAdapter(Head).validate_python({"name": settings.pop("head")})
+    learner = make_learner(backbone, **settings)
+    learner.settings = learner.settings.model_copy(update={"head": head})
+    rows = make_rows()
+    select = rows.take(np.arange(9)) if "select" in settings else None
+    learner.fit(rows, select, folder)
+    weights = {k: v.numpy() for k, v in learner.model.state_dict().items()}
+    return weights | {f"{n} rows": learner.predict(make_rows(n)) for n in (3, 131)}
+
+
+def _fit_all(backbone: str, folder: str, environment: dict[str, str]) -> None:
+    os.environ.update(environment)
+    rank, out = environment["RANK"], Path(folder)
+    for i, name in enumerate(CASES):
+        np.savez(out / f"{i}-{rank}.npz", **fitted(backbone, out / str(i), name))
+
+
+@pytest.fixture(scope="module")
+def pairs(backbone, tmp_path_factory) -> dict[str, list[dict[str, np.ndarray]]]:
+    """Of each case what the first and what the second of two processes ends with."""
+    out = tmp_path_factory.mktemp("pairs")
+    codes = run_together([(_fit_all, (str(backbone), str(out)))] * 2)
+    assert codes == [0, 0]
+    return {
+        name: [dict(np.load(out / f"{i}-{rank}.npz")) for rank in range(2)]
+        for i, name in enumerate(CASES)
+    }
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_two_processes_have_the_result_of_one(backbone, pairs, tmp_path, name):
+    one = fitted(str(backbone), tmp_path / "one", name)
+    first, second = pairs[name]
+    assert far_apart(first, second) == 0
+    assert far_apart(first, one) < 1e-5
+
+

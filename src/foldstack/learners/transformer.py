@@ -36,7 +36,7 @@ from foldstack.text.batches import epoch_batches
 from foldstack.text.tokens import Tokens
 from foldstack.training import frozen, loop
 from foldstack.training.checkpoint import save_weights
-from foldstack.training.precision import choose_precision, prepare_cpu
+from foldstack.training.precision import choose_precision, prepare_cpu, prepare_products
 from foldstack.training.sampling import smote
 from foldstack.training.stages import dropout, run_stages, stage_seed
 
@@ -61,9 +61,10 @@ class TransformerLearner:
         parallel.join()
         prepare_cpu(threads)
         self.precision = choose_precision(settings.training.precision)
+        prepare_products(self.precision)
         # A second run in one process may ask for another precision.
         AcceleratorState._reset_state()
-        mixed = "no" if self.precision == "fp32" else self.precision
+        mixed = "no" if self.precision in ("fp32", "tf32") else self.precision
         self.accelerator = Accelerator(
             mixed_precision=mixed,
             cpu=not torch.cuda.is_available(),

@@ -125,7 +125,12 @@ def _like(balance: Tensor | float, raw: Tensor) -> Tensor | float:
 
 
 def cross_entropy(
-    link: str, raw: Tensor, targets: Tensor, *, smoothing: float = 0.0, balance: Tensor | float = 1.0
+    link: str,
+    raw: Tensor,
+    targets: Tensor,
+    *,
+    smoothing: float = 0.0,
+    balance: Tensor | float = 1.0,
 ) -> Tensor:
     """(b,) cross-entropy: summed over classes (softmax), the mean over outputs (sigmoid).
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -243,7 +245,7 @@ def test_the_command_starts_the_processes_itself(backbone, tmp_path):
     root = make(tmp_path / "w", backbone)
     command = ("train", "--model", "tiny", "--fold", "0,1", "--processes", "2")
     with process(root, *command) as started:
-        out, err = started.communicate(timeout=300)
+        out, err = started.communicate(timeout=900)
     assert (started.returncode, err) == (0, ""), err
     assert out.count("held-out rows") == 2
     assert Store(root).read_run(KEY)["machine"]["processes"] == 2
@@ -257,9 +259,23 @@ def test_the_command_starts_the_processes_itself(backbone, tmp_path):
             assert started.poll() is None
             time.sleep(0.1)
         started.send_signal(signal.SIGINT)
-        out, err = started.communicate(timeout=60)
+        out, err = started.communicate(timeout=180)
     assert (started.returncode, err) == (130, "")
     assert "the same command goes on from here" in out
+
+
+@pytest.mark.slow
+def test_accelerate_may_start_the_processes(backbone, tmp_path):
+    """By torchrun, that is: with --cpu instead of --multi_gpu it starts one process, or asks for MPI."""
+    root = make(tmp_path / "w", backbone)
+    launch = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
+    launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+    command = [sys.executable, *launch, "-m", "foldstack", "--workspace", str(root), *TRAIN]
+    subprocess.run(command, check=True, timeout=900)
+    launched = results(root)
+    assert Store(root).read_run(KEY)["machine"]["processes"] == 2
+    assert together(root, *TRAIN, "--force")[0] == [0, 0]
+    assert results(root) == launched
 
 
 # Refusals

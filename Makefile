@@ -2,6 +2,7 @@
 #   WORKSPACE=dir      work there instead of here           MODEL= FOLD= SEED=  one, a comma list, all
 #   SET="a.b=1 c=2"    settings over competition.yaml       NAME=  keep a variant under its own name
 #   DEBUG=1            200 rows, the whole way in a minute  FORCE=1  do again what is done
+#   PROCESSES=2        train each run with so many processes together, one a GPU
 #   PY=python          use that Python's packages instead of .venv (a Kaggle image, a CUDA machine)
 
 SHELL := bash
@@ -54,9 +55,9 @@ recipe: $(NEEDS) ## a published system from its raw files: NAME= SOURCE=folder W
 folds: $(NEEDS) | $(call before,2) ## folds/folds.csv: which rows are held out together
 	@$(RUN) folds $(FORCED)
 
-train: $(NEEDS) | $(call before,3) ## runs into oof/: every listed model and fold, or MODEL= FOLD= SEED= NAME=
+train: $(NEEDS) | $(call before,3) ## runs into oof/: every listed model and fold, or MODEL= FOLD= SEED= NAME= PROCESSES=
 	@$(RUN) train $(call opt,MODEL,model) $(call opt,FOLD,fold) $(call opt,SEED,seed) \
-		$(call opt,NAME,name) $(FORCED) --jobs $(JOBS)
+		$(call opt,NAME,name) $(FORCED) --jobs $(JOBS) $(call opt,PROCESSES,processes)
 
 blend: $(NEEDS) | $(call before,4) ## a blend of the runs, chosen and estimated by nesting: MODEL= NAME=
 	@$(RUN) blend $(call opt,MODEL,model) $(call opt,NAME,name)

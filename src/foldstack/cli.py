@@ -87,6 +87,12 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--seed", help="0, a comma list, or all: those of competition.yaml (default)")
     p.add_argument("--name", help="keep the runs under this name, as a variant")
     _jobs(p)
+    p.add_argument(
+        "--processes",
+        type=_at_least_one,
+        default=1,
+        help="processes that train each run together, one a GPU where there are any (default: 1)",
+    )
     _force(p, "train anew what is finished")
     p = command("blend", "blend the models' out-of-fold predictions, with a nested estimate")
     p.add_argument(
@@ -182,8 +188,11 @@ def _at_least_one(text: str) -> int:
 
 def run(args: argparse.Namespace) -> None:
     """Call the stage that the command names. Stages are imported here, so that help is quick."""
+    from foldstack import parallel
     from foldstack.workspace import Workspace
 
+    if args.command != "train" and parallel.count() > 1:
+        raise InputError(f"`{args.command}` runs in one process: start it without a launcher")
     sets = args.set + args.more_set
     if args.command == "data":
         from foldstack.stages.data import make_data
@@ -238,6 +247,7 @@ def run(args: argparse.Namespace) -> None:
             name=args.name,
             force=args.force,
             jobs=args.jobs,
+            processes=args.processes,
         )
     elif args.command == "blend":
         from foldstack.stages.blend import blend
@@ -283,16 +293,24 @@ def run(args: argparse.Namespace) -> None:
 def main(argv: list[str] | None = None) -> int:
     """Exit code 0, 2 after bad input, 130 or 143 after a signal, a failed run's own otherwise."""
     args = parser().parse_args(argv)
+    from foldstack import parallel
     from foldstack.interrupt import STOP
 
     STOP.install()
     try:
         run(args)
     except InputError as e:
-        print(f"foldstack: {e}", file=sys.stderr)
+        if parallel.is_main_here():  # the others come upon the same
+            print(f"foldstack: {e}", file=sys.stderr)
         return 2
     except Interrupted as e:
         return 128 + e.signum
     except ChildFailed as e:
         return e.code
+    except RuntimeError:
+        if parallel.count() == 1 or STOP.received is None:
+            raise
+        return (
+            128 + STOP.received
+        )  # a process that the signal ended first took the connection along
     return 0

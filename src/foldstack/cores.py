@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import os
 
+from foldstack import parallel
+
 
 def cpu_threads(wanted: int) -> int:
-    """The threads of a run: as wanted, or (0) one for every core this process may use."""
+    """The threads of a process: as wanted, or (0) one for every core that it may use.
+
+    Processes of one run on one machine share its cores evenly.
+    """
     if wanted:
         return wanted
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    known = hasattr(os, "sched_getaffinity")
+    cores = len(os.sched_getaffinity(0)) if known else os.cpu_count() or 1
+    return max(cores // parallel.count_here(), 1)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from foldstack import parallel
 from foldstack.errors import Interrupted
 
 _PARENT = "FOLDSTACK_PARENT"
@@ -20,6 +21,7 @@ class Stop:
     def __init__(self) -> None:
         self._deferred = False
         self.requested: int | None = None
+        self.received: int | None = None
         self._last = -SAME_SECONDS
 
     def install(self) -> None:
@@ -28,6 +30,7 @@ class Stop:
 
     def _on_signal(self, signum: int, _frame: object) -> None:
         last, self._last = self._last, time.monotonic()
+        self.received = signum
         if self._last - last < SAME_SECONDS:
             return
         if self._deferred and self.requested is None:
@@ -49,10 +52,14 @@ class Stop:
         self.check()
 
     def wanted(self) -> bool:
-        """Whether to stop now: a signal came, or the process that started this run is gone."""
+        """Whether to stop now: a signal came, or the process that started this run is gone.
+
+        Of several processes all call it at the same point, and all stop where one of them wants to.
+        """
         parent = os.environ.get(_PARENT)
         if parent and os.getppid() != int(parent):
             self.requested = signal.SIGTERM
+        self.requested = parallel.largest(self.requested or 0) or None
         return self.requested is not None
 
     def check(self) -> None:

@@ -8,20 +8,23 @@ from typing import TextIO
 
 from tqdm import tqdm
 
+from foldstack import parallel
+
 PLAIN_SECONDS = 30.0
 
 
 def say(text: str) -> None:
-    """A line for the user, on standard output, past any bar."""
-    tqdm.write(text)
-    sys.stdout.flush()
+    """A line for the user, on standard output, past any bar; the main process alone says it."""
+    if parallel.is_main():
+        tqdm.write(text)
+        sys.stdout.flush()
 
 
 class Progress:
     """Counts towards a total, showing rate, time left and a few running values.
 
     A plain line follows every 30 seconds where the stream is no terminal, and one at the end of
-    work that took longer than that.
+    work that took longer than that. Of several processes, the main one alone shows anything.
     """
 
     def __init__(
@@ -33,7 +36,7 @@ class Progress:
         self._begin = self._last = time.monotonic()
         self._values = ""
         self._bar = None
-        if self.stream.isatty():
+        if self.stream.isatty() and parallel.is_main():
             self._bar = tqdm(
                 total=total,
                 initial=start,
@@ -54,6 +57,8 @@ class Progress:
             self._line()
 
     def _line(self) -> None:
+        if not parallel.is_main():
+            return
         self._last = now = time.monotonic()
         rate = (self.done - self._first) / max(now - self._begin, 1e-9)
         left = (self.total - self.done) / rate if rate > 0 else float("inf")

@@ -197,7 +197,7 @@ class StoreSettings(Settings):
 
 
 class RuntimeSettings(Settings):
-    """`threads` per run (0: all cores of this process); recorded, since bytes depend on it."""
+    """`threads` of each process of a run (0: all its cores); recorded, since bytes depend on it."""
 
     threads: Annotated[int, Field(ge=0)] = 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
@@ -12,10 +13,11 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from accelerate.utils import DistributedDataParallelKwargs
 from safetensors.torch import load_file
 from transformers import PreTrainedTokenizerBase
 
-from foldstack import metrics
+from foldstack import metrics, parallel
 from foldstack.errors import InputError
 from foldstack.learners import Task
 from foldstack.learners.encoder import Encoder
@@ -35,11 +37,13 @@ from foldstack.text.cache import TokenCache
 from foldstack.text.tokens import Tokens
 from foldstack.training import frozen, loop
 from foldstack.training.checkpoint import save_weights
-from foldstack.training.precision import choose_precision, prepare_cpu
+from foldstack.training.precision import choose_precision, prepare_cpu, prepare_products
 from foldstack.training.sampling import smote
 from foldstack.training.stages import dropout, run_stages, stage_seed
 
 WEIGHTS = "classifier.safetensors"
+# The new name of the option, which torch before 2.13 does not know.
+warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated")
 
 
 class TransformerLearner:
@@ -57,12 +61,19 @@ class TransformerLearner:
         self.settings, self.task, self.seed, self.start = settings, task, seed, start
         self.cache = cache
         self.link = task.link
+        parallel.join()
         prepare_cpu(threads)
         self.precision = choose_precision(settings.training.precision)
+        prepare_products(self.precision)
         # A second run in one process may ask for another precision.
         AcceleratorState._reset_state()
-        mixed = "no" if self.precision == "fp32" else self.precision
-        self.accelerator = Accelerator(mixed_precision=mixed, cpu=not torch.cuda.is_available())
+        mixed = "no" if self.precision in ("fp32", "tf32") else self.precision
+        self.accelerator = Accelerator(
+            mixed_precision=mixed,
+            cpu=not torch.cuda.is_available(),
+            # Buffers never change.
+            kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
+        )
         self.model: Classifier | None = None
         self.encoder: Encoder | None = None
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from foldstack.nets.device import to_device
+
 
 @dataclass(frozen=True)
 class Mixup:
@@ -22,7 +24,7 @@ class Mixup:
     def draw(cls, rows: int, alpha: float, device: torch.device) -> Mixup:
         """λ ~ Beta(alpha, alpha), one for the batch, from torch's generator of the CPU."""
         own = torch.distributions.Beta(alpha, alpha).sample()
-        return cls(torch.randperm(rows).to(device), own.to(device))
+        return cls(to_device(torch.randperm(rows), device), to_device(own, device))
 
     def vectors(self, pooled: Tensor) -> Tensor:
         """(b, …) vectors, each mixed with its partner's."""

@@ -56,6 +56,7 @@ def model_folder(ws: Workspace, key: RunKey) -> Path:
     return folder
 
 
-def threads_of(ws: Workspace) -> int:
-    """Threads of a run, whatever runs beside it."""
-    return cpu_threads(ws.competition.settings.runtime.threads)
+def threads_of(ws: Workspace, processes: int = 1) -> int:
+    """Threads of a run, whatever runs beside it; of each, where so many processes are to train it."""
+    wanted = ws.competition.settings.runtime.threads
+    return wanted or max(cpu_threads(0) // processes, 1)

@@ -11,10 +11,13 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
+import numpy as np
+
 import foldstack
-from foldstack import config
+from foldstack import config, parallel
 from foldstack.cores import cpu_threads
 from foldstack.errors import ChildFailed, InputError, Interrupted
 from foldstack.files import read_json, write_json
@@ -40,6 +43,8 @@ PACKAGES = (
     "pandas",
 )
 
+GRACE_SECONDS = 10.0  # for processes whose companion has failed to say so themselves
+
 
 def train(
     ws: Workspace,
@@ -50,8 +55,17 @@ def train(
     name: str | None = None,
     force: bool = False,
     jobs: int = 1,
+    processes: int = 1,
 ) -> None:
-    """Train every run asked for that is not there yet."""
+    """Train every run asked for that is not there yet.
+
+    jobs: runs at once; processes: that train each run together. A launcher's processes come here all of
+    them, for one run.
+    """
+    if jobs > 1 and processes > 1:
+        raise InputError(
+            "--jobs does several runs at once and --processes shares out one: give one of them"
+        )
     models = ws.choose_models(model)
     if name is not None:
         config.check_name(name, "name")
@@ -79,10 +93,12 @@ def train(
             f"train: nothing to do, {len(runs)} finished: {', '.join(str(r.key) for _, r in runs[:3])}"
             + (" …" if len(runs) > 3 else "")
         )
-    elif len(todo) == 1:
+        return
+    _check_processes(todo, processes)
+    if len(todo) == 1 and processes == 1:
         train_one(ws, todo[0][1], force=force)
     else:
-        _train_each(ws, todo, force=force, jobs=jobs)
+        _train_each(ws, todo, force=force, jobs=jobs, processes=processes)
 
 
 def _check_overrides_used(ws: Workspace, settings: dict[str, Settings]) -> None:
@@ -93,6 +109,25 @@ def _check_overrides_used(ws: Workspace, settings: dict[str, Settings]) -> None:
             raise InputError(
                 f"--set: setting '{key}' changes nothing in {', '.join(settings)}: leave "
                 "it away or name another MODEL"
+            )
+
+
+def _check_processes(todo: list, processes: int) -> None:
+    """Raises InputError where several processes are not for these runs."""
+    launched = parallel.count()
+    if launched > 1 and (processes > 1 or len(todo) > 1):
+        what = f"{len(todo)} runs are to be trained" if len(todo) > 1 else "--processes is given"
+        raise InputError(
+            f"{what}, but a launcher has started {launched} processes for one run: name one run, or use "
+            "--processes instead of the launcher"
+        )
+    if launched == processes == 1:
+        return
+    for _, run in todo:
+        if run.settings.learner != "transformer":
+            raise InputError(
+                f"{run.key}: learner {run.settings.learner} computes in one process: leave "
+                "--processes (PROCESSES=) out, or name a transformer with --model (MODEL=)"
             )
 
 
@@ -109,8 +144,8 @@ def _check_run(run: Run) -> None:
 # Several runs
 
 
-def _train_each(ws: Workspace, todo: list, *, force: bool, jobs: int) -> None:
-    """One process a run, `jobs` at a time; after a failure no more are begun."""
+def _train_each(ws: Workspace, todo: list, *, force: bool, jobs: int, processes: int = 1) -> None:
+    """Runs in processes of their own, `jobs` at a time; after a failure no more are begun."""
     threads, cores = threads_of(ws), cpu_threads(0)
     if jobs > 1 and jobs * threads > cores:
         say(
@@ -121,7 +156,9 @@ def _train_each(ws: Workspace, todo: list, *, force: bool, jobs: int) -> None:
     ended = threading.Event()
 
     def start(item: tuple[str, Run]) -> int:
-        return 0 if ended.is_set() else _child(ws, *item, force, jobs == 1, running, ended)
+        if ended.is_set():
+            return 0
+        return _child(ws, *item, force, jobs == 1, processes, running, ended)
 
     with ThreadPoolExecutor(jobs) as pool:
         try:
@@ -141,9 +178,11 @@ def _child(
     run: Run,
     force: bool,
     shown: bool,
+    processes: int,
     running: set[subprocess.Popen],
     ended: threading.Event,
 ) -> int:
+    """Train one run in a process, or in several; returns its exit code."""
     key = run.key
     command = [
         sys.executable,
@@ -163,18 +202,38 @@ def _child(
     if force:
         command.append("--force")
     pipe = {} if shown else {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    with subprocess.Popen(command, env=child_environment(), **pipe) as process:
-        running.add(process)
-        if ended.is_set():  # a signal came while this one was being started
-            process.terminate()
+    shares = [{}] if processes == 1 else parallel.environments(processes, threads_of(ws, processes))
+    with ExitStack() as stack:
+        group = [
+            stack.enter_context(subprocess.Popen(command, env=child_environment() | own, **pipe))
+            for own in shares
+        ]
+        running.update(group)
+        if ended.is_set():  # a signal came while they were being started
+            for process in group:
+                process.terminate()
         if not shown:
-            for line in process.stdout:
+            for line in group[0].stdout:
                 say(f"{key} | {line.rstrip()}")
-        code = process.wait()
-    running.discard(process)
+        code = _exit_code(group)
+    running.difference_update(group)
     if code:
         ended.set()
     return 128 - code if code < 0 else code  # killed by a signal, as a shell reports it
+
+
+def _exit_code(group: list[subprocess.Popen]) -> int:
+    """0, or that of the first process that failed; the others, which may wait for it, are ended."""
+    while any(process.poll() is None for process in group):
+        if any(process.poll() for process in group):
+            try:
+                for process in group:
+                    process.wait(GRACE_SECONDS)
+            except subprocess.TimeoutExpired:
+                for process in group:
+                    process.kill()
+        time.sleep(0.05)
+    return next((code for p in group if (code := p.returncode)), 0)
 
 
 # One run
@@ -212,9 +271,14 @@ def _test_features(ws: Workspace, run: Run) -> dict:
 
 
 def train_one(ws: Workspace, run: Run, *, force: bool) -> None:
-    """Fit, predict and store one run, going on from where it was left."""
+    """Fit, predict and store one run, going on from where it was left.
+
+    Of several processes the main one holds the lock, writes and speaks; the others compute.
+    """
     store, key = ws.store, run.key
-    with store.lock(key):
+    parallel.join()
+    with ExitStack() as stack:
+        parallel.main_first(lambda: parallel.is_main() and stack.enter_context(store.lock(key)))
         if not force and store.read_run(key) is not None:
             if _is_done(ws, run):  # meanwhile, or it was killed while it was put in place
                 say(f"train: nothing to do, 1 finished: {key}")
@@ -223,7 +287,8 @@ def train_one(ws: Workspace, run: Run, *, force: bool) -> None:
             return
         begin = time.monotonic()
         threads = threads_of(ws)
-        partial = _open_partial(ws, run, threads)
+        partial = store.partial_dir(key)
+        parallel.main_first(lambda: parallel.is_main() and _open_partial(ws, run, threads))
         train, held, select, optimistic = rows_of(ws, run)
         say(f"{key}: {len(train):,} rows to learn from, {len(held):,} held out")
         start = start_of(ws, run)
@@ -231,7 +296,11 @@ def train_one(ws: Workspace, run: Run, *, force: bool) -> None:
             run.settings, ws.competition.task, key.seed, threads, start, token_cache(ws)
         )
         facts = learner.fit(train, select, partial / "checkpoints")
-        info = _write_predictions(ws, learner, partial, held) | _test_features(ws, run)
+        predictions = _predict(ws, learner, held)
+        parallel.leave()
+        if not parallel.is_main():
+            return
+        info = _write_predictions(ws, learner, partial, predictions) | _test_features(ws, run)
         if ws.competition.settings.store.keep_models:
             learner.save(partial / "model")
         seconds = max(time.monotonic() - begin, facts.get("training_seconds", 0.0))
@@ -264,7 +333,7 @@ def _machine(threads: int) -> dict:
     return machine(threads)
 
 
-def _open_partial(ws: Workspace, run: Run, threads: int) -> Path:
+def _open_partial(ws: Workspace, run: Run, threads: int) -> None:
     """The unfinished run's folder: as it was left if it is this very run, else empty."""
     partial = ws.store.partial_dir(run.key)
     wanted = {
@@ -295,15 +364,21 @@ def _open_partial(ws: Workspace, run: Run, threads: int) -> Path:
         )
     (partial / "checkpoints").mkdir(parents=True, exist_ok=True)
     write_json(partial / "identity.json", wanted)
-    return partial
 
 
-def _write_predictions(ws: Workspace, learner: Learner, place: Path, held: Rows) -> dict:
+def _predict(ws: Workspace, learner: Learner, held: Rows) -> dict[str, tuple[Rows, np.ndarray]]:
+    """Rows and their raw outputs, by name."""
+    test = ws.competition.test
+    named = {"heldout": held, "test": test} if len(held) else {"test": test}
+    return {name: (rows, learner.predict(rows)) for name, rows in named.items()}
+
+
+def _write_predictions(
+    ws: Workspace, learner: Learner, place: Path, predictions: dict[str, tuple[Rows, np.ndarray]]
+) -> dict:
     competition = ws.competition
     info: dict = {"score": None, "predictions": {}}
-    named = {"heldout": held, "test": competition.test} if len(held) else {"test": competition.test}
-    for name, rows in named.items():
-        raw = learner.predict(rows)
+    for name, (rows, raw) in predictions.items():
         info["predictions"][name] = write_parquet(
             place / f"{name}.parquet", rows, raw, learner.link, competition.outputs
         )
@@ -323,6 +398,9 @@ def _predict_test_again(ws: Workspace, run: Run) -> None:
     learner = load_learner(ws, key, token_cache(ws))
     rows, place = ws.competition.test, store.run_dir(key)
     raw, outputs = learner.predict(rows), ws.competition.outputs
+    parallel.leave()
+    if not parallel.is_main():
+        return
     info = store.read_run(key) | _test_features(ws, run)
     info["predictions"]["test"] = write_parquet(
         place / "test.parquet", rows, raw, learner.link, outputs

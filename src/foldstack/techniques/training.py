@@ -73,7 +73,7 @@ class TrainingSettings(Settings):
     select: Literal["last", "inner", "fold"] = "last"
     select_by: Annotated[str | None, BeforeValidator(none_from_text)] = None
     patience: Annotated[int, Field(ge=0)] = 0
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    precision: Literal["auto", "fp32", "tf32", "bf16", "fp16"] = "auto"
 
     @property
     def draws_hard_rows(self) -> bool:

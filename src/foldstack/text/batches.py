@@ -29,6 +29,14 @@ def sorted_batches(lengths: np.ndarray, batch_size: int) -> list[np.ndarray]:
     return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
 
 
-def micro_batches(rows: np.ndarray, size: int) -> list[np.ndarray]:
-    """The rows of an update in parts of nearly equal size, `size` at most (0: one part)."""
-    return np.array_split(rows, -(-len(rows) // size)) if size else [rows]
+def micro_batches(
+    rows: np.ndarray, size: int, processes: int = 1, process: int = 0
+) -> list[np.ndarray]:
+    """The rows of an update in parts of nearly equal size, `size` at most (0: one part).
+
+    Of several processes, the parts of one: all have as many, of nearly equal size, and together each row
+    once; where there are fewer rows than parts, some are empty.
+    """
+    most = -(-len(rows) // processes)
+    parts = -(-most // size) if size else 1
+    return np.array_split(rows, parts * processes)[process::processes]

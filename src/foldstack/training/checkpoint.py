@@ -10,6 +10,7 @@ from pathlib import Path
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from foldstack import parallel
 from foldstack.config import digest
 from foldstack.files import write_json
 from foldstack.nets.backbone import file_sha256
@@ -24,11 +25,18 @@ def on_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def save_weights(model: nn.Module, path: Path) -> None:
-    save_file(on_cpu(model.state_dict()), path)
+    """Of several processes, which have the same weights, the main one writes them."""
+    if parallel.is_main():
+        save_file(on_cpu(model.state_dict()), path)
 
 
 def save(folder: Path, step: int, tensors: dict[str, Tensor], state: dict) -> None:
-    """Write `step-N`, complete before it gets its name, and drop all but the last two."""
+    """Write `step-N`, complete before it gets its name, and drop all but the last two.
+
+    Of several processes, which have the same state, the main one writes it.
+    """
+    if not parallel.is_main():
+        return
     beside, place = folder / f".step-{step:08}.tmp", folder / f"step-{step:08}"
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir(parents=True)

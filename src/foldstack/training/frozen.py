@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from foldstack import parallel
 from foldstack.nets.classifier import Classifier
+from foldstack.nets.device import to_device, to_host
 from foldstack.nets.mixup import Mixup
 from foldstack.progress import Progress, say
 from foldstack.techniques import TrainingSettings
@@ -129,7 +133,7 @@ def run_once(
     """The backbone's outputs for all tokens, or None where they would take more than `limit_gb`.
 
     From 1 GB on they lie in `folder`, under a name made of weights, tokens and layers, where a resumed
-    run finds them again.
+    run finds them again. Those of several processes, which share the rows, always lie there.
     """
     pooled = classifier.pooling.fixed
     config = classifier.backbone.config
@@ -143,39 +147,73 @@ def run_once(
             f"{limit_gb:g}: computing them anew in each epoch"
         )
         return None
-    if size_gb <= IN_MEMORY_GB:
+    if size_gb <= IN_MEMORY_GB and parallel.count() == 1:
         return Outputs(
             tokens, _fill(classifier, tokens, np.empty(shape, np.float32), autocast), pooled
         )
     place = folder / f"outputs-{_key(classifier, tokens)}.npy"
     if not place.exists():
         beside = place.with_suffix(".tmp")
-        flat = np.lib.format.open_memmap(beside, mode="w+", dtype=np.float32, shape=shape)
+        flat = parallel.main_first(partial(_open, beside, shape))
         _fill(classifier, tokens, flat, autocast).flush()
-        beside.rename(place)
+        parallel.wait()
+        if parallel.is_main():
+            beside.rename(place)
+        parallel.wait()
     return Outputs(tokens, np.load(place, mmap_mode="r"), pooled)
 
 
 @torch.inference_mode()
 def _fill(classifier: Classifier, tokens: Tokens, flat: np.ndarray, autocast) -> np.ndarray:
+    """This process's share of the batches, each written while the next is being computed."""
     classifier.eval()
     device = next(classifier.backbone.parameters()).device
-    with Progress("running the frozen backbone", len(tokens.lengths), "rows") as progress:
-        for rows in sorted_batches(tokens.lengths, ROWS):
-            inputs = {k: v.to(device) for k, v in tokens.batch(rows).items() if k != "features"}
-            mask = inputs["attention_mask"]
+    own = parallel.share(sorted_batches(tokens.lengths, ROWS))
+    before: tuple[np.ndarray, Callable[[], Tensor]] | None = None
+    with Progress("running the frozen backbone", sum(map(len, own)), "rows") as progress:
+        for rows in own:
+            given = tokens.batch(rows)
             with autocast():
-                states = classifier.read(**inputs)
-                if classifier.pooling.fixed:
-                    flat[rows] = classifier.pooling(states, mask).float().cpu().numpy()
-            if not classifier.pooling.fixed:
-                real = states.permute(0, 2, 1, 3)[mask.bool()].float().cpu().numpy()
-                ends = np.cumsum(tokens.lengths[rows])
-                for row, end in zip(rows, ends, strict=True):
-                    length = tokens.lengths[row]
-                    flat[tokens.offsets[row] : tokens.offsets[row + 1]] = real[end - length : end]
+                found = _read(classifier, given, device).float()
+            if before is not None:
+                _put(flat, tokens, classifier.pooling.fixed, *before)
+            before = rows, to_host(found)
             progress.add(len(rows))
+        if before is not None:
+            _put(flat, tokens, classifier.pooling.fixed, *before)
     return flat
+
+
+def _read(classifier: Classifier, given: dict[str, Tensor], device: torch.device) -> Tensor:
+    """(b, size) pooled vectors, or (tokens in all, layers, h) where the pooling learns something."""
+    inputs = to_device({k: v for k, v in given.items() if k != "features"}, device)
+    states = classifier.read(**inputs)
+    if classifier.pooling.fixed:
+        return classifier.pooling(states, inputs["attention_mask"])
+    # Numbered on the CPU, for a GPU would have to say how many there are.
+    real = torch.from_numpy(np.flatnonzero(given["attention_mask"].numpy()))
+    return states.permute(0, 2, 1, 3).flatten(0, 1)[to_device(real, device)]
+
+
+def _put(
+    flat: np.ndarray, tokens: Tokens, pooled: bool, rows: np.ndarray, found: Callable[[], Tensor]
+) -> None:
+    """What `_read` has found for these rows, in its places."""
+    values = found().numpy()
+    if pooled:
+        flat[rows] = values
+        return
+    ends = np.cumsum(tokens.lengths[rows])
+    for row, end in zip(rows, ends, strict=True):
+        length = tokens.lengths[row]
+        flat[tokens.offsets[row] : tokens.offsets[row + 1]] = values[end - length : end]
+
+
+def _open(path: Path, shape: tuple[int, ...]) -> np.memmap:
+    """The file that all processes fill; the main one makes it."""
+    if parallel.is_main():
+        return np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
+    return np.lib.format.open_memmap(path, mode="r+")
 
 
 def _key(classifier: Classifier, tokens: Tokens) -> str:

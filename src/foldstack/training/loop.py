@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -16,8 +16,10 @@ from accelerate import Accelerator
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from foldstack import parallel
 from foldstack.errors import InputError
 from foldstack.interrupt import STOP
+from foldstack.nets.device import to_device
 from foldstack.nets.mixup import Mixup
 from foldstack.progress import Progress, say
 from foldstack.techniques import TrainingSettings
@@ -95,7 +97,11 @@ class EpochScore(NamedTuple):
 
 @dataclass(frozen=True)
 class Training:
-    """A model and everything that an update of it needs; `net` is the model as accelerate wraps it."""
+    """A model and everything that an update of it needs.
+
+    net: the model as accelerate wraps it, which over several processes makes gradients their mean; what
+    needs none goes through the model itself.
+    """
 
     model: nn.Module
     net: nn.Module
@@ -110,18 +116,46 @@ class Training:
 def prepare(
     model: nn.Module, examples: Examples, settings: TrainingSettings, accelerator: Accelerator
 ) -> Training:
-    """What the settings name, made for this model and these rows."""
+    """What the settings name, made for this model and these rows.
+
+    Raises InputError where a setting cannot be split over several processes.
+    """
+    if settings.contrastive and accelerator.num_processes > 1:
+        raise InputError(
+            "training.contrastive compares the rows of a whole update, which "
+            f"{accelerator.num_processes} processes would cut: train it in one process"
+        )
+    if accelerator.num_processes > 1:
+        _freeze_idle(model, examples)
     net, optimizer = accelerator.prepare(model, make_optimizer(model, settings))
     return Training(
         model,
         net,
         optimizer,
-        Objective.of(settings, examples.targets, examples.weights, examples.link),
+        Objective.of(
+            settings,
+            examples.targets.to(accelerator.device),
+            examples.weights.to(accelerator.device),
+            examples.link,
+        ),
         make_adversary(settings.adversary, model),
         make_averaging(settings.averaging, model),
         settings,
         accelerator,
     )
+
+
+def _freeze_idle(model: nn.Module, examples: Examples) -> None:
+    """No gradients for weights that the outputs do not depend on, which several processes would await.
+
+    They get none anyway, and no optimiser touches a weight without one.
+    """
+    trained = [p for p in model.parameters() if p.requires_grad]
+    inputs = to_device(examples.tokens.batch(np.arange(1)), trained[0].device)
+    raw, _ = model.train()(**inputs, pooled=True)
+    gradients = torch.autograd.grad(raw.sum(), trained, allow_unused=True)
+    for parameter, gradient in zip(trained, gradients, strict=True):
+        parameter.requires_grad_(gradient is not None)
 
 
 def train(
@@ -141,8 +175,8 @@ def train(
     evaluate, where given, scores the model after each epoch, and the best
     epoch's weights are the ones left in the model; without it they are the last ones. of_epoch: what
     an epoch (from 0) learns from instead of `examples`, as many in each, made from them by sampling or
-    by chance. Everything random depends on the seed and the step alone, so a resumed run takes the
-    very same steps.
+    by chance. Everything random depends on the seed, the step and the process alone, so a resumed run
+    takes the very same steps. Several processes divide each update's rows among them.
 
     Raises InputError where the loss is no longer finite, Interrupted after a signal.
     """
@@ -165,7 +199,7 @@ def train(
                 averaging.after_epoch(model, epoch, settings.epochs)
                 if evaluate:
                     with averaging.applied(model):
-                        scores.append(evaluate(training.net))
+                        scores.append(evaluate(model))
                         if epoch == _best(scores) or _makes_soup(settings):
                             checkpoint.save_weights(model, _epoch_file(folder, epoch))
                     say(f"epoch {epoch}: {scores[-1].metric:.4f}")
@@ -181,14 +215,14 @@ def train(
             for group in optimizer.param_groups:
                 group["lr"] = group["initial_lr"] * factor
             training.net.train()
-            torch.manual_seed(_step_seed(seed, step))
+            torch.manual_seed(_step_seed(seed, step, accelerator.process_index))
             loss = update(training, current, batches[position], step / per_epoch)
             averaging.after_update(model)
             step += 1
 
             running = loss if running is None else 0.98 * running + 0.02 * loss
             if step % LOSS_EVERY == 0 or step == total:
-                shown = {"loss": _finite(running, step)}
+                shown = {"loss": _finite(accelerator.reduce(running, "mean"), step)}
             progress.add(1, **shown)
             stop = STOP.wanted()
             if stop or time.monotonic() - saved_at >= patience:
@@ -198,9 +232,11 @@ def train(
                 if checkpoint_seconds == 0:
                     patience = 0.0
             if stop:
+                parallel.wait()  # lest the checkpoint be cut short
                 say(f"stopped after update {step} of {total}: the same command goes on from here")
                 STOP.check()
 
+    parallel.wait()  # for the weights of the last epoch
     chosen = _choose(training, scores, folder, evaluate)
     return {"updates": step, "training_seconds": round(time.monotonic() - begin, 2)} | chosen
 
@@ -209,23 +245,29 @@ def update(training: Training, examples: Examples, rows: np.ndarray, epoch: floa
     """One step on these rows of the examples; returns their weighted mean loss.
 
     Each row counts by its weight over the whole update's, so that micro-batches of any size, a
-    short last one too, add up to the gradient of the large batch. epoch: how many are done, with
-    the part of this one.
+    short last one too, add up to the gradient of the large batch. Of several processes each takes its
+    share of the rows, and what is returned has the processes' mean for the loss. epoch: how many are
+    done, with the part of this one.
+
+    Nothing here asks an accelerator for a value, which would wait for all that it has still to do.
     """
     settings, accelerator = training.settings, training.accelerator
-    device = accelerator.device
-    total_weight = examples.weights[rows].sum().clamp(min=1e-12).to(device)
+    device, processes = accelerator.device, accelerator.num_processes
+    # On the CPU; over the processes' number, since the gradient is the mean of theirs.
+    total_weight = examples.weights[rows].sum().clamp(min=1e-12) / processes
     update_loss = torch.zeros((), device=device)
-    for some in micro_batches(rows, settings.micro_batch_size):
+    size = settings.micro_batch_size
+    for own in micro_batches(rows, size, processes, accelerator.process_index):
+        some = own if len(own) else rows[:1]  # without weight: all processes pass equally often
         part = Part(
             training.objective,
             training.net,
-            {k: v.to(device) for k, v in examples.tokens.batch(some).items()},
-            examples.targets[some].to(device),
-            examples.weights[some].to(device),
+            to_device(examples.tokens.batch(some), device),
+            to_device(examples.targets[some], device),
+            to_device(examples.weights[some] * (len(own) > 0), device),
             total_weight,
             Mixup.draw(len(some), settings.mixup, device) if settings.mixup else None,
-            examples.auxiliary[some].to(device) if settings.auxiliary else None,
+            to_device(examples.auxiliary[some], device) if settings.auxiliary else None,
         )
         update_loss += training.adversary.backward(part, accelerator.backward, epoch)
     if settings.clip:
@@ -237,22 +279,30 @@ def update(training: Training, examples: Examples, rows: np.ndarray, epoch: floa
 
 @torch.inference_mode()
 def predict(net: nn.Module, tokens: Sequences, device: torch.device, what: str = "") -> np.ndarray:
-    """(n, outputs) float32 raw outputs in the order of the tokens, computed longest first."""
+    """(n, outputs) float32 raw outputs in the order of the tokens, computed longest first.
+
+    They stay on the device until the last batch. Several processes share the batches, and each returns
+    all rows.
+    """
     net.eval()
-    batches = sorted_batches(tokens.lengths, PREDICT_ROWS)
-    parts = []
-    with Progress(f"predicting {what}".strip(), len(tokens.lengths), "rows") as progress:
-        for rows in batches:
-            batch = {k: v.to(device) for k, v in tokens.batch(rows).items()}
-            parts.append(net(**batch).float().cpu().numpy())
+    n, out = len(tokens.lengths), None
+    own = parallel.share(sorted_batches(tokens.lengths, PREDICT_ROWS))
+    with Progress(f"predicting {what}".strip(), sum(map(len, own)), "rows") as progress:
+        for rows in own:
+            raw = net(**to_device(tokens.batch(rows), device)).float()
+            if out is None:
+                out = raw.new_zeros(n, raw.shape[1])
+            out[to_device(torch.from_numpy(rows), device)] = raw
             progress.add(len(rows))
-    out = np.empty((len(tokens.lengths), parts[0].shape[1]), dtype=np.float32)
-    out[np.concatenate(batches)] = np.concatenate(parts)
-    return out
+    outputs = parallel.largest(0 if out is None else out.shape[1])
+    if out is None:  # fewer batches than processes
+        out = torch.zeros(n, outputs, device=device)
+    return parallel.summed(out).cpu().numpy()
 
 
-def _step_seed(seed: int, step: int) -> int:
-    return int(np.random.SeedSequence((seed, step)).generate_state(1, np.uint64)[0] >> np.uint64(1))
+def _step_seed(seed: int, step: int, process: int = 0) -> int:
+    sequence = np.random.SeedSequence((seed, step, process))  # a trailing 0 changes nothing
+    return int(sequence.generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 def _finite(loss: Tensor, step: int) -> float:
@@ -310,7 +360,7 @@ def _choose(
 
     def score_of(weights: dict[str, Tensor]) -> float:
         model.load_state_dict(weights)
-        return evaluate(training.net).chooses
+        return evaluate(model).chooses
 
     files = [_epoch_file(folder, epoch + 1) for epoch in range(len(scores))]
     weights, epochs = greedy_soup(files, _choosing(scores), score_of)
@@ -321,7 +371,10 @@ def _choose(
 def _save(
     training: Training, folder: Path, step: int, scores: list[EpochScore], seconds: float
 ) -> float:
-    """Write a checkpoint; returns the seconds it took."""
+    """Write a checkpoint; returns the seconds it took.
+
+    It is the same in all processes, of which the main one writes it.
+    """
     begin = time.monotonic()
     tensors = {f"model.{k}": v for k, v in training.model.state_dict().items()}
     tensors |= {f"averaging.{k}": v for k, v in training.averaging.state().items()}
@@ -335,7 +388,8 @@ def _save(
 
 def _restore(training: Training, folder: Path) -> tuple[int, list[EpochScore], float]:
     """Put the newest checkpoint back; returns its step, the epochs' scores, the seconds so far."""
-    saved = checkpoint.load_last(folder)
+    # The main process removes what is damaged before the others look.
+    saved = parallel.main_first(partial(checkpoint.load_last, folder))
     if saved is None:
         return 0, [], 0.0
     tensors, state = saved

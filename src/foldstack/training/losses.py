@@ -26,7 +26,6 @@ BETA = 0.999  # of the effective number of rows
 TINY = 1e-6  # the least base of a power, whose gradient would else be infinite at 0
 ABSENT = 1e-6  # an outcome with a smaller share of the rows counts as having none
 FAR = -1e30  # a log probability of nothing, which unlike -inf leaves gradients finite
-EVEN = torch.ones(())
 
 
 class Criterion(Protocol):
@@ -120,8 +119,18 @@ def _power(base: Tensor, exponent: float) -> Tensor:
     return base.clamp(min=TINY).pow(exponent)
 
 
+def _like(balance: Tensor | float, raw: Tensor) -> Tensor | float:
+    """On the device of the outputs; a plain number need not go there."""
+    return balance.to(raw) if isinstance(balance, Tensor) else balance
+
+
 def cross_entropy(
-    link: str, raw: Tensor, targets: Tensor, *, smoothing: float = 0.0, balance: Tensor = EVEN
+    link: str,
+    raw: Tensor,
+    targets: Tensor,
+    *,
+    smoothing: float = 0.0,
+    balance: Tensor | float = 1.0,
 ) -> Tensor:
     """(b,) cross-entropy: summed over classes (softmax), the mean over outputs (sigmoid).
 
@@ -131,11 +140,11 @@ def cross_entropy(
     """
     log_p, wanted = _outcomes(raw, targets, link)
     wanted = (1 - smoothing) * wanted + smoothing / wanted.shape[1]
-    return -(balance.to(raw) * wanted * log_p).sum(dim=1).mean(dim=1)
+    return -(_like(balance, raw) * wanted * log_p).sum(dim=1).mean(dim=1)
 
 
 def focal(
-    link: str, raw: Tensor, targets: Tensor, *, gamma: float, balance: Tensor = EVEN
+    link: str, raw: Tensor, targets: Tensor, *, gamma: float, balance: Tensor | float = 1.0
 ) -> Tensor:
     """(b,) focal loss, Σ t |t − p|^gamma (−log p) over outcomes, the mean over outputs (sigmoid).
 
@@ -146,7 +155,7 @@ def focal(
     """
     log_p, wanted = _outcomes(raw, targets, link)
     focus = _power((wanted - log_p.exp()).abs(), gamma)
-    return -(balance.to(raw) * wanted * focus * log_p).sum(dim=1).mean(dim=1)
+    return -(_like(balance, raw) * wanted * focus * log_p).sum(dim=1).mean(dim=1)
 
 
 def dice(link: str, raw: Tensor, targets: Tensor, *, alpha: float, smooth: float) -> Tensor:
@@ -203,7 +212,7 @@ def asymmetric(
     gradient goes through the focusing factors too, as in the paper.
     """
     log_yes, log_no = F.logsigmoid(raw), F.logsigmoid(-raw)
-    log_margin = raw.new_tensor(math.log(margin) if margin else -math.inf)
+    log_margin = raw.new_full((), math.log(margin) if margin else -math.inf)
     log_shifted = torch.logaddexp(log_no, log_margin).clamp(max=0)  # log(1 − q)
     positive = _power(log_no.exp(), gamma_positive) * log_yes
     negative = _power(-torch.expm1(log_shifted), gamma_negative) * log_shifted
@@ -343,7 +352,7 @@ class GHM:
         steepness = (raw.detach().sigmoid() - targets).abs()
         bin_of = (steepness * self.bins).long().clamp(0, self.bins - 1).flatten()
         # A product, not a scattered sum, whose order and so last bits a GPU does not fix.
-        inside = F.one_hot(bin_of, self.bins).to(raw)
+        inside = (bin_of[:, None] == torch.arange(self.bins, device=raw.device)).to(raw)
         each = weights[:, None].expand_as(raw)
         parts = torch.stack([(each * losses).flatten(), each.flatten()])
         loss_in, weight_in = sum_over_processes(parts @ inside)

@@ -7,6 +7,7 @@ import platform
 
 import torch
 
+from foldstack import parallel
 from foldstack.errors import InputError
 
 
@@ -20,20 +21,35 @@ def has_fast_bf16_cpu() -> bool:
 
 
 def choose_precision(wanted: str) -> str:
-    """'fp32', 'bf16' or 'fp16': `wanted`, or for 'auto' the fastest safe one of this machine.
+    """'fp32', 'tf32', 'bf16' or 'fp16': `wanted`, or for 'auto' the fastest safe one of this machine.
 
-    Raises InputError for fp16 without an accelerator.
+    tf32 is fp32 whose matrix products round their factors to 10 bits of mantissa.
+
+    Raises InputError for fp16 without an accelerator, and for tf32 without one that has it.
     """
     if wanted == "fp16" and not torch.cuda.is_available():
         raise InputError(
             "training.precision=fp16 wants an accelerator and this machine has none: use auto, "
             "fp32 or bf16"
         )
+    if wanted == "tf32" and not (
+        torch.cuda.is_available() and torch.cuda.get_device_capability() >= (8, 0)
+    ):
+        raise InputError(
+            "training.precision=tf32 wants a GPU of compute capability 8.0 or more and this machine has "
+            "none: use auto or fp32"
+        )
     if wanted != "auto":
         return wanted
     if torch.cuda.is_available():
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
     return "bf16" if has_fast_bf16_cpu() else "fp32"
+
+
+def prepare_products(precision: str) -> None:
+    """Let a GPU's float32 matrix products be those of tf32 where that is the precision, and else not."""
+    torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+    torch.backends.cudnn.allow_tf32 = precision == "tf32"
 
 
 def prepare_cpu(threads: int) -> None:
@@ -51,4 +67,5 @@ def machine(threads: int) -> dict[str, object]:
         "instruction_set": torch.backends.cpu.get_cpu_capability(),
         "fast_bf16": has_fast_bf16_cpu(),
         "threads": threads,
+        "processes": parallel.count(),
     }

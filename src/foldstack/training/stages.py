@@ -11,6 +11,7 @@ import numpy as np
 from safetensors.torch import load_file
 from torch import nn
 
+from foldstack import parallel
 from foldstack.files import read_json, write_json
 from foldstack.nets.classifier import Classifier
 from foldstack.progress import say
@@ -104,6 +105,8 @@ def _rates(backbone: nn.Module) -> list[tuple[nn.Module, str]]:
 
 def _finish(model: Classifier, facts: dict, place: Path) -> None:
     """Keep the stage's weights, then say that it is finished, then drop its checkpoints."""
+    if not parallel.is_main():
+        return
     save_weights(model, place / "weights.safetensors")
     write_json(place / "facts.json", facts)
     for old in [*place.glob("step-*"), *place.glob("epoch*"), *place.glob("outputs-*")]:

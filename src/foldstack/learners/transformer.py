@@ -34,7 +34,7 @@ from foldstack.text.batches import epoch_batches
 from foldstack.text.tokens import Tokens
 from foldstack.training import frozen, loop
 from foldstack.training.checkpoint import save_weights
-from foldstack.training.precision import choose_precision, prepare_cpu
+from foldstack.training.precision import cast_once, choose_precision, prepare_cpu
 from foldstack.training.sampling import smote
 from foldstack.training.stages import dropout, run_stages, stage_seed
 
@@ -220,7 +220,8 @@ class TransformerLearner:
 
     def _run_once(self, tokens: Tokens, folder: Path) -> frozen.Outputs | None:
         limit, autocast = self.settings.cache_gb, self.accelerator.autocast
-        return frozen.run_once(self.model, tokens, folder, limit, autocast)
+        with cast_once(self.model.backbone, self.precision):
+            return frozen.run_once(self.model, tokens, folder, limit, autocast)
 
     def _judge(self, select: Rows, held: Tokens, net: torch.nn.Module) -> loop.EpochScore:
         """The score of the rows that choose the epoch."""
@@ -264,12 +265,17 @@ class TransformerLearner:
         return train_row, predict_row
 
     def _predict(self, net: torch.nn.Module, tokens: Tokens, what: str = "") -> np.ndarray:
-        raw = loop.predict(net, tokens, self.accelerator.device, what)
-        return self.encoder.restore(raw, tokens)
+        """Of what the network reads alike, one is computed."""
+        read, which = tokens, np.arange(len(tokens.lengths))
+        if isinstance(tokens, Tokens):  # and not the outputs of a frozen backbone
+            first, which = tokens.distinct()
+            read = loop.Taken(tokens, first)
+        with cast_once(self.model.backbone, self.precision), self.accelerator.autocast():
+            raw = loop.predict(net, read, self.accelerator.device, what)
+        return self.encoder.restore(raw[which], tokens)
 
     def predict(self, rows: Rows) -> np.ndarray:
-        net = self.accelerator.prepare_model(self.model, evaluation_mode=True)
-        return self._predict(net, self.encoder.tokens(rows))
+        return self._predict(self.model.to(self.accelerator.device), self.encoder.tokens(rows))
 
     def save(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)

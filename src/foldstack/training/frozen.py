@@ -15,10 +15,10 @@ from foldstack.nets.classifier import Classifier
 from foldstack.nets.mixup import Mixup
 from foldstack.progress import Progress, say
 from foldstack.techniques import TrainingSettings
-from foldstack.text.batches import sorted_batches
+from foldstack.text.batches import token_batches
 from foldstack.text.tokens import Tokens
+from foldstack.training.precision import batch_tokens
 
-ROWS = 64
 IN_MEMORY_GB = 1.0
 
 
@@ -160,15 +160,17 @@ def run_once(
 def _fill(classifier: Classifier, tokens: Tokens, flat: np.ndarray, autocast) -> np.ndarray:
     classifier.eval()
     device = next(classifier.backbone.parameters()).device
-    with Progress("running the frozen backbone", len(tokens.lengths), "rows") as progress:
-        for rows in sorted_batches(tokens.lengths, ROWS):
+    with (
+        Progress("running the frozen backbone", len(tokens.lengths), "rows") as progress,
+        autocast(),
+    ):
+        for rows in token_batches(tokens.lengths, batch_tokens(device)):
             inputs = {k: v.to(device) for k, v in tokens.batch(rows).items() if k != "features"}
             mask = inputs["attention_mask"]
-            with autocast():
-                states = classifier.read(**inputs)
-                if classifier.pooling.fixed:
-                    flat[rows] = classifier.pooling(states, mask).float().cpu().numpy()
-            if not classifier.pooling.fixed:
+            states = classifier.read(**inputs)
+            if classifier.pooling.fixed:
+                flat[rows] = classifier.pooling(states, mask).float().cpu().numpy()
+            else:
                 real = states.permute(0, 2, 1, 3)[mask.bool()].float().cpu().numpy()
                 ends = np.cumsum(tokens.lengths[rows])
                 for row, end in zip(rows, ends, strict=True):

@@ -21,7 +21,7 @@ from foldstack.interrupt import STOP
 from foldstack.nets.mixup import Mixup
 from foldstack.progress import Progress, say
 from foldstack.techniques import TrainingSettings
-from foldstack.text.batches import epoch_batches, micro_batches, sorted_batches
+from foldstack.text.batches import epoch_batches, micro_batches, token_batches
 from foldstack.training import checkpoint
 from foldstack.training.adversaries import Adversary, make_adversary
 from foldstack.training.averages import Averaging, greedy_soup, make_averaging
@@ -32,9 +32,9 @@ from foldstack.training.optim import (
     make_optimizer,
     state_tensors,
 )
+from foldstack.training.precision import batch_tokens
 
 LOSS_EVERY = 20  # updates between two looks at the loss, each of which waits for the device
-PREDICT_ROWS = 64
 
 
 class Sequences(Protocol):
@@ -239,7 +239,7 @@ def update(training: Training, examples: Examples, rows: np.ndarray, epoch: floa
 def predict(net: nn.Module, tokens: Sequences, device: torch.device, what: str = "") -> np.ndarray:
     """(n, outputs) float32 raw outputs in the order of the tokens, computed longest first."""
     net.eval()
-    batches = sorted_batches(tokens.lengths, PREDICT_ROWS)
+    batches = token_batches(tokens.lengths, batch_tokens(device))
     parts = []
     with Progress(f"predicting {what}".strip(), len(tokens.lengths), "rows") as progress:
         for rows in batches:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import AbstractContextManager, nullcontext
+from copy import copy, deepcopy
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -21,6 +22,7 @@ from foldstack.learners import Task
 from foldstack.learners.encoder import Encoder
 from foldstack.nets.backbone import empty_backbone, load_backbone, locate
 from foldstack.nets.classifier import Classifier, positions, takes_types
+from foldstack.nets.int8 import to_int8
 from foldstack.nets.layers import prepare_layers
 from foldstack.nets.vocabulary import trimmed
 from foldstack.progress import say
@@ -270,12 +272,23 @@ class TransformerLearner:
         if isinstance(tokens, Tokens):  # and not the outputs of a frozen backbone
             first, which = tokens.distinct()
             read = loop.Taken(tokens, first)
-        with cast_once(self.model.backbone, self.precision), self.accelerator.autocast():
+        lower = nullcontext() if self.precision == "int8" else self.accelerator.autocast()
+        with cast_once(self.model.backbone, self.precision), lower:
             raw = loop.predict(net, read, self.accelerator.device, what)
         return self.encoder.restore(raw[which], tokens)
 
     def predict(self, rows: Rows) -> np.ndarray:
         return self._predict(self.model.to(self.accelerator.device), self.encoder.tokens(rows))
+
+    def in_int8(self) -> TransformerLearner:
+        """A copy whose backbone multiplies integers, for prediction alone.
+
+        Raises InputError where this machine cannot.
+        """
+        other = copy(self)
+        other.precision, other.model = "int8", deepcopy(self.model)
+        to_int8(other.model.backbone)
+        return other
 
     def save(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)

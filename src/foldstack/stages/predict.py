@@ -19,11 +19,12 @@ def predict(
     file: str | None = None,
     text: str | None = None,
     out: str | None = None,
+    int8: bool = False,
 ) -> None:
     """Predict a file's rows into a CSV, or one text onto the screen.
 
     model: one model instead of the blend `name`. out: the CSV (default predictions/<file>.csv in the
-    workspace).
+    workspace). int8: transformers in int8, whose loss of score is measured and said first.
     """
     if bool(file) == bool(text):
         raise InputError('predict takes either FILE=new.csv or TEXT="…" (--file, --text)')
@@ -35,9 +36,9 @@ def predict(
         names = ws.choose_models(model)
         if len(names) != 1:
             raise InputError(f"predict takes one MODEL, not {len(names)}: blend them first")
-        predictor = Predictor.of_model(ws, names[0])
+        predictor = Predictor.of_model(ws, names[0], int8=int8)
     else:
-        predictor = Predictor.of_blend(ws, name or "blend")
+        predictor = Predictor.of_blend(ws, name or "blend", int8=int8)
     if text:
         _show(predictor.predict([text]))
     else:

@@ -71,7 +71,7 @@ def cast_once(module: nn.Module, precision: str) -> Iterator[None]:
     Without gradients it would do so anew for each batch. What is computed is the same, bit by bit.
     """
     kept = []
-    if precision != "fp32":
+    if precision in ("bf16", "fp16"):
         linear = (m for m in module.modules() if type(m) is nn.Linear)
         kept = [(p, p.data) for m in linear for p in m.parameters(recurse=False)]
     try:

@@ -71,9 +71,9 @@ score: $(NEEDS) | $(call before,6) ## submissions against input/private/solution
 scores: $(NEEDS) | $(call before,7) ## all runs and blends in a table
 	@$(RUN) scores
 
-predict: $(NEEDS) ## new texts by the blend or MODEL=: FILE=new.csv (OUT=), or TEXT="…"
+predict: $(NEEDS) ## new texts by the blend or MODEL=: FILE=new.csv (OUT=), or TEXT="…"; INT8=1: coarser, quicker
 	@$(RUN) predict $(call opt,MODEL,model) $(call opt,NAME,name) $(call opt,FILE,file) \
-		$(if $(TEXT),--text "$$TEXT") $(call opt,OUT,out)
+		$(if $(TEXT),--text "$$TEXT") $(call opt,OUT,out) $(if $(INT8),--int8)
 
 compare: $(NEEDS) ## how much better B= (one or more models) is than A=, with its interval: SEED=0,1,2 FOLD=0,1
 	@$(RUN) compare $(call opt,A,a) $(call opt,B,b) $(call opt,FOLD,fold) $(call opt,SEED,seed) \

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,17 +13,18 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from sklearn.metrics import roc_auc_score
+from torch.profiler import ProfilerActivity, profile
 
 from foldstack import progress
 from foldstack.errors import InputError
-from foldstack.learners import Task
+from foldstack.learners import Task, transformer
 from foldstack.learners.transformer import TransformerLearner
 from foldstack.metrics import get
 from foldstack.progress import Progress
 from foldstack.rows import Rows
 from foldstack.store import RunKey, Store
 from foldstack.techniques import TrainingSettings, TransformerSettings
-from foldstack.text.batches import epoch_batches, micro_batches, sorted_batches
+from foldstack.text.batches import epoch_batches, micro_batches, token_batches
 from foldstack.training import loop, precision
 from foldstack.workspace import Workspace
 from tiny import (
@@ -199,10 +201,70 @@ def test_predictions_come_back_in_order_and_do_not_know_their_padding(backbone):
     np.testing.assert_allclose(together, one_by_one, atol=1e-5)
 
 
-def test_the_longest_rows_are_predicted_first():
-    """Memory then peaks at once and not after an hour."""
-    batches = sorted_batches(np.array([3, 9, 5, 7]), 3)
-    assert [b.tolist() for b in batches] == [[1, 3, 2], [0]]
+def test_a_batch_of_predictions_has_so_many_tokens_at_most_the_longest_first():
+    """Memory then peaks at once and not after an hour; a row beyond the budget is a batch."""
+    batches = token_batches(np.array([3, 9, 5, 7, 30, 3]), 16)
+    assert [b.tolist() for b in batches] == [[4], [1], [3], [2], [0, 5]]
+    lengths = np.random.default_rng(0).integers(1, 128, 500)
+    batches = token_batches(lengths, 512)
+    assert sorted(np.concatenate(batches)) == list(range(500))
+    assert max(len(b) * lengths[b].max() for b in batches) <= 512
+    padded = sum(len(b) * lengths[b].max() for b in batches)
+    assert padded / lengths.sum() - 1 < 0.02
+    assert len(batches) < 2 * padded / 512
+
+
+def test_what_the_network_reads_alike_is_computed_once(backbone, monkeypatch):
+    """Repeated texts get the very same prediction; another feature or token makes another row."""
+    learner, rows = make_learner(backbone), make_rows(6)
+    learner.prepare(rows)
+    repeated = rows.take(np.array([4, 0, 4, 1, 0, 4]))
+    plain = learner.predict(rows)
+    seen, forward = [], learner.model.forward
+    monkeypatch.setattr(
+        learner.model,
+        "forward",
+        lambda **batch: seen.append(batch["input_ids"]) or forward(**batch),
+    )
+    predicted = learner.predict(repeated)
+    assert sum(map(len, seen)) == 3
+    assert (predicted[[0, 1]] == predicted[[2, 4]]).all()
+    np.testing.assert_allclose(predicted, plain[[4, 0, 4, 1, 0, 4]], atol=1e-6)
+    tokens = learner.encoder.tokens(repeated)
+    assert [a.tolist() for a in tokens.distinct()] == [[0, 1, 3], [0, 1, 0, 2, 1, 0]]
+    told_apart = replace(
+        tokens, features=np.array([[0], [1], [0], [2], [3], [4]], dtype=np.float32)
+    )
+    assert told_apart.distinct()[0].tolist() == [0, 1, 3, 4, 5]
+    types = np.zeros(len(tokens.flat), dtype=np.int8)
+    types[-1] = 1
+    assert replace(tokens, types=types).distinct()[0].tolist() == [0, 1, 3, 5]
+
+
+def test_weights_are_cast_to_a_lower_precision_once_and_give_the_same(backbone, monkeypatch):
+    """Autocast casts them anew for each batch: here one row each. Bytes are the same."""
+    monkeypatch.setattr(loop, "batch_tokens", lambda device: 1)
+    learner, rows = make_learner(backbone, precision="bf16"), make_rows(12)
+    learner.prepare(rows)
+    torch.nn.init.normal_(learner.model.head.weight)
+    before = learner.model.backbone.encoder.layer[0].intermediate.dense.weight.clone()
+
+    def casts() -> tuple[np.ndarray, int]:
+        with profile(activities=[ProfilerActivity.CPU], record_shapes=True) as events:
+            raw = learner.predict(rows)
+        copies = (e for e in events.events() if e.name == "aten::_to_copy")
+        return raw, sum(e.input_shapes[:1] == [list(before.shape)] for e in copies)
+
+    raw, once = casts()
+    assert (learner.model.backbone.encoder.layer[0].intermediate.dense.weight == before).all()
+    monkeypatch.setattr(transformer, "cast_once", lambda backbone, precision: nullcontext())
+    by_autocast, each_time = casts()
+    assert (once, each_time) == (2, 12 * 2)  # two layers have such a weight
+    assert raw.tobytes() == by_autocast.tobytes()
+    full = make_learner(backbone)
+    full.prepare(rows)
+    full.model.load_state_dict(learner.model.state_dict())
+    assert 0 < np.abs(full.predict(rows) - raw).max() < 0.05
 
 
 def test_dropout_is_off_in_prediction(backbone):

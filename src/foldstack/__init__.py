@@ -12,11 +12,17 @@ __version__ = "0.1.0"
 
 
 def load(
-    workspace: str | Path = ".", *, model: str | None = None, blend: str = "blend"
+    workspace: str | Path = ".",
+    *,
+    model: str | None = None,
+    blend: str = "blend",
+    int8: bool = False,
 ) -> Predictor:
     """What a workspace has learned: its blend, or one model, ready to predict new texts.
 
     `foldstack.load("w").predict(["a fine film"])` gives `.labels` and `.probabilities`.
+
+    int8: transformers in int8; what that costs is measured and said first.
 
     Raises foldstack.errors.InputError where there is no such blend or model.
     """
@@ -26,4 +32,6 @@ def load(
     from foldstack.workspace import Workspace
 
     ws = Workspace.open(Path(workspace), [])
-    return Predictor.of_model(ws, model) if model else Predictor.of_blend(ws, blend)
+    if model:
+        return Predictor.of_model(ws, model, int8=int8)
+    return Predictor.of_blend(ws, blend, int8=int8)

@@ -115,6 +115,11 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--file", help="a file with the competition's text column(s)")
     p.add_argument("--text", help="one text")
     p.add_argument("--out", help="the CSV to write (default: predictions/FILE.csv)")
+    p.add_argument(
+        "--int8",
+        action="store_true",
+        help="transformers in int8, quicker on most processors; the loss of score is measured first",
+    )
     p = command("report", "precision, recall, F1 and support of each label, on out-of-fold rows")
     p.add_argument("--model", help="this model alone instead of a blend")
     p.add_argument("--name", help="the blend (default: blend)")
@@ -271,6 +276,7 @@ def run(args: argparse.Namespace) -> None:
             file=args.file,
             text=args.text,
             out=args.out,
+            int8=args.int8,
         )
     elif args.command == "report":
         from foldstack.stages.blend import report

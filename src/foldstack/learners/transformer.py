@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from contextlib import AbstractContextManager, nullcontext
+from copy import copy, deepcopy
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -23,6 +24,7 @@ from foldstack.learners import Task
 from foldstack.learners.encoder import Encoder
 from foldstack.nets.backbone import empty_backbone, load_backbone, locate
 from foldstack.nets.classifier import Classifier, positions, takes_types
+from foldstack.nets.int8 import to_int8
 from foldstack.nets.layers import prepare_layers
 from foldstack.nets.vocabulary import trimmed
 from foldstack.progress import say
@@ -37,7 +39,12 @@ from foldstack.text.cache import TokenCache
 from foldstack.text.tokens import Tokens
 from foldstack.training import frozen, loop
 from foldstack.training.checkpoint import save_weights
-from foldstack.training.precision import choose_precision, prepare_cpu, prepare_products
+from foldstack.training.precision import (
+    cast_once,
+    choose_precision,
+    prepare_cpu,
+    prepare_products,
+)
 from foldstack.training.sampling import smote
 from foldstack.training.stages import dropout, run_stages, stage_seed
 
@@ -235,7 +242,8 @@ class TransformerLearner:
 
     def _run_once(self, tokens: Tokens, folder: Path) -> frozen.Outputs | None:
         limit, autocast = self.settings.cache_gb, self.accelerator.autocast
-        return frozen.run_once(self.model, tokens, folder, limit, autocast)
+        with cast_once(self.model.backbone, self.precision):
+            return frozen.run_once(self.model, tokens, folder, limit, autocast)
 
     def _judge(self, select: Rows, held: Tokens, net: torch.nn.Module) -> loop.EpochScore:
         """The score of the rows that choose the epoch."""
@@ -279,12 +287,28 @@ class TransformerLearner:
         return train_row, predict_row
 
     def _predict(self, net: torch.nn.Module, tokens: Tokens, what: str = "") -> np.ndarray:
-        raw = loop.predict(net, tokens, self.accelerator.device, what)
-        return self.encoder.restore(raw, tokens)
+        """Of what the network reads alike, one is computed."""
+        read, which = tokens, np.arange(len(tokens.lengths))
+        if isinstance(tokens, Tokens):  # and not the outputs of a frozen backbone
+            first, which = tokens.distinct()
+            read = loop.Taken(tokens, first)
+        lower = nullcontext() if self.precision == "int8" else self.accelerator.autocast()
+        with cast_once(self.model.backbone, self.precision), lower:
+            raw = loop.predict(net, read, self.accelerator.device, what)
+        return self.encoder.restore(raw[which], tokens)
 
     def predict(self, rows: Rows) -> np.ndarray:
-        net = self.accelerator.prepare_model(self.model, evaluation_mode=True)
-        return self._predict(net, self.encoder.tokens(rows))
+        return self._predict(self.model.to(self.accelerator.device), self.encoder.tokens(rows))
+
+    def in_int8(self) -> TransformerLearner:
+        """A copy whose backbone multiplies integers, for prediction alone.
+
+        Raises InputError where this machine cannot.
+        """
+        other = copy(self)
+        other.precision, other.model = "int8", deepcopy(self.model)
+        to_int8(other.model.backbone)
+        return other
 
     def save(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)

@@ -24,6 +24,7 @@ def predict(
     file: str | None = None,
     text: str | None = None,
     out: str | None = None,
+    int8: bool = False,
 ) -> None:
     """Predict a file's rows into a CSV, or one text onto the screen.
 
@@ -32,7 +33,7 @@ def predict(
     test predictions). The CSV appears when all of it is written.
 
     model: one model instead of the blend `name`. out: the CSV (default predictions/<file>.csv in the
-    workspace).
+    workspace). int8: transformers in int8, whose loss of score is measured and said first.
     """
     if bool(file) == bool(text):
         raise InputError('predict takes either FILE=new.csv or TEXT="…" (--file, --text)')
@@ -41,9 +42,9 @@ def predict(
     if model and name:
         raise InputError("predict takes MODEL= or the blend's NAME=, not both")
     if model:
-        predictor = Predictor.of_model(ws, ws.choose_model(model, "predict"))
+        predictor = Predictor.of_model(ws, ws.choose_model(model, "predict"), int8=int8)
     else:
-        predictor = Predictor.of_blend(ws, name or "blend")
+        predictor = Predictor.of_blend(ws, name or "blend", int8=int8)
     if text:
         _show(predictor.predict([text]))
     else:

@@ -23,6 +23,7 @@ from foldstack.settings import CompetitionSettings
 from foldstack.stages.blend import make_blend
 from foldstack.stages.features import check_features, stack_features
 from foldstack.stages.fitted import load_learner
+from foldstack.stages.int8 import check_int8, in_int8
 from foldstack.stages.patterned import (
     apply_to_new,
     deciders,
@@ -54,8 +55,9 @@ class Predictor:
 
     members: for each model the runs whose mean it is. fitted, rule: what the blend made of the
     members, and how probabilities become labels. sharpness: the temperatures of the models' means,
-    where they were given those. text_features: whether a stack reads them. The competition's
-    patterns, where it has any, decide before or beside it, as they do in a submission.
+    where they were given those. text_features: whether a stack reads them. int8: transformers predict
+    in int8, and what that costs is said first. The competition's patterns, where it has any, decide
+    before or beside it, as they do in a submission.
     """
 
     ws: Workspace
@@ -65,8 +67,13 @@ class Predictor:
     rule: Rule | None
     sharpness: dict[str, float] = field(default_factory=dict)
     text_features: bool = False
+    int8: bool = False
     _learners: dict[RunKey, Learner] = field(default_factory=dict)
     _test: dict[RunKey, np.ndarray] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.int8:
+            check_int8(self.ws, [key for keys in self.members.values() for key in keys])
 
     @cached_property
     def _known(self) -> Neighbours | None:
@@ -76,8 +83,8 @@ class Predictor:
         return neighbours(self.ws, self.ws.competition.train) if wanted else None
 
     @classmethod
-    def of_blend(cls, ws: Workspace, name: str = "blend") -> Predictor:
-        """Raises InputError where there is no such blend or a run of it is gone."""
+    def of_blend(cls, ws: Workspace, name: str = "blend", *, int8: bool = False) -> Predictor:
+        """Raises InputError where there is no such blend, a run of it is gone, or int8 is in vain."""
         info = ws.store.read_blend(name)
         if info is None:
             raise InputError(
@@ -110,15 +117,16 @@ class Predictor:
         )
         rule = Rule.from_json(info["rule"]) if info["rule"] else None
         text = bool((info.get("features") or {}).get("text"))
-        return cls(ws, members, info["winner"], fitted, rule, info.get("sharpness", {}), text)
+        return cls(ws, members, info["winner"], fitted, rule, info.get("sharpness", {}), text, int8)
 
     @classmethod
-    def of_model(cls, ws: Workspace, name: str) -> Predictor:
+    def of_model(cls, ws: Workspace, name: str, *, int8: bool = False) -> Predictor:
         """One model's fold runs over all seeds, with the rule that `make submit MODEL=` would use."""
         made = make_blend(ws, [name], methods=(), quiet=True)
         keys = [_key(name, run) for run in made.info["members"][name]]
         result, sharpness = made.result, made.info["sharpness"]
-        return cls(ws, {name: keys}, result.winner, result.fitted, result.rule, sharpness)
+        members = {name: keys}
+        return cls(ws, members, result.winner, result.fitted, result.rule, sharpness, int8=int8)
 
     def predict(
         self, texts: Sequence[str] | Sequence[tuple[str, str]] | pd.DataFrame
@@ -212,7 +220,8 @@ class Predictor:
 
     def _learner(self, key: RunKey) -> Learner:
         if key not in self._learners:
-            self._learners[key] = load_learner(self.ws, key)
+            learner = load_learner(self.ws, key)
+            self._learners[key] = in_int8(self.ws, key, learner) if self.int8 else learner
         return self._learners[key]
 
 

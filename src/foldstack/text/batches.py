@@ -23,10 +23,24 @@ def epoch_batches(lengths: np.ndarray, batch_size: int, seed: int, epoch: int) -
     return [batches[i] for i in rng.permutation(len(batches))]
 
 
-def sorted_batches(lengths: np.ndarray, batch_size: int) -> list[np.ndarray]:
-    """Batches for prediction, the longest first so that memory peaks at once."""
+def token_batches(lengths: np.ndarray, budget: int) -> list[np.ndarray]:
+    """Batches for prediction of at most `budget` tokens, padding counted, but of one row at least.
+
+    The longest come first, so that memory peaks at once. A batch that has a quarter of the budget ends
+    where the length changes: next to nothing is padded.
+    """
     order = np.argsort(-lengths, kind="stable")
-    return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+    ordered = lengths[order]
+    ends_of_length = np.flatnonzero(np.diff(ordered, append=-1)) + 1
+    batches, start = [], 0
+    while start < len(order):
+        longest = max(int(ordered[start]), 1)
+        most = start + max(1, budget // longest)
+        enough = start + -(-budget // (4 * longest))
+        end = int(ends_of_length[np.searchsorted(ends_of_length, min(enough, len(order)))])
+        batches.append(order[start : min(end, most)])
+        start += len(batches[-1])
+    return batches
 
 
 def micro_batches(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -44,6 +45,22 @@ class Tokens:
     @property
     def lengths(self) -> np.ndarray:
         return np.diff(self.offsets)
+
+    def distinct(self) -> tuple[np.ndarray, np.ndarray]:
+        """(m,) the sequences unlike all before them, and (n,) which of these each one equals.
+
+        Equal is what gives the network the same: tokens, types and features.
+        """
+        known: dict[tuple[bytes, ...], int] = {}
+        bounds = self.offsets.tolist()
+        by_token = [a for a in (self.flat, self.types) if a is not None]
+        which = np.empty(len(bounds) - 1, dtype=np.int64)
+        for i, (start, end) in enumerate(pairwise(bounds)):
+            key = [a[start:end].tobytes() for a in by_token]
+            if self.features is not None:
+                key.append(self.features[i].tobytes())
+            which[i] = known.setdefault(tuple(key), len(known))
+        return np.unique(which, return_index=True)[1], which
 
     def batch(self, rows: np.ndarray) -> dict[str, Tensor]:
         """(b, t) input_ids and attention_mask, padded on the right to the longest of the batch.

@@ -19,10 +19,10 @@ from foldstack.nets.device import to_device, to_host
 from foldstack.nets.mixup import Mixup
 from foldstack.progress import Progress, say
 from foldstack.techniques import TrainingSettings
-from foldstack.text.batches import sorted_batches
+from foldstack.text.batches import token_batches
 from foldstack.text.tokens import Tokens
+from foldstack.training.precision import batch_tokens
 
-ROWS = 64
 IN_MEMORY_GB = 1.0
 
 
@@ -168,13 +168,14 @@ def _fill(classifier: Classifier, tokens: Tokens, flat: np.ndarray, autocast) ->
     """This process's share of the batches, each written while the next is being computed."""
     classifier.eval()
     device = next(classifier.backbone.parameters()).device
-    own = parallel.share(sorted_batches(tokens.lengths, ROWS))
+    own = parallel.share(token_batches(tokens.lengths, batch_tokens(device)))
     before: tuple[np.ndarray, Callable[[], Tensor]] | None = None
-    with Progress("running the frozen backbone", sum(map(len, own)), "rows") as progress:
+    with (
+        Progress("running the frozen backbone", sum(map(len, own)), "rows") as progress,
+        autocast(),
+    ):
         for rows in own:
-            given = tokens.batch(rows)
-            with autocast():
-                found = _read(classifier, given, device).float()
+            found = _read(classifier, tokens.batch(rows), device).float()
             if before is not None:
                 _put(flat, tokens, classifier.pooling.fixed, *before)
             before = rows, to_host(found)

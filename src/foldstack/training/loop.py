@@ -23,7 +23,7 @@ from foldstack.nets.device import to_device
 from foldstack.nets.mixup import Mixup
 from foldstack.progress import Progress, say
 from foldstack.techniques import TrainingSettings
-from foldstack.text.batches import epoch_batches, micro_batches, sorted_batches
+from foldstack.text.batches import epoch_batches, micro_batches, token_batches
 from foldstack.training import checkpoint
 from foldstack.training.adversaries import Adversary, make_adversary
 from foldstack.training.averages import Averaging, greedy_soup, make_averaging
@@ -34,9 +34,9 @@ from foldstack.training.optim import (
     make_optimizer,
     state_tensors,
 )
+from foldstack.training.precision import batch_tokens
 
 LOSS_EVERY = 20  # updates between two looks at the loss, each of which waits for the device
-PREDICT_ROWS = 64
 
 
 class Sequences(Protocol):
@@ -286,7 +286,7 @@ def predict(net: nn.Module, tokens: Sequences, device: torch.device, what: str =
     """
     net.eval()
     n, out = len(tokens.lengths), None
-    own = parallel.share(sorted_batches(tokens.lengths, PREDICT_ROWS))
+    own = parallel.share(token_batches(tokens.lengths, batch_tokens(device)))
     with Progress(f"predicting {what}".strip(), sum(map(len, own)), "rows") as progress:
         for rows in own:
             raw = net(**to_device(tokens.batch(rows), device)).float()

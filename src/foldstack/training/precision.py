@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
+from torch import nn
 
 from foldstack import parallel
 from foldstack.errors import InputError
@@ -69,3 +72,31 @@ def machine(threads: int) -> dict[str, object]:
         "threads": threads,
         "processes": parallel.count(),
     }
+
+
+def batch_tokens(device: torch.device) -> int:
+    """How many tokens to predict at once.
+
+    On a processor so few that what a layer hands to the next stays in the caches of the cores; on an
+    accelerator so many that it is busy.
+    """
+    return 1024 * torch.get_num_threads() if device.type == "cpu" else 32768
+
+
+@contextmanager
+def cast_once(module: nn.Module, precision: str) -> Iterator[None]:
+    """Inside, the weights of linear layers are in the precision that autocast would cast them to.
+
+    Without gradients it would do so anew for each batch. What is computed is the same, bit by bit.
+    """
+    kept = []
+    if precision in ("bf16", "fp16"):
+        linear = (m for m in module.modules() if type(m) is nn.Linear)
+        kept = [(p, p.data) for m in linear for p in m.parameters(recurse=False)]
+    try:
+        for weight, data in kept:
+            weight.data = data.to(torch.bfloat16 if precision == "bf16" else torch.float16)
+        yield
+    finally:
+        for weight, data in kept:
+            weight.data = data

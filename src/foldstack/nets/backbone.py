@@ -18,6 +18,7 @@ from transformers.masking_utils import AttentionMaskInterface, eager_mask, sdpa_
 from transformers.utils import logging as transformers_logging
 
 from foldstack.errors import InputError
+from foldstack.nets.dropout import use_cheap_dropout
 from foldstack.nets.tokenizer import mend
 
 transformers_logging.set_verbosity_error()
@@ -164,6 +165,7 @@ def load_backbone(
         )
     if hasattr(model, "pooler"):
         model.pooler = None  # our heads pool the token vectors themselves
+    use_cheap_dropout(model)
     return model, _load_tokenizer(place)
 
 

@@ -16,7 +16,10 @@ SAME_SECONDS = 1.0  # `timeout`, and a terminal with a parent that passes signal
 
 
 class Stop:
-    """Turns signals into `Interrupted`, raised by the handler or, inside `deferred()`, by `check()`."""
+    """Turns signals into `Interrupted`, raised by the handler or, inside `deferred()`, by `check()`.
+
+    requested: the signal that `check` will raise; received: the last one that came, whatever it led to.
+    """
 
     def __init__(self) -> None:
         self._deferred = False

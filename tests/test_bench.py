@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import partial
 from pathlib import Path
 
@@ -85,7 +86,7 @@ def test_the_pipeline_has_the_probabilities_of_the_learners_model(bench, backbon
     torch.nn.init.normal_(learner.model.head.weight)
     theirs = bench.rivals.predictor(learner)([t[0] for t in rows.texts])
     ours = to_probabilities(learner.predict(rows), learner.link)
-    assert np.ptp(ours) > 0.01
+    assert np.ptp(ours) > 1e-3
     np.testing.assert_allclose(theirs, ours, atol=1e-5)
 
 
@@ -118,4 +119,4 @@ def test_the_benchmark_goes_through_and_writes_its_page(bench, backbone, tmp_pat
     ):
         assert line in begins
     assert "film reviews     foldstack in int8" in page
-    assert "matrix peak in training, medians: film reviews 0%; BBC" in page
+    assert re.search(r"peak in training, medians: film reviews \d+%; BBC, 512 tokens \d+%", page)

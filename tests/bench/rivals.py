@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 import time
-import warnings
 from collections.abc import Callable
 
 import numpy as np
@@ -21,6 +20,7 @@ from transformers import (
     pipeline,
 )
 from transformers.modeling_outputs import SequenceClassifierOutput
+from transformers.utils import logging
 
 from foldstack.learners.transformer import TransformerLearner
 from foldstack.nets.backbone import locate
@@ -99,9 +99,10 @@ def predictor(learner: TransformerLearner) -> Callable[[list[str]], np.ndarray]:
     Its defaults but for batches of 64 and texts cut as ours are.
     """
     tokenizer = learner.encoder.tokenizer
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        pipe = pipeline("text-classification", model=Plain(learner).eval(), tokenizer=tokenizer)
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity(logging.CRITICAL)  # it would list all the classes that `Plain` is not
+    pipe = pipeline("text-classification", model=Plain(learner).eval(), tokenizer=tokenizer)
+    logging.set_verbosity(verbosity)
 
     def predict(texts: list[str]) -> np.ndarray:
         length = learner.encoder.max_length

@@ -10,6 +10,7 @@ SHELL := bash
 PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/.ready
+BENCH := $(VENV)/.ready-bench
 PY ?= $(VENV)/bin/python
 NEEDS := $(if $(filter $(VENV)/bin/python,$(PY)),$(READY))
 export PYTHONPATH := $(if $(NEEDS),$(PYTHONPATH),src:$(PYTHONPATH))
@@ -94,8 +95,8 @@ clean: clean-all ## empty folds/, oof/, submissions/, debug/ (clean-folds, clean
 clean-all clean-folds clean-oof clean-submissions clean-debug: $(NEEDS)
 	@$(RUN) clean $(@:clean-%=%)
 
-bench: $(NEEDS) ## training and prediction beside transformers' Trainer: ARGS="--rows 0 --epochs 2 --rounds 1"
-	@$(PY) tests/bench/trainer.py --workspace "$(or $(WORKSPACE),.)" $(ARGS)
+bench: $(if $(NEEDS),$(BENCH)) ## beside what people use, into docs/bench.md: SHORT=1 for ten minutes, else hours; ARGS="--rows 800"
+	@$(PY) tests/bench/speed.py $(if $(SHORT),--short) $(call opt,WORKSPACE,workspace) $(ARGS)
 
 lint: $(NEEDS) ## style and format
 	@$(PY) -m ruff check src tests && $(PY) -m ruff format --check src tests
@@ -108,4 +109,9 @@ $(READY): pyproject.toml constraints.txt
 	@echo "installing into $(VENV), with the versions of constraints.txt (minutes, once)"
 	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check \
 		--constraint constraints.txt --editable '.[embedded,test]'
+	@touch $@
+
+$(BENCH): $(READY)
+	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check \
+		--constraint constraints.txt --editable '.[bench]'
 	@touch $@

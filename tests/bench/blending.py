@@ -84,15 +84,15 @@ def timings(arguments: argparse.Namespace) -> None:
         print(table(HEADER, lines), flush=True)
 
 
-def beside_hillclimbers(rows: int, models: int) -> None:
-    """Both on one matrix, for AUC."""
+def beside_hillclimbers(rows: int, models: int) -> tuple[float, float] | None:
+    """Both on one matrix, for AUC: (our seconds, theirs), None where the package is not installed."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # its source has escapes that Python warns of
             import hillclimbers
     except ImportError:
-        print("hillclimbers is not installed: skipped the comparison (pip install hillclimbers)")
-        return
+        print("hillclimbers is not installed: skipped the comparison (pip install '.[bench]')")
+        return None
     import pandas as pd
     from sklearn.metrics import roc_auc_score
 
@@ -118,6 +118,7 @@ def beside_hillclimbers(rows: int, models: int) -> None:
     print(table(HEADER, [ours, line]))
     gap = float(ours[5]) - score
     print(f"simplex less hillclimbers in sample: {gap:+.6f} ({'ok' if gap >= -1e-6 else 'WORSE'})")
+    return float(ours[3]), seconds
 
 
 if __name__ == "__main__":

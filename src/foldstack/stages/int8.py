@@ -84,12 +84,15 @@ def _evenly(n: int, most: int) -> np.ndarray:
 
 
 def _times_as_fast(rows: Rows, exact: Learner, rough: Learner) -> float:
-    """The ratio of the medians, the two in turns; the first round is for warming up."""
+    """The ratio of the medians of processor time, which other work on the machine leaves alone.
+
+    The two take turns; the first round is for warming up.
+    """
     seconds = np.zeros((ROUNDS + 1, 2))
     for each in seconds:
         for i, learner in enumerate((exact, rough)):
-            begin = time.perf_counter()
+            begin = time.process_time()
             learner.predict(rows)
-            each[i] = time.perf_counter() - begin
+            each[i] = time.process_time() - begin
     slow, fast = np.median(seconds[1:], axis=0)
     return round(float(slow / fast), 2)

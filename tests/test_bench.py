@@ -1,0 +1,122 @@
+"""The benchmark's own arithmetic, and that it goes through."""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import AutoModel
+
+from foldstack.learners import Task
+from foldstack.learners.transformer import TransformerLearner
+from foldstack.links import to_probabilities
+from foldstack.metrics import get
+from foldstack.techniques import TrainingSettings, TransformerSettings
+from foldstack.workspace import Workspace
+from tiny import add_preset, foldstack, make_workspace
+
+pytestmark = pytest.mark.usefixtures("cpu_settings_restored")
+
+
+@pytest.fixture(autouse=True)
+def bench(monkeypatch: pytest.MonkeyPatch):
+    """tests/bench/speed.py, which finds its neighbours as a script does."""
+    monkeypatch.syspath_prepend(Path(__file__).parent / "bench")
+    import speed
+
+    return speed
+
+
+def test_useful_operations_of_a_tiny_case_by_hand(bench):
+    """A matrix of 10 weights, one layer of width 4, texts of 2 and 3 tokens: 6·10·5 + 12·4·(4 + 9)."""
+    assert bench.useful_flops(10, 1, 4, np.array([2, 3])) == 300 + 624
+
+
+def test_useful_operations_are_what_torch_counts(bench, backbone):
+    """Forward and backward of a backbone, but for the gradient of what the embeddings are."""
+    model = AutoModel.from_pretrained(backbone, attn_implementation="eager")
+    model.pooler = None
+    ids = torch.arange(5, 12).repeat(3, 1)
+    with FlopCounterMode(display=False) as counter:
+        model(input_ids=ids, attention_mask=torch.ones_like(ids))[0].sum().backward()
+    config = model.config
+    size = (config.num_hidden_layers, config.hidden_size)
+    counted = bench.useful_flops(bench.matrix_parameters(model), *size, np.full(3, 7))
+    assert counter.get_total_flops() == counted
+
+
+def test_the_peak_is_that_of_a_product(bench, monkeypatch):
+    """2 · n³ operations in the median time."""
+    moments = iter([0, 9, 9, 10, 10, 12, 12, 16])  # 9 seconds to warm up, then 1, 2, 4
+    monkeypatch.setattr(bench.time, "perf_counter", lambda: next(moments))
+    assert bench.matrix_peak("fp32", size=10, repeats=3) == 2 * 10**3 / 2
+
+
+def test_tables_have_medians_of_rates_and_scores_of_all_rounds(bench):
+    results = bench.Results()
+    for ours, rival in ((1.0, 2.0), (2.0, 8.0), (4.0, 40.0)):
+        results.add("training vs Trainer", 80, ours, rival, "rows/s")
+    assert results.speed_table().splitlines()[2].split() == (
+        ["training", "vs", "Trainer", "40.0", "10.0", "rows/s", "4.00x", "2.00-10.00"]
+    )
+    for targets, values in (([0.0, 1.0], [0.1, 0.3]), ([0.0, 1.0], [0.2, 0.9])):
+        results.predicted("films", "Trainer", np.array(targets)[:, None], np.array(values)[:, None])
+    of = get("roc_auc", "binary").score
+    lines = results.score_table({"films": ("roc_auc", of)}).splitlines()
+    assert lines[2].split() == ["films", "Trainer", "4", "roc_auc", "1.0000"]
+
+
+def test_the_pipeline_has_the_probabilities_of_the_learners_model(bench, backbone, tmp_path):
+    """So that the two are compared on the same work."""
+    root = make_workspace(tmp_path / "w", n=12)
+    rows = Workspace.open(root, []).competition.train
+    settings = TransformerSettings(
+        learner="transformer",
+        backbone=str(backbone),
+        training=TrainingSettings(precision="fp32", max_length=16),
+    )
+    task = Task("binary", "sigmoid", ("label",), get("roc_auc", "binary"))
+    learner = TransformerLearner(settings, task, 0, threads=1)
+    learner.prepare(rows)
+    torch.nn.init.normal_(learner.model.head.weight)
+    theirs = bench.rivals.predictor(learner)([t[0] for t in rows.texts])
+    ours = to_probabilities(learner.predict(rows), learner.link)
+    assert np.ptp(ours) > 1e-3
+    np.testing.assert_allclose(theirs, ours, atol=1e-5)
+
+
+def test_the_benchmark_goes_through_and_writes_its_page(bench, backbone, tmp_path, monkeypatch):
+    """On a few rows of tiny competitions in the place of the embedded ones."""
+    for name in ("movie-reviews", "bbc"):
+        root = make_workspace(tmp_path / name, n=40, models=["minilm"], runtime={"threads": 1})
+        training = {"epochs": 1, "max_length": 16, "precision": "fp32"}
+        for preset in ("minilm", "minilm-f1"):
+            f1 = {"loss": "soft_f1", "freeze_backbone": True, "head_lr": 1e-3, "epochs": 10}
+            stages = {"stages": [{}, f1]} if preset == "minilm-f1" else {}
+            add_preset(root, backbone, preset, training, **stages)
+        assert foldstack(root, "folds") == 0
+    monkeypatch.setattr(bench, "LONG", [])
+    monkeypatch.setattr(bench, "CACHED_EPOCHS", 2)
+    monkeypatch.setattr(bench, "matrix_peak", partial(bench.matrix_peak, size=64))
+    out = tmp_path / "bench.md"
+    arguments = ["--short", "--rounds", "1", "--rows", "16", "--long-rows", "8"]
+    bench.main([*arguments, "--workspace", str(tmp_path), "--out", str(out)])
+    page = out.read_text()
+    assert "Written by `make bench SHORT=1` (1 folds, 16 film reviews and 8 articles" in page
+    begins = [line.split("  ")[0] for line in page.splitlines()]
+    for line in (
+        "training vs Trainer, film reviews",
+        "training vs Trainer, BBC, 512 tokens",
+        "prediction vs pipeline, film reviews",
+        "int8 prediction vs pipeline, BBC, 512 tokens",
+        "F1 epoch on kept outputs vs an epoch that runs the backbone",
+        "F1 epoch on kept outputs vs an epoch that trains it",
+    ):
+        assert line in begins
+    assert "film reviews     foldstack in int8" in page
+    assert re.search(r"peak in training, medians: film reviews \d+%; BBC, 512 tokens \d+%", page)

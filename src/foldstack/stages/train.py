@@ -224,6 +224,8 @@ def _child(
 
 def _exit_code(group: list[subprocess.Popen]) -> int:
     """0, or that of the first process that failed; the others, which may wait for it, are ended."""
+    if len(group) == 1:
+        return group[0].wait()
     while any(process.poll() is None for process in group):
         if any(process.poll() for process in group):
             try:

@@ -12,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from foldstack.errors import InputError
 from foldstack.nets import backbone as backbones
+from foldstack.nets import dropout
 from foldstack.nets.device import to_device, to_host
 from foldstack.techniques import AttentionHead
 from foldstack.training import frozen, loop, precision
@@ -45,7 +46,8 @@ class Watch(TorchDispatchMode):
 @pytest.fixture
 def ahead(monkeypatch) -> None:
     """The CPU is treated as a device that computes while Python goes on."""
-    monkeypatch.setattr(backbones, "computes_ahead", lambda tensor: True)
+    for module in (backbones, dropout):
+        monkeypatch.setattr(module, "computes_ahead", lambda tensor: True)
 
 
 TECHNIQUES = [

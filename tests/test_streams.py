@@ -133,7 +133,7 @@ def predicted(root: Path, out: str, *args: str) -> bytes:
 def of(method: str):
     """A predictor of both models by this method, whatever a blend would choose."""
 
-    def of_blend(cls: type[Predictor], ws: Workspace, name: str) -> Predictor:
+    def of_blend(cls: type[Predictor], ws: Workspace, name: str, *, int8: bool) -> Predictor:
         made = make_blend(ws, ["tfidf", "words"], quiet=True)
         metric, rows = get("roc_auc", "binary"), np.arange(24)
         fitted = METHODS[method](BlendOptions()).fit(made.members, rows, metric, 0)

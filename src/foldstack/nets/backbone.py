@@ -18,7 +18,8 @@ from transformers.masking_utils import AttentionMaskInterface, eager_mask, sdpa_
 from transformers.utils import logging as transformers_logging
 
 from foldstack.errors import InputError
-from foldstack.nets.dropout import use_cheap_dropout
+from foldstack.nets.device import computes_ahead
+from foldstack.nets.dropout import ATTENTION, use_cheap_dropout
 from foldstack.nets.tokenizer import mend
 
 transformers_logging.set_verbosity_error()
@@ -37,12 +38,8 @@ def _mask(make: Callable, *args, attention_mask: Tensor | None = None, **options
     return make(*args, attention_mask=attention_mask, **options)
 
 
-def computes_ahead(tensor: Tensor) -> bool:
-    """Whether the device of a tensor computes while Python goes on."""
-    return tensor.device.type != "cpu"
-
-
 AttentionMaskInterface.register("sdpa", partial(_mask, sdpa_mask))
+AttentionMaskInterface.register(ATTENTION, partial(_mask, sdpa_mask))
 AttentionMaskInterface.register("eager", partial(_mask, eager_mask))
 
 # Pre-training and task heads that public checkpoints carry beside the backbone (top-level names).

@@ -37,3 +37,8 @@ def to_host(tensor: Tensor) -> Callable[[], Tensor]:
         return copy
 
     return wait
+
+
+def computes_ahead(tensor: Tensor) -> bool:
+    """Whether the device of a tensor computes while Python goes on."""
+    return tensor.device.type != "cpu"

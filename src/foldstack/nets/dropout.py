@@ -16,7 +16,8 @@ from numpy.random import SFC64
 from torch import Tensor, nn
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+
+from foldstack.nets.device import computes_ahead
 
 LEVELS = 1 << 16  # of 16 bits
 ATTENTION = "foldstack"
@@ -40,7 +41,7 @@ class Dropout(nn.Dropout):
     """Dropout (Srivastava et al. 2014) of any tensor."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if not (self.training and 0 < self.p < 1 and x.device.type == "cpu"):
+        if not (self.training and 0 < self.p < 1) or computes_ahead(x):
             return super().forward(x)
         kept = draw_kept(seeded(), x.shape, self.p, x.dtype)
         return x * kept.mul_(1 / kept_share(self.p))
@@ -88,7 +89,7 @@ def attend(
     With dropout on a processor, where torch has no fused kernel: `_Attention`. Else torch's.
     """
     causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
-    ours = 0 < dropout < 1 and query.device.type == "cpu" and query.shape[1] == key.shape[1]
+    ours = 0 < dropout < 1 and not computes_ahead(query) and query.shape[1] == key.shape[1]
     if attention_mask is None:
         ours = ours and not causal
     else:
@@ -107,7 +108,6 @@ def attend(
 
 
 AttentionInterface.register(ATTENTION, attend)
-AttentionMaskInterface.register(ATTENTION, sdpa_mask)
 
 
 class _Attention(torch.autograd.Function):

@@ -361,6 +361,20 @@ def test_a_competition_by_costs(tmp_path, capsys):
     capsys.readouterr()
     assert foldstack(root, "score") == 0
     assert "nested CV cost [95 % interval]" in capsys.readouterr().out
+    for stage in (["submit"], ["predict", "--text", "fine"], ["views"]):
+        refuses(
+            root,
+            [*stage, "--set", "costs={'0': {'1': 3}}"],
+            "blend 'blend' was made for other costs than competition.yaml has now: run `make blend` "
+            "again",
+            capsys,
+        )
+        refuses(
+            root,
+            [*stage, "--set", "metric=accuracy", "--set", "costs=none"],
+            "blend 'blend' was made for metric cost, not accuracy: run `make blend` again",
+            capsys,
+        )
 
 
 def test_costs_in_a_table_may_be_reported_beside_the_metric_and_in_debug(tmp_path, capsys):

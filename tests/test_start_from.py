@@ -80,6 +80,10 @@ def test_another_backbone_is_refused(root, tmp_path, capsys):
             "second seed 0 fold1: start_from goes on from tiny seed 0 fold1, which is not there: run "
             "`make train MODEL=tiny FOLD=1 SEED=0`",
         ),
+        (
+            "tinny",
+            "model 'tinny' is not known: did you mean 'tiny'? (your own goes into presets/NAME.yaml)",
+        ),
         ("second", "second seed 0 fold1: start_from names the model itself: name another one"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -232,7 +233,7 @@ def settings(**given: object) -> TransformerSettings:
 def test_a_stage_is_training_and_what_it_changes():
     s = settings(training={"lr": 1e-3, "epochs": 5, "reinit_layers": 1}, stages=[{}, {"lr": 1e-4}])
     assert [(x.lr, x.epochs) for x in s.stages] == [(1e-3, 5), (1e-4, 5)]
-    assert s.stages[1].reinit_layers == 0
+    assert [x.reinit_layers for x in s.stages] == [1, 0]
 
 
 def test_a_frozen_soft_f1_stage_has_large_batches():
@@ -279,6 +280,15 @@ REFUSED = {
     "training.freeze_backbone=true training.rdrop=1": (
         "rdrop goes through the backbone, which freeze_backbone runs once: set one of them only"
     ),
+    "stages=[{freeze_backbone: true}] training.adversary=fgm": (
+        "training.adversary is set, but every stage goes without it: set it in one, or leave it out"
+    ),
+    "training.patience=1 training.select=inner stages=[{patience: 0}]": (
+        "training.patience is set, but every stage goes without it: set it in one, or leave it out"
+    ),
+    "training.length_quantile=0.5": (
+        "length_quantile is for max_length: auto, but max_length is 16: leave one of them out"
+    ),
     "stages=[{epoch: 2}]": "unknown setting 'stages.0.epoch': did you mean 'epochs'?",
 }
 
@@ -288,7 +298,7 @@ def test_what_does_not_go_together_is_refused(backbone, tmp_path, capsys, sets):
     root = make_workspace(tmp_path / "w")
     add_preset(root, backbone)
     assert foldstack(root, "folds") == 0
-    parts = [sets] if "{" in sets else sets.split()
+    parts = re.split(r" (?=training|stages)", sets)
     options = [word for pair in parts for word in ("--set", pair)]
     capsys.readouterr()
     sentence = f"tiny.yaml with --set: {REFUSED[sets]}"

@@ -46,7 +46,7 @@ def _model_entry(value: Any) -> Any:
 
 ModelEntry = Annotated[str | dict[str, dict[str, Any]], BeforeValidator(_model_entry)]
 OptionalText = Annotated[str | None, BeforeValidator(none_from_text)]
-Costs = Annotated[str | dict[str, float | dict[str, float]] | None, BeforeValidator(_costs)]
+WrittenCosts = Annotated[str | dict[str, float | dict[str, float]] | None, BeforeValidator(_costs)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -221,7 +221,7 @@ class CompetitionSettings(Settings):
     kind: Literal["binary", "multiclass", "multilabel", "regression"]
     metric: str
     report_metrics: tuple[str, ...] = ()
-    costs: Costs = None
+    costs: WrittenCosts = None
     files: FileSettings = FileSettings()
     id: str = "id"
     train_has_id: bool = True

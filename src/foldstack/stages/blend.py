@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from foldstack import config, ensemble
+from foldstack.competition import Competition
 from foldstack.ensemble import STACKS, BlendOptions, BlendResult, Members
 from foldstack.errors import InputError
 from foldstack.files import write_json, write_text
@@ -163,7 +164,7 @@ def _describe(
     optimistic = sorted({f"{m.name}: {reason}" for m in models for reason in m.optimistic})
     return {
         "kind": competition.kind,
-        "metric": competition.metric.name,
+        **_scored_by(competition),
         "scores_are": "pooled over all rows",
         "test_mean": f"of {VALUES.get(competition.kind, 'probabilities')} over folds and seeds"
         + (", of ranks within each run for rank_mean" if result.winner == "rank_mean" else "")
@@ -193,6 +194,24 @@ def _describe(
         "models": {m.name: _single(ws, members, i, m) for i, m in enumerate(models)},
         "positives": _positives(ws, members, result),
     }
+
+
+def _scored_by(competition: Competition) -> dict:
+    """What all of a blend's scores are by, and so what it chose."""
+    metric = competition.metric
+    return {"metric": metric.name, "costs": metric.costs and [list(row) for row in metric.costs]}
+
+
+def check_scored_alike(ws: Workspace, name: str, info: dict) -> None:
+    """Raises InputError where a stored blend was chosen by another metric, or costs, than today's."""
+    today = _scored_by(ws.competition)
+    if info["metric"] != today["metric"]:
+        other = f"metric {info['metric']}, not {today['metric']}"
+    elif info.get("costs") != today["costs"]:
+        other = "other costs than competition.yaml has now"
+    else:
+        return
+    raise InputError(f"blend '{name}' was made for {other}: run `make blend` again")
 
 
 def _are_matched(models: list[Model]) -> bool:

@@ -155,14 +155,17 @@ def start_of(ws: Workspace, run: Run) -> Path | None:
     """The folder of the fitted model that this run begins from, where it does not begin anew."""
     if run.start is None:
         return None
-    if ws.store.read_run(run.start) is None:
-        raise InputError(_lacking(run, "start_from goes on from", run.start))
+    _check_there(ws, run, "start_from goes on from", run.start)
     return model_folder(ws, run.start)
 
 
-def _lacking(run: Run, what: str, other: RunKey) -> str:
+def _check_there(ws: Workspace, run: Run, what: str, other: RunKey) -> None:
+    """Raises InputError where a run that this one rests on is not there, or its model is not known."""
+    if ws.store.read_run(other) is not None:
+        return
+    ws.choose_model(other.model, what)
     fold = other.run.removeprefix("fold")
-    return (
+    raise InputError(
         f"{run.key}: {what} {other}, which is not there: run `make train MODEL={other.model} "
         f"FOLD={fold} SEED={other.seed}`"
     )
@@ -191,8 +194,7 @@ def _with_difficulty(ws: Workspace, run: Run, train: Rows) -> Rows:
     judge = run.hard_rows_judge
     if judge is None:
         return train
-    if ws.store.read_run(judge) is None:
-        raise InputError(_lacking(run, "sampling hard goes by the losses of", judge))
+    _check_there(ws, run, "sampling hard goes by the losses of", judge)
     learner = load_learner(ws, judge, token_cache(ws))
     return replace(
         train, difficulty=row_losses(learner.predict(train), train.targets, learner.link)

@@ -20,7 +20,7 @@ from foldstack.links import to_probabilities
 from foldstack.patterns import Neighbours
 from foldstack.rows import Rows
 from foldstack.settings import CompetitionSettings
-from foldstack.stages.blend import make_blend
+from foldstack.stages.blend import check_scored_alike, make_blend
 from foldstack.stages.features import check_features, stack_features
 from foldstack.stages.fitted import load_learner
 from foldstack.stages.int8 import check_int8, in_int8
@@ -92,6 +92,7 @@ class Predictor:
                 + (f" with NAME={name}" if name != "blend" else "")
                 + ", or name a MODEL"
             )
+        check_scored_alike(ws, name, info)
         members = {
             model: [_key(model, run) for run in runs] for model, runs in info["members"].items()
         }

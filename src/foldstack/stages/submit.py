@@ -14,6 +14,7 @@ from foldstack.progress import say
 from foldstack.stages.blend import (
     VALUES,
     Blend,
+    check_scored_alike,
     interval,
     make_blend,
     say_positives,
@@ -76,6 +77,7 @@ def stored_blend(ws: Workspace, name: str) -> tuple[np.ndarray, dict]:
             + (f" NAME={name}`" if name != "blend" else "`")
             + " first"
         )
+    check_scored_alike(ws, name, info)
     folds = ws.store.read_folds(ws.competition.train)
     for member, runs in info["members"].items():
         if read_model(ws, member, folds).runs != runs:

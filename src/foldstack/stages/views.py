@@ -25,7 +25,7 @@ from foldstack.errors import InputError
 from foldstack.files import write_text
 from foldstack.progress import say, table
 from foldstack.rows import Rows, duplicate_groups
-from foldstack.stages.blend import make_blend
+from foldstack.stages.blend import check_scored_alike, make_blend
 from foldstack.store import Folds, read_parquet
 from foldstack.workspace import Workspace
 
@@ -61,11 +61,8 @@ def _of_blend(ws: Workspace, name: str, rows: Rows) -> np.ndarray:
         raise InputError(
             f"oof/_blends/{name} does not exist: run `make blend` first, or name a MODEL"
         )
-    metric, path = ws.competition.metric.name, ws.store.blend_dir(name) / "nested.parquet"
-    if info["metric"] != metric:
-        raise InputError(
-            f"blend '{name}' was made for metric {info['metric']}, not {metric}: {again}"
-        )
+    check_scored_alike(ws, name, info)
+    path = ws.store.blend_dir(name) / "nested.parquet"
     if not path.exists():
         raise InputError(f"blend '{name}' was made before views were there: {again}")
     _, predictions, meta = read_parquet(path)

@@ -23,6 +23,8 @@ from foldstack.techniques.losses import BATCH_LOSSES, LOSS_KINDS, Contrastive, L
 from foldstack.techniques.sampling import Sampling
 from foldstack.techniques.schedules import Linear, Schedule
 
+QUANTILE = 0.95
+
 
 class TrainingSettings(Settings):
     """How a transformer is fine-tuned.
@@ -69,7 +71,7 @@ class TrainingSettings(Settings):
     clip: NonNegative = 1.0
     averaging: one_of(Averaging) = None
     max_length: Length = 128
-    length_quantile: UnitShare = 0.95
+    length_quantile: UnitShare = QUANTILE
     select: Literal["last", "inner", "fold"] = "last"
     select_by: Annotated[str | None, BeforeValidator(none_from_text)] = None
     patience: Annotated[int, Field(ge=0)] = 0
@@ -90,6 +92,11 @@ class TrainingSettings(Settings):
             raise ValueError(
                 "contrastive compares the rows of the whole batch, which micro_batch_size would cut: "
                 "set one of them only"
+            )
+        if self.max_length is not None and self.length_quantile != QUANTILE:
+            raise ValueError(
+                "length_quantile is for max_length: auto, but max_length is "
+                f"{self.max_length}: leave one of them out"
             )
         self._check_frozen()
         self._check_auxiliary()
@@ -169,17 +176,19 @@ class StageSettings(TrainingSettings):
 # Of the whole run, so that no stage has its own.
 OF_THE_RUN = ("max_length", "length_quantile", "select", "select_by", "precision")
 FROZEN_F1_BATCH = 1024
+# What `over_training` keeps from stages that it does not fit.
+PASSED_BY = ("loss", "rdrop", "contrastive", "patience", "mask_spans", "adversary", "reinit_layers")
 
 
-def over_training(training: dict[str, Any], own: Any) -> Any:
+def over_training(training: dict[str, Any], own: Any, first: bool) -> Any:
     """A stage's settings laid over `training`; left as it is where it is no mapping.
 
-    Nothing is drawn anew twice; a stage of auxiliary targets alone takes over nothing of the task's, and
-    one with a frozen backbone nothing that goes through it.
+    Layers are drawn anew in the first alone; a stage of auxiliary targets alone takes over nothing of
+    the task's, and one with a frozen backbone nothing that goes through it.
     """
     if not isinstance(own, dict):
         return own
-    passed_by = {"reinit_layers"}
+    passed_by = set() if first else {"reinit_layers"}
     if str(own.get("auxiliary")) in ("1", "1.0"):
         passed_by |= {"loss", "rdrop", "contrastive", "patience"}
     if _is_true(own.get("freeze_backbone")):

@@ -16,6 +16,7 @@ from foldstack.techniques.heads import FIXED_HEADS, Head, PlainHead
 from foldstack.techniques.long import Ends, Long
 from foldstack.techniques.training import (
     OF_THE_RUN,
+    PASSED_BY,
     StageSettings,
     TrainingSettings,
     check_stage_kind,
@@ -81,7 +82,8 @@ class TransformerSettings(LearnerSettings):
         if isinstance(data, dict) and isinstance(data.get("stages"), list | tuple):
             training = data.get("training") or {}
             if isinstance(training, dict):
-                data = data | {"stages": [over_training(training, own) for own in data["stages"]]}
+                stages = enumerate(data["stages"])
+                data = data | {"stages": [over_training(training, own, not i) for i, own in stages]}
         return data
 
     @model_validator(mode="after")
@@ -113,6 +115,21 @@ class TransformerSettings(LearnerSettings):
                 raise ValueError(
                     f"stage {number} sets reinit_layers, which would forget the stage before: set "
                     "it in the first"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _some_stage_has_it(self) -> TransformerSettings:
+        if not self.stages or all(stage.metrics for stage in self.stages):
+            return self  # `training` may be all there is
+        for name in PASSED_BY:
+            usual = TrainingSettings.model_fields[name].default
+            if getattr(self.training, name) != usual and all(
+                getattr(stage, name) == usual for stage in self.stages
+            ):
+                raise ValueError(
+                    f"training.{name} is set, but every stage goes without it: set it in one, or leave "
+                    "it out"
                 )
         return self
 

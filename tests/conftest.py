@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tiny import make_backbone, make_workspace
+from tiny import FORK_SERVER, make_backbone, make_workspace
 
 
 @pytest.fixture(autouse=True)
@@ -33,3 +33,17 @@ def cpu_settings_restored():
     yield
     torch.set_num_threads(before)
     torch.set_flush_denormal(False)
+
+
+@pytest.fixture(scope="module")
+def fork_server():
+    """The processes forked from it have torch imported already."""
+    FORK_SERVER.set_forkserver_preload(
+        [
+            "foldstack.learners.transformer",
+            "foldstack.stages.train",
+            "pyarrow.parquet",
+            "torch.distributed",
+            "transformers.models.bert.modeling_bert",
+        ]
+    )

@@ -90,6 +90,7 @@ def test_the_pipeline_has_the_probabilities_of_the_learners_model(bench, backbon
     np.testing.assert_allclose(theirs, ours, atol=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore:'pin_memory' argument")  # of Trainer's defaults
 def test_the_benchmark_goes_through_and_writes_its_page(bench, backbone, tmp_path, monkeypatch):
     """On a few rows of tiny competitions in the place of the embedded ones."""
     for name in ("movie-reviews", "bbc"):

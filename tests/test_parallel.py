@@ -6,7 +6,6 @@ server that has torch imported already.
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import subprocess
@@ -29,35 +28,18 @@ from foldstack.text.batches import micro_batches
 from foldstack.training import loop
 from test_loop import make_learner, make_rows
 from test_resume import signal_self
-from tiny import add_preset, foldstack, make_workspace, process, refuses
+from tiny import FORK_SERVER, add_preset, foldstack, make_workspace, process, refuses
 
-CONTEXT = multiprocessing.get_context("forkserver")
 TRAIN = ("train", "--model", "tiny", "--fold", "0")
 KEY = RunKey("tiny", 0, (0,))
 
-
-@pytest.fixture(autouse=True, scope="module")
-def server():
-    """Import torch once for all forked processes; leave this one's threads as they were."""
-    CONTEXT.set_forkserver_preload(
-        [
-            "foldstack.learners.transformer",
-            "foldstack.stages.train",
-            "pyarrow.parquet",
-            "torch.distributed",
-            "transformers.models.bert.modeling_bert",
-        ]
-    )
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
-    torch.set_flush_denormal(False)
+pytestmark = pytest.mark.usefixtures("fork_server", "cpu_settings_restored")
 
 
 def run_together(work: list[tuple]) -> list[int]:
     """A process for each (function, arguments), called with its environment too; their exit codes."""
     group = [
-        CONTEXT.Process(target=function, args=(*args, environment))
+        FORK_SERVER.Process(target=function, args=(*args, environment))
         for (function, args), environment in zip(
             work, parallel.environments(len(work), threads=1), strict=True
         )

@@ -24,31 +24,15 @@ from foldstack.errors import Interrupted
 from foldstack.interrupt import SAME_SECONDS, Stop
 from foldstack.store import RunKey, Store, read_json
 from foldstack.training import checkpoint, loop
-from tiny import add_preset, foldstack, make_workspace, refuses, write_competition
+from tiny import FORK_SERVER, add_preset, foldstack, make_workspace, refuses, write_competition
 
 PER_EPOCH, EPOCHS = 5, 3  # 40 rows to learn from, 8 an update
 TRAIN = ("train", "--model", "tiny", "--fold", "0")
 KEY = RunKey("tiny", 0, (0,))
 NAME = "tiny seed 0 fold0"
 UPDATE = "foldstack.training.loop:update"
-CONTEXT = multiprocessing.get_context("forkserver")
 
-
-@pytest.fixture(autouse=True, scope="module")
-def server():
-    """Import torch once for all forked processes; leave this one's threads as they were."""
-    CONTEXT.set_forkserver_preload(
-        [
-            "foldstack.learners.transformer",
-            "foldstack.stages.train",
-            "pyarrow.parquet",
-            "transformers.models.bert.modeling_bert",
-        ]
-    )
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
-    torch.set_flush_denormal(False)
+pytestmark = pytest.mark.usefixtures("fork_server", "cpu_settings_restored")
 
 
 def make(root: Path, backbone: Path, checkpoint_seconds: float = 0, **training: object) -> Path:
@@ -116,7 +100,7 @@ def forked(root: str, args: tuple[str, ...], at: tuple | None) -> None:
 
 def start(root: Path, *args: str, at: tuple | None = None) -> multiprocessing.Process:
     """The command line in a process of its own, its output in root/log."""
-    process = CONTEXT.Process(target=forked, args=(str(root), args or TRAIN, at))
+    process = FORK_SERVER.Process(target=forked, args=(str(root), args or TRAIN, at))
     process.start()
     return process
 

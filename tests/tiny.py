@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -15,6 +16,8 @@ from foldstack.cli import main
 
 GOOD, BAD = ["good", "fine", "great", "lovely"], ["bad", "poor", "awful", "dull"]
 PLACES = ["film", "plot", "cast", "song", "end", "start", "scene", "joke"]
+
+FORK_SERVER = multiprocessing.get_context("forkserver")
 
 
 def sentences(n: int) -> list[tuple[str, int]]:

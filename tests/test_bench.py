@@ -16,6 +16,7 @@ from foldstack.learners import Task
 from foldstack.learners.transformer import TransformerLearner
 from foldstack.links import to_probabilities
 from foldstack.metrics import get
+from foldstack.store import RunKey
 from foldstack.techniques import TrainingSettings, TransformerSettings
 from foldstack.workspace import Workspace
 from tiny import add_preset, foldstack, make_workspace
@@ -121,3 +122,24 @@ def test_the_benchmark_goes_through_and_writes_its_page(bench, backbone, tmp_pat
         assert line in begins
     assert "film reviews     foldstack in int8" in page
     assert re.search(r"peak in training, medians: film reviews \d+%; BBC, 512 tokens \d+%", page)
+
+
+def test_the_epochs_of_a_run_beside_a_model_that_began_from_it(backbone, tmp_path, capsys):
+    import epochs
+
+    root = make_workspace(tmp_path / "w")
+    add_preset(root, backbone, "chosen", training={"select": "fold", "epochs": 3})
+    add_preset(root, backbone, "after", start_from="chosen")
+    assert foldstack(root, "folds") == 0
+    for model in ("chosen", "after"):
+        assert foldstack(root, "train", "--model", model, "--fold", "0") == 0
+    capsys.readouterr()
+    epochs.main(["chosen", "after", "--workspace", str(root)])
+    header, _, line, mean = (line.split() for line in capsys.readouterr().out.splitlines())
+    assert header == ["run", "after", "each", "epoch", "best", "last", "chosen", "after"]
+    store = Workspace.open(root, []).store
+    first, second = (store.read_run(RunKey(model, 0, (0,))) for model in ("chosen", "after"))
+    wanted = [first["epoch_metric"][-1], first["score"], second["score"]]
+    scores = [f"{score:.4f}" for score in (*first["epoch_metric"], *wanted)]
+    assert line == ["fold0", *scores[:3], str(first["best_epoch"]), *scores[3:]]
+    assert mean == ["mean", *scores[3:]]

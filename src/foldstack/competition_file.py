@@ -105,6 +105,7 @@ PARTS = (
                 Entry("text_features", "true: stacks read length, digits, case … of the texts too"),
                 Entry("rules", "families of decision rules to choose among"),
                 Entry("calibration", "none, auto, or temperature, vector, platt, beta, isotonic"),
+                Entry("align_runs", "runs' predictions made comparable by the test rows"),
                 Entry("match_sharpness", "means of test predictions as sharp as single runs"),
                 Entry("seed", ""),
             ),

@@ -144,6 +144,8 @@ class BlendSettings(Settings):
     (of a single model, on that); auto: all of the kind where the metric is one of probabilities, and
     for every metric the mean of models calibrated one by one where they differ in sharpness.
 
+    align_runs: out-of-fold predictions are pooled after the runs were given the distribution that they
+    have on average on the test rows, of 100 or more; test predictions are means of aligned ones too.
     match_sharpness: a mean over runs is less sharp than the predictions on which decision rules and
     calibrations were fitted, so where there are such each model's test mean gets their sharpness by a
     temperature. Where nothing is fitted to them it is left alone: the log loss of overconfident runs
@@ -164,6 +166,7 @@ class BlendSettings(Settings):
         tuple[Annotated[CalibrationMethod, _one_of(CalibrationMethod)], ...],
         BeforeValidator(_one_in_a_list),
     ] = ("auto",)
+    align_runs: bool = True
     match_sharpness: bool = True
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from foldstack import config
+from foldstack.alignment import KINDS, align
 from foldstack.ensemble.calibration import matching_temperature, temper
 from foldstack.errors import InputError
 from foldstack.links import to_probabilities, within_run_ranks
@@ -111,20 +113,26 @@ def read_seed(ws: Workspace, name: str, seed: int, folds: Folds) -> tuple[np.nda
     train, test = ws.competition.train, ws.competition.test
     oof = np.zeros(train.targets.shape)
     oof_ranks = np.zeros_like(oof)
-    tests = []
-    for fold in folds.numbers:
-        key, held = RunKey(name, seed, (fold,)), folds.held_out((fold,))
+    keys = [RunKey(name, seed, (fold,)) for fold in folds.numbers]
+    tests = [_probabilities(ws.store.read_predictions(key, "test", test)) for key in keys]
+    maps = alignment(ws.competition.kind, tests, ws.competition.settings.blend.align_runs)
+    for key, aligned in zip(keys, maps, strict=True):
+        held = folds.held_out(key.left_out)
         values = _probabilities(ws.store.read_predictions(key, "heldout", train.take(held)))
-        oof[held] += values  # once in each split
+        oof[held] += aligned(values)  # once in each split
         oof_ranks[held] += within_run_ranks(values)
-        tests.append(_probabilities(ws.store.read_predictions(key, "test", test)))
     repeats, scored = folds.splits.shape[1], folds.scored
     return (
         oof[scored] / repeats,
         oof_ranks[scored] / repeats,
-        np.mean(tests, axis=0),
+        np.mean([aligned(t) for aligned, t in zip(maps, tests, strict=True)], axis=0),
         np.mean([within_run_ranks(t) for t in tests], axis=0),
     )
+
+
+def alignment(kind: str, tests: Sequence[np.ndarray], wanted: bool) -> list[Callable]:
+    """What makes the runs of a seed comparable, from their test predictions, where it is wanted."""
+    return align(tests) if wanted and kind in KINDS else [np.asarray] * len(tests)
 
 
 def _probabilities(predictions: Predictions) -> np.ndarray:
@@ -151,12 +159,17 @@ def match_sharpness(ws: Workspace, model: Model, folds: Folds) -> Model:
     """
     test, names = ws.competition.test, [run.partition("/") for run in model.runs]
     seeds = sorted({int(seed.removeprefix("seed")) for seed, _, _ in names})
+    of_run = {}
+    for seed in seeds:
+        keys = [RunKey(model.name, seed, (fold,)) for fold in folds.numbers]
+        tests = [_probabilities(ws.store.read_predictions(key, "test", test)) for key in keys]
+        maps = alignment(ws.competition.kind, tests, ws.competition.settings.blend.align_runs)
+        of_run |= {k: m(t) for k, m, t in zip(keys, maps, tests, strict=True)}
     by_split = [np.unique(split[split >= 0]).tolist() for split in folds.splits.T]
     like_oof = []
     for together in zip(*by_split, strict=False):  # a fold of each split
         keys = [RunKey(model.name, seed, (fold,)) for seed in seeds for fold in together]
-        each = [_probabilities(ws.store.read_predictions(key, "test", test)) for key in keys]
-        like_oof.append(np.mean(each, axis=0))
+        like_oof.append(np.mean([of_run[key] for key in keys], axis=0))
     kind = ws.competition.kind
     found = matching_temperature(kind, model.test, like_oof)
     return replace(model, test=temper(kind, model.test, found), sharpness=found)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -24,6 +24,7 @@ from foldstack.stages.blend import check_scored_alike, make_blend
 from foldstack.stages.features import check_features, stack_features
 from foldstack.stages.fitted import load_learner
 from foldstack.stages.int8 import check_int8, in_int8
+from foldstack.stages.oof import alignment
 from foldstack.stages.patterned import (
     apply_to_new,
     deciders,
@@ -55,7 +56,7 @@ class Predictor:
 
     members: for each model the runs whose mean it is. fitted, rule: what the blend made of the
     members, and how probabilities become labels. sharpness: the temperatures of the models' means,
-    where they were given those. text_features: whether a stack reads them. int8: transformers predict
+    where they were given those. text_features: whether a stack reads them. aligned: whether runs were. int8: transformers predict
     in int8, and what that costs is said first. The competition's patterns, where it has any, decide
     before or beside it, as they do in a submission.
     """
@@ -67,9 +68,11 @@ class Predictor:
     rule: Rule | None
     sharpness: dict[str, float] = field(default_factory=dict)
     text_features: bool = False
+    aligned: bool = True
     int8: bool = False
     _learners: dict[RunKey, Learner] = field(default_factory=dict)
     _test: dict[RunKey, np.ndarray] = field(default_factory=dict)
+    _maps: dict[RunKey, Callable] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.int8:
@@ -118,7 +121,9 @@ class Predictor:
         )
         rule = Rule.from_json(info["rule"]) if info["rule"] else None
         text = bool((info.get("features") or {}).get("text"))
-        return cls(ws, members, info["winner"], fitted, rule, info.get("sharpness", {}), text, int8)
+        aligned = info["settings"].get("align_runs", False)
+        sharpness = info.get("sharpness", {})
+        return cls(ws, members, info["winner"], fitted, rule, sharpness, text, aligned, int8)
 
     @classmethod
     def of_model(cls, ws: Workspace, name: str, *, int8: bool = False) -> Predictor:
@@ -127,7 +132,9 @@ class Predictor:
         keys = [_key(name, run) for run in made.info["members"][name]]
         result, sharpness = made.result, made.info["sharpness"]
         members = {name: keys}
-        return cls(ws, members, result.winner, result.fitted, result.rule, sharpness, int8=int8)
+        aligned = made.info["settings"]["align_runs"]
+        fitted, rule = result.fitted, result.rule
+        return cls(ws, members, result.winner, fitted, rule, sharpness, aligned=aligned, int8=int8)
 
     def predict(
         self, texts: Sequence[str] | Sequence[tuple[str, str]] | pd.DataFrame
@@ -200,7 +207,7 @@ class Predictor:
         for key in self.members[name]:
             learner = self._learner(key)
             values = to_probabilities(learner.predict(rows), learner.link)
-            probabilities.append(values)
+            probabilities.append(self._aligned(key)(values))
             if self.winner == "rank_mean":
                 ranks.append(self._ranks(key, values))
         mean = np.mean(probabilities, axis=0)
@@ -209,15 +216,28 @@ class Predictor:
 
     def _ranks(self, key: RunKey, values: np.ndarray) -> np.ndarray:
         """(n, outputs) in (0, 1): where each value would stand among the run's test predictions."""
-        if key not in self._test:
-            _, predictions, _ = read_parquet(self.ws.store.run_dir(key) / "test.parquet")
-            self._test[key] = np.sort(to_probabilities(predictions.raw, predictions.link), axis=0)
-        stored = self._test[key]
+        stored = np.sort(self._tested(key), axis=0)
         columns = [
             (np.searchsorted(known, v, "left") + np.searchsorted(known, v, "right")) / 2
             for known, v in zip(stored.T, values.T, strict=True)
         ]
         return (np.column_stack(columns) + 0.5) / (len(stored) + 1)
+
+    def _aligned(self, key: RunKey) -> Callable[[np.ndarray], np.ndarray]:
+        """What makes the run comparable with the others of its model and seed, as in the blend."""
+        if key not in self._maps:
+            together = [k for k in self.members[key.model] if k.seed == key.seed]
+            tests = [self._tested(k) for k in together]
+            maps = alignment(self.ws.competition.kind, tests, self.aligned)
+            self._maps |= dict(zip(together, maps, strict=True))
+        return self._maps[key]
+
+    def _tested(self, key: RunKey) -> np.ndarray:
+        """(t, outputs): what the run predicts for the test rows."""
+        if key not in self._test:
+            _, predictions, _ = read_parquet(self.ws.store.run_dir(key) / "test.parquet")
+            self._test[key] = to_probabilities(predictions.raw, predictions.link)
+        return self._test[key]
 
     def _learner(self, key: RunKey) -> Learner:
         if key not in self._learners:

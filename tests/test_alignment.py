@@ -1,0 +1,135 @@
+"""Runs of a model made comparable by what they predict for the test rows; no label has a part in it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.special import expit, logit
+from sklearn.metrics import roc_auc_score
+
+from foldstack.alignment import align
+from foldstack.stages.oof import alignment, read_model
+from foldstack.stages.predictor import Predictor
+from foldstack.store import RunKey, write_parquet
+from foldstack.workspace import Workspace
+from tiny import foldstack, make_workspace, sentences
+
+T = 400
+
+
+def logits(n: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=(n, 2)) * [1, 2]
+
+
+def test_runs_that_differ_by_sharpness_and_bias_become_one():
+    """One of three says the same, twice as surely and one more; the mean of the quantiles is between."""
+    z = logits(T)
+    tests = [expit(z), expit(2 * z + 1), expit(z)]
+    low, high = np.quantile(z, [0.02, 0.98], axis=0)
+    inside = (z > low) & (z < high)
+    for aligned, test in zip(align(tests), tests, strict=True):
+        found = logit(aligned(test))
+        np.testing.assert_allclose(found[inside], (4 * z + 1)[inside] / 3, atol=1e-6)
+
+
+def test_rows_that_no_run_was_aligned_by_are_mapped_alike_and_in_order():
+    """Beyond the outermost quantile they move by as much as it does."""
+    z = logits(T)
+    first, second = align([expit(z), expit(z + 1)])
+    new = np.linspace(-15, 15, 301)[:, None] * np.ones(2)
+    np.testing.assert_allclose(logit(first(expit(new))), new + 0.5, atol=1e-3)
+    np.testing.assert_allclose(second(expit(new + 1)), first(expit(new)), atol=1e-3)
+    uneven = align([expit(z), expit(z**3)])[1](expit(new))
+    assert (np.diff(uneven, axis=0) >= 0).all()
+
+
+def test_certain_predictions_stay_finite():
+    p = np.concatenate([np.zeros((200, 1)), np.ones((200, 1))])
+    for aligned in align([p, 1 - p, np.full((400, 1), 0.5)]):
+        assert np.isfinite(aligned(np.array([[0.0], [0.3], [1.0]]))).all()
+
+
+def test_too_few_rows_tell_nothing():
+    z = logits(99)
+    given = expit(z)
+    assert all(aligned(given) is given for aligned in align([given, expit(z + 1)]))
+
+
+# --- in a competition -------------------------------------------------------------------------
+
+
+def shift_runs(root: Path, by: list[float]) -> None:
+    """As if each fold's run were so much surer of the positive class, in all that it predicts."""
+    ws = Workspace.open(root, [])
+    folds, train, test = (
+        ws.store.read_folds(ws.competition.train),
+        ws.competition.train,
+        ws.competition.test,
+    )
+    for fold, shift in enumerate(by):
+        key = RunKey("tfidf", 0, (fold,))
+        for what, rows in (("heldout", train.take(folds.held_out((fold,)))), ("test", test)):
+            found = ws.store.read_predictions(key, what, rows)
+            path = ws.store.run_dir(key) / f"{what}.parquet"
+            write_parquet(path, rows, found.raw + shift, found.link, ["label"])
+
+
+def pooled(root: Path, *sets: str) -> float:
+    """The AUC of all out-of-fold predictions together."""
+    ws = Workspace.open(root, list(sets))
+    model = read_model(ws, "tfidf", ws.store.read_folds(ws.competition.train))
+    return roc_auc_score(ws.competition.train.targets, model.oof)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """60 training rows, of which every fifth has the wrong label, and 120 test rows."""
+    root = make_workspace(tmp_path / "w", n=60)
+    rows = [(f"r{i}", text, y) for i, (text, y) in enumerate(sentences(180))]
+    train = pd.DataFrame(rows[:60], columns=["id", "text", "label"])
+    train["label"] = np.where(train.index % 5, train["label"], 1 - train["label"])
+    test = pd.DataFrame(rows[60:], columns=["id", "text", "label"])
+    train.to_csv(root / "input/train.csv", index=False)
+    test[["id", "text"]].to_csv(root / "input/test.csv", index=False)
+    test[["id", "label"]].to_csv(root / "input/sample_submission.csv", index=False)
+    for stage in ("folds", "train"):
+        assert foldstack(root, stage) == 0
+    return root
+
+
+def test_pooled_scores_lose_nothing_to_runs_that_are_surer_than_others(root):
+    """Without alignment they do, though no order within a run has changed."""
+    before = pooled(root)
+    shift_runs(root, [-3, 0, 3])
+    assert pooled(root) == pytest.approx(before, abs=1e-6)
+    assert pooled(root, "blend.align_runs=false") < before - 0.1
+
+
+def test_new_texts_are_predicted_as_the_test_rows_are(root):
+    """By the same maps, which stand in no file but follow from the stored test predictions."""
+    made = []
+    for sets in ([], ["--set", "blend.align_runs=false"]):
+        for stage in ("blend", "submit"):
+            assert foldstack(root, stage, *sets) == 0
+        submitted = pd.read_csv(root / "submissions/blend.csv")["label"].to_numpy()
+        found = Predictor.of_blend(Workspace.open(root, [])).predict(
+            pd.read_csv(root / "input/test.csv")
+        )
+        np.testing.assert_allclose(found.probabilities["1"], submitted, atol=1e-6)
+        made.append(submitted)
+    assert np.abs(made[0] - made[1]).max() > 1e-4
+
+
+@pytest.mark.parametrize(
+    ("kind", "changed"), [("binary", True), ("multiclass", False), ("regression", False)]
+)
+def test_only_what_is_compared_across_rows_is_aligned(kind, changed):
+    """Of several classes the largest of a row wins, whatever other rows have."""
+    tests = [expit(logits(T)), expit(logits(T) + 1)]
+    first, _ = alignment(kind, tests, wanted=True)
+    assert (first(tests[0]) is not tests[0]) == changed
+    first, _ = alignment(kind, tests, wanted=False)
+    assert first(tests[0]) is tests[0]

@@ -10,7 +10,7 @@ import pytest
 from scipy.special import expit, logit
 from sklearn.metrics import roc_auc_score
 
-from foldstack.alignment import align
+from foldstack.ensemble.alignment import align
 from foldstack.stages.oof import alignment, read_model
 from foldstack.stages.predictor import Predictor
 from foldstack.store import RunKey, write_parquet

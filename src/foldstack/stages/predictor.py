@@ -56,9 +56,9 @@ class Predictor:
 
     members: for each model the runs whose mean it is. fitted, rule: what the blend made of the
     members, and how probabilities become labels. sharpness: the temperatures of the models' means,
-    where they were given those. text_features: whether a stack reads them. aligned: whether runs were. int8: transformers predict
-    in int8, and what that costs is said first. The competition's patterns, where it has any, decide
-    before or beside it, as they do in a submission.
+    where they were given those. text_features: whether a stack reads them. aligned: whether runs were.
+    int8: transformers predict in int8, and what that costs is said first. The competition's patterns,
+    where it has any, decide before or beside it, as they do in a submission.
     """
 
     ws: Workspace

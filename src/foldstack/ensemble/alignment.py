@@ -35,9 +35,8 @@ def align(tests: Sequence[np.ndarray]) -> list[Callable[[np.ndarray], np.ndarray
 
 def _mapped(values: np.ndarray, own: np.ndarray, common: np.ndarray) -> np.ndarray:
     given = _logits(values)
-    inside = np.clip(
-        given, own[0], own[-1]
-    )  # beyond, all move by as much as the outermost quantile
+    # Beyond the outermost quantiles all move by as much as they.
+    inside = np.clip(given, own[0], own[-1])
     columns = [np.interp(*each) for each in zip(inside.T, own.T, common.T, strict=True)]
     return expit(np.column_stack(columns) + (given - inside))
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from foldstack.metrics import get
+from foldstack.stages.oof import why_optimistic
 from foldstack.store import RunKey, Store
 from foldstack.workspace import Workspace
 from tiny import foldstack, make_workspace, write, write_competition
@@ -157,6 +158,19 @@ def test_a_wrong_comparison_is_refused(done, capsys, options):
     capsys.readouterr()
     assert foldstack(done, "compare", *options.split()) == 2
     assert capsys.readouterr().err == f"foldstack: {REFUSED[options]}\n"
+
+
+def test_counts_alone_do_not_make_two_reasons_of_one():
+    """Five folds, each with another number of crossing texts, are one line."""
+    runs = [
+        {"optimistic": ["1,020 texts cross", "a-2: 7 texts cross", "the epoch was chosen"]},
+        {"optimistic": ["980 texts cross", "a-2: 9 texts cross", "the epoch was chosen"]},
+    ]
+    assert why_optimistic(runs) == [
+        "980 to 1,020 texts cross",
+        "a-2: 7 to 9 texts cross",
+        "the epoch was chosen",
+    ]
 
 
 def test_what_is_optimistic_stays_so(done, capsys):

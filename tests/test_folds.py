@@ -291,9 +291,10 @@ def test_texts_that_may_cross_folds_are_said_and_mark_the_run(workspace: Path, c
     )
     go_through(workspace, "train", "blend")
     run = json.loads((workspace / "oof/tfidf/seed0/fold0/run.json").read_text())
-    assert run["optimistic"][0].endswith("texts or groups stand on both sides of the fold")
+    crossing = "texts or groups stand on both sides of the fold"
+    assert run["optimistic"] == [f"4 {crossing}"]
     blend = json.loads((workspace / "oof/_blends/blend/blend.json").read_text())
-    assert f"tfidf: {run['optimistic'][0]}" in blend["optimistic"]
+    assert blend["optimistic"] == [f"tfidf: 2 to 4 {crossing}"]
 
 
 # The stage, again

@@ -11,7 +11,7 @@ from foldstack.ensemble import Difference, Members
 from foldstack.errors import InputError
 from foldstack.metrics import Metric
 from foldstack.progress import say, table
-from foldstack.stages.oof import check_alike, fold_runs, read_seed, require_runs
+from foldstack.stages.oof import check_alike, fold_runs, read_seed, require_runs, why_optimistic
 from foldstack.stages.train import train
 from foldstack.store import Folds, RunKey
 from foldstack.workspace import Workspace
@@ -63,7 +63,7 @@ def compare(
     header = [f"against {first}", metric.name, "better by [95 % interval]", "by seed", "time"]
     say(table(header, lines))
     for name, of_model in runs.items():
-        for reason in sorted({r for run in of_model.values() for r in run["optimistic"]}):
+        for reason in why_optimistic(of_model.values()):
             say(f"{name}: OPTIMISTIC, {reason}")
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,6 +17,8 @@ from foldstack.links import to_probabilities, within_run_ranks
 from foldstack.stages.learned import BY_OTHER_RUNS
 from foldstack.store import Folds, Predictions, RunKey
 from foldstack.workspace import Workspace
+
+COUNT = re.compile(r"(?<!\S)\d[\d,]*\b")
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,19 @@ def read_model(ws: Workspace, name: str, folds: Folds) -> Model:
             f"seed{k.seed}/{k.run}": ws.store.content(k, "heldout") + ws.store.content(k, "test")
             for k in wanted
         },
-        optimistic=sorted({reason for run in runs.values() for reason in run["optimistic"]}),
+        optimistic=why_optimistic(runs.values()),
+    )
+
+
+def why_optimistic(runs: Iterable[dict]) -> list[str]:
+    """The reasons of all runs; those that differ in a count alone as one, `312 to 330 texts …`."""
+    counts = defaultdict(set)
+    for reason in {reason for run in runs for reason in run["optimistic"]}:
+        found = COUNT.search(reason)
+        counts[COUNT.sub("{}", reason, count=1)].add(int(found[0].replace(",", "")) if found else 0)
+    return sorted(
+        reason.replace("{}", " to ".join(f"{n:,}" for n in sorted({min(each), max(each)})))
+        for reason, each in counts.items()
     )
 
 

@@ -385,15 +385,28 @@ READERS: dict[str, Reader] = {
 # Writing
 
 
-def publish(path: Path, data: bytes) -> None:
-    """Write beside the place, flush to the disk, rename into it."""
+@contextmanager
+def _replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file beside the place, on the disk and renamed into it when the block ends without error.
+
+    After an error or an interruption nothing of it is left.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with beside.open("wb") as f:
+    try:
+        with beside.open("wb") as f:
+            yield f
+            f.flush()
+            os.fsync(f.fileno())
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def publish(path: Path, data: bytes) -> None:
+    """All of a file at once, by one rename."""
+    with _replacing(path) as f:
         f.write(data)
-        f.flush()
-        os.fsync(f.fileno())
-    beside.replace(path)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -410,20 +423,13 @@ def read_json(path: Path) -> Any:
 
 @contextmanager
 def writing(path: Path, encoding: str = "utf-8") -> Iterator[TextIO]:
-    """A text file to write bit by bit, which takes its place when the block ends without error.
-
-    After an error or an interruption nothing of it is left.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with beside.open("w", encoding=encoding, newline="") as f:
-            yield f
-            f.flush()
-            os.fsync(f.fileno())
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    """A text file to write bit by bit, which takes its place when the block ends without error."""
+    with _replacing(path) as f:
+        text = io.TextIOWrapper(f, encoding=encoding, newline="")
+        try:
+            yield text
+        finally:
+            text.detach()  # what it still holds goes to f, which stays open
 
 
 def csv_text(table: pd.DataFrame, *, header: bool = True) -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.special import expit, log_expit, log_softmax, softmax
+from scipy.special import expit, log_expit, log_softmax, logit, softmax
 from scipy.stats import rankdata
+
+TINY = 1e-7  # nearer to 0 or 1 float32 hardly tells probabilities apart
 
 
 def to_probabilities(raw: np.ndarray, link: str) -> np.ndarray:
@@ -13,6 +15,11 @@ def to_probabilities(raw: np.ndarray, link: str) -> np.ndarray:
     if link == "identity":
         return raw
     return expit(raw) if link == "sigmoid" else softmax(raw, axis=1)
+
+
+def to_logits(probabilities: np.ndarray) -> np.ndarray:
+    """Log odds, finite: probabilities are cut at `TINY`."""
+    return logit(np.clip(probabilities, TINY, 1 - TINY))
 
 
 def within_run_ranks(values: np.ndarray) -> np.ndarray:

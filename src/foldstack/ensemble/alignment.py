@@ -13,11 +13,12 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
-from scipy.special import expit, logit
+from scipy.special import expit
+
+from foldstack.links import to_logits
 
 KINDS = ("binary", "multilabel")  # elsewhere a decision compares what one run says of one row
 ROWS_A_KNOT, FEWEST, MOST = 10, 10, 200  # a quantile for so many rows; knots
-EDGE = 1e-7  # probabilities nearer to 0 or 1 than float32 can tell are cut
 
 
 def align(tests: Sequence[np.ndarray]) -> list[Callable[[np.ndarray], np.ndarray]]:
@@ -29,17 +30,13 @@ def align(tests: Sequence[np.ndarray]) -> list[Callable[[np.ndarray], np.ndarray
     if knots < FEWEST:
         return [np.asarray] * len(tests)
     levels = (np.arange(knots) + 0.5) / knots
-    own = [np.quantile(_logits(test), levels, axis=0) for test in tests]
+    own = [np.quantile(to_logits(test), levels, axis=0) for test in tests]
     return [partial(_mapped, own=each, common=np.mean(own, axis=0)) for each in own]
 
 
 def _mapped(values: np.ndarray, own: np.ndarray, common: np.ndarray) -> np.ndarray:
-    given = _logits(values)
+    given = to_logits(values)
     # Beyond the outermost quantiles all move by as much as they.
     inside = np.clip(given, own[0], own[-1])
     columns = [np.interp(*each) for each in zip(inside.T, own.T, common.T, strict=True)]
     return expit(np.column_stack(columns) + (given - inside))
-
-
-def _logits(probabilities: np.ndarray) -> np.ndarray:
-    return logit(np.clip(probabilities, EDGE, 1 - EDGE))

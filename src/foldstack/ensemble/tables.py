@@ -8,13 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import logit
 from sklearn.model_selection import GroupShuffleSplit
 
 from foldstack.ensemble.members import Inputs, Members
+from foldstack.links import to_logits
 
 MANY = 8  # more outputs than this are told of each other by a mean and a maximum only
-TINY = 1e-7  # of a probability, so that its logit is finite
 HELD_BACK = 0.2  # of the groups
 MOST_VALUES = 100  # of a categorical column; the rarer ones have too few rows to learn from
 FARTHEST = 10.0  # standard deviations
@@ -41,7 +40,7 @@ class Reader:
         values = inputs.probabilities.astype(float)
         if self.kind == "regression" or self.scale == "probabilities":
             return values
-        return logit(np.clip(values, TINY, 1 - TINY))
+        return to_logits(values)
 
     def codes(self, width: int, features: np.ndarray | None) -> list[int]:
         """Which columns are categories in a table of this width that ends in the features."""

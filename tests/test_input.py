@@ -613,7 +613,7 @@ COMMANDS = {
     ),
     "submit without a blend": (
         "submit --name other",
-        "oof/_blends/other does not exist: run `make blend NAME=other` first",
+        "oof/_blends/other does not exist: run `make blend NAME=other` first, or name a MODEL",
     ),
     "blend a model without runs": (
         "blend --model minilm",
@@ -704,7 +704,7 @@ def test_a_wrong_preset_is_refused(done: Path, preset: str, sentence: str, capsy
     [
         ("train", "folds/folds.csv does not exist: run `make folds` first"),
         ("blend", "oof/ holds no runs to blend: run `make train` first"),
-        ("submit", "oof/_blends/blend does not exist: run `make blend` first"),
+        ("submit", "oof/_blends/blend does not exist: run `make blend` first, or name a MODEL"),
         ("score", "submissions/ is empty: run `make submit` first"),
         ("scores", "oof/ holds no runs: run `make train` first"),
     ],

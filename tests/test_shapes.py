@@ -340,7 +340,7 @@ WRONG = {
     ),
     "no blend": (
         ["predict", "--text", "x", "--name", "other"],
-        "oof/_blends/other does not exist: run `make blend` with NAME=other, or name a MODEL",
+        "oof/_blends/other does not exist: run `make blend NAME=other` first, or name a MODEL",
     ),
     "two models": (
         ["predict", "--text", "x", "--model", "tfidf,words"],

@@ -359,7 +359,7 @@ def test_what_views_refuses(blended, tmp_path, capsys):
     refuses(
         blended,
         ["views", "--name", "other"],
-        "oof/_blends/other does not exist: run `make blend` first, or name a MODEL",
+        "oof/_blends/other does not exist: run `make blend NAME=other` first, or name a MODEL",
         capsys,
     )
     refuses(

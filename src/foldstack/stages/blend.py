@@ -202,15 +202,24 @@ def _scored_by(competition: Competition) -> dict:
     return {"metric": metric.name, "costs": metric.costs and [list(row) for row in metric.costs]}
 
 
-def check_scored_alike(ws: Workspace, name: str, info: dict) -> None:
-    """Raises InputError where a stored blend was chosen by another metric, or costs, than today's."""
+def read_stored(ws: Workspace, name: str) -> dict:
+    """What a stored blend says of itself.
+
+    Raises InputError where there is none, or it was chosen by another metric, or costs, than today's.
+    """
+    info = ws.store.read_blend(name)
+    if info is None:
+        named = "" if name == "blend" else f" NAME={name}"
+        raise InputError(
+            f"oof/_blends/{name} does not exist: run `make blend{named}` first, or name a MODEL"
+        )
     today = _scored_by(ws.competition)
     if info["metric"] != today["metric"]:
         other = f"metric {info['metric']}, not {today['metric']}"
     elif info.get("costs") != today["costs"]:
         other = "other costs than competition.yaml has now"
     else:
-        return
+        return info
     raise InputError(f"blend '{name}' was made for {other}: run `make blend` again")
 
 
@@ -329,11 +338,8 @@ def report(ws: Workspace, *, model: str | None = None, name: str | None = None) 
         say(format_report(made.report))
         return
     name = name or "blend"
+    read_stored(ws, name)
     path = ws.store.blend_dir(name) / "labels.txt"
-    if not path.exists():
-        raise InputError(
-            f"oof/_blends/{name} does not exist: run `make blend` first, or name a MODEL"
-        )
     say(f"{name}: out-of-fold rows, nested decisions ({ws.store.name(path)}, and .csv beside it)")
     say(path.read_text(encoding="utf-8").rstrip("\n"))
 

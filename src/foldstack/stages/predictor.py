@@ -20,7 +20,7 @@ from foldstack.links import to_probabilities
 from foldstack.patterns import Neighbours
 from foldstack.rows import Rows
 from foldstack.settings import CompetitionSettings
-from foldstack.stages.blend import check_scored_alike, make_blend
+from foldstack.stages.blend import make_blend, read_stored
 from foldstack.stages.features import check_features, stack_features
 from foldstack.stages.fitted import load_learner
 from foldstack.stages.int8 import check_int8, in_int8
@@ -88,14 +88,7 @@ class Predictor:
     @classmethod
     def of_blend(cls, ws: Workspace, name: str = "blend", *, int8: bool = False) -> Predictor:
         """Raises InputError where there is no such blend, a run of it is gone, or int8 is in vain."""
-        info = ws.store.read_blend(name)
-        if info is None:
-            raise InputError(
-                f"oof/_blends/{name} does not exist: run `make blend`"
-                + (f" with NAME={name}" if name != "blend" else "")
-                + ", or name a MODEL"
-            )
-        check_scored_alike(ws, name, info)
+        info = read_stored(ws, name)
         members = {
             model: [_key(model, run) for run in runs] for model, runs in info["members"].items()
         }

@@ -14,9 +14,9 @@ from foldstack.progress import say
 from foldstack.stages.blend import (
     VALUES,
     Blend,
-    check_scored_alike,
     interval,
     make_blend,
+    read_stored,
     say_positives,
 )
 from foldstack.stages.oof import check_alike, read_model
@@ -70,14 +70,7 @@ def submit(
 
 def stored_blend(ws: Workspace, name: str) -> tuple[np.ndarray, dict]:
     """A blend's test predictions, if the runs it was made from are still today's."""
-    info = ws.store.read_blend(name)
-    if info is None:
-        raise InputError(
-            f"oof/_blends/{name} does not exist: run `make blend"
-            + (f" NAME={name}`" if name != "blend" else "`")
-            + " first"
-        )
-    check_scored_alike(ws, name, info)
+    info = read_stored(ws, name)
     folds = ws.store.read_folds(ws.competition.train)
     for member, runs in info["members"].items():
         if read_model(ws, member, folds).runs != runs:

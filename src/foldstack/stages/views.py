@@ -25,7 +25,7 @@ from foldstack.errors import InputError
 from foldstack.files import write_text
 from foldstack.progress import say, table
 from foldstack.rows import Rows, duplicate_groups
-from foldstack.stages.blend import check_scored_alike, make_blend
+from foldstack.stages.blend import make_blend, read_stored
 from foldstack.store import Folds, read_parquet
 from foldstack.workspace import Workspace
 
@@ -56,12 +56,8 @@ def views(
 
 def _of_blend(ws: Workspace, name: str, rows: Rows) -> np.ndarray:
     """A stored blend's nested predictions, decided where labels are submitted."""
-    info, again = ws.store.read_blend(name), "run `make blend` again"
-    if info is None:
-        raise InputError(
-            f"oof/_blends/{name} does not exist: run `make blend` first, or name a MODEL"
-        )
-    check_scored_alike(ws, name, info)
+    read_stored(ws, name)
+    again = "run `make blend` again"
     path = ws.store.blend_dir(name) / "nested.parquet"
     if not path.exists():
         raise InputError(f"blend '{name}' was made before views were there: {again}")

@@ -1,10 +1,16 @@
-"""How many cores there are to compute with."""
+"""The cores there are to compute with."""
 
 from __future__ import annotations
 
 import os
+import platform
 
 from foldstack import parallel
+
+
+def machine(threads: int) -> dict[str, object]:
+    """What the bytes of any run depend on beside its settings; `training.precision` knows more."""
+    return {"processor": platform.machine(), "threads": threads, "processes": parallel.count()}
 
 
 def cpu_threads(wanted: int) -> int:

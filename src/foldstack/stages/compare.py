@@ -169,8 +169,9 @@ def _cells(d: Difference) -> list[str]:
 
 def _time(runs: dict[RunKey, dict], base: dict[RunKey, dict]) -> str:
     """Training time as a ratio, of runs on machines alike."""
-    both = [*runs.values(), *base.values()]
-    if any(run["machine"] != both[0]["machine"] for run in both):
+    machines = [run["machine"] for run in (*runs.values(), *base.values())]
+    known = set.intersection(*map(set, machines))  # fewer facts matter to a linear model
+    if any(machine[fact] != machines[0][fact] for machine in machines for fact in known):
         return "other machine"
     took, took_base = (sum(run["seconds"] for run in each.values()) for each in (runs, base))
     return f"{took / took_base:.2f}x"

@@ -18,7 +18,7 @@ import numpy as np
 
 import foldstack
 from foldstack import config, parallel
-from foldstack.cores import cpu_threads
+from foldstack.cores import cpu_threads, machine
 from foldstack.errors import ChildFailed, InputError, Interrupted
 from foldstack.files import read_json, write_json
 from foldstack.interrupt import child_environment, is_child
@@ -319,7 +319,7 @@ def train_one(ws: Workspace, run: Run, *, force: bool) -> None:
             "seconds": round(seconds, 2),
             "peak_memory_mb": _peak_memory_mb(),
             **facts,
-            "machine": _machine(threads),
+            "machine": _machine(run.settings, threads),
             "versions": _versions(),
         }
         write_json(partial / "run.json", info)
@@ -329,10 +329,14 @@ def train_one(ws: Workspace, run: Run, *, force: bool) -> None:
     _say_result(key, info, len(held))
 
 
-def _machine(threads: int) -> dict:
-    from foldstack.training.precision import machine
+def _machine(settings: Settings, threads: int) -> dict:
+    if (
+        settings.learner == "tfidf"
+    ):  # which needs no torch; to import it takes longer than many a run
+        return machine(threads)
+    from foldstack.training import precision
 
-    return machine(threads)
+    return precision.machine(threads)
 
 
 def _open_partial(ws: Workspace, run: Run, threads: int) -> None:
@@ -340,7 +344,7 @@ def _open_partial(ws: Workspace, run: Run, threads: int) -> None:
     partial = ws.store.partial_dir(run.key)
     wanted = {
         "identity": identity_of(ws, run),
-        "machine": _machine(threads),
+        "machine": _machine(run.settings, threads),
         "versions": _versions(),
     }
     try:

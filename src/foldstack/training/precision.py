@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from foldstack import parallel
+from foldstack import cores
 from foldstack.errors import InputError
 
 
@@ -80,14 +80,12 @@ def _keep_freed_memory() -> None:
 
 
 def machine(threads: int) -> dict[str, object]:
-    """What the bytes of a run depend on beside its settings."""
+    """What the bytes of a transformer's run depend on beside its settings."""
     return {
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
-        "processor": platform.machine(),
         "instruction_set": torch.backends.cpu.get_cpu_capability(),
         "fast_bf16": has_fast_bf16_cpu(),
-        "threads": threads,
-        "processes": parallel.count(),
+        **cores.machine(threads),
     }
 
 

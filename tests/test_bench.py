@@ -65,11 +65,26 @@ def test_tables_have_medians_of_rates_and_scores_of_all_rounds(bench):
     assert results.speed_table().splitlines()[2].split() == (
         ["training", "vs", "Trainer", "40.0", "10.0", "rows/s", "4.00x", "2.00-10.00"]
     )
-    for targets, values in (([0.0, 1.0], [0.1, 0.3]), ([0.0, 1.0], [0.2, 0.9])):
-        results.predicted("films", "Trainer", np.array(targets)[:, None], np.array(values)[:, None])
+    targets = np.array([[0.0], [0.0], [1.0]])
+    for who, rounds in {
+        "Trainer": ([0.1, 0.2, 0.3], [0.1, 0.9, 0.5]),  # 1 and 0.5
+        "foldstack": ([0.1, 0.2, 0.3], [0.1, 0.2, 0.5]),  # 1 and 1
+    }.items():
+        for values in rounds:
+            results.predicted("films", who, targets, np.array(values)[:, None])
     of = get("roc_auc", "binary").score
     lines = results.score_table({"films": ("roc_auc", of)}).splitlines()
-    assert lines[2].split() == ["films", "Trainer", "4", "roc_auc", "1.0000"]
+    assert lines[2].split() == ["films", "Trainer", "6", "roc_auc", "0.7500"]
+    assert lines[3].split() == [
+        "films",
+        "foldstack",
+        "6",
+        "roc_auc",
+        "1.0000",
+        "+0.2500",
+        "±",
+        "0.2500",
+    ]
 
 
 def test_the_pipeline_has_the_probabilities_of_the_learners_model(bench, backbone, tmp_path):
@@ -109,7 +124,10 @@ def test_the_benchmark_goes_through_and_writes_its_page(bench, backbone, tmp_pat
     arguments = ["--short", "--rounds", "1", "--rows", "16", "--long-rows", "8"]
     bench.main([*arguments, "--workspace", str(tmp_path), "--out", str(out)])
     page = out.read_text()
-    assert "Written by `make bench SHORT=1` (1 folds, 16 film reviews and 8 articles" in page
+    assert (
+        'SHORT=1 ARGS="--rows 16 --long-rows 8 --rounds 1"` (1 folds, 16 film reviews and 8 articles'
+        in page
+    )
     begins = [line.split("  ")[0] for line in page.splitlines()]
     for line in (
         "training vs Trainer, film reviews",

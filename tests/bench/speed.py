@@ -1,6 +1,7 @@
 """The benchmark: training, prediction and frozen stages beside transformers' own tools, in turns.
 
-    python tests/bench/speed.py [--short] [--rows N] [--long-rows N] [--workspace DIR] [--out FILE]
+    python tests/bench/speed.py [--short] [--parts films,articles,f1,blend] [--rows N] [--long-rows N]
+        [--rounds N] [--workspace DIR] [--out FILE]
 
 Every fold is a round, in which ours and the rivals do the same work one after the other; rates are
 medians over rounds. In full: whole film reviews, five folds, and the BBC's articles of 512 tokens;
@@ -43,10 +44,12 @@ from foldstack.training.precision import choose_precision, has_fast_bf16_cpu, ma
 from foldstack.workspace import Workspace
 
 SEED = 0
+FILMS, ARTICLES = "film reviews", "BBC, 512 tokens"
 # The preset leaves out the dropout inside the backbone; Trainer has it, so here both have.
 BOTH = ["backbone_dropout=null", "models=[minilm,minilm-f1]"]
 LONG = ["training.max_length=512"]
 CACHED_EPOCHS = 50
+PARTS = ("films", "articles", "f1", "blend")
 
 
 @dataclass
@@ -82,14 +85,28 @@ class Results:
         return table(["", "foldstack", "rival", "", "ratio", "by round"], lines)
 
     def score_table(self, score: dict[str, tuple[str, Callable]]) -> str:
-        """score: for each data set its metric's name, and what it is of targets and probabilities."""
+        """Means over rounds, and over the rounds' differences from the first contestant's scores.
+
+        score: for each data set its metric's name, and what it is of targets and probabilities.
+        """
         lines = []
         for data, contestants in self.held.items():
-            name, of = score[data]
+            (name, of), first = score[data], None
             for who, rounds in contestants.items():
-                targets, values = (np.concatenate(part) for part in zip(*rounds, strict=True))
-                lines.append([data, who, f"{len(targets):,}", f"{name} {of(targets, values):.4f}"])
-        return table(["", "", "held-out rows", "score"], lines)
+                scores = np.array([of(targets, values) for targets, values in rounds])
+                first = scores if first is None else first
+                rows = sum(len(targets) for targets, _ in rounds)
+                cells = [f"{rows:,}", f"{name} {scores.mean():.4f}"]
+                lines.append([data, who, *cells, _difference(scores - first)])
+        header = ["", "", "held-out rows", "score", "above the first by, ± its standard error"]
+        return table(header, lines)
+
+
+def _difference(by_round: np.ndarray) -> str:
+    """Nothing for the first contestant itself, or where a single round knows no error."""
+    if len(by_round) == 1 or not by_round.any():
+        return ""
+    return f"{by_round.mean():+.4f} ± {by_round.std(ddof=1) / np.sqrt(len(by_round)):.4f}"
 
 
 # Arithmetic
@@ -297,6 +314,7 @@ def workspace(place: Path, dataset: str, sets: list[str]) -> Workspace:
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--short", action="store_true", help="within ten minutes")
+    parser.add_argument("--parts", default=",".join(PARTS), help="which of them, a comma list")
     parser.add_argument("--rows", type=int, help="film reviews to learn from (0: all)")
     parser.add_argument("--long-rows", type=int, help="articles to learn from (0: all)")
     parser.add_argument("--rounds", type=int, help="folds (default: 5, --short 2)")
@@ -306,6 +324,9 @@ def main(argv: list[str] | None = None) -> None:
     rounds = args.rounds or (2 if args.short else 5)
     rows = args.rows if args.rows is not None else (600 if args.short else 0)
     long_rows = args.long_rows if args.long_rows is not None else (48 if args.short else 0)
+    chosen = set(args.parts.split(",")) - ({"blend"} if args.short else set())
+    if chosen - set(PARTS):
+        parser.error(f"no such part: {', '.join(sorted(chosen - set(PARTS)))}")
     begin, results = time.monotonic(), Results()
     with tempfile.TemporaryDirectory() as temporary:
         root = args.workspace or Path(temporary)
@@ -314,17 +335,25 @@ def main(argv: list[str] | None = None) -> None:
         settings = films.model_settings("minilm")
         load_backbone(locate(settings.backbone, settings.sha256))  # the files warm for all
         for fold in range(rounds):
-            contest(results, "film reviews", films, fold, rows, rows)
-            contest(results, "BBC, 512 tokens", news, fold, long_rows, long_rows)
-            frozen_epochs(results, films, fold, rows)
+            if "films" in chosen:
+                contest(results, FILMS, films, fold, rows, rows)
+            if "articles" in chosen:
+                contest(results, ARTICLES, news, fold, long_rows, long_rows)
+            if "f1" in chosen:
+                frozen_epochs(results, films, fold, rows)
             say(f"round {fold + 1} of {rounds}, {duration(time.monotonic() - begin)} so far")
         score = {
             data: (ws.competition.metric.name, ws.competition.task.score_probabilities)
-            for data, ws in (("film reviews", films), ("BBC, 512 tokens", news))
+            for data, ws in ((FILMS, films), (ARTICLES, news))
         }
-        if not args.short:
+        if "blend" in chosen:
             blends(results)
-        command = "make bench SHORT=1" if args.short else "make bench"
+        command = f"make bench{' SHORT=1' if args.short else ''}"
+        given = {o: getattr(args, o) for o in ("parts", "rows", "long_rows", "rounds")}
+        changed = {o: v for o, v in given.items() if v != parser.get_default(o)}
+        if changed:
+            written = " ".join(f"--{o.replace('_', '-')} {v}" for o, v in changed.items())
+            command += f' ARGS="{written}"'
         size = f"{rounds} folds, {rows or 'all'} film reviews and {long_rows or 'all'} articles"
         page = report(results, command, size, score)
     write_text(args.out, page)

@@ -107,6 +107,20 @@ def test_the_pipeline_has_the_probabilities_of_the_learners_model(bench, backbon
 
 
 @pytest.mark.filterwarnings("ignore:'pin_memory' argument")  # of Trainer's defaults
+def test_trainer_by_length_predicts_the_rows_in_their_order(bench, backbone, tmp_path):
+    """Its sampler by length would shuffle the held-out rows too. Nothing is learned here."""
+    root = make_workspace(tmp_path / "w", n=12)
+    rows = Workspace.open(root, []).competition.train
+    training = TrainingSettings(precision="fp32", max_length=16, epochs=1, lr=1e-12)
+    settings = TransformerSettings(learner="transformer", backbone=str(backbone), training=training)
+    _, plain = bench.rivals.train(settings, rows, rows, seed=0)
+    _, by_length = bench.rivals.train(
+        settings, rows, rows, seed=0, train_sampling_strategy="group_by_length"
+    )
+    assert np.abs(by_length - plain).max() < np.ptp(plain) / 100
+
+
+@pytest.mark.filterwarnings("ignore:'pin_memory' argument")  # of Trainer's defaults
 def test_the_benchmark_goes_through_and_writes_its_page(bench, backbone, tmp_path, monkeypatch):
     """On a few rows of tiny competitions in the place of the embedded ones."""
     for name in ("movie-reviews", "bbc"):

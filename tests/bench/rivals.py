@@ -67,6 +67,9 @@ def train(
         trainer.remove_callback(PrinterCallback)
         trainer.train()
         seconds = time.monotonic() - begin
+        trainer.args.train_sampling_strategy = (
+            "random"  # by length it would shuffle predictions too
+        )
         p = softmax(trainer.predict(tokens(held)).predictions.astype(float), axis=1)
     return seconds, p if classes > 2 else p[:, 1:]
 

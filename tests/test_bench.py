@@ -87,13 +87,17 @@ def test_tables_have_medians_of_rates_and_scores_of_all_rounds(bench):
     ]
 
 
-def test_the_pipeline_has_the_probabilities_of_the_learners_model(bench, backbone, tmp_path):
+@pytest.mark.parametrize("binary_link", ["sigmoid", "softmax"])
+def test_the_pipeline_has_the_probabilities_of_the_learners_model(
+    bench, backbone, tmp_path, binary_link
+):
     """So that the two are compared on the same work."""
     root = make_workspace(tmp_path / "w", n=12)
     rows = Workspace.open(root, []).competition.train
     settings = TransformerSettings(
         learner="transformer",
         backbone=str(backbone),
+        binary_link=binary_link,
         training=TrainingSettings(precision="fp32", max_length=16),
     )
     task = Task("binary", "sigmoid", ("label",), get("roc_auc", "binary"))
@@ -103,6 +107,7 @@ def test_the_pipeline_has_the_probabilities_of_the_learners_model(bench, backbon
     theirs = bench.rivals.predictor(learner)([t[0] for t in rows.texts])
     ours = to_probabilities(learner.predict(rows), learner.link)
     assert np.ptp(ours) > 1e-3
+    assert theirs.shape == ours.shape
     np.testing.assert_allclose(theirs, ours, atol=1e-5)
 
 

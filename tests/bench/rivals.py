@@ -113,6 +113,7 @@ def predictor(learner: TransformerLearner) -> Callable[[list[str]], np.ndarray]:
             texts, batch_size=PIPELINE_ROWS, top_k=None, truncation=True, max_length=length
         )
         by_label = [{f["label"]: f["score"] for f in row} for row in found]
-        return np.array([[row[str(i)] for i in range(len(row))] for row in by_label])
+        values = np.array([[row[str(i)] for i in range(len(row))] for row in by_label])
+        return values[:, 1:] if learner.model.as_difference else values
 
     return predict

@@ -47,6 +47,7 @@ SEED = 0
 FILMS, ARTICLES = "film reviews", "BBC, 512 tokens"
 # The preset leaves out the dropout inside the backbone; Trainer has it, so here both have.
 BOTH = ["backbone_dropout=null", "models=[minilm,minilm-f1]"]
+BINARY = ["binary_link=softmax"]  # two outputs for two classes, as Trainer's model has
 LONG = ["training.max_length=512"]
 CACHED_EPOCHS = 50
 PARTS = ("films", "articles", "f1", "blend")
@@ -330,7 +331,7 @@ def main(argv: list[str] | None = None) -> None:
     begin, results = time.monotonic(), Results()
     with tempfile.TemporaryDirectory() as temporary:
         root = args.workspace or Path(temporary)
-        films = workspace(root / "movie-reviews", "movie-reviews", BOTH)
+        films = workspace(root / "movie-reviews", "movie-reviews", [*BOTH, *BINARY])
         news = workspace(root / "bbc", "bbc", [*BOTH, *LONG])
         settings = films.model_settings("minilm")
         load_backbone(locate(settings.backbone, settings.sha256))  # the files warm for all

@@ -347,6 +347,7 @@ def test_the_table_of_a_blend(blended, capsys):
 
 
 def test_the_table_of_one_model(blended, capsys):
+    assert foldstack(blended, "views") == 0
     assert foldstack(blended, "views", "--model", "tfidf") == 0
     assert "tfidf: roc_auc of nested" in capsys.readouterr().out
     one, blend = (

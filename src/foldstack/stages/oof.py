@@ -126,12 +126,10 @@ def _common(identity: dict) -> dict:
 
 def read_seed(ws: Workspace, name: str, seed: int, folds: Folds) -> tuple[np.ndarray, ...]:
     """(out-of-fold, its ranks, test, its ranks) of one seed; ranks are taken within each run."""
-    train, test = ws.competition.train, ws.competition.test
+    train = ws.competition.train
     oof = np.zeros(train.targets.shape)
     oof_ranks = np.zeros_like(oof)
-    keys = [RunKey(name, seed, (fold,)) for fold in folds.numbers]
-    tests = [_probabilities(ws.store.read_predictions(key, "test", test)) for key in keys]
-    maps = alignment(ws.competition.kind, tests, ws.competition.settings.blend.align_runs)
+    keys, maps, tests = _seed_runs(ws, name, seed, folds)
     for key, aligned in zip(keys, maps, strict=True):
         held = folds.held_out(key.left_out)
         values = _probabilities(ws.store.read_predictions(key, "heldout", train.take(held)))
@@ -144,6 +142,17 @@ def read_seed(ws: Workspace, name: str, seed: int, folds: Folds) -> tuple[np.nda
         np.mean([aligned(t) for aligned, t in zip(maps, tests, strict=True)], axis=0),
         np.mean([within_run_ranks(t) for t in tests], axis=0),
     )
+
+
+def _seed_runs(
+    ws: Workspace, name: str, seed: int, folds: Folds
+) -> tuple[list[RunKey], list[Callable], list[np.ndarray]]:
+    """A seed's runs, one a fold: their keys, what makes each comparable, their test probabilities."""
+    keys = [RunKey(name, seed, (fold,)) for fold in folds.numbers]
+    read = [ws.store.read_predictions(key, "test", ws.competition.test) for key in keys]
+    tests = [_probabilities(predictions) for predictions in read]
+    wanted = ws.competition.settings.blend.align_runs
+    return keys, alignment(ws.competition.kind, tests, wanted), tests
 
 
 def alignment(kind: str, tests: Sequence[np.ndarray], wanted: bool) -> list[Callable]:
@@ -173,14 +182,12 @@ def match_sharpness(ws: Workspace, model: Model, folds: Folds) -> Model:
     An out-of-fold prediction is the mean over seeds, and over splits where there are several, of one
     run each; a test prediction is a mean over folds as well, which is less sharp. No label is asked.
     """
-    test, names = ws.competition.test, [run.partition("/") for run in model.runs]
+    names = [run.partition("/") for run in model.runs]
     seeds = sorted({int(seed.removeprefix("seed")) for seed, _, _ in names})
     of_run = {}
     for seed in seeds:
-        keys = [RunKey(model.name, seed, (fold,)) for fold in folds.numbers]
-        tests = [_probabilities(ws.store.read_predictions(key, "test", test)) for key in keys]
-        maps = alignment(ws.competition.kind, tests, ws.competition.settings.blend.align_runs)
-        of_run |= {k: m(t) for k, m, t in zip(keys, maps, tests, strict=True)}
+        runs = _seed_runs(ws, model.name, seed, folds)
+        of_run |= {key: aligned(test) for key, aligned, test in zip(*runs, strict=True)}
     by_split = [np.unique(split[split >= 0]).tolist() for split in folds.splits.T]
     like_oof = []
     for together in zip(*by_split, strict=False):  # a fold of each split

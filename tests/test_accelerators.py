@@ -11,8 +11,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from foldstack.errors import InputError
+from foldstack.nets import attention, dropout
 from foldstack.nets import backbone as backbones
-from foldstack.nets import dropout
 from foldstack.nets.device import to_device, to_host
 from foldstack.techniques import AttentionHead
 from foldstack.training import frozen, loop, precision
@@ -46,7 +46,7 @@ class Watch(TorchDispatchMode):
 @pytest.fixture
 def ahead(monkeypatch) -> None:
     """The CPU is treated as a device that computes while Python goes on."""
-    for module in (backbones, dropout):
+    for module in (attention, backbones, dropout):
         monkeypatch.setattr(module, "computes_ahead", lambda tensor: True)
 
 

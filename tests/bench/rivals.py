@@ -61,7 +61,8 @@ def train(
             output_dir=folder, num_train_epochs=s.epochs, learning_rate=s.lr, seed=seed,
             per_device_train_batch_size=s.batch_size, per_device_eval_batch_size=64,
             warmup_steps=s.warmup, weight_decay=s.weight_decay, save_strategy="no",
-            report_to=[], disable_tqdm=True, logging_strategy="no", **options,
+            report_to=[], disable_tqdm=True, logging_strategy="no",
+            use_cpu=not torch.cuda.is_available(), **options,
         )  # fmt: skip
         trainer = Trainer(model, arguments, DataCollatorWithPadding(tokenizer), tokens(train))
         trainer.remove_callback(PrinterCallback)

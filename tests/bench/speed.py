@@ -19,8 +19,10 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
 import blending
@@ -228,6 +230,47 @@ def _predictions(results: Results, data: str, learner: TransformerLearner, held:
         results.differences[f"int8, {data}"].append(float(np.abs(values - p).max()))
 
 
+def at_once(results: Results, place: Path, rows: int) -> None:
+    """Two folds trained side by side, a process and a thread each, beside Trainer's two ways to do both.
+
+    What one run leaves idle, the serial parts of an update, another one uses.
+    """
+    folds, many = (0, 1), f"training two folds at once, {FILMS}"
+    with ProcessPoolExecutor(len(folds), mp_context=get_context("spawn")) as pool:
+        seconds = {}
+        for who in ("foldstack", "Trainer"):
+            list(
+                pool.map(_alone, [who] * 2, [place] * 2, folds, [64] * 2)
+            )  # modules and files warm
+            begin = time.monotonic()
+            trained = list(pool.map(_alone, [who] * 2, [place] * 2, folds, [rows] * 2))
+            seconds[who] = time.monotonic() - begin
+    in_turn = sum(
+        work / rate
+        for work, (_, rate) in zip(
+            trained, results.rates[f"training vs Trainer, {FILMS}"], strict=False
+        )
+    )
+    work = sum(trained)
+    results.add(f"{many}, vs Trainer's at once", work, *seconds.values(), "rows/s")
+    results.add(f"{many}, vs Trainer in turn", work, seconds["foldstack"], in_turn, "rows/s")
+
+
+def _alone(who: str, place: Path, fold: int, rows: int) -> int:
+    """Train one fold with one thread; returns the rows that it has passed, over all epochs."""
+    ws = Workspace.open(place, [*BOTH, *BINARY])
+    settings = ws.model_settings("minilm")
+    train, held = parts(ws, fold, rows, 1)
+    if who == "Trainer":
+        torch.set_num_threads(1)
+        rivals.train(settings, train, held, SEED)
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            learner = TransformerLearner(settings, ws.competition.task, SEED, threads=1)
+            learner.fit(train, None, Path(folder))
+    return len(train) * settings.training.epochs
+
+
 def frozen_epochs(results: Results, ws: Workspace, fold: int, rows: int) -> None:
     """The F1 stage of minilm-f1: an epoch on kept outputs, beside one that runs the frozen backbone
     and one that trains it too."""
@@ -343,6 +386,8 @@ def main(argv: list[str] | None = None) -> None:
             if "f1" in chosen:
                 frozen_epochs(results, films, fold, rows)
             say(f"round {fold + 1} of {rounds}, {duration(time.monotonic() - begin)} so far")
+        if "films" in chosen and rounds > 1:
+            at_once(results, root / "movie-reviews", rows)
         score = {
             data: (ws.competition.metric.name, ws.competition.task.score_probabilities)
             for data, ws in ((FILMS, films), (ARTICLES, news))

@@ -292,8 +292,7 @@ class TransformerLearner:
         if isinstance(tokens, Tokens):  # and not the outputs of a frozen backbone
             first, which = tokens.distinct()
             read = loop.Taken(tokens, first)
-        lower = nullcontext() if self.precision == "int8" else self.accelerator.autocast()
-        with cast_once(self.model.backbone, self.precision), lower:
+        with cast_once(self.model.backbone, self.precision), self.accelerator.autocast():
             raw = loop.predict(net, read, self.accelerator.device, what)
         return self.encoder.restore(raw[which], tokens)
 

@@ -18,8 +18,8 @@ from transformers.masking_utils import AttentionMaskInterface, eager_mask, sdpa_
 from transformers.utils import logging as transformers_logging
 
 from foldstack.errors import InputError
+from foldstack.nets.attention import ATTENTION, use_ours
 from foldstack.nets.device import computes_ahead
-from foldstack.nets.dropout import ATTENTION, use_cheap_dropout
 from foldstack.nets.tokenizer import mend
 
 transformers_logging.set_verbosity_error()
@@ -162,7 +162,7 @@ def load_backbone(
         )
     if hasattr(model, "pooler"):
         model.pooler = None  # our heads pool the token vectors themselves
-    use_cheap_dropout(model)
+    use_ours(model)
     return model, _load_tokenizer(place)
 
 
@@ -208,4 +208,5 @@ def empty_backbone(folder: Path) -> tuple[nn.Module, PreTrainedTokenizerBase]:
     model = AutoModel.from_config(config, dtype=torch.float32)
     if hasattr(model, "pooler"):
         model.pooler = None
+    use_ours(model)
     return model, _load_tokenizer(str(folder))

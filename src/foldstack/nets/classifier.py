@@ -127,19 +127,23 @@ class Classifier(nn.Module):
 
         Auxiliary outputs, which follow in training, then read the mean of those.
         """
-        if features is not None:
-            wide = features.to(vectors).view(len(features), *[1] * (vectors.ndim - 2), -1)
-            vectors = torch.cat([vectors, wide.expand(*vectors.shape[:-1], -1)], dim=-1)
-        if vectors.ndim == 2:
-            raw = self.head(vectors)
-        else:
-            raw = torch.einsum("bos,os->bo", vectors, self.head.weight) + self.head.bias
-        if self.as_difference:
-            raw = raw[:, 1:] - raw[:, :1]
-        if self.auxiliary is None or not self.training:
-            return raw
-        whole = vectors if vectors.ndim == 2 else vectors.mean(dim=1)
-        return torch.cat([raw, self.auxiliary(whole)], dim=1)
+        weight = self.head.weight
+        # Not in the precision of the backbone: outputs in bf16 are so coarse that rows tie.
+        with torch.autocast(weight.device.type, enabled=False):
+            vectors = vectors.to(weight.dtype)
+            if features is not None:
+                wide = features.to(vectors).view(len(features), *[1] * (vectors.ndim - 2), -1)
+                vectors = torch.cat([vectors, wide.expand(*vectors.shape[:-1], -1)], dim=-1)
+            if vectors.ndim == 2:
+                raw = self.head(vectors)
+            else:
+                raw = torch.einsum("bos,os->bo", vectors, weight) + self.head.bias
+            if self.as_difference:
+                raw = raw[:, 1:] - raw[:, :1]
+            if self.auxiliary is None or not self.training:
+                return raw
+            whole = vectors if vectors.ndim == 2 else vectors.mean(dim=1)
+            return torch.cat([raw, self.auxiliary(whole)], dim=1)
 
     def attention(
         self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None

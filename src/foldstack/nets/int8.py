@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from foldstack.errors import InputError
 
+ZERO = 128  # the product wants unsigned inputs
+
 
 def levels() -> int:
     """Steps from 0 to a token's largest value; sums of two products of 8 bits overflow without VNNI."""
@@ -24,9 +26,9 @@ class Int8Linear(nn.Module):
     few steps. What a token gives does not depend on those beside it.
     """
 
-    def __init__(self, linear: nn.Linear):
+    def __init__(self, linear: nn.Linear, inputs: Inputs | None = None):
         super().__init__()
-        self.bias, self.levels = linear.bias, levels()
+        self.bias, self.inputs = linear.bias, inputs or Inputs()
         self.weight = None  # some backbones look at its type
         weight = linear.weight.detach()
         self.scales = weight.abs().amax(dim=1).clamp(min=1e-12) / 127
@@ -36,16 +38,32 @@ class Int8Linear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(…, inputs) float32 to (…, outputs)."""
-        tokens = x.flatten(0, -2)
-        size = tokens.abs().amax(dim=1, keepdim=True).clamp(min=1e-12)
-        zero = self.levels + 1  # the product wants unsigned inputs
-        integers = (tokens * (self.levels / size) + (zero + 0.5)).to(torch.uint8)
-        given = (integers, 1 / self.levels, zero)
+        integers, size = self.inputs.rounded(x)
+        given = (integers, 1 / self.inputs.levels, ZERO)
         by = (self.packed, self.scales, self.zeros, None)
         result = (1.0, 0, torch.float32, "none", [], "")
         out = torch.ops.onednn.qlinear_pointwise(*given, *by, *result)
-        out = out * size if self.bias is None else torch.addcmul(self.bias, out, size)
+        out = out.mul_(size) if self.bias is None else torch.addcmul(self.bias, out, size)
         return out.unflatten(0, x.shape[:-1])
+
+
+class Inputs:
+    """What layers side by side, as a query's, key's and value's, are given: rounded once for all."""
+
+    def __init__(self):
+        self.levels = levels()
+        self.given: Tensor | None = None
+        self.last: tuple[Tensor, Tensor] | None = None
+
+    def rounded(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(tokens, inputs) unsigned integers around ZERO, and each token's largest value (tokens, 1)."""
+        if x is not self.given:
+            tokens = x.flatten(0, -2)
+            size = tokens.abs().amax(dim=1, keepdim=True).clamp_(min=1e-12)
+            # To signed ones first, since torch's way to unsigned ones takes nine times as long.
+            signed = (tokens * (self.levels / size)).round_().to(torch.int8)
+            self.given, self.last = x, (signed.view(torch.uint8).bitwise_xor_(ZERO), size)
+        return self.last
 
 
 def to_int8(backbone: nn.Module) -> None:
@@ -60,7 +78,8 @@ def to_int8(backbone: nn.Module) -> None:
         )
     if platform.machine() not in ("x86_64", "AMD64") or not torch.backends.mkldnn.is_available():
         raise InputError("int8 is for x86 processors and a torch with oneDNN: leave it out here")
-    linear = [(k, m) for k, m in backbone.named_modules() if type(m) is nn.Linear]
-    for name, layer in linear:
-        above, _, last = name.rpartition(".")
-        setattr(backbone.get_submodule(above), last, Int8Linear(layer))
+    for module in list(backbone.modules()):
+        inputs = Inputs()
+        for name, child in module.named_children():
+            if type(child) is nn.Linear:
+                setattr(module, name, Int8Linear(child, inputs))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import threading
 
 import torch
 from torch import Tensor, nn
@@ -47,8 +48,11 @@ class Int8Linear(nn.Module):
         return out.unflatten(0, x.shape[:-1])
 
 
-class Inputs:
-    """What layers side by side, as a query's, key's and value's, are given: rounded once for all."""
+class Inputs(threading.local):
+    """What layers side by side, as a query's, key's and value's, are given: rounded once for all.
+
+    Each thread has its own, since several predict at once.
+    """
 
     def __init__(self):
         self.levels = levels()

@@ -22,6 +22,7 @@ from foldstack.techniques import TrainingSettings
 from foldstack.text.batches import token_batches
 from foldstack.text.tokens import Tokens
 from foldstack.training.precision import batch_tokens
+from foldstack.training.threads import side_by_side
 
 IN_MEMORY_GB = 1.0
 
@@ -163,19 +164,21 @@ def run_once(
     return Outputs(tokens, np.load(place, mmap_mode="r"), pooled)
 
 
-@torch.inference_mode()
 def _fill(classifier: Classifier, tokens: Tokens, flat: np.ndarray, autocast) -> np.ndarray:
     """This process's share of the batches, each written while the next is being computed."""
     classifier.eval()
     device = next(classifier.backbone.parameters()).device
     own = parallel.share(token_batches(tokens.lengths, batch_tokens(device)))
     before: tuple[np.ndarray, Callable[[], Tensor]] | None = None
+
+    def states_of(rows: np.ndarray) -> Tensor:
+        return _read(classifier, tokens.batch(rows), device).float()
+
     with (
         Progress("running the frozen backbone", sum(map(len, own)), "rows") as progress,
         autocast(),
     ):
-        for rows in own:
-            found = _read(classifier, tokens.batch(rows), device).float()
+        for rows, found in zip(own, side_by_side(states_of, own, device), strict=True):
             if before is not None:
                 _put(flat, tokens, classifier.pooling.fixed, *before)
             before = rows, to_host(found)

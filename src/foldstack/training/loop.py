@@ -35,6 +35,7 @@ from foldstack.training.optim import (
     state_tensors,
 )
 from foldstack.training.precision import batch_tokens
+from foldstack.training.threads import side_by_side
 
 LOSS_EVERY = 20  # updates between two looks at the loss, each of which waits for the device
 
@@ -277,7 +278,6 @@ def update(training: Training, examples: Examples, rows: np.ndarray, epoch: floa
     return update_loss
 
 
-@torch.inference_mode()
 def predict(net: nn.Module, tokens: Sequences, device: torch.device, what: str = "") -> np.ndarray:
     """(n, outputs) float32 raw outputs in the order of the tokens, computed longest first.
 
@@ -287,11 +287,14 @@ def predict(net: nn.Module, tokens: Sequences, device: torch.device, what: str =
     net.eval()
     n, out = len(tokens.lengths), None
     own = parallel.share(token_batches(tokens.lengths, batch_tokens(device)))
+
+    def outputs_of(rows: np.ndarray) -> Tensor:
+        return net(**to_device(tokens.batch(rows), device)).float()
+
     with Progress(f"predicting {what}".strip(), sum(map(len, own)), "rows") as progress:
-        for rows in own:
-            raw = net(**to_device(tokens.batch(rows), device)).float()
+        for rows, raw in zip(own, side_by_side(outputs_of, own, device), strict=True):
             if out is None:
-                out = raw.new_zeros(n, raw.shape[1])
+                out = torch.zeros(n, raw.shape[1], device=device)
             out[to_device(torch.from_numpy(rows), device)] = raw
             progress.add(len(rows))
     outputs = parallel.largest(0 if out is None else out.shape[1])

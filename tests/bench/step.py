@@ -1,10 +1,10 @@
-"""An update with this project's dropout beside torch's, alternated on the same batches in one run.
+"""An update with this project's dropout and attention beside torch's, alternated on the same batches.
 
     python tests/bench/step.py --workspace DIR [--backbone DIR] [--max-length 512] [--batch 32]
-        [--updates 12] [--threads 1]
+        [--updates 12] [--threads 1] [--backbone-dropout 0]
 
 DIR is a workspace with folds, as `make data folds` leaves it. Both have the backbone's own dropout
-rates; torch's goes with the library's attention. Processor time counts, which other work on the
+rates, unless another is given. Processor time counts, which other work on the
 machine disturbs least. The last column is the median of the updates' ratios.
 """
 
@@ -36,9 +36,11 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--updates", type=int, default=12)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--backbone-dropout", default="null", help="instead of the backbone's own")
     args = parser.parse_args()
 
-    options = ["backbone_dropout=null", f"training.max_length={args.max_length}"]
+    options = [f"backbone_dropout={args.backbone_dropout}"]
+    options.append(f"training.max_length={args.max_length}")
     options.append(f"training.batch_size={args.batch}")
     if args.backbone:
         options += [f"backbone={args.backbone.resolve()}", "sha256=null"]

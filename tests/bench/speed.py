@@ -367,7 +367,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=Path("docs/bench.md"))
     args = parser.parse_args(argv)
     rounds = args.rounds or (2 if args.short else 5)
-    rows = args.rows if args.rows is not None else (600 if args.short else 0)
+    rows = args.rows if args.rows is not None else (500 if args.short else 0)
     long_rows = args.long_rows if args.long_rows is not None else (48 if args.short else 0)
     chosen = set(args.parts.split(",")) - ({"blend"} if args.short else set())
     if chosen - set(PARTS):

@@ -38,13 +38,14 @@ class Int8Linear(nn.Module):
         self.zeros = torch.zeros(len(weight), dtype=torch.long)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(…, inputs) float32 to (…, outputs)."""
-        integers, size = self.inputs.rounded(x)
+        """(…, inputs) to (…, outputs), in float32 or what autocast has instead."""
+        lower = torch.is_autocast_enabled("cpu")
+        kind = torch.get_autocast_dtype("cpu") if lower else torch.float32
+        integers, size = self.inputs.rounded(x, kind)
         given = (integers, 1 / self.inputs.levels, ZERO)
         by = (self.packed, self.scales, self.zeros, None)
-        result = (1.0, 0, torch.float32, "none", [], "")
-        out = torch.ops.onednn.qlinear_pointwise(*given, *by, *result)
-        out = out.mul_(size) if self.bias is None else torch.addcmul(self.bias, out, size)
+        out = torch.ops.onednn.qlinear_pointwise(*given, *by, 1.0, 0, kind, "none", [], "")
+        out = out.mul_(size) if self.bias is None else torch.addcmul(self.bias.to(kind), out, size)
         return out.unflatten(0, x.shape[:-1])
 
 
@@ -59,13 +60,18 @@ class Inputs(threading.local):
         self.given: Tensor | None = None
         self.last: tuple[Tensor, Tensor] | None = None
 
-    def rounded(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(tokens, inputs) unsigned integers around ZERO, and each token's largest value (tokens, 1)."""
+    def rounded(self, x: Tensor, kind: torch.dtype) -> tuple[Tensor, Tensor]:
+        """(tokens, inputs) unsigned integers around ZERO, and each token's largest value (tokens, 1).
+
+        kind: what the largest value is a number of, from which the outputs are made again.
+        """
         if x is not self.given:
             tokens = x.flatten(0, -2)
-            size = tokens.abs().amax(dim=1, keepdim=True).clamp_(min=1e-12)
+            size = tokens.abs().amax(dim=1, keepdim=True).clamp_(min=1e-12).to(kind)
             # To signed ones first, since torch's way to unsigned ones takes nine times as long.
-            signed = (tokens * (self.levels / size)).round_().to(torch.int8)
+            signed = (
+                (tokens * (self.levels / size.float())).round_().clamp_(-127, 127).to(torch.int8)
+            )
             self.given, self.last = x, (signed.view(torch.uint8).bitwise_xor_(ZERO), size)
         return self.last
 

@@ -115,6 +115,34 @@ def test_torchs_own_does_what_this_one_is_not_for(monkeypatch, given):
     assert out.shape == (3, 5, 2, 4)
 
 
+def test_long_texts_without_dropout_are_torchs(monkeypatch):
+    """Its kernel keeps no weights, which grow with the square of the length."""
+    given, mask = tensors(), padding()
+    expected, _ = attend(Module(), *given, mask)
+    monkeypatch.setattr(attention, "LONG", 4)
+    monkeypatch.setattr(attention, "weighed_sums", None)
+    found, _ = attend(Module(), *given, mask)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+    with pytest.raises(TypeError):  # with dropout they stay ours
+        attend(Module(), *given, mask, dropout=0.1)
+
+
+def test_without_gradients_no_weights_are_kept(monkeypatch):
+    kept = []
+
+    def watched(*args: object) -> list[Tensor]:
+        kept.append(len(found := real(*args)))
+        return found
+
+    real = attention.weighed_sums
+    monkeypatch.setattr(attention, "weighed_sums", watched)
+    given = tensors()
+    attend(Module(), *given, None)
+    with torch.inference_mode():
+        attend(Module(), *(x * 1 for x in given), None)
+    assert kept == [1, 0]
+
+
 def test_a_padding_token_that_sees_nothing_spoils_nothing():
     mask = padding()
     mask[1, :, -1] = False

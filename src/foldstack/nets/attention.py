@@ -18,6 +18,7 @@ from foldstack.nets.dropout import Dropout, draw_kept, kept_share, seeded
 ATTENTION = "foldstack"
 AT_ONCE = 1 << 22  # bytes of attention weights, which stay in a processor's cache
 SHORT = 64  # tokens: a row of attention weights
+LONG = 512  # tokens, from which on torch's kernel, which keeps no weights, is worth its time
 # What the library may pass to an attention and only its own computes.
 SPECIAL = ("position_bias", "softcap", "cache")
 
@@ -46,10 +47,11 @@ def attend(
 ) -> tuple[Tensor, None]:
     """What transformers calls for (b, h, t, d) queries, keys and values; returns (b, t, h, d).
 
-    On a processor `_Attention`, elsewhere torch's.
+    On a processor `_Attention`, elsewhere and for long texts without dropout torch's.
     """
     causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
     ours = dropout < 1 and not computes_ahead(query) and query.shape[1] == key.shape[1]
+    ours = ours and (dropout > 0 or key.shape[2] <= LONG)
     if attention_mask is None:
         ours = ours and not causal
     else:
@@ -95,7 +97,8 @@ class _Attention(torch.autograd.Function):
         q = q * scaling
         out = q.new_empty(q.shape[0], q.shape[2], q.shape[1], v.shape[3])
         with torch.autocast("cpu", enabled=False):  # these types are what it has chosen
-            signed = weighed_sums(q, k, v, bias, p, out.transpose(1, 2))
+            keep = any(ctx.needs_input_grad)
+            signed = weighed_sums(q, k, v, bias, p, out.transpose(1, 2), keep)
         ctx.save_for_backward(q, k, v, out, *signed)
         ctx.scaling, ctx.p = scaling, p
         return out
@@ -111,11 +114,18 @@ class _Attention(torch.autograd.Function):
 
 
 def weighed_sums(
-    q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, p: float, out: Tensor
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    bias: Tensor | None,
+    p: float,
+    out: Tensor,
+    keep: bool = True,
 ) -> list[Tensor]:
     """Write dropout(softmax(q kᵀ + bias)) v into `out`, all (b, h, t, d), some rows and heads at once.
 
-    Returns the weights part by part, in the type of q, negative where they are dropped.
+    Returns the weights part by part, in the type of q, negative where they are dropped, or nothing where
+    they are not to be kept.
     """
     signed = []
     generator = seeded() if p else None
@@ -130,7 +140,8 @@ def weighed_sums(
             drawn = draw_kept(generator, weights.shape, p, weights.dtype)
             weights = torch.copysign(weights, drawn.sub_(0.5))
             kept = weights.relu()
-        signed.append(weights)
+        if keep:
+            signed.append(weights)
         out[some] = kept @ v[some]
     if p:
         out.div_(kept_share(p))

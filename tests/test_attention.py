@@ -12,14 +12,7 @@ from foldstack.nets import attention
 from foldstack.nets.attention import ATTENTION, attend, use_ours
 from foldstack.nets.backbone import load_backbone
 from foldstack.nets.dropout import Dropout, draw_kept, kept_share
-
-TINY = {
-    "hidden_size": 16,
-    "num_attention_heads": 2,
-    "intermediate_size": 32,
-    "num_hidden_layers": 2,
-    "vocab_size": 40,
-}
+from tiny import TINY
 
 
 def tensors(b=3, h=2, t=5, d=4) -> list[Tensor]:

@@ -14,15 +14,7 @@ from foldstack.nets.attention import use_ours
 from foldstack.nets.backbone import load_backbone
 from foldstack.nets.dropout import Dropout, draw_kept, kept_share, seeded
 from foldstack.training.stages import dropout as other_rates
-
-TINY = {
-    "hidden_size": 16,
-    "num_attention_heads": 2,
-    "intermediate_size": 32,
-    "num_hidden_layers": 2,
-    "vocab_size": 40,
-}
-
+from tiny import TINY
 
 # Masks
 

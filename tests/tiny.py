@@ -17,6 +17,15 @@ from foldstack.cli import main
 GOOD, BAD = ["good", "fine", "great", "lovely"], ["bad", "poor", "awful", "dull"]
 PLACES = ["film", "plot", "cast", "song", "end", "start", "scene", "joke"]
 
+# A BERT of two layers, where only its form counts.
+TINY = {
+    "hidden_size": 16,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+    "num_hidden_layers": 2,
+    "vocab_size": 40,
+}
+
 FORK_SERVER = multiprocessing.get_context("forkserver")
 
 

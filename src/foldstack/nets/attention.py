@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from foldstack.nets.device import computes_ahead
+from foldstack.nets.device import computes_ahead, lowered
 from foldstack.nets.dropout import Dropout, draw_kept, kept_share, seeded
 
 ATTENTION = "foldstack"
 AT_ONCE = 1 << 22  # bytes of attention weights, which stay in a processor's cache
 SHORT = 64  # tokens: a row of attention weights
-LONG = 512  # tokens, from which on torch's kernel, which keeps no weights, is worth its time
+LONG = 512  # tokens, beyond which torch's kernel, which keeps no weights, is worth its time
 # What the library may pass to an attention and only its own computes.
 SPECIAL = ("position_bias", "softcap", "cache")
 
@@ -60,9 +60,8 @@ def attend(
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout, scaling, is_causal, **others
         )
-    if torch.is_autocast_enabled("cpu"):  # which int8 layers know nothing of
-        given = (query, key, value)
-        query, key, value = (x.to(torch.get_autocast_dtype("cpu")) for x in given)
+    kind = lowered(query.dtype)  # layers that autocast does not know may give another
+    query, key, value = (x.to(kind) for x in (query, key, value))
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
     return _Attention.apply(query, key, value, as_bias(attention_mask), scaling, dropout), None
 
@@ -105,11 +104,25 @@ class _Attention(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """Softmax's gradient takes Σ weight · gradient from a row, which is the sum times its gradient.
+
+        Dao et al. 2022, FlashAttention, appendix B.4. Dropout changes nothing of that.
+        """
         q, k, v, out, *signed = ctx.saved_tensors
-        gradients = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
-        given = (out.transpose(1, 2), grad.transpose(1, 2))
-        weighed_sums_backward(q, k, v, signed, ctx.p, *given, *gradients)
-        dq, dk, dv = gradients
+        taken = (out * grad).sum(dim=3, keepdim=True, dtype=_wide(q)).to(q.dtype).transpose(1, 2)
+        grad = grad.transpose(1, 2)
+        if ctx.p:
+            grad = grad / kept_share(ctx.p)
+        dq, dk, dv = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
+        for some, weights in zip(_parts(q, k), signed, strict=True):
+            kept = weights
+            if ctx.p:
+                kept, weights = weights.relu(), weights.abs()
+            dv[some] = kept.transpose(2, 3) @ grad[some]
+            of_scores = (grad[some] @ v[some].transpose(2, 3)).mul_(kept)
+            of_scores.addcmul_(weights, taken[some], value=-1)
+            dq[some] = of_scores @ k[some]
+            dk[some] = of_scores.transpose(2, 3) @ q[some]
         return dq.mul_(ctx.scaling), dk, dv, None, None, None
 
 
@@ -120,7 +133,7 @@ def weighed_sums(
     bias: Tensor | None,
     p: float,
     out: Tensor,
-    keep: bool = True,
+    keep: bool,
 ) -> list[Tensor]:
     """Write dropout(softmax(q kᵀ + bias)) v into `out`, all (b, h, t, d), some rows and heads at once.
 
@@ -157,37 +170,6 @@ def _softmax(scores: Tensor) -> Tensor:
 
 def _wide(x: Tensor) -> torch.dtype:
     return torch.promote_types(x.dtype, torch.float32)
-
-
-def weighed_sums_backward(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    signed: list[Tensor],
-    p: float,
-    sums: Tensor,
-    grad: Tensor,
-    dq: Tensor,
-    dk: Tensor,
-    dv: Tensor,
-) -> None:
-    """Write the gradients for q, k and v, from the sums, their gradient and the weights kept.
-
-    What softmax's gradient takes from each row, Σ weight · gradient, is the sum times its gradient (Dao
-    et al. 2022, FlashAttention, appendix B.4); dropout changes nothing of that.
-    """
-    taken = (sums * grad).sum(dim=3, keepdim=True, dtype=_wide(q)).to(q.dtype)
-    if p:
-        grad = grad / kept_share(p)
-    for some, weights in zip(_parts(q, k), signed, strict=True):
-        kept = weights
-        if p:
-            kept, weights = weights.relu(), weights.abs()
-        dv[some] = kept.transpose(2, 3) @ grad[some]
-        of_scores = (grad[some] @ v[some].transpose(2, 3)).mul_(kept)
-        of_scores.addcmul_(weights, taken[some], value=-1)
-        dq[some] = of_scores @ k[some]
-        dk[some] = of_scores.transpose(2, 3) @ q[some]
 
 
 def _parts(q: Tensor, k: Tensor) -> Iterator[tuple[slice, slice]]:

@@ -160,10 +160,14 @@ def load_backbone(
             f"architecture does not know ({len(unexpected)} in all): take another "
             "checkpoint, or name a task head's first part in `ignore_weights`"
         )
+    _adapt(model)
+    return model, _load_tokenizer(place)
+
+
+def _adapt(model: nn.Module) -> None:
     if hasattr(model, "pooler"):
         model.pooler = None  # our heads pool the token vectors themselves
     use_ours(model)
-    return model, _load_tokenizer(place)
 
 
 def _load_tokenizer(place: str) -> PreTrainedTokenizerBase:
@@ -206,7 +210,5 @@ def empty_backbone(folder: Path) -> tuple[nn.Module, PreTrainedTokenizerBase]:
     """The architecture of a saved run, its weights yet to be filled in, and its tokenizer."""
     config = AutoConfig.from_pretrained(folder, local_files_only=True)
     model = AutoModel.from_config(config, dtype=torch.float32)
-    if hasattr(model, "pooler"):
-        model.pooler = None
-    use_ours(model)
+    _adapt(model)
     return model, _load_tokenizer(str(folder))

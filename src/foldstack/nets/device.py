@@ -42,3 +42,8 @@ def to_host(tensor: Tensor) -> Callable[[], Tensor]:
 def computes_ahead(tensor: Tensor) -> bool:
     """Whether the device of a tensor computes while Python goes on."""
     return tensor.device.type != "cpu"
+
+
+def lowered(kind: torch.dtype) -> torch.dtype:
+    """What autocast has a processor compute in, or where it is off `kind`."""
+    return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else kind

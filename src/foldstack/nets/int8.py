@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from foldstack.errors import InputError
+from foldstack.nets.device import lowered
 
 ZERO = 128  # the product wants unsigned inputs
 
@@ -39,8 +40,7 @@ class Int8Linear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(…, inputs) to (…, outputs), in float32 or what autocast has instead."""
-        lower = torch.is_autocast_enabled("cpu")
-        kind = torch.get_autocast_dtype("cpu") if lower else torch.float32
+        kind = lowered(torch.float32)
         integers, size = self.inputs.rounded(x, kind)
         given = (integers, 1 / self.inputs.levels, ZERO)
         by = (self.packed, self.scales, self.zeros, None)
@@ -77,7 +77,7 @@ class Inputs(threading.local):
 
 
 def to_int8(backbone: nn.Module) -> None:
-    """Replace the linear layers, in place; everything else stays in float32.
+    """Replace the linear layers, in place; everything else computes as before.
 
     Raises InputError where there are no integer products.
     """

@@ -8,13 +8,16 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from foldstack.errors import InputError
+from foldstack.learners.transformer import TransformerLearner
 from foldstack.nets import attention, dropout
 from foldstack.nets import backbone as backbones
+from foldstack.nets.classifier import Classifier
 from foldstack.nets.device import to_device, to_host
-from foldstack.techniques import AttentionHead
+from foldstack.techniques import AttentionHead, TransformerSettings
 from foldstack.training import frozen, loop, precision
 from test_loop import make_learner, make_rows
 
@@ -184,6 +187,21 @@ def test_fp32_means_all_bits_of_it():
     assert not torch.backends.cudnn.allow_tf32
 
 
+HEADS = ["cls_attention", "lstm", "gru", "cnn", "attention", "labels", "gem", "layers"]
+
+
+def trained_on_a_gpu(learner: TransformerLearner, updates: int) -> tuple[Tensor, loop.Training]:
+    """All weights after some updates of ten rows, of two shapes in turn."""
+    examples = learner.prepare(make_rows(20))
+    training = loop.prepare(learner.model, examples, learner.settings.training, learner.accelerator)
+    training.net.train()
+    order = np.argsort(examples.tokens.lengths)
+    for step in range(updates):
+        torch.manual_seed(step)
+        loop.update(training, examples, order[step % 2 :: 2], epoch=step / 2)
+    return torch.cat([p.detach().flatten().cpu() for p in learner.model.parameters()]), training
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("kind", ["bf16", "fp16", "tf32", "fp32"])
 @pytest.mark.parametrize("settings", TECHNIQUES, ids=str)
@@ -193,13 +211,57 @@ def test_a_step_on_a_gpu_never_waits_for_it(backbone, settings, kind):
     examples = learner.prepare(make_rows())
     training = loop.prepare(learner.model, examples, learner.settings.training, learner.accelerator)
     training.net.train()
-    first = loop.update(training, examples, np.arange(9), 0.0)  # which allocates
+    # Which allocate, and make a graph.
+    first, _ = (loop.update(training, examples, np.arange(9), 0.0) for _ in range(2))
     torch.cuda.set_sync_debug_mode("error")
     try:
         losses = [loop.update(training, examples, np.arange(9), 0.0) for _ in range(20)]
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert losses[-1].item() < first.item()
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("head", [None, *HEADS])
+@pytest.mark.parametrize("settings", [*TECHNIQUES, {"mixup": 0.4}], ids=str)
+def test_a_graph_computes_what_a_gpu_computes_without(backbone, monkeypatch, settings, head):
+    """With the same dropout masks; FreeLB and VAT set a generator back, which no graph does."""
+    if head and settings:
+        pytest.skip("heads and techniques one by one")
+    learner = make_learner(backbone, dropout=0.1, backbone_dropout=0.1, **settings)
+    if head:
+        learner.settings = TransformerSettings(
+            **learner.settings.model_dump() | {"head": {"name": head}}
+        )
+    with_graphs, training = trained_on_a_gpu(learner, 8)
+    name = (settings.get("adversary") or {}).get("name")
+    if name in ("freelb", "vat"):
+        assert training.graphs is None
+    else:
+        (graphs,) = training.graphs.values()
+        assert graphs.works and all(graphs.graphs.values())
+    monkeypatch.setattr(loop, "_allows_graphs", lambda *_: False)
+    without, _ = trained_on_a_gpu(learner, 8)
+    torch.testing.assert_close(with_graphs, without, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.gpu
+def test_what_cannot_be_a_graph_is_trained_without(backbone, monkeypatch, capsys):
+    """A head that looks at a value; dropout still draws what it would have drawn."""
+    score = Classifier.score
+
+    def looking(self, vectors, *args, **options):
+        return score(self, vectors * float(vectors.sum() != 0.5), *args, **options)
+
+    monkeypatch.setattr(Classifier, "score", looking)
+    found, training = trained_on_a_gpu(make_learner(backbone, dropout=0.1), 8)
+    assert not training.graphs[True].works
+    assert (
+        capsys.readouterr().out.count("without CUDA graphs, which this model does not allow") == 1
+    )
+    monkeypatch.setattr(loop, "_allows_graphs", lambda *_: False)
+    without, _ = trained_on_a_gpu(make_learner(backbone, dropout=0.1), 8)
+    torch.testing.assert_close(found, without, atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.gpu

@@ -162,9 +162,9 @@ def gru_steps(x: np.ndarray, wx: np.ndarray, wh: np.ndarray, b: np.ndarray, c: n
 
 def slow_recurrent(steps: Callable) -> Callable:
     def slow(x: np.ndarray, w: Weights) -> np.ndarray:
-        names = [f"rnn.{n}_l0" for n in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
-        ahead = steps(x, *(w[n] for n in names))
-        back = steps(x[::-1], *(w[f"{n}_reverse"] for n in names))[::-1]
+        names = [f"{n}_l0" for n in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
+        ahead = steps(x, *(w[f"ahead.{n}"] for n in names))
+        back = steps(x[::-1], *(w[f"back.{n}"] for n in names))[::-1]
         return mean_max(np.concatenate([ahead, back], axis=1))
 
     return slow

@@ -10,7 +10,6 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from transformers import PretrainedConfig
 
 from foldstack import techniques
@@ -233,25 +232,26 @@ class Gem(Pooling):
 class Recurrent(Pooling):
     """Mean ‖ max over the outputs of a bidirectional LSTM (Hochreiter and Schmidhuber 1997) or GRU.
 
-    Cho et al. 2014 for the GRU. Sequences are packed, so that the backward direction begins at the
-    last real token.
+    Cho et al. 2014 for the GRU. The backward direction reads each row's real tokens mirrored, so that
+    it begins at the last of them; packed sequences do the same, but want their lengths on the CPU.
     """
 
     def __init__(self, head: techniques.RecurrentHead, config: PretrainedConfig, outputs: int):
         super().__init__(head, config, outputs)
         self.size = 4 * head.width
         kind = {"lstm": nn.LSTM, "gru": nn.GRU}[head.name]
-        self.rnn = kind(config.hidden_size, head.width, batch_first=True, bidirectional=True)
+        self.ahead = kind(config.hidden_size, head.width, batch_first=True)
+        self.back = kind(config.hidden_size, head.width, batch_first=True)
 
     def forward(self, states: Tensor, mask: Tensor) -> Tensor:
-        lengths = mask.sum(dim=1).cpu()
-        packed = pack_padded_sequence(
-            states[:, -1], lengths, batch_first=True, enforce_sorted=False
-        )
-        outputs, _ = pad_packed_sequence(
-            self.rnn(packed)[0], batch_first=True, total_length=mask.shape[1]
-        )
-        return mean_max_pool(outputs, mask)
+        # On a GPU autocast would have fp16, also where it was asked for bf16: gradients vanish in it.
+        with torch.autocast(states.device.type, enabled=False):
+            tokens = states[:, -1].to(self.ahead.weight_ih_l0.dtype)
+            mirrored = mirror(mask)
+            ahead, _ = self.ahead(tokens)
+            back, _ = self.back(at_places(tokens, mirrored))
+            outputs = torch.cat([ahead, at_places(back, mirrored)], dim=2)
+            return mean_max_pool(outputs, mask)
 
 
 class Cnn(Pooling):
@@ -322,6 +322,18 @@ def mean_max_pool(hidden: Tensor, mask: Tensor) -> Tensor:
 def masked_softmax(scores: Tensor, mask: Tensor) -> Tensor:
     """(…, t) scores to weights, zero where the mask is."""
     return scores.masked_fill(~mask.bool(), -torch.inf).softmax(dim=-1)
+
+
+def mirror(mask: Tensor) -> Tensor:
+    """(b, t) where each place's token goes when the real ones change their order; padding stays."""
+    places = torch.arange(mask.shape[1], device=mask.device)
+    turned = mask.sum(dim=1, keepdim=True) - 1 - places
+    return torch.where(turned >= 0, turned, places)
+
+
+def at_places(hidden: Tensor, places: Tensor) -> Tensor:
+    """(b, t, h) vectors, each row's in the order of (b, t) places."""
+    return hidden.gather(1, places.unsqueeze(2).expand(-1, -1, hidden.shape[2]))
 
 
 def additive_scores(size: int, width: int, queries: int) -> nn.Sequential:

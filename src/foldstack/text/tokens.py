@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
@@ -46,6 +47,10 @@ class Tokens:
     def lengths(self) -> np.ndarray:
         return np.diff(self.offsets)
 
+    @cached_property
+    def longest(self) -> int:
+        return int(self.lengths.max())
+
     def distinct(self) -> tuple[np.ndarray, np.ndarray]:
         """(m,) the sequences unlike all before them, and (n,) which of these each one equals.
 
@@ -62,13 +67,15 @@ class Tokens:
             which[i] = known.setdefault(tuple(key), len(known))
         return np.unique(which, return_index=True)[1], which
 
-    def batch(self, rows: np.ndarray) -> dict[str, Tensor]:
+    def batch(self, rows: np.ndarray, multiple: int = 1) -> dict[str, Tensor]:
         """(b, t) input_ids and attention_mask, padded on the right to the longest of the batch.
 
-        With token_type_ids, of the same shape, and (b, f) features, where there are any.
+        Or, if no sequence here is shorter, to the next multiple of so many tokens. With token_type_ids,
+        of the same shape, and (b, f) features, where there are any.
         """
         lengths = self.lengths[rows]
-        mask = np.arange(lengths.max())[None, :] < lengths[:, None]
+        width = min(-(-lengths.max() // multiple) * multiple, self.longest)
+        mask = np.arange(width)[None, :] < lengths[:, None]
         out = {
             "input_ids": self._padded(self.flat, rows, mask, self.pad_id),
             "attention_mask": torch.from_numpy(mask.astype(np.int64)),

@@ -38,6 +38,13 @@ ROW = (1, 2)  # of (b, t, h) noise: each row has a length of its own
 
 
 class Adversary(Protocol):
+    """draws_once: it does not set a generator back, which a CUDA graph cannot do."""
+
+    draws_once: bool
+
+    def attacks(self, epoch: float) -> bool:
+        """Whether it has begun."""
+
     def backward(self, part: Part, backward: Backward, epoch: float) -> Tensor:
         """Add the gradient of this micro-batch to `.grad`; returns its clean loss, detached.
 
@@ -59,7 +66,16 @@ def make_adversary(settings: techniques.Adversary | None, model: Classifier) -> 
     return kinds[settings.name](settings, model)
 
 
-class Plain:
+class _AtOnce:
+    """An adversary that begins with the training."""
+
+    draws_once = True
+
+    def attacks(self, epoch: float) -> bool:
+        return True
+
+
+class Plain(_AtOnce):
     """No adversary."""
 
     def backward(self, part: Part, backward: Backward, epoch: float) -> Tensor:
@@ -69,7 +85,7 @@ class Plain:
 # Changed weights
 
 
-class FGM:
+class FGM(_AtOnce):
     """Fast gradient method (Miyato et al. 2017, Adversarial Training Methods for Text).
 
     Each attacked parameter moves by epsilon g / ||g||; the gradient there is added to the clean one.
@@ -95,7 +111,7 @@ class FGM:
             yield
 
 
-class PGD:
+class PGD(_AtOnce):
     """Projected gradient descent (Madry et al. 2018).
 
     Steps of alpha g / ||g||, each attacked parameter projected into the ball of radius epsilon around
@@ -134,7 +150,7 @@ class PGD:
         put(self.attacked, (w + move for w, move in zip(start, moves, strict=True)))
 
 
-class AWP:
+class AWP(_AtOnce):
     """Adversarial weight perturbation (Wu et al. 2020), on matrices; biases and norms are left alone.
 
     From epoch `start` on, each attacked matrix moves by lr ||w|| g / ||g||, no element by more than
@@ -147,8 +163,11 @@ class AWP:
         self.attacked = attacked_parameters(settings, model, least_ndim=2)
         self.trained = trained_parameters(model)
 
+    def attacks(self, epoch: float) -> bool:
+        return epoch >= self.settings.start
+
     def backward(self, part: Part, backward: Backward, epoch: float) -> Tensor:
-        if epoch < self.settings.start:
+        if not self.attacks(epoch):
             return pass_back(part, backward)
         with self.attack(part, backward) as loss:
             backward(part.loss())
@@ -172,7 +191,7 @@ class AWP:
 # Noise on word vectors
 
 
-class FreeLB:
+class FreeLB(_AtOnce):
     """Free large-batch adversarial training (Zhu et al. 2020).
 
     Noise on the word vectors of real tokens starts uniform in ±init / sqrt(tokens x width) and climbs
@@ -180,6 +199,8 @@ class FreeLB:
     As in the paper, dropout draws the same masks in all steps. As many passes as steps; none of them
     is clean, so the loss at the start stands for the clean one.
     """
+
+    draws_once = False
 
     def __init__(self, settings: techniques.FreeLB, model: Classifier):
         self.settings = settings
@@ -209,7 +230,7 @@ class FreeLB:
         return noise * self.settings.init / numbers.clamp(min=1).to(noise).sqrt()
 
 
-class VAT:
+class VAT(_AtOnce):
     """Virtual adversarial training (Miyato et al. 2018); SMART (Jiang et al. 2020) smooths likewise.
 
     Added to the loss: weight times the divergence of the outputs from those under noise of length
@@ -217,6 +238,8 @@ class VAT:
     one power iteration from random noise of length xi. No label is looked at. Dropout draws the same
     masks with and without the noise. Four passes, one of them without gradients.
     """
+
+    draws_once = False
 
     def __init__(self, settings: techniques.VAT, model: Classifier):
         self.settings = settings

@@ -21,7 +21,7 @@ from foldstack.progress import Progress, say
 from foldstack.techniques import TrainingSettings
 from foldstack.text.batches import token_batches
 from foldstack.text.tokens import Tokens
-from foldstack.training.precision import batch_tokens
+from foldstack.training.precision import batch_tokens, padding_multiple
 from foldstack.training.threads import side_by_side
 
 IN_MEMORY_GB = 1.0
@@ -94,9 +94,9 @@ class Outputs:
     def rows(self) -> np.ndarray | None:
         return self.tokens.rows
 
-    def batch(self, rows: np.ndarray) -> dict[str, Tensor]:
+    def batch(self, rows: np.ndarray, multiple: int = 1) -> dict[str, Tensor]:
         """`vectors` (b, size), or `states` (b, layers, t, h) with their `attention_mask` (b, t)."""
-        given = self.tokens.batch(rows)
+        given = self.tokens.batch(rows, multiple)
         kept = {"features": given["features"]} if "features" in given else {}
         if self.pooled:
             return kept | {"vectors": torch.from_numpy(self.flat[rows])}
@@ -120,7 +120,7 @@ class Vectors:
     def lengths(self) -> np.ndarray:
         return np.ones(len(self.vectors), dtype=np.int64)
 
-    def batch(self, rows: np.ndarray) -> dict[str, Tensor]:
+    def batch(self, rows: np.ndarray, multiple: int = 1) -> dict[str, Tensor]:
         return {"vectors": torch.from_numpy(self.vectors[rows])}
 
 
@@ -172,7 +172,8 @@ def _fill(classifier: Classifier, tokens: Tokens, flat: np.ndarray, autocast) ->
     before: tuple[np.ndarray, Callable[[], Tensor]] | None = None
 
     def states_of(rows: np.ndarray) -> Tensor:
-        return _read(classifier, tokens.batch(rows), device).float()
+        given = tokens.batch(rows, padding_multiple(device))
+        return _read(classifier, given, device).float()
 
     with (
         Progress("running the frozen backbone", sum(map(len, own)), "rows") as progress,

@@ -27,6 +27,7 @@ from foldstack.text.batches import epoch_batches, micro_batches, token_batches
 from foldstack.training import checkpoint
 from foldstack.training.adversaries import Adversary, make_adversary
 from foldstack.training.averages import Averaging, greedy_soup, make_averaging
+from foldstack.training.graphs import Graphs
 from foldstack.training.objective import Objective, Part
 from foldstack.training.optim import (
     load_state_tensors,
@@ -34,7 +35,7 @@ from foldstack.training.optim import (
     make_optimizer,
     state_tensors,
 )
-from foldstack.training.precision import batch_tokens
+from foldstack.training.precision import batch_tokens, padding_multiple
 from foldstack.training.threads import side_by_side
 
 LOSS_EVERY = 20  # updates between two looks at the loss, each of which waits for the device
@@ -46,7 +47,8 @@ class Sequences(Protocol):
     @property
     def lengths(self) -> np.ndarray: ...
 
-    def batch(self, rows: np.ndarray) -> dict[str, Tensor]: ...
+    def batch(self, rows: np.ndarray, multiple: int = 1) -> dict[str, Tensor]:
+        """Of these rows, padded to a multiple of so many tokens."""
 
 
 @dataclass(frozen=True)
@@ -85,8 +87,8 @@ class Taken:
     def lengths(self) -> np.ndarray:
         return self.of.lengths[self.rows]
 
-    def batch(self, rows: np.ndarray) -> dict[str, Tensor]:
-        return self.of.batch(self.rows[rows])
+    def batch(self, rows: np.ndarray, multiple: int = 1) -> dict[str, Tensor]:
+        return self.of.batch(self.rows[rows], multiple)
 
 
 class EpochScore(NamedTuple):
@@ -101,7 +103,7 @@ class Training:
     """A model and everything that an update of it needs.
 
     net: the model as accelerate wraps it, which over several processes makes gradients their mean; what
-    needs none goes through the model itself.
+    needs none goes through the model itself. graphs: by the adversary's phase, on a GPU.
     """
 
     model: nn.Module
@@ -112,6 +114,17 @@ class Training:
     averaging: Averaging
     settings: TrainingSettings
     accelerator: Accelerator
+    graphs: dict[bool, Graphs] | None
+
+    def backward(self, part: Part, epoch: float) -> Tensor:
+        """Add the gradient of this micro-batch; returns its loss, for use before the next one."""
+        run = partial(self.adversary.backward, backward=self.accelerator.backward, epoch=epoch)
+        if self.graphs is None:
+            return run(part)
+        phase = self.adversary.attacks(epoch)
+        if phase not in self.graphs:
+            self.graphs[phase] = Graphs(run)
+        return self.graphs[phase](part)
 
 
 def prepare(
@@ -129,6 +142,7 @@ def prepare(
     if accelerator.num_processes > 1:
         _freeze_idle(model, examples)
     net, optimizer = accelerator.prepare(model, make_optimizer(model, settings))
+    adversary = make_adversary(settings.adversary, model)
     return Training(
         model,
         net,
@@ -139,11 +153,18 @@ def prepare(
             examples.weights.to(accelerator.device),
             examples.link,
         ),
-        make_adversary(settings.adversary, model),
+        adversary,
         make_averaging(settings.averaging, model),
         settings,
         accelerator,
+        {} if _allows_graphs(accelerator, adversary) else None,
     )
+
+
+def _allows_graphs(accelerator: Accelerator, adversary: Adversary) -> bool:
+    """Not where a step goes by what was found: whether fp16 overflowed, or what other processes have."""
+    on_gpu = accelerator.device.type == "cuda" and accelerator.num_processes == 1
+    return on_gpu and accelerator.scaler is None and adversary.draws_once
 
 
 def _freeze_idle(model: nn.Module, examples: Examples) -> None:
@@ -254,8 +275,8 @@ def update(training: Training, examples: Examples, rows: np.ndarray, epoch: floa
     """
     settings, accelerator = training.settings, training.accelerator
     device, processes = accelerator.device, accelerator.num_processes
-    # On the CPU; over the processes' number, since the gradient is the mean of theirs.
-    total_weight = examples.weights[rows].sum().clamp(min=1e-12) / processes
+    # Over the processes' number, since the gradient is the mean of theirs.
+    total_weight = to_device(examples.weights[rows].sum().clamp(min=1e-12) / processes, device)
     update_loss = torch.zeros((), device=device)
     size = settings.micro_batch_size
     for own in micro_batches(rows, size, processes, accelerator.process_index):
@@ -263,18 +284,18 @@ def update(training: Training, examples: Examples, rows: np.ndarray, epoch: floa
         part = Part(
             training.objective,
             training.net,
-            to_device(examples.tokens.batch(some), device),
+            to_device(examples.tokens.batch(some, padding_multiple(device)), device),
             to_device(examples.targets[some], device),
             to_device(examples.weights[some] * (len(own) > 0), device),
             total_weight,
             Mixup.draw(len(some), settings.mixup, device) if settings.mixup else None,
             to_device(examples.auxiliary[some], device) if settings.auxiliary else None,
         )
-        update_loss += training.adversary.backward(part, accelerator.backward, epoch)
+        update_loss += training.backward(part, epoch)
     if settings.clip:
         accelerator.clip_grad_norm_(training.net.parameters(), settings.clip)
     training.optimizer.step()
-    training.optimizer.zero_grad()
+    training.optimizer.zero_grad(set_to_none=training.graphs is None)
     return update_loss
 
 
@@ -289,7 +310,8 @@ def predict(net: nn.Module, tokens: Sequences, device: torch.device, what: str =
     own = parallel.share(token_batches(tokens.lengths, batch_tokens(device)))
 
     def outputs_of(rows: np.ndarray) -> Tensor:
-        return net(**to_device(tokens.batch(rows), device)).float()
+        inputs = tokens.batch(rows, padding_multiple(device))
+        return net(**to_device(inputs, device)).float()
 
     with Progress(f"predicting {what}".strip(), sum(map(len, own)), "rows") as progress:
         for rows, raw in zip(own, side_by_side(outputs_of, own, device), strict=True):

@@ -51,9 +51,13 @@ def choose_precision(wanted: str) -> str:
 
 
 def prepare_products(precision: str) -> None:
-    """Let a GPU's float32 matrix products be those of tf32 where that is the precision, and else not."""
+    """Let a GPU's float32 matrix products be those of tf32 where that is the precision, and else not.
+
+    And choose between its kernels for attention.
+    """
     torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
     torch.backends.cudnn.allow_tf32 = precision == "tf32"
+    torch.backends.cuda.enable_cudnn_sdp(False)  # it compiles a plan for each shape that it meets
 
 
 def prepare_cpu(threads: int) -> None:
@@ -96,6 +100,14 @@ def batch_tokens(device: torch.device) -> int:
     computes them; on an accelerator so many that it is busy.
     """
     return 2048 if device.type == "cpu" else 32768
+
+
+def padding_multiple(device: torch.device) -> int:
+    """Batches are padded to a multiple of so many tokens, that a GPU may meet few shapes.
+
+    For each new one libraries choose kernels, and an update's graph is captured.
+    """
+    return 8 if device.type == "cuda" else 1
 
 
 @contextmanager

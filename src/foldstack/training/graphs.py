@@ -1,0 +1,104 @@
+"""CUDA graphs: all that a GPU computes for a micro-batch, launched at once.
+
+The kernels of a small backbone take microseconds, and Python takes longer to launch one than the GPU to
+run it. A graph holds the kernels of one pass over inputs of one shape, the adversary's passes and the
+gradients too, and launches them without Python (Gray 2019, Getting started with CUDA graphs).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from foldstack.nets.mixup import Mixup
+from foldstack.progress import say
+from foldstack.training.objective import Part
+
+Pass = Callable[[Part], Tensor]  # adds to the gradients, returns the loss
+
+
+class Graphs:
+    """Passes of one kind over micro-batches, from the second of a shape on as a graph.
+
+    The first of a shape runs as it is, which lets libraries choose their kernels and gives the weights
+    that learn their gradients. These must stay where they are: zero them, do not drop them. Where a
+    pass cannot become a graph, because something in it looks at a value, all run as they are.
+    """
+
+    def __init__(self, run: Pass, capture: Callable[[Pass, Part], Pass] | None = None):
+        """capture: makes a graph of a pass, on the current CUDA device unless it is given."""
+        self.run = run
+        self.capture = capture or partial(Graph, pool=torch.cuda.graph_pool_handle())
+        self.graphs: dict[tuple[torch.Size, ...], Pass | None] = {}
+        self.works = True
+
+    def __call__(self, part: Part) -> Tensor:
+        shape = tuple(t.shape for t in tensors(part))
+        if not self.works:
+            return self.run(part)
+        if shape not in self.graphs:
+            self.graphs[shape] = None
+            return self.run(part)
+        if self.graphs[shape] is None:
+            try:
+                self.graphs[shape] = self.capture(self.run, part)
+            except RuntimeError as e:
+                self.works = False
+                self.graphs.clear()
+                say(
+                    f"without CUDA graphs, which this model does not allow: {str(e).splitlines()[0]}"
+                )
+                return self.run(part)
+        return self.graphs[shape](part)
+
+
+class Graph:
+    """One pass over parts of one shape, captured on the current CUDA device.
+
+    Each replay draws from torch's generator what the pass itself would draw. Graphs of one pool share
+    their memory, so that the loss is to be used before another one runs.
+
+    Raises RuntimeError where the pass waits for the device or leaves it, which is then as before.
+    """
+
+    def __init__(self, run: Pass, part: Part, pool: tuple[int, int]):
+        generator = torch.cuda.default_generators[torch.cuda.current_device()]
+        as_before = generator.clone_state()
+        self.inputs = each(Tensor.clone, part)
+        self.graph = torch.cuda.CUDAGraph()
+        try:
+            with torch.cuda.graph(self.graph, pool=pool):
+                self.loss = run(self.inputs)
+        except RuntimeError:
+            generator.graphsafe_set_state(as_before)  # else it stays as in a capture
+            raise
+
+    def __call__(self, part: Part) -> Tensor:
+        torch._foreach_copy_(tensors(self.inputs), tensors(part))
+        self.graph.replay()
+        return self.loss
+
+
+def tensors(part: Part) -> list[Tensor]:
+    """All that differs between two micro-batches."""
+    found: list[Tensor] = []
+    each(lambda t: found.append(t) or t, part)
+    return found
+
+
+def each(change: Callable[[Tensor], Tensor], part: Part) -> Part:
+    """The part with all of its tensors changed."""
+    mixup, auxiliary = part.mixup, part.auxiliary
+    return replace(
+        part,
+        inputs={k: change(v) for k, v in part.inputs.items()},
+        targets=change(part.targets),
+        weights=change(part.weights),
+        total_weight=change(part.total_weight),
+        mixup=None if mixup is None else Mixup(change(mixup.partner), change(mixup.own)),
+        auxiliary=None if auxiliary is None else change(auxiliary),
+    )

@@ -1,7 +1,7 @@
 """The benchmark: training, prediction and frozen stages beside transformers' own tools, in turns.
 
     python tests/bench/speed.py [--short] [--parts films,articles,f1,blend] [--rows N] [--long-rows N]
-        [--rounds N] [--long-rounds N] [--workspace DIR] [--out FILE]
+        [--rounds N] [--long-rounds N] [--backbone DIR] [--workspace DIR] [--out FILE]
 
 Every fold is a round, in which ours and the rivals do the same work one after the other; rates are
 medians over rounds. In full: whole film reviews, five folds, and the BBC's articles of 512 tokens;
@@ -132,8 +132,9 @@ def useful_flops(parameters: int, layers: int, hidden: int, lengths: np.ndarray)
     return 6 * parameters * lengths.sum() + 12 * layers * hidden * (lengths**2).sum()
 
 
-def matrix_peak(precision: str, size: int = 2048, repeats: int = 5) -> float:
+def matrix_peak(precision: str, size: int = 0, repeats: int = 5) -> float:
     """Floating-point operations a second of one large matrix product, the median of some."""
+    size = size or (8192 if torch.cuda.is_available() else 2048)
     kind = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[precision]
     device = "cuda" if torch.cuda.is_available() else "cpu"
     a, b = (torch.randn(size, size, device=device).to(kind) for _ in range(2))
@@ -363,6 +364,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--long-rows", type=int, help="articles to learn from (0: all)")
     parser.add_argument("--rounds", type=int, help="folds (default: 5, --short 2)")
     parser.add_argument("--long-rounds", type=int, help="of them, folds of articles (default: all)")
+    parser.add_argument("--backbone", type=Path, help="another than minilm's")
     parser.add_argument("--workspace", type=Path, help="a folder to keep the workspaces in")
     parser.add_argument("--out", type=Path, default=Path("docs/bench.md"))
     args = parser.parse_args(argv)
@@ -375,8 +377,11 @@ def main(argv: list[str] | None = None) -> None:
     begin, results = time.monotonic(), Results()
     with tempfile.TemporaryDirectory() as temporary:
         root = args.workspace or Path(temporary)
-        films = workspace(root / "movie-reviews", "movie-reviews", [*BOTH, *BINARY])
-        news = workspace(root / "bbc", "bbc", [*BOTH, *LONG])
+        both = list(BOTH)
+        if args.backbone:
+            both += [f"backbone={args.backbone.resolve()}", "sha256=null"]
+        films = workspace(root / "movie-reviews", "movie-reviews", [*both, *BINARY])
+        news = workspace(root / "bbc", "bbc", [*both, *LONG])
         settings = films.model_settings("minilm")
         load_backbone(locate(settings.backbone, settings.sha256))  # the files warm for all
         for fold in range(rounds):
@@ -387,7 +392,7 @@ def main(argv: list[str] | None = None) -> None:
             if "f1" in chosen:
                 frozen_epochs(results, films, fold, rows)
             say(f"round {fold + 1} of {rounds}, {duration(time.monotonic() - begin)} so far")
-        if "films" in chosen and rounds > 1:
+        if "films" in chosen and rounds > 1 and not torch.cuda.is_available():
             at_once(results, root / "movie-reviews", rows)
         score = {
             data: (ws.competition.metric.name, ws.competition.task.score_probabilities)
@@ -396,7 +401,7 @@ def main(argv: list[str] | None = None) -> None:
         if "blend" in chosen:
             blends(results)
         command = f"make bench{' SHORT=1' if args.short else ''}"
-        given_options = ("parts", "rows", "long_rows", "rounds", "long_rounds")
+        given_options = ("parts", "rows", "long_rows", "rounds", "long_rounds", "backbone")
         given = {o: getattr(args, o) for o in given_options}
         changed = {o: v for o, v in given.items() if v != parser.get_default(o)}
         if changed:

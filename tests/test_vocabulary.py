@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -65,13 +66,38 @@ def test_training_sees_the_occurring_embeddings_alone(roomy, tmp_path, monkeypat
     assert learner.model.backbone.get_input_embeddings().weight.shape == (500, 16)
 
 
-@pytest.mark.parametrize("settings", [{"augment": ["swap_words"]}, {"long": "random"}])
-def test_texts_that_are_drawn_anew_may_have_any_piece(roomy, tmp_path, monkeypatch, settings):
-    def never(*_):
-        raise AssertionError
+DRAWN_ANEW = [{"augment": ["swap_words"]}, {"long": "random"}]
+SHORT = {"max_length": 6, "epochs": 2, "weight_decay": 0.5}
 
-    monkeypatch.setattr(vocabulary, "TrimmedEmbedding", never)
-    fit(make_learner(roomy, training={"max_length": 6}, **settings), tmp_path / "run")
+
+@pytest.mark.parametrize("settings", DRAWN_ANEW, ids=str)
+def test_texts_that_are_drawn_anew_are_drawn_once_more_for_their_pieces(
+    roomy, tmp_path, monkeypatch, settings
+):
+    sizes = []
+    real = vocabulary.TrimmedEmbedding.__init__
+
+    def noted(self, whole, ids):
+        sizes.append(len(ids))
+        real(self, whole, ids)
+
+    monkeypatch.setattr(vocabulary.TrimmedEmbedding, "__init__", noted)
+    short = fit(make_learner(roomy, training=SHORT, **settings), tmp_path / "short")
+    monkeypatch.setattr(transformer, "trimmed", lambda *_: nullcontext())
+    whole = fit(make_learner(roomy, training=SHORT, **settings), tmp_path / "whole")
+    assert len(sizes) == 1 and sizes[0] < 30
+    for key, value in whole.items():
+        torch.testing.assert_close(short[key], value, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("settings", DRAWN_ANEW, ids=str)
+def test_a_gpu_keeps_all_pieces_of_texts_that_are_drawn_anew(roomy, settings):
+    learner = make_learner(roomy, training=SHORT, **settings)
+    examples = learner.prepare(make_rows())
+    stages = learner.settings.stages_for("accuracy")
+    assert list(learner._read_in_training(make_rows(), examples, stages, None))[1:]
+    learner.accelerator = SimpleNamespace(device=torch.device("cuda"))
+    assert learner._read_in_training(make_rows(), examples, stages, None) is None
 
 
 def test_a_lookup_is_the_same_and_its_gradient_too():

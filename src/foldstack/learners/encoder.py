@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +23,7 @@ from foldstack.text.keywords import KeywordTable
 from foldstack.text.long import Texts, auto_length, cut_texts, fit_keywords
 from foldstack.text.spans import mask_spans
 from foldstack.text.tokens import Tokens, mean_by_row, to_tokens
-from foldstack.training.loop import Examples
+from foldstack.training.loop import Examples, Sequences
 from foldstack.training.sampling import sampled_rows
 
 
@@ -137,39 +136,42 @@ class Encoder:
         self, train: Rows, examples: Examples, stage: TrainingSettings, seed: int
     ) -> Callable[[int], Examples]:
         """What each epoch of a stage learns from: other texts, windows, masks or rows by chance."""
+        tokens = self.tokens_by_epoch(train, examples, stage, seed)
+
+        def of_epoch(epoch: int) -> Examples:
+            read = replace(examples, tokens=tokens(epoch))
+            if stage.sampling is None:
+                return read
+            difficulty, rows = train.difficulty, read.tokens.rows
+            if difficulty is not None and rows is not None:
+                difficulty = difficulty[rows]
+            targets = examples.targets.numpy()
+            return read.take(sampled_rows(stage.sampling, targets, difficulty, seed, epoch))
+
+        return of_epoch
+
+    def tokens_by_epoch(
+        self, train: Rows, examples: Examples, stage: TrainingSettings, seed: int
+    ) -> Callable[[int], Sequences]:
+        """What each epoch of a stage reads, before rows are drawn from it."""
         changed = None
         if self.settings.new_texts_each_epoch:
             changed = Augmenter.of(self.settings.augment, train)
-        return partial(self._epoch, train, examples, stage, seed, changed)
 
-    def _epoch(
-        self,
-        train: Rows,
-        examples: Examples,
-        stage: TrainingSettings,
-        seed: int,
-        changed: Augmenter | None,
-        epoch: int,
-    ) -> Examples:
-        tokens = examples.tokens
-        if changed is not None:
-            drawn = replace(train, texts=changed.texts(train, seed, epoch))
-            texts = Texts.read(drawn, self.tokenizer, self.settings.prefix)
-            tokens = self._cut(texts, training=True)
-        if isinstance(tokens, Tokens):  # and not the outputs of a frozen backbone
+        def of_epoch(epoch: int) -> Sequences:
+            tokens = examples.tokens
+            if changed is not None:
+                drawn = replace(train, texts=changed.texts(train, seed, epoch))
+                texts = Texts.read(drawn, self.tokenizer, self.settings.prefix)
+                tokens = self._cut(texts, training=True)
+            if not isinstance(tokens, Tokens):  # but the outputs of a frozen backbone
+                return tokens
             tokens = tokens.for_epoch(seed, epoch)
-            if stage.mask_spans:
-                tokens = mask_spans(
-                    tokens, train.ids, self.tokenizer, stage.mask_spans, seed, epoch
-                )
-        examples = replace(examples, tokens=tokens)
-        if stage.sampling is None:
-            return examples
-        difficulty = train.difficulty
-        if difficulty is not None and tokens.rows is not None:
-            difficulty = difficulty[tokens.rows]
-        targets = examples.targets.numpy()
-        return examples.take(sampled_rows(stage.sampling, targets, difficulty, seed, epoch))
+            if not stage.mask_spans:
+                return tokens
+            return mask_spans(tokens, train.ids, self.tokenizer, stage.mask_spans, seed, epoch)
+
+        return of_epoch
 
     def _read(self, rows: Rows) -> Texts:
         return Texts.read(rows, self.tokenizer, self.settings.prefix, self.cache)

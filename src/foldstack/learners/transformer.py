@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from copy import copy, deepcopy
 from dataclasses import replace
@@ -160,7 +161,7 @@ class TransformerLearner:
             return self._train_stage(number, stage, train, examples, select, held, folder)
 
         stages = self.settings.stages_for(self.task.metric.name)
-        with self._only_read(examples.tokens, held):
+        with self._only_read(self._read_in_training(train, examples, stages, held)):
             facts = run_stages(self.model, stages, run_dir, train_stage)
         self.model.auxiliary = None  # it has done its part
         return facts | {
@@ -169,23 +170,47 @@ class TransformerLearner:
             "max_length": max_length,
         }
 
-    def _only_read(self, learned: Tokens, held: Tokens | None) -> AbstractContextManager[None]:
-        """Inside, the backbone has only the word embeddings that occur, where training is the same.
+    def _read_in_training(
+        self,
+        train: Rows,
+        examples: loop.Examples,
+        stages: tuple[StageSettings, ...],
+        held: Tokens | None,
+    ) -> Iterator[Tokens] | None:
+        """All that the backbone reads; None where finding it out would take longer than it saves.
 
-        It is another where texts are drawn anew, whose pieces nobody knows yet, and where a step goes by
-        the whole matrix: AWP's by its norm, Adafactor's by its columns.
+        Where each epoch draws its texts anew, they are drawn once more for this. On a processor that is
+        little beside what AdamW, an average and an adversary do to the word embeddings of one epoch; on
+        a GPU it is much.
         """
-        s = self.settings
+        redrawn = self.settings.new_texts_each_epoch or examples.tokens.redraw is not None
+        if redrawn and self.accelerator.device.type != "cpu":
+            return None
+
+        def all_of_it() -> Iterator[Tokens]:
+            yield from [examples.tokens] if held is None else [examples.tokens, held]
+            for number, stage in enumerate(stages if redrawn else (), 1):
+                seed = stage_seed(self.seed, number)
+                tokens = self.encoder.tokens_by_epoch(train, examples, stage, seed)
+                yield from map(tokens, range(stage.epochs))
+
+        return all_of_it()
+
+    def _only_read(self, read: Iterable[Tokens] | None) -> AbstractContextManager[None]:
+        """Inside, the backbone has the word embeddings of these tokens alone, if that changes nothing.
+
+        It does where a step goes by the whole matrix: AWP's by its norm, Adafactor's by its columns.
+        """
         by_matrix = any(
             stage.optimizer != "adamw" or (stage.adversary and stage.adversary.name == "awp")
-            for stage in s.all_stages
+            for stage in self.settings.all_stages
         )
-        if s.new_texts_each_epoch or learned.redraw or by_matrix:
+        if read is None or by_matrix:
             return nullcontext()
-        read = [tokens.flat for tokens in (learned, held) if tokens is not None]
-        of_tokenizer = self.encoder.tokenizer.all_special_ids
-        ids = np.unique(np.concatenate([*read, of_tokenizer, [learned.pad_id]]))
-        return trimmed(self.model.backbone, ids)
+        tokenizer = self.encoder.tokenizer
+        ids = [tokenizer.all_special_ids, [tokenizer.pad_token_id or 0]]
+        ids += [np.unique(tokens.flat) for tokens in read]
+        return trimmed(self.model.backbone, np.unique(np.concatenate(ids)))
 
     def _train_stage(
         self,

@@ -122,22 +122,21 @@ def test_every_preset_of_a_recipe_is_sound(name, backbone, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["recommended-comments", "duee"])
-def test_an_ablation_takes_one_technique_away(name, tmp_path):
-    """`without-…` differs from `full` in what it is named after, and in nothing else."""
+def test_an_ablation_changes_one_technique(name, tmp_path):
+    """`with…-…` differs from `full` in what it is named after, and in nothing else."""
     root = make(tmp_path, name, Path("some/e5"))
     settings = Competition.load(root).settings
     full = config.flatten(config.load_model("full", root, settings, {}).model_dump())
-    taken = {
-        "adversary": {"adversary"},
-        "ema": {"averaging"},
-        "rates": {"layer_decay", "head_lr"},
-        "head": {"head"},
-        "augmentation": {"augment"},
-        "prefix": {"prefix"},
+    changes = {
+        "without-adversary": {"adversary"},
+        "without-ema": {"averaging"},
+        "without-rates": {"layer_decay", "head_lr"},
+        "without-head": {"head"},
+        "without-prefix": {"prefix"},
+        "with-augmentation": {"augment"},
     }
-    for technique, wanted in taken.items():
-        other = config.load_model(f"without-{technique}", root, settings, {}).model_dump()
-        other = config.flatten(other)
+    for model, wanted in changes.items():
+        other = config.flatten(config.load_model(model, root, settings, {}).model_dump())
         changed = {
             k.removeprefix("training.").split(".")[0]
             for k in full | other

@@ -146,11 +146,24 @@ def test_each_technique_changes_the_predictions(backbone, plain, tmp_path, techn
     assert np.abs(predicted - plain["binary"]).max() > 1e-5
 
 
-@pytest.mark.parametrize("option", [{"dropout_samples": 4}, {"binary_link": "softmax"}], ids=str)
+@pytest.mark.parametrize(
+    "option", [{"dropout_samples": 4}, {"binary_link": "softmax"}, {"head_bias": "prior"}], ids=str
+)
 def test_each_option_of_the_head_changes_the_predictions(backbone, plain, tmp_path, option):
     predicted = fitted(backbone, tmp_path / "run", **option)
     assert predicted.shape == (32, 1)
     assert np.abs(predicted - plain["binary"]).max() > 1e-5
+
+
+@pytest.mark.parametrize("binary_link", ["sigmoid", "softmax"])
+def test_a_head_begins_with_the_priors(backbone, binary_link):
+    """What it gives a vector of zeros is the weighted share of rows of each class."""
+    rows = make_rows()
+    learner = make_learner(backbone, binary_link=binary_link, head_bias="prior")
+    learner.prepare(rows)
+    raw = learner.model.eval().score(torch.zeros(1, 16))
+    share = np.average(rows.targets[:, 0], weights=rows.weights)
+    assert raw.sigmoid().item() == pytest.approx(share, abs=1e-6)
 
 
 def test_awp_begins_with_its_epoch(backbone, plain, tmp_path):
@@ -381,6 +394,12 @@ def test_what_does_not_go_together_is_refused(root, capsys, sets):
             "regression",
             "training.contrastive.weight=1",
             "training.contrastive compares labels, but this competition is regression: leave it out",
+        ),
+        (
+            "regression",
+            "head_bias=prior",
+            "head_bias prior goes by the shares of classes, but this competition is regression: leave "
+            "it out",
         ),
         (
             "multiclass",

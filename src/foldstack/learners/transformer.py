@@ -40,6 +40,7 @@ from foldstack.text.cache import TokenCache
 from foldstack.text.tokens import Tokens
 from foldstack.training import frozen, loop
 from foldstack.training.checkpoint import save_weights
+from foldstack.training.losses import log_priors
 from foldstack.training.precision import (
     cast_once,
     choose_precision,
@@ -99,6 +100,8 @@ class TransformerLearner:
         torch.manual_seed(self.seed)
         further = examples.auxiliary
         self.model = self._classifier(backbone, 0 if further is None else further.shape[1])
+        if s.head_bias == "prior":
+            self.model.begin_at(log_priors(examples.targets, examples.weights, examples.link))
         if self.start:
             self._begin_from(load_file(self.start / WEIGHTS))
         return examples

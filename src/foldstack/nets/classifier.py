@@ -54,6 +54,11 @@ class Classifier(nn.Module):
         # Drawn last, so that the rest is as it is without.
         self.auxiliary = _linear(width, auxiliary, std) if auxiliary else None
 
+    @torch.no_grad()
+    def begin_at(self, raw: Tensor) -> None:
+        """Set the biases so that a vector of zeros gives these (outputs,) raw outputs."""
+        self.head.bias.copy_(torch.cat([-raw / 2, raw / 2]) if self.as_difference else raw)
+
     def forward(
         self,
         input_ids: Tensor,

@@ -38,7 +38,9 @@ class TransformerSettings(LearnerSettings):
     dropout: on the pooled vector; dropout_samples: masks a row, whose outputs are averaged in training
     (multi-sample dropout, Inoue 2019); backbone_dropout: inside the backbone, instead of what its
     config says. binary_link: softmax gives a binary competition's head two outputs, whose difference
-    counts. ignore_weights: checkpoint entries that are another task's head.
+    counts. head_bias: prior begins with each class's share of the training rows as its probability (Lin
+    et al. 2017, Focal loss), which rare labels would take many updates to come down to.
+    ignore_weights: checkpoint entries that are another task's head.
     checkpoint_seconds: least time between two checkpoints (0: after every update).
     augment: changes of training texts, each a name or `{name: …, setting: value}`; drawn anew in each
     epoch, or, with augment_copies: n, the rows stay as they are and n changed copies follow them.
@@ -62,6 +64,7 @@ class TransformerSettings(LearnerSettings):
     dropout: Share = 0.1
     dropout_samples: PositiveInt = 1
     binary_link: Literal["sigmoid", "softmax"] = "sigmoid"
+    head_bias: Literal["zero", "prior"] = "zero"
     backbone_dropout: Annotated[Share | None, BeforeValidator(none_from_text)] = None
     ignore_weights: tuple[str, ...] = ()
     checkpoint_seconds: Annotated[float, Field(ge=0)] = 60.0
@@ -245,6 +248,11 @@ class TransformerSettings(LearnerSettings):
             raise ValueError(
                 "augment_washed_by goes by the probability of labels, but this competition is "
                 "regression: leave it out"
+            )
+        if self.head_bias == "prior" and kind == "regression":
+            raise ValueError(
+                "head_bias prior goes by the shares of classes, but this competition is regression: "
+                "leave it out"
             )
         if self.binary_link == "softmax" and kind != "binary":
             raise ValueError(

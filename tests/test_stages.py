@@ -18,7 +18,7 @@ from sklearn.metrics import f1_score, log_loss, roc_auc_score
 
 from foldstack.cli import parser, run
 from foldstack.competition import Competition
-from foldstack.files import read_json, read_table
+from foldstack.files import read_json, read_table, write_json
 from foldstack.stages import train as train_stage
 from foldstack.stages.oof import read_model
 from foldstack.store import RunKey, Store, read_parquet, write_parquet
@@ -497,6 +497,24 @@ def test_no_label_of_a_left_out_fold_enters_the_run(
         assert raw_of(other, "fold1", name).tobytes() != raw_of(runs, "fold1", name).tobytes()
     model = f"oof/tfidf/seed0/{run}/model"
     assert files(other / model) == files(runs / model)
+
+
+def test_a_setting_that_is_newer_than_a_run_has_its_default_there(runs: Path, capsys) -> None:
+    path = Store(runs).run_dir(RunKey("tfidf", 0, (1,))) / "run.json"
+    run = read_json(path)
+    del run["identity"]["settings"]["min_count"]
+    write_json(path, run)
+    capsys.readouterr()
+    assert foldstack(runs, "train") == 0
+    assert foldstack(runs, "blend") == 0
+    assert read_json(path) == run  # nothing was trained
+    refuses(
+        runs,
+        ["train", "--fold", "1", "--set", "min_count=1"],
+        "tfidf seed 0 fold1 is finished with other settings or data (min_count 2 → 1): add --force "
+        "(FORCE=1) to train it anew, or NAME= to keep a variant beside it",
+        capsys,
+    )
 
 
 def test_weights_change_the_training_and_nothing_else(runs: Path, tmp_path: Path, capsys) -> None:

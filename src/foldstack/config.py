@@ -290,9 +290,22 @@ def flatten(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return out
 
 
+def _with_defaults(of_run: dict[str, Any]) -> dict[str, Any]:
+    settings = of_run.get("settings", {})
+    if settings.get("learner") not in LEARNER_SETTINGS:
+        return of_run
+    try:
+        return of_run | {"settings": identity(stored_settings(settings))}
+    except InputError:  # a setting that there is no more
+        return of_run
+
+
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """`["training.epochs 2 → 3"]` for every setting that differs."""
-    a, b = flatten(old), flatten(new)
+    """`["training.epochs 2 → 3"]` for every setting that differs, of two runs' identities.
+
+    A setting that a run of an earlier version did not know has its default there.
+    """
+    a, b = flatten(_with_defaults(old)), flatten(_with_defaults(new))
     return [
         f"{k} {a.get(k, 'unset')} → {b.get(k, 'unset')}"
         for k in sorted(a.keys() | b.keys())

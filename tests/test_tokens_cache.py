@@ -340,7 +340,7 @@ def test_texts_drawn_anew_in_each_epoch_are_not_kept(backbone, tmp_path, tokenis
 
     monkeypatch.setattr(encoder.Texts, "read", watched)
     train(root, 0)
-    assert len(drawn) == 16
+    assert len(drawn) == 32 and drawn[:16] == drawn[16:]  # for their pieces, and to learn from
     assert [len(texts) for texts in tokenised] == [30]
 
 

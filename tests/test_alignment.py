@@ -52,6 +52,14 @@ def test_certain_predictions_stay_finite():
         assert np.isfinite(aligned(np.array([[0.0], [0.3], [1.0]]))).all()
 
 
+def test_nearly_certain_predictions_stay_in_order():
+    """Soft F1 leaves outputs of -60, whose probabilities float64 tells apart."""
+    z = np.linspace(-60, 30, T)[:, None]
+    tests = [expit(z), expit(z / 2)]
+    for aligned, test in zip(align(tests), tests, strict=True):
+        assert (np.diff(aligned(test), axis=0) > 0).all()
+
+
 def test_too_few_rows_tell_nothing():
     z = logits(99)
     given = expit(z)

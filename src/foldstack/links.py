@@ -17,9 +17,9 @@ def to_probabilities(raw: np.ndarray, link: str) -> np.ndarray:
     return expit(raw) if link == "sigmoid" else softmax(raw, axis=1)
 
 
-def to_logits(probabilities: np.ndarray) -> np.ndarray:
-    """Log odds, finite: probabilities are cut at `TINY`."""
-    return logit(np.clip(probabilities, TINY, 1 - TINY))
+def to_logits(probabilities: np.ndarray, least: float = TINY) -> np.ndarray:
+    """Log odds, finite: probabilities are cut at `least`, or where float64 ends below 1."""
+    return logit(np.clip(probabilities, least, 1 - max(least, np.finfo(np.float64).epsneg)))
 
 
 def within_run_ranks(values: np.ndarray) -> np.ndarray:

@@ -19,6 +19,8 @@ from foldstack.links import to_logits
 
 KINDS = ("binary", "multilabel")  # elsewhere a decision compares what one run says of one row
 ROWS_A_KNOT, FEWEST, MOST = 10, 10, 200  # a quantile for so many rows; knots
+# Soft F1 drives probabilities to 1e-30, and a cut would make ties of them.
+_log_odds = partial(to_logits, least=np.finfo(np.float64).tiny)
 
 
 def align(tests: Sequence[np.ndarray]) -> list[Callable[[np.ndarray], np.ndarray]]:
@@ -30,12 +32,12 @@ def align(tests: Sequence[np.ndarray]) -> list[Callable[[np.ndarray], np.ndarray
     if knots < FEWEST:
         return [np.asarray] * len(tests)
     levels = (np.arange(knots) + 0.5) / knots
-    own = [np.quantile(to_logits(test), levels, axis=0) for test in tests]
+    own = [np.quantile(_log_odds(test), levels, axis=0) for test in tests]
     return [partial(_mapped, own=each, common=np.mean(own, axis=0)) for each in own]
 
 
 def _mapped(values: np.ndarray, own: np.ndarray, common: np.ndarray) -> np.ndarray:
-    given = to_logits(values)
+    given = _log_odds(values)
     # Beyond the outermost quantiles all move by as much as they.
     inside = np.clip(given, own[0], own[-1])
     columns = [np.interp(*each) for each in zip(inside.T, own.T, common.T, strict=True)]

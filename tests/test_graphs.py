@@ -86,6 +86,21 @@ def test_all_that_differs_between_two_micro_batches_is_copied():
     assert doubled.mixup.own == 0.6 and doubled.auxiliary.sum() == 2
 
 
+def test_padding_to_a_multiple_changes_no_output(backbone):
+    """It ends at the longest sequence there is, for which the backbone has positions."""
+    learner = make_learner(backbone)
+    tokens = learner.prepare(make_rows()).tokens
+    shortest = np.flatnonzero(tokens.lengths == tokens.lengths.min())
+    width, longest = int(tokens.lengths.min()), int(tokens.lengths.max())
+    assert width % 4 and width + 4 - width % 4 < longest
+    batches = [tokens.batch(shortest, multiple) for multiple in (1, 4, 1000)]
+    widths = [batch["input_ids"].shape[1] for batch in batches]
+    assert widths == [width, width + 4 - width % 4, longest]
+    plain, *padded = [learner.model.eval()(**batch) for batch in batches]
+    for outputs in padded:
+        torch.testing.assert_close(outputs, plain)
+
+
 def test_a_processor_has_no_graphs(backbone):
     learner = make_learner(backbone)
     examples = learner.prepare(make_rows())

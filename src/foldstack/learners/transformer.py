@@ -210,9 +210,9 @@ class TransformerLearner:
         )
         if read is None or by_matrix:
             return nullcontext()
-        tokenizer = self.encoder.tokenizer
-        ids = [tokenizer.all_special_ids, [tokenizer.pad_token_id or 0]]
-        ids += [np.unique(tokens.flat) for tokens in read]
+        ids = [self.encoder.tokenizer.all_special_ids]
+        for tokens in read:
+            ids += [[tokens.pad_id], np.unique(tokens.flat)]
         return trimmed(self.model.backbone, np.unique(np.concatenate(ids)))
 
     def _train_stage(

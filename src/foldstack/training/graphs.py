@@ -37,9 +37,9 @@ class Graphs:
         self.works = True
 
     def __call__(self, part: Part) -> Tensor:
-        shape = tuple(t.shape for t in tensors(part))
         if not self.works:
             return self.run(part)
+        shape = tuple(t.shape for t in tensors(part))
         if shape not in self.graphs:
             self.graphs[shape] = None
             return self.run(part)

@@ -100,6 +100,18 @@ def test_a_bootstrap_of_sums_equals_one_that_scores_the_rows_of_every_resample(
     assert tried >= 12
 
 
+@pytest.mark.parametrize("name", ["f1", "roc_auc"])
+def test_resamples_drawn_a_few_at_once_are_those_drawn_together(name, monkeypatch):
+    members = make_members([0.5], n=24)
+    found = []
+    for drawn in (24 * 200, 24 * 7):
+        monkeypatch.setitem(bootstrap.__globals__, "DRAWN", drawn)
+        metric = get(name, "binary")
+        p = members.probabilities[:, 0].round() if name == "f1" else members.probabilities[:, 0]
+        found.append(bootstrap(metric, members.targets, [p], np.arange(24), seed=0))
+    np.testing.assert_array_equal(*found)
+
+
 def test_a_resample_without_any_weight_has_no_score():
     targets, groups = np.ones((4, 1)), np.arange(4)
     weights = np.array([0, 0, 0, 1.0])

@@ -276,6 +276,23 @@ def test_long_tables_are_trained_on_a_sample_and_predicted_in_parts(monkeypatch)
     assert rows == [30 + 20]  # of 80 to learn from, of 20 to stop by
 
 
+@pytest.mark.parametrize("kind, outputs", [("binary", 1), ("multiclass", 3), ("multilabel", 20)])
+def test_several_threads_predict_what_one_does(kind, outputs, monkeypatch):
+    members = make_members([1.0, 0.5], kind, outputs)
+    boosters = Boosters.train(sample_of(members))
+    monkeypatch.setattr(boosting.cores, "cpu_threads", lambda wanted: 2)
+    found, used = [], []
+    predict = lgb.Booster.predict
+    monkeypatch.setattr(
+        lgb.Booster, "predict", lambda *a, **k: used.append(k["num_threads"]) or predict(*a, **k)
+    )
+    for many in (1, 10**9):
+        monkeypatch.setattr(boosting, "MANY_ROWS", many)
+        found.append(boosters.predict(members.inputs))
+    np.testing.assert_array_equal(*found)
+    assert set(used) == {1, 2}
+
+
 def test_many_classes_are_pairs_too_and_sum_to_one():
     members = make_members([2.0, 1.0], "multiclass", 10, n=300)
     fitted = Stack().fit(members, everything(members), None, seed=0)

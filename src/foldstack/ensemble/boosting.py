@@ -8,6 +8,7 @@ from pathlib import Path
 import lightgbm as lgb
 import numpy as np
 
+from foldstack import cores
 from foldstack.ensemble.members import Inputs
 from foldstack.ensemble.search import normalised
 from foldstack.ensemble.tables import MANY, Reader, Sample, directions, joined, of_output, pairs
@@ -15,6 +16,7 @@ from foldstack.ensemble.tables import MANY, Reader, Sample, directions, joined, 
 SETTINGS = {"num_leaves": 7, "learning_rate": 0.05, "min_data_in_leaf": 50}
 MOST_ROUNDS = 500
 PATIENCE = 20  # rounds without a gain on the rows held back
+MANY_ROWS = 20_000  # from which on several threads predict, each row alike whoever does it
 MOST_PAIRS = 2_000_000  # of row and output, to train on; more add seconds, not skill
 
 
@@ -58,16 +60,16 @@ class Boosters:
         if not n:
             return np.empty((0, self.outputs))
         if self.layout == "joint":
-            return self.models[0].predict(joined(values, features), num_threads=1)
+            return _predicted(self.models[0], joined(values, features))
         if self.layout == "pairs":
-            found = self.models[0].predict(pairs(values, features), num_threads=1)
+            found = _predicted(self.models[0], pairs(values, features))
             found = found.reshape(n, self.outputs)
         else:
             found = np.empty((n, self.outputs))
             for k, model in enumerate(self.models):
                 constant = isinstance(model, float)
                 table = None if constant else of_output(values, features, k)
-                found[:, k] = model if constant else model.predict(table, num_threads=1)
+                found[:, k] = model if constant else _predicted(model, table)
         return normalised(found, axis=1) if self.reader.kind == "multiclass" else found
 
     @property
@@ -97,6 +99,11 @@ class Boosters:
             for k in range(len(parameters["rounds"]))
         ]
         return cls(reader, outputs, parameters["layout"], models)
+
+
+def _predicted(model: lgb.Booster, table: np.ndarray) -> np.ndarray:
+    threads = cores.cpu_threads(0) if len(table) >= MANY_ROWS else 1
+    return model.predict(table, num_threads=threads)
 
 
 def choose_layout(reader: Reader, outputs: int) -> str:

@@ -10,10 +10,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
-from foldstack.metrics import Metric, OfSums, weighted_sum
+from foldstack.metrics import Metric, OfSums
 
 PREPARED = 50_000_000  # predictions that are kept sorted at once, some 20 bytes each
+DRAWN = 4_000_000  # groups of resamples that are drawn at once, 8 bytes each
+
+Scorer = Callable[[np.ndarray], list[float]]  # from how often each resample draws each group
 
 
 @dataclass(frozen=True)
@@ -59,30 +63,37 @@ def bootstrap(
         score = _by_rows_anew
     scorers = [score(metric, targets, each, group, weights) for each in predictions_list]
     scores = np.empty((resamples, len(predictions_list)))
-    for row in scores:
-        drawn = np.bincount(rng.integers(len(names), size=len(names)), minlength=len(names))
-        row[:] = [scorer(drawn) for scorer in scorers]
+    step = max(1, DRAWN // len(names))
+    with threadpool_limits(1):  # sums in another order are other bytes
+        for start in range(0, resamples, step):
+            some = scores[start : start + step]
+            draws = np.empty((len(some), len(names)))
+            for drawn in draws:
+                drawn[:] = np.bincount(
+                    rng.integers(len(names), size=len(names)), minlength=len(names)
+                )
+            some[:] = np.transpose([scorer(draws) for scorer in scorers])
     return scores
 
 
 def _by_rows(
     metric: Metric, targets: np.ndarray, predictions: np.ndarray, group: np.ndarray, w: np.ndarray
-) -> Callable[[np.ndarray], float]:
-    """From how often each group is drawn to the score. w: (n,) row weights."""
+) -> Scorer:
+    """From how often groups are drawn, (r, groups), to r scores. w: (n,) row weights."""
     prepared = metric.of_rows(targets, predictions)
-    return lambda drawn: prepared(drawn[group] * w)
+    return lambda draws: [prepared(drawn[group] * w) for drawn in draws]
 
 
 def _by_rows_anew(
     metric: Metric, targets: np.ndarray, predictions: np.ndarray, group: np.ndarray, w: np.ndarray
-) -> Callable[[np.ndarray], float]:
+) -> Scorer:
     """The same, with nothing kept between resamples."""
-    return lambda drawn: metric.score(targets, predictions, drawn[group] * w)
+    return lambda draws: [metric.score(targets, predictions, drawn[group] * w) for drawn in draws]
 
 
 def _by_sums(
     metric: Metric, targets: np.ndarray, predictions: np.ndarray, group: np.ndarray, w: np.ndarray
-) -> Callable[[np.ndarray], float]:
+) -> Scorer:
     """The same from what each group adds to the metric's sums, without another look at the rows."""
     order = np.argsort(group, kind="stable")
     starts = np.flatnonzero(np.diff(group[order], prepend=-1))
@@ -93,12 +104,12 @@ def _by_sums(
     weight = by_group(np.ones(len(w)))
     parts = [by_group(part) for part in metric.scorer.parts(targets, predictions)]
 
-    def score(drawn: np.ndarray) -> float:
-        if not weighted_sum(drawn, weight):
-            return float("nan")
-        return float(metric.scorer.score(*(weighted_sum(drawn, part) for part in parts)))
+    def scores(draws: np.ndarray) -> list[float]:
+        sums = zip(draws @ weight, *(draws @ part for part in parts), strict=True)
+        score = metric.scorer.score
+        return [float(score(*each)) if total else float("nan") for total, *each in sums]
 
-    return score
+    return scores
 
 
 def spread(scores: np.ndarray) -> np.ndarray:

@@ -157,7 +157,7 @@ def blend(
         parameters=fit.fitted.parameters,
         rule=rule,
         nested=_estimate(members, metric, nested_predictions, seed),
-        in_sample=nesting.in_sample(final.winner, final.family),
+        in_sample=nesting.in_sample(final.winner, [final.family])[0],
         candidates=nesting.report(final),
         winners_by_fold=dict(
             zip(folds, (candidates[choice.winner].name for choice in choices), strict=True)
@@ -206,7 +206,7 @@ def single_estimate(
     """
     nesting = _single(members, model_index, metric, wants_labels, seed, rules)
     _, predictions = nesting.pool(*_each(nesting.choose_by_fold()))
-    in_sample = nesting.in_sample(0, nesting.choose(nesting.folds).family)
+    (in_sample,) = nesting.in_sample(0, [nesting.choose(nesting.folds).family])
     return _estimate(members, nesting.metric, predictions, seed), in_sample
 
 

@@ -166,21 +166,27 @@ class Nesting:
         rule = fit.rule(family)
         return raw, raw if rule is None else rule.apply(raw)
 
-    def left_out(
-        self, candidate: int, parts: list[Part], families: Sequence[str | None]
-    ) -> list[np.ndarray]:
-        """Predictions over the rows of all parts, each part by the fit on the others; decided by the
-        rule of each of the families.
-        """
+    def left_out(self, candidate: int, parts: list[Part]) -> np.ndarray:
+        """Predictions over the rows of all parts, each part by the fit on the others."""
         union = frozenset().union(*parts)
-        predictions = np.empty((len(families), *self.members.targets.shape))
+        predictions = np.empty(self.members.targets.shape)
         for part in parts:
             rows, fit = self.rows(part), self.fit(candidate, union - part)
-            raw = fit.fitted.predict(self.members.inputs.take(rows))
-            for decided, family in zip(predictions, families, strict=True):
-                rule = fit.rule(family)
-                decided[rows] = raw if rule is None else rule.apply(raw)
-        return list(predictions[:, self.rows(union)])
+            predictions[rows] = fit.fitted.predict(self.members.inputs.take(rows))
+        return predictions[self.rows(union)]
+
+    def decided(
+        self, candidate: int, parts: list[Part], left_out: np.ndarray, family: str | None
+    ) -> np.ndarray:
+        """What `left_out` has predicted, each part decided by the rule of the fit on the others."""
+        if family is None:
+            return left_out
+        union = frozenset().union(*parts)
+        units, decisions = self.units[self.rows(union)], np.empty_like(left_out)
+        for part in parts:
+            own = np.isin(units, list(part))
+            decisions[own] = self.fit(candidate, union - part).rule(family).apply(left_out[own])
+        return decisions
 
     def choose_by_fold(self) -> list[Choice]:
         """For each fold what is chosen without it."""
@@ -192,14 +198,14 @@ class Nesting:
 
         Of the same complexity the one listed first is taken, of single models the best.
         """
-        predictions = [
-            self.left_out(c, parts, [self.reference])[0] for c in range(len(self.candidates))
-        ]
-        found = self._compare(parts, predictions)
+        left_out = [self.left_out(c, parts) for c in range(len(self.candidates))]
+        found = self._compare(
+            parts, [self.decided(c, parts, p, self.reference) for c, p in enumerate(left_out)]
+        )
         within = found.behind <= found.errors
         within[found.signed.argmax()] = True
         winner = min(np.flatnonzero(within), key=lambda c: self._simplicity(c, found.signed))
-        rules = self._compare_rules(int(winner), parts)
+        rules = self._compare_rules(int(winner), parts, left_out[winner])
         family = self.reference
         if rules is not None:
             best = int(rules.signed.argmax())  # of equals the simplest
@@ -216,11 +222,13 @@ class Nesting:
             self.metric, targets, predictions, groups, seed=self.seed, reference=reference
         )
 
-    def _compare_rules(self, winner: int, parts: list[Part]) -> Comparison | None:
+    def _compare_rules(
+        self, winner: int, parts: list[Part], left_out: np.ndarray
+    ) -> Comparison | None:
         """Each family of rules with the metric's own; None where it is the only one."""
         if len(self.families) == 1:
             return None
-        predictions = self.left_out(winner, parts, self.families)
+        predictions = [self.decided(winner, parts, left_out, family) for family in self.families]
         return self._compare(parts, predictions, self.families.index(self.reference))
 
     def _simplicity(self, candidate: int, signed: np.ndarray) -> tuple:
@@ -252,11 +260,14 @@ class Nesting:
             return raw, raw
         return raw, decided
 
-    def in_sample(self, candidate: int, family: str | None) -> float:
-        """The candidate's score on the rows it was fitted on, all of them; optimistic."""
-        everything = self.rows(self.everything)
+    def in_sample(self, candidate: int, families: Sequence[str | None]) -> list[float]:
+        """The candidate's score on the rows it was fitted on, all of them, with a rule of each of the
+        families; optimistic.
+        """
         fit = self.fit(candidate, self.everything)
-        return self.metric.score(self.members.targets, self.predict(fit, everything, family)[1])
+        raw, rules = fit.fitted.predict(self.members.inputs), map(fit.rule, families)
+        decisions = (raw if rule is None else rule.apply(raw) for rule in rules)
+        return [self.metric.score(self.members.targets, decided) for decided in decisions]
 
     def report(self, choice: Choice) -> list[CandidateReport]:
         found = choice.candidates
@@ -265,7 +276,7 @@ class Nesting:
                 candidate.name,
                 candidate.complexity,
                 float(found.scores[k]),
-                self.in_sample(k, self.reference),
+                *self.in_sample(k, [self.reference]),
                 float(found.behind[k]),
                 float(found.errors[k]),
             )
@@ -278,9 +289,12 @@ class Nesting:
             scores, gains, errors = choice.candidates.scores[[choice.winner]], [0.0], [0.0]
         else:
             scores, gains, errors = found.scores, -found.behind, found.errors
+        in_sample = self.in_sample(choice.winner, self.families)
         return [
-            RuleReport(family, float(score), self.in_sample(choice.winner, family), *map(float, of))
-            for family, score, *of in zip(self.families, scores, gains, errors, strict=True)
+            RuleReport(family, float(score), own, *map(float, of))
+            for family, own, score, *of in zip(
+                self.families, in_sample, scores, gains, errors, strict=True
+            )
         ]
 
     def before_and_after(self, choice: Choice) -> dict[str, np.ndarray] | None:
@@ -293,10 +307,7 @@ class Nesting:
         else:
             after = max(calibrated, key=lambda k: choice.candidates.signed[k])
         before = self.candidates.index(self.candidates[after].base)
-        return {
-            self.candidates[k].name: self.left_out(k, self.folds, [None])[0]
-            for k in (before, after)
-        }
+        return {self.candidates[k].name: self.left_out(k, self.folds) for k in (before, after)}
 
 
 def _halves(members: Members, fold: np.ndarray, seed: int) -> np.ndarray:

@@ -361,6 +361,10 @@ REFUSED = {
     "dropout_samples=3 dropout=0": (
         "dropout_samples draws several masks, but dropout is 0: set one of them"
     ),
+    "head_bias=prior training.loss=logit_adjusted": (
+        "loss logit_adjusted adds the log of each class's share to the outputs, which head_bias prior "
+        "begins with already: set one of them only"
+    ),
     "training.rdrop=1 dropout=0 backbone_dropout=0": (
         "training.rdrop compares two passes with other dropout, but dropout and backbone_dropout "
         "are 0: raise one of them"

@@ -93,6 +93,12 @@ class TransformerSettings(LearnerSettings):
     def _stages_fit(self) -> TransformerSettings:
         for stage in self.all_stages:
             self._check_smote(stage)
+        first = self.all_stages[0].loss
+        if self.head_bias == "prior" and first and first.name == "logit_adjusted":
+            raise ValueError(
+                "loss logit_adjusted adds the log of each class's share to the outputs, which head_bias "
+                "prior begins with already: set one of them only"
+            )
         if any(stage.auxiliary == 1 for stage in self._last_ones):
             raise ValueError(
                 "training.auxiliary 1 learns auxiliary columns alone, so that nothing learns the "

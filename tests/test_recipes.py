@@ -145,6 +145,18 @@ def test_an_ablation_changes_one_technique(name, tmp_path):
         assert changed == wanted
 
 
+def test_the_published_choice_of_the_epoch_is_all_that_sets_it_apart(tmp_path):
+    source = raw_files(tmp_path / "raw", "duee")
+    settings = []
+    for name, model in (("duee", "full"), ("duee-published", "best-epoch")):
+        options = ["--name", name, "--source", str(source), "--backbone", "some/e5"]
+        assert foldstack(tmp_path / name, "recipe", *options) == 0
+        competition = Competition.load(tmp_path / name).settings
+        settings.append(config.load_model(model, tmp_path / name, competition, {}).model_dump())
+    assert settings[1].pop("training") == settings[0].pop("training") | {"select": "fold"}
+    assert settings[1] == settings[0]
+
+
 def test_the_test_titles_are_fold_1(backbone, tmp_path):
     root = make(tmp_path, "duee-published", backbone)
     assert foldstack(root, "folds") == 0

@@ -68,7 +68,7 @@ RECIPES = {
         {
             **TITLES,
             "folds": {"kind": "stratified", "dedupe": True} | FIVE,
-            "models": ["plain", "full", "full-f1", "characters"],
+            "models": ["plain", "full", "full-f1", "without-head", "characters"],
         },
     ),
     "duee-published": Recipe(

@@ -58,7 +58,7 @@ RECIPES = {
         {
             **COMMENTS,
             "folds": {"kind": "kfold", "dedupe": False} | FIVE,
-            "models": ["best-epoch", "f1-stage", "plain", "characters"],
+            "models": ["best-epoch", "f1-stage", "full", "plain", "characters"],
         },
     ),
     "duee": Recipe(

@@ -11,6 +11,7 @@ from scipy.special import expit, softmax
 from scipy.stats import rankdata
 
 from foldstack.ensemble import (
+    OF_RANKS,
     Greedy,
     Mean,
     Members,
@@ -327,13 +328,26 @@ def test_greedy_gives_a_further_share_to_a_model_it_already_uses():
     assert weights == {"model0": 0.75, "model1": 0.25, "model2": 0.0}
 
 
+def test_a_greedy_mean_of_ranks_hears_a_model_that_is_never_sure():
+    """Two models of equal skill, the second all but indifferent: its probabilities hardly count."""
+    members, metric, rows = make_members([1.0, 1.0]), get("roc_auc", "binary"), np.arange(200)
+    members.probabilities[:, 1] = 0.5 + (members.probabilities[:, 1] - 0.5) / 1000
+    fits = [Greedy(scale=scale).fit(members, rows, metric, 0) for scale in ("probability", "rank")]
+    scores = [metric.score(members.targets, fit.predict(members.inputs)) for fit in fits]
+    assert scores[1] > scores[0] + 0.02
+    assert min(fits[1].parameters["weights"].values()) > 0.3
+    of_ranks = Greedy().fit(replace(members, probabilities=members.ranks), rows, metric, 0)
+    assert fits[1].parameters == of_ranks.parameters
+    np.testing.assert_array_equal(fits[1].crossfit, of_ranks.crossfit)
+
+
 def test_rank_means_are_for_rankings_only():
     """Guards a log-loss or a threshold on ranks, which are no probabilities."""
     names = lambda metric: [c.name for c in list_candidates(["a", "b"], metric)]  # noqa: E731
     assert names(get("roc_auc", "binary")) == [
-        "single:a", "single:b", "mean", "rank_mean", "greedy", "stack",
+        "single:a", "single:b", "mean", "rank_mean", "greedy", "rank_greedy", "stack",
     ]  # fmt: skip
-    assert "rank_mean" not in names(get("log_loss", "binary")) + names(get("f1", "binary"))
+    assert not OF_RANKS.intersection(names(get("log_loss", "binary")) + names(get("f1", "binary")))
     assert [c.name for c in list_candidates(["a"], get("roc_auc", "binary"))] == ["single:a"]
     with pytest.raises(InputError, match=r"'stak' is not known: did you mean 'stack'\?"):
         list_candidates(["a", "b"], get("roc_auc", "binary"), ["stak"])

@@ -281,7 +281,7 @@ def test_a_variant_stands_beside_the_model_and_is_blended(runs: Path) -> None:
     info = read_json(runs / "oof/_blends/blend/blend.json")
     assert list(info["members"]) == ["tfidf", "weak"]
     single = {"single:tfidf", "single:weak"}
-    assert single | {"mean", "rank_mean", "greedy", "stack", "calibrated_mean"} == {
+    assert single | {"mean", "rank_mean", "greedy", "rank_greedy", "stack", "calibrated_mean"} == {
         c["name"] for c in info["candidates"]
     }
     assert foldstack(runs, "blend", "--model", "weak", "--name", "alone") == 0

@@ -143,7 +143,7 @@ def of(method: str):
     return classmethod(of_blend)
 
 
-@pytest.mark.parametrize("method", ["mean", "rank_mean", "stack"])
+@pytest.mark.parametrize("method", ["mean", "rank_mean", "rank_greedy", "stack"])
 def test_a_file_is_predicted_in_parts_as_in_one_piece(
     finished: Path, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:

@@ -101,6 +101,7 @@ BlendMethod = Literal[
     "geometric_mean",
     "power_mean",
     "greedy",
+    "rank_greedy",
     "simplex",
     "weights_per_label",
     "stack_linear",
@@ -152,7 +153,7 @@ class BlendSettings(Settings):
     gains by their mean's modesty.
     """
 
-    methods: tuple[BlendMethod, ...] = ("mean", "rank_mean", "greedy", "stack")
+    methods: tuple[BlendMethod, ...] = ("mean", "rank_mean", "greedy", "rank_greedy", "stack")
     bags: PositiveInt = 5
     negative: Annotated[float, Field(ge=0, le=1)] = 0.0
     power: Annotated[float, Field(gt=0)] = 2.0

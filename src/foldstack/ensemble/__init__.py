@@ -1,6 +1,7 @@
 """Blending, stacking and decision rules over out-of-fold predictions, honestly scored."""
 
 from foldstack.ensemble.blends import (
+    OF_RANKS,
     BlendOptions,
     Greedy,
     Mean,
@@ -39,6 +40,7 @@ from foldstack.ensemble.stacks import STACKS, Stack
 __all__ = [
     "DEFAULT_METHODS",
     "METHODS",
+    "OF_RANKS",
     "STACKS",
     "BlendOptions",
     "BlendResult",

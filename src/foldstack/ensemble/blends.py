@@ -18,6 +18,9 @@ from foldstack.metrics import Metric
 GEOMETRIC = 0.0  # the power to which power means tend where they become the geometric one
 SAMPLE = 10_000  # rows
 FINE = STEPS[2:]  # steps that are left after a sample
+OF_RANKS = frozenset(
+    {"rank_mean", "rank_greedy"}
+)  # for metrics of a ranking, which is all they say
 FEW = 8  # fewer models than this are not bagged: half of them would lack the good ones
 
 
@@ -168,20 +171,27 @@ class Greedy:
     """Forward selection of models with replacement, bagged.
 
     Caruana et al. 2004, "Ensemble selection from libraries of models": from the best single
-    model on, add the one whose joining helps the mean most, a model as often as it helps. The
-    weights are the shares. Their section 2.3: that is done in several bags of a random half of
-    the models, and the bags' weights averaged; fewer than `FEW` models make one bag. Where that
-    is no better than the best single model, that model is taken. For metrics that want labels,
-    every mean is scored with the decision rule that is best for it on the same rows.
+    model on, add the one whose joining is best for the mean, a model several times too; the best
+    mean on the way is taken. The weights are the shares. Their section 2.3: that is done in several
+    bags of a random half of the models, and the bags' weights averaged; fewer than `FEW` models make
+    one bag. Where that is no better than the best single model, that model is taken. For metrics that
+    want labels, every mean is scored with the decision rule that is best for it on the same rows.
+
+    scale: 'probability', or 'rank' for means of ranks, where a model that is surer than the others has
+    no more to say.
     """
 
     options: BlendOptions = NO_OPTIONS
-    name: ClassVar[str] = "greedy"
+    scale: str = "probability"
     complexity: ClassVar[int] = 2
     steps: ClassVar[int] = 20
 
+    @property
+    def name(self) -> str:
+        return "rank_greedy" if self.scale == "rank" else "greedy"
+
     def fit(self, members: Members, rows: np.ndarray, metric: Metric, seed: int) -> Weighted:
-        search = _search(members, rows, metric, self.options)
+        search = _search(members, rows, metric, self.options, self.scale)
         singles = search.singles()
         models = len(members.names)
         weights = np.zeros((models, 1))
@@ -192,7 +202,7 @@ class Greedy:
         best = int(singles.argmax())
         if not search.score_weights(weights) > singles[best] + TIE:
             weights = np.eye(models)[:, [best]]
-        return _weighted(members, rows, weights[:, 0])
+        return _weighted(members, rows, weights[:, 0], self.scale)
 
     def _bags(self, models: int, seed: int) -> list[np.ndarray]:
         if models < FEW or self.options.bags == 1:
@@ -254,9 +264,16 @@ class WeightsPerLabel:
         return _weighted(members, rows, weights)
 
 
-def _search(members: Members, rows: np.ndarray, metric: Metric, options: BlendOptions) -> Search:
+def _search(
+    members: Members,
+    rows: np.ndarray,
+    metric: Metric,
+    options: BlendOptions,
+    scale: str = "probability",
+) -> Search:
+    source = members.ranks if scale == "rank" else members.probabilities
     # Each output of each model in one piece, as it is read.
-    predictions = np.ascontiguousarray(members.probabilities[rows].transpose(2, 1, 0), float)
+    predictions = np.ascontiguousarray(source[rows].transpose(2, 1, 0), float)
     return Search(
         predictions,
         Objective.of(metric, members.kind, members.targets[rows]),

@@ -11,7 +11,7 @@ from typing import ClassVar
 import numpy as np
 from sklearn.model_selection import GroupKFold
 
-from foldstack.ensemble.blends import Mean
+from foldstack.ensemble.blends import OF_RANKS, Mean
 from foldstack.ensemble.calibration import METHODS, Calibration, calibrate, common_temperature
 from foldstack.ensemble.members import Candidate, Fitted, Inputs, Members
 from foldstack.errors import InputError, nearest
@@ -164,7 +164,7 @@ def calibrated_candidates(
         if method not in known:
             which = nearest(method, known) if known else "set blend.calibration to none"
             raise InputError(f"calibration '{method}' is not for kind {kind}: {which}")
-    blends = [c for c in candidates if 0 < c.complexity <= MOST_COMPLEX and c.name != "rank_mean"]
+    blends = [c for c in candidates if 0 < c.complexity <= MOST_COMPLEX and c.name not in OF_RANKS]
     singles = [c for c in candidates if c.complexity == 0]
     bases = blends or (singles if len(singles) == 1 else [])
     means = [CalibratedMean(method) for method in first if any(c.name == "mean" for c in blends)]

@@ -14,6 +14,7 @@ import numpy as np
 from foldstack.ensemble.blends import (
     GEOMETRIC,
     NO_OPTIONS,
+    OF_RANKS,
     BlendOptions,
     Greedy,
     Mean,
@@ -47,7 +48,7 @@ def load_fitted(
     if "power" in parameters:
         return PowerMeaned(kind, parameters["power"], crossfit=nothing)
     weights = np.array([parameters["weights"][name] for name in names])
-    scale = "rank" if winner == "rank_mean" else "probability"
+    scale = "rank" if winner in OF_RANKS else "probability"
     return Weighted(names, weights, kind, scale, crossfit=nothing)
 
 
@@ -57,11 +58,12 @@ METHODS: dict[str, Callable[[BlendOptions], Candidate]] = {
     "geometric_mean": lambda options: PowerMean("geometric_mean", GEOMETRIC),
     "power_mean": lambda options: PowerMean("power_mean", options.power),
     "greedy": Greedy,
+    "rank_greedy": lambda options: Greedy(options, "rank"),
     "simplex": Simplex,
     "weights_per_label": WeightsPerLabel,
     **{name: partial(Stack, name) for name in STACKS},
 }
-DEFAULT_METHODS = ("mean", "rank_mean", "greedy", "stack")
+DEFAULT_METHODS = ("mean", "rank_mean", "greedy", "rank_greedy", "stack")
 
 
 def list_candidates(
@@ -76,7 +78,7 @@ def list_candidates(
 ) -> list[Candidate]:
     """The candidates for these models: each alone, then, of several, the methods that fit.
 
-    Rank means are left out where the metric wants more than a ranking, geometric and power means
+    Means of ranks are left out where the metric wants more than a ranking, geometric and power means
     of a regression's values, and weights per label where there is one label. With features
     stacks have something to add to a single model, too. What is calibrated comes last
     (`calibrated_candidates`).
@@ -98,7 +100,7 @@ def list_candidates(
 
 
 def _unfit(metric: Metric, kind: str) -> set[str]:
-    unfit = set() if metric.wants == "ranking" else {"rank_mean"}
+    unfit = set() if metric.wants == "ranking" else set(OF_RANKS)
     if kind == "regression":
         unfit |= {"geometric_mean", "power_mean"}
     if kind not in ("multiclass", "multilabel"):

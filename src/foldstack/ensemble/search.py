@@ -13,6 +13,7 @@ from foldstack.ensemble.objective import Objective
 
 TIE = 1e-12  # less than this is the rounding of a mean, not an improvement
 GAIN = 1e-6  # and for less than this in a round no step is repeated
+WAITED = 5  # joins without a gain, after which a selection ends
 STEPS = (0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
 SHARES = np.arange(1, 51) / 100  # of a model that joins a hill climb
 HILL = 2e8  # values that a hill climb may look at: some seconds
@@ -111,17 +112,23 @@ class Search:
     # --- forward selection --------------------------------------------------------------------
 
     def select(self, models: Sequence[int], singles: np.ndarray, steps: int) -> np.ndarray:
-        """How often each model (models,) is taken: the best single, then up to `steps` more."""
-        counts = np.zeros(self.models)
-        best = -np.inf
+        """How often each model (models,) is taken: the best single, then up to `steps` more.
+
+        What joins need not help at once: where the best model joins itself, the next one joins with a
+        smaller share. The best of the means on the way counts, the first of equals.
+        """
+        counts, best, waited = np.zeros(self.models), -np.inf, 0
         for size in range(1, steps + 2):
             scores = singles[models] if size == 1 else self._joining(models, counts, size)
             chosen = _first_best(scores, counts[models] > 0)
-            if size > 1 and not scores[chosen] > best + TIE:
-                break
-            best = scores[chosen]
             counts[models[chosen]] += 1
-        return counts
+            if size == 1 or scores[chosen] > best + TIE:
+                best, found, waited = scores[chosen], counts.copy(), 0
+                continue
+            waited += 1
+            if waited == WAITED:
+                break
+        return found
 
     def _joining(self, models: Sequence[int], counts: np.ndarray, size: int) -> np.ndarray:
         total = self.blend(counts[:, None])

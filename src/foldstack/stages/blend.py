@@ -11,7 +11,7 @@ import pandas as pd
 
 from foldstack import config, ensemble
 from foldstack.competition import Competition
-from foldstack.ensemble import STACKS, BlendOptions, BlendResult, Members
+from foldstack.ensemble import OF_RANKS, STACKS, BlendOptions, BlendResult, Members
 from foldstack.errors import InputError
 from foldstack.files import write_json, write_text
 from foldstack.progress import Progress, say, table
@@ -133,17 +133,18 @@ def _rests_on_sharpness(members: Members, result: BlendResult) -> bool:
 
 
 def _decided(
-    members: Members, result: BlendResult, values: np.ndarray, mean: np.ndarray
+    members: Members, result: BlendResult, values: np.ndarray, mean: np.ndarray, winners: set[str]
 ) -> np.ndarray:
     """(n, outputs) of 0/1; ranks say nothing of .5, so there the mean probability decides."""
     rule = result.rule or ensemble.default_rule(members.kind, members.targets.shape[1])
-    return rule.apply(mean if result.winner == "rank_mean" else values)
+    return rule.apply(mean if OF_RANKS & winners else values)
 
 
 def _nested_decisions(members: Members, result: BlendResult) -> np.ndarray:
     if result.rule is not None:
         return result.nested_predictions
-    return _decided(members, result, result.oof, members.probabilities.mean(axis=1))
+    winners = set(result.winners_by_fold.values())  # one of ranks makes ranks of all
+    return _decided(members, result, result.oof, members.probabilities.mean(axis=1), winners)
 
 
 def _report(ws: Workspace, members: Members, result: BlendResult) -> pd.DataFrame:
@@ -167,7 +168,7 @@ def _describe(
         **_scored_by(competition),
         "scores_are": "pooled over all rows",
         "test_mean": f"of {VALUES.get(competition.kind, 'probabilities')} over folds and seeds"
-        + (", of ranks within each run for rank_mean" if result.winner == "rank_mean" else "")
+        + (f", of ranks within each run for {result.winner}" if result.winner in OF_RANKS else "")
         + (", as sharp as the out-of-fold ones" if _are_matched(models) else ""),
         "sharpness": {m.name: m.sharpness for m in models} if _are_matched(models) else {},
         "members": {m.name: m.runs for m in models},
@@ -279,7 +280,7 @@ def _positives(ws: Workspace, members: Members, result: BlendResult) -> dict[str
     test_mean = members.test_probabilities.mean(axis=1)
     oof, test = (
         _nested_decisions(members, result),
-        _decided(members, result, result.test, test_mean),
+        _decided(members, result, result.test, test_mean, {result.winner}),
     )
     return positive_rates(competition.outputs, oof, test)
 

@@ -80,10 +80,12 @@ class Judged:
 
 def require_probabilities(info: dict, source: str) -> None:
     """InputError where ranks were averaged, which say nothing of confidence."""
-    if "rank_mean" in (info["winner"], *info["winners_by_fold"].values()):
+    found = ensemble.OF_RANKS.intersection([info["winner"], *info["winners_by_fold"].values()])
+    if found:
         raise InputError(
-            f"{source} has means of ranks (rank_mean), which say nothing of confidence, but patterns "
-            'want probabilities: run `make blend SET="blend.methods=[mean,greedy,stack]"`'
+            f"{source} has means of ranks ({', '.join(sorted(found))}), which say nothing of "
+            "confidence, but patterns want probabilities: run "
+            '`make blend SET="blend.methods=[mean,greedy,stack]"`'
         )
 
 

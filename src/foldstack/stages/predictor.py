@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from foldstack.competition import require
-from foldstack.ensemble import STACKS, Inputs, Rule, default_rule, load_fitted
+from foldstack.ensemble import OF_RANKS, STACKS, Inputs, Rule, default_rule, load_fitted
 from foldstack.ensemble.calibration import temper
 from foldstack.ensemble.candidates import Fitted
 from foldstack.errors import InputError
@@ -182,7 +182,7 @@ class Predictor:
         if competition.kind == "regression":
             return Prediction(None, pd.DataFrame(values, columns=outputs))
         # Ranks say nothing of .5: where nothing was fitted, decide on the mean probability.
-        shown = probabilities.mean(axis=1) if self.winner == "rank_mean" else values
+        shown = probabilities.mean(axis=1) if self.winner in OF_RANKS else values
         rule = self.rule or default_rule(competition.kind, len(outputs))
         decisions, by = rule.apply(shown), None
         if self.ws.patterns is not None:
@@ -201,7 +201,7 @@ class Predictor:
             learner = self._learner(key)
             values = to_probabilities(learner.predict(rows), learner.link)
             probabilities.append(self._aligned(key)(values))
-            if self.winner == "rank_mean":
+            if self.winner in OF_RANKS:
                 ranks.append(self._ranks(key, values))
         mean = np.mean(probabilities, axis=0)
         mean = temper(self.ws.competition.kind, mean, self.sharpness.get(name, 1.0))

@@ -31,6 +31,7 @@ from foldstack.ensemble import (
 from foldstack.ensemble.nesting import Nesting
 from foldstack.errors import InputError
 from foldstack.metrics import METRICS, OfSums, get
+from foldstack.stages.blend import _nested_decisions
 
 
 def make_members(skill, kind="binary", outputs=1, n=200, folds=4, seed=0):
@@ -339,6 +340,19 @@ def test_a_greedy_mean_of_ranks_hears_a_model_that_is_never_sure():
     of_ranks = Greedy().fit(replace(members, probabilities=members.ranks), rows, metric, 0)
     assert fits[1].parameters == of_ranks.parameters
     np.testing.assert_array_equal(fits[1].crossfit, of_ranks.crossfit)
+
+
+def test_what_one_fold_has_as_ranks_is_nowhere_decided_at_a_half():
+    """Guards a rate of positives told of ranks, of which half are above .5 whatever is predicted."""
+    members, metric = make_members([1.0, 0.8]), get("roc_auc", "binary")
+    result = blend(members, metric, wants_labels=False)
+    winners = dict.fromkeys(result.winners_by_fold, "single:model0") | {2: "rank_greedy"}
+    mixed = replace(
+        result, winner="single:model0", winners_by_fold=winners, oof=members.ranks[:, 0]
+    )
+    decided = _nested_decisions(members, mixed)
+    np.testing.assert_array_equal(decided, members.probabilities.mean(axis=1) > 0.5)
+    assert (decided != (members.ranks[:, 0] > 0.5)).any()
 
 
 def test_rank_means_are_for_rankings_only():

@@ -18,10 +18,9 @@ from foldstack.metrics import Metric
 GEOMETRIC = 0.0  # the power to which power means tend where they become the geometric one
 SAMPLE = 10_000  # rows
 FINE = STEPS[2:]  # steps that are left after a sample
-OF_RANKS = frozenset(
-    {"rank_mean", "rank_greedy"}
-)  # for metrics of a ranking, which is all they say
 FEW = 8  # fewer models than this are not bagged: half of them would lack the good ones
+# Means of ranks, for metrics of a ranking, which is all that they say.
+OF_RANKS = frozenset({"rank_mean", "rank_greedy"})
 
 
 @dataclass(frozen=True)
@@ -63,11 +62,15 @@ class Weighted:
         return {"weights": dict(zip(self.names, self.weights.tolist(), strict=True))}
 
     def predict(self, inputs: Inputs) -> np.ndarray:
-        source = inputs.ranks if self.scale == "rank" else inputs.probabilities
-        return _weigh(source, self.weights, self.kind)
+        return _weigh(_read(inputs, self.scale), self.weights, self.kind)
 
     def save(self, directory: Path) -> list[Path]:
         return []
+
+
+def _read(of: Inputs | Members, scale: str) -> np.ndarray:
+    """(n, models, outputs) ranks or probabilities."""
+    return of.ranks if scale == "rank" else of.probabilities
 
 
 def _weigh(predictions: np.ndarray, weights: np.ndarray, kind: str) -> np.ndarray:
@@ -80,9 +83,8 @@ def _weigh(predictions: np.ndarray, weights: np.ndarray, kind: str) -> np.ndarra
 def _weighted(
     members: Members, rows: np.ndarray, weights: np.ndarray, scale: str = "probability"
 ) -> Weighted:
-    source = members.ranks if scale == "rank" else members.probabilities
     # So few weights hardly overfit: their own predictions serve as crossfit.
-    crossfit = _weigh(source[rows], weights, members.kind)
+    crossfit = _weigh(_read(members, scale)[rows], weights, members.kind)
     return Weighted(members.names, weights, members.kind, scale, crossfit)
 
 
@@ -271,9 +273,8 @@ def _search(
     options: BlendOptions,
     scale: str = "probability",
 ) -> Search:
-    source = members.ranks if scale == "rank" else members.probabilities
     # Each output of each model in one piece, as it is read.
-    predictions = np.ascontiguousarray(source[rows].transpose(2, 1, 0), float)
+    predictions = np.ascontiguousarray(_read(members, scale)[rows].transpose(2, 1, 0), float)
     return Search(
         predictions,
         Objective.of(metric, members.kind, members.targets[rows]),

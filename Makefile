@@ -108,7 +108,7 @@ $(READY): pyproject.toml constraints.txt
 	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing into $(VENV), with the versions of constraints.txt (minutes, once)"
 	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check \
-		--constraint constraints.txt --editable '.[embedded,test]'
+		--constraint constraints.txt --editable '.[embedded,int8,test]'
 	@touch $@
 
 $(BENCH): $(READY)

@@ -6,7 +6,7 @@ import time
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from copy import copy, deepcopy
+from copy import copy
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -25,7 +25,7 @@ from foldstack.learners import Task
 from foldstack.learners.encoder import Encoder
 from foldstack.nets.backbone import empty_backbone, load_backbone, locate
 from foldstack.nets.classifier import Classifier, positions, takes_types
-from foldstack.nets.int8 import to_int8
+from foldstack.nets.int8 import Int8Reader
 from foldstack.nets.layers import prepare_layers
 from foldstack.nets.vocabulary import trimmed
 from foldstack.progress import say
@@ -333,8 +333,8 @@ class TransformerLearner:
         Raises InputError where this machine cannot.
         """
         other = copy(self)
-        other.precision, other.model = "int8", deepcopy(self.model)
-        to_int8(other.model.backbone)
+        other.precision, other.model = "int8", copy(self.model)
+        other.model.read = Int8Reader(self.model, self.precision)
         return other
 
     def save(self, folder: Path) -> None:

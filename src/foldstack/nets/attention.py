@@ -5,12 +5,14 @@ torch has no fused kernel with dropout there, and its kernel without takes longe
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import AttentionMaskInterface, eager_mask, sdpa_mask
 
 from foldstack.nets.device import computes_ahead, lowered
 from foldstack.nets.dropout import Dropout, draw_kept, kept_share, seeded
@@ -67,6 +69,21 @@ def attend(
 
 
 AttentionInterface.register(ATTENTION, attend)
+
+
+def _mask(make: Callable, *args, attention_mask: Tensor | None = None, **options) -> Tensor | None:
+    """The library's mask, but that an accelerator is not asked whether a batch has any padding.
+
+    The answer, which spares the mask of a batch without, would wait for all that it has still to do.
+    """
+    if attention_mask is not None and computes_ahead(attention_mask):
+        options["allow_is_bidirectional_skip"] = False
+    return make(*args, attention_mask=attention_mask, **options)
+
+
+AttentionMaskInterface.register("sdpa", partial(_mask, sdpa_mask))
+AttentionMaskInterface.register(ATTENTION, partial(_mask, sdpa_mask))
+AttentionMaskInterface.register("eager", partial(_mask, eager_mask))
 
 
 def as_bias(mask: Tensor | None) -> Tensor | None:

@@ -5,21 +5,17 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import os
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import torch
 from huggingface_hub.utils import logging as hub_logging
 from safetensors import SafetensorError
-from torch import Tensor, nn
+from torch import nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedTokenizerBase
-from transformers.masking_utils import AttentionMaskInterface, eager_mask, sdpa_mask
 from transformers.utils import logging as transformers_logging
 
 from foldstack.errors import InputError
-from foldstack.nets.attention import ATTENTION, use_ours
-from foldstack.nets.device import computes_ahead
+from foldstack.nets.attention import use_ours
 from foldstack.nets.tokenizer import mend
 
 transformers_logging.set_verbosity_error()
@@ -27,20 +23,6 @@ transformers_logging.disable_progress_bar()
 # For a checkpoint without safetensors it would ask the hub, in a thread, to make a pull request.
 os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
 
-
-def _mask(make: Callable, *args, attention_mask: Tensor | None = None, **options) -> Tensor | None:
-    """The library's mask, but that an accelerator is not asked whether a batch has any padding.
-
-    The answer, which spares the mask of a batch without, would wait for all that it has still to do.
-    """
-    if attention_mask is not None and computes_ahead(attention_mask):
-        options["allow_is_bidirectional_skip"] = False
-    return make(*args, attention_mask=attention_mask, **options)
-
-
-AttentionMaskInterface.register("sdpa", partial(_mask, sdpa_mask))
-AttentionMaskInterface.register(ATTENTION, partial(_mask, sdpa_mask))
-AttentionMaskInterface.register("eager", partial(_mask, eager_mask))
 
 # Pre-training and task heads that public checkpoints carry beside the backbone (top-level names).
 HEADS = frozenset(

@@ -1,95 +1,158 @@
-"""A backbone's linear layers in int8, for prediction on a processor."""
+"""A backbone in int8, for prediction on a processor: converted to OpenVINO and computed by it."""
 
 from __future__ import annotations
 
-import platform
+import sys
 import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import ModuleType
+from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from foldstack.errors import InputError
-from foldstack.nets.device import lowered
+from foldstack.nets.attention import ATTENTION
+from foldstack.nets.classifier import Classifier
 
-ZERO = 128  # the product wants unsigned inputs
+if TYPE_CHECKING:
+    from openvino import CompiledModel, InferRequest, Model
+
+GROUP = 128  # features of a token that share a scale
+LEVELS = 127  # a weight's integers go from -127 to 127
 
 
-def levels() -> int:
-    """Steps from 0 to a token's largest value; sums of two products of 8 bits overflow without VNNI."""
-    return 127 if torch.cpu._is_vnni_supported() else 63
+def load_openvino() -> ModuleType:
+    """The package, which here tells its makers nothing; else it sends them a word of each use.
 
-
-class Int8Linear(nn.Module):
-    """A linear layer that multiplies integers, by oneDNN.
-
-    Weights have a scale for each output, inputs one for each token, from its largest value: as in
-    LLM.int8() (Dettmers et al. 2022), without its outliers. With one scale for a whole batch, as in
-    torch's own dynamic quantisation, the few large features of a transformer leave most tokens but a
-    few steps. What a token gives does not depend on those beside it.
+    Raises InputError where it is not installed.
     """
-
-    def __init__(self, linear: nn.Linear, inputs: Inputs | None = None):
-        super().__init__()
-        self.bias, self.inputs = linear.bias, inputs or Inputs()
-        self.weight = None  # some backbones look at its type
-        weight = linear.weight.detach()
-        self.scales = weight.abs().amax(dim=1).clamp(min=1e-12) / 127
-        integers = (weight / self.scales[:, None]).round().to(torch.int8)
-        self.packed = torch.ops.onednn.qlinear_prepack(integers, None)
-        self.zeros = torch.zeros(len(weight), dtype=torch.long)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(…, inputs) to (…, outputs), in float32 or what autocast has instead."""
-        kind = lowered(torch.float32)
-        integers, size = self.inputs.rounded(x, kind)
-        given = (integers, 1 / self.inputs.levels, ZERO)
-        by = (self.packed, self.scales, self.zeros, None)
-        out = torch.ops.onednn.qlinear_pointwise(*given, *by, 1.0, 0, kind, "none", [], "")
-        out = out.mul_(size) if self.bias is None else torch.addcmul(self.bias.to(kind), out, size)
-        return out.unflatten(0, x.shape[:-1])
-
-
-class Inputs(threading.local):
-    """What layers side by side, as a query's, key's and value's, are given: rounded once for all.
-
-    Each thread has its own, since several predict at once.
-    """
-
-    def __init__(self):
-        self.levels = levels()
-        self.given: Tensor | None = None
-        self.last: tuple[Tensor, Tensor] | None = None
-
-    def rounded(self, x: Tensor, kind: torch.dtype) -> tuple[Tensor, Tensor]:
-        """(tokens, inputs) unsigned integers around ZERO, and each token's largest value (tokens, 1).
-
-        kind: what the largest value is a number of, from which the outputs are made again.
-        """
-        if x is not self.given:
-            tokens = x.flatten(0, -2)
-            size = tokens.abs().amax(dim=1, keepdim=True).clamp_(min=1e-12).to(kind)
-            # To signed ones first, since torch's way to unsigned ones takes nine times as long.
-            signed = (
-                (tokens * (self.levels / size.float())).round_().clamp_(-127, 127).to(torch.int8)
-            )
-            self.given, self.last = x, (signed.view(torch.uint8).bitwise_xor_(ZERO), size)
-        return self.last
-
-
-def to_int8(backbone: nn.Module) -> None:
-    """Replace the linear layers, in place; everything else computes as before.
-
-    Raises InputError where there are no integer products.
-    """
-    place = next(backbone.parameters()).device.type
-    if place != "cpu":
+    sys.modules.setdefault("openvino_telemetry", None)  # which it does without where it is missing
+    try:
+        import openvino
+    except ImportError:
         raise InputError(
-            f"int8 is for processors, and this machine predicts on {place}: leave it out"
-        )
-    if platform.machine() not in ("x86_64", "AMD64") or not torch.backends.mkldnn.is_available():
-        raise InputError("int8 is for x86 processors and a torch with oneDNN: leave it out here")
-    for module in list(backbone.modules()):
-        inputs = Inputs()
-        for name, child in module.named_children():
-            if type(child) is nn.Linear:
-                setattr(module, name, Int8Linear(child, inputs))
+            "int8 wants the package openvino, which is not installed: pip install 'foldstack[int8]'"
+        ) from None
+    return openvino
+
+
+class Int8Reader:
+    """`Classifier.read` with the products of linear layers in int8.
+
+    Weights have a scale for each output, inputs one for each GROUP features of each token, found as they
+    come (OpenVINO's dynamic quantisation), so what a text gives does not depend on those beside it.
+    Everything else is computed in `precision`.
+
+    Raises InputError where this machine cannot, and on its first call where OpenVINO cannot take the
+    backbone.
+    """
+
+    def __init__(self, model: Classifier, precision: str):
+        place = next(model.parameters()).device.type
+        if place != "cpu":
+            raise InputError(
+                f"int8 is for processors, and this machine predicts on {place}: leave it out"
+            )
+        load_openvino()
+        threads = torch.get_num_threads()
+        self._settings = {
+            # A stream for each of the threads that `side_by_side` has.
+            "NUM_STREAMS": str(threads),
+            "INFERENCE_NUM_THREADS": str(threads),
+            "ENABLE_CPU_PINNING": False,  # two processes would share one core
+            "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
+            "DYNAMIC_QUANTIZATION_GROUP_SIZE": str(GROUP),
+        }
+        self._model, self._compiled = model, {}
+        self._lock, self._of_thread = threading.Lock(), threading.local()
+
+    def __call__(
+        self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
+    ) -> Tensor:
+        """(b, layers, t, h) float32 hidden states."""
+        inputs = [x for x in (input_ids, attention_mask, token_type_ids) if x is not None]
+        found = self._request(len(inputs)).infer([x.numpy() for x in inputs], share_inputs=True)
+        return torch.from_numpy(found[0])
+
+    def _request(self, inputs: int) -> InferRequest:
+        """This thread's own, for so many inputs."""
+        requests = self._of_thread.__dict__
+        if inputs not in requests:
+            with self._lock:
+                if inputs not in self._compiled:
+                    self._compiled[inputs] = self._compile(inputs)
+            requests[inputs] = self._compiled[inputs].create_infer_request()
+        return requests[inputs]
+
+    def _compile(self, inputs: int) -> CompiledModel:
+        openvino = load_openvino()
+        try:
+            graph = round_weights(converted(self._model, inputs))
+            compiled = openvino.Core().compile_model(graph, "CPU", self._settings)
+            compiled([np.ones((1, 4), dtype=np.int64)] * inputs)  # sizes other than the example's
+        except (RuntimeError, openvino.frontend.OpConversionFailure) as e:
+            kind = self._model.backbone.config.model_type
+            raise InputError(
+                f"OpenVINO cannot take a backbone of type '{kind}', so it has no int8: leave it out"
+            ) from e
+        return compiled
+
+
+def converted(model: Classifier, inputs: int) -> Model:
+    """OpenVINO's form of `model.read` with so many of its inputs, in float32."""
+    tokens = torch.ones(2, 9, dtype=torch.long)
+    mask = tokens.clone()
+    mask[0, 5:] = 0  # the library leaves out the mask of a batch without padding
+    example = (tokens, mask, torch.zeros_like(tokens))[:inputs]
+    with _for_tracing(model), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's, of sizes that it takes for constants
+        return load_openvino().convert_model(_Reader(model), example_input=example)
+
+
+class _Reader(nn.Module):
+    """`Classifier.read` as a module's forward."""
+
+    def __init__(self, model: Classifier):
+        super().__init__()
+        self.model = model
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        return self.model.read(*inputs)
+
+
+@contextmanager
+def _for_tracing(model: Classifier) -> Iterator[None]:
+    """In evaluation, in float32, and with an attention that tracing sees into."""
+    backbone, training = model.backbone, model.backbone.training
+    ours = backbone.config._attn_implementation == ATTENTION
+    if ours:
+        backbone.set_attn_implementation("sdpa")
+    try:
+        with torch.no_grad(), torch.autocast("cpu", enabled=False):
+            backbone.eval()
+            yield
+    finally:
+        backbone.train(training)
+        if ours:
+            backbone.set_attn_implementation(ATTENTION)
+
+
+def round_weights(graph: Model) -> Model:
+    """Those of linear layers, to 8 bits, in place; OpenVINO multiplies in int8 what has such weights."""
+    ops = load_openvino().opset13
+    for node in graph.get_ordered_ops():
+        if node.get_type_name() != "MatMul":
+            continue
+        constant = node.input_value(1).get_node()
+        if constant.get_type_name() != "Constant" or len(constant.get_output_shape(0)) != 2:
+            continue
+        weight = constant.get_data()
+        along = 1 if node.get_attributes()["transpose_b"] else 0
+        scale = np.abs(weight).max(axis=along, keepdims=True).clip(1e-12) / LEVELS
+        integers = ops.convert(ops.constant(np.round(weight / scale).astype(np.int8)), "f32")
+        node.input(1).replace_source_output(ops.multiply(integers, ops.constant(scale)).output(0))
+    return graph

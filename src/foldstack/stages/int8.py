@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from importlib.metadata import version
 
 import numpy as np
 
@@ -39,7 +40,8 @@ def in_int8(ws: Workspace, key: RunKey, learner: Learner) -> Learner:
     from foldstack.training.precision import machine
 
     exact, learner = learner, learner.in_int8()
-    file, here = ws.store.run_dir(key) / "int8.json", machine(threads_of(ws))
+    file = ws.store.run_dir(key) / "int8.json"
+    here = machine(threads_of(ws)) | {"openvino": version("openvino")}
     found = read_json(file) if file.exists() else {}
     if found.get("machine") != here:
         found = _measure(ws, key, exact, learner) | {"machine": here}

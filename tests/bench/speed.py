@@ -158,7 +158,7 @@ def contest(
     settings = ws.model_settings("minilm")
     train, held = parts(ws, fold, rows, held_rows)
     say(f"{data}, fold {fold}: {len(train):,} rows to learn from, {len(held):,} held out")
-    learner, ours = _our_training(results, data, ws, settings, train)
+    learner, ours, peak = _our_training(results, data, ws, settings, train)
     for who, options in trainers().items():
         seconds, p = rivals.train(settings, train, held, SEED, **options)
         results.predicted(data, who, held.targets, p)
@@ -166,7 +166,7 @@ def contest(
             f"training vs {who}, {data}", len(train) * settings.training.epochs, ours, seconds,
             "rows/s",
         )  # fmt: skip
-    _predictions(results, data, learner, held)
+    _predictions(results, data, learner, held, peak)
 
 
 def parts(ws: Workspace, fold: int, rows: int, held_rows: int) -> tuple[Rows, Rows]:
@@ -187,7 +187,8 @@ def trainers() -> dict[str, dict]:
 
 def _our_training(
     results: Results, data: str, ws: Workspace, settings: TransformerSettings, train: Rows
-) -> tuple[TransformerLearner, float]:
+) -> tuple[TransformerLearner, float, float]:
+    """The learner, its seconds, and the matrix peak around them."""
     learner = TransformerLearner(settings, ws.competition.task, SEED, cpu_threads(0))
     before = matrix_peak(learner.precision)
     with tempfile.TemporaryDirectory() as folder:
@@ -195,21 +196,26 @@ def _our_training(
         facts = learner.fit(train, None, Path(folder))
         seconds = time.monotonic() - begin
     peak = np.mean([before, matrix_peak(learner.precision)])
-    backbone, lengths = learner.model.backbone, learner.encoder.tokens(train).lengths
-    config = backbone.config
-    flops = settings.training.epochs * useful_flops(
-        matrix_parameters(backbone), config.num_hidden_layers, config.hidden_size, lengths
-    )
+    flops = settings.training.epochs * _useful(learner, train)
     share = flops / facts["training_seconds"] / peak
-    results.shares[data].append(share)
+    results.shares[f"training, {data}"].append(share)
     say(
         f"  useful tokens reach {share:.0%} of the matrix peak, {peak / 1e9:.0f} GFLOP/s in "
         f"{learner.precision}"
     )
-    return learner, seconds
+    return learner, seconds, peak
 
 
-def _predictions(results: Results, data: str, learner: TransformerLearner, held: Rows) -> None:
+def _useful(learner: TransformerLearner, rows: Rows) -> float:
+    """Operations of training on these rows once."""
+    backbone, lengths = learner.model.backbone, learner.encoder.tokens(rows).lengths
+    layers, hidden = backbone.config.num_hidden_layers, backbone.config.hidden_size
+    return useful_flops(matrix_parameters(backbone), layers, hidden, lengths)
+
+
+def _predictions(
+    results: Results, data: str, learner: TransformerLearner, held: Rows, peak: float
+) -> None:
     pipe, rough = rivals.predictor(learner), None
     texts = [t[0] for t in held.texts]
     some = held.take(np.arange(min(len(held), 8)))
@@ -220,6 +226,8 @@ def _predictions(results: Results, data: str, learner: TransformerLearner, held:
     ours = to_probabilities(raw, learner.link)
     results.predicted(data, "foldstack", held.targets, ours)
     results.add(f"prediction vs pipeline, {data}", len(held), seconds, theirs, "rows/s")
+    forward = _useful(learner, held) / 3  # see `useful_flops`
+    results.shares[f"prediction, {data}"].append(forward / seconds / peak)
     results.differences[f"{learner.precision}, {data}"].append(float(np.abs(ours - p).max()))
     if learner.accelerator.device.type == "cpu":
         rough = learner.in_int8()
@@ -336,7 +344,7 @@ pipeline in batches of 64, with our weights.
 {results.speed_table()}
 ```
 
-Useful, unpadded tokens reach this share of the matrix peak in training, medians: {shares}.
+Useful, unpadded tokens reach this share of the matrix peak, medians: {shares}.
 
 The largest difference of a probability from the pipeline's: {differences}.
 

@@ -192,6 +192,18 @@ REFUSED = {
 }
 
 
+def test_a_backbone_in_no_folder_is_refused_before_anything_is_written(tmp_path, capsys):
+    source = raw_files(tmp_path / "raw", "duee")
+    place = tmp_path / "nowhere"
+    refuses(
+        tmp_path / "w",
+        ["recipe", "--name", "duee", "--source", str(source), "--backbone", str(place)],
+        f"backbone '{place}': there is no folder {place}",
+        capsys,
+    )
+    assert not (tmp_path / "w").exists()
+
+
 @pytest.mark.parametrize("options", REFUSED)
 def test_a_wrong_call_is_refused(tmp_path, capsys, options):
     refuses(tmp_path, ["recipe", *options.split()], REFUSED[options], capsys)

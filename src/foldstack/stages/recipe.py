@@ -30,6 +30,8 @@ def make_recipe(
 
     source: the folder with its raw files. backbone: a shipped preset, a hub name or a folder, instead
     of the recipe's own.
+
+    Raises InputError, before anything is written, where one of them is not there or cannot be read.
     """
     if name not in RECIPES:
         known = nearest(name, RECIPES) if name else f"NAME= is one of {', '.join(RECIPES)}"
@@ -40,9 +42,9 @@ def make_recipe(
             f"{path} is there already: take another WORKSPACE, or add --force (FORCE=1) to write "
             "over it, input/ and presets/"
         )
-    tables = recipe.read(_checked(source, recipe))
+    tables, shared = recipe.read(_checked(source, recipe)), _backbone(backbone or BACKBONE)
     _write_input(root / "input", tables)
-    _write_presets(root / "presets", name, backbone or BACKBONE)
+    _write_presets(root / "presets", name, shared)
     settings = {"name": name, "id": "id", "text": ["text"], "target": ["label"]}
     settings |= {"seeds": SHOWN["seeds"]} | recipe.settings
     write_text(path, competition_yaml(settings, recipe.about))
@@ -73,18 +75,25 @@ def _write_input(folder: Path, tables: Tables) -> None:
         write_table(folder / "folds.csv", tables.folds)
 
 
-def _write_presets(folder: Path, name: str, backbone: str) -> None:
-    """The recipe's own, and `backbone`, which they lie over."""
+def _write_presets(folder: Path, name: str, shared: str) -> None:
+    """The recipe's own, and what they lie over."""
     folder.mkdir(parents=True, exist_ok=True)
     for preset in sorted((PRESETS / name).glob("*.yaml")):
         shutil.copyfile(preset, folder / preset.name)
-    write_text(folder / "backbone.yaml", _backbone(backbone))
+    write_text(folder / "backbone.yaml", shared)
 
 
 def _backbone(given: str) -> str:
+    """The preset of a shipped preset's, a hub's or a folder's backbone.
+
+    Raises InputError where there is no such folder.
+    """
     if (SHIPPED / f"{given}.yaml").exists():
         return f"# What the other presets lie over.\npreset: {given}\n"
-    place = str(Path(given).resolve()) if Path(given).is_dir() else given
+    from foldstack.nets.backbone import locate  # torch takes seconds to import
+
+    found = Path(locate(given))
+    place = str(found.resolve()) if found.is_dir() and not given.startswith("package:") else given
     settings = {"learner": "transformer", "backbone": place}
     if "e5" in Path(given).name.lower():
         settings["prefix"] = "query: "  # which E5 models are trained with

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import torch
 from pydantic import TypeAdapter
+from safetensors.torch import load_file
 
 from foldstack import parallel
 from foldstack.cli import main
@@ -207,6 +208,27 @@ def test_two_processes_train_a_run_and_one_writes_it(backbone, tmp_path):
     # One process finds the run that two have made.
     assert foldstack(root, *TRAIN) == 0
     assert results(root) == whole
+
+
+def test_two_processes_pretrain_a_backbone_together(backbone, tmp_path):
+    """As one would, but for the rounding of two halves' gradients."""
+    found = []
+    for processes in (1, 2):
+        root = make(tmp_path / f"w{processes}", backbone)
+        options = {"backbone_dropout": 0.0, "pretrain": {"epochs": 1}}
+        training = {"freeze_backbone": True, "precision": "fp32", "epochs": 1}
+        add_preset(root, backbone, **options, training=training)
+        if processes == 1:
+            assert foldstack(root, *TRAIN) == 0
+        else:
+            codes, logs = together(root, *TRAIN)
+            assert codes == [0, 0], logs
+            assert "pretrained in 2 updates" in logs[0] and logs[1] == ""
+        (place,) = (root / "oof/.pretrained").glob("[!.]*")
+        found.append(load_file(place / "model.safetensors"))
+    one, two = found
+    for name, value in one.items():
+        torch.testing.assert_close(two[name], value, rtol=0, atol=2e-5)
 
 
 def test_what_the_main_process_is_refused_ends_the_other_silently(backbone, tmp_path):

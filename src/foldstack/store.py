@@ -4,6 +4,7 @@
     oof/<model>/seed<s>/<run>/      run.json, heldout.parquet, test.parquet, model/
     oof/<model>/seed<s>/.<run>.*    an unfinished run (.partial) and its lock (.lock)
     oof/.tokens/                    texts as token ids, see text.cache
+    oof/.pretrained/<key>/          backbones that have learned from the texts, see stages.pretrain
     oof/_blends/<name>/             blend.json, oof.parquet, nested.parquet, test.parquet, model/
     oof/_patterns/<name>.json       the audit of rules over a blend or a model
     submissions/<name>.csv, .json
@@ -285,6 +286,11 @@ class Store:
     def tokens_dir(self) -> Path:
         """Where `text.cache.TokenCache` keeps what it has tokenised; it may be removed at any time."""
         return self.root / "oof" / ".tokens"
+
+    @property
+    def pretrained_dir(self) -> Path:
+        """Where backbones are kept that have learned from the texts; it may be removed at any time."""
+        return self.root / "oof" / ".pretrained"
 
     def run_dir(self, key: RunKey) -> Path:
         return self.root / "oof" / key.model / f"seed{key.seed}" / key.run

@@ -16,7 +16,7 @@ from foldstack.learners import Task
 from foldstack.learners.columns import Columns
 from foldstack.progress import say
 from foldstack.rows import Rows
-from foldstack.techniques import Keywords, TrainingSettings, TransformerSettings
+from foldstack.techniques import Ends, Keywords, TrainingSettings, TransformerSettings
 from foldstack.text.augment import Augmenter
 from foldstack.text.cache import TokenCache
 from foldstack.text.keywords import KeywordTable
@@ -111,6 +111,18 @@ class Encoder:
         if self.task.kind == "regression":
             self.scale = Scale.of(train, bounded=s.bounded)
         texts = self._read(train)
+        self._fit_length(texts)
+        self.keywords = fit_keywords(s.long, train)
+        return self._examples(train, self._cut(texts, training=True))
+
+    def fit_texts(self, rows: Rows) -> Tokens:
+        """Learn the length alone, of rows without labels; returns the beginnings of their texts."""
+        texts = self._read(rows)
+        self._fit_length(texts)
+        return to_tokens(texts, cut_texts(texts, self.max_length, Ends()), self.types)
+
+    def _fit_length(self, texts: Texts) -> None:
+        s = self.settings
         if self.max_length is None:
             self.max_length = auto_length(texts, s.training.length_quantile)
             share = f"{s.training.length_quantile:.0%}"
@@ -120,8 +132,6 @@ class Encoder:
         if self.max_length > self.limit:
             say(f"{what} is more than the backbone's {self.limit} positions: taking {self.limit}")
             self.max_length = self.limit
-        self.keywords = fit_keywords(s.long, train)
-        return self._examples(train, self._cut(texts, training=True))
 
     def tokens(self, rows: Rows) -> Tokens:
         """What the network reads of rows to be predicted."""

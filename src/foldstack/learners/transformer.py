@@ -37,6 +37,7 @@ from foldstack.techniques import (
 )
 from foldstack.text.batches import epoch_batches
 from foldstack.text.cache import TokenCache
+from foldstack.text.masking import mask_words
 from foldstack.text.tokens import Tokens
 from foldstack.training import frozen, loop
 from foldstack.training.checkpoint import save_weights
@@ -47,6 +48,7 @@ from foldstack.training.precision import (
     prepare_cpu,
     prepare_products,
 )
+from foldstack.training.pretraining import CRITERION, MaskedWords, examples_of, settings_of
 from foldstack.training.sampling import smote
 from foldstack.training.stages import dropout, run_stages, stage_seed
 
@@ -66,9 +68,10 @@ class TransformerLearner:
         threads: int,
         start: Path | None = None,
         cache: TokenCache | None = None,
+        backbone: Path | None = None,
     ):
         self.settings, self.task, self.seed, self.start = settings, task, seed, start
-        self.cache = cache
+        self.cache, self.backbone = cache, backbone
         self.link = task.link
         parallel.join()
         prepare_cpu(threads)
@@ -92,9 +95,7 @@ class TransformerLearner:
         Returns the rows to learn from as the loop wants them.
         """
         s = self.settings
-        backbone, tokenizer = load_backbone(
-            locate(s.backbone, s.sha256), s.ignore_weights, s.backbone_dropout
-        )
+        backbone, tokenizer = self._load_backbone()
         self.encoder = self._encoder(backbone, tokenizer)
         examples = self.encoder.fit(train)
         torch.manual_seed(self.seed)
@@ -105,6 +106,44 @@ class TransformerLearner:
         if self.start:
             self._begin_from(load_file(self.start / WEIGHTS))
         return examples
+
+    def _load_backbone(self) -> tuple[torch.nn.Module, PreTrainedTokenizerBase]:
+        s = self.settings
+        place = str(self.backbone) if self.backbone else locate(s.backbone, s.sha256)
+        return load_backbone(place, s.ignore_weights, s.backbone_dropout)
+
+    def pretrain(self, rows: Rows, run_dir: Path, to: Path) -> dict:
+        """Let the backbone learn masked words of these rows, and save it in a folder like a hub's.
+
+        run_dir holds what is needed to go on after a kill. Returns facts, as `fit` does.
+        """
+        s, pretraining = self.settings, self.settings.pretrain
+        backbone, tokenizer = self._load_backbone()
+        encoder = self._encoder(backbone, tokenizer)
+        tokens = encoder.fit_texts(rows)
+
+        def of_epoch(epoch: int) -> loop.Examples:
+            drawn = (pretraining.share, pretraining.seed, epoch)
+            return examples_of(mask_words(tokens, tokenizer, s.prefix, *drawn))
+
+        with trimmed(backbone, _ids_of([tokens], tokenizer)):
+            torch.manual_seed(pretraining.seed)
+            facts = loop.train(
+                MaskedWords(backbone),
+                of_epoch(0),
+                settings_of(pretraining, s.training),
+                self.accelerator,
+                seed=pretraining.seed,
+                folder=run_dir,
+                checkpoint_seconds=s.checkpoint_seconds,
+                of_epoch=of_epoch,
+                criterion=CRITERION,
+                what="pretraining",
+            )
+        if parallel.is_main():
+            backbone.save_pretrained(to)
+            tokenizer.save_pretrained(to)
+        return facts
 
     def _begin_from(self, weights: dict[str, torch.Tensor]) -> None:
         """Take over another model's weights, its head only where it is the same."""
@@ -210,10 +249,7 @@ class TransformerLearner:
         )
         if read is None or by_matrix:
             return nullcontext()
-        ids = [self.encoder.tokenizer.all_special_ids]
-        for tokens in read:
-            ids += [[tokens.pad_id], np.unique(tokens.flat)]
-        return trimmed(self.model.backbone, np.unique(np.concatenate(ids)))
+        return trimmed(self.model.backbone, _ids_of(read, self.encoder.tokenizer))
 
     def _train_stage(
         self,
@@ -349,3 +385,11 @@ class TransformerLearner:
         self.encoder.load(folder)
         self.model = self._classifier(backbone)
         self.model.load_state_dict(load_file(folder / WEIGHTS))
+
+
+def _ids_of(read: Iterable[Tokens], tokenizer: PreTrainedTokenizerBase) -> np.ndarray:
+    """(m,) the ids of all that is read, and of the special tokens."""
+    ids = [tokenizer.all_special_ids]
+    for tokens in read:
+        ids += [[tokens.pad_id], np.unique(tokens.flat)]
+    return np.unique(np.concatenate(ids))

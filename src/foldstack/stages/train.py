@@ -28,6 +28,7 @@ from foldstack.rows import Rows
 from foldstack.settings import Settings
 from foldstack.stages.fitted import load_learner, threads_of, token_cache
 from foldstack.stages.learned import Run, identity_of, rows_of, start_of
+from foldstack.stages.pretrain import pretrained
 from foldstack.store import RunKey, write_parquet
 from foldstack.workspace import Workspace
 
@@ -294,8 +295,11 @@ def train_one(ws: Workspace, run: Run, *, force: bool) -> None:
         train, held, select, optimistic = rows_of(ws, run)
         say(f"{key}: {len(train):,} rows to learn from, {len(held):,} held out")
         start = start_of(ws, run)
+        backbone = None
+        if getattr(run.settings, "pretrain", None) and start is None:
+            backbone = pretrained(ws, run.settings, threads)
         learner = make_learner(
-            run.settings, ws.competition.task, key.seed, threads, start, token_cache(ws)
+            run.settings, ws.competition.task, key.seed, threads, start, token_cache(ws), backbone
         )
         facts = learner.fit(train, select, partial / "checkpoints")
         predictions = _predict(ws, learner, held)

@@ -33,6 +33,7 @@ from foldstack.techniques.losses import (
     SoftF1,
     SquaredError,
 )
+from foldstack.techniques.pretraining import Pretraining
 from foldstack.techniques.sampling import Hard, Oversample, Power, Sampling, Smote, Undersample
 from foldstack.techniques.schedules import Constant, Cosine, Linear, Plateau, Schedule, Step
 from foldstack.techniques.tfidf import TfidfSettings
@@ -83,6 +84,7 @@ __all__ = [
     "PlainHead",
     "Plateau",
     "Power",
+    "Pretraining",
     "RandomWindow",
     "RecurrentHead",
     "Sampling",

@@ -14,6 +14,7 @@ from foldstack.techniques.augmentation import Augmentation
 from foldstack.techniques.common import LearnerSettings, NonNegative, each_named, named
 from foldstack.techniques.heads import FIXED_HEADS, Head, PlainHead
 from foldstack.techniques.long import Ends, Long
+from foldstack.techniques.pretraining import Pretraining
 from foldstack.techniques.training import (
     OF_THE_RUN,
     PASSED_BY,
@@ -31,6 +32,8 @@ class TransformerSettings(LearnerSettings):
     backbone: a hub name, a folder, or `package:NAME/FOLDER` inside an installed package.
     sha256: the pinned checksum of its model.safetensors, where the preset pins one.
     prefix: put before each text, for backbones trained with one ("query: ").
+    pretrain: the backbone first goes on learning masked words of all of the workspace's texts, `{}` or
+    `{setting: value}`; once for all runs, but for those that start_from another.
     long: what is read of a text longer than training.max_length, a name or `{name: …, setting: value}`;
     the prefix stays before it.
     head: how token vectors become one, a name or `{name: …, setting: value}`. join_features: the
@@ -58,6 +61,7 @@ class TransformerSettings(LearnerSettings):
     backbone: str
     sha256: OptionalText = None
     prefix: str = ""
+    pretrain: Annotated[Pretraining | None, BeforeValidator(none_from_text)] = None
     long: Annotated[Long, Field(discriminator="name"), BeforeValidator(named)] = Ends()
     head: Annotated[Head, Field(discriminator="name"), BeforeValidator(named)] = PlainHead()
     join_features: bool = False

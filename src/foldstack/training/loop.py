@@ -28,6 +28,7 @@ from foldstack.training import checkpoint
 from foldstack.training.adversaries import Adversary, make_adversary
 from foldstack.training.averages import Averaging, greedy_soup, make_averaging
 from foldstack.training.graphs import Graphs
+from foldstack.training.losses import Criterion
 from foldstack.training.objective import Objective, Part
 from foldstack.training.optim import (
     load_state_tensors,
@@ -128,9 +129,13 @@ class Training:
 
 
 def prepare(
-    model: nn.Module, examples: Examples, settings: TrainingSettings, accelerator: Accelerator
+    model: nn.Module,
+    examples: Examples,
+    settings: TrainingSettings,
+    accelerator: Accelerator,
+    criterion: Criterion | None = None,
 ) -> Training:
-    """What the settings name, made for this model and these rows.
+    """What the settings name, made for this model and these rows; or this criterion instead of theirs.
 
     Raises InputError where a setting cannot be split over several processes.
     """
@@ -143,16 +148,16 @@ def prepare(
         _freeze_idle(model, examples)
     net, optimizer = accelerator.prepare(model, make_optimizer(model, settings))
     adversary = make_adversary(settings.adversary, model)
+    if criterion is None:
+        of = (examples.targets.to(accelerator.device), examples.weights.to(accelerator.device))
+        objective = Objective.of(settings, *of, examples.link)
+    else:
+        objective = Objective(criterion, settings, examples.link)
     return Training(
         model,
         net,
         optimizer,
-        Objective.of(
-            settings,
-            examples.targets.to(accelerator.device),
-            examples.weights.to(accelerator.device),
-            examples.link,
-        ),
+        objective,
         adversary,
         make_averaging(settings.averaging, model),
         settings,
@@ -191,18 +196,21 @@ def train(
     checkpoint_seconds: float,
     evaluate: Callable[[nn.Module], EpochScore] | None = None,
     of_epoch: Callable[[int], Examples] | None = None,
+    criterion: Criterion | None = None,
+    what: str = "training",
 ) -> dict:
     """Fine-tune `model` in place; go on from the newest checkpoint in `folder`, if there is one.
 
     evaluate, where given, scores the model after each epoch, and the best
     epoch's weights are the ones left in the model; without it they are the last ones. of_epoch: what
     an epoch (from 0) learns from instead of `examples`, as many in each, made from them by sampling or
-    by chance. Everything random depends on the seed, the step and the process alone, so a resumed run
+    by chance. criterion: instead of the loss that the settings name; what: the work, for
+    the user. Everything random depends on the seed, the step and the process alone, so a resumed run
     takes the very same steps. Several processes divide each update's rows among them.
 
     Raises InputError where the loss is no longer finite, Interrupted after a signal.
     """
-    training = prepare(model, examples, settings, accelerator)
+    training = prepare(model, examples, settings, accelerator, criterion)
     optimizer, averaging = training.optimizer, training.averaging
     of_epoch = lru_cache(maxsize=1)(of_epoch or (lambda epoch: examples))
     current = of_epoch(0)
@@ -214,7 +222,7 @@ def train(
     batches: list[np.ndarray] = []
     shown: dict[str, float] = {}
 
-    with STOP.deferred(), Progress("training", total, "updates", start=step) as progress:
+    with STOP.deferred(), Progress(what, total, "updates", start=step) as progress:
         while True:
             epoch, position = divmod(step, per_epoch)
             if position == 0 and epoch > 0:  # no checkpoint is written from here to the next update

@@ -1,0 +1,81 @@
+"""A backbone that has gone on learning from the workspace's texts, made once and kept for all runs."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from foldstack import config, parallel
+from foldstack.learners import make_learner
+from foldstack.progress import duration, say
+from foldstack.rows import Rows
+from foldstack.stages.fitted import token_cache
+from foldstack.techniques import TransformerSettings
+from foldstack.workspace import Workspace
+
+# What decides what it learns, beside the texts.
+PARTS = ("backbone", "sha256", "prefix", "backbone_dropout", "pretrain")
+
+
+def pretrained(ws: Workspace, settings: TransformerSettings, threads: int) -> Path:
+    """The folder of the backbone that `pretrain` asks for; made now, if it is not there yet.
+
+    It has seen the texts of held-out rows as those of test rows, and no label. Runs that want the same
+    wait for the one that makes it; several processes of one run make it together.
+    """
+    texts = _texts(ws)
+    key = _key(settings, texts)
+    place = ws.store.pretrained_dir / key
+    with ExitStack() as stack:
+        parallel.main_first(lambda: parallel.is_main() and stack.enter_context(_lock(place)))
+        if place.exists():
+            return place
+        say(f"pretraining on {len(texts):,} texts without labels, kept for other runs")
+        learner = make_learner(settings, ws.competition.task, 0, threads, cache=token_cache(ws))
+        partial = place.with_name(f".{key}.partial")
+        checkpoints, new = partial / "checkpoints", partial / "backbone"
+        checkpoints.mkdir(parents=True, exist_ok=True)
+        facts = learner.pretrain(texts, checkpoints, new)
+        if parallel.is_main():
+            new.rename(place)
+            shutil.rmtree(partial)
+        parallel.wait()
+        say(f"pretrained in {facts['updates']:,} updates, {duration(facts['training_seconds'])}")
+    return place
+
+
+def _texts(ws: Workspace) -> Rows:
+    """One row for each different text."""
+    competition = ws.competition
+    tables = (competition.train, competition.external, competition.test)
+    texts = list(dict.fromkeys(text for t in tables if t is not None for text in t.texts))
+    n = len(texts)
+    ids, origin = np.arange(n).astype(str).astype(object), np.full(n, "gold", dtype=object)
+    return Rows(ids, texts, None, np.ones(n), np.arange(n), origin)
+
+
+def _key(settings: TransformerSettings, texts: Rows) -> str:
+    identity = config.identity(settings)
+    parts = {name: identity[name] for name in PARTS}
+    parts["training"] = [identity["training"][name] for name in ("max_length", "length_quantile")]
+    whole = json.dumps([parts, texts.texts], ensure_ascii=False)
+    return hashlib.sha256(whole.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+@contextmanager
+def _lock(place: Path) -> Iterator[None]:
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with place.with_name(f".{place.name}.lock").open("a") as f:
+        try:
+            fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("waiting for another run, which is pretraining the backbone")
+            fcntl.flock(f, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,87 @@
+"""Task-adaptive pretraining: a backbone goes on learning to tell masked words, on texts without labels.
+
+Gururangan et al. 2020, Don't Stop Pretraining: Adapt Language Models to Domains and Tasks.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from foldstack.nets.vocabulary import TrimmedEmbedding
+from foldstack.techniques import Pretraining, TrainingSettings
+from foldstack.text.masking import NOT_ASKED, Masked
+from foldstack.training.loop import Examples
+from foldstack.training.losses import RowWise
+
+WARMUP = 0.06  # of the updates
+
+
+class MaskedWords(nn.Module):
+    """A backbone and a head that tells masked tokens by the backbone's own word embeddings.
+
+    The head is a linear layer that begins as the identity, GELU and a norm, as BERT's is, and the word
+    embeddings with a bias for each. It is new, since most checkpoints have lost theirs. Where the
+    backbone has some of the vocabulary alone (`trimmed`), so does the choice.
+    """
+
+    def __init__(self, backbone: nn.Module):
+        super().__init__()
+        self.backbone = backbone
+        words, width = backbone.get_input_embeddings().weight.shape
+        self.transform = nn.Linear(backbone.config.hidden_size, width)
+        nn.init.eye_(self.transform.weight)
+        nn.init.zeros_(self.transform.bias)
+        self.norm = nn.LayerNorm(width)
+        self.bias = nn.Parameter(torch.zeros(words))
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        labels: Tensor,
+        token_type_ids: Tensor | None = None,
+        *,
+        pooled: bool = True,
+    ) -> tuple[Tensor, Tensor]:
+        """(b, 1) each row's mean cross-entropy over the tokens that are asked, 0 where none is; twice.
+
+        labels: (b, t) token ids, NOT_ASKED elsewhere. What `loop.train` reads of a network are outputs
+        and vectors.
+        """
+        options = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
+        states = self.backbone(input_ids=input_ids, attention_mask=attention_mask, **options)[0]
+        asked = labels != NOT_ASKED
+        embedding = self.backbone.get_input_embeddings()
+        weight, bias, wanted = embedding.weight, self.bias, labels[asked]
+        if isinstance(embedding, TrimmedEmbedding):  # whose last row is none
+            weight, bias, wanted = weight[:-1], bias[:-1], embedding.index[wanted]
+        vectors = self.norm(F.gelu(self.transform(states[asked])))
+        losses = F.cross_entropy(F.linear(vectors, weight).float() + bias, wanted, reduction="none")
+        rows = asked.nonzero()[:, 0]
+        sums = losses.new_zeros(len(labels)).index_add(0, rows, losses)
+        means = (sums / asked.sum(dim=1).clamp(min=1)).unsqueeze(1)
+        return means, means
+
+
+# The outputs are losses already; a row counts by its asked tokens, so that an update has their mean.
+CRITERION = RowWise(lambda raw, targets: raw[:, 0])
+
+
+def examples_of(masked: Masked) -> Examples:
+    asked = torch.from_numpy(masked.asked).float()
+    return Examples(masked, torch.zeros(len(asked), 1), asked, "identity")
+
+
+def settings_of(pretraining: Pretraining, training: TrainingSettings) -> TrainingSettings:
+    """Of the loop; the length and the precision are those of the training that follows."""
+    return TrainingSettings(
+        epochs=pretraining.epochs,
+        batch_size=pretraining.batch_size,
+        lr=pretraining.lr,
+        warmup=WARMUP,
+        max_length=training.max_length,
+        precision=training.precision,
+        micro_batch_size=training.micro_batch_size,
+    )

@@ -1,0 +1,335 @@
+"""Backbones that go on learning masked words of the competition's texts, once for all runs."""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from pydantic import ValidationError
+from safetensors.torch import load_file
+from torch.nn import functional as F
+from transformers import AutoModel, AutoTokenizer
+
+from foldstack.errors import InputError
+from foldstack.nets.backbone import load_backbone
+from foldstack.nets.vocabulary import trimmed
+from foldstack.rows import Rows
+from foldstack.store import RunKey, Store
+from foldstack.techniques import Pretraining, TrainingSettings
+from foldstack.text.masking import NOT_ASKED, Masked, mask_words
+from foldstack.text.tokens import Tokens, tokenise
+from foldstack.training.pretraining import CRITERION, MaskedWords, examples_of, settings_of
+from test_loop import make_learner, make_rows
+from test_resume import end, start
+from tiny import add_preset, foldstack, make_workspace
+
+pytestmark = pytest.mark.usefixtures("cpu_settings_restored")
+FROZEN = {"freeze_backbone": True, "epochs": 1}
+
+
+def tokens_of(backbone: Path, rows: Rows, prefix: str = "") -> tuple[Tokens, AutoTokenizer]:
+    tokenizer = AutoTokenizer.from_pretrained(backbone)
+    return tokenise(rows, tokenizer, max_length=16, prefix=prefix), tokenizer
+
+
+# Which words are asked
+
+
+def test_of_the_asked_tokens_most_become_the_mask_some_stay_and_some_become_others(backbone):
+    tokens, tokenizer = tokens_of(backbone, make_rows(3000))
+    masked = mask_words(tokens, tokenizer, "", 0.2, seed=0, epoch=0)
+    before, after, labels = tokens.flat, masked.tokens.flat, masked.labels.flat
+    asked, special = labels != NOT_ASKED, np.isin(before, tokenizer.all_special_ids)
+    assert not (asked & special).any()
+    assert np.array_equal(labels[asked], before[asked])
+    assert np.array_equal(after[~asked], before[~asked])
+    assert asked[~special].mean() == pytest.approx(0.2, abs=0.01)
+    became_mask = after[asked] == tokenizer.mask_token_id
+    assert became_mask.mean() == pytest.approx(0.8, abs=0.02)
+    other = after[asked][~became_mask]
+    stayed = other == before[asked][~became_mask]
+    # A tenth stay as they are, and a tenth become any token, which may be the same by chance.
+    assert stayed.sum() / asked.sum() == pytest.approx(0.1, abs=0.02)
+    assert set(other) <= set(before[~special])
+
+
+def test_the_words_are_drawn_from_seed_and_epoch(backbone):
+    tokens, tokenizer = tokens_of(backbone, make_rows())
+
+    def labels(seed: int, epoch: int) -> list[int]:
+        return mask_words(tokens, tokenizer, "", 0.5, seed, epoch).labels.flat.tolist()
+
+    assert labels(0, 0) == labels(0, 0)
+    assert labels(0, 0) != labels(0, 1) != labels(1, 0) != labels(0, 0)
+
+
+def test_the_prefix_is_never_asked(backbone):
+    """It stands before each text, so that there is nothing to learn of it."""
+    tokens, tokenizer = tokens_of(backbone, make_rows(), prefix="good film ")
+    masked = mask_words(tokens, tokenizer, "good film ", 0.99, 0, 0)
+    starts = masked.labels.offsets[:-1]
+    for place in (0, 1, 2):  # [CLS], good, film
+        assert (masked.labels.flat[starts + place] == NOT_ASKED).all()
+    assert (masked.labels.flat[starts + 3] != NOT_ASKED).mean() > 0.9
+
+
+def test_labels_are_padded_as_the_tokens_are(backbone):
+    tokens, tokenizer = tokens_of(backbone, make_rows())
+    masked = mask_words(tokens, tokenizer, "", 0.5, 0, 0)
+    batch = masked.batch(np.arange(4))
+    assert batch["labels"].shape == batch["input_ids"].shape
+    assert (batch["labels"][batch["attention_mask"] == 0] == NOT_ASKED).all()
+    assert masked.asked.tolist() == [
+        (masked.labels.flat[a:b] != NOT_ASKED).sum()
+        for a, b in zip(tokens.offsets[:-1], tokens.offsets[1:], strict=True)
+    ]
+
+
+def test_a_tokenizer_without_a_mask_is_refused(backbone):
+    tokens, tokenizer = tokens_of(backbone, make_rows())
+    tokenizer.mask_token = None
+    with pytest.raises(InputError) as e:
+        mask_words(tokens, tokenizer, "", 0.2, 0, 0)
+    assert str(e.value) == (
+        "pretrain masks words, but this backbone's tokenizer has no mask token: leave it out"
+    )
+
+
+# What is learned of them
+
+
+def masked_batch(backbone: Path) -> tuple[Masked, dict[str, torch.Tensor]]:
+    tokens, tokenizer = tokens_of(backbone, make_rows())
+    masked = mask_words(tokens, tokenizer, "", 0.5, 0, 0)
+    return masked, masked.batch(np.arange(6))
+
+
+def by_hand(net: MaskedWords, batch: dict[str, torch.Tensor], words: list[int]) -> torch.Tensor:
+    """Σ of the asked tokens' cross-entropies, one after the other, over these words."""
+    inputs = {k: batch[k] for k in ("input_ids", "attention_mask")}
+    states, labels = net.backbone(**inputs)[0], batch["labels"]
+    embedding = net.backbone.get_input_embeddings().weight[: len(words)]
+    total = torch.zeros(())
+    for row, column in (labels != NOT_ASKED).nonzero().tolist():
+        vector = net.norm(F.gelu(net.transform(states[row, column])))
+        scores = torch.stack([vector @ word for word in embedding]) + net.bias[: len(words)]
+        total = total + torch.logsumexp(scores, 0) - scores[words.index(labels[row, column])]
+    return total
+
+
+@pytest.mark.parametrize("part", [False, True])
+def test_the_loss_is_the_mean_over_the_asked_tokens(backbone, part):
+    """And its gradient; over the whole vocabulary, or over what the texts have of it."""
+    masked, batch = masked_batch(backbone)
+    model, _ = load_backbone(str(backbone), dropout=0.0)
+    size = model.config.vocab_size
+    words = [0, 1, 2, 3, 4, *sorted(set(masked.labels.flat) - {NOT_ASKED})][: size // 2 + 4]
+    batch["labels"][~torch.isin(batch["labels"], torch.tensor(words))] = NOT_ASKED
+    batch["input_ids"][~torch.isin(batch["input_ids"], torch.tensor(words))] = 4
+    ids = np.array(words) if part else np.arange(size)
+    with trimmed(model, ids):
+        net = MaskedWords(model).eval()
+        torch.nn.init.normal_(net.bias)
+        raw, again = net(**batch)
+        assert torch.equal(raw, again) and raw.shape == (6, 1)
+        counts = (batch["labels"] != NOT_ASKED).sum(dim=1).float()
+        loss = CRITERION(raw, torch.zeros(6, 1), counts, counts.sum())
+        expected = by_hand(net, batch, ids.tolist()) / counts.sum()
+        torch.testing.assert_close(loss, expected)
+        weights = [net.bias, net.transform.weight, model.get_input_embeddings().weight]
+        pairs = (torch.autograd.grad(x, weights, retain_graph=True) for x in (loss, expected))
+        for found, wanted in zip(*pairs, strict=True):
+            torch.testing.assert_close(found, wanted, atol=1e-6, rtol=1e-4)
+
+
+def test_the_head_begins_as_the_identity_under_gelu_and_norm(backbone):
+    model, _ = load_backbone(str(backbone))
+    net, x = MaskedWords(model), torch.randn(2, 16)
+    torch.testing.assert_close(net.norm(F.gelu(net.transform(x))), F.layer_norm(F.gelu(x), (16,)))
+
+
+def test_a_row_without_an_asked_token_counts_nothing(backbone):
+    masked, batch = masked_batch(backbone)
+    batch["labels"][0] = NOT_ASKED
+    net = MaskedWords(load_backbone(str(backbone), dropout=0.0)[0]).eval()
+    assert net(**batch)[0][0] == 0
+    labels = masked.labels.flat.copy()
+    labels[: masked.labels.offsets[1]] = NOT_ASKED
+    examples = examples_of(Masked(masked.tokens, replace(masked.labels, flat=labels)))
+    assert examples.weights[0] == 0 and (examples.weights[1:] > 0).any()
+
+
+def pretrain(backbone: Path, folder: Path, rows: Rows | None = None, **options: object) -> dict:
+    """Of a tiny learner: facts, and the weights that it saves."""
+    learner = make_learner(backbone)
+    pretraining = Pretraining(**{"epochs": 1, "lr": 1e-3, "batch_size": 8} | options)
+    learner.settings = learner.settings.model_copy(update={"pretrain": pretraining})
+    (folder / "run").mkdir(parents=True)
+    facts = learner.pretrain(rows or make_rows(), folder / "run", folder / "to")
+    return facts | {"weights": load_file(folder / "to/model.safetensors")}
+
+
+def test_it_learns_what_stands_beside_what(tmp_path):
+    """`film` after `good`, `plot` after `bad`: a mask's vector comes to say which of them it hides."""
+    from tiny import make_backbone
+
+    backbone = make_backbone(tmp_path / "b", hidden_dropout_prob=0.0)
+    texts = [("good film",), ("bad plot",)] * 32
+    rows = make_rows(64)
+    rows = replace(rows, texts=texts)
+
+    @torch.no_grad()
+    def apart(place: Path) -> float:
+        net = MaskedWords(load_backbone(str(place))[0]).eval()
+        tokens, tokenizer = tokens_of(place, rows)
+        flat = np.array(tokens.flat)
+        films = flat == tokenizer.convert_tokens_to_ids("film")
+        plots = flat == tokenizer.convert_tokens_to_ids("plot")
+        flat[films | plots] = tokenizer.mask_token_id
+        states = net.backbone(**replace(tokens, flat=flat).batch(np.arange(2)))[0]
+        return float((states[0, 2] - states[1, 2]).norm())
+
+    before = apart(backbone)
+    pretrain(backbone, tmp_path / "p", rows, epochs=30, lr=5e-3, share=0.5)
+    assert apart(tmp_path / "p/to") > 3 * before
+
+
+def test_what_is_saved_is_a_backbone_as_a_hub_has_it(backbone, tmp_path):
+    facts = pretrain(backbone, tmp_path)
+    assert facts["updates"] == 3
+    place = tmp_path / "to"
+    model, _ = load_backbone(str(place))
+    assert type(model) is type(AutoModel.from_pretrained(place))
+    before = load_file(backbone / "model.safetensors")
+    moved = {k for k, v in facts["weights"].items() if not torch.equal(v, before[k])}
+    assert moved == {k for k in before if not k.startswith("pooler.")}
+    assert AutoTokenizer.from_pretrained(place).mask_token == "[MASK]"
+
+
+CHANGES = {"epochs": 2, "lr": 1e-4, "batch_size": 4, "share": 0.5, "seed": 1}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_each_setting_changes_what_is_learned(backbone, tmp_path, name):
+    usual = pretrain(backbone, tmp_path / "usual")
+    again = pretrain(backbone, tmp_path / "again")
+    other = pretrain(backbone, tmp_path / "other", **{name: CHANGES[name]})
+    key = "encoder.layer.0.output.dense.weight"
+    assert torch.equal(usual["weights"][key], again["weights"][key])
+    assert not torch.equal(usual["weights"][key], other["weights"][key])
+    assert set(CHANGES) == set(Pretraining.model_fields)
+
+
+def test_length_precision_and_memory_are_those_of_the_training():
+    training = TrainingSettings(max_length=20, precision="fp32", micro_batch_size=4, epochs=7)
+    found = settings_of(Pretraining(epochs=2, lr=1e-3, batch_size=6), training)
+    assert (found.max_length, found.precision, found.micro_batch_size) == (20, "fp32", 4)
+    assert (found.epochs, found.lr, found.batch_size) == (2, 1e-3, 6)
+
+
+@pytest.mark.parametrize("options", [{"share": 0}, {"share": 1}, {"epochs": 0}, {"lr": 0}])
+def test_settings_out_of_range(options):
+    with pytest.raises(ValidationError):
+        Pretraining(**options)
+
+
+# In `train`
+
+
+def make(root: Path, backbone: Path, **settings: object) -> Path:
+    make_workspace(root, n=30, runtime={"threads": 1})
+    settings = {"training": FROZEN, "pretrain": {"epochs": 2}} | settings
+    add_preset(root, backbone, **settings)
+    assert foldstack(root, "folds") == 0
+    return root
+
+
+def train(root: Path, fold: int, model: str = "tiny") -> None:
+    assert foldstack(root, "train", "--model", model, "--fold", str(fold)) == 0
+
+
+def kept(root: Path) -> list[Path]:
+    return [p for p in (root / "oof/.pretrained").iterdir() if not p.name.startswith(".")]
+
+
+def weights(root: Path, fold: int, model: str = "tiny") -> dict[str, torch.Tensor]:
+    place = Store(root).run_dir(RunKey(model, 0, (fold,)))
+    return load_file(place / "model/classifier.safetensors")
+
+
+def test_it_is_done_once_and_all_runs_begin_from_it(backbone, tmp_path, capsys):
+    root = make(tmp_path / "w", backbone)
+    train(root, 0)
+    said = capsys.readouterr().out
+    assert "pretraining on 36 texts without labels, kept for other runs\n" in said
+    assert "pretrained in 4 updates, 0:0" in said
+    train(root, 1)
+    assert "pretrain" not in capsys.readouterr().out
+    (place,) = kept(root)
+    learned, before = (
+        load_file(place / "model.safetensors"),
+        load_file(backbone / "model.safetensors"),
+    )
+    for fold in (0, 1):
+        own = weights(root, fold)
+        names = [k for k in own if k.startswith("backbone.")]
+        assert names and all(
+            torch.equal(own[k], learned[k.removeprefix("backbone.")]) for k in names
+        )
+    assert not torch.equal(
+        learned["embeddings.LayerNorm.weight"], before["embeddings.LayerNorm.weight"]
+    )
+    assert list((root / "oof/.pretrained").glob(".*.partial")) == []
+
+
+def test_other_texts_or_settings_are_another_backbone(backbone, tmp_path):
+    """Without the test file's texts, test rows would be less known than those held out."""
+    root = make(tmp_path / "w", backbone)
+    train(root, 0)
+    add_preset(root, backbone, "more", pretrain={"epochs": 3}, training=FROZEN)
+    train(root, 0, "more")
+    add_preset(root, backbone, "rate", pretrain={"epochs": 2}, training=FROZEN | {"lr": 0.5})
+    train(root, 0, "rate")
+    assert len(kept(root)) == 2  # the rate is of what follows
+    test = root / "input/test.csv"
+    test.write_text(test.read_text().replace("film", "song"))
+    train(root, 1)
+    assert len(kept(root)) == 3
+
+
+def test_a_run_that_starts_from_another_has_its_backbone(backbone, tmp_path, capsys):
+    root = make(tmp_path / "w", backbone, pretrain=None)
+    train(root, 0)
+    add_preset(root, backbone, "after", start_from="tiny", pretrain={}, training=FROZEN)
+    train(root, 0, "after")
+    assert "pretraining" not in capsys.readouterr().out
+    assert not (root / "oof/.pretrained").exists()
+
+
+def test_killed_and_gone_on_with(backbone, tmp_path, capsys):
+    """The same backbone, to the last bit, and the folds after it."""
+    whole = make(tmp_path / "whole", backbone)
+    train(whole, 0)
+    root = make(tmp_path / "w", backbone, checkpoint_seconds=0)
+    at = ("foldstack.training.loop:update", 3, [signal.SIGKILL])
+    run = ("train", "--model", "tiny", "--fold", "0")
+    assert end(start(root, *run, at=at)) == -signal.SIGKILL
+    assert kept(root) == []
+    capsys.readouterr()
+    train(root, 0)
+    assert "going on from the checkpoint after update 2\n" in capsys.readouterr().out
+    (a,), (b,) = kept(whole), kept(root)
+    assert a.name == b.name
+    assert (a / "model.safetensors").read_bytes() == (b / "model.safetensors").read_bytes()
+
+
+def test_two_runs_at_once_wait_for_one_backbone(backbone, tmp_path, capfd):
+    root = make(tmp_path / "w", backbone)
+    assert foldstack(root, "train", "--model", "tiny", "--fold", "0,1", "--jobs", "2") == 0
+    said = "".join(capfd.readouterr())
+    assert said.count("pretraining on 36 texts") == 1 and said.count("roc_auc") >= 2
+    assert len(kept(root)) == 1

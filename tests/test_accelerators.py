@@ -14,7 +14,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from foldstack.errors import InputError
 from foldstack.learners.transformer import TransformerLearner
 from foldstack.nets import attention, dropout
-from foldstack.nets import backbone as backbones
 from foldstack.nets.classifier import Classifier
 from foldstack.nets.device import to_device, to_host
 from foldstack.techniques import AttentionHead, TransformerSettings
@@ -49,7 +48,7 @@ class Watch(TorchDispatchMode):
 @pytest.fixture
 def ahead(monkeypatch) -> None:
     """The CPU is treated as a device that computes while Python goes on."""
-    for module in (attention, backbones, dropout):
+    for module in (attention, dropout):
         monkeypatch.setattr(module, "computes_ahead", lambda tensor: True)
 
 
@@ -101,7 +100,7 @@ def test_the_mask_of_a_batch_without_padding_changes_nothing(backbone, monkeypat
     assert len(same) > 1
     predicted = []
     for ahead in (False, True):
-        monkeypatch.setattr(backbones, "computes_ahead", lambda tensor, ahead=ahead: ahead)
+        monkeypatch.setattr(attention, "computes_ahead", lambda tensor, ahead=ahead: ahead)
         predicted.append(learner.model.eval()(**tokens.batch(same)))
     torch.testing.assert_close(*predicted)
 

@@ -30,6 +30,7 @@ from foldstack.techniques import LayersHead
 from foldstack.training.precision import has_fast_bf16_cpu
 from foldstack.workspace import Workspace
 from test_layers import CONFIGS, classifier
+from test_loop import make_learner, make_rows
 from tiny import add_preset, files, foldstack, go_through, make_workspace, refuses, write
 
 openvino = load_openvino()
@@ -194,6 +195,16 @@ def test_the_linear_layers_of_the_backbone_are_rounded_and_the_model_stays_as_it
     assert {tuple(c.get_output_shape(0)) for c in constants} == {
         tuple(m.weight.shape) for m in linear
     }
+
+
+def test_a_model_that_was_trained_just_now(backbone, tmp_path):
+    learner, rows = make_learner(backbone, precision="bf16"), make_rows()
+    learner.fit(rows, None, tmp_path)
+    assert np.abs(learner.in_int8().predict(rows) - learner.predict(rows)).max() > 0
+    learner.save(tmp_path / "model")
+    loaded = make_learner(backbone, precision="bf16")
+    loaded.load(tmp_path / "model")
+    assert loaded.in_int8().predict(rows).tobytes() == learner.in_int8().predict(rows).tobytes()
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

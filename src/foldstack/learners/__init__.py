@@ -76,13 +76,13 @@ def make_learner(
     threads: int,
     start: Path | None = None,
     cache: Callable[[], TokenCache] | None = None,
-    backbone: Path | None = None,
+    pretrained: Path | None = None,
 ) -> Learner:
     """The learner that a preset names; imported only when it is used.
 
     start: the folder of a fitted model that a transformer begins from. cache: makes what it
-    finds texts tokenised in, and keeps those that it tokenises. backbone: the folder of the one that it
-    takes instead of its settings' own.
+    finds texts tokenised in, and keeps those that it tokenises. pretrained: the folder of the
+    backbone that it takes instead of its settings' own.
     """
     if settings.learner == "tfidf":
         from foldstack.learners.tfidf import TfidfLearner
@@ -90,4 +90,4 @@ def make_learner(
         return TfidfLearner(settings, task, seed)
     from foldstack.learners.transformer import TransformerLearner
 
-    return TransformerLearner(settings, task, seed, threads, start, cache and cache(), backbone)
+    return TransformerLearner(settings, task, seed, threads, start, cache and cache(), pretrained)

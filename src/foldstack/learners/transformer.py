@@ -68,10 +68,10 @@ class TransformerLearner:
         threads: int,
         start: Path | None = None,
         cache: TokenCache | None = None,
-        backbone: Path | None = None,
+        pretrained: Path | None = None,
     ):
         self.settings, self.task, self.seed, self.start = settings, task, seed, start
-        self.cache, self.backbone = cache, backbone
+        self.cache, self.pretrained = cache, pretrained
         self.link = task.link
         parallel.join()
         prepare_cpu(threads)
@@ -109,7 +109,7 @@ class TransformerLearner:
 
     def _load_backbone(self) -> tuple[torch.nn.Module, PreTrainedTokenizerBase]:
         s = self.settings
-        place = str(self.backbone) if self.backbone else locate(s.backbone, s.sha256)
+        place = str(self.pretrained) if self.pretrained else locate(s.backbone, s.sha256)
         return load_backbone(place, s.ignore_weights, s.backbone_dropout)
 
     def pretrain(self, rows: Rows, run_dir: Path, to: Path) -> dict:
@@ -370,6 +370,8 @@ class TransformerLearner:
         """
         other = copy(self)
         other.precision, other.model = "int8", copy(self.model)
+        # After a fit it is accelerate's, and bound to the model that this is a copy of.
+        other.model.__dict__.pop("forward", None)
         other.model.read = Int8Reader(self.model, self.precision)
         return other
 

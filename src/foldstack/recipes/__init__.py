@@ -48,7 +48,7 @@ RECIPES = {
         {
             **COMMENTS,
             "folds": {"kind": "stratified", "dedupe": True} | FIVE,
-            "models": ["plain", "full", "full-f1", "characters"],
+            "models": ["plain", "full", "pretrained", "full-f1", "characters"],
         },
     ),
     "recommended-comments-published": Recipe(
@@ -58,7 +58,7 @@ RECIPES = {
         {
             **COMMENTS,
             "folds": {"kind": "kfold", "dedupe": False} | FIVE,
-            "models": ["best-epoch", "f1-stage", "full", "plain", "characters"],
+            "models": ["best-epoch", "f1-stage", "full", "pretrained", "plain", "characters"],
         },
     ),
     "duee": Recipe(

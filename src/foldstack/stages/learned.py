@@ -66,6 +66,11 @@ class Run:
         model = getattr(self.settings, "start_from", None)
         return model and RunKey(model, self.key.seed, self.key.left_out)
 
+    @property
+    def pretrains(self) -> bool:
+        """Whether it begins from a backbone that has learned from the workspace's texts."""
+        return getattr(self.settings, "pretrain", None) is not None and self.start is None
+
     def judge_of_copies(self, fold: int) -> RunKey:
         """The run that may wash copies of this fold's rows: it knows neither it nor those left out."""
         left_out = tuple(sorted({int(fold), *self.key.left_out}))

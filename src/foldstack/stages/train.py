@@ -288,16 +288,13 @@ def train_one(ws: Workspace, run: Run, *, force: bool) -> None:
             else:
                 _predict_test_again(ws, run)
             return
+        threads, start = threads_of(ws), start_of(ws, run)
+        backbone = pretrained(ws, run.settings, threads) if run.pretrains else None
         begin = time.monotonic()
-        threads = threads_of(ws)
         partial = store.partial_dir(key)
         parallel.main_first(lambda: parallel.is_main() and _open_partial(ws, run, threads))
         train, held, select, optimistic = rows_of(ws, run)
         say(f"{key}: {len(train):,} rows to learn from, {len(held):,} held out")
-        start = start_of(ws, run)
-        backbone = None
-        if getattr(run.settings, "pretrain", None) and start is None:
-            backbone = pretrained(ws, run.settings, threads)
         learner = make_learner(
             run.settings, ws.competition.task, key.seed, threads, start, token_cache(ws), backbone
         )
@@ -323,6 +320,7 @@ def train_one(ws: Workspace, run: Run, *, force: bool) -> None:
             "seconds": round(seconds, 2),
             "peak_memory_mb": _peak_memory_mb(),
             **facts,
+            "pretrained": backbone and backbone.name,
             "machine": _machine(run.settings, threads),
             "versions": _versions(),
         }

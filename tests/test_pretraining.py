@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -296,10 +297,40 @@ def test_other_texts_or_settings_are_another_backbone(backbone, tmp_path):
     add_preset(root, backbone, "rate", pretrain={"epochs": 2}, training=FROZEN | {"lr": 0.5})
     train(root, 0, "rate")
     assert len(kept(root)) == 2  # the rate is of what follows
+    training = FROZEN | {"precision": "fp32"}
+    add_preset(root, backbone, "exact", pretrain={"epochs": 2}, training=training)
+    train(root, 0, "exact")
+    assert len(kept(root)) == 3
     test = root / "input/test.csv"
     test.write_text(test.read_text().replace("film", "song"))
     train(root, 1)
-    assert len(kept(root)) == 3
+    assert len(kept(root)) == 4
+
+
+def test_a_long_text_is_read_to_its_end(backbone):
+    """In windows of the training's length; what no run of a short length would see is learned from."""
+    learner = make_learner(backbone)
+    encoder = learner._encoder(*load_backbone(str(backbone)))
+    encoder.max_length = 4  # two words beside [CLS] and [SEP]
+    rows = replace(make_rows(3), texts=[("good film a plot fine",), ("bad plot",), ("dull",)])
+    tokens, words = encoder.fit_texts(rows), encoder.tokenizer.convert_ids_to_tokens
+    windows = [words(tokens.flat[a:b]) for a, b in pairwise(tokens.offsets)]
+    assert [" ".join(w[1:-1]) for w in windows] == [
+        "good film",
+        "film a",
+        "plot fine",
+        "bad plot",
+        "dull",
+    ]
+
+
+def test_of_a_pair_what_finds_room_is_read(backbone):
+    learner = make_learner(backbone)
+    encoder = learner._encoder(*load_backbone(str(backbone)))
+    encoder.max_length = 4  # the tiny tokenizer puts no special tokens around a pair
+    rows = replace(make_rows(1), texts=[("good film a plot", "bad plot")])
+    words = encoder.tokenizer.convert_ids_to_tokens(encoder.fit_texts(rows).flat)
+    assert words == ["good", "film", "bad", "plot"]
 
 
 def test_a_run_that_starts_from_another_has_its_backbone(backbone, tmp_path, capsys):

@@ -327,6 +327,9 @@ REFUSED = {
         "setting 'training.loss' has no name: write `training.loss: {name: …, …}`"
     ),
     "training.adversary=fmg": "setting 'training.adversary' is 'fmg': did you mean 'fgm'?",
+    "pretrain=yes": (
+        "setting 'pretrain' is 'yes': it has settings of its own, write `pretrain: {…}`"
+    ),
     "training.adversary={name: fgm, epsilon: -1}": (
         "setting 'training.adversary.epsilon' is '-1': input should be greater than 0"
     ),

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+from foldstack import files as files_module
 from foldstack.learners import encoder
 from foldstack.stages.fitted import token_cache
 from foldstack.text import cache as cache_module
@@ -250,7 +251,7 @@ def test_a_folder_that_is_emptied_meanwhile_is_gone_without(bert, tmp_path, monk
 
 def test_of_two_at_once_one_waits_for_the_other(bert, tmp_path, tokenised, monkeypatch):
     """A lock on a file holds between threads as between processes."""
-    at_the_lock, lock, watched = Semaphore(0), cache_module.fcntl.flock, cache_module.encode_each
+    at_the_lock, lock, watched = Semaphore(0), files_module.fcntl.flock, cache_module.encode_each
 
     def counted(*args):
         at_the_lock.release()
@@ -260,7 +261,7 @@ def test_of_two_at_once_one_waits_for_the_other(bert, tmp_path, tokenised, monke
         assert all(at_the_lock.acquire(timeout=60) for _ in range(2))  # both are there
         return watched(texts, tokenizer)
 
-    monkeypatch.setattr(cache_module.fcntl, "flock", counted)
+    monkeypatch.setattr(files_module.fcntl, "flock", counted)
     monkeypatch.setattr(cache_module, "encode_each", slow)
     with ThreadPoolExecutor(2) as pool:
         caches = [TokenCache(tmp_path) for _ in range(2)]

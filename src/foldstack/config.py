@@ -102,6 +102,9 @@ def _sentence(kind: type[Settings], error: dict[str, Any]) -> str:
         return f"setting '{key}' is '{error['ctx']['tag']}': {nearest(error['ctx']['tag'], names)}"
     if error["type"] == "union_tag_not_found":
         return f"setting '{key}' has no name: write `{key}: {{name: …, …}}`"
+    if error["type"] == "model_type":
+        value = error["input"]
+        return f"setting '{key}' is {value!r}: it has settings of its own, write `{key}: {{…}}`"
     message = error["msg"].removeprefix("Value error, ")
     if not key or (loc == ["training"] and error["type"] == "value_error"):
         return message

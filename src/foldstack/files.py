@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import fcntl
 import gzip
 import io
 import json
@@ -26,6 +27,7 @@ import pyarrow.parquet as pq
 
 from foldstack.encoding import codec_of, failing_line, likely_encoding
 from foldstack.errors import InputError, some
+from foldstack.progress import say
 
 JOIN = "|"  # between the parts of a list in JSON or Parquet
 CHUNK = 20_000  # rows that are read at once
@@ -419,6 +421,23 @@ def write_text(path: Path, text: str) -> None:
 
 def read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+@contextmanager
+def locked(path: Path, waiting: str = "") -> Iterator[None]:
+    """Alone with this file's lock, after whoever has it; `waiting` is said where somebody does.
+
+    The kernel drops an flock with its process, so a dead one's lock is free at once.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as f:
+        try:
+            fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if waiting:
+                say(waiting)
+            fcntl.flock(f, fcntl.LOCK_EX)
+        yield
 
 
 @contextmanager

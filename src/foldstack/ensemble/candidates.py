@@ -31,6 +31,7 @@ from foldstack.ensemble.members import Candidate, Fitted
 from foldstack.ensemble.stacks import STACKS, Stack, load_stack
 from foldstack.errors import InputError, nearest
 from foldstack.metrics import Metric
+from foldstack.settings import BlendSettings
 
 
 def load_fitted(
@@ -63,7 +64,7 @@ METHODS: dict[str, Callable[[BlendOptions], Candidate]] = {
     "weights_per_label": WeightsPerLabel,
     **{name: partial(Stack, name) for name in STACKS},
 }
-DEFAULT_METHODS = ("mean", "rank_mean", "greedy", "rank_greedy", "stack")
+DEFAULT_METHODS = BlendSettings().methods
 
 
 def list_candidates(

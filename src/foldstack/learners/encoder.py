@@ -16,7 +16,7 @@ from foldstack.learners import Task
 from foldstack.learners.columns import Columns
 from foldstack.progress import say
 from foldstack.rows import Rows
-from foldstack.techniques import Ends, Keywords, TrainingSettings, TransformerSettings
+from foldstack.techniques import Ends, Keywords, TrainingSettings, TransformerSettings, Windows
 from foldstack.text.augment import Augmenter
 from foldstack.text.cache import TokenCache
 from foldstack.text.keywords import KeywordTable
@@ -116,10 +116,16 @@ class Encoder:
         return self._examples(train, self._cut(texts, training=True))
 
     def fit_texts(self, rows: Rows) -> Tokens:
-        """Learn the length alone, of rows without labels; returns the beginnings of their texts."""
+        """Learn the length alone, of rows without labels; returns all of their texts, in windows.
+
+        Of sentence pairs, which must stay together, what finds room.
+        """
         texts = self._read(rows)
         self._fit_length(texts)
-        return to_tokens(texts, cut_texts(texts, self.max_length, Ends()), self.types)
+        most = int(texts.lengths.max())
+        single = len(texts.columns) == 1
+        whole = Windows(name="windows", overlap=0, most=most) if single else Ends()
+        return to_tokens(texts, cut_texts(texts, self.max_length, whole), self.types)
 
     def _fit_length(self, texts: Texts) -> None:
         s = self.settings

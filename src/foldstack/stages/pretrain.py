@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 
 from foldstack import config, parallel
+from foldstack.files import locked
 from foldstack.learners import make_learner
 from foldstack.progress import duration, say
 from foldstack.rows import Rows
@@ -20,8 +19,9 @@ from foldstack.stages.fitted import token_cache
 from foldstack.techniques import TransformerSettings
 from foldstack.workspace import Workspace
 
-# What decides what it learns, beside the texts.
+# What decides what it learns, beside the texts, and of the training that follows.
 PARTS = ("backbone", "sha256", "prefix", "backbone_dropout", "pretrain")
+OF_TRAINING = ("max_length", "length_quantile", "precision")
 
 
 def pretrained(ws: Workspace, settings: TransformerSettings, threads: int) -> Path:
@@ -34,7 +34,11 @@ def pretrained(ws: Workspace, settings: TransformerSettings, threads: int) -> Pa
     key = _key(settings, texts)
     place = ws.store.pretrained_dir / key
     with ExitStack() as stack:
-        parallel.main_first(lambda: parallel.is_main() and stack.enter_context(_lock(place)))
+        lock = locked(
+            place.with_name(f".{key}.lock"),
+            waiting="waiting for another run, which is pretraining the backbone",
+        )
+        parallel.main_first(lambda: parallel.is_main() and stack.enter_context(lock))
         if place.exists():
             return place
         say(f"pretraining on {len(texts):,} texts without labels, kept for other runs")
@@ -64,18 +68,6 @@ def _texts(ws: Workspace) -> Rows:
 def _key(settings: TransformerSettings, texts: Rows) -> str:
     identity = config.identity(settings)
     parts = {name: identity[name] for name in PARTS}
-    parts["training"] = [identity["training"][name] for name in ("max_length", "length_quantile")]
+    parts["training"] = [identity["training"][name] for name in OF_TRAINING]
     whole = json.dumps([parts, texts.texts], ensure_ascii=False)
     return hashlib.sha256(whole.encode("utf-8", "surrogatepass")).hexdigest()[:16]
-
-
-@contextmanager
-def _lock(place: Path) -> Iterator[None]:
-    place.parent.mkdir(parents=True, exist_ok=True)
-    with place.with_name(f".{place.name}.lock").open("a") as f:
-        try:
-            fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say("waiting for another run, which is pretraining the backbone")
-            fcntl.flock(f, fcntl.LOCK_EX)
-        yield

@@ -12,20 +12,19 @@ is asked for; another tokenizer, or another version of one, has another folder. 
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import importlib.metadata
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from foldstack.files import read_json, write_json
+from foldstack.files import locked, read_json, write_json
 from foldstack.progress import duration, say
 from foldstack.rows import Rows
 from foldstack.text.sequences import (
@@ -71,7 +70,7 @@ class TokenCache:
         try:
             parts = self._open(place)
             if not _known(np.concatenate(columns), parts).all():
-                with _lock(place):  # another run may be tokenising the same
+                with locked(place / ".lock"):  # another run may be tokenising the same
                     parts = self._fill(place, rows, tokenizer, prefix)
         except OSError as e:  # a full disk, one that may only be read
             say(f"tokenising without keeping it in {self.folder}: {e.strerror or e}")
@@ -211,14 +210,6 @@ def _take(digests: np.ndarray, parts: Sequence[Part]) -> Stretches:
 
 
 # Files
-
-
-@contextmanager
-def _lock(place: Path) -> Iterator[None]:
-    place.mkdir(parents=True, exist_ok=True)
-    with (place / ".lock").open("a") as f:
-        fcntl.flock(f, fcntl.LOCK_EX)
-        yield
 
 
 def _write_ids(

@@ -10,14 +10,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import transformers
 from pydantic import ValidationError
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
-from transformers import AutoModel, AutoTokenizer
+from transformers import AutoModel, AutoTokenizer, PreTrainedModel
 
 from foldstack.errors import InputError
 from foldstack.nets.backbone import load_backbone
 from foldstack.nets.vocabulary import trimmed
+from foldstack.nets.words import load_word_head, new_word_head
 from foldstack.rows import Rows
 from foldstack.store import RunKey, Store
 from foldstack.techniques import Pretraining, TrainingSettings
@@ -25,6 +27,7 @@ from foldstack.text.masking import NOT_ASKED, Masked, mask_words
 from foldstack.text.tokens import Tokens, tokenise
 from foldstack.training.pretraining import CRITERION, MaskedWords, examples_of, settings_of
 from test_loop import make_learner, make_rows
+from test_presets import ARCHITECTURES, checkpoint
 from test_resume import end, start
 from tiny import add_preset, foldstack, make_workspace
 
@@ -116,8 +119,8 @@ def by_hand(net: MaskedWords, batch: dict[str, torch.Tensor], words: list[int]) 
     embedding = net.backbone.get_input_embeddings().weight[: len(words)]
     total = torch.zeros(())
     for row, column in (labels != NOT_ASKED).nonzero().tolist():
-        vector = net.norm(F.gelu(net.transform(states[row, column])))
-        scores = torch.stack([vector @ word for word in embedding]) + net.bias[: len(words)]
+        vector = net.vectors(states[row, column])
+        scores = torch.stack([vector @ word for word in embedding]) + net.bias
         total = total + torch.logsumexp(scores, 0) - scores[words.index(labels[row, column])]
     return total
 
@@ -132,8 +135,9 @@ def test_the_loss_is_the_mean_over_the_asked_tokens(backbone, part):
     batch["labels"][~torch.isin(batch["labels"], torch.tensor(words))] = NOT_ASKED
     batch["input_ids"][~torch.isin(batch["input_ids"], torch.tensor(words))] = 4
     ids = np.array(words) if part else np.arange(size)
+    head = new_word_head(model)
     with trimmed(model, ids):
-        net = MaskedWords(model).eval()
+        net = MaskedWords(model, head).eval()
         torch.nn.init.normal_(net.bias)
         raw, again = net(**batch)
         assert torch.equal(raw, again) and raw.shape == (6, 1)
@@ -141,7 +145,7 @@ def test_the_loss_is_the_mean_over_the_asked_tokens(backbone, part):
         loss = CRITERION(raw, torch.zeros(6, 1), counts, counts.sum())
         expected = by_hand(net, batch, ids.tolist()) / counts.sum()
         torch.testing.assert_close(loss, expected)
-        weights = [net.bias, net.transform.weight, model.get_input_embeddings().weight]
+        weights = [net.bias, net.vectors[0].weight, model.get_input_embeddings().weight]
         pairs = (torch.autograd.grad(x, weights, retain_graph=True) for x in (loss, expected))
         for found, wanted in zip(*pairs, strict=True):
             torch.testing.assert_close(found, wanted, atol=1e-6, rtol=1e-4)
@@ -149,14 +153,101 @@ def test_the_loss_is_the_mean_over_the_asked_tokens(backbone, part):
 
 def test_the_head_begins_as_the_identity_under_gelu_and_norm(backbone):
     model, _ = load_backbone(str(backbone))
-    net, x = MaskedWords(model), torch.randn(2, 16)
-    torch.testing.assert_close(net.norm(F.gelu(net.transform(x))), F.layer_norm(F.gelu(x), (16,)))
+    head, x = new_word_head(model), torch.randn(2, 16)
+    torch.testing.assert_close(head.vectors(x), F.layer_norm(F.gelu(x), (16,)))
+
+
+# Checkpoints of whole models for masked words, by presets of their architectures.
+WITH_HEAD = {
+    "bert": "BertForMaskedLM",
+    "roberta": "RobertaForMaskedLM",
+    "electra": "ElectraForMaskedLM",
+    "albert": "AlbertForMaskedLM",
+    "mpnet": "MPNetForMaskedLM",
+    "modernbert-base": "ModernBertForMaskedLM",
+    "xlm-roberta": "XLMRobertaForMaskedLM",
+    "roformer-zh": "RoFormerForMaskedLM",
+    "deberta-v3-base": "DebertaV2ForMaskedLM",
+    "ernie-zh": "ErnieForMaskedLM",
+    "longformer": "LongformerForMaskedLM",
+}
+
+
+def whole_model(preset: str, folder: Path, **sizes: object) -> PreTrainedModel:
+    """A checkpoint with a head for masked words; biases that a new one does not have."""
+    model = getattr(transformers, WITH_HEAD[preset])
+    _, usual, tokenizer_files = ARCHITECTURES[preset]
+    folder.mkdir()
+    vocab_size = tokenizer_files(folder)
+    torch.manual_seed(0)
+    whole = model(model.config_class(vocab_size=vocab_size, **usual | sizes)).eval()
+    if whole.get_output_embeddings().bias is not None:
+        torch.nn.init.normal_(whole.get_output_embeddings().bias)
+    whole.save_pretrained(folder)
+    return whole
+
+
+@pytest.mark.parametrize("part", [False, True])
+@pytest.mark.parametrize("preset", WITH_HEAD)
+def test_a_checkpoints_own_head_tells_words_as_the_librarys_model_does(preset, part, tmp_path):
+    whole = whole_model(preset, tmp_path / "b")
+    model, tokenizer = load_backbone(str(tmp_path / "b"), dropout=0.0)
+    head = load_word_head(str(tmp_path / "b"), model)
+    rows = replace(make_rows(4), texts=[("a good film",), ("a bad plot",), ("dull",), ("good",)])
+    tokens = tokenise(rows, tokenizer, max_length=16)
+    batch = mask_words(tokens, tokenizer, "", 0.6, 0, 0).batch(np.arange(4))
+    words = np.unique(tokens.flat) if part else np.arange(model.config.vocab_size)
+    words = np.unique([*words, tokenizer.mask_token_id, tokens.pad_id])
+    batch["input_ids"][~torch.isin(batch["input_ids"], torch.tensor(words))] = int(words[-1])
+    asked, inputs = batch["labels"] != NOT_ASKED, {k: v for k, v in batch.items() if k != "labels"}
+    wanted = torch.from_numpy(np.searchsorted(words, batch["labels"][asked].numpy()))
+    with torch.no_grad():
+        expected = F.cross_entropy(whole(**inputs).logits[asked][:, words], wanted)
+    counts = asked.sum(dim=1).float()
+    with trimmed(model, words):
+        net = MaskedWords(model, head).eval()
+        loss = CRITERION(net(**batch)[0], torch.zeros(4, 1), counts, counts.sum())
+        loss.backward()  # several processes would wait for ever for a weight that has no part in it
+    torch.testing.assert_close(loss, expected, atol=1e-5, rtol=1e-5)
+    own = [p for name, p in net.named_parameters() if not name.startswith("backbone.")]
+    assert len(own) >= 3 and all(p.grad is not None for p in own)
+
+
+def test_the_checkpoints_own_head_is_taken_where_it_has_one(tmp_path, capsys):
+    whole_model("bert", tmp_path / "b")
+    pretrain(tmp_path / "b", tmp_path)
+    assert "masked words are told by the checkpoint's own head\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "without", ["cls.predictions.transform.dense.weight", "cls.predictions.bias"]
+)
+def test_half_a_head_is_none(tmp_path, without):
+    whole_model("bert", tmp_path / "b")
+    place = tmp_path / "b/model.safetensors"
+    weights = load_file(place)
+    del weights[without]
+    save_file(weights, place, {"format": "pt"})
+    model, _ = load_backbone(str(tmp_path / "b"))
+    assert load_word_head(str(tmp_path / "b"), model) is None
+
+
+def test_an_architecture_without_masked_words_has_no_head(tmp_path):
+    model, _ = load_backbone(str(checkpoint("xlnet", tmp_path / "b")))
+    assert load_word_head(str(tmp_path / "b"), model) is None
+
+
+def test_words_told_by_other_weights_than_the_embeddings_are_learned_by_a_new_head(tmp_path):
+    whole_model("bert", tmp_path / "b", tie_word_embeddings=False)
+    model, _ = load_backbone(str(tmp_path / "b"))
+    assert load_word_head(str(tmp_path / "b"), model) is None
 
 
 def test_a_row_without_an_asked_token_counts_nothing(backbone):
     masked, batch = masked_batch(backbone)
     batch["labels"][0] = NOT_ASKED
-    net = MaskedWords(load_backbone(str(backbone), dropout=0.0)[0]).eval()
+    model, _ = load_backbone(str(backbone), dropout=0.0)
+    net = MaskedWords(model, new_word_head(model)).eval()
     assert net(**batch)[0][0] == 0
     labels = masked.labels.flat.copy()
     labels[: masked.labels.offsets[1]] = NOT_ASKED
@@ -185,13 +276,13 @@ def test_it_learns_what_stands_beside_what(tmp_path):
 
     @torch.no_grad()
     def apart(place: Path) -> float:
-        net = MaskedWords(load_backbone(str(place))[0]).eval()
+        model, _ = load_backbone(str(place))
         tokens, tokenizer = tokens_of(place, rows)
         flat = np.array(tokens.flat)
         films = flat == tokenizer.convert_tokens_to_ids("film")
         plots = flat == tokenizer.convert_tokens_to_ids("plot")
         flat[films | plots] = tokenizer.mask_token_id
-        states = net.backbone(**replace(tokens, flat=flat).batch(np.arange(2)))[0]
+        states = model.eval()(**replace(tokens, flat=flat).batch(np.arange(2)))[0]
         return float((states[0, 2] - states[1, 2]).norm())
 
     before = apart(backbone)
@@ -267,6 +358,7 @@ def test_it_is_done_once_and_all_runs_begin_from_it(backbone, tmp_path, capsys):
     train(root, 0)
     said = capsys.readouterr().out
     assert "pretraining on 36 texts without labels, kept for other runs\n" in said
+    assert "masked words are told by a new head\n" in said
     assert "pretrained in 4 updates, 0:0" in said
     train(root, 1)
     assert "pretrain" not in capsys.readouterr().out

@@ -28,6 +28,7 @@ from foldstack.nets.classifier import Classifier, positions, takes_types
 from foldstack.nets.int8 import Int8Reader
 from foldstack.nets.layers import prepare_layers
 from foldstack.nets.vocabulary import trimmed
+from foldstack.nets.words import load_word_head, new_word_head
 from foldstack.progress import say
 from foldstack.rows import Rows
 from foldstack.techniques import (
@@ -107,10 +108,14 @@ class TransformerLearner:
             self._begin_from(load_file(self.start / WEIGHTS))
         return examples
 
+    @property
+    def _place(self) -> str:
+        s = self.settings
+        return str(self.pretrained) if self.pretrained else locate(s.backbone, s.sha256)
+
     def _load_backbone(self) -> tuple[torch.nn.Module, PreTrainedTokenizerBase]:
         s = self.settings
-        place = str(self.pretrained) if self.pretrained else locate(s.backbone, s.sha256)
-        return load_backbone(place, s.ignore_weights, s.backbone_dropout)
+        return load_backbone(self._place, s.ignore_weights, s.backbone_dropout)
 
     def pretrain(self, rows: Rows, run_dir: Path, to: Path) -> dict:
         """Let the backbone learn masked words of these rows, and save it in a folder like a hub's.
@@ -119,6 +124,10 @@ class TransformerLearner:
         """
         s, pretraining = self.settings, self.settings.pretrain
         backbone, tokenizer = self._load_backbone()
+        head = load_word_head(self._place, backbone)
+        whose = "a new head" if head is None else "the checkpoint's own head"
+        say(f"masked words are told by {whose}")
+        head = head or new_word_head(backbone)
         encoder = self._encoder(backbone, tokenizer)
         tokens = encoder.fit_texts(rows)
 
@@ -129,7 +138,7 @@ class TransformerLearner:
         with trimmed(backbone, _ids_of([tokens], tokenizer)):
             torch.manual_seed(pretraining.seed)
             facts = loop.train(
-                MaskedWords(backbone),
+                MaskedWords(backbone, head),
                 of_epoch(0),
                 settings_of(pretraining, s.training),
                 self.accelerator,

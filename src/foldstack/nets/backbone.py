@@ -106,14 +106,14 @@ def load_backbone(
     Raises InputError where the checkpoint lacks a weight of the backbone, or has one that the
     backbone does not know and that is no other task's head, naming its key.
     """
-    config = _from_pretrained(AutoConfig, place)
+    config = from_pretrained(AutoConfig, place)
     if dropout is not None:
         rates = [
             k for k, v in config.to_dict().items() if "dropout" in k and isinstance(v, float | int)
         ]
         for name in rates:
             setattr(config, name, dropout)
-    model, info = _from_pretrained(
+    model, info = from_pretrained(
         AutoModel,
         place,
         config=config,
@@ -154,7 +154,7 @@ def _adapt(model: nn.Module) -> None:
 
 def _load_tokenizer(place: str) -> PreTrainedTokenizerBase:
     try:
-        return mend(_from_pretrained(AutoTokenizer, place), place)
+        return mend(from_pretrained(AutoTokenizer, place), place)
     except ImportError as e:
         # Without sentencepiece and protobuf the library takes a .model file for one of tiktoken's.
         packages = "rjieba" if "rjieba" in str(e) else "sentencepiece protobuf"
@@ -164,7 +164,7 @@ def _load_tokenizer(place: str) -> PreTrainedTokenizerBase:
         ) from None
 
 
-def _from_pretrained(kind: type, place: str, **options):
+def from_pretrained(kind: type, place: str, **options):
     """A local folder or the cache first, the hub next, one sentence where neither has it."""
     try:
         return kind.from_pretrained(place, local_files_only=True, **options)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from foldstack.nets.vocabulary import TrimmedEmbedding
+from foldstack.nets.words import WordHead
 from foldstack.techniques import Pretraining, TrainingSettings
 from foldstack.text.masking import NOT_ASKED, Masked
 from foldstack.training.loop import Examples
@@ -21,20 +22,15 @@ WARMUP = 0.06  # of the updates
 class MaskedWords(nn.Module):
     """A backbone and a head that tells masked tokens by the backbone's own word embeddings.
 
-    The head is a linear layer that begins as the identity, GELU and a norm, as BERT's is, and the word
-    embeddings with a bias for each. It is new, since most checkpoints have lost theirs. Where the
-    backbone has some of the vocabulary alone (`trimmed`), so does the choice.
+    Where the backbone has some of the vocabulary alone (`trimmed`), so does the choice.
     """
 
-    def __init__(self, backbone: nn.Module):
+    def __init__(self, backbone: nn.Module, head: WordHead):
         super().__init__()
-        self.backbone = backbone
-        words, width = backbone.get_input_embeddings().weight.shape
-        self.transform = nn.Linear(backbone.config.hidden_size, width)
-        nn.init.eye_(self.transform.weight)
-        nn.init.zeros_(self.transform.bias)
-        self.norm = nn.LayerNorm(width)
-        self.bias = nn.Parameter(torch.zeros(words))
+        self.backbone, self.vectors = backbone, head.vectors
+        embedding = backbone.get_input_embeddings()
+        some = isinstance(embedding, TrimmedEmbedding)
+        self.bias = nn.Parameter(head.bias[embedding.kept] if some else head.bias.clone())
 
     def forward(
         self,
@@ -54,11 +50,11 @@ class MaskedWords(nn.Module):
         states = self.backbone(input_ids=input_ids, attention_mask=attention_mask, **options)[0]
         asked = labels != NOT_ASKED
         embedding = self.backbone.get_input_embeddings()
-        weight, bias, wanted = embedding.weight, self.bias, labels[asked]
-        if isinstance(embedding, TrimmedEmbedding):  # whose last row is none
-            weight, bias, wanted = weight[:-1], bias[:-1], embedding.index[wanted]
-        vectors = self.norm(F.gelu(self.transform(states[asked])))
-        losses = F.cross_entropy(F.linear(vectors, weight).float() + bias, wanted, reduction="none")
+        weight, wanted = embedding.weight, labels[asked]
+        if isinstance(embedding, TrimmedEmbedding):  # whose last row is no word
+            weight, wanted = weight[:-1], embedding.index[wanted]
+        scores = F.linear(self.vectors(states[asked]), weight).float() + self.bias
+        losses = F.cross_entropy(scores, wanted, reduction="none")
         rows = asked.nonzero()[:, 0]
         sums = losses.new_zeros(len(labels)).index_add(0, rows, losses)
         means = (sums / asked.sum(dim=1).clamp(min=1)).unsqueeze(1)

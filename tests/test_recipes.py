@@ -22,6 +22,7 @@ TITLES = ("duee", "duee-published")
 
 
 ONE_THREAD = "runtime: {threads: 1}\n"
+LINEAR = ("characters", "naive-bayes")
 
 
 def raw_files(folder: Path, name: str, n: int = 240, m: int = 60) -> Path:
@@ -56,7 +57,7 @@ def test_a_recipe_goes_the_whole_way(name, backbone, tmp_path, capsys):
     assert foldstack(root, "folds") == 0
     models = [model for model, _ in listed_models(Competition.load(root).settings)]
     for model in models:
-        quick = [] if model == "characters" else ["--set", "training.epochs=1"]
+        quick = [] if model in LINEAR else ["--set", "training.epochs=1"]
         for fold in "01":
             assert foldstack(root, "train", "--model", model, "--fold", fold, *quick) == 0
     assert foldstack(root, "blend") == 0
@@ -103,7 +104,7 @@ def test_what_repeats_a_published_choice_is_marked(name, backbone, tmp_path):
     assert foldstack(root, "folds") == 0
     models = [model for model, _ in listed_models(Competition.load(root).settings)]
     for model in models:
-        quick = [] if model == "characters" else ["--set", "training.epochs=2"]
+        quick = [] if model in LINEAR else ["--set", "training.epochs=2"]
         sets = [*quick, "--set", "runtime.threads=1"]
         assert foldstack(root, "train", "--model", model, "--fold", "1", *sets) == 0
         marked = Store(root).read_run(RunKey(model, 0, (1,)))["optimistic"]

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sklearn.linear_model import Ridge
+from scipy.sparse import csr_matrix
+from sklearn.linear_model import LogisticRegression, Ridge
 
 from foldstack import metrics
 from foldstack.learners import Task
-from foldstack.learners.tfidf import TfidfLearner
+from foldstack.learners.tfidf import TfidfLearner, log_count_ratios
 from foldstack.links import to_probabilities
 from foldstack.rows import Rows
 from foldstack.techniques import TfidfSettings
@@ -330,3 +331,51 @@ def test_settings_choose_the_ngrams() -> None:
 def test_c_loosens_the_regression() -> None:
     norms = [np.linalg.norm(fitted(tiny_rows(), C=c).coef) for c in (0.1, 1, 10)]
     assert norms[0] < norms[1] < norms[2]
+
+
+# Log-count ratios
+
+
+def test_a_log_count_ratio_is_of_shares_of_rows_that_have_the_feature() -> None:
+    """By hand: rows `a b` and `a` of class 1, `b c` of class 0 with a weight of 3."""
+    x = csr_matrix([[0.5, 0.5, 0.0], [2.0, 0.0, 0.0], [0.0, 1.0, 1.0]])
+    ratios = log_count_ratios(x, np.array([1, 1, 0]), np.array([1.0, 1.0, 3.0]))
+    p, q = np.array([3, 2, 1]) / 6, np.array([1, 4, 4]) / 9
+    np.testing.assert_allclose(ratios, np.log(p / q))
+
+
+@pytest.mark.parametrize("kind", ["binary", "multilabel"])
+def test_naive_bayes_is_a_regression_on_features_times_their_ratios(kind: str) -> None:
+    """Each label's own; what is stored are coefficients of the features as they are."""
+    rows = tiny_rows(kind)
+    learner = fitted(rows, kind, naive_bayes=True)
+    x = learner._features(rows.joined_texts())
+    found = learner.predict(rows)
+    for k, target in enumerate(rows.targets.T):
+        ratios = log_count_ratios(x, target, rows.weights)
+        scaled = x.toarray() * ratios
+        model = LogisticRegression(C=4, max_iter=300).fit(scaled, target)
+        np.testing.assert_allclose(found[:, k], model.decision_function(scaled), atol=1e-3)
+    assert not np.allclose(found, fitted(rows, kind).predict(rows), atol=0.05)
+
+
+def test_ratios_count_soft_targets_in_parts() -> None:
+    """A target of .25 with weight 4 is a positive row and three negative ones."""
+    texts = ["good film", "bad plot", "a film"]
+    soft = make_rows(texts, [1.0, 0.0, 0.25], [1.0, 1.0, 4.0])
+    hard = make_rows([*texts, "a film"], [1, 0, 1, 0], [1.0, 1.0, 1.0, 3.0])
+    one = fitted(soft, naive_bayes=True, min_count=1)
+    other = make_learner(naive_bayes=True, min_count=1)
+    other._new_vectorizers = lambda: [Fitted(v) for v in one.vectorizers]
+    other.fit(hard, None, Path("unused"))
+    np.testing.assert_allclose(other.predict(hard)[:3], one.predict(soft), atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["multiclass", "regression"])
+def test_ratios_want_two_sides(kind: str) -> None:
+    with pytest.raises(ValueError) as e:
+        TfidfSettings(learner="tfidf", naive_bayes=True).check_kind(kind)
+    assert str(e.value) == (
+        "naive_bayes sets rows with a label against those without, in binary and multilabel "
+        f"competitions, but this one is {kind}: leave it out"
+    )

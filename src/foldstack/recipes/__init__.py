@@ -48,7 +48,7 @@ RECIPES = {
         {
             **COMMENTS,
             "folds": {"kind": "stratified", "dedupe": True} | FIVE,
-            "models": ["plain", "full", "pretrained", "full-f1", "characters"],
+            "models": ["plain", "full", "pretrained", "full-f1", "characters", "naive-bayes"],
         },
     ),
     "recommended-comments-published": Recipe(
@@ -58,7 +58,15 @@ RECIPES = {
         {
             **COMMENTS,
             "folds": {"kind": "kfold", "dedupe": False} | FIVE,
-            "models": ["best-epoch", "f1-stage", "full", "pretrained", "plain", "characters"],
+            "models": [
+                "best-epoch",
+                "f1-stage",
+                "full",
+                "pretrained",
+                "plain",
+                "characters",
+                "naive-bayes",
+            ],
         },
     ),
     "duee": Recipe(

@@ -10,7 +10,11 @@ from foldstack.techniques.common import LearnerSettings
 
 
 class TfidfSettings(LearnerSettings):
-    """Word and character n-gram ranges (`[0, 0]` leaves one out) and the regression's C."""
+    """Word and character n-gram ranges (`[0, 0]` leaves one out) and the regression's C.
+
+    naive_bayes: each n-gram counts times its log-count ratio between the labels (NB-SVM; Wang and
+    Manning 2012, Baselines and Bigrams), as the run's own rows have it.
+    """
 
     learner: Literal["tfidf"]
     word_ngrams: tuple[int, int] = (1, 2)
@@ -18,6 +22,7 @@ class TfidfSettings(LearnerSettings):
     min_count: PositiveInt = 2
     max_features: PositiveInt = 200_000
     C: Annotated[float, Field(gt=0)] = 4.0
+    naive_bayes: bool = False
 
     @model_validator(mode="after")
     def _ranges(self) -> TfidfSettings:
@@ -32,3 +37,10 @@ class TfidfSettings(LearnerSettings):
                 "word_ngrams and char_ngrams are both [0, 0]: nothing is left to learn"
             )
         return self
+
+    def check_kind(self, kind: str) -> None:
+        if self.naive_bayes and kind not in ("binary", "multilabel"):
+            raise ValueError(
+                "naive_bayes sets rows with a label against those without, in binary and multilabel "
+                f"competitions, but this one is {kind}: leave it out"
+            )

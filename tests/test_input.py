@@ -685,7 +685,7 @@ OWN = {
     "unknown key": (
         "learner: tfidf\nc: 2\n",
         "own.yaml: unknown setting 'c': known: C, char_ngrams, learner, max_features, min_count, "
-        "word_ngrams",
+        "naive_bayes, word_ngrams",
     ),
 }
 

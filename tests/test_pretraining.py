@@ -237,6 +237,14 @@ def test_an_architecture_without_masked_words_has_no_head(tmp_path):
     assert load_word_head(str(tmp_path / "b"), model) is None
 
 
+def test_an_architecture_that_names_no_words_has_no_head(tmp_path, monkeypatch):
+    """Perceiver's: the library's method gives None where there is no such layer."""
+    whole_model("bert", tmp_path / "b")
+    monkeypatch.setattr(transformers.BertForMaskedLM, "get_output_embeddings", lambda self: None)
+    model, _ = load_backbone(str(tmp_path / "b"))
+    assert load_word_head(str(tmp_path / "b"), model) is None
+
+
 def test_words_told_by_other_weights_than_the_embeddings_are_learned_by_a_new_head(tmp_path):
     whole_model("bert", tmp_path / "b", tie_word_embeddings=False)
     model, _ = load_backbone(str(tmp_path / "b"))

@@ -50,7 +50,7 @@ def load_word_head(place: str, backbone: nn.Module) -> WordHead | None:
     inside = f"{model.base_model_prefix}."
     missing = [key for key in info["missing_keys"] if not key.startswith(inside)]
     decoder = model.get_output_embeddings()
-    tied = decoder.weight is model.get_input_embeddings().weight
+    tied = decoder is not None and decoder.weight is model.get_input_embeddings().weight
     if missing or info["mismatched_keys"] or not tied:
         return None
     bias = decoder.bias

@@ -196,14 +196,17 @@ ARCHITECTURES: dict[str, tuple[str, dict, Callable[[Path], int]]] = {
 UNUSED = {"xlnet": {"mask_emb"}, "roformer-zh": {"encoder.embed_positions.weight"}}
 
 
-def checkpoint(preset: str, folder: Path) -> Path:
-    """The preset's architecture with random weights and a tokenizer over the test's words."""
-    name, sizes, tokenizer_files = ARCHITECTURES[preset]
+def checkpoint(preset: str, folder: Path, name: str = "", **config: object) -> Path:
+    """The preset's architecture with random weights and a tokenizer over the test's words.
+
+    name: of another class of the library's than what public checkpoints of the preset hold.
+    """
+    usual, sizes, tokenizer_files = ARCHITECTURES[preset]
     folder.mkdir()
     vocab_size = tokenizer_files(folder)
-    kind = getattr(transformers, name)
+    kind = getattr(transformers, name or usual)
     torch.manual_seed(0)
-    kind(kind.config_class(vocab_size=vocab_size, **sizes)).save_pretrained(folder)
+    kind(kind.config_class(vocab_size=vocab_size, **sizes | config)).save_pretrained(folder)
     return folder
 
 

@@ -27,7 +27,7 @@ from foldstack.text.masking import NOT_ASKED, Masked, mask_words
 from foldstack.text.tokens import Tokens, tokenise
 from foldstack.training.pretraining import CRITERION, MaskedWords, examples_of, settings_of
 from test_loop import make_learner, make_rows
-from test_presets import ARCHITECTURES, checkpoint
+from test_presets import checkpoint
 from test_resume import end, start
 from tiny import add_preset, foldstack, make_workspace
 
@@ -173,14 +173,11 @@ WITH_HEAD = {
 }
 
 
-def whole_model(preset: str, folder: Path, **sizes: object) -> PreTrainedModel:
+def whole_model(preset: str, folder: Path, **config: object) -> PreTrainedModel:
     """A checkpoint with a head for masked words; biases that a new one does not have."""
-    model = getattr(transformers, WITH_HEAD[preset])
-    _, usual, tokenizer_files = ARCHITECTURES[preset]
-    folder.mkdir()
-    vocab_size = tokenizer_files(folder)
-    torch.manual_seed(0)
-    whole = model(model.config_class(vocab_size=vocab_size, **usual | sizes)).eval()
+    name = WITH_HEAD[preset]
+    checkpoint(preset, folder, name, **config)
+    whole = getattr(transformers, name).from_pretrained(folder).eval()
     if whole.get_output_embeddings().bias is not None:
         torch.nn.init.normal_(whole.get_output_embeddings().bias)
     whole.save_pretrained(folder)

@@ -58,7 +58,7 @@ class Competition:
         if given is None:
             return None
         if isinstance(given, str):
-            path = self.root / "input" / given
+            path = self.input_path(given)
             given = read_costs(path, self.settings.encoding)
         return cost_table(given, self.kind, self.labels, str(path))
 
@@ -89,7 +89,25 @@ class Competition:
 
     def path(self, name: str) -> Path:
         """The file that plays the part of 'train', 'test' or 'sample'."""
-        return self.root / "input" / getattr(self.settings.files, name)
+        return self.input_path(getattr(self.settings.files, name))
+
+    def input_path(self, name: str) -> Path:
+        """The file that a setting names: in `input/`, or where an absolute path says."""
+        return self.root / "input" / name
+
+    @property
+    def named_files(self) -> dict[str, Path]:
+        """Every file that the settings name, by setting; no stage may write over or remove one."""
+        s = self.settings
+        found = {f"files.{role}": self.path(role) for role in type(s.files).model_fields}
+        found |= {f"external ('{name}')": self.input_path(name) for name in s.external}
+        if isinstance(s.costs, str):
+            found["costs"] = self.input_path(s.costs)
+        if s.patterns is not None:
+            found["patterns"] = self.root / s.patterns
+        if s.folds.file is not None:
+            found["folds.file"] = self.input_path(s.folds.file)
+        return found
 
     @cached_property
     def _train_table(self) -> pd.DataFrame:
@@ -325,7 +343,7 @@ class Competition:
 
     def _external(self, name: str) -> Rows:
         """One external file: text and targets as in train, features and the like where it has them."""
-        s, path = self.settings, self.root / "input" / name
+        s, path = self.settings, self.input_path(name)
         table = read_table(path, s.encoding)
         for column in (*s.text, *s.target):
             require(path, table, column)

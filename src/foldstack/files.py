@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import fcntl
 import gzip
+import hashlib
 import io
 import json
 import os
@@ -12,7 +13,7 @@ import sys
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import date, time, timedelta
@@ -407,8 +408,13 @@ def _replacing(path: Path) -> Iterator[BinaryIO]:
 
 def publish(path: Path, data: bytes) -> None:
     """All of a file at once, by one rename."""
+    publish_with(path, lambda f: f.write(data))
+
+
+def publish_with(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """A file that `write` fills, by one rename."""
     with _replacing(path) as f:
-        f.write(data)
+        write(f)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -451,6 +457,12 @@ def writing(path: Path, encoding: str = "utf-8") -> Iterator[TextIO]:
             text.detach()  # what it still holds goes to f, which stays open
 
 
+def file_sha256(path: Path) -> str:
+    """The sha256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()
+
+
 def csv_text(table: pd.DataFrame, *, header: bool = True) -> str:
     """A table, or a part of one, as CSV; line ends are \\n."""
     text = table.to_csv(index=False, header=header, lineterminator="\n")
@@ -462,3 +474,23 @@ def csv_text(table: pd.DataFrame, *, header: bool = True) -> str:
 def write_table(path: Path, table: pd.DataFrame, encoding: str = "utf-8") -> None:
     """A CSV by one rename."""
     publish(path, csv_text(table).encode(encoding))
+
+
+def publish_new(contents: Mapping[Path, bytes], force: bool) -> None:
+    """Write several files; without `force` none of them unless each is new, or there with these bytes.
+
+    Raises:
+        InputError: one is there with other contents; nothing is written then.
+    """
+    for path, data in contents.items():
+        if not force and os.path.lexists(path) and not (path.is_file() and _holds(path, data)):
+            raise InputError(
+                f"{path} is there already and is another file: move it away, take another WORKSPACE, or "
+                "add --force (FORCE=1) to write over it"
+            )
+    for path, data in contents.items():
+        publish(path, data)
+
+
+def _holds(path: Path, data: bytes) -> bool:
+    return path.stat().st_size == len(data) and path.read_bytes() == data

@@ -114,6 +114,17 @@ def _normal(text: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
+def text_digests(texts: Iterable[tuple[str, ...]]) -> np.ndarray:
+    """(n,) uint64: equal for texts that count as equal; 0 for texts that are empty."""
+    digests = [
+        hashlib.blake2b(form.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+        if form.strip("\x1f")
+        else bytes(8)
+        for form in map(normalise, texts)
+    ]
+    return np.frombuffer(b"".join(digests), "<u8")
+
+
 def duplicate_groups(texts: list[tuple[str, ...]], keys: Iterable[str] | None = None) -> np.ndarray:
     """(n,) int: rows with equal normalised text, or an equal key, share a number, transitively.
 

@@ -8,6 +8,7 @@
     oof/_blends/<name>/             blend.json, oof.parquet, nested.parquet, test.parquet, model/
     oof/_patterns/<name>.json       the audit of rules over a blend or a model
     submissions/<name>.csv, .json
+    predictions/                    of new texts, see `predictions`
 
 Every file is written beside its place and renamed into it; a finished run appears by one rename.
 """
@@ -28,9 +29,20 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from foldstack import config
 from foldstack.config import digest
 from foldstack.errors import InputError
-from foldstack.files import publish, read_json, read_table, write_json, write_table
+from foldstack.files import (
+    csv_text,
+    file_sha256,
+    locked,
+    publish,
+    read_json,
+    read_table,
+    write_json,
+    write_table,
+)
+from foldstack.predictions import PredictionFiles
 from foldstack.rows import Rows
 
 RUN_NAME = re.compile(r"full|fold(\d+(?:-\d+)*)")
@@ -293,7 +305,8 @@ class Store:
         return self.root / "oof" / ".pretrained"
 
     def run_dir(self, key: RunKey) -> Path:
-        return self.root / "oof" / key.model / f"seed{key.seed}" / key.run
+        model = config.check_name(key.model, "model")
+        return self.root / "oof" / model / f"seed{key.seed}" / key.run
 
     def _beside(self, key: RunKey, suffix: str) -> Path:
         place = self.run_dir(key)
@@ -399,7 +412,7 @@ class Store:
     # Blends and submissions
 
     def blend_dir(self, name: str) -> Path:
-        return self.root / "oof" / "_blends" / name
+        return self.root / "oof" / "_blends" / config.check_name(name, "name")
 
     @contextmanager
     def writing_blend(self, name: str) -> Iterator[Path]:
@@ -425,10 +438,35 @@ class Store:
         return {p.parent.name: self._read(p) for p in paths if not p.parent.name.startswith(".")}
 
     def write_submission(self, name: str, table: pd.DataFrame, info: dict, encoding: str) -> Path:
-        path = self.root / "submissions" / f"{name}.csv"
-        write_table(path, table, encoding)
-        write_json(path.with_suffix(".json"), info)
+        """NAME.csv and, before it, NAME.json, which knows the file by its sha256.
+
+        Raises InputError where NAME.csv is there and `submit` did not write it so.
+        """
+        path = self.submission_path(name)
+        data = csv_text(table).encode(encoding)
+        with locked(path.with_name(f".{name}.lock")):
+            old = self._own_submission(name)
+            digests = {"sha256": hashlib.sha256(data).hexdigest(), "replaces": old}
+            write_json(path.with_suffix(".json"), info | digests)
+            publish(path, data)
         return path
+
+    def _own_submission(self, name: str) -> str | None:
+        """The sha256 of the submission that is there; InputError where it is not one of ours."""
+        path, beside = self.submission_path(name), self.submission_path(name).with_suffix(".json")
+        if path.is_symlink() or (path.exists() and not path.is_file()):
+            raise InputError(f"{self.name(path)} is a link or a folder: move it away, or add NAME=")
+        if not path.exists():
+            return None
+        found = file_sha256(path)
+        info = self._read(beside) if beside.exists() else {"sha256": None}
+        # A version before digests were kept wrote none.
+        if "sha256" in info and found not in (info["sha256"], info.get("replaces")):
+            raise InputError(
+                f"{self.name(path)} is there already and is not as `submit` wrote it: move it away, or "
+                "name another submission with NAME="
+            )
+        return found
 
     def submissions(self) -> dict[str, dict[str, Any]]:
         """What each submission's JSON says, by name; only those whose CSV is there."""
@@ -436,4 +474,10 @@ class Store:
         return {p.stem: self._read(p) for p in paths if p.with_suffix(".csv").exists()}
 
     def submission_path(self, name: str) -> Path:
-        return self.root / "submissions" / f"{name}.csv"
+        return self.root / "submissions" / f"{config.check_name(name, 'name')}.csv"
+
+    # Predictions of new texts
+
+    @property
+    def predictions(self) -> PredictionFiles:
+        return PredictionFiles(self.root / "predictions")

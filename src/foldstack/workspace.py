@@ -2,32 +2,18 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
-
 from foldstack import config
 from foldstack.competition import Competition
+from foldstack.debug import make_debug_workspace
 from foldstack.errors import InputError, nearest
-from foldstack.files import read_table, write_table
-from foldstack.patterns import Patterns, files_of, load
-from foldstack.settings import CompetitionSettings, Settings
+from foldstack.patterns import Patterns, load
+from foldstack.settings import Settings
 from foldstack.store import Folds, RunKey, Store
-
-DEBUG_ROWS = 200
-DEBUG_SETTINGS = ("folds.count=2", "training.epochs=1", "training.max_length=64")
-# The cut files are CSV whatever the whole ones are, and given folds are for other rows.
-DEBUG_FILES = (
-    "files.train=train.csv",
-    "files.test=test.csv",
-    "files.sample=sample_submission.csv",
-    "folds.file=null",
-)
 
 
 @dataclass
@@ -53,12 +39,8 @@ class Workspace:
         command = ["--workspace", str(root), *(a for s in sets for a in ("--set", s))]
         solution = root / "input" / "private" / "solution.csv"
         if debug:
-            overrides = config.merge(config.parse_overrides([*DEBUG_SETTINGS, *DEBUG_FILES]), given)
             command.append("--debug")
-            external = Competition.load(root).settings.external
-            if external and "external" not in given:
-                overrides["external"] = [debug_name(name) for name in external]
-            root = make_debug_workspace(root)
+            root, overrides = make_debug_workspace(root, given)
         return cls(root, overrides, given, command, solution)
 
     @cached_property
@@ -79,6 +61,15 @@ class Workspace:
         """Read all files now, so that nothing in them is refused after hours of training."""
         self.competition.check()
         _ = self.patterns
+
+    def refuse_named(self, place: Path) -> None:
+        """Raise InputError if the settings name this file, which would be written over, as input."""
+        for setting, path in self.competition.named_files.items():
+            if place.exists() and path.exists() and place.samefile(path):
+                raise InputError(
+                    f"{self.store.name(place)} is the file that `{setting}` of competition.yaml names "
+                    "and would be written over: copy it into input/, or write to another file"
+                )
 
     def model_settings(self, name: str) -> Settings:
         """A model's settings under the overrides that its learner has."""
@@ -171,55 +162,3 @@ def _comma_list(text: str) -> list[str]:
     if not parts:
         raise InputError(f"'{text}' names nothing: give one name, a comma list, or all")
     return parts
-
-
-def debug_name(name: str) -> str:
-    """What an external file is called in the debug workspace, where all are CSV."""
-    return name if name.endswith(".csv") else f"{name}.csv"
-
-
-def make_debug_workspace(root: Path) -> Path:
-    """`root/debug`: the same competition with 200 rows a file, made anew from the files of today."""
-    competition = Competition.load(root)
-    s, place = competition.settings, root / "debug"
-    train, test, sample = (
-        read_table(competition.path(name), s.encoding) for name in ("train", "test", "sample")
-    )
-    rng = np.random.default_rng(0)
-    train = train.iloc[_small_sample(train, competition, rng)]
-    test = test.iloc[np.sort(rng.permutation(len(test))[:DEBUG_ROWS])]
-    if s.id in sample.columns and s.id in test.columns:
-        sample = sample[sample[s.id].isin(test[s.id])]
-    for name, table in (("train", train), ("test", test), ("sample_submission", sample)):
-        write_table(place / "input" / f"{name}.csv", table, s.encoding)
-    for name in s.external:
-        table = read_table(root / "input" / name, s.encoding)
-        write_table(place / "input" / debug_name(name), table.head(DEBUG_ROWS), s.encoding)
-    if isinstance(s.costs, str) and (root / "input" / s.costs).is_file():
-        (place / "input" / s.costs).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(root / "input" / s.costs, place / "input" / s.costs)
-    for name in ("competition.yaml", "metrics.py", *_pattern_files(root, s)):
-        if (root / name).exists():
-            (place / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(root / name, place / name)
-    if (root / "presets").is_dir():
-        shutil.copytree(root / "presets", place / "presets", dirs_exist_ok=True)
-    return place
-
-
-def _pattern_files(root: Path, settings: CompetitionSettings) -> list[str]:
-    if settings.patterns is None:
-        return []
-    return files_of(root, settings.patterns)
-
-
-def _small_sample(
-    table: pd.DataFrame, competition: Competition, rng: np.random.Generator
-) -> np.ndarray:
-    """Positions of 200 rows, three of each label first, so that no class is lost."""
-    order = rng.permutation(len(table))
-    targets = [t for t in competition.settings.target if t in table.columns]
-    seen = table.iloc[order].groupby(targets, sort=False).cumcount() if targets else pd.Series()
-    first = order[(seen < 3).to_numpy()] if targets else order[:0]
-    rest = order[~np.isin(order, first)]
-    return np.sort(np.concatenate([first, rest])[:DEBUG_ROWS])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import os
 from pathlib import Path
@@ -15,6 +14,7 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedTokeniz
 from transformers.utils import logging as transformers_logging
 
 from foldstack.errors import InputError
+from foldstack.files import file_sha256
 from foldstack.nets.attention import use_ours
 from foldstack.nets.tokenizer import mend
 
@@ -89,11 +89,6 @@ def locate(backbone: str, sha256: str | None = None) -> str:
                 f"{sha256}): install the pinned package again"
             )
     return str(place)
-
-
-def file_sha256(path: Path) -> str:
-    with path.open("rb") as f:
-        return hashlib.file_digest(f, "sha256").hexdigest()
 
 
 def load_backbone(

@@ -1,7 +1,7 @@
 """Rules beside models: patterns, cached texts and nearest training texts, and their audit."""
 
 from foldstack.patterns.audit import Line, audit
-from foldstack.patterns.file import files_of, load, read_settings
+from foldstack.patterns.file import load, read_settings
 from foldstack.patterns.nearest import Index, Neighbours
 from foldstack.patterns.rules import Applied, Claims, Patterns, labels_of
 from foldstack.patterns.settings import PatternSettings
@@ -15,7 +15,6 @@ __all__ = [
     "PatternSettings",
     "Patterns",
     "audit",
-    "files_of",
     "labels_of",
     "load",
     "read_settings",

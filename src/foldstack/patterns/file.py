@@ -128,7 +128,7 @@ def _cached(competition: Competition, name: str) -> tuple[dict[str, int], np.nda
     """(text after normalising → row of answers, (k, units) answers) of a file in `input/`."""
     from foldstack.competition import require
 
-    path = competition.root / "input" / name
+    path = competition.input_path(name)
     table = read_table(path, competition.settings.encoding)
     for column in competition.settings.text:
         require(path, table, column)
@@ -145,9 +145,3 @@ def _cached(competition: Competition, name: str) -> tuple[dict[str, int], np.nda
                 "remove one of them"
             )
     return texts, answers
-
-
-def files_of(root: Path, name: str) -> list[str]:
-    """Paths, from the workspace on, of all that these patterns are read from."""
-    rules = read_settings(root / name).rules
-    return [name, *(f"input/{rule.texts}" for rule in rules if rule.texts is not None)]

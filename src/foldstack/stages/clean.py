@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from foldstack.competition import Competition
 from foldstack.errors import InputError
 from foldstack.progress import say
 
@@ -16,7 +17,9 @@ def clean(root: Path, what: str) -> None:
             f"{root / 'competition.yaml'} does not exist: this is no workspace, so nothing "
             "is removed"
         )
-    for name in ("folds", "oof", "submissions", "debug") if what == "all" else (what,):
+    folders = ("folds", "oof", "submissions", "debug") if what == "all" else (what,)
+    _refuse_named(root, [root / name for name in folders])
+    for name in folders:
         folder, count = root / name, 0
         for path in sorted(folder.iterdir()) if folder.is_dir() else []:
             if path.name == ".gitkeep":
@@ -24,3 +27,14 @@ def clean(root: Path, what: str) -> None:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
             count += 1
         say(f"clean: {name}/ {'emptied' if count else 'was empty'}")
+
+
+def _refuse_named(root: Path, folders: list[Path]) -> None:
+    """Raise InputError if a file that competition.yaml names as input lies in one of the folders."""
+    for setting, path in Competition.load(root).named_files.items():
+        for folder in folders:
+            if path.exists() and path.resolve().is_relative_to(folder.resolve()):
+                raise InputError(
+                    f"{path} is named by `{setting}` of competition.yaml and would be removed: move it "
+                    "into input/, or take that setting out"
+                )

@@ -13,7 +13,7 @@ import pandas as pd
 
 from foldstack.competition_file import SHOWN, competition_yaml
 from foldstack.errors import InputError, nearest
-from foldstack.files import write_table, write_text
+from foldstack.files import csv_text, publish_new
 from foldstack.progress import say
 from foldstack.workspace import Workspace
 
@@ -120,9 +120,10 @@ def make_data(
     ids = [f"{dataset}-{i:05}" for i in range(len(texts))]
     table = pd.DataFrame({"id": ids, "text": texts, "label": labels})
     test = _draw_test(table["label"])
-    write_input(ws.root, table[~test], table[test], chosen)
     settings = settings_of(dataset, chosen, table["label"], folds, model_settings or {})
-    write_text(path, competition_yaml(settings, f"{chosen.about}."))
+    contents = input_files(ws.root, table[~test], table[test], chosen)
+    contents[path] = competition_yaml(settings, f"{chosen.about}.").encode()
+    publish_new(contents, force)
     say(
         f"data: {dataset}, {(~test).sum():,} training and {test.sum():,} test rows in "
         f"{ws.root / 'input'}; {path} says what is predicted"
@@ -139,17 +140,22 @@ def _draw_test(labels: pd.Series) -> np.ndarray:
     return test
 
 
-def write_input(root: Path, train: pd.DataFrame, test: pd.DataFrame, dataset: Dataset) -> None:
-    """The three files of a competition, and the solution that only `score` reads."""
+def input_files(
+    root: Path, train: pd.DataFrame, test: pd.DataFrame, dataset: Dataset
+) -> dict[Path, bytes]:
+    """The three files of a competition, and the solution that only `score` reads, by path."""
     folder = root / "input"
     rng = np.random.default_rng(SPLIT_SEED)  # the packages sort their rows by label
     train, test = (t.iloc[rng.permutation(len(t))] for t in (train, test))
     first = sorted(set(train["label"]))[0]
     sample = test[["id"]].assign(label=first if dataset.metric != "roc_auc" else "0.5")
-    write_table(folder / "train.csv", train)
-    write_table(folder / "test.csv", test[["id", "text"]])
-    write_table(folder / "sample_submission.csv", sample)
-    write_table(folder / "private" / "solution.csv", test[["id", "label"]])
+    tables = {
+        "train.csv": train,
+        "test.csv": test[["id", "text"]],
+        "sample_submission.csv": sample,
+        "private/solution.csv": test[["id", "label"]],
+    }
+    return {folder / name: csv_text(table).encode() for name, table in tables.items()}
 
 
 def settings_of(

@@ -58,7 +58,7 @@ def _split(ws: Workspace) -> Folds:
     competition = ws.competition
     rows, settings, groups = competition.train, competition.settings.folds, None
     if settings.file:
-        path = competition.root / "input" / settings.file
+        path = competition.input_path(settings.file)
         given = read_table(path, competition.settings.encoding)
         of_row = splits.given_folds(given, path, rows.ids, competition.settings.id)[:, None]
     elif settings.kind == "time":

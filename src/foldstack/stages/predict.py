@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from foldstack.errors import InputError
 from foldstack.files import TableStream, csv_text, writing
 from foldstack.progress import Progress, say, table
-from foldstack.rows import Rows
+from foldstack.rows import Rows, text_digests
 from foldstack.stages.predictor import Prediction, Predictor
 from foldstack.workspace import Workspace
 
@@ -39,8 +42,13 @@ def predict(
         raise InputError('predict takes either FILE=new.csv or TEXT="…" (--file, --text)')
     if file and not Path(file).is_file():
         raise InputError(f"FILE={file} is no file: give the path of one")
+    if out and not file:
+        raise InputError("OUT= is for the predictions of a FILE=: leave it out with TEXT=")
     if model and name:
         raise InputError("predict takes MODEL= or the blend's NAME=, not both")
+    place = ws.store.predictions.place(out, Path(file)) if file else None
+    if place is not None:
+        ws.refuse_named(place)
     if model:
         predictor = Predictor.of_model(ws, ws.choose_model(model, "predict"), int8=int8)
     else:
@@ -48,7 +56,7 @@ def predict(
     if text:
         _show(predictor.predict([text]))
     else:
-        _write(ws, predictor, Path(file), Path(out) if out else None)
+        _write(ws, predictor, Path(file), place)
 
 
 def _show(prediction: Prediction) -> None:
@@ -59,19 +67,45 @@ def _show(prediction: Prediction) -> None:
     say(table(["", "predicted"], [[str(name), f"{value:.4f}"] for name, value in row.items()]))
 
 
-def _write(ws: Workspace, predictor: Predictor, file: Path, out: Path | None) -> None:
-    encoding = ws.competition.settings.encoding
+def _write(ws: Workspace, predictor: Predictor, file: Path, out: Path) -> None:
+    encoding, predictions = ws.competition.settings.encoding, ws.store.predictions
     stream = TableStream.of(file, encoding)
     _check(ws, predictor, stream)
-    out = out or ws.root / "predictions" / f"{file.name.split('.')[0]}.csv"
+    sha256, texts = hashlib.sha256(), []
     with writing(out, encoding) as f, Progress("predicting", stream.rows, "rows") as progress:
         for start, part in stream.parts(CHUNK):
             rows = predictor.rows_of(part, str(file), start)
             values = _values(ws, rows, predictor.predict_rows(rows))
-            f.write(csv_text(values, header=start == 0))
+            text = csv_text(values, header=start == 0)
+            sha256.update(text.encode(encoding))
+            f.write(text)
+            texts.append(text_digests(rows.texts))
             progress.add(len(rows))
+        predictions.check(out)  # nobody has put a file there meanwhile
+        recorded = _announce(ws, out, file, sha256.hexdigest(), np.concatenate(texts))
+    if recorded:
+        predictions.confirm(out, file, sha256.hexdigest())
     members = ", ".join(f"{m} ({len(keys)} runs)" for m, keys in predictor.members.items())
     say(f"predict: {out}, {stream.rows:,} rows by {predictor.winner} of {members}")
+
+
+def _announce(ws: Workspace, out: Path, file: Path, sha256: str, texts: np.ndarray) -> bool:
+    """Record the file that is about to appear; whether the workspace could be written to."""
+    try:
+        ws.store.predictions.announce(out, file, sha256, texts)
+    except PermissionError as e:
+        unwritable = e
+    except OSError as e:
+        if e.errno != errno.EROFS:
+            raise
+        unwritable = e
+    else:
+        return True
+    say(
+        f"warning: {ws.root} cannot be written to ({unwritable.strerror}), so that nothing will know "
+        f"there that these texts got their labels from it: keep {out} out of `external`"
+    )
+    return False
 
 
 def _check(ws: Workspace, predictor: Predictor, stream: TableStream) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import yaml
@@ -11,7 +10,7 @@ from foldstack.competition import Competition
 from foldstack.competition_file import SHOWN, competition_yaml
 from foldstack.config import SHIPPED
 from foldstack.errors import InputError, nearest
-from foldstack.files import write_table, write_text
+from foldstack.files import csv_text, publish_new
 from foldstack.progress import say
 from foldstack.recipes import BACKBONE, RECIPES, Recipe, Tables
 
@@ -43,11 +42,11 @@ def make_recipe(
             "over it, input/ and presets/"
         )
     tables, shared = recipe.read(_checked(source, recipe)), _backbone(backbone or BACKBONE)
-    _write_input(root / "input", tables)
-    _write_presets(root / "presets", name, shared)
+    contents = _input(root / "input", tables) | _presets(root / "presets", name, shared)
     settings = {"name": name, "id": "id", "text": ["text"], "target": ["label"]}
     settings |= {"seeds": SHOWN["seeds"]} | recipe.settings
-    write_text(path, competition_yaml(settings, recipe.about))
+    contents[path] = competition_yaml(settings, recipe.about).encode()
+    publish_new(contents, force)
     Competition.load(root).check()
     say(
         f"recipe: {name}, {len(tables.train):,} training and {len(tables.test):,} test rows in "
@@ -65,22 +64,21 @@ def _checked(source: Path | None, recipe: Recipe) -> Path:
     return source
 
 
-def _write_input(folder: Path, tables: Tables) -> None:
-    write_table(folder / "train.csv", tables.train)
-    write_table(folder / "test.csv", tables.test)
-    write_table(folder / "sample_submission.csv", tables.sample)
-    if tables.solution is not None:
-        write_table(folder / "private" / "solution.csv", tables.solution)
-    if tables.folds is not None:
-        write_table(folder / "folds.csv", tables.folds)
+def _input(folder: Path, tables: Tables) -> dict[Path, bytes]:
+    named = {
+        "train.csv": tables.train,
+        "test.csv": tables.test,
+        "sample_submission.csv": tables.sample,
+        "private/solution.csv": tables.solution,
+        "folds.csv": tables.folds,
+    }
+    return {folder / k: csv_text(v).encode() for k, v in named.items() if v is not None}
 
 
-def _write_presets(folder: Path, name: str, shared: str) -> None:
+def _presets(folder: Path, name: str, shared: str) -> dict[Path, bytes]:
     """The recipe's own, and what they lie over."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for preset in sorted((PRESETS / name).glob("*.yaml")):
-        shutil.copyfile(preset, folder / preset.name)
-    write_text(folder / "backbone.yaml", shared)
+    own = {folder / p.name: p.read_bytes() for p in sorted((PRESETS / name).glob("*.yaml"))}
+    return own | {folder / "backbone.yaml": shared.encode()}
 
 
 def _backbone(given: str) -> str:

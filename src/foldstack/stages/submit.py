@@ -128,6 +128,7 @@ def _patterned(
 
 def _write(ws: Workspace, name: str, values: np.ndarray, info: dict) -> None:
     competition = ws.competition
+    ws.refuse_named(ws.store.submission_path(name))
     table = competition.submission.fill(competition.test.ids, values)
     what = "labels" if competition.submission.wants_labels else "probabilities"
     if competition.kind == "regression":

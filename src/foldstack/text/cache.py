@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from foldstack.files import locked, read_json, write_json
+from foldstack.files import file_sha256, locked, read_json, write_json
 from foldstack.progress import duration, say
 from foldstack.rows import Rows
 from foldstack.text.sequences import (
@@ -117,7 +117,7 @@ class TokenCache:
             lengths = _write_ids(folder / "ids.npy", dtype, encode_each(texts, tokenizer))
             np.save(folder / "ends.npy", np.cumsum(lengths))
             np.save(folder / "digests.npy", digests)
-            write_json(folder / "part.json", {name: _checksum(folder / name) for name in ARRAYS})
+            write_json(folder / "part.json", {name: file_sha256(folder / name) for name in ARRAYS})
             try:
                 folder.rename(part)
             except OSError:
@@ -239,7 +239,7 @@ def _read_part(folder: Path) -> Part | None:
     """A part, mapped; None where a file is missing or is not as it was written."""
     try:
         checksums = read_json(folder / "part.json")
-        if checksums != {name: _checksum(folder / name) for name in ARRAYS}:
+        if checksums != {name: file_sha256(folder / name) for name in ARRAYS}:
             return None
         digests, ends, ids = (np.load(folder / name, mmap_mode="r") for name in ARRAYS)
     except (OSError, ValueError):
@@ -253,8 +253,3 @@ def _remove(folder: Path, beside: Path) -> None:
     away = tempfile.TemporaryDirectory(dir=beside, prefix=".removed-")
     with away as place, suppress(FileNotFoundError):  # where somebody else was quicker
         folder.rename(Path(place) / folder.name)
-
-
-def _checksum(path: Path) -> str:
-    with path.open("rb") as f:
-        return hashlib.file_digest(f, "sha256").hexdigest()

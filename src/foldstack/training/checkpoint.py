@@ -12,8 +12,7 @@ from torch import Tensor, nn
 
 from foldstack import parallel
 from foldstack.config import digest
-from foldstack.files import write_json
-from foldstack.nets.backbone import file_sha256
+from foldstack.files import file_sha256, write_json
 from foldstack.progress import say
 
 KEPT = 2

@@ -1,0 +1,126 @@
+"""The debug workspace: the same competition with at most 200 rows per file, in a folder of its own.
+
+A setting may name a file anywhere, and the original stays as it is: what is cut is written under a name
+from here; what is read whole is copied if it lies in `input/`, and read where it lies otherwise.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path, PurePath
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from foldstack import config
+from foldstack.competition import Competition
+from foldstack.errors import InputError
+from foldstack.files import read_table, write_table, write_text
+from foldstack.settings import CompetitionSettings
+
+DEBUG_ROWS = 200
+DEBUG_SETTINGS = ("folds.count=2", "training.epochs=1", "training.max_length=64")
+PATTERNS = "patterns.yaml"
+EXTERNAL = "external-"
+# The cut files are CSV, whatever the originals are, and given folds are for other rows.
+FILES = {
+    "files": {"train": "train.csv", "test": "test.csv", "sample": "sample_submission.csv"},
+    "folds": {"file": "null"},
+}
+
+
+def make_debug_workspace(root: Path, given: dict[str, Any]) -> tuple[Path, dict[str, Any]]:
+    """Write `root/debug` from today's files; return it and the settings that it is opened with.
+
+    Args:
+        given: the settings that the user gave by --set.
+
+    Raises:
+        InputError: a file cannot be read, or `root/debug` leads back to the workspace itself.
+    """
+    of_competition, _ = config.split_overrides(given)
+    competition = Competition.load(root, of_competition)
+    s, place = competition.settings, root / "debug"
+    _refuse_the_same(root, place)
+    _write_cut(competition, place / "input")
+    named: dict[str, Any] = dict(FILES)
+    if s.external:
+        named["external"] = [_write_external(competition, i, place) for i in range(len(s.external))]
+    if isinstance(s.costs, str):
+        named["costs"] = _carry(competition, s.costs, place)
+    if s.patterns is not None:
+        named["patterns"] = _write_patterns(competition, place)
+    for name in ("competition.yaml", "metrics.py"):
+        if (root / name).exists():
+            shutil.copyfile(root / name, place / name)
+    if (root / "presets").is_dir():
+        shutil.copytree(root / "presets", place / "presets", dirs_exist_ok=True)
+    overrides = config.merge(config.parse_overrides(list(DEBUG_SETTINGS)), given)
+    return place, config.merge(overrides, named)
+
+
+def _refuse_the_same(root: Path, place: Path) -> None:
+    """Raise InputError if what is written there would be written over the workspace's own files."""
+    for theirs, own in ((place, root), (place / "input", root / "input")):
+        if theirs.exists() and theirs.samefile(own):
+            raise InputError(
+                f"{theirs} leads to {own}, whose files DEBUG=1 would write over: remove that link"
+            )
+
+
+def _write_cut(competition: Competition, folder: Path) -> None:
+    s = competition.settings
+    train, test, sample = (
+        read_table(competition.path(name), s.encoding) for name in ("train", "test", "sample")
+    )
+    rng = np.random.default_rng(0)
+    train = train.iloc[_small_sample(train, s, rng)]
+    test = test.iloc[np.sort(rng.permutation(len(test))[:DEBUG_ROWS])]
+    if s.id in sample.columns and s.id in test.columns:
+        sample = sample[sample[s.id].isin(test[s.id])]
+    for role, table in (("train", train), ("test", test), ("sample", sample)):
+        write_table(folder / FILES["files"][role], table, s.encoding)
+
+
+def _write_external(competition: Competition, index: int, place: Path) -> str:
+    """Write the first rows of an external file; return its name in `input/`."""
+    s = competition.settings
+    table = read_table(competition.input_path(s.external[index]), s.encoding)
+    name = f"{EXTERNAL}{index}.csv"
+    write_table(place / "input" / name, table.head(DEBUG_ROWS), s.encoding)
+    return name
+
+
+def _write_patterns(competition: Competition, place: Path) -> str:
+    """Write the rules and the files that they name; return the file's name."""
+    rules = config.read_yaml(competition.root / competition.settings.patterns)
+    for rule in rules.get("rules", []):
+        if isinstance(rule, dict) and isinstance(rule.get("texts"), str):
+            rule["texts"] = _carry(competition, rule["texts"], place)
+    write_text(place / PATTERNS, yaml.safe_dump(rules, allow_unicode=True, sort_keys=False))
+    return PATTERNS
+
+
+def _carry(competition: Competition, name: str, place: Path) -> str:
+    """Copy a file that a setting names in `input/`; return its name there, or its full path."""
+    source, plain = competition.input_path(name), PurePath(name)
+    taken = name in FILES["files"].values() or plain.name.startswith(EXTERNAL)
+    if plain.is_absolute() or ".." in plain.parts or taken or not source.is_file():
+        return str(source.resolve())
+    (place / "input" / name).parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, place / "input" / name)
+    return name
+
+
+def _small_sample(
+    table: pd.DataFrame, settings: CompetitionSettings, rng: np.random.Generator
+) -> np.ndarray:
+    """Positions of 200 rows, three of each label first, so that no class is lost."""
+    order = rng.permutation(len(table))
+    targets = [t for t in settings.target if t in table.columns]
+    seen = table.iloc[order].groupby(targets, sort=False).cumcount() if targets else pd.Series()
+    first = order[(seen < 3).to_numpy()] if targets else order[:0]
+    rest = order[~np.isin(order, first)]
+    return np.sort(np.concatenate([first, rest])[:DEBUG_ROWS])

@@ -1,0 +1,323 @@
+"""No stage writes over, or removes, a file that is the user's own."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from foldstack.competition import Competition
+from foldstack.files import read_table
+from foldstack.workspace import Workspace
+from tiny import (
+    files,
+    foldstack,
+    go_through,
+    make_workspace,
+    refuses,
+    sentences,
+    write,
+    write_competition,
+)
+
+MORE = "text,label\n" + "".join(f"{text} more,{label}\n" for text, label in sentences(230))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return go_through(make_workspace(tmp_path_factory.mktemp("finished") / "w"))
+
+
+@pytest.fixture
+def root(finished: Path, tmp_path: Path) -> Path:
+    """A workspace with folds, three runs, a blend and its submission."""
+    return shutil.copytree(finished, tmp_path / "w")
+
+
+# DEBUG=1
+
+
+@pytest.mark.parametrize("absolute", [True, False])
+def test_debug_leaves_external_files_as_they_are(tmp_path: Path, absolute: bool) -> None:
+    """They are cut to 200 rows under other names, wherever the settings say that they lie."""
+    root = tmp_path / "w"
+    more = write(tmp_path / "more.csv", MORE)
+    inside = write(root / "input/more.csv", MORE)
+    named = str(more) if absolute else "../../more.csv"
+    make_workspace(root, external=[named, "more.csv"])
+    assert foldstack(root, "--debug", "folds") == 0
+    assert more.read_text() == inside.read_text() == MORE
+    debug = Workspace.open(root, [], debug=True).competition
+    assert debug.settings.external == ("external-0.csv", "external-1.csv")
+    assert [len(read_table(debug.input_path(n), "utf-8")) for n in debug.settings.external] == [
+        200,
+        200,
+    ]
+
+
+def test_debug_takes_external_files_of_this_call(tmp_path: Path) -> None:
+    more = write(tmp_path / "more.csv", MORE)
+    root = make_workspace(tmp_path / "w")
+    debug = Workspace.open(root, [f"external=[{more}]"], debug=True).competition
+    assert len(debug.external) == 200
+
+
+@pytest.mark.parametrize("place", ["elsewhere/costs.csv", "w/costs.csv", "w/input/costs.csv"])
+def test_debug_leaves_costs_and_patterns_as_they_are(tmp_path: Path, place: str) -> None:
+    costs = write(tmp_path / place, "truth,0,1\n0,0,1\n1,7,0\n")
+    cached = write(costs.with_name("cached.csv"), "text,label\na good film,1\n")
+    rules = write(costs.with_name("rules.yaml"), f"rules: [{{texts: {cached}}}]")
+    named = "costs.csv" if place.startswith("w/input") else str(costs)
+    root = make_workspace(
+        tmp_path / "w", metric="cost", costs=named, patterns=str(rules), submission="labels"
+    )
+    before = files(tmp_path)
+    assert foldstack(root, "--debug", "folds") == 0
+    after = {k: v for k, v in files(tmp_path).items() if not k.startswith("w/debug/")}
+    assert after == before
+    debug = Workspace.open(root, [], debug=True)
+    assert debug.competition.costs == Competition.load(root).costs
+    assert len(debug.patterns.rules) == 1
+
+
+def test_debug_files_have_names_that_no_setting_chooses(tmp_path: Path) -> None:
+    """A file of rules' texts that is called like a cut file does not take its place."""
+    root = make_workspace(tmp_path / "w", patterns="patterns.yaml")
+    whole = (root / "input/train.csv").read_text()
+    write(root / "patterns.yaml", "rules: [{texts: train.csv}]")
+    write(root / "input/train.csv", whole + "".join(f"n{i},text {i},1\n" for i in range(300)))
+    debug = Workspace.open(root, [], debug=True)
+    assert len(debug.competition.train) == 200
+    assert debug.patterns.rules[0].name.startswith("rule 1: 324 texts")
+
+
+@pytest.mark.parametrize("link", ["debug", "debug/input"])
+def test_a_debug_folder_that_is_the_workspace_is_refused(workspace, capsys, link) -> None:
+    target = workspace if link == "debug" else workspace / "input"
+    (workspace / link).parent.mkdir(exist_ok=True)
+    (workspace / link).symlink_to(target)
+    before = (workspace / "input/train.csv").read_bytes()
+    capsys.readouterr()
+    refuses(
+        workspace,
+        ["--debug", "folds"],
+        f"{workspace / link} leads to {target}, whose files DEBUG=1 would write over: remove that link",
+        capsys,
+    )
+    assert (workspace / "input/train.csv").read_bytes() == before
+
+
+# predict
+
+
+def predict(root: Path, file: Path, out: Path | None = None) -> int:
+    more = ["--out", str(out)] if out else []
+    return foldstack(root, "predict", "--model", "tfidf", "--file", str(file), *more)
+
+
+def test_predict_writes_over_its_own_file(root: Path, tmp_path: Path) -> None:
+    new, out = write(tmp_path / "new.csv", "text\na good film\n"), tmp_path / "out.csv"
+    assert predict(root, new, out) == 0
+    first = out.read_bytes()
+    write(new, "text\na bad film\n")
+    assert predict(root, new, out) == 0
+    assert out.read_bytes() != first
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["new.csv", "out.csv", "w"]
+
+
+def test_predict_leaves_what_it_did_not_write(root: Path, tmp_path: Path, capsys) -> None:
+    """Neither the training file, nor the file it reads, nor its own after the user has changed it."""
+    new = write(tmp_path / "new.csv", "text\na good film\n")
+    changed = tmp_path / "changed.csv"
+    assert predict(root, new, changed) == 0
+    write(changed, changed.read_text() + "mine,1\n")
+    for out in (root / "input/train.csv", new, changed):
+        before = out.read_bytes()
+        capsys.readouterr()
+        assert predict(root, new, out) == 2
+        sentence = (
+            f"foldstack: {out} is there already and is not as `predict` wrote it: move it away, or name "
+            "a new file with OUT=\n"
+        )
+        assert capsys.readouterr().err == sentence
+        assert out.read_bytes() == before
+
+
+def test_predict_leaves_its_own_file_that_settings_name(root: Path, tmp_path: Path, capsys) -> None:
+    new = write(tmp_path / "new.csv", "text\na good film\n")
+    assert predict(root, new) == 0
+    write_competition(root, external=["../predictions/new.csv"])
+    before = (root / "predictions/new.csv").read_bytes()
+    capsys.readouterr()
+    assert predict(root, new) == 2
+    assert capsys.readouterr().err == (
+        "foldstack: predictions/new.csv is the file that `external ('../predictions/new.csv')` of "
+        "competition.yaml names and would be written over: copy it into input/, or write to another "
+        "file\n"
+    )
+    assert (root / "predictions/new.csv").read_bytes() == before
+
+
+@pytest.mark.parametrize("kind", ["device", "folder", "link", "dangling"])
+def test_predict_writes_into_files_only(root: Path, tmp_path: Path, capsys, kind: str) -> None:
+    new, out = write(tmp_path / "new.csv", "text\na good film\n"), tmp_path / "out"
+    if kind == "folder":
+        out.mkdir()
+    elif kind == "device":
+        out = Path("/dev/null")
+    else:
+        out.symlink_to(new if kind == "link" else tmp_path / "nothing")
+    assert predict(root, new, out) == 2
+    assert capsys.readouterr().err == (
+        f"foldstack: OUT={out} is a link, a folder or a device: name a new file, ending in .csv\n"
+    )
+    assert Path("/dev/null").is_char_device() and new.read_text() == "text\na good film\n"
+
+
+def test_files_whose_names_differ_behind_a_dot_have_predictions_of_their_own(
+    root: Path, tmp_path: Path
+) -> None:
+    for name in ("a.2024.csv", "a.2025.csv"):
+        assert predict(root, write(tmp_path / name, "text\na good film\n")) == 0
+    assert sorted(p.name for p in (root / "predictions").glob("*.csv")) == [
+        "a.2024.csv",
+        "a.2025.csv",
+    ]
+
+
+def test_two_files_of_one_name_do_not_share_the_default_place(
+    root: Path, tmp_path: Path, capsys
+) -> None:
+    one, other = (write(tmp_path / d / "new.csv", "text\na good film\n") for d in "ab")
+    assert predict(root, one) == 0
+    before, place = files(root), root / "predictions/new.csv"
+    assert predict(root, other) == 2
+    assert capsys.readouterr().err == (
+        f"foldstack: {place} has the predictions of {one}: name another file for those of {other} with "
+        "OUT=\n"
+    )
+    assert files(root) == before
+    assert predict(root, other, place) == 0
+
+
+def test_one_text_needs_no_file(root: Path, capsys) -> None:
+    args = ["predict", "--text", "a good film", "--out", "out.csv"]
+    sentence = "OUT= is for the predictions of a FILE=: leave it out with TEXT="
+    refuses(root, args, sentence, capsys)
+
+
+def test_predict_works_where_the_workspace_cannot_be_written_to(
+    root: Path, tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new, out = write(tmp_path / "new.csv", "text\na good film\n"), tmp_path / "out.csv"
+
+    def refused(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("foldstack.predictions.PredictionFiles.announce", refused)
+    assert predict(root, new, out) == 0
+    assert out.exists()
+    assert (
+        f"warning: {root} cannot be written to (Permission denied), so that nothing will know there "
+        f"that these texts got their labels from it: keep {out} out of `external`"
+    ) in capsys.readouterr().out
+
+
+# submit, clean, data, recipe
+
+
+def test_submit_leaves_what_it_did_not_write(root: Path, capsys) -> None:
+    mine = write(root / "submissions/mine.csv", "id,label\nt0,1\n")
+    before = files(root / "submissions")
+    capsys.readouterr()
+    refuses(
+        root,
+        ["submit", "--name", "mine", "--model", "tfidf"],
+        "submissions/mine.csv is there already and is not as `submit` wrote it: move it away, or name "
+        "another submission with NAME=",
+        capsys,
+    )
+    path = root / "submissions/blend.csv"
+    path.write_text(path.read_text().replace("t0,", "t0,1"))  # changed by hand
+    edited = path.read_bytes()
+    refuses(
+        root,
+        ["submit"],
+        "submissions/blend.csv is there already and is not as `submit` wrote it: move it away, or name "
+        "another submission with NAME=",
+        capsys,
+    )
+    assert path.read_bytes() == edited and mine.read_text() == "id,label\nt0,1\n"
+    path.write_bytes(before["blend.csv"])
+    assert foldstack(root, "submit") == 0
+
+
+def test_a_submission_that_settings_name_is_neither_written_over_nor_removed(
+    root: Path, capsys
+) -> None:
+    """For instance predictions of the test file as pseudo-labels."""
+    write_competition(root, external=["../submissions/tfidf.csv"])
+    kept = write(root / "submissions/tfidf.csv", "id,text,label\nx,a good film,1\n")
+    capsys.readouterr()
+    refuses(
+        root,
+        ["clean", "submissions"],
+        f"{root / 'input/../submissions/tfidf.csv'} is named by `external ('../submissions/tfidf.csv')` "
+        "of competition.yaml and would be removed: move it into input/, or take that setting out",
+        capsys,
+    )
+    assert kept.exists()
+
+
+def test_data_leaves_files_of_the_user_that_lie_there_already(tmp_path: Path, capsys) -> None:
+    """A newcomer's own competition in input/, which has no competition.yaml yet."""
+    train = write(tmp_path / "input/train.csv", "id,text,label\n1,a,0\n")
+    refuses(
+        tmp_path,
+        ["data", "--dataset", "bbc"],
+        f"{train} is there already and is another file: move it away, take another WORKSPACE, or add "
+        "--force (FORCE=1) to write over it",
+        capsys,
+    )
+    assert files(tmp_path) == {"input/train.csv": b"id,text,label\n1,a,0\n"}
+
+
+def test_data_goes_on_where_it_was_killed(tmp_path: Path) -> None:
+    """The files that it had written itself are not the user's."""
+    assert foldstack(tmp_path, "data", "--dataset", "bbc") == 0
+    whole = files(tmp_path)
+    (tmp_path / "competition.yaml").unlink()
+    (tmp_path / "input/test.csv").unlink()
+    assert foldstack(tmp_path, "data", "--dataset", "bbc") == 0
+    assert files(tmp_path) == whole
+
+
+def test_a_recipe_leaves_presets_of_the_user(tmp_path: Path, capsys) -> None:
+    preset = write(tmp_path / "w/presets/backbone.yaml", "learner: tfidf\n")
+    source = tmp_path / "raw"
+    lines = "".join(f"{i % 2}\ttext number {i}\n\n" for i in range(40))
+    write(source / "train.txt", lines)
+    write(source / "test.txt", "".join(f"new text {i}\n\n" for i in range(5)))
+    args = ["recipe", "--name", "recommended-comments", "--source", str(source)]
+    code = foldstack(tmp_path / "w", *args, "--backbone", "minilm")
+    assert code == 2 and f"{preset} is there already" in capsys.readouterr().err
+    assert files(tmp_path / "w") == {"presets/backbone.yaml": b"learner: tfidf\n"}
+
+
+# Names
+
+
+@pytest.mark.parametrize("command", ["report", "views", "predict", "submit", "blend", "patterns"])
+def test_a_name_leads_nowhere_else(root: Path, command: str, capsys) -> None:
+    write(root / "patterns.yaml", "rules: [{text: a good film, label: '1'}]")
+    write_competition(root, patterns="patterns.yaml")
+    args = ["--text", "a"] if command == "predict" else []
+    capsys.readouterr()
+    refuses(
+        root,
+        [command, "--name", "../../input", *args],
+        "name '../../input' cannot be a folder's name: use letters, digits, '.', '-' and '_', "
+        "beginning with a letter or digit",
+        capsys,
+    )

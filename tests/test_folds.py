@@ -539,7 +539,7 @@ def test_near_duplicates_are_those_of_brute_force() -> None:
     edges = [(i, j) for i, j in pairs if jaccard(sets[i], sets[j]) >= 0.8]
     graph = coo_matrix((np.ones(len(edges)), np.transpose(edges)), shape=(300, 300))
     wanted = connected_components(graph, directed=False)[1]
-    groups, report = near_duplicates([(t,) for t in texts], 0.8, 100, seed=0)
+    groups, report, _ = near_duplicates([(t,) for t in texts], 0.8, 100, seed=0)
     assert 40 < report["groups"] < 100
     assert report["pairs"] == len(
         edges
@@ -555,9 +555,9 @@ def test_the_most_similar_are_joined_first_and_no_group_passes_the_cap() -> None
     """A chain of texts, each near the next: near-duplicates may not swallow the whole table."""
     words = [f"word{i:03}" for i in range(60)]
     texts = [(" ".join(words[i : i + 40]),) for i in range(20)]
-    whole, report = near_duplicates(texts, 0.8, 100, seed=0)
+    whole, report, _ = near_duplicates(texts, 0.8, 100, seed=0)
     assert (whole.max(), report["refused"]) == (0, 0)
-    capped, report = near_duplicates(texts, 0.8, 5, seed=0)
+    capped, report, _ = near_duplicates(texts, 0.8, 5, seed=0)
     assert np.bincount(capped).max() == report["largest"] <= 5
     assert report["refused"] > 0
 
@@ -565,7 +565,7 @@ def test_the_most_similar_are_joined_first_and_no_group_passes_the_cap() -> None
 def test_copies_count_as_rows_towards_the_cap() -> None:
     texts = [("one two three four five six",)] * 3 + [("one two three four five six!",)]
     assert near_duplicates(texts, 0.8, 4, seed=0)[0].tolist() == [0, 0, 0, 0]
-    groups, report = near_duplicates(texts, 0.8, 3, seed=0)
+    groups, report, _ = near_duplicates(texts, 0.8, 3, seed=0)
     assert (groups.tolist(), report["refused"]) == ([0, 0, 0, 1], 1)
 
 
@@ -579,7 +579,7 @@ def test_boilerplate_is_not_compared_with_all_other_boilerplate() -> None:
     """1,000 texts that differ in a number are half a million pairs; a few neighbours of each do."""
     letter = "thank you for writing to us, we have received your letter and shall answer it. " * 4
     texts = [(f"{letter}{i}",) for i in range(1000)]
-    groups, report = near_duplicates(texts, 0.9, 100, seed=0)
+    groups, report, _ = near_duplicates(texts, 0.9, 100, seed=0)
     assert report["candidates"] < 100_000
     assert report["large_buckets"] > 0
     assert np.bincount(groups).max() == 100

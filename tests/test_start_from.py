@@ -77,8 +77,8 @@ def test_another_backbone_is_refused(root, tmp_path, capsys):
     [
         (
             "tiny",
-            "second seed 0 fold1: start_from goes on from tiny seed 0 fold1, which is not there: run "
-            "`make train MODEL=tiny FOLD=1 SEED=0`",
+            "second seed 0 fold1: start_from needs tiny seed 0 fold1, which is not there: run `make "
+            "train MODEL=tiny FOLD=1 SEED=0`",
         ),
         (
             "tinny",

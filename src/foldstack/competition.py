@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -21,7 +22,11 @@ from foldstack.rows import Rows, duplicate_groups, normalise
 from foldstack.settings import CompetitionSettings
 from foldstack.submission import Submission, joined_targets, split_labels
 
+if TYPE_CHECKING:
+    from foldstack.near import NearDuplicates
+
 TRUE, FALSE = {"1", "1.0", "true", "True", "TRUE"}, {"0", "0.0", "false", "False", "FALSE"}
+EXTERNAL_NEAR = 0.8  # Jaccard similarity from which an external text counts as a copy
 LINKS = {"multiclass": "softmax", "regression": "identity"}
 
 
@@ -276,8 +281,8 @@ class Competition:
     # Groups, times, rows from elsewhere
 
     @cached_property
-    def near(self) -> tuple[np.ndarray, dict] | None:
-        """(n,) groups of near-duplicates and what was found; None where they are not asked for."""
+    def near(self) -> NearDuplicates | None:
+        """The near-duplicates among the training texts; None where they are not asked for."""
         s = self.settings.folds
         if not s.near:
             return None
@@ -291,15 +296,23 @@ class Competition:
         return near_duplicates(self.train.texts, s.near, s.near_cap, s.seed)
 
     @cached_property
+    def tied(self) -> np.ndarray:
+        """(n,) int: training rows that share a text, a near-duplicate or a group.
+
+        A run that learns from one of them knows something of the others' labels.
+        """
+        if self.near is None:
+            return self.train.groups
+        from foldstack.near import merge_groups
+
+        return merge_groups(self.train.groups, self.near.groups)
+
+    @cached_property
     def fold_groups(self) -> np.ndarray:
         """(n,) int: training rows that must share a fold; without dedupe, only a group column's."""
         s = self.settings
         if s.folds.dedupe:
-            if self.near is None:
-                return self.train.groups
-            from foldstack.near import merge_groups
-
-            return merge_groups(self.train.groups, self.near[0])
+            return self.tied
         if s.group is None:
             return np.arange(len(self.train))
         no_texts = [("",)] * len(self.train)
@@ -326,8 +339,7 @@ class Competition:
     def external(self) -> Rows | None:
         """The rows of all external files, for training only; None where there are none.
 
-        An external text that stands in train has that row's group, so that a run can leave out
-        what stands in its held-out fold.
+        A run leaves out those that are tied to its held-out rows (`external_ties`).
         """
         parts = [self._external(name) for name in self.settings.external]
         if not parts:
@@ -341,10 +353,45 @@ class Competition:
         origin = np.full(len(rows), "external", dtype=object)
         return replace(rows, groups=np.array(groups), origin=origin)
 
+    @cached_property
+    def external_ties(self) -> np.ndarray:
+        """(ties, 2): an external row, and a number of `tied` whose labels it gives away.
+
+        They share a text, near-duplicates included, or a value of the group column. Near is what
+        `folds.near` says, and .8 without it: a data set that is published twice differs in
+        punctuation, and to learn from such a copy is to be told the held-out label.
+        """
+        from foldstack.near import near_pairs
+
+        s, external = self.settings, self.external
+        threshold = s.folds.near or EXTERNAL_NEAR
+        ties = near_pairs(external.texts, self.train.texts, threshold, s.folds.seed)
+        ties[:, 1] = self.tied[ties[:, 1]]
+        if s.group is not None:
+            of_value = dict(zip(self._train_table[s.group], self.tied.tolist(), strict=True))
+            keys = self._external_groups
+            shared = [(i, of_value[k]) for i, k in enumerate(keys) if k and k in of_value]
+            ties = np.concatenate([ties, np.array(shared, dtype=np.int64).reshape(-1, 2)])
+        return np.unique(ties, axis=0)
+
+    @property
+    def _external_groups(self) -> list[str]:
+        """What the group column says of each external row; nothing where a file has none."""
+        s, found = self.settings, []
+        for name in s.external:
+            table = self._external_tables[name]
+            found += list(table[s.group]) if s.group in table.columns else [""] * len(table)
+        return found
+
+    @cached_property
+    def _external_tables(self) -> dict[str, pd.DataFrame]:
+        s = self.settings
+        return {name: read_table(self.input_path(name), s.encoding) for name in s.external}
+
     def _external(self, name: str) -> Rows:
         """One external file: text and targets as in train, features and the like where it has them."""
         s, path = self.settings, self.input_path(name)
-        table = read_table(path, s.encoding)
+        table = self._external_tables[name].copy()
         for column in (*s.text, *s.target):
             require(path, table, column)
         table[s.id] = np.array([f"{name}:{i + 1}" for i in range(len(table))], dtype=object)
@@ -360,7 +407,10 @@ class Competition:
         weights, external = self.train.overlay_hash(), self.external
         if external is None:
             return weights
-        parts = (weights or "", external.hash(), external.overlay_hash() or "")
+        parts = [weights or "", external.hash(), external.overlay_hash() or ""]
+        same = np.isin(external.groups, self.train.groups)
+        if not same[self.external_ties[:, 0]].all():  # more is left out than equal texts
+            parts.append(config.digest(self.external_ties.tolist()))
         return hashlib.sha256(" ".join(parts).encode()).hexdigest()[:16]
 
     def check(self) -> None:

@@ -276,6 +276,14 @@ def stored_settings(identity: dict[str, Any]) -> Settings:
     return validate(LEARNER_SETTINGS[identity["learner"]], identity, "run.json")
 
 
+def stored_settings_or_none(identity: dict[str, Any]) -> Settings | None:
+    """A model's settings again; None if a setting of its version no longer exists."""
+    try:
+        return stored_settings(identity)
+    except InputError:
+        return None
+
+
 def digest(value: Any) -> str:
     """A short sha256 of any JSON value."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
@@ -297,10 +305,8 @@ def _with_defaults(of_run: dict[str, Any]) -> dict[str, Any]:
     settings = of_run.get("settings", {})
     if settings.get("learner") not in LEARNER_SETTINGS:
         return of_run
-    try:
-        return of_run | {"settings": identity(stored_settings(settings))}
-    except InputError:  # a setting that there is no more
-        return of_run
+    stored = stored_settings_or_none(settings)
+    return of_run if stored is None else of_run | {"settings": identity(stored)}
 
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:

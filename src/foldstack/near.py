@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 from rensa import RMinHash
@@ -24,10 +25,22 @@ NEIGHBOURS = 4
 CHARACTERS = 4_000_000  # at once, which bounds memory
 
 
+class NearDuplicates(NamedTuple):
+    """Groups of near-duplicates among n texts.
+
+    groups: (n,) int, numbered by first appearance. report: counts. refused: (pairs, 2) positions of
+    near-duplicates that were not joined, since their group would have passed the cap.
+    """
+
+    groups: np.ndarray
+    report: dict
+    refused: np.ndarray
+
+
 def near_duplicates(
     texts: list[tuple[str, ...]], threshold: float, cap: int, seed: int
-) -> tuple[np.ndarray, dict]:
-    """(n,) int groups of near-duplicates, numbered by first appearance, and a report of counts.
+) -> NearDuplicates:
+    """Return groups of texts that are near-duplicates.
 
     Two texts are near where the Jaccard similarity of their shingles is at least `threshold`; that is
     checked for every pair that is joined, on 64-bit hashes of the shingles. Pairs are joined from the
@@ -35,30 +48,73 @@ def near_duplicates(
     chance of at most 1 %, more similar ones far less often. Equal texts count once and empty ones are
     nobody's duplicate.
     """
-    forms = [normalise(text) for text in texts]
+    text_of, distinct, rows = _distinct(texts)
+    pairs, similarity, report = _near_pairs(distinct, threshold, seed)
+    group, refused = _join(pairs, similarity, rows, cap)
+    row_group = group[text_of]
+    empty = [i for i, text in enumerate(distinct) if not text.strip("\x1f")]
+    for row in np.flatnonzero(np.isin(text_of, empty)):
+        row_group[row] = len(distinct) + row  # empty texts have nothing in common
+    joined = np.bincount(group) > 1
+    sizes = np.bincount(group, weights=rows)[joined]
+    first_row = np.unique(text_of, return_index=True)[1]
+    counts = report | {
+        "texts": len(distinct),
+        "pairs": len(pairs),
+        "groups": int(joined.sum()),
+        "rows": int(sizes.sum()),
+        "largest": int(sizes.max(initial=0)),
+        "refused": len(refused),
+    }
+    return NearDuplicates(_by_appearance(row_group), counts, first_row[refused])
+
+
+def near_pairs(
+    texts: list[tuple[str, ...]], others: list[tuple[str, ...]], threshold: float, seed: int
+) -> np.ndarray:
+    """(pairs, 2): a position in `texts` and one in `others` of every two that are near-duplicates.
+
+    Equal texts are near, too. Of repeated texts the first stands for all in `others`.
+    """
+    text_of, distinct, _ = _distinct([*texts, *others])
+    n = len(texts)
+    own, theirs = text_of[:n], text_of[n:]
+    in_others = np.zeros(len(distinct), dtype=bool)
+    in_others[theirs] = True
+    place = np.zeros(len(distinct), dtype=np.int64)
+    place[theirs[::-1]] = np.arange(len(others))[::-1]
+    pairs, _, _ = _near_pairs(distinct, threshold, seed)
+    filled = np.array([bool(text.strip("\x1f")) for text in distinct], dtype=bool)
+    same = np.flatnonzero(filled & in_others)
+    edges = np.concatenate([pairs, pairs[:, ::-1], np.column_stack([same, same])])
+    edges = edges[in_others[edges[:, 1]]]
+    order = np.argsort(own, kind="stable")  # positions in `texts`, by the text that they have
+    begin, end = (np.searchsorted(own[order], edges[:, 0], side) for side in ("left", "right"))
+    counts = end - begin
+    shift = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+    at = order[np.repeat(begin, counts) + shift]
+    return np.column_stack([at, np.repeat(place[edges[:, 1]], counts)])
+
+
+def _distinct(texts: list[tuple[str, ...]]) -> tuple[np.ndarray, list[str], np.ndarray]:
+    """((n,) number of each row's text, the different texts after normalising, rows of each)."""
     first: dict[str, int] = {}
-    text_of = np.array([first.setdefault(f, len(first)) for f in forms], dtype=np.int64)
-    distinct, rows = list(first), np.bincount(text_of, minlength=len(first))
+    text_of = [first.setdefault(normalise(text), len(first)) for text in texts]
+    text_of = np.array(text_of, dtype=np.int64)
+    return text_of, list(first), np.bincount(text_of, minlength=len(first))
+
+
+def _near_pairs(
+    distinct: list[str], threshold: float, seed: int
+) -> tuple[np.ndarray, np.ndarray, dict]:
+    """((pairs, 2) of near texts, (pairs,) their similarity, counts)."""
     filled = np.flatnonzero([bool(t.strip("\x1f")) for t in distinct])
     signatures = _signatures([distinct[i] for i in filled], seed)
     candidates, report = _candidates(signatures, threshold, seed)
     pairs = filled[_promising(signatures, candidates, threshold)]
     similarity = _jaccard(distinct, pairs)
     near = similarity >= threshold
-    group, refused = _join(pairs[near], similarity[near], rows, cap)
-    row_group = group[text_of]
-    for row in np.flatnonzero(np.isin(text_of, np.setdiff1d(np.arange(len(distinct)), filled))):
-        row_group[row] = len(distinct) + row  # empty texts have nothing in common
-    joined = np.bincount(group) > 1
-    sizes = np.bincount(group, weights=rows)[joined]
-    return _by_appearance(row_group), report | {
-        "texts": len(distinct),
-        "pairs": int(near.sum()),
-        "groups": int(joined.sum()),
-        "rows": int(sizes.sum()),
-        "largest": int(sizes.max(initial=0)),
-        "refused": refused,
-    }
+    return pairs[near], similarity[near], report
 
 
 def merge_groups(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -223,9 +279,10 @@ def _jaccard(texts: list[str], pairs: np.ndarray) -> np.ndarray:
 
 def _join(
     pairs: np.ndarray, similarity: np.ndarray, rows: np.ndarray, cap: int
-) -> tuple[np.ndarray, int]:
-    """((texts,) group of each, pairs refused): single linkage from the most similar on, up to cap."""
-    parent, size, refused = list(range(len(rows))), rows.tolist(), 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """((texts,) group of each, (r, 2) pairs refused): single linkage from the most similar on."""
+    parent, size = list(range(len(rows))), rows.tolist()
+    refused: list[tuple[int, int]] = []
 
     def root(i: int) -> int:
         while parent[i] != i:
@@ -237,9 +294,10 @@ def _join(
         if a == b:
             continue
         if size[a] + size[b] > cap:
-            refused += 1
+            refused.append((i, j))
             continue
         a, b = min(a, b), max(a, b)
         parent[b] = a
         size[a] += size[b]
-    return np.array([root(i) for i in range(len(rows))], dtype=np.int64), refused
+    groups = np.array([root(i) for i in range(len(rows))], dtype=np.int64)
+    return groups, np.array(refused, dtype=np.int64).reshape(-1, 2)

@@ -63,6 +63,12 @@ class RunKey:
     def __str__(self) -> str:
         return f"{self.model} seed {self.seed} {self.run}"
 
+    @classmethod
+    def of_name(cls, model: str, name: str) -> RunKey:
+        """The key of `seed0/fold2`, as blends name their runs."""
+        seed, _, run = name.partition("/")
+        return cls(model, int(seed.removeprefix("seed")), cls.left_out_of(run))
+
     @staticmethod
     def left_out_of(run: str) -> tuple[int, ...]:
         """The folds that a run's name says it leaves out; ValueError where it is no such name."""
@@ -125,6 +131,11 @@ class Folds:
             return np.flatnonzero(~held)
         earlier = self.fold < min(left_out)
         return np.flatnonzero(earlier & ~np.isin(self.groups, self.groups[held]))
+
+    def split_of(self, left_out: tuple[int, ...]) -> np.ndarray:
+        """(n,) the fold of each row in the split that these folds are of; the first for none."""
+        at = int(np.isin(self.splits, left_out).any(axis=0).argmax()) if left_out else 0
+        return self.splits[:, at]
 
     def _in(self, left_out: tuple[int, ...]) -> np.ndarray:
         return np.isin(self.splits, left_out).any(axis=1)
@@ -408,6 +419,10 @@ class Store:
     def content(self, key: RunKey, name: str) -> str:
         """A digest of a run's predictions."""
         return parquet_meta(self.run_dir(key) / f"{name}.parquet")["content"]
+
+    def model_content(self, key: RunKey) -> str:
+        """A digest of what the run has learned: of its test predictions."""
+        return self.content(key, "test")
 
     # Blends and submissions
 

@@ -24,6 +24,7 @@ from foldstack.stages.choices import (
     say_calibration,
     say_rules,
 )
+from foldstack.stages.dependencies import external_reasons, marks_of_blend, say_marks
 from foldstack.stages.features import describe_features, stack_features
 from foldstack.stages.oof import Model, match_sharpness, read_model
 from foldstack.store import Folds, write_parquet
@@ -162,7 +163,11 @@ def _describe(
     """All of a blend but its arrays, as JSON."""
     competition = ws.competition
     train, test = competition.train, competition.test
-    optimistic = sorted({f"{m.name}: {reason}" for m in models for reason in m.optimistic})
+    of_rows = external_reasons(ws)  # of all models alike
+    optimistic = sorted(
+        {f"{m.name}: {why}" for m in models for why in m.optimistic if why not in of_rows}
+    )
+    optimistic = [*of_rows, *optimistic]
     return {
         "kind": competition.kind,
         **_scored_by(competition),
@@ -337,12 +342,14 @@ def report(ws: Workspace, *, model: str | None = None, name: str | None = None) 
         made = make_blend(ws, names, methods=None if len(names) > 1 else (), quiet=True)
         say(f"{', '.join(names)}: {made.info['winner']}, out-of-fold rows, nested decisions")
         say(format_report(made.report))
+        say_marks("report", [], made.info["optimistic"])
         return
     name = name or "blend"
-    read_stored(ws, name)
+    marks = marks_of_blend(ws, read_stored(ws, name))
     path = ws.store.blend_dir(name) / "labels.txt"
     say(f"{name}: out-of-fold rows, nested decisions ({ws.store.name(path)}, and .csv beside it)")
     say(path.read_text(encoding="utf-8").rstrip("\n"))
+    say_marks(name, *marks)
 
 
 def say_blend(name: str, info: dict) -> None:
@@ -364,8 +371,7 @@ def say_blend(name: str, info: dict) -> None:
     )
     say_rules(name, info)
     say_calibration(name, info)
-    for reason in info["optimistic"]:
-        say(f"{name}: OPTIMISTIC, {reason}")
+    say_marks(name, [], info["optimistic"])
     repeated = info["repeated_texts"]
     if repeated and repeated["score"] is not None:
         say(

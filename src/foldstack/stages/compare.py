@@ -11,7 +11,8 @@ from foldstack.ensemble import Difference, Members
 from foldstack.errors import InputError
 from foldstack.metrics import Metric
 from foldstack.progress import say, table
-from foldstack.stages.oof import check_alike, fold_runs, read_seed, require_runs, why_optimistic
+from foldstack.stages.dependencies import say_marks
+from foldstack.stages.oof import check_alike, fold_runs, read_seed, reasons_of, require_runs
 from foldstack.stages.train import train
 from foldstack.store import Folds, RunKey
 from foldstack.workspace import Workspace
@@ -63,8 +64,7 @@ def compare(
     header = [f"against {first}", metric.name, "better by [95 % interval]", "by seed", "time"]
     say(table(header, lines))
     for name, of_model in runs.items():
-        for reason in why_optimistic(of_model.values()):
-            say(f"{name}: OPTIMISTIC, {reason}")
+        say_marks(name, [], reasons_of(ws, of_model.values()))
 
 
 def _choose_folds(ws: Workspace, asked: str | None, folds: Folds) -> Folds:
@@ -96,7 +96,7 @@ def _runs(ws: Workspace, name: str, seeds: list[int], folds: Folds) -> dict[RunK
     """A model's runs of these seeds, all made alike."""
     found = fold_runs(ws, name)
     runs = {key: found[key] for key in require_runs(found, name, seeds, folds)}
-    check_alike(ws, runs, folds)
+    check_alike(ws, runs)
     return runs
 
 

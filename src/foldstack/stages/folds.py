@@ -8,6 +8,7 @@ import pandas as pd
 from foldstack import folds as splits
 from foldstack.errors import InputError
 from foldstack.files import read_table
+from foldstack.near import NearDuplicates
 from foldstack.progress import say, table
 from foldstack.settings import FoldSettings
 from foldstack.store import Folds
@@ -146,11 +147,11 @@ def _kept(settings: FoldSettings) -> str:
     return "each kept in one fold"
 
 
-def _say_near(found: tuple[np.ndarray, dict] | None, settings: FoldSettings) -> dict:
+def _say_near(found: NearDuplicates | None, settings: FoldSettings) -> dict:
     """The near-duplicates' report under `near`; nothing where they are not asked for."""
     if found is None:
         return {}
-    report = found[1]
+    report = found.report
     say(
         f"folds: {report['rows']:,} rows are near-duplicates (Jaccard similarity of {settings.near:g} "
         f"or more) in {report['groups']:,} groups of up to {report['largest']:,}, {_kept(settings)}"

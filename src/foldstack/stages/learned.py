@@ -13,14 +13,12 @@ from foldstack.errors import InputError
 from foldstack.links import row_losses, to_probabilities
 from foldstack.progress import say
 from foldstack.rows import Rows
+from foldstack.stages.dependencies import Dependency, content_by_purpose, inherited_reasons
 from foldstack.stages.fitted import load_learner, model_folder, token_cache
 from foldstack.store import Folds, RunKey
 from foldstack.techniques import LearnerSettings
 from foldstack.text.augment import augmented, wash
 from foldstack.workspace import Workspace
-
-# Parts of a run's identity that stand for other runs, which left out the same folds.
-BY_OTHER_RUNS = ("hard", "start", "washed")
 
 
 @dataclass(frozen=True)
@@ -54,17 +52,27 @@ class Run:
         """The model whose runs judge the copies."""
         return getattr(self.settings, "augment_washed_by", None)
 
-    @property
-    def hard_rows_judge(self) -> RunKey | None:
-        """The run whose losses say which rows are hard: same seed, same folds left out."""
-        model = self.settings.hard_model
-        return model and RunKey(model, self.key.seed, self.key.left_out)
+    def dependencies(self) -> list[Dependency]:
+        """Return every run that this one rests on, all of its seed."""
+        same, found = (self.key.seed, self.key.left_out), []
+        if getattr(self.settings, "start_from", None):
+            found.append(Dependency("start", RunKey(self.settings.start_from, *same)))
+        if self.settings.hard_model:
+            found.append(Dependency("hard", RunKey(self.settings.hard_model, *same)))
+        if self.washed_by:
+            split = self.folds.split_of(self.key.left_out)
+            others = np.setdiff1d(split[split >= 0], self.key.left_out).tolist()
+            found += [Dependency("washed", self.judge_of_copies(fold)) for fold in others]
+        return found
+
+    def dependency(self, purpose: str) -> RunKey | None:
+        """Return the run that this one takes its start or its hard rows from."""
+        return next((d.run for d in self.dependencies() if d.purpose == purpose), None)
 
     @property
     def start(self) -> RunKey | None:
-        """The run that this one begins from: same seed, same folds left out."""
-        model = getattr(self.settings, "start_from", None)
-        return model and RunKey(model, self.key.seed, self.key.left_out)
+        """The run that this one begins from."""
+        return self.dependency("start")
 
     @property
     def pretrains(self) -> bool:
@@ -86,11 +94,7 @@ def identity_of(ws: Workspace, run: Run) -> dict:
         "train": competition.train.hash(),
         "overlay": competition.overlay_hash,
     }
-    for name, other in (("hard", run.hard_rows_judge), ("start", run.start)):
-        if other:
-            identity[name] = ws.store.content(other, "test") if ws.store.read_run(other) else None
-    if run.washed_by:
-        identity["washed"] = _judges(ws, run)
+    identity |= content_by_purpose(ws, run.dependencies())
     if run.joins_features:
         learned = (competition.train, competition.external)
         identity["features"] = [competition.features_hash(rows) for rows in learned]
@@ -101,15 +105,15 @@ def identity_of(ws: Workspace, run: Run) -> dict:
     return identity
 
 
-def _judges(ws: Workspace, run: Run) -> dict[str, str]:
-    """A digest of each run that washes; InputError where one is not there."""
-    if run.folds.in_time_order:
+def require_dependencies(ws: Workspace, run: Run) -> None:
+    """Raise InputError unless every run that this one rests on may be rested on today."""
+    if run.washed_by and run.folds.in_time_order:
         raise InputError(
             f"{run.key}: augment_washed_by wants runs that leave two folds out, which time order "
             "cannot: leave it out"
         )
-    split = _folds_of(ws, run, ws.competition.train)
-    judges = [run.judge_of_copies(j) for j in np.unique(split) if j not in run.key.left_out]
+    dependencies = run.dependencies()
+    judges = [d.run for d in dependencies if d.purpose == "washed"]
     missing = [key for key in judges if ws.store.read_run(key) is None]
     if missing:
         names = ",".join(key.run.removeprefix("fold") for key in missing)
@@ -117,7 +121,8 @@ def _judges(ws: Workspace, run: Run) -> dict[str, str]:
             f"{run.key}: its copies are washed by runs of {missing[0].model} that are not there: run "
             f"`make train MODEL={missing[0].model} FOLD={names} SEED={run.key.seed}`"
         )
-    return {key.run: ws.store.content(key, "test") for key in judges}
+    for dependency in dependencies:
+        dependency.require(ws, run.key)
 
 
 def rows_of(ws: Workspace, run: Run) -> tuple[Rows, Rows, Rows | None, list[str]]:
@@ -138,55 +143,60 @@ def rows_of(ws: Workspace, run: Run) -> tuple[Rows, Rows, Rows | None, list[str]
     elif run.select == "fold":
         select = held
         optimistic.append("the epoch was chosen on the held-out fold")
-    shared = np.intersect1d(rows.groups[learned], held.groups).size if left_out else 0
-    if shared:
-        optimistic.append(f"{shared} texts or groups stand on both sides of the fold")
+    optimistic += _shared(ws, run, learned)
     if run.folds.in_time_order and left_out and ws.competition.external is not None:
         optimistic.append("external rows have no time and may be later than the held-out ones")
-    for other in filter(None, (run.hard_rows_judge, run.start)):
-        optimistic += [f"{other.model}: {reason}" for reason in _reasons(ws, other)]
-    train = _with_external(ws, run, train, held, select)
+    optimistic += inherited_reasons(ws, run.dependencies())
+    judged = run.folds.held_out(left_out)
+    if run.select == "inner":
+        judged = np.union1d(judged, learned[chosen])
+    train = _with_external(ws, run, train, judged)
     train = _with_copies(ws, run, _with_difficulty(ws, run, train))
     return train, held, select, optimistic
 
 
-def _reasons(ws: Workspace, other: RunKey) -> list[str]:
-    """Why a run that this one rests on is optimistic."""
-    found = ws.store.read_run(other)
-    return found["optimistic"] if found else []
+def _shared(ws: Workspace, run: Run, learned: np.ndarray) -> list[str]:
+    """Say what the rows to learn from (positions) share with the held-out ones."""
+    held = run.folds.held_out(run.key.left_out)
+    if not len(held):
+        return []
+    competition = ws.competition
+    shared = np.intersect1d(competition.tied[learned], competition.tied[held]).size
+    reasons = [f"{shared} texts or groups stand on both sides of the fold"] if shared else []
+    if competition.near is not None and len(competition.near.refused):
+        a, b = competition.near.refused.T
+        known = np.zeros(len(competition.train), dtype=bool)
+        known[learned] = True
+        hidden = np.isin(np.arange(len(known)), held)
+        crossing = int(((known[a] & hidden[b]) | (known[b] & hidden[a])).sum())
+        if crossing:
+            reasons.append(
+                f"{crossing} pairs of near-duplicates stand on both sides of the fold (folds.near_cap)"
+            )
+    return reasons
 
 
 def start_of(ws: Workspace, run: Run) -> Path | None:
     """The folder of the fitted model that this run begins from, where it does not begin anew."""
-    if run.start is None:
-        return None
-    _check_there(ws, run, "start_from goes on from", run.start)
-    return model_folder(ws, run.start)
+    return None if run.start is None else model_folder(ws, run.start)
 
 
-def _check_there(ws: Workspace, run: Run, what: str, other: RunKey) -> None:
-    """Raises InputError where a run that this one rests on is not there, or its model is not known."""
-    if ws.store.read_run(other) is not None:
-        return
-    ws.choose_model(other.model, what)
-    fold = other.run.removeprefix("fold")
-    raise InputError(
-        f"{run.key}: {what} {other}, which is not there: run `make train MODEL={other.model} "
-        f"FOLD={fold} SEED={other.seed}`"
-    )
+def _with_external(ws: Workspace, run: Run, train: Rows, judged: np.ndarray) -> Rows:
+    """The rows to learn from and those external ones that give no label away.
 
-
-def _with_external(ws: Workspace, run: Run, train: Rows, held: Rows, select: Rows | None) -> Rows:
-    """The rows to learn from and the external ones, but for texts that are to be predicted here.
-
-    An external copy of a held-out text would carry its label into the training.
+    judged: positions of the rows that are held out or choose the epoch.
     """
     external = ws.competition.external
     if external is None:
         return train
-    judged = held.groups if select is None else np.union1d(held.groups, select.groups)
-    known = np.isin(external.groups, judged)
-    copies = f", {known.sum():,} left out as copies of rows to be predicted" if known.any() else ""
+    ties = ws.competition.external_ties
+    known = np.zeros(len(external), dtype=bool)
+    known[ties[np.isin(ties[:, 1], ws.competition.tied[judged]), 0]] = True
+    copies = (
+        f", {known.sum():,} left out as copies of rows to be predicted, or of their groups"
+        if known.any()
+        else ""
+    )
     say(f"{run.key}: {(~known).sum():,} external rows to learn from{copies}")
     return train.and_then(external.take(np.flatnonzero(~known)))
 
@@ -196,10 +206,9 @@ def _with_difficulty(ws: Workspace, run: Run, train: Rows) -> Rows:
 
     It left the same folds out, so no held-out label is in them.
     """
-    judge = run.hard_rows_judge
+    judge = run.dependency("hard")
     if judge is None:
         return train
-    _check_there(ws, run, "sampling hard goes by the losses of", judge)
     learner = load_learner(ws, judge, token_cache(ws))
     return replace(
         train, difficulty=row_losses(learner.predict(train), train.targets, learner.link)
@@ -251,8 +260,7 @@ def _survivors(ws: Workspace, run: Run, train: Rows, both: Rows) -> np.ndarray:
 
 def _folds_of(ws: Workspace, run: Run, train: Rows) -> np.ndarray:
     """(n,) the fold of each row in the split that the run leaves a fold of out; -1 for external rows."""
-    splits, left_out = run.folds.splits, run.key.left_out
-    split = int(np.isin(splits, left_out).any(axis=0).argmax()) if left_out else 0
-    known = dict(zip(ws.competition.train.ids, splits[:, split].tolist(), strict=True))
+    split = run.folds.split_of(run.key.left_out).tolist()
+    known = dict(zip(ws.competition.train.ids, split, strict=True))
     gold = zip(train.ids, train.origin == "gold", strict=True)
     return np.array([known[id_] if own else -1 for id_, own in gold])

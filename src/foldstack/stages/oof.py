@@ -14,7 +14,7 @@ from foldstack.ensemble.alignment import KINDS, align
 from foldstack.ensemble.calibration import matching_temperature, temper
 from foldstack.errors import InputError
 from foldstack.links import to_probabilities, within_run_ranks
-from foldstack.stages.learned import BY_OTHER_RUNS
+from foldstack.stages.dependencies import PURPOSES, external_reasons, made_with, why_stale
 from foldstack.store import Folds, Predictions, RunKey
 from foldstack.workspace import Workspace
 
@@ -45,7 +45,7 @@ def read_model(ws: Workspace, name: str, folds: Folds) -> Model:
     runs = fold_runs(ws, name)
     seeds = sorted({key.seed for key in runs} or ws.competition.settings.seeds)
     wanted = require_runs(runs, name, seeds, folds)
-    check_alike(ws, runs, folds)
+    check_alike(ws, runs)
     by_seed = [read_seed(ws, name, seed, folds) for seed in seeds]
     oof, oof_ranks, test, test_ranks = (
         np.mean(arrays, axis=0) for arrays in zip(*by_seed, strict=True)
@@ -61,8 +61,13 @@ def read_model(ws: Workspace, name: str, folds: Folds) -> Model:
             f"seed{k.seed}/{k.run}": ws.store.content(k, "heldout") + ws.store.content(k, "test")
             for k in wanted
         },
-        optimistic=why_optimistic(runs.values()),
+        optimistic=reasons_of(ws, runs.values()),
     )
+
+
+def reasons_of(ws: Workspace, runs: Iterable[dict]) -> list[str]:
+    """Why the runs are optimistic, and why their external rows make them so today."""
+    return why_optimistic([*runs, {"optimistic": external_reasons(ws)}])
 
 
 def why_optimistic(runs: Iterable[dict]) -> list[str]:
@@ -98,18 +103,14 @@ def require_runs(
     return wanted
 
 
-def check_alike(ws: Workspace, runs: dict[RunKey, dict], folds: Folds) -> None:
+def check_alike(ws: Workspace, runs: dict[RunKey, dict]) -> None:
     """Every run was made with today's folds and rows, and all with the same settings."""
     first_key, first = next(iter(runs.items()))
-    train = ws.competition.train
-    today = {"folds": folds.hash, "train": train.hash(), "overlay": ws.competition.overlay_hash}
+    today = made_with(ws)
     for key, run in runs.items():
-        for what, value in today.items():
-            if run["identity"][what] != value:
-                raise InputError(
-                    f"{key} was made with other {what} (hash {run['identity'][what]}) "
-                    f"than today's (hash {value}): train it again with --force (FORCE=1)"
-                )
+        stale = why_stale(ws, run, today)
+        if stale:
+            raise InputError(f"{key} {stale[0]}: train it again with --force (FORCE=1)")
         changed = config.differences(_common(first["identity"]), _common(run["identity"]))
         if changed:
             raise InputError(
@@ -120,8 +121,8 @@ def check_alike(ws: Workspace, runs: dict[RunKey, dict], folds: Folds) -> None:
 
 
 def _common(identity: dict) -> dict:
-    """What runs of one model share: all but the digests of the runs that each was judged by."""
-    return {k: v for k, v in identity.items() if k not in BY_OTHER_RUNS}
+    """What runs of one model share: all but the digests of the runs that each rests on."""
+    return {k: v for k, v in identity.items() if k not in PURPOSES}
 
 
 def read_seed(ws: Workspace, name: str, seed: int, folds: Folds) -> tuple[np.ndarray, ...]:

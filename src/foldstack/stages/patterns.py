@@ -10,6 +10,7 @@ from foldstack.files import write_json, write_text
 from foldstack.patterns import Line
 from foldstack.progress import say, table
 from foldstack.stages.blend import interval, make_blend
+from foldstack.stages.dependencies import say_marks
 from foldstack.stages.patterned import (
     Judged,
     OutOfFold,
@@ -122,5 +123,4 @@ def _say(judged: Judged, found: dict, text: str) -> None:
         f"patterns: nested {found['metric']} {interval(found['nested'])} with them, "
         f"{interval(found['nested_without'])} without"
     )
-    for reason in found["optimistic"]:
-        say(f"patterns: OPTIMISTIC, {reason}")
+    say_marks("patterns", [], found["optimistic"])

@@ -13,6 +13,7 @@ from foldstack.errors import InputError
 from foldstack.files import TableStream, csv_text, writing
 from foldstack.progress import Progress, say, table
 from foldstack.rows import Rows, text_digests
+from foldstack.stages.dependencies import say_marks
 from foldstack.stages.predictor import Prediction, Predictor
 from foldstack.workspace import Workspace
 
@@ -57,6 +58,7 @@ def predict(
         _show(predictor.predict([text]))
     else:
         _write(ws, predictor, Path(file), place)
+    say_marks("predict", predictor.stale, predictor.optimistic)
 
 
 def _show(prediction: Prediction) -> None:

@@ -21,6 +21,7 @@ from foldstack.patterns import Neighbours
 from foldstack.rows import Rows
 from foldstack.settings import CompetitionSettings
 from foldstack.stages.blend import make_blend, read_stored
+from foldstack.stages.dependencies import marks_of_blend
 from foldstack.stages.features import check_features, stack_features
 from foldstack.stages.fitted import load_learner
 from foldstack.stages.int8 import check_int8, in_int8
@@ -58,7 +59,8 @@ class Predictor:
     members, and how probabilities become labels. sharpness: the temperatures of the models' means,
     where they were given those. text_features: whether a stack reads them. aligned: whether runs were.
     int8: transformers predict in int8, and what that costs is said first. The competition's patterns,
-    where it has any, decide before or beside it, as they do in a submission.
+    where it has any, decide before or beside it, as they do in a submission. stale, optimistic: reasons
+    to doubt the estimate of what is loaded here.
     """
 
     ws: Workspace
@@ -70,6 +72,8 @@ class Predictor:
     text_features: bool = False
     aligned: bool = True
     int8: bool = False
+    stale: list[str] = field(default_factory=list)
+    optimistic: list[str] = field(default_factory=list)
     _learners: dict[RunKey, Learner] = field(default_factory=dict)
     _test: dict[RunKey, np.ndarray] = field(default_factory=dict)
     _maps: dict[RunKey, Callable] = field(default_factory=dict)
@@ -90,7 +94,8 @@ class Predictor:
         """Raises InputError where there is no such blend, a run of it is gone, or int8 is in vain."""
         info = read_stored(ws, name)
         members = {
-            model: [_key(model, run) for run in runs] for model, runs in info["members"].items()
+            model: [RunKey.of_name(model, run) for run in runs]
+            for model, runs in info["members"].items()
         }
         for model, runs in info["members"].items():
             for key, content in zip(members[model], runs.values(), strict=True):
@@ -116,18 +121,30 @@ class Predictor:
         text = bool((info.get("features") or {}).get("text"))
         aligned = info["settings"].get("align_runs", False)
         sharpness = info.get("sharpness", {})
-        return cls(ws, members, info["winner"], fitted, rule, sharpness, text, aligned, int8)
+        marks = marks_of_blend(ws, info)
+        return cls(
+            ws, members, info["winner"], fitted, rule, sharpness, text, aligned, int8, *marks
+        )
 
     @classmethod
     def of_model(cls, ws: Workspace, name: str, *, int8: bool = False) -> Predictor:
         """One model's fold runs over all seeds, with the rule that `make submit MODEL=` would use."""
         made = make_blend(ws, [name], methods=(), quiet=True)
-        keys = [_key(name, run) for run in made.info["members"][name]]
+        keys = [RunKey.of_name(name, run) for run in made.info["members"][name]]
         result, sharpness = made.result, made.info["sharpness"]
         members = {name: keys}
         aligned = made.info["settings"]["align_runs"]
-        fitted, rule = result.fitted, result.rule
-        return cls(ws, members, result.winner, fitted, rule, sharpness, aligned=aligned, int8=int8)
+        return cls(
+            ws,
+            members,
+            result.winner,
+            result.fitted,
+            result.rule,
+            sharpness,
+            aligned=aligned,
+            int8=int8,
+            optimistic=made.info["optimistic"],
+        )
 
     def predict(
         self, texts: Sequence[str] | Sequence[tuple[str, str]] | pd.DataFrame
@@ -237,12 +254,6 @@ class Predictor:
             learner = load_learner(self.ws, key)
             self._learners[key] = in_int8(self.ws, key, learner) if self.int8 else learner
         return self._learners[key]
-
-
-def _key(model: str, run: str) -> RunKey:
-    """Of `seed0/fold2`, as blends name their runs."""
-    seed, _, name = run.partition("/")
-    return RunKey(model, int(seed.removeprefix("seed")), RunKey.left_out_of(name))
 
 
 def _table(texts: list, s: CompetitionSettings, source: str) -> pd.DataFrame:

@@ -16,6 +16,8 @@ from foldstack.files import read_table, write_text
 from foldstack.progress import duration, say, table
 from foldstack.report import format_report, label_report
 from foldstack.stages.blend import interval
+from foldstack.stages.dependencies import mark, marks_of_blend, marks_of_run, say_marks
+from foldstack.stages.oof import why_optimistic
 from foldstack.workspace import Workspace
 
 
@@ -28,7 +30,7 @@ def score(ws: Workspace) -> None:
     if not submissions:
         raise InputError("submissions/ is empty: run `make submit` first")
     solution = _solution(ws)
-    competition, rows = ws.competition, []
+    competition, rows, doubts = ws.competition, [], []
     for name, info in submissions.items():
         targets, values = _read_submission(ws, name, solution)
         task = competition.task
@@ -36,12 +38,14 @@ def score(ws: Workspace) -> None:
         private = [each.score_probabilities(targets, values) for each in (task, *further)]
         if competition.submission.wants_labels:
             _write_report(ws, name, targets, values)
-        mark = " optimistic!" if info["optimistic"] else ""
+        marks = marks_of_blend(ws, info)
+        doubts.append((name, marks))
+        shown = "".join(f" {word}!" for word in mark(*marks).split(", ") if word)
         rows.append(
             [
                 name,
                 info["winner"],
-                interval(info["nested"]) + mark,
+                interval(info["nested"]) + shown,
                 f"{info['in_sample']:.4f}",
                 *(f"{each:.4f}" for each in private),
             ]
@@ -62,6 +66,8 @@ def score(ws: Workspace) -> None:
             rows,
         )
     )
+    for name, marks in doubts:
+        say_marks(name, *marks)
 
 
 def _solution(ws: Workspace) -> pd.DataFrame:
@@ -117,8 +123,10 @@ def scores(ws: Workspace) -> None:
     runs, blends = ws.store.runs(), ws.store.blends()
     if not runs:
         raise InputError("oof/ holds no runs: run `make train` first")
-    rows = []
+    rows, doubts = [], {}
     for key, run in runs.items():
+        marks = marks_of_run(ws, run)
+        doubts.setdefault(key.model, []).append(marks)
         shown = "–" if run["score"] is None else f"{run['score']:.4f}"
         rows.append(
             [
@@ -128,25 +136,30 @@ def scores(ws: Workspace) -> None:
                 shown,
                 duration(run["seconds"]),
                 f"{run['peak_memory_mb']:,}",
-                "optimistic" if run["optimistic"] else "",
+                mark(*marks),
             ]
         )
     say(table(["model", "seed", "run", ws.competition.metric.name, "time", "peak MB", ""], rows))
-    if blends:
-        rows = [
-            [
-                name,
-                info["winner"],
-                interval(info["nested"]),
-                f"{info['in_sample']:.4f}",
-                "optimistic" if info["optimistic"] else "",
-            ]
-            for name, info in blends.items()
+    for model, of_model in doubts.items():
+        stale = list(dict.fromkeys(why for stale, _ in of_model for why in stale))
+        runs = [{"optimistic": optimistic} for _, optimistic in of_model]
+        say_marks(model, stale, why_optimistic(runs))
+    if not blends:
+        return
+    marks = {name: marks_of_blend(ws, info) for name, info in blends.items()}
+    rows = [
+        [
+            name,
+            info["winner"],
+            interval(info["nested"]),
+            f"{info['in_sample']:.4f}",
+            mark(*marks[name]),
         ]
-        say("")
-        say(
-            table(
-                ["blend", "made of", "nested CV [95 % interval]", "in-sample (optimistic)", ""],
-                rows,
-            )
-        )
+        for name, info in blends.items()
+    ]
+    say("")
+    say(
+        table(["blend", "made of", "nested CV [95 % interval]", "in-sample (optimistic)", ""], rows)
+    )
+    for name in blends:
+        say_marks(name, *marks[name])

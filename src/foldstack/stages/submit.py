@@ -19,6 +19,7 @@ from foldstack.stages.blend import (
     read_stored,
     say_positives,
 )
+from foldstack.stages.dependencies import external_reasons, say_marks
 from foldstack.stages.oof import check_alike, read_model
 from foldstack.stages.patterned import (
     OutOfFold,
@@ -86,7 +87,9 @@ def stored_blend(ws: Workspace, name: str) -> tuple[np.ndarray, dict]:
         raise InputError(
             f"blend '{name}' was made with other feature columns: run `make blend` again"
         )
-    return predictions.raw, info
+    return predictions.raw, info | {
+        "optimistic": list(dict.fromkeys([*external_reasons(ws), *info["optimistic"]]))
+    }
 
 
 def _full(ws: Workspace, name: str, made: Blend) -> tuple[np.ndarray, dict]:
@@ -95,7 +98,7 @@ def _full(ws: Workspace, name: str, made: Blend) -> tuple[np.ndarray, dict]:
     keys = [key for key in runs if not key.left_out]
     if not keys:
         raise InputError(f"model '{name}' has no full run: run `make train MODEL={name} FOLD=full`")
-    check_alike(ws, runs, ws.store.read_folds(ws.competition.train))
+    check_alike(ws, runs)
     test = ws.competition.test
     read = [ws.store.read_predictions(key, "test", test) for key in keys]
     values = np.mean([to_probabilities(p.raw, p.link) for p in read], axis=0)
@@ -142,6 +145,7 @@ def _write(ws: Workspace, name: str, values: np.ndarray, info: dict) -> None:
         f"{info['metric']} {interval(info['nested'])}{marked}; test predictions are means "
         f"{info['test_mean']}"
     )
+    say_marks(name, [], info["optimistic"])
     if "note" in info:
         say(f"submit: {info['note']}")
     say_positives(name, info)

@@ -27,7 +27,13 @@ from foldstack.progress import duration, say
 from foldstack.rows import Rows
 from foldstack.settings import Settings
 from foldstack.stages.fitted import load_learner, threads_of, token_cache
-from foldstack.stages.learned import Run, identity_of, rows_of, start_of
+from foldstack.stages.learned import (
+    Run,
+    identity_of,
+    require_dependencies,
+    rows_of,
+    start_of,
+)
 from foldstack.stages.pretrain import pretrained
 from foldstack.store import RunKey, write_parquet
 from foldstack.workspace import Workspace
@@ -98,8 +104,20 @@ def train(
     _check_processes(todo, processes)
     if len(todo) == 1 and processes == 1:
         train_one(ws, todo[0][1], force=force)
-    else:
-        _train_each(ws, todo, force=force, jobs=jobs, processes=processes)
+        return
+    for together in _by_dependency(todo):
+        _train_each(ws, together, force=force, jobs=jobs, processes=processes)
+
+
+def _by_dependency(todo: list[tuple[str, Run]]) -> list[list[tuple[str, Run]]]:
+    """The runs in groups, each after those that it rests on; within a group as they were asked for."""
+    groups, left = [], list(todo)
+    while left:
+        waiting = {run.key for _, run in left}
+        ready = [item for item in left if not any(d.run in waiting for d in item[1].dependencies())]
+        groups.append(ready or left)  # a circle: each run says what it lacks
+        left = [item for item in left if item not in groups[-1]]
+    return groups
 
 
 def _check_overrides_used(ws: Workspace, settings: dict[str, Settings]) -> None:
@@ -288,6 +306,7 @@ def train_one(ws: Workspace, run: Run, *, force: bool) -> None:
             else:
                 _predict_test_again(ws, run)
             return
+        require_dependencies(ws, run)
         threads, start = threads_of(ws), start_of(ws, run)
         backbone = pretrained(ws, run.settings, threads) if run.pretrains else None
         begin = time.monotonic()

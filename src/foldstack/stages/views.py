@@ -26,6 +26,7 @@ from foldstack.files import write_text
 from foldstack.progress import say, table
 from foldstack.rows import Rows, duplicate_groups
 from foldstack.stages.blend import make_blend, read_stored
+from foldstack.stages.dependencies import marks_of_blend, say_marks
 from foldstack.store import Folds, read_parquet
 from foldstack.workspace import Workspace
 
@@ -42,16 +43,19 @@ def views(
     if model:
         shown = ws.choose_model(model, "views")
         place = ws.root / "oof" / shown
-        predictions = make_blend(ws, [shown], methods=(), quiet=True).result.nested_predictions
+        made = make_blend(ws, [shown], methods=(), quiet=True)
+        predictions, marks = made.result.nested_predictions, ([], made.info["optimistic"])
     else:
         shown = name or "blend"
         place, predictions = ws.store.blend_dir(shown), _of_blend(ws, shown, rows)
+        marks = marks_of_blend(ws, read_stored(ws, shown))
     scored = _scored(ws, rows, predictions)
     asked = _views(ws, scored, rows, folds, tail)
     found = score_views(scored, asked, seed=ws.competition.settings.blend.seed)
     path = place / "views.csv"
     write_text(path, pd.DataFrame(map(dataclasses.asdict, found)).to_csv(index=False))
     _say(ws, shown, path, found)
+    say_marks(shown, *marks)
 
 
 def _of_blend(ws: Workspace, name: str, rows: Rows) -> np.ndarray:

@@ -1,0 +1,228 @@
+"""What a run rests on beside the competition's own rows: other runs, and rows from elsewhere.
+
+Every way in which one run's result enters another's training is a `Dependency`. What a run is (its
+identity), whether it may be trained, why it is optimistic and whether it is stale all follow from
+the same list, `Run.dependencies`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from foldstack import config
+from foldstack.errors import InputError
+from foldstack.progress import say
+from foldstack.rows import text_digests
+from foldstack.store import RunKey
+from foldstack.workspace import Workspace
+
+# What a run takes from another, and the setting that says so.
+PURPOSES = {
+    "start": "start_from",
+    "hard": "sampling hard",
+    "washed": "augment_washed_by",
+}
+
+
+@dataclass(frozen=True, order=True)
+class Dependency:
+    """Another run that a run rests on.
+
+    Attributes:
+        purpose: 'start' (its weights), 'hard' (its losses), 'washed' (its predictions of copies).
+        run: leaves out the same folds, or more, so that it knows no label of theirs.
+    """
+
+    purpose: str
+    run: RunKey
+
+    def content(self, ws: Workspace) -> str | None:
+        """Return a digest of what the run would give today; None if it is missing."""
+        if ws.store.read_run(self.run) is None:
+            return None
+        return ws.store.model_content(self.run)
+
+    def require(self, ws: Workspace, key: RunKey) -> None:
+        """Raise InputError unless the run is there, of today's folds and rows, and not stale itself.
+
+        key: the run that rests on it, for the message.
+        """
+        setting, run = PURPOSES[self.purpose], self.run
+        command = (
+            f"`make train MODEL={run.model} FOLD={run.run.removeprefix('fold')} SEED={run.seed}"
+        )
+        found = ws.store.read_run(run)
+        if found is None:
+            ws.choose_model(run.model, f"{setting} of {key}")
+            raise InputError(f"{key}: {setting} needs {run}, which is not there: run {command}`")
+        stale = why_stale(ws, found)
+        if stale:
+            raise InputError(
+                f"{key}: {setting} needs {run}, which {stale[0]}: run {command} FORCE=1` first"
+            )
+
+
+def content_by_purpose(ws: Workspace, dependencies: Iterable[Dependency]) -> dict[str, Any]:
+    """Return what a run's identity says of its dependencies: a digest, or one for each judge."""
+    found: dict[str, Any] = {}
+    for dependency in dependencies:
+        if dependency.purpose == "washed":
+            judges = found.setdefault("washed", {})
+            judges[dependency.run.run] = dependency.content(ws)
+        else:
+            found[dependency.purpose] = dependency.content(ws)
+    return found
+
+
+def recorded(run: dict[str, Any]) -> list[tuple[Dependency, str | None]]:
+    """Return what a finished run was made from, each with its digest at that time."""
+    identity, found = run["identity"], []
+    settings = config.stored_settings_or_none(identity["settings"])
+    models = {
+        "start": getattr(settings, "start_from", None),
+        "hard": getattr(settings, "hard_model", None),
+    }
+    for purpose, model in models.items():
+        if model and purpose in identity:
+            key = RunKey(model, run["seed"], tuple(run["left_out"]))
+            found.append((Dependency(purpose, key), identity[purpose]))
+    judge = getattr(settings, "augment_washed_by", None)
+    for name, content in identity.get("washed", {}).items():
+        key = RunKey(judge, run["seed"], RunKey.left_out_of(name))
+        found.append((Dependency("washed", key), content))
+    return found
+
+
+def why_stale(ws: Workspace, run: dict[str, Any], today: dict[str, Any] | None = None) -> list[str]:
+    """Return how a finished run differs from what would be trained today: nothing if it does not.
+
+    Each reason continues a sentence that names the run. A dependency that was removed since leaves
+    nothing to compare with, and is no reason. today: as `made_with` says, if it is at hand.
+    """
+    today = today or made_with(ws)
+    reasons = [
+        f"was made with other {what} (hash {run['identity'][what]}) than today's (hash {value})"
+        for what, value in today.items()
+        if run["identity"][what] != value
+    ]
+    for dependency, content in recorded(run):
+        setting, now = PURPOSES[dependency.purpose], ws.store.read_run(dependency.run)
+        if now is None:
+            continue
+        if dependency.content(ws) != content:
+            reasons.append(f"rests on {dependency.run} ({setting}), which was trained again since")
+        elif why_stale(ws, now, today):
+            reasons.append(f"rests on {dependency.run} ({setting}), which is stale")
+    return reasons
+
+
+def made_with(ws: Workspace) -> dict[str, Any]:
+    """Return what a run trained today is made with; one of other folds may know held-out labels."""
+    competition = ws.competition
+    folds = ws.store.read_folds(competition.train)
+    return {
+        "folds": folds.hash,
+        "train": competition.train.hash(),
+        "overlay": competition.overlay_hash,
+    }
+
+
+def inherited_reasons(ws: Workspace, dependencies: Iterable[Dependency]) -> list[str]:
+    """Return the reasons that a run inherits from those that it rests on, and from external rows."""
+    reasons = []
+    for dependency in dependencies:
+        found = ws.store.read_run(dependency.run)
+        reasons += [f"{dependency.run.model}: {why}" for why in (found or {}).get("optimistic", [])]
+    return list(dict.fromkeys([*reasons, *external_reasons(ws)]))
+
+
+def external_reasons(ws: Workspace) -> list[str]:
+    """Return why external rows make every estimate optimistic: their labels may come from here.
+
+    A model of this competition that has labelled a text has seen the labels of every fold, and hands
+    them on to whoever learns from that text.
+    """
+    external = ws.competition.external
+    if external is None:
+        return []
+    digests = text_digests(external.texts)
+    digests = digests[digests != 0]
+    in_test = np.isin(digests, text_digests(ws.competition.test.texts))
+    labelled = np.isin(digests, ws.store.predictions.texts()) & ~in_test
+    return [
+        f"{count:,} external rows have texts {where}: their labels may come from a model of this "
+        "competition, which has seen every fold"
+        for count, where in (
+            (int(in_test.sum()), "of the test file"),
+            (int(labelled.sum()), "that `predict` has labelled here"),
+        )
+        if count
+    ]
+
+
+# What views show beside a number
+
+
+def marks_of_run(ws: Workspace, run: dict[str, Any]) -> tuple[list[str], list[str]]:
+    """Return (why it is stale, why it is optimistic), also if there are no folds to compare with."""
+    try:
+        stale = why_stale(ws, run)
+    except InputError as e:
+        stale = [f"cannot be compared with today's folds and rows ({e})"]
+    return stale, list(dict.fromkeys([*run["optimistic"], *external_reasons(ws)]))
+
+
+def marks_of_blend(ws: Workspace, info: dict[str, Any]) -> tuple[list[str], list[str]]:
+    """Return (why a stored blend or submission is stale, why it is optimistic).
+
+    It is stale as a run is, or since one of its runs is stale, was trained again or is missing.
+    """
+    optimistic = list(dict.fromkeys([*info["optimistic"], *external_reasons(ws)]))
+    try:
+        today = made_with(ws)
+    except InputError as e:
+        return [f"cannot be compared with today's folds and rows ({e})"], optimistic
+    stale = [
+        f"was made with other {what} (hash {info['hashes'][what]}) than today's (hash {value})"
+        for what, value in today.items()
+        if info["hashes"][what] != value
+    ]
+    for model, contents in info["members"].items():
+        of_runs = (_run_of_blend(ws, model, n, c, today) for n, c in contents.items())
+        reasons = [reason for reason in of_runs if reason]
+        if reasons and not stale:
+            more = f" (and {len(reasons) - 1} more of {model})" if len(reasons) > 1 else ""
+            stale.append(reasons[0] + more)
+    return stale, optimistic
+
+
+def _run_of_blend(
+    ws: Workspace, model: str, name: str, content: str, today: dict[str, Any]
+) -> str | None:
+    """Return what is wrong with a blend's run, content being the digest of its predictions then."""
+    key = RunKey.of_name(model, name)
+    run = ws.store.read_run(key)
+    if run is None:
+        return f"rests on {key}, which is missing"
+    if not content.endswith(ws.store.content(key, "test")):
+        return f"rests on {key}, which was trained again or predicted another test file since"
+    stale = why_stale(ws, run, today)
+    return f"rests on {key}, which {stale[0]}" if stale else None
+
+
+def say_marks(name: str, stale: Iterable[str], optimistic: Iterable[str]) -> None:
+    """Say a line for each reason."""
+    for reason in stale:
+        say(f"{name}: STALE, {reason}")
+    for reason in optimistic:
+        say(f"{name}: OPTIMISTIC, {reason}")
+
+
+def mark(stale: Iterable[str], optimistic: Iterable[str]) -> str:
+    """Return the words for a table's cell."""
+    words = [word for word, why in (("stale", stale), ("optimistic", optimistic)) if why]
+    return ", ".join(words)

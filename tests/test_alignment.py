@@ -15,7 +15,7 @@ from foldstack.stages.oof import alignment, read_model
 from foldstack.stages.predictor import Predictor
 from foldstack.store import RunKey, write_parquet
 from foldstack.workspace import Workspace
-from tiny import foldstack, make_workspace, sentences
+from tiny import foldstack, make_workspace, seal, sentences
 
 T = 400
 
@@ -83,6 +83,7 @@ def shift_runs(root: Path, by: list[float]) -> None:
             found = ws.store.read_predictions(key, what, rows)
             path = ws.store.run_dir(key) / f"{what}.parquet"
             write_parquet(path, rows, found.raw + shift, found.link, ["label"])
+            seal(path.parent)
 
 
 def pooled(root: Path, *sets: str) -> float:

@@ -908,8 +908,8 @@ def test_a_damaged_parquet_is_refused(done: Path, name: str, capsys) -> None:
     with pytest.raises(Exception, match=r"(?i)parquet") as reason:
         pq.read_table(path)
     sentence = (
-        f"ROOT/oof/tfidf/seed0/fold1/{name}.parquet cannot be read ({reason.value}): train this "
-        "run again with --force (FORCE=1)"
+        f"ROOT/oof/tfidf/seed0/fold1/{name}.parquet cannot be read ({reason.value}): run "
+        "`make train MODEL=tfidf FOLD=1 SEED=0 FORCE=1`"
     )
     refuses_and_keeps(done, "blend", sentence, capsys)
 
@@ -927,8 +927,14 @@ def test_a_damaged_json_is_refused(done: Path, name: str, command: str, capsys) 
     """A disk that ran full once, or an editor: no traceback, and the way out is named."""
     path = done / name
     path.write_bytes(path.read_bytes()[:-5])
-    folder = name.rsplit("/", 1)[0]
-    sentence = f"{name} is damaged: remove {folder} and run that stage again"
+    with pytest.raises(ValueError) as reason:
+        json.loads(path.read_text())
+    again = {
+        "run": "run `make train MODEL=tfidf FOLD=1 SEED=0 FORCE=1`",
+        "blend": "run `make blend NAME=blend` again",
+        "folds": "run `make folds FORCE=1`",
+    }
+    sentence = f"{name} is damaged ({reason.value}): {again[path.stem]}"
     refuses_and_keeps(done, command, sentence, capsys)
 
 
@@ -1001,7 +1007,7 @@ def test_predictions_with_flipped_bits_are_refused(done: Path, capsys) -> None:
     pq.write_table(table.set_column(column, "output:1", [values]), path)
     sentence = (
         "ROOT/oof/tfidf/seed0/fold1/heldout.parquet cannot be read (its checksum does not match): "
-        "train this run again with --force (FORCE=1)"
+        "run `make train MODEL=tfidf FOLD=1 SEED=0 FORCE=1`"
     )
     refuses_and_keeps(done, "blend", sentence, capsys)
 

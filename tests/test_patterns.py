@@ -22,6 +22,7 @@ from tiny import (
     go_through,
     make_workspace,
     refuses,
+    seal,
     sentences,
     turn_labels,
     write,
@@ -704,6 +705,7 @@ def test_means_of_ranks_are_refused(root: Path, capsys) -> None:
     info = read_json(path)
     info["winners_by_fold"]["1"] = "rank_mean"
     path.write_text(json.dumps(info))
+    seal(path.parent)
     sentence = (
         "blend has means of ranks (rank_mean), which say nothing of confidence, but patterns want "
         'probabilities: run `make blend SET="blend.methods=[mean,greedy,stack]"`'
@@ -714,6 +716,7 @@ def test_means_of_ranks_are_refused(root: Path, capsys) -> None:
 
 def test_a_blend_from_before_decisions_were_kept_is_refused(root: Path, capsys) -> None:
     (root / "oof/_blends/blend/nested.parquet").unlink()
+    seal(root / "oof/_blends/blend")
     sentence = (
         "blend 'blend' kept no out-of-fold decisions, which patterns are judged beside: run `make "
         "blend` again"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.metadata
+import json
 import multiprocessing
 import os
 import signal
@@ -21,8 +22,10 @@ import torch
 
 from foldstack.cli import main
 from foldstack.errors import Interrupted
+from foldstack.files import read_json
 from foldstack.interrupt import SAME_SECONDS, Stop
-from foldstack.store import RunKey, Store, read_json
+from foldstack.records import write_record
+from foldstack.store import RunKey, Store
 from foldstack.training import checkpoint, loop
 from tiny import FORK_SERVER, add_preset, foldstack, make_workspace, refuses, write_competition
 
@@ -146,7 +149,7 @@ def alive(pid: int) -> bool:
         ("foldstack.training.checkpoint:write_json", 7, 6),  # weights, but no state
         ("foldstack.stages.train:write_parquet", 1, 15),  # trained, not predicted
         ("foldstack.stages.train:write_parquet", 2, 15),  # one file of two
-        ("foldstack.stages.train:write_json", 2, 15),  # predicted
+        ("foldstack.records:write_json", 2, 15),  # predicted
         ("foldstack.store:Store.finish", 1, 15),  # all but its name
     ],
 )
@@ -530,7 +533,7 @@ def test_other_threads_are_said(root, monkeypatch, capsys):
     """The run goes on, but nobody is left to wonder at its last bits."""
     crash(root, monkeypatch, 8)
     identity = Store(root).partial_dir(KEY) / "identity.json"
-    identity.write_text(identity.read_text().replace('"threads": 1', '"threads": 2'))
+    write_record(identity, json.loads(identity.read_text().replace('"threads": 1', '"threads": 2')))
     finish(root)
     out = capsys.readouterr().out
     assert (

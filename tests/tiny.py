@@ -13,6 +13,9 @@ import torch
 import yaml
 
 from foldstack.cli import main
+from foldstack.files import read_json
+from foldstack.records import digests_of, write_record
+from foldstack.store import NO_ARTEFACTS
 
 GOOD, BAD = ["good", "fine", "great", "lovely"], ["bad", "poor", "awful", "dull"]
 PLACES = ["film", "plot", "cast", "song", "end", "start", "scene", "joke"]
@@ -149,6 +152,13 @@ def refuses(root: Path, args: list[str], sentence: str, capsys: pytest.CaptureFi
     """The command ends with code 2, this very sentence and nothing else on standard error."""
     assert foldstack(root, *args) == 2
     assert capsys.readouterr().err == f"foldstack: {sentence}\n"
+
+
+def seal(folder: Path) -> None:
+    """Give a run or a blend, changed by hand, the digests of what is in its folder now."""
+    path = next(p for p in (folder / "run.json", folder / "blend.json") if p.exists())
+    files = digests_of(folder, [*NO_ARTEFACTS, "blend.json"])
+    write_record(path, read_json(path) | {"files": files})
 
 
 def train_folds(root: Path, *args: str, folds: int = 3) -> None:

@@ -45,7 +45,7 @@ class PredictionFiles:
         place = self.folder / f"{stem(file.name)}.csv"
         self.check(place)
         of = self._record(place).get("file")
-        if place.exists() and of != str(file.resolve()):
+        if place.exists() and of != self._known_as(file):
             raise InputError(
                 f"{place} has the predictions of {of}: name another file for those of {file} with OUT="
             )
@@ -97,7 +97,7 @@ class PredictionFiles:
         return np.unique(np.concatenate(found))
 
     def _write(self, place: Path, file: Path, sha256: list[str]) -> None:
-        value = {"out": str(place.resolve()), "file": str(file.resolve()), "sha256": sha256}
+        value = {"out": self._known_as(place), "file": self._known_as(file), "sha256": sha256}
         write_json(self._path(place), value)
 
     def _record(self, place: Path) -> dict[str, Any]:
@@ -108,4 +108,9 @@ class PredictionFiles:
         return found if isinstance(found, dict) else {}
 
     def _path(self, place: Path) -> Path:
-        return self._records / f"{digest(str(place.resolve()))}.json"
+        return self._records / f"{digest(self._known_as(place))}.json"
+
+    def _known_as(self, place: Path) -> str:
+        """A place in the workspace from there on, so that a workspace may be moved."""
+        whole, root = place.resolve(), self.folder.resolve().parent
+        return str(whole.relative_to(root) if whole.is_relative_to(root) else whole)

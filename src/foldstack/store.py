@@ -21,7 +21,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -37,14 +37,25 @@ from foldstack.files import (
     file_sha256,
     locked,
     publish,
-    read_json,
     read_table,
-    write_json,
     write_table,
 )
 from foldstack.predictions import PredictionFiles
+from foldstack.records import (
+    BlendRecord,
+    FoldsRecord,
+    Record,
+    RunRecord,
+    SubmissionRecord,
+    digests_of,
+    read_record,
+    verify,
+    write_record,
+)
 from foldstack.rows import Rows
 
+# In a run's folder, but no part of what it has learned and predicted.
+NO_ARTEFACTS = ("run.json", "checkpoints", "identity.json", "int8.json")
 RUN_NAME = re.compile(r"full|fold(\d+(?:-\d+)*)")
 
 
@@ -178,18 +189,33 @@ def parquet_meta(path: Path) -> dict[str, str]:
     import pyarrow.parquet as pq
 
     try:
-        return {k.decode(): v.decode() for k, v in pq.read_schema(path).metadata.items()}
-    except (pa.ArrowInvalid, OSError) as e:
+        return _meta_of(pq.read_schema(path))
+    except (pa.ArrowException, OSError, ValueError) as e:
         raise _damaged(path, e) from None
 
 
+def _meta_of(schema: Any) -> dict[str, str]:
+    """The metadata of a schema; ValueError where it is not one of ours."""
+    meta = {k.decode(): v.decode() for k, v in (schema.metadata or {}).items()}
+    outputs = [name for name in schema.names if name != "id"]
+    floats = all(str(schema.field(name).type) == "float" for name in outputs)
+    if not {"link", "rows", "content"} <= meta.keys() or "id" not in schema.names or not floats:
+        raise ValueError("it holds no predictions of ours")
+    return meta
+
+
 def _damaged(path: Path, reason: object) -> InputError:
-    again = (
-        "run `make blend` again"
-        if "_blends" in path.parts
-        else "train this run again with --force (FORCE=1)"
-    )
-    return InputError(f"{path} cannot be read ({str(reason).splitlines()[0]}): {again}")
+    first = (str(reason).splitlines() or [type(reason).__name__])[0]
+    return InputError(f"{path} cannot be read ({first}): {_again(path.parent)}")
+
+
+def _again(folder: Path) -> str:
+    """What makes a run's or a blend's folder again."""
+    if folder.parent.name == "_blends":
+        return f"run `make blend NAME={folder.name}` again"
+    model, seed, run = folder.parts[-3:]
+    fold, number = run.removeprefix("fold"), seed.removeprefix("seed")
+    return f"run `make train MODEL={model} FOLD={fold} SEED={number} FORCE=1`"
 
 
 def read_parquet(path: Path) -> tuple[pd.Index, Predictions, dict[str, str]]:
@@ -199,13 +225,38 @@ def read_parquet(path: Path) -> tuple[pd.Index, Predictions, dict[str, str]]:
 
     try:
         table = pq.read_table(path)
-    except (pa.ArrowInvalid, OSError) as e:
+        meta = _meta_of(table.schema)
+    except (pa.ArrowException, OSError, ValueError) as e:
         raise _damaged(path, e) from None
-    meta = {k.decode(): v.decode() for k, v in table.schema.metadata.items()}
     raw = np.column_stack([table[c].to_numpy() for c in table.column_names if c != "id"])
     if _digest_of(raw) != meta["content"]:
         raise _damaged(path, "its checksum does not match")
     return pd.Index(table["id"].to_pylist(), dtype=object), Predictions(raw, meta["link"]), meta
+
+
+def _put_in_place(beside: Path, place: Path) -> None:
+    """Let a folder take a place by one rename; what stood there goes after it."""
+    old = place.with_name(f".{place.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if place.exists():
+        place.rename(old)
+    beside.rename(place)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _link(source: str, place: str) -> None:
+    try:
+        os.link(source, place)
+    except OSError:  # a disk without links
+        shutil.copy2(source, place)
+
+
+def _restore(place: Path) -> None:
+    """Put a folder back that a kill between the two renames of `_put_in_place` has left aside."""
+    old = place.with_name(f".{place.name}.old")
+    if old.exists() and not place.exists():
+        with suppress(OSError):  # read-only, or somebody else was quicker
+            old.rename(place)
 
 
 class Store:
@@ -218,13 +269,11 @@ class Store:
         """A path as messages show it, from the workspace on."""
         return str(path.relative_to(self.root)) if path.is_relative_to(self.root) else str(path)
 
-    def _read(self, path: Path) -> Any:
-        try:
-            return read_json(path)
-        except ValueError:
-            raise InputError(
-                f"{self.name(path)} is damaged: remove {self.name(path.parent)} and run that stage again"
-            ) from None
+    def _read(self, path: Path, form: type[Record], again: str) -> dict[str, Any]:
+        return read_record(path, form, self.name(path), again)
+
+    def _verify(self, folder: Path, record: dict[str, Any], what: str) -> None:
+        verify(folder, record, what, self.name(folder), _again(folder))
 
     # Folds
 
@@ -246,7 +295,7 @@ class Store:
             table[f"fold_{split}" if split else "fold"] = fold
         if folds.groups is not None:
             table["group"] = folds.groups
-        write_json(
+        write_record(
             self.root / "folds" / "folds.json",
             {"settings": folds.settings, "hash": folds.hash, "train": rows.hash(), **report},
         )
@@ -263,8 +312,11 @@ class Store:
         """
         if not self.has_folds():
             raise InputError(f"{self.name(self.folds_path)} does not exist: run `make folds` first")
-        table = read_table(self.folds_path, "utf-8")
         name = self.name(self.folds_path)
+        try:
+            table = read_table(self.folds_path, "utf-8")
+        except InputError as e:
+            raise InputError(f"{name} is damaged: {e}; run `make folds FORCE=1`") from None
         columns = list(table.columns)
         timed = columns == ["id", "fold", "group"]
         of_splits = columns[1:2] if timed else columns[1:]
@@ -285,10 +337,23 @@ class Store:
             )
         order = pd.Index(table["id"]).get_indexer(rows.ids)
         groups = self._fold_numbers(table, "group", name, 0)[order] if timed else None
-        beside = self.root / "folds" / "folds.json"
-        settings = self._read(beside).get("settings", {}) if beside.exists() else {}
         splits = splits[order]
-        return Folds(splits, settings, self.folds_hash(rows.ids, splits, groups), groups)
+        found = self.folds_hash(rows.ids, splits, groups)
+        return Folds(splits, self._folds_settings(found), found, groups)
+
+    def _folds_settings(self, found: str) -> dict[str, Any]:
+        """The settings that made the folds of this hash, if folds.json is there."""
+        beside = self.root / "folds" / "folds.json"
+        if not beside.exists():
+            return {}
+        record = self._read(beside, FoldsRecord, "run `make folds FORCE=1`")
+        if record["hash"] != found:
+            raise InputError(
+                f"{self.name(self.folds_path)} is not as `make folds` wrote it (hash {found}, "
+                f"folds.json says {record['hash']}): run `make folds FORCE=1`, or give your own folds "
+                "by `folds.file`"
+            )
+        return record["settings"]
 
     @staticmethod
     def _fold_numbers(table: pd.DataFrame, column: str, name: str, least: int) -> np.ndarray:
@@ -347,28 +412,53 @@ class Store:
             f.truncate(0)
             f.write(str(os.getpid()))
             f.flush()
-            old = self._beside(key, "old")
-            if old.exists() and not self.run_dir(key).exists():
-                old.rename(self.run_dir(key))  # killed between the two renames of finish()
+            _restore(self.run_dir(key))
             yield
 
     def finish(self, key: RunKey) -> None:
         """The partial run becomes the run, by one rename; what stood there goes after it."""
-        place, old = self.run_dir(key), self._beside(key, "old")
-        shutil.rmtree(old, ignore_errors=True)
-        if place.exists():
-            place.rename(old)
-        self.partial_dir(key).rename(place)
-        shutil.rmtree(old, ignore_errors=True)
+        _put_in_place(self.partial_dir(key), self.run_dir(key))
 
     def read_run(self, key: RunKey) -> dict[str, Any] | None:
         """The run's JSON, None where there is no finished run."""
         path = self.run_dir(key) / "run.json"
-        return self._read(path) if path.exists() else None
+        return self._read(path, RunRecord, _again(path.parent)) if path.exists() else None
 
-    def runs(self, model: str | None = None) -> dict[RunKey, dict[str, Any]]:
-        """All finished runs, in order."""
-        found = {}
+    def write_run(self, folder: Path, record: dict[str, Any]) -> None:
+        """Write run.json into a folder, with the digests of all other files in it."""
+        files = digests_of(folder, leave_out=NO_ARTEFACTS)
+        write_record(folder / "run.json", record | {"files": files})
+
+    @contextmanager
+    def updating_run(self, key: RunKey, record: dict[str, Any], file: str) -> Iterator[Path]:
+        """A place for a new version of one of a run's files; with its record it takes the old one's.
+
+        Both change by one rename, so that a kill leaves the run as it was. All other files are linked
+        into the new folder, and copied only where the disk has no links.
+        """
+        place, beside = self.run_dir(key), self._beside(key, "next")
+        shutil.rmtree(beside, ignore_errors=True)
+        leave_out = shutil.ignore_patterns(file, "checkpoints", ".*")
+        shutil.copytree(place, beside, copy_function=_link, ignore=leave_out)
+        yield beside / file
+        files = record.get("files", {}) | {file: file_sha256(beside / file)}
+        write_record(beside / "run.json", record | ({"files": files} if "files" in record else {}))
+        _put_in_place(beside, place)
+
+    def model_dir(self, key: RunKey) -> Path | None:
+        """The folder of a run's fitted model, as it was stored; None where none was kept."""
+        folder, record = self.run_dir(key), self.read_run(key)
+        if record is None or not (folder / "model").is_dir():
+            return None
+        self._verify(folder, record, "model")
+        return folder / "model"
+
+    def models(self) -> set[str]:
+        """The names of all models with a finished run."""
+        return {key.model for key in self._run_keys()}
+
+    def _run_keys(self, model: str | None = None) -> list[RunKey]:
+        found = []
         for path in self.root.glob("oof/*/seed*/*/run.json"):
             run, seed, name = path.parent.name, path.parent.parent.name, path.parts[-4]
             seed = seed.removeprefix("seed")
@@ -376,9 +466,13 @@ class Store:
                 continue  # unfinished, or somebody's copy
             if name.startswith("_") or (model and name != model):
                 continue
-            key = RunKey(name, int(seed), RunKey.left_out_of(run))
-            found[key] = self._read(path)
-        return dict(sorted(found.items()))
+            found.append(RunKey(name, int(seed), RunKey.left_out_of(run)))
+        return sorted(found)
+
+    def runs(self, model: str | None = None) -> dict[RunKey, dict[str, Any]]:
+        """All finished runs, in order."""
+        found = {key: self.read_run(key) for key in self._run_keys(model)}
+        return {key: record for key, record in found.items() if record is not None}
 
     def read_predictions(self, key: RunKey, name: str, rows: Rows) -> Predictions:
         """A run's raw outputs for exactly these rows, in their order.
@@ -409,6 +503,14 @@ class Store:
                 f"prediction that is not finite: train {key} again with --force, or "
                 "leave the model out"
             )
+        self._verify(path.parent, self.read_run(key) or {}, path.name)
+        return predictions
+
+    def stored_predictions(self, key: RunKey, name: str) -> Predictions:
+        """A run's logits for whatever rows they are; InputError where they are damaged."""
+        path = self.run_dir(key) / f"{name}.parquet"
+        _, predictions, _ = read_parquet(path)
+        self._verify(path.parent, self.read_run(key) or {}, path.name)
         return predictions
 
     def rows_hash(self, key: RunKey, name: str) -> str | None:
@@ -421,8 +523,13 @@ class Store:
         return parquet_meta(self.run_dir(key) / f"{name}.parquet")["content"]
 
     def model_content(self, key: RunKey) -> str:
-        """A digest of what the run has learned: of its test predictions."""
-        return self.content(key, "test")
+        """A digest of what the run has learned; of its test predictions, if that is all there is.
+
+        A new test file asks for new predictions, and leaves the model and what rests on it alone.
+        """
+        files = (self.read_run(key) or {}).get("files", {})
+        model = {name: sha256 for name, sha256 in files.items() if name.startswith("model/")}
+        return digest(model) if model else self.content(key, "test")
 
     # Blends and submissions
 
@@ -430,27 +537,40 @@ class Store:
         return self.root / "oof" / "_blends" / config.check_name(name, "name")
 
     @contextmanager
-    def writing_blend(self, name: str) -> Iterator[Path]:
-        """A folder to fill, which takes the blend's place when the block ends without error."""
+    def writing_blend(self, name: str, info: dict[str, Any]) -> Iterator[Path]:
+        """A folder to fill, which takes the blend's place when the block ends without error.
+
+        info: the blend's record, which gets the digests of the files. Another process that writes
+        this blend at the same time waits, and is the one that stays.
+        """
         place = self.blend_dir(name)
         beside = place.with_name(f".{name}.partial")
-        shutil.rmtree(beside, ignore_errors=True)
-        beside.mkdir(parents=True)
-        yield beside
-        old = place.with_name(f".{name}.old")
-        shutil.rmtree(old, ignore_errors=True)
-        if place.exists():
-            place.rename(old)
-        beside.rename(place)
-        shutil.rmtree(old, ignore_errors=True)
+        with locked(place.with_name(f".{name}.lock")):
+            shutil.rmtree(beside, ignore_errors=True)
+            beside.mkdir(parents=True)
+            yield beside
+            write_record(beside / "blend.json", info | {"files": digests_of(beside)})
+            _put_in_place(beside, place)
 
     def read_blend(self, name: str) -> dict[str, Any] | None:
         path = self.blend_dir(name) / "blend.json"
-        return self._read(path) if path.exists() else None
+        _restore(path.parent)
+        return self._read(path, BlendRecord, _again(path.parent)) if path.exists() else None
+
+    def blend_file(self, name: str, info: dict[str, Any], file: str) -> Path | None:
+        """A file or folder of a blend, as it was stored; None where the blend has none."""
+        place = self.blend_dir(name)
+        if not (place / file).exists() and not any(
+            known.startswith(file) for known in info.get("files", {})
+        ):
+            return None
+        self._verify(place, info, file)
+        return place / file
 
     def blends(self) -> dict[str, dict[str, Any]]:
         paths = sorted(self.root.glob("oof/_blends/*/blend.json"))
-        return {p.parent.name: self._read(p) for p in paths if not p.parent.name.startswith(".")}
+        names = [p.parent.name for p in paths if not p.parent.name.startswith(".")]
+        return {name: self.read_blend(name) for name in names}
 
     def write_submission(self, name: str, table: pd.DataFrame, info: dict, encoding: str) -> Path:
         """NAME.csv and, before it, NAME.json, which knows the file by its sha256.
@@ -462,7 +582,10 @@ class Store:
         with locked(path.with_name(f".{name}.lock")):
             old = self._own_submission(name)
             digests = {"sha256": hashlib.sha256(data).hexdigest(), "replaces": old}
-            write_json(path.with_suffix(".json"), info | digests)
+            if old == digests["sha256"]:
+                digests["replaces"] = None
+            own = {k: v for k, v in info.items() if k != "files"}  # which are the blend's
+            write_record(path.with_suffix(".json"), own | digests)
             publish(path, data)
         return path
 
@@ -474,7 +597,7 @@ class Store:
         if not path.exists():
             return None
         found = file_sha256(path)
-        info = self._read(beside) if beside.exists() else {"sha256": None}
+        info = self._submission(beside) if beside.exists() else {"sha256": None}
         # A version before digests were kept wrote none.
         if "sha256" in info and found not in (info["sha256"], info.get("replaces")):
             raise InputError(
@@ -486,7 +609,15 @@ class Store:
     def submissions(self) -> dict[str, dict[str, Any]]:
         """What each submission's JSON says, by name; only those whose CSV is there."""
         paths = sorted((self.root / "submissions").glob("*.json"))
-        return {p.stem: self._read(p) for p in paths if p.with_suffix(".csv").exists()}
+        return {p.stem: self._submission(p) for p in paths if p.with_suffix(".csv").exists()}
+
+    def _submission(self, path: Path) -> dict[str, Any]:
+        again = f"remove it and {path.stem}.csv, then run `make submit` again"
+        return self._read(path, SubmissionRecord, again)
+
+    def is_as_submitted(self, name: str, info: dict[str, Any]) -> bool:
+        """Whether NAME.csv is as `submit` wrote it."""
+        return info.get("sha256") in (None, file_sha256(self.submission_path(name)))
 
     def submission_path(self, name: str) -> Path:
         return self.root / "submissions" / f"{config.check_name(name, 'name')}.csv"

@@ -92,7 +92,7 @@ class Workspace:
                 )
             return self.listed
         names = _comma_list(text)
-        known = set(config.preset_names(self.root)) | set(self.listed) | self._stored_models()
+        known = set(config.preset_names(self.root)) | set(self.listed) | self.store.models()
         for name in names:
             if name not in known:
                 raise InputError(
@@ -114,9 +114,6 @@ class Workspace:
     def has_preset(self, name: str) -> bool:
         """Whether the model can be trained by name; a variant that NAME= kept cannot."""
         return name in self.listed or name in config.preset_names(self.root)
-
-    def _stored_models(self) -> set[str]:
-        return {key.model for key in self.store.runs()}
 
     def choose_seeds(self, text: str | None) -> list[int]:
         """`all` or nothing: the competition's seeds; else a comma list of whole numbers."""

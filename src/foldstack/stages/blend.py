@@ -13,7 +13,7 @@ from foldstack import config, ensemble
 from foldstack.competition import Competition
 from foldstack.ensemble import OF_RANKS, STACKS, BlendOptions, BlendResult, Members
 from foldstack.errors import InputError
-from foldstack.files import write_json, write_text
+from foldstack.files import write_text
 from foldstack.progress import Progress, say, table
 from foldstack.report import format_report, label_report, target_report
 from foldstack.rows import Rows
@@ -312,7 +312,7 @@ def blend(ws: Workspace, *, model: str | None = None, name: str | None = None) -
     name = config.check_name(name or "blend", "name")
     made = make_blend(ws, choose_members(ws, model))
     competition, result = ws.competition, made.result
-    with ws.store.writing_blend(name) as place:
+    with ws.store.writing_blend(name, made.info) as place:
         write_parquet(
             place / "oof.parquet", made.scored, result.oof, "identity", competition.outputs
         )
@@ -331,7 +331,6 @@ def blend(ws: Workspace, *, model: str | None = None, name: str | None = None) -
             write_text(
                 place / "reliability.csv", reliability_csv(made.members, result, competition.labels)
             )
-        write_json(place / "blend.json", made.info)
     say_blend(name, made.info)
 
 
@@ -345,8 +344,8 @@ def report(ws: Workspace, *, model: str | None = None, name: str | None = None) 
         say_marks("report", [], made.info["optimistic"])
         return
     name = name or "blend"
-    marks = marks_of_blend(ws, read_stored(ws, name))
-    path = ws.store.blend_dir(name) / "labels.txt"
+    info = read_stored(ws, name)
+    path, marks = ws.store.blend_file(name, info, "labels.txt"), marks_of_blend(ws, info)
     say(f"{name}: out-of-fold rows, nested decisions ({ws.store.name(path)}, and .csv beside it)")
     say(path.read_text(encoding="utf-8").rstrip("\n"))
     say_marks(name, *marks)

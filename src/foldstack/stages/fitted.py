@@ -46,9 +46,9 @@ def token_cache(ws: Workspace) -> Callable[[], TokenCache]:
 
 
 def model_folder(ws: Workspace, key: RunKey) -> Path:
-    """Where a finished run keeps its fitted model; InputError where it does not."""
-    folder = ws.store.run_dir(key) / "model"
-    if ws.store.read_run(key) is None or not folder.is_dir():
+    """Where a finished run keeps its fitted model; InputError if it is not there, or damaged."""
+    folder = ws.store.model_dir(key)
+    if folder is None:
         raise InputError(
             f"{key} has no fitted model in oof/ (removed, or trained with "
             "store.keep_models=false): train it again with --force (FORCE=1)"

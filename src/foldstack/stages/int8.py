@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import time
 from importlib.metadata import version
+from pathlib import Path
 
 import numpy as np
 
 from foldstack.errors import InputError
-from foldstack.files import read_json, write_json
 from foldstack.learners import Learner
 from foldstack.links import to_probabilities
 from foldstack.progress import say
+from foldstack.records import Record, read_record, write_record
 from foldstack.rows import Rows
 from foldstack.stages.fitted import threads_of
 from foldstack.store import RunKey
@@ -42,12 +43,20 @@ def in_int8(ws: Workspace, key: RunKey, learner: Learner) -> Learner:
     exact, learner = learner, learner.in_int8()
     file = ws.store.run_dir(key) / "int8.json"
     here = machine(threads_of(ws)) | {"openvino": version("openvino")}
-    found = read_json(file) if file.exists() else {}
+    found = _stored(file)
     if found.get("machine") != here:
         found = _measure(ws, key, exact, learner) | {"machine": here}
-        write_json(file, found)
+        write_record(file, found)
     say(f"{key}: {describe(found)}")
     return learner
+
+
+def _stored(file: Path) -> dict:
+    """What was measured before; nothing if the file is not there, or is damaged."""
+    try:
+        return read_record(file, Record, file.name, "") if file.exists() else {}
+    except InputError:
+        return {}
 
 
 def describe(found: dict) -> str:

@@ -33,15 +33,17 @@ class OutOfFold:
     @classmethod
     def of_blend(cls, ws: Workspace, name: str, info: dict) -> OutOfFold:
         """Raises InputError where the blend was made before decisions were kept."""
-        place, decisions = ws.store.blend_dir(name), None
+        decisions = None
         if info["rule"] is not None:
-            if not (place / "nested.parquet").exists():
+            nested = ws.store.blend_file(name, info, "nested.parquet")
+            if nested is None:
                 raise InputError(
                     f"blend '{name}' kept no out-of-fold decisions, which patterns are judged "
                     "beside: run `make blend` again"
                 )
-            decisions = read_parquet(place / "nested.parquet")[1].raw.astype(float)
-        return cls(read_parquet(place / "oof.parquet")[1].raw.astype(float), decisions, info)
+            decisions = read_parquet(nested)[1].raw.astype(float)
+        oof = read_parquet(ws.store.blend_file(name, info, "oof.parquet"))[1].raw
+        return cls(oof.astype(float), decisions, info)
 
     @classmethod
     def of_made(cls, made: Blend) -> OutOfFold:

@@ -32,7 +32,7 @@ from foldstack.stages.patterned import (
     neighbours,
     require_probabilities,
 )
-from foldstack.store import RunKey, read_parquet
+from foldstack.store import RunKey
 from foldstack.submission import label_texts
 from foldstack.workspace import Workspace
 
@@ -115,7 +115,7 @@ class Predictor:
             list(members),
             competition.kind,
             len(competition.outputs),
-            ws.store.blend_dir(name) / "model",
+            ws.store.blend_file(name, info, "model") or ws.store.blend_dir(name) / "model",
         )
         rule = Rule.from_json(info["rule"]) if info["rule"] else None
         text = bool((info.get("features") or {}).get("text"))
@@ -245,7 +245,7 @@ class Predictor:
     def _tested(self, key: RunKey) -> np.ndarray:
         """(t, outputs): what the run predicts for the test rows."""
         if key not in self._test:
-            _, predictions, _ = read_parquet(self.ws.store.run_dir(key) / "test.parquet")
+            predictions = self.ws.store.stored_predictions(key, "test")
             self._test[key] = to_probabilities(predictions.raw, predictions.link)
         return self._test[key]
 

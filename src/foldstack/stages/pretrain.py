@@ -11,9 +11,11 @@ from pathlib import Path
 import numpy as np
 
 from foldstack import config, parallel
+from foldstack.errors import InputError
 from foldstack.files import locked
 from foldstack.learners import make_learner
 from foldstack.progress import duration, say
+from foldstack.records import Record, digests_of, read_record, verify, write_record
 from foldstack.rows import Rows
 from foldstack.stages.fitted import token_cache
 from foldstack.techniques import TransformerSettings
@@ -21,6 +23,7 @@ from foldstack.workspace import Workspace
 
 # What decides what it learns, beside the texts, and of the training that follows.
 PARTS = ("backbone", "sha256", "prefix", "backbone_dropout", "pretrain")
+RECORD = "record.json"  # the digests of a kept backbone's files
 OF_TRAINING = ("max_length", "length_quantile", "precision")
 
 
@@ -39,6 +42,7 @@ def pretrained(ws: Workspace, settings: TransformerSettings, threads: int) -> Pa
             waiting="waiting for another run, which is pretraining the backbone",
         )
         parallel.main_first(lambda: parallel.is_main() and stack.enter_context(lock))
+        parallel.main_first(lambda: parallel.is_main() and _drop_damaged(place))
         if place.exists():
             return place
         say(f"pretraining on {len(texts):,} texts without labels, kept for other runs")
@@ -48,11 +52,25 @@ def pretrained(ws: Workspace, settings: TransformerSettings, threads: int) -> Pa
         checkpoints.mkdir(parents=True, exist_ok=True)
         facts = learner.pretrain(texts, checkpoints, new)
         if parallel.is_main():
+            write_record(new / RECORD, {"files": digests_of(new)})
             new.rename(place)
             shutil.rmtree(partial)
         parallel.wait()
         say(f"pretrained in {facts['updates']:,} updates, {duration(facts['training_seconds'])}")
     return place
+
+
+def _drop_damaged(place: Path) -> None:
+    """Remove a kept backbone that is not as it was written."""
+    if not (place / RECORD).exists():  # nothing kept, or by a version before there were records
+        return
+    try:
+        record = read_record(place / RECORD, Record, RECORD, "")
+        for name in record["files"]:
+            verify(place, record, name, place.name, "")
+    except (InputError, KeyError) as e:
+        say(f"the kept backbone {place} is damaged ({e}): pretraining again")
+        shutil.rmtree(place)
 
 
 def _texts(ws: Workspace) -> Rows:

@@ -68,6 +68,8 @@ def score(ws: Workspace) -> None:
     )
     for name, marks in doubts:
         say_marks(name, *marks)
+        if not ws.store.is_as_submitted(name, submissions[name]):
+            say(f"{name}: CHANGED since `submit` wrote it, so the nested score is not this file's")
 
 
 def _solution(ws: Workspace) -> pd.DataFrame:

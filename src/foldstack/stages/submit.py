@@ -79,7 +79,7 @@ def stored_blend(ws: Workspace, name: str) -> tuple[np.ndarray, dict]:
                 f"blend '{name}' was made from other runs of '{member}' than are there "
                 "now: run `make blend` again"
             )
-    _, predictions, meta = read_parquet(ws.store.blend_dir(name) / "test.parquet")
+    _, predictions, meta = read_parquet(ws.store.blend_file(name, info, "test.parquet"))
     if meta["rows"] != ws.competition.test.hash():
         raise InputError(f"blend '{name}' was made for another test file: run `make blend` again")
     train, test = ws.competition.train, ws.competition.test

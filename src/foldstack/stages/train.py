@@ -20,10 +20,10 @@ import foldstack
 from foldstack import config, parallel
 from foldstack.cores import cpu_threads, machine
 from foldstack.errors import ChildFailed, InputError, Interrupted
-from foldstack.files import read_json, write_json
 from foldstack.interrupt import child_environment, is_child
 from foldstack.learners import Learner, make_learner
 from foldstack.progress import duration, say
+from foldstack.records import Record, read_record, write_record
 from foldstack.rows import Rows
 from foldstack.settings import Settings
 from foldstack.stages.fitted import load_learner, threads_of, token_cache
@@ -279,8 +279,9 @@ def _test_is_current(ws: Workspace, run: Run, done: dict) -> bool:
     if done.get("test_features") != _test_features(ws, run).get("test_features"):
         return False
     try:
-        return ws.store.rows_hash(run.key, "test") == ws.competition.test.hash()
-    except InputError:
+        rows_are_today = ws.store.rows_hash(run.key, "test") == ws.competition.test.hash()
+        return rows_are_today and ws.store.content(run.key, "test") == done["predictions"]["test"]
+    except (InputError, KeyError):
         return False
 
 
@@ -343,7 +344,7 @@ def train_one(ws: Workspace, run: Run, *, force: bool) -> None:
             "machine": _machine(run.settings, threads),
             "versions": _versions(),
         }
-        write_json(partial / "run.json", info)
+        store.write_run(partial, info)
         store.finish(key)  # with its checkpoints, lest a kill here cost the whole training
         shutil.rmtree(store.run_dir(key) / "checkpoints")
         (store.run_dir(key) / "identity.json").unlink()
@@ -369,13 +370,13 @@ def _open_partial(ws: Workspace, run: Run, threads: int) -> None:
         "versions": _versions(),
     }
     try:
-        found = read_json(partial / "identity.json")
+        found = read_record(partial / "identity.json", Record, "its identity", "")
         changed = config.differences(found["identity"], wanted["identity"])
         moved = config.differences(
             {k: found[k] for k in ("machine", "versions")},
             {k: wanted[k] for k in ("machine", "versions")},
         )
-    except (OSError, ValueError, KeyError):
+    except (InputError, OSError, KeyError):
         changed, moved = ["its identity"] if partial.exists() else [], []
     if changed:
         shown = "; ".join(c.removeprefix("settings.") for c in changed)
@@ -390,7 +391,7 @@ def _open_partial(ws: Workspace, run: Run, threads: int) -> None:
             "a run made in one go"
         )
     (partial / "checkpoints").mkdir(parents=True, exist_ok=True)
-    write_json(partial / "identity.json", wanted)
+    write_record(partial / "identity.json", wanted)
 
 
 def _predict(ws: Workspace, learner: Learner, held: Rows) -> dict[str, tuple[Rows, np.ndarray]]:
@@ -423,16 +424,14 @@ def _predict_test_again(ws: Workspace, run: Run) -> None:
             "(store.keep_models=false): train it again with --force (FORCE=1)"
         )
     learner = load_learner(ws, key, token_cache(ws))
-    rows, place = ws.competition.test, store.run_dir(key)
-    raw, outputs = learner.predict(rows), ws.competition.outputs
+    rows, outputs = ws.competition.test, ws.competition.outputs
+    raw = learner.predict(rows)
     parallel.leave()
     if not parallel.is_main():
         return
     info = store.read_run(key) | _test_features(ws, run)
-    info["predictions"]["test"] = write_parquet(
-        place / "test.parquet", rows, raw, learner.link, outputs
-    )
-    write_json(place / "run.json", info)
+    with store.updating_run(key, info, "test.parquet") as place:
+        info["predictions"]["test"] = write_parquet(place, rows, raw, learner.link, outputs)
     say(f"{key}: the test file is new, the model is not: predicted its {len(rows):,} rows")
 
 

@@ -60,10 +60,10 @@ def views(
 
 def _of_blend(ws: Workspace, name: str, rows: Rows) -> np.ndarray:
     """A stored blend's nested predictions, decided where labels are submitted."""
-    read_stored(ws, name)
+    info = read_stored(ws, name)
     again = "run `make blend` again"
-    path = ws.store.blend_dir(name) / "nested.parquet"
-    if not path.exists():
+    path = ws.store.blend_file(name, info, "nested.parquet")
+    if path is None:
         raise InputError(f"blend '{name}' was made before views were there: {again}")
     _, predictions, meta = read_parquet(path)
     if meta["rows"] != rows.hash():

@@ -12,9 +12,11 @@ from safetensors.torch import load_file
 from torch import nn
 
 from foldstack import parallel
-from foldstack.files import read_json, write_json
+from foldstack.errors import InputError
+from foldstack.files import file_sha256
 from foldstack.nets.classifier import Classifier
 from foldstack.progress import say
+from foldstack.records import Record, read_record, verify, write_record
 from foldstack.techniques import TrainingSettings
 from foldstack.training.checkpoint import save_weights
 
@@ -38,9 +40,10 @@ def run_stages(
         place = folder / f"stage{number}"
         place.mkdir(exist_ok=True)
         found = place / "facts.json"
-        if found.exists():
+        finished = _finished(found)
+        if finished is not None:
             model.load_state_dict(load_file(place / "weights.safetensors"))
-            facts.append(read_json(found))
+            facts.append(finished)
             say(f"stage {number} of {len(stages)} is finished")
             continue
         say(f"stage {number} of {len(stages)}: {describe(stage)}")
@@ -103,11 +106,26 @@ def _rates(backbone: nn.Module) -> list[tuple[nn.Module, str]]:
     return found
 
 
+def _finished(path: Path) -> dict | None:
+    """The facts of a finished stage; None if it is not, or not as it was written."""
+    if not path.exists():
+        return None
+    try:
+        facts = read_record(path, Record, path.parent.name, "training it again")
+        verify(path.parent, facts, "weights.safetensors", path.parent.name, "training it again")
+    except InputError as e:
+        say(str(e))
+        return None
+    facts.pop("files", None)
+    return facts
+
+
 def _finish(model: Classifier, facts: dict, place: Path) -> None:
     """Keep the stage's weights, then say that it is finished, then drop its checkpoints."""
     if not parallel.is_main():
         return
     save_weights(model, place / "weights.safetensors")
-    write_json(place / "facts.json", facts)
+    files = {"weights.safetensors": file_sha256(place / "weights.safetensors")}
+    write_record(place / "facts.json", facts | {"files": files})
     for old in [*place.glob("step-*"), *place.glob("epoch*"), *place.glob("outputs-*")]:
         shutil.rmtree(old) if old.is_dir() else old.unlink()

@@ -1,0 +1,158 @@
+"""Records: the JSON beside what a stage has made, with a digest of itself and of the files it is for.
+
+A record is checked whenever it is read, and a file against its record before it is used, so that a
+damaged one is named instead of giving other numbers. Records of versions before digests were kept are
+checked for their form alone.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from foldstack.config import digest
+from foldstack.errors import InputError
+from foldstack.files import file_sha256, write_json
+
+
+class Record(BaseModel):
+    """Fields that must be there, of these types; others may be."""
+
+    model_config = ConfigDict(extra="ignore", strict=True)
+
+
+class RunIdentity(Record):
+    settings: dict[str, Any]
+    folds: str
+    train: str
+    overlay: str | None
+
+
+class RunRecord(Record):
+    """What stages read of run.json."""
+
+    seed: int
+    left_out: list[int]
+    identity: RunIdentity
+    metric: str
+    score: float | None
+    predictions: dict[str, str]
+    optimistic: list[str]
+    seconds: float
+    peak_memory_mb: int
+    machine: dict[str, Any]
+    versions: dict[str, str]
+
+
+class EstimateRecord(Record):
+    score: float
+    low: float
+    high: float
+
+
+class SubmissionRecord(Record):
+    """What stages read of the record of a submission."""
+
+    kind: str
+    metric: str
+    members: dict[str, dict[str, str]]
+    hashes: dict[str, Any]
+    winner: str
+    nested: EstimateRecord
+    in_sample: float
+    optimistic: list[str]
+
+
+class BlendRecord(SubmissionRecord):
+    """What stages read of blend.json."""
+
+    winners_by_fold: dict[str, str]
+    parameters: dict[str, Any]
+    rule: dict[str, Any] | None
+    settings: dict[str, Any]
+    candidates: list[dict[str, Any]]
+    seed_variance: float
+    positives: dict[str, dict[str, Any]]
+
+
+class FoldsRecord(Record):
+    settings: dict[str, Any]
+    hash: str
+    train: str
+
+
+def write_record(path: Path, record: dict[str, Any]) -> None:
+    """Write a record with its own digest."""
+    plain = json.loads(json.dumps(record))  # as it will be read
+    plain.pop("digest", None)
+    write_json(path, plain | {"digest": digest(plain)})
+
+
+def read_record(path: Path, form: type[Record], name: str, again: str) -> dict[str, Any]:
+    """Return a record as it was written, without its digest.
+
+    Args:
+        form: the fields that must be there.
+        name: the path, for the message.
+        again: what makes the record again, for the message.
+
+    Raises:
+        InputError: it is damaged, or another file than a stage has written.
+    """
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        form.model_validate(record)
+        found = record.pop("digest", None)
+        if found is not None and found != digest(record):
+            raise ValueError("its digest does not match")
+    except ValidationError as e:
+        first = e.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "it"
+        raise damaged(name, f"{where}: {first['msg'].lower()}", again) from None
+    except (ValueError, RecursionError) as e:
+        raise damaged(name, str(e).splitlines()[0], again) from None
+    return record
+
+
+def damaged(name: str, reason: str, again: str) -> InputError:
+    return InputError(f"{name} is damaged ({reason}): {again}")
+
+
+def digests_of(folder: Path, leave_out: Iterable[str] = ()) -> dict[str, str]:
+    """Return the sha256 of each file below a folder, by its path there; hidden ones do not count.
+
+    leave_out: names in the folder itself.
+    """
+    skipped = set(leave_out)
+    paths = (p for p in sorted(folder.rglob("*")) if p.is_file())
+    parts = ((path, path.relative_to(folder).parts) for path in paths)
+    return {
+        "/".join(names): file_sha256(path)
+        for path, names in parts
+        if names[0] not in skipped and not any(n.startswith(".") for n in names)
+    }
+
+
+def verify(folder: Path, record: dict[str, Any], what: str, name: str, again: str) -> None:
+    """Raise InputError unless files are as their record says.
+
+    Args:
+        what: a file's path below the folder, or a folder's with all that the record has of it.
+        name, again: see `read_record`.
+    """
+    files = record.get("files")
+    if files is None:  # of a version before digests were kept
+        return
+    known = {k: v for k, v in files.items() if k == what or k.startswith(f"{what}/")}
+    if not known and any(path.is_file() for path in (folder / what, *(folder / what).rglob("*"))):
+        raise damaged(f"{name}/{what}", "its record does not know it", again)
+    for path, sha256 in known.items():
+        place = folder / path
+        if not place.is_file():
+            raise damaged(f"{name}/{path}", "it is missing", again)
+        if file_sha256(place) != sha256:
+            raise damaged(f"{name}/{path}", "its digest does not match", again)

@@ -28,7 +28,7 @@ STAGES := data init folds train blend submit score scores
 ASKED := $(MAKECMDGOALS) $(if $(filter all,$(MAKECMDGOALS)),folds train blend submit)
 before = $(filter $(ASKED),$(wordlist 1,$(1),$(STAGES)))
 
-.PHONY: help venv demo test bench lint all recipe predict compare report views patterns $(STAGES) clean clean-folds clean-oof clean-submissions clean-debug
+.PHONY: help venv demo test bench lint all recipe predict compare report views patterns $(STAGES) clean clean-folds clean-oof clean-submissions clean-debug clean-tmp
 
 help: ## these targets
 	@sed -n 's/^#   /  /p' Makefile
@@ -91,8 +91,8 @@ patterns: $(NEEDS) ## what the rules of patterns.yaml do to out-of-fold rows, on
 
 all: folds train blend submit ## folds, train, blend, submit
 
-clean: clean-all ## empty folds/, oof/, submissions/, debug/ (clean-folds, clean-oof … for one)
-clean-all clean-folds clean-oof clean-submissions clean-debug: $(NEEDS)
+clean: clean-all ## empty folds/, oof/, submissions/, debug/ (clean-folds, clean-oof … for one; clean-tmp: what kills have left)
+clean-all clean-folds clean-oof clean-submissions clean-debug clean-tmp: $(NEEDS)
 	@$(RUN) clean $(@:clean-%=%)
 
 bench: $(if $(NEEDS),$(BENCH)) ## beside what people use, into docs/bench.md: SHORT=1 for ten minutes, else hours; ARGS="--rows 800"

@@ -141,7 +141,7 @@ def parser() -> argparse.ArgumentParser:
     command("scores", "show every run and blend in a table")
     command("demo", "go the whole way on the embedded film reviews")
     p = command("clean", "remove what stages have made; input/ and competition.yaml stay")
-    p.add_argument("what", choices=["folds", "oof", "submissions", "debug", "all"])
+    p.add_argument("what", choices=["folds", "oof", "submissions", "debug", "tmp", "all"])
     return top
 
 

@@ -9,6 +9,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import sys
 import zipfile
 import zlib
@@ -455,6 +456,24 @@ def writing(path: Path, encoding: str = "utf-8") -> Iterator[TextIO]:
             yield text
         finally:
             text.detach()  # what it still holds goes to f, which stays open
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a file, or of all files below a folder; 0 if it is not there."""
+    below = path.rglob("*") if path.is_dir() else [path]
+    return sum(p.lstat().st_size for p in below if p.is_file() and not p.is_symlink())
+
+
+def remove(path: Path) -> int:
+    """Remove a file, a folder, or of a link the link alone; returns the bytes that this frees."""
+    if not os.path.lexists(path):
+        return 0
+    size = size_of(path)
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+    return size
 
 
 def file_sha256(path: Path) -> str:

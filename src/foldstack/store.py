@@ -20,6 +20,7 @@ import hashlib
 import os
 import re
 import shutil
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -38,6 +39,8 @@ from foldstack.files import (
     locked,
     publish,
     read_table,
+    remove,
+    size_of,
     write_table,
 )
 from foldstack.predictions import PredictionFiles
@@ -56,6 +59,8 @@ from foldstack.rows import Rows
 
 # In a run's folder, but no part of what it has learned and predicted.
 NO_ARTEFACTS = ("run.json", "checkpoints", "identity.json", "int8.json")
+TEMPORARY = ".*.tmp"  # see `files.publish`
+LEFT_SECONDS = 600  # a file that is being written changes more often
 RUN_NAME = re.compile(r"full|fold(\d+(?:-\d+)*)")
 
 
@@ -242,6 +247,24 @@ def _put_in_place(beside: Path, place: Path) -> None:
         place.rename(old)
     beside.rename(place)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _is_left(path: Path) -> bool:
+    """Whether nobody writes this temporary file any more, as far as this machine can tell.
+
+    Its name has the number of its process, which another machine on a shared disk may have given.
+    """
+    number = path.name.split(".")[-2]
+    old = time.time() - path.stat().st_mtime > LEFT_SECONDS
+    if not number.isdecimal():
+        return old
+    try:
+        os.kill(int(number), 0)
+    except (ProcessLookupError, OverflowError):
+        return old
+    except PermissionError:
+        pass
+    return False
 
 
 def _link(source: str, place: str) -> None:
@@ -453,6 +476,51 @@ class Store:
         self._verify(folder, record, "model")
         return folder / "model"
 
+    def tidy_run(self, key: RunKey) -> int:
+        """Remove what a kill has left behind a finished run; returns the bytes that this frees.
+
+        A run that is being trained, or a disk that cannot be written to, is left as it is.
+        """
+        place = self.run_dir(key)
+        left = [place / "checkpoints", place / "identity.json", *place.rglob(TEMPORARY)]
+        left += [self._beside(key, "old"), self._beside(key, "next")]
+        if not any(path.exists() for path in left):
+            return 0
+        try:
+            with self.lock(key):
+                return sum(remove(path) for path in left) if place.exists() else 0
+        except (InputError, OSError):
+            return 0
+
+    def tidy(self) -> int:
+        """Remove what kills have left in the whole workspace; returns the bytes that this frees.
+
+        Unfinished runs and backbones stay: the command that made them resumes them.
+        """
+        freed = sum(self.tidy_run(key) for key in self._run_keys())
+        blends = self.root / "oof" / "_blends"
+        for path in [*blends.glob(".*.partial"), *blends.glob(".*.old")]:
+            name = path.name[1:].rpartition(".")[0]
+            with locked(blends / f".{name}.lock"):
+                _restore(blends / name)
+                freed += remove(path)
+        made = [
+            self.root / name for name in ("folds", "oof", "submissions", "predictions", "input")
+        ]
+        for folder in [*made, self.root]:
+            found = folder.glob(TEMPORARY) if folder == self.root else folder.rglob(TEMPORARY)
+            freed += sum(remove(path) for path in list(found) if _is_left(path))
+        caches = [*self.tokens_dir.glob(".part-*"), *self.tokens_dir.glob(".removed-*")]
+        return freed + sum(remove(path) for path in caches if _is_left(path))
+
+    def unfinished(self) -> dict[str, int]:
+        """Bytes of the runs and backbones that were left unfinished, by name."""
+        runs = self.root.glob("oof/*/seed*/.*.partial")
+        return {
+            self.name(path): size_of(path)
+            for path in [*sorted(runs), *sorted(self.pretrained_dir.glob(".*.partial"))]
+        }
+
     def models(self) -> set[str]:
         """The names of all models with a finished run."""
         return {key.model for key in self._run_keys()}
@@ -471,7 +539,10 @@ class Store:
 
     def runs(self, model: str | None = None) -> dict[RunKey, dict[str, Any]]:
         """All finished runs, in order."""
-        found = {key: self.read_run(key) for key in self._run_keys(model)}
+        keys = self._run_keys(model)
+        for key in keys:
+            self.tidy_run(key)
+        found = {key: self.read_run(key) for key in keys}
         return {key: record for key, record in found.items() if record is not None}
 
     def read_predictions(self, key: RunKey, name: str, rows: Rows) -> Predictions:

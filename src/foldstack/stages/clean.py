@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 from foldstack.competition import Competition
 from foldstack.errors import InputError
+from foldstack.files import remove
 from foldstack.progress import say
+from foldstack.store import Store
 
 
 def clean(root: Path, what: str) -> None:
-    """Empty folds/, oof/, submissions/, remove debug/, or all of them."""
+    """Empty folds/, oof/, submissions/, remove debug/, or all of them; `tmp`: what kills have left."""
     if not (root / "competition.yaml").exists():
         raise InputError(
             f"{root / 'competition.yaml'} does not exist: this is no workspace, so nothing "
             "is removed"
         )
+    if what == "tmp":
+        return _clean_tmp(Store(root))
     folders = ("folds", "oof", "submissions", "debug") if what == "all" else (what,)
     _refuse_named(root, [root / name for name in folders])
     for name in folders:
@@ -24,9 +27,19 @@ def clean(root: Path, what: str) -> None:
         for path in sorted(folder.iterdir()) if folder.is_dir() else []:
             if path.name == ".gitkeep":
                 continue
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+            remove(path)
             count += 1
         say(f"clean: {name}/ {'emptied' if count else 'was empty'}")
+
+
+def _clean_tmp(store: Store) -> None:
+    freed = sum(each.tidy() for each in (store, Store(store.root / "debug")))
+    say(f"clean: {freed / 2**20:,.1f} MB of temporary files and old checkpoints removed")
+    for name, size in store.unfinished().items():
+        say(
+            f"clean: {name} ({size / 2**20:,.1f} MB) is unfinished and stays: `make train` resumes it, "
+            "and `rm -r` drops it"
+        )
 
 
 def _refuse_named(root: Path, folders: list[Path]) -> None:

@@ -265,6 +265,7 @@ def _is_done(ws: Workspace, run: Run) -> bool:
     done = ws.store.read_run(run.key)
     if done is None:
         return False
+    ws.store.tidy_run(run.key)
     changed = config.differences(done["identity"], identity_of(ws, run))
     if changed:
         shown = "; ".join(c.removeprefix("settings.") for c in changed)

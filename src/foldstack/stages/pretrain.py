@@ -20,7 +20,7 @@ from foldstack.techniques import TransformerSettings
 from foldstack.workspace import Workspace
 
 # What decides what it learns, beside the texts, and of the training that follows.
-PARTS = ("backbone", "sha256", "prefix", "backbone_dropout", "pretrain")
+PARTS = ("backbone", "sha256", "trust_remote_code", "prefix", "backbone_dropout", "pretrain")
 OF_TRAINING = ("max_length", "length_quantile", "precision")
 
 

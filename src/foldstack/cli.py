@@ -162,7 +162,7 @@ def _general(
         default=[],
         metavar="NAME=VALUE",
         help="a setting over competition.yaml and the presets, for instance "
-        "folds.count=10 or training.epochs=3; repeatable",
+        "folds.count=10 or training.epochs=3; repeatable, or several with blanks between",
     )
     p.add_argument(
         "--debug",
@@ -194,11 +194,12 @@ def _at_least_one(text: str) -> int:
 def run(args: argparse.Namespace) -> None:
     """Call the stage that the command names. Stages are imported here, so that help is quick."""
     from foldstack import parallel
+    from foldstack.config import split_settings
     from foldstack.workspace import Workspace
 
     if args.command != "train" and parallel.count() > 1:
         raise InputError(f"`{args.command}` runs in one process: start it without a launcher")
-    sets = args.set + args.more_set
+    sets = [s for text in args.set + args.more_set for s in split_settings(text)]
     if args.command == "data":
         from foldstack.stages.data import make_data
 

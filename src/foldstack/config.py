@@ -23,6 +23,7 @@ from foldstack.techniques import LearnerSettings, TfidfSettings, TransformerSett
 
 SHIPPED = Path(__file__).parent / "presets"
 MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+NEXT_SETTING = re.compile(r"(?<=\s)[\w.-]+=")
 
 LEARNER_SETTINGS: dict[str, type[LearnerSettings]] = {
     "tfidf": TfidfSettings,
@@ -47,6 +48,31 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise InputError(f"{path} holds no settings: write `name: value` lines")
     return data
+
+
+def split_settings(text: str) -> list[str]:
+    """Return `["a.b=1", "c=[x, y]"]` for `a.b=1 c=[x, y]`, the text of one `--set`.
+
+    The next setting begins at a `name=` after a blank, unless the value before it, a list or quoted
+    text, is still open there.
+    """
+    text = text.strip()
+    settings: list[str] = []
+    begin = 0
+    for end in [*(m.start() for m in NEXT_SETTING.finditer(text)), len(text)]:
+        setting = text[begin:end].strip()
+        if end == len(text) or _is_closed(setting.partition("=")[2]):
+            settings.append(setting)
+            begin = end
+    return settings
+
+
+def _is_closed(value: str) -> bool:
+    try:
+        yaml.load(value, Loader=yaml.BaseLoader)
+    except yaml.YAMLError:
+        return False
+    return True
 
 
 def parse_overrides(pairs: list[str]) -> dict[str, Any]:

@@ -41,7 +41,7 @@ def train(
     """
     begin = time.monotonic()
     place, s = locate(settings.backbone, settings.sha256), settings.training
-    tokenizer = AutoTokenizer.from_pretrained(place)
+    tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False)
     classes = max(2, train.targets.shape[1])
 
     def tokens(rows: Rows) -> list[dict]:
@@ -55,7 +55,9 @@ def train(
         ]
 
     torch.manual_seed(seed)
-    model = AutoModelForSequenceClassification.from_pretrained(place, num_labels=classes)
+    model = AutoModelForSequenceClassification.from_pretrained(
+        place, num_labels=classes, trust_remote_code=False
+    )
     with tempfile.TemporaryDirectory() as folder:
         arguments = TrainingArguments(
             output_dir=folder, num_train_epochs=s.epochs, learning_rate=s.lr, seed=seed,

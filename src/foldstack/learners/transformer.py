@@ -23,7 +23,13 @@ from foldstack import metrics, parallel
 from foldstack.errors import InputError
 from foldstack.learners import Task
 from foldstack.learners.encoder import Encoder
-from foldstack.nets.backbone import empty_backbone, load_backbone, locate
+from foldstack.nets.backbone import (
+    empty_backbone,
+    load_backbone,
+    locate,
+    own_code,
+    save_config,
+)
 from foldstack.nets.classifier import Classifier, positions, takes_types
 from foldstack.nets.int8 import Int8Reader
 from foldstack.nets.layers import prepare_layers
@@ -115,7 +121,12 @@ class TransformerLearner:
 
     def _load_backbone(self) -> tuple[torch.nn.Module, PreTrainedTokenizerBase]:
         s = self.settings
-        return load_backbone(self._place, s.ignore_weights, s.backbone_dropout)
+        loaded = load_backbone(
+            self._place, s.ignore_weights, s.backbone_dropout, s.trust_remote_code
+        )
+        if code := own_code(loaded[0]):
+            say(f"trust_remote_code: the backbone runs its checkpoint's own code, {code}")
+        return loaded
 
     def pretrain(self, rows: Rows, run_dir: Path, to: Path) -> dict:
         """Let the backbone learn masked words of these rows, and save it in a folder like a hub's.
@@ -124,7 +135,7 @@ class TransformerLearner:
         """
         s, pretraining = self.settings, self.settings.pretrain
         backbone, tokenizer = self._load_backbone()
-        head = load_word_head(self._place, backbone)
+        head = load_word_head(self._place, backbone, s.trust_remote_code)
         whose = "a new head" if head is None else "the checkpoint's own head"
         say(f"masked words are told by {whose}")
         head = head or new_word_head(backbone)
@@ -386,12 +397,12 @@ class TransformerLearner:
 
     def save(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.model.backbone.config.save_pretrained(folder)
+        save_config(self.model.backbone, folder)
         self.encoder.save(folder)
         save_weights(self.model, folder / WEIGHTS)
 
     def load(self, folder: Path) -> None:
-        backbone, tokenizer = empty_backbone(folder)
+        backbone, tokenizer = empty_backbone(folder, self.settings.trust_remote_code)
         self.encoder = self._encoder(backbone, tokenizer)
         self.encoder.load(folder)
         self.model = self._classifier(backbone)

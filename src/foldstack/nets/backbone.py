@@ -5,16 +5,25 @@ from __future__ import annotations
 import importlib.util
 import os
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
 from huggingface_hub.utils import logging as hub_logging
 from safetensors import SafetensorError
 from torch import nn
-from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.dynamic_module_utils import custom_object_save
+from transformers.utils import cached_file
 from transformers.utils import logging as transformers_logging
 
 from foldstack.errors import InputError
-from foldstack.files import file_sha256
+from foldstack.files import file_sha256, read_json
 from foldstack.nets.attention import use_ours
 from foldstack.nets.tokenizer import mend
 
@@ -53,6 +62,7 @@ HEADS = frozenset(
 )
 # Not learned from a checkpoint: what our heads do without, and RoFormer's sinusoids.
 COMPUTED = ("pooler.", "encoder.embed_positions.")
+OF_CHECKPOINTS = "transformers_modules."  # the package under which the library imports their code
 
 
 def locate(backbone: str, sha256: str | None = None) -> str:
@@ -92,16 +102,20 @@ def locate(backbone: str, sha256: str | None = None) -> str:
 
 
 def load_backbone(
-    place: str, ignore_weights: tuple[str, ...] = (), dropout: float | None = None
+    place: str,
+    ignore_weights: tuple[str, ...] = (),
+    dropout: float | None = None,
+    trust_remote_code: bool = False,
 ) -> tuple[nn.Module, PreTrainedTokenizerBase]:
     """The model in float32, whatever type its file has, and its tokenizer.
 
-    dropout, where given, replaces every dropout rate in the checkpoint's config.
+    dropout, where given, replaces every dropout rate in the checkpoint's config. trust_remote_code: run
+    the code that the checkpoint brings; else it is refused if the library has no classes for it.
 
     Raises InputError where the checkpoint lacks a weight of the backbone, or has one that the
     backbone does not know and that is no other task's head, naming its key.
     """
-    config = from_pretrained(AutoConfig, place)
+    config = from_pretrained(AutoConfig, place, trust_remote_code)
     if dropout is not None:
         rates = [
             k for k, v in config.to_dict().items() if "dropout" in k and isinstance(v, float | int)
@@ -111,6 +125,7 @@ def load_backbone(
     model, info = from_pretrained(
         AutoModel,
         place,
+        trust_remote_code,
         config=config,
         dtype=torch.float32,
         output_loading_info=True,
@@ -138,7 +153,7 @@ def load_backbone(
             "checkpoint, or name a task head's first part in `ignore_weights`"
         )
     _adapt(model)
-    return model, _load_tokenizer(place)
+    return model, _load_tokenizer(place, trust_remote_code)
 
 
 def _adapt(model: nn.Module) -> None:
@@ -147,9 +162,9 @@ def _adapt(model: nn.Module) -> None:
     use_ours(model)
 
 
-def _load_tokenizer(place: str) -> PreTrainedTokenizerBase:
+def _load_tokenizer(place: str, trust_remote_code: bool) -> PreTrainedTokenizerBase:
     try:
-        return mend(from_pretrained(AutoTokenizer, place), place)
+        return mend(from_pretrained(AutoTokenizer, place, trust_remote_code), place)
     except ImportError as e:
         # Without sentencepiece and protobuf the library takes a .model file for one of tiktoken's.
         packages = "rjieba" if "rjieba" in str(e) else "sentencepiece protobuf"
@@ -159,19 +174,23 @@ def _load_tokenizer(place: str) -> PreTrainedTokenizerBase:
         ) from None
 
 
-def from_pretrained(kind: type, place: str, **options):
-    """A local folder or the cache first, the hub next, one sentence where neither has it."""
+def from_pretrained(kind: type, place: str, trust_remote_code: bool, **options):
+    """A local folder or the cache first, the hub next, one sentence where neither has it.
+
+    trust_remote_code is always passed on: without it the library asks at the terminal, and runs the
+    checkpoint's code if the answer is y.
+    """
     try:
-        return kind.from_pretrained(place, local_files_only=True, **options)
-    except (RuntimeError, SafetensorError) as e:  # a file that is damaged
-        raise InputError(f"backbone '{place}' cannot be loaded: {_first_line(e)}") from None
+        return _load(kind, place, trust_remote_code, local_files_only=True, **options)
     except (OSError, ValueError) as e:
+        _refuse_code(kind, place, e)
         if Path(place).is_dir():
             raise InputError(f"backbone '{place}' cannot be loaded: {_first_line(e)}") from None
     try:
         hub_logging.set_verbosity_error()  # it would warn of each retry
-        return kind.from_pretrained(place, **options)
-    except (OSError, ValueError):
+        return _load(kind, place, trust_remote_code, **options)
+    except (OSError, ValueError) as e:
+        _refuse_code(kind, place, e)
         raise InputError(
             f"backbone '{place}' is neither in this machine's cache nor reachable on the hub: check "
             "the name, connect once to fetch it, or set `backbone` to a folder that holds it or to "
@@ -179,13 +198,67 @@ def from_pretrained(kind: type, place: str, **options):
         ) from None
 
 
+def _load(kind: type, place: str, trust_remote_code: bool, **options):
+    """Call the library; InputError if a file is damaged or unsafe, or trusted code lacks a package."""
+    try:
+        return kind.from_pretrained(place, trust_remote_code=trust_remote_code, **options)
+    except UnpicklingError:  # torch.load read tensors only, and stopped at something else
+        raise InputError(
+            f"backbone '{place}' cannot be loaded: its weights are a pickle that is damaged or "
+            "holds more than tensors: take a checkpoint with model.safetensors"
+        ) from None
+    except (RuntimeError, SafetensorError) as e:
+        raise InputError(f"backbone '{place}' cannot be loaded: {_first_line(e)}") from None
+    except ImportError as e:
+        if not trust_remote_code:
+            raise
+        raise InputError(
+            f"backbone '{place}' cannot be loaded with trust_remote_code: {_first_line(e)}"
+        ) from None
+
+
+def _refuse_code(kind: type, place: str, e: Exception) -> None:
+    """Raise InputError if what the library stopped at is code of the checkpoint that is not trusted."""
+    if "trust_remote_code" not in str(e):
+        return
+    name = "tokenizer_config.json" if kind is AutoTokenizer else "config.json"
+    file = cached_file(place, name, local_files_only=True)
+    asked = read_json(Path(file))["auto_map"]
+    asked = asked.get(kind.__name__) if isinstance(asked, dict) else asked
+    names = [asked] if isinstance(asked, str) else [n for n in asked if n]
+    raise InputError(
+        f"backbone '{place}' brings Python code of its own, {' and '.join(names)} in its {name}, and "
+        "transformers has no class for it: read that code and set `trust_remote_code: true` in the "
+        "preset to run it, or take another checkpoint"
+    ) from None
+
+
+def own_code(backbone: nn.Module) -> str | None:
+    """The class of a backbone that is defined by code of its checkpoint; None if the library has it."""
+    kind = type(backbone)
+    module = kind.__module__
+    return f"{module.split('.')[-1]}.{kind.__name__}" if module.startswith(OF_CHECKPOINTS) else None
+
+
+def save_config(backbone: PreTrainedModel, folder: Path) -> None:
+    """Write the architecture, with the checkpoint's code if that defines it, for `empty_backbone`.
+
+    The run's own copy: what it predicts does not change if the checkpoint's folder does, or is gone.
+    """
+    if own_code(backbone):
+        custom_object_save(backbone, folder, config=backbone.config)
+    backbone.config.save_pretrained(folder)
+
+
 def _first_line(e: Exception) -> str:
     return next((line.strip() for line in str(e).splitlines() if line.strip()), type(e).__name__)
 
 
-def empty_backbone(folder: Path) -> tuple[nn.Module, PreTrainedTokenizerBase]:
+def empty_backbone(
+    folder: Path, trust_remote_code: bool = False
+) -> tuple[nn.Module, PreTrainedTokenizerBase]:
     """The architecture of a saved run, its weights yet to be filled in, and its tokenizer."""
-    config = AutoConfig.from_pretrained(folder, local_files_only=True)
-    model = AutoModel.from_config(config, dtype=torch.float32)
+    config = from_pretrained(AutoConfig, str(folder), trust_remote_code)
+    model = AutoModel.from_config(config, dtype=torch.float32, trust_remote_code=trust_remote_code)
     _adapt(model)
-    return model, _load_tokenizer(str(folder))
+    return model, _load_tokenizer(str(folder), trust_remote_code)

@@ -32,17 +32,21 @@ def new_word_head(backbone: nn.Module) -> WordHead:
     return WordHead(nn.Sequential(linear, nn.GELU(), nn.LayerNorm(width)), torch.zeros(words))
 
 
-def load_word_head(place: str, backbone: nn.Module) -> WordHead | None:
+def load_word_head(
+    place: str, backbone: nn.Module, trust_remote_code: bool = False
+) -> WordHead | None:
     """That of the checkpoint which this backbone is from.
 
     None where the checkpoint has lost it, as most for sentence vectors have, where its architecture has
-    none, or where it tells words by other weights than the embeddings.
+    none or is defined by the checkpoint's own code, or where it tells words by other weights than the
+    embeddings.
     """
     if type(backbone.config) not in MODEL_FOR_MASKED_LM_MAPPING:
         return None
     model, info = from_pretrained(
         AutoModelForMaskedLM,
         place,
+        trust_remote_code,
         dtype=torch.float32,
         output_loading_info=True,
         ignore_mismatched_sizes=True,

@@ -86,6 +86,8 @@ def _texts(ws: Workspace) -> Rows:
 def _key(settings: TransformerSettings, texts: Rows) -> str:
     identity = config.identity(settings)
     parts = {name: identity[name] for name in PARTS}
+    if settings.trust_remote_code:  # what was kept before there was this setting keeps its key
+        parts["trust_remote_code"] = True
     parts["training"] = [identity["training"][name] for name in OF_TRAINING]
     whole = json.dumps([parts, texts.texts], ensure_ascii=False)
     return hashlib.sha256(whole.encode("utf-8", "surrogatepass")).hexdigest()[:16]

@@ -31,6 +31,9 @@ class TransformerSettings(LearnerSettings):
 
     backbone: a hub name, a folder, or `package:NAME/FOLDER` inside an installed package.
     sha256: the pinned checksum of its model.safetensors, where the preset pins one.
+    trust_remote_code: run the Python code that the checkpoint brings (`auto_map` in its config.json and
+    tokenizer_config.json) instead of the library's own classes. false: none of it is ever run, and a
+    checkpoint whose type the library does not know is refused.
     prefix: put before each text, for backbones trained with one ("query: ").
     pretrain: the backbone first goes on learning masked words of all of the workspace's texts, `{}` or
     `{setting: value}`; once for all runs, but for those that start_from another.
@@ -60,6 +63,7 @@ class TransformerSettings(LearnerSettings):
     learner: Literal["transformer"]
     backbone: str
     sha256: OptionalText = None
+    trust_remote_code: bool = False
     prefix: str = ""
     pretrain: Annotated[Pretraining | None, BeforeValidator(none_from_text)] = None
     long: Annotated[Long, Field(discriminator="name"), BeforeValidator(named)] = Ends()

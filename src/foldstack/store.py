@@ -30,8 +30,17 @@ import pandas as pd
 
 from foldstack.config import digest
 from foldstack.errors import InputError
-from foldstack.files import publish, read_json, read_table, write_json, write_table
+from foldstack.files import (
+    publish,
+    read_json,
+    read_table,
+    removed_after_error,
+    together,
+    write_json,
+    write_table,
+)
 from foldstack.rows import Rows
+from foldstack.system import naming
 
 RUN_NAME = re.compile(r"full|fold(\d+(?:-\d+)*)")
 
@@ -223,12 +232,13 @@ class Store:
             table[f"fold_{split}" if split else "fold"] = fold
         if folds.groups is not None:
             table["group"] = folds.groups
-        write_json(
-            self.root / "folds" / "folds.json",
-            {"settings": folds.settings, "hash": folds.hash, "train": rows.hash(), **report},
-        )
-        write_table(self.root / "folds" / "report.csv", per_fold)
-        write_table(self.folds_path, table)
+        with together():
+            write_json(
+                self.root / "folds" / "folds.json",
+                {"settings": folds.settings, "hash": folds.hash, "train": rows.hash(), **report},
+            )
+            write_table(self.root / "folds" / "report.csv", per_fold)
+            write_table(self.folds_path, table)
 
     def has_folds(self) -> bool:
         return self.folds_path.exists()
@@ -311,18 +321,18 @@ class Store:
         """
         path = self._beside(key, "lock")
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a+") as f:
+        with path.open("ab+", buffering=0) as f:
             try:
                 fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 f.seek(0)
                 raise InputError(
-                    f"{key} is being trained by process {f.read().strip()}: wait for "
+                    f"{key} is being trained by process {f.read().decode().strip()}: wait for "
                     "it, or stop it first"
                 ) from None
-            f.truncate(0)
-            f.write(str(os.getpid()))
-            f.flush()
+            with naming(path):
+                f.truncate(0)
+                f.write(str(os.getpid()).encode())
             old = self._beside(key, "old")
             if old.exists() and not self.run_dir(key).exists():
                 old.rename(self.run_dir(key))  # killed between the two renames of finish()
@@ -407,8 +417,9 @@ class Store:
         place = self.blend_dir(name)
         beside = place.with_name(f".{name}.partial")
         shutil.rmtree(beside, ignore_errors=True)
-        beside.mkdir(parents=True)
-        yield beside
+        with removed_after_error(beside):
+            beside.mkdir(parents=True)
+            yield beside
         old = place.with_name(f".{name}.old")
         shutil.rmtree(old, ignore_errors=True)
         if place.exists():
@@ -426,8 +437,9 @@ class Store:
 
     def write_submission(self, name: str, table: pd.DataFrame, info: dict, encoding: str) -> Path:
         path = self.root / "submissions" / f"{name}.csv"
-        write_table(path, table, encoding)
-        write_json(path.with_suffix(".json"), info)
+        with together():
+            write_table(path, table, encoding)
+            write_json(path.with_suffix(".json"), info)
         return path
 
     def submissions(self) -> dict[str, dict[str, Any]]:

@@ -31,6 +31,7 @@ from foldstack.nets.vocabulary import trimmed
 from foldstack.nets.words import load_word_head, new_word_head
 from foldstack.progress import say
 from foldstack.rows import Rows
+from foldstack.system import naming
 from foldstack.techniques import (
     Smote,
     StageSettings,
@@ -150,8 +151,9 @@ class TransformerLearner:
                 what="pretraining",
             )
         if parallel.is_main():
-            backbone.save_pretrained(to)
-            tokenizer.save_pretrained(to)
+            with naming(to):
+                backbone.save_pretrained(to)
+                tokenizer.save_pretrained(to)
         return facts
 
     def _begin_from(self, weights: dict[str, torch.Tensor]) -> None:
@@ -386,8 +388,9 @@ class TransformerLearner:
 
     def save(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.model.backbone.config.save_pretrained(folder)
-        self.encoder.save(folder)
+        with naming(folder):
+            self.model.backbone.config.save_pretrained(folder)
+            self.encoder.save(folder)
         save_weights(self.model, folder / WEIGHTS)
 
     def load(self, folder: Path) -> None:

@@ -13,7 +13,7 @@ import pandas as pd
 
 from foldstack.competition_file import SHOWN, competition_yaml
 from foldstack.errors import InputError, nearest
-from foldstack.files import write_table, write_text
+from foldstack.files import together, write_table, write_text
 from foldstack.progress import say
 from foldstack.workspace import Workspace
 
@@ -120,9 +120,10 @@ def make_data(
     ids = [f"{dataset}-{i:05}" for i in range(len(texts))]
     table = pd.DataFrame({"id": ids, "text": texts, "label": labels})
     test = _draw_test(table["label"])
-    write_input(ws.root, table[~test], table[test], chosen)
     settings = settings_of(dataset, chosen, table["label"], folds, model_settings or {})
-    write_text(path, competition_yaml(settings, f"{chosen.about}."))
+    with together():
+        write_input(ws.root, table[~test], table[test], chosen)
+        write_text(path, competition_yaml(settings, f"{chosen.about}."))
     say(
         f"data: {dataset}, {(~test).sum():,} training and {test.sum():,} test rows in "
         f"{ws.root / 'input'}; {path} says what is predicted"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import yaml
@@ -11,7 +10,7 @@ from foldstack.competition import Competition
 from foldstack.competition_file import SHOWN, competition_yaml
 from foldstack.config import SHIPPED
 from foldstack.errors import InputError, nearest
-from foldstack.files import write_table, write_text
+from foldstack.files import publish, together, write_table, write_text
 from foldstack.progress import say
 from foldstack.recipes import BACKBONE, RECIPES, Recipe, Tables
 
@@ -43,11 +42,12 @@ def make_recipe(
             "over it, input/ and presets/"
         )
     tables, shared = recipe.read(_checked(source, recipe)), _backbone(backbone or BACKBONE)
-    _write_input(root / "input", tables)
-    _write_presets(root / "presets", name, shared)
     settings = {"name": name, "id": "id", "text": ["text"], "target": ["label"]}
     settings |= {"seeds": SHOWN["seeds"]} | recipe.settings
-    write_text(path, competition_yaml(settings, recipe.about))
+    with together():
+        _write_input(root / "input", tables)
+        _write_presets(root / "presets", name, shared)
+        write_text(path, competition_yaml(settings, recipe.about))
     Competition.load(root).check()
     say(
         f"recipe: {name}, {len(tables.train):,} training and {len(tables.test):,} test rows in "
@@ -77,9 +77,8 @@ def _write_input(folder: Path, tables: Tables) -> None:
 
 def _write_presets(folder: Path, name: str, shared: str) -> None:
     """The recipe's own, and what they lie over."""
-    folder.mkdir(parents=True, exist_ok=True)
     for preset in sorted((PRESETS / name).glob("*.yaml")):
-        shutil.copyfile(preset, folder / preset.name)
+        publish(folder / preset.name, preset.read_bytes())
     write_text(folder / "backbone.yaml", shared)
 
 

@@ -6,6 +6,7 @@ import importlib.metadata
 import platform
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -30,6 +31,7 @@ from foldstack.stages.fitted import load_learner, threads_of, token_cache
 from foldstack.stages.learned import Run, identity_of, rows_of, start_of
 from foldstack.stages.pretrain import pretrained
 from foldstack.store import RunKey, write_parquet
+from foldstack.system import LESS_MEMORY, is_fault, say_error
 from foldstack.workspace import Workspace
 
 PACKAGES = (
@@ -169,6 +171,9 @@ def _train_each(ws: Workspace, todo: list, *, force: bool, jobs: int, processes:
             for process in list(running):
                 process.send_signal(e.signum)
             raise
+        except Exception:  # the output cannot be written, or no process started
+            ended.set()
+            raise
     if codes:
         raise ChildFailed(codes[0])
 
@@ -218,6 +223,11 @@ def _child(
                 say(f"{key} | {line.rstrip()}")
         code = _exit_code(group)
     running.difference_update(group)
+    if code == -signal.SIGKILL and not ended.is_set():
+        say_error(
+            f"{key}: its process was killed (SIGKILL), as the system does where the memory is not "
+            f"enough: {LESS_MEMORY}"
+        )
     if code:
         ended.set()
     return 128 - code if code < 0 else code  # killed by a signal, as a shell reports it
@@ -356,7 +366,9 @@ def _open_partial(ws: Workspace, run: Run, threads: int) -> None:
             {k: found[k] for k in ("machine", "versions")},
             {k: wanted[k] for k in ("machine", "versions")},
         )
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError) as e:
+        if is_fault(e):  # of the machine, which the run may outlast
+            raise
         changed, moved = ["its identity"] if partial.exists() else [], []
     if changed:
         shown = "; ".join(c.removeprefix("settings.") for c in changed)

@@ -335,11 +335,7 @@ def main(argv: list[str] | None = None) -> int:
 def _parse_and_run(argv: list[str] | None) -> None:
     from foldstack.interrupt import STOP
 
-    try:
-        args = parser().parse_args(argv)
-    except SystemExit:  # after --help
-        system.flush_output()
-        raise
+    args = parser().parse_args(argv)
     STOP.install()
     run(args)
     system.flush_output()

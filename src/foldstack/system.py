@@ -75,7 +75,9 @@ def sentence(error: BaseException | None) -> str | None:
         number, name = error_number(error), _name(error)
         if number in OF_RESOURCES:
             return OF_RESOURCES[number] if name is None else f"{name}: {OF_RESOURCES[number]}"
-        if number in OF_FILES and name is not None and not _made_already(number, name):
+        if number in (errno.ENOTDIR, errno.EEXIST) and name is not None:
+            name = _obstacle(name)
+        if number in OF_FILES and name is not None:
             return f"{name}: {OF_FILES[number]}"
         error = error.__cause__  # a library may wrap what it met
     return None
@@ -142,9 +144,11 @@ def _name(error: BaseException) -> str | None:
     return None
 
 
-def _made_already(number: int, name: str) -> bool:
-    """Whether something exists that we should not have made again, which is our fault."""
-    return number == errno.EEXIST and (not os.path.lexists(name) or os.path.isdir(name))
+def _obstacle(name: str) -> str | None:
+    """The file on this path where a folder is expected; None if there is none, which is our fault."""
+    path = Path(name)
+    on_the_way = (str(p) for p in (*reversed(path.parents), path))
+    return next((p for p in on_the_way if os.path.lexists(p) and not os.path.isdir(p)), None)
 
 
 # Standard streams

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import io
+import itertools
 import os
 import resource
 import shutil
@@ -13,13 +14,16 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
+import lightgbm as lgb
 import numpy as np
 import pytest
 import torch
 from safetensors import SafetensorError
 
 from foldstack import system
+from foldstack.ensemble.boosting import Boosters
 from foldstack.errors import InputError, Interrupted
 from foldstack.files import placing, publish, together, write_text
 from foldstack.interrupt import ANSWER, SIGNALS, Stop
@@ -161,10 +165,15 @@ def raising(error: BaseException):
     return call
 
 
-@pytest.fixture
-def full_disk(monkeypatch):
-    """No file can be written to the disk."""
-    monkeypatch.setattr(os, "fsync", raising(error_of(errno.ENOSPC)))
+def full_after(count: int):
+    """os.fsync of a disk that is full after so many files."""
+    calls = itertools.count()
+
+    def fsync(number: int) -> None:
+        if next(calls) >= count:
+            raise error_of(errno.ENOSPC)
+
+    return fsync
 
 
 @pytest.fixture(scope="module")
@@ -225,21 +234,51 @@ def test_files_that_belong_together_change_together(
     done, monkeypatch, capsys, command, files_before
 ):
     """The disk is full after some of them; new folds beside the report of old ones would mislead."""
-    real, calls = os.fsync, 0
-
-    def filling(number: int) -> None:
-        nonlocal calls
-        calls += 1
-        if calls > files_before:
-            raise error_of(errno.ENOSPC)
-        real(number)
-
     before = files(done)
-    monkeypatch.setattr(os, "fsync", filling)
+    monkeypatch.setattr(os, "fsync", full_after(files_before))
     settings = ["--set", "folds.seed=1"] if command == "folds" else []
     assert foldstack(done, command, *settings, *["--force"][: command != "submit"]) == 2
     assert FULL in capsys.readouterr().err
     assert files(done) == before
+
+
+@pytest.mark.parametrize("command", ["folds", "train", "blend", "submit", "score"])
+def test_each_write_of_a_command_may_be_the_one_that_fails(done, monkeypatch, capsys, command):
+    """An unfinished run alone stays, for the same command to resume."""
+    options = {"folds": ["--force"], "train": ["--force", "--fold", "0"]}.get(command, [])
+
+    def finished_files() -> dict[str, bytes]:
+        return {k: v for k, v in files(done).items() if ".partial/" not in k or "_blends" in k}
+
+    before, code, succeed = finished_files(), 2, -1
+    while code:
+        succeed += 1
+        capsys.readouterr()
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", full_after(succeed))
+            code = foldstack(done, command, *options)
+        error = capsys.readouterr().err
+        if code:
+            assert (code, error.count("\n"), error.endswith(f": {FULL}\n")) == (2, 1, True)
+            assert finished_files() == before
+    assert error == ""
+    assert succeed >= 2  # the last time nothing has failed
+    assert not [name for name in files(done) if "tmp" in name or ".partial" in name]
+
+
+def test_the_text_of_trees_is_written_by_us(tmp_path, monkeypatch):
+    """LightGBM's own writer leaves half a file on a full disk, and does not say why."""
+    booster = lgb.train(
+        {"verbose": -1, "min_data_in_leaf": 1}, lgb.Dataset(np.eye(8), [0, 1] * 4), 2
+    )
+    boosters = SimpleNamespace(models=[booster, 0.5])
+    booster.save_model(tmp_path / "its.txt")
+    assert Boosters.save(boosters, tmp_path, "ours") == [tmp_path / "ours-0.txt"]
+    assert (tmp_path / "ours-0.txt").read_bytes() == (tmp_path / "its.txt").read_bytes()
+    monkeypatch.setattr(os, "fsync", raising(error_of(errno.ENOSPC)))
+    with pytest.raises(OSError) as e:
+        Boosters.save(boosters, tmp_path, "new")
+    assert system.sentence(e.value) == f"{tmp_path}/new-0.txt: {FULL}"
 
 
 def test_together_is_all_or_nothing_and_blocks_may_be_nested(tmp_path):
@@ -379,6 +418,14 @@ def test_a_checkpoint_that_cannot_be_read_now_is_not_damaged(tmp_path, monkeypat
             checkpoint.load_last(tmp_path)
     assert files(tmp_path) == before
     assert checkpoint.load_last(tmp_path)[1]["step"] == 1
+
+
+def test_predictions_that_cannot_be_read_now_are_not_damaged(done, monkeypatch, capsys):
+    """The advice to train them again would be wrong."""
+    path = done / "oof/tfidf/seed0/fold0/test.parquet"
+    monkeypatch.setattr("pyarrow.parquet.read_schema", raising(error_of(errno.EACCES, str(path))))
+    what = "permission is denied: change its owner or permissions, or take another folder"
+    refuses(done, ["blend"], f"{path}: {what}", capsys)
 
 
 def test_an_unfinished_run_that_cannot_be_read_now_is_not_begun_anew(

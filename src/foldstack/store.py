@@ -40,7 +40,7 @@ from foldstack.files import (
     write_table,
 )
 from foldstack.rows import Rows
-from foldstack.system import naming
+from foldstack.system import is_fault, naming
 
 RUN_NAME = re.compile(r"full|fold(\d+(?:-\d+)*)")
 
@@ -170,6 +170,8 @@ def parquet_meta(path: Path) -> dict[str, str]:
 
 
 def _damaged(path: Path, reason: object) -> InputError:
+    if isinstance(reason, OSError) and is_fault(reason):
+        raise reason  # of the machine, which the file may outlast
     again = (
         "run `make blend` again"
         if "_blends" in path.parts

@@ -85,7 +85,7 @@ class Boosters:
         for k, model in enumerate(self.models):
             if isinstance(model, lgb.Booster):
                 paths.append(Path(directory) / f"{stem}-{k}.txt")
-                # LightGBM itself does not notice a full disk.
+                # LightGBM's own writer says that it failed, but not why, and leaves half a file.
                 write_text(paths[-1], model.model_to_string())
         return paths
 

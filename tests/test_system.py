@@ -28,6 +28,7 @@ from foldstack.errors import InputError, Interrupted
 from foldstack.files import placing, publish, together, write_text
 from foldstack.interrupt import ANSWER, SIGNALS, Stop
 from foldstack.progress import Progress
+from foldstack.stages.learned import Run
 from foldstack.store import RunKey, Store
 from foldstack.training import checkpoint, frozen
 from tiny import files, foldstack, go_through, make_workspace, process, refuses
@@ -99,6 +100,7 @@ def test_each_kind_has_its_sentence(number, what):
             ),
             MEMORY,
         ),
+        (ImportError("x.so: failed to map segment from shared object"), MEMORY),
         (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."), GPU),
         (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"), GPU),
         (
@@ -379,18 +381,28 @@ def test_a_run_that_the_system_kills_is_explained(workspace, monkeypatch, capfd)
 
 
 def test_after_an_error_of_the_parent_no_more_runs_are_begun(workspace, monkeypatch, capsys):
-    """Each of them would be minutes long, and the command has failed already."""
+    """The first of three is still running while no process can be started for the second."""
     assert foldstack(workspace, "folds") == 0
-    started = []
+    started, third = [], threading.Event()
 
-    def child(*args: object) -> int:
-        started.append(args)
-        raise error_of(errno.EAGAIN)
+    def child(ws: object, model: str, run: Run, *_: object) -> int:
+        started.append(run.key.run)
+        if run.key.run == "fold0":
+            third.wait(0.3)
+        elif run.key.run == "fold1":
+            raise error_of(errno.EAGAIN)
+        else:
+            third.set()
+        return 0
 
     monkeypatch.setattr("foldstack.stages.train._child", child)
-    assert foldstack(workspace, "train") == 2
-    assert len(started) == 1
-    assert "no more processes or threads can be started" in capsys.readouterr().err
+    sentence = (
+        "no more processes or threads can be started: raise the limit that `ulimit -u` shows, or run "
+        "fewer --jobs"
+    )
+    capsys.readouterr()
+    refuses(workspace, ["train", "--jobs", "2"], sentence, capsys)
+    assert sorted(started) == ["fold0", "fold1"]
 
 
 # What was made before

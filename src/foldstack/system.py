@@ -62,9 +62,15 @@ NUMBER = re.compile(r"\(os error (\d+)\)|\[errno (\d+)\]", re.IGNORECASE)
 PHRASES = {
     re.compile(r"\d+ requested and \d+ written"): errno.ENOSPC,  # NumPy, which drops the number
     re.compile(r"can't allocate memory|not enough memory|bad_alloc|bad allocation"): errno.ENOMEM,
+    # Of the dynamic loader, when a library is imported.
+    re.compile(
+        r"failed to map segment from shared object(: Cannot allocate memory)?$"
+    ): errno.ENOMEM,
     re.compile(r"can't start new thread"): errno.EAGAIN,
 }
 GPU_PHRASE = re.compile(r"(CUDA|HIP|MPS|XPU)\b.*out of memory|_STATUS_ALLOC_FAILED")
+
+GENERAL = (Exception, RuntimeError, OSError, ImportError)  # which libraries raise as well
 
 
 def sentence(error: BaseException | None) -> str | None:
@@ -130,7 +136,7 @@ def error_number(error: BaseException) -> int | None:
 def _library_text(error: BaseException) -> str:
     """What the error says, if a library may have raised it: no ValueError or KeyError of ours."""
     package = type(error).__module__.partition(".")[0]
-    ours = package == "builtins" and type(error) not in (Exception, RuntimeError, OSError)
+    ours = package == "builtins" and type(error) not in GENERAL
     return "" if ours or package == "foldstack" else str(error)
 
 

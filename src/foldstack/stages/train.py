@@ -161,7 +161,11 @@ def _train_each(ws: Workspace, todo: list, *, force: bool, jobs: int, processes:
     def start(item: tuple[str, Run]) -> int:
         if ended.is_set():
             return 0
-        return _child(ws, *item, force, jobs == 1, processes, running, ended)
+        try:
+            return _child(ws, *item, force, jobs == 1, processes, running, ended)
+        except Exception:  # the output cannot be written, or no process started
+            ended.set()
+            raise
 
     with ThreadPoolExecutor(jobs) as pool:
         try:
@@ -170,9 +174,6 @@ def _train_each(ws: Workspace, todo: list, *, force: bool, jobs: int, processes:
             ended.set()
             for process in list(running):
                 process.send_signal(e.signum)
-            raise
-        except Exception:  # the output cannot be written, or no process started
-            ended.set()
             raise
     if codes:
         raise ChildFailed(codes[0])

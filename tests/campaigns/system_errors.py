@@ -148,8 +148,8 @@ def run(fault: str, args: tuple[str, ...], whole: Path, given: Path, scratch: Pa
         )
         after = files(root)
     lost = [] if done.returncode == 0 else [k for k in before if after.get(k) != before[k]]
-    if fault in OUTPUTS:  # the work is done before it is said
-        lost = [k for k in before if k not in after]
+    if fault in OUTPUTS:  # the work, which may replace or remove files, is done before it is said
+        lost = []
     # An unfinished run's folder, `.fold0.partial`, is where the same command resumes.
     left = [k for k in after if k not in before and ("tmp" in k or "/.part-" in k)]
     left += [k for k in after if k.startswith("oof/_blends/.")]

@@ -13,6 +13,7 @@ import json
 import multiprocessing
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -284,7 +285,7 @@ def test_resumed_between_two_looks_at_the_loss(backbone, tmp_path, monkeypatch):
     finish(root)
 
 
-# SIGTERM and Ctrl-C
+# SIGTERM, SIGHUP and Ctrl-C
 
 
 @pytest.mark.parametrize(
@@ -292,6 +293,7 @@ def test_resumed_between_two_looks_at_the_loss(backbone, tmp_path, monkeypatch):
     [
         ([signal.SIGTERM], 143),
         ([signal.SIGINT], 130),
+        ([signal.SIGHUP], 129),
         ([signal.SIGTERM] * 2, 143),  # as `timeout` sends it: to the process and to its group
     ],
 )
@@ -303,6 +305,35 @@ def test_a_signal_saves_and_stops(backbone, tmp_path, reference, signals, code):
     said = "stopped after update 7 of 15: the same command goes on from here\n"
     log = (root / "log").read_text()
     assert said in log and "Traceback" not in log
+    assert log.count("stopping after this update\n") == 1
+    finish(root)
+    assert bytes_of(root) == reference
+
+
+def on_terminal(root: str, terminal: str, at: tuple) -> None:
+    """As `forked`, in a session of its own on this terminal."""
+    os.setsid()
+    opened = os.open(terminal, os.O_RDWR)  # and so it controls the session
+    for number in (0, 1, 2):
+        os.dup2(opened, number)
+    signal_self(*at)
+    raise SystemExit(main(["--workspace", root, *TRAIN]))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_terminal_that_is_closed(backbone, tmp_path, reference):
+    """It sends SIGHUP and takes no more output; the checkpoint is written all the same."""
+    root = make(tmp_path / "w", backbone, checkpoint_seconds=1000)
+    ours, theirs = os.openpty()
+    at = (UPDATE, 7, [signal.SIGSTOP])  # until the terminal goes, which sends SIGCONT too
+    process = FORK_SERVER.Process(target=on_terminal, args=(str(root), os.ttyname(theirs), at))
+    process.start()
+    state = Path(f"/proc/{process.pid}/stat")
+    wait_for(lambda: state.read_text().rpartition(")")[2].split()[0] == "T", "update 7")
+    os.close(theirs)
+    os.close(ours)
+    assert end(process) == 129
+    assert steps(root) == [7]
     finish(root)
     assert bytes_of(root) == reference
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
+import signal
 from pathlib import Path
 
+from foldstack import system
 from foldstack.errors import ChildFailed, InputError, Interrupted
 
 EPILOG = """\
@@ -17,8 +18,17 @@ The way through, in an empty folder:
   foldstack --workspace w blend
   foldstack --workspace w submit
 
-A killed or interrupted command goes on where it stopped when it is given again. Bad input ends
-with one sentence and exit code 2. `make help` shows the same as make targets.
+A killed or interrupted command goes on where it stopped when it is given again. `make help` shows
+the same as make targets.
+
+Exit codes:
+  0    done
+  2    bad input, or what the machine does not allow (a full disk, no permission, no memory): one
+       sentence says what to do, and nothing that was made before is lost
+  129  stopped by SIGHUP; likewise 130 by Ctrl-C (SIGINT) and 143 by SIGTERM. Training finishes the
+       update it is in and writes a checkpoint first; a second signal stops it at once
+  141  the reader of the output has closed the pipe
+  1    an internal error, with its traceback; a run that fails ends `train` with its own exit code
 """
 
 # What `init` guesses unless it is told.
@@ -298,26 +308,62 @@ def run(args: argparse.Namespace) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Exit code 0, 2 after bad input, 130 or 143 after a signal, a failed run's own otherwise."""
-    args = parser().parse_args(argv)
-    from foldstack import parallel
-    from foldstack.interrupt import STOP
+    """Run the command line and return its exit code, which `EPILOG` explains.
 
-    STOP.install()
+    0; 2 after bad input or an error of the machine; 128 + the number of a signal; 141 after a closed
+    pipe; that of a failed run. Internal errors keep their traceback.
+    """
+    system.open_streams()
     try:
-        run(args)
+        _parse_and_run(argv)
     except InputError as e:
-        if parallel.is_main_here():  # the others come upon the same
-            print(f"foldstack: {e}", file=sys.stderr)
+        _say_error(str(e))
         return 2
     except Interrupted as e:
         return 128 + e.signum
     except ChildFailed as e:
         return e.code
-    except RuntimeError:
-        if parallel.count() == 1 or STOP.received is None:
+    except Exception as e:
+        code = _code_of(e)
+        if code is None:
             raise
-        return (
-            128 + STOP.received
-        )  # a process that the signal ended first took the connection along
+        return code
+    finally:
+        system.drop_output()
     return 0
+
+
+def _parse_and_run(argv: list[str] | None) -> None:
+    from foldstack.interrupt import STOP
+
+    args = parser().parse_args(argv)
+    STOP.install()
+    run(args)
+    system.flush_output()
+
+
+def _code_of(error: Exception) -> int | None:
+    """Return the exit code after what the machine has done, of which it is told; None if it is ours."""
+    from foldstack import parallel
+    from foldstack.interrupt import STOP
+
+    if STOP.received is not None and (
+        system.is_of_streams(error)  # the terminal is gone, which sent SIGHUP
+        # A process that the signal ended first took the connection along.
+        or (isinstance(error, RuntimeError) and parallel.count() > 1)
+    ):
+        return 128 + STOP.received
+    if isinstance(error, BrokenPipeError):
+        return 128 + signal.SIGPIPE
+    said = system.sentence(error)
+    if said is None:
+        return None
+    _say_error(said)
+    return 2
+
+
+def _say_error(text: str) -> None:
+    from foldstack import parallel
+
+    if parallel.is_main_here():  # the others come upon the same
+        system.say_error(text)

@@ -15,7 +15,7 @@ class InputError(Exception):
 
 
 class Interrupted(Exception):
-    """SIGINT or SIGTERM arrived and the work was left where it can go on.
+    """SIGINT, SIGTERM or SIGHUP arrived and the work was left where it can go on.
 
     Attributes:
         signum: the signal's number; the process exits with 128 + signum.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import fcntl
 import gzip
 import hashlib
@@ -15,7 +16,8 @@ import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import date, time, timedelta
 from decimal import Decimal
@@ -30,6 +32,7 @@ import pyarrow.parquet as pq
 from foldstack.encoding import codec_of, failing_line, likely_encoding
 from foldstack.errors import InputError, some
 from foldstack.progress import say
+from foldstack.system import naming
 
 JOIN = "|"  # between the parts of a list in JSON or Parquet
 CHUNK = 20_000  # rows that are read at once
@@ -389,22 +392,72 @@ READERS: dict[str, Reader] = {
 # Writing
 
 
+# By the file beside its place: those that `together` holds back, if a block of it is open.
+_held_back: ContextVar[dict[Path, Path] | None] = ContextVar("held_back", default=None)
+
+
+@contextmanager
+def placing(path: Path) -> Iterator[Path]:
+    """Yield a name beside the place for others to write; it is renamed when the block succeeds.
+
+    After an error, which then names the place, or an interruption nothing of it is left.
+    """
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with naming(path, instead_of=beside):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        held_back = _held_back.get()
+        with removed_after_error(beside):
+            yield beside
+            if held_back is None:
+                beside.replace(path)
+            else:
+                held_back[beside] = path
+
+
+@contextmanager
+def together() -> Iterator[None]:
+    """Give all files written in the block their places when it succeeds, none of them after an error."""
+    if _held_back.get() is not None:  # of a larger block
+        yield
+        return
+    held_back: dict[Path, Path] = {}
+    token = _held_back.set(held_back)
+    try:
+        yield
+        for beside, path in held_back.items():
+            with naming(path, instead_of=beside):
+                beside.replace(path)
+    finally:
+        _held_back.reset(token)
+        for beside in held_back:
+            _remove(beside)
+
+
+def _remove(beside: Path) -> None:
+    with suppress(OSError):  # it is in its place, or was never there
+        beside.unlink()
+
+
+@contextmanager
+def removed_after_error(beside: Path) -> Iterator[None]:
+    """Remove a file or folder that is being filled if an error or an interruption ends the block."""
+    try:
+        yield
+    except BaseException:
+        _remove(beside)
+        shutil.rmtree(beside, ignore_errors=True)
+        raise
+
+
 @contextmanager
 def _replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file beside the place, on the disk and renamed into it when the block ends without error.
-
-    After an error or an interruption nothing of it is left.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with beside.open("wb") as f:
-            yield f
-            f.flush()
-            os.fsync(f.fileno())
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    """Yield a file that is written to the disk and takes its place, as in `placing`."""
+    with placing(path) as beside, beside.open("wb") as f:
+        yield f
+        f.flush()
+        os.fsync(f.fileno())
 
 
 def publish(path: Path, data: bytes) -> None:
@@ -438,12 +491,13 @@ def locked(path: Path, waiting: str = "") -> Iterator[None]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as f:
-        try:
-            fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if waiting:
-                say(waiting)
-            fcntl.flock(f, fcntl.LOCK_EX)
+        with naming(path):
+            try:
+                fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if waiting:
+                    say(waiting)
+                fcntl.flock(f, fcntl.LOCK_EX)
         yield
 
 
@@ -507,8 +561,9 @@ def publish_new(contents: Mapping[Path, bytes], force: bool) -> None:
                 f"{path} is there already and is another file: move it away, take another WORKSPACE, or "
                 "add --force (FORCE=1) to write over it"
             )
-    for path, data in contents.items():
-        publish(path, data)
+    with together():
+        for path, data in contents.items():
+            publish(path, data)
 
 
 def _holds(path: Path, data: bytes) -> bool:

@@ -1,17 +1,20 @@
-"""SIGINT and SIGTERM: at once where nothing is lost, after a checkpoint inside the loop."""
+"""SIGINT, SIGTERM and SIGHUP: at once where nothing is lost, after a checkpoint inside the loop."""
 
 from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 
 from foldstack import parallel
 from foldstack.errors import Interrupted
 
 _PARENT = "FOLDSTACK_PARENT"
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+ANSWER = "stopping after this update"
 SAME_SECONDS = 1.0  # `timeout`, and a terminal with a parent that passes signals on, send one twice
 
 
@@ -22,14 +25,17 @@ class Stop:
     """
 
     def __init__(self) -> None:
-        self._deferred = False
+        self._deferred = self._installed = False
         self.requested: int | None = None
         self.received: int | None = None
         self._last = -SAME_SECONDS
 
     def install(self) -> None:
-        for signum in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(signum, self._on_signal)
+        """Handle the signals from now on; SIGHUP not if it is ignored, as `nohup` asks for."""
+        for signum in SIGNALS:
+            if signum != signal.SIGHUP or signal.getsignal(signum) != signal.SIG_IGN:
+                signal.signal(signum, self._on_signal)
+        self._installed = True
 
     def _on_signal(self, signum: int, _frame: object) -> None:
         last, self._last = self._last, time.monotonic()
@@ -45,11 +51,13 @@ class Stop:
     def deferred(self) -> Iterator[None]:
         """Inside, a first signal only sets `requested`; the loop saves its state and calls check.
 
-        One that came too late for the loop to see counts on leaving.
+        The user gets an answer at once. A signal that came too late for the loop to see counts on
+        leaving.
         """
         self._deferred = True
         try:
-            yield
+            with _answered() if self._installed and parallel.is_main() else nullcontext():
+                yield
         finally:
             self._deferred = False
         self.check()
@@ -68,6 +76,44 @@ class Stop:
     def check(self) -> None:
         if self.requested is not None:
             raise Interrupted(self.requested)
+
+
+@contextmanager
+def _answered() -> Iterator[None]:
+    """Answer the first signal from a thread, for a handler waits for the C call that it interrupts.
+
+    That may be a backward pass of seconds. Python writes the signal's number into the pipe at once.
+    """
+    numbers, arrived = os.pipe()
+    os.set_blocking(arrived, False)
+    before = signal.set_wakeup_fd(arrived, warn_on_full_buffer=False)
+    thread = threading.Thread(target=_answer, args=(numbers,), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        os.close(arrived)
+        thread.join()
+        os.close(numbers)
+
+
+def _answer(numbers: int) -> None:
+    """Say once that a signal has arrived; return when the pipe's other end is closed."""
+    while number := os.read(numbers, 1):
+        if number[0] in SIGNALS:
+            _say(ANSWER)
+            return
+
+
+def _say(text: str) -> None:
+    """A line on standard error, over a progress bar's, which the next update draws again.
+
+    Nothing else is locked or allocated that the main thread may hold.
+    """
+    with suppress(OSError):  # the terminal may be gone, which sent SIGHUP
+        clear = "\r\x1b[K" if os.isatty(2) else ""
+        os.write(2, f"{clear}{text}\n".encode())
 
 
 STOP = Stop()

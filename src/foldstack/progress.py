@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import suppress
 from typing import TextIO
 
 from tqdm import tqdm
 
-from foldstack import parallel
+from foldstack import parallel, system
 
 PLAIN_SECONDS = 30.0
 
@@ -16,15 +17,17 @@ PLAIN_SECONDS = 30.0
 def say(text: str) -> None:
     """A line for the user, on standard output, past any bar; the main process alone says it."""
     if parallel.is_main():
-        tqdm.write(text)
-        sys.stdout.flush()
+        with system.naming(system.OUTPUT):
+            tqdm.write(text)
+            sys.stdout.flush()
 
 
 class Progress:
     """Counts towards a total, showing rate, time left and a few running values.
 
     A plain line follows every 30 seconds where the stream is no terminal, and one at the end of
-    work that took longer than that. Of several processes, the main one alone shows anything.
+    work that took longer than that. Of several processes, the main one alone shows anything. Work
+    goes on if it cannot be shown, on a terminal that is gone or a full disk.
     """
 
     def __init__(
@@ -50,11 +53,12 @@ class Progress:
     def add(self, count: int = 1, **values: float) -> None:
         self.done += count
         self._values = " ".join(f"{k} {v:.4f}" for k, v in values.items())
-        if self._bar is not None:
-            self._bar.set_postfix_str(self._values, refresh=False)
-            self._bar.update(count)
-        elif time.monotonic() - self._last >= PLAIN_SECONDS:
-            self._line()
+        with suppress(OSError):
+            if self._bar is not None:
+                self._bar.set_postfix_str(self._values, refresh=False)
+                self._bar.update(count)
+            elif time.monotonic() - self._last >= PLAIN_SECONDS:
+                self._line()
 
     def _line(self) -> None:
         if not parallel.is_main():
@@ -73,10 +77,11 @@ class Progress:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.close()
-        elif self._last > self._begin and self.done >= self.total:
-            self._line()
+        with suppress(OSError):
+            if self._bar is not None:
+                self._bar.close()
+            elif self._last > self._begin and self.done >= self.total:
+                self._line()
 
 
 def duration(seconds: float) -> str:

@@ -40,7 +40,9 @@ from foldstack.files import (
     publish,
     read_table,
     remove,
+    removed_after_error,
     size_of,
+    together,
     write_table,
 )
 from foldstack.predictions import PredictionFiles
@@ -56,6 +58,7 @@ from foldstack.records import (
     write_record,
 )
 from foldstack.rows import Rows
+from foldstack.system import is_fault, naming
 
 # In a run's folder, but no part of what it has learned and predicted.
 NO_ARTEFACTS = ("run.json", "checkpoints", "identity.json", "int8.json")
@@ -210,6 +213,8 @@ def _meta_of(schema: Any) -> dict[str, str]:
 
 
 def _damaged(path: Path, reason: object) -> InputError:
+    if isinstance(reason, OSError) and is_fault(reason):
+        raise reason  # of the machine, which the file may outlast
     first = (str(reason).splitlines() or [type(reason).__name__])[0]
     return InputError(f"{path} cannot be read ({first}): {_again(path.parent)}")
 
@@ -318,12 +323,13 @@ class Store:
             table[f"fold_{split}" if split else "fold"] = fold
         if folds.groups is not None:
             table["group"] = folds.groups
-        write_record(
-            self.root / "folds" / "folds.json",
-            {"settings": folds.settings, "hash": folds.hash, "train": rows.hash(), **report},
-        )
-        write_table(self.root / "folds" / "report.csv", per_fold)
-        write_table(self.folds_path, table)
+        with together():
+            write_record(
+                self.root / "folds" / "folds.json",
+                {"settings": folds.settings, "hash": folds.hash, "train": rows.hash(), **report},
+            )
+            write_table(self.root / "folds" / "report.csv", per_fold)
+            write_table(self.folds_path, table)
 
     def has_folds(self) -> bool:
         return self.folds_path.exists()
@@ -423,18 +429,18 @@ class Store:
         """
         path = self._beside(key, "lock")
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a+") as f:
+        with path.open("ab+", buffering=0) as f:
             try:
                 fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 f.seek(0)
                 raise InputError(
-                    f"{key} is being trained by process {f.read().strip()}: wait for "
+                    f"{key} is being trained by process {f.read().decode().strip()}: wait for "
                     "it, or stop it first"
                 ) from None
-            f.truncate(0)
-            f.write(str(os.getpid()))
-            f.flush()
+            with naming(path):
+                f.truncate(0)
+                f.write(str(os.getpid()).encode())
             _restore(self.run_dir(key))
             yield
 
@@ -462,10 +468,12 @@ class Store:
         place, beside = self.run_dir(key), self._beside(key, "next")
         shutil.rmtree(beside, ignore_errors=True)
         leave_out = shutil.ignore_patterns(file, "checkpoints", ".*")
-        shutil.copytree(place, beside, copy_function=_link, ignore=leave_out)
-        yield beside / file
-        files = record.get("files", {}) | {file: file_sha256(beside / file)}
-        write_record(beside / "run.json", record | ({"files": files} if "files" in record else {}))
+        with naming(place, instead_of=beside), removed_after_error(beside):
+            shutil.copytree(place, beside, copy_function=_link, ignore=leave_out)
+            yield beside / file
+            if "files" in record:
+                record["files"] = record["files"] | {file: file_sha256(beside / file)}
+            write_record(beside / "run.json", record)
         _put_in_place(beside, place)
 
     def model_dir(self, key: RunKey) -> Path | None:
@@ -618,9 +626,10 @@ class Store:
         beside = place.with_name(f".{name}.partial")
         with locked(place.with_name(f".{name}.lock")):
             shutil.rmtree(beside, ignore_errors=True)
-            beside.mkdir(parents=True)
-            yield beside
-            write_record(beside / "blend.json", info | {"files": digests_of(beside)})
+            with naming(place, instead_of=beside), removed_after_error(beside):
+                beside.mkdir(parents=True)
+                yield beside
+                write_record(beside / "blend.json", info | {"files": digests_of(beside)})
             _put_in_place(beside, place)
 
     def read_blend(self, name: str) -> dict[str, Any] | None:
@@ -644,13 +653,13 @@ class Store:
         return {name: self.read_blend(name) for name in names}
 
     def write_submission(self, name: str, table: pd.DataFrame, info: dict, encoding: str) -> Path:
-        """NAME.csv and, before it, NAME.json, which knows the file by its sha256.
+        """NAME.csv and NAME.json, which is there first and knows the file by its sha256.
 
         Raises InputError where NAME.csv is there and `submit` did not write it so.
         """
         path = self.submission_path(name)
         data = csv_text(table).encode(encoding)
-        with locked(path.with_name(f".{name}.lock")):
+        with locked(path.with_name(f".{name}.lock")), together():
             old = self._own_submission(name)
             digests = {"sha256": hashlib.sha256(data).hexdigest(), "replaces": old}
             if old == digests["sha256"]:

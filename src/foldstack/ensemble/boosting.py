@@ -12,6 +12,7 @@ from foldstack import cores
 from foldstack.ensemble.members import Inputs
 from foldstack.ensemble.search import normalised
 from foldstack.ensemble.tables import MANY, Reader, Sample, directions, joined, of_output, pairs
+from foldstack.files import write_text
 
 SETTINGS = {"num_leaves": 7, "learning_rate": 0.05, "min_data_in_leaf": 50}
 MOST_ROUNDS = 500
@@ -84,7 +85,8 @@ class Boosters:
         for k, model in enumerate(self.models):
             if isinstance(model, lgb.Booster):
                 paths.append(Path(directory) / f"{stem}-{k}.txt")
-                model.save_model(paths[-1])
+                # LightGBM's own writer says that it failed, but not why, and leaves half a file.
+                write_text(paths[-1], model.model_to_string())
         return paths
 
     @classmethod

@@ -14,6 +14,7 @@ from sklearn.neural_network import MLPClassifier, MLPRegressor
 from foldstack.ensemble.linear import loss
 from foldstack.ensemble.members import Inputs
 from foldstack.ensemble.tables import Reader, Sample, Scaling, joined
+from foldstack.files import placing
 
 HIDDEN = 32
 SETTINGS = {"hidden_layer_sizes": (HIDDEN,), "alpha": 1e-2, "learning_rate_init": 1e-2}
@@ -73,7 +74,8 @@ class Network:
     def save(self, directory: Path, stem: str) -> list[Path]:
         """Writes `<stem>.safetensors`."""
         path = Path(directory) / f"{stem}.safetensors"
-        save_file(self.weights, path)
+        with placing(path) as beside:
+            save_file(self.weights, beside)
         return [path]
 
     @classmethod

@@ -13,6 +13,7 @@ from scipy.sparse import csr_matrix, hstack
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression, Ridge
 
+from foldstack.files import placing, write_text
 from foldstack.learners import Task
 from foldstack.progress import say
 from foldstack.rows import Rows
@@ -180,9 +181,10 @@ class TfidfLearner:
         ]
         tensors = {f"idf{i}": v.idf_ for i, v in enumerate(self.vectorizers)}
         tensors |= {"coef": np.ascontiguousarray(self.coef), "intercept": self.intercept}
-        save_file(tensors, folder / "model.safetensors")
+        with placing(folder / "model.safetensors") as beside:
+            save_file(tensors, beside)
         text = json.dumps({"link": self.link, "vectorizers": described}, ensure_ascii=False)
-        (folder / "model.json").write_text(text, encoding="utf-8")
+        write_text(folder / "model.json", text)
 
     def load(self, folder: Path) -> None:
         tensors = load_file(folder / "model.safetensors")

@@ -37,6 +37,7 @@ from foldstack.nets.vocabulary import trimmed
 from foldstack.nets.words import load_word_head, new_word_head
 from foldstack.progress import say
 from foldstack.rows import Rows
+from foldstack.system import naming
 from foldstack.techniques import (
     Smote,
     StageSettings,
@@ -161,8 +162,9 @@ class TransformerLearner:
                 what="pretraining",
             )
         if parallel.is_main():
-            backbone.save_pretrained(to)
-            tokenizer.save_pretrained(to)
+            with naming(to):
+                backbone.save_pretrained(to)
+                tokenizer.save_pretrained(to)
         return facts
 
     def _begin_from(self, weights: dict[str, torch.Tensor]) -> None:
@@ -397,8 +399,9 @@ class TransformerLearner:
 
     def save(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        save_config(self.model.backbone, folder)
-        self.encoder.save(folder)
+        with naming(folder):
+            save_config(self.model.backbone, folder)
+            self.encoder.save(folder)
         save_weights(self.model, folder / WEIGHTS)
 
     def load(self, folder: Path) -> None:

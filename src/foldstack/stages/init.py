@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import filecmp
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +15,7 @@ from foldstack.competition_file import SHOWN, competition_yaml, flow
 from foldstack.config import validate
 from foldstack.encoding import decodes, likely_encoding
 from foldstack.errors import InputError, some
-from foldstack.files import read_table, stem, text_bytes, write_text
+from foldstack.files import placing, read_table, stem, text_bytes, together, write_text
 from foldstack.guess import Guess, guess
 from foldstack.progress import say
 from foldstack.settings import CompetitionSettings, FileSettings
@@ -56,9 +55,11 @@ def init(
     settings = {"name": name} | SHOWN | found.settings | _file_settings(places, encoding)
     text = competition_yaml(settings, _about(sources), found.examples)
     validate(CompetitionSettings, yaml.load(text, yaml.BaseLoader), str(path))
-    for role in ROLES:
-        _copy(sources[role], places[role])
-    write_text(path, text)
+    with together():
+        copied = [role for role in ROLES if _copy(sources[role], places[role])]
+        write_text(path, text)
+    for role in copied:
+        say(f"init: copied {sources[role]} to {places[role]}")
     _tell(path, found, encoding)
     Competition.load(root).check()  # what a later stage would refuse is refused now
     say(
@@ -118,15 +119,13 @@ def _places(root: Path, sources: dict[str, Path], force: bool) -> dict[str, Path
     return places
 
 
-def _copy(source: Path, place: Path) -> None:
-    """By one rename, and only where that file is not there yet."""
+def _copy(source: Path, place: Path) -> bool:
+    """By one rename, and only where that file is not there yet; returns whether it was copied."""
     if place.exists() and (place.samefile(source) or filecmp.cmp(source, place, shallow=False)):
-        return
-    place.parent.mkdir(parents=True, exist_ok=True)
-    beside = place.with_name(f".{place.name}.{os.getpid()}.tmp")
-    shutil.copyfile(source, beside)
-    beside.replace(place)
-    say(f"init: copied {source} to {place}")
+        return False
+    with placing(place) as beside:
+        shutil.copyfile(source, beside)
+    return True
 
 
 def _encoding(paths: list[Path]) -> str:

@@ -6,7 +6,7 @@ import numpy as np
 
 from foldstack import config
 from foldstack.errors import InputError
-from foldstack.files import write_json, write_text
+from foldstack.files import together, write_json, write_text
 from foldstack.patterns import Line
 from foldstack.progress import say, table
 from foldstack.stages.blend import interval, make_blend
@@ -54,8 +54,9 @@ def patterns(ws: Workspace, *, model: str | None = None, name: str | None = None
     lines, effects = _effects(judged, found)
     text = table(list(HEADER), lines)
     place = ws.root / "oof" / "_patterns" / name
-    write_json(place.with_suffix(".json"), found | {"lines": effects})
-    write_text(place.with_suffix(".txt"), text + "\n")
+    with together():
+        write_json(place.with_suffix(".json"), found | {"lines": effects})
+        write_text(place.with_suffix(".txt"), text + "\n")
     _say(judged, found, text)
     say(f"patterns: {ws.store.name(place)}.json and .txt hold this")
 

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from foldstack.errors import InputError
-from foldstack.files import read_table, write_text
+from foldstack.files import read_table, together, write_text
 from foldstack.progress import duration, say, table
 from foldstack.report import format_report, label_report
 from foldstack.stages.blend import interval
@@ -111,8 +111,9 @@ def _read_submission(
 def _write_report(ws: Workspace, name: str, targets: np.ndarray, decisions: np.ndarray) -> None:
     competition = ws.competition
     report = label_report(targets, decisions, competition.labels, competition.kind)
-    write_text(_reports(ws) / f"{name}.csv", report.to_csv())
-    write_text(_reports(ws) / f"{name}.txt", format_report(report) + "\n")
+    with together():
+        write_text(_reports(ws) / f"{name}.csv", report.to_csv())
+        write_text(_reports(ws) / f"{name}.txt", format_report(report) + "\n")
 
 
 def _reports(ws: Workspace) -> Path:

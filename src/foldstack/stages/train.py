@@ -6,6 +6,7 @@ import importlib.metadata
 import platform
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -36,6 +37,7 @@ from foldstack.stages.learned import (
 )
 from foldstack.stages.pretrain import pretrained
 from foldstack.store import RunKey, write_parquet
+from foldstack.system import LESS_MEMORY, is_fault, say_error
 from foldstack.workspace import Workspace
 
 PACKAGES = (
@@ -177,7 +179,11 @@ def _train_each(ws: Workspace, todo: list, *, force: bool, jobs: int, processes:
     def start(item: tuple[str, Run]) -> int:
         if ended.is_set():
             return 0
-        return _child(ws, *item, force, jobs == 1, processes, running, ended)
+        try:
+            return _child(ws, *item, force, jobs == 1, processes, running, ended)
+        except Exception:  # the output cannot be written, or no process started
+            ended.set()
+            raise
 
     with ThreadPoolExecutor(jobs) as pool:
         try:
@@ -236,6 +242,11 @@ def _child(
                 say(f"{key} | {line.rstrip()}")
         code = _exit_code(group)
     running.difference_update(group)
+    if code == -signal.SIGKILL and not ended.is_set():
+        say_error(
+            f"{key}: its process was killed (SIGKILL), as the system does where the memory is not "
+            f"enough: {LESS_MEMORY}"
+        )
     if code:
         ended.set()
     return 128 - code if code < 0 else code  # killed by a signal, as a shell reports it
@@ -377,7 +388,9 @@ def _open_partial(ws: Workspace, run: Run, threads: int) -> None:
             {k: found[k] for k in ("machine", "versions")},
             {k: wanted[k] for k in ("machine", "versions")},
         )
-    except (InputError, OSError, KeyError):
+    except (InputError, OSError, KeyError) as e:
+        if is_fault(e):  # of the machine, which the run may outlast
+            raise
         changed, moved = ["its identity"] if partial.exists() else [], []
     if changed:
         shown = "; ".join(c.removeprefix("settings.") for c in changed)

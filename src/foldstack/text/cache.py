@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import os
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -27,6 +28,7 @@ from transformers import PreTrainedTokenizerBase
 from foldstack.files import file_sha256, locked, read_json, write_json
 from foldstack.progress import duration, say
 from foldstack.rows import Rows
+from foldstack.system import error_number, is_fault
 from foldstack.text.sequences import (
     Stretches,
     backend_of,
@@ -73,7 +75,7 @@ class TokenCache:
                 with locked(place / ".lock"):  # another run may be tokenising the same
                     parts = self._fill(place, rows, tokenizer, prefix)
         except OSError as e:  # a full disk, one that may only be read
-            say(f"tokenising without keeping it in {self.folder}: {e.strerror or e}")
+            say(f"tokenising without keeping it in {self.folder}: {_reason(e)}")
             return tuple(encode(column, tokenizer) for column in texts)
         return tuple(_take(digests, parts) for digests in columns)
 
@@ -242,10 +244,18 @@ def _read_part(folder: Path) -> Part | None:
         if checksums != {name: file_sha256(folder / name) for name in ARRAYS}:
             return None
         digests, ends, ids = (np.load(folder / name, mmap_mode="r") for name in ARRAYS)
-    except (OSError, ValueError):
+    except (OSError, ValueError) as e:
+        if is_fault(e):  # of the machine, which the part may outlast
+            raise
         return None
     ends = np.asarray(ends)
     return Part(np.asarray(digests), Stretches(ids, np.concatenate([[0], ends[:-1]]), ends))
+
+
+def _reason(error: OSError) -> str:
+    """Why it is not kept: NumPy says how many items it has written, and not why no more."""
+    number = error_number(error)
+    return str(error) if number is None else os.strerror(number)
 
 
 def _remove(folder: Path, beside: Path) -> None:

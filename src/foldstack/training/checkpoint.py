@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from foldstack import parallel
 from foldstack.config import digest
-from foldstack.files import file_sha256, write_json
+from foldstack.files import file_sha256, placing, removed_after_error, write_json
 from foldstack.progress import say
+from foldstack.system import is_fault, naming
 
 KEPT = 2
 
@@ -26,7 +27,8 @@ def on_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def save_weights(model: nn.Module, path: Path) -> None:
     """Of several processes, which have the same weights, the main one writes them."""
     if parallel.is_main():
-        save_file(on_cpu(model.state_dict()), path)
+        with placing(path) as beside:
+            save_file(on_cpu(model.state_dict()), beside)
 
 
 def save(folder: Path, step: int, tensors: dict[str, Tensor], state: dict) -> None:
@@ -38,12 +40,13 @@ def save(folder: Path, step: int, tensors: dict[str, Tensor], state: dict) -> No
         return
     beside, place = folder / f".step-{step:08}.tmp", folder / f"step-{step:08}"
     shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir(parents=True)
-    save_file(on_cpu(tensors), beside / "state.safetensors")
-    state = state | {"step": step, "sha256": file_sha256(beside / "state.safetensors")}
-    write_json(beside / "state.json", state | {"digest": digest(state)})
-    shutil.rmtree(place, ignore_errors=True)
-    beside.rename(place)
+    with naming(place, instead_of=beside), removed_after_error(beside):
+        beside.mkdir(parents=True)
+        save_file(on_cpu(tensors), beside / "state.safetensors")
+        state = state | {"step": step, "sha256": file_sha256(beside / "state.safetensors")}
+        write_json(beside / "state.json", state | {"digest": digest(state)})
+        shutil.rmtree(place, ignore_errors=True)
+        beside.rename(place)
     for old in sorted(folder.glob("step-*"))[:-KEPT]:
         shutil.rmtree(old)
 
@@ -57,7 +60,9 @@ def load_last(folder: Path) -> tuple[dict[str, Tensor], dict] | None:
             if whole and file_sha256(place / "state.safetensors") == state["sha256"]:
                 return load_file(place / "state.safetensors"), state
             reason = "its checksum does not match"
-        except (OSError, ValueError, KeyError) as e:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
+            if is_fault(e):  # of the machine, which the checkpoint may outlast
+                raise
             reason = f"{type(e).__name__}: {e}"
         shutil.rmtree(place)
         left = any(folder.glob("step-*"))

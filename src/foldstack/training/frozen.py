@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -14,10 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from foldstack import parallel
+from foldstack.files import removed_after_error
 from foldstack.nets.classifier import Classifier
 from foldstack.nets.device import to_device, to_host
 from foldstack.nets.mixup import Mixup
 from foldstack.progress import Progress, say
+from foldstack.system import naming
 from foldstack.techniques import TrainingSettings
 from foldstack.text.batches import token_batches
 from foldstack.text.tokens import Tokens
@@ -155,12 +158,13 @@ def run_once(
     place = folder / f"outputs-{_key(classifier, tokens)}.npy"
     if not place.exists():
         beside = place.with_suffix(".tmp")
-        flat = parallel.main_first(partial(_open, beside, shape))
-        _fill(classifier, tokens, flat, autocast).flush()
-        parallel.wait()
-        if parallel.is_main():
-            beside.rename(place)
-        parallel.wait()
+        with naming(place, instead_of=beside), removed_after_error(beside):
+            flat = parallel.main_first(partial(_open, beside, shape))
+            _fill(classifier, tokens, flat, autocast).flush()
+            parallel.wait()
+            if parallel.is_main():
+                beside.rename(place)
+            parallel.wait()
     return Outputs(tokens, np.load(place, mmap_mode="r"), pooled)
 
 
@@ -217,7 +221,11 @@ def _put(
 def _open(path: Path, shape: tuple[int, ...]) -> np.memmap:
     """The file that all processes fill; the main one makes it."""
     if parallel.is_main():
-        return np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
+        flat = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
+        if hasattr(os, "posix_fallocate"):  # to run out of disk here, and not by SIGBUS later
+            with path.open("r+b") as f:
+                os.posix_fallocate(f.fileno(), 0, path.stat().st_size)
+        return flat
     return np.lib.format.open_memmap(path, mode="r+")
 
 

@@ -27,10 +27,10 @@ def table(path: Path, encoding: str = "utf-8") -> dict[str, list[str]]:
     return read_table(path, encoding).to_dict("list")
 
 
-def refused(path: Path, encoding: str = "utf-8") -> str:
+def refused(path: Path, encoding: str = "utf-8", *, decides: bool = True) -> str:
     """The sentence, with the path left out."""
     with pytest.raises(InputError) as reason:
-        read_table(path, encoding)
+        read_table(path, encoding, decides=decides)
     return str(reason.value).replace(str(path), "FILE")
 
 

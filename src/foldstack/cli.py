@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from foldstack.errors import ChildFailed, InputError, Interrupted
+from foldstack.errors import ChildFailed, InputError, Interrupted, cut
 
 EPILOG = """\
 The way through, in an empty folder:
@@ -191,8 +191,21 @@ def _at_least_one(text: str) -> int:
     return int(text)
 
 
+def _refuse_other_bytes(args: argparse.Namespace) -> None:
+    """InputError where an argument is no text: Python reads other bytes as halves of surrogate pairs."""
+    for name, value in vars(args).items():
+        for text in map(str, value if isinstance(value, list) else [value]):
+            if any("\ud800" <= c <= "\udfff" for c in text):
+                option = name.removeprefix("more_").replace("_", "-")
+                raise InputError(
+                    f"--{option} '{cut(text)}' holds bytes that are not UTF-8: give it in UTF-8, and "
+                    "rename a file so called"
+                )
+
+
 def run(args: argparse.Namespace) -> None:
     """Call the stage that the command names. Stages are imported here, so that help is quick."""
+    _refuse_other_bytes(args)
     from foldstack import parallel
     from foldstack.workspace import Workspace
 

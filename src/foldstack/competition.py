@@ -94,7 +94,7 @@ class Competition:
     @cached_property
     def _train_table(self) -> pd.DataFrame:
         s = self.settings
-        table = read_table(self.path("train"), s.encoding)
+        table = read_table(self.path("train"), s.encoding, decides=True)
         if not s.train_has_id:
             if s.id in table.columns:
                 raise InputError(
@@ -348,7 +348,10 @@ class Competition:
     def check(self) -> None:
         """Read all files now, so that nothing in them is refused after hours of training."""
         _ = self.train, self.test, self.external
-        _ = self.submission.wants_labels, self.report_metrics
+        _ = self.submission.wants_labels
+        for metric in (self.metric, *self.report_metrics):
+            if metric.is_own:
+                metrics.try_on(metric, self.train.targets, self.root / "metrics.py")
 
     # Labels and targets
 

@@ -125,7 +125,7 @@ def validate(kind: type[T], data: dict[str, Any], source: str) -> T:
 
 def _sentence(kind: type[Settings], error: dict[str, Any]) -> str:
     loc, fields = _place(kind, [str(part) for part in error["loc"]])
-    key = ".".join(loc)
+    key = cut(".".join(loc))
     if error["type"] == "extra_forbidden":
         return f"unknown setting '{key}': {nearest(loc[-1], fields)}"
     if error["type"] == "missing":
@@ -305,7 +305,7 @@ def check_overrides(overrides: dict[str, Any]) -> None:
         known |= set(settings.model_fields)
     for key in overrides:
         if key not in known:
-            raise InputError(f"--set: unknown setting '{key}': {nearest(key, known)}")
+            raise InputError(f"--set: unknown setting '{cut(key)}': {nearest(key, known)}")
 
 
 def relevant(overrides: dict[str, Any], learner: str) -> dict[str, Any]:

@@ -30,13 +30,14 @@ import pyarrow.parquet as pq
 from foldstack.encoding import codec_of, failing_line, likely_encoding
 from foldstack.errors import InputError, cut, shown, some
 from foldstack.progress import say
+from foldstack.yaml_text import encodable
 
 JOIN = "|"  # between the parts of a list in JSON or Parquet
 CHUNK = 20_000  # rows that are read at once
 
 # What a small file may expand to. Packed text is a third to a thirtieth of its size, a table of
 # zeros beside texts a hundredth; deflate allows a thousandth, which only a made file reaches.
-FREE_BYTES = 256 << 20
+FREE_BYTES = 64 << 20
 MOST_TIMES_PACKED = 250
 # A row of text takes bytes; a Parquet file of a kilobyte can claim thousands of millions of rows.
 FREE_ROWS = 1_000_000
@@ -148,6 +149,8 @@ def text_bytes(path: Path) -> bytes:
 def stem(name: str) -> str | None:
     """`train` for `train.csv`, `train.jsonl.gz` or `train.zip`; None where no such file is read."""
     plain = PurePath(name)
+    if not encodable(name):  # it could not be written into competition.yaml
+        return None
     packed = plain.suffix.lower() in (".gz", ".zip")
     inner = PurePath(plain.stem) if packed else plain
     if inner.suffix.lower() in READERS:
@@ -176,34 +179,35 @@ def _unpacked(path: Path) -> Iterator[tuple[str, BinaryIO]]:
 
 def _open(path: Path, stack: ExitStack) -> tuple[str, BinaryIO]:
     packing = path.suffix.lower()
+    file = stack.enter_context(path.open("rb"))
     if packing == ".zip":
-        return _open_zip(path, stack)
+        return _open_zip(path, file, stack)
     if packing == ".gz":
-        return _suffix(path, path.stem), _bounded(path, stack.enter_context(gzip.open(path)))
-    return _suffix(path, path.name), stack.enter_context(path.open("rb"))
+        suffix = _suffix(path, path.stem)
+        return suffix, _bounded(path, file, stack.enter_context(gzip.GzipFile(fileobj=file)))
+    return _suffix(path, path.name), file
 
 
-def _open_zip(path: Path, stack: ExitStack) -> tuple[str, BinaryIO]:
+def _open_zip(path: Path, file: BinaryIO, stack: ExitStack) -> tuple[str, BinaryIO]:
     """`_open` of a zip file, for whose damaged directories zipfile has many errors."""
     try:
-        archive = stack.enter_context(zipfile.ZipFile(path))
+        archive = stack.enter_context(zipfile.ZipFile(file))
         member = _only_member(path, archive)
         suffix = _suffix(path, member.filename)
-        return suffix, _bounded(path, stack.enter_context(archive.open(member)))
+        return suffix, _bounded(path, file, stack.enter_context(archive.open(member)))
     except (ValueError, LookupError, RuntimeError, struct.error) as e:
         raise zipfile.BadZipFile(_first_line(e)) from None
 
 
-def _bounded(path: Path, stream: BinaryIO) -> BinaryIO:
-    return io.BufferedReader(_Unpacking(stream, path), 1 << 16)
+def _bounded(path: Path, packed: BinaryIO, stream: BinaryIO) -> BinaryIO:
+    return io.BufferedReader(_Unpacking(path, packed, stream), 1 << 16)
 
 
 class _Unpacking(io.RawIOBase):
-    """What a packed file holds, as a stream; InputError where a small one expands without end."""
+    """What a packed file holds, as a stream; InputError where few bytes expand without end."""
 
-    def __init__(self, stream: BinaryIO, path: Path):
-        self.stream, self.path = stream, path
-        self.most = max(FREE_BYTES, MOST_TIMES_PACKED * path.stat().st_size)
+    def __init__(self, path: Path, packed: BinaryIO, stream: BinaryIO):
+        self.path, self.packed, self.stream = path, packed, stream
 
     def readable(self) -> bool:
         return True
@@ -226,11 +230,11 @@ class _Unpacking(io.RawIOBase):
         return self.stream.tell()
 
     def _check(self) -> None:
-        if self.stream.tell() > self.most:
+        size, packed = self.stream.tell(), self.packed.tell()
+        if size > max(FREE_BYTES, MOST_TIMES_PACKED * packed):
             raise InputError(
-                f"{self.path} expands to more than {self.most >> 20:,} MiB, over "
-                f"{MOST_TIMES_PACKED} times its size, which no table does: unpack it yourself if it "
-                "is one"
+                f"{self.path} expands to over {MOST_TIMES_PACKED} times its size, which no table does: "
+                "unpack it yourself if it is one"
             )
 
 

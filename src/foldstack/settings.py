@@ -34,6 +34,8 @@ def _file_within(value: str | None) -> str | None:
     path = PurePath(value)
     if path.is_absolute() or ".." in path.parts:
         raise ValueError("a path must not leave the workspace: copy or link the file into it")
+    if "\0" in value:
+        raise ValueError("a file's name holds no NUL: write its right name")
     if any(len(part.encode()) > LONGEST_FILE_NAME for part in path.parts):
         raise ValueError(f"a file's name has no more than {LONGEST_FILE_NAME} bytes: rename it")
     return value

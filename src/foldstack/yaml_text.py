@@ -30,7 +30,7 @@ def parse_yaml(text: str) -> Any:
     """Text, lists and mappings; None for an empty document.
 
     Raises YamlError where it is no YAML, nests deeper than DEEPEST, expands to more than MOST_NODES
-    values, or holds a character that no text file can hold (NUL, half of a surrogate pair).
+    values, or holds half of a surrogate pair, which no file can hold.
     """
     loader = None
     try:
@@ -70,8 +70,8 @@ class _Loader(yaml.BaseLoader):
 
     def construct_scalar(self, node: yaml.Node) -> str:
         value = super().construct_scalar(node)
-        if "\0" in value or not encodable(value):
-            problem = "a value holds NUL or half of a surrogate pair"
+        if not encodable(value):
+            problem = "a value holds half of a surrogate pair"
             raise ConstructorError(None, None, problem, node.start_mark)
         return value
 

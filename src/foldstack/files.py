@@ -37,7 +37,7 @@ CHUNK = 20_000  # rows that are read at once
 
 # What a small file may expand to. Packed text is a third to a thirtieth of its size, a table of
 # zeros beside texts a hundredth; deflate allows a thousandth, which only a made file reaches.
-FREE_BYTES = 64 << 20
+FREE_BYTES = 16 << 20
 MOST_TIMES_PACKED = 250
 # A row of text takes bytes; a Parquet file of a kilobyte can claim thousands of millions of rows.
 FREE_ROWS = 1_000_000
@@ -194,6 +194,8 @@ def _open_zip(path: Path, file: BinaryIO, stack: ExitStack) -> tuple[str, Binary
         archive = stack.enter_context(zipfile.ZipFile(file))
         member = _only_member(path, archive)
         suffix = _suffix(path, member.filename)
+        # Also by what it says of itself, since bzip2 and LZMA unpack a whole block at once.
+        _check_expansion(path, member.file_size, member.compress_size)
         return suffix, _bounded(path, file, stack.enter_context(archive.open(member)))
     except (ValueError, LookupError, RuntimeError, struct.error) as e:
         raise zipfile.BadZipFile(_first_line(e)) from None
@@ -230,12 +232,15 @@ class _Unpacking(io.RawIOBase):
         return self.stream.tell()
 
     def _check(self) -> None:
-        size, packed = self.stream.tell(), self.packed.tell()
-        if size > max(FREE_BYTES, MOST_TIMES_PACKED * packed):
-            raise InputError(
-                f"{self.path} expands to over {MOST_TIMES_PACKED} times its size, which no table does: "
-                "unpack it yourself if it is one"
-            )
+        _check_expansion(self.path, self.stream.tell(), self.packed.tell())
+
+
+def _check_expansion(path: Path, size: int, packed: int) -> None:
+    if size > max(FREE_BYTES, MOST_TIMES_PACKED * packed):
+        raise InputError(
+            f"{path} expands to over {MOST_TIMES_PACKED} times its size, which no table does: "
+            "unpack it yourself if it is one"
+        )
 
 
 def _only_member(path: Path, archive: zipfile.ZipFile) -> zipfile.ZipInfo:
@@ -254,7 +259,7 @@ def _only_member(path: Path, archive: zipfile.ZipFile) -> zipfile.ZipInfo:
 def _suffix(path: Path, name: str) -> str:
     suffix = PurePath(name).suffix.lower()
     if suffix not in READERS:
-        inside = "" if path.name.startswith(name) else f" (in it '{name}')"
+        inside = "" if path.name.startswith(name) else f" (in it '{cut(name)}')"
         raise InputError(
             f"{path}{inside} is of no known kind: {', '.join(READERS)} are read, each also as .gz or "
             ".zip"
@@ -465,7 +470,6 @@ UNREADABLE = {
     UnicodeDecodeError: "bytes that are not UTF-8: write the file again from its source",
     OverflowError: "a date or time out of Python's range, the years 1 to 9999: write it as text",
     ValueError: "a value that Python cannot hold: write it as text",
-    LookupError: "a time in a time zone that is not known: write it as text",
 }
 
 

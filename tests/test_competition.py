@@ -1,12 +1,14 @@
 """The competition: what stands in the files comes back unchanged, in the sample's form."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from foldstack.competition import Competition
-from tiny import write, write_competition
+from foldstack.rows import Rows
+from tiny import go_through, make_workspace, refuses, write, write_competition
 
 
 def load(root: Path, train: str, test: str = "", sample: str = "", **settings) -> Competition:
@@ -89,6 +91,13 @@ def test_a_template_joins_text_columns(tmp_path: Path) -> None:
     train = COLUMNS.replace("a,x,y", "a,x,{y}")
     competition = load(tmp_path, train, text=["title", "body"], template="{title}: {body}!")
     assert competition.train.texts == [("x: {y}!",), (": z!",)]
+
+
+def test_a_template_names_columns_with_dots(tmp_path: Path) -> None:
+    """Python's format would look for an attribute `b` of a column `a`."""
+    train = COLUMNS.replace("title", "a.b").replace("body", "c[0]")
+    competition = load(tmp_path, train, text=["a.b", "c[0]"], template="{{{a.b}}} {c[0]}")
+    assert competition.train.texts == [("{x} y",), ("{} z",)]
 
 
 def test_a_pair_stays_two_texts(tmp_path: Path) -> None:
@@ -343,3 +352,66 @@ def test_texts_that_stand_in_train_and_test_are_counted_after_normalising(tmp_pa
     test = "id,text\nt0,ｇｏｏｄ film\nt1,\nt2,new\n"
     sample = "id,label\nt0,0\nt1,0\nt2,0\n"
     assert load(tmp_path, train, test, sample).repeated_in_test == (2, 1)
+
+
+# Rows
+
+
+def rows_of(ids: str, **columns: np.ndarray) -> Rows:
+    """A row for each letter."""
+    n = len(ids)
+    names = np.array(list(ids), dtype=object)
+    return Rows(names, [(i,) for i in ids], None, np.ones(n), np.arange(n), names, **columns)
+
+
+@pytest.mark.parametrize("name", ["features", "auxiliary"])
+@pytest.mark.parametrize("first", [True, False])
+def test_a_column_that_one_side_lacks_is_unknown_there(name: str, first: bool) -> None:
+    """It was dropped, or ended in numpy, by which side lacked it."""
+    has, lacks = rows_of("ab", **{name: np.array([[1.0, 2.0], [3.0, 4.0]])}), rows_of("c")
+    both = has.and_then(lacks) if first else lacks.and_then(has)
+    known = [[1.0, 2.0], [3.0, 4.0]]
+    nan = [[np.nan, np.nan]]
+    np.testing.assert_array_equal(getattr(both, name), known + nan if first else nan + known)
+
+
+def test_difficulties_of_both_sides_are_kept() -> None:
+    both = rows_of("a", difficulty=np.array([1.0])).and_then(
+        rows_of("b", difficulty=np.array([2.0]))
+    )
+    assert both.difficulty.tolist() == [1.0, 2.0]
+
+
+@pytest.mark.parametrize("name", ["targets", "difficulty"])
+def test_rows_with_and_without_targets_are_not_joined(name: str) -> None:
+    """Nothing can stand for a target that is not there."""
+    has, lacks = replace(rows_of("a"), **{name: np.ones(1)}), rows_of("b")
+    for one, other in ((has, lacks), (lacks, has)):
+        with pytest.raises(
+            ValueError, match=f"rows with {name} cannot be joined with rows without"
+        ):
+            one.and_then(other)
+
+
+def test_an_own_metric_is_tried_before_anything_is_trained(tmp_path: Path, capsys) -> None:
+    root = make_workspace(tmp_path / "w", metric="metrics.py:own")
+    write(root / "metrics.py", "def own(targets, predictions):\n    return 1 / 0\n")
+    sentence = (
+        f"{root}/metrics.py: own failed (ZeroDivisionError: division by zero, line 2): correct it"
+    )
+    for command in ("folds", "train"):
+        refuses(root, [command], sentence, capsys)
+
+
+def test_an_own_metric_without_any_score_is_shown_as_nan(tmp_path: Path, capsys) -> None:
+    """It has one for what is nearly right, but none for any out-of-fold prediction."""
+    root = make_workspace(tmp_path / "w", metric="metrics.py:own")
+    source = (
+        "def own(targets, predictions):\n"
+        "    perfect = len(targets) == 24 and (targets == predictions).all()\n"
+        "    return 1.0 if perfect else float('nan')\n"
+        "own.wants = 'labels'\n"
+    )
+    write(root / "metrics.py", source)
+    go_through(root, "folds", "train", "blend")
+    assert "nested metrics.py:own nan [nan, nan]" in capsys.readouterr().out

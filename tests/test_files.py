@@ -27,10 +27,10 @@ def table(path: Path, encoding: str = "utf-8") -> dict[str, list[str]]:
     return read_table(path, encoding).to_dict("list")
 
 
-def refused(path: Path, encoding: str = "utf-8") -> str:
+def refused(path: Path, encoding: str = "utf-8", *, decides: bool = True) -> str:
     """The sentence, with the path left out."""
     with pytest.raises(InputError) as reason:
-        read_table(path, encoding)
+        read_table(path, encoding, decides=decides)
     return str(reason.value).replace(str(path), "FILE")
 
 
@@ -278,4 +278,140 @@ def test_what_is_no_text_gets_no_guess(tmp_path: Path) -> None:
     assert refused(path) == (
         "FILE, line 1 is not utf-8: name the file's encoding in competition.yaml, for instance "
         "`encoding: cp1252` or `encoding: gb18030`"
+    )
+
+
+def test_another_file_is_saved_in_the_encoding_of_the_training_file(tmp_path: Path) -> None:
+    """`encoding` is of all the competition's files: what fits new rows to predict would garble train."""
+    path = tmp_path / "new.csv"
+    path.write_bytes("text\ncafé\n".encode("cp1252"))
+    assert refused(path, decides=False) == (
+        "FILE, line 2 is not utf-8, it looks like cp1252: save it as utf-8"
+    )
+
+
+@pytest.mark.parametrize("encoding", ["a\0b", "no-such", "hex", "utf-7", "unicode_escape", "idna"])
+def test_what_is_no_encoding_of_files_is_refused(tmp_path: Path, encoding: str) -> None:
+    """UTF-7 and Python's escapes decode to halves of surrogate pairs, which nothing can write again."""
+    path = write(tmp_path / "x.csv", "a\n+2AA-\\ud800\n")
+    shown = encoding.replace("\0", "\\x00")
+    assert refused(path, encoding) == (
+        f"encoding '{shown}' is not known: write `encoding: utf-8` or another of Python's codecs into "
+        "competition.yaml"
+    )
+
+
+# What Python cannot hold, and what a small file may not expand to
+
+JSON = {
+    "nested 3,000 deep": (
+        "[" * 3000 + "]" * 3000,
+        "line 2 nests its values too deep: only text, numbers, booleans and lists of them are read",
+    ),
+    "nested a little": ("[[1]]", "line 2: column 'a' holds a list with [1]: its parts are joined"),
+    "a number of 5,000 digits": (
+        "9" * 5000,
+        "line 2 holds a number of more than 4,300 digits: write it as text, in quotes",
+    ),
+}
+
+
+@pytest.mark.parametrize(("value", "sentence"), JSON.values(), ids=JSON.keys())
+def test_json_that_python_cannot_hold_names_the_line(
+    tmp_path: Path, value: str, sentence: str
+) -> None:
+    path = write(tmp_path / "x.jsonl", f'{{"a": 1}}\n{{"a": {value}}}\n')
+    assert refused(path).startswith(f"FILE, {sentence}")
+
+
+OUT_OF_RANGE = "a date or time out of Python's range, the years 1 to 9999: write it as text"
+ARROW = {
+    "date32": (pa.array([0, 2**31 - 1], pa.int32()).cast(pa.date32()), OUT_OF_RANGE),
+    "date64": (pa.array([0, 86_400_000 * 10**7]).cast(pa.date64()), OUT_OF_RANGE),
+    "timestamp": (pa.array([0, 2**60]).cast(pa.timestamp("ms")), OUT_OF_RANGE),
+    "time zone": (
+        pa.array([None, 0]).cast(pa.timestamp("s", "Europe/Nowhere")),
+        "a value that Python cannot hold: write it as text",
+    ),
+    "text": (
+        pa.Array.from_buffers(
+            pa.string(), 2, pa.array([b"a", b"\xff"], pa.binary()).buffers(), null_count=0
+        ),
+        "bytes that are not UTF-8: write the file again from its source",
+    ),
+}
+
+
+@pytest.mark.parametrize(("column", "what"), ARROW.values(), ids=ARROW.keys())
+def test_parquet_that_python_cannot_hold_names_the_row(
+    tmp_path: Path, column: pa.Array, what: str
+) -> None:
+    """Bytes that are not UTF-8 were said to be so by the encoding of the whole file, which has none."""
+    path = tmp_path / "x.parquet"
+    pq.write_table(pa.table({"a": column}), path)
+    assert refused(path) == f"FILE, row 2: column 'a' holds {what}"
+
+
+@pytest.mark.parametrize("packing", ["deflated", "bzip2", "gz"])
+def test_a_small_file_that_expands_without_end_is_refused(tmp_path: Path, packing: str) -> None:
+    """A line of 20 MB of zeros in 20 KB; 3 GB in 3 MB would fill the memory alike."""
+    data = b"a\n" + b"0" * (20 << 20)
+    path = tmp_path / ("x.csv.gz" if packing == "gz" else "x.csv.zip")
+    if packing == "gz":
+        path.write_bytes(gzip.compress(data))
+    else:
+        method = zipfile.ZIP_BZIP2 if packing == "bzip2" else zipfile.ZIP_DEFLATED
+        with zipfile.ZipFile(path, "w", method) as archive:
+            archive.writestr("x.csv", data)
+    assert refused(path) == (
+        "FILE expands to over 250 times its size, which no table does: unpack it yourself if it is one"
+    )
+
+
+def test_text_that_packs_well_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """2 MB of rows with equal texts and a hundred zeros each, packed fifty times smaller."""
+    monkeypatch.setattr("foldstack.files.FREE_BYTES", 1 << 20)
+    header = ",".join(["id", "text", *(f"c{i}" for i in range(100))])
+    rows = [f"{i},the same words again and again{',0' * 100}" for i in range(8_000)]
+    data = "\n".join([header, *rows]).encode()
+    path = tmp_path / "x.csv.gz"
+    path.write_bytes(gzip.compress(data))
+    assert len(data) > 50 * path.stat().st_size
+    assert len(read_table(path, "utf-8")) == 8_000
+
+
+def test_parquet_that_claims_more_rows_than_it_has_bytes_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x.parquet"
+    column = pa.array(["a"]).dictionary_encode().take(pa.array([0] * 2_000_000))
+    pq.write_table(pa.table({"a": column}), path)
+    size = path.stat().st_size
+    assert refused(path) == (
+        f"FILE claims 2,000,000 rows in {size:,} bytes, which no table of texts has: fetch it again"
+    )
+
+
+def test_json_lines_of_other_columns_each_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """n objects of one key each, all different, are a table of n times n cells."""
+    monkeypatch.setattr("foldstack.files.FREE_CELLS", 10_000)
+    path = write(tmp_path / "x.jsonl", "".join(f'{{"c{i}": 1}}\n' for i in range(300)))
+    assert refused(path) == (
+        "FILE: its objects name so many different columns that the table has 10,201 cells, nearly all "
+        "empty: give the rows the same columns"
+    )
+
+
+def test_a_file_that_may_not_be_read_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not `fetch or pack it again`, which changes nothing; root may read all, so that open() refuses."""
+    path = write(tmp_path / "x.csv", "a\n1\n")
+
+    def denied(*args: object, **options: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", denied)
+    assert refused(path) == (
+        "FILE cannot be read (Permission denied): give this user the right to read it"
     )

@@ -15,7 +15,7 @@ import torch
 from pydantic import TypeAdapter
 from scipy.special import expit, softmax
 from torch import Tensor, nn
-from transformers import AutoModel
+from transformers import AutoConfig, AutoModel
 
 from foldstack.errors import InputError
 from foldstack.learners.columns import FARTHEST, MOST_VALUES, Columns
@@ -28,7 +28,7 @@ from foldstack.techniques import Head, TransformerSettings
 from test_layers import CONFIGS
 from test_layers import classifier as of_architecture
 from test_techniques import fitted, make_learner, make_rows
-from tiny import add_preset, foldstack, make_workspace, refuses, train_folds
+from tiny import TINY, add_preset, foldstack, make_workspace, refuses, train_folds
 
 pytestmark = pytest.mark.usefixtures("cpu_settings_restored")
 
@@ -677,3 +677,53 @@ def test_new_texts_want_the_joined_columns(with_columns, tmp_path, capsys):
     assert "stars" in capsys.readouterr().err
     new.write_text("id,text,stars,source\nn0,a good film,3,phone\nn1,a good film,,\n")
     assert foldstack(root, "predict", "--model", "tiny", "--file", str(new)) == 0
+
+
+# Causal backbones
+
+
+def causal(kind: str = "gpt2", **config: object) -> nn.Module:
+    """A tiny random decoder."""
+    sizes = {"n_embd": 16, "n_layer": 2, "n_head": 2, "vocab_size": 40, "n_positions": 32}
+    if kind != "gpt2":
+        sizes = TINY | {"num_key_value_heads": 2, "head_dim": 8, "pad_token_id": 0}
+    return AutoModel.from_config(AutoConfig.for_model(kind, **sizes | config))
+
+
+FIRST_TOKEN = ("cls", "cls_attention", "concat")
+
+
+@pytest.mark.parametrize("name", FIRST_TOKEN)
+@pytest.mark.parametrize("kind", ["gpt2", "llama"])
+def test_a_head_on_the_first_token_of_a_causal_backbone_is_refused(kind: str, name: str) -> None:
+    """That token has seen nothing, and the head would learn from the same vector for every text."""
+    settings = {"layers": 2} if name == "concat" else {}
+    backbone = causal(kind).train()
+    with pytest.raises(InputError) as refused:
+        Classifier(backbone, 1, 0.0, head=head(name, **settings))
+    assert str(refused.value) == (
+        f"head '{name}' reads the first token, which in a causal backbone ({kind}) has seen none of the "
+        "others: set `head: mean` or another that reads every token"
+    )
+
+
+def test_the_other_heads_read_a_causal_backbone() -> None:
+    backbone = causal()
+    for name in POOLINGS.keys() - set(FIRST_TOKEN):
+        settings = {"layers": 2} if name == "layers" else {}
+        Classifier(backbone, 1, 0.0, head=head(name, **settings))
+
+
+@pytest.mark.parametrize("name", FIRST_TOKEN)
+def test_a_decoder_whose_attention_sees_both_ways_keeps_every_head(name: str) -> None:
+    """Of Gemma 3 the embedding models are such; it is left in training mode as it was."""
+    backbone = causal("gemma3_text", use_bidirectional_attention=True).train()
+    settings = {"layers": 2} if name == "concat" else {}
+    Classifier(backbone, 1, 0.0, head=head(name, **settings))
+    assert backbone.training
+
+
+def test_a_bert_that_is_set_to_decode_is_causal() -> None:
+    backbone = causal("bert", is_decoder=True)
+    with pytest.raises(InputError, match="in a causal backbone"):
+        Classifier(backbone, 1, 0.0, head=head("cls"))

@@ -16,7 +16,7 @@ from foldstack.guess import guess
 from foldstack.separators import find_separator
 from foldstack.settings import CompetitionSettings
 from foldstack.stages.init import init
-from tiny import files, sentences, write
+from tiny import files, make_workspace, refuses, sentences, write
 
 TEXTS = [text for text, _ in sentences(60)]
 
@@ -655,3 +655,14 @@ def test_what_a_later_stage_would_refuse_is_refused_now(given: Path, tmp_path: P
     with pytest.raises(InputError, match=r"train.csv: row 2 repeats 'id' 'r0'"):
         init(tmp_path / "w", **paths(given))
     assert (tmp_path / "w/competition.yaml").exists()  # to be mended, or the file
+
+
+def test_one_column_of_0_and_1_is_no_multilabel_competition(tmp_path, capsys):
+    root = make_workspace(tmp_path / "w")
+    (root / "competition.yaml").unlink()
+    sentence = (
+        "KIND=multilabel: train's column 'label' holds 0 and 1, which is kind binary: leave KIND out, "
+        "or name a 0/1 column per label with TARGET="
+    )
+    refuses(root, ["init", "--kind", "multilabel"], sentence, capsys)
+    assert not (root / "competition.yaml").exists()

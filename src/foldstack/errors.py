@@ -38,10 +38,37 @@ def nearest(name: str, valid: Iterable[str]) -> str:
     """A clause for an unknown name: the nearest valid one, or all of them where none is near."""
     valid = sorted(valid)
     close = difflib.get_close_matches(name, valid, n=1, cutoff=0.5)
-    return f"did you mean '{close[0]}'?" if close else f"known: {', '.join(valid)}"
+    if close:
+        return f"did you mean '{cut(close[0])}'?"
+    more = f" and {len(valid) - LISTED} more" if len(valid) > LISTED else ""
+    return f"known: {', '.join(map(cut, valid[:LISTED]))}{more}"
+
+
+SHOWN = 200  # letters of a value that a message quotes
+LISTED = 100  # names that a message lists
+
+
+def cut(text: str) -> str:
+    """A text as a message quotes it: its beginning, on one line."""
+    text = text if len(text) <= SHOWN else text[:SHOWN] + "…"
+    return (
+        text if text.isprintable() else "".join(c if c.isprintable() else _escaped(c) for c in text)
+    )
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape").decode()
+
+
+def shown(value: object) -> str:
+    """Python's form of a value as a message quotes it."""
+    try:
+        return cut(repr(value))
+    except RecursionError:
+        return "a value that nests very deep"
 
 
 def some(names: Sequence[str]) -> str:
     """The first names, quoted, and how many more there are."""
-    shown = ", ".join(f"'{n}'" for n in names[:6])
-    return shown + (f" and {len(names) - 6} more" if len(names) > 6 else "")
+    first = ", ".join(f"'{cut(n)}'" for n in names[:6])
+    return first + (f" and {len(names) - 6} more" if len(names) > 6 else "")

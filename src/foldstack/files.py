@@ -9,8 +9,10 @@ import gzip
 import hashlib
 import io
 import json
+import lzma
 import os
 import shutil
+import struct
 import sys
 import zipfile
 import zlib
@@ -30,12 +32,24 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from foldstack.encoding import codec_of, failing_line, likely_encoding
-from foldstack.errors import InputError, some
+from foldstack.errors import InputError, cut, shown, some
 from foldstack.progress import say
 from foldstack.system import naming
+from foldstack.yaml_text import encodable
 
 JOIN = "|"  # between the parts of a list in JSON or Parquet
 CHUNK = 20_000  # rows that are read at once
+
+# What a small file may expand to. Packed text is a third to a thirtieth of its size, a table of
+# zeros beside texts a hundredth; deflate allows a thousandth, which only a made file reaches.
+FREE_BYTES = 16 << 20
+MOST_TIMES_PACKED = 250
+# A row of text takes bytes; a Parquet file of a kilobyte can claim thousands of millions of rows.
+FREE_ROWS = 1_000_000
+MOST_ROWS_PER_BYTE = 8
+# JSON lines whose objects have each other names would fill a table of the square of their number.
+FREE_CELLS = 50_000_000
+MOST_CELLS_PER_BYTE = 8
 
 Columns = dict[str, list[str]]
 
@@ -47,19 +61,22 @@ class Part(NamedTuple):
     columns: Columns
 
 
-def read_table(path: Path, encoding: str) -> pd.DataFrame:
+def read_table(path: Path, encoding: str, *, decides: bool = False) -> pd.DataFrame:
     """A table as text, nothing guessed (`NA`, `007` and blanks stay as they are).
 
     CSV, TSV, JSON lines and Parquet by their suffixes (`READERS`), each also packed as .gz or .zip.
     In JSON and Parquet null is the empty text, numbers and booleans are as Python writes them, lists
     are joined by a bar.
 
+    decides: the setting `encoding` follows this file, the training file, so that another encoding is
+    the remedy; any other file is saved in that of the training file.
+
     Raises InputError naming the line or row for a wrong encoding, an open quote, a row with more or
     fewer fields than the header, a line that is no JSON object, a value that is no text.
     """
     columns: Columns = {}
     count = 0
-    for part in _parts(path, encoding, CHUNK):
+    for part in _parts(path, encoding, CHUNK, decides):
         for name in part.columns:
             if name not in columns:
                 columns[name] = [""] * count
@@ -115,7 +132,7 @@ def _without_rows(path: Path) -> InputError:
     return InputError(f"{path} has a header but no rows")
 
 
-def _parts(path: Path, encoding: str, most: int) -> Iterator[Part]:
+def _parts(path: Path, encoding: str, most: int, decides: bool = False) -> Iterator[Part]:
     """The rows of a file, `most` at a time; the errors of `read_table`."""
     if not path.exists():
         raise InputError(f"{path} does not exist: put the competition's file there")
@@ -125,7 +142,7 @@ def _parts(path: Path, encoding: str, most: int) -> Iterator[Part]:
         with _unpacked(path) as (suffix, stream):
             yield from READERS[suffix](stream, path, encoding, most)
     except UnicodeError:
-        raise InputError(_encoding_sentence(path, encoding)) from None
+        raise InputError(_encoding_sentence(path, encoding, decides)) from None
 
 
 def text_bytes(path: Path) -> bytes:
@@ -137,11 +154,16 @@ def text_bytes(path: Path) -> bytes:
 def stem(name: str) -> str | None:
     """`train` for `train.csv`, `train.jsonl.gz` or `train.zip`; None where no such file is read."""
     plain = PurePath(name)
+    if not encodable(name):  # it could not be written into competition.yaml
+        return None
     packed = plain.suffix.lower() in (".gz", ".zip")
     inner = PurePath(plain.stem) if packed else plain
     if inner.suffix.lower() in READERS:
         return inner.stem
     return plain.stem if plain.suffix.lower() == ".zip" else None
+
+
+DAMAGE = (EOFError, zlib.error, lzma.LZMAError, struct.error, zipfile.BadZipFile)
 
 
 @contextmanager
@@ -150,7 +172,11 @@ def _unpacked(path: Path) -> Iterator[tuple[str, BinaryIO]]:
     try:
         with ExitStack() as stack:
             yield _open(path, stack)
-    except (OSError, EOFError, zlib.error, zipfile.BadZipFile, NotImplementedError) as e:
+    except PermissionError as e:
+        raise InputError(
+            f"{path} cannot be read ({_first_line(e)}): give this user the right to read it"
+        ) from None
+    except (OSError, *DAMAGE) as e:
         raise InputError(
             f"{path} cannot be read ({_first_line(e)}): fetch or pack it again"
         ) from None
@@ -158,13 +184,68 @@ def _unpacked(path: Path) -> Iterator[tuple[str, BinaryIO]]:
 
 def _open(path: Path, stack: ExitStack) -> tuple[str, BinaryIO]:
     packing = path.suffix.lower()
+    file = stack.enter_context(path.open("rb"))
     if packing == ".zip":
-        archive = stack.enter_context(zipfile.ZipFile(path))
-        member = _only_member(path, archive)
-        return _suffix(path, member.filename), stack.enter_context(archive.open(member))
+        return _open_zip(path, file, stack)
     if packing == ".gz":
-        return _suffix(path, path.stem), stack.enter_context(gzip.open(path))
-    return _suffix(path, path.name), stack.enter_context(path.open("rb"))
+        suffix = _suffix(path, path.stem)
+        return suffix, _bounded(path, file, stack.enter_context(gzip.GzipFile(fileobj=file)))
+    return _suffix(path, path.name), file
+
+
+def _open_zip(path: Path, file: BinaryIO, stack: ExitStack) -> tuple[str, BinaryIO]:
+    """`_open` of a zip file, for whose damaged directories zipfile has many errors."""
+    try:
+        archive = stack.enter_context(zipfile.ZipFile(file))
+        member = _only_member(path, archive)
+        suffix = _suffix(path, member.filename)
+        # Also by what it says of itself, since bzip2 and LZMA unpack a whole block at once.
+        _check_expansion(path, member.file_size, member.compress_size)
+        return suffix, _bounded(path, file, stack.enter_context(archive.open(member)))
+    except (ValueError, LookupError, RuntimeError, struct.error) as e:
+        raise zipfile.BadZipFile(_first_line(e)) from None
+
+
+def _bounded(path: Path, packed: BinaryIO, stream: BinaryIO) -> BinaryIO:
+    return io.BufferedReader(_Unpacking(path, packed, stream), 1 << 16)
+
+
+class _Unpacking(io.RawIOBase):
+    """What a packed file holds, as a stream; InputError where few bytes expand without end."""
+
+    def __init__(self, path: Path, packed: BinaryIO, stream: BinaryIO):
+        self.path, self.packed, self.stream = path, packed, stream
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return self.stream.seekable()
+
+    def readinto(self, buffer: memoryview) -> int:
+        data = self.stream.read(len(buffer))
+        buffer[: len(data)] = data
+        self._check()
+        return len(data)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self.stream.seek(offset, whence)
+        self._check()
+        return self.stream.tell()
+
+    def tell(self) -> int:
+        return self.stream.tell()
+
+    def _check(self) -> None:
+        _check_expansion(self.path, self.stream.tell(), self.packed.tell())
+
+
+def _check_expansion(path: Path, size: int, packed: int) -> None:
+    if size > max(FREE_BYTES, MOST_TIMES_PACKED * packed):
+        raise InputError(
+            f"{path} expands to over {MOST_TIMES_PACKED} times its size, which no table does: "
+            "unpack it yourself if it is one"
+        )
 
 
 def _only_member(path: Path, archive: zipfile.ZipFile) -> zipfile.ZipInfo:
@@ -183,7 +264,7 @@ def _only_member(path: Path, archive: zipfile.ZipFile) -> zipfile.ZipInfo:
 def _suffix(path: Path, name: str) -> str:
     suffix = PurePath(name).suffix.lower()
     if suffix not in READERS:
-        inside = "" if path.name.startswith(name) else f" (in it '{name}')"
+        inside = "" if path.name.startswith(name) else f" (in it '{cut(name)}')"
         raise InputError(
             f"{path}{inside} is of no known kind: {', '.join(READERS)} are read, each also as .gz or "
             ".zip"
@@ -247,25 +328,29 @@ def _check_header(path: Path, header: list[str]) -> None:
         raise InputError(f"{path} is empty: a header line and rows are wanted")
     twice = [name for name, count in Counter(header).items() if count > 1]
     if twice:
-        raise InputError(f"{path}: column '{twice[0]}' stands twice in the header: rename one")
+        raise InputError(f"{path}: column '{cut(twice[0])}' stands twice in the header: rename one")
 
 
 def _text(stream: BinaryIO, encoding: str, newline: str) -> io.TextIOWrapper:
     try:
         return io.TextIOWrapper(stream, encoding=codec_of(encoding), newline=newline)
-    except LookupError:
+    except (LookupError, ValueError):  # ValueError: no name at all, with NUL
         raise InputError(
-            f"encoding '{encoding}' is not known: write `encoding: utf-8` or another "
+            f"encoding '{cut(encoding)}' is not known: write `encoding: utf-8` or another "
             "of Python's codecs into competition.yaml"
         ) from None
 
 
-def _encoding_sentence(path: Path, encoding: str) -> str:
+def _encoding_sentence(path: Path, encoding: str, decides: bool) -> str:
     data = text_bytes(path)
     where = f"{path}, line {failing_line(data, codec_of(encoding))} is not {encoding}"
     likely = likely_encoding(data)
     if likely:
-        return f"{where}, it looks like {likely}: write `encoding: {likely}` into competition.yaml"
+        where += f", it looks like {likely}"
+    if not decides:  # the setting is of all files, and would garble the others
+        return f"{where}: save it as {encoding}"
+    if likely:
+        return f"{where}: write `encoding: {likely}` into competition.yaml"
     return (
         f"{where}: name the file's encoding in competition.yaml, for instance `encoding: cp1252` or "
         "`encoding: gb18030`"
@@ -277,9 +362,11 @@ def _encoding_sentence(path: Path, encoding: str) -> str:
 
 def _read_json_lines(stream: BinaryIO, path: Path, encoding: str, most: int) -> Iterator[Part]:
     columns: Columns = {}
-    count, named = 0, False
+    count, before, size = 0, 0, 0  # rows of this part, rows before it, characters read
+    named: dict[str, None] = {}  # the columns of the parts before
     # JSON knows no line break but \n; U+2028 may stand within a text.
     for number, line in enumerate(_text(stream, encoding, "\n"), start=1):
+        size += len(line)
         if line.isspace():
             continue
         record = _object(path, number, line)
@@ -289,17 +376,27 @@ def _read_json_lines(stream: BinaryIO, path: Path, encoding: str, most: int) -> 
                     columns[name] = [""] * count
                 columns[name].append(value if type(value) is str else _cell(value))
         except ValueError as e:
-            raise InputError(f"{path}, line {number}: column '{name}' holds {e}") from None
+            raise InputError(f"{path}, line {number}: column '{cut(name)}' holds {e}") from None
         count += 1
         if len(record) < len(columns):
             for cells in columns.values():
                 cells.extend([""] * (count - len(cells)))
+            _check_cells(path, (before + count) * max(len(columns), len(named)), size)
         if count == most:
             yield Part(count, columns)
-            columns, count, named = {}, 0, named or bool(columns)
+            named |= dict.fromkeys(columns)
+            columns, count, before = {}, 0, before + count
     if not columns and not named:
         raise InputError(f"{path} is empty: a JSON object a line is wanted")
     yield Part(count, columns)
+
+
+def _check_cells(path: Path, cells: int, size: int) -> None:
+    if cells > max(FREE_CELLS, MOST_CELLS_PER_BYTE * size):
+        raise InputError(
+            f"{path}: its objects name so many different columns that the table has {cells:,} cells, "
+            "nearly all empty: give the rows the same columns"
+        )
 
 
 def _object(path: Path, number: int, line: str) -> dict[str, Any]:
@@ -316,6 +413,13 @@ def _object(path: Path, number: int, line: str) -> dict[str, Any]:
         raise InputError(
             f"{path}, line {number} holds half of a surrogate pair (\\ud…): remove it"
         ) from None
+    except RecursionError:
+        raise InputError(f"{path}, line {number} nests its values too deep: {READ_KINDS}") from None
+    except ValueError:  # Python converts no longer ones
+        raise InputError(
+            f"{path}, line {number} holds a number of more than {sys.get_int_max_str_digits():,} "
+            "digits: write it as text, in quotes"
+        ) from None
     if not isinstance(value, dict):
         raise InputError(
             f'{path}, line {number} is JSON but no object: write {{"column": value, …}}'
@@ -328,6 +432,7 @@ def _read_parquet(stream: BinaryIO, path: Path, encoding: str, most: int) -> Ite
     try:
         file = pq.ParquetFile(stream)
         _check_header(path, file.schema_arrow.names)
+        _check_rows(path, file.metadata.num_rows)
         for batch in file.iter_batches(batch_size=most):
             table = pa.table(batch)
             names = table.column_names
@@ -335,25 +440,60 @@ def _read_parquet(stream: BinaryIO, path: Path, encoding: str, most: int) -> Ite
                 len(table), {name: _cells(table.column(name), path, name, start) for name in names}
             )
             start += len(table)
-    except (pa.ArrowException, OSError) as e:
+    except (pa.ArrowException, OSError, UnicodeError) as e:
         raise InputError(f"{path} is not Parquet ({_first_line(e)}): fetch it again") from None
+
+
+def _check_rows(path: Path, rows: int) -> None:
+    if rows > max(FREE_ROWS, MOST_ROWS_PER_BYTE * path.stat().st_size):
+        raise InputError(
+            f"{path} claims {rows:,} rows in {path.stat().st_size:,} bytes, which no table of texts "
+            "has: fetch it again"
+        )
 
 
 def _cells(column: pa.ChunkedArray, path: Path, name: str, start: int) -> list[str]:
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
     if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
-        return column.fill_null("").to_pylist()
+        column = column.fill_null("")
+        return _values(column, path, name, start)
     if pa.types.is_floating(column.type):  # a float32 as short as it was, 0.1
         return ["" if np.isnan(value) else str(value) for value in column.to_numpy()]
     cells = []
-    for value in column.to_pylist():
+    for value in _values(column, path, name, start):
         try:
             cells.append(_cell(value))
         except ValueError as e:
             row = start + len(cells) + 1
-            raise InputError(f"{path}, row {row}: column '{name}' holds {e}") from None
+            raise InputError(f"{path}, row {row}: column '{cut(name)}' holds {e}") from None
     return cells
+
+
+# What a value of Arrow raises that Python cannot hold, and what is said of it.
+UNREADABLE = {
+    UnicodeDecodeError: "bytes that are not UTF-8: write the file again from its source",
+    OverflowError: "a date or time out of Python's range, the years 1 to 9999: write it as text",
+    ValueError: "a value that Python cannot hold: write it as text",
+}
+
+
+def _values(column: pa.ChunkedArray, path: Path, name: str, start: int) -> list[Any]:
+    """The column as Python's values; InputError naming the row of one that Python cannot hold."""
+    try:
+        return column.to_pylist()
+    except tuple(UNREADABLE):
+        pass
+    for row, value in enumerate(column, start + 1):
+        try:
+            value.as_py()
+        except tuple(UNREADABLE) as e:
+            what = next(what for kind, what in UNREADABLE.items() if isinstance(e, kind))
+            raise InputError(f"{path}, row {row}: column '{cut(name)}' holds {what}") from None
+    raise AssertionError(f"{path}: column '{name}' is read row by row, but not as a whole")
+
+
+READ_KINDS = "only text, numbers, booleans and lists of them are read"
 
 
 def _cell(value: Any) -> str:
@@ -366,7 +506,7 @@ def _cell(value: Any) -> str:
         return JOIN.join(map(_part, value))
     if not isinstance(value, (float, Decimal, date, time, timedelta)):
         kind = "bytes" if isinstance(value, bytes) else "an object"
-        raise ValueError(f"{kind}: only text, numbers, booleans and lists of them are read")
+        raise ValueError(f"{kind}: {READ_KINDS}")
     return str(value)
 
 
@@ -374,7 +514,7 @@ def _part(value: Any) -> str:
     text = "" if isinstance(value, list) else _cell(value)
     if not text or JOIN in text:
         raise ValueError(
-            f"a list with {value!r}: its parts are joined by '{JOIN}' and must be text without it"
+            f"a list with {shown(value)}: its parts are joined by '{JOIN}' and must be text without it"
         )
     return text
 

@@ -10,7 +10,7 @@ import pandas as pd
 from scipy.stats import rankdata
 from sklearn.model_selection import KFold, StratifiedKFold
 
-from foldstack.errors import InputError
+from foldstack.errors import InputError, cut
 from foldstack.rows import Rows, duplicate_groups
 from foldstack.settings import FoldSettings
 from foldstack.stratify import deal
@@ -130,7 +130,7 @@ def given_folds(table: pd.DataFrame, path: Path, ids: np.ndarray, id_column: str
     bad = np.flatnonzero(~((fold >= 0) & (fold < len(fold)) & (fold == np.floor(fold))))
     if len(bad):
         raise InputError(
-            f"{path}: row {bad[0] + 1}: fold '{table['fold'].iloc[bad[0]]}' is none of 0, 1, 2 …: "
+            f"{path}: row {bad[0] + 1}: fold '{cut(table['fold'].iloc[bad[0]])}' is none of 0, 1, 2 …: "
             "number the folds from 0 on"
         )
     fold = fold.astype(np.int64)

@@ -405,6 +405,11 @@ def _given_separator(tables: Tables, kind: str, target: tuple[str, ...]) -> str 
                 "`separator` in competition.yaml, or name a 0/1 column per label with TARGET="
             )
         return separator
+    if kind == "multilabel" and len(target) == 1:
+        raise InputError(
+            f"KIND=multilabel: train's column '{target[0]}' holds 0 and 1, which is kind binary: leave "
+            "KIND out, or name a 0/1 column per label with TARGET="
+        )
     for name in target:
         _refuse_empty(tables.train[name])
     return None

@@ -17,6 +17,7 @@ import importlib.util
 import inspect
 import re
 import sys
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -27,7 +28,7 @@ from types import ModuleType
 import numpy as np
 
 from foldstack.costs import Costs, row_costs
-from foldstack.errors import InputError, nearest
+from foldstack.errors import InputError, Interrupted, cut, nearest
 
 Scorer = Callable[[np.ndarray, np.ndarray, np.ndarray], float]
 Counted = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarray]
@@ -111,6 +112,11 @@ class Metric:
         else:
             scorer = lambda t, p, w: of(t, decide(p), w)  # noqa: E731
         return replace(self, wants="probability", scorer=scorer)
+
+    @property
+    def is_own(self) -> bool:
+        """Whether it is a function of the user's."""
+        return self.name.startswith("metrics.py:")
 
     @property
     def sign(self) -> float:
@@ -669,6 +675,29 @@ def _own(name: str, kind: str, root: Path | None) -> Metric:
     return Metric(name, frozenset([kind]), wants, greater_is_better, (-np.inf, np.inf), scorer)
 
 
+def try_on(metric: Metric, targets: np.ndarray, path: Path) -> None:
+    """Raise InputError where an own metric fails, or gives no finite number, for a good prediction.
+
+    It would fail after hours of training otherwise. The predictions are nearly right, and not
+    certain, since the logarithm of a certain mistake is infinite.
+
+    Args:
+        targets: (n, outputs) of all training rows.
+        path: of metrics.py.
+    """
+    toward = 1 / targets.shape[1] if metric.kinds == {"multiclass"} else 0.5
+    if metric.kinds == {"regression"}:
+        toward = targets.mean(axis=0)
+    nearly = targets if metric.wants == "labels" else 0.8 * targets + 0.2 * toward
+    score = metric.score(targets, nearly)
+    if not np.isfinite(score):
+        name = metric.name.removeprefix("metrics.py:")
+        raise InputError(
+            f"{path}: {name} gives {score} for predictions that are nearly right for all "
+            f"{len(targets):,} training rows: a metric is a finite number there"
+        )
+
+
 def _own_function(path: Path, name: str) -> Callable:
     if not path.is_file():
         raise InputError(
@@ -697,6 +726,8 @@ def _run(path: Path) -> ModuleType:
         # the second that leaves the size, and litters the workspace.
         code = compile(path.read_bytes(), str(path), "exec", dont_inherit=True)
         exec(code, vars(module))
+    except (Interrupted, MemoryError):  # no fault of the file
+        raise
     except (Exception, SystemExit) as error:
         what = f"{type(error).__name__}: {error}".splitlines()[0]
         raise InputError(f"{path}: the file does not import ({what}): mend it") from error
@@ -738,18 +769,42 @@ def _own_scorer(path: Path, function: Callable, name: str) -> Scorer:
         # Copies on both ways, since a function may write into what it gets.
         arrays = [x[:, 0] if x.shape[1] == 1 else x for x in (targets, predictions)]
         if weighted:
-            value = function(*(x.copy() for x in arrays), weights=weights.copy())
+            given = {"weights": weights.copy()}
+            value = _called(path, function, name, [x.copy() for x in arrays], given)
         else:
             times = _times(path, name, weights)
-            value = function(*(np.repeat(x, times, axis=0) for x in arrays))
+            value = _called(path, function, name, [np.repeat(x, times, axis=0) for x in arrays], {})
         if not isinstance(value, Real):
             raise InputError(
                 f"{path}: {name} returned a value of type {type(value).__name__}: a metric "
                 "returns a number"
             )
-        return value
+        try:
+            return float(value)
+        except OverflowError:
+            raise InputError(f"{path}: {name} returned a number too large for a score") from None
 
     return score
+
+
+def _called(
+    path: Path, function: Callable, name: str, arrays: list[np.ndarray], given: dict
+) -> object:
+    """What the user's function returns; InputError with what it raised, or that it exited."""
+    try:
+        return function(*arrays, **given)
+    except (Interrupted, MemoryError):  # no fault of the function
+        raise
+    except (Exception, SystemExit) as error:
+        raise InputError(f"{path}: {name} failed ({_reason(error, path)}): correct it") from error
+
+
+def _reason(error: BaseException, path: Path) -> str:
+    """An error of the user's code on one line, with that code's line where it is known."""
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if frame.filename == str(path)]
+    what = cut(f"{type(error).__name__}: {error}".strip(": "))
+    return f"{what}, line {lines[-1]}" if lines else what
 
 
 def _times(path: Path, name: str, weights: np.ndarray) -> np.ndarray:

@@ -56,13 +56,31 @@ class Rows:
         )
 
     def and_then(self, more: Rows) -> Rows:
-        """These rows, then the others; both with targets, and with optional columns or both without."""
+        """These rows, then the others; features and auxiliary targets that one side lacks are nan.
+
+        Raises ValueError where one side alone has targets or difficulties, which nothing can stand for.
+        """
         both = {
             name: np.concatenate([getattr(self, name), getattr(more, name)])
-            for name in ("ids", "targets", "weights", "groups", "origin", "features", "auxiliary")
-            if getattr(self, name) is not None
+            for name in ("ids", "weights", "groups", "origin")
         }
+        for name in ("targets", "difficulty", "features", "auxiliary"):
+            both[name] = self._joined(more, name)
         return Rows(texts=self.texts + more.texts, **both)
+
+    def _joined(self, more: Rows, name: str) -> np.ndarray | None:
+        """An optional column of both."""
+        sides = [getattr(self, name), getattr(more, name)]
+        known = next((side for side in sides if side is not None), None)
+        if known is None:
+            return None
+        if any(side is None for side in sides) and name in ("targets", "difficulty"):
+            raise ValueError(f"rows with {name} cannot be joined with rows without")
+        filled = [
+            np.full((len(rows), *known.shape[1:]), np.nan) if side is None else side
+            for rows, side in zip((self, more), sides, strict=True)
+        ]
+        return np.concatenate(filled)
 
     def joined_texts(self) -> list[str]:
         """Each row as one text, a sentence pair joined by a space."""

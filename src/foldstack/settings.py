@@ -4,28 +4,49 @@ from __future__ import annotations
 
 import string
 from collections import Counter
+from pathlib import PurePath
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
-    PositiveInt,
     model_validator,
 )
 
 from foldstack.costs import cost_of, example
-from foldstack.errors import nearest
+from foldstack.errors import cut, nearest
 
 
 def none_from_text(value: Any) -> Any:
     return None if value in ("", "null", "~", "none") else value
 
 
+LONGEST_FILE_NAME = 255  # bytes: what file systems take
+
+
+def _file_name(value: str | None) -> str | None:
+    """Refuse what no file is called. A path may lead anywhere: such a file is read and never written."""
+    if value is None:
+        return None
+    if "\0" in value:
+        raise ValueError("a file's name holds no NUL: write its right name")
+    if any(len(part.encode()) > LONGEST_FILE_NAME for part in PurePath(value).parts):
+        raise ValueError(f"a file's name has no more than {LONGEST_FILE_NAME} bytes: rename it")
+    return value
+
+
+FileName = Annotated[str, AfterValidator(_file_name)]
+OptionalFileName = Annotated[
+    str | None, BeforeValidator(none_from_text), AfterValidator(_file_name)
+]
+
+
 def _costs(value: Any) -> Any:
     if isinstance(value, str) or value is None:
-        return none_from_text(value)
+        return _file_name(none_from_text(value))
     if not isinstance(value, dict) or not value:
         raise ValueError("write `TRUTH: {DECISION: cost}`, or the name of a file in input/")
     return {
@@ -72,9 +93,16 @@ LISTS = (
 class FileSettings(Settings):
     """Names of the competition's files in `input/`: CSV, TSV, JSON lines or Parquet, also .gz, .zip."""
 
-    train: str = "train.csv"
-    test: str = "test.csv"
-    sample: str = "sample_submission.csv"
+    train: FileName = "train.csv"
+    test: FileName = "test.csv"
+    sample: FileName = "sample_submission.csv"
+
+
+# Each fold of each repeat is a training of every model: more is a slip of the pen, and would fill
+# memory with columns of folds before anything is trained.
+MOST_FOLDS = 10_000
+MOST_REPEATS = 1_000
+MOST_BAGS = 10_000  # greedy selection is repeated for each
 
 
 class FoldSettings(Settings):
@@ -86,13 +114,13 @@ class FoldSettings(Settings):
     """
 
     kind: Literal["stratified", "kfold", "time"] = "stratified"
-    count: Annotated[int, Field(ge=2)] = 5
-    repeats: PositiveInt = 1
+    count: Annotated[int, Field(ge=2, le=MOST_FOLDS)] = 5
+    repeats: Annotated[int, Field(ge=1, le=MOST_REPEATS)] = 1
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     dedupe: bool = True
     near: Share = 0.0
     near_cap: Annotated[int, Field(ge=2)] = 100
-    file: OptionalText = None
+    file: OptionalFileName = None
 
 
 BlendMethod = Literal[
@@ -154,7 +182,7 @@ class BlendSettings(Settings):
     """
 
     methods: tuple[BlendMethod, ...] = ("mean", "rank_mean", "greedy", "rank_greedy", "stack")
-    bags: PositiveInt = 5
+    bags: Annotated[int, Field(ge=1, le=MOST_BAGS)] = 5
     negative: Annotated[float, Field(ge=0, le=1)] = 0.0
     power: Annotated[float, Field(gt=0)] = 2.0
     stack_inputs: Literal["logits", "probabilities"] = "logits"
@@ -241,8 +269,8 @@ class CompetitionSettings(Settings):
     group: OptionalText = None
     weight: OptionalText = None
     time: OptionalText = None
-    external: tuple[str, ...] = ()
-    patterns: OptionalText = None
+    external: tuple[FileName, ...] = ()
+    patterns: OptionalFileName = None
     submission: Literal["auto", "labels", "probabilities"] = "auto"
     encoding: str = "utf-8"
     models: tuple[ModelEntry, ...] = ()
@@ -293,6 +321,11 @@ class CompetitionSettings(Settings):
     def _fitting_settings(self) -> CompetitionSettings:
         if self.separator and (self.kind != "multilabel" or len(self.target) != 1):
             raise ValueError("`separator` is for kind multilabel with one target column")
+        if self.kind == "multilabel" and len(self.target) == 1 and not self.separator:
+            raise ValueError(
+                "kind multilabel has a 0/1 column for each label, but `target` names one, "
+                f"'{cut(self.target[0])}': set `kind: binary`, or `separator` if its cells join labels"
+            )
         if self.kind == "regression" and self.labels:
             raise ValueError("kind regression has no `labels`: remove the setting")
         if self.kind == "regression" and self.patterns:

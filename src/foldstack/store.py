@@ -32,7 +32,7 @@ import pandas as pd
 
 from foldstack import config
 from foldstack.config import digest
-from foldstack.errors import InputError
+from foldstack.errors import InputError, cut
 from foldstack.files import (
     csv_text,
     file_sha256,
@@ -357,15 +357,19 @@ class Store:
                 "run `make folds FORCE=1`"
             )
         splits = np.column_stack(
-            [self._fold_numbers(table, c, name, -1 if timed else 0) for c in of_splits]
+            [
+                self._fold_numbers(table, c, name, -1 if timed else 0, len(of_splits))
+                for c in of_splits
+            ]
         )
+        self._refuse_gaps(splits, name)
         if len(table) != len(rows) or set(table["id"]) != set(rows.ids):
             raise InputError(
                 f"{name} is for other rows than input/train.csv ({len(table)} ids there, "
                 f"{len(rows)} here): run `make folds FORCE=1`"
             )
         order = pd.Index(table["id"]).get_indexer(rows.ids)
-        groups = self._fold_numbers(table, "group", name, 0)[order] if timed else None
+        groups = self._fold_numbers(table, "group", name, 0, 1)[order] if timed else None
         splits = splits[order]
         found = self.folds_hash(rows.ids, splits, groups)
         return Folds(splits, self._folds_settings(found), found, groups)
@@ -385,17 +389,32 @@ class Store:
         return record["settings"]
 
     @staticmethod
-    def _fold_numbers(table: pd.DataFrame, column: str, name: str, least: int) -> np.ndarray:
-        """(n,) int of a column of folds.csv; InputError where one is no whole number."""
+    def _fold_numbers(
+        table: pd.DataFrame, column: str, name: str, least: int, splits: int
+    ) -> np.ndarray:
+        """(n,) int of a column of folds.csv; InputError where one is no whole number.
+
+        No split has more folds than rows, and folds are counted: a number of eight digits would be
+        as many runs.
+        """
         values = pd.to_numeric(table[column], errors="coerce").to_numpy(dtype=float)
-        good = np.isfinite(values) & (values >= least) & (values == np.floor(values))
+        good = (values >= least) & (values < splits * len(table)) & (values == np.floor(values))
         bad = np.flatnonzero(~good)
         if len(bad):
             raise InputError(
-                f"{name}: row {bad[0] + 1}: {column} '{table[column].iloc[bad[0]]}' is not "
+                f"{name}: row {bad[0] + 1}: {column} '{cut(table[column].iloc[bad[0]])}' is not "
                 "a number 0, 1, 2 …: run `make folds FORCE=1`"
             )
         return values.astype(np.int64)
+
+    @staticmethod
+    def _refuse_gaps(splits: np.ndarray, name: str) -> None:
+        """InputError where a fold has no row, or where there is one fold only, in a split."""
+        lacking = np.flatnonzero(np.bincount(splits[splits >= 0], minlength=2) == 0)
+        alone = (splits.min(axis=0) == splits.max(axis=0)).any()
+        if len(lacking) or alone:
+            what = f"no row has fold {lacking[0]}" if len(lacking) else "a split has one fold only"
+            raise InputError(f"{name}: {what}: run `make folds FORCE=1`")
 
     # Runs
 

@@ -120,7 +120,7 @@ class Workspace:
         if text in (None, "", "all"):
             return list(dict.fromkeys(self.competition.settings.seeds))
         for part in _comma_list(text):
-            if not part.isdecimal() or int(part) >= 2**32:
+            if not part.isdecimal() or len(part) > 10 or int(part) >= 2**32:
                 raise InputError(f"seed '{part}' is not a whole number from 0 to 4294967295")
         return [int(part) for part in _comma_list(text)]
 

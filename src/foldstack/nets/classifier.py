@@ -7,7 +7,7 @@ import inspect
 import torch
 from torch import Tensor, nn
 
-from foldstack.nets.heads import make_pooling
+from foldstack.nets.heads import check_first_token, make_pooling
 from foldstack.nets.mixup import Mixup
 from foldstack.techniques import Head, PlainHead
 
@@ -46,6 +46,7 @@ class Classifier(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.dropout_samples, self.as_difference = dropout_samples, as_difference
         self.pooling = make_pooling(head, backbone.config, outputs + as_difference)
+        check_first_token(self.pooling, backbone, head.name)
         width, std = (
             self.pooling.size + features,
             getattr(backbone.config, "initializer_range", 0.02),

@@ -11,6 +11,7 @@ import math
 import torch
 from torch import Tensor, nn
 from transformers import PretrainedConfig
+from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 from foldstack import techniques
 from foldstack.errors import InputError
@@ -37,15 +38,41 @@ def make_pooling(head: techniques.Head, config: PretrainedConfig, outputs: int) 
     return POOLINGS[head.name](head, config, outputs)
 
 
+@torch.no_grad()
+def check_first_token(pooling: Pooling, backbone: nn.Module, name: str) -> None:
+    """InputError where the pooling reads the first token and the backbone is causal.
+
+    Attention of some decoders is set to both directions, and code of a checkpoint's own may do
+    anything, so that a backbone is asked: does the first token's vector depend on the second token?
+    """
+    kind, config = backbone.config.model_type, backbone.config
+    encoder = kind in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not getattr(config, "is_decoder", False)
+    if not pooling.reads_cls or pooling.cls_last or encoder:
+        return
+    training = backbone.training
+    backbone.eval()
+    ids = torch.ones(2, 16, dtype=torch.long)  # Canine reads no fewer
+    ids[1, 1] = 2
+    first, second = backbone(input_ids=ids, attention_mask=torch.ones_like(ids))[0][:, 0]
+    backbone.train(training)
+    if torch.allclose(first, second, rtol=1e-5, atol=1e-7):
+        raise InputError(
+            f"head '{name}' reads the first token, which in a causal backbone ({kind}) has seen none "
+            "of the others: set `head: mean` or another that reads every token"
+        )
+
+
 class Pooling(nn.Module):
     """From hidden states to a vector a row.
 
     size: the width of the vector; layers: how many of the last hidden states it reads; fixed: nothing
-    in it is learned, so that a frozen backbone's vectors need computing once only.
+    in it is learned, so that a frozen backbone's vectors need computing once only; reads_cls: the
+    [CLS] token's vector stands for the text.
     """
 
     fixed = False
     layers = 1
+    reads_cls = False
 
     def __init__(self, head: techniques.Head, config: PretrainedConfig, outputs: int):
         super().__init__()
@@ -75,6 +102,7 @@ class Cls(Pooling):
     """The [CLS] token's vector (Devlin et al. 2019)."""
 
     fixed = True
+    reads_cls = True
 
     def forward(self, states: Tensor, mask: Tensor) -> Tensor:
         return self.cls(states[:, -1], mask)
@@ -115,6 +143,7 @@ class Concat(Pooling):
     """The [CLS] vectors of the last layers, the topmost last (Devlin et al. 2019, Sun et al. 2019)."""
 
     fixed = True
+    reads_cls = True
 
     def __init__(self, head: techniques.LayersHead, config: PretrainedConfig, outputs: int):
         super().__init__(head, config, outputs)
@@ -167,6 +196,8 @@ class ClsAttention(Pooling):
 
     attention: the mean over the attention's heads.
     """
+
+    reads_cls = True
 
     def __init__(self, head: techniques.ClsAttentionHead, config: PretrainedConfig, outputs: int):
         super().__init__(head, config, outputs)

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from foldstack.settings import Settings, Share
+from foldstack.settings import FileName, Settings, Share
 
 # Above .5, so that the probability of what a rule decides agrees with the decision; below 1, since a
 # wrong certainty costs a log loss everything.
@@ -24,7 +24,7 @@ class RuleSettings(Settings):
 
     pattern: str | None = None
     text: str | None = None
-    texts: str | None = None
+    texts: FileName | None = None
     label: str | None = None
     absent: bool = False
     confidence: Confidence = 0.95

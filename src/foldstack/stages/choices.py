@@ -58,7 +58,8 @@ def say_rules(name: str, info: dict) -> None:
             ]
             for r in rules["tried"]
         ]
-        own = next(r["family"] for r in rules["tried"] if r["standard_error"] == r["gain"] == 0)
+        zero = (r["family"] for r in rules["tried"] if r["standard_error"] == r["gain"] == 0)
+        own = next(zero, "default")  # a metric that is nan for all has no gain of 0
         header = ["decision rule", "left-out score", f"better than {own}", "in-sample (optimistic)"]
         say(table(header, lines))
         by_fold = ", ".join(dict.fromkeys(rules["families_by_fold"].values()))

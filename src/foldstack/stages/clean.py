@@ -12,7 +12,10 @@ from foldstack.store import Store
 
 
 def clean(root: Path, what: str) -> None:
-    """Empty folds/, oof/, submissions/, remove debug/, or all of them; `tmp`: what kills have left."""
+    """Empty folds/, oof/, submissions/, remove debug/, or all of them; of a link the link alone.
+
+    what: one of these, 'all', or 'tmp' for what kills have left.
+    """
     if not (root / "competition.yaml").exists():
         raise InputError(
             f"{root / 'competition.yaml'} does not exist: this is no workspace, so nothing "
@@ -20,9 +23,15 @@ def clean(root: Path, what: str) -> None:
         )
     if what == "tmp":
         return _clean_tmp(Store(root))
-    folders = ("folds", "oof", "submissions", "debug") if what == "all" else (what,)
-    _refuse_named(root, [root / name for name in folders])
-    for name in folders:
+    names = ("folds", "oof", "submissions", "debug") if what == "all" else (what,)
+    for folder in (root / name for name in names):
+        if folder.is_symlink():
+            raise InputError(
+                f"{folder} is a link to {folder.resolve()}, which other workspaces may use: empty "
+                "that folder yourself, or remove the link"
+            )
+    _refuse_named(root, [root / name for name in names])
+    for name in names:
         folder, count = root / name, 0
         for path in sorted(folder.iterdir()) if folder.is_dir() else []:
             if path.name == ".gitkeep":

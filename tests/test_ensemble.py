@@ -197,6 +197,16 @@ def test_a_difference_over_seeds_adds_the_variance_of_their_mean():
     assert same.standard_error == pytest.approx(one.standard_error)
 
 
+def test_both_sides_of_a_difference_are_scored_on_the_same_resamples():
+    """What orders the rows alike is no better on any of them; other resamples would hide that."""
+    members = make_members([1.0, 0.5])
+    a, b = members.probabilities.transpose(1, 0, 2)
+    metric = get("roc_auc", "binary")
+    found = paired_difference(metric, members.targets, [a, b], [a**2, b**2], members.groups, seed=0)
+    assert found.standard_error == pytest.approx(0, abs=1e-12)
+    assert metric.score(members.targets, a) != metric.score(members.targets, b)
+
+
 # --- decision rules ---------------------------------------------------------------------------
 
 
@@ -584,6 +594,17 @@ def test_ranks_and_probabilities_are_not_pooled_as_they_are():
     assert abs(difference) < 0.02
     unmixed, _ = nesting.pool([0, 0, 0, 0])
     np.testing.assert_allclose(unmixed, members.probabilities.mean(axis=1))
+
+
+@pytest.mark.parametrize("folds", [2, 3])
+def test_what_a_blend_leaves_out_together_never_cuts_a_group(folds):
+    """With two folds the halves of each are chosen on: a copy in the other half would be known."""
+    members = make_members([1.0], n=120)
+    groups = np.arange(120) // 4
+    members = replace(members, folds=groups % folds, groups=groups)
+    units = Nesting(members, get("roc_auc", "binary"), [Mean()], 0, None).units
+    assert len(np.unique(units)) == (4 if folds == 2 else 3)
+    assert (np.ptp(units.reshape(-1, 4), axis=1) == 0).all()
 
 
 @pytest.mark.filterwarnings("error")

@@ -27,6 +27,7 @@ from foldstack.ensemble import (
     list_candidates,
     paired_difference,
     single_estimate,
+    single_predictions,
 )
 from foldstack.ensemble.nesting import Nesting
 from foldstack.errors import InputError
@@ -153,6 +154,15 @@ def test_the_variance_over_seeds_widens_the_interval():
     assert wide.standard_error == pytest.approx(np.hypot(bare.standard_error, 0.1))
     assert wide.low == pytest.approx(wide.score - 1.96 * wide.standard_error)
     assert wide.high == 1.0  # and not beyond what the metric can take
+
+
+def test_the_interval_of_a_blend_and_of_a_model_alone_knows_of_seeds():
+    members, metric = make_members([1.0, 0.5]), get("roc_auc", "binary")
+    over_seeds = replace(members, seed_variance=0.01)
+    bare, wide = (blend(m, metric, wants_labels=False).nested for m in (members, over_seeds))
+    assert wide.standard_error == pytest.approx(np.hypot(bare.standard_error, 0.1))
+    bare, wide = (single_estimate(m, 1, metric, False, 0)[0] for m in (members, over_seeds))
+    assert wide.standard_error == pytest.approx(np.hypot(bare.standard_error, 0.1))
 
 
 def test_undefined_resamples_are_ignored():
@@ -479,6 +489,17 @@ def test_a_single_model_gets_its_rule_from_the_other_folds():
     assert nested.score == metric.score(members.targets, decided)
     rule = fit_rule(metric, "binary", members.targets, p)
     assert in_sample == metric.score(members.targets, rule.apply(p)) >= nested.score
+
+
+def test_a_model_alone_is_scored_by_its_own_predictions():
+    """Guards a table in which every model has the first one's score."""
+    members, metric = make_members([2.0, 0.5]), get("roc_auc", "binary")
+    for k, own in enumerate(members.probabilities.transpose(1, 0, 2)):
+        nested, in_sample = single_estimate(members, k, metric, False, seed=0)
+        assert nested.score == in_sample == metric.score(members.targets, own)
+        scored_by, predictions = single_predictions(members, k, metric, False, seed=0)
+        assert scored_by is metric
+        np.testing.assert_array_equal(predictions, own)
 
 
 def test_noise_scores_like_noise_when_nested_and_better_in_sample():

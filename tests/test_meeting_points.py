@@ -12,10 +12,12 @@ from sklearn.metrics import roc_auc_score
 
 import foldstack as package
 from foldstack.competition import Competition
+from foldstack.ensemble import paired_difference
 from foldstack.files import read_json, read_table
 from foldstack.rows import Rows
+from foldstack.stages.blend import make_blend, reweighted
 from foldstack.stages.learned import Run, rows_of
-from foldstack.stages.oof import read_model
+from foldstack.stages.oof import read_model, read_seed
 from foldstack.store import RunKey, Store, read_parquet, write_parquet
 from foldstack.workspace import Workspace
 from tiny import (
@@ -35,6 +37,10 @@ pytestmark = pytest.mark.usefixtures("cpu_settings_restored")
 
 def submitted(root: Path, name: str = "blend") -> pd.Series:
     return read_table(root / f"submissions/{name}.csv", "utf-8")["label"]
+
+
+def stored(root: Path, path: str) -> np.ndarray:
+    return read_parquet(root / f"oof/{path}.parquet")[1].raw
 
 
 # From the blend's rule to new texts
@@ -67,8 +73,8 @@ def test_new_texts_are_decided_by_the_stored_rule(certain: Path, of: dict[str, s
 # From the rows that choose the epoch to the external ones
 
 
-def inner_rows(root: Path, n: int = 60) -> tuple[Rows, Rows, Rows]:
-    """What a run of `select: inner` learns from, holds out and chooses by.
+def inner_rows(root: Path, *seeds: int, n: int = 60) -> list[tuple[Rows, Rows, Rows]]:
+    """What the runs of `select: inner` with these seeds learn from, hold out and choose by.
 
     The external rows are copies of all training rows, with their labels.
     """
@@ -79,21 +85,111 @@ def inner_rows(root: Path, n: int = 60) -> tuple[Rows, Rows, Rows]:
     assert foldstack(root, "folds") == 0
     ws = Workspace.open(root, [])
     folds = ws.store.read_folds(ws.competition.train)
-    train, held, select, _ = rows_of(
-        ws, Run(RunKey("tiny", 0, (0,)), ws.model_settings("tiny"), folds)
-    )
-    return train, held, select
+    settings = ws.model_settings("tiny")
+    runs = (Run(RunKey("tiny", seed, (0,)), settings, folds) for seed in seeds)
+    return [rows_of(ws, run)[:3] for run in runs]
 
 
 def test_external_copies_of_the_rows_that_choose_the_epoch_are_not_learned_from(
     tmp_path: Path,
 ) -> None:
     """Else the epoch that remembers most would be chosen."""
-    train, held, select = inner_rows(tmp_path / "w")
+    ((train, held, select),) = inner_rows(tmp_path / "w", 0)
     assert (len(held), len(select)) == (20, 4)
     external = train.groups[train.origin == "external"]
     assert len(external) == 60 - 20 - 4
     assert not np.isin(external, np.concatenate([held.groups, select.groups])).any()
+
+
+def test_each_seed_holds_back_rows_of_its_own_to_choose_the_epoch_by(tmp_path: Path) -> None:
+    """Else all seeds would lack the same tenth, and be more alike than they are."""
+    (_, held, select), (_, same_held, other) = inner_rows(tmp_path / "w", 0, 1)
+    assert held.ids.tolist() == same_held.ids.tolist()
+    assert set(select.ids) != set(other.ids)
+
+
+# From copies of a text to what is said of them
+
+
+@pytest.fixture(scope="module")
+def copies(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of 60 training rows ten repeat another's text, and two of the six test rows do.
+
+    Some labels are wrong, so that no model is perfect.
+    """
+    root = make_workspace(tmp_path_factory.mktemp("copies") / "w", n=60, models=["words", "chars"])
+    write(root / "presets/words.yaml", "learner: tfidf\nchar_ngrams: [0, 0]\n")
+    write(root / "presets/chars.yaml", "learner: tfidf\nword_ngrams: [0, 0]\nC: 0.1\n")
+    turn_labels(root, {f"r{i}" for i in range(0, 60, 7)})
+    lines = (root / "input/train.csv").read_text().splitlines()
+    texts = [line.split(",")[1].upper() for line in lines[1:11]]
+    for i, text in enumerate(texts, 51):
+        lines[i] = f"r{i - 1},{text},{lines[i][-1]}"
+    write(root / "input/train.csv", "\n".join(lines) + "\n")
+    path = root / "input/test.csv"
+    rest = path.read_text().splitlines()[3:]
+    path.write_text("\n".join(["id,text", f"t0,{texts[0]}", f"t1,{texts[1]}", *rest]) + "\n")
+    assert foldstack(root, "folds") == 0
+    for model in ("words", "chars"):
+        train_folds(root, "--model", model)
+    return go_through(root, "blend")
+
+
+def test_a_blend_reads_what_the_runs_have_said_and_which_rows_are_copies(copies: Path) -> None:
+    ws = Workspace.open(copies, [])
+    train, folds = ws.competition.train, ws.store.read_folds(ws.competition.train)
+    members = make_blend(ws, ["words", "chars"], methods=("mean",), quiet=True).members
+    for k, name in enumerate(members.names):
+        model = read_model(ws, name, folds)
+        np.testing.assert_array_equal(members.probabilities[:, k], model.oof)
+        np.testing.assert_array_equal(members.ranks[:, k], model.oof_ranks)
+        np.testing.assert_array_equal(members.test_probabilities[:, k], model.test)
+        np.testing.assert_array_equal(members.test_ranks[:, k], model.test_ranks)
+    assert members.folds.tolist() == folds.fold.tolist()
+    assert members.groups.tolist() == train.groups.tolist()
+    assert len(set(members.groups)) == 50
+
+
+def test_compare_draws_copies_together(copies: Path, capsys) -> None:
+    """Its interval is that over 50 different texts, not over 60 rows."""
+    ws = Workspace.open(copies, [])
+    train, folds = ws.competition.train, ws.store.read_folds(ws.competition.train)
+    words, chars = (read_seed(ws, name, 0, folds)[0] for name in ("words", "chars"))
+    metric = ws.competition.metric
+    shown = []
+    for groups in (train.groups, np.arange(60)):
+        found = paired_difference(metric, train.targets, [chars], [words], groups, 0)
+        shown.append(f"{found.difference:+.4f} [{found.low:+.4f}, {found.high:+.4f}]")
+    assert shown[0] != shown[1]
+    capsys.readouterr()
+    assert foldstack(copies, "compare", "--a", "words", "--b", "chars") == 0
+    assert f" {shown[0]} " in capsys.readouterr().out
+
+
+def test_the_estimate_for_repeated_texts_weighs_them_as_the_test_set_has_them(copies: Path) -> None:
+    """A third of the test rows stand in training, as do both rows of ten texts: a third of 60, too.
+
+    So these weigh as much as the others; where a sixth does, half as much and a quarter more.
+    """
+    ws = Workspace.open(copies, [])
+    train, folds = ws.competition.train, ws.store.read_folds(ws.competition.train)
+    nested = stored(copies, "_blends/blend/nested")
+    repeated = np.bincount(train.groups)[train.groups] > 1
+    assert repeated.sum() == 20
+    plain = roc_auc_score(train.targets, nested)
+    assert reweighted(ws, folds, nested) == {
+        "test_share": 1 / 3,
+        "train_share": 1 / 3,
+        "score": pytest.approx(plain),
+    }
+    path = copies / "input/test.csv"
+    before = path.read_text()
+    path.write_text(before.replace("\nt1,", "\nt1,unheard-of "))
+    score = reweighted(Workspace.open(copies, []), folds, nested)["score"]
+    path.write_text(before)
+    weights = np.where(repeated, 0.5, 1.25)
+    assert score == pytest.approx(roc_auc_score(train.targets, nested, sample_weight=weights))
+    assert abs(score - plain) > 1e-3
 
 
 # From runs to a submission
@@ -157,6 +253,23 @@ def test_a_blend_made_for_another_test_file_is_not_submitted(workspace: Path, ca
     assert not (workspace / "submissions/blend.csv").exists()
 
 
+def test_a_submission_is_scored_by_id_in_whatever_order_the_solution_is(
+    workspace: Path, capsys
+) -> None:
+    go_through(workspace)
+    shown = []
+    for turns in range(3):
+        capsys.readouterr()
+        assert foldstack(workspace, "score") == 0
+        shown.append(capsys.readouterr().out)
+        path = workspace / "input/private/solution.csv"
+        header, first, *rest = path.read_text().splitlines()
+        assert first.startswith(f"t{turns},")
+        path.write_text("\n".join([header, *rest, first]) + "\n")
+    assert shown[0] == shown[1] == shown[2]
+    assert " 1.0000\n" in shown[0]  # the labels take turns, so that rows of others would score 0
+
+
 # From a regression's targets to its predictions of new texts
 
 
@@ -182,10 +295,6 @@ def regression(root: Path, backbone: Path, unit: float, shift: float) -> Path:
     for model in ("tiny", "tfidf"):
         train_folds(root, "--model", model, folds=2)
     return go_through(root, "blend", "submit")
-
-
-def stored(root: Path, path: str) -> np.ndarray:
-    return read_parquet(root / f"oof/{path}.parquet")[1].raw
 
 
 @pytest.fixture(scope="module")

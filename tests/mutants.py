@@ -222,7 +222,7 @@ MUTANTS = [
         "seed_variance=members.seed_variance,",
         "seed_variance=0.0,",
         "a blend's interval knows nothing of seeds",
-        ("test_ensemble.py", "test_meeting_points.py"),
+        ("test_ensemble.py",),
     ),
     Mutant(
         "single-is-the-first",
@@ -230,7 +230,7 @@ MUTANTS = [
         "Single(members.names[model_index], model_index)",
         "Single(members.names[model_index], 0)",
         "every model's row in the table is the first model's",
-        ("test_ensemble.py", "test_compare.py"),
+        ("test_ensemble.py",),
     ),
     # Blends and stacks
     Mutant(
@@ -507,7 +507,7 @@ MUTANTS = [
         "_step_seed(seed, step, accelerator.process_index)",
         "_step_seed(seed, 0, accelerator.process_index)",
         "every step draws the same dropout",
-        ("test_loop.py", "test_resume.py"),
+        ("test_loop.py",),
     ),
     Mutant(
         "same-batches-in-all-epochs",
@@ -515,7 +515,7 @@ MUTANTS = [
         "settings.batch_size, seed, epoch)\n\n",
         "settings.batch_size, seed, 0)\n\n",
         "every epoch has the same order",
-        ("test_loop.py", "test_resume.py"),
+        ("test_loop.py",),
     ),
     Mutant(
         "schedule-starts-over",
@@ -523,7 +523,7 @@ MUTANTS = [
         'group["lr"] = group["initial_lr"] * factor',
         'group["lr"] = group["lr"] * factor',
         "the rate shrinks by every factor anew",
-        ("test_loop.py", "test_resume.py"),
+        ("test_loop.py",),
     ),
     Mutant(
         "resume-without-averages",
@@ -531,7 +531,7 @@ MUTANTS = [
         'training.averaging.load(under("averaging."))',
         'under("averaging.")',
         "a resumed run begins its average anew",
-        ("test_resume.py",),
+        ("test_resume.py::test_killed_with_everything_switched_on",),
     ),
     Mutant(
         "resume-without-optimizer",
@@ -539,7 +539,7 @@ MUTANTS = [
         'load_state_tensors(training.model, training.optimizer, under("optimizer."))',
         'under("optimizer.")',
         "a resumed run begins its moments anew",
-        ("test_resume.py",),
+        ("test_resume.py::test_killed_at",),
     ),
     Mutant(
         "resume-without-scores",
@@ -547,7 +547,7 @@ MUTANTS = [
         '[EpochScore(*score) for score in state["scores"]]',
         "[]",
         "a resumed run forgets the epochs' scores",
-        ("test_resume.py",),
+        ("test_resume.py::test_killed_between_evaluations",),
     ),
     Mutant(
         "evaluates-last-weights",
@@ -844,7 +844,10 @@ MUTANTS = [
         '(folder.glob("step-*"))[:-KEPT]',
         '(folder.glob("step-*"), reverse=True)[:-KEPT]',
         "the newest checkpoints are dropped",
-        ("test_resume.py",),
+        (
+            "test_resume.py::test_checkpoints_hold_no_pickle_and_only_two_are_kept",
+            "test_resume.py::test_killed_at",
+        ),
     ),
     Mutant(
         "resumes-from-the-oldest",
@@ -852,7 +855,7 @@ MUTANTS = [
         '(folder.glob("step-*"), reverse=True)',
         '(folder.glob("step-*"))',
         "a run resumes from the older checkpoint",
-        ("test_resume.py",),
+        ("test_resume.py::test_killed_at",),
     ),
     # Losses
     Mutant(
@@ -926,7 +929,7 @@ MUTANTS = [
         "test_size=0.1, random_state=run.key.seed",
         "test_size=0.1, random_state=0",
         "every seed holds the same rows back",
-        ("test_loop.py", "test_meeting_points.py"),
+        ("test_meeting_points.py",),
     ),
     Mutant(
         "washed-by-who-knows",
@@ -1008,7 +1011,7 @@ MUTANTS = [
         "test_ranks=np.stack([m.test_ranks for",
         "test_ranks=np.stack([m.test for",
         "a rank mean of the test rows is one of probabilities",
-        ("test_meeting_points.py", "test_shapes.py", "test_stages.py"),
+        ("test_meeting_points.py",),
     ),
     Mutant(
         "blend-groups-are-rows",
@@ -1016,7 +1019,7 @@ MUTANTS = [
         "groups=train.groups,",
         "groups=np.arange(len(train)),",
         "a blend's interval takes copies for independent",
-        ("test_meeting_points.py", "test_views.py", "test_folds.py"),
+        ("test_meeting_points.py",),
     ),
     Mutant(
         "repeated-weights-turned",
@@ -1024,7 +1027,7 @@ MUTANTS = [
         "np.where(repeated, share / found, (1 - share) / (1 - found))",
         "np.where(repeated, found / share, (1 - found) / (1 - share))",
         "repeated texts are weighted the wrong way",
-        ("test_stages.py", "test_folds.py", "test_rule_choice.py"),
+        ("test_meeting_points.py",),
     ),
     Mutant(
         "optimism-forgotten",
@@ -1040,7 +1043,7 @@ MUTANTS = [
         "            train_rows.groups,",
         "            np.arange(len(train_rows)),",
         "compare takes copies for independent",
-        ("test_compare.py",),
+        ("test_meeting_points.py",),
     ),
     Mutant(
         "compare-turned-round",
@@ -1088,7 +1091,7 @@ MUTANTS = [
         "pd.Index(solution[s.id]).get_indexer(submitted[s.id])",
         "pd.Index(submitted[s.id]).get_indexer(solution[s.id])",
         "a submission is scored against other rows",
-        ("test_stages.py", "test_meeting_points.py"),
+        ("test_meeting_points.py",),
     ),
     Mutant(
         "folds-in-their-own-order",
@@ -1426,6 +1429,6 @@ MUTANTS = [
         "return Rows(texts=self.texts + more.texts, **both)",
         "return Rows(texts=more.texts + self.texts, **both)",
         "external texts get the training rows' labels",
-        ("test_shapes.py", "test_meeting_points.py"),
+        ("test_meeting_points.py", "test_shapes.py"),
     ),
 ]

@@ -47,10 +47,10 @@ def stored(root: Path, path: str) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def certain(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def mislabelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Some rows have the wrong label, so that recall asks for a threshold far below .5."""
     root = make_workspace(
-        tmp_path_factory.mktemp("certain") / "w", metric="recall", blend={"rules": ["fitted"]}
+        tmp_path_factory.mktemp("mislabelled") / "w", metric="recall", blend={"rules": ["fitted"]}
     )
     turn_labels(root, {f"r{i}" for i in range(0, 24, 5)})
     labels = "".join(f"t{i},{i % 2}\n" for i in range(6))
@@ -61,11 +61,13 @@ def certain(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("of", [{"blend": "blend"}, {"model": "tfidf"}], ids=str)
-def test_new_texts_are_decided_by_the_stored_rule(certain: Path, of: dict[str, str]) -> None:
+def test_new_texts_are_decided_by_the_stored_rule(mislabelled: Path, of: dict[str, str]) -> None:
     """As the test rows are, and not at .5."""
-    predicted = package.load(certain, **of).predict(read_table(certain / "input/test.csv", "utf-8"))
+    predicted = package.load(mislabelled, **of).predict(
+        read_table(mislabelled / "input/test.csv", "utf-8")
+    )
     (name,) = of.values()
-    assert predicted.labels == submitted(certain, name).tolist()
+    assert predicted.labels == submitted(mislabelled, name).tolist()
     at_half = (predicted.probabilities["1"] >= 0.5).astype(int).astype(str)
     assert predicted.labels != at_half.tolist()
 

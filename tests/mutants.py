@@ -555,7 +555,7 @@ MUTANTS = [
         "with averaging.applied(model):\n                        scores",
         "if averaging:\n                        scores",
         "epochs are scored without the average",
-        ("test_averages.py",),
+        ("test_techniques.py",),
     ),
     Mutant(
         "latest-of-equal-epochs",
@@ -571,7 +571,7 @@ MUTANTS = [
         "with training.averaging.applied(model):\n            last",
         "if training.averaging:\n            last",
         "the model is left without its average",
-        ("test_averages.py",),
+        ("test_techniques.py",),
     ),
     Mutant(
         "predictions-in-batch-order",

@@ -1099,14 +1099,14 @@ MUTANTS = [
         'order = pd.Index(table["id"]).get_indexer(rows.ids)',
         'order = pd.Index(rows.ids).get_indexer(table["id"])',
         "sorted folds are given to other rows",
-        ("test_folds.py",),
+        ("test_meeting_points.py",),
     ),
     Mutant(
-        "time-folds-learn-themselves",
+        "time-folds-learn-the-future",
         "store.py",
         "earlier = self.fold < min(left_out)",
-        "earlier = self.fold <= min(left_out)",
-        "a run in time order learns from its own fold",
+        "earlier = self.fold != min(left_out)",
+        "a run in time order learns from later rows",
         ("test_folds.py",),
     ),
     Mutant(

@@ -255,21 +255,32 @@ def test_a_blend_made_for_another_test_file_is_not_submitted(workspace: Path, ca
     assert not (workspace / "submissions/blend.csv").exists()
 
 
-def test_a_submission_is_scored_by_id_in_whatever_order_the_solution_is(
+def test_a_submission_is_scored_by_id_whatever_the_order_of_the_solution(
     workspace: Path, capsys
 ) -> None:
     go_through(workspace)
-    shown = []
-    for turns in range(3):
-        capsys.readouterr()
-        assert foldstack(workspace, "score") == 0
-        shown.append(capsys.readouterr().out)
-        path = workspace / "input/private/solution.csv"
-        header, first, *rest = path.read_text().splitlines()
-        assert first.startswith(f"t{turns},")
-        path.write_text("\n".join([header, *rest, first]) + "\n")
-    assert shown[0] == shown[1] == shown[2]
-    assert " 1.0000\n" in shown[0]  # the labels take turns, so that rows of others would score 0
+    capsys.readouterr()
+    assert foldstack(workspace, "score") == 0
+    before = capsys.readouterr().out
+    path = workspace / "input/private/solution.csv"
+    header, *rows = path.read_text().splitlines()
+    path.write_text("\n".join([header, *rows[::2], *rows[1::2]]) + "\n")
+    assert foldstack(workspace, "score") == 0
+    assert capsys.readouterr().out == before
+    assert before.endswith(" 1.0000\n")  # of other rows' labels it would not be
+
+
+def test_folds_are_given_by_id_whatever_the_order_of_their_file(workspace: Path) -> None:
+    go_through(workspace, "folds")
+    rows = Competition.load(workspace).train
+    before = Store(workspace).read_folds(rows)
+    path = workspace / "folds/folds.csv"
+    header, *lines = path.read_text().splitlines()
+    path.write_text("\n".join([header, *lines[5:], *lines[:5]]) + "\n")
+    after = Store(workspace).read_folds(rows)
+    assert after.fold.tolist() == before.fold.tolist()
+    assert after.hash == before.hash
+    assert before.fold.tolist() != np.roll(before.fold, -10).tolist()
 
 
 # From a regression's targets to its predictions of new texts

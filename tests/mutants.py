@@ -1139,7 +1139,7 @@ MUTANTS = [
         "np.isfinite(predictions.raw).all(axis=1)",
         "np.isfinite(predictions.raw).any(axis=1)",
         "an output that is not finite is read",
-        ("test_input.py",),
+        ("test_meeting_points.py",),
     ),
     # Learners and texts
     Mutant(

@@ -13,6 +13,7 @@ from sklearn.metrics import roc_auc_score
 import foldstack as package
 from foldstack.competition import Competition
 from foldstack.ensemble import paired_difference
+from foldstack.errors import InputError
 from foldstack.files import read_json, read_table
 from foldstack.rows import Rows
 from foldstack.stages.blend import make_blend, reweighted
@@ -281,6 +282,27 @@ def test_folds_are_given_by_id_whatever_the_order_of_their_file(workspace: Path)
     assert after.fold.tolist() == before.fold.tolist()
     assert after.hash == before.hash
     assert before.fold.tolist() != np.roll(before.fold, -10).tolist()
+
+
+def test_a_prediction_of_which_one_output_is_not_finite_is_not_blended(tmp_path: Path) -> None:
+    """Guards a look at rows that are not finite throughout."""
+    store, key = Store(tmp_path), RunKey("prices", 0, (1,))
+    rows = Rows(
+        ids=np.array(["r0", "r1", "r2"], dtype=object),
+        texts=[("a",), ("b",), ("c",)],
+        targets=None,
+        weights=np.ones(3),
+        groups=np.arange(3),
+        origin=np.full(3, "gold"),
+    )
+    raw = np.array([[0, 1], [2, np.nan], [4, 5]])
+    write_parquet(store.run_dir(key) / "test.parquet", rows, raw, "identity", ("low", "high"))
+    with pytest.raises(InputError) as e:
+        store.read_predictions(key, "test", rows)
+    assert str(e.value) == (
+        "oof/prices/seed0/fold1/test.parquet: row 2 (id 'r1') holds a prediction that is not finite: "
+        "train prices seed 0 fold1 again with --force, or leave the model out"
+    )
 
 
 # From a regression's targets to its predictions of new texts

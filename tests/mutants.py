@@ -1319,6 +1319,14 @@ MUTANTS = [
         ("test_ngrams.py",),
     ),
     Mutant(
+        "cache-forgets-what-is-missing",
+        "text/cache.py",
+        "rows = rest[places >= 0]",
+        "rows = np.flatnonzero(places >= 0)",
+        "texts of a second cached part take the first one's rows",
+        ("test_tokens_cache.py",),
+    ),
+    Mutant(
         "cache-in-parts-order",
         "text/cache.py",
         "lengths[rows] = texts.lengths",

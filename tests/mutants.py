@@ -1429,7 +1429,7 @@ MUTANTS = [
         "targets=None if self.targets is None else self.targets[index]",
         "targets=None if self.targets is None else self.targets[np.sort(index)]",
         "rows in another order keep the old targets",
-        ("test_stages.py",),
+        ("test_meeting_points.py",),
     ),
     Mutant(
         "external-before-own",

@@ -305,6 +305,22 @@ def test_a_prediction_of_which_one_output_is_not_finite_is_not_blended(tmp_path:
     )
 
 
+def test_taken_rows_keep_all_that_is_theirs_in_any_order() -> None:
+    number = np.arange(3)
+    arrays = ("weights", "groups", "targets", "features", "auxiliary", "difficulty")
+    rows = Rows(
+        ids=number.astype(str).astype(object),
+        texts=[(str(i),) for i in number],
+        origin=number.astype(str),
+        **dict.fromkeys(arrays, number),
+    )
+    taken = rows.take(np.array([2, 0, 0, 1]))
+    assert taken.texts == [("2",), ("0",), ("0",), ("1",)]
+    for name in ("ids", "origin", *arrays):
+        values = getattr(taken, name)
+        assert values.astype(int).ravel().tolist() == [2, 0, 0, 1], name
+
+
 # From a regression's targets to its predictions of new texts
 
 

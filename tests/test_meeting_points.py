@@ -99,6 +99,7 @@ def test_external_copies_of_the_rows_that_choose_the_epoch_are_not_learned_from(
     """Else the epoch that remembers most would be chosen."""
     ((train, held, select),) = inner_rows(tmp_path / "w", 0)
     assert (len(held), len(select)) == (20, 4)
+    assert [text.isupper() for (text,) in train.texts] == (train.origin == "external").tolist()
     external = train.groups[train.origin == "external"]
     assert len(external) == 60 - 20 - 4
     assert not np.isin(external, np.concatenate([held.groups, select.groups])).any()

@@ -343,6 +343,28 @@ def test_an_isotonic_map_is_not_scored_by_rules_on_its_own_rows():
     assert auc.score(members.targets, own) > auc.score(members.targets, fitted.crossfit)
 
 
+def test_an_isotonic_crossfit_does_not_know_the_labels_of_a_rows_group():
+    """The labels of four copies of a text change nothing in what is said of these four."""
+    texts = np.repeat(np.arange(200), 4)
+    members, metric = make_members([0.5], n=200), get("f1", "binary")
+    members = replace(
+        members,
+        **{k: getattr(members, k)[texts] for k in ("probabilities", "ranks", "targets", "folds")},
+        groups=texts,
+    )
+    turned = members.targets.copy()
+    turned[:4] = 1 - turned[:4]
+    base = list_candidates(["a"], metric)[0]
+    before, after = (
+        Calibrated(base, "isotonic")
+        .fit(replace(members, targets=t), np.arange(800), metric, 0)
+        .crossfit
+        for t in (members.targets, turned)
+    )
+    np.testing.assert_array_equal(before[:4], after[:4])
+    assert (before[4:] != after[4:]).any()
+
+
 @pytest.mark.parametrize("kind,outputs", [("binary", 1), ("multiclass", 3), ("multilabel", 2)])
 def test_calibrated_candidates_are_read_back_from_json(kind, outputs, tmp_path):
     members, metric = make_members([0.8, 0.4], kind, outputs, n=400), get("log_loss", kind)

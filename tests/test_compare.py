@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -72,6 +73,16 @@ def test_the_difference_is_of_pooled_scores_with_its_interval(done, capsys):
     assert difference - low == pytest.approx(high - difference, abs=2e-4)
     assert time > 0
     assert kept.startswith("kept ")
+
+
+def test_a_model_is_exactly_as_good_as_its_copy(done, tmp_path, capsys):
+    """On the same resamples: on others its own interval would be as wide as between two models."""
+    root = shutil.copytree(done, tmp_path / "w")
+    shutil.copytree(root / "oof/words", root / "oof/copy")
+    capsys.readouterr()
+    assert foldstack(root, "compare", "--a", "words", "--b", "copy", *SEEDS) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert " +0.0000 [+0.0000, +0.0000]  +0.0000 +0.0000 " in last
 
 
 def test_one_seed_is_said_to_say_nothing_of_seeds(done, capsys):

@@ -27,6 +27,7 @@ from foldstack.ensemble import (
     list_candidates,
     paired_difference,
     single_estimate,
+    single_predictions,
 )
 from foldstack.ensemble.nesting import Nesting
 from foldstack.errors import InputError
@@ -155,6 +156,15 @@ def test_the_variance_over_seeds_widens_the_interval():
     assert wide.high == 1.0  # and not beyond what the metric can take
 
 
+def test_the_interval_of_a_blend_and_of_a_model_alone_knows_of_seeds():
+    members, metric = make_members([1.0, 0.5]), get("roc_auc", "binary")
+    over_seeds = replace(members, seed_variance=0.01)
+    bare, wide = (blend(m, metric, wants_labels=False).nested for m in (members, over_seeds))
+    assert wide.standard_error == pytest.approx(np.hypot(bare.standard_error, 0.1))
+    bare, wide = (single_estimate(m, 1, metric, False, 0)[0] for m in (members, over_seeds))
+    assert wide.standard_error == pytest.approx(np.hypot(bare.standard_error, 0.1))
+
+
 def test_undefined_resamples_are_ignored():
     """Guards an interval of nan where a few resamples hold one class only."""
     targets = np.array([[1.0]] + [[0.0]] * 7)
@@ -195,6 +205,16 @@ def test_a_difference_over_seeds_adds_the_variance_of_their_mean():
     )
     assert same.seed_error == 0
     assert same.standard_error == pytest.approx(one.standard_error)
+
+
+def test_both_sides_of_a_difference_are_scored_on_the_same_resamples():
+    """What orders the rows alike is no better on any of them; other resamples would hide that."""
+    members = make_members([1.0, 0.5])
+    a, b = members.probabilities.transpose(1, 0, 2)
+    metric = get("roc_auc", "binary")
+    found = paired_difference(metric, members.targets, [a, b], [a**2, b**2], members.groups, seed=0)
+    assert found.standard_error == pytest.approx(0, abs=1e-12)
+    assert metric.score(members.targets, a) != metric.score(members.targets, b)
 
 
 # --- decision rules ---------------------------------------------------------------------------
@@ -471,6 +491,17 @@ def test_a_single_model_gets_its_rule_from_the_other_folds():
     assert in_sample == metric.score(members.targets, rule.apply(p)) >= nested.score
 
 
+def test_a_model_alone_is_scored_by_its_own_predictions():
+    """Guards a table in which every model has the first one's score."""
+    members, metric = make_members([2.0, 0.5]), get("roc_auc", "binary")
+    for k, own in enumerate(members.probabilities.transpose(1, 0, 2)):
+        nested, in_sample = single_estimate(members, k, metric, False, seed=0)
+        assert nested.score == in_sample == metric.score(members.targets, own)
+        scored_by, predictions = single_predictions(members, k, metric, False, seed=0)
+        assert scored_by is metric
+        np.testing.assert_array_equal(predictions, own)
+
+
 def test_noise_scores_like_noise_when_nested_and_better_in_sample():
     """Guards every road by which fitting and choosing could flatter the headline."""
     found = [
@@ -584,6 +615,17 @@ def test_ranks_and_probabilities_are_not_pooled_as_they_are():
     assert abs(difference) < 0.02
     unmixed, _ = nesting.pool([0, 0, 0, 0])
     np.testing.assert_allclose(unmixed, members.probabilities.mean(axis=1))
+
+
+@pytest.mark.parametrize("folds", [2, 3])
+def test_what_a_blend_leaves_out_together_never_cuts_a_group(folds):
+    """With two folds the halves of each are chosen on: a copy in the other half would be known."""
+    members = make_members([1.0], n=120)
+    groups = np.arange(120) // 4
+    members = replace(members, folds=groups % folds, groups=groups)
+    units = Nesting(members, get("roc_auc", "binary"), [Mean()], 0, None).units
+    assert len(np.unique(units)) == (4 if folds == 2 else 3)
+    assert (np.ptp(units.reshape(-1, 4), axis=1) == 0).all()
 
 
 @pytest.mark.filterwarnings("error")

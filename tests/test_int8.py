@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,17 +14,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy.special import expit
 
 import foldstack as package
 from foldstack.ensemble import load_fitted
 from foldstack.errors import InputError
+from foldstack.learners import Learner
 from foldstack.links import to_probabilities
 from foldstack.nets.attention import use_ours
 from foldstack.nets.classifier import Classifier
 from foldstack.nets.heads import make_pooling
 from foldstack.nets.int8 import GROUP, Int8Reader, converted, load_openvino, round_weights
+from foldstack.rows import Rows
 from foldstack.stages.fitted import load_learner
-from foldstack.stages.int8 import describe
+from foldstack.stages.int8 import describe, in_int8
 from foldstack.stages.predictor import Predictor
 from foldstack.store import RunKey
 from foldstack.techniques import LayersHead
@@ -289,6 +293,36 @@ def test_predict_says_what_int8_costs_and_predicts_by_it(finished, new, tmp_path
     write(places[0], json.dumps(facts | {"machine": {"processor": "another"}, "rows": 1}))
     assert foldstack(finished, *arguments, str(outs[2]), "--int8") == 0
     assert json.loads(places[0].read_text())["rows"] == 20
+
+
+class Contrary:
+    """A learner whose int8 says the opposite, so that its score cannot be taken for the exact one."""
+
+    def __init__(self, exact: Learner, sign: int = 1):
+        self.exact, self.sign, self.link = exact, sign, exact.link
+
+    def predict(self, rows: Rows) -> np.ndarray:
+        return self.sign * self.exact.predict(rows)
+
+    def in_int8(self) -> Contrary:
+        return Contrary(self.exact, -1)
+
+
+def test_the_score_of_int8_is_that_of_what_int8_predicts(finished, tmp_path, capsys):
+    """Rounding hardly ever changes an order, so a real model's two scores do not tell them apart."""
+    root = shutil.copytree(finished, tmp_path / "w")
+    (root / "oof/tiny/seed0/fold0/int8.json").unlink(missing_ok=True)
+    ws, key = Workspace.open(root, []), RunKey("tiny", 0, (0,))
+    rough = in_int8(ws, key, Contrary(load_learner(ws, key)))
+    facts = json.loads((root / "oof/tiny/seed0/fold0/int8.json").read_text())
+    assert facts["stored"] == ws.store.read_run(key)["score"] > 0.6
+    assert facts["int8"] == pytest.approx(1 - facts["stored"])
+    held = ws.competition.train.take(
+        ws.store.read_folds(ws.competition.train).held_out(key.left_out)
+    )
+    p = expit(rough.predict(held).astype(float))
+    assert facts["largest_difference"] == pytest.approx(np.abs(1 - 2 * p).max(), abs=1e-6)
+    assert f"int8 has roc_auc {facts['int8']:.4f} on 20" in capsys.readouterr().out
 
 
 def test_a_blend_has_its_transformers_in_int8_and_the_rest_as_it_is(finished, capsys):

@@ -9,6 +9,7 @@ import resource
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -28,6 +29,7 @@ from foldstack.store import RunKey, Store
 from foldstack.techniques import TrainingSettings, TransformerSettings
 from foldstack.text.batches import epoch_batches, micro_batches, token_batches
 from foldstack.training import loop, precision
+from foldstack.training.optim import lr_factor
 from foldstack.workspace import Workspace
 from tiny import (
     add_preset,
@@ -460,6 +462,63 @@ def test_a_metric_that_is_undefined_where_the_epoch_is_chosen(backbone, tmp_path
         "roc_auc is undefined on the 3 rows that training.select=inner chooses the epoch by: use "
         "select=last, or a metric that is defined there"
     )
+
+
+# What differs from step to step, and from seed to seed
+
+
+class Look(NamedTuple):
+    """What a step is given: its rows, the next random number, the rate."""
+
+    rows: tuple[int, ...]
+    chance: float
+    lr: float
+
+
+def looks(backbone: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, seed: int) -> list[Look]:
+    """What each of the three steps of two epochs would be given."""
+    seen = []
+
+    def look(training: loop.Training, examples: loop.Examples, rows: np.ndarray, epoch: float):
+        seen.append(
+            Look(tuple(rows), torch.rand(1).item(), training.optimizer.param_groups[0]["lr"])
+        )
+        return torch.zeros(())
+
+    monkeypatch.setattr(loop, "update", look)
+    folder.mkdir()
+    make_learner(backbone, seed, epochs=2).fit(make_rows(), None, folder)
+    return seen
+
+
+def test_every_step_has_rows_and_chance_of_its_own_and_the_rate_of_the_schedule(
+    backbone, tmp_path, monkeypatch
+):
+    """Guards dropout drawn alike in all steps, one order for all epochs, and a rate cut twice."""
+    seen = looks(backbone, tmp_path / "one", monkeypatch, seed=0)
+    assert len({look.chance for look in seen}) == 6
+    first, second = (sorted(look.rows for look in part) for part in (seen[:3], seen[3:]))
+    assert first != second
+    assert sorted(sum(first, ())) == sorted(sum(second, ())) == list(range(21))
+    settings = make_learner(backbone).settings.training
+    factors = [lr_factor(step, 6, 3, settings.warmup, settings.schedule) for step in range(6)]
+    assert [look.lr for look in seen] == pytest.approx([1e-3 * factor for factor in factors])
+    assert 0 < seen[-1].lr < seen[2].lr
+    other = looks(backbone, tmp_path / "other", monkeypatch, seed=1)
+    assert not {look.chance for look in seen} & {look.chance for look in other}
+    assert [look.rows for look in seen] != [look.rows for look in other]
+
+
+def test_each_seed_draws_a_head_of_its_own(backbone):
+    """On the same backbone."""
+    one, again, other = (make_learner(backbone, seed) for seed in (0, 0, 1))
+    for learner in (one, again, other):
+        learner.prepare(make_rows())
+    weights = [learner.model.state_dict() for learner in (one, again, other)]
+    for name, tensor in weights[0].items():
+        assert torch.equal(tensor, weights[1][name])
+        drawn = not name.startswith("backbone.") and tensor.ndim > 1
+        assert torch.equal(tensor, weights[2][name]) != drawn
 
 
 # Every option does something

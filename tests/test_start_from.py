@@ -33,8 +33,9 @@ def second(root: Path, backbone: Path, **settings: object) -> dict[str, Tensor]:
     return weights(root, "second")
 
 
-def weights(root: Path, model: str) -> dict[str, Tensor]:
-    return load_file(Store(root).run_dir(RunKey(model, 0, (0,))) / "model/classifier.safetensors")
+def weights(root: Path, model: str, seed: int = 0, fold: int = 0) -> dict[str, Tensor]:
+    run = Store(root).run_dir(RunKey(model, seed, (fold,)))
+    return load_file(run / "model/classifier.safetensors")
 
 
 def test_training_begins_at_the_other_runs_weights(root, backbone):
@@ -48,6 +49,22 @@ def test_a_frozen_backbone_is_the_other_runs(root, backbone):
     after, before = second(root, backbone, head="attention", training=FROZEN), weights(root, "tiny")
     for key, value in before.items():
         assert torch.equal(value, after[key]) == key.startswith("backbone."), key
+
+
+def test_each_run_begins_from_the_run_of_its_own_seed_and_fold(root, backbone):
+    """Another fold's has learned the held-out labels; another seed's makes the seeds alike."""
+    add_preset(root, backbone, "second", start_from="tiny", head="attention", training=FROZEN)
+    runs = [(0, 0), (1, 0), (0, 1)]
+    for seed, fold in runs:
+        for model in ("tiny", "second"):
+            run = ["--model", model, "--seed", str(seed), "--fold", str(fold)]
+            assert foldstack(root, "train", *run) == 0
+    for run in runs:
+        after = weights(root, "second", *run)
+        backbone_of = {k for k in after if k.startswith("backbone.")}
+        for other in runs:
+            before = weights(root, "tiny", *other)
+            assert all(torch.equal(before[k], after[k]) for k in backbone_of) == (run == other)
 
 
 def test_another_head_is_drawn_anew(root, backbone, capsys):

@@ -241,6 +241,21 @@ def test_patience_ends_the_training(backbone, tmp_path):
         assert torch.equal(value, seen[1][key])
 
 
+def test_an_epoch_is_scored_and_chosen_as_the_average_that_will_predict(backbone, tmp_path):
+    """Guards a score of the last weights, by which the run does not predict."""
+    last, averaged = (
+        train_with_scores(
+            backbone, tmp_path / str(averaging), [0.6, 0.5], epochs=2, averaging=averaging
+        )
+        for averaging in (None, "ema")
+    )
+    for (_, learner, seen), other in ((last, averaged), (averaged, last)):
+        chosen = learner.model.state_dict()
+        assert all(torch.equal(value, seen[0][key]) for key, value in chosen.items())
+        for one, another in zip(seen, other[2], strict=True):
+            assert any((one[key] - another[key]).abs().max() > 1e-6 for key in one)
+
+
 def test_plateau_lowers_the_rate_after_its_patience(backbone, tmp_path):
     """Alike until the second epoch has brought nothing; then the two runs part."""
     schedule = {"name": "plateau", "factor": 0.1, "patience": 1}

@@ -150,6 +150,18 @@ def test_equal_texts_are_tokenised_once(bert, tmp_path, tokenised, capsys):
     assert lists(both[0]) == lists(encode(["a great song", "dull"], bert))  # from two parts
 
 
+def test_texts_of_several_parts_come_in_the_order_of_the_rows(bert, tmp_path):
+    """Of unlike lengths, so that neither a text nor where it is cut can be another's."""
+    parts = [["dull", "a good film"], ["a bad plot and a song", ""], ["great start film end"]]
+    for texts in parts:
+        TokenCache(tmp_path).read(rows_of(*texts), bert)
+    assert len(parts_of(tmp_path)) == 3
+    (first, second), (third, fourth), (fifth,) = parts
+    mixed = [fifth, first, third, second, third, fourth, second]
+    (found,) = TokenCache(tmp_path).read(rows_of(*mixed), bert)
+    assert lists(found) == lists(encode(mixed, bert))
+
+
 def test_the_first_lack_brings_the_rows_ahead(bert, tmp_path, tokenised):
     train, test = rows_of("a good film", "dull"), rows_of("a bad plot")
     cache = TokenCache(tmp_path, [train, test])

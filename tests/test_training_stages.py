@@ -13,7 +13,7 @@ from torch import Tensor
 from foldstack.learners.transformer import TransformerLearner
 from foldstack.nets.layers import depths
 from foldstack.techniques import TransformerSettings
-from foldstack.training import frozen, stages
+from foldstack.training import frozen, loop, stages
 from test_techniques import make_learner, make_rows
 from tiny import add_preset, foldstack, make_workspace, refuses
 
@@ -145,6 +145,26 @@ def test_a_stage_goes_on_from_the_weights_of_the_one_before(backbone, tmp_path):
     assert facts["updates"] == 12
     for key, value in weights(both).items():
         torch.testing.assert_close(value, weights(first)[key], atol=1e-6, rtol=0)
+
+
+def test_each_stage_draws_batches_and_chance_of_its_own(backbone, tmp_path, monkeypatch):
+    """The first as a run without stages does; the second does not replay it."""
+
+    def drawn(folder: str, **settings: object) -> list[tuple]:
+        seen = []
+
+        def look(training, examples, rows, epoch):
+            seen.append((*rows, torch.rand(1).item()))
+            return torch.zeros(())
+
+        monkeypatch.setattr(loop, "update", look)
+        fit(make_learner(backbone, training={"epochs": 1}, **settings), tmp_path / folder)
+        return seen
+
+    plain, both = drawn("plain"), drawn("both", stages=[{}, {}])
+    assert both[:4] == plain
+    assert {step[:-1] for step in both[4:]} != {step[:-1] for step in plain}
+    assert len({step[-1] for step in both}) == 8
 
 
 def test_gradual_unfreezing(backbone, tmp_path, monkeypatch):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from artefacts import DAMAGES, arguments, damage, end_of, made, make_finished
+from campaigns.artefacts import DAMAGES, arguments, damage, end_of, made, make_finished
 from foldstack.files import read_json
 from foldstack.records import RunRecord as Form
 from foldstack.records import digests_of, read_record, write_record
@@ -232,7 +232,7 @@ def test_two_blends_at_once(root: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", DAMAGES)
 def test_no_damage_gives_a_traceback(finished: Path, tmp_path: Path, kind: str) -> None:
-    """The whole campaign is `python tests/artefacts.py`."""
+    """The whole campaign is `python tests/campaigns/artefacts.py`."""
     for number, name in enumerate(made(finished)):
         root = shutil.copytree(finished, tmp_path / str(number))
         damage(root, name, kind)

@@ -1,6 +1,6 @@
 """Damage to what stages have made: every file of a workspace, in every way, under every command.
 
-`python tests/artefacts.py` is the campaign: it counts how commands end. The fast test
+`python tests/campaigns/artefacts.py` is the campaign: it counts how commands end. The fast test
 (test_artefacts.py) takes a part of it.
 """
 
@@ -15,6 +15,9 @@ import traceback
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "src"))
 
 from tiny import files, foldstack, go_through, sentences, write, write_competition
 

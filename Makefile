@@ -10,7 +10,7 @@
 SHELL := bash
 .DEFAULT_GOAL := help
 VENV := .venv
-READY := $(VENV)/$(if $(value LOCKED),.ready-locked,.ready)
+READY := $(VENV)/$(if $(filter-out 0,$(value LOCKED)),.ready-locked,.ready)
 BENCH := $(VENV)/.ready-bench
 ifeq ($(origin PY),undefined)
 PY := $(VENV)/bin/python
@@ -19,14 +19,15 @@ PYTHON ?= python3
 
 # The variables that are given to make. Make and the shell would expand `$5`, `$(…)` and backquotes in
 # their values, so each is only read as `$(value NAME)`, or in a recipe as "$$FOLDSTACK_NAME", which
-# has it unexpanded. `opt` makes an option of one, `flag` one without a value.
+# has it unexpanded. `opt` makes an option of one, `flag` one without a value, which 0
+# leaves out.
 GIVEN := WORKSPACE SET DEBUG FORCE MODEL FOLD SEED NAME JOBS PROCESSES DATASET TRAIN TEST SAMPLE \
 	METRIC KIND ID TEXT TARGET PAIR SOURCE BACKBONE FILE OUT INT8 A B TAIL SHORT ARGS PY PYTHON LOCKED
 $(foreach name,$(GIVEN),$(eval export FOLDSTACK_$(name) := $$(value $(name))))
 unexport $(GIVEN)
 MAKEOVERRIDES :=
 opt = $(if $(value $(1)),--$(2)="$$FOLDSTACK_$(1)")
-flag = $(if $(value $(1)),--$(2))
+flag = $(if $(filter-out 0,$(value $(1))),--$(2))
 
 NEEDS := $(if $(filter $(VENV)/bin/python,$(value PY)),$(READY))
 export PYTHONPATH := $(if $(NEEDS),,src:)$(value PYTHONPATH)

@@ -116,6 +116,14 @@ def test_values_reach_python_as_they_are(place: Path, value: str, by: str) -> No
     assert sorted(place.iterdir()) == before
 
 
+def test_a_switch_of_0_is_off(place: Path) -> None:
+    """`DEBUG=0` switched the 200 rows on."""
+    general = {"PY": "./py", "DEBUG": "0", "FORCE": "0"}
+    assert make(place, "folds", **general) == [["-m", "foldstack", "folds"]]
+    (call,) = make(place, "folds", "PY=./py", "DEBUG=1", "FORCE=0")
+    assert call == ["-m", "foldstack", "--debug", "folds"]
+
+
 @pytest.mark.parametrize("value", VALUES)
 def test_python_may_be_anywhere(place: Path, value: str) -> None:
     """PY= runs the commands, PYTHON= makes the environment."""
@@ -235,5 +243,5 @@ def test_one_set_gives_several_settings(workspace: Path, capsys) -> None:
 def test_a_runs_process_is_given_each_setting(workspace: Path) -> None:
     sets = config.split_settings('folds.count=4 name="a b"')
     ws = Workspace.open(workspace, sets)
-    again = ["--set", "folds.count=4", "--set", 'name="a b"']
-    assert ws.command == ["--workspace", str(workspace), *again]
+    again = ["--set=folds.count=4", '--set=name="a b"']
+    assert ws.command == [f"--workspace={workspace}", *again]

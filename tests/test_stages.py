@@ -16,7 +16,7 @@ from scipy.special import expit, softmax
 from scipy.stats import rankdata
 from sklearn.metrics import f1_score, log_loss, roc_auc_score
 
-from foldstack.cli import parser, run
+from foldstack.cli import main, parser, run
 from foldstack.competition import Competition
 from foldstack.files import read_json, read_table, write_json
 from foldstack.stages import train as train_stage
@@ -619,6 +619,14 @@ def test_threads_are_set_and_recorded(workspace: Path) -> None:
     assert foldstack(workspace, "train", "--fold", "0") == 0
     run = read_json(workspace / "oof/tfidf/seed0/fold0/run.json")
     assert run["machine"]["threads"] == 1
+
+
+def test_a_workspace_may_be_called_like_an_option(tmp_path: Path, monkeypatch, capsys) -> None:
+    """The processes of its runs took `--workspace -w` for two options."""
+    make_workspace(tmp_path / "-w")
+    monkeypatch.chdir(tmp_path)
+    for command in (["folds"], ["train"]):
+        assert main(["--workspace=-w", *command]) == 0
 
 
 # DEBUG

@@ -602,3 +602,23 @@ def test_a_process_that_ignores_sighup_goes_on_doing_so(handlers_restored):
     stop = Stop()
     stop.install()
     assert signal.getsignal(signal.SIGHUP) == stop._on_signal
+
+
+def test_a_file_that_cannot_be_opened_now_is_not_damaged(workspace, monkeypatch, capsys):
+    """Too many files are open: to fetch the file again would not help."""
+    unreadable = error_of(errno.EMFILE, "train.csv")
+    monkeypatch.setattr("foldstack.files._open", raising(unreadable))
+    capsys.readouterr()
+    assert foldstack(workspace, "folds") == 2
+    assert "too many files are open" in capsys.readouterr().err
+
+
+def test_a_disk_that_is_full_while_a_backbone_is_fetched_is_named(monkeypatch):
+    """It was called neither in the cache nor reachable on the hub."""
+    from foldstack.nets import backbone
+
+    full = error_of(errno.ENOSPC, "model.safetensors")
+    monkeypatch.setattr(backbone, "_load", raising(full))
+    with pytest.raises(OSError) as e:
+        backbone.from_pretrained(backbone.AutoConfig, "somebody/model", False)
+    assert system.sentence(e.value) == f"model.safetensors: {FULL}"

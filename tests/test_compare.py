@@ -14,7 +14,7 @@ from foldstack.metrics import get
 from foldstack.stages.oof import why_optimistic
 from foldstack.store import RunKey, Store
 from foldstack.workspace import Workspace
-from tiny import foldstack, make_workspace, write, write_competition
+from tiny import foldstack, make_workspace, seal, write, write_competition
 
 CHARS = "learner: tfidf\nword_ngrams: [0, 0]\nmin_count: 1\n"
 SEEDS = "--seed", "0,1"
@@ -190,6 +190,7 @@ def test_what_is_optimistic_stays_so(done, capsys):
     run = json.loads(before)
     run["optimistic"] = ["the epoch was chosen on the held-out fold"]
     path.write_text(json.dumps(run))
+    seal(path.parent)
     capsys.readouterr()
     assert foldstack(done, "compare", "--a", "words", "--b", "weak", *SEEDS) == 0
     path.write_text(before)

@@ -427,3 +427,29 @@ def test_what_is_shown_without_folds_says_that_nothing_can_be_compared(
     assert (
         shown.count("STALE, cannot be compared with today's folds and rows (folds/folds.csv") == 2
     )
+
+
+def test_near_duplicates_are_searched_once_for_all_runs(tmp_path: Path, monkeypatch) -> None:
+    """Each run is a process of its own, and a search of a million texts takes minutes."""
+    texts = random_texts(30)
+    settings = {"external": ["more.csv"], "folds": {"count": 3, "near": 0.8}}
+    root = noise_workspace(tmp_path, texts, **settings)
+    write(root / "input/more.csv", f"text,label\n{texts[3]} !,1\n")
+    assert foldstack(root, "folds") == 0
+    first = learned_by(root, 0)[0]
+    kept = sorted((root / "oof/.near").iterdir())
+    assert len(kept) == 2
+
+    def never(*_: object) -> None:
+        raise AssertionError
+
+    with monkeypatch.context() as patch:
+        patch.setattr("foldstack.near._near_pairs", never)
+        assert learned_by(root, 0)[0].ids.tolist() == first.ids.tolist()
+    for path in kept:  # a damaged file is made again
+        path.write_bytes(path.read_bytes()[:-40])
+    assert learned_by(root, 0)[0].ids.tolist() == first.ids.tolist()
+    write(root / "input/more.csv", f"text,label\n{texts[4]} !,1\n")
+    assert (
+        learned_by(root, 0)[0].ids.tolist() != [] and len(list((root / "oof/.near").iterdir())) == 3
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import string
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ from foldstack.files import read_table
 from foldstack.learners import Task
 from foldstack.rows import Rows, duplicate_groups, normalise
 from foldstack.settings import CompetitionSettings
+from foldstack.store import Store
 from foldstack.submission import Submission, joined_targets, split_labels
 
 if TYPE_CHECKING:
@@ -295,9 +297,20 @@ class Competition:
                 "competition.yaml: folds.near keeps near-duplicates in one fold, but folds.dedupe is "
                 "false: set `dedupe: true` or `near: 0`"
             )
-        from foldstack.near import near_duplicates
+        from foldstack.near import NearDuplicates, near_duplicates, remembered
 
-        return near_duplicates(self.train.texts, s.near, s.near_cap, s.seed)
+        def search() -> dict[str, np.ndarray]:
+            found = near_duplicates(self.train.texts, s.near, s.near_cap, s.seed)
+            report = np.array(json.dumps(found.report))
+            return {"groups": found.groups, "report": report, "refused": found.refused}
+
+        key = config.digest([self.train.hash(), s.near, s.near_cap, s.seed])
+        kept = remembered(self._near_dir, key, search)
+        return NearDuplicates(kept["groups"], json.loads(str(kept["report"])), kept["refused"])
+
+    @property
+    def _near_dir(self) -> Path:
+        return Store(self.root).near_dir
 
     @cached_property
     def tied(self) -> np.ndarray:
@@ -365,11 +378,17 @@ class Competition:
         `folds.near` says, and .8 without it: a data set that is published twice differs in
         punctuation, and to learn from such a copy is to be told the held-out label.
         """
-        from foldstack.near import near_pairs
+        from foldstack.near import near_pairs, remembered
 
         s, external = self.settings, self.external
         threshold = s.folds.near or EXTERNAL_NEAR
-        ties = near_pairs(external.texts, self.train.texts, threshold, s.folds.seed)
+
+        def search() -> dict[str, np.ndarray]:
+            found = near_pairs(external.texts, self.train.texts, threshold, s.folds.seed)
+            return {"pairs": found}
+
+        key = config.digest([self.train.hash(), external.hash(), threshold, s.folds.seed])
+        ties = remembered(self._near_dir, key, search)["pairs"]
         ties[:, 1] = self.tied[ties[:, 1]]
         if s.group is not None:
             of_value = dict(zip(self._train_table[s.group], self.tied.tolist(), strict=True))

@@ -7,14 +7,18 @@ Broder 1997, "On the resemblance and containment of documents"; candidates by ba
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
 from typing import NamedTuple
+from zipfile import BadZipFile
 
 import numpy as np
 from rensa import RMinHash
 from scipy.sparse import coo_matrix, csr_matrix
 from scipy.sparse.csgraph import connected_components
 
+from foldstack.files import publish_with
 from foldstack.rows import normalise
 
 COLUMNS = 5  # a shingle is this wide, with two columns for a character of full width
@@ -67,6 +71,25 @@ def near_duplicates(
         "refused": len(refused),
     }
     return NearDuplicates(_by_appearance(row_group), counts, first_row[refused])
+
+
+def remembered(
+    folder: Path, key: str, make: Callable[[], dict[str, np.ndarray]]
+) -> dict[str, np.ndarray]:
+    """Return what `make` returns, from a file if it is there: each run is a process of its own.
+
+    The folder may be removed at any time. A damaged file, by the checksums that are in it, is made
+    again; where none can be written nothing is kept.
+    """
+    path = folder / f"{key}.npz"
+    try:
+        with np.load(path, allow_pickle=False) as found:
+            return {name: found[name] for name in found.files}
+    except (OSError, ValueError, EOFError, BadZipFile):
+        made = make()
+    with suppress(OSError):
+        publish_with(path, lambda f: np.savez(f, **made))
+    return made
 
 
 def near_pairs(

@@ -4,6 +4,7 @@
     oof/<model>/seed<s>/<run>/      run.json, heldout.parquet, test.parquet, model/
     oof/<model>/seed<s>/.<run>.*    an unfinished run (.partial) and its lock (.lock)
     oof/.tokens/                    texts as token ids, see text.cache
+    oof/.near/                      which texts are near-duplicates, see near.remembered
     oof/.pretrained/<key>/          backbones that have learned from the texts, see stages.pretrain
     oof/_blends/<name>/             blend.json, oof.parquet, nested.parquet, test.parquet, model/
     oof/_patterns/<name>.json       the audit of rules over a blend or a model
@@ -368,19 +369,21 @@ class Store:
                 f"{name} is for other rows than input/train.csv ({len(table)} ids there, "
                 f"{len(rows)} here): run `make folds FORCE=1`"
             )
+        groups = self._fold_numbers(table, "group", name, 0, 1) if timed else None
+        in_file = self.folds_hash(table["id"].to_numpy(), splits, groups)
         order = pd.Index(table["id"]).get_indexer(rows.ids)
-        groups = self._fold_numbers(table, "group", name, 0, 1)[order] if timed else None
-        splits = splits[order]
-        found = self.folds_hash(rows.ids, splits, groups)
-        return Folds(splits, self._folds_settings(found), found, groups)
+        splits, groups = splits[order], None if groups is None else groups[order]
+        of_rows = self.folds_hash(rows.ids, splits, groups)
+        # Either file may have been sorted since; the folds are found by id.
+        return Folds(splits, self._folds_settings(of_rows, in_file), of_rows, groups)
 
-    def _folds_settings(self, found: str) -> dict[str, Any]:
-        """The settings that made the folds of this hash, if folds.json is there."""
+    def _folds_settings(self, found: str, in_file: str) -> dict[str, Any]:
+        """The settings that made the folds of one of these hashes, if folds.json is there."""
         beside = self.root / "folds" / "folds.json"
         if not beside.exists():
             return {}
         record = self._read(beside, FoldsRecord, "run `make folds FORCE=1`")
-        if record["hash"] != found:
+        if record["hash"] not in (found, in_file):
             raise InputError(
                 f"{self.name(self.folds_path)} is not as `make folds` wrote it (hash {found}, "
                 f"folds.json says {record['hash']}): run `make folds FORCE=1`, or give your own folds "
@@ -422,6 +425,11 @@ class Store:
     def tokens_dir(self) -> Path:
         """Where `text.cache.TokenCache` keeps what it has tokenised; it may be removed at any time."""
         return self.root / "oof" / ".tokens"
+
+    @property
+    def near_dir(self) -> Path:
+        """Where near-duplicates are kept once they are found; it may be removed at any time."""
+        return self.root / "oof" / ".near"
 
     @property
     def pretrained_dir(self) -> Path:

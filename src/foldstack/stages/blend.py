@@ -24,7 +24,7 @@ from foldstack.stages.choices import (
     say_calibration,
     say_rules,
 )
-from foldstack.stages.dependencies import external_reasons, marks_of_blend, say_marks
+from foldstack.stages.dependencies import Doubts, external_reasons, say_marks
 from foldstack.stages.features import describe_features, stack_features
 from foldstack.stages.oof import Model, match_sharpness, read_model
 from foldstack.store import Folds, write_parquet
@@ -345,7 +345,7 @@ def report(ws: Workspace, *, model: str | None = None, name: str | None = None) 
         return
     name = name or "blend"
     info = read_stored(ws, name)
-    path, marks = ws.store.blend_file(name, info, "labels.txt"), marks_of_blend(ws, info)
+    path, marks = ws.store.blend_file(name, info, "labels.txt"), Doubts.of(ws).of_blend(info)
     say(f"{name}: out-of-fold rows, nested decisions ({ws.store.name(path)}, and .csv beside it)")
     say(path.read_text(encoding="utf-8").rstrip("\n"))
     say_marks(name, *marks)

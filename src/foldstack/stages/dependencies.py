@@ -167,51 +167,72 @@ def external_reasons(ws: Workspace) -> list[str]:
 # What views show beside a number
 
 
-def marks_of_run(ws: Workspace, run: dict[str, Any]) -> tuple[list[str], list[str]]:
-    """Return (why it is stale, why it is optimistic), also if there are no folds to compare with."""
-    try:
-        stale = why_stale(ws, run)
-    except InputError as e:
-        stale = [f"cannot be compared with today's folds and rows ({e})"]
-    return stale, list(dict.fromkeys([*run["optimistic"], *external_reasons(ws)]))
+Marks = tuple[list[str], list[str]]  # why it is stale, why it is optimistic
 
 
-def marks_of_blend(ws: Workspace, info: dict[str, Any]) -> tuple[list[str], list[str]]:
-    """Return (why a stored blend or submission is stale, why it is optimistic).
+@dataclass(frozen=True)
+class Doubts:
+    """What is stale or optimistic of what is stored, compared with the files of today, read once.
 
-    It is stale as a run is, or since one of its runs is stale, was trained again or is missing.
+    Attributes:
+        today: as `made_with` says; None if there are no folds of these rows to compare with.
+        why_not: the reason for that.
+        of_rows: why external rows make every number optimistic.
     """
-    optimistic = list(dict.fromkeys([*info["optimistic"], *external_reasons(ws)]))
-    try:
-        today = made_with(ws)
-    except InputError as e:
-        return [f"cannot be compared with today's folds and rows ({e})"], optimistic
-    stale = [
-        f"was made with other {what} (hash {info['hashes'][what]}) than today's (hash {value})"
-        for what, value in today.items()
-        if info["hashes"][what] != value
-    ]
-    for model, contents in info["members"].items():
-        of_runs = (_run_of_blend(ws, model, n, c, today) for n, c in contents.items())
-        reasons = [reason for reason in of_runs if reason]
-        if reasons and not stale:
-            more = f" (and {len(reasons) - 1} more of {model})" if len(reasons) > 1 else ""
-            stale.append(reasons[0] + more)
-    return stale, optimistic
 
+    ws: Workspace
+    today: dict[str, Any] | None
+    why_not: str
+    of_rows: list[str]
 
-def _run_of_blend(
-    ws: Workspace, model: str, name: str, content: str, today: dict[str, Any]
-) -> str | None:
-    """Return what is wrong with a blend's run, content being the digest of its predictions then."""
-    key = RunKey.of_name(model, name)
-    run = ws.store.read_run(key)
-    if run is None:
-        return f"rests on {key}, which is missing"
-    if not content.endswith(ws.store.content(key, "test")):
-        return f"rests on {key}, which was trained again or predicted another test file since"
-    stale = why_stale(ws, run, today)
-    return f"rests on {key}, which {stale[0]}" if stale else None
+    @classmethod
+    def of(cls, ws: Workspace) -> Doubts:
+        today, why_not = None, ""
+        try:
+            today = made_with(ws)
+        except InputError as e:
+            why_not = f"cannot be compared with today's folds and rows ({e})"
+        return cls(ws, today, why_not, external_reasons(ws))
+
+    def of_run(self, run: dict[str, Any]) -> Marks:
+        """Return the marks of a finished run."""
+        stale = [self.why_not] if self.today is None else why_stale(self.ws, run, self.today)
+        return stale, self._optimistic(run)
+
+    def of_blend(self, info: dict[str, Any]) -> Marks:
+        """Return the marks of a stored blend or a submission.
+
+        It is stale as a run is, or since one of its runs is stale, was trained again or is missing.
+        """
+        optimistic = self._optimistic(info)
+        if self.today is None:
+            return [self.why_not], optimistic
+        stale = [
+            f"was made with other {what} (hash {info['hashes'][what]}) than today's (hash {value})"
+            for what, value in self.today.items()
+            if info["hashes"][what] != value
+        ]
+        for model, contents in info["members"].items():
+            reasons = [self._of_member(model, *item) for item in contents.items()]
+            reasons = [reason for reason in reasons if reason]
+            if reasons and not stale:
+                more = f" (and {len(reasons) - 1} more of {model})" if len(reasons) > 1 else ""
+                stale.append(reasons[0] + more)
+        return stale, optimistic
+
+    def _optimistic(self, record: dict[str, Any]) -> list[str]:
+        return list(dict.fromkeys([*self.of_rows, *record["optimistic"]]))
+
+    def _of_member(self, model: str, name: str, content: str) -> str | None:
+        """Return what is wrong with a blend's run, content being the digest of its predictions then."""
+        key = RunKey.of_name(model, name)
+        run = self.ws.store.read_run(key)
+        if run is None:
+            return f"rests on {key}, which is missing"
+        if not content.endswith(self.ws.store.content(key, "test")):
+            return f"rests on {key}, which was trained again or predicted another test file since"
+        stale = why_stale(self.ws, run, self.today)
+        return f"rests on {key}, which {stale[0]}" if stale else None
 
 
 def say_marks(name: str, stale: Iterable[str], optimistic: Iterable[str]) -> None:

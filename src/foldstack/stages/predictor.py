@@ -21,7 +21,7 @@ from foldstack.patterns import Neighbours
 from foldstack.rows import Rows
 from foldstack.settings import CompetitionSettings
 from foldstack.stages.blend import make_blend, read_stored
-from foldstack.stages.dependencies import marks_of_blend
+from foldstack.stages.dependencies import Doubts
 from foldstack.stages.features import check_features, stack_features
 from foldstack.stages.fitted import load_learner
 from foldstack.stages.int8 import check_int8, in_int8
@@ -121,7 +121,7 @@ class Predictor:
         text = bool((info.get("features") or {}).get("text"))
         aligned = info["settings"].get("align_runs", False)
         sharpness = info.get("sharpness", {})
-        marks = marks_of_blend(ws, info)
+        marks = Doubts.of(ws).of_blend(info)
         return cls(
             ws, members, info["winner"], fitted, rule, sharpness, text, aligned, int8, *marks
         )

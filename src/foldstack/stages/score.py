@@ -16,7 +16,7 @@ from foldstack.files import read_table, together, write_text
 from foldstack.progress import duration, say, table
 from foldstack.report import format_report, label_report
 from foldstack.stages.blend import interval
-from foldstack.stages.dependencies import mark, marks_of_blend, marks_of_run, say_marks
+from foldstack.stages.dependencies import Doubts, mark, say_marks
 from foldstack.stages.oof import why_optimistic
 from foldstack.workspace import Workspace
 
@@ -30,7 +30,7 @@ def score(ws: Workspace) -> None:
     if not submissions:
         raise InputError("submissions/ is empty: run `make submit` first")
     solution = _solution(ws)
-    competition, rows, doubts = ws.competition, [], []
+    competition, rows, doubts, today = ws.competition, [], [], Doubts.of(ws)
     for name, info in submissions.items():
         targets, values = _read_submission(ws, name, solution)
         task = competition.task
@@ -38,7 +38,7 @@ def score(ws: Workspace) -> None:
         private = [each.score_probabilities(targets, values) for each in (task, *further)]
         if competition.submission.wants_labels:
             _write_report(ws, name, targets, values)
-        marks = marks_of_blend(ws, info)
+        marks = today.of_blend(info)
         doubts.append((name, marks))
         shown = "".join(f" {word}!" for word in mark(*marks).split(", ") if word)
         rows.append(
@@ -126,9 +126,9 @@ def scores(ws: Workspace) -> None:
     runs, blends = ws.store.runs(), ws.store.blends()
     if not runs:
         raise InputError("oof/ holds no runs: run `make train` first")
-    rows, doubts = [], {}
+    rows, doubts, today = [], {}, Doubts.of(ws)
     for key, run in runs.items():
-        marks = marks_of_run(ws, run)
+        marks = today.of_run(run)
         doubts.setdefault(key.model, []).append(marks)
         shown = "–" if run["score"] is None else f"{run['score']:.4f}"
         rows.append(
@@ -149,7 +149,7 @@ def scores(ws: Workspace) -> None:
         say_marks(model, stale, why_optimistic(runs))
     if not blends:
         return
-    marks = {name: marks_of_blend(ws, info) for name, info in blends.items()}
+    marks = {name: today.of_blend(info) for name, info in blends.items()}
     rows = [
         [
             name,

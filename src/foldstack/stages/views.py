@@ -26,7 +26,7 @@ from foldstack.files import write_text
 from foldstack.progress import say, table
 from foldstack.rows import Rows, duplicate_groups
 from foldstack.stages.blend import make_blend, read_stored
-from foldstack.stages.dependencies import marks_of_blend, say_marks
+from foldstack.stages.dependencies import Doubts, say_marks
 from foldstack.store import Folds, read_parquet
 from foldstack.workspace import Workspace
 
@@ -48,7 +48,7 @@ def views(
     else:
         shown = name or "blend"
         place, predictions = ws.store.blend_dir(shown), _of_blend(ws, shown, rows)
-        marks = marks_of_blend(ws, read_stored(ws, shown))
+        marks = Doubts.of(ws).of_blend(read_stored(ws, shown))
     scored = _scored(ws, rows, predictions)
     asked = _views(ws, scored, rows, folds, tail)
     found = score_views(scored, asked, seed=ws.competition.settings.blend.seed)

@@ -602,3 +602,17 @@ def test_a_process_that_ignores_sighup_goes_on_doing_so(handlers_restored):
     stop = Stop()
     stop.install()
     assert signal.getsignal(signal.SIGHUP) == stop._on_signal
+
+
+def test_an_error_that_a_signal_leads_to_is_no_traceback(workspace, monkeypatch, capsys):
+    """A library that is left half-way, as tqdm while it takes its lock, may fail in its `finally`."""
+
+    def left_half_way(*_: object, **__: object) -> None:
+        try:
+            raise Interrupted(signal.SIGTERM)
+        finally:
+            _ = None.release
+
+    monkeypatch.setattr("foldstack.stages.folds.make_folds", left_half_way)
+    assert foldstack(workspace, "folds") == 143
+    assert capsys.readouterr().err == ""

@@ -78,6 +78,16 @@ class Stop:
             raise Interrupted(self.requested)
 
 
+def hidden_stop(error: BaseException | None) -> Interrupted | None:
+    """Return the `Interrupted` during which the error arose and which it hides; None if there is none.
+
+    The handler may raise anywhere, and a library that is left half-way may fail in its `finally`.
+    """
+    while error is not None and not isinstance(error, Interrupted):
+        error = error.__context__
+    return error
+
+
 @contextmanager
 def _answered() -> Iterator[None]:
     """Answer the first signal from a thread, for a handler waits for the C call that it interrupts.

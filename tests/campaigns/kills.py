@@ -406,7 +406,7 @@ def main() -> int:
             print(f"{command}: {whole.seconds:.2f} s, {whole.changes} changes", flush=True)
             for number in range(options.rounds):
                 campaign.round(command, whole, signal.SIGKILL, number)
-                campaign.round(command, whole, SIGNALS[number % len(SIGNALS)], number)
+                campaign.round(command, whole, campaign.random.choice(SIGNALS), number)
     show(campaign.counts)
     return int(any(row[column] for row in campaign.counts.values() for column in FAULTS))
 

@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -591,6 +592,23 @@ def test_a_signal_is_answered_once(handlers_restored, capfd):
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGTERM)
     assert capfd.readouterr().err == f"{ANSWER}\n"
+
+
+def test_a_signal_is_not_lost_where_python_ignores_errors(handlers_restored, monkeypatch, capfd):
+    """It may come in a `__del__` or in a callback of the import system, which drop what is raised."""
+
+    class Removed:
+        def __del__(self) -> None:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
+    stop = Stop()
+    stop.install()
+    removed = [Removed()]
+    with pytest.raises(Interrupted):
+        removed.clear()
+        time.sleep(10)  # until the signal comes again
+    assert capfd.readouterr().err == ""
 
 
 def test_a_process_that_ignores_sighup_goes_on_doing_so(handlers_restored):

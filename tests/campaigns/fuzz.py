@@ -301,10 +301,10 @@ def kept(root: Path) -> dict[str, bytes]:
 def outcome(code: int | None, error: str, seconds: float, lost: list[str]) -> str:
     if "Traceback" in error:
         return "traceback"
-    if code is None:
-        return "crash"
     if seconds > SLOW_SECONDS:
         return "slow"
+    if code is None:
+        return "crash"
     if lost:
         return "lost"
     if code == 0:
@@ -315,7 +315,7 @@ def outcome(code: int | None, error: str, seconds: float, lost: list[str]) -> st
 
 
 def run(args: list[str]) -> tuple[int | None, str, float]:
-    """The command in a fork: its exit code (None: it was killed or crashed), errors, seconds."""
+    """The command in a fork: its exit code (None: a signal killed it), errors, seconds."""
     begin = time.monotonic()
     with tempfile.TemporaryFile() as error:
         pid = os.fork()
@@ -365,7 +365,7 @@ ENDS = ("worked", "sentence", "traceback", "crash", "slow", "lost", "other")
 
 
 def show(counts: dict[str, Counter[str]]) -> None:
-    """crash: killed by a signal, also by the limit; lost: a refused command changed files."""
+    """slow: also what was ended at the limit; crash: killed by a signal; lost: a refused command changed files."""
     print(f"\n{'':10}", *(f"{end:>9}" for end in ENDS))
     for name, row in [*counts.items(), ("all", sum(counts.values(), Counter()))]:
         print(f"{name:10}", *(f"{row[end]:9}" for end in ENDS))

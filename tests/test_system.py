@@ -634,3 +634,14 @@ def test_an_error_that_a_signal_leads_to_is_no_traceback(workspace, monkeypatch,
     monkeypatch.setattr("foldstack.stages.folds.make_folds", left_half_way)
     assert foldstack(workspace, "folds") == 143
     assert capsys.readouterr().err == ""
+
+
+def test_ctrl_c_before_signals_are_handled_is_no_traceback(workspace, monkeypatch, capsys):
+    """The command line is still being read."""
+
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("foldstack.cli.parser", interrupted)
+    assert foldstack(workspace, "folds") == 130
+    assert capsys.readouterr().err == ""

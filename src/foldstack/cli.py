@@ -334,6 +334,8 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     except Interrupted as e:
         return 128 + e.signum
+    except KeyboardInterrupt:  # before signals were handled
+        return 128 + signal.SIGINT
     except ChildFailed as e:
         return e.code
     except Exception as e:

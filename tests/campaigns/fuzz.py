@@ -365,7 +365,7 @@ ENDS = ("worked", "sentence", "traceback", "crash", "slow", "lost", "other")
 
 
 def show(counts: dict[str, Counter[str]]) -> None:
-    """slow: also what was ended at the limit; crash: killed by a signal; lost: a refused command changed files."""
+    """slow: also what the limit has ended; crash: by a signal; lost: a refused command changed files."""
     print(f"\n{'':10}", *(f"{end:>9}" for end in ENDS))
     for name, row in [*counts.items(), ("all", sum(counts.values(), Counter()))]:
         print(f"{name:10}", *(f"{row[end]:9}" for end in ENDS))

@@ -318,6 +318,8 @@ class Campaign:
             moment = self.moment(signum, whole, number)
             ended, wrong = run(self.root, args, moment)
             said.append(f"{moment}: code {ended.code}")
+            if ended.code == 2 and self.is_complete(whole):  # it has been ended after its work
+                break
             found.update(wrong)
             found["quicker" if ended.code == 0 else "ended"] += 1
             if wrong:
@@ -330,12 +332,14 @@ class Campaign:
             wrong = ", ".join(column for column in FAULTS if found[column])
             print(f"{name}: {wrong}", *said, sep="\n    ", flush=True)
 
+    def is_complete(self, whole: Undisturbed) -> bool:
+        found = comparable(self.root)
+        return all(found.get(name) == data for name, data in whole.files.items())
+
     def given_again(self, args: tuple[str, ...], whole: Undisturbed, said: list[str]) -> list[str]:
         """Give the command again and compare its files; returns what is to be counted."""
         ended, wrong = run(self.root, args)
-        found = comparable(self.root)
-        complete = all(found.get(name) == data for name, data in whole.files.items())
-        if ended.code == 2 and complete:
+        if ended.code == 2 and self.is_complete(whole):
             wrong.append("complete")
         elif ended.code != 0:
             wrong.append("refused")

@@ -394,7 +394,7 @@ def in_child(call: Callable, *args: object) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("commands", nargs="*", metavar="COMMAND", help=", ".join(SCENARIOS))
     options = parser.parse_args()

@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -593,6 +594,23 @@ def test_a_signal_is_answered_once(handlers_restored, capfd):
     assert capfd.readouterr().err == f"{ANSWER}\n"
 
 
+def test_a_signal_is_not_lost_where_python_ignores_errors(handlers_restored, monkeypatch, capfd):
+    """It may come in a `__del__` or in a callback of the import system, which drop what is raised."""
+
+    class Removed:
+        def __del__(self) -> None:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
+    stop = Stop()
+    stop.install()
+    removed = [Removed()]
+    with pytest.raises(Interrupted):
+        removed.clear()
+        time.sleep(10)  # until the signal comes again
+    assert capfd.readouterr().err == ""
+
+
 def test_a_process_that_ignores_sighup_goes_on_doing_so(handlers_restored):
     """`nohup foldstack train` outlives its terminal."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
@@ -622,3 +640,28 @@ def test_a_disk_that_is_full_while_a_backbone_is_fetched_is_named(monkeypatch):
     with pytest.raises(OSError) as e:
         backbone.from_pretrained(backbone.AutoConfig, "somebody/model", False)
     assert system.sentence(e.value) == f"model.safetensors: {FULL}"
+
+
+def test_an_error_that_a_signal_leads_to_is_no_traceback(workspace, monkeypatch, capsys):
+    """A library that is left half-way, as tqdm while it takes its lock, may fail in its `finally`."""
+
+    def left_half_way(*_: object, **__: object) -> None:
+        try:
+            raise Interrupted(signal.SIGTERM)
+        finally:
+            _ = None.release
+
+    monkeypatch.setattr("foldstack.stages.folds.make_folds", left_half_way)
+    assert foldstack(workspace, "folds") == 143
+    assert capsys.readouterr().err == ""
+
+
+def test_ctrl_c_before_signals_are_handled_is_no_traceback(workspace, monkeypatch, capsys):
+    """The command line is still being read."""
+
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("foldstack.cli.parser", interrupted)
+    assert foldstack(workspace, "folds") == 130
+    assert capsys.readouterr().err == ""

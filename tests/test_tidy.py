@@ -179,3 +179,15 @@ def test_a_kill_between_a_submissions_two_files_is_seen(
     assert foldstack(root, *other) == 0
     assert foldstack(root, "score") == 0
     assert "CHANGED" not in capsys.readouterr().out
+
+
+def test_a_submissions_record_does_not_tell_what_the_submission_replaced(root: Path) -> None:
+    """Else a killed `submit` that is given again, and finds its file in place, writes another one."""
+    one = ["submit", "--model", "tfidf", "--name", "blend"]
+    assert foldstack(root, "train", "--model", "tfidf", "--fold", "full") == 0
+    assert foldstack(root, *one) == 0
+    alone = files(root / "submissions")
+    assert foldstack(root, *one, "--fold", "full") == 0
+    assert files(root / "submissions")["blend.csv"] != alone["blend.csv"]
+    assert foldstack(root, *one) == 0
+    assert files(root / "submissions") == alone

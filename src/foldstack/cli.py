@@ -334,6 +334,8 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     except Interrupted as e:
         return 128 + e.signum
+    except KeyboardInterrupt:  # before signals were handled
+        return 128 + signal.SIGINT
     except ChildFailed as e:
         return e.code
     except Exception as e:
@@ -358,8 +360,11 @@ def _parse_and_run(argv: list[str] | None) -> None:
 def _code_of(error: Exception) -> int | None:
     """Return the exit code after what the machine has done, of which it is told; None if it is ours."""
     from foldstack import parallel
-    from foldstack.interrupt import STOP
+    from foldstack.interrupt import STOP, hidden_stop
 
+    stop = hidden_stop(error)
+    if stop is not None:
+        return 128 + stop.signum
     if STOP.received is not None and (
         system.is_of_streams(error)  # the terminal is gone, which sent SIGHUP
         # A process that the signal ended first took the connection along.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ _PARENT = "FOLDSTACK_PARENT"
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 ANSWER = "stopping after this update"
 SAME_SECONDS = 1.0  # `timeout`, and a terminal with a parent that passes signals on, send one twice
+AGAIN_SECONDS = 0.05  # the callback that hid a signal is over
 
 
 class Stop:
@@ -29,12 +31,15 @@ class Stop:
         self.requested: int | None = None
         self.received: int | None = None
         self._last = -SAME_SECONDS
+        self._before = sys.unraisablehook
 
     def install(self) -> None:
         """Handle the signals from now on; SIGHUP not if it is ignored, as `nohup` asks for."""
         for signum in SIGNALS:
             if signum != signal.SIGHUP or signal.getsignal(signum) != signal.SIG_IGN:
                 signal.signal(signum, self._on_signal)
+        if not self._installed:
+            self._before, sys.unraisablehook = sys.unraisablehook, self._on_unraisable
         self._installed = True
 
     def _on_signal(self, signum: int, _frame: object) -> None:
@@ -46,6 +51,15 @@ class Stop:
             self.requested = signum
         else:  # nothing to save, or the user asks a second time
             raise Interrupted(signum)
+
+    def _on_unraisable(self, lost: sys.UnraisableHookArgs) -> None:
+        """Send the signal again if the handler ran where Python ignores errors, as in `__del__`."""
+        if not isinstance(lost.exc_value, Interrupted):
+            return self._before(lost)
+        self._last = -SAME_SECONDS
+        again = threading.Timer(AGAIN_SECONDS, os.kill, (os.getpid(), lost.exc_value.signum))
+        again.daemon = True
+        again.start()
 
     @contextmanager
     def deferred(self) -> Iterator[None]:
@@ -76,6 +90,16 @@ class Stop:
     def check(self) -> None:
         if self.requested is not None:
             raise Interrupted(self.requested)
+
+
+def hidden_stop(error: BaseException | None) -> Interrupted | None:
+    """Return the `Interrupted` during which the error arose and which it hides; None if there is none.
+
+    The handler may raise anywhere, and a library that is left half-way may fail in its `finally`.
+    """
+    while error is not None and not isinstance(error, Interrupted):
+        error = error.__context__
+    return error
 
 
 @contextmanager

@@ -680,20 +680,26 @@ class Store:
         return {name: self.read_blend(name) for name in names}
 
     def write_submission(self, name: str, table: pd.DataFrame, info: dict, encoding: str) -> Path:
-        """NAME.csv and NAME.json, which is there first and knows the file by its sha256.
+        """Write NAME.csv and NAME.json, which is there first and knows the file by its sha256.
+
+        Until NAME.csv is in its place NAME.json knows the one that it replaces as well, so that a kill
+        in between leaves no file that it does not know.
 
         Raises InputError where NAME.csv is there and `submit` did not write it so.
         """
         path = self.submission_path(name)
         data = csv_text(table).encode(encoding)
-        with locked(path.with_name(f".{name}.lock")), together():
+        sha256 = hashlib.sha256(data).hexdigest()
+        own = {k: v for k, v in info.items() if k != "files"}  # which are the blend's
+        record = own | {"sha256": sha256, "replaces": None}
+        with locked(path.with_name(f".{name}.lock")):
             old = self._own_submission(name)
-            digests = {"sha256": hashlib.sha256(data).hexdigest(), "replaces": old}
-            if old == digests["sha256"]:
-                digests["replaces"] = None
-            own = {k: v for k, v in info.items() if k != "files"}  # which are the blend's
-            write_record(path.with_suffix(".json"), own | digests)
-            publish(path, data)
+            replaces = None if old == sha256 else old
+            with together():
+                write_record(path.with_suffix(".json"), record | {"replaces": replaces})
+                publish(path, data)
+            if replaces is not None:
+                write_record(path.with_suffix(".json"), record)
         return path
 
     def _own_submission(self, name: str) -> str | None:

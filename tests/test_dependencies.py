@@ -180,8 +180,8 @@ def pseudo_labels(root: Path) -> None:
 
 
 IN_TEST = (
-    "4 external rows have texts of the test file: their labels may come from a model of this "
-    "competition, which has seen every fold"
+    "4 external rows, 'more.csv:2' the first, have texts of the test file: their labels may come from a "
+    "model of this competition, which has seen every fold; without those rows this mark goes"
 )
 
 
@@ -242,8 +242,9 @@ def test_external_rows_that_were_predicted_here_are_marked(workspace: Path, tmp_
     new = write(tmp_path / "new.csv", "text\nFresh  text 1\nfresh text 2\n\n")
     assert foldstack(root, "predict", "--file", str(new), "--out", str(tmp_path / "o.csv")) == 0
     reason = (
-        "2 external rows have texts that `predict` has labelled here: their labels may come from a "
-        "model of this competition, which has seen every fold"
+        "2 external rows, 'more.csv:3' the first, have texts that a model has labelled here: their "
+        "labels may come from a model of this competition, which has seen every fold; without those rows "
+        "this mark goes"
     )
     assert external_reasons(ws) == [reason]
     assert foldstack(root, "submit") == 0
@@ -290,6 +291,30 @@ def test_given_folds_that_part_near_duplicates_are_marked(tmp_path: Path) -> Non
     write(root / "input/folds.csv", "fold\n" + "0\n1\n" * 6)
     assert foldstack(root, "folds") == 0
     assert learned_by(root, 0)[1] == ["6 texts or groups stand on both sides of the fold"]
+
+
+@pytest.mark.parametrize("setting", ["group", "near"])
+def test_ties_that_are_set_after_training_are_marked(tmp_path: Path, setting: str, capsys) -> None:
+    """The folds and the runs are older than the setting; nothing but the marks knows of it."""
+    texts = [t for text in random_texts(12) for t in (text, text + " !")]
+    root = noise_workspace(tmp_path, texts)
+    train = "".join(f"r{i},{t},{i % 2},g{i // 2}\n" for i, t in enumerate(texts))
+    write(root / "input/train.csv", "id,text,label,author\n" + train)
+    write(root / "input/folds.csv", "fold\n" + "0\n1\n" * 12)
+    write_competition(root, folds={"file": "folds.csv"}, runtime={"threads": 1})
+    go_through(root, "folds")
+    train_folds(root, folds=2)
+    assert foldstack(root, "blend") == 0
+    assert Store(root).read_blend("blend")["optimistic"] == []
+    more = {"group": "author"} if setting == "group" else {}
+    near = {"near": 0.8} if setting == "near" else {}
+    folds = {"file": "folds.csv"} | near
+    write_competition(root, folds=folds, runtime={"threads": 1}, **more)
+    for command in (["scores"], ["report"], ["views"], ["blend"], ["submit"]):
+        capsys.readouterr()
+        assert foldstack(root, *command) == 0
+        said = "OPTIMISTIC, tfidf: 12 texts or groups stand on both sides of the fold"
+        assert said.replace("tfidf: ", "") in capsys.readouterr().out.replace("tfidf: ", "")
 
 
 # Other runs

@@ -548,8 +548,8 @@ def test_weights_change_the_training_and_nothing_else(runs: Path, tmp_path: Path
     refuses(
         other,
         ["blend"],
-        "tfidf seed 0 fold0 was made with other overlay (hash None) than today's (hash "
-        f"{overlay}): train it again with --force (FORCE=1)",
+        "tfidf seed 0 fold0 was made with other external rows or weights (hash None) than today's "
+        f"(hash {overlay}): train it again with --force (FORCE=1)",
         capsys,
     )
     train_folds(other, "--force")

@@ -64,7 +64,7 @@ def compare(
     header = [f"against {first}", metric.name, "better by [95 % interval]", "by seed", "time"]
     say(table(header, lines))
     for name, of_model in runs.items():
-        say_marks(name, [], reasons_of(ws, of_model.values()))
+        say_marks(name, [], reasons_of(ws, of_model.values(), folds))
 
 
 def _choose_folds(ws: Workspace, asked: str | None, folds: Folds) -> Folds:

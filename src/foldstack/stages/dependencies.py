@@ -7,6 +7,8 @@ the same list, `Run.dependencies`.
 
 from __future__ import annotations
 
+import re
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -17,8 +19,12 @@ from foldstack import config
 from foldstack.errors import InputError
 from foldstack.progress import say
 from foldstack.rows import text_digests
-from foldstack.store import RunKey
+from foldstack.store import Folds, RunKey
 from foldstack.workspace import Workspace
+
+WHAT = {"overlay": "external rows or weights"}  # what an identity's words mean to a user
+COUNT = re.compile(r"(?<!\S)\d[\d,]*\b")
+SHARED = re.compile(r"stand on both sides of the fold")  # see `shared_reasons`
 
 # What a run takes from another, and the setting that says so.
 PURPOSES = {
@@ -105,7 +111,8 @@ def why_stale(ws: Workspace, run: dict[str, Any], today: dict[str, Any] | None =
     """
     today = today or made_with(ws)
     reasons = [
-        f"was made with other {what} (hash {run['identity'][what]}) than today's (hash {value})"
+        f"was made with other {WHAT.get(what, what)} (hash {run['identity'][what]}) than today's (hash "
+        f"{value})"
         for what, value in today.items()
         if run["identity"][what] != value
     ]
@@ -140,6 +147,41 @@ def inherited_reasons(ws: Workspace, dependencies: Iterable[Dependency]) -> list
     return list(dict.fromkeys([*reasons, *external_reasons(ws)]))
 
 
+def shared_reasons(ws: Workspace, folds: Folds, left_out: tuple[int, ...]) -> list[str]:
+    """Return what the rows that a run learns from share with those that it leaves out.
+
+    By the groups and near-duplicates of today's settings, which may be newer than the folds.
+    """
+    learned, held = folds.learned(left_out), folds.held_out(left_out)
+    if not left_out or not len(held):
+        return []
+    competition = ws.competition
+    shared = np.intersect1d(competition.tied[learned], competition.tied[held]).size
+    reasons = [f"{shared} texts or groups stand on both sides of the fold"] if shared else []
+    if competition.near is not None and len(competition.near.refused):
+        a, b = competition.near.refused.T
+        known, hidden = (np.zeros(len(competition.train), dtype=bool) for _ in range(2))
+        known[learned] = hidden[held] = True
+        crossing = int(((known[a] & hidden[b]) | (known[b] & hidden[a])).sum())
+        if crossing:
+            reasons.append(
+                f"{crossing} pairs of near-duplicates stand on both sides of the fold (folds.near_cap)"
+            )
+    return reasons
+
+
+def merged(reasons: Iterable[str]) -> list[str]:
+    """Return the reasons, sorted; those that differ in a count alone as one, `312 to 330 texts …`."""
+    counts = defaultdict(set)
+    for reason in set(reasons):
+        found = COUNT.search(reason)
+        counts[COUNT.sub("{}", reason, count=1)].add(int(found[0].replace(",", "")) if found else 0)
+    return sorted(
+        reason.replace("{}", " to ".join(f"{n:,}" for n in sorted({min(each), max(each)})))
+        for reason, each in counts.items()
+    )
+
+
 def external_reasons(ws: Workspace) -> list[str]:
     """Return why external rows make every estimate optimistic: their labels may come from here.
 
@@ -150,17 +192,18 @@ def external_reasons(ws: Workspace) -> list[str]:
     if external is None:
         return []
     digests = text_digests(external.texts)
-    digests = digests[digests != 0]
+    ids, digests = external.ids[digests != 0], digests[digests != 0]
     in_test = np.isin(digests, text_digests(ws.competition.test.texts))
     labelled = np.isin(digests, ws.store.predictions.texts()) & ~in_test
     return [
-        f"{count:,} external rows have texts {where}: their labels may come from a model of this "
-        "competition, which has seen every fold"
-        for count, where in (
-            (int(in_test.sum()), "of the test file"),
-            (int(labelled.sum()), "that `predict` has labelled here"),
+        f"{int(found.sum()):,} external rows, '{ids[found][0]}' the first, have texts {where}: their "
+        "labels may come from a model of this competition, which has seen every fold; without those rows "
+        "this mark goes"
+        for found, where in (
+            (in_test, "of the test file"),
+            (labelled, "that a model has labelled here"),
         )
-        if count
+        if found.any()
     ]
 
 
@@ -178,37 +221,42 @@ class Doubts:
         today: as `made_with` says; None if there are no folds of these rows to compare with.
         why_not: the reason for that.
         of_rows: why external rows make every number optimistic.
+        of_folds: what each fold shares with the rows that are learned from without it.
     """
 
     ws: Workspace
     today: dict[str, Any] | None
     why_not: str
     of_rows: list[str]
+    of_folds: dict[int, list[str]]
 
     @classmethod
     def of(cls, ws: Workspace) -> Doubts:
-        today, why_not = None, ""
+        today, why_not, shared = None, "", {}
         try:
             today = made_with(ws)
+            folds = ws.store.read_folds(ws.competition.train)
+            shared = {k: shared_reasons(ws, folds, (k,)) for k in folds.numbers}
         except InputError as e:
             why_not = f"cannot be compared with today's folds and rows ({e})"
-        return cls(ws, today, why_not, external_reasons(ws))
+        return cls(ws, today, why_not, external_reasons(ws), shared)
 
     def of_run(self, run: dict[str, Any]) -> Marks:
         """Return the marks of a finished run."""
         stale = [self.why_not] if self.today is None else why_stale(self.ws, run, self.today)
-        return stale, self._optimistic(run)
+        return stale, self._optimistic(run, run["left_out"])
 
     def of_blend(self, info: dict[str, Any]) -> Marks:
         """Return the marks of a stored blend or a submission.
 
         It is stale as a run is, or since one of its runs is stale, was trained again or is missing.
         """
-        optimistic = self._optimistic(info)
+        optimistic = self._optimistic(info, list(self.of_folds))
         if self.today is None:
             return [self.why_not], optimistic
         stale = [
-            f"was made with other {what} (hash {info['hashes'][what]}) than today's (hash {value})"
+            f"was made with other {WHAT.get(what, what)} (hash {info['hashes'][what]}) than today's "
+            f"(hash {value})"
             for what, value in self.today.items()
             if info["hashes"][what] != value
         ]
@@ -220,8 +268,11 @@ class Doubts:
                 stale.append(reasons[0] + more)
         return stale, optimistic
 
-    def _optimistic(self, record: dict[str, Any]) -> list[str]:
-        return list(dict.fromkeys([*self.of_rows, *record["optimistic"]]))
+    def _optimistic(self, record: dict[str, Any], left_out: list[int]) -> list[str]:
+        """The reasons of today, and those of the record that they do not say again."""
+        of_folds = [why for fold in left_out for why in self.of_folds.get(fold, [])]
+        known = [why for why in record["optimistic"] if not SHARED.search(why)]
+        return list(dict.fromkeys([*self.of_rows, *(known or []), *merged(of_folds)]))
 
     def _of_member(self, model: str, name: str, content: str) -> str | None:
         """Return what is wrong with a blend's run, content being the digest of its predictions then."""

@@ -13,7 +13,12 @@ from foldstack.errors import InputError
 from foldstack.links import row_losses, to_probabilities
 from foldstack.progress import say
 from foldstack.rows import Rows
-from foldstack.stages.dependencies import Dependency, content_by_purpose, inherited_reasons
+from foldstack.stages.dependencies import (
+    Dependency,
+    content_by_purpose,
+    inherited_reasons,
+    shared_reasons,
+)
 from foldstack.stages.fitted import load_learner, model_folder, token_cache
 from foldstack.store import Folds, RunKey
 from foldstack.techniques import LearnerSettings
@@ -143,7 +148,7 @@ def rows_of(ws: Workspace, run: Run) -> tuple[Rows, Rows, Rows | None, list[str]
     elif run.select == "fold":
         select = held
         optimistic.append("the epoch was chosen on the held-out fold")
-    optimistic += _shared(ws, run, learned)
+    optimistic += shared_reasons(ws, run.folds, left_out)
     if run.folds.in_time_order and left_out and ws.competition.external is not None:
         optimistic.append("external rows have no time and may be later than the held-out ones")
     optimistic += inherited_reasons(ws, run.dependencies())
@@ -153,27 +158,6 @@ def rows_of(ws: Workspace, run: Run) -> tuple[Rows, Rows, Rows | None, list[str]
     train = _with_external(ws, run, train, judged)
     train = _with_copies(ws, run, _with_difficulty(ws, run, train))
     return train, held, select, optimistic
-
-
-def _shared(ws: Workspace, run: Run, learned: np.ndarray) -> list[str]:
-    """Say what the rows to learn from (positions) share with the held-out ones."""
-    held = run.folds.held_out(run.key.left_out)
-    if not len(held):
-        return []
-    competition = ws.competition
-    shared = np.intersect1d(competition.tied[learned], competition.tied[held]).size
-    reasons = [f"{shared} texts or groups stand on both sides of the fold"] if shared else []
-    if competition.near is not None and len(competition.near.refused):
-        a, b = competition.near.refused.T
-        known = np.zeros(len(competition.train), dtype=bool)
-        known[learned] = True
-        hidden = np.isin(np.arange(len(known)), held)
-        crossing = int(((known[a] & hidden[b]) | (known[b] & hidden[a])).sum())
-        if crossing:
-            reasons.append(
-                f"{crossing} pairs of near-duplicates stand on both sides of the fold (folds.near_cap)"
-            )
-    return reasons
 
 
 def start_of(ws: Workspace, run: Run) -> Path | None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -14,11 +12,17 @@ from foldstack.ensemble.alignment import KINDS, align
 from foldstack.ensemble.calibration import matching_temperature, temper
 from foldstack.errors import InputError
 from foldstack.links import to_probabilities, within_run_ranks
-from foldstack.stages.dependencies import PURPOSES, external_reasons, made_with, why_stale
+from foldstack.stages.dependencies import (
+    PURPOSES,
+    SHARED,
+    external_reasons,
+    made_with,
+    merged,
+    shared_reasons,
+    why_stale,
+)
 from foldstack.store import Folds, Predictions, RunKey
 from foldstack.workspace import Workspace
-
-COUNT = re.compile(r"(?<!\S)\d[\d,]*\b")
 
 
 @dataclass(frozen=True)
@@ -61,25 +65,21 @@ def read_model(ws: Workspace, name: str, folds: Folds) -> Model:
             f"seed{k.seed}/{k.run}": ws.store.content(k, "heldout") + ws.store.content(k, "test")
             for k in wanted
         },
-        optimistic=reasons_of(ws, runs.values()),
+        optimistic=reasons_of(ws, runs.values(), folds),
     )
 
 
-def reasons_of(ws: Workspace, runs: Iterable[dict]) -> list[str]:
-    """Why the runs are optimistic, and why their external rows make them so today."""
-    return why_optimistic([*runs, {"optimistic": external_reasons(ws)}])
+def reasons_of(ws: Workspace, runs: Iterable[dict], folds: Folds) -> list[str]:
+    """Why the runs are optimistic, by what was found in training and by today's files and settings."""
+    runs = list(runs)
+    shared = [why for run in runs for why in shared_reasons(ws, folds, tuple(run["left_out"]))]
+    kept = [{"optimistic": [w for w in r["optimistic"] if not SHARED.search(w)]} for r in runs]
+    return why_optimistic([*kept, {"optimistic": [*external_reasons(ws), *shared]}])
 
 
 def why_optimistic(runs: Iterable[dict]) -> list[str]:
     """The reasons of all runs; those that differ in a count alone as one, `312 to 330 texts …`."""
-    counts = defaultdict(set)
-    for reason in {reason for run in runs for reason in run["optimistic"]}:
-        found = COUNT.search(reason)
-        counts[COUNT.sub("{}", reason, count=1)].add(int(found[0].replace(",", "")) if found else 0)
-    return sorted(
-        reason.replace("{}", " to ".join(f"{n:,}" for n in sorted({min(each), max(each)})))
-        for reason, each in counts.items()
-    )
+    return merged(reason for run in runs for reason in run["optimistic"])
 
 
 def fold_runs(ws: Workspace, name: str) -> dict[RunKey, dict]:

@@ -239,3 +239,54 @@ def test_no_damage_gives_a_traceback(finished: Path, tmp_path: Path, kind: str) 
         for command in ("train --fold 1", "blend", "submit", "scores", "predict --file FILE"):
             assert end_of(root, command) in ("ok", "sentence"), (name, command)
         shutil.rmtree(root)
+
+
+@pytest.mark.parametrize(
+    ("source", "place"),
+    [("seed0/fold0", "seed0/fold1"), ("seed0/fold0", "seed0/full"), ("seed0", "seed1")],
+)
+def test_a_run_at_anothers_place_is_refused(root: Path, source: str, place: str, capsys) -> None:
+    """It has learned the labels that the other leaves out, or is no second seed."""
+    runs = root / "oof/tfidf"
+    shutil.rmtree(runs / place, ignore_errors=True)
+    shutil.copytree(runs / source, runs / place)
+    capsys.readouterr()
+    for command in ("blend", "scores", "submit --model tfidf --fold full"):
+        assert foldstack(root, *command.split()) == 2
+        told = capsys.readouterr().err
+        assert "run.json is damaged (it is the record of tfidf seed 0 f" in told
+
+
+def test_a_blend_at_anothers_place_is_refused(root: Path, capsys) -> None:
+    shutil.copytree(root / "oof/_blends/blend", root / "oof/_blends/other")
+    capsys.readouterr()
+    refuses(
+        root,
+        ["submit", "--name", "other"],
+        "oof/_blends/other/blend.json is damaged (it is the record of blend 'blend'): run `make blend "
+        "NAME=other` again",
+        capsys,
+    )
+
+
+def test_a_run_without_its_held_out_predictions_is_not_done(root: Path, capsys) -> None:
+    (root / RUN / "heldout.parquet").unlink()
+    capsys.readouterr()
+    refuses(
+        root,
+        ["train", "--model", "tfidf"],
+        f"{RUN}/heldout.parquet is damaged (it is missing): run `make train MODEL=tfidf FOLD=1 SEED=0 "
+        "FORCE=1`",
+        capsys,
+    )
+
+
+def test_folders_that_no_stage_would_call_so_are_left_alone(root: Path) -> None:
+    """`cp -r oof/tfidf oof/.backup` stopped every later command."""
+    for copy in (".backup", "tfidf copy"):
+        shutil.copytree(root / "oof/tfidf", root / "oof" / copy)
+    shutil.copytree(root / "oof/_blends/blend", root / "oof/_blends/my blend")
+    shutil.copy(root / "submissions/blend.json", root / "submissions/my sub.json")
+    shutil.copy(root / "submissions/blend.csv", root / "submissions/my sub.csv")
+    for command in ("blend", "submit", "scores", "score"):
+        assert foldstack(root, command) == 0

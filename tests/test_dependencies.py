@@ -243,8 +243,8 @@ def test_external_rows_that_were_predicted_here_are_marked(workspace: Path, tmp_
     assert foldstack(root, "predict", "--file", str(new), "--out", str(tmp_path / "o.csv")) == 0
     reason = (
         "2 external rows, 'more.csv:3' the first, have texts that a model has labelled here: their "
-        "labels may come from a model of this competition, which has seen every fold; without those rows "
-        "this mark goes"
+        "labels may come from a model of this competition, which has seen every fold; without those "
+        "rows this mark goes"
     )
     assert external_reasons(ws) == [reason]
     assert foldstack(root, "submit") == 0
@@ -477,4 +477,27 @@ def test_near_duplicates_are_searched_once_for_all_runs(tmp_path: Path, monkeypa
     write(root / "input/more.csv", f"text,label\n{texts[4]} !,1\n")
     assert (
         learned_by(root, 0)[0].ids.tolist() != [] and len(list((root / "oof/.near").iterdir())) == 3
+    )
+
+
+def test_labels_of_a_former_test_file_and_of_debug_are_marked(workspace: Path, tmp_path) -> None:
+    """What was the test file once has labels from here as well; and DEBUG=1 is no other place."""
+    go_through(workspace, "folds", "train", "blend")
+    lines = (workspace / "input/test.csv").read_text().splitlines()
+    former = [line.split(",")[1] for line in lines[1:3]]
+    renewed = [lines[0], *(f"t{i},quite another text {i}" for i in range(6))]
+    write(workspace / "input/test.csv", "\n".join(renewed) + "\n")
+    assert foldstack(workspace, "--debug", "folds") == 0
+    for fold in range(2):
+        assert foldstack(workspace, "--debug", "train", "--fold", str(fold)) == 0
+    assert foldstack(workspace, "--debug", "blend") == 0
+    new = write(tmp_path / "new.csv", "text\nseen by debug alone\n")
+    args = ["predict", "--file", str(new), "--out", str(tmp_path / "out.csv")]
+    assert foldstack(workspace, "--debug", *args) == 0
+    write_competition(workspace, external=["more.csv"])
+    more = "".join(f"{text},1\n" for text in [*former, "seen by debug alone", "never seen"])
+    write(workspace / "input/more.csv", "text,label\n" + more)
+    (reason,) = external_reasons(Workspace.open(workspace, []))
+    assert reason.startswith(
+        "3 external rows, 'more.csv:1' the first, have texts that a model has labelled here"
     )

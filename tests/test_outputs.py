@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from foldstack.competition import Competition
 from foldstack.files import read_table
+from foldstack.store import RunKey, Store
 from foldstack.workspace import Workspace
 from tiny import (
     files,
@@ -93,19 +95,54 @@ def test_debug_files_have_names_that_no_setting_chooses(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("link", ["debug", "debug/input"])
-def test_a_debug_folder_that_is_the_workspace_is_refused(workspace, capsys, link) -> None:
-    target = workspace if link == "debug" else workspace / "input"
+def test_a_debug_folder_that_leads_to_files_of_the_user_is_refused(
+    workspace, capsys, link: str
+) -> None:
     (workspace / link).parent.mkdir(exist_ok=True)
-    (workspace / link).symlink_to(target)
-    before = (workspace / "input/train.csv").read_bytes()
+    (workspace / link).symlink_to(workspace if link == "debug" else workspace / "input")
+    before = files(workspace)
+    what = "debug was not made by DEBUG=1" if link == "debug" else "debug/input is a link"
     capsys.readouterr()
     refuses(
         workspace,
         ["--debug", "folds"],
-        f"{workspace / link} leads to {target}, whose files DEBUG=1 would write over: remove that link",
+        f"{workspace}/{what}, so its files may be yours and are not written over: move it away, or "
+        "remove it with `make clean-debug`",
         capsys,
     )
-    assert (workspace / "input/train.csv").read_bytes() == before
+    assert files(workspace) == before
+
+
+def test_a_debug_folder_of_the_user_is_left(workspace: Path, capsys) -> None:
+    mine = write(workspace / "debug/input/train.csv", "my own")
+    assert foldstack(workspace, "--debug", "folds") == 2
+    assert f"{workspace}/debug was not made by DEBUG=1" in capsys.readouterr().err
+    assert mine.read_text() == "my own"
+    mine.unlink()
+    mine.parent.rmdir()
+    assert foldstack(workspace, "--debug", "folds") == 0
+    assert foldstack(workspace, "--debug", "folds") == 0
+
+
+def test_a_link_in_the_debug_folder_is_replaced_and_not_followed(workspace: Path) -> None:
+    assert foldstack(workspace, "--debug", "folds") == 0
+    precious = write(workspace / "precious.yaml", "mine")
+    (workspace / "debug/competition.yaml").unlink()
+    (workspace / "debug/competition.yaml").symlink_to(precious)
+    (workspace / "presets").mkdir()
+    (workspace / "presets/gone.yaml").symlink_to(workspace / "nothing")
+    assert foldstack(workspace, "--debug", "folds") == 0
+    assert precious.read_text() == "mine"
+
+
+def test_a_named_file_in_the_debug_folder_is_refused(workspace: Path, capsys) -> None:
+    assert foldstack(workspace, "--debug", "folds") == 0
+    mine = write(workspace / "debug/input/external-0.csv", MORE)
+    write_competition(workspace, external=["../debug/input/external-0.csv"])
+    capsys.readouterr()
+    assert foldstack(workspace, "--debug", "folds") == 2
+    assert "lies where DEBUG=1 writes: move it into input/" in capsys.readouterr().err
+    assert mine.read_text() == MORE
 
 
 @pytest.mark.parametrize("debug", [[], ["--debug"]])
@@ -173,8 +210,8 @@ def test_predict_leaves_what_it_did_not_write(root: Path, tmp_path: Path, capsys
         capsys.readouterr()
         assert predict(root, new, out) == 2
         sentence = (
-            f"foldstack: {out} is there already and is not as `predict` wrote it: move it away, or name "
-            "a new file with OUT=\n"
+            f"foldstack: {out} is there already and `predict` did not write it so: move it away, or "
+            "name a new file with OUT=\n"
         )
         assert capsys.readouterr().err == sentence
         assert out.read_bytes() == before
@@ -270,7 +307,7 @@ def test_submit_leaves_what_it_did_not_write(root: Path, capsys) -> None:
     refuses(
         root,
         ["submit", "--name", "mine", "--model", "tfidf"],
-        "submissions/mine.csv is there already and is not as `submit` wrote it: move it away, or name "
+        "submissions/mine.csv is there already and `submit` did not write it so: move it away, or name "
         "another submission with NAME=",
         capsys,
     )
@@ -280,7 +317,7 @@ def test_submit_leaves_what_it_did_not_write(root: Path, capsys) -> None:
     refuses(
         root,
         ["submit"],
-        "submissions/blend.csv is there already and is not as `submit` wrote it: move it away, or name "
+        "submissions/blend.csv is there already and `submit` did not write it so: move it away, or name "
         "another submission with NAME=",
         capsys,
     )
@@ -357,3 +394,77 @@ def test_a_name_leads_nowhere_else(root: Path, command: str, capsys) -> None:
         "beginning with a letter or digit",
         capsys,
     )
+
+
+def test_clean_leaves_what_no_stage_has_made(root: Path, capsys) -> None:
+    """Notes of the user, a submission of hers, and one of ours that she has changed."""
+    mine = [
+        write(root / "submissions/notes.txt", "mine"),
+        write(root / "submissions/mine.csv", "id,label\n"),
+        write(root / "folds/notes.txt", "mine"),
+        write(root / "oof/notes.txt", "mine"),
+        write(root / "oof/experiments/log.txt", "mine"),
+    ]
+    edited = root / "submissions/blend.csv"
+    edited.write_text(edited.read_text().replace("t0,", "t0,1"))
+    capsys.readouterr()
+    assert foldstack(root, "clean", "all") == 0
+    assert all(path.exists() for path in [*mine, edited, edited.with_suffix(".json")])
+    left = {k for k in files(root) if k.split("/")[0] in ("folds", "oof", "submissions")}
+    assert left == {
+        *(str(path.relative_to(root)) for path in mine),
+        "submissions/blend.csv",
+        "submissions/blend.json",
+    }
+    said = capsys.readouterr().out
+    assert "clean: oof/experiments stays: no stage has made it, or not as it is now\n" in said
+
+
+def test_clean_waits_for_no_run_that_is_being_trained(root: Path, capsys) -> None:
+    before = files(root)
+    capsys.readouterr()
+    with Store(root).lock(RunKey("tfidf", 0, (1,))):
+        assert foldstack(root, "clean", "oof") == 2
+    assert "tfidf seed 0 fold1 is being trained by process" in capsys.readouterr().err
+    assert files(root) == before
+
+
+def test_clean_tmp_leaves_hidden_files_of_the_user(root: Path) -> None:
+    mine = [
+        write(root / "input/.notes.tmp", "mine"),
+        write(root / ".todo.2024.tmp/a", "mine").parent,
+        write(root / "input/.draft.txt.tmp", "mine"),
+    ]
+    for path in mine:
+        os.utime(path, (0, 0))
+    assert foldstack(root, "clean", "tmp") == 0
+    assert all(path.exists() for path in mine)
+
+
+def test_a_record_of_the_user_beside_a_submission_is_left(root: Path, capsys) -> None:
+    mine = write(root / "submissions/notes.json", '{"mine": 1}')
+    capsys.readouterr()
+    refuses(
+        root,
+        ["submit", "--model", "tfidf", "--name", "notes"],
+        "submissions/notes.json is there already and `submit` did not write it: move it away, or name "
+        "another submission with NAME=",
+        capsys,
+    )
+    assert mine.read_text() == '{"mine": 1}'
+
+
+def test_folds_of_the_user_are_left(tmp_path: Path, capsys) -> None:
+    root = make_workspace(tmp_path / "w")
+    mine = write(
+        root / "folds/folds.csv", "id,fold\n" + "".join(f"r{i},{i % 2}\n" for i in range(24))
+    )
+    before = mine.read_bytes()
+    refuses(
+        root,
+        ["folds"],
+        "folds/folds.csv is there already and `make folds` did not write it: name it by `folds.file` "
+        "from input/, or add --force (FORCE=1) to write over it",
+        capsys,
+    )
+    assert mine.read_bytes() == before

@@ -541,16 +541,33 @@ def test_a_run_of_several_may_have_no_use_for_a_setting(root, monkeypatch, capsy
 # Other settings
 
 
-def test_an_unfinished_run_of_other_settings_is_begun_anew(root, monkeypatch, capsys):
+def test_an_unfinished_run_of_other_settings_is_put_aside(root, reference, monkeypatch, capsys):
+    """A SET= that was forgotten once does not cost the hours before it."""
     crash(root, monkeypatch, 8)
     finish(root, "--set", "training.lr=0.002")
     out = capsys.readouterr().out
     assert (
         f"{NAME}: an unfinished run was made with other settings or data "
-        "(training.lr 0.001 → 0.002): beginning anew\n"
+        "(training.lr 0.001 → 0.002): starting over; the same command as then resumes it\n"
     ) in out
     assert "going on from the checkpoint" not in out
     assert Store(root).read_run(KEY)["identity"]["settings"]["training"]["lr"] == 0.002
+    finish(root, "--force")
+    assert "going on from the checkpoint after update 7\n" in capsys.readouterr().out
+    assert bytes_of(root) == reference
+    assert not Store(root).unfinished()
+
+
+def test_an_unfinished_run_of_another_fold_is_not_resumed(root, reference, monkeypatch, capsys):
+    """It has learned labels that this one must not know."""
+    crash(root, monkeypatch, 8)
+    partial = Store(root).partial_dir(KEY)
+    other = Store(root).partial_dir(RunKey(KEY.model, KEY.seed, (1,)))
+    partial.rename(other)
+    assert foldstack(root, "train", "--model", KEY.model, "--fold", "1") == 0
+    out = capsys.readouterr().out
+    assert "fold1: what is unfinished there is damaged, or another run's: starting over\n" in out
+    assert "going on from the checkpoint" not in out
 
 
 def test_how_often_to_save_is_no_other_setting(root, reference, monkeypatch, capsys):

@@ -24,13 +24,12 @@ import torch
 from safetensors import SafetensorError
 
 from foldstack import system
-from foldstack.competition import Competition
+from foldstack.config import digest
 from foldstack.ensemble.boosting import Boosters
 from foldstack.errors import InputError, Interrupted
 from foldstack.files import placing, publish, together, write_text
 from foldstack.interrupt import ANSWER, SIGNALS, Stop
 from foldstack.progress import Progress
-from foldstack.rows import text_digests
 from foldstack.stages.learned import Run
 from foldstack.store import RunKey, Store
 from foldstack.training import checkpoint, frozen
@@ -224,7 +223,10 @@ COMMANDS = {
     ),
     "blend": (["blend"], "oof/_blends/.blend.partial/oof.parquet"),
     "submit": (["submit"], "submissions/blend.json"),
-    "predict": (["predict", "--file", "{root}/input/test.csv"], "predictions/.records/{texts}.npy"),
+    "predict": (
+        ["predict", "--file", "{root}/input/test.csv"],
+        "predictions/.records/{record}.json",
+    ),
     "views": (["views"], "oof/_blends/blend/views.csv"),
     "score": (["score"], "submissions/private/blend.csv"),
     "debug": (["--debug", "folds"], "debug/input/train.csv"),
@@ -236,8 +238,7 @@ def test_a_full_disk(done, monkeypatch, capsys, command):
     """One sentence, and every file has its bytes; nothing is left of those that could not be written."""
     args, name = COMMANDS[command]
     args = [a.format(root=done) for a in args]
-    texts = np.unique(text_digests(Competition.load(done).test.texts))
-    name = name.format(texts=hashlib.sha256(texts.tobytes()).hexdigest()[:16])
+    name = name.format(record=digest("predictions/test.csv"))
     if command == "recipe":
         args += ["--source", raw_files(done), "--backbone", str(done / "input")]
         monkeypatch.setattr("foldstack.stages.recipe._backbone", lambda given: "backbone: x\n")

@@ -6,7 +6,6 @@ from here; what is read whole is copied if it lies in `input/`, and read where i
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -17,11 +16,12 @@ import yaml
 from foldstack import config
 from foldstack.competition import Competition
 from foldstack.errors import InputError
-from foldstack.files import read_table, write_table, write_text
+from foldstack.files import publish, read_table, write_table, write_text
 from foldstack.settings import CompetitionSettings
 
 DEBUG_ROWS = 200
 DEBUG_SETTINGS = ("folds.count=2", "training.epochs=1", "training.max_length=64")
+MARK = ".made-by-debug"
 PATTERNS = "patterns.yaml"
 EXTERNAL = "external-"
 # The cut files are CSV, whatever the originals are, and given folds are for other rows.
@@ -38,12 +38,12 @@ def make_debug_workspace(root: Path, given: dict[str, Any]) -> tuple[Path, dict[
         given: the settings that the user gave by --set.
 
     Raises:
-        InputError: a file cannot be read, or `root/debug` leads back to the workspace itself.
+        InputError: a file cannot be read, or `root/debug` is not a folder of ours.
     """
     of_competition, _ = config.split_overrides(given)
     competition = Competition.load(root, of_competition)
     s, place = competition.settings, root / "debug"
-    _refuse_the_same(root, place)
+    _claim(competition, place)
     _write_cut(competition, place / "input")
     named: dict[str, Any] = dict(FILES)
     if s.external:
@@ -52,22 +52,31 @@ def make_debug_workspace(root: Path, given: dict[str, Any]) -> tuple[Path, dict[
         named["costs"] = _carry(competition, s.costs, place)
     if s.patterns is not None:
         named["patterns"] = _write_patterns(competition, place)
-    for name in ("competition.yaml", "metrics.py"):
-        if (root / name).exists():
-            shutil.copyfile(root / name, place / name)
-    if (root / "presets").is_dir():
-        shutil.copytree(root / "presets", place / "presets", dirs_exist_ok=True)
+    presets = [p.relative_to(root) for p in (root / "presets").glob("*.yaml")]
+    for name in ("competition.yaml", "metrics.py", *presets):
+        if (root / name).is_file():
+            publish(place / name, (root / name).read_bytes())
     overrides = config.merge(config.parse_overrides(list(DEBUG_SETTINGS)), given)
     return place, config.merge(overrides, named)
 
 
-def _refuse_the_same(root: Path, place: Path) -> None:
-    """Raise InputError if what is written there would be written over the workspace's own files."""
-    for theirs, own in ((place, root), (place / "input", root / "input")):
-        if theirs.exists() and theirs.samefile(own):
+def _claim(competition: Competition, place: Path) -> None:
+    """Mark the folder as ours; InputError if the user's files may be in it."""
+    inner, mark = place / "input", place / MARK
+    found = [p for p in place.iterdir() if p.name != ".gitkeep"] if place.exists() else []
+    if inner.is_symlink() or (found and not mark.exists()):
+        what = f"{inner} is a link" if inner.is_symlink() else f"{place} was not made by DEBUG=1"
+        raise InputError(
+            f"{what}, so its files may be yours and are not written over: move it away, or remove it "
+            "with `make clean-debug`"
+        )
+    for setting, path in competition.named_files.items():
+        if path.resolve().is_relative_to(place.resolve()):
             raise InputError(
-                f"{theirs} leads to {own}, whose files DEBUG=1 would write over: remove that link"
+                f"{path} is named by `{setting}` of competition.yaml and lies where DEBUG=1 writes: "
+                "move it into input/"
             )
+    publish(mark, b"Made by DEBUG=1, which writes over the files of this folder.\n")
 
 
 def _write_cut(competition: Competition, folder: Path) -> None:
@@ -109,8 +118,7 @@ def _carry(competition: Competition, name: str, place: Path) -> str:
     taken = name in FILES["files"].values() or plain.name.startswith(EXTERNAL)
     if plain.is_absolute() or ".." in plain.parts or taken or not source.is_file():
         return str(source.resolve())
-    (place / "input" / name).parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(source, place / "input" / name)
+    publish(place / "input" / name, source.read_bytes())
     return name
 
 

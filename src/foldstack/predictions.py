@@ -2,7 +2,7 @@
 
     predictions/<file>.csv          the default place of the predictions of a file
     predictions/.records/<key>.json one file that `predict` has written, there or elsewhere
-    predictions/.records/<key>.npy  digests of the texts of one file that was predicted
+    predictions/.records/<key>.npy  digests of the texts of one file, or test file, that was predicted
 
 The records let `predict` write over its own files only, and let a run know which external rows may
 have got their labels from a model of this workspace (see `stages.dependencies`).
@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -53,13 +54,14 @@ class PredictionFiles:
 
     def check(self, place: Path) -> None:
         """Raise InputError unless the place is free or holds an unchanged file of `predict`."""
-        if place.is_symlink() or (place.exists() and not place.is_file()):
+        own = place.absolute() == self.folder.absolute()
+        if own or place.is_symlink() or (place.exists() and not place.is_file()):
             raise InputError(
                 f"OUT={place} is a link, a folder or a device: name a new file, ending in .csv"
             )
-        if place.is_file() and file_sha256(place) not in self._record(place).get("sha256", []):
+        if place.is_file() and file_sha256(place) not in self._known(place):
             raise InputError(
-                f"{place} is there already and is not as `predict` wrote it: move it away, or name a "
+                f"{place} is there already and `predict` did not write it so: move it away, or name a "
                 "new file with OUT="
             )
 
@@ -73,23 +75,32 @@ class PredictionFiles:
         Raises:
             OSError: the workspace cannot be written to.
         """
-        known = np.unique(texts)
-        key = hashlib.sha256(known.tobytes()).hexdigest()[:16]
-        publish_with(self._records / f"{key}.npy", lambda f: np.save(f, known))
+        self.remember(texts)
         old = [file_sha256(place)] if place.is_file() else []
         self._write(place, file, [sha256, *old])
+
+    def remember(self, texts: np.ndarray) -> None:
+        """Record that a model of this workspace has labelled these texts: (n,) uint64 digests."""
+        known = np.unique(texts)
+        path = self._records / f"{_key(known)}.npy"
+        if not path.exists():
+            publish_with(path, lambda f: np.save(f, known))
 
     def confirm(self, place: Path, file: Path, sha256: str) -> None:
         """Record that the new file is at its place."""
         self._write(place, file, [sha256])
 
     def texts(self) -> np.ndarray:
-        """Return the sorted digests of every text that was labelled here; damaged records raise."""
+        """Return the sorted digests of every text that was labelled here, with DEBUG=1 or without.
+
+        Raises InputError if a record is damaged.
+        """
         found = [np.zeros(0, "<u8")]
-        for path in sorted(self._records.glob("*.npy")):
+        of_debug = self.folder.parent / "debug" / self.folder.name / self._records.name
+        for path in sorted([*self._records.glob("*.npy"), *of_debug.glob("*.npy")]):
             try:
-                found.append(np.load(path, allow_pickle=False).astype("<u8"))
-            except (OSError, ValueError, EOFError):
+                found.append(_read(path))
+            except (OSError, ValueError, EOFError, BadZipFile):
                 raise InputError(
                     f"{path}, the texts that `predict` has labelled, is damaged: remove it and predict "
                     "those files again"
@@ -99,6 +110,11 @@ class PredictionFiles:
     def _write(self, place: Path, file: Path, sha256: list[str]) -> None:
         value = {"out": self._known_as(place), "file": self._known_as(file), "sha256": sha256}
         write_json(self._path(place), value)
+
+    def _known(self, place: Path) -> list[str]:
+        """The digests that a file of `predict` may have at this place."""
+        known = self._record(place).get("sha256")
+        return known if isinstance(known, list) else []
 
     def _record(self, place: Path) -> dict[str, Any]:
         try:
@@ -114,3 +130,15 @@ class PredictionFiles:
         """A place in the workspace from there on, so that a workspace may be moved."""
         whole, root = place.resolve(), self.folder.resolve().parent
         return str(whole.relative_to(root) if whole.is_relative_to(root) else whole)
+
+
+def _key(texts: np.ndarray) -> str:
+    return hashlib.sha256(texts.tobytes()).hexdigest()[:16]
+
+
+def _read(path: Path) -> np.ndarray:
+    """The digests in a file; ValueError if it is not as `remember` wrote it."""
+    texts = np.load(path, allow_pickle=False)
+    if not isinstance(texts, np.ndarray) or texts.dtype != "<u8" or _key(texts) != path.stem:
+        raise ValueError
+    return texts.ravel()

@@ -32,6 +32,14 @@ class RunIdentity(Record):
     overlay: str | None
 
 
+class PartialRecord(Record):
+    """What identity.json of an unfinished run says."""
+
+    identity: RunIdentity
+    machine: dict[str, Any]
+    versions: dict[str, str]
+
+
 class RunRecord(Record):
     """What stages read of run.json."""
 

@@ -53,6 +53,7 @@ from foldstack.records import (
     Record,
     RunRecord,
     SubmissionRecord,
+    damaged,
     digests_of,
     read_record,
     verify,
@@ -64,6 +65,7 @@ from foldstack.system import is_fault, naming
 # In a run's folder, but no part of what it has learned and predicted.
 NO_ARTEFACTS = ("run.json", "checkpoints", "identity.json", "int8.json")
 TEMPORARY = ".*.tmp"  # see `files.publish`
+OURS = re.compile(r"\..+\.\d+\.tmp")
 LEFT_SECONDS = 600  # a file that is being written changes more often
 RUN_NAME = re.compile(r"full|fold(\d+(?:-\d+)*)")
 
@@ -253,6 +255,11 @@ def _put_in_place(beside: Path, place: Path) -> None:
         place.rename(old)
     beside.rename(place)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether a temporary file has a name as `files.publish` gives, and not one of the user's."""
+    return path.is_file() and not path.is_symlink() and bool(OURS.fullmatch(path.name))
 
 
 def _is_left(path: Path) -> bool:
@@ -448,6 +455,19 @@ class Store:
         """Where an unfinished run keeps its checkpoints and what it has written so far."""
         return self._beside(key, "partial")
 
+    def put_aside(self, key: RunKey, identity: str) -> Path:
+        """Keep an unfinished run beside its place, by the digest of what it is."""
+        aside = self._beside(key, f"partial-{identity}")
+        shutil.rmtree(aside, ignore_errors=True)
+        return self.partial_dir(key).rename(aside)
+
+    def take_back(self, key: RunKey, identity: str) -> bool:
+        """Put an unfinished run that was put aside at its place again; whether there is one."""
+        aside = self._beside(key, f"partial-{identity}")
+        if aside.exists():
+            aside.rename(self.partial_dir(key))
+        return self.partial_dir(key).exists()
+
     @contextmanager
     def lock(self, key: RunKey) -> Iterator[None]:
         """Hold this run alone; InputError naming the process that has it.
@@ -478,7 +498,13 @@ class Store:
     def read_run(self, key: RunKey) -> dict[str, Any] | None:
         """The run's JSON, None where there is no finished run."""
         path = self.run_dir(key) / "run.json"
-        return self._read(path, RunRecord, _again(path.parent)) if path.exists() else None
+        if not path.exists():
+            return None
+        record = self._read(path, RunRecord, _again(path.parent))
+        if (record["seed"], tuple(record["left_out"])) != (key.seed, key.left_out):
+            of = RunKey(key.model, record["seed"], tuple(record["left_out"]))
+            raise damaged(self.name(path), f"it is the record of {of}", _again(path.parent))
+        return record
 
     def write_run(self, folder: Path, record: dict[str, Any]) -> None:
         """Write run.json into a folder, with the digests of all other files in it."""
@@ -544,13 +570,13 @@ class Store:
         ]
         for folder in [*made, self.root]:
             found = folder.glob(TEMPORARY) if folder == self.root else folder.rglob(TEMPORARY)
-            freed += sum(remove(path) for path in list(found) if _is_left(path))
+            freed += sum(remove(path) for path in list(found) if _is_ours(path) and _is_left(path))
         caches = [*self.tokens_dir.glob(".part-*"), *self.tokens_dir.glob(".removed-*")]
         return freed + sum(remove(path) for path in caches if _is_left(path))
 
     def unfinished(self) -> dict[str, int]:
         """Bytes of the runs and backbones that were left unfinished, by name."""
-        runs = self.root.glob("oof/*/seed*/.*.partial")
+        runs = self.root.glob("oof/*/seed*/.*.partial*")
         return {
             self.name(path): size_of(path)
             for path in [*sorted(runs), *sorted(self.pretrained_dir.glob(".*.partial"))]
@@ -567,8 +593,8 @@ class Store:
             seed = seed.removeprefix("seed")
             if not RUN_NAME.fullmatch(run) or not seed.isdecimal():
                 continue  # unfinished, or somebody's copy
-            if name.startswith("_") or (model and name != model):
-                continue
+            if not config.MODEL_NAME.fullmatch(name) or (model and name != model):
+                continue  # ours begin with an underscore; others are somebody's copies
             found.append(RunKey(name, int(seed), RunKey.left_out_of(run)))
         return sorted(found)
 
@@ -587,10 +613,7 @@ class Store:
         """
         path = self.run_dir(key) / f"{name}.parquet"
         if not path.exists():
-            raise InputError(
-                f"{key} has no predictions for {name}: run `make train MODEL={key.model}"
-                f" FOLD={key.run.removeprefix('fold')} SEED={key.seed}`"
-            )
+            raise InputError(f"{key} has no predictions for {name}: {_again(path.parent)}")
         ids, predictions, meta = read_parquet(path)
         if meta["rows"] != rows.hash():
             raise InputError(
@@ -618,6 +641,12 @@ class Store:
         _, predictions, _ = read_parquet(path)
         self._verify(path.parent, self.read_run(key) or {}, path.name)
         return predictions
+
+    def verify_heldout(self, key: RunKey) -> None:
+        """Raise InputError if a finished run's held-out predictions are missing or damaged."""
+        record = self.read_run(key)
+        if record is not None and "heldout" in record["predictions"]:
+            self._verify(self.run_dir(key), record, "heldout.parquet")
 
     def rows_hash(self, key: RunKey, name: str) -> str | None:
         """The hash of the rows that a run's predictions are for; None where it has none."""
@@ -656,13 +685,21 @@ class Store:
             with naming(place, instead_of=beside), removed_after_error(beside):
                 beside.mkdir(parents=True)
                 yield beside
-                write_record(beside / "blend.json", info | {"files": digests_of(beside)})
+                write_record(
+                    beside / "blend.json", info | {"name": name, "files": digests_of(beside)}
+                )
             _put_in_place(beside, place)
 
     def read_blend(self, name: str) -> dict[str, Any] | None:
         path = self.blend_dir(name) / "blend.json"
         _restore(path.parent)
-        return self._read(path, BlendRecord, _again(path.parent)) if path.exists() else None
+        if not path.exists():
+            return None
+        record = self._read(path, BlendRecord, _again(path.parent))
+        if record.get("name", name) != name:
+            reason = f"it is the record of blend '{record['name']}'"
+            raise damaged(self.name(path), reason, _again(path.parent))
+        return record
 
     def blend_file(self, name: str, info: dict[str, Any], file: str) -> Path | None:
         """A file or folder of a blend, as it was stored; None where the blend has none."""
@@ -676,7 +713,7 @@ class Store:
 
     def blends(self) -> dict[str, dict[str, Any]]:
         paths = sorted(self.root.glob("oof/_blends/*/blend.json"))
-        names = [p.parent.name for p in paths if not p.parent.name.startswith(".")]
+        names = [p.parent.name for p in paths if config.MODEL_NAME.fullmatch(p.parent.name)]
         return {name: self.read_blend(name) for name in names}
 
     def write_submission(self, name: str, table: pd.DataFrame, info: dict, encoding: str) -> Path:
@@ -708,13 +745,18 @@ class Store:
         if path.is_symlink() or (path.exists() and not path.is_file()):
             raise InputError(f"{self.name(path)} is a link or a folder: move it away, or add NAME=")
         if not path.exists():
+            if beside.is_symlink() or (beside.exists() and not self._is_submissions(beside)):
+                raise InputError(
+                    f"{self.name(beside)} is there already and `submit` did not write it: move it away, "
+                    "or name another submission with NAME="
+                )
             return None
         found = file_sha256(path)
         info = self._submission(beside) if beside.exists() else {"sha256": None}
         # A version before digests were kept wrote none.
         if "sha256" in info and found not in (info["sha256"], info.get("replaces")):
             raise InputError(
-                f"{self.name(path)} is there already and is not as `submit` wrote it: move it away, or "
+                f"{self.name(path)} is there already and `submit` did not write it so: move it away, or "
                 "name another submission with NAME="
             )
         return found
@@ -722,11 +764,18 @@ class Store:
     def submissions(self) -> dict[str, dict[str, Any]]:
         """What each submission's JSON says, by name; only those whose CSV is there."""
         paths = sorted((self.root / "submissions").glob("*.json"))
-        return {p.stem: self._submission(p) for p in paths if p.with_suffix(".csv").exists()}
+        ours = [p for p in paths if config.MODEL_NAME.fullmatch(p.stem)]
+        return {p.stem: self._submission(p) for p in ours if p.with_suffix(".csv").exists()}
 
     def _submission(self, path: Path) -> dict[str, Any]:
         again = f"remove it and {path.stem}.csv, then run `make submit` again"
         return self._read(path, SubmissionRecord, again)
+
+    def _is_submissions(self, path: Path) -> bool:
+        try:
+            return bool(self._submission(path))
+        except InputError:
+            return False
 
     def is_as_submitted(self, name: str, info: dict[str, Any]) -> bool:
         """Whether NAME.csv is as `submit` wrote it."""
@@ -734,6 +783,37 @@ class Store:
 
     def submission_path(self, name: str) -> Path:
         return self.root / "submissions" / f"{config.check_name(name, 'name')}.csv"
+
+    # What is ours
+
+    def has_made(self, path: Path) -> bool:
+        """Whether a file or folder directly below folds/, oof/ or submissions/ is a stage's."""
+        if path.name.startswith("."):
+            return path.is_dir() or path.suffix == ".lock" or _is_ours(path)
+        if path.parent.name == "folds":
+            return path.name in ("folds.csv", "folds.json", "report.csv")
+        if path.parent.name == "submissions":
+            return path.name == "private" or self._is_own_submission(path)
+        kept = ("oof.parquet", "views.csv")
+        return path.name.startswith("_") or (
+            path.is_dir() and (any(path.glob("seed*")) or any((path / k).exists() for k in kept))
+        )
+
+    def _is_own_submission(self, path: Path) -> bool:
+        if path.suffix not in (".csv", ".json") or not config.MODEL_NAME.fullmatch(path.stem):
+            return False
+        record, table = path.with_suffix(".json"), path.with_suffix(".csv")
+        if not record.exists() or not self._is_submissions(record):
+            return False
+        return not table.exists() or self.is_as_submitted(path.stem, self._submission(record))
+
+    def require_nothing_is_trained(self) -> None:
+        """Raise InputError if a process holds a run's lock."""
+        for path in sorted(self.root.glob("oof/*/seed*/.*.lock")):
+            run, seed = path.name[1:].removesuffix(".lock"), path.parent.name.removeprefix("seed")
+            if RUN_NAME.fullmatch(run) and seed.isdecimal():
+                with self.lock(RunKey(path.parts[-3], int(seed), RunKey.left_out_of(run))):
+                    pass
 
     # Predictions of new texts
 

@@ -226,7 +226,12 @@ def read_stored(ws: Workspace, name: str) -> dict:
         other = "other costs than competition.yaml has now"
     else:
         return info
-    raise InputError(f"blend '{name}' was made for {other}: run `make blend` again")
+    raise InputError(f"blend '{name}' was made for {other}: run {blend_command(name)} again")
+
+
+def blend_command(name: str) -> str:
+    """What makes a blend of this name."""
+    return "`make blend`" if name == "blend" else f"`make blend NAME={name}`"
 
 
 def _are_matched(models: list[Model]) -> bool:

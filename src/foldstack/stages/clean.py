@@ -31,10 +31,16 @@ def clean(root: Path, what: str) -> None:
                 "that folder yourself, or remove the link"
             )
     _refuse_named(root, [root / name for name in names])
+    store = Store(root)
+    if "oof" in names:
+        store.require_nothing_is_trained()
     for name in names:
         folder, count = root / name, 0
         for path in sorted(folder.iterdir()) if folder.is_dir() else []:
             if path.name == ".gitkeep":
+                continue
+            if name != "debug" and not store.has_made(path):
+                say(f"clean: {name}/{path.name} stays: no stage has made it, or not as it is now")
                 continue
             remove(path)
             count += 1
@@ -44,7 +50,10 @@ def clean(root: Path, what: str) -> None:
 def _clean_tmp(store: Store) -> None:
     freed = sum(each.tidy() for each in (store, Store(store.root / "debug")))
     say(f"clean: {freed / 2**20:,.1f} MB of temporary files and old checkpoints removed")
-    for name, size in store.unfinished().items():
+    unfinished = store.unfinished() | {
+        f"debug/{name}": size for name, size in Store(store.root / "debug").unfinished().items()
+    }
+    for name, size in unfinished.items():
         say(
             f"clean: {name} ({size / 2**20:,.1f} MB) is unfinished and stays: `make train` resumes it, "
             "and `rm -r` drops it"

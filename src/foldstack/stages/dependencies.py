@@ -197,8 +197,8 @@ def external_reasons(ws: Workspace) -> list[str]:
     labelled = np.isin(digests, ws.store.predictions.texts()) & ~in_test
     return [
         f"{int(found.sum()):,} external rows, '{ids[found][0]}' the first, have texts {where}: their "
-        "labels may come from a model of this competition, which has seen every fold; without those rows "
-        "this mark goes"
+        "labels may come from a model of this competition, which has seen every fold; without those "
+        "rows this mark goes"
         for found, where in (
             (in_test, "of the test file"),
             (labelled, "that a model has labelled here"),

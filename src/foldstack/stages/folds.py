@@ -26,6 +26,13 @@ def make_folds(ws: Workspace, *, force: bool = False) -> None:
     splits.check_settings(competition.settings.folds)
     ws.check()
     folds = _split(ws)
+    ws.refuse_named(store.folds_path)
+    ws.refuse_named(store.folds_path.with_name("report.csv"))
+    if not force and store.has_folds() and not store.folds_path.with_name("folds.json").exists():
+        raise InputError(
+            f"{store.name(store.folds_path)} is there already and `make folds` did not write it: name "
+            "it by `folds.file` from input/, or add --force (FORCE=1) to write over it"
+        )
     new, what = folds.hash, _what(folds, competition.settings.folds)
     stale = [key for key, run in store.runs().items() if run["identity"]["folds"] != new]
     if not force:

@@ -14,7 +14,7 @@ from foldstack.metrics import Metric
 from foldstack.patterns import Applied, Line, Neighbours, Patterns, audit, labels_of
 from foldstack.progress import say
 from foldstack.rows import Rows
-from foldstack.stages.blend import Blend, interval, positive_rates, reweighted
+from foldstack.stages.blend import Blend, blend_command, interval, positive_rates, reweighted
 from foldstack.store import read_parquet
 from foldstack.workspace import Workspace
 
@@ -39,7 +39,7 @@ class OutOfFold:
             if nested is None:
                 raise InputError(
                     f"blend '{name}' kept no out-of-fold decisions, which patterns are judged "
-                    "beside: run `make blend` again"
+                    f"beside: run {blend_command(name)} again"
                 )
             decisions = read_parquet(nested)[1].raw.astype(float)
         oof = read_parquet(ws.store.blend_file(name, info, "oof.parquet"))[1].raw

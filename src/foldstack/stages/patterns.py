@@ -54,6 +54,7 @@ def patterns(ws: Workspace, *, model: str | None = None, name: str | None = None
     lines, effects = _effects(judged, found)
     text = table(list(HEADER), lines)
     place = ws.root / "oof" / "_patterns" / name
+    ws.refuse_named(place.with_suffix(".json"))
     with together():
         write_json(place.with_suffix(".json"), found | {"lines": effects})
         write_text(place.with_suffix(".txt"), text + "\n")

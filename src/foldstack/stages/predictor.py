@@ -20,7 +20,7 @@ from foldstack.links import to_probabilities
 from foldstack.patterns import Neighbours
 from foldstack.rows import Rows
 from foldstack.settings import CompetitionSettings
-from foldstack.stages.blend import make_blend, read_stored
+from foldstack.stages.blend import blend_command, make_blend, read_stored
 from foldstack.stages.dependencies import Doubts
 from foldstack.stages.features import check_features, stack_features
 from foldstack.stages.fitted import load_learner
@@ -102,7 +102,7 @@ class Predictor:
                 if not content.endswith(ws.store.content(key, "test")):
                     raise InputError(
                         f"blend '{name}' was made from other runs of '{model}' than are there now: "
-                        "run `make blend` again"
+                        f"run {blend_command(name)} again"
                     )
         competition = ws.competition
         if ws.patterns is not None:

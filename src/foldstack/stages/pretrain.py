@@ -52,7 +52,7 @@ def pretrained(ws: Workspace, settings: TransformerSettings, threads: int) -> Pa
         checkpoints.mkdir(parents=True, exist_ok=True)
         facts = learner.pretrain(texts, checkpoints, new)
         if parallel.is_main():
-            write_record(new / RECORD, {"files": digests_of(new)})
+            write_record(new / RECORD, {"key": key, "files": digests_of(new)})
             new.rename(place)
             shutil.rmtree(partial)
         parallel.wait()
@@ -66,6 +66,8 @@ def _drop_damaged(place: Path) -> None:
         return
     try:
         record = read_record(place / RECORD, Record, RECORD, "")
+        if record.get("key", place.name) != place.name:
+            raise InputError(f"it is that of {record['key']}")
         for name in record["files"]:
             verify(place, record, name, place.name, "")
     except (InputError, KeyError) as e:

@@ -14,6 +14,7 @@ from foldstack.progress import say
 from foldstack.stages.blend import (
     VALUES,
     Blend,
+    blend_command,
     interval,
     make_blend,
     read_stored,
@@ -77,15 +78,17 @@ def stored_blend(ws: Workspace, name: str) -> tuple[np.ndarray, dict]:
         if read_model(ws, member, folds).runs != runs:
             raise InputError(
                 f"blend '{name}' was made from other runs of '{member}' than are there "
-                "now: run `make blend` again"
+                f"now: run {blend_command(name)} again"
             )
     _, predictions, meta = read_parquet(ws.store.blend_file(name, info, "test.parquet"))
     if meta["rows"] != ws.competition.test.hash():
-        raise InputError(f"blend '{name}' was made for another test file: run `make blend` again")
+        raise InputError(
+            f"blend '{name}' was made for another test file: run {blend_command(name)} again"
+        )
     train, test = ws.competition.train, ws.competition.test
     if info["hashes"]["features"] != [train.features_hash(), test.features_hash()]:
         raise InputError(
-            f"blend '{name}' was made with other feature columns: run `make blend` again"
+            f"blend '{name}' was made with other feature columns: run {blend_command(name)} again"
         )
     return predictions.raw, info | {
         "optimistic": list(dict.fromkeys([*external_reasons(ws), *info["optimistic"]]))

@@ -24,8 +24,8 @@ from foldstack.errors import ChildFailed, InputError, Interrupted
 from foldstack.interrupt import child_environment, is_child
 from foldstack.learners import Learner, make_learner
 from foldstack.progress import duration, say
-from foldstack.records import Record, read_record, write_record
-from foldstack.rows import Rows
+from foldstack.records import PartialRecord, read_record, write_record
+from foldstack.rows import Rows, text_digests
 from foldstack.settings import Settings
 from foldstack.stages.fitted import load_learner, threads_of, token_cache
 from foldstack.stages.learned import (
@@ -277,6 +277,7 @@ def _is_done(ws: Workspace, run: Run) -> bool:
     if done is None:
         return False
     ws.store.tidy_run(run.key)
+    ws.store.verify_heldout(run.key)
     changed = config.differences(done["identity"], identity_of(ws, run))
     if changed:
         shown = "; ".join(c.removeprefix("settings.") for c in changed)
@@ -356,6 +357,7 @@ def train_one(ws: Workspace, run: Run, *, force: bool) -> None:
             "machine": _machine(run.settings, threads),
             "versions": _versions(),
         }
+        _remember_test(ws)
         store.write_run(partial, info)
         store.finish(key)  # with its checkpoints, lest a kill here cost the whole training
         shutil.rmtree(store.run_dir(key) / "checkpoints")
@@ -374,38 +376,60 @@ def _machine(settings: Settings, threads: int) -> dict:
 
 
 def _open_partial(ws: Workspace, run: Run, threads: int) -> None:
-    """The unfinished run's folder: as it was left if it is this very run, else empty."""
-    partial = ws.store.partial_dir(run.key)
+    """The unfinished run's folder: as it was left if it is this very run, else empty.
+
+    One of other settings or data is put aside, and resumed when those are given again.
+    """
+    store, key, partial = ws.store, run.key, ws.store.partial_dir(run.key)
     wanted = {
+        "run": [key.seed, *key.left_out],
         "identity": identity_of(ws, run),
         "machine": _machine(run.settings, threads),
         "versions": _versions(),
     }
-    try:
-        found = read_record(partial / "identity.json", Record, "its identity", "")
-        changed = config.differences(found["identity"], wanted["identity"])
-        moved = config.differences(
-            {k: found[k] for k in ("machine", "versions")},
-            {k: wanted[k] for k in ("machine", "versions")},
-        )
-    except (InputError, OSError, KeyError) as e:
-        if is_fault(e):  # of the machine, which the run may outlast
-            raise
-        changed, moved = ["its identity"] if partial.exists() else [], []
-    if changed:
+    found = _identity_of_partial(partial)
+    changed = config.differences(found["identity"], wanted["identity"]) if found else []
+    if partial.exists() and (found is None or found.get("run", wanted["run"]) != wanted["run"]):
+        say(f"{key}: what is unfinished there is damaged, or another run's: starting over")
+        shutil.rmtree(partial)
+        found = None
+    elif changed:
+        store.put_aside(key, config.digest(found["identity"]))
         shown = "; ".join(c.removeprefix("settings.") for c in changed)
         say(
-            f"{run.key}: an unfinished run was made with other settings or data ({shown}): "
-            "beginning anew"
+            f"{key}: an unfinished run was made with other settings or data ({shown}): starting over; "
+            "the same command as then resumes it"
         )
-        shutil.rmtree(partial)
-    elif moved and partial.exists():
-        say(
-            f"{run.key}: {'; '.join(moved)} since it was left: the last bits may differ from those of "
-            "a run made in one go"
-        )
+    if not partial.exists() and store.take_back(key, config.digest(wanted["identity"])):
+        found = _identity_of_partial(partial)
+    if found and not changed:
+        _say_moved(key, found, wanted)
     (partial / "checkpoints").mkdir(parents=True, exist_ok=True)
     write_record(partial / "identity.json", wanted)
+
+
+def _identity_of_partial(partial: Path) -> dict | None:
+    """What an unfinished run is; None if there is none, or it does not say."""
+    if not partial.exists():
+        return None
+    try:
+        found = read_record(partial / "identity.json", PartialRecord, "its identity", "")
+    except (InputError, OSError) as e:
+        if is_fault(e):  # of the machine, which the run may outlast
+            raise
+        return None
+    return found
+
+
+def _say_moved(key: RunKey, found: dict, wanted: dict) -> None:
+    """Say if the machine or the packages are others than when the run was left."""
+    before, now = ({k: each[k] for k in ("machine", "versions")} for each in (found, wanted))
+    moved = config.differences(before, now)
+    if moved:
+        say(
+            f"{key}: {'; '.join(moved)} since it was left: the last bits may differ from those of a run "
+            "made in one go"
+        )
 
 
 def _predict(ws: Workspace, learner: Learner, held: Rows) -> dict[str, tuple[Rows, np.ndarray]]:
@@ -444,9 +468,15 @@ def _predict_test_again(ws: Workspace, run: Run) -> None:
     if not parallel.is_main():
         return
     info = store.read_run(key) | _test_features(ws, run)
+    _remember_test(ws)
     with store.updating_run(key, info, "test.parquet") as place:
         info["predictions"]["test"] = write_parquet(place, rows, raw, learner.link, outputs)
     say(f"{key}: the test file is new, the model is not: predicted its {len(rows):,} rows")
+
+
+def _remember_test(ws: Workspace) -> None:
+    """Record that the test texts get labels here, which outlives this test file."""
+    ws.store.predictions.remember(text_digests(ws.competition.test.texts))
 
 
 def _say_result(key: RunKey, info: dict, held: int) -> None:

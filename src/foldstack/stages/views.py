@@ -25,7 +25,7 @@ from foldstack.errors import InputError
 from foldstack.files import write_text
 from foldstack.progress import say, table
 from foldstack.rows import Rows, duplicate_groups
-from foldstack.stages.blend import make_blend, read_stored
+from foldstack.stages.blend import blend_command, make_blend, read_stored
 from foldstack.stages.dependencies import Doubts, say_marks
 from foldstack.store import Folds, read_parquet
 from foldstack.workspace import Workspace
@@ -61,7 +61,7 @@ def views(
 def _of_blend(ws: Workspace, name: str, rows: Rows) -> np.ndarray:
     """A stored blend's nested predictions, decided where labels are submitted."""
     info = read_stored(ws, name)
-    again = "run `make blend` again"
+    again = f"run {blend_command(name)} again"
     path = ws.store.blend_file(name, info, "nested.parquet")
     if path is None:
         raise InputError(f"blend '{name}' was made before views were there: {again}")

@@ -229,7 +229,7 @@ COMMANDS = {
     ),
     "views": (["views"], "oof/_blends/blend/views.csv"),
     "score": (["score"], "submissions/private/blend.csv"),
-    "debug": (["--debug", "folds"], "debug/input/train.csv"),
+    "debug": (["--debug", "folds"], "debug/.made-by-debug"),
 }
 
 

@@ -27,6 +27,7 @@ from foldstack.files import read_json
 from foldstack.interrupt import SAME_SECONDS, Stop
 from foldstack.records import write_record
 from foldstack.store import RunKey, Store
+from foldstack.tidy import unfinished
 from foldstack.training import checkpoint, loop
 from tiny import FORK_SERVER, add_preset, foldstack, make_workspace, refuses, write_competition
 
@@ -555,7 +556,7 @@ def test_an_unfinished_run_of_other_settings_is_put_aside(root, reference, monke
     finish(root, "--force")
     assert "going on from the checkpoint after update 7\n" in capsys.readouterr().out
     assert bytes_of(root) == reference
-    assert not Store(root).unfinished()
+    assert not unfinished(Store(root))
 
 
 def test_an_unfinished_run_of_another_fold_is_not_resumed(root, reference, monkeypatch, capsys):

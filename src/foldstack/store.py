@@ -21,7 +21,6 @@ import hashlib
 import os
 import re
 import shutil
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -42,7 +41,6 @@ from foldstack.files import (
     read_table,
     remove,
     removed_after_error,
-    size_of,
     together,
     write_table,
 )
@@ -65,8 +63,6 @@ from foldstack.system import is_fault, naming
 # In a run's folder, but no part of what it has learned and predicted.
 NO_ARTEFACTS = ("run.json", "checkpoints", "identity.json", "int8.json")
 TEMPORARY = ".*.tmp"  # see `files.publish`
-OURS = re.compile(r"\..+\.\d+\.tmp")
-LEFT_SECONDS = 600  # a file that is being written changes more often
 RUN_NAME = re.compile(r"full|fold(\d+(?:-\d+)*)")
 
 
@@ -257,29 +253,6 @@ def _put_in_place(beside: Path, place: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _is_ours(path: Path) -> bool:
-    """Whether a temporary file has a name as `files.publish` gives, and not one of the user's."""
-    return path.is_file() and not path.is_symlink() and bool(OURS.fullmatch(path.name))
-
-
-def _is_left(path: Path) -> bool:
-    """Whether nobody writes this temporary file any more, as far as this machine can tell.
-
-    Its name has the number of its process, which another machine on a shared disk may have given.
-    """
-    number = path.name.split(".")[-2]
-    old = time.time() - path.stat().st_mtime > LEFT_SECONDS
-    if not number.isdecimal():
-        return old
-    try:
-        os.kill(int(number), 0)
-    except (ProcessLookupError, OverflowError):
-        return old
-    except PermissionError:
-        pass
-    return False
-
-
 def _link(source: str, place: str) -> None:
     try:
         os.link(source, place)
@@ -287,7 +260,7 @@ def _link(source: str, place: str) -> None:
         shutil.copy2(source, place)
 
 
-def _restore(place: Path) -> None:
+def restore(place: Path) -> None:
     """Put a folder back that a kill between the two renames of `_put_in_place` has left aside."""
     old = place.with_name(f".{place.name}.old")
     if old.exists() and not place.exists():
@@ -488,7 +461,7 @@ class Store:
             with naming(path):
                 f.truncate(0)
                 f.write(str(os.getpid()).encode())
-            _restore(self.run_dir(key))
+            restore(self.run_dir(key))
             yield
 
     def finish(self, key: RunKey) -> None:
@@ -553,40 +526,11 @@ class Store:
         except (InputError, OSError):
             return 0
 
-    def tidy(self) -> int:
-        """Remove what kills have left in the whole workspace; returns the bytes that this frees.
-
-        Unfinished runs and backbones stay: the command that made them resumes them.
-        """
-        freed = sum(self.tidy_run(key) for key in self._run_keys())
-        blends = self.root / "oof" / "_blends"
-        for path in [*blends.glob(".*.partial"), *blends.glob(".*.old")]:
-            name = path.name[1:].rpartition(".")[0]
-            with locked(blends / f".{name}.lock"):
-                _restore(blends / name)
-                freed += remove(path)
-        made = [
-            self.root / name for name in ("folds", "oof", "submissions", "predictions", "input")
-        ]
-        for folder in [*made, self.root]:
-            found = folder.glob(TEMPORARY) if folder == self.root else folder.rglob(TEMPORARY)
-            freed += sum(remove(path) for path in list(found) if _is_ours(path) and _is_left(path))
-        caches = [*self.tokens_dir.glob(".part-*"), *self.tokens_dir.glob(".removed-*")]
-        return freed + sum(remove(path) for path in caches if _is_left(path))
-
-    def unfinished(self) -> dict[str, int]:
-        """Bytes of the runs and backbones that were left unfinished, by name."""
-        runs = self.root.glob("oof/*/seed*/.*.partial*")
-        return {
-            self.name(path): size_of(path)
-            for path in [*sorted(runs), *sorted(self.pretrained_dir.glob(".*.partial"))]
-        }
-
     def models(self) -> set[str]:
         """The names of all models with a finished run."""
-        return {key.model for key in self._run_keys()}
+        return {key.model for key in self.run_keys()}
 
-    def _run_keys(self, model: str | None = None) -> list[RunKey]:
+    def run_keys(self, model: str | None = None) -> list[RunKey]:
         found = []
         for path in self.root.glob("oof/*/seed*/*/run.json"):
             run, seed, name = path.parent.name, path.parent.parent.name, path.parts[-4]
@@ -600,7 +544,7 @@ class Store:
 
     def runs(self, model: str | None = None) -> dict[RunKey, dict[str, Any]]:
         """All finished runs, in order."""
-        keys = self._run_keys(model)
+        keys = self.run_keys(model)
         for key in keys:
             self.tidy_run(key)
         found = {key: self.read_run(key) for key in keys}
@@ -692,7 +636,7 @@ class Store:
 
     def read_blend(self, name: str) -> dict[str, Any] | None:
         path = self.blend_dir(name) / "blend.json"
-        _restore(path.parent)
+        restore(path.parent)
         if not path.exists():
             return None
         record = self._read(path, BlendRecord, _again(path.parent))
@@ -745,14 +689,14 @@ class Store:
         if path.is_symlink() or (path.exists() and not path.is_file()):
             raise InputError(f"{self.name(path)} is a link or a folder: move it away, or add NAME=")
         if not path.exists():
-            if beside.is_symlink() or (beside.exists() and not self._is_submissions(beside)):
+            if beside.is_symlink() or (beside.exists() and not self.is_submissions(beside)):
                 raise InputError(
                     f"{self.name(beside)} is there already and `submit` did not write it: move it away, "
                     "or name another submission with NAME="
                 )
             return None
         found = file_sha256(path)
-        info = self._submission(beside) if beside.exists() else {"sha256": None}
+        info = self.read_submission(beside) if beside.exists() else {"sha256": None}
         # A version before digests were kept wrote none.
         if "sha256" in info and found not in (info["sha256"], info.get("replaces")):
             raise InputError(
@@ -765,15 +709,15 @@ class Store:
         """What each submission's JSON says, by name; only those whose CSV is there."""
         paths = sorted((self.root / "submissions").glob("*.json"))
         ours = [p for p in paths if config.MODEL_NAME.fullmatch(p.stem)]
-        return {p.stem: self._submission(p) for p in ours if p.with_suffix(".csv").exists()}
+        return {p.stem: self.read_submission(p) for p in ours if p.with_suffix(".csv").exists()}
 
-    def _submission(self, path: Path) -> dict[str, Any]:
+    def read_submission(self, path: Path) -> dict[str, Any]:
         again = f"remove it and {path.stem}.csv, then run `make submit` again"
         return self._read(path, SubmissionRecord, again)
 
-    def _is_submissions(self, path: Path) -> bool:
+    def is_submissions(self, path: Path) -> bool:
         try:
-            return bool(self._submission(path))
+            return bool(self.read_submission(path))
         except InputError:
             return False
 
@@ -783,37 +727,6 @@ class Store:
 
     def submission_path(self, name: str) -> Path:
         return self.root / "submissions" / f"{config.check_name(name, 'name')}.csv"
-
-    # What is ours
-
-    def has_made(self, path: Path) -> bool:
-        """Whether a file or folder directly below folds/, oof/ or submissions/ is a stage's."""
-        if path.name.startswith("."):
-            return path.is_dir() or path.suffix == ".lock" or _is_ours(path)
-        if path.parent.name == "folds":
-            return path.name in ("folds.csv", "folds.json", "report.csv")
-        if path.parent.name == "submissions":
-            return path.name == "private" or self._is_own_submission(path)
-        kept = ("oof.parquet", "views.csv")
-        return path.name.startswith("_") or (
-            path.is_dir() and (any(path.glob("seed*")) or any((path / k).exists() for k in kept))
-        )
-
-    def _is_own_submission(self, path: Path) -> bool:
-        if path.suffix not in (".csv", ".json") or not config.MODEL_NAME.fullmatch(path.stem):
-            return False
-        record, table = path.with_suffix(".json"), path.with_suffix(".csv")
-        if not record.exists() or not self._is_submissions(record):
-            return False
-        return not table.exists() or self.is_as_submitted(path.stem, self._submission(record))
-
-    def require_nothing_is_trained(self) -> None:
-        """Raise InputError if a process holds a run's lock."""
-        for path in sorted(self.root.glob("oof/*/seed*/.*.lock")):
-            run, seed = path.name[1:].removesuffix(".lock"), path.parent.name.removeprefix("seed")
-            if RUN_NAME.fullmatch(run) and seed.isdecimal():
-                with self.lock(RunKey(path.parts[-3], int(seed), RunKey.left_out_of(run))):
-                    pass
 
     # Predictions of new texts
 

@@ -28,7 +28,6 @@ import time
 import traceback
 import zipfile
 from collections import Counter, defaultdict
-from collections.abc import Callable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -44,6 +43,7 @@ import foldstack.learners.tfidf
 import foldstack.stages.init
 import foldstack.stages.predict
 import foldstack.stages.train  # noqa: F401
+from campaigns.child import in_child
 from foldstack.cli import main as command_line
 from tiny import files, sentences, write, write_competition
 
@@ -369,21 +369,6 @@ def show(counts: dict[str, Counter[str]]) -> None:
     print(f"\n{'':10}", *(f"{end:>9}" for end in ENDS))
     for name, row in [*counts.items(), ("all", sum(counts.values(), Counter()))]:
         print(f"{name:10}", *(f"{row[end]:9}" for end in ENDS))
-
-
-def in_child(call: Callable, *args: object) -> None:
-    """This process computes nothing itself: a fork would lack the threads that it had started."""
-    pid = os.fork()
-    if pid == 0:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        try:
-            call(*args)
-        except BaseException:
-            os.write(2, traceback.format_exc().encode())
-            os._exit(1)
-        os._exit(0)
-    if os.waitpid(pid, 0)[1]:
-        raise SystemExit("the workspaces could not be prepared")
 
 
 def main() -> int:

@@ -46,6 +46,7 @@ import foldstack.learners.tfidf
 import foldstack.learners.transformer
 import foldstack.stages.blend
 import foldstack.stages.train
+from campaigns.child import in_child
 from foldstack.cli import main as command_line
 from tiny import add_preset, files, foldstack, make_backbone, make_workspace, write
 
@@ -375,21 +376,6 @@ def show(counts: dict[tuple[str, str], Counter[str]]) -> None:
         totals[kind] += row
     for name, row in [*lines, *((f"all, {kind}", row) for kind, row in totals.items())]:
         print(f"{name:26}", *(f"{row[column]:{max(len(column), 5)}}" for column in COLUMNS))
-
-
-def in_child(call: Callable, *args: object) -> None:
-    """This process computes nothing itself: a fork would lack the threads that it had started."""
-    pid = os.fork()
-    if pid == 0:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        try:
-            call(*args)
-        except BaseException:
-            os.write(2, traceback.format_exc().encode())
-            os._exit(1)
-        os._exit(0)
-    if os.waitpid(pid, 0)[1]:
-        raise SystemExit("the workspaces could not be prepared")
 
 
 def main() -> int:

@@ -9,6 +9,7 @@ from foldstack.errors import InputError
 from foldstack.files import remove
 from foldstack.progress import say
 from foldstack.store import Store
+from foldstack.tidy import has_made, require_nothing_is_trained, tidy, unfinished
 
 
 def clean(root: Path, what: str) -> None:
@@ -33,13 +34,13 @@ def clean(root: Path, what: str) -> None:
     _refuse_named(root, [root / name for name in names])
     store = Store(root)
     if "oof" in names:
-        store.require_nothing_is_trained()
+        require_nothing_is_trained(store)
     for name in names:
         folder, count = root / name, 0
         for path in sorted(folder.iterdir()) if folder.is_dir() else []:
             if path.name == ".gitkeep":
                 continue
-            if name != "debug" and not store.has_made(path):
+            if name != "debug" and not has_made(store, path):
                 say(f"clean: {name}/{path.name} stays: no stage has made it, or not as it is now")
                 continue
             remove(path)
@@ -48,12 +49,12 @@ def clean(root: Path, what: str) -> None:
 
 
 def _clean_tmp(store: Store) -> None:
-    freed = sum(each.tidy() for each in (store, Store(store.root / "debug")))
+    freed = sum(tidy(each) for each in (store, Store(store.root / "debug")))
     say(f"clean: {freed / 2**20:,.1f} MB of temporary files and old checkpoints removed")
-    unfinished = store.unfinished() | {
-        f"debug/{name}": size for name, size in Store(store.root / "debug").unfinished().items()
+    left = unfinished(store) | {
+        f"debug/{name}": size for name, size in unfinished(Store(store.root / "debug")).items()
     }
-    for name, size in unfinished.items():
+    for name, size in left.items():
         say(
             f"clean: {name} ({size / 2**20:,.1f} MB) is unfinished and stays: `make train` resumes it, "
             "and `rm -r` drops it"

@@ -1,0 +1,99 @@
+"""What kills have left in a workspace, and which files in it are a stage's own."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from pathlib import Path
+
+from foldstack import config
+from foldstack.files import locked, remove, size_of
+from foldstack.store import RUN_NAME, TEMPORARY, RunKey, Store, restore
+
+OURS = re.compile(r"\..+\.\d+\.tmp")
+LEFT_SECONDS = 600  # a file that is being written changes more often
+
+
+def tidy(store: Store) -> int:
+    """Remove what kills have left in the whole workspace; returns the bytes that this frees.
+
+    Unfinished runs and backbones stay: the command that made them resumes them.
+    """
+    freed = sum(store.tidy_run(key) for key in store.run_keys())
+    blends = store.root / "oof" / "_blends"
+    for path in [*blends.glob(".*.partial"), *blends.glob(".*.old")]:
+        name = path.name[1:].rpartition(".")[0]
+        with locked(blends / f".{name}.lock"):
+            restore(blends / name)
+            freed += remove(path)
+    made = [store.root / name for name in ("folds", "oof", "submissions", "predictions", "input")]
+    for folder in [*made, store.root]:
+        found = folder.glob(TEMPORARY) if folder == store.root else folder.rglob(TEMPORARY)
+        freed += sum(remove(path) for path in list(found) if _is_ours(path) and _is_left(path))
+    caches = [*store.tokens_dir.glob(".part-*"), *store.tokens_dir.glob(".removed-*")]
+    return freed + sum(remove(path) for path in caches if _is_left(path))
+
+
+def unfinished(store: Store) -> dict[str, int]:
+    """Bytes of the runs and backbones that were left unfinished, by name."""
+    runs = store.root.glob("oof/*/seed*/.*.partial*")
+    return {
+        store.name(path): size_of(path)
+        for path in [*sorted(runs), *sorted(store.pretrained_dir.glob(".*.partial"))]
+    }
+
+
+def has_made(store: Store, path: Path) -> bool:
+    """Whether a file or folder directly below folds/, oof/ or submissions/ is a stage's."""
+    if path.name.startswith("."):
+        return path.is_dir() or path.suffix == ".lock" or _is_ours(path)
+    if path.parent.name == "folds":
+        return path.name in ("folds.csv", "folds.json", "report.csv")
+    if path.parent.name == "submissions":
+        return path.name == "private" or _is_own_submission(store, path)
+    kept = ("oof.parquet", "views.csv")
+    return path.name.startswith("_") or (
+        path.is_dir() and (any(path.glob("seed*")) or any((path / k).exists() for k in kept))
+    )
+
+
+def _is_own_submission(store: Store, path: Path) -> bool:
+    if path.suffix not in (".csv", ".json") or not config.MODEL_NAME.fullmatch(path.stem):
+        return False
+    record, table = path.with_suffix(".json"), path.with_suffix(".csv")
+    if not record.exists() or not store.is_submissions(record):
+        return False
+    return not table.exists() or store.is_as_submitted(path.stem, store.read_submission(record))
+
+
+def require_nothing_is_trained(store: Store) -> None:
+    """Raise InputError if a process holds a run's lock."""
+    for path in sorted(store.root.glob("oof/*/seed*/.*.lock")):
+        run, seed = path.name[1:].removesuffix(".lock"), path.parent.name.removeprefix("seed")
+        if RUN_NAME.fullmatch(run) and seed.isdecimal():
+            with store.lock(RunKey(path.parts[-3], int(seed), RunKey.left_out_of(run))):
+                pass
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether a temporary file has a name as `files.publish` gives, and not one of the user's."""
+    return path.is_file() and not path.is_symlink() and bool(OURS.fullmatch(path.name))
+
+
+def _is_left(path: Path) -> bool:
+    """Whether nobody writes this temporary file any more, as far as this machine can tell.
+
+    Its name has the number of its process, which another machine on a shared disk may have given.
+    """
+    number = path.name.split(".")[-2]
+    old = time.time() - path.stat().st_mtime > LEFT_SECONDS
+    if not number.isdecimal():
+        return old
+    try:
+        os.kill(int(number), 0)
+    except (ProcessLookupError, OverflowError):
+        return old
+    except PermissionError:
+        pass
+    return False

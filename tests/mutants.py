@@ -1624,7 +1624,7 @@ MUTANTS = [
     Mutant(
         "clean-takes-all",
         "stages/clean.py",
-        'if name != "debug" and not store.has_made(path):',
+        'if name != "debug" and not has_made(store, path):',
         "if False:",
         "clean removes the user's own files",
         ("test_outputs.py",),

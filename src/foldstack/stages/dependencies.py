@@ -272,7 +272,7 @@ class Doubts:
         """The reasons of today, and those of the record that they do not say again."""
         of_folds = [why for fold in left_out for why in self.of_folds.get(fold, [])]
         known = [why for why in record["optimistic"] if not SHARED.search(why)]
-        return list(dict.fromkeys([*self.of_rows, *(known or []), *merged(of_folds)]))
+        return list(dict.fromkeys([*self.of_rows, *known, *merged(of_folds)]))
 
     def _of_member(self, model: str, name: str, content: str) -> str | None:
         """Return what is wrong with a blend's run, content being the digest of its predictions then."""

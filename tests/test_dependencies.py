@@ -501,3 +501,18 @@ def test_labels_of_a_former_test_file_and_of_debug_are_marked(workspace: Path, t
     assert reason.startswith(
         "3 external rows, 'more.csv:1' the first, have texts that a model has labelled here"
     )
+
+
+def test_a_mark_stays_where_the_setting_that_showed_it_is_taken_out(tmp_path: Path) -> None:
+    """What a run shares with its fold does not go with the setting that said so."""
+    texts = [t for text in random_texts(6) for t in (text, text + " !")]
+    settings = {"file": "folds.csv"}
+    root = noise_workspace(tmp_path, texts, folds=settings | {"near": 0.8})
+    write(root / "input/folds.csv", "fold\n" + "0\n1\n" * 6)
+    assert foldstack(root, "folds") == 0
+    train_folds(root, folds=2)
+    write_competition(root, folds=settings, runtime={"threads": 1})
+    assert foldstack(root, "blend") == 0
+    assert Store(root).read_blend("blend")["optimistic"] == [
+        "tfidf: 6 texts or groups stand on both sides of the fold"
+    ]

@@ -24,7 +24,6 @@ from foldstack.workspace import Workspace
 
 WHAT = {"overlay": "external rows or weights"}  # what an identity's words mean to a user
 COUNT = re.compile(r"(?<!\S)\d[\d,]*\b")
-SHARED = re.compile(r"stand on both sides of the fold")  # see `shared_reasons`
 
 # What a run takes from another, and the setting that says so.
 PURPOSES = {
@@ -110,12 +109,7 @@ def why_stale(ws: Workspace, run: dict[str, Any], today: dict[str, Any] | None =
     nothing to compare with, and is no reason. today: as `made_with` says, if it is at hand.
     """
     today = today or made_with(ws)
-    reasons = [
-        f"was made with other {WHAT.get(what, what)} (hash {run['identity'][what]}) than today's (hash "
-        f"{value})"
-        for what, value in today.items()
-        if run["identity"][what] != value
-    ]
+    reasons = _made_otherwise(run["identity"], today)
     for dependency, content in recorded(run):
         setting, now = PURPOSES[dependency.purpose], ws.store.read_run(dependency.run)
         if now is None:
@@ -125,6 +119,15 @@ def why_stale(ws: Workspace, run: dict[str, Any], today: dict[str, Any] | None =
         elif why_stale(ws, now, today):
             reasons.append(f"rests on {dependency.run} ({setting}), which is stale")
     return reasons
+
+
+def _made_otherwise(hashes: dict[str, Any], today: dict[str, Any]) -> list[str]:
+    """Say which of the hashes that a run or a blend was made with are others than today's."""
+    return [
+        f"was made with other {WHAT.get(what, what)} (hash {hashes[what]}) than today's (hash {value})"
+        for what, value in today.items()
+        if hashes[what] != value
+    ]
 
 
 def made_with(ws: Workspace) -> dict[str, Any]:
@@ -254,12 +257,7 @@ class Doubts:
         optimistic = self._optimistic(info, list(self.of_folds))
         if self.today is None:
             return [self.why_not], optimistic
-        stale = [
-            f"was made with other {WHAT.get(what, what)} (hash {info['hashes'][what]}) than today's "
-            f"(hash {value})"
-            for what, value in self.today.items()
-            if info["hashes"][what] != value
-        ]
+        stale = _made_otherwise(info["hashes"], self.today)
         for model, contents in info["members"].items():
             reasons = [self._of_member(model, *item) for item in contents.items()]
             reasons = [reason for reason in reasons if reason]
@@ -269,10 +267,11 @@ class Doubts:
         return stale, optimistic
 
     def _optimistic(self, record: dict[str, Any], left_out: list[int]) -> list[str]:
-        """The reasons of today, and those of the record that they do not say again."""
-        of_folds = [why for fold in left_out for why in self.of_folds.get(fold, [])]
-        known = [why for why in record["optimistic"] if not SHARED.search(why)]
-        return list(dict.fromkeys([*self.of_rows, *known, *merged(of_folds)]))
+        """The reasons of the record, and those of today that it does not have."""
+        known = record["optimistic"]  # of a blend, each behind a model's name
+        of_folds = merged(why for fold in left_out for why in self.of_folds.get(fold, []))
+        new = [why for why in of_folds if not any(each.endswith(why) for each in known)]
+        return list(dict.fromkeys([*self.of_rows, *known, *new]))
 
     def _of_member(self, model: str, name: str, content: str) -> str | None:
         """Return what is wrong with a blend's run, content being the digest of its predictions then."""

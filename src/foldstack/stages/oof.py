@@ -14,7 +14,6 @@ from foldstack.errors import InputError
 from foldstack.links import to_probabilities, within_run_ranks
 from foldstack.stages.dependencies import (
     PURPOSES,
-    SHARED,
     external_reasons,
     made_with,
     merged,
@@ -73,8 +72,7 @@ def reasons_of(ws: Workspace, runs: Iterable[dict], folds: Folds) -> list[str]:
     """Why the runs are optimistic, by what was found in training and by today's files and settings."""
     runs = list(runs)
     shared = [why for run in runs for why in shared_reasons(ws, folds, tuple(run["left_out"]))]
-    kept = [{"optimistic": [w for w in r["optimistic"] if not SHARED.search(w)]} for r in runs]
-    return why_optimistic([*kept, {"optimistic": [*external_reasons(ws), *shared]}])
+    return why_optimistic([*runs, {"optimistic": [*external_reasons(ws), *shared]}])
 
 
 def why_optimistic(runs: Iterable[dict]) -> list[str]:

@@ -14,7 +14,7 @@ from safetensors.numpy import load_file, save_file
 from campaigns.artefacts import DAMAGES, arguments, damage, end_of, made, make_finished
 from foldstack.files import read_json
 from foldstack.records import RunRecord as Form
-from foldstack.records import digests_of, read_record, write_record
+from foldstack.records import digests_of, read_mapping, write_record
 from foldstack.store import RunKey, Store
 from foldstack.workspace import Workspace
 from tiny import files, foldstack, refuses
@@ -140,18 +140,18 @@ def test_every_change_of_a_record_is_noticed(tmp_path: Path) -> None:
     }
     path = tmp_path / "run.json"
     write_record(path, run)
-    assert read_record(path, Form, "run.json", "") == run
+    assert read_mapping(path, Form, "run.json", "") == run
     text = path.read_text()
     for old, new in (("0.5", "0.9"), ('"a"', '"c"'), ('"optimistic": []', '"optimistic": ["x"]')):
         path.write_text(text.replace(old, new))
         with pytest.raises(Exception, match="its digest does not match"):
-            read_record(path, Form, "run.json", "again")
+            read_mapping(path, Form, "run.json", "again")
     # One of a version before digests were kept is checked for its form.
     path.write_text(json.dumps(run))
-    assert read_record(path, Form, "run.json", "") == run
+    assert read_mapping(path, Form, "run.json", "") == run
     path.write_text(json.dumps(run | {"left_out": "fold1"}))
     with pytest.raises(Exception, match="left_out: input should be a valid list"):
-        read_record(path, Form, "run.json", "again")
+        read_mapping(path, Form, "run.json", "again")
 
 
 def test_a_workspace_from_before_digests_were_kept_goes_on(root: Path) -> None:

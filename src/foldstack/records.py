@@ -10,9 +10,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from foldstack.config import digest
 from foldstack.errors import InputError
@@ -20,9 +20,34 @@ from foldstack.files import file_sha256, write_json
 
 
 class Record(BaseModel):
-    """Fields that must be there, of these types; others may be."""
+    """A value that a stage returns and the store keeps: frozen, typed, to and from JSON.
 
-    model_config = ConfigDict(extra="ignore", strict=True)
+    Attributes:
+        VERSION: the newest version that this code reads and the one it writes. A key on disk changes
+            its name or meaning only with a new version and a reader of the old one.
+        version: of this record; records written before there were versions have none, which reads as 1.
+    """
+
+    model_config = ConfigDict(extra="ignore", strict=True, frozen=True)
+    VERSION: ClassVar[int] = 1
+
+    version: int = 1
+
+    @field_validator("version")
+    @classmethod
+    def _is_known(cls, version: int) -> int:
+        if not 1 <= version <= cls.VERSION:
+            raise ValueError(
+                f"a record of version {version}, and this foldstack reads up to {cls.VERSION}"
+            )
+        return version
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the record as plain JSON values."""
+        return self.model_dump(mode="json")
+
+
+R = TypeVar("R", bound=Record)
 
 
 class RunIdentity(Record):
@@ -33,7 +58,7 @@ class RunIdentity(Record):
 
 
 class PartialRecord(Record):
-    """What identity.json of an unfinished run says."""
+    """identity.json of an unfinished run."""
 
     identity: RunIdentity
     machine: dict[str, Any]
@@ -41,7 +66,7 @@ class PartialRecord(Record):
 
 
 class RunRecord(Record):
-    """What stages read of run.json."""
+    """run.json."""
 
     seed: int
     left_out: list[int]
@@ -63,7 +88,7 @@ class EstimateRecord(Record):
 
 
 class SubmissionRecord(Record):
-    """What stages read of the record of a submission."""
+    """submissions/NAME.json."""
 
     kind: str
     metric: str
@@ -76,7 +101,7 @@ class SubmissionRecord(Record):
 
 
 class BlendRecord(SubmissionRecord):
-    """What stages read of blend.json."""
+    """blend.json."""
 
     winners_by_fold: dict[str, str]
     parameters: dict[str, Any]
@@ -100,7 +125,12 @@ def write_record(path: Path, record: dict[str, Any]) -> None:
     write_json(path, plain | {"digest": digest(plain)})
 
 
-def read_record(path: Path, form: type[Record], name: str, again: str) -> dict[str, Any]:
+def read_record(path: Path, form: type[R], name: str, again: str) -> R:
+    """Return a typed record; arguments and errors are those of `read_mapping`."""
+    return form.model_validate(read_mapping(path, form, name, again))
+
+
+def read_mapping(path: Path, form: type[Record], name: str, again: str) -> dict[str, Any]:
     """Return a record as it was written, without its digest.
 
     Args:
@@ -150,7 +180,7 @@ def verify(folder: Path, record: dict[str, Any], what: str, name: str, again: st
 
     Args:
         what: a file's path below the folder, or a folder's with all that the record has of it.
-        name, again: see `read_record`.
+        name, again: see `read_mapping`.
     """
     files = record.get("files")
     if files is None:  # of a version before digests were kept

@@ -53,7 +53,7 @@ from foldstack.records import (
     SubmissionRecord,
     damaged,
     digests_of,
-    read_record,
+    read_mapping,
     verify,
     write_record,
 )
@@ -279,7 +279,7 @@ class Store:
         return str(path.relative_to(self.root)) if path.is_relative_to(self.root) else str(path)
 
     def _read(self, path: Path, form: type[Record], again: str) -> dict[str, Any]:
-        return read_record(path, form, self.name(path), again)
+        return read_mapping(path, form, self.name(path), again)
 
     def _verify(self, folder: Path, record: dict[str, Any], what: str) -> None:
         verify(folder, record, what, self.name(folder), _again(folder))

@@ -12,7 +12,7 @@ from foldstack.errors import InputError
 from foldstack.learners import Learner
 from foldstack.links import to_probabilities
 from foldstack.progress import say
-from foldstack.records import Record, read_record, write_record
+from foldstack.records import Record, read_mapping, write_record
 from foldstack.rows import Rows
 from foldstack.stages.fitted import threads_of
 from foldstack.store import RunKey
@@ -54,7 +54,7 @@ def in_int8(ws: Workspace, key: RunKey, learner: Learner) -> Learner:
 def _stored(file: Path) -> dict:
     """What was measured before; nothing if the file is not there, or is damaged."""
     try:
-        return read_record(file, Record, file.name, "") if file.exists() else {}
+        return read_mapping(file, Record, file.name, "") if file.exists() else {}
     except InputError:
         return {}
 

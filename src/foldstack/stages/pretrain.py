@@ -15,7 +15,7 @@ from foldstack.errors import InputError
 from foldstack.files import locked
 from foldstack.learners import make_learner
 from foldstack.progress import duration, say
-from foldstack.records import Record, digests_of, read_record, verify, write_record
+from foldstack.records import Record, digests_of, read_mapping, verify, write_record
 from foldstack.rows import Rows
 from foldstack.stages.fitted import token_cache
 from foldstack.techniques import TransformerSettings
@@ -65,7 +65,7 @@ def _drop_damaged(place: Path) -> None:
     if not (place / RECORD).exists():  # nothing kept, or by a version before there were records
         return
     try:
-        record = read_record(place / RECORD, Record, RECORD, "")
+        record = read_mapping(place / RECORD, Record, RECORD, "")
         if record.get("key", place.name) != place.name:
             raise InputError(f"it is that of {record['key']}")
         for name in record["files"]:

@@ -24,7 +24,7 @@ from foldstack.errors import ChildFailed, InputError, Interrupted
 from foldstack.interrupt import child_environment, is_child
 from foldstack.learners import Learner, make_learner
 from foldstack.progress import duration, say
-from foldstack.records import PartialRecord, read_record, write_record
+from foldstack.records import PartialRecord, read_mapping, write_record
 from foldstack.rows import Rows, text_digests
 from foldstack.settings import Settings
 from foldstack.stages.fitted import load_learner, threads_of, token_cache
@@ -413,7 +413,7 @@ def _identity_of_partial(partial: Path) -> dict | None:
     if not partial.exists():
         return None
     try:
-        found = read_record(partial / "identity.json", PartialRecord, "its identity", "")
+        found = read_mapping(partial / "identity.json", PartialRecord, "its identity", "")
     except (InputError, OSError) as e:
         if is_fault(e):  # of the machine, which the run may outlast
             raise

@@ -16,7 +16,7 @@ from foldstack.errors import InputError
 from foldstack.files import file_sha256
 from foldstack.nets.classifier import Classifier
 from foldstack.progress import say
-from foldstack.records import Record, read_record, verify, write_record
+from foldstack.records import Record, read_mapping, verify, write_record
 from foldstack.techniques import TrainingSettings
 from foldstack.training.checkpoint import save_weights
 
@@ -111,7 +111,7 @@ def _finished(path: Path) -> dict | None:
     if not path.exists():
         return None
     try:
-        facts = read_record(path, Record, path.parent.name, "training it again")
+        facts = read_mapping(path, Record, path.parent.name, "training it again")
         verify(path.parent, facts, "weights.safetensors", path.parent.name, "training it again")
     except InputError as e:
         say(str(e))

@@ -1,0 +1,1 @@
+"""Views show the records that stages return."""

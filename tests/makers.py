@@ -61,7 +61,8 @@ def make_rows(
     """Return the rows of `unlabelled` with targets (n,) or (n, outputs); by default 0, 1, 0, …"""
     n = len(texts)
     targets = np.arange(n) % 2 if targets is None else np.asarray(targets)
-    return unlabelled(texts, targets=targets.reshape(n, -1).astype(float), **columns)
+    targets = targets[:, None] if targets.ndim == 1 else targets
+    return unlabelled(texts, targets=targets.astype(float), **columns)
 
 
 def tiny_rows(kind: str = "binary", n: int = 32) -> Rows:
@@ -91,7 +92,6 @@ def make_learner(
     kind: str = "binary",
     seed: int = 0,
     *,
-    outputs: int | None = None,
     training: dict | None = None,
     **settings: object,
 ) -> TransformerLearner:
@@ -107,7 +107,17 @@ def make_learner(
         **settings,
     )
     checked.check_kind(kind)
-    return TransformerLearner(checked, make_task(kind, outputs), seed, threads=1)
+    return TransformerLearner(checked, make_task(kind), seed, threads=1)
+
+
+def fit_and_predict(
+    backbone: Path, folder: Path, kind: str = "binary", **settings: object
+) -> np.ndarray:
+    """Return what a learner of these settings predicts for the tiny rows that it has learned."""
+    folder.mkdir()
+    learner, rows = make_learner(backbone, kind, **settings), tiny_rows(kind)
+    learner.fit(rows, None, folder)
+    return learner.predict(rows)
 
 
 def loop_learner(
@@ -133,6 +143,17 @@ def loop_learner(
     )
 
 
+def draw_targets(
+    rng: np.random.Generator, kind: str, shape: tuple[int, int], location: float, scale: float
+) -> np.ndarray:
+    """Return (n, outputs) targets: one class per row, normal values, or 40 % of positives."""
+    if kind == "multiclass":
+        return np.eye(shape[1])[rng.integers(shape[1], size=shape[0])]
+    if kind == "regression":
+        return rng.normal(location, scale, size=shape)
+    return (rng.random(shape) < 0.4).astype(float)
+
+
 def make_members(
     skill: ArrayLike,
     kind: str = "binary",
@@ -154,12 +175,7 @@ def make_members(
         features: (n, f) feature columns.
     """
     rng = np.random.default_rng(seed)
-    if kind == "multiclass":
-        targets = np.eye(outputs)[rng.integers(outputs, size=n)]
-    elif kind == "regression":
-        targets = rng.normal(location, scale, size=(n, outputs))
-    else:
-        targets = (rng.random((n, outputs)) < 0.4).astype(float)
+    targets = draw_targets(rng, kind, (n, outputs), location, scale)
     centred = (targets - location) / scale if kind == "regression" else 2 * targets - 1
     models = len(skill)
     signal = centred[:, None, :] * np.broadcast_to(

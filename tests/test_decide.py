@@ -36,7 +36,7 @@ from foldstack.ensemble.thresholds import (
     threshold_grid,
 )
 from foldstack.metrics import AVERAGED, FROM_COUNTS, get
-from test_ensemble import make_members
+from makers import make_members
 
 
 def labels(seed, n=30, count=3, steps=0):

@@ -15,18 +15,12 @@ from foldstack.store import Store, write_parquet
 from tiny import (
     files,
     foldstack,
-    go_through,
     make_workspace,
     refuses,
     train_folds,
     write,
     write_competition,
 )
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return go_through(make_workspace(tmp_path_factory.mktemp("finished") / "w"))
 
 
 @pytest.fixture

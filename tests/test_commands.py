@@ -44,8 +44,8 @@ def test_it_is_refused_as_others_are(workspace, calls, monkeypatch, capsys) -> N
     with pytest.raises(SystemExit, match="2"):
         foldstack(workspace, "count", "--rows", "0")
     assert "'0' is not a whole number of 1 or more" in capsys.readouterr().err
-    monkeypatch.setitem(COMMANDS, "count", Command("count", "", "score:count", no_debug="no rows"))
-    refuses(workspace, ["count", "--debug"], "no rows", capsys)
+    monkeypatch.setitem(COMMANDS, "count", Command("count", "count", "score:count", no_debug="no"))
+    refuses(workspace, ["count", "--debug"], "no", capsys)
     assert not calls
 
 

@@ -284,8 +284,8 @@ MUTANTS = [
     Mutant(
         "power-mean-of-classes",
         "ensemble/blends.py",
-        'normalised(values, axis=1) if kind == "multiclass" else values',
-        'values if kind == "multiclass" else normalised(values, axis=1)',
+        "normalised(values, axis=1) if kind.is_one_hot else values",
+        "values if kind.is_one_hot else normalised(values, axis=1)",
         "power means of classes do not sum to one",
         ("test_blends.py",),
     ),
@@ -413,7 +413,7 @@ MUTANTS = [
     Mutant(
         "calibrated-classes-unnormalised",
         "ensemble/calibration.py",
-        'normalised(values, axis=1) if self.kind == "multiclass" else values',
+        "normalised(values, axis=1) if self.kind.is_one_hot else values",
         "values",
         "calibrated classes do not sum to one",
         ("test_calibration.py",),

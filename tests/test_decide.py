@@ -35,6 +35,7 @@ from foldstack.ensemble.thresholds import (
     shrink,
     threshold_grid,
 )
+from foldstack.kinds import Kind
 from foldstack.metrics import AVERAGED, FROM_COUNTS, get
 from test_ensemble import make_members
 
@@ -447,4 +448,4 @@ def test_a_blend_fits_class_weights_on_the_crossfit_where_they_count():
     assert macro._rule(Told(skewed), rows, macro.reference).class_weights is not None
     accuracy = Nesting(members, get("accuracy", "multiclass"), [Mean()], 0, None)
     assert accuracy._rule(Told(), rows, accuracy.reference) == default_rule("multiclass", 3)
-    assert not is_fitted(get("accuracy", "multiclass"), "multiclass")
+    assert not is_fitted(get("accuracy", "multiclass"), Kind.MULTICLASS)

@@ -30,6 +30,7 @@ from foldstack.ensemble.network import _forward, _train
 from foldstack.ensemble.tables import Reader, Sample, Scaling, directions, of_output, pairs
 from foldstack.errors import InputError
 from foldstack.files import read_json
+from foldstack.kinds import Kind
 from foldstack.metrics import get
 from foldstack.stages.predictor import Predictor
 from foldstack.text.features import NAMES
@@ -325,9 +326,9 @@ def test_a_monotone_stack_never_falls_where_a_prediction_rises(kind, outputs):
 
 
 def test_a_rise_of_another_class_may_only_lower_a_class():
-    assert directions("multiclass", models=2, outputs=3, width=6) == [1, 1, -1, -1, 0, 0]
-    assert directions("multilabel", models=2, outputs=20, width=5) == [1, 1, 0, 0, 0]
-    assert directions("binary", models=2, outputs=1, width=3) == [1, 1, 0]
+    assert directions(Kind.MULTICLASS, models=2, outputs=3, width=6) == [1, 1, -1, -1, 0, 0]
+    assert directions(Kind.MULTILABEL, models=2, outputs=20, width=5) == [1, 1, 0, 0, 0]
+    assert directions(Kind.BINARY, models=2, outputs=1, width=3) == [1, 1, 0]
 
 
 # --- regression -----------------------------------------------------------------------------------
@@ -408,9 +409,9 @@ def test_the_networks_weights_are_of_the_best_epoch(monkeypatch):
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(60, 5)), rng.integers(0, 2, (60, 1)).astype(float)
     held, wanted = rng.normal(size=(40, 5)), rng.integers(0, 2, (40, 1)).astype(float)
-    weights, epochs = _train("binary", (x, y), (held, wanted), seed=0)
+    weights, epochs = _train(Kind.BINARY, (x, y), (held, wanted), seed=0)
     assert len(losses) == epochs + network.PATIENCE < network.MOST_EPOCHS
-    assert loss("binary", _forward(weights, held), wanted) == losses[epochs - 1]
+    assert loss(Kind.BINARY, _forward(weights, held), wanted) == losses[epochs - 1]
     assert losses[epochs - 1] < min(losses) + network.TOLERANCE
     assert losses[-1] > losses[epochs - 1]
 

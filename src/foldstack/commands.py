@@ -44,7 +44,7 @@ class Option:
 
 
 @dataclass(frozen=True)
-class Choice:
+class Positional:
     """The only argument of a command that is no option: one of a few words, a make target each."""
 
     name: str
@@ -72,7 +72,7 @@ class Command:
     stage: str
     options: tuple[Option, ...] = ()
     place: Literal["opened", "unopened", "folder", "folder and settings"] = "opened"
-    choice: Choice | None = None
+    choice: Positional | None = None
     launched: bool = False
     no_debug: str | None = None
 
@@ -289,7 +289,7 @@ _LISTED = (
         "remove what stages have made; input/ and competition.yaml stay",
         "clean:clean",
         place="folder",
-        choice=Choice("what", ("folds", "oof", "submissions", "debug", "tmp", "all")),
+        choice=Positional("what", ("folds", "oof", "submissions", "debug", "tmp", "all")),
     ),
 )
 COMMANDS = {command.name: command for command in _LISTED}

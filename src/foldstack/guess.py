@@ -22,10 +22,10 @@ from foldstack.competition import FALSE, TRUE, number_or_text
 from foldstack.competition_file import flow
 from foldstack.costs import example
 from foldstack.errors import InputError, nearest, some
+from foldstack.kinds import Kind
 from foldstack.separators import find_separator, join_of, parts_of
 
 OVERRIDES = ("metric", "kind", "id", "text", "target", "pair")
-KINDS = ("binary", "multiclass", "multilabel", "regression")
 MANY_NUMBERS = 20  # distinct whole numbers, from which on they may be quantities
 MANY_SHARE = 0.05  # … if they are also this share of the rows
 RARE = 0.2
@@ -62,6 +62,10 @@ class Guess:
     settings: dict[str, Any] = field(default_factory=dict)
     reasons: list[tuple[str, Any, str]] = field(default_factory=list)
     examples: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def kind(self) -> Kind:
+        return Kind(self.settings["kind"])
 
     def set(self, setting: str, value: Any, reason: str) -> None:
         self.settings[setting] = value
@@ -131,8 +135,8 @@ def guess(
     for name in given:
         if name not in OVERRIDES:
             raise InputError(f"override '{name}' is not known: {nearest(name, OVERRIDES)}")
-    if given.get("kind", "binary") not in KINDS:
-        raise InputError(f"KIND={given['kind']}: choose one of {', '.join(KINDS)}")
+    if given.get("kind", Kind.BINARY) not in tuple(Kind):
+        raise InputError(f"KIND={given['kind']}: choose one of {', '.join(Kind)}")
     tables, found = Tables(train, test, sample, given), Guess()
     _id(tables, found)
     _target(tables, found)
@@ -286,27 +290,27 @@ def _may_be_target(name: str, column: pd.Series) -> bool:
 def _kind(tables: Tables, found: Guess) -> None:
     target = found.settings["target"]
     if "kind" in tables.given:
-        kind, why = tables.given["kind"], "given by KIND="
+        kind, why = Kind(tables.given["kind"]), "given by KIND="
         separator = _given_separator(tables, kind, target)
     else:
         kind, why, separator = _kind_of(tables, target)
         if "metric" in tables.given and not separator:
             kind, why = _kind_of_metric(tables, target, kind, why)
-    found.set("kind", kind, why)
-    if len(target) > 1 and kind in ("binary", "multiclass"):
+    found.set("kind", kind.value, why)
+    if len(target) > 1 and kind.one_class_per_row:
         raise InputError(
             f"kind {kind} wants one target column, got {some(target)}: name one with TARGET="
         )
     column = tables.train[target[0]]
-    if separator and kind == "multilabel":
+    if separator and kind.several_labels_per_row:
         joined = column.str.contains(separator.strip() or separator, regex=False).sum()
         rows = f"{joined:,} {'row holds' if joined == 1 else 'rows hold'}"
         found.set("separator", separator, f"{rows} several labels joined by {separator!r}")
-    if len(target) == 1 and (kind in ("binary", "multiclass") or separator):
+    if len(target) == 1 and (kind.one_class_per_row or separator):
         _labels(tables, found, _different(column))
 
 
-def _kind_of(tables: Tables, target: tuple[str, ...]) -> tuple[str, str, str | None]:
+def _kind_of(tables: Tables, target: tuple[str, ...]) -> tuple[Kind, str, str | None]:
     """(kind, why, separator) of what the target columns hold."""
     if len(target) > 1:
         return (*_kind_of_several(tables, target), None)
@@ -317,19 +321,19 @@ def _kind_of(tables: Tables, target: tuple[str, ...]) -> tuple[str, str, str | N
     if separator is None and len(values - {""}) > 2 and not _numeric(values):
         separator = find_separator(values)
     if separator:
-        return "multilabel", f"cells of '{target[0]}' join several labels", separator
+        return Kind.MULTILABEL, f"cells of '{target[0]}' join several labels", separator
     _refuse_empty(column)
     return (*_kind_of_one(tables, column, values), None)
 
 
-def _kind_of_several(tables: Tables, target: tuple[str, ...]) -> tuple[str, str]:
+def _kind_of_several(tables: Tables, target: tuple[str, ...]) -> tuple[Kind, str]:
     for column in target:
         _refuse_empty(tables.train[column])
     values = {v for column in target for v in tables.train[column].unique()}
     if values <= TRUE | FALSE:
-        return "multilabel", f"{len(target)} target columns of 0 and 1"
+        return Kind.MULTILABEL, f"{len(target)} target columns of 0 and 1"
     if _numeric(values):
-        return "regression", f"{len(target)} target columns of numbers"
+        return Kind.REGRESSION, f"{len(target)} target columns of numbers"
     word = min(v for v in values if not _number(v) and v not in TRUE | FALSE)
     raise InputError(
         f"the target columns {some(target)} hold '{word}' besides: several targets are 0/1 columns or "
@@ -337,7 +341,7 @@ def _kind_of_several(tables: Tables, target: tuple[str, ...]) -> tuple[str, str]
     )
 
 
-def _kind_of_one(tables: Tables, column: pd.Series, values: set[str]) -> tuple[str, str]:
+def _kind_of_one(tables: Tables, column: pd.Series, values: set[str]) -> tuple[Kind, str]:
     name, n = column.name, len(values)
     if n == 1:
         raise InputError(
@@ -345,40 +349,43 @@ def _kind_of_one(tables: Tables, column: pd.Series, values: set[str]) -> tuple[s
             "TARGET="
         )
     if n == 2:
-        return "binary", f"'{name}' holds two different values"
+        return Kind.BINARY, f"'{name}' holds two different values"
     if set(tables.sample_columns) == values:
-        return "multiclass", f"the sample has a column for each of the {n} classes of '{name}'"
+        return Kind.MULTICLASS, f"the sample has a column for each of the {n} classes of '{name}'"
     if not _numeric(values):
         if n > MANY_NUMBERS and n > len(column) / 2:
             raise InputError(
                 f"train's target column '{name}' holds {n:,} different texts in {len(column):,} rows, "
                 "too many for classes: name another TARGET="
             )
-        return "multiclass", f"'{name}' holds {n} different names"
+        return Kind.MULTICLASS, f"'{name}' holds {n} different names"
     if any(not float(v).is_integer() for v in values):
-        return "regression", f"'{name}' holds numbers with decimals"
+        return Kind.REGRESSION, f"'{name}' holds numbers with decimals"
     if n > MANY_NUMBERS and n > MANY_SHARE * len(column):
-        return "regression", (
+        return Kind.REGRESSION, (
             f"'{name}' holds {n:,} different whole numbers in {len(column):,} rows; KIND=multiclass "
             "makes them classes"
         )
     if _decimals(tables) and not any("." in v for v in values):
-        return "regression", f"'{name}' holds whole numbers, but the sample numbers with decimals"
-    return "multiclass", (
+        return (
+            Kind.REGRESSION,
+            f"'{name}' holds whole numbers, but the sample numbers with decimals",
+        )
+    return Kind.MULTICLASS, (
         f"'{name}' holds {n} different whole numbers; KIND=regression makes them quantities"
     )
 
 
 def _kind_of_metric(
-    tables: Tables, target: tuple[str, ...], kind: str, why: str
-) -> tuple[str, str]:
+    tables: Tables, target: tuple[str, ...], kind: Kind, why: str
+) -> tuple[Kind, str]:
     """Numbers may be classes or quantities: a given metric that is for one of them decides."""
     metric = tables.given["metric"]
     values = {v for column in target for v in tables.train[column].unique()}
     if _own(metric) or _fits(metric, kind) or not _numeric(values):
         return kind, why
-    other = "regression" if kind != "regression" else "multiclass"
-    if _fits(metric, other) and (other == "regression" or len(target) == 1):
+    other = Kind.REGRESSION if kind.has_labels else Kind.MULTICLASS
+    if _fits(metric, other) and (other.is_values or len(target) == 1):
         return other, f"METRIC={metric} is for it"
     return kind, why
 
@@ -387,16 +394,16 @@ def _own(metric: str) -> bool:
     return ".py" in metric or ":" in metric
 
 
-def _fits(metric: str, kind: str) -> bool:
+def _fits(metric: str, kind: Kind) -> bool:
     try:
         return bool(metrics.get(metric, kind))
     except InputError:
         return False
 
 
-def _given_separator(tables: Tables, kind: str, target: tuple[str, ...]) -> str | None:
+def _given_separator(tables: Tables, kind: Kind, target: tuple[str, ...]) -> str | None:
     values = _different(tables.train[target[0]])
-    if kind == "multilabel" and len(target) == 1 and not (values <= TRUE | FALSE):
+    if kind.several_labels_per_row and len(target) == 1 and not (values <= TRUE | FALSE):
         wanted = set(tables.sample_columns)
         separator = join_of(values, wanted) or find_separator(values)
         if separator is None:
@@ -405,7 +412,7 @@ def _given_separator(tables: Tables, kind: str, target: tuple[str, ...]) -> str 
                 "`separator` in competition.yaml, or name a 0/1 column per label with TARGET="
             )
         return separator
-    if kind == "multilabel" and len(target) == 1:
+    if kind.several_labels_per_row and len(target) == 1:
         raise InputError(
             f"KIND=multilabel: train's column '{target[0]}' holds 0 and 1, which is kind binary: leave "
             "KIND out, or name a 0/1 column per label with TARGET="
@@ -431,7 +438,7 @@ def _labels(tables: Tables, found: Guess, values: set[str]) -> None:
     if len(wanted) > 1 and classes != wanted:
         _refuse_classes(target, classes, wanted)
     labels = tuple(sorted(classes, key=number_or_text))
-    if found.settings["kind"] != "binary" or len(labels) != 2:
+    if not found.kind.has_positive_class or len(labels) != 2:
         return found.set(
             "labels", labels, f"the {len(labels)} different ones of '{target}', sorted"
         )
@@ -546,32 +553,32 @@ def _features(tables: Tables, found: Guess, columns: list[str]) -> None:
 
 
 def _metric(tables: Tables, found: Guess) -> None:
-    kind = found.settings["kind"]
+    kind = found.kind
     if "metric" in tables.given:
         name = tables.given["metric"]
-        if name == "cost" and kind != "regression":
+        if name == "cost" and kind.has_labels:
             raise InputError(
                 "METRIC=cost: what decisions cost cannot be guessed: leave METRIC out, and then set "
-                f"`metric: cost` and `costs: {_costs(found.settings)}` in competition.yaml, with your "
+                f"`metric: cost` and `costs: {_costs(found)}` in competition.yaml, with your "
                 "own numbers"
             )
         if not _own(name):  # a workspace's own is looked up there
             metrics.get(name, kind)
         return found.set("metric", name, "given by METRIC=")
     name, why = {
-        "binary": _binary_metric,
-        "multiclass": _multiclass_metric,
-        "multilabel": _multilabel_metric,
-        "regression": _regression_metric,
+        Kind.BINARY: _binary_metric,
+        Kind.MULTICLASS: _multiclass_metric,
+        Kind.MULTILABEL: _multilabel_metric,
+        Kind.REGRESSION: _regression_metric,
     }[kind](tables, found.settings)
     found.set("metric", name, f"{why}; METRIC= overrules")
 
 
-def _costs(settings: dict) -> str:
+def _costs(found: Guess) -> str:
     """Costs as they could be written with the labels that were found."""
-    if settings["kind"] == "multilabel":
-        return example("multilabel")
-    first, *_, last = settings["labels"]
+    if found.kind.several_labels_per_row:
+        return example(Kind.MULTILABEL)
+    first, *_, last = found.settings["labels"]
     return flow({first: {last: 1}, last: {first: 5}})
 
 

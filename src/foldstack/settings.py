@@ -18,6 +18,7 @@ from pydantic import (
 
 from foldstack.costs import cost_of, example
 from foldstack.errors import cut, nearest
+from foldstack.kinds import Kind
 
 
 def none_from_text(value: Any) -> Any:
@@ -250,7 +251,7 @@ class CompetitionSettings(Settings):
     """
 
     name: str
-    kind: Literal["binary", "multiclass", "multilabel", "regression"]
+    kind: Kind
     metric: str
     report_metrics: tuple[str, ...] = ()
     costs: WrittenCosts = None
@@ -319,16 +320,16 @@ class CompetitionSettings(Settings):
 
     @model_validator(mode="after")
     def _fitting_settings(self) -> CompetitionSettings:
-        if self.separator and (self.kind != "multilabel" or len(self.target) != 1):
+        if self.separator and (not self.kind.several_labels_per_row or len(self.target) != 1):
             raise ValueError("`separator` is for kind multilabel with one target column")
-        if self.kind == "multilabel" and len(self.target) == 1 and not self.separator:
+        if self.kind.several_labels_per_row and len(self.target) == 1 and not self.separator:
             raise ValueError(
                 "kind multilabel has a 0/1 column for each label, but `target` names one, "
                 f"'{cut(self.target[0])}': set `kind: binary`, or `separator` if its cells join labels"
             )
-        if self.kind == "regression" and self.labels:
+        if self.kind.is_values and self.labels:
             raise ValueError("kind regression has no `labels`: remove the setting")
-        if self.kind == "regression" and self.patterns:
+        if self.kind.is_values and self.patterns:
             raise ValueError(
                 "`patterns` say labels, which kind regression lacks: remove the setting"
             )

@@ -71,7 +71,7 @@ class Boosters:
                 constant = isinstance(model, float)
                 table = None if constant else of_output(values, features, k)
                 found[:, k] = model if constant else _predicted(model, table)
-        return normalised(found, axis=1) if self.reader.kind == "multiclass" else found
+        return normalised(found, axis=1) if self.reader.kind.is_one_hot else found
 
     @property
     def parameters(self) -> dict:
@@ -110,9 +110,9 @@ def _predicted(model: lgb.Booster, table: np.ndarray) -> np.ndarray:
 
 def choose_layout(reader: Reader, outputs: int) -> str:
     """Classes are learned together unless each must rise with its own predictions."""
-    if reader.kind != "regression" and outputs > MANY:  # values of unlike units are not pooled
+    if reader.kind.has_labels and outputs > MANY:  # values of unlike units are not pooled
         return "pairs"
-    return "joint" if reader.kind == "multiclass" and not reader.monotone else "outputs"
+    return "joint" if reader.kind.is_one_hot and not reader.monotone else "outputs"
 
 
 def _joint(sample: Sample) -> list[lgb.Booster | float]:
@@ -159,7 +159,7 @@ def _draw(positions: np.ndarray, most: int, rng: np.random.Generator) -> np.ndar
 
 def _objective(sample: Sample, table: np.ndarray) -> dict:
     kind, (_, models, outputs) = sample.reader.kind, sample.values.shape
-    objective = {"objective": "regression" if kind == "regression" else "binary"}
+    objective = {"objective": "regression" if kind.is_values else "binary"}
     if sample.reader.monotone:
         objective["monotone_constraints"] = directions(kind, models, outputs, table.shape[1])
     return objective

@@ -15,6 +15,7 @@ from foldstack.ensemble.blends import OF_RANKS, Mean
 from foldstack.ensemble.calibration import METHODS, Calibration, calibrate, common_temperature
 from foldstack.ensemble.members import Candidate, Fitted, Inputs, Members
 from foldstack.errors import InputError, nearest
+from foldstack.kinds import Kind
 from foldstack.metrics import Metric
 
 # Members differ in sharpness where one's temperature is so many times another's. On a few hundred
@@ -138,7 +139,7 @@ class CalibratedMeaned:
 
 
 def calibrated_candidates(
-    candidates: Sequence[Candidate], metric: Metric, kind: str, calibration: str | Sequence[str]
+    candidates: Sequence[Candidate], metric: Metric, kind: Kind, calibration: str | Sequence[str]
 ) -> list[Candidate]:
     """What calibration adds to these candidates.
 

@@ -12,6 +12,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from foldstack.ensemble.members import Inputs
 from foldstack.ensemble.search import normalised
 from foldstack.ensemble.tables import MANY, Reader, Sample, Scaling, joined, of_output
+from foldstack.kinds import Kind
 
 PENALTIES = (1.0, 10.0, 100.0, 1000.0)  # of squared coefficients, beside the sum of row losses
 ABSENT = -1e3  # logit of a class that no row has: its probability is 0
@@ -52,11 +53,9 @@ class Linear:
         tables = (of_output(values, features, k) for k in range(self.outputs))
         scores = [part.scores(table) for part, table in zip(self.parts, tables, strict=True)]
         found = np.hstack(scores)
-        if self.reader.kind == "regression":
+        if self.reader.kind.is_values:
             return found
-        return (
-            normalised(expit(found), axis=1) if self.reader.kind == "multiclass" else expit(found)
-        )
+        return normalised(expit(found), axis=1) if self.reader.kind.is_one_hot else expit(found)
 
     @property
     def parameters(self) -> dict:
@@ -77,7 +76,7 @@ class Linear:
 
 
 def _is_joint(reader: Reader, outputs: int) -> bool:
-    return reader.kind == "multiclass" and outputs <= MANY
+    return reader.kind.is_one_hot and outputs <= MANY
 
 
 @dataclass(frozen=True)
@@ -120,10 +119,10 @@ class Part:
 
 
 def _fit(
-    kind: str, x: np.ndarray, targets: np.ndarray, penalty: float
+    kind: Kind, x: np.ndarray, targets: np.ndarray, penalty: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Coefficients (scores, width) and intercepts (scores,)."""
-    if kind == "regression":
+    if kind.is_values:
         ridge = Ridge(alpha=penalty).fit(x, targets[:, 0])
         return ridge.coef_[None, :], np.array([ridge.intercept_])
     if targets.shape[1] > 1:
@@ -152,10 +151,10 @@ def _fit_classes(
     return coefficients, intercepts
 
 
-def loss(kind: str, scores: np.ndarray, targets: np.ndarray) -> float:
+def loss(kind: Kind, scores: np.ndarray, targets: np.ndarray) -> float:
     """Mean squared error, or log loss of logits; both (n, outputs)."""
-    if kind == "regression":
+    if kind.is_values:
         return float(np.mean((scores - targets) ** 2))
-    if kind == "multiclass" and targets.shape[1] > 1:
+    if kind.is_one_hot and targets.shape[1] > 1:
         return float(-np.mean(np.sum(targets * log_softmax(scores, axis=1), axis=1)))
     return float(-np.mean(targets * log_expit(scores) + (1 - targets) * log_expit(-scores)))

@@ -12,6 +12,7 @@ from typing import Protocol
 
 import numpy as np
 
+from foldstack.kinds import Kind
 from foldstack.metrics import Metric
 
 
@@ -64,13 +65,14 @@ class Members:
     targets: np.ndarray
     folds: np.ndarray
     groups: np.ndarray
-    kind: str
+    kind: Kind
     seed_variance: float = 0.0
     features: np.ndarray | None = None
     test_features: np.ndarray | None = None
     categorical: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "kind", Kind(self.kind))
         n, outputs = self.targets.shape
         inner = (len(self.names), outputs)
         wanted = {
@@ -87,7 +89,7 @@ class Members:
                 raise ValueError(f"{name} {values.shape} should be {shape}")
             if len(shape) < 3:
                 continue
-            if self.kind == "regression" and not name.endswith("ranks"):
+            if self.kind.is_values and not name.endswith("ranks"):
                 if not np.isfinite(values).all():
                     raise ValueError(f"{name} must be finite")
             elif not ((values >= 0) & (values <= 1)).all():  # written so that nan fails too

@@ -10,6 +10,7 @@ import numpy as np
 
 from foldstack.cores import cpu_threads
 from foldstack.ensemble.objective import Objective
+from foldstack.kinds import Kind
 
 TIE = 1e-12  # less than this is the rounding of a mean, not an improvement
 GAIN = 1e-6  # and for less than this in a round no step is repeated
@@ -23,15 +24,15 @@ WORTH_THREADS = 20_000  # values a trial; fewer are done before a thread has sta
 SMALL = 0.01  # weights below are given up where nothing is lost
 
 
-def proper(values: np.ndarray, kind: str, axis: int) -> np.ndarray:
+def proper(values: np.ndarray, kind: Kind, axis: int) -> np.ndarray:
     """Probabilities again, of what weights below 0, or unlike ones for each label, have made.
 
     They are cut to [0, 1]; over classes, which lie along the axis, they sum to one.
     """
-    if kind == "regression":
+    if kind.is_values:
         return values
     values = np.clip(values, 0, 1)
-    return normalised(values, axis) if kind == "multiclass" else values
+    return normalised(values, axis) if kind.is_one_hot else values
 
 
 def normalised(values: np.ndarray, axis: int) -> np.ndarray:
@@ -56,7 +57,7 @@ class Search:
         self,
         predictions: np.ndarray,
         objective: Objective,
-        kind: str,
+        kind: Kind,
         *,
         lowest: float = 0.0,
         threads: int = 0,

@@ -8,6 +8,7 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.special import expit
 
+from foldstack.kinds import Kind
 from foldstack.metrics import Metric
 
 ROWS = 20_000  # a start needs no more
@@ -19,7 +20,7 @@ Loss = Callable[[np.ndarray], tuple[float, np.ndarray]]
 
 def fit_surrogate(
     metric: Metric,
-    kind: str,
+    kind: Kind,
     predictions: np.ndarray,
     targets: np.ndarray,
     lowest: float,
@@ -43,9 +44,9 @@ def fit_surrogate(
     if len(targets) > ROWS:
         rows = np.sort(rng.choice(len(targets), ROWS, replace=False))
         predictions, targets = predictions[:, :, rows], targets[rows]
-    if kind == "regression":
+    if kind.is_values:
         return _minimise(predictions, _squared_error(targets.T), lowest)
-    if kind == "multiclass":
+    if kind.is_one_hot:
         rows = np.arange(len(targets))
         given = predictions[targets.argmax(axis=1), :, rows].T[None]
         return _minimise(given, _log_loss, lowest)

@@ -291,7 +291,7 @@ MUTANTS = [
     ),
     Mutant(
         "average-without-shares",
-        "ensemble/objective.py",
+        "ensemble/search_objective.py",
         "share * self.of_cuts(column.cuts(row))",
         "self.of_cuts(column.cuts(row))",
         "averages over labels are sums",
@@ -299,7 +299,7 @@ MUTANTS = [
     ),
     Mutant(
         "objective-of-the-largest-loss",
-        "ensemble/objective.py",
+        "ensemble/search_objective.py",
         "return self.metric.signed(self.targets, values)\n",
         "return self.metric.score(self.targets, values)\n",
         "weights are fitted towards the largest loss",
@@ -307,7 +307,7 @@ MUTANTS = [
     ),
     Mutant(
         "ties-won",
-        "ensemble/objective.py",
+        "ensemble/search_objective.py",
         "below + cuts.tied / 2",
         "below + cuts.tied",
         "ties count as won in the search's AUC",

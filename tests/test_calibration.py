@@ -11,7 +11,7 @@ from sklearn.calibration import calibration_curve
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 
-from foldstack.ensemble import Mean, blend, list_candidates, load_fitted, reliability
+from foldstack.ensemble import ProbabilityMean, blend, list_candidates, load_fitted, reliability
 from foldstack.ensemble.calibrated import APART, Calibrated, CalibratedMean
 from foldstack.ensemble.calibration import (
     METHODS,
@@ -327,7 +327,7 @@ def test_members_are_calibrated_where_their_sharpness_differs():
     metric, rows = get("roc_auc", "binary"), np.arange(600)
     alike = make_members([1.0, 1.0], n=600)
     fitted = CalibratedMean("temperature").fit(alike, rows, metric, 0)
-    assert fitted.parameters == Mean().fit(alike, rows, metric, 0).parameters
+    assert fitted.parameters == ProbabilityMean().fit(alike, rows, metric, 0).parameters
     unlike = sharpened(alike, [6, 1])
     fitted = CalibratedMean("temperature").fit(unlike, rows, metric, 0)
     found = [each.maps[0][0] for each in fitted.calibrations]

@@ -12,7 +12,7 @@ from foldstack.competition import Competition
 from foldstack.costs import cost_table, read_costs
 from foldstack.ensemble import Rule, fit_rule
 from foldstack.ensemble.least_cost import fitted_thresholds, least_cost_thresholds
-from foldstack.ensemble.objective import Objective
+from foldstack.ensemble.search_objective import SearchObjective
 from foldstack.errors import InputError
 from foldstack.files import read_json
 from foldstack.kinds import Kind
@@ -341,7 +341,7 @@ def test_blends_are_fitted_for_the_decision_that_is_taken():
     targets, probabilities = drawn("multiclass", 3, n=200)
     metric = get("cost", "multiclass", costs=CLASSES)
     rule = fit_rule(metric, "multiclass", targets, probabilities, family="least_cost")
-    found = Objective.of(metric, "multiclass", targets)(np.ascontiguousarray(probabilities.T))
+    found = SearchObjective.of(metric, "multiclass", targets)(np.ascontiguousarray(probabilities.T))
     assert found == metric.signed(targets, rule.apply(probabilities))
     assert found > metric.signed(targets, np.eye(3)[probabilities.argmax(axis=1)])
 

@@ -82,7 +82,7 @@ class Guess:
 
 
 @dataclass
-class Tables:
+class GivenTables:
     """The three tables and what was given; columns are decided one after the other."""
 
     train: pd.DataFrame
@@ -137,7 +137,7 @@ def guess(
             raise InputError(f"override '{name}' is not known: {nearest(name, OVERRIDES)}")
     if given.get("kind", Kind.BINARY) not in tuple(Kind):
         raise InputError(f"KIND={given['kind']}: choose one of {', '.join(Kind)}")
-    tables, found = Tables(train, test, sample, given), Guess()
+    tables, found = GivenTables(train, test, sample, given), Guess()
     _id(tables, found)
     _target(tables, found)
     _kind(tables, found)
@@ -151,7 +151,7 @@ def guess(
 # The id
 
 
-def _id(tables: Tables, found: Guess) -> None:
+def _id(tables: GivenTables, found: Guess) -> None:
     train, test, sample = tables.train, tables.test, tables.sample
     shared = [c for c in sample.columns if c in test.columns]
     given = tables.given.get("id")
@@ -191,7 +191,7 @@ def _id(tables: Tables, found: Guess) -> None:
 # The target
 
 
-def _target(tables: Tables, found: Guess) -> None:
+def _target(tables: GivenTables, found: Guess) -> None:
     if "target" in tables.given:
         target = tables.columns("target")
         found.set("target", target, "given by TARGET=")
@@ -207,7 +207,7 @@ def _target(tables: Tables, found: Guess) -> None:
     tables.shared = [c for c in tables.shared if c not in target]
 
 
-def _found_target(tables: Tables) -> tuple[tuple[str, ...], str]:
+def _found_target(tables: GivenTables) -> tuple[tuple[str, ...], str]:
     wanted = tables.sample_columns
     if not wanted:
         raise InputError(
@@ -240,7 +240,7 @@ def _found_target(tables: Tables) -> tuple[tuple[str, ...], str]:
 
 
 def _of_classes(
-    tables: Tables, candidates: list[str], wanted: set[str]
+    tables: GivenTables, candidates: list[str], wanted: set[str]
 ) -> tuple[tuple[str, ...], str]:
     """The target whose classes, or joined labels, are the sample's columns."""
     near: dict[str, set[str]] = {}
@@ -287,7 +287,7 @@ def _may_be_target(name: str, column: pd.Series) -> bool:
 # The kind, its labels and separator
 
 
-def _kind(tables: Tables, found: Guess) -> None:
+def _kind(tables: GivenTables, found: Guess) -> None:
     target = found.settings["target"]
     if "kind" in tables.given:
         kind, why = Kind(tables.given["kind"]), "given by KIND="
@@ -310,7 +310,7 @@ def _kind(tables: Tables, found: Guess) -> None:
         _labels(tables, found, _different(column))
 
 
-def _kind_of(tables: Tables, target: tuple[str, ...]) -> tuple[Kind, str, str | None]:
+def _kind_of(tables: GivenTables, target: tuple[str, ...]) -> tuple[Kind, str, str | None]:
     """(kind, why, separator) of what the target columns hold."""
     if len(target) > 1:
         return (*_kind_of_several(tables, target), None)
@@ -326,7 +326,7 @@ def _kind_of(tables: Tables, target: tuple[str, ...]) -> tuple[Kind, str, str | 
     return (*_kind_of_one(tables, column, values), None)
 
 
-def _kind_of_several(tables: Tables, target: tuple[str, ...]) -> tuple[Kind, str]:
+def _kind_of_several(tables: GivenTables, target: tuple[str, ...]) -> tuple[Kind, str]:
     for column in target:
         _refuse_empty(tables.train[column])
     values = {v for column in target for v in tables.train[column].unique()}
@@ -341,7 +341,7 @@ def _kind_of_several(tables: Tables, target: tuple[str, ...]) -> tuple[Kind, str
     )
 
 
-def _kind_of_one(tables: Tables, column: pd.Series, values: set[str]) -> tuple[Kind, str]:
+def _kind_of_one(tables: GivenTables, column: pd.Series, values: set[str]) -> tuple[Kind, str]:
     name, n = column.name, len(values)
     if n == 1:
         raise InputError(
@@ -377,7 +377,7 @@ def _kind_of_one(tables: Tables, column: pd.Series, values: set[str]) -> tuple[K
 
 
 def _kind_of_metric(
-    tables: Tables, target: tuple[str, ...], kind: Kind, why: str
+    tables: GivenTables, target: tuple[str, ...], kind: Kind, why: str
 ) -> tuple[Kind, str]:
     """Numbers may be classes or quantities: a given metric that is for one of them decides."""
     metric = tables.given["metric"]
@@ -401,7 +401,7 @@ def _fits(metric: str, kind: Kind) -> bool:
         return False
 
 
-def _given_separator(tables: Tables, kind: Kind, target: tuple[str, ...]) -> str | None:
+def _given_separator(tables: GivenTables, kind: Kind, target: tuple[str, ...]) -> str | None:
     values = _different(tables.train[target[0]])
     if kind.several_labels_per_row and len(target) == 1 and not (values <= TRUE | FALSE):
         wanted = set(tables.sample_columns)
@@ -431,7 +431,7 @@ def _refuse_empty(column: pd.Series) -> None:
         )
 
 
-def _labels(tables: Tables, found: Guess, values: set[str]) -> None:
+def _labels(tables: GivenTables, found: Guess, values: set[str]) -> None:
     wanted, target = set(tables.sample_columns), found.settings["target"][0]
     separator = found.settings.get("separator")
     classes = parts_of(values, separator) if separator else values
@@ -461,7 +461,7 @@ def _positive_last(labels: tuple[str, ...]) -> tuple[str, ...]:
 # Inputs
 
 
-def _text(tables: Tables, found: Guess) -> None:
+def _text(tables: GivenTables, found: Guess) -> None:
     given = tables.given
     if "pair" in given or "text" in given:
         what = "pair" if "pair" in given else "text"
@@ -477,7 +477,7 @@ def _text(tables: Tables, found: Guess) -> None:
     tables.shared = [c for c in tables.shared if c not in chosen]
 
 
-def _check_inputs(tables: Tables, found: Guess, what: str, text: tuple[str, ...]) -> None:
+def _check_inputs(tables: GivenTables, found: Guess, what: str, text: tuple[str, ...]) -> None:
     if what == "pair" and len(text) != 2:
         raise InputError(f"PAIR={tables.given[what]} names {len(text)} column: name two, PAIR=a,b")
     for column in text:
@@ -487,7 +487,7 @@ def _check_inputs(tables: Tables, found: Guess, what: str, text: tuple[str, ...]
             raise InputError(f"{what.upper()}: test has no column '{column}'")
 
 
-def _found_text(tables: Tables) -> tuple[tuple[str, ...], str]:
+def _found_text(tables: GivenTables) -> tuple[tuple[str, ...], str]:
     shared = [c for c in tables.shared if not ROW_NUMBER.fullmatch(c)]
     words = [
         c for c in shared if not _numeric(tables.train[c].unique()) and not _dates(tables.train[c])
@@ -509,7 +509,7 @@ def _found_text(tables: Tables) -> tuple[tuple[str, ...], str]:
     return (longest,), "no column reads like sentences; this one's words are the longest"
 
 
-def _other_columns(tables: Tables, found: Guess) -> None:
+def _other_columns(tables: GivenTables, found: Guess) -> None:
     """Groups, weights, features; what is left out is said."""
     train = tables.train
     for column in [c for c in (*tables.train_only, *tables.shared) if GROUP.fullmatch(c)]:
@@ -528,7 +528,7 @@ def _other_columns(tables: Tables, found: Guess) -> None:
         found.unused(column, "test does not have it")
 
 
-def _features(tables: Tables, found: Guess, columns: list[str]) -> None:
+def _features(tables: GivenTables, found: Guess, columns: list[str]) -> None:
     numeric, categorical = [], []
     for column in columns:
         train, n = tables.train[column], len(tables.train)
@@ -552,7 +552,7 @@ def _features(tables: Tables, found: Guess, columns: list[str]) -> None:
 # The metric
 
 
-def _metric(tables: Tables, found: Guess) -> None:
+def _metric(tables: GivenTables, found: Guess) -> None:
     kind = found.kind
     if "metric" in tables.given:
         name = tables.given["metric"]
@@ -582,7 +582,7 @@ def _costs(found: Guess) -> str:
     return flow({first: {last: 1}, last: {first: 5}})
 
 
-def _binary_metric(tables: Tables, settings: dict) -> tuple[str, str]:
+def _binary_metric(tables: GivenTables, settings: dict) -> tuple[str, str]:
     if len(tables.sample_columns) > 1:
         return "log_loss", "the sample has a column of probabilities for each class"
     placeholders = _different(tables.sample[tables.sample_columns[0]])
@@ -600,7 +600,7 @@ def _binary_metric(tables: Tables, settings: dict) -> tuple[str, str]:
     return "accuracy", f"the sample holds labels, and '{labels[1]}' is not rare ({share:.1%})"
 
 
-def _multiclass_metric(tables: Tables, settings: dict) -> tuple[str, str]:
+def _multiclass_metric(tables: GivenTables, settings: dict) -> tuple[str, str]:
     if len(tables.sample_columns) > 1:
         return "log_loss", "the sample has a column of probabilities for each class"
     counts = tables.train[settings["target"][0]].value_counts()
@@ -610,7 +610,7 @@ def _multiclass_metric(tables: Tables, settings: dict) -> tuple[str, str]:
     return "f1_macro", f"the sample holds labels, and the classes are not balanced ({sizes})"
 
 
-def _multilabel_metric(tables: Tables, settings: dict) -> tuple[str, str]:
+def _multilabel_metric(tables: GivenTables, settings: dict) -> tuple[str, str]:
     if _decimals(tables):
         return "roc_auc", "the sample holds numbers with decimals, so probabilities"
     if "separator" in settings:
@@ -618,7 +618,7 @@ def _multilabel_metric(tables: Tables, settings: dict) -> tuple[str, str]:
     return "f1_macro", "the sample holds 0 and 1 for each label"
 
 
-def _regression_metric(tables: Tables, settings: dict) -> tuple[str, str]:
+def _regression_metric(tables: GivenTables, settings: dict) -> tuple[str, str]:
     if len(settings["target"]) > 1:
         return "mcrmse", "the mean over several targets of the root mean squared error"
     return "rmse", "the usual one for numbers"
@@ -627,7 +627,7 @@ def _regression_metric(tables: Tables, settings: dict) -> tuple[str, str]:
 # Models
 
 
-def _models(tables: Tables, found: Guess) -> None:
+def _models(tables: GivenTables, found: Guess) -> None:
     texts = (t for c in found.settings["text"] for t in tables.train[c].head(LOOKED_AT))
     script = _script(texts)
     if script == "CJK":
@@ -679,7 +679,7 @@ def _dates(column: pd.Series) -> bool:
     return bool(looked_at) and all(DATE.fullmatch(v.strip()) for v in looked_at)
 
 
-def _decimals(tables: Tables) -> bool:
+def _decimals(tables: GivenTables) -> bool:
     """Whether the sample holds numbers with a decimal point."""
     values = {v for c in tables.sample_columns for v in tables.sample[c].unique()}
     return _numeric(values) and any("." in v or not float(v).is_integer() for v in values)

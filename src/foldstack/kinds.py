@@ -9,7 +9,7 @@ T = TypeVar("T")
 
 
 class Kind(StrEnum):
-    """What is predicted. A kind compares, hashes and is written as its name.
+    """A kind of target. It compares, hashes and is written as its name.
 
     Arrays of targets and predictions are (n, outputs) for every kind: the positive class for binary,
     one output per class (targets one-hot) for multiclass, per label for multilabel, and per target
@@ -70,12 +70,12 @@ class Kind(StrEnum):
 
     @property
     def predicted(self) -> str:
-        """What a mean over runs is taken of."""
+        """The quantity that a mean over runs is taken of."""
         return "values" if self.is_values else "probabilities"
 
     @property
     def label_nouns(self) -> tuple[str, str]:
-        """What a label is called, and what several are."""
+        """The noun for one label and for several."""
         return ("class", "classes") if self.one_class_per_row else ("label", "labels")
 
     def outputs_of(self, labels: tuple[T, ...]) -> tuple[T, ...]:

@@ -10,8 +10,8 @@ import numpy as np
 from scipy.stats import pmean
 
 from foldstack.ensemble.members import Inputs, Members
-from foldstack.ensemble.objective import Objective
 from foldstack.ensemble.search import STEPS, TIE, Search, normalised, proper
+from foldstack.ensemble.search_objective import SearchObjective
 from foldstack.ensemble.surrogates import fit_surrogate
 from foldstack.kinds import Kind
 from foldstack.metrics import Metric
@@ -101,7 +101,7 @@ class Single:
         return _weighted(members, rows, np.eye(len(members.names))[self.model])
 
 
-class Mean:
+class ProbabilityMean:
     """The mean of all models' probabilities; nothing is fitted."""
 
     name = "mean"
@@ -278,7 +278,7 @@ def _search(
     predictions = np.ascontiguousarray(_read(members, scale)[rows].transpose(2, 1, 0), float)
     return Search(
         predictions,
-        Objective.of(metric, members.kind, members.targets[rows]),
+        SearchObjective.of(metric, members.kind, members.targets[rows]),
         members.kind,
         lowest=-options.negative,
         threads=options.threads,

@@ -11,7 +11,15 @@ import numpy as np
 from foldstack import cores
 from foldstack.ensemble.members import Inputs
 from foldstack.ensemble.search import normalised
-from foldstack.ensemble.tables import MANY, Reader, Sample, directions, joined, of_output, pairs
+from foldstack.ensemble.tables import (
+    MANY,
+    LevelReader,
+    Sample,
+    directions,
+    joined,
+    of_output,
+    pairs,
+)
 from foldstack.files import write_text
 
 SETTINGS = {"num_leaves": 7, "learning_rate": 0.05, "min_data_in_leaf": 50}
@@ -37,7 +45,7 @@ class Boosters:
         models: boosters; an output's mean where it is constant.
     """
 
-    reader: Reader
+    reader: LevelReader
     outputs: int
     layout: str
     models: list[lgb.Booster | float]
@@ -91,7 +99,7 @@ class Boosters:
 
     @classmethod
     def load(
-        cls, parameters: dict, reader: Reader, outputs: int, directory: Path, stem: str
+        cls, parameters: dict, reader: LevelReader, outputs: int, directory: Path, stem: str
     ) -> Boosters:
         constants = parameters["constants"]
         models = [
@@ -108,7 +116,7 @@ def _predicted(model: lgb.Booster, table: np.ndarray) -> np.ndarray:
     return model.predict(table, num_threads=threads)
 
 
-def choose_layout(reader: Reader, outputs: int) -> str:
+def choose_layout(reader: LevelReader, outputs: int) -> str:
     """Classes are learned together unless each must rise with its own predictions."""
     if reader.kind.has_labels and outputs > MANY:  # values of unlike units are not pooled
         return "pairs"

@@ -11,7 +11,7 @@ from typing import ClassVar
 import numpy as np
 from sklearn.model_selection import GroupKFold
 
-from foldstack.ensemble.blends import OF_RANKS, Mean
+from foldstack.ensemble.blends import OF_RANKS, ProbabilityMean
 from foldstack.ensemble.calibration import METHODS, Calibration, calibrate, common_temperature
 from foldstack.ensemble.members import Candidate, Fitted, Inputs, Members
 from foldstack.errors import InputError, nearest
@@ -110,7 +110,7 @@ class CalibratedMean:
         by_model = [members.probabilities[rows, k] for k in range(len(members.names))]
         temperatures = [common_temperature(kind, p, targets) for p in by_model]
         if max(temperatures) < APART * min(temperatures):
-            return Mean().fit(members, rows, metric, seed)
+            return ProbabilityMean().fit(members, rows, metric, seed)
         found = [calibrate(self.method, kind, p, targets) for p in by_model]
         crossfit = np.mean([c.apply(p) for c, p in zip(found, by_model, strict=True)], axis=0)
         return CalibratedMeaned(members.names, found, crossfit)

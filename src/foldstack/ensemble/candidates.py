@@ -17,9 +17,9 @@ from foldstack.ensemble.blends import (
     OF_RANKS,
     BlendOptions,
     Greedy,
-    Mean,
     PowerMean,
     PowerMeaned,
+    ProbabilityMean,
     RankMean,
     Simplex,
     Single,
@@ -55,7 +55,7 @@ def load_fitted(
 
 
 METHODS: dict[str, Callable[[BlendOptions], Candidate]] = {
-    "mean": lambda options: Mean(),
+    "mean": lambda options: ProbabilityMean(),
     "rank_mean": lambda options: RankMean(),
     "geometric_mean": lambda options: PowerMean("geometric_mean", GEOMETRIC),
     "power_mean": lambda options: PowerMean("power_mean", options.power),

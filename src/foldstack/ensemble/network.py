@@ -13,7 +13,7 @@ from sklearn.neural_network import MLPClassifier, MLPRegressor
 
 from foldstack.ensemble.linear import loss
 from foldstack.ensemble.members import Inputs
-from foldstack.ensemble.tables import Reader, Sample, Scaling, joined
+from foldstack.ensemble.tables import LevelReader, Sample, Scaling, joined
 from foldstack.files import placing
 from foldstack.kinds import Kind
 
@@ -36,7 +36,7 @@ class Network:
         epochs: after how many the weights were best.
     """
 
-    reader: Reader
+    reader: LevelReader
     scaling: Scaling
     weights: dict[str, np.ndarray]
     epochs: int
@@ -81,7 +81,7 @@ class Network:
 
     @classmethod
     def load(
-        cls, parameters: dict, reader: Reader, outputs: int, directory: Path, stem: str
+        cls, parameters: dict, reader: LevelReader, outputs: int, directory: Path, stem: str
     ) -> Network:
         weights = load_file(Path(directory) / f"{stem}.safetensors")
         return cls(reader, Scaling(**parameters["scaling"]), weights, parameters["epochs"])

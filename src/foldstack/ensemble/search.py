@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 
 from foldstack.cores import cpu_threads
-from foldstack.ensemble.objective import Objective
+from foldstack.ensemble.search_objective import SearchObjective
 from foldstack.kinds import Kind
 
 TIE = 1e-12  # less than this is the rounding of a mean, not an improvement
@@ -56,7 +56,7 @@ class Search:
     def __init__(
         self,
         predictions: np.ndarray,
-        objective: Objective,
+        objective: SearchObjective,
         kind: Kind,
         *,
         lowest: float = 0.0,

@@ -21,7 +21,7 @@ FARTHEST = 10.0  # standard deviations
 
 
 @dataclass(frozen=True)
-class Reader:
+class LevelReader:
     """How a second level reads its inputs.
 
     Attributes:
@@ -64,7 +64,7 @@ class Sample:
         groups: (n,), two different ones at least.
     """
 
-    reader: Reader
+    reader: LevelReader
     values: np.ndarray
     features: np.ndarray | None
     targets: np.ndarray
@@ -72,7 +72,7 @@ class Sample:
     seed: int
 
     @classmethod
-    def of(cls, members: Members, rows: np.ndarray, reader: Reader, seed: int) -> Sample:
+    def of(cls, members: Members, rows: np.ndarray, reader: LevelReader, seed: int) -> Sample:
         inputs = members.inputs.take(rows)
         values, targets = reader.values(inputs), members.targets[rows]
         return cls(reader, values, inputs.features, targets, members.groups[rows], seed)

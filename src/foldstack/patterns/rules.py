@@ -15,7 +15,7 @@ import regex
 
 from foldstack.errors import InputError
 from foldstack.kinds import Kind
-from foldstack.patterns.settings import NearestSettings
+from foldstack.patterns.rule_settings import NearestSettings
 from foldstack.rows import normalise
 
 TIMEOUT = 2.0  # seconds of one search, which only a pattern that backtracks without end takes

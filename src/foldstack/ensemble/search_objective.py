@@ -103,7 +103,7 @@ RANKINGS = {"roc_auc": roc_auc, "roc_auc_ovr": roc_auc, "average_precision": ave
 
 
 @dataclass(frozen=True)
-class Objective:
+class SearchObjective:
     """A metric against fixed targets, larger is better.
 
     For metrics of decisions the best threshold on the same rows is taken: exactly for the metrics
@@ -125,11 +125,11 @@ class Objective:
     average: str = ""
 
     @classmethod
-    def of(cls, metric: Metric, kind: Kind, targets: np.ndarray) -> Objective:
+    def of(cls, metric: Metric, kind: Kind, targets: np.ndarray) -> SearchObjective:
         kind = Kind(kind)
         return cls(metric, kind, targets, *_by_columns(metric, kind))
 
-    def take(self, rows: np.ndarray) -> Objective:
+    def take(self, rows: np.ndarray) -> SearchObjective:
         return replace(self, targets=self.targets[rows])
 
     @cached_property
@@ -165,7 +165,7 @@ class Objective:
         rule = fit_rule(self.metric, self.kind, self.targets, values, family=family)
         return self.metric.signed(self.targets, rule.apply(values))
 
-    def by_label(self) -> list[Objective | None] | None:
+    def by_label(self) -> list[SearchObjective | None] | None:
         """For each label its own objective, None where it has none; None where labels interact.
 
         The blends that are best label by label are then best altogether.
@@ -175,11 +175,13 @@ class Objective:
         targets = [target[:, None] for target in self.targets.T]
         if self.of_cuts is None and self.metric.name == "log_loss":
             one = metrics.get("log_loss", Kind.BINARY)
-            return [Objective(one, Kind.BINARY, target) for target in targets]
+            return [SearchObjective(one, Kind.BINARY, target) for target in targets]
         if self.of_cuts is None or self.average == "micro":
             return None
         return [
-            Objective(self.metric, Kind.BINARY, target, self.of_cuts, "macro") if share else None
+            SearchObjective(self.metric, Kind.BINARY, target, self.of_cuts, "macro")
+            if share
+            else None
             for target, share in zip(targets, self._shares, strict=True)
         ]
 

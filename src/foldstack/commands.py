@@ -53,7 +53,7 @@ class Positional:
 
 @dataclass(frozen=True)
 class Command:
-    """A command and the stage behind it.
+    """A command and the stage that it runs.
 
     Attributes:
         name: of the command and of its make target.

@@ -61,7 +61,7 @@ class Competition:
 
     @cached_property
     def costs(self) -> Costs | None:
-        """What decisions cost, None where `costs` are not set."""
+        """The costs of decisions, None if `costs` are not set."""
         given, path = self.settings.costs, self.root / "competition.yaml"
         if given is None:
             return None
@@ -84,7 +84,7 @@ class Competition:
 
     @cached_property
     def task(self) -> Task:
-        """What a learner must know."""
+        """The task as a learner sees it."""
         categories = tuple(tuple(self._categories[c]) for c in self.settings.categorical)
         return Task(self.kind, self.link, self.outputs, self.metric, categories)
 
@@ -273,7 +273,7 @@ class Competition:
         return np.column_stack(columns)
 
     def features_hash(self, rows: Rows | None) -> str | None:
-        """Of feature columns with their names and categories, since codes depend on the test file."""
+        """The digest of feature columns with names and categories: codes depend on the test file."""
         if rows is None or rows.features is None:
             return None
         cells = rows.features.astype(object)
@@ -399,7 +399,7 @@ class Competition:
 
     @property
     def _external_groups(self) -> list[str]:
-        """What the group column says of each external row; nothing where a file has none."""
+        """The group of each external row; empty if its file has no group column."""
         s, found = self.settings, []
         for name in s.external:
             table = self._external_tables[name]
@@ -426,7 +426,7 @@ class Competition:
 
     @cached_property
     def overlay_hash(self) -> str | None:
-        """Of what changes training only: row weights and external rows; None where nothing does."""
+        """The digest of row weights and external rows, which change training only; None without any."""
         weights, external = self.train.overlay_hash(), self.external
         if external is None:
             return weights

@@ -1,4 +1,4 @@
-"""What decisions cost: the setting `costs`, checked against the labels, and the cost of rows.
+"""The costs of decisions: the setting `costs`, checked against the labels, and the cost of rows.
 
 Of classes costs are a matrix (classes, classes) with a row for each truth and a column for each
 decision, of labels (labels, 2): a false positive's and a false negative's. Only differences within

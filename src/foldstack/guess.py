@@ -1,4 +1,4 @@
-"""What three tables of text say about their competition, each guess with its reason.
+"""Guess the competition from three tables of text, each guess with its reason.
 
 Nothing is asked: what cannot be told from the data is an InputError that names the override.
 """

@@ -725,7 +725,7 @@ def _run(path: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # Dataclasses, for one, look their module up.
     try:
-        # Compiled anew, and not by the loader: its cache in __pycache__ overlooks an edit within
+        # Compiled here, and not by the loader: its cache in __pycache__ overlooks an edit within
         # the second that leaves the size, and litters the workspace.
         code = compile(path.read_bytes(), str(path), "exec", dont_inherit=True)
         exec(code, vars(module))
@@ -793,7 +793,7 @@ def _own_scorer(path: Path, function: Callable, name: str) -> Scorer:
 def _called(
     path: Path, function: Callable, name: str, arrays: list[np.ndarray], given: dict
 ) -> object:
-    """What the user's function returns; InputError with what it raised, or that it exited."""
+    """Call the user's function; raise InputError with what it raised, or if it exited."""
     try:
         return function(*arrays, **given)
     except (Interrupted, MemoryError):  # no fault of the function

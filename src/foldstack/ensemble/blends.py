@@ -26,7 +26,7 @@ OF_RANKS = frozenset({"rank_mean", "rank_greedy"})
 
 @dataclass(frozen=True)
 class BlendOptions:
-    """What the methods may be told.
+    """Options of the methods.
 
     Attributes:
         bags: of greedy selection.

@@ -1,4 +1,4 @@
-"""What may be made of the models' out-of-fold predictions: one of them, a blend, or a stack.
+"""The candidates made of the models' out-of-fold predictions: single models, blends and stacks.
 
 `blends.py` has what weighs the models, `stacks.py` the second levels; here is the list of all.
 """

@@ -1,4 +1,4 @@
-"""What a blend reads, and the contract between a candidate and the nesting that scores it.
+"""The inputs of a blend, and the contract between a candidate and the nesting that scores it.
 
 A candidate is fitted on some of the rows and predicts any. It reads targets, folds and groups
 of those rows alone, which is what lets `nested.py` promise honest scores.
@@ -18,7 +18,7 @@ from foldstack.metrics import Metric
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a blend reads of n rows.
+    """The inputs of a blend for n rows.
 
     probabilities: (n, models, outputs), for regression the predicted values; ranks: the same shape,
     within a run, scaled to (0, 1]; features: (n, f) of the competition's own columns, or None.

@@ -178,7 +178,7 @@ class Nesting:
     def decided(
         self, candidate: int, parts: list[FoldSet], left_out: np.ndarray, family: str | None
     ) -> np.ndarray:
-        """What `left_out` has predicted, each part decided by the rule of the fit on the others."""
+        """Decide the predictions of `left_out`, each part by the rule of the fit on the others."""
         if family is None:
             return left_out
         union = frozenset().union(*parts)

@@ -19,7 +19,7 @@ BINS = 15
 
 
 def scores(kind: Kind, targets: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
-    """Of probabilities and targets of 0/1, (n, outputs) each; smaller is better of all.
+    """Score probabilities against targets of 0/1, (n, outputs) each; smaller is better for all.
 
     Returns:
         log_loss: as the metric of that name. brier: the mean squared difference, of classes summed

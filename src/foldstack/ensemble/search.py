@@ -84,13 +84,13 @@ class Search:
         )
 
     def score(self, values: np.ndarray, weights: np.ndarray | None = None) -> float:
-        """Of blended values (outputs, n), made proper where the weights call for it."""
+        """Score blended values (outputs, n), made proper if the weights call for it."""
         if weights is not None and (weights.min() < 0 or weights.shape[1] > 1):
             values = proper(values, self.kind, axis=0)
         return self.objective(values)
 
     def score_weights(self, weights: np.ndarray) -> float:
-        """Of weights (models, 1), or (models, outputs)."""
+        """Score weights (models, 1), or (models, outputs)."""
         return self.score(self.blend(weights), weights)
 
     def blend(self, weights: np.ndarray) -> np.ndarray:
@@ -169,7 +169,7 @@ class Search:
     # --- coordinate search --------------------------------------------------------------------
 
     def best_of(self, starts: Sequence[np.ndarray]) -> np.ndarray:
-        """Of weights, each (models, 1) or (models, outputs), the first with the best score."""
+        """Return the first of the weights, (models, 1) or (models, outputs), with the best score."""
         return starts[int(np.argmax([self.score_weights(weights) for weights in starts]))]
 
     def climb(self, weights: np.ndarray, steps: Sequence[float] = STEPS) -> np.ndarray:

@@ -52,7 +52,7 @@ class Column:
         return self.positives > 0 and self.negatives > 0
 
     def cuts(self, values: np.ndarray) -> Cuts:
-        """Of predictions (n,) that are float64 and not negative.
+        """Count predictions (n,), which are float64 and not negative.
 
         The bits of such floats, read as integers, order as the floats do and leave their highest
         two unset, so that the target finds room below: negatives come before positives tied with
@@ -187,7 +187,7 @@ class SearchObjective:
 
 
 def _by_columns(metric: Metric, kind: Kind) -> tuple[Callable[[Cuts], float] | None, str]:
-    """What scores a column, None where nothing does, and how columns are averaged."""
+    """Return the score of a column, None if the metric has none, and how columns are averaged."""
     if metric.wants == "ranking" and metric.name in RANKINGS:
         return RANKINGS[metric.name], "ranking"
     if metric.wants == "labels" and kind.has_positive_class and metric.name in FROM_COUNTS:

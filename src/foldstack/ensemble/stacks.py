@@ -52,7 +52,7 @@ class Level(Protocol):
     def load(
         cls, parameters: dict, reader: LevelReader, outputs: int, directory: Path, stem: str
     ) -> Level:
-        """What `save` wrote."""
+        """Load what `save` wrote."""
 
 
 @dataclass(frozen=True)

@@ -113,11 +113,11 @@ class Patterns:
 
     @property
     def names(self) -> list[str]:
-        """What `by` counts: each rule, then the nearest text."""
+        """The names that `by` counts: each rule, then the nearest text."""
         return [*(f"rule {number}" for number in range(1, len(self.rules) + 1)), "nearest"]
 
     def claims(self, texts: list[tuple[str, ...]], units: int, cached: bool = True) -> Claims:
-        """What the rules say of n texts: of several that speak of a unit the first in the list.
+        """Return the rules' claims on n texts: of several that speak of a unit the first in the list.
 
         cached: False passes over cached texts, as if they did not stand in the list.
         """

@@ -45,8 +45,8 @@ MUTANTS = [
     Mutant(
         "int8-score-is-the-exact-one",
         "stages/int8.py",
-        '"int8": task.score_probabilities(rows.targets, after)',
-        '"int8": task.score_probabilities(rows.targets, before)',
+        "int8=task.score_probabilities(rows.targets, after)",
+        "int8=task.score_probabilities(rows.targets, before)",
         "the exact model's score is reported as int8's",
         ("test_int8.py::test_the_score_of_int8_is_that_of_what_int8_predicts",),
     ),
@@ -933,7 +933,7 @@ MUTANTS = [
     ),
     Mutant(
         "washed-by-who-knows",
-        "stages/learned.py",
+        "stages/run.py",
         "tuple(sorted({int(fold), *self.key.left_out}))",
         "self.key.left_out",
         "copies are judged by a run that learned from them",
@@ -941,7 +941,7 @@ MUTANTS = [
     ),
     Mutant(
         "hard-by-the-full-run",
-        "stages/learned.py",
+        "stages/run.py",
         'Dependency("hard", RunKey(self.settings.hard_model, *same))',
         'Dependency("hard", RunKey(self.settings.hard_model, self.key.seed, ()))',
         "hard rows are judged by a run that knows the held-out labels",
@@ -949,7 +949,7 @@ MUTANTS = [
     ),
     Mutant(
         "starts-from-seed-0",
-        "stages/learned.py",
+        "stages/run.py",
         'Dependency("start", RunKey(self.settings.start_from, *same))',
         'Dependency("start", RunKey(self.settings.start_from, 0, self.key.left_out))',
         "every seed begins from seed 0's weights",
@@ -957,7 +957,7 @@ MUTANTS = [
     ),
     Mutant(
         "test-file-never-new",
-        "stages/train.py",
+        "stages/one_run.py",
         'ws.store.rows_hash(run.key, "test") == ws.competition.test.hash()',
         'ws.store.rows_hash(run.key, "test") is not None',
         "a new test file is not predicted",
@@ -965,7 +965,7 @@ MUTANTS = [
     ),
     Mutant(
         "train-scored-by-the-test",
-        "stages/train.py",
+        "stages/one_run.py",
         'if name == "heldout":',
         'if name == "test":',
         "a run is not scored on its held-out rows",
@@ -1463,7 +1463,7 @@ MUTANTS = [
     ),
     Mutant(
         "washed-judges-not-inherited",
-        "stages/learned.py",
+        "stages/run.py",
         'found += [Dependency("washed", self.judge_of_copies(fold)) for fold in others]',
         "found += []",
         "a run washed by an optimistic judge is unmarked",
@@ -1480,8 +1480,8 @@ MUTANTS = [
     Mutant(
         "retrained-start-is-fresh",
         "stages/dependencies.py",
-        "if dependency.content(ws) != content:",
-        "if dependency.content(ws) is None:",
+        "if ws.store.model_content(dependency.run, now) != content:",
+        "if ws.store.model_content(dependency.run, now) is None:",
         "a run whose start was trained again is blended",
         ("test_dependencies.py",),
     ),
@@ -1512,7 +1512,7 @@ MUTANTS = [
     Mutant(
         "models-unverified",
         "store.py",
-        '        self._verify(folder, record, "model")\n        return folder / "model"',
+        '        self._verify(folder, record.files, "model")\n        return folder / "model"',
         '        return folder / "model"',
         "a model with other weights predicts",
         ("test_artefacts.py",),
@@ -1584,15 +1584,15 @@ MUTANTS = [
     Mutant(
         "test-file-in-place",
         "store.py",
-        "            yield beside / file\n",
-        "            yield place / file\n",
+        "write_parquet(beside / file, rows",
+        "write_parquet(place / file, rows",
         "a kill leaves another file's digest in a run's record",
         ("test_tidy.py",),
     ),
     Mutant(
         "shared-not-asked-today",
         "stages/oof.py",
-        'shared = [why for run in runs for why in shared_reasons(ws, folds, tuple(run["left_out"]))]',
+        "shared = [why for run in runs for why in shared_reasons(ws, folds, tuple(run.left_out))]",
         "shared = []",
         "a group that is set after training is unmarked",
         ("test_dependencies.py",),
@@ -1600,14 +1600,14 @@ MUTANTS = [
     Mutant(
         "run-at-anothers-place",
         "store.py",
-        'if (record["seed"], tuple(record["left_out"])) != (key.seed, key.left_out):',
+        "if (record.seed, tuple(record.left_out)) != (key.seed, key.left_out):",
         "if False:",
         "a run that has learned fold 1 stands for the one that left it out",
         ("test_artefacts.py",),
     ),
     Mutant(
         "former-test-forgotten",
-        "stages/train.py",
+        "stages/one_run.py",
         "ws.store.predictions.remember(text_digests(ws.competition.test.texts))",
         "pass",
         "labels of a former test file are unmarked",
@@ -1615,8 +1615,8 @@ MUTANTS = [
     ),
     Mutant(
         "partial-of-another-fold",
-        "stages/train.py",
-        'found.get("run", wanted["run"]) != wanted["run"]',
+        "stages/one_run.py",
+        "found.run not in (None, wanted.run)",
         "False",
         "an unfinished run of another fold is resumed",
         ("test_resume.py::test_an_unfinished_run_of_another_fold_is_not_resumed",),

@@ -267,8 +267,9 @@ def run(args: argparse.Namespace) -> None:
         make_folds(ws, force=args.force)
     elif args.command == "train":
         from foldstack.stages.train import train
+        from foldstack.views.console import show
 
-        train(
+        made = train(
             ws,
             model=args.model,
             fold=args.fold,
@@ -278,6 +279,7 @@ def run(args: argparse.Namespace) -> None:
             jobs=args.jobs,
             processes=args.processes,
         )
+        show(made)
     elif args.command == "blend":
         from foldstack.stages.blend import blend
 

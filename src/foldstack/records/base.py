@@ -12,14 +12,41 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    field_validator,
+    model_serializer,
+)
 
 from foldstack.config import digest
 from foldstack.errors import InputError
 from foldstack.files import file_sha256, write_json
 
 
-class Record(BaseModel):
+class Value(BaseModel):
+    """A part of a record: frozen and typed.
+
+    Attributes:
+        ABSENT: fields that the JSON leaves out while they are None.
+    """
+
+    model_config = ConfigDict(extra="ignore", strict=True, frozen=True)
+    ABSENT: ClassVar[frozenset[str]] = frozenset()
+
+    @model_serializer(mode="wrap")
+    def _without_absent(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        found = plain(self)
+        return {k: v for k, v in found.items() if v is not None or k not in self.ABSENT}
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the plain JSON values."""
+        return self.model_dump(mode="json")
+
+
+class Record(Value):
     """A value that a stage returns and the store keeps: frozen, typed, to and from JSON.
 
     Attributes:
@@ -28,7 +55,6 @@ class Record(BaseModel):
         version: of this record; records written before there were versions have none, which reads as 1.
     """
 
-    model_config = ConfigDict(extra="ignore", strict=True, frozen=True)
     VERSION: ClassVar[int] = 1
 
     version: int = 1
@@ -41,10 +67,6 @@ class Record(BaseModel):
                 f"a record of version {version}, and this foldstack reads up to {cls.VERSION}"
             )
         return version
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the record as plain JSON values."""
-        return self.model_dump(mode="json")
 
 
 R = TypeVar("R", bound=Record)
@@ -79,37 +101,6 @@ class RunRecord(Record):
     peak_memory_mb: int
     machine: dict[str, Any]
     versions: dict[str, str]
-
-
-class EstimateRecord(Record):
-    score: float
-    low: float
-    high: float
-
-
-class SubmissionRecord(Record):
-    """submissions/NAME.json."""
-
-    kind: str
-    metric: str
-    members: dict[str, dict[str, str]]
-    hashes: dict[str, Any]
-    winner: str
-    nested: EstimateRecord
-    in_sample: float
-    optimistic: list[str]
-
-
-class BlendRecord(SubmissionRecord):
-    """blend.json."""
-
-    winners_by_fold: dict[str, str]
-    parameters: dict[str, Any]
-    rule: dict[str, Any] | None
-    settings: dict[str, Any]
-    candidates: list[dict[str, Any]]
-    seed_variance: float
-    positives: dict[str, dict[str, Any]]
 
 
 class FoldsRecord(Record):
@@ -175,15 +166,16 @@ def digests_of(folder: Path, leave_out: Iterable[str] = ()) -> dict[str, str]:
     }
 
 
-def verify(folder: Path, record: dict[str, Any], what: str, name: str, again: str) -> None:
+def verify(folder: Path, files: dict[str, str] | None, what: str, name: str, again: str) -> None:
     """Raise InputError unless files are as their record says.
 
     Args:
+        files: the sha256 of each file by its path below the folder; None if the record is of a
+            version before digests were kept.
         what: a file's path below the folder, or a folder's with all that the record has of it.
         name, again: see `read_mapping`.
     """
-    files = record.get("files")
-    if files is None:  # of a version before digests were kept
+    if files is None:
         return
     known = {k: v for k, v in files.items() if k == what or k.startswith(f"{what}/")}
     if not known and any(path.is_file() for path in (folder / what, *(folder / what).rglob("*"))):

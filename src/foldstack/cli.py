@@ -218,6 +218,7 @@ def run(args: argparse.Namespace) -> None:
     _refuse_other_bytes(args)
     from foldstack import parallel
     from foldstack.config import split_settings
+    from foldstack.views.console import show
     from foldstack.workspace import Workspace
 
     if args.command != "train" and parallel.count() > 1:
@@ -283,7 +284,7 @@ def run(args: argparse.Namespace) -> None:
     elif args.command == "blend":
         from foldstack.stages.blend import blend
 
-        blend(ws, model=args.model, name=args.name)
+        show(blend(ws, model=args.model, name=args.name))
     elif args.command == "compare":
         from foldstack.stages.compare import compare
 
@@ -291,11 +292,11 @@ def run(args: argparse.Namespace) -> None:
     elif args.command == "submit":
         from foldstack.stages.submit import submit
 
-        submit(ws, model=args.model, fold=args.fold, name=args.name)
+        show(submit(ws, model=args.model, fold=args.fold, name=args.name))
     elif args.command == "predict":
         from foldstack.stages.predict import predict
 
-        predict(
+        predicted = predict(
             ws,
             model=args.model,
             name=args.name,
@@ -304,10 +305,11 @@ def run(args: argparse.Namespace) -> None:
             out=args.out,
             int8=args.int8,
         )
+        show(predicted)
     elif args.command == "report":
         from foldstack.stages.blend import report
 
-        report(ws, model=args.model, name=args.name)
+        show(report(ws, model=args.model, name=args.name))
     elif args.command == "views":
         from foldstack.stages.views import views
 
@@ -315,7 +317,7 @@ def run(args: argparse.Namespace) -> None:
     elif args.command == "patterns":
         from foldstack.stages.patterns import patterns
 
-        patterns(ws, model=args.model, name=args.name)
+        show(patterns(ws, model=args.model, name=args.name))
     else:
         from foldstack.stages import score
 

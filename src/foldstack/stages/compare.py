@@ -12,10 +12,10 @@ from foldstack.errors import InputError
 from foldstack.metrics import Metric
 from foldstack.progress import say, table
 from foldstack.records import RunRecord
-from foldstack.stages.dependencies import say_marks
 from foldstack.stages.oof import check_alike, fold_runs, read_seed, reasons_of, require_runs
 from foldstack.stages.train import train
 from foldstack.store import Folds, RunKey
+from foldstack.views.console.text import say_marks
 from foldstack.workspace import Workspace
 
 

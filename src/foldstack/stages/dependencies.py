@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 
 from foldstack.errors import InputError
-from foldstack.progress import say
-from foldstack.records import RunRecord
+from foldstack.records import BlendRecord, RunRecord, SubmissionRecord
 from foldstack.rows import text_digests
 from foldstack.stages.run import PURPOSES, Dependency, Run, recorded
 from foldstack.store import Folds, RunKey
@@ -208,16 +207,16 @@ class Doubts:
         stale = [self.why_not] if self.today is None else why_stale(self.ws, run, self.today)
         return stale, self._optimistic(run.optimistic, run.left_out)
 
-    def of_blend(self, info: dict[str, Any]) -> Marks:
+    def of_blend(self, record: BlendRecord | SubmissionRecord) -> Marks:
         """Return the marks of a stored blend or a submission.
 
         It is stale as a run is, or since one of its runs is stale, was trained again or is missing.
         """
-        optimistic = self._optimistic(info["optimistic"], list(self.of_folds))
+        optimistic = self._optimistic(record.optimistic, list(self.of_folds))
         if self.today is None:
             return [self.why_not], optimistic
-        stale = _made_otherwise(info["hashes"], self.today)
-        for model, contents in info["members"].items():
+        stale = _made_otherwise(dict(record.hashes), self.today)
+        for model, contents in record.members.items():
             reasons = [self._of_member(model, *item) for item in contents.items()]
             reasons = [reason for reason in reasons if reason]
             if reasons and not stale:
@@ -226,7 +225,7 @@ class Doubts:
         return stale, optimistic
 
     def _optimistic(self, known: list[str], left_out: list[int]) -> list[str]:
-        """Return the known reasons, of a blend each behind a model's name, and those of today."""
+        """Return the known reasons, of a blend each behind a model's name, and today's new ones."""
         of_folds = merged(why for fold in left_out for why in self.of_folds.get(fold, []))
         new = [why for why in of_folds if not any(each.endswith(why) for each in known)]
         return list(dict.fromkeys([*self.of_rows, *known, *new]))
@@ -241,17 +240,3 @@ class Doubts:
             return f"rests on {key}, which was trained again or predicted another test file since"
         stale = why_stale(self.ws, run, self.today)
         return f"rests on {key}, which {stale[0]}" if stale else None
-
-
-def say_marks(name: str, stale: Iterable[str], optimistic: Iterable[str]) -> None:
-    """Say a line for each reason."""
-    for reason in stale:
-        say(f"{name}: STALE, {reason}")
-    for reason in optimistic:
-        say(f"{name}: OPTIMISTIC, {reason}")
-
-
-def mark(stale: Iterable[str], optimistic: Iterable[str]) -> str:
-    """Return the words for a table's cell."""
-    words = [word for word, why in (("stale", stale), ("optimistic", optimistic)) if why]
-    return ", ".join(words)

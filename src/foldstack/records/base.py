@@ -33,7 +33,7 @@ class Value(BaseModel):
         ABSENT: fields that the JSON leaves out while they are None.
     """
 
-    model_config = ConfigDict(extra="ignore", strict=True, frozen=True)
+    model_config = ConfigDict(extra="ignore", strict=True, frozen=True, populate_by_name=True)
     ABSENT: ClassVar[frozenset[str]] = frozenset()
 
     @model_serializer(mode="wrap")
@@ -43,7 +43,7 @@ class Value(BaseModel):
 
     def to_json(self) -> dict[str, Any]:
         """Return the plain JSON values."""
-        return self.model_dump(mode="json")
+        return self.model_dump(mode="json", by_alias=True)
 
 
 class Record(Value):

@@ -46,7 +46,7 @@ class Model:
 
 
 def read_model(ws: Workspace, name: str, folds: Folds) -> Model:
-    """A model's runs over all folds and seeds, or InputError saying which are missing or differ."""
+    """Read a model's runs of all folds and seeds; InputError if some are missing or differ."""
     runs = fold_runs(ws, name)
     seeds = sorted({key.seed for key in runs} or ws.competition.settings.seeds)
     wanted = require_runs(ws, runs, name, seeds, folds)
@@ -188,7 +188,7 @@ class StoredRuns:
 
 
 def _seed_variance(ws: Workspace, folds: Folds, by_seed: list[np.ndarray]) -> float:
-    """Variance of the mean of the seeds' scores; nothing can be said of one seed."""
+    """Return the variance of the mean of the seeds' scores; 0 for one seed, which has none to show."""
     if len(by_seed) < 2:
         return 0.0
     task, targets = ws.competition.task, ws.competition.train.targets[folds.scored]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -17,9 +17,9 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from foldstack.competition_file import PARTS, flow
-from foldstack.config import LEARNER_SETTINGS
 from foldstack.patterns.settings import PatternSettings
 from foldstack.settings import CompetitionSettings, Settings
+from foldstack.techniques import LearnerSettings
 
 INTRODUCTION = """\
 # Settings
@@ -43,14 +43,15 @@ def reference() -> str:
     lines = [INTRODUCTION]
     lines += _section("competition.yaml", "", CompetitionSettings, 2, seen)
     lines += _section("The file that `patterns` names", "", PatternSettings, 2, seen)
-    for name, settings in LEARNER_SETTINGS.items():
+    for settings in LearnerSettings.__subclasses__():
+        name = _names(settings, "learner")[0]
         lines += _section(f"Presets with `learner: {name}`", "", settings, 2, seen)
     return "\n".join(lines).rstrip() + "\n"
 
 
 def undescribed() -> list[str]:
     """Return the fields, as `Class.name`, that no docstring describes."""
-    tops = [CompetitionSettings, PatternSettings, *LEARNER_SETTINGS.values()]
+    tops = [CompetitionSettings, PatternSettings, *LearnerSettings.__subclasses__()]
     found = [
         f"{_origin(settings, name).__name__}.{name}"
         for top in tops
@@ -91,7 +92,7 @@ def _section(
     yield "\n".join([HEADER, *_rows(settings, fields)]) + "\n"
     for name, field in fields.items():
         inner = _classes(field.annotation)
-        if any(_fields(c) != c.model_fields for c in inner):
+        if any(_names(c) for c in inner):
             yield f"{'#' * (depth + 1)} `{path}{name}`\n"
             yield (
                 "\n".join([FAMILY_HEADER, *(row for c in inner for row in _family_rows(c))]) + "\n"
@@ -103,35 +104,39 @@ def _section(
 
 
 def _rows(settings: type[Settings], fields: Mapping[str, FieldInfo]) -> Iterator[str]:
-    types = settings.model_json_schema()["properties"]
     means = meanings(settings)
     for name, field in fields.items():
         none = _word_for_none(field)
-        cells = (f"`{name}`", _type(types[name], none), _default(field, none), means.get(name, ""))
+        cells = (f"`{name}`", _type(field, none), _default(field, none), means.get(name, ""))
         yield "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
 def _family_rows(settings: type[Settings]) -> Iterator[str]:
     """Yield a technique's row, and one for each of its settings."""
-    names = ", ".join(f"`{name}`" for name in get_args(settings.model_fields["name"].annotation))
-    yield f"| {names} | | | | {_summary(settings).replace('|', chr(92) + '|')} |"
+    yield f"| {_quoted(_names(settings))} | | | | {_summary(settings)} |"
     yield from ("| " + row for row in _rows(settings, _fields(settings)))
 
 
 def _fields(settings: type[Settings]) -> dict[str, FieldInfo]:
-    """Return the fields but for what tells classes of a union apart."""
-    return {
-        name: field
-        for name, field in settings.model_fields.items()
-        if not (name in TAGS and get_origin(field.annotation) is Literal)
-    }
+    """Return the fields but for what tells classes of a family apart."""
+    return {k: v for k, v in settings.model_fields.items() if not _names(settings, k)}
+
+
+def _names(settings: type[Settings], tag: str = "name") -> tuple[str, ...]:
+    """Return by which names a class is chosen among others; none if it is the only one."""
+    field = settings.model_fields.get(tag)
+    literal = tag in TAGS and field is not None and get_origin(field.annotation) is Literal
+    return get_args(field.annotation) if literal else ()
 
 
 def _classes(annotation: Any) -> list[type[Settings]]:
     """Return the settings classes that an annotation, optional, a list or a union, may mean."""
-    if inspect.isclass(annotation) and not get_args(annotation):
-        return [annotation] if issubclass(annotation, Settings) else []
-    return [c for part in get_args(annotation) for c in _classes(part)]
+    if get_args(annotation):
+        return [c for part in get_args(annotation) for c in _classes(part)]
+    if not inspect.isclass(annotation) or not issubclass(annotation, Settings):
+        return []
+    family = {} if _names(annotation) else getattr(annotation, "registered", {})
+    return list(dict.fromkeys(family.values())) or [annotation]
 
 
 def meanings(settings: type[Settings]) -> dict[str, str]:
@@ -181,21 +186,36 @@ def _comments(settings: type[Settings]) -> dict[str, str]:
     return {name: entry.comment for name, entry in entries.items()}
 
 
-def _type(schema: Mapping[str, Any], none: str) -> str:
-    """Return a JSON schema in a few words; none: what is written for null."""
-    if "discriminator" in schema:
-        return ", ".join(f"`{name}`" for name in schema["discriminator"]["mapping"])
-    for union in ("anyOf", "oneOf"):
-        if union in schema:
-            return ", or ".join(dict.fromkeys(_type(part, none) for part in schema[union]))
+def _type(field: FieldInfo, none: str) -> str:
+    """Return a field's type in a few words; none: what is written for None."""
+    family = next((m.family for m in field.metadata if hasattr(m, "family")), None)
+    if family:
+        return _quoted(family.registered)
+    classes = _classes(field.annotation)
+    if not classes:
+        adapter = TypeAdapter(Annotated[field.annotation, field])
+        return _in_words(adapter.json_schema(), none)
+    names = [name for c in classes for name in _names(c)]
+    listed = "list: " if get_origin(field.annotation) is tuple else ""
+    optional = f", or {none}" if type(None) in get_args(field.annotation) else ""
+    return listed + (_quoted(names) or "settings, below") + optional
+
+
+def _quoted(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
+
+
+def _in_words(schema: Mapping[str, Any], none: str) -> str:
+    """Return a JSON schema in a few words."""
+    if "anyOf" in schema:
+        return ", or ".join(dict.fromkeys(_in_words(part, none) for part in schema["anyOf"]))
     if "enum" in schema or "const" in schema:
-        return ", ".join(f"`{value}`" for value in schema.get("enum", [schema.get("const")]))
-    if "$ref" in schema:
-        return "settings, below"
+        return _quoted(schema.get("enum", [schema.get("const")]))
     if "prefixItems" in schema:
-        return f"list of {len(schema['prefixItems'])}: {_type(schema['prefixItems'][0], none)}"
+        first, *others = schema["prefixItems"]
+        return f"list of {1 + len(others)}: {_in_words(first, none)}"
     if schema.get("type") == "array":
-        return f"list: {_type(schema['items'], none)}"
+        return f"list: {_in_words(schema['items'], none)}"
     if schema.get("type") == "null":
         return none
     bounds = [f"{sign} {schema[key]:,}" for key, sign in BOUNDS.items() if key in schema]

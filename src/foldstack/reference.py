@@ -149,15 +149,16 @@ def meanings(settings: type[Settings]) -> dict[str, str]:
 
 
 def _described(docstring: str, names: list[str]) -> dict[str, str]:
-    """Return the meanings that a docstring gives, each up to where the next begins."""
-    text = " ".join(inspect.cleandoc(docstring).split())
-    places = list(_beginning(names).finditer(text))
-    ends = [place.start() for place in places[1:]] + [len(text)]
-    return {
-        name: text[place.end() : end].strip().rstrip(".;")
-        for place, end in zip(places, ends, strict=False)
-        for name in place[1].split(", ")
-    }
+    """Return the meanings that a docstring gives, each up to the next one or the paragraph's end."""
+    found = {}
+    for paragraph in inspect.cleandoc(docstring).split("\n\n"):
+        text = " ".join(paragraph.split())
+        places = list(_beginning(names).finditer(text))
+        ends = [place.start() for place in places[1:]] + [len(text)]
+        for place, end in zip(places, ends, strict=False):
+            meaning = text[place.end() : end].strip().rstrip(".;")
+            found |= dict.fromkeys(place[1].split(", "), meaning)
+    return found
 
 
 def _beginning(names: list[str]) -> re.Pattern[str]:

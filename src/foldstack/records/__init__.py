@@ -2,10 +2,7 @@
 
 from foldstack.records.base import (
     FoldsRecord,
-    PartialRecord,
     Record,
-    RunIdentity,
-    RunRecord,
     Value,
     damaged,
     digests_of,
@@ -38,6 +35,13 @@ from foldstack.records.patterns import (
     PatternsEffect,
 )
 from foldstack.records.predictions import PredictedFile, PredictedText
+from foldstack.records.runs import (
+    Int8Record,
+    PartialRecord,
+    RunIdentity,
+    RunRecord,
+    TrainedRecord,
+)
 
 __all__ = [
     "AuditLine",
@@ -51,6 +55,7 @@ __all__ = [
     "FeaturesRecord",
     "FoldsRecord",
     "GainRecord",
+    "Int8Record",
     "LineRecord",
     "ModelEstimate",
     "PartialRecord",
@@ -68,6 +73,7 @@ __all__ = [
     "RunRecord",
     "SubmissionRecord",
     "Submitted",
+    "TrainedRecord",
     "Value",
     "damaged",
     "digests_of",

@@ -8,7 +8,7 @@ checked for their form alone.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -37,6 +37,7 @@ class Value(BaseModel):
         extra="ignore",
         strict=True,
         frozen=True,
+        populate_by_name=True,
         ser_json_inf_nan="constants",  # NaN, as `json` writes it
     )
     ABSENT: ClassVar[frozenset[str]] = frozenset()
@@ -48,7 +49,7 @@ class Value(BaseModel):
 
     def to_json(self) -> dict[str, Any]:
         """Return the plain JSON values."""
-        return self.model_dump(mode="json")
+        return self.model_dump(mode="json", by_alias=True)
 
 
 class Record(Value):
@@ -77,37 +78,6 @@ class Record(Value):
 R = TypeVar("R", bound=Record)
 
 
-class RunIdentity(Record):
-    settings: dict[str, Any]
-    folds: str
-    train: str
-    overlay: str | None
-
-
-class PartialRecord(Record):
-    """identity.json of an unfinished run."""
-
-    identity: RunIdentity
-    machine: dict[str, Any]
-    versions: dict[str, str]
-
-
-class RunRecord(Record):
-    """run.json."""
-
-    seed: int
-    left_out: list[int]
-    identity: RunIdentity
-    metric: str
-    score: float | None
-    predictions: dict[str, str]
-    optimistic: list[str]
-    seconds: float
-    peak_memory_mb: int
-    machine: dict[str, Any]
-    versions: dict[str, str]
-
-
 class FoldsRecord(Record):
     settings: dict[str, Any]
     hash: str
@@ -121,12 +91,15 @@ def write_record(path: Path, record: dict[str, Any]) -> None:
     write_json(path, plain | {"digest": digest(plain)})
 
 
-def read_record(path: Path, form: type[R], name: str, again: str) -> R:
+Again = str | Callable[[], str]  # what makes a damaged record again, or finds that out
+
+
+def read_record(path: Path, form: type[R], name: str, again: Again) -> R:
     """Return a typed record; arguments and errors are those of `read_mapping`."""
     return form.model_validate(read_mapping(path, form, name, again))
 
 
-def read_mapping(path: Path, form: type[Record], name: str, again: str) -> dict[str, Any]:
+def read_mapping(path: Path, form: type[Record], name: str, again: Again) -> dict[str, Any]:
     """Return a record as it was written, without its digest.
 
     Args:
@@ -152,8 +125,8 @@ def read_mapping(path: Path, form: type[Record], name: str, again: str) -> dict[
     return record
 
 
-def damaged(name: str, reason: str, again: str) -> InputError:
-    return InputError(f"{name} is damaged ({reason}): {again}")
+def damaged(name: str, reason: str, again: Again) -> InputError:
+    return InputError(f"{name} is damaged ({reason}): {again() if callable(again) else again}")
 
 
 def digests_of(folder: Path, leave_out: Iterable[str] = ()) -> dict[str, str]:
@@ -171,7 +144,7 @@ def digests_of(folder: Path, leave_out: Iterable[str] = ()) -> dict[str, str]:
     }
 
 
-def verify(folder: Path, files: dict[str, str] | None, what: str, name: str, again: str) -> None:
+def verify(folder: Path, files: dict[str, str] | None, what: str, name: str, again: Again) -> None:
     """Raise InputError unless files are as their record says.
 
     Args:

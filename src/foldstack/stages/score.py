@@ -14,8 +14,7 @@ from foldstack.errors import InputError
 from foldstack.files import read_table
 from foldstack.progress import duration, say, table
 from foldstack.report import format_report, label_report
-from foldstack.stages.dependencies import Doubts
-from foldstack.stages.oof import why_optimistic
+from foldstack.stages.dependencies import Doubts, merged
 from foldstack.views.console.text import interval, mark, say_marks
 from foldstack.workspace import Workspace
 
@@ -122,23 +121,22 @@ def scores(ws: Workspace) -> None:
     for key, run in runs.items():
         marks = today.of_run(run)
         doubts.setdefault(key.model, []).append(marks)
-        shown = "–" if run["score"] is None else f"{run['score']:.4f}"
+        shown = "–" if run.score is None else f"{run.score:.4f}"
         rows.append(
             [
                 key.model,
                 str(key.seed),
                 key.run,
                 shown,
-                duration(run["seconds"]),
-                f"{run['peak_memory_mb']:,}",
+                duration(run.seconds),
+                f"{run.peak_memory_mb:,}",
                 mark(*marks),
             ]
         )
     say(table(["model", "seed", "run", ws.competition.metric.name, "time", "peak MB", ""], rows))
     for model, of_model in doubts.items():
         stale = list(dict.fromkeys(why for stale, _ in of_model for why in stale))
-        runs = [{"optimistic": optimistic} for _, optimistic in of_model]
-        say_marks(model, stale, why_optimistic(runs))
+        say_marks(model, stale, merged(why for _, optimistic in of_model for why in optimistic))
     if not blends:
         return
     marks = {name: today.of_blend(info) for name, info in blends.items()}

@@ -19,4 +19,4 @@ def _(result: None) -> None:
     """A stage that has said everything while it worked."""
 
 
-from foldstack.views.console import blends, patterns, predictions  # noqa: E402, F401
+from foldstack.views.console import blends, patterns, predictions, runs  # noqa: E402, F401

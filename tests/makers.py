@@ -56,13 +56,24 @@ def unlabelled(texts: Sequence[str | tuple[str, ...]], **columns: ArrayLike) -> 
 
 
 def make_rows(
-    texts: Sequence[str | tuple[str, ...]], targets: ArrayLike | None = None, **columns: ArrayLike
+    texts: Sequence[str | tuple[str, ...]],
+    targets: ArrayLike | None = None,
+    weights: ArrayLike | None = None,
+    **columns: ArrayLike,
 ) -> Rows:
-    """Return the rows of `unlabelled` with targets (n,) or (n, outputs); by default 0, 1, 0, …"""
+    """Return the rows of `unlabelled` with targets.
+
+    Args:
+        texts: (n,) texts, or tuples of one or two.
+        targets: (n,) or (n, outputs); by default 0, 1, 0, …
+        weights: (n,), by default 1.
+        columns: further fields of Rows.
+    """
     n = len(texts)
     targets = np.arange(n) % 2 if targets is None else np.asarray(targets)
     targets = targets[:, None] if targets.ndim == 1 else targets
-    return unlabelled(texts, targets=targets.astype(float), **columns)
+    weights = np.ones(n) if weights is None else np.asarray(weights, dtype=float)
+    return unlabelled(texts, targets=targets.astype(float), weights=weights, **columns)
 
 
 def tiny_rows(kind: str = "binary", n: int = 32) -> Rows:

@@ -511,7 +511,7 @@ def test_washing_of_soft_labels_counts_agreement():
 
 def test_washing_a_regression_is_refused():
     rows = rows_of(["a"])
-    with pytest.raises(InputError, match="which a regression has not: leave it out"):
+    with pytest.raises(InputError, match="which regression does not have: leave it out"):
         wash(rows, rows, fixed({}), "identity")
 
 

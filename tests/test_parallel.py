@@ -345,7 +345,7 @@ def test_more_processes_than_gpus_are_refused(monkeypatch):
         monkeypatch.setenv(key, value)
     with pytest.raises(InputError) as e:
         parallel.join()
-    assert str(e.value) == "2 processes want a GPU each and this machine has 1: start 1"
+    assert str(e.value) == "2 processes require one GPU each and this machine has 1: start 1"
 
 
 # Chance

@@ -251,7 +251,7 @@ def test_a_folder_that_cannot_be_written_is_gone_without(bert, tmp_path, capsys)
     (tmp_path / "tokens").write_text("no folder")
     (texts,) = TokenCache(tmp_path / "tokens").read(make_rows(TEXTS), bert)
     assert lists(texts) == lists(encode(TEXTS, bert))
-    sentence = f"tokenising without keeping it in {tmp_path / 'tokens'}: Not a directory\n"
+    sentence = f"tokenising without the cache in {tmp_path / 'tokens'}: Not a directory\n"
     assert capsys.readouterr().out == sentence
 
 
@@ -260,7 +260,7 @@ def test_a_folder_that_is_emptied_meanwhile_is_gone_without(bert, tmp_path, monk
     monkeypatch.setattr(TokenCache, "_write", lambda *args: None)
     (texts,) = TokenCache(tmp_path).read(make_rows(TEXTS), bert)
     assert lists(texts) == lists(encode(TEXTS, bert))
-    sentence = f"tokenising without keeping it in {tmp_path}: somebody is emptying it\n"
+    sentence = f"tokenising without the cache in {tmp_path}: another process is emptying it\n"
     assert capsys.readouterr().out == sentence
 
 

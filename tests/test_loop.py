@@ -22,6 +22,7 @@ from foldstack import progress
 from foldstack.errors import InputError
 from foldstack.learners import transformer
 from foldstack.progress import Progress
+from foldstack.records import RunRecord
 from foldstack.rows import Rows
 from foldstack.store import RunKey, Store
 from foldstack.text.batches import epoch_batches, micro_batches, token_batches
@@ -278,7 +279,7 @@ def test_a_loss_that_is_not_finite_is_refused(backbone, tmp_path):
 # Which epoch's weights
 
 
-def select_run(root: Path, select: str, backbone: Path, **training: object) -> dict:
+def select_run(root: Path, select: str, backbone: Path, **training: object) -> RunRecord:
     training = {"select": select, "epochs": 3} | training
     add_preset(root, backbone, training=training, checkpoint_seconds=60)
     assert foldstack(root, "train", "--model", "tiny", "--fold", "0") == 0
@@ -323,8 +324,8 @@ def folded(tmp_path: Path) -> Path:
 
 def test_select_last_holds_nothing_back(folded, backbone):
     run = select_run(folded, "last", backbone)
-    assert (run["rows"], run["optimistic"]) == (60, [])
-    assert "best_epoch" not in run
+    assert (run.rows, run.optimistic) == (60, [])
+    assert "best_epoch" not in run.facts
 
 
 def test_select_inner_holds_back_a_tenth_and_never_sees_the_fold(folded, backbone):
@@ -333,8 +334,8 @@ def test_select_inner_holds_back_a_tenth_and_never_sees_the_fold(folded, backbon
     The labels of the fold do stand in the run's identity, so it is the prediction that is compared.
     """
     run = select_run(folded, "inner", backbone)
-    assert (run["rows"], run["optimistic"]) == (54, [])
-    assert len(run["epoch_scores"]) == 3
+    assert (run.rows, run.optimistic) == (54, [])
+    assert len(run.facts["epoch_scores"]) == 3
     predicted = Store(folded).run_dir(RunKey("tiny", 0, (0,))) / "test.parquet"
     before = load_file(predicted.parent / "model/classifier.safetensors")
 
@@ -344,8 +345,8 @@ def test_select_inner_holds_back_a_tenth_and_never_sees_the_fold(folded, backbon
     turn_labels(folded, held)
     assert foldstack(folded, "train", "--model", "tiny", "--fold", "0", "--force") == 0
     again = Store(folded).read_run(RunKey("tiny", 0, (0,)))
-    assert again["epoch_scores"] == run["epoch_scores"]
-    assert again["score"] == pytest.approx(1 - run["score"])
+    assert again.facts["epoch_scores"] == run.facts["epoch_scores"]
+    assert again.score == pytest.approx(1 - run.score)
     after = load_file(predicted.parent / "model/classifier.safetensors")
     assert all(torch.equal(before[k], after[k]) for k in before)
 
@@ -358,13 +359,13 @@ def test_the_epoch_may_be_chosen_by_another_metric(folded, backbone):
     held = rows.take(folds.held_out((0,)))
     raw = ws.store.read_predictions(RunKey("tiny", 0, (0,)), "heldout", held).raw
     accuracy = ((raw > 0) == held.targets).mean()
-    assert max(run["epoch_scores"]) == pytest.approx(accuracy)
-    assert run["score"] == pytest.approx(roc_auc_score(held.targets[:, 0], raw[:, 0]))
-    assert run["epoch_metric"][run["best_epoch"] - 1] == run["score"]
+    assert max(run.facts["epoch_scores"]) == pytest.approx(accuracy)
+    assert run.score == pytest.approx(roc_auc_score(held.targets[:, 0], raw[:, 0]))
+    assert run.facts["epoch_metric"][run.facts["best_epoch"] - 1] == run.score
 
     assert foldstack(folded, "clean", "oof") == 0
     run = select_run(folded, "fold", backbone, select_by="log_loss")
-    assert max(run["epoch_scores"]) < 0
+    assert max(run.facts["epoch_scores"]) < 0
 
 
 def test_inner_keeps_groups_whole(folded, backbone):
@@ -391,12 +392,12 @@ def test_inner_keeps_groups_whole(folded, backbone):
 def test_select_fold_marks_the_run_and_all_that_is_made_of_it(folded, backbone, capsys):
     run = select_run(folded, "fold", backbone)
     reason = "the epoch was chosen on the held-out fold"
-    assert (run["rows"], run["optimistic"]) == (60, [reason])
-    assert run["score"] == max(run["epoch_scores"])
+    assert (run.rows, run.optimistic) == (60, [reason])
+    assert run.score == max(run.facts["epoch_scores"])
     assert f"tiny seed 0 fold0: OPTIMISTIC, {reason}\n" in capsys.readouterr().out
     train_folds(folded, "--model", "tiny")
     assert foldstack(folded, "blend", "--model", "tiny") == 0
-    assert Store(folded).read_blend("blend")["optimistic"] == [f"tiny: {reason}"]
+    assert Store(folded).read_blend("blend").optimistic == [f"tiny: {reason}"]
 
 
 def test_select_fold_wants_a_fold(folded, backbone, capsys):

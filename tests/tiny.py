@@ -21,7 +21,7 @@ from foldstack.store import NO_ARTEFACTS, RunKey
 from foldstack.workspace import Workspace
 
 if TYPE_CHECKING:
-    from foldstack.stages.learned import Run
+    from foldstack.stages.run import Run
 
 GOOD, BAD = ["good", "fine", "great", "lovely"], ["bad", "poor", "awful", "dull"]
 PLACES = ["film", "plot", "cast", "song", "end", "start", "scene", "joke"]
@@ -216,7 +216,7 @@ def go_through(root: Path, *stages: str, folds: int = 3) -> Path:
 
 def run_of(root: Path, name: str = "tiny", fold: int = 0, seed: int = 0) -> tuple[Workspace, Run]:
     """The workspace as it is now, and this model's run that leaves the fold out."""
-    from foldstack.stages.learned import Run
+    from foldstack.stages.run import Run
 
     ws = Workspace.open(root, [])
     folds = ws.store.read_folds(ws.competition.train)

@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 
 from foldstack import config
-from foldstack.files import locked, remove, size_of
-from foldstack.store import RUN_NAME, TEMPORARY, RunKey, Store, restore
+from foldstack.files import locked, remove, restore_folder, size_of
+from foldstack.store import RUN_NAME, TEMPORARY, RunKey, Store
 
 OURS = re.compile(r"\..+\.\d+\.tmp")
 LEFT_SECONDS = 600  # a file that is being written changes more often
@@ -21,11 +21,11 @@ def tidy(store: Store) -> int:
     Unfinished runs and backbones stay: the command that made them resumes them.
     """
     freed = sum(store.tidy_run(key) for key in store.run_keys())
-    blends = store.root / "oof" / "_blends"
+    blends = store.blends_dir
     for path in [*blends.glob(".*.partial"), *blends.glob(".*.old")]:
         name = path.name[1:].rpartition(".")[0]
         with locked(blends / f".{name}.lock"):
-            restore(blends / name)
+            restore_folder(blends / name)
             freed += remove(path)
     made = [store.root / name for name in ("folds", "oof", "submissions", "predictions", "input")]
     for folder in [*made, store.root]:

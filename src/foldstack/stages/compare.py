@@ -11,10 +11,11 @@ from foldstack.ensemble import Difference, Members
 from foldstack.errors import InputError
 from foldstack.metrics import Metric
 from foldstack.progress import say, table
-from foldstack.stages.dependencies import say_marks
+from foldstack.records import RunRecord
 from foldstack.stages.oof import check_alike, fold_runs, read_seed, reasons_of, require_runs
 from foldstack.stages.train import train
 from foldstack.store import Folds, RunKey
+from foldstack.views.console.text import say_marks
 from foldstack.workspace import Workspace
 
 
@@ -89,13 +90,15 @@ def _train_missing(
     """Variants that were kept by NAME= have no preset to be trained by, so they must be there."""
     presets = [name for name in names if ws.has_preset(name)]
     if presets:
-        train(ws, model=",".join(presets), fold=_list(folds.numbers), seed=seed, jobs=jobs)
+        made = train(ws, model=",".join(presets), fold=_list(folds.numbers), seed=seed, jobs=jobs)
+        if made.nothing_to_do:
+            say(made.nothing_to_do)
 
 
-def _runs(ws: Workspace, name: str, seeds: list[int], folds: Folds) -> dict[RunKey, dict]:
+def _runs(ws: Workspace, name: str, seeds: list[int], folds: Folds) -> dict[RunKey, RunRecord]:
     """A model's runs of these seeds, all made alike."""
     found = fold_runs(ws, name)
-    runs = {key: found[key] for key in require_runs(found, name, seeds, folds)}
+    runs = {key: found[key] for key in require_runs(ws, found, name, seeds, folds)}
     check_alike(ws, runs)
     return runs
 
@@ -167,11 +170,11 @@ def _cells(d: Difference) -> list[str]:
     ]
 
 
-def _time(runs: dict[RunKey, dict], base: dict[RunKey, dict]) -> str:
+def _time(runs: dict[RunKey, RunRecord], base: dict[RunKey, RunRecord]) -> str:
     """Training time as a ratio, of runs on machines alike."""
-    machines = [run["machine"] for run in (*runs.values(), *base.values())]
+    machines = [run.machine for run in (*runs.values(), *base.values())]
     known = set.intersection(*map(set, machines))  # fewer facts matter to a linear model
     if any(machine[fact] != machines[0][fact] for machine in machines for fact in known):
         return "other machine"
-    took, took_base = (sum(run["seconds"] for run in each.values()) for each in (runs, base))
+    took, took_base = (sum(run.seconds for run in each.values()) for each in (runs, base))
     return f"{took / took_base:.2f}x"

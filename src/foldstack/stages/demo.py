@@ -11,6 +11,7 @@ from foldstack.progress import duration, say
 from foldstack.stages import blend as blend_stage
 from foldstack.stages import data, folds, score, submit, train
 from foldstack.stages.fitted import threads_of, token_cache
+from foldstack.views.console import show
 from foldstack.workspace import Workspace
 
 DATASET = "movie-reviews"
@@ -43,10 +44,10 @@ def demo(root: Path, sets: list[str]) -> None:
         )
     folds.make_folds(ws)
     train.train(ws)
-    blend_stage.blend(ws)
+    show(blend_stage.blend(ws))
     for model in ws.listed:
-        submit.submit(ws, model=model)
-    submit.submit(ws)
+        show(submit.submit(ws, model=model))
+    show(submit.submit(ws))
     say("")
     score.score(ws)
     say(

@@ -34,7 +34,7 @@ def make_folds(ws: Workspace, *, force: bool = False) -> None:
             "it by `folds.file` from input/, or add --force (FORCE=1) to write over it"
         )
     new, what = folds.hash, _what(folds, competition.settings.folds)
-    stale = [key for key, run in store.runs().items() if run["identity"]["folds"] != new]
+    stale = [key for key, run in store.runs().items() if run.identity.folds != new]
     if not force:
         old = _old_folds(ws)
         if old == f"holds folds of hash {new}":

@@ -6,18 +6,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from foldstack.errors import InputError
-from foldstack.files import read_table, together, write_text
+from foldstack.files import read_table
 from foldstack.progress import duration, say, table
 from foldstack.report import format_report, label_report
-from foldstack.stages.blend import interval
-from foldstack.stages.dependencies import Doubts, mark, say_marks
-from foldstack.stages.oof import why_optimistic
+from foldstack.stages.dependencies import Doubts, merged
+from foldstack.views.console.text import interval, mark, say_marks
 from foldstack.workspace import Workspace
 
 
@@ -44,14 +42,14 @@ def score(ws: Workspace) -> None:
         rows.append(
             [
                 name,
-                info["winner"],
-                interval(info["nested"]) + shown,
-                f"{info['in_sample']:.4f}",
+                info.winner,
+                interval(info.nested) + shown,
+                f"{info.in_sample:.4f}",
                 *(f"{each:.4f}" for each in private),
             ]
         )
     if competition.submission.wants_labels:
-        say(f"score: how each label does is in {_reports(ws)}/NAME.txt, and .csv beside it")
+        say(f"score: how each label does is in {ws.store.private_dir}/NAME.txt, and .csv beside it")
     metric = competition.metric.name
     say(
         table(
@@ -111,14 +109,7 @@ def _read_submission(
 def _write_report(ws: Workspace, name: str, targets: np.ndarray, decisions: np.ndarray) -> None:
     competition = ws.competition
     report = label_report(targets, decisions, competition.labels, competition.kind)
-    with together():
-        write_text(_reports(ws) / f"{name}.csv", report.to_csv())
-        write_text(_reports(ws) / f"{name}.txt", format_report(report) + "\n")
-
-
-def _reports(ws: Workspace) -> Path:
-    """Where what the solution tells is kept, which no other stage reads."""
-    return ws.root / "submissions" / "private"
+    ws.store.write_private_report(name, report.to_csv(), format_report(report) + "\n")
 
 
 def scores(ws: Workspace) -> None:
@@ -130,32 +121,31 @@ def scores(ws: Workspace) -> None:
     for key, run in runs.items():
         marks = today.of_run(run)
         doubts.setdefault(key.model, []).append(marks)
-        shown = "–" if run["score"] is None else f"{run['score']:.4f}"
+        shown = "–" if run.score is None else f"{run.score:.4f}"
         rows.append(
             [
                 key.model,
                 str(key.seed),
                 key.run,
                 shown,
-                duration(run["seconds"]),
-                f"{run['peak_memory_mb']:,}",
+                duration(run.seconds),
+                f"{run.peak_memory_mb:,}",
                 mark(*marks),
             ]
         )
     say(table(["model", "seed", "run", ws.competition.metric.name, "time", "peak MB", ""], rows))
     for model, of_model in doubts.items():
         stale = list(dict.fromkeys(why for stale, _ in of_model for why in stale))
-        runs = [{"optimistic": optimistic} for _, optimistic in of_model]
-        say_marks(model, stale, why_optimistic(runs))
+        say_marks(model, stale, merged(why for _, optimistic in of_model for why in optimistic))
     if not blends:
         return
     marks = {name: today.of_blend(info) for name, info in blends.items()}
     rows = [
         [
             name,
-            info["winner"],
-            interval(info["nested"]),
-            f"{info['in_sample']:.4f}",
+            info.winner,
+            interval(info.nested),
+            f"{info.in_sample:.4f}",
             mark(*marks[name]),
         ]
         for name, info in blends.items()

@@ -17,3 +17,6 @@ def show(result: object) -> None:
 @show.register
 def _(result: None) -> None:
     """A stage that has said everything while it worked."""
+
+
+from foldstack.views.console import blends, patterns, predictions, runs  # noqa: E402, F401

@@ -213,8 +213,8 @@ def _refuse_other_bytes(args: argparse.Namespace) -> None:
                 )
 
 
-def run(args: argparse.Namespace) -> None:
-    """Call the stage that the command names. Stages are imported here, so that help is quick."""
+def run(args: argparse.Namespace) -> object:
+    """Return what the command's stage returns. Stages are imported here, so that help is quick."""
     _refuse_other_bytes(args)
     from foldstack import parallel
     from foldstack.config import split_settings
@@ -264,11 +264,11 @@ def run(args: argparse.Namespace) -> None:
     if args.command == "folds":
         from foldstack.stages.folds import make_folds
 
-        make_folds(ws, force=args.force)
+        return make_folds(ws, force=args.force)
     elif args.command == "train":
         from foldstack.stages.train import train
 
-        train(
+        return train(
             ws,
             model=args.model,
             fold=args.fold,
@@ -281,19 +281,19 @@ def run(args: argparse.Namespace) -> None:
     elif args.command == "blend":
         from foldstack.stages.blend import blend
 
-        blend(ws, model=args.model, name=args.name)
+        return blend(ws, model=args.model, name=args.name)
     elif args.command == "compare":
         from foldstack.stages.compare import compare
 
-        compare(ws, a=args.a, b=args.b, fold=args.fold, seed=args.seed, jobs=args.jobs)
+        return compare(ws, a=args.a, b=args.b, fold=args.fold, seed=args.seed, jobs=args.jobs)
     elif args.command == "submit":
         from foldstack.stages.submit import submit
 
-        submit(ws, model=args.model, fold=args.fold, name=args.name)
+        return submit(ws, model=args.model, fold=args.fold, name=args.name)
     elif args.command == "predict":
         from foldstack.stages.predict import predict
 
-        predict(
+        return predict(
             ws,
             model=args.model,
             name=args.name,
@@ -305,19 +305,19 @@ def run(args: argparse.Namespace) -> None:
     elif args.command == "report":
         from foldstack.stages.blend import report
 
-        report(ws, model=args.model, name=args.name)
+        return report(ws, model=args.model, name=args.name)
     elif args.command == "views":
         from foldstack.stages.views import views
 
-        views(ws, model=args.model, name=args.name, tail=args.tail)
+        return views(ws, model=args.model, name=args.name, tail=args.tail)
     elif args.command == "patterns":
         from foldstack.stages.patterns import patterns
 
-        patterns(ws, model=args.model, name=args.name)
+        return patterns(ws, model=args.model, name=args.name)
     else:
         from foldstack.stages import score
 
-        getattr(score, args.command)(ws)
+        return getattr(score, args.command)(ws)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -330,6 +330,10 @@ def main(argv: list[str] | None = None) -> int:
     try:
         _parse_and_run(argv)
     except InputError as e:
+        if e.result is not None:
+            from foldstack.views.console import show
+
+            show(e.result)
         _say_error(str(e))
         return 2
     except Interrupted as e:
@@ -353,7 +357,10 @@ def _parse_and_run(argv: list[str] | None) -> None:
 
     args = parser().parse_args(argv)
     STOP.install()
-    run(args)
+    result = run(args)
+    from foldstack.views.console import show
+
+    show(result)
     system.flush_output()
 
 

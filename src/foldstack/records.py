@@ -8,18 +8,33 @@ checked for their form alone.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+import pandas as pd
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    PlainSerializer,
+    ValidationError,
+    field_validator,
+)
 
 from foldstack.config import digest
 from foldstack.errors import InputError
 from foldstack.files import file_sha256, write_json
 
 
-class Record(BaseModel):
+class Value(BaseModel):
+    """A part of a record: frozen and typed, without a version of its own."""
+
+    model_config = ConfigDict(extra="ignore", strict=True, frozen=True)
+
+
+class Record(Value):
     """A value that a stage returns and the store keeps: frozen, typed, to and from JSON.
 
     Attributes:
@@ -28,7 +43,6 @@ class Record(BaseModel):
         version: of this record; records written before there were versions have none, which reads as 1.
     """
 
-    model_config = ConfigDict(extra="ignore", strict=True, frozen=True)
     VERSION: ClassVar[int] = 1
 
     version: int = 1
@@ -48,6 +62,30 @@ class Record(BaseModel):
 
 
 R = TypeVar("R", bound=Record)
+
+# A number that may be undefined: nan in memory, null in JSON.
+Undefined = Annotated[
+    float,
+    BeforeValidator(lambda value: math.nan if value is None else value),
+    PlainSerializer(lambda value: None if math.isnan(value) else value, when_used="json"),
+]
+
+
+class Table(Record):
+    """A record of rows of one form, which reads as a data frame and shows as one in a notebook."""
+
+    rows: list[Any]
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """Return one line per row and one column per field."""
+        return pd.DataFrame([self._cells(row) for row in self.rows])
+
+    def _cells(self, row: Any) -> dict[str, Any]:
+        return row if isinstance(row, dict) else row.model_dump()
+
+    def _repr_html_(self) -> str:
+        return self.frame.to_html(index=False)
 
 
 class RunIdentity(Record):
@@ -112,10 +150,91 @@ class BlendRecord(SubmissionRecord):
     positives: dict[str, dict[str, Any]]
 
 
+class BalanceRecord(Value):
+    """How even the folds of one split are, see `stratify.Balance`."""
+
+    labels: float
+    examples: float
+    missing: int
+
+
 class FoldsRecord(Record):
+    """folds.json: what made the folds, and what in the rows may surprise.
+
+    Attributes:
+        settings: those of `folds` in competition.yaml.
+        hash: of the folds, see `Store.folds_hash`.
+        train: the hash of the training rows.
+        repeated_rows: rows that repeat another's text or group.
+        parted_groups: groups that folds given by a file part.
+        contradicting_texts, contradicting_rows: equal texts with different labels, and their rows.
+        train_rows_in_test, test_rows_in_train: rows whose text stands in the other file.
+        near: the counts of `near.NearDuplicates.report`; None if near-duplicates were not searched.
+        balance: one per split; None for regression.
+    """
+
     settings: dict[str, Any]
     hash: str
     train: str
+    repeated_rows: int = 0
+    parted_groups: int = 0
+    contradicting_texts: int = 0
+    contradicting_rows: int = 0
+    train_rows_in_test: int = 0
+    test_rows_in_train: int = 0
+    near: dict[str, int] | None = None
+    balance: list[BalanceRecord] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return {key: value for key, value in super().to_json().items() if value is not None}
+
+
+class ComparedModel(Value):
+    """One model of a comparison.
+
+    Attributes:
+        score: the mean over seeds of the score pooled over the rows.
+        better_by: the mean over seeds of how much better it is than the baseline, for losses too.
+        low, high: the 95 % interval of `better_by`; standard_error: of which seed_error is the part
+            that the seeds make, undefined for a single one.
+        by_seed: the differences of the seeds, in the order of `Comparison.seeds`.
+        time: the ratio of the training times; undefined if the machines differ.
+    """
+
+    model: str
+    score: float
+    better_by: float
+    low: float
+    high: float
+    standard_error: float
+    seed_error: Undefined
+    by_seed: list[float]
+    time: Undefined
+
+
+class Comparison(Table):
+    """oof/_comparisons/BASELINE-vs-OTHERS.json: how much better models are than a baseline.
+
+    Attributes:
+        score: the baseline's, as that of a `ComparedModel`.
+        folds: those that were held out and scored, of `folds_in_all`.
+        scored_rows: the number of rows that the scores are pooled over.
+        hashes: of the folds, the training rows and their overlay, as in a run's identity.
+        runs: of each model the digest of each run's held-out predictions.
+        optimistic: of each model why its score may be too good.
+    """
+
+    baseline: str
+    metric: str
+    score: float
+    seeds: list[int]
+    folds: list[int]
+    folds_in_all: int
+    scored_rows: int
+    rows: list[ComparedModel]
+    hashes: dict[str, str | None]
+    runs: dict[str, dict[str, str]]
+    optimistic: dict[str, list[str]]
 
 
 def write_record(path: Path, record: dict[str, Any]) -> None:

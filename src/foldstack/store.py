@@ -8,7 +8,10 @@
     oof/.pretrained/<key>/          backbones that have learned from the texts, see stages.pretrain
     oof/_blends/<name>/             blend.json, oof.parquet, nested.parquet, test.parquet, model/
     oof/_patterns/<name>.json       the audit of rules over a blend or a model
+    oof/_comparisons/<a>-vs-<b>.json    how much better models are than another
+    oof/…/views.csv                 the score on parts of the rows, beside a model's runs or in a blend
     submissions/<name>.csv, .json
+    submissions/private/<name>.csv, .txt    its score per label by the solution
     predictions/                    of new texts, see `predictions`
 
 Every file is written beside its place and renamed into it; a finished run appears by one rename.
@@ -43,10 +46,12 @@ from foldstack.files import (
     removed_after_error,
     together,
     write_table,
+    write_text,
 )
 from foldstack.predictions import PredictionFiles
 from foldstack.records import (
     BlendRecord,
+    Comparison,
     FoldsRecord,
     Record,
     RunRecord,
@@ -54,6 +59,7 @@ from foldstack.records import (
     damaged,
     digests_of,
     read_mapping,
+    read_record,
     verify,
     write_record,
 )
@@ -63,6 +69,8 @@ from foldstack.system import is_fault, naming
 # In a run's folder, but no part of what it has learned and predicted.
 NO_ARTEFACTS = ("run.json", "checkpoints", "identity.json", "int8.json")
 TEMPORARY = ".*.tmp"  # see `files.publish`
+FOLDERS = ("folds", "oof", "submissions")
+LONGEST_COMPARISON = 200  # letters of a file's name
 RUN_NAME = re.compile(r"full|fold(\d+(?:-\d+)*)")
 
 
@@ -284,11 +292,29 @@ class Store:
     def _verify(self, folder: Path, record: dict[str, Any], what: str) -> None:
         verify(folder, record, what, self.name(folder), _again(folder))
 
+    def folder(self, name: str) -> Path:
+        """Return the folder of what stages make, one of `FOLDERS`."""
+        return self.root / name
+
+    @property
+    def solution(self) -> Path:
+        """The test labels, which the score stage alone reads."""
+        return self.root / "input" / "private" / "solution.csv"
+
     # Folds
 
     @property
     def folds_path(self) -> Path:
         return self.root / "folds" / "folds.csv"
+
+    @property
+    def folds_record_path(self) -> Path:
+        return self.folds_path.with_name("folds.json")
+
+    @property
+    def folds_report_path(self) -> Path:
+        """One row per fold, with all labels."""
+        return self.folds_path.with_name("report.csv")
 
     @staticmethod
     def folds_hash(ids: np.ndarray, splits: np.ndarray, groups: np.ndarray | None = None) -> str:
@@ -297,19 +323,18 @@ class Store:
         numbers = np.column_stack(columns).astype(int).tolist()
         return digest([[str(i), *row] for i, row in zip(ids, numbers, strict=True)])
 
-    def write_folds(self, rows: Rows, folds: Folds, report: dict, per_fold: pd.DataFrame) -> None:
-        """folds.csv and, beside it, what made them, a report, and a table with a row a fold."""
+    def write_folds(
+        self, rows: Rows, folds: Folds, record: FoldsRecord, per_fold: pd.DataFrame
+    ) -> None:
+        """Write folds.csv and, beside it, their record and a table with one row per fold."""
         table = pd.DataFrame({"id": rows.ids})
         for split, fold in enumerate(folds.splits.T):
             table[f"fold_{split}" if split else "fold"] = fold
         if folds.groups is not None:
             table["group"] = folds.groups
         with together():
-            write_record(
-                self.root / "folds" / "folds.json",
-                {"settings": folds.settings, "hash": folds.hash, "train": rows.hash(), **report},
-            )
-            write_table(self.root / "folds" / "report.csv", per_fold)
+            write_record(self.folds_record_path, record.to_json())
+            write_table(self.folds_report_path, per_fold)
             write_table(self.folds_path, table)
 
     def has_folds(self) -> bool:
@@ -359,17 +384,23 @@ class Store:
 
     def _folds_settings(self, found: str, in_file: str) -> dict[str, Any]:
         """The settings that made the folds of one of these hashes, if folds.json is there."""
-        beside = self.root / "folds" / "folds.json"
-        if not beside.exists():
+        record = self.read_folds_record()
+        if record is None:
             return {}
-        record = self._read(beside, FoldsRecord, "run `make folds FORCE=1`")
-        if record["hash"] not in (found, in_file):
+        if record.hash not in (found, in_file):
             raise InputError(
                 f"{self.name(self.folds_path)} is not as `make folds` wrote it (hash {found}, "
-                f"folds.json says {record['hash']}): run `make folds FORCE=1`, or give your own folds "
+                f"folds.json says {record.hash}): run `make folds FORCE=1`, or give your own folds "
                 "by `folds.file`"
             )
-        return record["settings"]
+        return record.settings
+
+    def read_folds_record(self) -> FoldsRecord | None:
+        """Return what made the folds; None if folds.json is not there."""
+        path = self.folds_record_path
+        if not path.exists():
+            return None
+        return read_record(path, FoldsRecord, self.name(path), "run `make folds FORCE=1`")
 
     @staticmethod
     def _fold_numbers(
@@ -610,10 +641,44 @@ class Store:
         model = {name: sha256 for name, sha256 in files.items() if name.startswith("model/")}
         return digest(model) if model else self.content(key, "test")
 
+    # Comparisons and views
+
+    def comparison_path(self, baseline: str, others: Sequence[str]) -> Path:
+        """Return the place of a comparison; that of more names than a file's may hold is a digest."""
+        of = "+".join(config.check_name(name, "model") for name in others)
+        name = f"{config.check_name(baseline, 'model')}-vs-{of}"
+        if len(name) > LONGEST_COMPARISON:
+            name = f"vs-{digest([baseline, *others])}"
+        return self.root / "oof" / "_comparisons" / f"{name}.json"
+
+    def write_comparison(self, comparison: Comparison) -> Path:
+        others = [each.model for each in comparison.rows]
+        path = self.comparison_path(comparison.baseline, others)
+        write_record(path, comparison.to_json())
+        return path
+
+    def comparisons(self) -> list[Comparison]:
+        """Return all that were made, by the names of their files."""
+        paths = sorted(self.root.glob("oof/_comparisons/*.json"))
+        return [self.read_comparison(path) for path in paths]
+
+    def read_comparison(self, path: Path) -> Comparison:
+        return read_record(path, Comparison, self.name(path), "run `make compare` again")
+
+    def views_path(self, name: str, *, of_model: bool) -> Path:
+        """Return the place of the score on parts of the rows, of a model or of a blend."""
+        if not of_model:
+            return self.blend_dir(name) / "views.csv"
+        return self.root / "oof" / config.check_name(name, "model") / "views.csv"
+
     # Blends and submissions
 
+    @property
+    def blends_dir(self) -> Path:
+        return self.root / "oof" / "_blends"
+
     def blend_dir(self, name: str) -> Path:
-        return self.root / "oof" / "_blends" / config.check_name(name, "name")
+        return self.blends_dir / config.check_name(name, "name")
 
     @contextmanager
     def writing_blend(self, name: str, info: dict[str, Any]) -> Iterator[Path]:
@@ -727,6 +792,41 @@ class Store:
 
     def submission_path(self, name: str) -> Path:
         return self.root / "submissions" / f"{config.check_name(name, 'name')}.csv"
+
+    @property
+    def private_dir(self) -> Path:
+        """What the solution says of submissions, which no other stage reads."""
+        return self.root / "submissions" / "private"
+
+    def write_private(self, name: str, table: str, text: str) -> None:
+        """Write how each label of a submission does, as CSV and to read."""
+        with together():
+            write_text(self.private_dir / f"{name}.csv", table)
+            write_text(self.private_dir / f"{name}.txt", text)
+
+    # What a kill may leave, see `tidy`
+
+    def tidy_blends(self) -> int:
+        """Remove what kills have left beside the blends; returns the bytes that this frees."""
+        freed = 0
+        for path in [*self.blends_dir.glob(".*.partial"), *self.blends_dir.glob(".*.old")]:
+            name = path.name[1:].rpartition(".")[0]
+            with locked(self.blends_dir / f".{name}.lock"):
+                restore(self.blends_dir / name)
+                freed += remove(path)
+        return freed
+
+    def unfinished(self) -> list[Path]:
+        """Return the folders of runs and backbones that were left unfinished."""
+        runs = self.root.glob("oof/*/seed*/.*.partial*")
+        return [*sorted(runs), *sorted(self.pretrained_dir.glob(".*.partial"))]
+
+    def locked_keys(self) -> Iterator[RunKey]:
+        """Yield the runs that have a lock, which a process may hold."""
+        for path in sorted(self.root.glob("oof/*/seed*/.*.lock")):
+            run, seed = path.name[1:].removesuffix(".lock"), path.parent.name.removeprefix("seed")
+            if RUN_NAME.fullmatch(run) and seed.isdecimal():
+                yield RunKey(path.parts[-3], int(seed), RunKey.left_out_of(run))
 
     # Predictions of new texts
 

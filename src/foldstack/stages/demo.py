@@ -1,13 +1,16 @@
-"""The demo: the whole way on the embedded reviews, cut to what this machine can do in time."""
+"""The demo: every stage on the embedded reviews, cut to what this machine can do in time."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from foldstack.errors import InputError
 from foldstack.learners import make_learner
 from foldstack.progress import duration, say
+from foldstack.results import DemoResult
 from foldstack.stages import blend as blend_stage
 from foldstack.stages import data, folds, score, submit, train
 from foldstack.stages.fitted import threads_of, token_cache
@@ -18,17 +21,17 @@ LIMIT_SECONDS = 15 * 60
 SHORT_FOLDS, SHORT_TRAINING = 3, {"epochs": 1}
 
 
-def demo(root: Path, sets: list[str]) -> None:
-    """Data, folds, training, blend, submissions and their scores, in one go; resumable."""
+def demo(root: Path, sets: list[str]) -> Iterator[Any]:
+    """Yield the results of data, folds, training, blend, submissions and their scores; resumable."""
     begin, ws = time.monotonic(), Workspace.open(root, sets)
     if not (ws.root / "competition.yaml").exists():
-        data.make_data(ws, DATASET)
+        yield data.make_data(ws, DATASET)
         if _forecast(ws) > LIMIT_SECONDS:
             say(
                 f"demo: that is more than {LIMIT_SECONDS // 60} minutes: taking {SHORT_FOLDS} folds and "
                 "one epoch instead; competition.yaml says so, change it there"
             )
-            data.make_data(
+            yield data.make_data(
                 ws,
                 DATASET,
                 force=True,
@@ -41,18 +44,15 @@ def demo(root: Path, sets: list[str]) -> None:
             f"{ws.root / 'competition.yaml'} is of '{ws.competition.settings.name}': run "
             "the demo elsewhere, with WORKSPACE=some-folder"
         )
-    folds.make_folds(ws)
-    train.train(ws)
-    blend_stage.blend(ws)
+    yield folds.make_folds(ws)
+    yield train.train(ws)
+    yield blend_stage.blend(ws)
     for model in ws.listed:
-        submit.submit(ws, model=model)
-    submit.submit(ws)
+        yield submit.submit(ws, model=model)
+    yield submit.submit(ws)
     say("")
-    score.score(ws)
-    say(
-        f"\ndemo: done in {duration(time.monotonic() - begin)}; the workspace is {ws.root.resolve()}, "
-        "`make help` shows what to try next"
-    )
+    yield score.score(ws)
+    yield DemoResult(seconds=time.monotonic() - begin, workspace=str(ws.root.resolve()))
 
 
 def _forecast(ws: Workspace) -> float:

@@ -291,9 +291,3 @@ def say_marks(name: str, stale: Iterable[str], optimistic: Iterable[str]) -> Non
         say(f"{name}: STALE, {reason}")
     for reason in optimistic:
         say(f"{name}: OPTIMISTIC, {reason}")
-
-
-def mark(stale: Iterable[str], optimistic: Iterable[str]) -> str:
-    """Return the words for a table's cell."""
-    words = [word for word, why in (("stale", stale), ("optimistic", optimistic)) if why]
-    return ", ".join(words)

@@ -242,6 +242,32 @@ class TidyResult(Record):
     unfinished: dict[str, int]
 
 
+# The demo
+
+
+class DemoForecast(Record):
+    """How long all runs of the demo's transformer would take on this machine.
+
+    Attributes:
+        learned_per_second, predicted_per_second: rows.
+        precision: of the training.
+        limit: the seconds that the demo may take.
+        short_folds: the number of folds that it takes instead, with one epoch; None within the limit.
+    """
+
+    learned_per_second: float
+    predicted_per_second: float
+    precision: str
+    folds: int
+    seconds: float
+    limit: int
+    short_folds: int | None
+
+
+class DemoScores(Record):
+    scores: PrivateScores
+
+
 class DemoResult(Record):
     seconds: float
     workspace: str

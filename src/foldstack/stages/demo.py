@@ -9,8 +9,7 @@ from typing import Any
 
 from foldstack.errors import InputError
 from foldstack.learners import make_learner
-from foldstack.progress import duration, say
-from foldstack.results import DemoResult
+from foldstack.results import DemoForecast, DemoResult, DemoScores
 from foldstack.stages import blend as blend_stage
 from foldstack.stages import data, folds, score, submit, train
 from foldstack.stages.fitted import threads_of, token_cache
@@ -26,11 +25,9 @@ def demo(root: Path, sets: list[str]) -> Iterator[Any]:
     begin, ws = time.monotonic(), Workspace.open(root, sets)
     if not (ws.root / "competition.yaml").exists():
         yield data.make_data(ws, DATASET)
-        if _forecast(ws) > LIMIT_SECONDS:
-            say(
-                f"demo: that is more than {LIMIT_SECONDS // 60} minutes: taking {SHORT_FOLDS} folds and "
-                "one epoch instead; competition.yaml says so, change it there"
-            )
+        forecast = _forecast(ws)
+        yield forecast
+        if forecast.short_folds:
             yield data.make_data(
                 ws,
                 DATASET,
@@ -50,13 +47,12 @@ def demo(root: Path, sets: list[str]) -> Iterator[Any]:
     for model in ws.listed:
         yield submit.submit(ws, model=model)
     yield submit.submit(ws)
-    say("")
-    yield score.score(ws)
+    yield DemoScores(scores=score.score(ws))
     yield DemoResult(seconds=time.monotonic() - begin, workspace=str(ws.root.resolve()))
 
 
-def _forecast(ws: Workspace) -> float:
-    """Seconds for all runs of minilm, from a few updates and predictions on this machine."""
+def _forecast(ws: Workspace) -> DemoForecast:
+    """Forecast all runs of minilm from a few updates and predictions on this machine."""
     settings = ws.model_settings("minilm")
     rows, test = ws.competition.train, ws.competition.test
     count = ws.competition.settings.folds.count
@@ -65,8 +61,12 @@ def _forecast(ws: Workspace) -> float:
     learned = len(rows) * (count - 1) * settings.training.epochs
     predicted = len(rows) + len(test) * count
     seconds = learned * per_row + predicted * per_predicted
-    say(
-        f"demo: minilm takes {1 / per_row:.0f} rows/s in training ({learner.precision}) and "
-        f"{1 / per_predicted:.0f} in prediction here: {count} folds want about {duration(seconds)}"
+    return DemoForecast(
+        learned_per_second=1 / per_row,
+        predicted_per_second=1 / per_predicted,
+        precision=learner.precision,
+        folds=count,
+        seconds=seconds,
+        limit=LIMIT_SECONDS,
+        short_folds=SHORT_FOLDS if seconds > LIMIT_SECONDS else None,
     )
-    return seconds

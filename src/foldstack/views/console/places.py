@@ -6,7 +6,15 @@ from typing import Any
 
 from foldstack.competition_file import flow
 from foldstack.progress import duration, say
-from foldstack.results import CleanResult, CompetitionMade, DemoResult, InitResult, TidyResult
+from foldstack.results import (
+    CleanResult,
+    CompetitionMade,
+    DemoForecast,
+    DemoResult,
+    DemoScores,
+    InitResult,
+    TidyResult,
+)
 from foldstack.views.console import show
 
 
@@ -62,6 +70,26 @@ def _(tidied: TidyResult) -> None:
             f"clean: {name} ({size / 2**20:,.1f} MB) is unfinished and stays: `make train` resumes it, "
             "and `rm -r` drops it"
         )
+
+
+@show.register
+def _(forecast: DemoForecast) -> None:
+    say(
+        f"demo: minilm takes {forecast.learned_per_second:.0f} rows/s in training "
+        f"({forecast.precision}) and {forecast.predicted_per_second:.0f} in prediction here: "
+        f"{forecast.folds} folds want about {duration(forecast.seconds)}"
+    )
+    if forecast.short_folds is not None:
+        say(
+            f"demo: that is more than {forecast.limit // 60} minutes: taking {forecast.short_folds} "
+            "folds and one epoch instead; competition.yaml says so, change it there"
+        )
+
+
+@show.register
+def _(scored: DemoScores) -> None:
+    say("")
+    show(scored.scores)
 
 
 @show.register

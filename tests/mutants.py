@@ -1030,8 +1030,8 @@ MUTANTS = [
     Mutant(
         "optimism-forgotten",
         "stages/blend.py",
-        '"optimistic": optimistic,',
-        '"optimistic": [],',
+        "optimistic=_why_optimistic(ws, models),",
+        "optimistic=[],",
         "a blend forgets why its runs are optimistic",
         ("test_loop.py",),
     ),
@@ -1512,14 +1512,14 @@ MUTANTS = [
     Mutant(
         "models-unverified",
         "store.py",
-        '        self._verify(folder, record, "model")\n        return folder / "model"',
+        '        self._verify(folder, record.get("files"), "model")\n        return folder / "model"',
         '        return folder / "model"',
         "a model with other weights predicts",
         ("test_artefacts.py",),
     ),
     Mutant(
         "record-digest-unchecked",
-        "records.py",
+        "records/base.py",
         "if found is not None and found != digest(record):",
         "if False:",
         "a record changed by hand is believed",
@@ -1527,7 +1527,7 @@ MUTANTS = [
     ),
     Mutant(
         "file-digest-unchecked",
-        "records.py",
+        "records/base.py",
         "if file_sha256(place) != sha256:",
         "if False:",
         "a file that changed is read",
@@ -1544,8 +1544,8 @@ MUTANTS = [
     Mutant(
         "blends-unlocked",
         "store.py",
-        'with locked(place.with_name(f".{name}.lock")):\n            shutil.rmtree',
-        "if True:\n            shutil.rmtree",
+        'locked(place.with_name(f".{name}.lock")),\n            placing',
+        'locked(place.with_name(f".{name}.{os.getpid()}.lock")),\n            placing',
         "two blends at once remove each other's files",
         ("test_artefacts.py",),
     ),
@@ -1560,7 +1560,7 @@ MUTANTS = [
     Mutant(
         "submit-over-anything",
         "store.py",
-        'if "sha256" in info and found not in',
+        "if known is not None and found not in",
         "if False and found not in",
         "submit writes over any file",
         ("test_outputs.py",),
@@ -1575,7 +1575,7 @@ MUTANTS = [
     ),
     Mutant(
         "old-run-lost",
-        "store.py",
+        "files.py",
         "    if old.exists() and not place.exists():\n        with",
         "    if False:\n        with",
         "a kill between two renames loses a blend",

@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 
 import foldstack
-from foldstack import results
 from foldstack.errors import InputError
 from foldstack.files import read_json
-from foldstack.records import Comparison
+from foldstack.records import Comparison, ViewsRecord
 from tiny import files, make_workspace, write
 
 OLD = Path(__file__).parent / "fixtures" / "workspace"
@@ -58,7 +57,7 @@ def test_views_folds_and_predictions(old: Path, capsys: pytest.CaptureFixture) -
     assert files(old) == before and not folds.made
     assert folds.frame[["fold", "rows"]].values.tolist() == [[0, 8], [1, 8], [2, 8]]
     views = project.views(model="tfidf")
-    assert isinstance(views, results.ViewsRecord) and views.frame["view"][0] == "all rows"
+    assert isinstance(views, ViewsRecord) and views.frame["view"][0] == "all rows"
     assert (old / views.file).read_text() == views.frame.to_csv(index=False)
     assert len(project.predict(["a fine film", "a dull plot"]).labels) == 2
     assert capsys.readouterr().out == ""

@@ -469,7 +469,7 @@ def test_the_nested_score_of_weights_per_label_is_not_the_optimistic_one():
     members = make_members([0.0] * 3, "multilabel", 2, n=60)
     result = blend(
         members, get("roc_auc", "multilabel"), wants_labels=False,
-        methods=("simplex", "weights_per_label"),
+        options=BlendOptions(methods=("simplex", "weights_per_label"), calibration="none"),
     )  # fmt: skip
     report = next(c for c in result.candidates if c.name == "weights_per_label")
     assert report.in_sample > report.nested + 0.05

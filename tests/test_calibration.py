@@ -11,7 +11,7 @@ from sklearn.calibration import calibration_curve
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 
-from foldstack.ensemble import Mean, blend, list_candidates, load_fitted, reliability
+from foldstack.ensemble import BlendOptions, Mean, blend, list_candidates, load_fitted, reliability
 from foldstack.ensemble.calibrated import APART, Calibrated, CalibratedMean
 from foldstack.ensemble.calibration import (
     METHODS,
@@ -297,7 +297,7 @@ def test_calibration_wins_where_it_should_and_only_there(sure):
     z = rng.normal(0, 1.5, members.probabilities.shape)
     members.targets[:] = rng.random(members.targets.shape) < expit(z[:, 0])
     members = replace(members, probabilities=expit(sure * z))
-    result = blend(members, get("log_loss", "binary"), wants_labels=False, calibration="auto")
+    result = blend(members, get("log_loss", "binary"), wants_labels=False, options=BlendOptions())
     assert result.winner == ("single:model0" if sure == 1 else "single:model0+temperature")
     (_, before), (name, after) = result.calibrated.items()
     assert name.startswith("single:model0+")
@@ -313,7 +313,8 @@ def test_calibration_wins_where_it_should_and_only_there(sure):
 def test_no_label_of_a_fold_reaches_its_calibrated_predictions():
     members, metric = sharpened(make_members([0.6, 0.5]), [4, 1]), get("log_loss", "binary")
     held_out = members.folds == 1
-    arguments = {"wants_labels": False, "methods": ("mean",), "calibration": ("platt", "isotonic")}
+    options = BlendOptions(methods=("mean",), calibration=("platt", "isotonic"))
+    arguments = {"wants_labels": False, "options": options}
     before = blend(members, metric, **arguments)
     targets = members.targets.copy()
     targets[held_out] = 1 - targets[held_out]

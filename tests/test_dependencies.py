@@ -197,8 +197,8 @@ def with_pseudo_labels(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_external_rows_with_texts_of_the_test_file_are_marked(with_pseudo_labels: Path) -> None:
     store = Store(with_pseudo_labels)
     assert [run["optimistic"] for run in store.runs().values()] == [[IN_TEST]] * 3
-    assert store.read_blend("blend")["optimistic"] == [IN_TEST]
-    assert store.submissions()["blend"]["optimistic"] == [IN_TEST]
+    assert store.read_blend("blend").optimistic == [IN_TEST]
+    assert store.submissions()["blend"].optimistic == [IN_TEST]
 
 
 @pytest.mark.parametrize(
@@ -248,7 +248,7 @@ def test_external_rows_that_were_predicted_here_are_marked(workspace: Path, tmp_
     )
     assert external_reasons(ws) == [reason]
     assert foldstack(root, "submit") == 0
-    assert ws.store.submissions()["blend"]["optimistic"] == [reason]
+    assert ws.store.submissions()["blend"].optimistic == [reason]
 
 
 def test_a_damaged_record_of_predicted_texts_is_named(workspace: Path, capsys) -> None:
@@ -305,7 +305,7 @@ def test_ties_that_are_set_after_training_are_marked(tmp_path: Path, setting: st
     go_through(root, "folds")
     train_folds(root, folds=2)
     assert foldstack(root, "blend") == 0
-    assert Store(root).read_blend("blend")["optimistic"] == []
+    assert Store(root).read_blend("blend").optimistic == []
     more = {"group": "author"} if setting == "group" else {}
     near = {"near": 0.8} if setting == "near" else {}
     folds = {"file": "folds.csv"} | near
@@ -513,6 +513,6 @@ def test_a_mark_stays_where_the_setting_that_showed_it_is_taken_out(tmp_path: Pa
     train_folds(root, folds=2)
     write_competition(root, folds=settings, runtime={"threads": 1})
     assert foldstack(root, "blend") == 0
-    assert Store(root).read_blend("blend")["optimistic"] == [
+    assert Store(root).read_blend("blend").optimistic == [
         "tfidf: 6 texts or groups stand on both sides of the fold"
     ]

@@ -12,6 +12,7 @@ from scipy.stats import rankdata
 
 from foldstack.ensemble import (
     OF_RANKS,
+    BlendOptions,
     Greedy,
     Mean,
     Members,
@@ -506,7 +507,8 @@ def test_noise_scores_like_noise_when_nested_and_better_in_sample():
     """Guards every road by which fitting and choosing could flatter the headline."""
     found = [
         blend(make_members([0.0] * 4, n=150, folds=3, seed=seed), get("roc_auc", "binary"),
-              wants_labels=False, methods=("greedy", "stack"))
+              wants_labels=False,
+              options=BlendOptions(methods=("greedy", "stack"), calibration="none"))
         for seed in range(8)
     ]  # fmt: skip
     nested = np.array([each.nested.score for each in found])
@@ -556,7 +558,9 @@ def test_the_simplest_within_one_standard_error_wins():
 def test_of_single_models_the_better_wins_though_listed_later():
     """Guards listed order between single models: no one of them is the simpler."""
     members, metric = make_members([0.8, 0.8], seed=3), get("roc_auc", "binary")
-    result = blend(members, metric, wants_labels=False, methods=())
+    result = blend(
+        members, metric, wants_labels=False, options=BlendOptions(methods=(), calibration="none")
+    )
     first, second = result.candidates
     assert 0 < first.difference_to_best < first.standard_error
     assert result.winner == second.name == "single:model1"

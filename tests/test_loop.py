@@ -437,7 +437,7 @@ def test_select_fold_marks_the_run_and_all_that_is_made_of_it(folded, backbone, 
     assert f"tiny seed 0 fold0: OPTIMISTIC, {reason}\n" in capsys.readouterr().out
     train_folds(folded, "--model", "tiny")
     assert foldstack(folded, "blend", "--model", "tiny") == 0
-    assert Store(folded).read_blend("blend")["optimistic"] == [f"tiny: {reason}"]
+    assert Store(folded).read_blend("blend").optimistic == [f"tiny: {reason}"]
 
 
 def test_select_fold_wants_a_fold(folded, backbone, capsys):

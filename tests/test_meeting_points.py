@@ -187,7 +187,7 @@ def test_the_estimate_for_repeated_texts_weighs_them_as_the_test_set_has_them(co
     repeated = np.bincount(train.groups)[train.groups] > 1
     assert repeated.sum() == 20
     plain = roc_auc_score(train.targets, nested)
-    assert reweighted(ws, folds, nested) == {
+    assert reweighted(ws, folds, nested).to_json() == {
         "test_share": 1 / 3,
         "train_share": 1 / 3,
         "score": pytest.approx(plain),
@@ -195,7 +195,7 @@ def test_the_estimate_for_repeated_texts_weighs_them_as_the_test_set_has_them(co
     path = copies / "input/test.csv"
     before = path.read_text()
     path.write_text(before.replace("\nt1,", "\nt1,unheard-of "))
-    score = reweighted(Workspace.open(copies, []), folds, nested)["score"]
+    score = reweighted(Workspace.open(copies, []), folds, nested).score
     path.write_text(before)
     weights = np.where(repeated, 0.5, 1.25)
     assert score == pytest.approx(roc_auc_score(train.targets, nested, sample_weight=weights))

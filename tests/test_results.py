@@ -11,8 +11,15 @@ import pytest
 
 from foldstack.errors import InputError
 from foldstack.files import read_json
-from foldstack.records import Comparison, FoldsRecord, Record, write_record
-from foldstack.results import Marks, SliceRow, ViewsRecord
+from foldstack.records import (
+    Comparison,
+    FoldsRecord,
+    Marks,
+    Record,
+    SliceRow,
+    ViewsRecord,
+    write_record,
+)
 from foldstack.stages.init import init
 from foldstack.store import Store
 from foldstack.views.console import show

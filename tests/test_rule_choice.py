@@ -8,6 +8,7 @@ import pytest
 from scipy.special import expit
 
 from foldstack.ensemble import (
+    BlendOptions,
     blend,
     fit_rule,
     list_candidates,
@@ -33,9 +34,14 @@ def planted(kind="binary", n=400, seed=0, outputs=1, low=0.0, signal=1.5):
     return replace(members, targets=targets, probabilities=expit(z - low))
 
 
+def told(**options) -> BlendOptions:
+    """Options without calibration."""
+    return BlendOptions(calibration="none", **options)
+
+
 def labels(members, name, **options):
     metric = get(name, members.kind)
-    return blend(members, metric, wants_labels=True, methods=(), **options)
+    return blend(members, metric, wants_labels=True, options=told(methods=(), **options))
 
 
 # --- which families -----------------------------------------------------------------------------
@@ -159,7 +165,7 @@ def test_a_single_model_is_scored_with_the_rule_that_is_chosen_for_it():
 
 
 def test_nothing_is_decided_where_probabilities_are_submitted():
-    result = blend(planted(), get("f1", "binary"), wants_labels=False, methods=())
+    result = blend(planted(), get("f1", "binary"), wants_labels=False, options=told(methods=()))
     assert (result.family, result.families_by_fold, result.rules) == (None, {}, [])
     assert result.rule is result.gain is None
 

@@ -143,13 +143,18 @@ def test_what_is_held_back_are_whole_groups():
     assert not set(sample.groups[learned]) & set(sample.groups[judged])
 
 
+def told(*methods: str) -> BlendOptions:
+    """Options of these methods alone."""
+    return BlendOptions(methods=methods, calibration="none")
+
+
 def test_the_fits_of_a_nesting_share_their_models(monkeypatch):
     """Five folds: 5 models leave one fold out, 10 leave out two, 10 three; trained apart: 55."""
     trained = []
     train = Linear.train
     monkeypatch.setattr(Linear, "train", lambda sample: trained.append(1) or train(sample))
     members = make_members([1.0, 0.5], n=100, folds=5)
-    blend(members, AUC, wants_labels=False, methods=("stack_linear",))
+    blend(members, AUC, wants_labels=False, options=told("stack_linear"))
     assert len(trained) == 25
 
 
@@ -193,7 +198,7 @@ def test_a_planted_leak_shines_in_sample_and_gains_nothing_nested(name):
         groups=author,
         categorical=(0,),
     )
-    result = blend(members, AUC, wants_labels=False, methods=(name,))
+    result = blend(members, AUC, wants_labels=False, options=told(name))
     report = next(each for each in result.candidates if each.name == name)
     assert report.in_sample > 0.85
     assert report.nested < 0.55
@@ -468,7 +473,7 @@ def test_the_simplest_stack_is_preferred():
     members = make_members([1.2, 0.8], n=300, folds=3)
     # A bias that no mean can undo, so that one of the stacks wins.
     members = replace(members, probabilities=expit(logit(members.probabilities) * 3 - 4))
-    result = blend(members, get("log_loss", "binary"), wants_labels=False, methods=names[:2])
+    result = blend(members, get("log_loss", "binary"), wants_labels=False, options=told(*names[:2]))
     assert result.winner == "stack_linear"
 
 

@@ -430,7 +430,7 @@ def test_a_submission_says_what_it_was_made_from(runs: Path) -> None:
     assert info["scores_are"] == "pooled over all rows"
     assert info["optimistic"] == []
     assert info["nested"]["low"] <= info["nested"]["score"] <= info["nested"]["high"]
-    blend = store.read_blend("blend")
+    blend = store.read_blend("blend").to_json()
     blend.pop("files")  # which are in the blend's folder
     assert blend.items() <= info.items()
 

@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from foldstack.records import Comparison
-from foldstack.results import FoldsResult, ViewsRecord
+from foldstack.records import Comparison, FoldsResult, ViewsRecord
 from foldstack.workspace import Workspace
 
 if TYPE_CHECKING:

@@ -545,17 +545,55 @@ def placing(path: Path) -> Iterator[Path]:
     After an error, which then names the place, or an interruption nothing of it is left.
     """
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with naming(path, instead_of=beside):
+    with filling(beside, path):
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
         held_back = _held_back.get()
-        with removed_after_error(beside):
-            yield beside
-            if held_back is None:
-                beside.replace(path)
-            else:
-                held_back[beside] = path
+        yield beside
+        if held_back is None:
+            beside.replace(path)
+        else:
+            held_back[beside] = path
+
+
+@contextmanager
+def placing_folder(place: Path, beside: Path) -> Iterator[Path]:
+    """Yield an empty folder to fill, which takes a place by one rename when the block succeeds.
+
+    After an error, which then names the place, or an interruption nothing of it is left.
+
+    Args:
+        place: what stands there goes after the new folder has taken its place.
+        beside: the folder to fill, on the same disk; what a kill has left there is removed.
+    """
+    shutil.rmtree(beside, ignore_errors=True)
+    with filling(beside, place):
+        beside.mkdir(parents=True)
+        yield beside
+    replace_folder(beside, place)
+
+
+def replace_folder(beside: Path, place: Path) -> None:
+    """Let a folder take a place by one rename; what stood there goes after it."""
+    old = _old(place)
+    shutil.rmtree(old, ignore_errors=True)
+    if place.exists():
+        place.rename(old)
+    beside.rename(place)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def restore_folder(place: Path) -> None:
+    """Put a folder back that a kill between the two renames of `replace_folder` has left aside."""
+    old = _old(place)
+    if old.exists() and not place.exists():
+        with suppress(OSError):  # read-only, or somebody else was quicker
+            old.rename(place)
+
+
+def _old(place: Path) -> Path:
+    return place.with_name(f".{place.name}.old")
 
 
 @contextmanager
@@ -583,14 +621,15 @@ def _remove(beside: Path) -> None:
 
 
 @contextmanager
-def removed_after_error(beside: Path) -> Iterator[None]:
-    """Remove a file or folder that is being filled if an error or an interruption ends the block."""
-    try:
-        yield
-    except BaseException:
-        _remove(beside)
-        shutil.rmtree(beside, ignore_errors=True)
-        raise
+def filling(beside: Path, place: Path) -> Iterator[None]:
+    """Remove what is being filled beside a place if the block fails; an error then names the place."""
+    with naming(place, instead_of=beside):
+        try:
+            yield
+        except BaseException:
+            _remove(beside)
+            shutil.rmtree(beside, ignore_errors=True)
+            raise
 
 
 @contextmanager

@@ -10,9 +10,14 @@ from sklearn.metrics import classification_report
 
 from foldstack import metrics
 from foldstack.progress import table
+from foldstack.records import AuditLine
 
 SCORES = {"precision": "precision", "recall": "recall", "f1-score": "f1", "support": "support"}
 TARGET_SCORES = ("rmse", "mae", "r2", "pearson", "spearman")
+OF_PATTERNS = (
+    *("", "rows", "share", "precision", "the model's", "decides", "wrong → right", "right → wrong"),
+    *("better by [95 % interval]", "test rows"),
+)
 
 
 def label_report(
@@ -99,3 +104,30 @@ def _texts(column: pd.Series) -> list[str]:
     if column.dtype.kind == "i":
         return [f"{value:,}" for value in column]
     return ["" if np.isnan(value) else f"{value:.4f}" for value in column]
+
+
+def format_audit(lines: Sequence[AuditLine]) -> str:
+    """Return the audit of patterns as aligned text, one line per rule."""
+    return table(list(OF_PATTERNS), [_audit_cells(line) for line in lines])
+
+
+def _audit_cells(line: AuditLine) -> list[str]:
+    precision, of_model = (
+        "" if p is None else f"{p:.4f}" for p in (line.precision, line.model_precision)
+    )
+    better, effect = line.better_by, ""
+    if better is not None:
+        effect = f"{better.difference:+.4f} [{better.low:+.4f}, {better.high:+.4f}]"
+    did = [f"{n:,}" for n in (line.acts, line.wrong_to_right, line.right_to_wrong)]
+    if line.cached:
+        precision, did = precision and f"{precision}*", [""] * 3
+    return [
+        line.name,
+        f"{line.rows:,}",
+        f"{line.share:.1%}",
+        precision,
+        of_model,
+        *did,
+        effect,
+        f"{line.test_rows:,}",
+    ]

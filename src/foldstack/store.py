@@ -24,8 +24,8 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -39,12 +39,16 @@ from foldstack.errors import InputError, cut
 from foldstack.files import (
     csv_text,
     file_sha256,
+    filling,
     locked,
+    placing_folder,
     publish,
     read_table,
     remove,
-    removed_after_error,
+    replace_folder,
+    restore_folder,
     together,
+    write_json,
     write_table,
     write_text,
 )
@@ -53,6 +57,7 @@ from foldstack.records import (
     BlendRecord,
     Comparison,
     FoldsRecord,
+    PatternsAudit,
     Record,
     RunRecord,
     SubmissionRecord,
@@ -251,29 +256,11 @@ def read_parquet(path: Path) -> tuple[pd.Index, Predictions, dict[str, str]]:
     return pd.Index(table["id"].to_pylist(), dtype=object), Predictions(raw, meta["link"]), meta
 
 
-def _put_in_place(beside: Path, place: Path) -> None:
-    """Let a folder take a place by one rename; what stood there goes after it."""
-    old = place.with_name(f".{place.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if place.exists():
-        place.rename(old)
-    beside.rename(place)
-    shutil.rmtree(old, ignore_errors=True)
-
-
 def _link(source: str, place: str) -> None:
     try:
         os.link(source, place)
     except OSError:  # a disk without links
         shutil.copy2(source, place)
-
-
-def restore(place: Path) -> None:
-    """Put a folder back that a kill between the two renames of `_put_in_place` has left aside."""
-    old = place.with_name(f".{place.name}.old")
-    if old.exists() and not place.exists():
-        with suppress(OSError):  # read-only, or somebody else was quicker
-            old.rename(place)
 
 
 class Store:
@@ -289,8 +276,8 @@ class Store:
     def _read(self, path: Path, form: type[Record], again: str) -> dict[str, Any]:
         return read_mapping(path, form, self.name(path), again)
 
-    def _verify(self, folder: Path, record: dict[str, Any], what: str) -> None:
-        verify(folder, record, what, self.name(folder), _again(folder))
+    def _verify(self, folder: Path, files: dict[str, str] | None, what: str) -> None:
+        verify(folder, files, what, self.name(folder), _again(folder))
 
     def folder(self, name: str) -> Path:
         """Return the folder of what stages make, one of `FOLDERS`."""
@@ -492,12 +479,12 @@ class Store:
             with naming(path):
                 f.truncate(0)
                 f.write(str(os.getpid()).encode())
-            restore(self.run_dir(key))
+            restore_folder(self.run_dir(key))
             yield
 
     def finish(self, key: RunKey) -> None:
         """The partial run becomes the run, by one rename; what stood there goes after it."""
-        _put_in_place(self.partial_dir(key), self.run_dir(key))
+        replace_folder(self.partial_dir(key), self.run_dir(key))
 
     def read_run(self, key: RunKey) -> dict[str, Any] | None:
         """The run's JSON, None where there is no finished run."""
@@ -525,20 +512,20 @@ class Store:
         place, beside = self.run_dir(key), self._beside(key, "next")
         shutil.rmtree(beside, ignore_errors=True)
         leave_out = shutil.ignore_patterns(file, "checkpoints", ".*")
-        with naming(place, instead_of=beside), removed_after_error(beside):
+        with filling(beside, place):
             shutil.copytree(place, beside, copy_function=_link, ignore=leave_out)
             yield beside / file
             if "files" in record:
                 record["files"] = record["files"] | {file: file_sha256(beside / file)}
             write_record(beside / "run.json", record)
-        _put_in_place(beside, place)
+        replace_folder(beside, place)
 
     def model_dir(self, key: RunKey) -> Path | None:
         """The folder of a run's fitted model, as it was stored; None where none was kept."""
         folder, record = self.run_dir(key), self.read_run(key)
         if record is None or not (folder / "model").is_dir():
             return None
-        self._verify(folder, record, "model")
+        self._verify(folder, record.get("files"), "model")
         return folder / "model"
 
     def tidy_run(self, key: RunKey) -> int:
@@ -607,21 +594,21 @@ class Store:
                 f"prediction that is not finite: train {key} again with --force, or "
                 "leave the model out"
             )
-        self._verify(path.parent, self.read_run(key) or {}, path.name)
+        self._verify(path.parent, self._files(key), path.name)
         return predictions
 
     def stored_predictions(self, key: RunKey, name: str) -> Predictions:
         """A run's logits for whatever rows they are; InputError where they are damaged."""
         path = self.run_dir(key) / f"{name}.parquet"
         _, predictions, _ = read_parquet(path)
-        self._verify(path.parent, self.read_run(key) or {}, path.name)
+        self._verify(path.parent, self._files(key), path.name)
         return predictions
 
     def verify_heldout(self, key: RunKey) -> None:
         """Raise InputError if a finished run's held-out predictions are missing or damaged."""
         record = self.read_run(key)
         if record is not None and "heldout" in record["predictions"]:
-            self._verify(self.run_dir(key), record, "heldout.parquet")
+            self._verify(self.run_dir(key), record.get("files"), "heldout.parquet")
 
     def rows_hash(self, key: RunKey, name: str) -> str | None:
         """The hash of the rows that a run's predictions are for; None where it has none."""
@@ -671,6 +658,9 @@ class Store:
             return self.blend_dir(name) / "views.csv"
         return self.root / "oof" / config.check_name(name, "model") / "views.csv"
 
+    def _files(self, key: RunKey) -> dict[str, str] | None:
+        return (self.read_run(key) or {}).get("files")
+
     # Blends and submissions
 
     @property
@@ -680,76 +670,97 @@ class Store:
     def blend_dir(self, name: str) -> Path:
         return self.blends_dir / config.check_name(name, "name")
 
-    @contextmanager
-    def writing_blend(self, name: str, info: dict[str, Any]) -> Iterator[Path]:
-        """A folder to fill, which takes the blend's place when the block ends without error.
+    def write_blend(
+        self, name: str, record: BlendRecord, fill: Callable[[Path], object]
+    ) -> BlendRecord:
+        """Write a blend's folder, which takes its place by one rename.
 
-        info: the blend's record, which gets the digests of the files. Another process that writes
-        this blend at the same time waits, and is the one that stays.
+        Another process that writes this blend at the same time waits, and is the one that stays.
+
+        Args:
+            fill: writes all files but blend.json into the folder that it is called with.
+
+        Returns:
+            The record as it is stored, with the name and the digests of the files.
         """
         place = self.blend_dir(name)
-        beside = place.with_name(f".{name}.partial")
-        with locked(place.with_name(f".{name}.lock")):
-            shutil.rmtree(beside, ignore_errors=True)
-            with naming(place, instead_of=beside), removed_after_error(beside):
-                beside.mkdir(parents=True)
-                yield beside
-                write_record(
-                    beside / "blend.json", info | {"name": name, "files": digests_of(beside)}
-                )
-            _put_in_place(beside, place)
+        with (
+            locked(place.with_name(f".{name}.lock")),
+            placing_folder(place, place.with_name(f".{name}.partial")) as beside,
+        ):
+            fill(beside)
+            stored = record.model_copy(update={"name": name, "files": digests_of(beside)})
+            write_record(beside / "blend.json", stored.to_json())
+        return stored
 
-    def read_blend(self, name: str) -> dict[str, Any] | None:
+    def read_blend(self, name: str) -> BlendRecord | None:
         path = self.blend_dir(name) / "blend.json"
-        restore(path.parent)
+        restore_folder(path.parent)
         if not path.exists():
             return None
-        record = self._read(path, BlendRecord, _again(path.parent))
-        if record.get("name", name) != name:
-            reason = f"it is the record of blend '{record['name']}'"
-            raise damaged(self.name(path), reason, _again(path.parent))
+        again = _again(path.parent)
+        record = read_record(path, BlendRecord, self.name(path), again)
+        if record.name not in (None, name):
+            raise damaged(self.name(path), f"it is the record of blend '{record.name}'", again)
         return record
 
-    def blend_file(self, name: str, info: dict[str, Any], file: str) -> Path | None:
-        """A file or folder of a blend, as it was stored; None where the blend has none."""
+    def blend_file(self, name: str, record: BlendRecord, file: str) -> Path | None:
+        """Return a file or folder of a blend, as it was stored; None if the blend has none."""
         place = self.blend_dir(name)
         if not (place / file).exists() and not any(
-            known.startswith(file) for known in info.get("files", {})
+            known.startswith(file) for known in record.files or ()
         ):
             return None
-        self._verify(place, info, file)
+        self._verify(place, record.files, file)
         return place / file
 
-    def blends(self) -> dict[str, dict[str, Any]]:
-        paths = sorted(self.root.glob("oof/_blends/*/blend.json"))
+    def blend_model(self, name: str, record: BlendRecord) -> Path:
+        """Return the folder of what a blend has fitted; it may hold nothing, as that of a mean."""
+        return self.blend_file(name, record, "model") or self.blend_dir(name) / "model"
+
+    def blends(self) -> dict[str, BlendRecord]:
+        paths = sorted(self.blends_dir.glob("*/blend.json"))
         names = [p.parent.name for p in paths if config.MODEL_NAME.fullmatch(p.parent.name)]
         return {name: self.read_blend(name) for name in names}
 
-    def write_submission(self, name: str, table: pd.DataFrame, info: dict, encoding: str) -> Path:
+    def audit_path(self, name: str) -> Path:
+        """Return where the audit of patterns over a blend or a model is kept."""
+        return self.root / "oof" / "_patterns" / f"{config.check_name(name, 'name')}.json"
+
+    def write_audit(self, audit: PatternsAudit, text: str) -> None:
+        """Write the audit of patterns and, beside it, its table as text."""
+        path = self.audit_path(audit.of)
+        with together():
+            write_json(path, audit.to_json())
+            write_text(path.with_suffix(".txt"), text)
+
+    def write_submission(
+        self, name: str, table: pd.DataFrame, record: SubmissionRecord, encoding: str
+    ) -> Path:
         """Write NAME.csv and NAME.json, which is there first and knows the file by its sha256.
 
         Until NAME.csv is in its place NAME.json knows the one that it replaces as well, so that a kill
         in between leaves no file that it does not know.
 
-        Raises InputError where NAME.csv is there and `submit` did not write it so.
+        Raises InputError if NAME.csv is there and `submit` did not write it so.
         """
         path = self.submission_path(name)
         data = csv_text(table).encode(encoding)
         sha256 = hashlib.sha256(data).hexdigest()
-        own = {k: v for k, v in info.items() if k != "files"}  # which are the blend's
-        record = own | {"sha256": sha256, "replaces": None}
         with locked(path.with_name(f".{name}.lock")):
             old = self._own_submission(name)
             replaces = None if old == sha256 else old
+            known = record.model_copy(update={"sha256": sha256, "replaces": replaces})
             with together():
-                write_record(path.with_suffix(".json"), record | {"replaces": replaces})
+                write_record(path.with_suffix(".json"), known.to_json())
                 publish(path, data)
             if replaces is not None:
-                write_record(path.with_suffix(".json"), record)
+                alone = known.model_copy(update={"replaces": None})
+                write_record(path.with_suffix(".json"), alone.to_json())
         return path
 
     def _own_submission(self, name: str) -> str | None:
-        """The sha256 of the submission that is there; InputError where it is not one of ours."""
+        """Return the sha256 of the submission that is there; InputError if it is not one of ours."""
         path, beside = self.submission_path(name), self.submission_path(name).with_suffix(".json")
         if path.is_symlink() or (path.exists() and not path.is_file()):
             raise InputError(f"{self.name(path)} is a link or a folder: move it away, or add NAME=")
@@ -761,24 +772,28 @@ class Store:
                 )
             return None
         found = file_sha256(path)
-        info = self.read_submission(beside) if beside.exists() else {"sha256": None}
-        # A version before digests were kept wrote none.
-        if "sha256" in info and found not in (info["sha256"], info.get("replaces")):
+        known = self._digests_of_submission(beside) if beside.exists() else []
+        if known is not None and found not in known:
             raise InputError(
                 f"{self.name(path)} is there already and `submit` did not write it so: move it away, or "
                 "name another submission with NAME="
             )
         return found
 
-    def submissions(self) -> dict[str, dict[str, Any]]:
-        """What each submission's JSON says, by name; only those whose CSV is there."""
+    def _digests_of_submission(self, path: Path) -> list[str | None] | None:
+        """Return what NAME.csv may be, by its record; None of a version before that was kept."""
+        record = self.read_submission(path)
+        return None if record.sha256 is None else [record.sha256, record.replaces]
+
+    def submissions(self) -> dict[str, SubmissionRecord]:
+        """Return each submission's record, by name; only of those whose CSV is there."""
         paths = sorted((self.root / "submissions").glob("*.json"))
         ours = [p for p in paths if config.MODEL_NAME.fullmatch(p.stem)]
         return {p.stem: self.read_submission(p) for p in ours if p.with_suffix(".csv").exists()}
 
-    def read_submission(self, path: Path) -> dict[str, Any]:
+    def read_submission(self, path: Path) -> SubmissionRecord:
         again = f"remove it and {path.stem}.csv, then run `make submit` again"
-        return self._read(path, SubmissionRecord, again)
+        return read_record(path, SubmissionRecord, self.name(path), again)
 
     def is_submissions(self, path: Path) -> bool:
         try:
@@ -786,20 +801,20 @@ class Store:
         except InputError:
             return False
 
-    def is_as_submitted(self, name: str, info: dict[str, Any]) -> bool:
-        """Whether NAME.csv is as `submit` wrote it."""
-        return info.get("sha256") in (None, file_sha256(self.submission_path(name)))
+    def is_as_submitted(self, name: str, record: SubmissionRecord) -> bool:
+        """Return whether NAME.csv is as `submit` wrote it."""
+        return record.sha256 in (None, file_sha256(self.submission_path(name)))
 
     def submission_path(self, name: str) -> Path:
         return self.root / "submissions" / f"{config.check_name(name, 'name')}.csv"
 
     @property
     def private_dir(self) -> Path:
-        """What the solution says of submissions, which no other stage reads."""
+        """Where what the solution tells is kept, which no stage but `score` reads."""
         return self.root / "submissions" / "private"
 
-    def write_private(self, name: str, table: str, text: str) -> None:
-        """Write how each label of a submission does, as CSV and to read."""
+    def write_private_report(self, name: str, table: str, text: str) -> None:
+        """Write how each label of a submission does, as CSV and as text."""
         with together():
             write_text(self.private_dir / f"{name}.csv", table)
             write_text(self.private_dir / f"{name}.txt", text)
@@ -812,7 +827,7 @@ class Store:
         for path in [*self.blends_dir.glob(".*.partial"), *self.blends_dir.glob(".*.old")]:
             name = path.name[1:].rpartition(".")[0]
             with locked(self.blends_dir / f".{name}.lock"):
-                restore(self.blends_dir / name)
+                restore_folder(self.blends_dir / name)
                 freed += remove(path)
         return freed
 

@@ -12,7 +12,6 @@ from foldstack.ensemble.blends import (
     WeightsPerLabel,
 )
 from foldstack.ensemble.candidates import (
-    DEFAULT_METHODS,
     METHODS,
     list_candidates,
     load_fitted,
@@ -38,7 +37,6 @@ from foldstack.ensemble.nested import (
 from foldstack.ensemble.stacks import STACKS, Stack
 
 __all__ = [
-    "DEFAULT_METHODS",
     "METHODS",
     "OF_RANKS",
     "STACKS",

@@ -14,6 +14,7 @@ from foldstack.ensemble.objective import Objective
 from foldstack.ensemble.search import STEPS, TIE, Search, normalised, proper
 from foldstack.ensemble.surrogates import fit_surrogate
 from foldstack.metrics import Metric
+from foldstack.settings import BlendSettings
 
 GEOMETRIC = 0.0  # the power to which power means tend where they become the geometric one
 SAMPLE = 10_000  # rows
@@ -23,25 +24,14 @@ FEW = 8  # fewer models than this are not bagged: half of them would lack the go
 OF_RANKS = frozenset({"rank_mean", "rank_greedy"})
 
 
-@dataclass(frozen=True)
-class BlendOptions:
-    """What the methods may be told.
+class BlendOptions(BlendSettings):
+    """The settings of a blend, and threads for one fit: 0 for all cores; results do not depend on it."""
 
-    Attributes:
-        bags: of greedy selection.
-        negative: how far below 0 the fitted weights of simplex and weights_per_label may go.
-        power: of the power mean.
-        stack_inputs: 'logits' or 'probabilities', what stacks read of the models.
-        stack_monotone: the LightGBM stack may only rise with the models' predictions.
-        threads: for one fit, 0 for all cores; results do not depend on it.
-    """
-
-    bags: int = 5
-    negative: float = 0.0
-    power: float = 2.0
-    stack_inputs: str = "logits"
-    stack_monotone: bool = False
     threads: int = 0
+
+    @classmethod
+    def of(cls, settings: BlendSettings, threads: int) -> BlendOptions:
+        return cls(**dict(settings), threads=threads)
 
 
 @dataclass(frozen=True)
@@ -165,7 +155,7 @@ class PowerMean:
         return PowerMeaned(members.kind, self.power, crossfit)
 
 
-NO_OPTIONS = BlendOptions()
+NO_OPTIONS = BlendOptions(calibration=("none",))
 
 
 @dataclass(frozen=True)

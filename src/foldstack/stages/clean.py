@@ -7,7 +7,7 @@ from pathlib import Path
 from foldstack.competition import Competition
 from foldstack.errors import InputError
 from foldstack.files import remove
-from foldstack.results import CleanResult, EmptiedFolder, TidyResult
+from foldstack.records import CleanResult, EmptiedFolder, TidyResult
 from foldstack.store import FOLDERS, Store
 from foldstack.tidy import has_made, require_nothing_is_trained, tidy, unfinished
 

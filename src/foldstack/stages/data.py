@@ -14,7 +14,7 @@ import pandas as pd
 from foldstack.competition_file import SHOWN, competition_yaml
 from foldstack.errors import InputError, nearest
 from foldstack.files import csv_text, publish_new
-from foldstack.results import CompetitionMade
+from foldstack.records import CompetitionMade
 from foldstack.workspace import Workspace
 
 TEST_SHARE = 0.2

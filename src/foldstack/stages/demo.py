@@ -9,7 +9,7 @@ from typing import Any
 
 from foldstack.errors import InputError
 from foldstack.learners import make_learner
-from foldstack.results import DemoForecast, DemoResult, DemoScores
+from foldstack.records import DemoForecast, DemoResult, DemoScores
 from foldstack.stages import blend as blend_stage
 from foldstack.stages import data, folds, score, submit, train
 from foldstack.stages.fitted import threads_of, token_cache

@@ -17,7 +17,7 @@ import numpy as np
 
 from foldstack import config
 from foldstack.errors import InputError
-from foldstack.progress import say
+from foldstack.records import BlendRecord, SubmissionRecord
 from foldstack.rows import text_digests
 from foldstack.store import Folds, RunKey
 from foldstack.workspace import Workspace
@@ -247,18 +247,18 @@ class Doubts:
     def of_run(self, run: dict[str, Any]) -> Marks:
         """Return the marks of a finished run."""
         stale = [self.why_not] if self.today is None else why_stale(self.ws, run, self.today)
-        return stale, self._optimistic(run, run["left_out"])
+        return stale, self._optimistic(run["optimistic"], run["left_out"])
 
-    def of_blend(self, info: dict[str, Any]) -> Marks:
+    def of_blend(self, record: BlendRecord | SubmissionRecord) -> Marks:
         """Return the marks of a stored blend or a submission.
 
         It is stale as a run is, or since one of its runs is stale, was trained again or is missing.
         """
-        optimistic = self._optimistic(info, list(self.of_folds))
+        optimistic = self._optimistic(record.optimistic, list(self.of_folds))
         if self.today is None:
             return [self.why_not], optimistic
-        stale = _made_otherwise(info["hashes"], self.today)
-        for model, contents in info["members"].items():
+        stale = _made_otherwise(dict(record.hashes), self.today)
+        for model, contents in record.members.items():
             reasons = [self._of_member(model, *item) for item in contents.items()]
             reasons = [reason for reason in reasons if reason]
             if reasons and not stale:
@@ -266,9 +266,8 @@ class Doubts:
                 stale.append(reasons[0] + more)
         return stale, optimistic
 
-    def _optimistic(self, record: dict[str, Any], left_out: list[int]) -> list[str]:
-        """The reasons of the record, and those of today that it does not have."""
-        known = record["optimistic"]  # of a blend, each behind a model's name
+    def _optimistic(self, known: list[str], left_out: list[int]) -> list[str]:
+        """Return the known reasons, of a blend each behind a model's name, and today's new ones."""
         of_folds = merged(why for fold in left_out for why in self.of_folds.get(fold, []))
         new = [why for why in of_folds if not any(each.endswith(why) for each in known)]
         return list(dict.fromkeys([*self.of_rows, *known, *new]))
@@ -283,11 +282,3 @@ class Doubts:
             return f"rests on {key}, which was trained again or predicted another test file since"
         stale = why_stale(self.ws, run, self.today)
         return f"rests on {key}, which {stale[0]}" if stale else None
-
-
-def say_marks(name: str, stale: Iterable[str], optimistic: Iterable[str]) -> None:
-    """Say a line for each reason."""
-    for reason in stale:
-        say(f"{name}: STALE, {reason}")
-    for reason in optimistic:
-        say(f"{name}: OPTIMISTIC, {reason}")

@@ -10,8 +10,14 @@ import pandas as pd
 from foldstack import folds as splits
 from foldstack.errors import InputError, first_of
 from foldstack.files import read_table
-from foldstack.records import BalanceRecord, FoldsRecord
-from foldstack.results import SHOWN_LABELS, FoldsResult, RareLabel, SpreadLabel
+from foldstack.records import (
+    SHOWN_LABELS,
+    BalanceRecord,
+    FoldsRecord,
+    FoldsResult,
+    RareLabel,
+    SpreadLabel,
+)
 from foldstack.store import Folds
 from foldstack.stratify import Balance, balance
 from foldstack.workspace import Workspace

@@ -17,7 +17,7 @@ from foldstack.encoding import decodes, likely_encoding
 from foldstack.errors import InputError, some
 from foldstack.files import placing, read_table, stem, text_bytes, together, write_text
 from foldstack.guess import guess
-from foldstack.results import CopiedFile, GuessReason, InitResult
+from foldstack.records import CopiedFile, GuessReason, InitResult
 from foldstack.settings import CompetitionSettings, FileSettings
 
 ROLES = ("train", "test", "sample")

@@ -92,12 +92,12 @@ class Predictor:
     @classmethod
     def of_blend(cls, ws: Workspace, name: str = "blend", *, int8: bool = False) -> Predictor:
         """Raises InputError where there is no such blend, a run of it is gone, or int8 is in vain."""
-        info = read_stored(ws, name)
+        record = read_stored(ws, name)
         members = {
             model: [RunKey.of_name(model, run) for run in runs]
-            for model, runs in info["members"].items()
+            for model, runs in record.members.items()
         }
-        for model, runs in info["members"].items():
+        for model, runs in record.members.items():
             for key, content in zip(members[model], runs.values(), strict=True):
                 if not content.endswith(ws.store.content(key, "test")):
                     raise InputError(
@@ -106,44 +106,48 @@ class Predictor:
                     )
         competition = ws.competition
         if ws.patterns is not None:
-            require_probabilities(info, name)
-        if info["winner"] in STACKS:
-            check_features(competition, name, info)
+            require_probabilities(record, name)
+        if record.winner in STACKS:
+            check_features(competition, name, record.features)
         fitted = load_fitted(
-            info["winner"],
-            info["parameters"],
+            record.winner,
+            record.parameters,
             list(members),
             competition.kind,
             len(competition.outputs),
-            ws.store.blend_file(name, info, "model") or ws.store.blend_dir(name) / "model",
+            ws.store.blend_model(name, record),
         )
-        rule = Rule.from_json(info["rule"]) if info["rule"] else None
-        text = bool((info.get("features") or {}).get("text"))
-        aligned = info["settings"].get("align_runs", False)
-        sharpness = info.get("sharpness", {})
-        marks = Doubts.of(ws).of_blend(info)
+        rule = Rule.from_json(record.rule) if record.rule else None
+        text = record.features is not None and bool(record.features.text)
         return cls(
-            ws, members, info["winner"], fitted, rule, sharpness, text, aligned, int8, *marks
+            ws,
+            members,
+            record.winner,
+            fitted,
+            rule,
+            record.sharpness,
+            text,
+            record.runs_are_aligned,
+            int8,
+            *Doubts.of(ws).of_blend(record),
         )
 
     @classmethod
     def of_model(cls, ws: Workspace, name: str, *, int8: bool = False) -> Predictor:
         """One model's fold runs over all seeds, with the rule that `make submit MODEL=` would use."""
         made = make_blend(ws, [name], methods=(), quiet=True)
-        keys = [RunKey.of_name(name, run) for run in made.info["members"][name]]
-        result, sharpness = made.result, made.info["sharpness"]
-        members = {name: keys}
-        aligned = made.info["settings"]["align_runs"]
+        keys = [RunKey.of_name(name, run) for run in made.record.members[name]]
+        result = made.result
         return cls(
             ws,
-            members,
+            {name: keys},
             result.winner,
             result.fitted,
             result.rule,
-            sharpness,
-            aligned=aligned,
+            made.record.sharpness,
+            aligned=made.record.runs_are_aligned,
             int8=int8,
-            optimistic=made.info["optimistic"],
+            optimistic=made.record.optimistic,
         )
 
     def predict(

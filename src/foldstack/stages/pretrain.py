@@ -69,7 +69,7 @@ def _drop_damaged(place: Path) -> None:
         if record.get("key", place.name) != place.name:
             raise InputError(f"it is that of {record['key']}")
         for name in record["files"]:
-            verify(place, record, name, place.name, "")
+            verify(place, record["files"], name, place.name, "")
     except (InputError, KeyError) as e:
         say(f"the kept backbone {place} is damaged ({e}): pretraining again")
         shutil.rmtree(place)

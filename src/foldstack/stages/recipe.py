@@ -12,7 +12,7 @@ from foldstack.config import SHIPPED
 from foldstack.errors import InputError, nearest
 from foldstack.files import csv_text, publish_new
 from foldstack.recipes import BACKBONE, RECIPES, Recipe, Tables
-from foldstack.results import CompetitionMade
+from foldstack.records import CompetitionMade
 
 PRESETS = Path(__file__).parents[1] / "recipes"
 

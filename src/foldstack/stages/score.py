@@ -12,8 +12,8 @@ import pandas as pd
 
 from foldstack.errors import InputError
 from foldstack.files import read_table
-from foldstack.report import format_report, label_report
-from foldstack.results import (
+from foldstack.records import (
+    BlendRecord,
     BlendScore,
     BlendScores,
     Marks,
@@ -21,8 +21,10 @@ from foldstack.results import (
     RunScore,
     RunScores,
     ScoresResult,
+    SubmissionRecord,
     SubmissionScore,
 )
+from foldstack.report import format_report, label_report
 from foldstack.stages.dependencies import Doubts, merged
 from foldstack.store import RunKey
 from foldstack.workspace import Workspace
@@ -40,18 +42,18 @@ def score(ws: Workspace) -> PrivateScores:
     of_labels = ws.competition.submission.wants_labels
     return PrivateScores(
         metric=ws.competition.metric.name,
-        rows=[_scored(ws, name, info, solution, today) for name, info in submissions.items()],
+        rows=[_scored(ws, name, record, solution, today) for name, record in submissions.items()],
         reports=str(ws.store.private_dir) if of_labels else None,
     )
 
 
 def _scored(
-    ws: Workspace, name: str, info: dict, solution: pd.DataFrame, today: Doubts
+    ws: Workspace, name: str, record: SubmissionRecord, solution: pd.DataFrame, today: Doubts
 ) -> SubmissionScore:
     """Score one submission, and write its report if it is of labels.
 
     Args:
-        info: the submission's record.
+        record: the submission's record.
         solution: its ids and target columns, in any order.
         today: what may be stale or optimistic.
     """
@@ -64,19 +66,19 @@ def _scored(
     }
     if competition.submission.wants_labels:
         report = label_report(targets, values, competition.labels, competition.kind)
-        ws.store.write_private(name, report.to_csv(), format_report(report) + "\n")
-    stale, optimistic = today.of_blend(info)
+        ws.store.write_private_report(name, report.to_csv(), format_report(report) + "\n")
+    stale, optimistic = today.of_blend(record)
     return SubmissionScore(
         submission=name,
-        winner=info["winner"],
-        nested=info["nested"]["score"],
-        low=info["nested"]["low"],
-        high=info["nested"]["high"],
-        in_sample=info["in_sample"],
+        winner=record.winner,
+        nested=record.nested.score,
+        low=record.nested.low,
+        high=record.nested.high,
+        in_sample=record.in_sample,
         private=private,
         stale=stale,
         optimistic=optimistic,
-        changed=not ws.store.is_as_submitted(name, info),
+        changed=not ws.store.is_as_submitted(name, record),
     )
 
 
@@ -134,7 +136,7 @@ def blend_scores(ws: Workspace, today: Doubts | None = None) -> BlendScores:
     """Return every blend; today: what may be stale or optimistic, if it is at hand."""
     today = today or Doubts.of(ws)
     return BlendScores(
-        rows=[_blend_score(name, info, today) for name, info in ws.store.blends().items()]
+        rows=[_blend_score(name, record, today) for name, record in ws.store.blends().items()]
     )
 
 
@@ -161,15 +163,15 @@ def _marks(model: str, rows: list[RunScore]) -> Marks:
     )
 
 
-def _blend_score(name: str, info: dict, today: Doubts) -> BlendScore:
-    stale, optimistic = today.of_blend(info)
+def _blend_score(name: str, record: BlendRecord, today: Doubts) -> BlendScore:
+    stale, optimistic = today.of_blend(record)
     return BlendScore(
         blend=name,
-        winner=info["winner"],
-        nested=info["nested"]["score"],
-        low=info["nested"]["low"],
-        high=info["nested"]["high"],
-        in_sample=info["in_sample"],
+        winner=record.winner,
+        nested=record.nested.score,
+        low=record.nested.low,
+        high=record.nested.high,
+        in_sample=record.in_sample,
         stale=stale,
         optimistic=optimistic,
     )

@@ -19,7 +19,7 @@ from foldstack.ensemble.slices import (
 )
 from foldstack.errors import InputError
 from foldstack.files import write_text
-from foldstack.results import Marks, SliceRow, ViewsRecord
+from foldstack.records import Marks, SliceRow, ViewsRecord
 from foldstack.rows import Rows, duplicate_groups
 from foldstack.stages.blend import blend_command, make_blend, read_stored
 from foldstack.stages.dependencies import Doubts
@@ -40,7 +40,7 @@ def views(
     if model:
         shown = ws.choose_model(model, "views")
         made = make_blend(ws, [shown], methods=(), quiet=True)
-        predictions, marks = made.result.nested_predictions, ([], made.info["optimistic"])
+        predictions, marks = made.result.nested_predictions, ([], made.record.optimistic)
     else:
         shown = name or "blend"
         predictions = _of_blend(ws, shown, rows)
@@ -61,9 +61,9 @@ def views(
 
 def _of_blend(ws: Workspace, name: str, rows: Rows) -> np.ndarray:
     """A stored blend's nested predictions, decided where labels are submitted."""
-    info = read_stored(ws, name)
+    record = read_stored(ws, name)
     again = f"run {blend_command(name)} again"
-    path = ws.store.blend_file(name, info, "nested.parquet")
+    path = ws.store.blend_file(name, record, "nested.parquet")
     if path is None:
         raise InputError(f"blend '{name}' was made before views were there: {again}")
     _, predictions, meta = read_parquet(path)

@@ -112,7 +112,13 @@ def _finished(path: Path) -> dict | None:
         return None
     try:
         facts = read_mapping(path, Record, path.parent.name, "training it again")
-        verify(path.parent, facts, "weights.safetensors", path.parent.name, "training it again")
+        verify(
+            path.parent,
+            facts.get("files"),
+            "weights.safetensors",
+            path.parent.name,
+            "training it again",
+        )
     except InputError as e:
         say(str(e))
         return None

@@ -27,4 +27,13 @@ def _(results: Iterator) -> None:
         show(result)
 
 
-from foldstack.views.console import comparison, folds, places, scores, slices  # noqa: E402, F401
+from foldstack.views.console import (  # noqa: E402, F401
+    blends,
+    comparison,
+    folds,
+    patterns,
+    places,
+    predictions,
+    scores,
+    slices,
+)

@@ -7,9 +7,8 @@ from collections.abc import Sequence
 
 from foldstack.progress import say, table
 from foldstack.records import ComparedModel, Comparison
-from foldstack.results import Marks
 from foldstack.views.console import show
-from foldstack.views.console.marks import show_marks
+from foldstack.views.console.text import say_marks
 
 
 @show.register
@@ -32,7 +31,7 @@ def _(found: Comparison) -> None:
     ]
     say(table(header, [_cells(row) for row in found.rows]))
     for name, optimistic in found.optimistic.items():
-        show_marks(Marks(name=name, stale=[], optimistic=optimistic))
+        say_marks(name, [], optimistic)
 
 
 def _cells(row: ComparedModel) -> list[str]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from foldstack.errors import first_of
 from foldstack.progress import say, table
-from foldstack.results import SHOWN_LABELS, FoldsResult
+from foldstack.records import SHOWN_LABELS, FoldsResult
 from foldstack.views.console import show
 
 

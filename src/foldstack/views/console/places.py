@@ -6,7 +6,7 @@ from typing import Any
 
 from foldstack.competition_file import flow
 from foldstack.progress import duration, say
-from foldstack.results import (
+from foldstack.records import (
     CleanResult,
     CompetitionMade,
     DemoForecast,

@@ -5,16 +5,15 @@ from __future__ import annotations
 import math
 
 from foldstack.progress import duration, say, table
-from foldstack.results import (
+from foldstack.records import (
     BlendScore,
-    Marks,
     PrivateScores,
     RunScore,
     ScoresResult,
     SubmissionScore,
 )
 from foldstack.views.console import show
-from foldstack.views.console.marks import show_marks, words
+from foldstack.views.console.text import mark, say_marks
 
 
 @show.register
@@ -22,14 +21,14 @@ def _(found: ScoresResult) -> None:
     header = ["model", "seed", "run", found.metric, "time", "peak MB", ""]
     say(table(header, [_of_run(row) for row in found.runs.rows]))
     for marks in found.models:
-        show_marks(marks)
+        say_marks(marks.name, marks.stale, marks.optimistic)
     if not found.blends.rows:
         return
     say("")
     header = ["blend", "made of", "nested CV [95 % interval]", "in-sample (optimistic)", ""]
     say(table(header, [_of_blend(row) for row in found.blends.rows]))
     for row in found.blends.rows:
-        show_marks(Marks(name=row.blend, stale=row.stale, optimistic=row.optimistic))
+        say_marks(row.blend, row.stale, row.optimistic)
 
 
 def _of_run(row: RunScore) -> list[str]:
@@ -40,7 +39,7 @@ def _of_run(row: RunScore) -> list[str]:
         "–" if math.isnan(row.score) else f"{row.score:.4f}",
         duration(row.seconds),
         f"{row.peak_memory_mb:,}",
-        ", ".join(words(row.stale, row.optimistic)),
+        mark(row.stale, row.optimistic),
     ]
 
 
@@ -50,7 +49,7 @@ def _of_blend(row: BlendScore) -> list[str]:
         row.winner,
         _interval(row),
         f"{row.in_sample:.4f}",
-        ", ".join(words(row.stale, row.optimistic)),
+        mark(row.stale, row.optimistic),
     ]
 
 
@@ -73,7 +72,7 @@ def _(found: PrivateScores) -> None:
     ]
     say(table(header, [_of_submission(row) for row in found.rows]))
     for row in found.rows:
-        show_marks(Marks(name=row.submission, stale=row.stale, optimistic=row.optimistic))
+        say_marks(row.submission, row.stale, row.optimistic)
         if row.changed:
             say(
                 f"{row.submission}: CHANGED since `submit` wrote it, so the nested score is not this "
@@ -82,7 +81,7 @@ def _(found: PrivateScores) -> None:
 
 
 def _of_submission(row: SubmissionScore) -> list[str]:
-    marks = "".join(f" {word}!" for word in words(row.stale, row.optimistic))
+    marks = "".join(f" {word}!" for word in mark(row.stale, row.optimistic).split(", ") if word)
     return [
         row.submission,
         row.winner,

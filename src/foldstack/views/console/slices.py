@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 
 from foldstack.progress import say, table
-from foldstack.results import SliceRow, ViewsRecord
+from foldstack.records import SliceRow, ViewsRecord
 from foldstack.views.console import show
-from foldstack.views.console.marks import show_marks
+from foldstack.views.console.text import say_marks
 
 
 @show.register
@@ -27,7 +27,7 @@ def _(found: ViewsRecord) -> None:
     for row in found.rows:
         if row.why:
             say(f"{row.view}: undefined, since {row.why}")
-    show_marks(found.marks)
+    say_marks(found.marks.name, found.marks.stale, found.marks.optimistic)
 
 
 def _cells(row: SliceRow) -> list[str]:

@@ -19,8 +19,10 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     PlainSerializer,
+    SerializerFunctionWrapHandler,
     ValidationError,
     field_validator,
+    model_serializer,
 )
 
 from foldstack.config import digest
@@ -29,9 +31,23 @@ from foldstack.files import file_sha256, write_json
 
 
 class Value(BaseModel):
-    """A part of a record: frozen and typed, without a version of its own."""
+    """A part of a record: frozen and typed.
+
+    Attributes:
+        ABSENT: fields that the JSON leaves out while they are None.
+    """
 
     model_config = ConfigDict(extra="ignore", strict=True, frozen=True)
+    ABSENT: ClassVar[frozenset[str]] = frozenset()
+
+    @model_serializer(mode="wrap")
+    def _without_absent(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        found = plain(self)
+        return {k: v for k, v in found.items() if v is not None or k not in self.ABSENT}
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the plain JSON values."""
+        return self.model_dump(mode="json")
 
 
 class Record(Value):
@@ -55,10 +71,6 @@ class Record(Value):
                 f"a record of version {version}, and this foldstack reads up to {cls.VERSION}"
             )
         return version
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the record as plain JSON values."""
-        return self.model_dump(mode="json")
 
 
 R = TypeVar("R", bound=Record)
@@ -119,124 +131,6 @@ class RunRecord(Record):
     versions: dict[str, str]
 
 
-class EstimateRecord(Record):
-    score: float
-    low: float
-    high: float
-
-
-class SubmissionRecord(Record):
-    """submissions/NAME.json."""
-
-    kind: str
-    metric: str
-    members: dict[str, dict[str, str]]
-    hashes: dict[str, Any]
-    winner: str
-    nested: EstimateRecord
-    in_sample: float
-    optimistic: list[str]
-
-
-class BlendRecord(SubmissionRecord):
-    """blend.json."""
-
-    winners_by_fold: dict[str, str]
-    parameters: dict[str, Any]
-    rule: dict[str, Any] | None
-    settings: dict[str, Any]
-    candidates: list[dict[str, Any]]
-    seed_variance: float
-    positives: dict[str, dict[str, Any]]
-
-
-class BalanceRecord(Value):
-    """How even the folds of one split are, see `stratify.Balance`."""
-
-    labels: float
-    examples: float
-    missing: int
-
-
-class FoldsRecord(Record):
-    """folds.json: what made the folds, and what in the rows may surprise.
-
-    Attributes:
-        settings: those of `folds` in competition.yaml.
-        hash: of the folds, see `Store.folds_hash`.
-        train: the hash of the training rows.
-        repeated_rows: rows that repeat another's text or group.
-        parted_groups: groups that folds given by a file part.
-        contradicting_texts, contradicting_rows: equal texts with different labels, and their rows.
-        train_rows_in_test, test_rows_in_train: rows whose text stands in the other file.
-        near: the counts of `near.NearDuplicates.report`; None if near-duplicates were not searched.
-        balance: one per split; None for regression.
-    """
-
-    settings: dict[str, Any]
-    hash: str
-    train: str
-    repeated_rows: int = 0
-    parted_groups: int = 0
-    contradicting_texts: int = 0
-    contradicting_rows: int = 0
-    train_rows_in_test: int = 0
-    test_rows_in_train: int = 0
-    near: dict[str, int] | None = None
-    balance: list[BalanceRecord] | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        return {key: value for key, value in super().to_json().items() if value is not None}
-
-
-class ComparedModel(Value):
-    """One model of a comparison.
-
-    Attributes:
-        score: the mean over seeds of the score pooled over the rows.
-        better_by: the mean over seeds of how much better it is than the baseline, for losses too.
-        low, high: the 95 % interval of `better_by`; standard_error: of which seed_error is the part
-            that the seeds make, undefined for a single one.
-        by_seed: the differences of the seeds, in the order of `Comparison.seeds`.
-        time: the ratio of the training times; undefined if the machines differ.
-    """
-
-    model: str
-    score: float
-    better_by: float
-    low: float
-    high: float
-    standard_error: float
-    seed_error: Undefined
-    by_seed: list[float]
-    time: Undefined
-
-
-class Comparison(Table):
-    """oof/_comparisons/BASELINE-vs-OTHERS.json: how much better models are than a baseline.
-
-    Attributes:
-        score: the baseline's, as that of a `ComparedModel`.
-        folds: those that were held out and scored, of `folds_in_all`.
-        scored_rows: the number of rows that the scores are pooled over.
-        hashes: of the folds, the training rows and their overlay, as in a run's identity.
-        runs: of each model the digest of each run's held-out predictions.
-        optimistic: of each model why its score may be too good.
-    """
-
-    baseline: str
-    metric: str
-    score: float
-    seeds: list[int]
-    folds: list[int]
-    folds_in_all: int
-    scored_rows: int
-    rows: list[ComparedModel]
-    hashes: dict[str, str | None]
-    runs: dict[str, dict[str, str]]
-    optimistic: dict[str, list[str]]
-
-
 def write_record(path: Path, record: dict[str, Any]) -> None:
     """Write a record with its own digest."""
     plain = json.loads(json.dumps(record))  # as it will be read
@@ -294,15 +188,16 @@ def digests_of(folder: Path, leave_out: Iterable[str] = ()) -> dict[str, str]:
     }
 
 
-def verify(folder: Path, record: dict[str, Any], what: str, name: str, again: str) -> None:
+def verify(folder: Path, files: dict[str, str] | None, what: str, name: str, again: str) -> None:
     """Raise InputError unless files are as their record says.
 
     Args:
+        files: the sha256 of each file by its path below the folder; None if the record is of a
+            version before digests were kept.
         what: a file's path below the folder, or a folder's with all that the record has of it.
         name, again: see `read_mapping`.
     """
-    files = record.get("files")
-    if files is None:  # of a version before digests were kept
+    if files is None:
         return
     known = {k: v for k, v in files.items() if k == what or k.startswith(f"{what}/")}
     if not known and any(path.is_file() for path in (folder / what, *(folder / what).rglob("*"))):

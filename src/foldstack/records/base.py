@@ -37,7 +37,12 @@ class Value(BaseModel):
         ABSENT: fields that the JSON leaves out while they are None.
     """
 
-    model_config = ConfigDict(extra="ignore", strict=True, frozen=True)
+    model_config = ConfigDict(
+        extra="ignore",
+        strict=True,
+        frozen=True,
+        ser_json_inf_nan="constants",  # NaN, as `json` writes it
+    )
     ABSENT: ClassVar[frozenset[str]] = frozenset()
 
     @model_serializer(mode="wrap")

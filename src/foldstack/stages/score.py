@@ -66,7 +66,7 @@ def _scored(
     }
     if competition.submission.wants_labels:
         report = label_report(targets, values, competition.labels, competition.kind)
-        ws.store.write_private_report(name, report.to_csv(), format_report(report) + "\n")
+        ws.store.write_private(name, report.to_csv(), format_report(report) + "\n")
     stale, optimistic = today.of_blend(record)
     return SubmissionScore(
         submission=name,

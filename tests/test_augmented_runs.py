@@ -10,7 +10,8 @@ import pytest
 from foldstack.links import to_probabilities
 from foldstack.rows import Rows
 from foldstack.stages.fitted import load_learner
-from foldstack.stages.learned import Run, rows_of
+from foldstack.stages.learned import rows_of
+from foldstack.stages.run import Run
 from foldstack.store import RunKey, Store
 from foldstack.workspace import Workspace
 from test_techniques import fitted, make_learner, make_rows
@@ -53,7 +54,7 @@ def test_copies_follow_the_rows_that_stay_as_they_are(root):
     assert train.texts[20:40] != rows.texts and train.texts[20:40] != train.texts[40:]
     assert set(held.origin) == {"gold"}
     assert foldstack(root, "train", "--model", "tiny", "--fold", "0") == 0
-    assert Store(root).read_run(RunKey("tiny", 0, (0,)))["rows"] == 60
+    assert Store(root).read_run(RunKey("tiny", 0, (0,))).rows == 60
 
 
 def test_online_changes_are_drawn_anew_in_each_epoch_and_of_training_rows_alone(backbone):
@@ -153,11 +154,11 @@ def test_judges_that_are_not_there_are_asked_for(washed, capsys):
 def test_how_many_are_washed_away_is_said(washed, capsys):
     assert foldstack(washed, "train", "--model", "tiny", "--fold", "0") == 0
     run = Store(washed).read_run(RunKey("tiny", 0, (0,)))
-    gone = 60 - run["rows"]
+    gone = 60 - run.rows
     assert (
         f"tiny seed 0 fold0: {gone} of 40 changed copies washed away by tfidf\n"
     ) in capsys.readouterr().out
-    assert set(run["identity"]["washed"]) == {"fold0-1", "fold0-2"}
+    assert set(run.identity.washed) == {"fold0-1", "fold0-2"}
 
 
 REFUSED = {

@@ -248,8 +248,8 @@ def test_a_change_of_them_is_another_run(root):
     assert foldstack(root, *args) == 2
     assert foldstack(root, *args, "--force") == 0
     after = store.read_run(RunKey("tiny", 0, (0,)))
-    assert before["identity"]["auxiliary"] != after["identity"]["auxiliary"]
-    assert before["identity"]["train"] == after["identity"]["train"]
+    assert before.identity.auxiliary != after.identity.auxiliary
+    assert before.identity.train == after.identity.train
 
 
 @pytest.mark.parametrize(

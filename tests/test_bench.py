@@ -183,7 +183,7 @@ def test_the_epochs_of_a_run_beside_a_model_that_began_from_it(backbone, tmp_pat
     assert header == ["run", "after", "each", "epoch", "best", "last", "chosen", "after"]
     store = Workspace.open(root, []).store
     first, second = (store.read_run(RunKey(model, 0, (0,))) for model in ("chosen", "after"))
-    wanted = [first["epoch_metric"][-1], first["score"], second["score"]]
-    scores = [f"{score:.4f}" for score in (*first["epoch_metric"], *wanted)]
-    assert line == ["fold0", *scores[:3], str(first["best_epoch"]), *scores[3:]]
+    wanted = [first.facts["epoch_metric"][-1], first.score, second.score]
+    scores = [f"{score:.4f}" for score in (*first.facts["epoch_metric"], *wanted)]
+    assert line == ["fold0", *scores[:3], str(first.facts["best_epoch"]), *scores[3:]]
     assert mean == ["mean", *scores[3:]]

@@ -11,7 +11,8 @@ import pytest
 from foldstack.near import near_duplicates, near_pairs
 from foldstack.stages import train as train_stage
 from foldstack.stages.dependencies import external_reasons, why_stale
-from foldstack.stages.learned import Run, rows_of
+from foldstack.stages.learned import rows_of
+from foldstack.stages.run import Run
 from foldstack.store import RunKey, Store
 from foldstack.workspace import Workspace
 from tiny import (
@@ -196,7 +197,7 @@ def with_pseudo_labels(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_external_rows_with_texts_of_the_test_file_are_marked(with_pseudo_labels: Path) -> None:
     store = Store(with_pseudo_labels)
-    assert [run["optimistic"] for run in store.runs().values()] == [[IN_TEST]] * 3
+    assert [run.optimistic for run in store.runs().values()] == [[IN_TEST]] * 3
     assert store.read_blend("blend").optimistic == [IN_TEST]
     assert store.submissions()["blend"].optimistic == [IN_TEST]
 
@@ -342,7 +343,7 @@ def test_a_run_of_other_folds_or_rows_is_not_rested_on(
 ) -> None:
     """Its weights and losses know labels of the fold that is held out today."""
     store = Store(root)
-    old = store.read_run(RunKey("tiny", 0, (0,)))["identity"][changed]
+    old = getattr(store.read_run(RunKey("tiny", 0, (0,))).identity, changed)
     if changed == "folds":
         write_competition(
             root, runtime={"threads": 1}, folds={"count": 3, "kind": "kfold", "seed": 1}
@@ -420,7 +421,7 @@ def test_copies_washed_by_an_optimistic_judge_make_a_run_optimistic(
     assert foldstack(root, "train", "--model", "washed", "--fold", "0") == 0
     ws = Workspace.open(root, [])
     run = ws.store.read_run(RunKey("washed", 0, (0,)))
-    assert run["optimistic"] == ["chosen: the epoch was chosen on the held-out fold"]
+    assert run.optimistic == ["chosen: the epoch was chosen on the held-out fold"]
     again = ["--model", "chosen", "--fold", "0-2", "--force", "--set", "training.lr=0.01"]
     assert foldstack(root, "train", *again) == 0
     assert why_stale(ws, run) == [
@@ -433,8 +434,8 @@ def test_what_is_rested_on_is_trained_first(root: Path, monkeypatch: pytest.Monk
     trained: list[list[str]] = []
     monkeypatch.setattr(
         train_stage,
-        "_train_each",
-        lambda ws, todo, **_: trained.append([str(run.key) for _, run in todo]),
+        "train_each",
+        lambda ws, todo, **_: trained.append([str(run.key) for run in todo]),
     )
     args = ["--model", "start,tfidf,tiny", "--fold", "0", "--force"]
     assert foldstack(root, "train", *args) == 0

@@ -651,13 +651,13 @@ def test_a_run_with_features_is_of_these_columns(with_columns, capsys):
     root, key = with_columns, RunKey("tiny", 0, (0,))
     train = ["train", "--model", "tiny", "--fold", "0"]
     assert foldstack(root, *train) == 0
-    before = Store(root).read_run(key)["predictions"]
+    before = Store(root).read_run(key).predictions
     test = root / "input/test.csv"
     test.write_text(test.read_text().replace(",mail", ",card"))
     capsys.readouterr()
     assert foldstack(root, *train) == 0
     assert "the test file is new, the model is not" in capsys.readouterr().out
-    after = Store(root).read_run(key)["predictions"]
+    after = Store(root).read_run(key).predictions
     assert before["test"] != after["test"] and before["heldout"] == after["heldout"]
     assert foldstack(root, *train) == 0
     assert "nothing to do" in capsys.readouterr().out

@@ -276,7 +276,7 @@ def test_predict_says_what_int8_costs_and_predicts_by_it(finished, new, tmp_path
     kept = ws.store.read_predictions(key, "heldout", held)
     exact = to_probabilities(kept.raw, kept.link)
     assert score == round(task.score_probabilities(held.targets, values), 4)
-    assert stored == round(ws.store.read_run(key)["score"], 4)
+    assert stored == round(ws.store.read_run(key).score, 4)
     facts = json.loads((finished / "oof/tiny/seed0/fold0/int8.json").read_text())
     assert facts["largest_difference"] == np.abs(values - exact).max() > 0
 
@@ -315,7 +315,7 @@ def test_the_score_of_int8_is_that_of_what_int8_predicts(finished, tmp_path, cap
     ws, key = Workspace.open(root, []), RunKey("tiny", 0, (0,))
     rough = in_int8(ws, key, Contrary(load_learner(ws, key)))
     facts = json.loads((root / "oof/tiny/seed0/fold0/int8.json").read_text())
-    assert facts["stored"] == ws.store.read_run(key)["score"] > 0.6
+    assert facts["stored"] == ws.store.read_run(key).score > 0.6
     assert facts["int8"] == pytest.approx(1 - facts["stored"])
     held = ws.competition.train.take(
         ws.store.read_folds(ws.competition.train).held_out(key.left_out)

@@ -24,6 +24,7 @@ from foldstack.learners import Task, transformer
 from foldstack.learners.transformer import TransformerLearner
 from foldstack.metrics import get
 from foldstack.progress import Progress
+from foldstack.records import RunRecord
 from foldstack.rows import Rows
 from foldstack.store import RunKey, Store
 from foldstack.techniques import TrainingSettings, TransformerSettings
@@ -316,7 +317,7 @@ def test_a_loss_that_is_not_finite_is_refused(backbone, tmp_path):
 # Which epoch's weights
 
 
-def select_run(root: Path, select: str, backbone: Path, **training: object) -> dict:
+def select_run(root: Path, select: str, backbone: Path, **training: object) -> RunRecord:
     training = {"select": select, "epochs": 3} | training
     add_preset(root, backbone, training=training, checkpoint_seconds=60)
     assert foldstack(root, "train", "--model", "tiny", "--fold", "0") == 0
@@ -361,8 +362,8 @@ def folded(tmp_path: Path) -> Path:
 
 def test_select_last_holds_nothing_back(folded, backbone):
     run = select_run(folded, "last", backbone)
-    assert (run["rows"], run["optimistic"]) == (60, [])
-    assert "best_epoch" not in run
+    assert (run.rows, run.optimistic) == (60, [])
+    assert "best_epoch" not in run.facts
 
 
 def test_select_inner_holds_back_a_tenth_and_never_sees_the_fold(folded, backbone):
@@ -371,8 +372,8 @@ def test_select_inner_holds_back_a_tenth_and_never_sees_the_fold(folded, backbon
     The labels of the fold do stand in the run's identity, so it is the prediction that is compared.
     """
     run = select_run(folded, "inner", backbone)
-    assert (run["rows"], run["optimistic"]) == (54, [])
-    assert len(run["epoch_scores"]) == 3
+    assert (run.rows, run.optimistic) == (54, [])
+    assert len(run.facts["epoch_scores"]) == 3
     predicted = Store(folded).run_dir(RunKey("tiny", 0, (0,))) / "test.parquet"
     before = load_file(predicted.parent / "model/classifier.safetensors")
 
@@ -382,8 +383,8 @@ def test_select_inner_holds_back_a_tenth_and_never_sees_the_fold(folded, backbon
     turn_labels(folded, held)
     assert foldstack(folded, "train", "--model", "tiny", "--fold", "0", "--force") == 0
     again = Store(folded).read_run(RunKey("tiny", 0, (0,)))
-    assert again["epoch_scores"] == run["epoch_scores"]
-    assert again["score"] == pytest.approx(1 - run["score"])
+    assert again.facts["epoch_scores"] == run.facts["epoch_scores"]
+    assert again.score == pytest.approx(1 - run.score)
     after = load_file(predicted.parent / "model/classifier.safetensors")
     assert all(torch.equal(before[k], after[k]) for k in before)
 
@@ -396,18 +397,19 @@ def test_the_epoch_may_be_chosen_by_another_metric(folded, backbone):
     held = rows.take(folds.held_out((0,)))
     raw = ws.store.read_predictions(RunKey("tiny", 0, (0,)), "heldout", held).raw
     accuracy = ((raw > 0) == held.targets).mean()
-    assert max(run["epoch_scores"]) == pytest.approx(accuracy)
-    assert run["score"] == pytest.approx(roc_auc_score(held.targets[:, 0], raw[:, 0]))
-    assert run["epoch_metric"][run["best_epoch"] - 1] == run["score"]
+    assert max(run.facts["epoch_scores"]) == pytest.approx(accuracy)
+    assert run.score == pytest.approx(roc_auc_score(held.targets[:, 0], raw[:, 0]))
+    assert run.facts["epoch_metric"][run.facts["best_epoch"] - 1] == run.score
 
     assert foldstack(folded, "clean", "oof") == 0
     run = select_run(folded, "fold", backbone, select_by="log_loss")
-    assert max(run["epoch_scores"]) < 0
+    assert max(run.facts["epoch_scores"]) < 0
 
 
 def test_inner_keeps_groups_whole(folded, backbone):
     """A text that stands on both sides would let memorising choose the epoch."""
-    from foldstack.stages.learned import Run, rows_of
+    from foldstack.stages.learned import rows_of
+    from foldstack.stages.run import Run
 
     train = folded / "input/train.csv"
     lines = train.read_text().splitlines()
@@ -432,8 +434,8 @@ def test_inner_keeps_groups_whole(folded, backbone):
 def test_select_fold_marks_the_run_and_all_that_is_made_of_it(folded, backbone, capsys):
     run = select_run(folded, "fold", backbone)
     reason = "the epoch was chosen on the held-out fold"
-    assert (run["rows"], run["optimistic"]) == (60, [reason])
-    assert run["score"] == max(run["epoch_scores"])
+    assert (run.rows, run.optimistic) == (60, [reason])
+    assert run.score == max(run.facts["epoch_scores"])
     assert f"tiny seed 0 fold0: OPTIMISTIC, {reason}\n" in capsys.readouterr().out
     train_folds(folded, "--model", "tiny")
     assert foldstack(folded, "blend", "--model", "tiny") == 0

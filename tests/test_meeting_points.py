@@ -18,8 +18,9 @@ from foldstack.files import read_json, read_table
 from foldstack.near import near_pairs
 from foldstack.rows import Rows
 from foldstack.stages.blend import make_blend, reweighted
-from foldstack.stages.learned import Run, rows_of
+from foldstack.stages.learned import rows_of
 from foldstack.stages.oof import read_model, read_seed
+from foldstack.stages.run import Run
 from foldstack.store import RunKey, Store, read_parquet, write_parquet
 from foldstack.workspace import Workspace
 from tiny import (

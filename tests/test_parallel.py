@@ -187,7 +187,7 @@ def test_two_processes_train_a_run_and_one_writes_it(backbone, tmp_path):
     assert "roc_auc" in logs[0]
     assert logs[1] == ""
     whole, run = results(root), Store(root).read_run(KEY)
-    assert (run["updates"], run["machine"]["processes"]) == (8, 2)
+    assert (run.facts["updates"], run.machine["processes"]) == (8, 2)
 
     assert foldstack(root, "clean", "oof") == 0
     stop = ("foldstack.training.loop:update", 4, [signal.SIGTERM])
@@ -252,7 +252,7 @@ def test_the_command_starts_the_processes_itself(backbone, tmp_path):
         out, err = started.communicate(timeout=900)
     assert (started.returncode, err) == (0, ""), err
     assert out.count("held-out rows") == 2
-    assert Store(root).read_run(KEY)["machine"]["processes"] == 2
+    assert Store(root).read_run(KEY).machine["processes"] == 2
     two = results(root)
     assert together(root, *TRAIN, "--force")[0] == [0, 0]
     assert results(root) == two
@@ -278,7 +278,7 @@ def test_accelerate_may_start_the_processes(backbone, tmp_path):
     command = [sys.executable, *launch, "-m", "foldstack", "--workspace", str(root), *TRAIN]
     subprocess.run(command, check=True, timeout=900)
     launched = results(root)
-    assert Store(root).read_run(KEY)["machine"]["processes"] == 2
+    assert Store(root).read_run(KEY).machine["processes"] == 2
     assert together(root, *TRAIN, "--force")[0] == [0, 0]
     assert results(root) == launched
 

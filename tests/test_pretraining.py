@@ -374,7 +374,7 @@ def test_it_is_done_once_and_all_runs_begin_from_it(backbone, tmp_path, capsys):
     )
     for fold in (0, 1):
         own = weights(root, fold)
-        assert Store(root).read_run(RunKey("tiny", 0, (fold,)))["pretrained"] == place.name
+        assert Store(root).read_run(RunKey("tiny", 0, (fold,))).pretrained == place.name
         names = [k for k in own if k.startswith("backbone.")]
         assert names and all(
             torch.equal(own[k], learned[k.removeprefix("backbone.")]) for k in names

@@ -62,7 +62,7 @@ def test_a_recipe_goes_the_whole_way(name, backbone, tmp_path, capsys):
             assert foldstack(root, "train", "--model", model, "--fold", fold, *quick) == 0
     assert foldstack(root, "blend") == 0
     assert foldstack(root, "submit") == 0
-    assert all(not run["optimistic"] for run in Store(root).runs().values())
+    assert all(not run.optimistic for run in Store(root).runs().values())
     capsys.readouterr()
     has_solution = name == "duee"
     assert foldstack(root, "score") == (0 if has_solution else 2)
@@ -107,7 +107,7 @@ def test_what_repeats_a_published_choice_is_marked(name, backbone, tmp_path):
         quick = [] if model in LINEAR else ["--set", "training.epochs=2"]
         sets = [*quick, "--set", "runtime.threads=1"]
         assert foldstack(root, "train", "--model", model, "--fold", "1", *sets) == 0
-        marked = Store(root).read_run(RunKey(model, 0, (1,)))["optimistic"]
+        marked = Store(root).read_run(RunKey(model, 0, (1,))).optimistic
         chosen = "the epoch was chosen on the held-out fold" in marked
         assert chosen == (model in ("best-epoch", "f1-stage", "full", "pretrained"))
 

@@ -9,7 +9,8 @@ import pytest
 
 from foldstack.links import row_losses
 from foldstack.stages.fitted import load_learner
-from foldstack.stages.learned import Run, rows_of
+from foldstack.stages.learned import rows_of
+from foldstack.stages.run import Run
 from foldstack.store import RunKey
 from foldstack.techniques import Hard, Oversample, Power, Undersample
 from foldstack.training.sampling import classes_of, sampled_rows, smote

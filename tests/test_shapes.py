@@ -221,8 +221,8 @@ def test_external_rows_are_learned_from_and_never_scored(tmp_path: Path, capsys)
     for fold in range(3):
         assert foldstack(root, "train", "--fold", str(fold)) == 0
         run = Store(root).read_run(RunKey("tfidf", 0, (fold,)))
-        assert run["rows"] == 16 + (1 if fold == fold_of_first else 2)
-        assert len(Store(root).read_run(RunKey("tfidf", 0, (fold,)))["predictions"]) == 2
+        assert run.rows == 16 + (1 if fold == fold_of_first else 2)
+        assert len(Store(root).read_run(RunKey("tfidf", 0, (fold,))).predictions) == 2
     assert "1 external rows to learn from, 1 left out as copies" in capsys.readouterr().out
 
 

@@ -19,7 +19,7 @@ from sklearn.metrics import f1_score, log_loss, roc_auc_score
 from foldstack.cli import main, parser, run
 from foldstack.competition import Competition
 from foldstack.files import read_json, read_table, write_json
-from foldstack.stages import train as train_stage
+from foldstack.stages import launch
 from foldstack.stages.oof import read_model
 from foldstack.store import RunKey, Store, read_parquet, write_parquet
 from foldstack.workspace import Workspace
@@ -57,7 +57,7 @@ class InThisProcess:
 
 @pytest.fixture(autouse=True)
 def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(train_stage, "subprocess", SimpleNamespace(Popen=InThisProcess))
+    monkeypatch.setattr(launch, "subprocess", SimpleNamespace(Popen=InThisProcess))
 
 
 @pytest.fixture(scope="module")
@@ -266,7 +266,7 @@ def test_train_alone_trains_every_model_seed_and_fold(workspace: Path, capsys) -
         "fold0 …\n"
     )
     assert files(workspace) == before
-    settings = [run["identity"]["settings"] for run in Store(workspace).runs().values()]
+    settings = [run.identity.settings for run in Store(workspace).runs().values()]
     assert [(s["char_ngrams"], s["C"]) for s in settings] == [([2, 5], 4)] * 4 + [([0, 0], 0.5)] * 4
 
 

@@ -469,7 +469,7 @@ def test_one_setting_over_a_short_form():
 def test_what_a_run_was_trained_with_is_stored(root):
     options = ["--set", "training.loss=focal", "--set", "training.adversary.name=fgm"]
     assert foldstack(root, "train", "--model", "tiny", "--fold", "0", *options) == 0
-    stored = Store(root).read_run(RunKey("tiny", 0, (0,)))["identity"]["settings"]["training"]
+    stored = Store(root).read_run(RunKey("tiny", 0, (0,))).identity.settings["training"]
     assert stored["loss"] == {"name": "focal", "gamma": 2.0, "class_weights": "none"}
     assert stored["adversary"]["epsilon"] == 1.0
     weights = load_file(
@@ -486,8 +486,8 @@ def test_roberta_trains_with_an_adversary_and_for_f1_with_an_f1_stage(root, back
     options = ["--set", f"backbone={backbone}", "--set", "training.epochs=1"]
     assert foldstack(root, "train", "--model", "roberta", "--fold", "0", *options) == 0
     run = Store(root).read_run(RunKey("roberta", 0, (0,)))
-    adversarial, f1 = run["identity"]["settings"]["stages"]
+    adversarial, f1 = run.identity.settings["stages"]
     assert adversarial["adversary"]["name"] == "fgm" and adversarial["loss"] is None
     assert (f1["loss"]["name"], f1["freeze_backbone"], f1["batch_size"]) == ("soft_f1", True, 1024)
-    trained = [stage["updates"] for stage in run.get("stages", [run])]
+    trained = [stage["updates"] for stage in run.facts.get("stages", [run.facts])]
     assert trained == ([1, 5] if metric == "f1" else [1])

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from foldstack import store as store_module
-from foldstack.stages import train as train_stage
 from foldstack.store import RunKey, Store
 from tiny import files, foldstack, go_through, make_workspace, write
 
@@ -107,9 +106,7 @@ def test_a_kill_while_a_new_test_file_is_predicted(
         raise Killed
 
     with monkeypatch.context() as patch:
-        if at == "write_parquet":
-            patch.setattr(train_stage, at, killed)
-        elif at == "write_record":
+        if at in ("write_parquet", "write_record"):
             patch.setattr(store_module, at, killed)
         else:
             real, calls = Path.rename, []

@@ -334,7 +334,7 @@ def test_runs_have_the_same_bytes_with_and_without(backbone, tmp_path, monkeypat
     ws = Workspace.open(tmp_path / "with", [])
     token_cache(ws)().read(ws.competition.test, AutoTokenizer.from_pretrained(backbone))
     train(tmp_path / "with", 0)
-    monkeypatch.setattr("foldstack.stages.train.token_cache", lambda ws: None)
+    monkeypatch.setattr("foldstack.stages.one_run.token_cache", lambda ws: None)
     train(tmp_path / "without", 0)
     assert not (tmp_path / "without/oof/.tokens").exists()
     a, b = (files(tmp_path / name / "oof/tiny/seed0/fold0") for name in ("with", "without"))
@@ -365,7 +365,7 @@ def test_a_linear_model_does_without(tmp_path, monkeypatch):
     def forbidden() -> None:
         raise AssertionError
 
-    monkeypatch.setattr("foldstack.stages.train.token_cache", lambda ws: forbidden)
+    monkeypatch.setattr("foldstack.stages.one_run.token_cache", lambda ws: forbidden)
     train(root, 0)
 
 

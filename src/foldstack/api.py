@@ -13,11 +13,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from foldstack.records import Comparison, FoldsResult, ViewsRecord
+from foldstack.records import (
+    BlendRecord,
+    Comparison,
+    FoldsResult,
+    ReportRecord,
+    Submitted,
+    TrainedRecord,
+    ViewsRecord,
+)
 from foldstack.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -63,7 +71,7 @@ class Project:
         name: str | None = None,
         force: bool = False,
         jobs: int = 1,
-    ) -> Any:
+    ) -> TrainedRecord:
         """Train runs, each in a process of its own.
 
         Args:
@@ -127,7 +135,7 @@ class Project:
         """Return the comparisons that the workspace keeps."""
         return self.workspace.store.comparisons()
 
-    def blend(self, model: Chosen = None, *, name: str | None = None) -> Any:
+    def blend(self, model: Chosen = None, *, name: str | None = None) -> BlendRecord:
         """Blend models, all that have runs by default, and keep the blend under a name."""
         from foldstack.stages.blend import blend
 
@@ -146,7 +154,7 @@ class Project:
 
         return views(self.workspace, model=model, name=name, tail=tail)
 
-    def report(self, *, model: Chosen = None, name: str | None = None) -> Any:
+    def report(self, *, model: Chosen = None, name: str | None = None) -> ReportRecord:
         """Return how each label does on out-of-fold rows, by a blend or by models."""
         from foldstack.stages.blend import report
 
@@ -154,7 +162,7 @@ class Project:
 
     def submit(
         self, model: str | None = None, *, fold: str | None = None, name: str | None = None
-    ) -> Any:
+    ) -> Submitted:
         """Write submissions/NAME.csv from a blend or from one model, `fold="full"` by its full runs."""
         from foldstack.stages.submit import submit
 

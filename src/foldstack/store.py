@@ -43,6 +43,7 @@ from foldstack.files import (
     locked,
     placing_folder,
     publish,
+    read_json,
     read_table,
     remove,
     replace_folder,
@@ -57,13 +58,13 @@ from foldstack.records import (
     BlendRecord,
     Comparison,
     FoldsRecord,
+    Int8Record,
+    PartialRecord,
     PatternsAudit,
-    Record,
     RunRecord,
     SubmissionRecord,
     damaged,
     digests_of,
-    read_mapping,
     read_record,
     verify,
     write_record,
@@ -71,8 +72,10 @@ from foldstack.records import (
 from foldstack.rows import Rows
 from foldstack.system import is_fault, naming
 
-# In a run's folder, but no part of what it has learned and predicted.
-NO_ARTEFACTS = ("run.json", "checkpoints", "identity.json", "int8.json")
+# In a run's folder: what an unfinished one resumes from, and what int8 costs.
+CHECKPOINTS, IDENTITY, INT8 = "checkpoints", "identity.json", "int8.json"
+# No part of what it has learned and predicted.
+NO_ARTEFACTS = ("run.json", CHECKPOINTS, IDENTITY, INT8)
 TEMPORARY = ".*.tmp"  # see `files.publish`
 FOLDERS = ("folds", "oof", "submissions")
 LONGEST_COMPARISON = 200  # letters of a file's name
@@ -232,12 +235,30 @@ def _damaged(path: Path, reason: object) -> InputError:
 
 
 def _again(folder: Path) -> str:
-    """What makes a run's or a blend's folder again."""
+    """Say what makes a run's or a blend's folder again."""
     if folder.parent.name == "_blends":
         return f"run `make blend NAME={folder.name}` again"
-    model, seed, run = folder.parts[-3:]
+    _, seed, run = folder.parts[-3:]
     fold, number = run.removeprefix("fold"), seed.removeprefix("seed")
-    return f"run `make train MODEL={model} FOLD={fold} SEED={number} FORCE=1`"
+    return f"run `{_train_command(folder.parents[1])} FOLD={fold} SEED={number} FORCE=1`"
+
+
+def _train_command(model_dir: Path) -> str:
+    """Return the command that trains a model; of a variant that NAME= kept, by its preset."""
+    model = model_dir.name
+    presets = map(_preset_in, sorted(model_dir.glob("seed*/*/run.json")))
+    preset = next(filter(None, presets), model)
+    return f"make train MODEL={preset}" + (f" NAME={model}" if model != preset else "")
+
+
+def _preset_in(path: Path) -> str | None:
+    """Return the preset that a run.json names, damaged or not; None if it names none."""
+    try:
+        found = read_json(path).get("preset")
+    except (OSError, ValueError, AttributeError, RecursionError):
+        return None
+    known = isinstance(found, str) and config.MODEL_NAME.fullmatch(found)
+    return found if known else None
 
 
 def read_parquet(path: Path) -> tuple[pd.Index, Predictions, dict[str, str]]:
@@ -273,11 +294,8 @@ class Store:
         """A path as messages show it, from the workspace on."""
         return str(path.relative_to(self.root)) if path.is_relative_to(self.root) else str(path)
 
-    def _read(self, path: Path, form: type[Record], again: str) -> dict[str, Any]:
-        return read_mapping(path, form, self.name(path), again)
-
     def _verify(self, folder: Path, files: dict[str, str] | None, what: str) -> None:
-        verify(folder, files, what, self.name(folder), _again(folder))
+        verify(folder, files, what, self.name(folder), lambda: _again(folder))
 
     def folder(self, name: str) -> Path:
         """Return the folder of what stages make, one of `FOLDERS`."""
@@ -442,9 +460,34 @@ class Store:
         place = self.run_dir(key)
         return place.with_name(f".{place.name}.{suffix}")
 
+    def train_command(self, model: str) -> str:
+        """Return the command that trains a model; of a variant that NAME= kept, by its preset."""
+        return _train_command(self.root / "oof" / model)
+
     def partial_dir(self, key: RunKey) -> Path:
         """Where an unfinished run keeps its checkpoints and what it has written so far."""
         return self._beside(key, "partial")
+
+    def checkpoints_dir(self, key: RunKey) -> Path:
+        """Where an unfinished run keeps its checkpoints."""
+        return self.partial_dir(key) / CHECKPOINTS
+
+    def open_partial(self, key: RunKey, record: PartialRecord) -> None:
+        """Make an unfinished run's folder, or record that it is resumed."""
+        self.checkpoints_dir(key).mkdir(parents=True, exist_ok=True)
+        write_record(self.partial_dir(key) / IDENTITY, record.to_json())
+
+    def read_partial(self, key: RunKey) -> PartialRecord | None:
+        """Return what an unfinished run is; None if there is none, or it does not say."""
+        partial = self.partial_dir(key)
+        if not partial.exists():
+            return None
+        try:
+            return read_record(partial / IDENTITY, PartialRecord, "its identity", "")
+        except (InputError, OSError) as e:
+            if is_fault(e):  # of the machine, which the run may outlast
+                raise
+            return None
 
     def put_aside(self, key: RunKey, identity: str) -> Path:
         """Keep an unfinished run beside its place, by the digest of what it is."""
@@ -483,50 +526,105 @@ class Store:
             yield
 
     def finish(self, key: RunKey) -> None:
-        """The partial run becomes the run, by one rename; what stood there goes after it."""
-        replace_folder(self.partial_dir(key), self.run_dir(key))
+        """The partial run becomes the run, by one rename; what stood there goes after it.
 
-    def read_run(self, key: RunKey) -> dict[str, Any] | None:
-        """The run's JSON, None where there is no finished run."""
+        Its checkpoints go last, so that a kill before does not cost the whole training.
+        """
+        place = self.run_dir(key)
+        replace_folder(self.partial_dir(key), place)
+        shutil.rmtree(place / CHECKPOINTS)
+        (place / IDENTITY).unlink()
+
+    def read_run(self, key: RunKey) -> RunRecord | None:
+        """Return a run's record; None if there is no finished run."""
         path = self.run_dir(key) / "run.json"
         if not path.exists():
             return None
-        record = self._read(path, RunRecord, _again(path.parent))
-        if (record["seed"], tuple(record["left_out"])) != (key.seed, key.left_out):
-            of = RunKey(key.model, record["seed"], tuple(record["left_out"]))
-            raise damaged(self.name(path), f"it is the record of {of}", _again(path.parent))
+
+        def again() -> str:
+            return _again(path.parent)
+
+        record = read_record(path, RunRecord, self.name(path), again)
+        if (record.seed, tuple(record.left_out)) != (key.seed, key.left_out):
+            of = RunKey(key.model, record.seed, tuple(record.left_out))
+            raise damaged(self.name(path), f"it is the record of {of}", again)
         return record
 
-    def write_run(self, folder: Path, record: dict[str, Any]) -> None:
-        """Write run.json into a folder, with the digests of all other files in it."""
+    def write_run(self, key: RunKey, record: RunRecord) -> None:
+        """Write an unfinished run's run.json, with the digests of all other files in its folder."""
+        folder = self.partial_dir(key)
         files = digests_of(folder, leave_out=NO_ARTEFACTS)
-        write_record(folder / "run.json", record | {"files": files})
+        write_record(folder / "run.json", record.to_json() | {"files": files})
 
-    @contextmanager
-    def updating_run(self, key: RunKey, record: dict[str, Any], file: str) -> Iterator[Path]:
-        """A place for a new version of one of a run's files; with its record it takes the old one's.
+    def write_predictions(
+        self, key: RunKey, name: str, rows: Rows, predictions: Predictions, outputs: Iterable[str]
+    ) -> str:
+        """Write an unfinished run's predictions of a named set of rows; return their digest."""
+        path = self.partial_dir(key) / f"{name}.parquet"
+        return write_parquet(path, rows, predictions.raw, predictions.link, outputs)
 
-        Both change by one rename, so that a kill leaves the run as it was. All other files are linked
-        into the new folder, and copied only where the disk has no links.
+    def replace_predictions(
+        self,
+        key: RunKey,
+        record: RunRecord,
+        name: str,
+        rows: Rows,
+        predictions: Predictions,
+        outputs: Iterable[str],
+    ) -> RunRecord:
+        """Give a finished run other predictions of a named set of rows.
+
+        They take the old ones' place by one rename with their record, so that a kill leaves the run
+        as it was. All other files are linked into the new folder, and copied only if the disk has no
+        links.
+
+        Args:
+            record: the run's, but for the digests of these predictions.
+            rows: n rows, whose predictions have shape (n, outputs).
+
+        Returns: the record as it is written.
         """
-        place, beside = self.run_dir(key), self._beside(key, "next")
+        place, beside, file = self.run_dir(key), self._beside(key, "next"), f"{name}.parquet"
         shutil.rmtree(beside, ignore_errors=True)
-        leave_out = shutil.ignore_patterns(file, "checkpoints", ".*")
+        leave_out = shutil.ignore_patterns(file, CHECKPOINTS, ".*")
         with filling(beside, place):
             shutil.copytree(place, beside, copy_function=_link, ignore=leave_out)
-            yield beside / file
-            if "files" in record:
-                record["files"] = record["files"] | {file: file_sha256(beside / file)}
-            write_record(beside / "run.json", record)
+            content = write_parquet(beside / file, rows, predictions.raw, predictions.link, outputs)
+            changes: dict[str, Any] = {"predictions": record.predictions | {name: content}}
+            if record.files is not None:
+                changes["files"] = record.files | {file: file_sha256(beside / file)}
+            record = record.model_copy(update=changes)
+            write_record(beside / "run.json", record.to_json())
         replace_folder(beside, place)
+        return record
 
-    def model_dir(self, key: RunKey) -> Path | None:
-        """The folder of a run's fitted model, as it was stored; None where none was kept."""
-        folder, record = self.run_dir(key), self.read_run(key)
-        if record is None or not (folder / "model").is_dir():
+    def new_model_dir(self, key: RunKey) -> Path:
+        """Where an unfinished run stores its fitted model."""
+        return self.partial_dir(key) / "model"
+
+    def has_model(self, key: RunKey) -> bool:
+        """Whether a finished run has kept its fitted model."""
+        return (self.run_dir(key) / "model").is_dir()
+
+    def model_dir(self, key: RunKey, record: RunRecord) -> Path | None:
+        """Return the folder of a run's fitted model, as it was stored; None if none was kept."""
+        if not self.has_model(key):
             return None
-        self._verify(folder, record.get("files"), "model")
+        folder = self.run_dir(key)
+        self._verify(folder, record.files, "model")
         return folder / "model"
+
+    def read_int8(self, key: RunKey) -> Int8Record | None:
+        """Return what int8 costs, as measured before; None if it was not, or is damaged."""
+        path = self.run_dir(key) / INT8
+        try:
+            return read_record(path, Int8Record, path.name, "") if path.exists() else None
+        except InputError:
+            return None
+
+    def write_int8(self, key: RunKey, record: Int8Record) -> None:
+        """Keep what int8 costs beside the run."""
+        write_record(self.run_dir(key) / INT8, record.to_json())
 
     def tidy_run(self, key: RunKey) -> int:
         """Remove what a kill has left behind a finished run; returns the bytes that this frees.
@@ -534,7 +632,7 @@ class Store:
         A run that is being trained, or a disk that cannot be written to, is left as it is.
         """
         place = self.run_dir(key)
-        left = [place / "checkpoints", place / "identity.json", *place.rglob(TEMPORARY)]
+        left = [place / CHECKPOINTS, place / IDENTITY, *place.rglob(TEMPORARY)]
         left += [self._beside(key, "old"), self._beside(key, "next")]
         if not any(path.exists() for path in left):
             return 0
@@ -560,7 +658,7 @@ class Store:
             found.append(RunKey(name, int(seed), RunKey.left_out_of(run)))
         return sorted(found)
 
-    def runs(self, model: str | None = None) -> dict[RunKey, dict[str, Any]]:
+    def runs(self, model: str | None = None) -> dict[RunKey, RunRecord]:
         """All finished runs, in order."""
         keys = self.run_keys(model)
         for key in keys:
@@ -568,10 +666,18 @@ class Store:
         found = {key: self.read_run(key) for key in keys}
         return {key: record for key, record in found.items() if record is not None}
 
-    def read_predictions(self, key: RunKey, name: str, rows: Rows) -> Predictions:
-        """A run's raw outputs for exactly these rows, in their order.
+    def read_predictions(
+        self, key: RunKey, name: str, rows: Rows, record: RunRecord | None = None
+    ) -> Predictions:
+        """Return a run's logits for exactly these rows, in their order.
 
-        Raises InputError where they are missing, damaged, for other rows, or not finite.
+        Args:
+            name: of the set of rows: `heldout` or `test`.
+            rows: n rows; the logits have shape (n, outputs).
+            record: the run's, if it is at hand.
+
+        Raises:
+            InputError: they are missing, damaged, for other rows, or not finite.
         """
         path = self.run_dir(key) / f"{name}.parquet"
         if not path.exists():
@@ -594,21 +700,24 @@ class Store:
                 f"prediction that is not finite: train {key} again with --force, or "
                 "leave the model out"
             )
-        self._verify(path.parent, self._files(key), path.name)
+        self._verify_predictions(key, name, record)
         return predictions
+
+    def _verify_predictions(self, key: RunKey, name: str, record: RunRecord | None = None) -> None:
+        record = record or self.read_run(key)
+        if record is not None:
+            self._verify(self.run_dir(key), record.files, f"{name}.parquet")
 
     def stored_predictions(self, key: RunKey, name: str) -> Predictions:
-        """A run's logits for whatever rows they are; InputError where they are damaged."""
-        path = self.run_dir(key) / f"{name}.parquet"
-        _, predictions, _ = read_parquet(path)
-        self._verify(path.parent, self._files(key), path.name)
+        """A run's logits for whatever rows they are; InputError if they are damaged."""
+        _, predictions, _ = read_parquet(self.run_dir(key) / f"{name}.parquet")
+        self._verify_predictions(key, name)
         return predictions
 
-    def verify_heldout(self, key: RunKey) -> None:
+    def verify_heldout(self, key: RunKey, record: RunRecord) -> None:
         """Raise InputError if a finished run's held-out predictions are missing or damaged."""
-        record = self.read_run(key)
-        if record is not None and "heldout" in record["predictions"]:
-            self._verify(self.run_dir(key), record.get("files"), "heldout.parquet")
+        if "heldout" in record.predictions:
+            self._verify_predictions(key, "heldout", record)
 
     def rows_hash(self, key: RunKey, name: str) -> str | None:
         """The hash of the rows that a run's predictions are for; None where it has none."""
@@ -619,13 +728,13 @@ class Store:
         """A digest of a run's predictions."""
         return parquet_meta(self.run_dir(key) / f"{name}.parquet")["content"]
 
-    def model_content(self, key: RunKey) -> str:
+    def model_content(self, key: RunKey, record: RunRecord) -> str:
         """A digest of what the run has learned; of its test predictions, if that is all there is.
 
         A new test file asks for new predictions, and leaves the model and what rests on it alone.
         """
-        files = (self.read_run(key) or {}).get("files", {})
-        model = {name: sha256 for name, sha256 in files.items() if name.startswith("model/")}
+        files = (record.files or {}).items()
+        model = {name: sha256 for name, sha256 in files if name.startswith("model/")}
         return digest(model) if model else self.content(key, "test")
 
     # Comparisons and views
@@ -657,9 +766,6 @@ class Store:
         if not of_model:
             return self.blend_dir(name) / "views.csv"
         return self.root / "oof" / config.check_name(name, "model") / "views.csv"
-
-    def _files(self, key: RunKey) -> dict[str, str] | None:
-        return (self.read_run(key) or {}).get("files")
 
     # Blends and submissions
 

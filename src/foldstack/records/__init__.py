@@ -1,10 +1,7 @@
 """Records: what stages return and the store keeps, one module per group of stages."""
 
 from foldstack.records.base import (
-    PartialRecord,
     Record,
-    RunIdentity,
-    RunRecord,
     Table,
     Undefined,
     Value,
@@ -60,6 +57,13 @@ from foldstack.records.places import (
     TidyResult,
 )
 from foldstack.records.predictions import PredictedFile, PredictedText
+from foldstack.records.runs import (
+    Int8Record,
+    PartialRecord,
+    RunIdentity,
+    RunRecord,
+    TrainedRecord,
+)
 from foldstack.records.scores import (
     BlendScore,
     BlendScores,
@@ -101,6 +105,7 @@ __all__ = [
     "GainRecord",
     "GuessReason",
     "InitResult",
+    "Int8Record",
     "LineRecord",
     "Marks",
     "ModelEstimate",
@@ -129,6 +134,7 @@ __all__ = [
     "Submitted",
     "Table",
     "TidyResult",
+    "TrainedRecord",
     "Undefined",
     "Value",
     "ViewsRecord",

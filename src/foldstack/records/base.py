@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, TypeVar
 
@@ -105,37 +105,6 @@ class Table(Record):
         return self.frame.to_html(index=False)
 
 
-class RunIdentity(Record):
-    settings: dict[str, Any]
-    folds: str
-    train: str
-    overlay: str | None
-
-
-class PartialRecord(Record):
-    """identity.json of an unfinished run."""
-
-    identity: RunIdentity
-    machine: dict[str, Any]
-    versions: dict[str, str]
-
-
-class RunRecord(Record):
-    """run.json."""
-
-    seed: int
-    left_out: list[int]
-    identity: RunIdentity
-    metric: str
-    score: float | None
-    predictions: dict[str, str]
-    optimistic: list[str]
-    seconds: float
-    peak_memory_mb: int
-    machine: dict[str, Any]
-    versions: dict[str, str]
-
-
 def write_record(path: Path, record: dict[str, Any]) -> None:
     """Write a record with its own digest."""
     plain = json.loads(json.dumps(record))  # as it will be read
@@ -143,12 +112,15 @@ def write_record(path: Path, record: dict[str, Any]) -> None:
     write_json(path, plain | {"digest": digest(plain)})
 
 
-def read_record(path: Path, form: type[R], name: str, again: str) -> R:
+Again = str | Callable[[], str]  # what makes a damaged record again, or finds that out
+
+
+def read_record(path: Path, form: type[R], name: str, again: Again) -> R:
     """Return a typed record; arguments and errors are those of `read_mapping`."""
     return form.model_validate(read_mapping(path, form, name, again))
 
 
-def read_mapping(path: Path, form: type[Record], name: str, again: str) -> dict[str, Any]:
+def read_mapping(path: Path, form: type[Record], name: str, again: Again) -> dict[str, Any]:
     """Return a record as it was written, without its digest.
 
     Args:
@@ -174,8 +146,8 @@ def read_mapping(path: Path, form: type[Record], name: str, again: str) -> dict[
     return record
 
 
-def damaged(name: str, reason: str, again: str) -> InputError:
-    return InputError(f"{name} is damaged ({reason}): {again}")
+def damaged(name: str, reason: str, again: Again) -> InputError:
+    return InputError(f"{name} is damaged ({reason}): {again() if callable(again) else again}")
 
 
 def digests_of(folder: Path, leave_out: Iterable[str] = ()) -> dict[str, str]:
@@ -193,7 +165,7 @@ def digests_of(folder: Path, leave_out: Iterable[str] = ()) -> dict[str, str]:
     }
 
 
-def verify(folder: Path, files: dict[str, str] | None, what: str, name: str, again: str) -> None:
+def verify(folder: Path, files: dict[str, str] | None, what: str, name: str, again: Again) -> None:
     """Raise InputError unless files are as their record says.
 
     Args:

@@ -11,7 +11,8 @@ from foldstack import ensemble
 from foldstack.ensemble import Members
 from foldstack.errors import InputError
 from foldstack.metrics import Metric
-from foldstack.records import ComparedModel, Comparison
+from foldstack.progress import say
+from foldstack.records import ComparedModel, Comparison, RunRecord
 from foldstack.stages.dependencies import made_with
 from foldstack.stages.oof import check_alike, fold_runs, read_seed, reasons_of, require_runs
 from foldstack.stages.train import train
@@ -71,7 +72,7 @@ def compare(
 def _compared(
     ws: Workspace,
     name: str,
-    runs: dict[str, dict[RunKey, dict]],
+    runs: dict[str, dict[RunKey, RunRecord]],
     first: str,
     base: list[np.ndarray],
     folds: Folds,
@@ -137,13 +138,15 @@ def _train_missing(
     """Variants that were kept by NAME= have no preset to be trained by, so they must be there."""
     presets = [name for name in names if ws.has_preset(name)]
     if presets:
-        train(ws, model=",".join(presets), fold=_list(folds.numbers), seed=seed, jobs=jobs)
+        made = train(ws, model=",".join(presets), fold=_list(folds.numbers), seed=seed, jobs=jobs)
+        if made.nothing_to_do:
+            say(made.nothing_to_do)
 
 
-def _runs(ws: Workspace, name: str, seeds: list[int], folds: Folds) -> dict[RunKey, dict]:
+def _runs(ws: Workspace, name: str, seeds: list[int], folds: Folds) -> dict[RunKey, RunRecord]:
     """A model's runs of these seeds, all made alike."""
     found = fold_runs(ws, name)
-    runs = {key: found[key] for key in require_runs(found, name, seeds, folds)}
+    runs = {key: found[key] for key in require_runs(ws, found, name, seeds, folds)}
     check_alike(ws, runs)
     return runs
 
@@ -188,11 +191,11 @@ def _list(numbers: Sequence[int]) -> str:
     return ", ".join(map(str, numbers))
 
 
-def _time(runs: dict[RunKey, dict], base: dict[RunKey, dict]) -> float:
+def _time(runs: dict[RunKey, RunRecord], base: dict[RunKey, RunRecord]) -> float:
     """Return the training time as a ratio; nan if the machines differ."""
-    machines = [run["machine"] for run in (*runs.values(), *base.values())]
+    machines = [run.machine for run in (*runs.values(), *base.values())]
     known = set.intersection(*map(set, machines))  # fewer facts matter to a linear model
     if any(machine[fact] != machines[0][fact] for machine in machines for fact in known):
         return math.nan
-    took, took_base = (sum(run["seconds"] for run in each.values()) for each in (runs, base))
+    took, took_base = (sum(run.seconds for run in each.values()) for each in (runs, base))
     return took / took_base

@@ -10,6 +10,7 @@ from foldstack import config
 from foldstack.cores import cpu_threads
 from foldstack.errors import InputError
 from foldstack.learners import Learner, make_learner
+from foldstack.records import RunRecord
 from foldstack.store import RunKey
 from foldstack.workspace import Workspace
 
@@ -20,13 +21,14 @@ if TYPE_CHECKING:
 def load_learner(
     ws: Workspace, key: RunKey, cache: Callable[[], TokenCache] | None = None
 ) -> Learner:
-    """The learner of a finished run; InputError where its model is not there.
+    """Return the learner of a finished run; InputError if its model is not there.
 
     cache: makes what texts of the competition are found tokenised in. New texts go without: tokenising
     is a small part of predicting them, they may never come again, and the workspace may be read-only.
     """
-    folder = model_folder(ws, key)
-    settings = config.stored_settings(ws.store.read_run(key)["identity"]["settings"])
+    record = ws.store.read_run(key)
+    folder = model_folder(ws, key, record)
+    settings = config.stored_settings(record.identity.settings)
     learner = make_learner(settings, ws.competition.task, key.seed, threads_of(ws), cache=cache)
     learner.load(folder)
     return learner
@@ -45,9 +47,9 @@ def token_cache(ws: Workspace) -> Callable[[], TokenCache]:
     return make
 
 
-def model_folder(ws: Workspace, key: RunKey) -> Path:
+def model_folder(ws: Workspace, key: RunKey, record: RunRecord | None) -> Path:
     """Where a finished run keeps its fitted model; InputError if it is not there, or damaged."""
-    folder = ws.store.model_dir(key)
+    folder = ws.store.model_dir(key, record) if record else None
     if folder is None:
         raise InputError(
             f"{key} has no fitted model in oof/ (removed, or trained with "

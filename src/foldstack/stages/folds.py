@@ -43,7 +43,7 @@ def make_folds(ws: Workspace, *, force: bool = False) -> FoldsResult:
             f"{store.name(store.folds_path)} is there already and `make folds` did not write it: name "
             "it by `folds.file` from input/, or add --force (FORCE=1) to write over it"
         )
-    stale = [key for key, run in store.runs().items() if run["identity"]["folds"] != folds.hash]
+    stale = [key for key, run in store.runs().items() if run.identity.folds != folds.hash]
     if not force:
         old = _old_folds(ws)
         if old == f"holds folds of hash {folds.hash}":

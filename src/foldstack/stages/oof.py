@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -12,14 +13,15 @@ from foldstack.ensemble.alignment import KINDS, align
 from foldstack.ensemble.calibration import matching_temperature, temper
 from foldstack.errors import InputError
 from foldstack.links import to_probabilities, within_run_ranks
+from foldstack.records import RunIdentity, RunRecord
 from foldstack.stages.dependencies import (
-    PURPOSES,
     external_reasons,
     made_with,
     merged,
     shared_reasons,
     why_stale,
 )
+from foldstack.stages.run import PURPOSES
 from foldstack.store import Folds, Predictions, RunKey
 from foldstack.workspace import Workspace
 
@@ -47,7 +49,7 @@ def read_model(ws: Workspace, name: str, folds: Folds) -> Model:
     """A model's runs over all folds and seeds, or InputError saying which are missing or differ."""
     runs = fold_runs(ws, name)
     seeds = sorted({key.seed for key in runs} or ws.competition.settings.seeds)
-    wanted = require_runs(runs, name, seeds, folds)
+    wanted = require_runs(ws, runs, name, seeds, folds)
     check_alike(ws, runs)
     by_seed = [read_seed(ws, name, seed, folds) for seed in seeds]
     oof, oof_ranks, test, test_ranks = (
@@ -68,48 +70,49 @@ def read_model(ws: Workspace, name: str, folds: Folds) -> Model:
     )
 
 
-def reasons_of(ws: Workspace, runs: Iterable[dict], folds: Folds) -> list[str]:
-    """Why the runs are optimistic, by what was found in training and by today's files and settings."""
+def reasons_of(ws: Workspace, runs: Iterable[RunRecord], folds: Folds) -> list[str]:
+    """Return why the runs are optimistic, by what training found and by today's files and settings."""
     runs = list(runs)
-    shared = [why for run in runs for why in shared_reasons(ws, folds, tuple(run["left_out"]))]
-    return why_optimistic([*runs, {"optimistic": [*external_reasons(ws), *shared]}])
+    found = [why for run in runs for why in run.optimistic]
+    shared = [why for run in runs for why in shared_reasons(ws, folds, tuple(run.left_out))]
+    return merged([*found, *external_reasons(ws), *shared])
 
 
-def why_optimistic(runs: Iterable[dict]) -> list[str]:
-    """The reasons of all runs; those that differ in a count alone as one, `312 to 330 texts …`."""
-    return merged(reason for run in runs for reason in run["optimistic"])
-
-
-def fold_runs(ws: Workspace, name: str) -> dict[RunKey, dict]:
-    """A model's finished runs that leave one fold out."""
+def fold_runs(ws: Workspace, name: str) -> dict[RunKey, RunRecord]:
+    """Return a model's finished runs that leave one fold out."""
     return {k: v for k, v in ws.store.runs(name).items() if len(k.left_out) == 1}
 
 
 def require_runs(
-    runs: dict[RunKey, dict], name: str, seeds: list[int], folds: Folds
+    ws: Workspace, runs: dict[RunKey, RunRecord], name: str, seeds: list[int], folds: Folds
 ) -> list[RunKey]:
-    """The runs of every fold and these seeds; InputError where some are missing."""
+    """Return the runs of every fold and these seeds; InputError if some are missing.
+
+    Args:
+        runs: that are there, of the model `name`.
+        seeds, folds: that are required.
+    """
     wanted = [RunKey(name, s, (f,)) for s in seeds for f in folds.numbers]
     missing = [key for key in wanted if key not in runs]
     if missing:
         lacking = ",".join(str(k.left_out[0]) for k in missing if k.seed == missing[0].seed)
         raise InputError(
             f"model '{name}' has no run for {missing[0].run} of seed {missing[0].seed} "
-            f"({len(missing)} missing in all): run `make train MODEL={name} FOLD={lacking} "
+            f"({len(missing)} missing in all): run `{ws.store.train_command(name)} FOLD={lacking} "
             f"SEED={missing[0].seed}`, or leave this model out"
         )
     return wanted
 
 
-def check_alike(ws: Workspace, runs: dict[RunKey, dict]) -> None:
-    """Every run was made with today's folds and rows, and all with the same settings."""
+def check_alike(ws: Workspace, runs: dict[RunKey, RunRecord]) -> None:
+    """Raise InputError unless every run is of today's folds and rows, and all of the same settings."""
     first_key, first = next(iter(runs.items()))
     today = made_with(ws)
     for key, run in runs.items():
         stale = why_stale(ws, run, today)
         if stale:
             raise InputError(f"{key} {stale[0]}: train it again with --force (FORCE=1)")
-        changed = config.differences(_common(first["identity"]), _common(run["identity"]))
+        changed = config.differences(_common(first.identity), _common(run.identity))
         if changed:
             raise InputError(
                 f"{first_key} and {key} were made with different settings "
@@ -118,9 +121,9 @@ def check_alike(ws: Workspace, runs: dict[RunKey, dict]) -> None:
             )
 
 
-def _common(identity: dict) -> dict:
-    """What runs of one model share: all but the digests of the runs that each rests on."""
-    return {k: v for k, v in identity.items() if k not in PURPOSES}
+def _common(identity: RunIdentity) -> dict[str, Any]:
+    """Return what runs of one model share: all but the digests of the runs that each rests on."""
+    return {k: v for k, v in identity.to_json().items() if k not in PURPOSES}
 
 
 def read_seed(ws: Workspace, name: str, seed: int, folds: Folds) -> tuple[np.ndarray, ...]:

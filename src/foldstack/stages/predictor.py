@@ -190,7 +190,7 @@ class Predictor:
     def _uses_features(self) -> bool:
         """Whether the blend is a stack on feature columns, or a model joins them."""
         runs = (self.ws.store.read_run(key) for keys in self.members.values() for key in keys)
-        joined = any(run and run["identity"]["settings"].get("join_features") for run in runs)
+        joined = any(run and run.identity.settings.get("join_features") for run in runs)
         return joined or (self.winner in STACKS and bool(self.ws.competition.feature_names))
 
     def predict_rows(self, rows: Rows) -> Prediction:

@@ -18,6 +18,7 @@ from foldstack.records import (
     BlendScores,
     Marks,
     PrivateScores,
+    RunRecord,
     RunScore,
     RunScores,
     ScoresResult,
@@ -140,15 +141,15 @@ def blend_scores(ws: Workspace, today: Doubts | None = None) -> BlendScores:
     )
 
 
-def _run_score(key: RunKey, run: dict, today: Doubts) -> RunScore:
+def _run_score(key: RunKey, run: RunRecord, today: Doubts) -> RunScore:
     stale, optimistic = today.of_run(run)
     return RunScore(
         model=key.model,
         seed=key.seed,
         run=key.run,
-        score=run["score"],
-        seconds=run["seconds"],
-        peak_memory_mb=run["peak_memory_mb"],
+        score=run.score,
+        seconds=run.seconds,
+        peak_memory_mb=run.peak_memory_mb,
         stale=stale,
         optimistic=optimistic,
     )

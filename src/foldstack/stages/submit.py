@@ -98,7 +98,8 @@ def _full(
     runs = {key: run for key, run in ws.store.runs(name).items() if len(key.left_out) < 2}
     keys = [key for key in runs if not key.left_out]
     if not keys:
-        raise InputError(f"model '{name}' has no full run: run `make train MODEL={name} FOLD=full`")
+        command = f"`{ws.store.train_command(name)} FOLD=full`"
+        raise InputError(f"model '{name}' has no full run: run {command}")
     check_alike(ws, runs)
     test = ws.competition.test
     read = [ws.store.read_predictions(key, "test", test) for key in keys]

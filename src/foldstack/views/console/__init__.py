@@ -34,6 +34,7 @@ from foldstack.views.console import (  # noqa: E402, F401
     patterns,
     places,
     predictions,
+    runs,
     scores,
     slices,
 )

@@ -14,17 +14,17 @@ from foldstack.ensemble import (
     OF_RANKS,
     BlendOptions,
     Greedy,
-    Mean,
     Members,
     PowerMean,
+    ProbabilityMean,
     Simplex,
     WeightsPerLabel,
     blend,
     list_candidates,
     load_fitted,
 )
-from foldstack.ensemble.objective import Column, Objective, average_precision, roc_auc
 from foldstack.ensemble.search import Search
+from foldstack.ensemble.search_objective import Column, SearchObjective, average_precision, roc_auc
 from foldstack.files import read_json
 from foldstack.metrics import FROM_COUNTS, from_counts, get
 from foldstack.settings import BlendMethod
@@ -136,7 +136,7 @@ def test_the_best_cut_is_among_those_below_a_positive(name):
     for seed in range(30):
         rng = np.random.default_rng(seed)
         values, targets = rng.integers(0, 9, 20) / 8, (rng.random(20) < 0.4).astype(float)
-        found = Objective.of(metric, "binary", targets[:, None])(values[None])
+        found = SearchObjective.of(metric, "binary", targets[:, None])(values[None])
         assert found == pytest.approx(best_threshold(name, targets, values), abs=1e-12)
 
 
@@ -147,13 +147,13 @@ def test_the_objective_is_the_metric_with_the_best_decision(kind, outputs, name)
     if kind == "multilabel":
         members.targets[:, 2] = 0  # A label without positives.
     expected = objective_of(members, metric)(values)
-    found = Objective.of(metric, kind, members.targets)(np.ascontiguousarray(values.T))
+    found = SearchObjective.of(metric, kind, members.targets)(np.ascontiguousarray(values.T))
     assert found == pytest.approx(expected, abs=1e-12)
 
 
 def test_an_objective_without_both_classes_is_worse_than_any():
     """Guards nan, which no comparison is true of."""
-    objective = Objective.of(get("roc_auc", "binary"), "binary", np.zeros((3, 1)))
+    objective = SearchObjective.of(get("roc_auc", "binary"), "binary", np.zeros((3, 1)))
     assert objective(np.array([[0.1, 0.2, 0.3]])) == -np.inf
 
 
@@ -234,7 +234,7 @@ def test_greedy_equals_a_slow_reference(kind, outputs, name):
 def test_a_model_joins_where_only_a_small_share_of_it_helps():
     """Guards a selection that ends where the best model and another, half and half, are no better."""
     members, metric = make_members([1.2, 0.3], n=2000), get("roc_auc", "binary")
-    half = Mean().fit(members, everything(members), metric, 0).predict(members.inputs)
+    half = ProbabilityMean().fit(members, everything(members), metric, 0).predict(members.inputs)
     best = metric.score(members.targets, members.probabilities[:, 0])
     assert metric.score(members.targets, half) < best
     fitted = Greedy().fit(members, everything(members), metric, 0)
@@ -281,7 +281,7 @@ def test_simplex_weights_are_feasible_and_never_worse_than_their_starts(
         weights = weights_of(fitted)
         assert weights.sum() == pytest.approx(1)
         assert weights.min() >= -negative - 1e-9
-        objective = Objective.of(metric, kind, members.targets)
+        objective = SearchObjective.of(metric, kind, members.targets)
         score = lambda values, o=objective: o(np.ascontiguousarray(values.T))  # noqa: E731
         starts = [score(p) for p in (*members.probabilities.swapaxes(0, 1),)]
         reached = score(fitted.crossfit)
@@ -312,7 +312,7 @@ def test_simplex_reaches_what_a_fine_hill_climb_reaches(name):
         members = make_members([0.8, 0.7, 0.6, 0.5], n=60, seed=seed)
         columns = list(members.probabilities.swapaxes(0, 1))
         fitted = Simplex().fit(members, everything(members), metric, 0)
-        objective = Objective.of(metric, "binary", members.targets)
+        objective = SearchObjective.of(metric, "binary", members.targets)
         score = lambda values, o=objective: o(np.ascontiguousarray(values.T))  # noqa: E731
         assert score(fitted.crossfit) >= slow_climb(columns, score) - 1e-9
 
@@ -357,7 +357,7 @@ def test_a_superfluous_weight_is_given_up():
     """Guards a thousandth for a model that changes nothing: ties go to the simpler blend."""
     members, metric = make_members([1.0, 0.8, 0.0]), get("f1", "binary")
     members.probabilities[:, 0] = members.probabilities[:, 0].round(2)
-    objective = Objective.of(metric, "binary", members.targets)
+    objective = SearchObjective.of(metric, "binary", members.targets)
     search = Search(
         np.ascontiguousarray(members.probabilities.transpose(2, 1, 0)), objective, "binary"
     )
@@ -393,7 +393,7 @@ def test_weights_per_label_find_each_labels_own_model(kind, name):
     np.testing.assert_allclose(weights.sum(axis=0), 1)
     if kind == "multilabel":
         assert weights[0, 0] > 0.7 and weights[1, 1] > 0.7
-    score = Objective.of(metric, kind, members.targets)
+    score = SearchObjective.of(metric, kind, members.targets)
     per_label, shared = (score(np.ascontiguousarray(f.crossfit.T)) for f in (fitted, common))
     assert per_label > shared if kind == "multilabel" else per_label >= shared
     if kind == "multiclass":
@@ -521,6 +521,6 @@ def test_bags_and_threads_reach_the_methods(two_models, monkeypatch):
 
 def test_mean_is_still_the_mean():
     members = make_members([1.0, 0.5])
-    fitted = Mean().fit(members, everything(members), None, 0)
+    fitted = ProbabilityMean().fit(members, everything(members), None, 0)
     np.testing.assert_array_equal(fitted.predict(members.inputs), fitted.crossfit)
     np.testing.assert_allclose(fitted.crossfit, members.probabilities.mean(axis=1))

@@ -14,8 +14,8 @@ from foldstack.ensemble import (
     OF_RANKS,
     BlendOptions,
     Greedy,
-    Mean,
     Members,
+    ProbabilityMean,
     RankMean,
     Rule,
     Stack,
@@ -390,7 +390,10 @@ def test_rank_means_are_for_rankings_only():
 
 def test_means_of_probabilities_and_ranks():
     members, metric, rows = make_members([1.0, 0.5]), get("roc_auc", "binary"), np.arange(50)
-    for candidate, source in ((Mean(), members.probabilities), (RankMean(), members.ranks)):
+    for candidate, source in (
+        (ProbabilityMean(), members.probabilities),
+        (RankMean(), members.ranks),
+    ):
         fitted = candidate.fit(members, rows, metric, seed=0)
         predictions = fitted.predict(members.inputs)
         np.testing.assert_allclose(predictions, source.mean(axis=1))
@@ -612,7 +615,7 @@ def test_ranks_and_probabilities_are_not_pooled_as_they_are():
     members, metric = make_members([1.0, 1.0], n=200), get("roc_auc", "binary")
     # Probabilities far below the ranks, which leaves the order within folds as it was.
     members = replace(members, probabilities=members.probabilities / 100)
-    nesting = Nesting(members, metric, [Mean(), RankMean()], 0, None)
+    nesting = Nesting(members, metric, [ProbabilityMean(), RankMean()], 0, None)
     mixed, _ = nesting.pool([0, 1, 0, 1])
     alike, _ = nesting.pool([1, 1, 1, 1])
     difference = metric.score(members.targets, alike) - metric.score(members.targets, mixed)
@@ -627,7 +630,7 @@ def test_what_a_blend_leaves_out_together_never_cuts_a_group(folds):
     members = make_members([1.0], n=120)
     groups = np.arange(120) // 4
     members = replace(members, folds=groups % folds, groups=groups)
-    units = Nesting(members, get("roc_auc", "binary"), [Mean()], 0, None).units
+    units = Nesting(members, get("roc_auc", "binary"), [ProbabilityMean()], 0, None).units
     assert len(np.unique(units)) == (4 if folds == 2 else 3)
     assert (np.ptp(units.reshape(-1, 4), axis=1) == 0).all()
 

@@ -25,11 +25,12 @@ from foldstack.ensemble import (
     network,
 )
 from foldstack.ensemble.boosting import Boosters
-from foldstack.ensemble.linear import PENALTIES, Linear, loss
+from foldstack.ensemble.linear import PENALTIES, LinearLevel, loss
 from foldstack.ensemble.network import _forward, _train
-from foldstack.ensemble.tables import Reader, Sample, Scaling, directions, of_output, pairs
+from foldstack.ensemble.tables import LevelReader, Sample, Scaling, directions, of_output, pairs
 from foldstack.errors import InputError
 from foldstack.files import read_json
+from foldstack.kinds import Kind
 from foldstack.metrics import get
 from foldstack.stages.predictor import Predictor
 from foldstack.text.features import NAMES
@@ -67,7 +68,7 @@ def everything(members):
 
 
 def sample_of(members, **reading):
-    reader = Reader(members.kind, categorical=members.categorical, **reading)
+    reader = LevelReader(members.kind, categorical=members.categorical, **reading)
     return Sample.of(members, everything(members), reader, seed=0)
 
 
@@ -151,8 +152,8 @@ def told(*methods: str) -> BlendOptions:
 def test_the_fits_of_a_nesting_share_their_models(monkeypatch):
     """Five folds: 5 models leave one fold out, 10 leave out two, 10 three; trained apart: 55."""
     trained = []
-    train = Linear.train
-    monkeypatch.setattr(Linear, "train", lambda sample: trained.append(1) or train(sample))
+    train = LinearLevel.train
+    monkeypatch.setattr(LinearLevel, "train", lambda sample: trained.append(1) or train(sample))
     members = make_members([1.0, 0.5], n=100, folds=5)
     blend(members, AUC, wants_labels=False, options=told("stack_linear"))
     assert len(trained) == 25
@@ -330,9 +331,9 @@ def test_a_monotone_stack_never_falls_where_a_prediction_rises(kind, outputs):
 
 
 def test_a_rise_of_another_class_may_only_lower_a_class():
-    assert directions("multiclass", models=2, outputs=3, width=6) == [1, 1, -1, -1, 0, 0]
-    assert directions("multilabel", models=2, outputs=20, width=5) == [1, 1, 0, 0, 0]
-    assert directions("binary", models=2, outputs=1, width=3) == [1, 1, 0]
+    assert directions(Kind.MULTICLASS, models=2, outputs=3, width=6) == [1, 1, -1, -1, 0, 0]
+    assert directions(Kind.MULTILABEL, models=2, outputs=20, width=5) == [1, 1, 0, 0, 0]
+    assert directions(Kind.BINARY, models=2, outputs=1, width=3) == [1, 1, 0]
 
 
 # --- regression -----------------------------------------------------------------------------------
@@ -341,7 +342,7 @@ def test_a_rise_of_another_class_may_only_lower_a_class():
 def test_the_linear_stack_is_the_penalised_logistic_regression():
     """Against a plain minimiser of log losses + penalty / 2 x squares, of standardised logits."""
     members = make_members([1.0, 0.5], n=100)
-    (part,) = Linear.train(sample_of(members)).parts
+    (part,) = LinearLevel.train(sample_of(members)).parts
     x = logit(members.probabilities[:, :, 0])
     x, y = (x - x.mean(axis=0)) / x.std(axis=0), members.targets[:, 0]
 
@@ -355,7 +356,7 @@ def test_the_linear_stack_is_the_penalised_logistic_regression():
 
 def test_the_linear_stack_of_a_regression_is_a_ridge():
     members = make_members([1.0, 0.5], "regression", 1, n=100)
-    linear = Linear.train(sample_of(members))
+    linear = LinearLevel.train(sample_of(members))
     x = members.probabilities[:, :, 0]
     x = (x - x.mean(axis=0)) / x.std(axis=0)
     ridge = Ridge(alpha=linear.parts[0].penalty).fit(x, members.targets[:, 0])
@@ -364,7 +365,7 @@ def test_the_linear_stack_of_a_regression_is_a_ridge():
 
 def test_noise_is_penalised_more_than_signal():
     penalties = [
-        Linear.train(sample_of(make_members(skill, n=300))).parts[0].penalty
+        LinearLevel.train(sample_of(make_members(skill, n=300))).parts[0].penalty
         for skill in ([0.0, 0.0], [3.0, 3.0])
     ]
     assert penalties[0] > penalties[1] == PENALTIES[0]
@@ -375,8 +376,8 @@ def test_a_class_without_rows_is_never_predicted(present):
     """Guards scikit-learn's columns, which are those of the classes it has seen."""
     members = make_members([2.0, 1.0], "multiclass", 4, n=120)
     kept = np.flatnonzero(members.targets[:, present].any(axis=1))
-    sample = Sample.of(members, kept, Reader("multiclass"), seed=0)
-    found = Linear.train(sample).predict(members.inputs.take(kept))
+    sample = Sample.of(members, kept, LevelReader("multiclass"), seed=0)
+    found = LinearLevel.train(sample).predict(members.inputs.take(kept))
     np.testing.assert_allclose(found.sum(axis=1), 1)
     assert found[:, [k for k in range(4) if k not in present]].max() == 0
     right = found.argmax(axis=1) == sample.targets.argmax(axis=1)
@@ -413,9 +414,9 @@ def test_the_networks_weights_are_of_the_best_epoch(monkeypatch):
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(60, 5)), rng.integers(0, 2, (60, 1)).astype(float)
     held, wanted = rng.normal(size=(40, 5)), rng.integers(0, 2, (40, 1)).astype(float)
-    weights, epochs = _train("binary", (x, y), (held, wanted), seed=0)
+    weights, epochs = _train(Kind.BINARY, (x, y), (held, wanted), seed=0)
     assert len(losses) == epochs + network.PATIENCE < network.MOST_EPOCHS
-    assert loss("binary", _forward(weights, held), wanted) == losses[epochs - 1]
+    assert loss(Kind.BINARY, _forward(weights, held), wanted) == losses[epochs - 1]
     assert losses[epochs - 1] < min(losses) + network.TOLERANCE
     assert losses[-1] > losses[epochs - 1]
 
@@ -518,7 +519,7 @@ def test_stacks_read_logits_or_probabilities(name):
     members = make_members([1.0, 0.5], n=100)
     p = members.probabilities
     for scale, same in (("logits", expit), ("probabilities", lambda x: x)):
-        reader = Reader("binary", scale)
+        reader = LevelReader("binary", scale)
         np.testing.assert_allclose(same(reader.values(members.inputs)), p)
     fits = [
         Stack(name, BlendOptions(stack_inputs=scale)).fit(members, everything(members), AUC, 0)

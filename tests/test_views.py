@@ -17,6 +17,7 @@ from foldstack.ensemble.slices import (
     score_slices,
 )
 from foldstack.files import read_json
+from foldstack.kinds import Kind
 from foldstack.metrics import get
 from tiny import foldstack, go_through, make_workspace, refuses, turn_labels, write
 
@@ -27,7 +28,7 @@ DECIDED = np.where(np.arange(18) % 3, GIVEN, (GIVEN + 1) % 4)
 
 def scored(metric, kind, targets, predictions, groups=None, labels="abcd", **costs):
     groups = np.arange(len(targets)) if groups is None else groups
-    return Scored(get(metric, kind, **costs), kind, labels, targets, predictions, groups)
+    return Scored(get(metric, kind, **costs), Kind(kind), labels, targets, predictions, groups)
 
 
 def classes(metric, given=GIVEN, decided=DECIDED, **costs):

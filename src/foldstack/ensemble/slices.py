@@ -18,6 +18,7 @@ from foldstack import metrics
 from foldstack.ensemble.decide import OF_LABELS
 from foldstack.ensemble.estimate import spread
 from foldstack.errors import InputError
+from foldstack.kinds import Kind
 from foldstack.metrics import Metric
 
 LARGEST = 10  # values of a column that have a slice each
@@ -37,7 +38,7 @@ class Scored:
     """
 
     metric: Metric
-    kind: str
+    kind: Kind
     labels: Sequence[str]
     targets: np.ndarray
     predictions: np.ndarray
@@ -126,7 +127,7 @@ def label_slices(scored: Scored, fewest: int) -> list[Slice]:
     all rows, others the rows of these classes.
     """
     outputs = scored.targets.shape[1]
-    if scored.kind not in ("multiclass", "multilabel") or outputs < 3:
+    if not scored.kind.has_output_per_label or outputs < 3:
         return []
     counts = scored.targets.sum(axis=0)
     named = head_and_tail(counts, fewest)
@@ -136,14 +137,14 @@ def label_slices(scored: Scored, fewest: int) -> list[Slice]:
 def _label_slice(scored: Scored, name: str, labels: np.ndarray) -> Slice:
     outputs = scored.targets.shape[1]
     holds = scored.targets[:, labels].any(axis=1)
-    what = "classes" if scored.kind == "multiclass" else "labels"
+    _, what = scored.kind.label_nouns
     name = f"{name}: {len(labels)} of {outputs} {what}"
     rest = np.setdiff1d(np.arange(outputs), labels)
     everything = np.arange(len(holds))
-    if scored.kind == "multilabel" and scored.metric.name.startswith("metrics.py:"):
+    if scored.kind.several_labels_per_row and scored.metric.name.startswith("metrics.py:"):
         why = "a metric of your own scores all labels together"
         return Slice(name, int(holds.sum()), Selection(everything), why=why)
-    if scored.kind == "multilabel" or scored.metric.name in OF_COLUMNS:
+    if scored.kind.several_labels_per_row or scored.metric.name in OF_COLUMNS:
         part, other = (
             Selection(everything, labels),
             Selection(everything, rest) if len(rest) else None,
@@ -290,9 +291,9 @@ def _why(scored: Scored, part: Selection) -> str:
     first = targets[0]
     if (targets != first).any():
         return f"{scored.metric.name} is not defined there"
-    if scored.kind == "regression":
+    if scored.kind.is_values:
         return "the target is the same in all of its rows"
-    if scored.kind == "multilabel":
+    if scored.kind.several_labels_per_row:
         return "all of its rows have the same labels"
-    label = int(first[0] if scored.kind == "binary" else first.argmax())
+    label = int(first[0] if scored.kind.has_positive_class else first.argmax())
     return f"all of its rows are '{scored.labels[label]}'"

@@ -105,7 +105,7 @@ def _record(ws: Workspace, folds: Folds) -> FoldsRecord:
     train_in_test, test_in_train = competition.repeated_in_test
     parted = splits.split_groups(competition.fold_groups, folds.fold) if settings.file else 0
     balances = None
-    if competition.kind != "regression":
+    if competition.kind.has_labels:
         labels = rows.targets >= 0.5
         of_splits = [_balance(labels, split) for split in folds.splits.T]
         balances = [BalanceRecord(**each._asdict()) for each in of_splits]
@@ -135,7 +135,7 @@ def _result(
 ) -> FoldsResult:
     """Put the record together with the table and what is said of single labels."""
     competition = ws.competition
-    counted = competition.kind != "regression"
+    counted = competition.kind.has_labels
     uneven, absent = _uneven(ws, folds) if counted else ([], [])
     return FoldsResult(
         record=record,
@@ -143,7 +143,7 @@ def _result(
         made=made,
         file=ws.store.name(ws.store.folds_path),
         count=folds.count,
-        kind=competition.kind,
+        kind=str(competition.kind),
         labels=len(competition.outputs),
         test_rows=len(competition.test),
         unscored=int(np.sum(folds.fold < 0)),
@@ -170,7 +170,7 @@ def fold_table(ws: Workspace, folds: Folds) -> pd.DataFrame:
         held = folds.held_out((fold,))
         line = {"fold": fold, "rows": len(held), "groups": len(np.unique(groups[held]))}
         for name, values in zip(competition.outputs, rows.targets[held].T, strict=True):
-            if competition.kind != "regression":
+            if competition.kind.has_labels:
                 line[f"label {name}"] = (values >= 0.5).mean()
                 continue
             line[f"{name} mean"] = values.mean()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from foldstack.errors import first_of
+from foldstack.kinds import Kind
 from foldstack.progress import say, table
 from foldstack.records import SHOWN_LABELS, FoldsResult
 from foldstack.views.console import show
@@ -103,7 +104,7 @@ def _say_table(result: FoldsResult) -> None:
     columns = list(result.rows[0])
     if result.labels > SHOWN_LABELS:
         columns = columns[:3]
-    form = "{:.4g}" if result.kind == "regression" else "{:.1%}"
+    form = "{:.4g}" if Kind(result.kind).is_values else "{:.1%}"
     cells = [
         [str(row[c]) for c in columns[:3]] + [form.format(row[c]) for c in columns[3:]]
         for row in result.rows

@@ -469,8 +469,8 @@ MUTANTS = [
     Mutant(
         "softmax-over-rows",
         "links.py",
-        "else softmax(raw, axis=1)",
-        "else softmax(raw, axis=0)",
+        "else softmax(logits, axis=1)",
+        "else softmax(logits, axis=0)",
         "class probabilities sum to one over rows",
         ("test_stages.py",),
     ),

@@ -2,19 +2,19 @@
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import get_args
 
 import numpy as np
 import pytest
-from scipy.special import expit, softmax
+from scipy.special import expit
 
 from foldstack.ensemble import (
     METHODS,
     OF_RANKS,
     BlendOptions,
     Greedy,
-    Members,
     PowerMean,
     ProbabilityMean,
     Simplex,
@@ -28,6 +28,8 @@ from foldstack.ensemble.search_objective import Column, SearchObjective, average
 from foldstack.files import read_json
 from foldstack.metrics import FROM_COUNTS, from_counts, get
 from foldstack.settings import BlendMethod
+from makers import everything
+from makers import make_members as members_of
 from tiny import foldstack, go_through, make_workspace, train_folds, turn_labels
 
 KINDS = [
@@ -44,31 +46,8 @@ KINDS = [
     ("regression", 2, "rmse"),
 ]
 
-
-def make_members(skill, kind="binary", outputs=1, n=120, seed=0):
-    """n rows, a model for each number in `skill` (or row of numbers, one an output); 0 is noise."""
-    rng = np.random.default_rng(seed)
-    if kind == "multiclass":
-        targets = np.eye(outputs)[rng.integers(outputs, size=n)]
-    elif kind == "regression":
-        targets = rng.normal(size=(n, outputs))
-    else:
-        targets = (rng.random((n, outputs)) < 0.4).astype(float)
-    skill = np.broadcast_to(np.reshape(skill, (len(skill), -1)), (len(skill), outputs))
-    signal = (targets if kind == "regression" else 2 * targets - 1)[:, None, :] * skill
-    values = signal + rng.normal(size=(n, len(skill), outputs))
-    if kind != "regression":
-        values = softmax(values, axis=2) if kind == "multiclass" else expit(values)
-    ranks = np.zeros_like(values)
-    names = [f"model{k}" for k in range(len(skill))]
-    order = np.arange(n)
-    return Members(
-        names, values, ranks, values[:5], ranks[:5], targets, order % 3, order, kind
-    )  # fmt: skip
-
-
-def everything(members):
-    return np.arange(len(members.targets))
+# In three folds of 40 rows.
+make_members = partial(members_of, n=120, folds=3)
 
 
 def objective_of(members, metric):

@@ -33,7 +33,7 @@ from foldstack.kinds import Kind
 from foldstack.metrics import get
 from foldstack.stages.predictor import Predictor
 from foldstack.workspace import Workspace
-from test_ensemble import make_members
+from makers import make_members
 from tiny import foldstack, go_through, make_workspace, turn_labels
 
 EVERY = [(kind, method) for kind, methods in METHODS.items() for method in methods]

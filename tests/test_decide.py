@@ -37,7 +37,7 @@ from foldstack.ensemble.thresholds import (
 )
 from foldstack.kinds import Kind
 from foldstack.metrics import AVERAGED, FROM_COUNTS, get
-from test_ensemble import make_members
+from makers import make_members
 
 
 def labels(seed, n=30, count=3, steps=0):

@@ -7,14 +7,11 @@ from itertools import combinations_with_replacement
 import lightgbm as lgb
 import numpy as np
 import pytest
-from scipy.special import expit, softmax
-from scipy.stats import rankdata
 
 from foldstack.ensemble import (
     OF_RANKS,
     BlendOptions,
     Greedy,
-    Members,
     ProbabilityMean,
     RankMean,
     Rule,
@@ -34,34 +31,7 @@ from foldstack.ensemble.nesting import Nesting
 from foldstack.errors import InputError
 from foldstack.metrics import METRICS, OfSums, get
 from foldstack.stages.blend import _nested_decisions
-
-
-def make_members(skill, kind="binary", outputs=1, n=200, folds=4, seed=0):
-    """Members of n rows, one model for each number in `skill`; 0 predicts noise."""
-    rng = np.random.default_rng(seed)
-    if kind == "multiclass":
-        targets = np.eye(outputs)[rng.integers(outputs, size=n)]
-    else:
-        targets = (rng.random((n, outputs)) < 0.4).astype(float)
-    signal = (2 * targets - 1)[:, None, :] * np.array(skill)[None, :, None]
-    logits = signal + rng.normal(size=(n, len(skill), outputs))
-    probabilities = softmax(logits, axis=2) if kind == "multiclass" else expit(logits)
-    fold = np.arange(n) % folds
-    ranks = np.empty_like(probabilities)
-    for k in range(folds):
-        ranks[fold == k] = rankdata(probabilities[fold == k], axis=0) / (fold == k).sum()
-    return Members(
-        names=[f"model{k}" for k in range(len(skill))],
-        probabilities=probabilities,
-        ranks=ranks,
-        test_probabilities=probabilities[:10],
-        test_ranks=ranks[:10],
-        targets=targets,
-        folds=fold,
-        groups=np.arange(n),
-        kind=kind,
-    )
-
+from makers import make_members, repeated
 
 # --- bootstrap --------------------------------------------------------------------------------
 
@@ -438,15 +408,7 @@ def test_the_crossfit_of_a_stack_does_not_know_its_rows():
 def test_the_crossfit_keeps_groups_together():
     """Guards a copy of the row in the other splits: noise would be predicted from its copy."""
     members = make_members([0.0, 0.0], n=100)
-    rows = np.tile(np.arange(100), 4)
-    copies = replace(
-        members,
-        probabilities=members.probabilities[rows],
-        ranks=members.ranks[rows],
-        targets=members.targets[rows],
-        folds=members.folds[rows],
-        groups=members.groups[rows],
-    )
+    copies = repeated(members, 4)
     fitted = Stack().fit(copies, np.arange(400), get("roc_auc", "binary"), seed=0)
     assert get("roc_auc", "binary").score(copies.targets, fitted.crossfit) < 0.65
 

@@ -1,6 +1,7 @@
 """Stacks: their folds, what each kind learns, what a planted leak gains, and their settings' effects."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import lightgbm as lgb
@@ -16,7 +17,6 @@ from foldstack import load
 from foldstack.ensemble import (
     STACKS,
     BlendOptions,
-    Members,
     Stack,
     blend,
     boosting,
@@ -35,36 +35,15 @@ from foldstack.metrics import get
 from foldstack.stages.predictor import Predictor
 from foldstack.text.features import NAMES
 from foldstack.workspace import Workspace
+from makers import everything, repeated
+from makers import make_members as members_of
 from tiny import foldstack, go_through, make_workspace, train_folds, write
 
 SHAPES = [("binary", 1), ("multiclass", 3), ("multilabel", 2), ("multilabel", 9), ("regression", 2)]
 AUC = get("roc_auc", "binary")
 
-
-def make_members(skill, kind="binary", outputs=1, n=200, folds=4, seed=0, features=None):
-    """n rows, one model for each number in `skill`; 0 predicts noise."""
-    rng = np.random.default_rng(seed)
-    if kind == "multiclass":
-        targets = np.eye(outputs)[rng.integers(outputs, size=n)]
-    elif kind == "regression":
-        targets = rng.normal(50, 10, size=(n, outputs))
-    else:
-        targets = (rng.random((n, outputs)) < 0.4).astype(float)
-    centred = (targets - 50) / 10 if kind == "regression" else 2 * targets - 1
-    values = centred[:, None, :] * np.array(skill)[None, :, None]
-    values = values + rng.normal(size=(n, len(skill), outputs))
-    if kind != "regression":
-        values = softmax(values, axis=2) if kind == "multiclass" else expit(values)
-    names, order = [f"model{k}" for k in range(len(skill))], np.arange(n)
-    none = np.zeros_like(values)
-    return Members(
-        names, values, none, values[:5], none[:5], targets, order % folds, order, kind,
-        features=features, test_features=None if features is None else features[:5],
-    )  # fmt: skip
-
-
-def everything(members):
-    return np.arange(len(members.targets))
+# Targets of a regression are far from their centred predictions: a stack has an intercept to learn.
+make_members = partial(members_of, location=50, scale=10)
 
 
 def sample_of(members, **reading):
@@ -122,15 +101,7 @@ def test_a_folds_labels_change_nothing_that_was_fitted_without_it(name, kind, ou
 def test_rows_of_one_fold_are_split_by_group():
     """As in the halves of two folds; copies of a row stay on one side, or noise would be known."""
     members = make_members([0.0, 0.0], n=60, folds=1)
-    rows = np.tile(np.arange(60), 4)
-    copies = replace(
-        members,
-        probabilities=members.probabilities[rows],
-        ranks=members.ranks[rows],
-        targets=members.targets[rows],
-        folds=members.folds[rows],
-        groups=members.groups[rows],
-    )
+    copies = repeated(members, 4)
     fitted = Stack().fit(copies, np.arange(240), AUC, seed=0)
     assert len(fitted.models) == 5
     assert AUC.score(copies.targets, fitted.crossfit) < 0.6
@@ -177,7 +148,7 @@ def test_rows_that_teach_nothing_give_their_mean(name, tmp_path):
     ):
         fitted = Stack(name).fit(changed, everything(members), AUC, seed=0)
         again = load_fitted(name, fitted.parameters, members.names, "binary", 1, tmp_path)
-        expected = np.full((5, 1), changed.targets.mean())
+        expected = np.full((10, 1), changed.targets.mean())
         np.testing.assert_allclose(again.predict(members.test_inputs), expected)
 
 

@@ -285,8 +285,8 @@ def test_every_kind_of_blend_predicts_new_texts_as_it_did_test(finished: Path, m
     fitted.save(folder)
     stored = load_fitted(method, fitted.parameters, ["tfidf", "words"], "binary", 1, folder)
     keys = {m: [RunKey(m, 0, (f,)) for f in range(3)] for m in ("tfidf", "words")}
-    sharpness = made.record.sharpness
-    predictor = Predictor(ws, keys, method, stored, None, sharpness)
+    temperatures = made.record.temperatures
+    predictor = Predictor(ws, keys, method, stored, None, temperatures)
     prediction = predictor.predict_rows(ws.competition.test)
     wanted = fitted.predict(made.members.test_inputs)[:, 0]
     np.testing.assert_allclose(prediction.probabilities["1"], wanted, rtol=1e-5)

@@ -627,7 +627,7 @@ def _remove(beside: Path) -> None:
 
 @contextmanager
 def filling(beside: Path, place: Path) -> Iterator[None]:
-    """Remove what is being filled beside a place if the block fails; an error then names the place."""
+    """Remove `beside` if an error or an interruption ends the block; the error names `place`."""
     with naming(place, instead_of=beside):
         try:
             yield

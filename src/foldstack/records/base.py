@@ -41,6 +41,7 @@ class Value(BaseModel):
         extra="ignore",
         strict=True,
         frozen=True,
+        populate_by_name=True,
         ser_json_inf_nan="constants",  # NaN, as `json` writes it
     )
     ABSENT: ClassVar[frozenset[str]] = frozenset()
@@ -52,7 +53,7 @@ class Value(BaseModel):
 
     def to_json(self) -> dict[str, Any]:
         """Return the plain JSON values."""
-        return self.model_dump(mode="json")
+        return self.model_dump(mode="json", by_alias=True)
 
 
 class Record(Value):

@@ -101,7 +101,8 @@ class _Estimated(Record):
 
     Attributes:
         members: for each model the digests of its runs' predictions, by `seed0/fold2`.
-        sharpness: the temperatures of the models' test means, if they were given any.
+        temperatures: of the models' test means, which give them the confidence of single runs, if they
+            were given any; on disk `sharpness`.
         settings: those of `settings.BlendSettings`, as JSON.
         parameters: what the winner has fitted, for `ensemble.load_fitted`.
         rule: from probabilities to labels, for `ensemble.Rule.from_json`; None for probabilities.
@@ -117,7 +118,7 @@ class _Estimated(Record):
     costs: list[list[int | float]] | None = None
     scores_are: str = ""
     test_mean: str = ""
-    sharpness: dict[str, float] = Field(default_factory=dict)
+    temperatures: dict[str, float] = Field(default_factory=dict, alias="sharpness")
     members: dict[str, dict[str, str]]
     settings: dict[str, Any] = Field(default_factory=dict)
     hashes: BlendHashes

@@ -31,7 +31,7 @@ from foldstack.rows import Rows
 from foldstack.stages.choices import describe_calibration, describe_rules, reliability_csv
 from foldstack.stages.dependencies import Doubts, external_reasons
 from foldstack.stages.features import describe_features, stack_features
-from foldstack.stages.oof import Model, match_sharpness, read_model
+from foldstack.stages.oof import Model, match_confidence, read_model
 from foldstack.store import Folds, write_parquet
 from foldstack.workspace import Workspace
 
@@ -78,8 +78,8 @@ def make_blend(
     text = options.text_features and any(method in STACKS for method in options.methods)
     members = _members(ws, models, folds, train, text)
     result = _fit(ws, members, options, quiet)
-    if options.match_sharpness and _rests_on_sharpness(members, result):
-        models = [match_sharpness(ws, model, folds) for model in models]
+    if options.match_sharpness and _rests_on_confidence(members, result):
+        models = [match_confidence(ws, model, folds) for model in models]
         tests = np.stack([m.test for m in models], axis=1)
         members = dataclasses.replace(members, test_probabilities=tests)
         result = result.predicting(members.test_inputs)
@@ -137,9 +137,9 @@ def _fit(ws: Workspace, members: Members, options: BlendOptions, quiet: bool) ->
         )
 
 
-def _rests_on_sharpness(members: Members, result: BlendResult) -> bool:
-    """Whether something learned how sharp the out-of-fold predictions are: a rule, or whatever is no
-    mean of them.
+def _rests_on_confidence(members: Members, result: BlendResult) -> bool:
+    """Whether something learned how confident the out-of-fold predictions are: a rule, or whatever is
+    no mean of them.
     """
     if members.kind == "regression":
         return False
@@ -192,7 +192,7 @@ def _describe(
         costs=_costs(competition),
         scores_are="pooled over all rows",
         test_mean=_test_mean(competition, models, result),
-        sharpness={m.name: m.sharpness for m in models} if _are_matched(models) else {},
+        temperatures={m.name: m.temperature for m in models} if _are_matched(models) else {},
         members={m.name: m.runs for m in models},
         settings=competition.settings.blend.model_dump(mode="json"),
         hashes=_hashes(competition, folds),
@@ -270,7 +270,7 @@ def blend_command(name: str) -> str:
 
 
 def _are_matched(models: list[Model]) -> bool:
-    return any(model.sharpness != 1 for model in models)
+    return any(model.temperature != 1 for model in models)
 
 
 def _single(ws: Workspace, members: Members, index: int, model: Model) -> ModelEstimate:

@@ -176,7 +176,7 @@ Marks = tuple[list[str], list[str]]  # why it is stale, why it is optimistic
 
 @dataclass(frozen=True)
 class Doubts:
-    """What is stale or optimistic of what is stored, compared with the files of today, read once.
+    """Marks of what is stored as stale or optimistic, compared with the files of today, read once.
 
     Attributes:
         today: as `made_with` says; None if there are no folds of these rows to compare with.

@@ -1,4 +1,4 @@
-"""A run's fitted model, read again."""
+"""Load a run's fitted model."""
 
 from __future__ import annotations
 
@@ -35,7 +35,10 @@ def load_learner(
 
 
 def token_cache(ws: Workspace) -> Callable[[], TokenCache]:
-    """Makes the workspace's; the first text that it lacks brings all of the competition's into it."""
+    """Return what makes the workspace's token cache.
+
+    The first text that the cache lacks brings all of the competition's into it.
+    """
 
     def make() -> TokenCache:  # imported here, with transformers, which a linear model does without
         from foldstack.text.cache import TokenCache
@@ -48,7 +51,7 @@ def token_cache(ws: Workspace) -> Callable[[], TokenCache]:
 
 
 def model_folder(ws: Workspace, key: RunKey, record: RunRecord | None) -> Path:
-    """Where a finished run keeps its fitted model; InputError if it is not there, or damaged."""
+    """Return where a finished run keeps its fitted model; InputError if it is not there, or damaged."""
     folder = ws.store.model_dir(key, record) if record else None
     if folder is None:
         raise InputError(
@@ -59,6 +62,6 @@ def model_folder(ws: Workspace, key: RunKey, record: RunRecord | None) -> Path:
 
 
 def threads_of(ws: Workspace, processes: int = 1) -> int:
-    """Threads of a run, whatever runs beside it; of each, where so many processes are to train it."""
+    """Return the threads of a run, whatever runs beside it; of each process, if several train it."""
     wanted = ws.competition.settings.runtime.threads
     return wanted or max(cpu_threads(0) // processes, 1)

@@ -24,14 +24,14 @@ ROUNDS = 3
 
 
 def check_int8(ws: Workspace, keys: list[RunKey]) -> None:
-    """Raises InputError where none of these runs has anything that int8 would change."""
+    """Raise InputError if int8 would change nothing in any of these runs."""
     learners = {ws.store.read_run(key).identity.settings["learner"] for key in keys}
     if "transformer" not in learners:
         raise InputError("INT8=1 changes nothing: only a transformer is predicted in int8")
 
 
 def in_int8(ws: Workspace, key: RunKey, learner: Learner) -> Learner:
-    """The run's learner in int8, once it is said what that costs; another than a transformer as it is.
+    """Return the run's learner in int8, and log what that costs; another than a transformer unchanged.
 
     The scores are those of the stored held-out predictions and of the same rows in int8, 1,000 at most.
     They are measured once on a machine and kept beside the run.

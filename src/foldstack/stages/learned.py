@@ -20,7 +20,7 @@ from foldstack.workspace import Workspace
 
 
 def rows_of(ws: Workspace, run: Run) -> tuple[Rows, Rows, Rows | None, list[str]]:
-    """(rows to learn from, held-out rows, rows that choose the epoch, why it is optimistic)."""
+    """Return (rows to learn from, held-out rows, rows that choose the epoch, why it is optimistic)."""
     rows, left_out = ws.competition.train, run.key.left_out
     learned = run.folds.learned(left_out)
     train, held = rows.take(learned), rows.take(run.folds.held_out(left_out))
@@ -57,7 +57,7 @@ def start_of(ws: Workspace, run: Run) -> Path | None:
 
 
 def _with_external(ws: Workspace, run: Run, train: Rows, judged: np.ndarray) -> Rows:
-    """The rows to learn from and those external ones that give no label away.
+    """Return the rows to learn from, with those external ones that leak no label.
 
     judged: positions of the rows that are held out or choose the epoch.
     """
@@ -77,7 +77,7 @@ def _with_external(ws: Workspace, run: Run, train: Rows, judged: np.ndarray) -> 
 
 
 def _with_difficulty(ws: Workspace, run: Run, train: Rows) -> Rows:
-    """The rows with their losses under the run that `sampling: hard` names.
+    """Return the rows with their losses under the run that `sampling: hard` names.
 
     It left the same folds out, so no held-out label is in them.
     """
@@ -90,11 +90,11 @@ def _with_difficulty(ws: Workspace, run: Run, train: Rows) -> Rows:
     )
 
 
-# Changed copies
+# Augmented copies
 
 
 def _with_copies(ws: Workspace, run: Run, train: Rows) -> Rows:
-    """The rows and, where the preset asks for them, changed copies of each behind them."""
+    """Return the rows followed by their augmented copies, if the preset asks for any."""
     if not run.copies:
         return train
     both = augmented(train, run.settings.augment, run.copies, run.key.seed)
@@ -109,7 +109,7 @@ def _with_copies(ws: Workspace, run: Run, train: Rows) -> Rows:
 
 
 def _survivors(ws: Workspace, run: Run, train: Rows, both: Rows) -> np.ndarray:
-    """Positions of the rows and of those copies that keep their label for somebody who has not seen it.
+    """Return positions of the rows and of copies whose label an independent model still predicts.
 
     Copies of rows in fold j are judged by the run that left out j and what this one leaves out. Nobody
     can judge those of external rows, which every run has learned from.
@@ -134,7 +134,7 @@ def _survivors(ws: Workspace, run: Run, train: Rows, both: Rows) -> np.ndarray:
 
 
 def _folds_of(ws: Workspace, run: Run, train: Rows) -> np.ndarray:
-    """(n,) the fold of each row in the split that the run leaves a fold of out; -1 for external rows."""
+    """Return (n,): each row's fold in the split that the run's folds are of; -1 for external rows."""
     split = run.folds.split_of(run.key.left_out).tolist()
     known = dict(zip(ws.competition.train.ids, split, strict=True))
     gold = zip(train.ids, train.origin == "gold", strict=True)

@@ -9,6 +9,7 @@ import shutil
 import sys
 import time
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -95,48 +96,80 @@ def train_one(ws: Workspace, run: Run, *, force: bool) -> bool:
             _predict_test_again(ws, run, found)
             return True
         require_dependencies(ws, run)
-        threads, start = threads_of(ws), start_of(ws, run)
-        backbone = pretrained(ws, run.settings, threads) if run.pretrains else None
-        begin = time.monotonic()
-        parallel.main_first(lambda: parallel.is_main() and _open_partial(ws, run, threads))
-        train, held, select, optimistic = rows_of(ws, run)
-        say(f"{key}: {len(train):,} rows to learn from, {len(held):,} held out")
-        learner = make_learner(
-            run.settings, ws.competition.task, key.seed, threads, start, token_cache(ws), backbone
-        )
-        facts = learner.fit(train, select, store.checkpoints_dir(key))
-        predictions = _predict(ws, learner, held)
+        fitted = _fit(ws, run)
         parallel.leave()
         if not parallel.is_main():
             return True
-        scored = _write_predictions(ws, key, predictions)
-        if ws.competition.settings.store.keep_models:
-            learner.save(store.new_model_dir(key))
-        seconds = max(time.monotonic() - begin, facts.get("training_seconds", 0.0))
-        record = RunRecord(
-            model=key.model,
-            **({"preset": run.preset} if run.preset else {}),
-            seed=key.seed,
-            run=key.run,
-            left_out=list(key.left_out),
-            identity=identity_of(ws, run),
-            metric=ws.competition.metric.name,
-            **scored,
-            **_test_features(ws, run),
-            optimistic=optimistic,
-            rows=len(train),
-            seconds=round(seconds, 2),
-            peak_memory_mb=_peak_memory_mb(),
-            facts=facts,
-            pretrained=backbone and backbone.name,
-            machine=_machine(run.settings, threads),
-            versions=_versions(),
-        )
-        _remember_test(ws)
-        store.write_run(key, record)
-        store.finish(key)
-    _say_result(key, record, len(held))
+        record = _store(ws, run, fitted)
+    _say_result(key, record, fitted.predictions)
     return True
+
+
+@dataclass(frozen=True)
+class _Fitted:
+    """A fitted learner, what it predicts, and what its run's record says of the training.
+
+    Attributes:
+        predictions: each named set of rows with its logits.
+        begin: of the run, by `time.monotonic`.
+        of_record: fields of `RunRecord`.
+    """
+
+    learner: Learner
+    predictions: dict[str, tuple[Rows, Predictions]]
+    begin: float
+    of_record: dict[str, Any]
+
+
+def _fit(ws: Workspace, run: Run) -> _Fitted:
+    """Fit the run's learner, resuming it if it was interrupted, and predict its rows."""
+    key, threads, start = run.key, threads_of(ws), start_of(ws, run)
+    backbone = pretrained(ws, run.settings, threads) if run.pretrains else None
+    begin = time.monotonic()
+    parallel.main_first(lambda: parallel.is_main() and _open_partial(ws, run, threads))
+    train, held, select, optimistic = rows_of(ws, run)
+    say(f"{key}: {len(train):,} rows to learn from, {len(held):,} held out")
+    learner = make_learner(
+        run.settings, ws.competition.task, key.seed, threads, start, token_cache(ws), backbone
+    )
+    facts = learner.fit(train, select, ws.store.checkpoints_dir(key))
+    predictions = _predict(ws, learner, held)
+    of_record = {
+        "optimistic": optimistic,
+        "rows": len(train),
+        "facts": facts,
+        "pretrained": backbone and backbone.name,
+        "machine": _machine(run.settings, threads),
+        "versions": _versions(),
+    }
+    return _Fitted(learner, predictions, begin, of_record)
+
+
+def _store(ws: Workspace, run: Run, fitted: _Fitted) -> RunRecord:
+    """Write the run's predictions, fitted model and record, and put it in its place."""
+    key, facts = run.key, fitted.of_record["facts"]
+    scored = _write_predictions(ws, key, fitted.predictions)
+    if ws.competition.settings.store.keep_models:
+        fitted.learner.save(ws.store.new_model_dir(key))
+    seconds = max(time.monotonic() - fitted.begin, facts.get("training_seconds", 0.0))
+    record = RunRecord(
+        model=key.model,
+        preset=run.preset,
+        seed=key.seed,
+        run=key.run,
+        left_out=list(key.left_out),
+        identity=identity_of(ws, run),
+        metric=ws.competition.metric.name,
+        **scored,
+        **_test_features(ws, run),
+        seconds=round(seconds, 2),
+        peak_memory_mb=_peak_memory_mb(),
+        **fitted.of_record,
+    )
+    _remember_test(ws)
+    ws.store.write_run(key, record)
+    ws.store.finish(key)
+    return record
 
 
 def _machine(settings: Settings, threads: int) -> dict:
@@ -243,8 +276,11 @@ def _remember_test(ws: Workspace) -> None:
     ws.store.predictions.remember(text_digests(ws.competition.test.texts))
 
 
-def _say_result(key: RunKey, record: RunRecord, held: int) -> None:
+def _say_result(
+    key: RunKey, record: RunRecord, predictions: dict[str, tuple[Rows, Predictions]]
+) -> None:
     """Log a run's score, time and memory, and why it is optimistic."""
+    held = len(predictions["heldout"][0]) if "heldout" in predictions else 0
     score = f"{record.metric} {record.score:.4f} on {held:,} held-out rows, " if held else ""
     say(f"{key}: {score}{duration(record.seconds)}, peak {record.peak_memory_mb:,} MB")
     for reason in record.optimistic:

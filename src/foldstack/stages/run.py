@@ -72,7 +72,7 @@ class Run:
 
     @property
     def copies(self) -> int:
-        """Changed copies of each row to learn from."""
+        """The number of augmented copies of each row to learn from."""
         return getattr(self.settings, "augment_copies", 0)
 
     @property
@@ -99,16 +99,16 @@ class Run:
 
     @property
     def start(self) -> RunKey | None:
-        """The run that this one begins from."""
+        """The run that this one starts from."""
         return self.dependency("start")
 
     @property
     def pretrains(self) -> bool:
-        """Whether it begins from a backbone that has learned from the workspace's texts."""
+        """Whether it starts from a backbone that is pretrained on the workspace's texts."""
         return getattr(self.settings, "pretrain", None) is not None and self.start is None
 
     def judge_of_copies(self, fold: int) -> RunKey:
-        """The run that may wash copies of this fold's rows: it knows neither it nor those left out."""
+        """Return the run that may wash copies of this fold's rows, from which it has not learned."""
         left_out = tuple(sorted({int(fold), *self.key.left_out}))
         return RunKey(self.washed_by, self.key.seed, left_out)
 

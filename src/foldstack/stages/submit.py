@@ -11,6 +11,7 @@ from foldstack.links import to_probabilities
 from foldstack.records import BlendRecord, SubmissionRecord, Submitted
 from foldstack.stages.blend import VALUES, blend_command, make_blend, read_stored
 from foldstack.stages.dependencies import external_reasons
+from foldstack.stages.means import over_runs
 from foldstack.stages.oof import check_alike, read_model
 from foldstack.stages.patterned import (
     OutOfFold,
@@ -102,14 +103,14 @@ def _full(
         raise InputError(f"model '{name}' has no full run: run {command}")
     check_alike(ws, runs)
     test = ws.competition.test
-    read = [ws.store.read_predictions(key, "test", test) for key in keys]
-    values = np.mean([to_probabilities(p.raw, p.link) for p in read], axis=0)
+    read = {key: ws.store.read_predictions(key, "test", test, runs[key]) for key in keys}
+    values = over_runs({key: to_probabilities(p.raw, p.link) for key, p in read.items()})
     runs = {f"seed{k.seed}/{k.run}": ws.store.content(k, "test") for k in keys}
     note = "the estimate is of the fold runs; these predictions come from runs on all rows"
     changes = {
         "members": {name: runs},
         "test_mean": f"of {VALUES.get(ws.competition.kind, 'probabilities')} over seeds",
-        "sharpness": {},
+        "temperatures": {},
         "note": note,
     }
     return values, record.model_copy(update=changes)

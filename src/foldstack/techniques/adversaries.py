@@ -25,7 +25,11 @@ Pattern = Annotated[str, AfterValidator(_regular_expression)]
 
 
 class FGM(Settings):
-    """epsilon: length of the step. parameters: `word_embeddings`, or a regular expression of names."""
+    """One step up the gradient; both gradients count (Miyato et al. 2017).
+
+    epsilon: length of the step.
+    parameters: `word_embeddings`, or a regular expression of parameter names.
+    """
 
     name: Literal["fgm"]
     epsilon: Positive = 1.0
@@ -33,7 +37,13 @@ class FGM(Settings):
 
 
 class PGD(Settings):
-    """steps of length alpha, projected into a ball of radius epsilon."""
+    """Several steps, projected into a ball (Madry et al. 2018).
+
+    epsilon: radius of the ball.
+    alpha: length of a step.
+    steps: number of steps.
+    parameters: `word_embeddings`, or a regular expression of parameter names.
+    """
 
     name: Literal["pgd"]
     epsilon: Positive = 1.0
@@ -43,7 +53,13 @@ class PGD(Settings):
 
 
 class FreeLB(Settings):
-    """steps of length lr from a random start of length init, at most max_norm away, on embeddings."""
+    """Several steps of noise on the word vectors; the mean gradient counts (Zhu et al. 2020).
+
+    steps: number of steps.
+    lr: length of a step.
+    init: length of the random start.
+    max_norm: largest length of the noise.
+    """
 
     name: Literal["freelb"]
     steps: PositiveInt = 3
@@ -53,7 +69,13 @@ class FreeLB(Settings):
 
 
 class AWP(Settings):
-    """Relative steps on the weights named by `parameters`, from epoch `start` (0: the first) on."""
+    """A relative step on the weights; the gradient there counts (Wu et al. 2020).
+
+    lr: length of the step, relative to each matrix's norm.
+    epsilon: largest relative change of a weight.
+    start: epoch from which it is on; 0: the first.
+    parameters: regular expression of parameter names.
+    """
 
     name: Literal["awp"]
     lr: Positive = 1e-4
@@ -63,7 +85,13 @@ class AWP(Settings):
 
 
 class VAT(Settings):
-    """weight of the divergence between outputs with and without the worst small noise of `epsilon`."""
+    """Divergence between the outputs with and without the worst small noise; uses no label (Miyato
+    et al. 2018).
+
+    epsilon: length of the noise.
+    xi: length of the random noise that the worst direction is searched from.
+    weight: of the divergence in the loss.
+    """
 
     name: Literal["vat"]
     epsilon: Positive = 1.0

@@ -11,25 +11,36 @@ from foldstack.techniques.common import UnitShare
 
 
 class OfWords(Settings):
-    """probability: that a row is touched. share: of its words that are, rounded up."""
+    """probability: that a row is changed.
+    share: of its words that are, rounded up.
+    """
 
     probability: UnitShare = 0.5
     share: UnitShare = 0.1
 
 
 class WordChange(OfWords):
+    """Words respelled, replaced by synonyms, swapped, deleted, cropped, or replaced by TF-IDF."""
+
     name: Literal["spelling", "synonyms", "swap_words", "delete_words", "crop_words", "tfidf_words"]
 
 
 class CharacterChange(OfWords):
-    """characters: share of the characters of a touched word, rounded up."""
+    """Character errors of OCR, or neighbouring characters swapped.
+
+    characters: share of the characters of a changed word, rounded up.
+    """
 
     name: Literal["ocr", "swap_characters"]
     characters: UnitShare = 0.1
 
 
 class KeyboardChange(OfWords):
-    """characters: as above; language: whose keyboard, by its two letters."""
+    """Slips to neighbouring keys.
+
+    characters: share of the characters of a changed word, rounded up.
+    language: of the keyboard, by its two letters.
+    """
 
     name: Literal["keyboard"]
     characters: UnitShare = 0.1
@@ -37,14 +48,20 @@ class KeyboardChange(OfWords):
 
 
 class PunctuationInsertion(OfWords):
-    """share: the most marks, as a share of the words."""
+    """Punctuation marks inserted between words.
+
+    share: most marks, as a share of the words.
+    """
 
     name: Literal["insert_punctuation"]
     share: UnitShare = 0.3
 
 
 class StopWordInsertion(OfWords):
-    """words: English stop words, or the training texts' most frequent words."""
+    """Stop words inserted between words.
+
+    words: English stop words, or the most frequent words of the training texts.
+    """
 
     name: Literal["insert_stop_words"]
     words: Literal["english", "frequent"] = "english"
@@ -56,8 +73,13 @@ Augmentation = (
 
 
 class SpanMasking(Settings):
-    """probability: that a row is touched in an epoch. share: of its tokens that are masked or dropped,
-    in spans of `mean` tokens on average and 10 at most.
+    """Spans of tokens masked in training, resampled in each epoch (after SpanBERT, Joshi et al.
+    2020); spans have 10 tokens at most.
+
+    probability: that a row is changed in an epoch.
+    share: of its tokens.
+    mean: length of a span on average.
+    by: replace the tokens by the mask token, or drop them.
     """
 
     probability: UnitShare = 0.5

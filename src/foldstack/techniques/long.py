@@ -10,22 +10,26 @@ from foldstack.settings import Settings, Share
 
 
 class Ends(Settings):
-    """The text's beginning, or its end."""
+    """The beginning of the text, or its end."""
 
     name: Literal["head", "tail"] = "head"
 
 
 class HeadTail(Settings):
-    """Beginning and end (Sun et al. 2019); share: of the length that the beginning takes."""
+    """Beginning and end (Sun et al. 2019).
+
+    share: of the length that the beginning takes.
+    """
 
     name: Literal["head_tail"]
     share: Annotated[float, Field(gt=0, lt=1)] = 0.25
 
 
 class RandomWindow(Settings):
-    """In training a window from anywhere, another in each epoch (random crops, Krizhevsky et al. 2012).
+    """In training one random window, another in each epoch (random crops, Krizhevsky et al. 2012);
+    in prediction the mean over several.
 
-    most: windows that predictions are the mean of, in equal steps from the beginning to the end.
+    most: windows that a prediction is the mean of, evenly spaced.
     """
 
     name: Literal["random"]
@@ -33,10 +37,11 @@ class RandomWindow(Settings):
 
 
 class Windows(Settings):
-    """Sliding windows (Pappagari et al. 2019), each learned from, whose raw outputs are averaged.
+    """Sliding windows (Pappagari et al. 2019): each is learned from, their logits are averaged. In
+    training a window has its row's weight divided by their number.
 
-    overlap: the share of a window that the next one has too. most: windows of a text; a longer one has
-    so many, with gaps between them. In training a window counts by its row's weight over their number.
+    overlap: share of a window that the next one repeats.
+    most: windows per text; a longer text has gaps between them.
     """
 
     name: Literal["windows"]
@@ -45,11 +50,11 @@ class Windows(Settings):
 
 
 class Keywords(Settings):
-    """The beginning, then the text's keywords, for texts that are cut (Park et al. 2022: sentences).
+    """The beginning, then the text's keywords, for texts that are cut (Park et al. 2022:
+    sentences). They take half of the length at most.
 
-    count: words of the highest TF-IDF (Spärck Jones 1972), among the rows to learn from. segment: as a
-    second text, with a separator after each, rather than at the end of the first. They take half of
-    the length at most.
+    count: words of the highest TF-IDF (Spärck Jones 1972) among the training rows of the run.
+    segment: as a second text, with a separator after each, rather than at the end of the first.
     """
 
     name: Literal["keywords"]
@@ -58,10 +63,10 @@ class Keywords(Settings):
 
 
 class Terms(Settings):
-    """The beginning, then the listed terms that the text has, as a second text (Sun, Huang, Qiu 2019).
+    """The beginning, then the listed terms that the text has, as a second text (Sun, Huang, Qiu
+    2019). They take half of the length at most, with a separator after each.
 
-    terms: words or phrases. A separator stands after each; together they take half of the length at
-    most.
+    terms: words or phrases.
     """
 
     name: Literal["terms"]

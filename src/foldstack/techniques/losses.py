@@ -14,9 +14,11 @@ Average = Literal["auto", "micro", "macro"]
 
 
 class CrossEntropy(Settings):
-    """What `auto` stands for, but in regression.
+    """The default, except in regression.
 
-    class_weights: from the run's own training rows, by inverse frequency or effective number.
+    label_smoothing: share of each target that is spread evenly (Szegedy et al. 2016).
+    class_weights: from the run's own training rows, by inverse frequency or effective number (Cui
+        et al. 2019).
     """
 
     name: Literal["cross_entropy"] = "cross_entropy"
@@ -25,7 +27,11 @@ class CrossEntropy(Settings):
 
 
 class SoftF1(Settings):
-    """share: of the soft F1; the rest of the loss is cross-entropy. average: of several labels."""
+    """1 − soft F1 over the batch (Bénédict et al. 2022).
+
+    share: of soft F1 in the loss; the rest is cross-entropy.
+    average: over several labels.
+    """
 
     name: Literal["soft_f1"]
     share: UnitShare = 1.0
@@ -33,13 +39,23 @@ class SoftF1(Settings):
 
 
 class Focal(Settings):
+    """Cross-entropy in which easy rows count less (Lin et al. 2017).
+
+    gamma: how much less easy rows count.
+    class_weights: as for cross_entropy.
+    """
+
     name: Literal["focal"]
     gamma: Positive = 2.0
     class_weights: ClassWeights = "none"
 
 
 class Dice(Settings):
-    """alpha: how much easy rows lose their say; smooth: added above and below the fraction."""
+    """Self-adjusting dice loss (Li et al. 2020).
+
+    alpha: how much less easy rows count; the loss is least at a probability of 1 / (1 + alpha).
+    smooth: added to numerator and denominator.
+    """
 
     name: Literal["dice"]
     alpha: NonNegative = 0.6
@@ -47,25 +63,38 @@ class Dice(Settings):
 
 
 class GHM(Settings):
-    """bins: of the gradient's length, from 0 to 1."""
+    """Rows weighted against how many have a gradient of the same length (Li et al. 2019).
+
+    bins: of the gradient's length, from 0 to 1.
+    """
 
     name: Literal["ghm"]
     bins: Annotated[int, Field(ge=2)] = 10
 
 
 class LogitAdjusted(Settings):
-    """tau: how much of the log prior of the run's own training rows is added to the outputs."""
+    """Cross-entropy with log priors added to the logits in training (Menon et al. 2021).
+
+    tau: factor on the log priors, which come from the run's own training rows.
+    """
 
     name: Literal["logit_adjusted"]
     tau: Positive = 1.0
 
 
 class MultilabelCrossEntropy(Settings):
+    """Every positive label above every negative one (ZLPR, Su et al. 2022)."""
+
     name: Literal["multilabel_ce"]
 
 
 class Asymmetric(Settings):
-    """gamma_positive, gamma_negative: focusing; margin: taken from the probability of negatives."""
+    """Focal loss with separate settings for positives and negatives (Ridnik et al. 2021).
+
+    gamma_positive: focusing of positives.
+    gamma_negative: focusing of negatives.
+    margin: subtracted from the probability of negatives.
+    """
 
     name: Literal["asymmetric"]
     gamma_positive: NonNegative = 0.0
@@ -74,20 +103,24 @@ class Asymmetric(Settings):
 
 
 class SquaredError(Settings):
-    """What `auto` stands for in regression."""
+    """The default in regression."""
 
     name: Literal["mse"] = "mse"
 
 
 class Huber(Settings):
-    """delta: in standard deviations of the target."""
+    """Squared error, linear beyond delta.
+
+    delta: in standard deviations of the target.
+    """
 
     name: Literal["huber"]
     delta: Positive = 1.0
 
 
 class ScaledCrossEntropy(Settings):
-    """Targets scaled to 0 … 1 between the training rows' least and greatest, cross-entropy on them."""
+    """Cross-entropy on targets scaled to 0 … 1 between the least and the greatest of the training
+    rows."""
 
     name: Literal["scaled_bce"]
 
@@ -126,7 +159,11 @@ LOSS_KINDS = {
 
 
 class Contrastive(Settings):
-    """Supervised contrastive loss on the pooled vectors, added with this weight."""
+    """Supervised contrastive loss on the pooled vectors (Khosla et al. 2020; Gunel et al. 2021).
+
+    weight: of this loss beside the task's.
+    temperature: of the similarities.
+    """
 
     weight: Positive = 0.1
     temperature: Positive = 0.1

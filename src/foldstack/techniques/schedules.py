@@ -11,19 +11,29 @@ from foldstack.techniques.common import UnitShare
 
 
 class Linear(Settings):
+    """Falls linearly to 0 after the warm-up."""
+
     name: Literal["linear"] = "linear"
 
 
 class Cosine(Settings):
+    """Falls along half a cosine to 0 after the warm-up."""
+
     name: Literal["cosine"]
 
 
 class Constant(Settings):
+    """Stays after the warm-up."""
+
     name: Literal["constant"]
 
 
 class Step(Settings):
-    """The rate times `factor` after every `every` epochs."""
+    """Multiplied by `factor` after every `every` epochs.
+
+    factor: on the rate.
+    every: epochs between two cuts.
+    """
 
     name: Literal["step"]
     factor: UnitShare = 0.1
@@ -31,7 +41,12 @@ class Step(Settings):
 
 
 class Plateau(Settings):
-    """The rate times `factor` after `patience` epochs without a better score where `select` looks."""
+    """Multiplied by `factor` after `patience` epochs without a better score on the rows of
+    `select`.
+
+    factor: on the rate.
+    patience: epochs without a better score before a cut.
+    """
 
     name: Literal["plateau"]
     factor: UnitShare = 0.5

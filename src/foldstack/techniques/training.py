@@ -29,21 +29,43 @@ QUANTILE = 0.95
 class TrainingSettings(Settings):
     """How a transformer is fine-tuned.
 
-    batch_size is rows per update, over all processes and micro-batches; micro_batch_size is how many
-    of them go through the network at once (0: all), which changes memory but not the update.
-    loss, adversary, averaging, sampling, schedule: a name, or `{name: …, setting: value}`; loss auto is
-    cross_entropy, in regression mse. auxiliary: the share of the loss that is cross-entropy on the
-    competition's auxiliary columns, scaled to 0 … 1 (multi-task learning, Caruana 1997); 1: they are all
-    that is learned. rdrop: weight of the divergence between two passes with other
-    dropout. mixup: the alpha of mix-up of pooled vectors (0: none); mask_spans: of tokens, drawn anew in
-    each epoch. layer_decay: factor on the rate from each layer to the one below. head_lr: of the head
-    and of layers drawn anew. freeze_layers: the lowest so many, and the embeddings below them, since
-    the backward pass would go through them all the same; reinit_layers: the topmost so many.
-    freeze_backbone: only the head learns, at head_lr; the backbone is in eval mode and runs once.
-    select_by: the metric that the epoch is chosen by, instead of the competition's.
-    patience: epochs without a better score before training ends (0: never).
-    max_length: tokens with special ones, or auto: the least in which the share length_quantile of the
-    run's own training rows is not cut, as far as the backbone has positions.
+    epochs: passes over the training rows.
+    batch_size: rows per update, over all processes and micro-batches.
+    sampling: which rows an epoch learns from; none: each once.
+    micro_batch_size: rows in one forward pass; 0: all of the batch; changes memory, not the update.
+    loss: auto is cross_entropy, or mse in regression.
+    auxiliary: share of the loss that is cross-entropy on the auxiliary columns, scaled to 0 … 1
+        (multi-task learning, Caruana 1997); 1: nothing else is learned.
+    rdrop: weight of the divergence between two passes with different dropout masks (R-Drop, Wu et
+        al. 2021).
+    contrastive: add a supervised contrastive loss.
+    mixup: alpha of mix-up of pooled vectors; 0: none.
+    mask_spans: mask spans of tokens, `{}` or `{setting: value}`.
+    adversary: adversarial perturbation in each update.
+    optimizer: AdamW, or Adafactor, which keeps row and column sums instead of two moments per
+        weight.
+    lr: learning rate at the top of the schedule.
+    head_lr: learning rate of the head and of re-initialised layers; none: `lr`.
+    layer_decay: factor on the rate from each layer to the one below.
+    weight_decay: of matrices; biases and norms have none.
+    freeze_embeddings: keep the embeddings as they are.
+    freeze_layers: number of lowest layers that are frozen, and the embeddings below them.
+    reinit_layers: number of topmost layers that are re-initialised (Zhang et al. 2021).
+    freeze_backbone: train the head only, at head_lr; the backbone runs once, in eval mode.
+    warmup: share of the updates over which the rate climbs to the top.
+    schedule: the learning rate after the warm-up.
+    clip: largest norm of the gradient; 0: not clipped.
+    averaging: average of weights, which is what predicts.
+    max_length: tokens, special ones included; auto: the least length at which the share
+        length_quantile of the run's own training rows is not cut, as far as the backbone has
+        positions.
+    length_quantile: see `max_length`.
+    select: whose weights are used: the last epoch's; the best epoch's on a tenth of the training
+        groups held back (inner); the best one's on the held-out fold (fold), which marks everything
+        downstream optimistic.
+    select_by: metric by which the epoch is chosen, instead of the competition's.
+    patience: epochs without a better score before training ends; 0: never.
+    precision: auto is bf16 or fp16 on a GPU, bf16 on a CPU with such instructions, else fp32.
     """
 
     epochs: PositiveInt = 2
@@ -161,11 +183,12 @@ class TrainingSettings(Settings):
 
 
 class StageSettings(TrainingSettings):
-    """One stage of a run: what `training` says, but for what the stage says itself.
+    """One stage of a run: the settings of `training`, unless the stage sets its own. A soft-F1
+    stage on a frozen backbone has batches of 1,024 unless it sets batch_size.
 
-    dropout, backbone_dropout: instead of the preset's. metrics: the stage is left out unless the
-    competition's metric is one of these. A frozen soft-F1 stage has batches of 1,024 unless it says
-    otherwise.
+    dropout: instead of the preset's.
+    backbone_dropout: instead of the preset's.
+    metrics: skip the stage unless the competition's metric is one of these; `[]`: never.
     """
 
     dropout: Annotated[Share | None, BeforeValidator(none_from_text)] = None

@@ -865,7 +865,7 @@ class Store:
         """Where what the solution tells is kept, which no stage but `score` reads."""
         return self.root / "submissions" / "private"
 
-    def write_private_report(self, name: str, table: str, text: str) -> None:
+    def write_private(self, name: str, table: str, text: str) -> None:
         """Write how each label of a submission does, as CSV and as text."""
         with together():
             write_text(self.private_dir / f"{name}.csv", table)

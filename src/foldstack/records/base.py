@@ -33,7 +33,13 @@ class Value(BaseModel):
         ABSENT: fields that the JSON leaves out while they are None.
     """
 
-    model_config = ConfigDict(extra="ignore", strict=True, frozen=True, populate_by_name=True)
+    model_config = ConfigDict(
+        extra="ignore",
+        strict=True,
+        frozen=True,
+        populate_by_name=True,
+        ser_json_inf_nan="constants",  # NaN, as `json` writes it
+    )
     ABSENT: ClassVar[frozenset[str]] = frozenset()
 
     @model_serializer(mode="wrap")

@@ -109,7 +109,7 @@ def _read_submission(
 def _write_report(ws: Workspace, name: str, targets: np.ndarray, decisions: np.ndarray) -> None:
     competition = ws.competition
     report = label_report(targets, decisions, competition.labels, competition.kind)
-    ws.store.write_private_report(name, report.to_csv(), format_report(report) + "\n")
+    ws.store.write_private(name, report.to_csv(), format_report(report) + "\n")
 
 
 def scores(ws: Workspace) -> None:

@@ -284,14 +284,14 @@ MUTANTS = [
     Mutant(
         "power-mean-of-classes",
         "ensemble/blends.py",
-        'normalised(values, axis=1) if kind == "multiclass" else values',
-        'values if kind == "multiclass" else normalised(values, axis=1)',
+        "normalised(values, axis=1) if kind.is_one_hot else values",
+        "values if kind.is_one_hot else normalised(values, axis=1)",
         "power means of classes do not sum to one",
         ("test_blends.py",),
     ),
     Mutant(
         "average-without-shares",
-        "ensemble/objective.py",
+        "ensemble/search_objective.py",
         "share * self.of_cuts(column.cuts(row))",
         "self.of_cuts(column.cuts(row))",
         "averages over labels are sums",
@@ -299,7 +299,7 @@ MUTANTS = [
     ),
     Mutant(
         "objective-of-the-largest-loss",
-        "ensemble/objective.py",
+        "ensemble/search_objective.py",
         "return self.metric.signed(self.targets, values)\n",
         "return self.metric.score(self.targets, values)\n",
         "weights are fitted towards the largest loss",
@@ -307,7 +307,7 @@ MUTANTS = [
     ),
     Mutant(
         "ties-won",
-        "ensemble/objective.py",
+        "ensemble/search_objective.py",
         "below + cuts.tied / 2",
         "below + cuts.tied",
         "ties count as won in the search's AUC",
@@ -413,7 +413,7 @@ MUTANTS = [
     Mutant(
         "calibrated-classes-unnormalised",
         "ensemble/calibration.py",
-        'normalised(values, axis=1) if self.kind == "multiclass" else values',
+        "normalised(values, axis=1) if self.kind.is_one_hot else values",
         "values",
         "calibrated classes do not sum to one",
         ("test_calibration.py",),
@@ -469,8 +469,8 @@ MUTANTS = [
     Mutant(
         "softmax-over-rows",
         "links.py",
-        "else softmax(raw, axis=1)",
-        "else softmax(raw, axis=0)",
+        "else softmax(logits, axis=1)",
+        "else softmax(logits, axis=0)",
         "class probabilities sum to one over rows",
         ("test_stages.py",),
     ),

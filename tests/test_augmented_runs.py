@@ -14,8 +14,8 @@ from foldstack.stages.learned import rows_of
 from foldstack.stages.run import Run
 from foldstack.store import RunKey, Store
 from foldstack.workspace import Workspace
-from test_techniques import fitted, make_learner, make_rows
-from tiny import add_preset, foldstack, make_workspace, refuses, turn_labels
+from makers import fit_and_predict, make_learner, tiny_rows
+from tiny import add_preset, foldstack, make_workspace, refuses, run_of, turn_labels
 
 pytestmark = pytest.mark.usefixtures("cpu_settings_restored")
 
@@ -24,9 +24,7 @@ DELETE = {"name": "delete_words", "share": 0.5, "probability": 1}
 
 def learned(root: Path) -> tuple[Workspace, Run, Rows, Rows]:
     """What `tiny` would learn from and hold out, fold 0 left out."""
-    ws = Workspace.open(root, [])
-    folds = ws.store.read_folds(ws.competition.train)
-    run = Run(RunKey("tiny", 0, (0,)), ws.model_settings("tiny"), folds)
+    ws, run = run_of(root)
     train, held, _, optimistic = rows_of(ws, run)
     assert optimistic == []
     return ws, run, train, held
@@ -58,7 +56,7 @@ def test_copies_follow_the_rows_that_stay_as_they_are(root):
 
 
 def test_online_changes_are_drawn_anew_in_each_epoch_and_of_training_rows_alone(backbone):
-    learner, rows = make_learner(backbone, augment=[DELETE]), make_rows()
+    learner, rows = make_learner(backbone, augment=[DELETE]), tiny_rows()
     examples = learner.prepare(rows)
     of_epoch = learner.encoder.epochs(rows, examples, learner.settings.training, seed=0)
     first, again, second = (of_epoch(epoch).tokens for epoch in (0, 0, 1))
@@ -78,8 +76,8 @@ def test_online_changes_are_drawn_anew_in_each_epoch_and_of_training_rows_alone(
     ids=str,
 )
 def test_each_technique_changes_the_predictions(backbone, tmp_path, option):
-    plain = fitted(backbone, tmp_path / "plain")
-    assert np.abs(fitted(backbone, tmp_path / "other", **option) - plain).max() > 1e-5
+    plain = fit_and_predict(backbone, tmp_path / "plain")
+    assert np.abs(fit_and_predict(backbone, tmp_path / "other", **option) - plain).max() > 1e-5
 
 
 # Washing

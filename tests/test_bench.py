@@ -12,13 +12,13 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModel
 
-from foldstack.learners import Task
 from foldstack.learners.transformer import TransformerLearner
 from foldstack.links import to_probabilities
 from foldstack.metrics import get
 from foldstack.store import RunKey
 from foldstack.techniques import TrainingSettings, TransformerSettings
 from foldstack.workspace import Workspace
+from makers import make_task
 from tiny import add_preset, foldstack, make_workspace
 
 pytestmark = pytest.mark.usefixtures("cpu_settings_restored")
@@ -100,8 +100,7 @@ def test_the_pipeline_has_the_probabilities_of_the_learners_model(
         binary_link=binary_link,
         training=TrainingSettings(precision="fp32", max_length=16),
     )
-    task = Task("binary", "sigmoid", ("label",), get("roc_auc", "binary"))
-    learner = TransformerLearner(settings, task, 0, threads=1)
+    learner = TransformerLearner(settings, make_task(), 0, threads=1)
     learner.prepare(rows)
     torch.nn.init.normal_(learner.model.head.weight)
     theirs = bench.rivals.predictor(learner)([t[0] for t in rows.texts])

@@ -12,7 +12,6 @@ from foldstack.near import near_duplicates, near_pairs
 from foldstack.stages import train as train_stage
 from foldstack.stages.dependencies import external_reasons, why_stale
 from foldstack.stages.learned import rows_of
-from foldstack.stages.run import Run
 from foldstack.store import RunKey, Store
 from foldstack.workspace import Workspace
 from tiny import (
@@ -21,6 +20,7 @@ from tiny import (
     go_through,
     make_workspace,
     refuses,
+    run_of,
     train_folds,
     turn_labels,
     write,
@@ -49,10 +49,7 @@ def noise_workspace(root: Path, texts: list[str], **settings: object) -> Path:
 
 def learned_by(root: Path, fold: int, name: str = "tfidf"):
     """The rows that a run learns from, and why it is optimistic."""
-    ws = Workspace.open(root, [])
-    folds = ws.store.read_folds(ws.competition.train)
-    run = Run(RunKey(name, 0, (fold,)), ws.model_settings(name), folds)
-    train, _, _, optimistic = rows_of(ws, run)
+    train, _, _, optimistic = rows_of(*run_of(root, name, fold))
     return train, optimistic
 
 

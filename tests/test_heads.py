@@ -25,9 +25,9 @@ from foldstack.nets.layers import blocks
 from foldstack.rows import Rows
 from foldstack.store import RunKey, Store
 from foldstack.techniques import Head, TransformerSettings
+from makers import fit_and_predict, make_learner, tiny_rows
 from test_layers import CONFIGS
 from test_layers import classifier as of_architecture
-from test_techniques import fitted, make_learner, make_rows
 from tiny import TINY, add_preset, foldstack, make_workspace, refuses, train_folds
 
 pytestmark = pytest.mark.usefixtures("cpu_settings_restored")
@@ -366,7 +366,7 @@ def test_wrong_settings_are_refused(backbone, tmp_path, capsys, given):
 )
 def test_what_does_not_fit_the_backbone_is_refused(backbone, name, setting, sentence):
     with pytest.raises(InputError) as e:
-        make_learner(backbone, head={"name": name, **setting}).prepare(make_rows())
+        make_learner(backbone, head={"name": name, **setting}).prepare(tiny_rows())
     assert str(e.value) == sentence
 
 
@@ -504,12 +504,12 @@ def test_each_head_trains_and_is_stored(backbone, tmp_path, name):
     """Three outputs; the head's own weights move, and what is loaded again predicts the same bytes."""
     settings = {"head": {"name": name, **HEADS[name]}, "training": {"epochs": 1}}
     learner = make_learner(backbone, "multilabel", **settings)
-    learner.prepare(make_rows("multilabel", 16))
+    learner.prepare(tiny_rows("multilabel", 16))
     before = {k: v.clone() for k, v in learner.model.state_dict().items()}
     assert {k.partition(".")[0] for k in before} == {"backbone", "head"} | (
         set() if learner.model.pooling.fixed else {"pooling"}
     )
-    rows = make_rows("multilabel", 16)
+    rows = tiny_rows("multilabel", 16)
     learner.fit(rows, None, tmp_path / "run")
     after = learner.model.state_dict()
     assert [
@@ -532,7 +532,7 @@ def test_heads_go_with_masks_softmax_and_the_contrastive_loss(backbone, tmp_path
         "head": {"name": name, **HEADS[name]},
     }
     training = {"epochs": 1, "contrastive": {"weight": 0.5}, "adversary": "fgm"}
-    predicted = fitted(backbone, tmp_path / "run", **options, training=training)
+    predicted = fit_and_predict(backbone, tmp_path / "run", **options, training=training)
     assert predicted.shape == (32, 1) and np.isfinite(predicted).all()
 
 
@@ -543,7 +543,7 @@ def table_rows(
     numbers: list[float], codes: list[float], weights: list[float] | None = None
 ) -> Rows:
     """A numeric column and a categorical one."""
-    rows = make_rows(n=len(numbers))
+    rows = tiny_rows(n=len(numbers))
     weights = np.ones(len(numbers)) if weights is None else np.array(weights)
     return replace(rows, weights=weights, features=np.column_stack([numbers, codes]).astype(float))
 
@@ -596,7 +596,7 @@ def test_numbers_far_away_and_rare_categories_are_bounded():
 @pytest.mark.parametrize("name", ["mean", "labels"])
 def test_joined_features_count_and_are_restored(backbone, tmp_path, name):
     """The label is in the columns alone; the texts are all the same."""
-    rows = make_rows("multilabel", 16)
+    rows = tiny_rows("multilabel", 16)
     target = rows.targets[:, 0]
     columns = np.column_stack([np.where(np.arange(16) % 5 == 0, NAN, target * 100), target])
     rows = replace(rows, texts=[("a film",)] * 16, features=columns)

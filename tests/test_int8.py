@@ -34,8 +34,8 @@ from foldstack.store import RunKey
 from foldstack.techniques import LayersHead
 from foldstack.training.precision import has_fast_bf16_cpu
 from foldstack.workspace import Workspace
+from makers import loop_learner, tiny_rows
 from test_layers import CONFIGS, classifier
-from test_loop import make_learner, make_rows
 from tiny import add_preset, files, foldstack, go_through, make_workspace, refuses, write
 
 openvino = load_openvino()
@@ -203,11 +203,11 @@ def test_the_linear_layers_of_the_backbone_are_rounded_and_the_model_stays_as_it
 
 
 def test_a_model_that_was_trained_just_now(backbone, tmp_path):
-    learner, rows = make_learner(backbone, precision="bf16"), make_rows()
+    learner, rows = loop_learner(backbone, precision="bf16"), tiny_rows(n=21)
     learner.fit(rows, None, tmp_path)
     assert np.abs(learner.in_int8().predict(rows) - learner.predict(rows)).max() > 0
     learner.save(tmp_path / "model")
-    loaded = make_learner(backbone, precision="bf16")
+    loaded = loop_learner(backbone, precision="bf16")
     loaded.load(tmp_path / "model")
     assert loaded.in_int8().predict(rows).tobytes() == learner.in_int8().predict(rows).tobytes()
 

@@ -229,11 +229,11 @@ def test_an_existing_competition_stays(backbone, tmp_path, capsys):
 @pytest.mark.parametrize(
     "name, text, sentence",
     [
-        ("duee", "good a film\nbad\n", "line 2 is no label, a space and a text: mend the file"),
+        ("duee", "good a film\nbad\n", "line 2 is not a label, a space and a text: fix the file"),
         (
             "recommended-comments",
             "1\ta film\n\n0 a plot\n",
-            "line 3 is no label, a tab and a text: mend the file",
+            "line 3 is not a label, a tab and a text: fix the file",
         ),
     ],
 )

@@ -21,7 +21,7 @@ from foldstack.errors import InputError
 from foldstack.files import read_json
 from foldstack.metrics import get
 from foldstack.settings import BlendSettings
-from test_ensemble import make_members
+from makers import make_members
 from tiny import foldstack, go_through, make_workspace, turn_labels
 
 

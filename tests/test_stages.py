@@ -27,10 +27,10 @@ from tiny import (
     files,
     foldstack,
     go_through,
+    make_kind,
     make_workspace,
     refuses,
     seal,
-    sentences,
     train_folds,
     write,
     write_competition,
@@ -80,37 +80,6 @@ def submitted(root: Path, name: str = "blend") -> pd.DataFrame:
 
 
 # The whole way, for every kind
-
-
-def make_kind(root: Path, kind: str, metric: str, columns: list[str]) -> Path:
-    """24 training and 6 test rows; the sample has the test ids backwards and these columns."""
-    rows = sentences(30)
-    place = np.arange(30) % 3 == 0
-    names = {"binary": ["bad", "good"], "multiclass": ["bad", "good", "other"]}
-    labels = [
-        {
-            "binary": [names["binary"][y]],
-            "multiclass": [names["multiclass"][2 if place[i] else y]],
-            "multilabel": [str(y), str(int(place[i])), str(1 - y)],
-        }[kind]
-        for i, (_, y) in enumerate(rows)
-    ]
-    texts = [text + (" other" if place[i] else "") for i, (text, _) in enumerate(rows)]
-    target = ["p", "q", "r"] if kind == "multilabel" else ["label"]
-    ids = [f"r{i}" for i in range(24)] + [f"t{i}" for i in range(6)]
-
-    def table(header: list[str], lines: list[list[str]]) -> str:
-        return "".join(",".join(line) + "\n" for line in [header, *lines])
-
-    gold = [[i, t, *y] for i, t, y in zip(ids, texts, labels, strict=True)]
-    write(root / "input/train.csv", table(["id", "text", *target], gold[:24]))
-    write(root / "input/test.csv", table(["id", "text"], [g[:2] for g in gold[24:]]))
-    solution = [[g[0], *g[2:]] for g in gold[24:]]
-    write(root / "input/private/solution.csv", table(["id", *target], solution))
-    sample = [[i, *["0"] * len(columns)] for i in reversed(ids[24:])]
-    write(root / "input/sample_submission.csv", table(["id", *columns], sample))
-    write_competition(root, kind=kind, metric=metric, target=target)
-    return root
 
 
 def private_score(root: Path, metric: str) -> float:

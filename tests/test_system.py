@@ -38,11 +38,11 @@ from tiny import files, foldstack, go_through, make_workspace, process, refuses
 AGAIN = "and run the same command again"
 FULL = f"the disk is full: free some space {AGAIN}"
 MEMORY = (
-    "the memory is not enough: close other programs, run fewer --jobs, or lower "
+    "out of memory: close other programs, run fewer --jobs, or lower "
     "training.micro_batch_size or training.max_length"
 )
 GPU = (
-    "the GPU's memory is not enough: lower training.micro_batch_size or training.max_length, or "
+    "out of GPU memory: lower training.micro_batch_size or training.max_length, or "
     "close other programs that use the GPU"
 )
 

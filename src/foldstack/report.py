@@ -9,6 +9,7 @@ import pandas as pd
 from sklearn.metrics import classification_report
 
 from foldstack import metrics
+from foldstack.kinds import Kind
 from foldstack.progress import table
 from foldstack.records import AuditLine
 
@@ -21,7 +22,7 @@ OF_PATTERNS = (
 
 
 def label_report(
-    targets: np.ndarray, decisions: np.ndarray, names: Sequence[str], kind: str
+    targets: np.ndarray, decisions: np.ndarray, names: Sequence[str], kind: Kind
 ) -> pd.DataFrame:
     """Precision, recall, F1 and support of each label, then the averages; zero_division=0.
 
@@ -41,7 +42,7 @@ def label_report(
         `samples avg`. Labels that neither targets nor decisions hold have a line of zeros, and
         take part in `macro avg`.
     """
-    given, decided, labels = _plain(targets, decisions, len(names), kind)
+    given, decided, labels = _plain(targets, decisions, len(names), Kind(kind))
     # Under numbers, since a label may be named like an average, or like another label.
     scores = classification_report(
         given,
@@ -58,12 +59,12 @@ def label_report(
     return frame.rename(columns=SCORES).astype({"support": int})
 
 
-def _plain(targets: np.ndarray, decisions: np.ndarray, names: int, kind: str) -> tuple:
+def _plain(targets: np.ndarray, decisions: np.ndarray, names: int, kind: Kind) -> tuple:
     """Targets, decisions and the names' labels as scikit-learn takes them."""
-    if kind == "multiclass":
+    if kind.is_one_hot:
         return targets.argmax(axis=1), decisions.argmax(axis=1), np.arange(names)
     given, decided = targets.astype(int), decisions.astype(int)
-    if kind == "binary":
+    if kind.has_positive_class:
         return given[:, 0], decided[:, 0], np.arange(2)
     if names == 1:  # To scikit-learn a single column is a binary target: of it, the label alone.
         return given[:, 0], decided[:, 0], np.array([1])
@@ -85,7 +86,7 @@ def target_report(
         mean.
     """
     columns = [slice(k, k + 1) for k in range(len(names))]
-    scores = [(metrics.get(name, "regression").score, name) for name in TARGET_SCORES]
+    scores = [(metrics.get(name, Kind.REGRESSION).score, name) for name in TARGET_SCORES]
     lines = {
         name: [score(targets[:, part], predictions[:, part]) for part in (*columns, slice(None))]
         for score, name in scores

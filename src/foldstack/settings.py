@@ -18,6 +18,7 @@ from pydantic import (
 
 from foldstack.costs import cost_of, example
 from foldstack.errors import cut, nearest
+from foldstack.kinds import Kind
 
 
 def none_from_text(value: Any) -> Any:
@@ -159,7 +160,7 @@ def _one_in_a_list(value: Any) -> Any:
 
 
 class BlendSettings(Settings):
-    """What is tried beside the single models, and how.
+    """The methods that are tried beside the single models, and their options.
 
     bags: greedy selection is averaged over so many random halves of the models (of 8 and more; 1: all
     of them, once). negative: how far below 0 the weights of simplex and weights_per_label may go.
@@ -171,12 +172,12 @@ class BlendSettings(Settings):
     rules: the families of decision rules to choose among where labels are submitted; those that the
     kind does not have are left out. calibration: methods that are tried on blends of probabilities
     (of a single model, on that); auto: all of the kind where the metric is one of probabilities, and
-    for every metric the mean of models calibrated one by one where they differ in sharpness.
+    for every metric the mean of models calibrated one by one where they differ in confidence.
 
     align_runs: out-of-fold predictions are pooled after the runs were given the distribution that they
     have on average on the test rows, of 100 or more; test predictions are means of aligned ones too.
     match_sharpness: a mean over runs is less sharp than the predictions on which decision rules and
-    calibrations were fitted, so where there are such each model's test mean gets their sharpness by a
+    calibrations were fitted, so where there are such each model's test mean gets their confidence by a
     temperature. Where nothing is fitted to them it is left alone: the log loss of overconfident runs
     gains by their mean's modesty.
     """
@@ -235,7 +236,7 @@ class RuntimeSettings(Settings):
 
 
 class CompetitionSettings(Settings):
-    """What is predicted: the contents of `competition.yaml`.
+    """The contents of `competition.yaml`: what is predicted, and how it is scored.
 
     report_metrics: further ones that `score` shows beside the metric, which alone decides anything.
     costs: for the metric `cost`, what decisions cost where a label is the truth (see
@@ -250,7 +251,7 @@ class CompetitionSettings(Settings):
     """
 
     name: str
-    kind: Literal["binary", "multiclass", "multilabel", "regression"]
+    kind: Kind
     metric: str
     report_metrics: tuple[str, ...] = ()
     costs: WrittenCosts = None
@@ -319,16 +320,16 @@ class CompetitionSettings(Settings):
 
     @model_validator(mode="after")
     def _fitting_settings(self) -> CompetitionSettings:
-        if self.separator and (self.kind != "multilabel" or len(self.target) != 1):
+        if self.separator and (not self.kind.several_labels_per_row or len(self.target) != 1):
             raise ValueError("`separator` is for kind multilabel with one target column")
-        if self.kind == "multilabel" and len(self.target) == 1 and not self.separator:
+        if self.kind.several_labels_per_row and len(self.target) == 1 and not self.separator:
             raise ValueError(
                 "kind multilabel has a 0/1 column for each label, but `target` names one, "
                 f"'{cut(self.target[0])}': set `kind: binary`, or `separator` if its cells join labels"
             )
-        if self.kind == "regression" and self.labels:
+        if self.kind.is_values and self.labels:
             raise ValueError("kind regression has no `labels`: remove the setting")
-        if self.kind == "regression" and self.patterns:
+        if self.kind.is_values and self.patterns:
             raise ValueError(
                 "`patterns` say labels, which kind regression lacks: remove the setting"
             )

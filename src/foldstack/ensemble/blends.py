@@ -10,9 +10,10 @@ import numpy as np
 from scipy.stats import pmean
 
 from foldstack.ensemble.members import Inputs, Members
-from foldstack.ensemble.objective import Objective
 from foldstack.ensemble.search import STEPS, TIE, Search, normalised, proper
+from foldstack.ensemble.search_objective import SearchObjective
 from foldstack.ensemble.surrogates import fit_surrogate
+from foldstack.kinds import Kind
 from foldstack.metrics import Metric
 from foldstack.settings import BlendSettings
 
@@ -43,7 +44,7 @@ class Weighted:
 
     names: list[str]
     weights: np.ndarray
-    kind: str
+    kind: Kind
     scale: str
     crossfit: np.ndarray = field(repr=False)
 
@@ -63,7 +64,7 @@ def _read(of: Inputs | Members, scale: str) -> np.ndarray:
     return of.ranks if scale == "rank" else of.probabilities
 
 
-def _weigh(predictions: np.ndarray, weights: np.ndarray, kind: str) -> np.ndarray:
+def _weigh(predictions: np.ndarray, weights: np.ndarray, kind: Kind) -> np.ndarray:
     if weights.ndim == 2:
         return proper(np.einsum("nmo,mo->no", predictions.astype(float), weights), kind, axis=1)
     values = np.einsum("nmo,m->no", predictions.astype(float), weights)
@@ -90,7 +91,7 @@ class Single:
         return _weighted(members, rows, np.eye(len(members.names))[self.model])
 
 
-class Mean:
+class ProbabilityMean:
     """The mean of all models' probabilities; nothing is fitted."""
 
     name = "mean"
@@ -116,7 +117,7 @@ class RankMean:
 class PowerMeaned:
     """A power mean of the models' probabilities."""
 
-    kind: str
+    kind: Kind
     power: float
     crossfit: np.ndarray = field(repr=False)
     scale: ClassVar[str] = "probability"
@@ -132,11 +133,11 @@ class PowerMeaned:
         return []
 
 
-def _power_mean(probabilities: np.ndarray, power: float, kind: str) -> np.ndarray:
+def _power_mean(probabilities: np.ndarray, power: float, kind: Kind) -> np.ndarray:
     values = pmean(probabilities.astype(float), power, axis=1)
     # Rounding may leave [0, 1] by a bit.
     values = np.clip(values, 0, 1)
-    return normalised(values, axis=1) if kind == "multiclass" else values
+    return normalised(values, axis=1) if kind.is_one_hot else values
 
 
 @dataclass(frozen=True)
@@ -247,7 +248,7 @@ class WeightsPerLabel:
                 alone = Search(
                     search.predictions[k : k + 1],
                     objective,
-                    "binary",
+                    Kind.BINARY,
                     lowest=search.lowest,
                     threads=search.threads,
                 )
@@ -267,7 +268,7 @@ def _search(
     predictions = np.ascontiguousarray(_read(members, scale)[rows].transpose(2, 1, 0), float)
     return Search(
         predictions,
-        Objective.of(metric, members.kind, members.targets[rows]),
+        SearchObjective.of(metric, members.kind, members.targets[rows]),
         members.kind,
         lowest=-options.negative,
         threads=options.threads,

@@ -178,7 +178,7 @@ def _each(choices: list[Choice]) -> tuple[list[int], list[str | None]]:
 def _gain(
     members: Members, metric: Metric, decided: np.ndarray, oof: np.ndarray, seed: int
 ) -> Difference:
-    """Of the decisions over the default rule's on the same predictions."""
+    """Return the gain of the decisions over the default rule's on the same predictions."""
     plain = default_rule(members.kind, oof.shape[1]).apply(oof)
     return paired_difference(metric, members.targets, [decided], [plain], members.groups, seed)
 

@@ -74,9 +74,11 @@ def why_stale(ws: Workspace, run: RunRecord, today: dict[str, Any] | None = None
         if now is None:
             continue
         if ws.store.model_content(dependency.run, now) != content:
-            reasons.append(f"rests on {dependency.run} ({setting}), which was trained again since")
+            reasons.append(
+                f"depends on {dependency.run} ({setting}), which was trained again since"
+            )
         elif why_stale(ws, now, today):
-            reasons.append(f"rests on {dependency.run} ({setting}), which is stale")
+            reasons.append(f"depends on {dependency.run} ({setting}), which is stale")
     return reasons
 
 
@@ -171,7 +173,7 @@ def external_reasons(ws: Workspace) -> list[str]:
 # Marks in views
 
 
-Marks = tuple[list[str], list[str]]  # why it is stale, why it is optimistic
+Reasons = tuple[list[str], list[str]]  # why it is stale, why it is optimistic
 
 
 @dataclass(frozen=True)
@@ -202,12 +204,12 @@ class Doubts:
             why_not = f"cannot be compared with today's folds and rows ({e})"
         return cls(ws, today, why_not, external_reasons(ws), shared)
 
-    def of_run(self, run: RunRecord) -> Marks:
+    def of_run(self, run: RunRecord) -> Reasons:
         """Return the marks of a finished run."""
         stale = [self.why_not] if self.today is None else why_stale(self.ws, run, self.today)
         return stale, self._optimistic(run.optimistic, run.left_out)
 
-    def of_blend(self, record: BlendRecord | SubmissionRecord) -> Marks:
+    def of_blend(self, record: BlendRecord | SubmissionRecord) -> Reasons:
         """Return the marks of a stored blend or a submission.
 
         It is also stale if one of its runs is stale, was trained again or is missing.
@@ -235,8 +237,8 @@ class Doubts:
         key = RunKey.of_name(model, name)
         run = self.ws.store.read_run(key)
         if run is None:
-            return f"rests on {key}, which is missing"
+            return f"depends on {key}, which is missing"
         if not content.endswith(self.ws.store.content(key, "test")):
-            return f"rests on {key}, which was trained again or predicted another test file since"
+            return f"depends on {key}, which was trained again or predicted another test file since"
         stale = why_stale(self.ws, run, self.today)
-        return f"rests on {key}, which {stale[0]}" if stale else None
+        return f"depends on {key}, which {stale[0]}" if stale else None

@@ -103,8 +103,8 @@ def _child(
     running.difference_update(group)
     if code == -signal.SIGKILL and not ended.is_set():
         say_error(
-            f"{key}: its process was killed (SIGKILL), as the system does where the memory is not "
-            f"enough: {LESS_MEMORY}"
+            f"{key}: its process was killed (SIGKILL), as the system does if memory runs out: "
+            f"{LESS_MEMORY}"
         )
     if code:
         ended.set()

@@ -49,7 +49,7 @@ class Dependency:
 class Run:
     """A run to be trained: its key, settings and folds.
 
-    Not every learner has every setting: properties have a default for those without.
+    Not every learner has every setting; a run's properties are those of a learner without it.
 
     Attributes:
         preset: the source of `settings`, which differs from the key's model for a variant (NAME=).
@@ -62,7 +62,7 @@ class Run:
 
     @property
     def select(self) -> str:
-        """The setting that selects the epoch; 'last' for a learner without epochs."""
+        """Return what chooses the epoch; a learner without epochs has only its last state."""
         training = getattr(self.settings, "training", None)
         return training.select if training else "last"
 
@@ -104,7 +104,7 @@ class Run:
 
     @property
     def pretrains(self) -> bool:
-        """Whether it starts from a backbone pretrained on the workspace's texts."""
+        """Whether it starts from a backbone that is pretrained on the workspace's texts."""
         return getattr(self.settings, "pretrain", None) is not None and self.start is None
 
     def judge_of_copies(self, fold: int) -> RunKey:

@@ -184,6 +184,9 @@ class StoredRuns:
             seeds, folds: those of the runs.
             records: records of the runs, where known.
 
+        Returns:
+            The runs, whose held-out predictions are read later.
+
         Raises:
             InputError: see `Store.read_predictions`.
         """

@@ -202,14 +202,14 @@ class Nesting:
         found = self._compare(
             parts, [self.decided(c, parts, p, self.reference) for c, p in enumerate(left_out)]
         )
-        within = found.behind <= found.errors
+        within = found.worse_by <= found.errors
         within[found.signed.argmax()] = True
         winner = min(np.flatnonzero(within), key=lambda c: self._simplicity(c, found.signed))
         rules = self._compare_rules(int(winner), parts, left_out[winner])
         family = self.reference
         if rules is not None:
             best = int(rules.signed.argmax())  # of equals the simplest
-            if -rules.behind[best] > rules.errors[best]:
+            if -rules.worse_by[best] > rules.errors[best]:
                 family = self.families[best]
         return Choice(int(winner), family, found, rules)
 
@@ -277,7 +277,7 @@ class Nesting:
                 candidate.complexity,
                 float(found.scores[k]),
                 *self.in_sample(k, [self.reference]),
-                float(found.behind[k]),
+                float(found.worse_by[k]),
                 float(found.errors[k]),
             )
             for k, candidate in enumerate(self.candidates)
@@ -288,7 +288,7 @@ class Nesting:
         if found is None:
             scores, gains, errors = choice.candidates.scores[[choice.winner]], [0.0], [0.0]
         else:
-            scores, gains, errors = found.scores, -found.behind, found.errors
+            scores, gains, errors = found.scores, -found.worse_by, found.errors
         in_sample = self.in_sample(choice.winner, self.families)
         return [
             RuleReport(family, float(score), own, *map(float, of))

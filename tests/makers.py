@@ -13,6 +13,7 @@ from scipy.special import expit, softmax
 from scipy.stats import rankdata
 
 from foldstack.ensemble import Members
+from foldstack.kinds import Kind
 from foldstack.learners import Task
 from foldstack.metrics import get
 from foldstack.rows import Rows
@@ -22,12 +23,6 @@ if TYPE_CHECKING:
     from foldstack.learners.transformer import TransformerLearner
 
 OUTPUTS = {"binary": 1, "multiclass": 3, "multilabel": 3, "regression": 2}
-LINKS = {
-    "binary": "sigmoid",
-    "multiclass": "softmax",
-    "multilabel": "sigmoid",
-    "regression": "identity",
-}
 METRICS = {
     "binary": "roc_auc",
     "multiclass": "accuracy",
@@ -56,13 +51,24 @@ def unlabelled(texts: Sequence[str | tuple[str, ...]], **columns: ArrayLike) -> 
 
 
 def make_rows(
-    texts: Sequence[str | tuple[str, ...]], targets: ArrayLike | None = None, **columns: ArrayLike
+    texts: Sequence[str | tuple[str, ...]],
+    targets: ArrayLike | None = None,
+    weights: ArrayLike | None = None,
+    **columns: ArrayLike,
 ) -> Rows:
-    """Return the rows of `unlabelled` with targets (n,) or (n, outputs); by default 0, 1, 0, …"""
+    """Return the rows of `unlabelled` with targets.
+
+    Args:
+        texts: (n,) texts, or tuples of one or two.
+        targets: (n,) or (n, outputs); by default 0, 1, 0, …
+        weights: (n,), by default 1.
+        columns: further fields of Rows.
+    """
     n = len(texts)
     targets = np.arange(n) % 2 if targets is None else np.asarray(targets)
     targets = targets[:, None] if targets.ndim == 1 else targets
-    return unlabelled(texts, targets=targets.astype(float), **columns)
+    weights = np.ones(n) if weights is None else np.asarray(weights, dtype=float)
+    return unlabelled(texts, targets=targets.astype(float), weights=weights, **columns)
 
 
 def tiny_rows(kind: str = "binary", n: int = 32) -> Rows:
@@ -84,7 +90,7 @@ def tiny_rows(kind: str = "binary", n: int = 32) -> Rows:
 def make_task(kind: str = "binary", outputs: int | None = None) -> Task:
     """Return a task of the kind, with outputs y0, y1, … and a metric that scores it."""
     names = tuple(f"y{i}" for i in range(outputs or OUTPUTS[kind]))
-    return Task(kind, LINKS[kind], names, get(METRICS[kind], kind))
+    return Task(kind, Kind(kind).link, names, get(METRICS[kind], kind))
 
 
 def make_learner(

@@ -25,6 +25,7 @@ from foldstack.nets.attention import use_ours
 from foldstack.nets.classifier import Classifier
 from foldstack.nets.heads import make_pooling
 from foldstack.nets.int8 import GROUP, Int8Reader, converted, load_openvino, round_weights
+from foldstack.records import Int8Record
 from foldstack.rows import Rows
 from foldstack.stages.fitted import load_learner
 from foldstack.stages.int8 import describe, in_int8
@@ -360,12 +361,12 @@ def test_int8_of_a_model_that_has_none_is_refused(finished, capsys):
 
 def test_where_it_is_no_gain_it_says_so():
     found = {"metric": "f1", "rows": 12, "precision": "bf16", "stored": 0.5, "int8": 0.25}
-    found |= {"largest_difference": 0.125, "times_as_fast": 0.9}
-    assert describe(found) == (
+    found |= {"largest_difference": 0.125, "times_as_fast": 0.9, "machine": {}}
+    assert describe(Int8Record(**found)) == (
         "int8 has f1 0.2500 on 12 held-out rows, bf16 0.5000; the largest difference of a prediction "
         "is 0.1250; 0.90 times as fast: no gain, leave int8 out here"
     )
-    assert describe(found | {"times_as_fast": 1.5}).endswith("1.50 times as fast")
+    assert describe(Int8Record(**found | {"times_as_fast": 1.5})).endswith("1.50 times as fast")
 
 
 def test_where_there_is_no_int8(monkeypatch):

@@ -151,7 +151,7 @@ def alive(pid: int) -> bool:
         ("foldstack.training.checkpoint:write_json", 7, 6),  # weights, but no state
         ("foldstack.store:write_parquet", 1, 15),  # trained, not predicted
         ("foldstack.store:write_parquet", 2, 15),  # one file of two
-        ("foldstack.records:write_json", 2, 15),  # predicted
+        ("foldstack.records.base:write_json", 2, 15),  # predicted
         ("foldstack.store:Store.finish", 1, 15),  # all but its name
     ],
 )

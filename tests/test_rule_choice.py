@@ -181,7 +181,9 @@ def test_the_gain_over_a_half_is_that_of_the_nested_decisions():
     assert result.gain.low < result.gain.difference < result.gain.high
 
 
-@pytest.mark.parametrize("name,rules", [("accuracy", ["fitted"]), ("matthews", None)])
+@pytest.mark.parametrize(
+    "name,rules", [("accuracy", ["fitted"]), ("matthews", BlendSettings().rules)]
+)
 def test_of_noise_nothing_is_gained_but_in_sample(name, rules):
     """Targets independent of the predictions, half of them positive: no threshold is better."""
     metric, nested, in_sample = get(name, "binary"), [], []

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from foldstack.ensemble.calibration import temper
+from foldstack.kinds import Kind
 from foldstack.stages.fitted import load_learner
 from foldstack.stages.means import RunMean, live_probabilities, over_runs, stored_probabilities
 from foldstack.stages.oof import match_confidence, read_model
@@ -46,10 +47,10 @@ def test_the_live_source_gives_what_is_stored(ws: Workspace) -> None:
     assert list(live) == list(stored) == KEYS
     for key in KEYS:
         np.testing.assert_allclose(live[key], stored[key], atol=1e-6)
-    runs = RunMean.of("binary", stored, aligned=True)
+    runs = RunMean.of(Kind.BINARY, stored, aligned=True)
     np.testing.assert_allclose(runs.mean(live), runs.mean(stored), atol=1e-6)
     np.testing.assert_allclose(runs.mean_ranks(stored), runs.mean_ranks(live), atol=0.02)
-    plain = RunMean.of("binary", stored, aligned=False)
+    plain = RunMean.of(Kind.BINARY, stored, aligned=False)
     assert np.abs(runs.mean(stored) - plain.mean(stored)).max() > 1e-4
 
 
@@ -65,7 +66,7 @@ def test_new_texts_that_are_the_test_rows_get_the_stored_test_mean(ws: Workspace
     np.testing.assert_allclose(found, stored, atol=1e-6)
     predictor.temperatures = {"tfidf": 0.5}
     found, _ = predictor._of_model("tfidf", ws.competition.test)
-    np.testing.assert_allclose(found, temper("binary", model.test, 0.5), atol=1e-6)
+    np.testing.assert_allclose(found, temper(Kind.BINARY, model.test, 0.5), atol=1e-6)
 
 
 def test_runs_are_averaged_within_a_seed_first() -> None:

@@ -93,11 +93,11 @@ def test_soft_targets_equal_repeated_weighted_rows(kind: str) -> None:
         shares = [1 - soft[:, 0], soft[:, 0]]
     texts = rows.texts * len(choices)
     repeated = make_rows(
-        texts, np.vstack(choices), np.concatenate([weights * share for share in shares])
+        texts, np.vstack(choices), weights=np.concatenate([weights * share for share in shares])
     )
     # Repeated texts have other counts and so another idf: both learn from the same features.
     one = linear_learner(kind, soft.shape[1], min_count=1)
-    one.fit(make_rows(rows.texts, soft, weights), None, Path("unused"))
+    one.fit(make_rows(rows.texts, soft, weights=weights), None, Path("unused"))
     other = linear_learner(kind, soft.shape[1], min_count=1)
     other._new_vectorizers = lambda: [Fitted(v) for v in one.vectorizers]
     other.fit(repeated, None, Path("unused"))
@@ -119,7 +119,7 @@ class Fitted:
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_weight_of_two_equals_the_row_twice(kind: str) -> None:
     rows = sentence_rows(kind, 12)
-    weighted = make_rows(rows.texts, rows.targets, [2] + [1] * 11)
+    weighted = make_rows(rows.texts, rows.targets, weights=[2] + [1] * 11)
     twice = rows.take(np.r_[0, np.arange(12)])
     one = fitted(weighted, kind, min_count=1)
     other = linear_learner(kind, rows.targets.shape[1])
@@ -131,7 +131,7 @@ def test_a_weight_of_two_equals_the_row_twice(kind: str) -> None:
 
 def test_a_weight_of_nothing_equals_a_row_left_out() -> None:
     rows = sentence_rows(n=12)
-    weighted = make_rows(rows.texts, rows.targets, [0] + [1] * 11)
+    weighted = make_rows(rows.texts, rows.targets, weights=[0] + [1] * 11)
     one = fitted(weighted, min_count=1)
     other = linear_learner()
     other._new_vectorizers = lambda: [Fitted(v) for v in one.vectorizers]
@@ -212,7 +212,9 @@ def signal(n: int = 60, weights=None) -> Rows:
     texts = [
         f"w{i} " + "good " * g + "bad " * b for i, (g, b) in enumerate(zip(good, bad, strict=True))
     ]
-    return make_rows(texts, np.column_stack([10 + 2 * (good > 0), -5.0 * (bad > 0)]), weights)
+    return make_rows(
+        texts, np.column_stack([10 + 2 * (good > 0), -5.0 * (bad > 0)]), weights=weights
+    )
 
 
 def test_regression_is_a_ridge_on_the_same_features() -> None:
@@ -243,7 +245,7 @@ def test_regression_follows_the_units_of_its_targets() -> None:
 
 
 def test_regression_without_ngrams_predicts_the_weighted_mean(tmp_path: Path) -> None:
-    rows = make_rows(["", "", ""], [[1.0, 5], [2, 5], [4, 5]], [1, 1, 2])
+    rows = make_rows(["", "", ""], [[1.0, 5], [2, 5], [4, 5]], weights=[1, 1, 2])
     learner = fitted(rows, "regression")
     assert learner.predict(rows).tolist() == [[2.75, 5.0]] * 3
     learner.save(tmp_path)
@@ -340,8 +342,8 @@ def test_naive_bayes_is_a_regression_on_features_times_their_ratios(kind: str) -
 def test_ratios_count_soft_targets_in_parts() -> None:
     """A target of .25 with weight 4 is a positive row and three negative ones."""
     texts = ["good film", "bad plot", "a film"]
-    soft = make_rows(texts, [1.0, 0.0, 0.25], [1.0, 1.0, 4.0])
-    hard = make_rows([*texts, "a film"], [1, 0, 1, 0], [1.0, 1.0, 1.0, 3.0])
+    soft = make_rows(texts, [1.0, 0.0, 0.25], weights=[1.0, 1.0, 4.0])
+    hard = make_rows([*texts, "a film"], [1, 0, 1, 0], weights=[1.0, 1.0, 1.0, 3.0])
     one = fitted(soft, naive_bayes=True, min_count=1)
     other = linear_learner(naive_bayes=True, min_count=1)
     other._new_vectorizers = lambda: [Fitted(v) for v in one.vectorizers]

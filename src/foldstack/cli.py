@@ -136,6 +136,10 @@ def main(argv: list[str] | None = None) -> int:
     try:
         _parse_and_run(argv)
     except InputError as e:
+        if e.result is not None:
+            from foldstack.views.console import show
+
+            show(e.result)
         _say_error(str(e))
         return 2
     except Interrupted as e:

@@ -11,7 +11,12 @@ class InputError(Exception):
 
     The command line prints the sentence and exits with code 2. The message names the file,
     what is wrong with it and what to do about it.
+
+    Attributes:
+        result: what the stage had done before, which the command line shows first.
     """
+
+    result: object = None
 
 
 class Interrupted(Exception):
@@ -72,3 +77,8 @@ def some(names: Sequence[str]) -> str:
     """Return the first names, quoted, and the number of the others."""
     first = ", ".join(f"'{cut(n)}'" for n in names[:6])
     return first + (f" and {len(names) - 6} more" if len(names) > 6 else "")
+
+
+def first_of(names: Sequence[object]) -> str:
+    """The first three names, and a sign that there are more."""
+    return ", ".join(map(str, names[:3])) + (" …" if len(names) > 3 else "")

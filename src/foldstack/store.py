@@ -8,7 +8,10 @@
     oof/.pretrained/<key>/          backbones that have learned from the texts, see stages.pretrain
     oof/_blends/<name>/             blend.json, oof.parquet, nested.parquet, test.parquet, model/
     oof/_patterns/<name>.json       the audit of rules over a blend or a model
+    oof/_comparisons/<a>-vs-<b>.json    how much better models are than another
+    oof/…/views.csv                 the score on parts of the rows, beside a model's runs or in a blend
     submissions/<name>.csv, .json
+    submissions/private/<name>.csv, .txt    its score per label by the solution
     predictions/                    of new texts, see `predictions`
 
 Every file is written beside its place and renamed into it; a finished run appears by one rename.
@@ -53,16 +56,15 @@ from foldstack.files import (
 from foldstack.predictions import PredictionFiles
 from foldstack.records import (
     BlendRecord,
+    Comparison,
     FoldsRecord,
     Int8Record,
     PartialRecord,
     PatternsAudit,
-    Record,
     RunRecord,
     SubmissionRecord,
     damaged,
     digests_of,
-    read_mapping,
     read_record,
     verify,
     write_record,
@@ -75,6 +77,8 @@ CHECKPOINTS, IDENTITY, INT8 = "checkpoints", "identity.json", "int8.json"
 # No part of what it has learned and predicted.
 NO_ARTEFACTS = ("run.json", CHECKPOINTS, IDENTITY, INT8)
 TEMPORARY = ".*.tmp"  # see `files.publish`
+FOLDERS = ("folds", "oof", "submissions")
+LONGEST_COMPARISON = 200  # letters of a file's name
 RUN_NAME = re.compile(r"full|fold(\d+(?:-\d+)*)")
 
 
@@ -290,17 +294,32 @@ class Store:
         """A path as messages show it, from the workspace on."""
         return str(path.relative_to(self.root)) if path.is_relative_to(self.root) else str(path)
 
-    def _read(self, path: Path, form: type[Record], again: str) -> dict[str, Any]:
-        return read_mapping(path, form, self.name(path), again)
-
     def _verify(self, folder: Path, files: dict[str, str] | None, what: str) -> None:
         verify(folder, files, what, self.name(folder), lambda: _again(folder))
+
+    def folder(self, name: str) -> Path:
+        """Return the folder of what stages make, one of `FOLDERS`."""
+        return self.root / name
+
+    @property
+    def solution(self) -> Path:
+        """The test labels, which the score stage alone reads."""
+        return self.root / "input" / "private" / "solution.csv"
 
     # Folds
 
     @property
     def folds_path(self) -> Path:
         return self.root / "folds" / "folds.csv"
+
+    @property
+    def folds_record_path(self) -> Path:
+        return self.folds_path.with_name("folds.json")
+
+    @property
+    def folds_report_path(self) -> Path:
+        """One row per fold, with all labels."""
+        return self.folds_path.with_name("report.csv")
 
     @staticmethod
     def folds_hash(ids: np.ndarray, splits: np.ndarray, groups: np.ndarray | None = None) -> str:
@@ -309,19 +328,18 @@ class Store:
         numbers = np.column_stack(columns).astype(int).tolist()
         return digest([[str(i), *row] for i, row in zip(ids, numbers, strict=True)])
 
-    def write_folds(self, rows: Rows, folds: Folds, report: dict, per_fold: pd.DataFrame) -> None:
-        """folds.csv and, beside it, what made them, a report, and a table with a row a fold."""
+    def write_folds(
+        self, rows: Rows, folds: Folds, record: FoldsRecord, per_fold: pd.DataFrame
+    ) -> None:
+        """Write folds.csv and, beside it, their record and a table with one row per fold."""
         table = pd.DataFrame({"id": rows.ids})
         for split, fold in enumerate(folds.splits.T):
             table[f"fold_{split}" if split else "fold"] = fold
         if folds.groups is not None:
             table["group"] = folds.groups
         with together():
-            write_record(
-                self.root / "folds" / "folds.json",
-                {"settings": folds.settings, "hash": folds.hash, "train": rows.hash(), **report},
-            )
-            write_table(self.root / "folds" / "report.csv", per_fold)
+            write_record(self.folds_record_path, record.to_json())
+            write_table(self.folds_report_path, per_fold)
             write_table(self.folds_path, table)
 
     def has_folds(self) -> bool:
@@ -371,17 +389,23 @@ class Store:
 
     def _folds_settings(self, found: str, in_file: str) -> dict[str, Any]:
         """The settings that made the folds of one of these hashes, if folds.json is there."""
-        beside = self.root / "folds" / "folds.json"
-        if not beside.exists():
+        record = self.read_folds_record()
+        if record is None:
             return {}
-        record = self._read(beside, FoldsRecord, "run `make folds FORCE=1`")
-        if record["hash"] not in (found, in_file):
+        if record.hash not in (found, in_file):
             raise InputError(
                 f"{self.name(self.folds_path)} is not as `make folds` wrote it (hash {found}, "
-                f"folds.json says {record['hash']}): run `make folds FORCE=1`, or give your own folds "
+                f"folds.json says {record.hash}): run `make folds FORCE=1`, or give your own folds "
                 "by `folds.file`"
             )
-        return record["settings"]
+        return record.settings
+
+    def read_folds_record(self) -> FoldsRecord | None:
+        """Return what made the folds; None if folds.json is not there."""
+        path = self.folds_record_path
+        if not path.exists():
+            return None
+        return read_record(path, FoldsRecord, self.name(path), "run `make folds FORCE=1`")
 
     @staticmethod
     def _fold_numbers(
@@ -713,6 +737,36 @@ class Store:
         model = {name: sha256 for name, sha256 in files if name.startswith("model/")}
         return digest(model) if model else self.content(key, "test")
 
+    # Comparisons and views
+
+    def comparison_path(self, baseline: str, others: Sequence[str]) -> Path:
+        """Return the place of a comparison; that of more names than a file's may hold is a digest."""
+        of = "+".join(config.check_name(name, "model") for name in others)
+        name = f"{config.check_name(baseline, 'model')}-vs-{of}"
+        if len(name) > LONGEST_COMPARISON:
+            name = f"vs-{digest([baseline, *others])}"
+        return self.root / "oof" / "_comparisons" / f"{name}.json"
+
+    def write_comparison(self, comparison: Comparison) -> Path:
+        others = [each.model for each in comparison.rows]
+        path = self.comparison_path(comparison.baseline, others)
+        write_record(path, comparison.to_json())
+        return path
+
+    def comparisons(self) -> list[Comparison]:
+        """Return all that were made, by the names of their files."""
+        paths = sorted(self.root.glob("oof/_comparisons/*.json"))
+        return [self.read_comparison(path) for path in paths]
+
+    def read_comparison(self, path: Path) -> Comparison:
+        return read_record(path, Comparison, self.name(path), "run `make compare` again")
+
+    def views_path(self, name: str, *, of_model: bool) -> Path:
+        """Return the place of the score on parts of the rows, of a model or of a blend."""
+        if not of_model:
+            return self.blend_dir(name) / "views.csv"
+        return self.root / "oof" / config.check_name(name, "model") / "views.csv"
+
     # Blends and submissions
 
     @property
@@ -865,11 +919,35 @@ class Store:
         """Where what the solution tells is kept, which no stage but `score` reads."""
         return self.root / "submissions" / "private"
 
-    def write_private_report(self, name: str, table: str, text: str) -> None:
+    def write_private(self, name: str, table: str, text: str) -> None:
         """Write how each label of a submission does, as CSV and as text."""
         with together():
             write_text(self.private_dir / f"{name}.csv", table)
             write_text(self.private_dir / f"{name}.txt", text)
+
+    # What a kill may leave, see `tidy`
+
+    def tidy_blends(self) -> int:
+        """Remove what kills have left beside the blends; returns the bytes that this frees."""
+        freed = 0
+        for path in [*self.blends_dir.glob(".*.partial"), *self.blends_dir.glob(".*.old")]:
+            name = path.name[1:].rpartition(".")[0]
+            with locked(self.blends_dir / f".{name}.lock"):
+                restore_folder(self.blends_dir / name)
+                freed += remove(path)
+        return freed
+
+    def unfinished(self) -> list[Path]:
+        """Return the folders of runs and backbones that were left unfinished."""
+        runs = self.root.glob("oof/*/seed*/.*.partial*")
+        return [*sorted(runs), *sorted(self.pretrained_dir.glob(".*.partial"))]
+
+    def locked_keys(self) -> Iterator[RunKey]:
+        """Yield the runs that have a lock, which a process may hold."""
+        for path in sorted(self.root.glob("oof/*/seed*/.*.lock")):
+            run, seed = path.name[1:].removesuffix(".lock"), path.parent.name.removeprefix("seed")
+            if RUN_NAME.fullmatch(run) and seed.isdecimal():
+                yield RunKey(path.parts[-3], int(seed), RunKey.left_out_of(run))
 
     # Predictions of new texts
 

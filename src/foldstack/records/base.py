@@ -8,13 +8,17 @@ checked for their form alone.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
+import pandas as pd
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
+    PlainSerializer,
     SerializerFunctionWrapHandler,
     ValidationError,
     field_validator,
@@ -33,7 +37,13 @@ class Value(BaseModel):
         ABSENT: fields that the JSON leaves out while they are None.
     """
 
-    model_config = ConfigDict(extra="ignore", strict=True, frozen=True, populate_by_name=True)
+    model_config = ConfigDict(
+        extra="ignore",
+        strict=True,
+        frozen=True,
+        populate_by_name=True,
+        ser_json_inf_nan="constants",  # NaN, as `json` writes it
+    )
     ABSENT: ClassVar[frozenset[str]] = frozenset()
 
     @model_serializer(mode="wrap")
@@ -71,11 +81,29 @@ class Record(Value):
 
 R = TypeVar("R", bound=Record)
 
+# A number that may be undefined: nan in memory, null in JSON.
+Undefined = Annotated[
+    float,
+    BeforeValidator(lambda value: math.nan if value is None else value),
+    PlainSerializer(lambda value: None if math.isnan(value) else value, when_used="json"),
+]
 
-class FoldsRecord(Record):
-    settings: dict[str, Any]
-    hash: str
-    train: str
+
+class Table(Record):
+    """A record of rows of one form, which reads as a data frame and shows as one in a notebook."""
+
+    rows: list[Any]
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """Return one line per row and one column per field."""
+        return pd.DataFrame([self._cells(row) for row in self.rows])
+
+    def _cells(self, row: Any) -> dict[str, Any]:
+        return row if isinstance(row, dict) else row.model_dump()
+
+    def _repr_html_(self) -> str:
+        return self.frame.to_html(index=False)
 
 
 def write_record(path: Path, record: dict[str, Any]) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from foldstack.ensemble.alignment import KINDS, align
+from foldstack.kinds import Kind
 from foldstack.learners import Learner
 from foldstack.links import to_probabilities
 from foldstack.records import RunRecord
@@ -68,7 +69,7 @@ def over_runs(values: OfRuns) -> np.ndarray:
     return np.mean([np.mean(of_seed, axis=0) for of_seed in by_seed.values()], axis=0)
 
 
-def alignment(kind: str, tests: Sequence[np.ndarray], wanted: bool) -> list[Callable]:
+def alignment(kind: Kind, tests: Sequence[np.ndarray], wanted: bool) -> list[Callable]:
     """Return what makes the runs of a seed comparable, from their test predictions, if it is wanted."""
     return align(tests) if wanted and kind in KINDS else [np.asarray] * len(tests)
 
@@ -86,7 +87,7 @@ class RunMean:
     maps: dict[RunKey, Callable[[np.ndarray], np.ndarray]]
 
     @classmethod
-    def of(cls, kind: str, tests: OfRuns, *, aligned: bool) -> RunMean:
+    def of(cls, kind: Kind, tests: OfRuns, *, aligned: bool) -> RunMean:
         maps: dict[RunKey, Callable] = {}
         for seed in dict.fromkeys(key.seed for key in tests):
             together = [key for key in tests if key.seed == seed]

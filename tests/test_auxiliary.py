@@ -306,7 +306,7 @@ def test_a_word_among_the_numbers(root, capsys):
     refuses(
         root,
         ["train", "--model", "tiny", "--fold", "0"],
-        f"{path}: row 6: auxiliary column 'stars' holds 'four': a number or nothing is wanted; leave "
+        f"{path}: row 6: auxiliary column 'stars' holds 'four': a number or nothing is expected; leave "
         "the column out of `auxiliary` otherwise",
         capsys,
     )

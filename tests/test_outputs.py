@@ -411,7 +411,7 @@ def test_clean_leaves_what_no_stage_has_made(root: Path, capsys) -> None:
         "submissions/blend.json",
     }
     said = capsys.readouterr().out
-    assert "clean: oof/experiments stays: no stage has made it, or not as it is now\n" in said
+    assert "clean: oof/experiments stays: no stage wrote it, or it changed since\n" in said
 
 
 def test_clean_waits_for_no_run_that_is_being_trained(root: Path, capsys) -> None:

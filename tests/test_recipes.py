@@ -80,7 +80,7 @@ def test_a_recipe_goes_the_whole_way(name, backbone, tmp_path, capsys):
     line = next(line for line in out.splitlines() if line.startswith("blend "))
     assert line.split()[-5:] == [f"{score:.4f}" for score in (*scores, exact)]
     place = root / "submissions/private"
-    assert f"score: how each label does is in {place}/NAME.txt, and .csv beside it\n" in out
+    assert f"score: scores per label are in {place}/NAME.txt, and .csv beside it\n" in out
     report = pd.read_csv(place / "blend.csv", index_col="label")
     assert report.loc["micro avg", "f1"] == pytest.approx(scores[0])
 
@@ -91,7 +91,7 @@ def test_a_metric_that_labels_cannot_tell_is_refused(backbone, tmp_path, capsys)
     refuses(
         root,
         ["train", "--model", "characters", "--set", "report_metrics=[f1_macro, roc_auc]"],
-        "competition.yaml: report_metrics names roc_auc, which wants a ranking, but labels are "
+        "competition.yaml: report_metrics names roc_auc, which requires a ranking, but labels are "
         "submitted: leave it out",
         capsys,
     )

@@ -286,8 +286,8 @@ def test_predict_works_where_the_workspace_cannot_be_written_to(
     assert predict(root, new, out) == 0
     assert out.exists()
     assert (
-        f"warning: {root} cannot be written to (Permission denied), so that nothing will know there "
-        f"that these texts got their labels from it: keep {out} out of `external`"
+        f"warning: {root} cannot be written to (Permission denied), so it keeps no record that "
+        f"these texts got their labels from it: keep {out} out of `external`"
     ) in capsys.readouterr().out
 
 

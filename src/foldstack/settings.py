@@ -239,7 +239,7 @@ class BlendSettings(Settings):
 
 
 class StoreSettings(Settings):
-    """What is kept in `oof/`.
+    """The contents of `oof/`.
 
     keep_models: false drops fitted models once their predictions are stored.
     """

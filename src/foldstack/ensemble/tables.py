@@ -73,6 +73,17 @@ class Sample:
 
     @classmethod
     def of(cls, members: Members, rows: np.ndarray, reader: LevelReader, seed: int) -> Sample:
+        """Take the sample of these rows.
+
+        Args:
+            members: the models' predictions.
+            rows: (n,) row indices.
+            reader: of the predictions.
+            seed: of the second level's training.
+
+        Returns:
+            The sample.
+        """
         inputs = members.inputs.take(rows)
         values, targets = reader.values(inputs), members.targets[rows]
         return cls(reader, values, inputs.features, targets, members.groups[rows], seed)

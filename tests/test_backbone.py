@@ -18,11 +18,11 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModel, AutoTokenizer
 
 from foldstack.errors import InputError
-from foldstack.learners import Task
+from foldstack.learners import LearnerContext, Task
 from foldstack.learners.transformer import TransformerLearner
 from foldstack.metrics import get
 from foldstack.nets.backbone import file_sha256, load_backbone, locate
-from foldstack.nets.heads import mean_pool
+from foldstack.nets.poolings import mean_pool
 from foldstack.rows import Rows
 from foldstack.store import RunKey, Store
 from foldstack.techniques import TrainingSettings, TransformerSettings
@@ -62,9 +62,7 @@ def make_learner(backbone: Path | str, max_length: int = 16, **settings: object)
             ),
             **settings,
         ),
-        Task("binary", "sigmoid", ("label",), get("roc_auc", "binary")),
-        0,
-        threads=1,
+        LearnerContext(Task("binary", "sigmoid", ("label",), get("roc_auc", "binary"))),
     )
 
 
@@ -240,9 +238,9 @@ def regression_learner(backbone: Path, outputs: int = 2, **training: object) -> 
             checkpoint_seconds=0,
             training=TrainingSettings(**(settings | training)),
         ),
-        Task("regression", "identity", ("a", "b")[:outputs], get("rmse", "regression")),
-        0,
-        threads=1,
+        LearnerContext(
+            Task("regression", "identity", ("a", "b")[:outputs], get("rmse", "regression"))
+        ),
     )
 
 
@@ -426,6 +424,6 @@ def test_a_stored_run_predicts_as_the_fitted_one_and_holds_no_pickle(backbone, t
 
     ws = Workspace.open(root, [])
     stored = ws.store.read_predictions(RunKey("tiny", 0, (0,)), "test", ws.competition.test)
-    learner = TransformerLearner(ws.model_settings("tiny"), ws.competition.task, 0, threads=1)
+    learner = TransformerLearner(ws.model_settings("tiny"), LearnerContext(ws.competition.task))
     learner.load(place / "model")
     assert learner.predict(ws.competition.test).tobytes() == stored.raw.tobytes()

@@ -12,7 +12,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModel
 
-from foldstack.learners import Task
+from foldstack.learners import LearnerContext, Task
 from foldstack.learners.transformer import TransformerLearner
 from foldstack.links import to_probabilities
 from foldstack.metrics import get
@@ -101,7 +101,7 @@ def test_the_pipeline_has_the_probabilities_of_the_learners_model(
         training=TrainingSettings(precision="fp32", max_length=16),
     )
     task = Task("binary", "sigmoid", ("label",), get("roc_auc", "binary"))
-    learner = TransformerLearner(settings, task, 0, threads=1)
+    learner = TransformerLearner(settings, LearnerContext(task))
     learner.prepare(rows)
     torch.nn.init.normal_(learner.model.head.weight)
     theirs = bench.rivals.predictor(learner)([t[0] for t in rows.texts])

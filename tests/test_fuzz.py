@@ -25,6 +25,7 @@ from foldstack.files import READERS, TableStream, csv_text, read_table
 from foldstack.folds import given_folds
 from foldstack.rows import Rows
 from foldstack.store import Store
+from foldstack.techniques import LearnerSettings
 from tiny import make_workspace, write
 
 FAST, SLOW = 80, 2000
@@ -202,7 +203,7 @@ def test_what_is_written_reads_back(data: st.DataObject, tmp_path: Path) -> None
 # Settings
 
 FIELDS = sorted(
-    {name for kind in config.LEARNER_SETTINGS.values() for name in kind.model_fields}
+    {name for kind in LearnerSettings.registered.values() for name in kind.model_fields}
     | set(config.CompetitionSettings.model_fields)
 )
 VALUES = [

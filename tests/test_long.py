@@ -16,12 +16,12 @@ from foldstack import techniques
 from foldstack.config import identity, stored_settings, validate
 from foldstack.errors import InputError
 from foldstack.files import read_json
-from foldstack.learners import encoder
+from foldstack.learners import LearnerContext, encoder
 from foldstack.learners.transformer import TransformerLearner
 from foldstack.nets.backbone import load_backbone
 from foldstack.techniques import TransformerSettings
+from foldstack.text.cutting import Texts, auto_length, cut_texts
 from foldstack.text.keywords import KeywordTable, find_terms, words_of
-from foldstack.text.long import Texts, auto_length, cut_texts
 from foldstack.text.tokens import Tokens, mean_by_row, to_tokens, tokenise
 from test_presets import checkpoint, rows_of
 from test_techniques import make_learner
@@ -558,7 +558,7 @@ def test_each_setting_changes_the_predictions(place_of, plain, tmp_path, setting
     predicted = learner.predict(rows)
     assert predicted.shape == plain.shape and np.abs(predicted - plain).max() > 1e-5
     learner.save(tmp_path / "model")
-    loaded = TransformerLearner(learner.settings, learner.task, 0, threads=1)
+    loaded = TransformerLearner(learner.settings, LearnerContext(learner.task))
     loaded.load(tmp_path / "model")
     assert loaded.predict(rows).tobytes() == predicted.tobytes()
 
@@ -655,7 +655,7 @@ def test_keywords_know_the_rows_to_learn_from_alone(place_of, tmp_path):
 def test_keywords_are_stored_and_restored_to_the_byte(place_of, tmp_path):
     learner = fitted(place_of("bert"), tmp_path / "run", ROWS, long="keywords")
     learner.save(tmp_path / "first")
-    loaded = TransformerLearner(learner.settings, learner.task, 0, threads=1)
+    loaded = TransformerLearner(learner.settings, LearnerContext(learner.task))
     loaded.load(tmp_path / "first")
     loaded.save(tmp_path / "second")
     first, second = ((tmp_path / n / "keywords.json").read_bytes() for n in ("first", "second"))

@@ -20,7 +20,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from foldstack import progress
 from foldstack.errors import InputError
-from foldstack.learners import Task, transformer
+from foldstack.learners import LearnerContext, Task, transformer
 from foldstack.learners.transformer import TransformerLearner
 from foldstack.metrics import get
 from foldstack.progress import Progress
@@ -77,7 +77,7 @@ def make_learner(
         training=TrainingSettings(**defaults | training),
     )
     task = Task("binary", "sigmoid", ("label",), get("roc_auc", "binary"))
-    return TransformerLearner(settings, task, seed, threads=1)
+    return TransformerLearner(settings, LearnerContext(task, seed))
 
 
 def one_step(

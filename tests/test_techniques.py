@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from foldstack import techniques
 from foldstack.config import merge, parse_overrides
-from foldstack.learners import Task
+from foldstack.learners import LearnerContext, Task
 from foldstack.learners.encoder import Scale
 from foldstack.learners.transformer import TransformerLearner
 from foldstack.metrics import get
@@ -63,7 +63,7 @@ def make_learner(
     names = tuple(f"y{i}" for i in range(OUTPUTS[kind]))
     metric = get(METRICS.get(kind, "rmse"), kind)
     task = Task(kind, LINKS.get(kind, "sigmoid"), names, metric)
-    return TransformerLearner(checked, task, 0, threads=1)
+    return TransformerLearner(checked, LearnerContext(task))
 
 
 def fitted(backbone: Path, folder: Path, kind: str = "binary", **settings: object) -> np.ndarray:
@@ -88,8 +88,8 @@ def plain(backbone, tmp_path_factory) -> dict[str, np.ndarray]:
     "kind, loss",
     [
         (kind, loss)
-        for loss, kinds in techniques.LOSS_KINDS.items()
-        for kind in kinds
+        for loss, settings in techniques.Loss.registered.items()
+        for kind in settings.kinds
         if loss not in ("cross_entropy", "mse")
     ],
 )

@@ -9,7 +9,7 @@ from scipy.sparse import csr_matrix
 from sklearn.linear_model import LogisticRegression, Ridge
 
 from foldstack import metrics
-from foldstack.learners import Task
+from foldstack.learners import LearnerContext, Task
 from foldstack.learners.tfidf import TfidfLearner, log_count_ratios
 from foldstack.links import to_probabilities
 from foldstack.rows import Rows
@@ -41,7 +41,7 @@ def make_learner(kind: str = "binary", outputs: int = 1, **settings: object) -> 
     link = LINKS.get(kind, "sigmoid")
     names = tuple(f"o{i}" for i in range(outputs))
     task = Task(kind, link, names, metrics.get(METRICS[kind], kind))
-    return TfidfLearner(TfidfSettings(learner="tfidf", **settings), task, seed=0)
+    return TfidfLearner(TfidfSettings(learner="tfidf", **settings), LearnerContext(task))
 
 
 def fitted(rows: Rows, kind: str = "binary", **settings: object) -> TfidfLearner:

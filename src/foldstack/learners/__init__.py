@@ -13,7 +13,8 @@ from foldstack.ensemble.decide import default_rule
 from foldstack.links import to_probabilities
 from foldstack.metrics import Metric
 from foldstack.rows import Rows
-from foldstack.settings import Settings
+from foldstack.techniques import LearnerSettings
+from foldstack.techniques.registry import load
 
 if TYPE_CHECKING:
     from foldstack.text.cache import TokenCache
@@ -49,8 +50,12 @@ class Task:
 
 
 class Learner(Protocol):
-    """Code behind a kind of model; made anew for every run."""
+    """Code behind a kind of model, constructed as `(settings, LearnerContext)` for every run.
 
+    link: from logits to probabilities, that of the task.
+    """
+
+    settings: LearnerSettings
     link: str
 
     def fit(self, train: Rows, select: Rows | None, run_dir: Path) -> dict:
@@ -69,25 +74,23 @@ class Learner(Protocol):
         """Read what `save` wrote."""
 
 
-def make_learner(
-    settings: Settings,
-    task: Task,
-    seed: int,
-    threads: int,
-    start: Path | None = None,
-    cache: Callable[[], TokenCache] | None = None,
-    pretrained: Path | None = None,
-) -> Learner:
-    """The learner that a preset names; imported only when it is used.
+@dataclass(frozen=True)
+class LearnerContext:
+    """What a learner is given beside its settings.
 
-    start: the folder of a fitted model that a transformer begins from. cache: makes what it
-    finds texts tokenised in, and keeps those that it tokenises. pretrained: the folder of the
+    threads: of a processor. start: the folder of a fitted model that it begins from. cache: makes what
+    it finds texts tokenised in, and keeps those that it tokenises. pretrained: the folder of the
     backbone that it takes instead of its settings' own.
     """
-    if settings.learner == "tfidf":
-        from foldstack.learners.tfidf import TfidfLearner
 
-        return TfidfLearner(settings, task, seed)
-    from foldstack.learners.transformer import TransformerLearner
+    task: Task
+    seed: int = 0
+    threads: int = 1
+    start: Path | None = None
+    cache: Callable[[], TokenCache] | None = None
+    pretrained: Path | None = None
 
-    return TransformerLearner(settings, task, seed, threads, start, cache and cache(), pretrained)
+
+def make_learner(settings: LearnerSettings, context: LearnerContext) -> Learner:
+    """Return the learner that a preset names; its module is imported when it is first used."""
+    return load(settings.implementation)(settings, context)

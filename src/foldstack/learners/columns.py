@@ -17,7 +17,7 @@ FARTHEST = 10.0  # standard deviations
 
 
 @dataclass(frozen=True)
-class Columns:
+class FeatureColumns:
     """What the rows to learn from say of m numeric columns and of the categorical ones after them.
 
     A number is standardised, and kept within 10 standard deviations; an unknown one is the mean, which
@@ -34,7 +34,7 @@ class Columns:
     values: tuple[tuple[str, ...], ...]
 
     @classmethod
-    def of(cls, rows: Rows, categories: Sequence[Sequence[str]]) -> Columns:
+    def of(cls, rows: Rows, categories: Sequence[Sequence[str]]) -> FeatureColumns:
         """Of the rows with a weight; categories: what the codes of each column stand for."""
         counted = rows.take(np.flatnonzero(rows.weights > 0))
         numbers, codes = _split(counted.features, len(categories))
@@ -50,7 +50,7 @@ class Columns:
         )
 
     @classmethod
-    def from_json(cls, stored: dict[str, Any]) -> Columns:
+    def from_json(cls, stored: dict[str, Any]) -> FeatureColumns:
         values = tuple(tuple(v) for v in stored["values"])
         mean, unit, lacking = (tuple(stored[k]) for k in ("mean", "unit", "lacking"))
         return cls(mean, unit, lacking, values)

@@ -7,9 +7,12 @@ import inspect
 import torch
 from torch import Tensor, nn
 
-from foldstack.nets.heads import check_first_token, make_pooling
+from foldstack.nets.layers import blocks, depths
 from foldstack.nets.mixup import Mixup
+from foldstack.nets.poolings import check_first_token, make_pooling
+from foldstack.nets.trainable import NamedLayers, Trainable
 from foldstack.techniques import Head, PlainHead
+from foldstack.techniques.network_parts import NetworkPart
 
 DEFAULT_HEAD = PlainHead()  # the mean over tokens
 
@@ -17,7 +20,7 @@ DEFAULT_HEAD = PlainHead()  # the mean over tokens
 OFFSET_POSITIONS = frozenset({"roberta", "xlm-roberta", "camembert", "longformer", "mpnet"})
 
 
-class Classifier(nn.Module):
+class Classifier(Trainable):
     """A pooling (see `heads`) and a linear layer, initialised as the backbone is.
 
     head: which pooling; the mean over tokens unless it is given. features: the width of the feature
@@ -54,6 +57,33 @@ class Classifier(nn.Module):
         self.head = _linear(width, outputs + as_difference, std)
         # Drawn last, so that the rest is as it is without.
         self.auxiliary = _linear(width, auxiliary, std) if auxiliary else None
+
+    @property
+    def parts(self) -> frozenset[NetworkPart]:
+        lacking = {NetworkPart.FROZEN_VECTORS}
+        if self.auxiliary is None:
+            lacking.add(NetworkPart.AUXILIARY)
+        return frozenset(NetworkPart) - lacking
+
+    @property
+    def body_name(self) -> str:
+        return type(self.backbone).__name__
+
+    @property
+    def embeds_time_first(self) -> bool:
+        return self.backbone.config.model_type == "xlnet"  # alone of all
+
+    def word_embeddings(self) -> nn.Module | None:
+        try:
+            found = self.backbone.get_input_embeddings()
+        except (NotImplementedError, AttributeError):  # what the library raises if it finds none
+            return None
+        return found if isinstance(getattr(found, "weight", None), nn.Parameter) else None
+
+    def named_layers(self) -> NamedLayers:
+        found = depths(self)
+        head = frozenset(name for name in found if not name.startswith("backbone."))
+        return NamedLayers(found, head, len(blocks(self.backbone)))
 
     @torch.no_grad()
     def begin_at(self, raw: Tensor) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
 from torch import nn
 
 from foldstack.errors import InputError
-from foldstack.nets.classifier import Classifier
 from foldstack.techniques import TrainingSettings
+
+if TYPE_CHECKING:
+    from foldstack.nets.classifier import Classifier
 
 
 def prepare_layers(model: Classifier, settings: TrainingSettings, seed: int) -> None:

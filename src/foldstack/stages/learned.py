@@ -40,28 +40,27 @@ class Run:
     @property
     def select(self) -> str:
         """What chooses the epoch; a learner without epochs has only its last state."""
-        training = getattr(self.settings, "training", None)
-        return training.select if training else "last"
+        return self.settings.epoch_chosen_by
 
     @property
     def joins_features(self) -> bool:
-        return getattr(self.settings, "join_features", False)
+        return self.settings.joins_features
 
     @property
     def copies(self) -> int:
         """Changed copies of each row to learn from."""
-        return getattr(self.settings, "augment_copies", 0)
+        return self.settings.copies
 
     @property
     def washed_by(self) -> str | None:
         """The model whose runs judge the copies."""
-        return getattr(self.settings, "augment_washed_by", None)
+        return self.settings.judge_model
 
     def dependencies(self) -> list[Dependency]:
         """Return every run that this one rests on, all of its seed."""
         same, found = (self.key.seed, self.key.left_out), []
-        if getattr(self.settings, "start_from", None):
-            found.append(Dependency("start", RunKey(self.settings.start_from, *same)))
+        if self.settings.start_model:
+            found.append(Dependency("start", RunKey(self.settings.start_model, *same)))
         if self.settings.hard_model:
             found.append(Dependency("hard", RunKey(self.settings.hard_model, *same)))
         if self.washed_by:
@@ -82,7 +81,7 @@ class Run:
     @property
     def pretrains(self) -> bool:
         """Whether it begins from a backbone that has learned from the workspace's texts."""
-        return getattr(self.settings, "pretrain", None) is not None and self.start is None
+        return self.settings.pretrains
 
     def judge_of_copies(self, fold: int) -> RunKey:
         """The run that may wash copies of this fold's rows: it knows neither it nor those left out."""

@@ -22,7 +22,7 @@ from foldstack import config, parallel
 from foldstack.cores import cpu_threads, machine
 from foldstack.errors import ChildFailed, InputError, Interrupted
 from foldstack.interrupt import child_environment, is_child
-from foldstack.learners import Learner, make_learner
+from foldstack.learners import Learner, LearnerContext, make_learner
 from foldstack.progress import duration, say
 from foldstack.records import PartialRecord, read_mapping, write_record
 from foldstack.rows import Rows, text_digests
@@ -38,6 +38,7 @@ from foldstack.stages.learned import (
 from foldstack.stages.pretrain import pretrained
 from foldstack.store import RunKey, write_parquet
 from foldstack.system import LESS_MEMORY, is_fault, say_error
+from foldstack.techniques import LearnerSettings
 from foldstack.workspace import Workspace
 
 PACKAGES = (
@@ -145,7 +146,7 @@ def _check_processes(todo: list, processes: int) -> None:
     if launched == processes == 1:
         return
     for _, run in todo:
-        if run.settings.learner != "transformer":
+        if not run.settings.traits.processes:
             raise InputError(
                 f"{run.key}: learner {run.settings.learner} computes in one process: leave "
                 "--processes (PROCESSES=) out, or name a transformer with --model (MODEL=)"
@@ -328,9 +329,9 @@ def train_one(ws: Workspace, run: Run, *, force: bool) -> None:
         parallel.main_first(lambda: parallel.is_main() and _open_partial(ws, run, threads))
         train, held, select, optimistic = rows_of(ws, run)
         say(f"{key}: {len(train):,} rows to learn from, {len(held):,} held out")
-        learner = make_learner(
-            run.settings, ws.competition.task, key.seed, threads, start, token_cache(ws), backbone
-        )
+        task, cache = ws.competition.task, token_cache(ws)
+        context = LearnerContext(task, key.seed, threads, start, cache, backbone)
+        learner = make_learner(run.settings, context)
         facts = learner.fit(train, select, partial / "checkpoints")
         predictions = _predict(ws, learner, held)
         parallel.leave()
@@ -365,10 +366,8 @@ def train_one(ws: Workspace, run: Run, *, force: bool) -> None:
     _say_result(key, info, len(held))
 
 
-def _machine(settings: Settings, threads: int) -> dict:
-    if (
-        settings.learner == "tfidf"
-    ):  # which needs no torch; to import it takes longer than many a run
+def _machine(settings: LearnerSettings, threads: int) -> dict:
+    if not settings.traits.torch:  # to import it takes longer than many a run
         return machine(threads)
     from foldstack.training import precision
 

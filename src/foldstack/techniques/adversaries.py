@@ -1,14 +1,14 @@
-"""Adversaries. What each perturbs is in training/adversaries.py."""
+"""Adversaries. What each perturbs is in training/attacks.py."""
 
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, PositiveInt
 
-from foldstack.settings import Settings
 from foldstack.techniques.common import NonNegative, Positive
+from foldstack.techniques.registry import Technique
 
 WORD_EMBEDDINGS = "word_embeddings"
 
@@ -24,17 +24,37 @@ def _regular_expression(value: str) -> str:
 Pattern = Annotated[str, AfterValidator(_regular_expression)]
 
 
-class FGM(Settings):
+class Adversary(Technique):
+    """What perturbs weights or word vectors in training.
+
+    implementation: `(settings, network) -> training.attacks.Attack`.
+
+    Traits:
+        through_backbone: it requires gradients of the backbone, so that one which is frozen and runs
+            once cannot have it.
+        of_the_task: it goes by the outputs for the target, which `auxiliary: 1` leaves out.
+        by_matrix: the length of a step depends on a whole matrix, so that the word embeddings may not
+            be trimmed to the words that occur.
+    """
+
+    through_backbone: ClassVar[bool] = True
+    of_the_task: ClassVar[bool] = False
+    by_matrix: ClassVar[bool] = False
+
+
+class FGM(Adversary):
     """epsilon: length of the step. parameters: `word_embeddings`, or a regular expression of names."""
 
+    implementation: ClassVar[str] = "foldstack.training.attacks:FGMAttack"
     name: Literal["fgm"]
     epsilon: Positive = 1.0
     parameters: Pattern = WORD_EMBEDDINGS
 
 
-class PGD(Settings):
+class PGD(Adversary):
     """steps of length alpha, projected into a ball of radius epsilon."""
 
+    implementation: ClassVar[str] = "foldstack.training.attacks:PGDAttack"
     name: Literal["pgd"]
     epsilon: Positive = 1.0
     alpha: Positive = 0.3
@@ -42,9 +62,10 @@ class PGD(Settings):
     parameters: Pattern = WORD_EMBEDDINGS
 
 
-class FreeLB(Settings):
+class FreeLB(Adversary):
     """steps of length lr from a random start of length init, at most max_norm away, on embeddings."""
 
+    implementation: ClassVar[str] = "foldstack.training.attacks:FreeLBAttack"
     name: Literal["freelb"]
     steps: PositiveInt = 3
     lr: Positive = 0.1
@@ -52,9 +73,12 @@ class FreeLB(Settings):
     max_norm: Positive = 0.5
 
 
-class AWP(Settings):
+class AWP(Adversary):
     """Relative steps on the weights named by `parameters`, from epoch `start` (0: the first) on."""
 
+    implementation: ClassVar[str] = "foldstack.training.attacks:AWPAttack"
+    through_backbone: ClassVar[bool] = False
+    by_matrix: ClassVar[bool] = True
     name: Literal["awp"]
     lr: Positive = 1e-4
     epsilon: Positive = 0.01
@@ -62,13 +86,12 @@ class AWP(Settings):
     parameters: Pattern = ".*"
 
 
-class VAT(Settings):
+class VAT(Adversary):
     """weight of the divergence between outputs with and without the worst small noise of `epsilon`."""
 
+    implementation: ClassVar[str] = "foldstack.training.attacks:VATAttack"
+    of_the_task: ClassVar[bool] = True
     name: Literal["vat"]
     epsilon: Positive = 1.0
     xi: Positive = 1e-3
     weight: Positive = 1.0
-
-
-Adversary = FGM | PGD | FreeLB | AWP | VAT

@@ -1,50 +1,101 @@
-"""What is read of long texts, see text/long.py."""
+"""What is read of long texts, see text/cutting.py."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, PositiveInt, field_validator
 
-from foldstack.settings import Settings, Share
+from foldstack.settings import Share
+from foldstack.techniques.registry import Technique
 
 
-class Ends(Settings):
-    """The text's beginning, or its end."""
+class Long(Technique):
+    """What is read of a text that is longer than the network's input.
 
-    name: Literal["head", "tail"] = "head"
+    implementation: `(settings, text.cutting.ToCut) -> text.cutting.Cut`.
+
+    Traits:
+        for_pairs: it cuts each text of a sentence pair by itself.
+        several_windows: a text may become several sequences, as many as its length asks for.
+        redraws: each epoch reads another part of a text.
+        fits_keywords: it weighs words by the rows to learn from.
+        may_be_empty: an input with room for special tokens alone is allowed.
+    """
+
+    for_pairs: ClassVar[bool] = False
+    several_windows: ClassVar[bool] = False
+    redraws: ClassVar[bool] = False
+    fits_keywords: ClassVar[bool] = False
+    may_be_empty: ClassVar[bool] = False
+
+    @property
+    def head_share(self) -> float:
+        """The beginning's share of the length that is kept."""
+        return 1.0
 
 
-class HeadTail(Settings):
+class Beginning(Long):
+    """The text's beginning."""
+
+    implementation: ClassVar[str] = "foldstack.text.cutting:cut_ends"
+    for_pairs: ClassVar[bool] = True
+    may_be_empty: ClassVar[bool] = True
+    name: Literal["head"] = "head"
+
+
+class End(Long):
+    """The text's end."""
+
+    implementation: ClassVar[str] = "foldstack.text.cutting:cut_ends"
+    for_pairs: ClassVar[bool] = True
+    name: Literal["tail"]
+
+    @property
+    def head_share(self) -> float:
+        return 0.0
+
+
+class HeadTail(Long):
     """Beginning and end (Sun et al. 2019); share: of the length that the beginning takes."""
 
+    implementation: ClassVar[str] = "foldstack.text.cutting:cut_ends"
+    for_pairs: ClassVar[bool] = True
     name: Literal["head_tail"]
     share: Annotated[float, Field(gt=0, lt=1)] = 0.25
 
+    @property
+    def head_share(self) -> float:
+        return self.share
 
-class RandomWindow(Settings):
+
+class RandomWindow(Long):
     """In training a window from anywhere, another in each epoch (random crops, Krizhevsky et al. 2012).
 
     most: windows that predictions are the mean of, in equal steps from the beginning to the end.
     """
 
+    implementation: ClassVar[str] = "foldstack.text.cutting:cut_random_window"
+    redraws: ClassVar[bool] = True
     name: Literal["random"]
     most: PositiveInt = 4
 
 
-class Windows(Settings):
+class Windows(Long):
     """Sliding windows (Pappagari et al. 2019), each learned from, whose raw outputs are averaged.
 
     overlap: the share of a window that the next one has too. most: windows of a text; a longer one has
     so many, with gaps between them. In training a window counts by its row's weight over their number.
     """
 
+    implementation: ClassVar[str] = "foldstack.text.cutting:cut_windows"
+    several_windows: ClassVar[bool] = True
     name: Literal["windows"]
     overlap: Share = 0.25
     most: PositiveInt = 8
 
 
-class Keywords(Settings):
+class Keywords(Long):
     """The beginning, then the text's keywords, for texts that are cut (Park et al. 2022: sentences).
 
     count: words of the highest TF-IDF (Spärck Jones 1972), among the rows to learn from. segment: as a
@@ -52,18 +103,21 @@ class Keywords(Settings):
     the length at most.
     """
 
+    implementation: ClassVar[str] = "foldstack.text.cutting:cut_with_keywords"
+    fits_keywords: ClassVar[bool] = True
     name: Literal["keywords"]
     count: PositiveInt = 10
     segment: bool = False
 
 
-class Terms(Settings):
+class Terms(Long):
     """The beginning, then the listed terms that the text has, as a second text (Sun, Huang, Qiu 2019).
 
     terms: words or phrases. A separator stands after each; together they take half of the length at
     most.
     """
 
+    implementation: ClassVar[str] = "foldstack.text.cutting:cut_with_terms"
     name: Literal["terms"]
     terms: Annotated[tuple[str, ...], Field(min_length=1)]
 
@@ -73,6 +127,3 @@ class Terms(Settings):
         if not all(term.strip() for term in terms):
             raise ValueError("a term is empty: remove it")
         return terms
-
-
-Long = Ends | HeadTail | RandomWindow | Windows | Keywords | Terms

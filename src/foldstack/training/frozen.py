@@ -12,16 +12,18 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from foldstack import parallel
 from foldstack.files import removed_after_error
 from foldstack.nets.classifier import Classifier
 from foldstack.nets.device import to_device, to_host
 from foldstack.nets.mixup import Mixup
+from foldstack.nets.trainable import Trainable
 from foldstack.progress import Progress, say
 from foldstack.system import naming
 from foldstack.techniques import TrainingSettings
+from foldstack.techniques.network_parts import NetworkPart
 from foldstack.text.batches import token_batches
 from foldstack.text.tokens import Tokens
 from foldstack.training.precision import batch_tokens, padding_multiple
@@ -30,7 +32,7 @@ from foldstack.training.threads import side_by_side
 IN_MEMORY_GB = 1.0
 
 
-class HeadOnly(nn.Module):
+class HeadOnly(Trainable):
     """A classifier whose backbone stays in eval mode, without gradients.
 
     It holds the head's own modules, which the classifier shares, and neither trains nor saves others.
@@ -41,6 +43,14 @@ class HeadOnly(nn.Module):
         self.pooling, self.head = classifier.pooling, classifier.head
         self.auxiliary = classifier.auxiliary
         self._whole = (classifier,)  # in a tuple, so that it is no part of this module
+
+    @property
+    def parts(self) -> frozenset[NetworkPart]:
+        return self.whole.parts
+
+    @property
+    def body_name(self) -> str:
+        return f"a frozen {self.whole.body_name}"
 
     @property
     def whole(self) -> Classifier:
@@ -73,7 +83,7 @@ class HeadOnly(nn.Module):
 
 
 def head_settings(settings: TrainingSettings) -> TrainingSettings:
-    """For the head alone: its rate is the rate."""
+    """Return settings for training the head only: `head_lr` becomes `lr`."""
     rate = settings.head_lr or settings.lr
     return settings.model_copy(update={"lr": rate, "head_lr": None, "layer_decay": 1.0})
 

@@ -5,14 +5,48 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from accelerate.utils import DistributedDataParallelKwargs
 from torch import nn
 
-from foldstack import cores
+from foldstack import cores, parallel
 from foldstack.errors import InputError
+
+# The new name of the option, which torch before 2.13 does not know.
+warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated")
+
+
+def prepare_machine(wanted: str, threads: int) -> tuple[str, Accelerator]:
+    """Prepare this process for training and prediction; call it before any other work with torch.
+
+    Args:
+        wanted: `training.precision`.
+        threads: of a processor.
+
+    Returns:
+        The precision that is computed in, and the accelerator for `loop.train`.
+
+    Raises:
+        InputError: this machine has no such precision.
+    """
+    parallel.join()
+    prepare_cpu(threads)
+    precision = choose_precision(wanted)
+    prepare_products(precision)
+    # A second run in one process may ask for another precision.
+    AcceleratorState._reset_state()
+    return precision, Accelerator(
+        mixed_precision="no" if precision in ("fp32", "tf32") else precision,
+        cpu=not torch.cuda.is_available(),
+        # Buffers never change.
+        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
+    )
 
 
 def has_fast_bf16_cpu() -> bool:

@@ -35,7 +35,7 @@ def make_change(settings: Augmentation, texts: list[str]) -> Change:
 
     Raises InputError where what it needs is not at hand.
     """
-    return _MAKERS[settings.name](settings, texts)
+    return settings.load()(settings, texts)
 
 
 def _count(share: float, n: int) -> int:
@@ -81,7 +81,7 @@ def _shares(settings: Augmentation) -> dict[str, float]:
     return {"aug_word_p": settings.share, "aug_char_p": settings.characters}
 
 
-def _keyboard(settings: Augmentation, texts: list[str]) -> Change:
+def keyboard(settings: Augmentation, texts: list[str]) -> Change:
     """Neighbouring keys of the same kind: no capital, digit or sign for a small letter."""
     from nlpaug.augmenter.char import KeyboardAug
 
@@ -98,19 +98,19 @@ def _kind(character: str) -> str:
     return unicodedata.category(character)
 
 
-def _ocr(settings: Augmentation, texts: list[str]) -> Change:
+def ocr(settings: Augmentation, texts: list[str]) -> Change:
     from nlpaug.augmenter.char import OcrAug
 
     return _word_by_word(OcrAug(**_shares(settings), **_OF_CHARACTERS))
 
 
-def _swap_characters(settings: Augmentation, texts: list[str]) -> Change:
+def swap_characters(settings: Augmentation, texts: list[str]) -> Change:
     from nlpaug.augmenter.char import RandomCharAug
 
     return _word_by_word(RandomCharAug(action="swap", **_shares(settings), **_OF_CHARACTERS))
 
 
-def _spelling(settings: Augmentation, texts: list[str]) -> Change:
+def spelling(settings: Augmentation, texts: list[str]) -> Change:
     """From right to wrong only: backwards, the dictionary would make `luck` of `look`."""
     from nlpaug.augmenter.word import SpellingAug
     from nlpaug.model.word_dict import Spelling
@@ -123,12 +123,12 @@ def _spelling(settings: Augmentation, texts: list[str]) -> Change:
     return _word_by_word(augmenter)
 
 
-def _swap_words(settings: Augmentation, texts: list[str]) -> Change:
+def swap_words(settings: Augmentation, texts: list[str]) -> Change:
     order = _order("swap", settings.share)
     return lambda text, rng: text.replaced([text.words[i] for i in order(len(text), rng)])
 
 
-def _delete_words(settings: Augmentation, texts: list[str]) -> Change:
+def delete_words(settings: Augmentation, texts: list[str]) -> Change:
     order = _order("delete", settings.share)
     return lambda text, rng: text.kept(order(len(text), rng))
 
@@ -141,7 +141,7 @@ def _order(action: str, share: float) -> Callable[[int, Random], list[int]]:
     return lambda n, rng: [int(i) for i in _act(augmenter, [str(i) for i in range(n)], rng)]
 
 
-def _synonyms(settings: Augmentation, texts: list[str]) -> Change:
+def synonyms(settings: Augmentation, texts: list[str]) -> Change:
     """Raises InputError where WordNet or the tagger is missing, which nlpaug would download."""
     try:
         import nltk
@@ -162,7 +162,7 @@ def _synonyms(settings: Augmentation, texts: list[str]) -> Change:
 # Our own
 
 
-def _crop_words(settings: Augmentation, texts: list[str]) -> Change:
+def crop_words(settings: Augmentation, texts: list[str]) -> Change:
     """Without a run of words. nlpaug's fails on short texts, and wraps from the start to the end."""
 
     def change(text: Words, rng: Random) -> str:
@@ -174,7 +174,7 @@ def _crop_words(settings: Augmentation, texts: list[str]) -> Change:
     return change
 
 
-def _insert_punctuation(settings: Augmentation, texts: list[str]) -> Change:
+def insert_punctuation(settings: Augmentation, texts: list[str]) -> Change:
     """AEDA: from one mark to as many as the share of the words, before words drawn at random."""
 
     def change(text: Words, rng: Random) -> str:
@@ -186,7 +186,7 @@ def _insert_punctuation(settings: Augmentation, texts: list[str]) -> Change:
     return change
 
 
-def _insert_stop_words(settings: Augmentation, texts: list[str]) -> Change:
+def insert_stop_words(settings: Augmentation, texts: list[str]) -> Change:
     """Raises InputError where they are to be English, and the texts have none."""
     if settings.words == "english":
         words = sorted(ENGLISH_STOP_WORDS)
@@ -207,7 +207,7 @@ def _insert_stop_words(settings: Augmentation, texts: list[str]) -> Change:
     return change
 
 
-def _tfidf_words(settings: Augmentation, texts: list[str]) -> Change:
+def tfidf_words(settings: Augmentation, texts: list[str]) -> Change:
     """Words that say little, for others that say little (Xie et al. 2020, UDA, appendix A.2).
 
     A word goes with a chance that falls with its TF-IDF in its text, and what comes is drawn with
@@ -247,18 +247,3 @@ def _inverted(scores: np.ndarray) -> np.ndarray:
     """How far each lies below the greatest; ones where all are alike."""
     below = scores.max() - scores
     return below if below.any() else np.ones(len(scores))
-
-
-_MAKERS: dict[str, Callable[[Any, list[str]], Change]] = {
-    "keyboard": _keyboard,
-    "ocr": _ocr,
-    "swap_characters": _swap_characters,
-    "spelling": _spelling,
-    "synonyms": _synonyms,
-    "swap_words": _swap_words,
-    "delete_words": _delete_words,
-    "crop_words": _crop_words,
-    "tfidf_words": _tfidf_words,
-    "insert_stop_words": _insert_stop_words,
-    "insert_punctuation": _insert_punctuation,
-}

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from foldstack.nets.mixup import Mixup
-from foldstack.techniques import TrainingSettings
-from foldstack.training.losses import (
+from foldstack.techniques import LoopSettings
+from foldstack.training.criteria import (
     Criterion,
     RowWise,
     divergence,
@@ -21,26 +21,26 @@ KNOWN = RowWise(known_cross_entropy)
 
 
 @dataclass(frozen=True)
-class Objective:
+class TrainingObjective:
     """The criterion; R-Drop (Wu et al. 2021) and a supervised contrastive term (Gunel et al. 2021).
 
     Losses of rows are divided by the whole update's weight, so that micro-batches add up to it.
     """
 
     criterion: Criterion
-    settings: TrainingSettings
+    settings: LoopSettings
     link: str
 
     @classmethod
     def of(
-        cls, settings: TrainingSettings, targets: Tensor, weights: Tensor, link: str
-    ) -> Objective:
+        cls, settings: LoopSettings, targets: Tensor, weights: Tensor, link: str
+    ) -> TrainingObjective:
         """For a run with these (n, outputs) training targets and (n,) weights."""
         return cls(make_criterion(settings.loss, link, targets, weights), settings, link)
 
 
 @dataclass(frozen=True)
-class Part:
+class MicroBatch:
     """A micro-batch: the network, its inputs (b, t), soft targets (b, outputs) and weights (b,).
 
     auxiliary: (b, a) further targets in 0 … 1, nan where unknown, for a network that has outputs for
@@ -49,7 +49,7 @@ class Part:
     Each call is a new pass through the network, with whatever its weights are just then.
     """
 
-    objective: Objective
+    objective: TrainingObjective
     net: nn.Module
     inputs: dict[str, Tensor]
     targets: Tensor

@@ -50,39 +50,7 @@ def make_criterion(
     """
     if loss is None:
         loss = techniques.SquaredError() if link == "identity" else techniques.CrossEntropy()
-    match loss:
-        case techniques.SoftF1():
-            return SoftF1(link, loss.share, loss.average, _least(weights).item())
-        case techniques.GHM():
-            return GHM(loss.bins)
-        case _:
-            return RowWise(_row_loss(loss, link, targets, weights))
-
-
-def _row_loss(loss: techniques.Loss, link: str, targets: Tensor, weights: Tensor) -> RowLoss:
-    match loss:
-        case techniques.CrossEntropy():
-            balance = class_weights(loss.class_weights, targets, weights, link)
-            return partial(cross_entropy, link, smoothing=loss.label_smoothing, balance=balance)
-        case techniques.Focal():
-            balance = class_weights(loss.class_weights, targets, weights, link)
-            return partial(focal, link, gamma=loss.gamma, balance=balance)
-        case techniques.Dice():
-            return partial(dice, link, alpha=loss.alpha, smooth=loss.smooth)
-        case techniques.LogitAdjusted():
-            offset = loss.tau * log_priors(targets, weights, link)
-            return partial(logit_adjusted, link, offset=offset)
-        case techniques.MultilabelCrossEntropy():
-            return multilabel_cross_entropy
-        case techniques.Asymmetric():
-            settings = loss.gamma_positive, loss.gamma_negative, loss.margin
-            return partial(asymmetric, *settings)
-        case techniques.SquaredError():
-            return squared_error
-        case techniques.Huber():
-            return partial(huber, loss.delta)
-        case techniques.ScaledCrossEntropy():
-            return partial(cross_entropy, "sigmoid")
+    return loss.load()(loss, link, targets, weights)
 
 
 @dataclass(frozen=True)
@@ -296,7 +264,7 @@ def sum_over_processes(local: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class SoftF1:
+class SoftF1Criterion:
     """1 − 2 Σ w p y / Σ w (p + y) over the batch, `share` of it, the rest cross-entropy.
 
     F1 of expected counts (Bénédict et al. 2022, sigmoidF1). Several outputs or classes: micro adds
@@ -334,7 +302,7 @@ class SoftF1:
 
 
 @dataclass(frozen=True)
-class GHM:
+class GHMCriterion:
     """Gradient harmonising, for yes or no: the mean over bins of the mean cross-entropy in each.
 
     GHM-C (Li, Liu and Wang 2019, Gradient harmonized single-stage detector): each row and output is
@@ -416,3 +384,63 @@ def agreement(targets: Tensor) -> Tensor:
     both = size[:, None] + size
     apart = torch.cdist(targets, targets, p=1)
     return torch.where(both > 0, (both - apart) / (both + apart), 1).clamp(min=0)
+
+
+# The criterion of each technique, of its settings and the run's own training rows
+
+
+def cross_entropy_criterion(
+    loss: techniques.CrossEntropy, link: str, targets: Tensor, weights: Tensor
+) -> Criterion:
+    balance = class_weights(loss.class_weights, targets, weights, link)
+    smoothing = loss.label_smoothing
+    return RowWise(partial(cross_entropy, link, smoothing=smoothing, balance=balance))
+
+
+def focal_criterion(
+    loss: techniques.Focal, link: str, targets: Tensor, weights: Tensor
+) -> Criterion:
+    balance = class_weights(loss.class_weights, targets, weights, link)
+    return RowWise(partial(focal, link, gamma=loss.gamma, balance=balance))
+
+
+def dice_criterion(loss: techniques.Dice, link: str, *rows: Tensor) -> Criterion:
+    return RowWise(partial(dice, link, alpha=loss.alpha, smooth=loss.smooth))
+
+
+def logit_adjusted_criterion(
+    loss: techniques.LogitAdjusted, link: str, targets: Tensor, weights: Tensor
+) -> Criterion:
+    offset = loss.tau * log_priors(targets, weights, link)
+    return RowWise(partial(logit_adjusted, link, offset=offset))
+
+
+def multilabel_criterion(loss: techniques.Loss, link: str, *rows: Tensor) -> Criterion:
+    return RowWise(multilabel_cross_entropy)
+
+
+def asymmetric_criterion(loss: techniques.Asymmetric, link: str, *rows: Tensor) -> Criterion:
+    settings = loss.gamma_positive, loss.gamma_negative, loss.margin
+    return RowWise(partial(asymmetric, *settings))
+
+
+def squared_error_criterion(loss: techniques.Loss, link: str, *rows: Tensor) -> Criterion:
+    return RowWise(squared_error)
+
+
+def huber_criterion(loss: techniques.Huber, link: str, *rows: Tensor) -> Criterion:
+    return RowWise(partial(huber, loss.delta))
+
+
+def scaled_criterion(loss: techniques.Loss, link: str, *rows: Tensor) -> Criterion:
+    return RowWise(partial(cross_entropy, "sigmoid"))
+
+
+def soft_f1_criterion(
+    loss: techniques.SoftF1, link: str, targets: Tensor, weights: Tensor
+) -> Criterion:
+    return SoftF1Criterion(link, loss.share, loss.average, _least(weights).item())
+
+
+def ghm_criterion(loss: techniques.GHM, link: str, *rows: Tensor) -> Criterion:
+    return GHMCriterion(loss.bins)

@@ -16,7 +16,7 @@ from foldstack import techniques
 from foldstack.config import identity, stored_settings, validate
 from foldstack.errors import InputError
 from foldstack.files import read_json
-from foldstack.learners import LearnerContext, encoder
+from foldstack.learners import LearnerContext
 from foldstack.learners.transformer import TransformerLearner
 from foldstack.nets.backbone import load_backbone
 from foldstack.techniques import TransformerSettings
@@ -608,18 +608,15 @@ def test_a_rows_windows_share_its_weight(place_of):
     np.testing.assert_allclose(examples.weights[:3], 1 / 3)
 
 
-def test_a_window_is_as_difficult_as_its_row(place_of, monkeypatch):
+def test_a_window_is_as_difficult_as_its_row(place_of):
     """Guards `sampling: hard`, which picks sequences: row numbers would be other rows' windows."""
     texts = [LONG, SHORT, LONG, "bad"]
     rows = replace(rows_of(*texts), difficulty=np.array([0.0, 1.0, 0.0, 3.0]))
     training = {"max_length": 6, "sampling": {"name": "hard", "model": "m"}}
     learner = make_learner(place_of("bert"), training=training, long=STRATEGIES["windows"])
-    examples, seen = learner.prepare(rows), []
-    monkeypatch.setattr(
-        encoder, "sampled_rows", lambda s, targets, hard, *_: (seen.append(hard), np.arange(8))[1]
-    )
-    learner.encoder.epochs(rows, examples, learner.settings.training, seed=0)(0)
-    assert seen[0].tolist() == [0, 0, 0, 1, 0, 0, 0, 3]
+    examples = learner.prepare(rows)
+    given = learner.encoder.epochs(rows, examples, learner.settings.training, seed=0)(0)
+    assert given.difficulty.tolist() == [0, 0, 0, 1, 0, 0, 0, 3]
 
 
 def test_the_time_of_a_row_is_that_of_its_windows(place_of):

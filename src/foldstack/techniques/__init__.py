@@ -14,7 +14,7 @@ from foldstack.techniques.heads import (
     PlainHead,
     RecurrentHead,
 )
-from foldstack.techniques.learner import LearnerSettings, Traits
+from foldstack.techniques.learner import LearnerSettings, LoopLearnerSettings, Traits
 from foldstack.techniques.long import (
     Beginning,
     End,
@@ -98,6 +98,7 @@ __all__ = [
     "LinearSchedule",
     "LogitAdjusted",
     "Long",
+    "LoopLearnerSettings",
     "LoopSettings",
     "Loss",
     "MultilabelCrossEntropy",

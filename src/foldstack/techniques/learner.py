@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, get_args, get_origin
 
 from foldstack.settings import Settings
+from foldstack.techniques.loop_settings import LoopSettings
 
 
 @dataclass(frozen=True)
@@ -116,3 +117,35 @@ class LearnerSettings(Settings):
 
     def check_columns(self, features: tuple[str, ...], auxiliary: tuple[str, ...]) -> None:
         """Raise ValueError if a setting requires columns of which the competition has none."""
+        if self.joins_features and not features:
+            raise ValueError(
+                "join_features joins the competition's feature columns, but competition.yaml names "
+                "none: list some under `numeric` or `categorical`, or leave join_features out"
+            )
+        if self.learns_auxiliary and not auxiliary:
+            raise ValueError(
+                "training.auxiliary learns the competition's auxiliary columns, but competition.yaml "
+                "names none: list some under `auxiliary`, or leave it out"
+            )
+
+
+class LoopLearnerSettings(LearnerSettings):
+    """Settings of a learner whose network `training.loop` trains in one go, as `training` says."""
+
+    learner: str
+    training: LoopSettings = LoopSettings()
+
+    @property
+    def epoch_chosen_by(self) -> str:
+        return self.training.select
+
+    @property
+    def learns_auxiliary(self) -> bool:
+        return self.training.auxiliary > 0
+
+    @property
+    def hard_model(self) -> str | None:
+        return self.training.sampling.model if self.training.draws_hard_rows else None
+
+    def check_kind(self, kind: str) -> None:
+        self.training.check_kind(kind)

@@ -301,15 +301,3 @@ class TransformerSettings(LearnerSettings):
             raise ValueError(
                 f"binary_link softmax is for binary competitions, but this one is {kind}: leave it out"
             )
-
-    def check_columns(self, features: tuple[str, ...], auxiliary: tuple[str, ...]) -> None:
-        if self.join_features and not features:
-            raise ValueError(
-                "join_features joins the competition's feature columns, but competition.yaml names "
-                "none: list some under `numeric` or `categorical`, or leave join_features out"
-            )
-        if self.learns_auxiliary and not auxiliary:
-            raise ValueError(
-                "training.auxiliary learns the competition's auxiliary columns, but competition.yaml "
-                "names none: list some under `auxiliary`, or leave it out"
-            )

@@ -346,7 +346,7 @@ def relevant(overrides: dict[str, Any], learner: str) -> dict[str, Any]:
 
 
 def identity(settings: Settings) -> dict[str, Any]:
-    """What the settings say about the result, as plain JSON values."""
+    """Return the settings that decide the result, as plain JSON values."""
     return {k: v for k, v in settings.model_dump(mode="json").items() if k not in NOT_IDENTITY}
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Task:
-    """What a learner must know of the competition: kind, link, names of outputs, metric.
+    """The competition as a learner sees it: kind, link, names of outputs, metric.
 
     categories: for each categorical column, the last ones of `Rows.features`, what its codes stand for.
     """
@@ -34,13 +34,13 @@ class Task:
     categories: tuple[tuple[str, ...], ...] = ()
 
     def score(self, targets: np.ndarray, raw: np.ndarray) -> float:
-        """The metric of (n, outputs) raw outputs."""
+        """Return the metric of (n, outputs) logits."""
         return self.score_probabilities(targets, to_probabilities(raw, self.link))
 
     def score_probabilities(
         self, targets: np.ndarray, probabilities: np.ndarray, weights: np.ndarray | None = None
     ) -> float:
-        """The metric of (n, outputs) probabilities; where it wants labels, by argmax or at .5.
+        """Return the metric of (n, outputs) probabilities; if it requires labels, by argmax or at .5.
 
         Decisions of 0 and 1, by whatever rule, pass through unchanged.
         """
@@ -61,11 +61,11 @@ class Learner(Protocol):
     def fit(self, train: Rows, select: Rows | None, run_dir: Path) -> dict:
         """Learn from `train`; `select`, where given, chooses among epochs, and nothing else does.
 
-        run_dir holds what the learner needs to go on after a kill. Returns facts for run.json.
+        run_dir holds what the learner needs to resume after a kill. Returns facts for run.json.
         """
 
     def predict(self, rows: Rows) -> np.ndarray:
-        """(n, outputs) float32 raw outputs, in the order of the rows."""
+        """Return (n, outputs) float32 logits (values for regression), in the order of the rows."""
 
     def save(self, folder: Path) -> None:
         """Write the fitted model, without pickle."""
@@ -76,7 +76,7 @@ class Learner(Protocol):
 
 @dataclass(frozen=True)
 class LearnerContext:
-    """What a learner is given beside its settings.
+    """All that a learner is given beside its settings.
 
     threads: of a processor. start: the folder of a fitted model that it begins from. cache: makes what
     it finds texts tokenised in, and keeps those that it tokenises. pretrained: the folder of the

@@ -18,7 +18,7 @@ FARTHEST = 10.0  # standard deviations
 
 @dataclass(frozen=True)
 class FeatureColumns:
-    """What the rows to learn from say of m numeric columns and of the categorical ones after them.
+    """Encoding of m numeric columns and the categorical ones after them, fitted on training rows.
 
     A number is standardised, and kept within 10 standard deviations; an unknown one is the mean, which
     an indicator tells apart where training rows lack numbers too. A category is one-hot among the 100
@@ -35,7 +35,7 @@ class FeatureColumns:
 
     @classmethod
     def of(cls, rows: Rows, categories: Sequence[Sequence[str]]) -> FeatureColumns:
-        """Of the rows with a weight; categories: what the codes of each column stand for."""
+        """Fit on the rows with a weight; categories: what the codes of each column stand for."""
         counted = rows.take(np.flatnonzero(rows.weights > 0))
         numbers, codes = _split(counted.features, len(categories))
         known = np.ma.masked_invalid(numbers)
@@ -57,7 +57,7 @@ class FeatureColumns:
 
     @property
     def width(self) -> int:
-        """Of what `apply` gives."""
+        """Columns that `apply` returns."""
         return len(self.mean) + len(self.lacking) + sum(map(len, self.values))
 
     def apply(self, features: np.ndarray, categories: Sequence[Sequence[str]]) -> np.ndarray:

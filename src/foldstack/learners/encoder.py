@@ -30,7 +30,7 @@ from foldstack.training.loop import Examples, Sequences
 class Scale:
     """Regression targets as they are learned: (target - shift) / unit, both of shape (outputs,).
 
-    bounded: the raw outputs pass through a sigmoid before they are targets again.
+    bounded: the logits pass through a sigmoid before they are targets again.
     """
 
     shift: np.ndarray
@@ -39,7 +39,7 @@ class Scale:
 
     @classmethod
     def of(cls, rows: Rows, bounded: bool) -> Scale:
-        """Of these rows: 0 … 1 between the least and the greatest, else (weighted) standardised.
+        """Fit on these rows: 0 … 1 between the least and the greatest, else (weighted) standardised.
 
         A column that never changes has a unit of 1.
         """
@@ -57,7 +57,7 @@ class Scale:
         return np.clip(scaled, 0, 1) if self.bounded else scaled
 
     def restore(self, raw: np.ndarray) -> np.ndarray:
-        """(n, outputs) raw outputs as float32 values in the targets' units."""
+        """Return (n, outputs) float32 values in the targets' units, from logits."""
         values = expit(raw) if self.bounded else raw
         return (values * self.unit + self.shift).astype(np.float32)
 
@@ -78,7 +78,7 @@ class Encoder:
     Whatever of it is fitted (length, keywords, scale, columns, augmentation) is fitted on the rows to
     learn from alone, and stored with the model. tokenizer: the backbone's; types: whether it tells the
     texts of a pair apart by token types; limit: the most tokens that it has positions for; cache: where
-    texts are found tokenised, but for those that are drawn anew in each epoch.
+    texts are found tokenised, but for those that are resampled in each epoch.
     """
 
     def __init__(
@@ -139,11 +139,11 @@ class Encoder:
             self.max_length = self.limit
 
     def tokens(self, rows: Rows) -> Tokens:
-        """What the network reads of rows to be predicted."""
+        """Return what the network reads of rows to be predicted."""
         return self._cut(self._read(rows))
 
     def restore(self, raw: np.ndarray, tokens: Tokens) -> np.ndarray:
-        """(n, outputs) of rows, in the targets' units, from raw outputs of their token sequences."""
+        """Return (n, outputs) of rows, in the targets' units, from logits of their token sequences."""
         raw = mean_by_row(raw, tokens.rows)
         return self.scale.restore(raw) if self.scale else raw
 
@@ -161,7 +161,7 @@ class Encoder:
     def tokens_by_epoch(
         self, train: Rows, examples: Examples, stage: TrainingSettings, seed: int
     ) -> Callable[[int], Sequences]:
-        """What each epoch of a stage reads, before rows are drawn from it."""
+        """Return what each epoch of a stage reads, before rows are drawn from it."""
         changed = None
         if self.settings.new_texts_each_epoch:
             changed = Augmenter.of(self.settings.augment, train)

@@ -66,7 +66,7 @@ class TransformerLearner:
     def prepare(self, train: Rows) -> loop.Examples:
         """Load the pre-trained backbone and put a new head, drawn from the seed, on it.
 
-        Returns the rows to learn from as the loop wants them.
+        Returns the rows to learn from in the loop's form.
         """
         s = self.settings
         backbone, tokenizer = self._load_backbone()
@@ -98,7 +98,7 @@ class TransformerLearner:
     def pretrain(self, rows: Rows, run_dir: Path, to: Path) -> dict:
         """Let the backbone learn masked words of these rows, and save it in a folder like a hub's.
 
-        run_dir holds what is needed to go on after a kill. Returns facts, as `fit` does.
+        run_dir holds what is needed to resume after a kill. Returns facts, as `fit` does.
         """
         s, pretraining = self.settings, self.settings.pretrain
         backbone, tokenizer = self._load_backbone()
@@ -209,7 +209,7 @@ class TransformerLearner:
     ) -> Iterator[Tokens] | None:
         """All that the backbone reads; None where finding it out would take longer than it saves.
 
-        Where each epoch draws its texts anew, they are drawn once more for this. On a processor that is
+        If each epoch resamples its texts, they are drawn once more for this. On a processor that is
         little beside what AdamW, an average and an adversary do to the word embeddings of one epoch; on
         a GPU it is much.
         """
@@ -325,7 +325,7 @@ class TransformerLearner:
         return train_row, predict_row
 
     def _predict(self, net: torch.nn.Module, tokens: Tokens, what: str = "") -> np.ndarray:
-        """Of what the network reads alike, one is computed."""
+        """Return logits; identical inputs run through the network once."""
         read, which = tokens, np.arange(len(tokens.lengths))
         if isinstance(tokens, Tokens):  # and not the outputs of a frozen backbone
             first, which = tokens.distinct()

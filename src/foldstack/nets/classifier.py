@@ -1,4 +1,4 @@
-"""A backbone, a pooling, a linear head: token ids in, raw outputs out."""
+"""A backbone, a pooling, a linear head: token ids in, logits out."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class Classifier(Trainable):
     """A pooling (see `heads`) and a linear layer, initialised as the backbone is.
 
     head: which pooling; the mean over tokens unless it is given. features: the width of the feature
-    columns that are joined to each pooled vector. dropout_samples: in training, so many masks on the
-    pooled vectors, each with outputs of its own (multi-sample dropout, Inoue 2019). as_difference: the
-    head has two outputs, and the second less the first is the raw output: softmax over two classes as
+    columns that are joined to each pooled vector. dropout_samples: in training, the number of masks on
+    the pooled vectors, each with outputs of its own (multi-sample dropout, Inoue 2019). as_difference: the
+    head has two outputs, and the second less the first is the logit: softmax over two classes as
     a sigmoid. auxiliary: further outputs, in training only.
 
     Raises InputError where the head does not fit the backbone.
@@ -87,7 +87,7 @@ class Classifier(Trainable):
 
     @torch.no_grad()
     def begin_at(self, raw: Tensor) -> None:
-        """Set the biases so that a vector of zeros gives these (outputs,) raw outputs."""
+        """Set the biases so that a vector of zeros gives these (outputs,) logits."""
         self.head.bias.copy_(torch.cat([-raw / 2, raw / 2]) if self.as_difference else raw)
 
     def forward(
@@ -100,7 +100,7 @@ class Classifier(Trainable):
         pooled: bool = False,
         mixup: Mixup | None = None,
     ) -> Tensor | tuple[Tensor, Tensor]:
-        """(b, t) token ids, mask and, where the texts have them, types to (b, outputs) raw outputs.
+        """(b, t) token ids, mask and, where the texts have them, types to (b, outputs) logits.
 
         features: (b, f), where the model joins them. In training (k b, outputs and auxiliary ones), one
         block of b rows for each of k dropout masks. pooled: the (b, size) vectors too, without the
@@ -137,7 +137,7 @@ class Classifier(Trainable):
         pooled: bool = False,
         mixup: Mixup | None = None,
     ) -> Tensor | tuple[Tensor, Tensor]:
-        """What `forward` gives, from what `read` has given."""
+        """Return what `forward` does, from what `read` has returned."""
         vectors = self.pooling(states, attention_mask)
         return self.score(vectors, features, pooled=pooled, mixup=mixup)
 
@@ -149,7 +149,7 @@ class Classifier(Trainable):
         pooled: bool = False,
         mixup: Mixup | None = None,
     ) -> Tensor | tuple[Tensor, Tensor]:
-        """What `forward` gives, from the pooled vectors."""
+        """Return what `forward` does, from the pooled vectors."""
         read = vectors
         if mixup is not None:
             read = mixup.vectors(vectors)

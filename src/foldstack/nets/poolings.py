@@ -20,7 +20,7 @@ SMALLEST = 1e-6  # what GeM takes for anything below it
 
 
 def make_pooling(head: techniques.Head, config: PretrainedConfig, outputs: int) -> Pooling:
-    """The pooling that the settings name, for a backbone of this config and so many outputs.
+    """Return the pooling that the settings name, for a backbone of this config.
 
     Raises InputError where the backbone has too few layers or an unfitting width.
     """
@@ -254,7 +254,7 @@ class RecurrentPooling(Pooling):
     """Mean ‖ max over the outputs of a bidirectional LSTM (Hochreiter and Schmidhuber 1997) or GRU.
 
     Cho et al. 2014 for the GRU. The backward direction reads each row's real tokens mirrored, so that
-    it begins at the last of them; packed sequences do the same, but want their lengths on the CPU.
+    it begins at the last of them; packed sequences do the same, but require their lengths on the CPU.
     """
 
     kind: type[nn.RNNBase]

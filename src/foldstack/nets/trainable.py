@@ -1,4 +1,4 @@
-"""What the training loop asks of a network."""
+"""The protocol of a network that the training loop trains."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Trainable(nn.Module):
 
     @property
     def body_name(self) -> str:
-        """What messages call it."""
+        """Its name in messages."""
         return type(self).__name__
 
     def word_embeddings(self) -> nn.Module | None:

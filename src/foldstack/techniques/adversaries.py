@@ -25,7 +25,7 @@ Pattern = Annotated[str, AfterValidator(_regular_expression)]
 
 
 class Adversary(Technique):
-    """What perturbs weights or word vectors in training.
+    """A perturbation of weights or word vectors in training.
 
     implementation: `(settings, network) -> training.attacks.Attack`.
 

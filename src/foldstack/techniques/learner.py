@@ -11,7 +11,7 @@ from foldstack.techniques.loop_settings import LoopSettings
 
 @dataclass(frozen=True)
 class Traits:
-    """What a learner can do.
+    """Capabilities of a learner.
 
     torch: it computes with torch, whose version of the machine its bytes depend on. processes: several
     processes may train a run of it together. int8: it has `in_int8`. epochs: it chooses among epochs by
@@ -32,7 +32,7 @@ class Traits:
 
 
 class LearnerSettings(Settings):
-    """What a preset sets; its `learner` says which class.
+    """Settings of a preset; its `learner` says which class.
 
     A subclass with `learner: Literal["name"]` registers itself under that name. Stages ask the
     properties below of every learner; a subclass overrides those that its settings decide.

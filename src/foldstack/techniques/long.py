@@ -1,4 +1,4 @@
-"""What is read of long texts, see text/cutting.py."""
+"""Techniques for long texts, see text/cutting.py."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from foldstack.techniques.registry import Technique
 
 
 class Long(Technique):
-    """What is read of a text that is longer than the network's input.
+    """How a text that is longer than the network's input is read.
 
     implementation: `(settings, text.cutting.ToCut) -> text.cutting.Cut`.
 
@@ -82,10 +82,10 @@ class RandomWindow(Long):
 
 
 class Windows(Long):
-    """Sliding windows (Pappagari et al. 2019), each learned from, whose raw outputs are averaged.
+    """Sliding windows (Pappagari et al. 2019), each learned from, whose logits are averaged.
 
     overlap: the share of a window that the next one has too. most: windows of a text; a longer one has
-    so many, with gaps between them. In training a window counts by its row's weight over their number.
+    that many, with gaps between them. In training a window counts by its row's weight over their number.
     """
 
     implementation: ClassVar[str] = "foldstack.text.cutting:cut_windows"

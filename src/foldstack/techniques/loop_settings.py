@@ -22,7 +22,7 @@ from foldstack.techniques.schedules import LinearSchedule, Schedule
 
 
 class LoopSettings(Settings):
-    """What `training.loop` and the functions beside it honour, whatever the network.
+    """Settings that `training.loop` honours for any network.
 
     batch_size is rows per update, over all processes and micro-batches; micro_batch_size is how many
     of them go through the network at once (0: all), which changes memory but not the update.

@@ -19,7 +19,7 @@ CLASSES = (*YES_NO, "multiclass")
 
 
 class Loss(Technique):
-    """What is minimised.
+    """The function that is minimised.
 
     implementation: `(settings, link, targets, weights) -> training.criteria.Criterion`, with the
     targets (n, outputs) and weights (n,) of the run's own training rows.
@@ -40,7 +40,7 @@ class Loss(Technique):
 
 
 class CrossEntropy(Loss):
-    """What `auto` stands for, but in regression.
+    """The loss `auto`, except in regression.
 
     class_weights: from the run's own training rows, by inverse frequency or effective number.
     """
@@ -115,7 +115,7 @@ class Asymmetric(Loss):
 
 
 class SquaredError(Loss):
-    """What `auto` stands for in regression."""
+    """The loss `auto` in regression."""
 
     implementation: ClassVar[str] = "foldstack.training.criteria:squared_error_criterion"
     kinds: ClassVar[tuple[str, ...]] = ("regression",)

@@ -1,4 +1,4 @@
-"""What settings may require of a network."""
+"""Parts of a network that settings may require."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from foldstack.techniques.registry import Technique
 
 
 class Optimizer(Technique):
-    """What makes steps of gradients.
+    """The rule that makes steps of gradients.
 
     implementation: `(parameter groups, rate) -> torch.optim.Optimizer`.
 

@@ -1,4 +1,4 @@
-"""How a backbone goes on learning from the competition's texts before a model learns the target."""
+"""How a backbone is pretrained on the competition's texts before a model learns the target."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ class Pretraining(Settings):
     """Masked words of all texts, training, external and test ones, without a label.
 
     Task-adaptive pretraining (Gururangan et al. 2020, Don't Stop Pretraining). share: of the tokens,
-    which are to be told from the rest; they are drawn anew in each epoch. A text that is longer than
-    training.max_length is read in several windows. Words are told by the checkpoint's own head, where
-    it has kept that, else by a new one. batch_size is texts or windows per update. It is done once for
+    which are predicted from the rest; they are resampled in each epoch. A text that is longer than
+    training.max_length is read in several windows. Words are predicted by the checkpoint's own head,
+    if it has kept that, else by a new one. batch_size is texts or windows per update. It is done once for
     a workspace, whatever runs begin from it, so `seed` is its own.
     """
 

@@ -19,13 +19,13 @@ QUANTILE = 0.95
 
 
 class TrainingSettings(LoopSettings):
-    """What fine-tuning a backbone adds to the settings of the loop.
+    """Settings that fine-tuning a backbone adds to those of the loop.
 
-    mask_spans: of tokens, drawn anew in each epoch. layer_decay: factor on the rate from each layer to
-    the one below. head_lr: of the head and of layers drawn anew. freeze_layers: the lowest so many, and
-    the embeddings below them, since the backward pass would go through them all the same;
-    reinit_layers: the topmost so many. freeze_backbone: only the head learns, at head_lr; the backbone
-    is in eval mode and runs once. max_length: tokens with special ones, or auto: the least in which the
+    mask_spans: of tokens, resampled in each epoch. layer_decay: factor on the rate from each layer to
+    the one below. head_lr: of the head and of re-initialised layers. freeze_layers: the number of
+    lowest layers, with the embeddings below them, since the backward pass would go through them all the
+    same; reinit_layers: the number of topmost ones. freeze_backbone: only the head learns, at head_lr;
+    the backbone is in eval mode and runs once. max_length: tokens with special ones, or auto: the least in which the
     share length_quantile of the run's own training rows is not cut, as far as the backbone has
     positions.
     """
@@ -114,8 +114,8 @@ PASSED_BY = ("loss", "rdrop", "contrastive", "patience", "mask_spans", "adversar
 def over_training(training: dict[str, Any], own: Any, first: bool) -> Any:
     """A stage's settings laid over `training`; left as it is where it is no mapping.
 
-    Layers are drawn anew in the first alone; a stage of auxiliary targets alone takes over nothing of
-    the task's, and one with a frozen backbone nothing that goes through it.
+    Layers are re-initialised in the first alone; a stage of auxiliary targets alone takes over nothing
+    of the task's, and one with a frozen backbone nothing that goes through it.
     """
     if not isinstance(own, dict):
         return own

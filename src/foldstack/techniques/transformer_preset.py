@@ -33,7 +33,7 @@ class TransformerSettings(LearnerSettings):
     tokenizer_config.json) instead of the library's own classes. false: none of it is ever run, and a
     checkpoint whose type the library does not know is refused.
     prefix: put before each text, for backbones trained with one ("query: ").
-    pretrain: the backbone first goes on learning masked words of all of the workspace's texts, `{}` or
+    pretrain: the backbone first learns to predict masked words of all of the workspace's texts, `{}` or
     `{setting: value}`; once for all runs, but for those that start_from another.
     long: what is read of a text longer than training.max_length, a name or `{name: …, setting: value}`;
     the prefix stays before it.
@@ -46,7 +46,7 @@ class TransformerSettings(LearnerSettings):
     et al. 2017, Focal loss), which rare labels would take many updates to come down to.
     ignore_weights: checkpoint entries that are another task's head.
     checkpoint_seconds: least time between two checkpoints (0: after every update).
-    augment: changes of training texts, each a name or `{name: …, setting: value}`; drawn anew in each
+    augment: changes of training texts, each a name or `{name: …, setting: value}`; resampled in each
     epoch, or, with augment_copies: n, the rows stay as they are and n changed copies follow them.
     augment_washed_by: a model whose runs that know neither a copy's fold nor those left out (`fold2-4`)
     drop the copies in whose label they have lost half their confidence.
@@ -259,7 +259,7 @@ class TransformerSettings(LearnerSettings):
 
     @property
     def new_texts_each_epoch(self) -> bool:
-        """Whether training texts are drawn anew in each epoch, so that nothing of them can be kept."""
+        """Whether training texts are resampled in each epoch, so that nothing of them can be kept."""
         return bool(self.augment) and not self.augment_copies
 
     @model_validator(mode="after")

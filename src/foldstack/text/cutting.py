@@ -1,4 +1,4 @@
-"""What is read of a text that is longer than the model's input."""
+"""Cutting of texts that are longer than the model's input."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Texts:
 
 @dataclass(frozen=True)
 class Cut:
-    """What goes into m sequences: the parts of each one's first text, and of its second.
+    """The contents of m sequences: the parts of each one's first text, and of its second.
 
     paired: (m,) whether there is a second, which may be empty. cut: rows of which a part is not read.
     rows: (m,) the row that each is from, None where each row has one. redraw: (seed, epoch) to another
@@ -81,7 +81,7 @@ class Cut:
 
 @dataclass(frozen=True)
 class ToCut:
-    """What a technique for long texts is given.
+    """Input of a technique for long texts.
 
     room: tokens of a sequence beside the special ones. keywords: the table of the rows to learn from,
     if the technique fits one. training: the sequences are learned from, not predicted.
@@ -203,7 +203,7 @@ def _parted(text: Stretches, at: np.ndarray | int) -> tuple[Stretches, Stretches
 def _windows(texts: Texts, room: int, most: int, overlap: float) -> Cut:
     """Windows in equal steps from the beginning to the end, as many as the overlap asks for.
 
-    Of a text that would have more than `most`, so many, with gaps between them.
+    A text that would have more than `most` has `most`, with gaps between them.
     """
     prefix, rest = _parted(texts.columns[0], texts.fixed)
     size = room - texts.fixed

@@ -267,7 +267,7 @@ class VATAttack(_AtOnce):
 
 
 class WordVectors:
-    """What the backbone's word-embedding module puts out, to which noise can be added."""
+    """Output of the network's word-embedding module, to which noise can be added."""
 
     def __init__(self, settings: techniques.FreeLB | techniques.VAT, model: Trainable):
         instead = "take fgm, pgd or awp and name other weights with training.adversary.parameters"
@@ -362,7 +362,7 @@ def trained_parameters(model: nn.Module) -> list[nn.Parameter]:
 
 
 def backward_loss(part: MicroBatch, backward: Backward) -> Tensor:
-    """Compute the loss and add its gradient; returns it, detached."""
+    """Run forward and backward; return the detached loss."""
     loss = part.loss()
     backward(loss)
     return loss.detach()
@@ -381,7 +381,7 @@ def projected(move: Tensor, radius: float, dim: tuple[int, ...] | None = None) -
 
 
 def direction(parameter: nn.Parameter) -> Tensor:
-    """Of its gradient; zero for one that the loss does not depend on."""
+    """Return the unit vector of its gradient; zero if the loss does not depend on it."""
     if parameter.grad is None:
         return torch.zeros_like(parameter)
     return unit(parameter.grad)
@@ -391,7 +391,7 @@ def direction(parameter: nn.Parameter) -> Tensor:
 def put(parameters: Sequence[nn.Parameter], values: Iterable[Tensor]) -> None:
     for parameter, value in zip(parameters, values, strict=True):
         parameter.copy_(value)
-    torch.clear_autocast_cache()  # an autocast around the step would go on with the old weights
+    torch.clear_autocast_cache()  # an autocast around the step would keep using the old weights
 
 
 @contextmanager
@@ -405,7 +405,7 @@ def restored(parameters: Sequence[nn.Parameter]) -> Iterator[list[Tensor]]:
 
 
 def set_aside(parameters: Sequence[nn.Parameter]) -> list[Tensor | None]:
-    """The gradients so far, which the parameters no longer have."""
+    """Detach and return the current gradients; reset `.grad` to None."""
     earlier = [p.grad for p in parameters]
     for p in parameters:
         p.grad = None
@@ -414,7 +414,7 @@ def set_aside(parameters: Sequence[nn.Parameter]) -> list[Tensor | None]:
 
 @contextmanager
 def earlier_added(parameters: Sequence[nn.Parameter]) -> Iterator[None]:
-    """Within, gradients begin anew; afterwards the earlier ones are added."""
+    """Reset gradients inside; afterwards add the earlier ones."""
     earlier = set_aside(parameters)
     try:
         yield
@@ -428,7 +428,7 @@ def earlier_added(parameters: Sequence[nn.Parameter]) -> Iterator[None]:
 
 @contextmanager
 def not_counted(parameters: Sequence[nn.Parameter]) -> Iterator[None]:
-    """Within, gradients begin anew; afterwards they are the earlier ones again."""
+    """Reset gradients inside; afterwards put the earlier ones back."""
     earlier = set_aside(parameters)
     try:
         yield

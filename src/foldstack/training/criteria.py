@@ -2,7 +2,7 @@
 
 A row-wise loss is a plain function `(raw (b, outputs), targets (b, outputs)) -> (b,)`; `RowWise` weighs
 and adds its rows, so that micro-batches add up to the whole batch. A loss of the whole batch is a
-`Criterion` of its own. All stay finite, with finite gradients, for raw outputs of any size.
+`Criterion` of its own. All stay finite, with finite gradients, for logits of any size.
 """
 
 from __future__ import annotations
@@ -291,7 +291,7 @@ class SoftF1Criterion:
         return self.share * loss + (1 - self.share) * rest(raw, targets, weights, total_weight)
 
     def _loss(self, found: Tensor, predicted: Tensor, positives: Tensor) -> Tensor:
-        """Of (outputs,) sums Σ w p y, Σ w p and Σ w y."""
+        """Return the loss of (outputs,) sums Σ w p y, Σ w p and Σ w y."""
         if self.average == "micro":
             found, predicted, positives = (x.sum()[None] for x in (found, predicted, positives))
         lacking = (self.row_weight - positives).clamp(min=0)
@@ -333,7 +333,7 @@ class GHMCriterion:
 
 
 def divergence(a: Tensor, b: Tensor, link: str) -> Tensor:
-    """(b,) symmetric divergence of two (b, outputs) raw outputs: 0, and no gradient, where equal.
+    """(b,) symmetric divergence of two (b, outputs) logits: 0, and no gradient, where equal.
 
     ½ KL(a‖b) + ½ KL(b‖a) = ½ Σ (p_a − p_b)(log p_a − log p_b) (R-Drop, Wu et al. 2021, Regularized
     dropout for neural networks), of yes and no for sigmoid, there the mean over outputs. identity:
@@ -344,7 +344,7 @@ def divergence(a: Tensor, b: Tensor, link: str) -> Tensor:
     apart = probabilities(a, link) - probabilities(b, link)
     if link == "softmax":
         return 0.5 * (apart * (F.log_softmax(a, dim=1) - F.log_softmax(b, dim=1))).sum(dim=1)
-    return 0.5 * (apart * (a - b)).mean(dim=1)  # yes and no together leave the raw outputs
+    return 0.5 * (apart * (a - b)).mean(dim=1)  # yes and no together leave the logits
 
 
 def supervised_contrastive(

@@ -90,7 +90,7 @@ def head_settings(settings: TrainingSettings) -> TrainingSettings:
 
 @dataclass(frozen=True)
 class Outputs:
-    """What the head reads of n rows, in the place of their tokens.
+    """Input of the head for n rows, instead of their tokens.
 
     flat: (tokens in all, layers, h) float32, or, where the pooling learns nothing, (n, size) pooled.
     """
@@ -217,7 +217,7 @@ def _read(classifier: Classifier, given: dict[str, Tensor], device: torch.device
 def _put(
     flat: np.ndarray, tokens: Tokens, pooled: bool, rows: np.ndarray, found: Callable[[], Tensor]
 ) -> None:
-    """What `_read` has found for these rows, in its places."""
+    """Write what `_read` returned for these rows into its places."""
     values = found().numpy()
     if pooled:
         flat[rows] = values
@@ -240,7 +240,7 @@ def _open(path: Path, shape: tuple[int, ...]) -> np.memmap:
 
 
 def _key(classifier: Classifier, tokens: Tokens) -> str:
-    """Of all that the outputs depend on: weights, tokens, layers."""
+    """Return a hash of all that the outputs depend on: weights, tokens, layers."""
     h = hashlib.sha256(f"{classifier.pooling.layers} {classifier.pooling.fixed}".encode())
     for name, weight in classifier.backbone.state_dict().items():
         h.update(name.encode())

@@ -46,13 +46,13 @@ LOSS_EVERY = 20  # updates between two looks at the loss, each of which waits fo
 
 
 class Sequences(Protocol):
-    """What a network is fed with: tokens, or what a frozen backbone made of them."""
+    """Input of a network: tokens, or what a frozen backbone made of them."""
 
     @property
     def lengths(self) -> np.ndarray: ...
 
     def batch(self, rows: np.ndarray, multiple: int = 1) -> dict[str, Tensor]:
-        """Of these rows, padded to a multiple of so many tokens."""
+        """Return the inputs of these rows, padded to a multiple of this number of tokens."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class Taken:
 
 
 class EpochScore(NamedTuple):
-    """What an epoch's weights score: larger is better and chooses; metric: the competition's own."""
+    """Score of an epoch's weights: larger is better and chooses; metric: the competition's own."""
 
     chooses: float
     metric: float
@@ -308,7 +308,7 @@ def train(
                 if checkpoint_seconds == 0:
                     patience = 0.0
             if stop:
-                parallel.wait()  # lest the checkpoint be cut short
+                parallel.wait()  # so that the checkpoint is not cut short
                 say(f"stopped after update {step} of {total}: the same command goes on from here")
                 STOP.check()
 
@@ -408,7 +408,7 @@ def update(training: Training, examples: Examples, rows: np.ndarray, epoch: floa
 
 
 def predict(net: nn.Module, tokens: Sequences, device: torch.device, what: str = "") -> np.ndarray:
-    """(n, outputs) float32 raw outputs in the order of the tokens, computed longest first.
+    """Return (n, outputs) float32 logits in the order of the tokens, computed longest first.
 
     They stay on the device until the last batch. Several processes share the batches, and each returns
     all rows.

@@ -1,4 +1,4 @@
-"""Task-adaptive pretraining: a backbone goes on learning to tell masked words, on texts without labels.
+"""Task-adaptive pretraining: a backbone learns to predict masked words, on texts without labels.
 
 Gururangan et al. 2020, Don't Stop Pretraining: Adapt Language Models to Domains and Tasks.
 """

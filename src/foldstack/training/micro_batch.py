@@ -1,4 +1,4 @@
-"""What an update minimises: the loss of the network's outputs, and what is added to it."""
+"""The objective of an update: the loss of the network's outputs, and what is added to it."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class MicroBatch:
     auxiliary: Tensor | None = None
 
     def outputs(self) -> Tensor:
-        """(k b, outputs) raw outputs, of k dropout masks in the head."""
+        """Return (k b, outputs) logits of k dropout masks in the head."""
         return self._pass()[0]
 
     def loss(self) -> Tensor:
@@ -72,12 +72,12 @@ class MicroBatch:
         return loss
 
     def divergence(self, a: Tensor, b: Tensor) -> Tensor:
-        """How far two passes' raw outputs lie apart, the rows weighed as in the loss; a scalar."""
+        """Return the divergence of two passes' logits, the rows weighed as in the loss; a scalar."""
         _, weights, total_weight = self._for(a, self.targets)
         return (divergence(a, b, self.objective.link) * weights).sum() / total_weight
 
     def _pass(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Raw outputs for the targets, for the auxiliary ones, and the pooled vectors."""
+        """Return logits for the targets, for the auxiliary ones, and the pooled vectors."""
         options = {} if self.mixup is None else {"mixup": self.mixup}
         raw, pooled = self.net(**self.inputs, pooled=True, **options)
         task, auxiliary = raw.float().tensor_split([self.targets.shape[1]], dim=1)

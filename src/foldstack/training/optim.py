@@ -68,7 +68,7 @@ def adafactor(groups: list[dict], lr: float) -> torch.optim.Optimizer:
 
 
 def state_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """What the optimiser remembers, as `KEY.PARAMETER`, for a checkpoint."""
+    """Return the optimiser's state, as `KEY.PARAMETER`, for a checkpoint."""
     return {
         f"{key}.{name}": value
         for name, p in model.named_parameters()
@@ -79,7 +79,7 @@ def state_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[st
 def load_state_tensors(
     model: nn.Module, optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]
 ) -> None:
-    """Put back what `state_tensors` gave, each tensor where the optimiser wants it."""
+    """Put back what `state_tensors` returned, each tensor in the optimiser's place."""
     trained = [p for group in optimizer.param_groups for p in group["params"]]
     numbers = {p: i for i, p in enumerate(trained)}
     named = dict(model.named_parameters())
@@ -146,7 +146,7 @@ def plateau_factor(schedule: techniques.Plateau, place: Place) -> float:
 
 
 def _plateaus(scores: Sequence[float], patience: int) -> int:
-    """How often `patience` epochs in a row brought no better score; each time counts anew."""
+    """How often `patience` epochs in a row brought no better score; the count then starts over."""
     best, waited, cuts = -math.inf, 0, 0
     for score in scores:
         waited = 0 if score > best else waited + 1

@@ -1,6 +1,6 @@
 """Averages of weights along the training, from which the predictions are made.
 
-No backbone here has batch normalisation, so that nothing is left to be estimated anew for the
+No backbone here has batch normalisation, so that nothing has to be re-estimated for the
 averaged weights.
 """
 
@@ -19,7 +19,7 @@ from foldstack import techniques
 
 
 class WeightAverage(Protocol):
-    """What the loop tells an average, and asks of it."""
+    """An average of weights that the loop updates and applies."""
 
     def after_update(self, model: nn.Module) -> None: ...
 

@@ -25,8 +25,8 @@ class Classifier(Trainable):
 
     head: which pooling; the mean over tokens unless it is given. features: the width of the feature
     columns that are joined to each pooled vector. dropout_samples: in training, the number of masks on
-    the pooled vectors, each with outputs of its own (multi-sample dropout, Inoue 2019). as_difference: the
-    head has two outputs, and the second less the first is the logit: softmax over two classes as
+    the pooled vectors, each with outputs of its own (multi-sample dropout, Inoue 2019). as_difference:
+    the head has two outputs, and the second less the first is the logit: softmax over two classes as
     a sigmoid. auxiliary: further outputs, in training only.
 
     Raises InputError where the head does not fit the backbone.

@@ -16,8 +16,8 @@ class Pretraining(Settings):
     Task-adaptive pretraining (Gururangan et al. 2020, Don't Stop Pretraining). share: of the tokens,
     which are predicted from the rest; they are resampled in each epoch. A text that is longer than
     training.max_length is read in several windows. Words are predicted by the checkpoint's own head,
-    if it has kept that, else by a new one. batch_size is texts or windows per update. It is done once for
-    a workspace, whatever runs begin from it, so `seed` is its own.
+    if it has kept that, else by a new one. batch_size is texts or windows per update. It is done once
+    for a workspace, whatever runs begin from it, so `seed` is its own.
     """
 
     epochs: PositiveInt = 8

@@ -25,9 +25,9 @@ class TrainingSettings(LoopSettings):
     the one below. head_lr: of the head and of re-initialised layers. freeze_layers: the number of
     lowest layers, with the embeddings below them, since the backward pass would go through them all the
     same; reinit_layers: the number of topmost ones. freeze_backbone: only the head learns, at head_lr;
-    the backbone is in eval mode and runs once. max_length: tokens with special ones, or auto: the least in which the
-    share length_quantile of the run's own training rows is not cut, as far as the backbone has
-    positions.
+    the backbone is in eval mode and runs once. max_length: tokens with special ones, or auto:
+    the least in which the share length_quantile of the run's own training rows is not cut, as far as
+    the backbone has positions.
     """
 
     mask_spans: Annotated[SpanMasking | None, BeforeValidator(none_from_text)] = None

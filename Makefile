@@ -44,7 +44,7 @@ STAGES := data init folds train blend submit score scores
 ASKED := $(MAKECMDGOALS) $(if $(filter all,$(MAKECMDGOALS)),folds train blend submit)
 before = $(filter $(ASKED),$(wordlist 1,$(1),$(STAGES)))
 
-.PHONY: help venv lock demo test bench lint all recipe predict compare report views patterns $(STAGES) clean clean-folds clean-oof clean-submissions clean-debug clean-tmp
+.PHONY: help venv lock demo test bench lint reference all recipe predict compare report views patterns $(STAGES) clean clean-folds clean-oof clean-submissions clean-debug clean-tmp
 
 help: ## these targets
 	@sed -n 's/^#   /  /p' Makefile
@@ -117,6 +117,9 @@ bench: $(if $(NEEDS),$(BENCH)) ## beside what people use, into docs/bench.md: SH
 
 lint: $(NEEDS) ## style and format
 	@$(PYTHON_M) ruff check src tests && $(PYTHON_M) ruff format --check src tests
+
+reference: $(NEEDS) ## docs/settings.md again, from the settings classes
+	@$(PYTHON_M) foldstack.reference docs/settings.md
 
 venv: $(READY) ## the environment, with pinned versions
 PIP = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check

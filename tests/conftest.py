@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tiny import FORK_SERVER, make_backbone, make_workspace
+from tiny import FORK_SERVER, go_through, make_backbone, make_workspace
 
 
 @pytest.fixture(autouse=True)
@@ -18,6 +18,12 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
 def workspace(tmp_path: Path) -> Path:
     """24 training and 6 test rows, three folds, tfidf."""
     return make_workspace(tmp_path / "w")
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace with folds, three tfidf runs, a blend and a submission, to be copied only."""
+    return go_through(make_workspace(tmp_path_factory.mktemp("finished") / "w"))
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 
-STORED = {"store.py", "records.py", "predictions.py"}  # which make paths and read records
+STORED = {"store.py", "base.py", "predictions.py"}  # which make paths and read records
 # The keys of blend.json and of a submission's record, but for those that other mappings have too.
 BLEND_KEYS = {
     "calibration", "candidates", "features", "hashes", "in_sample", "members", "metric", "models",

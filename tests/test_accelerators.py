@@ -18,7 +18,7 @@ from foldstack.nets.classifier import Classifier
 from foldstack.nets.device import to_device, to_host
 from foldstack.techniques import AttentionHead, TransformerSettings
 from foldstack.training import frozen, loop, precision
-from test_loop import make_learner, make_rows
+from makers import loop_learner, tiny_rows
 
 pytestmark = pytest.mark.usefixtures("cpu_settings_restored")
 
@@ -69,8 +69,8 @@ TECHNIQUES = [
 @pytest.mark.parametrize("settings", TECHNIQUES, ids=str)
 def test_a_step_never_looks_at_a_value(backbone, ahead, settings):
     """Each look would wait for all that an accelerator has still to compute."""
-    learner = make_learner(backbone, dropout=0.1, **settings)
-    examples = learner.prepare(make_rows())
+    learner = loop_learner(backbone, dropout=0.1, **settings)
+    examples = learner.prepare(tiny_rows(n=21))
     training = loop.prepare(learner.model, examples, learner.settings.training, learner.accelerator)
     training.net.train()
     with Watch() as watch:
@@ -86,16 +86,16 @@ def test_the_watch_sees_a_look(backbone):
         with Watch() as watch:
             look()
         assert len(watch.found) == 1
-    learner = make_learner(backbone)
-    examples = learner.prepare(make_rows())
+    learner = loop_learner(backbone)
+    examples = learner.prepare(tiny_rows(n=21))
     with Watch() as watch:
         learner.model(**examples.tokens.batch(np.arange(9)))
     assert ["masking_utils" in found for found in watch.found] == [True]
 
 
 def test_the_mask_of_a_batch_without_padding_changes_nothing(backbone, monkeypatch):
-    learner = make_learner(backbone)
-    tokens = learner.prepare(make_rows()).tokens
+    learner = loop_learner(backbone)
+    tokens = learner.prepare(tiny_rows(n=21)).tokens
     same = np.flatnonzero(tokens.lengths == tokens.lengths[0])
     assert len(same) > 1
     predicted = []
@@ -106,8 +106,8 @@ def test_the_mask_of_a_batch_without_padding_changes_nothing(backbone, monkeypat
 
 
 def test_predictions_are_looked_at_once_they_are_all_there(backbone, ahead):
-    learner = make_learner(backbone)
-    tokens = learner.prepare(make_rows(131)).tokens
+    learner = loop_learner(backbone)
+    tokens = learner.prepare(tiny_rows(n=131)).tokens
     with Watch() as watch:
         loop.predict(learner.model, tokens, learner.accelerator.device)
     assert watch.found == set()
@@ -115,10 +115,10 @@ def test_predictions_are_looked_at_once_they_are_all_there(backbone, ahead):
 
 @pytest.mark.parametrize("head", [None, AttentionHead(name="attention")])
 def test_a_frozen_backbones_outputs_are_not_counted_on_the_device(backbone, ahead, tmp_path, head):
-    learner = make_learner(backbone)
+    learner = loop_learner(backbone)
     if head:
         learner.settings = learner.settings.model_copy(update={"head": head})
-    tokens = learner.prepare(make_rows(70)).tokens
+    tokens = learner.prepare(tiny_rows(n=70)).tokens
     with Watch() as watch:
         outputs = frozen.run_once(learner.model, tokens, tmp_path, 1.0)
     assert watch.found == set()
@@ -191,7 +191,7 @@ HEADS = ["cls_attention", "lstm", "gru", "cnn", "attention", "labels", "gem", "m
 
 def trained_on_a_gpu(learner: TransformerLearner, updates: int) -> tuple[Tensor, loop.Training]:
     """All weights after some updates of ten rows, of two shapes in turn."""
-    examples = learner.prepare(make_rows(20))
+    examples = learner.prepare(tiny_rows(n=20))
     training = loop.prepare(learner.model, examples, learner.settings.training, learner.accelerator)
     training.net.train()
     order = np.argsort(examples.tokens.lengths)
@@ -206,8 +206,8 @@ def trained_on_a_gpu(learner: TransformerLearner, updates: int) -> tuple[Tensor,
 @pytest.mark.parametrize("settings", TECHNIQUES, ids=str)
 def test_a_step_on_a_gpu_never_waits_for_it(backbone, settings, kind):
     """CUDA itself says so, of copies too; and the loss goes down."""
-    learner = make_learner(backbone, dropout=0.1, **settings | {"precision": kind})
-    examples = learner.prepare(make_rows())
+    learner = loop_learner(backbone, dropout=0.1, **settings | {"precision": kind})
+    examples = learner.prepare(tiny_rows(n=21))
     training = loop.prepare(learner.model, examples, learner.settings.training, learner.accelerator)
     training.net.train()
     # Which allocate, and make a graph.
@@ -228,7 +228,7 @@ def test_a_step_on_a_gpu_never_waits_for_it(backbone, settings, kind):
 )
 def test_a_graph_computes_what_a_gpu_computes_without(backbone, monkeypatch, settings, head):
     """With the same dropout masks; FreeLB and VAT set a generator back, which no graph does."""
-    learner = make_learner(backbone, dropout=0.1, backbone_dropout=0.1, **settings)
+    learner = loop_learner(backbone, dropout=0.1, backbone_dropout=0.1, **settings)
     if head:
         learner.settings = TransformerSettings(
             **learner.settings.model_dump() | {"head": {"name": head}}
@@ -254,20 +254,20 @@ def test_what_cannot_be_a_graph_is_trained_without(backbone, monkeypatch, capsys
         return score(self, vectors * float(vectors.sum() != 0.5), *args, **options)
 
     monkeypatch.setattr(Classifier, "score", looking)
-    found, training = trained_on_a_gpu(make_learner(backbone, dropout=0.1), 8)
+    found, training = trained_on_a_gpu(loop_learner(backbone, dropout=0.1), 8)
     assert not training.graphs[True].works
     assert (
         capsys.readouterr().out.count("without CUDA graphs, which this model does not allow") == 1
     )
     monkeypatch.setattr(loop, "_allows_graphs", lambda *_: False)
-    without, _ = trained_on_a_gpu(make_learner(backbone, dropout=0.1), 8)
+    without, _ = trained_on_a_gpu(loop_learner(backbone, dropout=0.1), 8)
     torch.testing.assert_close(found, without, atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.gpu
 def test_a_gpu_predicts_what_the_cpu_does(backbone):
-    learner = make_learner(backbone)
-    tokens = learner.prepare(make_rows(131)).tokens
+    learner = loop_learner(backbone)
+    tokens = learner.prepare(tiny_rows(n=131)).tokens
     on_cpu = loop.predict(learner.model.cpu(), tokens, torch.device("cpu"))
     on_gpu = loop.predict(learner.model.cuda(), tokens, torch.device("cuda"))
     np.testing.assert_allclose(on_gpu, on_cpu, atol=1e-5)

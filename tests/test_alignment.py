@@ -11,7 +11,8 @@ from scipy.special import expit, logit
 from sklearn.metrics import roc_auc_score
 
 from foldstack.ensemble.alignment import align
-from foldstack.stages.oof import alignment, read_model
+from foldstack.stages.means import alignment
+from foldstack.stages.oof import read_model
 from foldstack.stages.predictor import Predictor
 from foldstack.store import RunKey, write_parquet
 from foldstack.workspace import Workspace

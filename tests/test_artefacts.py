@@ -199,11 +199,14 @@ def test_folds_changed_by_hand_are_refused(root: Path, capsys) -> None:
 def test_a_new_test_file_leaves_the_model_and_what_rests_on_it(root: Path) -> None:
     """Its predictions and their digests change together; the model is the same file."""
     store, key = Store(root), RunKey("tfidf", 0, (0,))
-    content, model = store.model_content(key), digests_of(store.run_dir(key) / "model")
+    content, model = (
+        store.model_content(key, store.read_run(key)),
+        digests_of(store.run_dir(key) / "model"),
+    )
     test = root / "input/test.csv"
     test.write_text(test.read_text().replace("a ", "one "))
     assert foldstack(root, "train", "--model", "tfidf", "--fold", "0") == 0
-    assert store.model_content(key) == content
+    assert store.model_content(key, store.read_run(key)) == content
     assert digests_of(store.run_dir(key) / "model") == model
     assert store.stored_predictions(key, "test") is not None
     assert store.rows_hash(key, "test") == Workspace.open(root, []).competition.test.hash()

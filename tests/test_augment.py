@@ -25,6 +25,7 @@ from foldstack.text.augment import Augmenter, augmented, wash
 from foldstack.text.augment.words import split_words
 from foldstack.text.spans import mask_spans
 from foldstack.text.tokens import tokenise
+from makers import make_rows
 
 TEXTS = [
     "The film was surprisingly good, and I don't regret watching it 10 times!",
@@ -47,15 +48,14 @@ NAMES = [
 
 
 def rows_of(texts: list[str] | list[tuple[str, ...]], targets: np.ndarray | None = None) -> Rows:
-    n = len(texts)
-    return Rows(
-        np.array([f"r{i}" for i in range(n)], dtype=object),
-        [t if isinstance(t, tuple) else (t,) for t in texts],
-        np.eye(n) if targets is None else targets,
-        np.linspace(0.5, 1, n),
-        np.arange(n) // 2,
-        np.full(n, "gold", dtype=object),
-        np.arange(n, dtype=float)[:, None],
+    """Rows that differ in every column, with targets one-hot by default."""
+    number = np.arange(len(texts))
+    return make_rows(
+        texts,
+        np.eye(len(texts)) if targets is None else targets,
+        weights=np.linspace(0.5, 1, len(texts)),
+        groups=number // 2,
+        features=number[:, None].astype(float),
     )
 
 
@@ -511,7 +511,7 @@ def test_washing_of_soft_labels_counts_agreement():
 
 def test_washing_a_regression_is_refused():
     rows = rows_of(["a"])
-    with pytest.raises(InputError, match="which a regression has not: leave it out"):
+    with pytest.raises(InputError, match="which regression does not have: leave it out"):
         wash(rows, rows, fixed({}), "identity")
 
 

@@ -10,11 +10,12 @@ import pytest
 from foldstack.links import to_probabilities
 from foldstack.rows import Rows
 from foldstack.stages.fitted import load_learner
-from foldstack.stages.learned import Run, rows_of
+from foldstack.stages.learned import rows_of
+from foldstack.stages.run import Run
 from foldstack.store import RunKey, Store
 from foldstack.workspace import Workspace
-from test_techniques import fitted, make_learner, make_rows
-from tiny import add_preset, foldstack, make_workspace, refuses, turn_labels
+from makers import fit_and_predict, make_learner, tiny_rows
+from tiny import add_preset, foldstack, make_workspace, refuses, run_of, turn_labels
 
 pytestmark = pytest.mark.usefixtures("cpu_settings_restored")
 
@@ -23,9 +24,7 @@ DELETE = {"name": "delete_words", "share": 0.5, "probability": 1}
 
 def learned(root: Path) -> tuple[Workspace, Run, Rows, Rows]:
     """What `tiny` would learn from and hold out, fold 0 left out."""
-    ws = Workspace.open(root, [])
-    folds = ws.store.read_folds(ws.competition.train)
-    run = Run(RunKey("tiny", 0, (0,)), ws.model_settings("tiny"), folds)
+    ws, run = run_of(root)
     train, held, _, optimistic = rows_of(ws, run)
     assert optimistic == []
     return ws, run, train, held
@@ -53,11 +52,11 @@ def test_copies_follow_the_rows_that_stay_as_they_are(root):
     assert train.texts[20:40] != rows.texts and train.texts[20:40] != train.texts[40:]
     assert set(held.origin) == {"gold"}
     assert foldstack(root, "train", "--model", "tiny", "--fold", "0") == 0
-    assert Store(root).read_run(RunKey("tiny", 0, (0,)))["rows"] == 60
+    assert Store(root).read_run(RunKey("tiny", 0, (0,))).rows == 60
 
 
 def test_online_changes_are_drawn_anew_in_each_epoch_and_of_training_rows_alone(backbone):
-    learner, rows = make_learner(backbone, augment=[DELETE]), make_rows()
+    learner, rows = make_learner(backbone, augment=[DELETE]), tiny_rows()
     examples = learner.prepare(rows)
     of_epoch = learner.encoder.epochs(rows, examples, learner.settings.training, seed=0)
     first, again, second = (of_epoch(epoch).tokens for epoch in (0, 0, 1))
@@ -77,8 +76,8 @@ def test_online_changes_are_drawn_anew_in_each_epoch_and_of_training_rows_alone(
     ids=str,
 )
 def test_each_technique_changes_the_predictions(backbone, tmp_path, option):
-    plain = fitted(backbone, tmp_path / "plain")
-    assert np.abs(fitted(backbone, tmp_path / "other", **option) - plain).max() > 1e-5
+    plain = fit_and_predict(backbone, tmp_path / "plain")
+    assert np.abs(fit_and_predict(backbone, tmp_path / "other", **option) - plain).max() > 1e-5
 
 
 # Washing
@@ -153,11 +152,11 @@ def test_judges_that_are_not_there_are_asked_for(washed, capsys):
 def test_how_many_are_washed_away_is_said(washed, capsys):
     assert foldstack(washed, "train", "--model", "tiny", "--fold", "0") == 0
     run = Store(washed).read_run(RunKey("tiny", 0, (0,)))
-    gone = 60 - run["rows"]
+    gone = 60 - run.rows
     assert (
         f"tiny seed 0 fold0: {gone} of 40 changed copies washed away by tfidf\n"
     ) in capsys.readouterr().out
-    assert set(run["identity"]["washed"]) == {"fold0-1", "fold0-2"}
+    assert set(run.identity.washed) == {"fold0-1", "fold0-2"}
 
 
 REFUSED = {

@@ -21,7 +21,7 @@ from foldstack.store import RunKey, Store
 from foldstack.techniques import TrainingSettings
 from foldstack.training.criteria import known_cross_entropy
 from foldstack.training.micro_batch import MicroBatch, TrainingObjective
-from test_techniques import make_learner, make_rows
+from makers import make_learner, tiny_rows
 from test_training_stages import watch_stages
 from tiny import add_preset, foldstack, make_workspace, refuses
 
@@ -122,9 +122,9 @@ def test_values_are_scaled_by_the_rows_that_count():
 def test_a_network_with_auxiliary_outputs_is_the_one_without_beside_them(backbone, head):
     """Drawn after all else; only training shows them, for each dropout mask."""
     plain = make_learner(backbone, head=head, dropout_samples=2)
-    plain.prepare(make_rows())
+    plain.prepare(tiny_rows())
     learner = make_learner(backbone, head=head, dropout_samples=2, training={"auxiliary": 0.5})
-    examples = learner.prepare(with_auxiliary(make_rows()))
+    examples = learner.prepare(with_auxiliary(tiny_rows()))
     with_more = learner.model.state_dict()
     assert all(torch.equal(v, with_more[k]) for k, v in plain.model.state_dict().items())
 
@@ -149,7 +149,7 @@ def test_the_difference_of_two_outputs_is_the_tasks_alone(backbone):
 
 def test_what_is_learned_beside_the_task(backbone, tmp_path):
     """Other auxiliary values teach other weights; a share of 0 is as if there were none."""
-    rows = make_rows()
+    rows = tiny_rows()
     one = fit(
         make_learner(backbone, training={"auxiliary": 0.5}), with_auxiliary(rows), tmp_path / "a"
     )
@@ -171,7 +171,7 @@ def test_auxiliary_targets_first_then_the_task(backbone, tmp_path, monkeypatch):
         stages=[{"auxiliary": 1}, {}],
     )
     moved = watch_stages(learner, monkeypatch)
-    fit(learner, with_auxiliary(make_rows()), tmp_path / "w")
+    fit(learner, with_auxiliary(tiny_rows()), tmp_path / "w")
     parts = [{name.split(".")[0] for name in each} for each in moved]
     assert parts == [{"backbone", "auxiliary"}, {"backbone", "head"}]
 
@@ -182,7 +182,7 @@ def test_an_auxiliary_target_is_learned(backbone, tmp_path, monkeypatch):
         backbone, training={"epochs": 30}, stages=[{"auxiliary": 1}, {"epochs": 1, "lr": 1e-12}]
     )
     seen, real = {}, learner._train_stage
-    rows = with_auxiliary(make_rows())
+    rows = with_auxiliary(tiny_rows())
 
     def watched(number, stage, train, examples, *args):
         facts = real(number, stage, train, examples, *args)
@@ -203,7 +203,7 @@ def test_an_auxiliary_target_is_learned(backbone, tmp_path, monkeypatch):
 
 def test_a_frozen_backbone_reads_auxiliary_values_too(backbone, tmp_path):
     frozen = {"freeze_backbone": True, "head_lr": 1e-2, "auxiliary": 0.5}
-    rows = with_auxiliary(make_rows())
+    rows = with_auxiliary(tiny_rows())
     once = fit(make_learner(backbone, training=frozen, head="attention"), rows, tmp_path / "a")
     without = fit(
         make_learner(backbone, training=frozen | {"auxiliary": 0}, head="attention"),
@@ -248,8 +248,8 @@ def test_a_change_of_them_is_another_run(root):
     assert foldstack(root, *args) == 2
     assert foldstack(root, *args, "--force") == 0
     after = store.read_run(RunKey("tiny", 0, (0,)))
-    assert before["identity"]["auxiliary"] != after["identity"]["auxiliary"]
-    assert before["identity"]["train"] == after["identity"]["train"]
+    assert before.identity.auxiliary != after.identity.auxiliary
+    assert before.identity.train == after.identity.train
 
 
 @pytest.mark.parametrize(

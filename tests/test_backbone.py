@@ -18,14 +18,13 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModel, AutoTokenizer
 
 from foldstack.errors import InputError
-from foldstack.learners import LearnerContext, Task
+from foldstack.learners import LearnerContext
 from foldstack.learners.transformer import TransformerLearner
-from foldstack.metrics import get
 from foldstack.nets.backbone import file_sha256, load_backbone, locate
 from foldstack.nets.poolings import mean_pool
 from foldstack.rows import Rows
 from foldstack.store import RunKey, Store
-from foldstack.techniques import TrainingSettings, TransformerSettings
+from makers import make_learner, make_rows
 from tiny import add_preset, foldstack, make_workspace, sentences
 
 KEY = "encoder.layer.1.output.dense.weight"  # one weight of the tiny BERT, of shape (16, 32)
@@ -38,32 +37,6 @@ def unreachable(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 pytestmark = pytest.mark.usefixtures("cpu_settings_restored")
-
-
-def rows_of(*texts: str) -> Rows:
-    n = len(texts)
-    return Rows(
-        ids=np.array([f"r{i}" for i in range(n)], dtype=object),
-        texts=[(t,) for t in texts],
-        targets=np.arange(n)[:, None] % 2.0,
-        weights=np.ones(n),
-        groups=np.arange(n),
-        origin=np.full(n, "gold", dtype=object),
-    )
-
-
-def make_learner(backbone: Path | str, max_length: int = 16, **settings: object):
-    return TransformerLearner(
-        TransformerSettings(
-            learner="transformer",
-            backbone=str(backbone),
-            training=TrainingSettings(
-                epochs=1, batch_size=4, lr=1e-3, precision="fp32", max_length=max_length
-            ),
-            **settings,
-        ),
-        LearnerContext(Task("binary", "sigmoid", ("label",), get("roc_auc", "binary"))),
-    )
 
 
 def altered(backbone: Path, place: Path, change: Callable[[dict], object]) -> Path:
@@ -97,7 +70,7 @@ def test_half_precision_files_train_in_float32(backbone, tmp_path, dtype):
     config.write_text(config.read_text().replace("float32", name))
     assert name in config.read_text()
     learner = make_learner(place)
-    learner.prepare(rows_of("good film"))
+    learner.prepare(make_rows(["good film"]))
     assert {p.dtype for p in learner.model.parameters()} == {torch.float32}
 
 
@@ -133,7 +106,7 @@ def test_ignore_weights_lets_a_named_head_pass(backbone, tmp_path):
     assert "holds 'my_head.bias'" in refusal(load_backbone, str(place))
     assert "holds 'my_head.bias'" in refusal(load_backbone, str(place), ("my",))
     load_backbone(str(place), ("my_head",))
-    make_learner(place, ignore_weights=("my_head",)).prepare(rows_of("good film"))
+    make_learner(place, ignore_weights=("my_head",)).prepare(make_rows(["good film"]))
 
 
 def test_a_weight_of_another_shape_is_refused(backbone, tmp_path):
@@ -192,12 +165,13 @@ def test_pretraining_checkpoints_load_and_train(name, backbone, tmp_path):
     place = pretrained(name, backbone, tmp_path / "b")
     stored = load_file(place / "model.safetensors")
     learner = make_learner(place)
-    learner.prepare(rows_of("good film"))
+    learner.prepare(make_rows(["good film"]))
     loaded = dict(learner.model.backbone.named_parameters())
     prefix = learner.model.backbone.base_model_prefix
     assert loaded and all(torch.equal(v, stored[f"{prefix}.{k}"]) for k, v in loaded.items())
     (tmp_path / "run").mkdir()
-    learner.fit(rows_of("good film", "bad plot", "great cast", "dull end"), None, tmp_path / "run")
+    rows = make_rows(["good film", "bad plot", "great cast", "dull end"])
+    learner.fit(rows, None, tmp_path / "run")
     trained = dict(learner.model.backbone.named_parameters())
     unmoved = [k for k, v in trained.items() if torch.equal(v, stored[f"{prefix}.{k}"])]
     assert unmoved == []
@@ -206,49 +180,37 @@ def test_pretraining_checkpoints_load_and_train(name, backbone, tmp_path):
 def test_roberta_has_two_positions_fewer_than_it_says(backbone, tmp_path, capsys):
     """It numbers positions from after the padding index: the 19th token would be out of range."""
     place = pretrained("RobertaForMaskedLM", backbone, tmp_path / "b")
-    learner = make_learner(place, max_length=32)
+    learner = make_learner(place, training={"max_length": 32})
     (tmp_path / "run").mkdir()
-    facts = learner.fit(rows_of("good film " * 30, "bad plot"), None, tmp_path / "run")
+    facts = learner.fit(make_rows(["good film " * 30, "bad plot"]), None, tmp_path / "run")
     assert facts["max_length"] == 18
     assert facts["cut_share"] == 0.5
     assert (
         "training.max_length 32 is more than the backbone's 18 positions: taking 18\n"
         in capsys.readouterr().out
     )
-    assert np.isfinite(learner.predict(rows_of("good film " * 30))).all()
+    assert np.isfinite(learner.predict(make_rows(["good film " * 30]))).all()
 
 
 def test_bert_has_all_of_its_positions(backbone, tmp_path):
-    learner = make_learner(pretrained("BertForMaskedLM", backbone, tmp_path / "b"), max_length=32)
-    learner.prepare(rows_of("good film"))
+    place = pretrained("BertForMaskedLM", backbone, tmp_path / "b")
+    learner = make_learner(place, training={"max_length": 32})
+    learner.prepare(make_rows(["good film"]))
     assert learner.encoder.max_length == 20
 
 
 # Regression
 
 
-def regression_learner(backbone: Path, outputs: int = 2, **training: object) -> TransformerLearner:
-    settings = {"epochs": 1, "batch_size": 4, "lr": 1e-3, "precision": "fp32", "max_length": 16}
-    return TransformerLearner(
-        TransformerSettings(
-            learner="transformer",
-            backbone=str(backbone),
-            dropout=0,
-            backbone_dropout=0,
-            checkpoint_seconds=0,
-            training=TrainingSettings(**(settings | training)),
-        ),
-        LearnerContext(
-            Task("regression", "identity", ("a", "b")[:outputs], get("rmse", "regression"))
-        ),
-    )
-
-
-def valued(texts: list[str], targets: object, weights: object = None) -> Rows:
-    rows = rows_of(*texts)
-    targets = np.asarray(targets, dtype=float).reshape(len(texts), -1)
-    return replace(
-        rows, targets=targets, weights=rows.weights if weights is None else np.array(weights)
+def regression_learner(backbone: Path, **training: object) -> TransformerLearner:
+    """Two targets, one epoch of batches of 4, no dropout."""
+    return make_learner(
+        backbone,
+        "regression",
+        dropout=0,
+        backbone_dropout=0,
+        checkpoint_seconds=0,
+        training={"epochs": 1, "batch_size": 4, "lr": 1e-3} | training,
     )
 
 
@@ -261,13 +223,14 @@ def prices(n: int = 48) -> Rows:
     """Targets in the thousands that follow one word, beside a column that never changes."""
     texts = [text for text, _ in sentences(n)]
     favourable = np.array([label for _, label in sentences(n)])
-    return valued(texts, np.column_stack([5000 + 800 * favourable, np.full(n, 0.1)]))
+    return make_rows(texts, np.column_stack([5000 + 800 * favourable, np.full(n, 0.1)]))
 
 
 def test_targets_are_standardised_by_the_weights_of_the_training_rows(backbone):
     """A held-out row's value must not be in the mean; a constant column is divided by 1."""
     learner = regression_learner(backbone)
-    rows = valued(["good", "bad", "dull"], [[1, 0.1], [3, 0.1], [99, 0.1]], [1.0, 3.0, 0.0])
+    targets = [[1, 0.1], [3, 0.1], [99, 0.1]]
+    rows = make_rows(["good", "bad", "dull"], targets, weights=[1.0, 3.0, 0.0])
     examples = learner.prepare(rows)
     assert learner.encoder.scale.shift.tolist() == pytest.approx([2.5, 0.1])
     assert learner.encoder.scale.unit.tolist() == pytest.approx([np.sqrt(0.75), 1.0])

@@ -12,13 +12,14 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModel
 
-from foldstack.learners import LearnerContext, Task
+from foldstack.learners import LearnerContext
 from foldstack.learners.transformer import TransformerLearner
 from foldstack.links import to_probabilities
 from foldstack.metrics import get
 from foldstack.store import RunKey
 from foldstack.techniques import TrainingSettings, TransformerSettings
 from foldstack.workspace import Workspace
+from makers import make_task
 from tiny import add_preset, foldstack, make_workspace
 
 pytestmark = pytest.mark.usefixtures("cpu_settings_restored")
@@ -100,8 +101,7 @@ def test_the_pipeline_has_the_probabilities_of_the_learners_model(
         binary_link=binary_link,
         training=TrainingSettings(precision="fp32", max_length=16),
     )
-    task = Task("binary", "sigmoid", ("label",), get("roc_auc", "binary"))
-    learner = TransformerLearner(settings, LearnerContext(task))
+    learner = TransformerLearner(settings, LearnerContext(make_task()))
     learner.prepare(rows)
     torch.nn.init.normal_(learner.model.head.weight)
     theirs = bench.rivals.predictor(learner)([t[0] for t in rows.texts])
@@ -183,7 +183,7 @@ def test_the_epochs_of_a_run_beside_a_model_that_began_from_it(backbone, tmp_pat
     assert header == ["run", "after", "each", "epoch", "best", "last", "chosen", "after"]
     store = Workspace.open(root, []).store
     first, second = (store.read_run(RunKey(model, 0, (0,))) for model in ("chosen", "after"))
-    wanted = [first["epoch_metric"][-1], first["score"], second["score"]]
-    scores = [f"{score:.4f}" for score in (*first["epoch_metric"], *wanted)]
-    assert line == ["fold0", *scores[:3], str(first["best_epoch"]), *scores[3:]]
+    wanted = [first.facts["epoch_metric"][-1], first.score, second.score]
+    scores = [f"{score:.4f}" for score in (*first.facts["epoch_metric"], *wanted)]
+    assert line == ["fold0", *scores[:3], str(first.facts["best_epoch"]), *scores[3:]]
     assert mean == ["mean", *scores[3:]]

@@ -2,32 +2,34 @@
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import get_args
 
 import numpy as np
 import pytest
-from scipy.special import expit, softmax
+from scipy.special import expit
 
 from foldstack.ensemble import (
     METHODS,
     OF_RANKS,
     BlendOptions,
     Greedy,
-    Mean,
-    Members,
     PowerMean,
+    ProbabilityMean,
     Simplex,
     WeightsPerLabel,
     blend,
     list_candidates,
     load_fitted,
 )
-from foldstack.ensemble.objective import Column, Objective, average_precision, roc_auc
 from foldstack.ensemble.search import Search
+from foldstack.ensemble.search_objective import Column, SearchObjective, average_precision, roc_auc
 from foldstack.files import read_json
 from foldstack.metrics import FROM_COUNTS, from_counts, get
 from foldstack.settings import BlendMethod
+from makers import everything
+from makers import make_members as members_of
 from tiny import foldstack, go_through, make_workspace, train_folds, turn_labels
 
 KINDS = [
@@ -44,31 +46,8 @@ KINDS = [
     ("regression", 2, "rmse"),
 ]
 
-
-def make_members(skill, kind="binary", outputs=1, n=120, seed=0):
-    """n rows, a model for each number in `skill` (or row of numbers, one an output); 0 is noise."""
-    rng = np.random.default_rng(seed)
-    if kind == "multiclass":
-        targets = np.eye(outputs)[rng.integers(outputs, size=n)]
-    elif kind == "regression":
-        targets = rng.normal(size=(n, outputs))
-    else:
-        targets = (rng.random((n, outputs)) < 0.4).astype(float)
-    skill = np.broadcast_to(np.reshape(skill, (len(skill), -1)), (len(skill), outputs))
-    signal = (targets if kind == "regression" else 2 * targets - 1)[:, None, :] * skill
-    values = signal + rng.normal(size=(n, len(skill), outputs))
-    if kind != "regression":
-        values = softmax(values, axis=2) if kind == "multiclass" else expit(values)
-    ranks = np.zeros_like(values)
-    names = [f"model{k}" for k in range(len(skill))]
-    order = np.arange(n)
-    return Members(
-        names, values, ranks, values[:5], ranks[:5], targets, order % 3, order, kind
-    )  # fmt: skip
-
-
-def everything(members):
-    return np.arange(len(members.targets))
+# In three folds of 40 rows.
+make_members = partial(members_of, n=120, folds=3)
 
 
 def objective_of(members, metric):
@@ -136,7 +115,7 @@ def test_the_best_cut_is_among_those_below_a_positive(name):
     for seed in range(30):
         rng = np.random.default_rng(seed)
         values, targets = rng.integers(0, 9, 20) / 8, (rng.random(20) < 0.4).astype(float)
-        found = Objective.of(metric, "binary", targets[:, None])(values[None])
+        found = SearchObjective.of(metric, "binary", targets[:, None])(values[None])
         assert found == pytest.approx(best_threshold(name, targets, values), abs=1e-12)
 
 
@@ -147,13 +126,13 @@ def test_the_objective_is_the_metric_with_the_best_decision(kind, outputs, name)
     if kind == "multilabel":
         members.targets[:, 2] = 0  # A label without positives.
     expected = objective_of(members, metric)(values)
-    found = Objective.of(metric, kind, members.targets)(np.ascontiguousarray(values.T))
+    found = SearchObjective.of(metric, kind, members.targets)(np.ascontiguousarray(values.T))
     assert found == pytest.approx(expected, abs=1e-12)
 
 
 def test_an_objective_without_both_classes_is_worse_than_any():
     """Guards nan, which no comparison is true of."""
-    objective = Objective.of(get("roc_auc", "binary"), "binary", np.zeros((3, 1)))
+    objective = SearchObjective.of(get("roc_auc", "binary"), "binary", np.zeros((3, 1)))
     assert objective(np.array([[0.1, 0.2, 0.3]])) == -np.inf
 
 
@@ -234,7 +213,7 @@ def test_greedy_equals_a_slow_reference(kind, outputs, name):
 def test_a_model_joins_where_only_a_small_share_of_it_helps():
     """Guards a selection that ends where the best model and another, half and half, are no better."""
     members, metric = make_members([1.2, 0.3], n=2000), get("roc_auc", "binary")
-    half = Mean().fit(members, everything(members), metric, 0).predict(members.inputs)
+    half = ProbabilityMean().fit(members, everything(members), metric, 0).predict(members.inputs)
     best = metric.score(members.targets, members.probabilities[:, 0])
     assert metric.score(members.targets, half) < best
     fitted = Greedy().fit(members, everything(members), metric, 0)
@@ -281,7 +260,7 @@ def test_simplex_weights_are_feasible_and_never_worse_than_their_starts(
         weights = weights_of(fitted)
         assert weights.sum() == pytest.approx(1)
         assert weights.min() >= -negative - 1e-9
-        objective = Objective.of(metric, kind, members.targets)
+        objective = SearchObjective.of(metric, kind, members.targets)
         score = lambda values, o=objective: o(np.ascontiguousarray(values.T))  # noqa: E731
         starts = [score(p) for p in (*members.probabilities.swapaxes(0, 1),)]
         reached = score(fitted.crossfit)
@@ -312,7 +291,7 @@ def test_simplex_reaches_what_a_fine_hill_climb_reaches(name):
         members = make_members([0.8, 0.7, 0.6, 0.5], n=60, seed=seed)
         columns = list(members.probabilities.swapaxes(0, 1))
         fitted = Simplex().fit(members, everything(members), metric, 0)
-        objective = Objective.of(metric, "binary", members.targets)
+        objective = SearchObjective.of(metric, "binary", members.targets)
         score = lambda values, o=objective: o(np.ascontiguousarray(values.T))  # noqa: E731
         assert score(fitted.crossfit) >= slow_climb(columns, score) - 1e-9
 
@@ -357,7 +336,7 @@ def test_a_superfluous_weight_is_given_up():
     """Guards a thousandth for a model that changes nothing: ties go to the simpler blend."""
     members, metric = make_members([1.0, 0.8, 0.0]), get("f1", "binary")
     members.probabilities[:, 0] = members.probabilities[:, 0].round(2)
-    objective = Objective.of(metric, "binary", members.targets)
+    objective = SearchObjective.of(metric, "binary", members.targets)
     search = Search(
         np.ascontiguousarray(members.probabilities.transpose(2, 1, 0)), objective, "binary"
     )
@@ -393,7 +372,7 @@ def test_weights_per_label_find_each_labels_own_model(kind, name):
     np.testing.assert_allclose(weights.sum(axis=0), 1)
     if kind == "multilabel":
         assert weights[0, 0] > 0.7 and weights[1, 1] > 0.7
-    score = Objective.of(metric, kind, members.targets)
+    score = SearchObjective.of(metric, kind, members.targets)
     per_label, shared = (score(np.ascontiguousarray(f.crossfit.T)) for f in (fitted, common))
     assert per_label > shared if kind == "multilabel" else per_label >= shared
     if kind == "multiclass":
@@ -469,7 +448,7 @@ def test_the_nested_score_of_weights_per_label_is_not_the_optimistic_one():
     members = make_members([0.0] * 3, "multilabel", 2, n=60)
     result = blend(
         members, get("roc_auc", "multilabel"), wants_labels=False,
-        methods=("simplex", "weights_per_label"),
+        options=BlendOptions(methods=("simplex", "weights_per_label"), calibration="none"),
     )  # fmt: skip
     report = next(c for c in result.candidates if c.name == "weights_per_label")
     assert report.in_sample > report.nested + 0.05
@@ -521,6 +500,6 @@ def test_bags_and_threads_reach_the_methods(two_models, monkeypatch):
 
 def test_mean_is_still_the_mean():
     members = make_members([1.0, 0.5])
-    fitted = Mean().fit(members, everything(members), None, 0)
+    fitted = ProbabilityMean().fit(members, everything(members), None, 0)
     np.testing.assert_array_equal(fitted.predict(members.inputs), fitted.crossfit)
     np.testing.assert_allclose(fitted.crossfit, members.probabilities.mean(axis=1))

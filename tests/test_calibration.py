@@ -11,7 +11,14 @@ from sklearn.calibration import calibration_curve
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 
-from foldstack.ensemble import Mean, blend, list_candidates, load_fitted, reliability
+from foldstack.ensemble import (
+    BlendOptions,
+    ProbabilityMean,
+    blend,
+    list_candidates,
+    load_fitted,
+    reliability,
+)
 from foldstack.ensemble.calibrated import APART, Calibrated, CalibratedMean
 from foldstack.ensemble.calibration import (
     METHODS,
@@ -22,10 +29,11 @@ from foldstack.ensemble.calibration import (
 )
 from foldstack.errors import InputError
 from foldstack.files import read_json
+from foldstack.kinds import Kind
 from foldstack.metrics import get
 from foldstack.stages.predictor import Predictor
 from foldstack.workspace import Workspace
-from test_ensemble import make_members
+from makers import make_members
 from tiny import foldstack, go_through, make_workspace, turn_labels
 
 EVERY = [(kind, method) for kind, methods in METHODS.items() for method in methods]
@@ -237,12 +245,12 @@ def test_bins_are_those_of_scikit_learn(strategy):
 def test_scores_of_reliability_by_hand():
     """Of .8 that comes true in half of the rows: an error of .3, and .04 or .64 of Brier score."""
     targets, said = np.array([[1.0], [0.0]] * 10), np.full((20, 1), 0.8)
-    found = reliability.scores("binary", targets, said)
+    found = reliability.scores(Kind.BINARY, targets, said)
     assert found["ece"] == pytest.approx(0.3) and found["ece_width"] == pytest.approx(0.3)
     assert found["brier"] == pytest.approx((0.04 + 0.64) / 2)
     assert found["log_loss"] == pytest.approx(-(np.log(0.8) + np.log(0.2)) / 2)
     classes_found = reliability.scores(
-        "multiclass", np.hstack([targets, 1 - targets]), np.hstack([said, 1 - said])
+        Kind.MULTICLASS, np.hstack([targets, 1 - targets]), np.hstack([said, 1 - said])
     )
     assert classes_found["ece"] == pytest.approx(0.3)
     assert classes_found["brier"] == pytest.approx(0.04 + 0.64)
@@ -297,13 +305,13 @@ def test_calibration_wins_where_it_should_and_only_there(sure):
     z = rng.normal(0, 1.5, members.probabilities.shape)
     members.targets[:] = rng.random(members.targets.shape) < expit(z[:, 0])
     members = replace(members, probabilities=expit(sure * z))
-    result = blend(members, get("log_loss", "binary"), wants_labels=False, calibration="auto")
+    result = blend(members, get("log_loss", "binary"), wants_labels=False, options=BlendOptions())
     assert result.winner == ("single:model0" if sure == 1 else "single:model0+temperature")
     (_, before), (name, after) = result.calibrated.items()
     assert name.startswith("single:model0+")
     if sure == 4:
         errors = [
-            reliability.calibration_error("binary", members.targets, p, "quantile")
+            reliability.calibration_error(Kind.BINARY, members.targets, p, "quantile")
             for p in (before, after)
         ]
         assert errors[1] < errors[0] / 2
@@ -313,7 +321,8 @@ def test_calibration_wins_where_it_should_and_only_there(sure):
 def test_no_label_of_a_fold_reaches_its_calibrated_predictions():
     members, metric = sharpened(make_members([0.6, 0.5]), [4, 1]), get("log_loss", "binary")
     held_out = members.folds == 1
-    arguments = {"wants_labels": False, "methods": ("mean",), "calibration": ("platt", "isotonic")}
+    options = BlendOptions(methods=("mean",), calibration=("platt", "isotonic"))
+    arguments = {"wants_labels": False, "options": options}
     before = blend(members, metric, **arguments)
     targets = members.targets.copy()
     targets[held_out] = 1 - targets[held_out]
@@ -326,7 +335,7 @@ def test_members_are_calibrated_where_their_sharpness_differs():
     metric, rows = get("roc_auc", "binary"), np.arange(600)
     alike = make_members([1.0, 1.0], n=600)
     fitted = CalibratedMean("temperature").fit(alike, rows, metric, 0)
-    assert fitted.parameters == Mean().fit(alike, rows, metric, 0).parameters
+    assert fitted.parameters == ProbabilityMean().fit(alike, rows, metric, 0).parameters
     unlike = sharpened(alike, [6, 1])
     fitted = CalibratedMean("temperature").fit(unlike, rows, metric, 0)
     found = [each.maps[0][0] for each in fitted.calibrations]
@@ -383,7 +392,7 @@ def test_calibrated_candidates_are_read_back_from_json(kind, outputs, tmp_path):
 # --- sharpness of means -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", ["binary", "multiclass", "multilabel"])
+@pytest.mark.parametrize("kind", [Kind.BINARY, Kind.MULTICLASS, Kind.MULTILABEL])
 def test_a_mean_gets_the_entropy_of_its_parts(kind):
     rng = np.random.default_rng(0)
     z = rng.normal(0, 2, (5, 300, 1 if kind == "binary" else 3))
@@ -411,7 +420,7 @@ def test_a_threshold_of_single_runs_fits_the_matched_mean_better():
         rule = fit_rule(metric, "binary", targets[:1000], runs[:1000, :1])
         parts = [run[1000:, None] for run in runs.T]
         mean = np.mean(parts, axis=0)
-        matched = temper("binary", mean, matching_temperature("binary", mean, parts))
+        matched = temper(Kind.BINARY, mean, matching_temperature(Kind.BINARY, mean, parts))
         score = [metric.score(targets[1000:], rule.apply(p)) for p in (mean, matched)]
         gains.append(score[1] - score[0])
     assert np.mean(gains) > 0.005

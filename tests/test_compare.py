@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from foldstack.metrics import get
-from foldstack.stages.oof import why_optimistic
+from foldstack.stages.dependencies import merged
 from foldstack.store import RunKey, Store
 from foldstack.workspace import Workspace
 from tiny import foldstack, make_workspace, seal, write, write_competition
@@ -155,7 +155,7 @@ REFUSED = {
     ),
     "--a words --b kept --seed 0,1,2": (
         "model 'kept' has no run for fold0 of seed 2 (3 missing in all): run "
-        "`make train MODEL=kept FOLD=0,1,2 SEED=2`, or leave this model out"
+        "`make train MODEL=words NAME=kept FOLD=0,1,2 SEED=2`, or leave this model out"
     ),
 }
 
@@ -174,10 +174,10 @@ def test_a_wrong_comparison_is_refused(done, capsys, options):
 def test_counts_alone_do_not_make_two_reasons_of_one():
     """Five folds, each with another number of crossing texts, are one line."""
     runs = [
-        {"optimistic": ["1,020 texts cross", "a-2: 7 texts cross", "the epoch was chosen"]},
-        {"optimistic": ["980 texts cross", "a-2: 9 texts cross", "the epoch was chosen"]},
+        ["1,020 texts cross", "a-2: 7 texts cross", "the epoch was chosen"],
+        ["980 texts cross", "a-2: 9 texts cross", "the epoch was chosen"],
     ]
-    assert why_optimistic(runs) == [
+    assert merged(why for run in runs for why in run) == [
         "980 to 1,020 texts cross",
         "a-2: 7 to 9 texts cross",
         "the epoch was chosen",

@@ -8,6 +8,7 @@ import pytest
 
 from foldstack.competition import Competition
 from foldstack.rows import Rows
+from makers import unlabelled
 from tiny import go_through, make_workspace, refuses, write, write_competition
 
 
@@ -359,9 +360,8 @@ def test_texts_that_stand_in_train_and_test_are_counted_after_normalising(tmp_pa
 
 def rows_of(ids: str, **columns: np.ndarray) -> Rows:
     """A row for each letter."""
-    n = len(ids)
     names = np.array(list(ids), dtype=object)
-    return Rows(names, [(i,) for i in ids], None, np.ones(n), np.arange(n), names, **columns)
+    return unlabelled(list(ids), ids=names, origin=names, **columns)
 
 
 @pytest.mark.parametrize("name", ["features", "auxiliary"])

@@ -12,9 +12,10 @@ from foldstack.competition import Competition
 from foldstack.costs import cost_table, read_costs
 from foldstack.ensemble import Rule, fit_rule
 from foldstack.ensemble.least_cost import fitted_thresholds, least_cost_thresholds
-from foldstack.ensemble.objective import Objective
+from foldstack.ensemble.search_objective import SearchObjective
 from foldstack.errors import InputError
 from foldstack.files import read_json
+from foldstack.kinds import Kind
 from foldstack.metrics import get
 from tiny import add_preset, foldstack, go_through, make_workspace, refuses, write
 
@@ -249,7 +250,7 @@ def test_of_two_classes_it_is_elkans_threshold(costs):
     """Equation 2 of the paper, and what it comes from: the lesser of two expected costs."""
     (c00, c10), (c01, c11) = costs  # In the paper the first index is the decision.
     threshold = (c10 - c00) / (c10 - c00 + c01 - c11)
-    assert least_cost_thresholds("binary", costs).tolist() == [threshold]
+    assert least_cost_thresholds(Kind.BINARY, costs).tolist() == [threshold]
     targets, probabilities = drawn("binary", 1)
     metric = get("cost", "binary", costs=costs)
     rule = fit_rule(metric, "binary", targets, probabilities, family="least_cost")
@@ -261,7 +262,7 @@ def test_of_two_classes_it_is_elkans_threshold(costs):
 def test_of_labels_it_is_a_threshold_each():
     """Where a label's mistakes cost nothing its threshold stays at .5."""
     costs = ((1.0, 1.0), (1.0, 4.0), (0.0, 2.0), (0.0, 0.0))
-    assert least_cost_thresholds("multilabel", costs).tolist() == [0.5, 0.2, 0.0, 0.5]
+    assert least_cost_thresholds(Kind.MULTILABEL, costs).tolist() == [0.5, 0.2, 0.0, 0.5]
 
 
 def test_of_many_classes_it_equals_brute_force():
@@ -315,7 +316,7 @@ def test_the_fitted_threshold_equals_brute_force():
         targets, probabilities = drawn("binary", 1, 12, seed)
         if seed % 2:
             probabilities = (probabilities * 5).round() / 5
-        (found,) = fitted_thresholds("binary", BINARY, targets, probabilities, 0)
+        (found,) = fitted_thresholds(Kind.BINARY, BINARY, targets, probabilities, 0)
         metric = get("cost", "binary", costs=BINARY)
         every = [-1.0, *np.unique(probabilities), 2.0]
         costs = [metric.score(targets, (probabilities >= t) * 1.0) for t in every]
@@ -328,10 +329,10 @@ def test_the_fitted_threshold_equals_brute_force():
 def test_thresholds_of_labels_are_shrunk_to_those_of_least_expected_cost():
     targets, probabilities = column(1, 1, 0, 0), column(0.9, 0.8, 0.7, 0.1)
     costs = ((1.0, 1.0),)
-    own = fitted_thresholds("multilabel", costs, targets, probabilities, 0)
+    own = fitted_thresholds(Kind.MULTILABEL, costs, targets, probabilities, 0)
     np.testing.assert_allclose(own, 0.75)
     # Two rows on the rarer side beside a shrinkage of 2: half way between the odds 3 and 1.
-    shrunk = fitted_thresholds("multilabel", costs, targets, probabilities, 2)
+    shrunk = fitted_thresholds(Kind.MULTILABEL, costs, targets, probabilities, 2)
     np.testing.assert_allclose(shrunk, np.sqrt(3) / (1 + np.sqrt(3)))
 
 
@@ -340,7 +341,7 @@ def test_blends_are_fitted_for_the_decision_that_is_taken():
     targets, probabilities = drawn("multiclass", 3, n=200)
     metric = get("cost", "multiclass", costs=CLASSES)
     rule = fit_rule(metric, "multiclass", targets, probabilities, family="least_cost")
-    found = Objective.of(metric, "multiclass", targets)(np.ascontiguousarray(probabilities.T))
+    found = SearchObjective.of(metric, "multiclass", targets)(np.ascontiguousarray(probabilities.T))
     assert found == metric.signed(targets, rule.apply(probabilities))
     assert found > metric.signed(targets, np.eye(3)[probabilities.argmax(axis=1)])
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.special import expit, softmax
 
-from foldstack.ensemble import Mean, Rule, fit_rule
+from foldstack.ensemble import ProbabilityMean, Rule, fit_rule
 from foldstack.ensemble.classes import (
     OF_CLASSES,
     best_weight,
@@ -35,8 +35,9 @@ from foldstack.ensemble.thresholds import (
     shrink,
     threshold_grid,
 )
+from foldstack.kinds import Kind
 from foldstack.metrics import AVERAGED, FROM_COUNTS, get
-from test_ensemble import make_members
+from makers import make_members
 
 
 def labels(seed, n=30, count=3, steps=0):
@@ -443,8 +444,8 @@ def test_a_blend_fits_class_weights_on_the_crossfit_where_they_count():
     members = make_members([1.0], "multiclass", 3, n=90)
     skewed = members.probabilities[:, 0] * np.array([1, 1, 0.2])
     rows = np.arange(90)
-    macro = Nesting(members, get("f1_macro", "multiclass"), [Mean()], 0, None)
+    macro = Nesting(members, get("f1_macro", "multiclass"), [ProbabilityMean()], 0, None)
     assert macro._rule(Told(skewed), rows, macro.reference).class_weights is not None
-    accuracy = Nesting(members, get("accuracy", "multiclass"), [Mean()], 0, None)
+    accuracy = Nesting(members, get("accuracy", "multiclass"), [ProbabilityMean()], 0, None)
     assert accuracy._rule(Told(), rows, accuracy.reference) == default_rule("multiclass", 3)
-    assert not is_fitted(get("accuracy", "multiclass"), "multiclass")
+    assert not is_fitted(get("accuracy", "multiclass"), Kind.MULTICLASS)

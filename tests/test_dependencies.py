@@ -11,7 +11,7 @@ import pytest
 from foldstack.near import near_duplicates, near_pairs
 from foldstack.stages import train as train_stage
 from foldstack.stages.dependencies import external_reasons, why_stale
-from foldstack.stages.learned import Run, rows_of
+from foldstack.stages.learned import rows_of
 from foldstack.store import RunKey, Store
 from foldstack.workspace import Workspace
 from tiny import (
@@ -20,6 +20,7 @@ from tiny import (
     go_through,
     make_workspace,
     refuses,
+    run_of,
     train_folds,
     turn_labels,
     write,
@@ -48,10 +49,7 @@ def noise_workspace(root: Path, texts: list[str], **settings: object) -> Path:
 
 def learned_by(root: Path, fold: int, name: str = "tfidf"):
     """The rows that a run learns from, and why it is optimistic."""
-    ws = Workspace.open(root, [])
-    folds = ws.store.read_folds(ws.competition.train)
-    run = Run(RunKey(name, 0, (fold,)), ws.model_settings(name), folds)
-    train, _, _, optimistic = rows_of(ws, run)
+    train, _, _, optimistic = rows_of(*run_of(root, name, fold))
     return train, optimistic
 
 
@@ -196,9 +194,9 @@ def with_pseudo_labels(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_external_rows_with_texts_of_the_test_file_are_marked(with_pseudo_labels: Path) -> None:
     store = Store(with_pseudo_labels)
-    assert [run["optimistic"] for run in store.runs().values()] == [[IN_TEST]] * 3
-    assert store.read_blend("blend")["optimistic"] == [IN_TEST]
-    assert store.submissions()["blend"]["optimistic"] == [IN_TEST]
+    assert [run.optimistic for run in store.runs().values()] == [[IN_TEST]] * 3
+    assert store.read_blend("blend").optimistic == [IN_TEST]
+    assert store.submissions()["blend"].optimistic == [IN_TEST]
 
 
 @pytest.mark.parametrize(
@@ -248,7 +246,7 @@ def test_external_rows_that_were_predicted_here_are_marked(workspace: Path, tmp_
     )
     assert external_reasons(ws) == [reason]
     assert foldstack(root, "submit") == 0
-    assert ws.store.submissions()["blend"]["optimistic"] == [reason]
+    assert ws.store.submissions()["blend"].optimistic == [reason]
 
 
 def test_a_damaged_record_of_predicted_texts_is_named(workspace: Path, capsys) -> None:
@@ -305,7 +303,7 @@ def test_ties_that_are_set_after_training_are_marked(tmp_path: Path, setting: st
     go_through(root, "folds")
     train_folds(root, folds=2)
     assert foldstack(root, "blend") == 0
-    assert Store(root).read_blend("blend")["optimistic"] == []
+    assert Store(root).read_blend("blend").optimistic == []
     more = {"group": "author"} if setting == "group" else {}
     near = {"near": 0.8} if setting == "near" else {}
     folds = {"file": "folds.csv"} | near
@@ -342,7 +340,7 @@ def test_a_run_of_other_folds_or_rows_is_not_rested_on(
 ) -> None:
     """Its weights and losses know labels of the fold that is held out today."""
     store = Store(root)
-    old = store.read_run(RunKey("tiny", 0, (0,)))["identity"][changed]
+    old = getattr(store.read_run(RunKey("tiny", 0, (0,))).identity, changed)
     if changed == "folds":
         write_competition(
             root, runtime={"threads": 1}, folds={"count": 3, "kind": "kfold", "seed": 1}
@@ -420,7 +418,7 @@ def test_copies_washed_by_an_optimistic_judge_make_a_run_optimistic(
     assert foldstack(root, "train", "--model", "washed", "--fold", "0") == 0
     ws = Workspace.open(root, [])
     run = ws.store.read_run(RunKey("washed", 0, (0,)))
-    assert run["optimistic"] == ["chosen: the epoch was chosen on the held-out fold"]
+    assert run.optimistic == ["chosen: the epoch was chosen on the held-out fold"]
     again = ["--model", "chosen", "--fold", "0-2", "--force", "--set", "training.lr=0.01"]
     assert foldstack(root, "train", *again) == 0
     assert why_stale(ws, run) == [
@@ -433,8 +431,8 @@ def test_what_is_rested_on_is_trained_first(root: Path, monkeypatch: pytest.Monk
     trained: list[list[str]] = []
     monkeypatch.setattr(
         train_stage,
-        "_train_each",
-        lambda ws, todo, **_: trained.append([str(run.key) for _, run in todo]),
+        "train_each",
+        lambda ws, todo, **_: trained.append([str(run.key) for run in todo]),
     )
     args = ["--model", "start,tfidf,tiny", "--fold", "0", "--force"]
     assert foldstack(root, "train", *args) == 0
@@ -513,6 +511,6 @@ def test_a_mark_stays_where_the_setting_that_showed_it_is_taken_out(tmp_path: Pa
     train_folds(root, folds=2)
     write_competition(root, folds=settings, runtime={"threads": 1})
     assert foldstack(root, "blend") == 0
-    assert Store(root).read_blend("blend")["optimistic"] == [
+    assert Store(root).read_blend("blend").optimistic == [
         "tfidf: 6 texts or groups stand on both sides of the fold"
     ]

@@ -7,14 +7,12 @@ from itertools import combinations_with_replacement
 import lightgbm as lgb
 import numpy as np
 import pytest
-from scipy.special import expit, softmax
-from scipy.stats import rankdata
 
 from foldstack.ensemble import (
     OF_RANKS,
+    BlendOptions,
     Greedy,
-    Mean,
-    Members,
+    ProbabilityMean,
     RankMean,
     Rule,
     Stack,
@@ -33,34 +31,7 @@ from foldstack.ensemble.nesting import Nesting
 from foldstack.errors import InputError
 from foldstack.metrics import METRICS, OfSums, get
 from foldstack.stages.blend import _nested_decisions
-
-
-def make_members(skill, kind="binary", outputs=1, n=200, folds=4, seed=0):
-    """Members of n rows, one model for each number in `skill`; 0 predicts noise."""
-    rng = np.random.default_rng(seed)
-    if kind == "multiclass":
-        targets = np.eye(outputs)[rng.integers(outputs, size=n)]
-    else:
-        targets = (rng.random((n, outputs)) < 0.4).astype(float)
-    signal = (2 * targets - 1)[:, None, :] * np.array(skill)[None, :, None]
-    logits = signal + rng.normal(size=(n, len(skill), outputs))
-    probabilities = softmax(logits, axis=2) if kind == "multiclass" else expit(logits)
-    fold = np.arange(n) % folds
-    ranks = np.empty_like(probabilities)
-    for k in range(folds):
-        ranks[fold == k] = rankdata(probabilities[fold == k], axis=0) / (fold == k).sum()
-    return Members(
-        names=[f"model{k}" for k in range(len(skill))],
-        probabilities=probabilities,
-        ranks=ranks,
-        test_probabilities=probabilities[:10],
-        test_ranks=ranks[:10],
-        targets=targets,
-        folds=fold,
-        groups=np.arange(n),
-        kind=kind,
-    )
-
+from makers import make_members, repeated
 
 # --- bootstrap --------------------------------------------------------------------------------
 
@@ -389,7 +360,10 @@ def test_rank_means_are_for_rankings_only():
 
 def test_means_of_probabilities_and_ranks():
     members, metric, rows = make_members([1.0, 0.5]), get("roc_auc", "binary"), np.arange(50)
-    for candidate, source in ((Mean(), members.probabilities), (RankMean(), members.ranks)):
+    for candidate, source in (
+        (ProbabilityMean(), members.probabilities),
+        (RankMean(), members.ranks),
+    ):
         fitted = candidate.fit(members, rows, metric, seed=0)
         predictions = fitted.predict(members.inputs)
         np.testing.assert_allclose(predictions, source.mean(axis=1))
@@ -434,15 +408,7 @@ def test_the_crossfit_of_a_stack_does_not_know_its_rows():
 def test_the_crossfit_keeps_groups_together():
     """Guards a copy of the row in the other splits: noise would be predicted from its copy."""
     members = make_members([0.0, 0.0], n=100)
-    rows = np.tile(np.arange(100), 4)
-    copies = replace(
-        members,
-        probabilities=members.probabilities[rows],
-        ranks=members.ranks[rows],
-        targets=members.targets[rows],
-        folds=members.folds[rows],
-        groups=members.groups[rows],
-    )
+    copies = repeated(members, 4)
     fitted = Stack().fit(copies, np.arange(400), get("roc_auc", "binary"), seed=0)
     assert get("roc_auc", "binary").score(copies.targets, fitted.crossfit) < 0.65
 
@@ -506,7 +472,8 @@ def test_noise_scores_like_noise_when_nested_and_better_in_sample():
     """Guards every road by which fitting and choosing could flatter the headline."""
     found = [
         blend(make_members([0.0] * 4, n=150, folds=3, seed=seed), get("roc_auc", "binary"),
-              wants_labels=False, methods=("greedy", "stack"))
+              wants_labels=False,
+              options=BlendOptions(methods=("greedy", "stack"), calibration="none"))
         for seed in range(8)
     ]  # fmt: skip
     nested = np.array([each.nested.score for each in found])
@@ -556,7 +523,9 @@ def test_the_simplest_within_one_standard_error_wins():
 def test_of_single_models_the_better_wins_though_listed_later():
     """Guards listed order between single models: no one of them is the simpler."""
     members, metric = make_members([0.8, 0.8], seed=3), get("roc_auc", "binary")
-    result = blend(members, metric, wants_labels=False, methods=())
+    result = blend(
+        members, metric, wants_labels=False, options=BlendOptions(methods=(), calibration="none")
+    )
     first, second = result.candidates
     assert 0 < first.difference_to_best < first.standard_error
     assert result.winner == second.name == "single:model1"
@@ -608,7 +577,7 @@ def test_ranks_and_probabilities_are_not_pooled_as_they_are():
     members, metric = make_members([1.0, 1.0], n=200), get("roc_auc", "binary")
     # Probabilities far below the ranks, which leaves the order within folds as it was.
     members = replace(members, probabilities=members.probabilities / 100)
-    nesting = Nesting(members, metric, [Mean(), RankMean()], 0, None)
+    nesting = Nesting(members, metric, [ProbabilityMean(), RankMean()], 0, None)
     mixed, _ = nesting.pool([0, 1, 0, 1])
     alike, _ = nesting.pool([1, 1, 1, 1])
     difference = metric.score(members.targets, alike) - metric.score(members.targets, mixed)
@@ -623,7 +592,7 @@ def test_what_a_blend_leaves_out_together_never_cuts_a_group(folds):
     members = make_members([1.0], n=120)
     groups = np.arange(120) // 4
     members = replace(members, folds=groups % folds, groups=groups)
-    units = Nesting(members, get("roc_auc", "binary"), [Mean()], 0, None).units
+    units = Nesting(members, get("roc_auc", "binary"), [ProbabilityMean()], 0, None).units
     assert len(np.unique(units)) == (4 if folds == 2 else 3)
     assert (np.ptp(units.reshape(-1, 4), axis=1) == 0).all()
 

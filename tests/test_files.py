@@ -117,28 +117,28 @@ BROKEN = {
     "unknown suffix": (
         "x.txt",
         "a\n1\n",
-        "FILE is of no known kind: .csv, .tsv, .jsonl, .ndjson, .parquet are read, each also as .gz "
-        "or .zip",
+        "FILE has an unknown file type: .csv, .tsv, .jsonl, .ndjson, .parquet are read, each also as "
+        ".gz or .zip",
     ),
     "tsv, too many fields": (
         "x.tsv",
         "a\tb\n1\t2\t3\n",
-        "FILE, line 2 has 3 fields, the header 2: mend the tabs or quotes there",
+        "FILE, line 2 has 3 fields, the header 2: fix the tabs or quotes there",
     ),
     "tsv, open quote": (
         "x.tsv",
         'a\tb\n1\t"2\n',
-        "FILE: the row that begins in line 2 is not TSV (unexpected end of data): mend its quotes",
+        "FILE: the row that begins in line 2 is not TSV (unexpected end of data): fix its quotes",
     ),
     "json, damaged line": (
         "x.jsonl",
         '{"a": 1}\n{"a": \n',
-        "FILE, line 2 is not JSON (Expecting value, column 1): an object a line is wanted",
+        "FILE, line 2 is not JSON (Expecting value, column 1): write one object per line",
     ),
     "json, a list": (
         "x.jsonl",
         '[{"a": 1}, {"a": 2}]\n',
-        'FILE, line 1 is JSON but no object: write {"column": value, …}',
+        'FILE, line 1 is JSON but not an object: write {"column": value, …}',
     ),
     "json, an object within": (
         "x.jsonl",
@@ -155,9 +155,9 @@ BROKEN = {
     "json, half a letter": (
         "x.jsonl",
         '{"a": "\\ud83d"}\n',
-        "FILE, line 1 holds half of a surrogate pair (\\ud…): remove it",
+        "FILE, line 1 contains a lone surrogate (\\ud…): remove it",
     ),
-    "json, nothing": ("x.jsonl", "\n", "FILE is empty: a JSON object a line is wanted"),
+    "json, nothing": ("x.jsonl", "\n", "FILE is empty: one JSON object per line is required"),
     "parquet that is none": (
         "x.parquet",
         "a,b\n1,2\n3,4\n",
@@ -207,8 +207,8 @@ def test_a_damaged_archive_is_refused(tmp_path: Path) -> None:
         ([], "FILE holds no file: pack exactly one data file into it"),
         (
             ["a.txt"],
-            "FILE (in it 'a.txt') is of no known kind: .csv, .tsv, .jsonl, .ndjson, .parquet are "
-            "read, each also as .gz or .zip",
+            "FILE (in it 'a.txt') has an unknown file type: .csv, .tsv, .jsonl, .ndjson, .parquet "
+            "are read, each also as .gz or .zip",
         ),
     ],
 )
@@ -306,7 +306,7 @@ def test_what_is_no_encoding_of_files_is_refused(tmp_path: Path, encoding: str) 
 JSON = {
     "nested 3,000 deep": (
         "[" * 3000 + "]" * 3000,
-        "line 2 nests its values too deep: only text, numbers, booleans and lists of them are read",
+        "line 2 nests its values too deeply: only text, numbers, booleans and lists of them are read",
     ),
     "nested a little": ("[[1]]", "line 2: column 'a' holds a list with [1]: its parts are joined"),
     "a number of 5,000 digits": (
@@ -397,7 +397,7 @@ def test_json_lines_of_other_columns_each_are_refused(
     monkeypatch.setattr("foldstack.files.FREE_CELLS", 10_000)
     path = write(tmp_path / "x.jsonl", "".join(f'{{"c{i}": 1}}\n' for i in range(300)))
     assert refused(path) == (
-        "FILE: its objects name so many different columns that the table has 10,201 cells, nearly all "
+        "FILE: its objects name different columns, so the table has 10,201 cells, nearly all "
         "empty: give the rows the same columns"
     )
 

@@ -31,6 +31,7 @@ from foldstack.rows import Rows, duplicate_groups, normalise
 from foldstack.settings import FoldSettings
 from foldstack.store import RunKey, Store, read_parquet
 from foldstack.stratify import balance, deal
+from makers import make_rows
 from tiny import (
     files,
     foldstack,
@@ -43,20 +44,9 @@ from tiny import (
 )
 
 
-def make_rows(texts: list[str], targets=None, groups: list[str] | None = None) -> Rows:
-    """Gold rows of these texts; targets (n,) or (n, outputs), alternating 0 and 1 by default."""
-    n = len(texts)
-    targets = np.arange(n) % 2 if targets is None else np.asarray(targets)
-    ids = np.array([f"r{i}" for i in range(n)], dtype=object)
-    tuples = [(t,) for t in texts]
-    return Rows(
-        ids=ids,
-        texts=tuples,
-        targets=targets.reshape(n, -1).astype(float),
-        weights=np.ones(n),
-        groups=duplicate_groups(tuples, groups),
-        origin=np.full(n, "gold", dtype=object),
-    )
+def grouped(texts: list[str], targets=None, groups: list[str] | None = None) -> Rows:
+    """Rows whose equal texts, and equal groups, are of one group."""
+    return make_rows(texts, targets, groups=duplicate_groups([(t,) for t in texts], groups))
 
 
 def distinct(n: int) -> list[str]:
@@ -79,14 +69,14 @@ def by_splitter(splitter, n: int, y: np.ndarray) -> np.ndarray:
 
 def test_kfold_is_scikit_learns() -> None:
     """Published folds of a competition can be made again, from their seed."""
-    rows = make_rows(distinct(23))
+    rows = grouped(distinct(23))
     wanted = by_splitter(KFold(4, shuffle=True, random_state=7), 23, np.zeros(23))
     got = make_folds(rows, "binary", FoldSettings(kind="kfold", count=4, seed=7))
     assert got.tolist() == wanted.tolist()
 
 
 def test_kfold_is_scikit_learns_with_repeated_texts_if_they_may_cross() -> None:
-    rows = make_rows(["same"] * 9 + distinct(14))
+    rows = grouped(["same"] * 9 + distinct(14))
     wanted = by_splitter(KFold(4, shuffle=True, random_state=7), 23, np.zeros(23))
     settings = FoldSettings(kind="kfold", count=4, seed=7, dedupe=False)
     assert make_folds(rows, "binary", settings).tolist() == wanted.tolist()
@@ -96,21 +86,21 @@ def test_kfold_is_scikit_learns_with_repeated_texts_if_they_may_cross() -> None:
 def test_stratified_is_scikit_learns(dedupe: bool) -> None:
     labels = np.random.default_rng(0).random(40) < 0.3
     texts = distinct(40) if dedupe else ["same"] * 5 + distinct(35)
-    rows = make_rows(texts, labels)
+    rows = grouped(texts, labels)
     wanted = by_splitter(StratifiedKFold(5, shuffle=True, random_state=3), 40, labels)
     assert split(rows, seed=3, dedupe=dedupe).tolist() == wanted.tolist()
 
 
 def test_stratified_classes_are_scikit_learns() -> None:
     labels = np.random.default_rng(0).integers(3, size=40)
-    rows = make_rows(distinct(40), np.eye(3)[labels])
+    rows = grouped(distinct(40), np.eye(3)[labels])
     wanted = by_splitter(StratifiedKFold(5, shuffle=True, random_state=3), 40, labels)
     assert split(rows, "multiclass", seed=3).tolist() == wanted.tolist()
 
 
 def test_several_labels_are_split_by_iterative_stratification() -> None:
     labels = np.random.default_rng(0).random((60, 3)) < [0.5, 0.2, 0.1]
-    rows = make_rows(distinct(60), labels)
+    rows = grouped(distinct(60), labels)
     splitter = MultilabelStratifiedKFold(4, shuffle=True, random_state=3)
     wanted = by_splitter(splitter, 60, labels.astype(int))
     assert split(rows, "multilabel", count=4, seed=3).tolist() == wanted.tolist()
@@ -118,7 +108,7 @@ def test_several_labels_are_split_by_iterative_stratification() -> None:
 
 def test_soft_targets_are_stratified_by_their_nearest_label() -> None:
     labels = np.arange(20) % 2
-    hard, soft = make_rows(distinct(20), labels), make_rows(distinct(20), 0.2 + 0.6 * labels)
+    hard, soft = grouped(distinct(20), labels), grouped(distinct(20), 0.2 + 0.6 * labels)
     assert split(soft).tolist() == split(hard).tolist()
 
 
@@ -129,20 +119,20 @@ def test_soft_targets_are_stratified_by_their_nearest_label() -> None:
 def test_equal_texts_share_a_fold(kind: str) -> None:
     """The copy in another fold would be predicted by a model that learned its label by heart."""
     texts = [t for i in range(10) for t in (f"Text  {i}", f"text {i}", f"ｔｅｘｔ {i}\n")]
-    folds = make_folds(make_rows(texts), "binary", FoldSettings(kind=kind, count=3))
+    folds = make_folds(grouped(texts), "binary", FoldSettings(kind=kind, count=3))
     assert (folds.reshape(10, 3) == folds.reshape(10, 3)[:, :1]).all()
     assert len(set(folds)) == 3
 
 
 def test_equal_texts_may_cross_folds_if_the_user_says_so() -> None:
-    folds = split(make_rows(["same"] * 12), count=3, dedupe=False)
+    folds = split(grouped(["same"] * 12), count=3, dedupe=False)
     assert np.bincount(folds).tolist() == [4, 4, 4]
 
 
 @pytest.mark.parametrize("empty", ["", " ", "\n\t", "\u3000"])
 def test_empty_texts_do_not_belong_together(empty: str) -> None:
     """A fifth of the rows without a text would otherwise all fall into one fold."""
-    folds = split(make_rows([empty] * 12), count=3)
+    folds = split(grouped([empty] * 12), count=3)
     assert np.bincount(folds).tolist() == [4, 4, 4]
 
 
@@ -155,7 +145,7 @@ def test_groups_and_equal_texts_join_transitively() -> None:
     """Rows 0 and 2 share a text, 2 and 5 a group: 0 and 5 must not be parted either."""
     texts = ["same", "b", "Same", "d", "e", "f", "g", "h"]
     groups = ["u", "v", "w", "v", "x", "w", "y", "z"]
-    rows = make_rows(texts, groups=groups)
+    rows = grouped(texts, groups=groups)
     assert rows.groups.tolist() == [0, 1, 0, 1, 2, 0, 3, 4]
     for seed in range(5):
         folds = split(rows, count=2, seed=seed)
@@ -170,7 +160,7 @@ def test_groups_and_equal_texts_join_transitively() -> None:
 def test_one_large_group_does_not_make_its_fold_larger(kind: str) -> None:
     """40 copies of a text in 200 rows gave folds of 72, 32, 32, 32 and 32 rows."""
     labels = np.random.default_rng(0).random(200) < 0.3
-    rows = make_rows(["same"] * 40 + distinct(160), labels)
+    rows = grouped(["same"] * 40 + distinct(160), labels)
     folds = make_folds(rows, "binary", FoldSettings(kind=kind))
     assert len(set(folds[:40])) == 1
     sizes = np.bincount(folds)
@@ -182,7 +172,7 @@ def test_many_groups_leave_sizes_and_label_shares_alike() -> None:
     rng = np.random.default_rng(1)
     texts = [f"text {i}" for i in rng.integers(150, size=300)] + ["same"] * 40 + distinct(260)
     shares = np.array([0.5, 0.2, 0.05])
-    rows = make_rows(texts, rng.random((600, 3)) < shares)
+    rows = grouped(texts, rng.random((600, 3)) < shares)
     folds = split(rows, "multilabel", count=5)
     sizes = np.bincount(folds)
     counts = np.array([rows.targets[folds == f].sum(axis=0) for f in range(5)])
@@ -195,14 +185,14 @@ def test_many_groups_leave_sizes_and_label_shares_alike() -> None:
 @pytest.mark.parametrize("n", [5, 6, 9])
 def test_few_rows_still_fill_every_fold(n: int) -> None:
     """Fewer rows of a label than folds: scikit-learn would refuse, or leave a fold empty."""
-    folds = split(make_rows(distinct(n)), count=5)
+    folds = split(grouped(distinct(n)), count=5)
     assert set(folds) == set(range(5))
 
 
 @pytest.mark.parametrize("kind", ["stratified", "kfold"])
 def test_too_few_rows_are_refused(kind: str) -> None:
     """Copies of a text do not count: they cannot be parted."""
-    rows = make_rows(["a", "A", "b", "B", "c", "C"])
+    rows = grouped(["a", "A", "b", "B", "c", "C"])
     sentence = (
         "folds.count is 4, but input/train.csv has only 3 rows of different text: choose fewer "
         "folds"
@@ -219,7 +209,7 @@ def test_too_few_rows_are_refused(kind: str) -> None:
 @pytest.mark.parametrize("copies", [0, 6])
 @pytest.mark.parametrize("kind", ["stratified", "kfold"])
 def test_the_same_seed_makes_the_same_folds(kind: str, copies: int) -> None:
-    rows = make_rows(["same"] * copies + distinct(30 - copies))
+    rows = grouped(["same"] * copies + distinct(30 - copies))
     made = [
         make_folds(rows, "binary", FoldSettings(kind=kind, seed=seed)).tolist()
         for seed in (0, 0, 1)
@@ -243,14 +233,14 @@ def test_the_hash_tells_folds_apart() -> None:
 def test_contradictions_are_counted_by_text_and_not_by_group() -> None:
     """Two rows of one author may well have different labels; empty texts say nothing."""
     texts = ["Good", "good ", "bad", "bad", "fine", "", "", "good"]
-    rows = make_rows(texts, [1, 0, 0, 0, 1, 0, 1, 1], groups=list("aabbaaaa"))
+    rows = grouped(texts, [1, 0, 0, 0, 1, 0, 1, 1], groups=list("aabbaaaa"))
     assert contradictions(rows) == (1, 3)
 
 
 def test_rare_labels_are_those_with_fewer_rows_than_folds() -> None:
-    rows = make_rows(distinct(6), np.eye(3)[[0, 0, 0, 1, 1, 2]])
+    rows = grouped(distinct(6), np.eye(3)[[0, 0, 0, 1, 1, 2]])
     assert rare_labels(rows, ("a", "b", "c"), "multiclass", 3) == [("b", 2), ("c", 1)]
-    binary = make_rows(distinct(6), [0, 0, 0, 0, 0, 1])
+    binary = grouped(distinct(6), [0, 0, 0, 0, 0, 1])
     assert rare_labels(binary, ("no", "yes"), "binary", 3) == [("yes", 1)]
 
 
@@ -379,7 +369,7 @@ def test_folds_follow_their_rows_when_the_training_file_is_sorted_anew(workspace
     stored = dict(
         line.split(",") for line in (workspace / "folds/folds.csv").read_text().splitlines()
     )
-    rows = make_rows(distinct(24)).take(np.arange(24)[::-1])
+    rows = grouped(distinct(24)).take(np.arange(24)[::-1])
     folds = Store(workspace).read_folds(rows)
     assert [str(f) for f in folds.fold] == [stored[i] for i in rows.ids]
 
@@ -454,7 +444,7 @@ def test_dealt_groups_are_nearly_as_even_as_folds_that_split_them() -> None:
 def test_a_few_repeated_rows_leave_the_folds_as_even_as_none() -> None:
     """Single rows were once split apart from the groups, and both remainders fell on one fold."""
     labels = np.random.default_rng(0).random((300, 3)) < [0.5, 0.2, 0.05]
-    rows = make_rows(["a"] * 4 + ["b"] * 3 + distinct(293), labels)
+    rows = grouped(["a"] * 4 + ["b"] * 3 + distinct(293), labels)
     folds = split(rows, "multilabel")
     counts = np.array([labels[folds == f].sum(axis=0) for f in range(5)])
     assert np.ptp(np.bincount(folds)) == 0
@@ -473,7 +463,7 @@ def test_the_same_seed_deals_the_same_folds() -> None:
 def test_a_regression_target_is_stratified_by_its_deciles() -> None:
     """A hundred values, however skewed: each fold has two of every decile."""
     values = np.exp(np.random.default_rng(0).normal(size=100) * 3)
-    folds = split(make_rows(distinct(100), values), "regression")
+    folds = split(grouped(distinct(100), values), "regression")
     decile = np.argsort(np.argsort(values)) // 10
     assert (np.histogram2d(folds, decile, bins=(5, 10))[0] == 2).all()
 
@@ -487,7 +477,7 @@ def test_equal_values_share_a_bin_and_few_rows_have_few_bins() -> None:
 def test_several_regression_targets_are_stratified_each() -> None:
     targets = np.random.default_rng(0).normal(size=(200, 2)) * [1, 1000]
     for texts in (distinct(200), ["same"] * 3 + distinct(197)):
-        folds = split(make_rows(texts, targets), "regression")
+        folds = split(grouped(texts, targets), "regression")
         for target in targets.T:
             quarter = np.argsort(np.argsort(target)) // 50
             counts = np.histogram2d(folds, quarter, bins=(5, 4))[0]

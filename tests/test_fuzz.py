@@ -23,9 +23,9 @@ from foldstack.competition import Competition
 from foldstack.errors import InputError
 from foldstack.files import READERS, TableStream, csv_text, read_table
 from foldstack.folds import given_folds
-from foldstack.rows import Rows
 from foldstack.store import Store
 from foldstack.techniques import LearnerSettings
+from makers import make_rows
 from tiny import make_workspace, write
 
 FAST, SLOW = 80, 2000
@@ -298,7 +298,7 @@ def test_any_set_list_is_settings_or_refused(data: st.DataObject, tmp_path: Path
 
 CELLS = st.sampled_from(["0", "1", "2", "-1", "1.0", "99999999", "1e300", "nan", "", "x"])
 IDS = np.array(["a", "b", "c", "d"], dtype=object)
-ROWS = Rows(IDS, [(str(i),) for i in IDS], np.zeros((4, 1)), np.ones(4), np.arange(4), IDS)
+ROWS = make_rows(list(IDS), ids=IDS)
 
 
 @profiles

@@ -12,7 +12,7 @@ from foldstack.nets.mixup import Mixup
 from foldstack.training import loop
 from foldstack.training.graphs import Graphs, each, tensors
 from foldstack.training.micro_batch import MicroBatch
-from test_loop import make_learner, make_rows
+from makers import loop_learner, tiny_rows
 
 pytestmark = pytest.mark.usefixtures("cpu_settings_restored")
 
@@ -88,8 +88,8 @@ def test_all_that_differs_between_two_micro_batches_is_copied():
 
 def test_padding_to_a_multiple_changes_no_output(backbone):
     """It ends at the longest sequence there is, for which the backbone has positions."""
-    learner = make_learner(backbone)
-    tokens = learner.prepare(make_rows()).tokens
+    learner = loop_learner(backbone)
+    tokens = learner.prepare(tiny_rows(n=21)).tokens
     shortest = np.flatnonzero(tokens.lengths == tokens.lengths.min())
     width, longest = int(tokens.lengths.min()), int(tokens.lengths.max())
     assert width % 4 and width + 4 - width % 4 < longest
@@ -102,8 +102,8 @@ def test_padding_to_a_multiple_changes_no_output(backbone):
 
 
 def test_a_processor_has_no_graphs(backbone):
-    learner = make_learner(backbone)
-    examples = learner.prepare(make_rows())
+    learner = loop_learner(backbone)
+    examples = learner.prepare(tiny_rows(n=21))
     training = loop.prepare(learner.model, examples, learner.settings.training, learner.accelerator)
     assert training.graphs is None
 
@@ -125,8 +125,8 @@ def test_gradients_stay_where_a_graph_has_them(backbone, monkeypatch, adversary)
         return passed
 
     monkeypatch.setattr(loop, "Graphs", make_graphs)
-    learner = make_learner(backbone, adversary=adversary)
-    examples = learner.prepare(make_rows())
+    learner = loop_learner(backbone, adversary=adversary)
+    examples = learner.prepare(tiny_rows(n=21))
     training = loop.prepare(learner.model, examples, learner.settings.training, learner.accelerator)
     places = []
     for step in range(4):

@@ -25,9 +25,9 @@ from foldstack.nets.poolings import Pooling, make_pooling
 from foldstack.rows import Rows
 from foldstack.store import RunKey, Store
 from foldstack.techniques import Head, TransformerSettings
+from makers import fit_and_predict, make_learner, tiny_rows
 from test_layers import CONFIGS
 from test_layers import classifier as of_architecture
-from test_techniques import fitted, make_learner, make_rows
 from tiny import TINY, add_preset, foldstack, make_workspace, refuses, train_folds
 
 pytestmark = pytest.mark.usefixtures("cpu_settings_restored")
@@ -367,7 +367,7 @@ def test_wrong_settings_are_refused(backbone, tmp_path, capsys, given):
 )
 def test_what_does_not_fit_the_backbone_is_refused(backbone, name, setting, sentence):
     with pytest.raises(InputError) as e:
-        make_learner(backbone, head={"name": name, **setting}).prepare(make_rows())
+        make_learner(backbone, head={"name": name, **setting}).prepare(tiny_rows())
     assert str(e.value) == sentence
 
 
@@ -505,12 +505,12 @@ def test_each_head_trains_and_is_stored(backbone, tmp_path, name):
     """Three outputs; the head's own weights move, and what is loaded again predicts the same bytes."""
     settings = {"head": {"name": name, **HEADS[name]}, "training": {"epochs": 1}}
     learner = make_learner(backbone, "multilabel", **settings)
-    learner.prepare(make_rows("multilabel", 16))
+    learner.prepare(tiny_rows("multilabel", 16))
     before = {k: v.clone() for k, v in learner.model.state_dict().items()}
     assert {k.partition(".")[0] for k in before} == {"backbone", "head"} | (
         set() if learner.model.pooling.fixed else {"pooling"}
     )
-    rows = make_rows("multilabel", 16)
+    rows = tiny_rows("multilabel", 16)
     learner.fit(rows, None, tmp_path / "run")
     after = learner.model.state_dict()
     assert [
@@ -533,7 +533,7 @@ def test_heads_go_with_masks_softmax_and_the_contrastive_loss(backbone, tmp_path
         "head": {"name": name, **HEADS[name]},
     }
     training = {"epochs": 1, "contrastive": {"weight": 0.5}, "adversary": "fgm"}
-    predicted = fitted(backbone, tmp_path / "run", **options, training=training)
+    predicted = fit_and_predict(backbone, tmp_path / "run", **options, training=training)
     assert predicted.shape == (32, 1) and np.isfinite(predicted).all()
 
 
@@ -544,7 +544,7 @@ def table_rows(
     numbers: list[float], codes: list[float], weights: list[float] | None = None
 ) -> Rows:
     """A numeric column and a categorical one."""
-    rows = make_rows(n=len(numbers))
+    rows = tiny_rows(n=len(numbers))
     weights = np.ones(len(numbers)) if weights is None else np.array(weights)
     return replace(rows, weights=weights, features=np.column_stack([numbers, codes]).astype(float))
 
@@ -599,7 +599,7 @@ def test_numbers_far_away_and_rare_categories_are_bounded():
 @pytest.mark.parametrize("name", ["mean", "labels"])
 def test_joined_features_count_and_are_restored(backbone, tmp_path, name):
     """The label is in the columns alone; the texts are all the same."""
-    rows = make_rows("multilabel", 16)
+    rows = tiny_rows("multilabel", 16)
     target = rows.targets[:, 0]
     columns = np.column_stack([np.where(np.arange(16) % 5 == 0, NAN, target * 100), target])
     rows = replace(rows, texts=[("a film",)] * 16, features=columns)
@@ -654,13 +654,13 @@ def test_a_run_with_features_is_of_these_columns(with_columns, capsys):
     root, key = with_columns, RunKey("tiny", 0, (0,))
     train = ["train", "--model", "tiny", "--fold", "0"]
     assert foldstack(root, *train) == 0
-    before = Store(root).read_run(key)["predictions"]
+    before = Store(root).read_run(key).predictions
     test = root / "input/test.csv"
     test.write_text(test.read_text().replace(",mail", ",card"))
     capsys.readouterr()
     assert foldstack(root, *train) == 0
     assert "the test file is new, the model is not" in capsys.readouterr().out
-    after = Store(root).read_run(key)["predictions"]
+    after = Store(root).read_run(key).predictions
     assert before["test"] != after["test"] and before["heldout"] == after["heldout"]
     assert foldstack(root, *train) == 0
     assert "nothing to do" in capsys.readouterr().out

@@ -16,6 +16,7 @@ from foldstack.guess import guess
 from foldstack.separators import find_separator
 from foldstack.settings import CompetitionSettings
 from foldstack.stages.init import init
+from foldstack.views.console import show
 from tiny import files, make_workspace, refuses, sentences, write
 
 TEXTS = [text for text, _ in sentences(60)]
@@ -549,7 +550,7 @@ def test_files_from_elsewhere_are_copied_and_the_guesses_said(
     given: Path, tmp_path, capsys
 ) -> None:
     root = tmp_path / "w"
-    init(root, **paths(given))
+    show(init(root, **paths(given)))
     assert (root / "input/train.csv").read_text() == TRAIN
     competition = Competition.load(root)
     assert competition.settings.files.sample == "sample.csv"
@@ -633,7 +634,7 @@ def test_another_encoding_is_guessed_and_said(given: Path, tmp_path: Path, capsy
     train = TRAIN.replace("film", "café")
     (given / "train.csv").write_bytes(train.encode("cp1252"))
     root = tmp_path / "w"
-    init(root, **paths(given))
+    show(init(root, **paths(given)))
     assert "init: encoding: cp1252 (guessed" in capsys.readouterr().out
     competition = Competition.load(root)
     assert competition.settings.encoding == "cp1252"

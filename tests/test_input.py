@@ -15,18 +15,12 @@ from foldstack.store import Store, write_parquet
 from tiny import (
     files,
     foldstack,
-    go_through,
     make_workspace,
     refuses,
     train_folds,
     write,
     write_competition,
 )
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return go_through(make_workspace(tmp_path_factory.mktemp("finished") / "w"))
 
 
 @pytest.fixture
@@ -66,11 +60,11 @@ def test_a_missing_file_is_refused_by_every_stage(done: Path, name: str, capsys)
 TRAIN = "input/train.csv"
 BROKEN = {
     # name: (file, its contents, the sentence after "ROOT/")
-    "empty": (TRAIN, "", "input/train.csv is empty: a header line and rows are wanted"),
+    "empty": (TRAIN, "", "input/train.csv is empty: a header line and rows are required"),
     "blank lines only": (
         TRAIN,
         "\n\n\n",
-        "input/train.csv is empty: a header line and rows are wanted",
+        "input/train.csv is empty: a header line and rows are required",
     ),
     "header only": (TRAIN, "id,text,label\n", "input/train.csv has a header but no rows"),
     "missing column": (
@@ -100,28 +94,28 @@ BROKEN = {
     "column twice": (
         TRAIN,
         "id,text,text,label\na,x,x,0\n",
-        "input/train.csv: column 'text' stands twice in the header: rename one",
+        "input/train.csv: column 'text' appears twice in the header: rename one",
     ),
     "too many fields": (
         TRAIN,
         "id,text,label\na,x,0\nb,well, well,1\n",
-        "input/train.csv, line 3 has 4 fields, the header 3: mend the commas or quotes there",
+        "input/train.csv, line 3 has 4 fields, the header 3: fix the commas or quotes there",
     ),
     "too few fields, after a text of two lines": (
         TRAIN,
         'id,text,label\na,"x\ny",0\nb,z\n',
-        "input/train.csv, line 4 has 2 fields, the header 3: mend the commas or quotes there",
+        "input/train.csv, line 4 has 2 fields, the header 3: fix the commas or quotes there",
     ),
     "open quote at the end": (
         TRAIN,
         'id,text,label\na,x,0\nb,"y,1\nc,z,0\n',
-        "input/train.csv: the row that begins in line 3 is not CSV (unexpected end of data): mend "
+        "input/train.csv: the row that begins in line 3 is not CSV (unexpected end of data): fix "
         "its quotes",
     ),
     "open quote, and another quote later": (
         TRAIN,
         'id,text,label\na,x,0\nb,"y,1\nc,"z",0\n',
-        "input/train.csv: the row that begins in line 3 is not CSV (',' expected after '\"'): mend "
+        "input/train.csv: the row that begins in line 3 is not CSV (',' expected after '\"'): fix "
         "its quotes",
     ),
     "id twice": (
@@ -532,7 +526,7 @@ NOT_YAML = {
     ),
     "half of a surrogate pair": (
         'id: "\\ud800"',
-        "line 2 is not valid YAML: a value holds half of a surrogate pair",
+        "line 2 is not valid YAML: a value contains a lone surrogate",
     ),
     "nested deep": (
         f"numeric: {'[' * 100_000}",

@@ -25,6 +25,7 @@ from foldstack.nets.attention import use_ours
 from foldstack.nets.classifier import Classifier
 from foldstack.nets.poolings import make_pooling
 from foldstack.nets.quantized import GROUP, Int8Reader, converted, load_openvino, round_weights
+from foldstack.records import Int8Record
 from foldstack.rows import Rows
 from foldstack.stages.fitted import load_learner
 from foldstack.stages.int8 import describe, in_int8
@@ -33,8 +34,8 @@ from foldstack.store import RunKey
 from foldstack.techniques import LayersHead
 from foldstack.training.precision import has_fast_bf16_cpu
 from foldstack.workspace import Workspace
+from makers import loop_learner, tiny_rows
 from test_layers import CONFIGS, classifier
-from test_loop import make_learner, make_rows
 from tiny import add_preset, files, foldstack, go_through, make_workspace, refuses, write
 
 openvino = load_openvino()
@@ -202,11 +203,11 @@ def test_the_linear_layers_of_the_backbone_are_rounded_and_the_model_stays_as_it
 
 
 def test_a_model_that_was_trained_just_now(backbone, tmp_path):
-    learner, rows = make_learner(backbone, precision="bf16"), make_rows()
+    learner, rows = loop_learner(backbone, precision="bf16"), tiny_rows(n=21)
     learner.fit(rows, None, tmp_path)
     assert np.abs(learner.in_int8().predict(rows) - learner.predict(rows)).max() > 0
     learner.save(tmp_path / "model")
-    loaded = make_learner(backbone, precision="bf16")
+    loaded = loop_learner(backbone, precision="bf16")
     loaded.load(tmp_path / "model")
     assert loaded.in_int8().predict(rows).tobytes() == learner.in_int8().predict(rows).tobytes()
 
@@ -276,7 +277,7 @@ def test_predict_says_what_int8_costs_and_predicts_by_it(finished, new, tmp_path
     kept = ws.store.read_predictions(key, "heldout", held)
     exact = to_probabilities(kept.raw, kept.link)
     assert score == round(task.score_probabilities(held.targets, values), 4)
-    assert stored == round(ws.store.read_run(key)["score"], 4)
+    assert stored == round(ws.store.read_run(key).score, 4)
     facts = json.loads((finished / "oof/tiny/seed0/fold0/int8.json").read_text())
     assert facts["largest_difference"] == np.abs(values - exact).max() > 0
 
@@ -315,7 +316,7 @@ def test_the_score_of_int8_is_that_of_what_int8_predicts(finished, tmp_path, cap
     ws, key = Workspace.open(root, []), RunKey("tiny", 0, (0,))
     rough = in_int8(ws, key, Contrary(load_learner(ws, key)))
     facts = json.loads((root / "oof/tiny/seed0/fold0/int8.json").read_text())
-    assert facts["stored"] == ws.store.read_run(key)["score"] > 0.6
+    assert facts["stored"] == ws.store.read_run(key).score > 0.6
     assert facts["int8"] == pytest.approx(1 - facts["stored"])
     held = ws.competition.train.take(
         ws.store.read_folds(ws.competition.train).held_out(key.left_out)
@@ -360,12 +361,12 @@ def test_int8_of_a_model_that_has_none_is_refused(finished, capsys):
 
 def test_where_it_is_no_gain_it_says_so():
     found = {"metric": "f1", "rows": 12, "precision": "bf16", "stored": 0.5, "int8": 0.25}
-    found |= {"largest_difference": 0.125, "times_as_fast": 0.9}
-    assert describe(found) == (
+    found |= {"largest_difference": 0.125, "times_as_fast": 0.9, "machine": {}}
+    assert describe(Int8Record(**found)) == (
         "int8 has f1 0.2500 on 12 held-out rows, bf16 0.5000; the largest difference of a prediction "
         "is 0.1250; 0.90 times as fast: no gain, leave int8 out here"
     )
-    assert describe(found | {"times_as_fast": 1.5}).endswith("1.50 times as fast")
+    assert describe(Int8Record(**found | {"times_as_fast": 1.5})).endswith("1.50 times as fast")
 
 
 def test_where_there_is_no_int8(monkeypatch):

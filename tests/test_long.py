@@ -23,8 +23,8 @@ from foldstack.techniques import TransformerSettings
 from foldstack.text.cutting import Texts, auto_length, cut_texts
 from foldstack.text.keywords import KeywordTable, find_terms, words_of
 from foldstack.text.tokens import Tokens, mean_by_row, to_tokens, tokenise
-from test_presets import checkpoint, rows_of
-from test_techniques import make_learner
+from makers import make_learner, make_rows
+from test_presets import checkpoint
 
 pytestmark = pytest.mark.usefixtures("cpu_settings_restored")
 
@@ -111,7 +111,7 @@ def cut(
     table: KeywordTable | None = None,
     types: bool = False,
 ) -> Tokens:
-    texts = Texts.read(rows_of(*texts), tokenizer, prefix)
+    texts = Texts.read(make_rows(texts), tokenizer, prefix)
     some = cut_texts(texts, max_length, long_of(long), keywords=table, training=training)
     return to_tokens(texts, some, types)
 
@@ -173,7 +173,7 @@ def test_more_windows_than_wanted_leave_gaps(bert):
 @pytest.mark.parametrize("overlap", [0.0, 0.25, 0.5, 0.9])
 def test_windows_cover_every_token(bert, overlap):
     """Texts of 0 to 60 tokens, read by windows of 7."""
-    texts = Texts.read(rows_of(*("a " * n for n in range(61))), bert)
+    texts = Texts.read(make_rows(["a " * n for n in range(61)]), bert)
     long = long_of({"name": "windows", "overlap": overlap, "most": 100})
     some = cut_texts(texts, 9, long)
     whole, (first,) = texts.columns[0], [p for p in some.first if p.lengths.any()]
@@ -356,7 +356,7 @@ def test_the_head_is_what_the_tokenizer_itself_makes_of_a_text(preset, tokenizer
         for length in (5, 6, 7, 12, 13, 200):
             options = {"truncation": "longest_first", "max_length": length}
             given = tokenizer(*map(list, columns), return_token_type_ids=True, **options)
-            tokens = tokenise(rows_of(*texts), tokenizer, max_length=length, types=True)
+            tokens = tokenise(make_rows(texts), tokenizer, max_length=length, types=True)
             expected = given["input_ids"]
             assert tokens.flat.tolist() == [i for ids in expected for i in ids]
             assert tokens.lengths.tolist() == [len(ids) for ids in expected]
@@ -470,15 +470,15 @@ def test_a_length_without_room_is_refused(bert):
 
 def test_auto_is_the_least_length_with_room_for_the_share_of_rows(bert):
     """Texts of 1 to 20 tokens and two special ones: 19 of 20 fit in 21."""
-    texts = Texts.read(rows_of(*(" ".join("a" * n) for n in range(1, 21))), bert)
+    texts = Texts.read(make_rows([" ".join("a" * n) for n in range(1, 21)]), bert)
     for quantile, length in {0.95: 21, 0.951: 22, 0.5: 12, 1.0: 22, 0.01: 4}.items():
         assert auto_length(texts, quantile) == length
-    pair = Texts.read(rows_of(("a a", "a"), ("a", "")), bert)
+    pair = Texts.read(make_rows([("a a", "a"), ("a", "")]), bert)
     assert auto_length(pair, 1.0) == 6
 
 
 def test_a_run_reports_the_length_and_what_is_cut(place_of, tmp_path, capsys):
-    rows = rows_of(*(" ".join("a" * n) for n in range(1, 21)))
+    rows = make_rows([" ".join("a" * n) for n in range(1, 21)])
     training = {"max_length": "auto", "length_quantile": 0.8, "epochs": 1}
     learner = make_learner(place_of("bert"), training=training)
     facts = learner.fit(rows, None, tmp_path)
@@ -493,7 +493,7 @@ def test_a_run_reports_the_length_and_what_is_cut(place_of, tmp_path, capsys):
 
 def test_auto_goes_no_further_than_the_backbone(place_of, tmp_path, capsys):
     learner = make_learner(place_of("bert"), training={"max_length": "auto", "length_quantile": 1})
-    learner.prepare(rows_of("a " * 70, "a"))
+    learner.prepare(make_rows(["a " * 70, "a"]))
     assert learner.encoder.max_length == 64
     assert capsys.readouterr().out == (
         "the length 72, enough for 100% of the rows, is more than the backbone's 64 positions: "
@@ -505,8 +505,8 @@ def test_auto_looks_at_the_rows_to_learn_from_alone(place_of, tmp_path):
     """The rows that choose the epoch, and those predicted, are longer: it does not matter."""
     training = {"max_length": "auto", "length_quantile": 1, "epochs": 1, "select": "inner"}
     learner = make_learner(place_of("bert"), training=training)
-    longer = rows_of("good " * 30, "bad " * 30)
-    assert learner.fit(rows_of("a good film", "bad"), longer, tmp_path)["max_length"] == 5
+    longer = make_rows(["good " * 30, "bad " * 30])
+    assert learner.fit(make_rows(["a good film", "bad"]), longer, tmp_path)["max_length"] == 5
 
 
 # In a run
@@ -521,14 +521,14 @@ def fitted(
     folder.mkdir(exist_ok=True)
     training = {"max_length": 8} | settings.pop("training", {})
     learner = make_learner(place, training=training, **settings)
-    learner.fit(rows_of(*texts), rows_of(*select) if select else None, folder)
+    learner.fit(make_rows(texts), make_rows(select) if select else None, folder)
     return learner
 
 
 @pytest.fixture(scope="module")
 def plain(place_of, tmp_path_factory) -> np.ndarray:
     learner = fitted(place_of("bert"), tmp_path_factory.mktemp("plain"), ROWS)
-    return learner.predict(rows_of(*ROWS))
+    return learner.predict(make_rows(ROWS))
 
 
 @pytest.mark.parametrize(
@@ -554,7 +554,7 @@ def plain(place_of, tmp_path_factory) -> np.ndarray:
 def test_each_setting_changes_the_predictions(place_of, plain, tmp_path, settings):
     """And what is stored predicts the very same."""
     learner = fitted(place_of("bert"), tmp_path / "run", ROWS, **settings)
-    rows = rows_of(*ROWS)
+    rows = make_rows(ROWS)
     predicted = learner.predict(rows)
     assert predicted.shape == plain.shape and np.abs(predicted - plain).max() > 1e-5
     learner.save(tmp_path / "model")
@@ -567,7 +567,7 @@ def test_each_setting_changes_the_predictions(place_of, plain, tmp_path, setting
 def test_short_texts_are_the_same_under_every_strategy(place_of, tmp_path, long):
     texts = ["good film", "a bad plot", "fine", "dull song end"] * 4
     predictions = [
-        fitted(place_of("bert"), tmp_path / str(i), texts, long=some).predict(rows_of(*texts))
+        fitted(place_of("bert"), tmp_path / str(i), texts, long=some).predict(make_rows(texts))
         for i, some in enumerate(("head", long))
     ]
     assert predictions[0].tobytes() == predictions[1].tobytes()
@@ -577,14 +577,14 @@ def test_a_row_is_the_mean_of_its_windows(place_of, tmp_path):
     """Against one window after the other, each predicted as a text of its own."""
     learner = fitted(place_of("bert"), tmp_path / "run", ROWS, long=STRATEGIES["windows"])
     texts = [LONG, SHORT, " ".join([LONG] * 3)]
-    predicted = learner.predict(rows_of(*texts))
+    predicted = learner.predict(make_rows(texts))
     for text, row in zip(texts, predicted, strict=True):
         split = text.split()
         beyond = max(len(split) - 6, 0)
         steps = math.ceil(beyond / 3)
         starts = [beyond * i // steps for i in range(steps + 1)] if steps else [0]
         pieces = [" ".join(split[i : i + 6]) for i in starts]
-        alone = np.concatenate([learner.predict(rows_of(piece)) for piece in pieces])
+        alone = np.concatenate([learner.predict(make_rows([piece])) for piece in pieces])
         np.testing.assert_allclose(row, alone.mean(axis=0), atol=1e-6)
 
 
@@ -598,7 +598,7 @@ def test_means_by_row():
 def test_a_rows_windows_share_its_weight(place_of):
     """Else a text would count the more the longer it is."""
     learner = make_learner(place_of("bert"), training={"max_length": 6}, long=STRATEGIES["windows"])
-    rows = rows_of(LONG, SHORT, LONG, "bad")
+    rows = make_rows([LONG, SHORT, LONG, "bad"])
     rows.weights[:] = [1, 2, 0.5, 1]
     examples = learner.prepare(rows)
     of = examples.tokens.rows
@@ -611,7 +611,7 @@ def test_a_rows_windows_share_its_weight(place_of):
 def test_a_window_is_as_difficult_as_its_row(place_of):
     """Guards `sampling: hard`, which picks sequences: row numbers would be other rows' windows."""
     texts = [LONG, SHORT, LONG, "bad"]
-    rows = replace(rows_of(*texts), difficulty=np.array([0.0, 1.0, 0.0, 3.0]))
+    rows = replace(make_rows(texts), difficulty=np.array([0.0, 1.0, 0.0, 3.0]))
     training = {"max_length": 6, "sampling": {"name": "hard", "model": "m"}}
     learner = make_learner(place_of("bert"), training=training, long=STRATEGIES["windows"])
     examples = learner.prepare(rows)
@@ -622,7 +622,7 @@ def test_a_window_is_as_difficult_as_its_row(place_of):
 def test_the_time_of_a_row_is_that_of_its_windows(place_of):
     """Guards the estimate before a demo: a window's number is no row's."""
     learner = make_learner(place_of("bert"), training={"max_length": 6}, long="windows")
-    seconds = learner.measure(rows_of(*ROWS), updates=2)
+    seconds = learner.measure(make_rows(ROWS), updates=2)
     assert all(0 < s < 10 for s in seconds)
 
 
@@ -631,7 +631,7 @@ def test_rows_that_choose_the_epoch_are_judged_whole(place_of, tmp_path, capsys)
     options = {"long": "windows", "training": {"select": "inner", "max_length": 6}}
     learner = fitted(place_of("bert"), tmp_path / "run", ROWS, select=ROWS[:4], **options)
     assert " rows in " in capsys.readouterr().out
-    assert learner.predict(rows_of(*ROWS)).shape == (16, 1)
+    assert learner.predict(make_rows(ROWS)).shape == (16, 1)
 
 
 def test_keywords_know_the_rows_to_learn_from_alone(place_of, tmp_path):
@@ -640,7 +640,7 @@ def test_keywords_know_the_rows_to_learn_from_alone(place_of, tmp_path):
     tables = []
     for name, select in {"a": ROWS[:4], "b": ["song joke scene end " * 5, "joke song"]}.items():
         learner = fitted(place_of("bert"), tmp_path / name, ROWS, select=select, **options)
-        learner.predict(rows_of("start joke " * 9, "joke"))
+        learner.predict(make_rows(["start joke " * 9, "joke"]))
         learner.save(tmp_path / name / "model")
         tables.append((tmp_path / name / "model/keywords.json").read_bytes())
     assert tables[0] == tables[1]
@@ -663,7 +663,7 @@ def test_texts_without_common_words_have_no_keywords(place_of, tmp_path):
     texts = ["good " * 9, "bad " * 9]
     learner = fitted(place_of("bert"), tmp_path / "run", texts, long="keywords")
     assert learner.encoder.keywords.words == []
-    learner.predict(rows_of("good " * 20, ""))
+    learner.predict(make_rows(["good " * 20, ""]))
 
 
 # Settings

@@ -20,23 +20,22 @@ from torch.profiler import ProfilerActivity, profile
 
 from foldstack import progress
 from foldstack.errors import InputError
-from foldstack.learners import LearnerContext, Task, transformer
-from foldstack.learners.transformer import TransformerLearner
-from foldstack.metrics import get
+from foldstack.learners import transformer
 from foldstack.progress import Progress
+from foldstack.records import RunRecord
 from foldstack.rows import Rows
 from foldstack.store import RunKey, Store
-from foldstack.techniques import TrainingSettings, TransformerSettings
 from foldstack.text.batches import epoch_batches, micro_batches, token_batches
 from foldstack.training import loop, precision
 from foldstack.training.optim import lr_factor
 from foldstack.workspace import Workspace
+from makers import loop_learner, tiny_rows
 from tiny import (
     add_preset,
     foldstack,
     make_workspace,
     refuses,
-    sentences,
+    run_of,
     train_folds,
     turn_labels,
 )
@@ -44,47 +43,11 @@ from tiny import (
 pytestmark = pytest.mark.usefixtures("cpu_settings_restored")
 
 
-def make_rows(n: int = 21) -> Rows:
-    """n sentences of unequal length and unequal weight."""
-    texts, labels = zip(*sentences(n), strict=True)
-    return Rows(
-        ids=np.array([f"r{i}" for i in range(n)], dtype=object),
-        texts=[(t,) for t in texts],
-        targets=np.array(labels, dtype=float)[:, None],
-        weights=1 + np.arange(n) % 3 / 2,
-        groups=np.arange(n),
-        origin=np.full(n, "gold", dtype=object),
-    )
-
-
-def make_learner(
-    backbone: Path,
-    seed: int = 0,
-    *,
-    dropout: float = 0.0,
-    backbone_dropout: float | None = None,
-    prefix: str = "",
-    **training: object,
-) -> TransformerLearner:
-    """A binary learner in fp32 on the tiny backbone; one epoch of batches of 8 by default."""
-    defaults = {"epochs": 1, "batch_size": 8, "lr": 1e-3, "precision": "fp32", "max_length": 16}
-    settings = TransformerSettings(
-        learner="transformer",
-        backbone=str(backbone),
-        dropout=dropout,
-        backbone_dropout=backbone_dropout,
-        prefix=prefix,
-        training=TrainingSettings(**defaults | training),
-    )
-    task = Task("binary", "sigmoid", ("label",), get("roc_auc", "binary"))
-    return TransformerLearner(settings, LearnerContext(task, seed))
-
-
 def one_step(
     backbone: Path, rows: Rows, chosen: np.ndarray, **training: object
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """All gradients of one update, and all weights after it, each as one long vector."""
-    learner = make_learner(backbone, weight_decay=0, backbone_dropout=0, **training)
+    learner = loop_learner(backbone, weight_decay=0, backbone_dropout=0, **training)
     examples = learner.prepare(rows)
     learner.model.train()
     training = loop.prepare(learner.model, examples, learner.settings.training, learner.accelerator)
@@ -109,7 +72,7 @@ def relative(a: torch.Tensor, b: torch.Tensor) -> float:
 @pytest.mark.parametrize("rows_in_update", [21, 8, 5])
 def test_accumulation_is_the_large_batch(backbone, rows_in_update):
     """Trap 7: means of unequal micro-batches are not the mean; 8 rows in threes go as 3, 3, 2."""
-    rows = make_rows()
+    rows = tiny_rows(n=21)
     chosen = np.random.default_rng(0).permutation(21)[:rows_in_update]
     gradient, weights = one_step(backbone, rows, chosen, micro_batch_size=0)
     assert gradient.norm() > 0.01
@@ -120,7 +83,7 @@ def test_accumulation_is_the_large_batch(backbone, rows_in_update):
 
 
 def test_a_row_of_weight_two_is_the_row_twice(backbone):
-    rows = replace(make_rows(4), weights=np.ones(4))
+    rows = replace(tiny_rows(n=4), weights=np.ones(4))
     heavy, _ = one_step(backbone, replace(rows, weights=np.array([2.0, 1, 1, 1])), np.arange(4))
     twice, _ = one_step(backbone, rows, np.array([0, 0, 1, 2, 3]))
     plain, _ = one_step(backbone, rows, np.arange(4))
@@ -138,7 +101,7 @@ def test_micro_batches_hold_every_row_and_at_most_their_size():
 
 def test_clipping_bounds_the_gradient_of_the_whole_update(backbone):
     """Clipped per micro-batch, the sum could be longer than the bound, and point elsewhere."""
-    rows = make_rows()
+    rows = tiny_rows(n=21)
     free, _ = one_step(backbone, rows, np.arange(21), clip=0)
     bounded, _ = one_step(backbone, rows, np.arange(21), clip=0.01, micro_batch_size=3)
     assert free.norm() > 0.02
@@ -194,8 +157,8 @@ def test_batches_do_not_come_in_the_order_of_their_length():
 
 
 def test_predictions_come_back_in_order_and_do_not_know_their_padding(backbone):
-    rows = make_rows(70)  # more than one batch of 64
-    learner = make_learner(backbone)
+    rows = tiny_rows(n=70)  # more than one batch of 64
+    learner = loop_learner(backbone)
     learner.prepare(rows)
     torch.nn.init.normal_(learner.model.head.weight)  # predictions that lie far apart
     together = learner.predict(rows)
@@ -220,7 +183,7 @@ def test_a_batch_of_predictions_has_so_many_tokens_at_most_the_longest_first():
 
 def test_what_the_network_reads_alike_is_computed_once(backbone, monkeypatch):
     """Repeated texts get the very same prediction; another feature or token makes another row."""
-    learner, rows = make_learner(backbone), make_rows(6)
+    learner, rows = loop_learner(backbone), tiny_rows(n=6)
     learner.prepare(rows)
     repeated = rows.take(np.array([4, 0, 4, 1, 0, 4]))
     plain = learner.predict(rows)
@@ -248,7 +211,7 @@ def test_what_the_network_reads_alike_is_computed_once(backbone, monkeypatch):
 def test_weights_are_cast_to_a_lower_precision_once_and_give_the_same(backbone, monkeypatch):
     """Autocast casts them anew for each batch: here one row each. Bytes are the same."""
     monkeypatch.setattr(loop, "batch_tokens", lambda device: 1)
-    learner, rows = make_learner(backbone, precision="bf16"), make_rows(12)
+    learner, rows = loop_learner(backbone, precision="bf16"), tiny_rows(n=12)
     learner.prepare(rows)
     torch.nn.init.normal_(learner.model.head.weight)
     before = learner.model.backbone.encoder.layer[0].intermediate.dense.weight.clone()
@@ -265,15 +228,15 @@ def test_weights_are_cast_to_a_lower_precision_once_and_give_the_same(backbone, 
     by_autocast, each_time = casts()
     assert (once, each_time) == (2, 12 * 2)  # two layers have such a weight
     assert raw.tobytes() == by_autocast.tobytes()
-    full = make_learner(backbone)
+    full = loop_learner(backbone)
     full.prepare(rows)
     full.model.load_state_dict(learner.model.state_dict())
     assert 0 < np.abs(full.predict(rows) - raw).max() < 0.05
 
 
 def test_dropout_is_off_in_prediction(backbone):
-    learner = make_learner(backbone, dropout=0.5)
-    rows = make_rows(8)
+    learner = loop_learner(backbone, dropout=0.5)
+    rows = tiny_rows(n=8)
     learner.prepare(rows)
     learner.model.train()
     assert (learner.predict(rows) == learner.predict(rows)).all()
@@ -295,8 +258,8 @@ class Exploding(torch.nn.Module):
 
 
 def test_a_loss_that_is_not_finite_is_refused(backbone, tmp_path):
-    learner = make_learner(backbone)
-    examples = learner.prepare(make_rows())
+    learner = loop_learner(backbone)
+    examples = learner.prepare(tiny_rows(n=21))
     with pytest.raises(InputError) as e:
         loop.train(
             Exploding(),
@@ -316,7 +279,7 @@ def test_a_loss_that_is_not_finite_is_refused(backbone, tmp_path):
 # Which epoch's weights
 
 
-def select_run(root: Path, select: str, backbone: Path, **training: object) -> dict:
+def select_run(root: Path, select: str, backbone: Path, **training: object) -> RunRecord:
     training = {"select": select, "epochs": 3} | training
     add_preset(root, backbone, training=training, checkpoint_seconds=60)
     assert foldstack(root, "train", "--model", "tiny", "--fold", "0") == 0
@@ -325,7 +288,7 @@ def select_run(root: Path, select: str, backbone: Path, **training: object) -> d
 
 def test_select_takes_the_best_epochs_weights_exactly(backbone, tmp_path):
     """The scores are given: epoch 2 is the best, and 3 ties with it but comes later."""
-    learner, rows = make_learner(backbone, epochs=4), make_rows()
+    learner, rows = loop_learner(backbone, epochs=4), tiny_rows(n=21)
     examples = learner.prepare(rows)
     scores, seen = iter([0.1, 0.9, 0.9, 0.3]), []
 
@@ -361,8 +324,8 @@ def folded(tmp_path: Path) -> Path:
 
 def test_select_last_holds_nothing_back(folded, backbone):
     run = select_run(folded, "last", backbone)
-    assert (run["rows"], run["optimistic"]) == (60, [])
-    assert "best_epoch" not in run
+    assert (run.rows, run.optimistic) == (60, [])
+    assert "best_epoch" not in run.facts
 
 
 def test_select_inner_holds_back_a_tenth_and_never_sees_the_fold(folded, backbone):
@@ -371,8 +334,8 @@ def test_select_inner_holds_back_a_tenth_and_never_sees_the_fold(folded, backbon
     The labels of the fold do stand in the run's identity, so it is the prediction that is compared.
     """
     run = select_run(folded, "inner", backbone)
-    assert (run["rows"], run["optimistic"]) == (54, [])
-    assert len(run["epoch_scores"]) == 3
+    assert (run.rows, run.optimistic) == (54, [])
+    assert len(run.facts["epoch_scores"]) == 3
     predicted = Store(folded).run_dir(RunKey("tiny", 0, (0,))) / "test.parquet"
     before = load_file(predicted.parent / "model/classifier.safetensors")
 
@@ -382,8 +345,8 @@ def test_select_inner_holds_back_a_tenth_and_never_sees_the_fold(folded, backbon
     turn_labels(folded, held)
     assert foldstack(folded, "train", "--model", "tiny", "--fold", "0", "--force") == 0
     again = Store(folded).read_run(RunKey("tiny", 0, (0,)))
-    assert again["epoch_scores"] == run["epoch_scores"]
-    assert again["score"] == pytest.approx(1 - run["score"])
+    assert again.facts["epoch_scores"] == run.facts["epoch_scores"]
+    assert again.score == pytest.approx(1 - run.score)
     after = load_file(predicted.parent / "model/classifier.safetensors")
     assert all(torch.equal(before[k], after[k]) for k in before)
 
@@ -396,18 +359,18 @@ def test_the_epoch_may_be_chosen_by_another_metric(folded, backbone):
     held = rows.take(folds.held_out((0,)))
     raw = ws.store.read_predictions(RunKey("tiny", 0, (0,)), "heldout", held).raw
     accuracy = ((raw > 0) == held.targets).mean()
-    assert max(run["epoch_scores"]) == pytest.approx(accuracy)
-    assert run["score"] == pytest.approx(roc_auc_score(held.targets[:, 0], raw[:, 0]))
-    assert run["epoch_metric"][run["best_epoch"] - 1] == run["score"]
+    assert max(run.facts["epoch_scores"]) == pytest.approx(accuracy)
+    assert run.score == pytest.approx(roc_auc_score(held.targets[:, 0], raw[:, 0]))
+    assert run.facts["epoch_metric"][run.facts["best_epoch"] - 1] == run.score
 
     assert foldstack(folded, "clean", "oof") == 0
     run = select_run(folded, "fold", backbone, select_by="log_loss")
-    assert max(run["epoch_scores"]) < 0
+    assert max(run.facts["epoch_scores"]) < 0
 
 
 def test_inner_keeps_groups_whole(folded, backbone):
     """A text that stands on both sides would let memorising choose the epoch."""
-    from foldstack.stages.learned import Run, rows_of
+    from foldstack.stages.learned import rows_of
 
     train = folded / "input/train.csv"
     lines = train.read_text().splitlines()
@@ -419,10 +382,7 @@ def test_inner_keeps_groups_whole(folded, backbone):
     train.write_text("\n".join(doubled) + "\n")
     assert foldstack(folded, "folds", "--force") == 0
     add_preset(folded, backbone, training={"select": "inner"})
-    ws = Workspace.open(folded, [])
-    folds = ws.store.read_folds(ws.competition.train)
-    run = Run(RunKey("tiny", 0, (0,)), ws.model_settings("tiny"), folds)
-    learned, held, select, _ = rows_of(ws, run)
+    learned, held, select, _ = rows_of(*run_of(folded))
     assert len(learned) + len(select) + len(held) == 90
     assert len(select) == pytest.approx(len(learned) / 9, abs=2)
     groups = [set(rows.groups) for rows in (learned, held, select)]
@@ -432,12 +392,12 @@ def test_inner_keeps_groups_whole(folded, backbone):
 def test_select_fold_marks_the_run_and_all_that_is_made_of_it(folded, backbone, capsys):
     run = select_run(folded, "fold", backbone)
     reason = "the epoch was chosen on the held-out fold"
-    assert (run["rows"], run["optimistic"]) == (60, [reason])
-    assert run["score"] == max(run["epoch_scores"])
+    assert (run.rows, run.optimistic) == (60, [reason])
+    assert run.score == max(run.facts["epoch_scores"])
     assert f"tiny seed 0 fold0: OPTIMISTIC, {reason}\n" in capsys.readouterr().out
     train_folds(folded, "--model", "tiny")
     assert foldstack(folded, "blend", "--model", "tiny") == 0
-    assert Store(folded).read_blend("blend")["optimistic"] == [f"tiny: {reason}"]
+    assert Store(folded).read_blend("blend").optimistic == [f"tiny: {reason}"]
 
 
 def test_select_fold_wants_a_fold(folded, backbone, capsys):
@@ -453,9 +413,9 @@ def test_select_fold_wants_a_fold(folded, backbone, capsys):
 
 def test_a_metric_that_is_undefined_where_the_epoch_is_chosen(backbone, tmp_path):
     """roc_auc of one class is nan, and nan is the best epoch of none."""
-    rows = make_rows(24)
+    rows = tiny_rows(n=24)
     one_class = rows.take(np.flatnonzero(rows.targets[:, 0] == 1)[:3])
-    learner = make_learner(backbone, select="inner")
+    learner = loop_learner(backbone, select="inner")
     with pytest.raises(InputError) as e:
         learner.fit(rows, one_class, tmp_path)
     assert str(e.value) == (
@@ -487,7 +447,7 @@ def looks(backbone: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, seed: i
 
     monkeypatch.setattr(loop, "update", look)
     folder.mkdir()
-    make_learner(backbone, seed, epochs=2).fit(make_rows(), None, folder)
+    loop_learner(backbone, seed, epochs=2).fit(tiny_rows(n=21), None, folder)
     return seen
 
 
@@ -500,7 +460,7 @@ def test_every_step_has_rows_and_chance_of_its_own_and_the_rate_of_the_schedule(
     first, second = (sorted(look.rows for look in part) for part in (seen[:3], seen[3:]))
     assert first != second
     assert sorted(sum(first, ())) == sorted(sum(second, ())) == list(range(21))
-    settings = make_learner(backbone).settings.training
+    settings = loop_learner(backbone).settings.training
     factors = [lr_factor(step, 6, 3, settings.warmup, settings.schedule) for step in range(6)]
     assert [look.lr for look in seen] == pytest.approx([1e-3 * factor for factor in factors])
     assert 0 < seen[-1].lr < seen[2].lr
@@ -511,9 +471,9 @@ def test_every_step_has_rows_and_chance_of_its_own_and_the_rate_of_the_schedule(
 
 def test_each_seed_draws_a_head_of_its_own(backbone):
     """On the same backbone."""
-    one, again, other = (make_learner(backbone, seed) for seed in (0, 0, 1))
+    one, again, other = (loop_learner(backbone, seed) for seed in (0, 0, 1))
     for learner in (one, again, other):
-        learner.prepare(make_rows())
+        learner.prepare(tiny_rows(n=21))
     weights = [learner.model.state_dict() for learner in (one, again, other)]
     for name, tensor in weights[0].items():
         assert torch.equal(tensor, weights[1][name])
@@ -527,9 +487,9 @@ def test_each_seed_draws_a_head_of_its_own(backbone):
 def fitted(backbone: Path, folder: Path, **settings: object) -> np.ndarray:
     """What the tiny model predicts after training with these settings over the defaults."""
     folder.mkdir()
-    learner = make_learner(backbone, **settings)
-    learner.fit(make_rows(40), None, folder)
-    return learner.predict(make_rows(40))
+    learner = loop_learner(backbone, **settings)
+    learner.fit(tiny_rows(n=40), None, folder)
+    return learner.predict(tiny_rows(n=40))
 
 
 @pytest.fixture(scope="module")
@@ -587,7 +547,7 @@ def test_micro_batches_are_used_and_change_nothing(backbone, tmp_path, monkeypat
 
 def test_checkpoint_seconds_spaces_the_checkpoints(backbone, tmp_path, monkeypatch):
     """0: after every update, with the last two kept; 60: none in a run of a second."""
-    learner, rows = make_learner(backbone), make_rows(40)
+    learner, rows = loop_learner(backbone), tiny_rows(n=40)
     for seconds, kept in ((0, ["step-00000004", "step-00000005"]), (60, [])):
         learner.settings = learner.settings.model_copy(update={"checkpoint_seconds": seconds})
         folder = tmp_path / str(seconds)

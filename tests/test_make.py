@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
+import pkgutil
 import re
 import shutil
 import subprocess
@@ -13,6 +15,8 @@ from pathlib import Path
 import pytest
 
 from foldstack import config
+from foldstack.cli import parser
+from foldstack.commands import COMMANDS, GENERAL, Command
 from foldstack.workspace import Workspace
 from tiny import foldstack, refuses, write
 
@@ -42,26 +46,17 @@ VALUES = [
     "-j5",
     "a\nb",
 ]
-# The variables that a target takes as options of the same name, and those that are only on or off.
+# What the table of commands says: the variables that a target takes, and those only on or off.
+TABLE = {name: command for name, command in COMMANDS.items() if not command.choice}
 OPTIONS = {
-    "data": "DATASET",
-    "init": "TRAIN TEST SAMPLE METRIC KIND ID TEXT TARGET PAIR",
-    "recipe": "NAME SOURCE BACKBONE",
-    "folds": "",
-    "train": "MODEL FOLD SEED NAME JOBS PROCESSES",
-    "blend": "MODEL NAME",
-    "submit": "MODEL FOLD NAME",
-    "score": "",
-    "scores": "",
-    "predict": "MODEL NAME FILE TEXT OUT",
-    "compare": "A B FOLD SEED JOBS",
-    "report": "MODEL NAME",
-    "views": "MODEL NAME TAIL",
-    "patterns": "MODEL NAME",
+    name: [option.variable for option in command.options if not option.switch]
+    for name, command in TABLE.items()
 }
-SWITCHES = {"data": "FORCE", "init": "FORCE", "recipe": "FORCE", "folds": "FORCE", "train": "FORCE"}
-SWITCHES["predict"] = "INT8"
-EVERYWHERE = ["WORKSPACE", "SET", "DEBUG"]
+SWITCHES = {
+    name: [option.variable for option in command.options if option.switch]
+    for name, command in TABLE.items()
+}
+EVERYWHERE = [option.variable for option in GENERAL]
 
 pytestmark = pytest.mark.skipif(
     shutil.which("make") is None or not (ROOT / "Makefile").exists(), reason="make is not here"
@@ -89,14 +84,16 @@ def make(place: Path, *args: str, **environment: str) -> list[list[str]]:
 
 def wanted(target: str, value: str) -> list[str]:
     general = [f"--workspace={value}", f"--set={value}", "--debug", target]
-    options = [f"--{name.lower()}={value}" for name in OPTIONS[target].split()]
-    return general + options + [f"--{name.lower()}" for name in SWITCHES.get(target, "").split()]
+    options = [f"--{name.lower()}={value}" for name in OPTIONS[target]]
+    return general + options + [f"--{name.lower()}" for name in SWITCHES[target]]
 
 
 def names() -> list[str]:
     """All that targets take, PY and PYTHON apart."""
-    listed = " ".join([*OPTIONS.values(), *SWITCHES.values(), *EVERYWHERE]).split()
-    return sorted(set(listed))
+    of_targets = [
+        name for listed in (OPTIONS, SWITCHES) for names in listed.values() for name in names
+    ]
+    return sorted({*of_targets, *EVERYWHERE})
 
 
 @pytest.mark.parametrize("by", ["argument", "environment"])
@@ -171,6 +168,29 @@ def test_every_variable_is_one_of_these(place: Path) -> None:
     documented = {name for line in help_lines for name in re.findall(r"\b([A-Z][A-Z0-9]*)=", line)}
     assert documented <= given
     assert [name for name in given if re.search(rf"\$[({{]{name}[)}}]", makefile)] == []
+
+
+def test_every_command_has_its_target(place: Path) -> None:
+    """And no target calls a command that the table does not have."""
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    called = re.findall(r"^(\S+):.*\n\t@\$\(RUN\) (\S+)", makefile, re.M)
+    assert [target for target, command in called] == [command for _, command in called]
+    of_choices = re.findall(r"^((?:clean-\S+ ?)+):.*\n\t@\$\(RUN\) clean ", makefile, re.M)
+    chosen = [name.removeprefix("clean-") for name in " ".join(of_choices).split()]
+    assert sorted(chosen) == sorted(COMMANDS["clean"].choice.choices)
+    for what in chosen:
+        assert make(place, f"clean-{what}", "PY=./py") == [["-m", "foldstack", "clean", what]]
+    assert {command for _, command in called} == set(TABLE)
+
+
+@pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
+def test_a_stage_takes_what_its_command_gives(command: Command) -> None:
+    stage = pkgutil.resolve_name(f"foldstack.stages.{command.stage}")
+    given = parser().parse_args(
+        [command.name, *(command.choice.choices[:1] if command.choice else [])]
+    )
+    first = [None] * (2 if command.choice or command.place == "folder and settings" else 1)
+    inspect.signature(stage).bind(*first, **command.arguments(given))
 
 
 def test_nothing_is_passed_where_nothing_is_given(place: Path) -> None:

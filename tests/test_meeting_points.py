@@ -18,16 +18,18 @@ from foldstack.files import read_json, read_table
 from foldstack.near import near_pairs
 from foldstack.rows import Rows
 from foldstack.stages.blend import make_blend, reweighted
-from foldstack.stages.learned import Run, rows_of
+from foldstack.stages.learned import rows_of
 from foldstack.stages.oof import read_model, read_seed
 from foldstack.store import RunKey, Store, read_parquet, write_parquet
 from foldstack.workspace import Workspace
+from makers import unlabelled
 from tiny import (
     add_preset,
     foldstack,
     go_through,
     make_workspace,
     refuses,
+    run_of,
     seal,
     sentences,
     train_folds,
@@ -88,11 +90,7 @@ def inner_rows(root: Path, *seeds: int, n: int = 60) -> list[tuple[Rows, Rows, R
     write(root / "input/more.csv", "text,label\n" + copies)
     add_preset(root, root / "no-backbone", training={"select": "inner"})
     assert foldstack(root, "folds") == 0
-    ws = Workspace.open(root, [])
-    folds = ws.store.read_folds(ws.competition.train)
-    settings = ws.model_settings("tiny")
-    runs = (Run(RunKey("tiny", seed, (0,)), settings, folds) for seed in seeds)
-    return [rows_of(ws, run)[:3] for run in runs]
+    return [rows_of(*run_of(root, seed=seed))[:3] for seed in seeds]
 
 
 def test_external_copies_of_the_rows_that_choose_the_epoch_are_not_learned_from(
@@ -187,7 +185,7 @@ def test_the_estimate_for_repeated_texts_weighs_them_as_the_test_set_has_them(co
     repeated = np.bincount(train.groups)[train.groups] > 1
     assert repeated.sum() == 20
     plain = roc_auc_score(train.targets, nested)
-    assert reweighted(ws, folds, nested) == {
+    assert reweighted(ws, folds, nested).to_json() == {
         "test_share": 1 / 3,
         "train_share": 1 / 3,
         "score": pytest.approx(plain),
@@ -195,7 +193,7 @@ def test_the_estimate_for_repeated_texts_weighs_them_as_the_test_set_has_them(co
     path = copies / "input/test.csv"
     before = path.read_text()
     path.write_text(before.replace("\nt1,", "\nt1,unheard-of "))
-    score = reweighted(Workspace.open(copies, []), folds, nested)["score"]
+    score = reweighted(Workspace.open(copies, []), folds, nested).score
     path.write_text(before)
     weights = np.where(repeated, 0.5, 1.25)
     assert score == pytest.approx(roc_auc_score(train.targets, nested, sample_weight=weights))
@@ -295,14 +293,7 @@ def test_folds_are_given_by_id_whatever_the_order_of_their_file(workspace: Path)
 def test_a_prediction_of_which_one_output_is_not_finite_is_not_blended(tmp_path: Path) -> None:
     """Guards a look at rows that are not finite throughout."""
     store, key = Store(tmp_path), RunKey("prices", 0, (1,))
-    rows = Rows(
-        ids=np.array(["r0", "r1", "r2"], dtype=object),
-        texts=[("a",), ("b",), ("c",)],
-        targets=None,
-        weights=np.ones(3),
-        groups=np.arange(3),
-        origin=np.full(3, "gold"),
-    )
+    rows = unlabelled(["a", "b", "c"])
     raw = np.array([[0, 1], [2, np.nan], [4, 5]])
     write_parquet(store.run_dir(key) / "test.parquet", rows, raw, "identity", ("low", "high"))
     with pytest.raises(InputError) as e:

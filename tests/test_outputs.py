@@ -15,7 +15,6 @@ from foldstack.workspace import Workspace
 from tiny import (
     files,
     foldstack,
-    go_through,
     make_workspace,
     refuses,
     sentences,
@@ -26,14 +25,9 @@ from tiny import (
 MORE = "text,label\n" + "".join(f"{text} more,{label}\n" for text, label in sentences(230))
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return go_through(make_workspace(tmp_path_factory.mktemp("finished") / "w"))
-
-
 @pytest.fixture
 def root(finished: Path, tmp_path: Path) -> Path:
-    """A workspace with folds, three runs, a blend and its submission."""
+    """A workspace with folds, three tfidf runs, a blend and a submission."""
     return shutil.copytree(finished, tmp_path / "w")
 
 

@@ -27,7 +27,7 @@ from foldstack.store import RunKey, Store
 from foldstack.techniques import Head
 from foldstack.text.batches import micro_batches
 from foldstack.training import loop
-from test_loop import make_learner, make_rows
+from makers import loop_learner, tiny_rows
 from test_resume import signal_self
 from tiny import FORK_SERVER, add_preset, foldstack, make_workspace, process, refuses
 
@@ -106,15 +106,15 @@ def fitted(backbone: str, folder: Path, name: str) -> dict[str, np.ndarray]:
     folder.mkdir(exist_ok=True)
     settings = {"epochs": 2, "backbone_dropout": 0.0, "head": "mean"} | CASES[name]
     head = TypeAdapter(Head).validate_python({"name": settings.pop("head")})
-    learner = make_learner(backbone, **settings)
+    learner = loop_learner(backbone, **settings)
     learner.settings = learner.settings.model_copy(update={"head": head})
-    rows = make_rows()
+    rows = tiny_rows(n=21)
     select = rows.take(np.arange(9)) if "select" in settings else None
     learner.fit(rows, select, folder)
     # The gradient of a bias of the keys, which softmax does not see, is a rounding error, and
     # Adafactor's step as large as any.
     weights = {k: v.numpy() for k, v in learner.model.state_dict().items() if "key.bias" not in k}
-    return weights | {f"{n} rows": learner.predict(make_rows(n)) for n in (3, 131)}
+    return weights | {f"{n} rows": learner.predict(tiny_rows(n=n)) for n in (3, 131)}
 
 
 def _fit_all(backbone: str, folder: str, environment: dict[str, str]) -> None:
@@ -187,7 +187,7 @@ def test_two_processes_train_a_run_and_one_writes_it(backbone, tmp_path):
     assert "roc_auc" in logs[0]
     assert logs[1] == ""
     whole, run = results(root), Store(root).read_run(KEY)
-    assert (run["updates"], run["machine"]["processes"]) == (8, 2)
+    assert (run.facts["updates"], run.machine["processes"]) == (8, 2)
 
     assert foldstack(root, "clean", "oof") == 0
     stop = ("foldstack.training.loop:update", 4, [signal.SIGTERM])
@@ -252,7 +252,7 @@ def test_the_command_starts_the_processes_itself(backbone, tmp_path):
         out, err = started.communicate(timeout=900)
     assert (started.returncode, err) == (0, ""), err
     assert out.count("held-out rows") == 2
-    assert Store(root).read_run(KEY)["machine"]["processes"] == 2
+    assert Store(root).read_run(KEY).machine["processes"] == 2
     two = results(root)
     assert together(root, *TRAIN, "--force")[0] == [0, 0]
     assert results(root) == two
@@ -278,7 +278,7 @@ def test_accelerate_may_start_the_processes(backbone, tmp_path):
     command = [sys.executable, *launch, "-m", "foldstack", "--workspace", str(root), *TRAIN]
     subprocess.run(command, check=True, timeout=900)
     launched = results(root)
-    assert Store(root).read_run(KEY)["machine"]["processes"] == 2
+    assert Store(root).read_run(KEY).machine["processes"] == 2
     assert together(root, *TRAIN, "--force")[0] == [0, 0]
     assert results(root) == launched
 
@@ -328,8 +328,8 @@ def test_what_several_processes_cannot_do_is_refused(workspace, backbone, capsys
 
 
 def test_rows_of_several_processes_are_not_compared(backbone):
-    learner = make_learner(backbone, contrastive={})
-    examples = learner.prepare(make_rows())
+    learner = loop_learner(backbone, contrastive={})
+    examples = learner.prepare(tiny_rows(n=21))
     with pytest.raises(InputError) as e:
         two = SimpleNamespace(num_processes=2)
         loop.prepare(learner.model, examples, learner.settings.training, two)
@@ -345,7 +345,7 @@ def test_more_processes_than_gpus_are_refused(monkeypatch):
         monkeypatch.setenv(key, value)
     with pytest.raises(InputError) as e:
         parallel.join()
-    assert str(e.value) == "2 processes want a GPU each and this machine has 1: start 1"
+    assert str(e.value) == "2 processes require one GPU each and this machine has 1: start 1"
 
 
 # Chance
@@ -359,8 +359,8 @@ def test_processes_draw_other_numbers_and_the_main_one_those_of_one_process():
 
 def test_a_weight_that_takes_no_part_is_not_awaited(backbone):
     """DDP would wait for its gradient for ever; an optimiser leaves one without a gradient alone."""
-    learner = make_learner(backbone)
-    examples = learner.prepare(make_rows())
+    learner = loop_learner(backbone)
+    examples = learner.prepare(tiny_rows(n=21))
     learner.model.idle = torch.nn.Parameter(torch.ones(1))
     loop._freeze_idle(learner.model, examples)
     assert [k for k, p in learner.model.named_parameters() if not p.requires_grad] == ["idle"]

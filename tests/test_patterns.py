@@ -16,10 +16,10 @@ from foldstack.stages.patterned import Judged, OutOfFold, deciders, judge
 from foldstack.stages.predictor import Predictor
 from foldstack.store import read_parquet
 from foldstack.workspace import Workspace
-from test_stages import make_kind
 from tiny import (
     foldstack,
     go_through,
+    make_kind,
     make_workspace,
     refuses,
     seal,

@@ -26,10 +26,10 @@ from foldstack.metrics import get
 from foldstack.nets import backbone as nets
 from foldstack.nets.backbone import empty_backbone, load_backbone, locate
 from foldstack.nets.classifier import takes_types
-from foldstack.rows import Rows
 from foldstack.settings import CompetitionSettings
 from foldstack.techniques import TransformerSettings
 from foldstack.text.tokens import tokenise
+from makers import make_rows, make_task
 from test_training_stages import watch_stages
 from tiny import BAD, GOOD, PLACES, make_backbone, write
 
@@ -215,25 +215,11 @@ def settings_of(preset: str) -> config.TransformerSettings:
     return config.load_model(preset, Path("nowhere"), competition, {})
 
 
-def make_learner(preset: str, backbone: Path, precision: str = "fp32") -> TransformerLearner:
+def preset_learner(preset: str, backbone: Path, precision: str = "fp32") -> TransformerLearner:
     over = {"backbone": str(backbone), "training": {"epochs": 1, "precision": precision}}
     preset_file = config.read_yaml(config.SHIPPED / f"{preset}.yaml")
     settings = TransformerSettings.model_validate(config.merge(preset_file, over))
-    task = Task("binary", "sigmoid", ("label",), get("roc_auc", "binary"))
-    return TransformerLearner(settings, LearnerContext(task))
-
-
-def rows_of(*texts: str | tuple[str, str]) -> Rows:
-    n = len(texts)
-    fields = {
-        "ids": np.array([f"r{i}" for i in range(n)], dtype=object),
-        "texts": [t if isinstance(t, tuple) else (t,) for t in texts],
-        "targets": np.arange(n)[:, None] % 2.0,
-        "weights": np.ones(n),
-        "groups": np.arange(n),
-        "origin": np.full(n, "gold", dtype=object),
-    }
-    return Rows(**fields)
+    return TransformerLearner(settings, LearnerContext(make_task()))
 
 
 TEXTS = [
@@ -253,25 +239,25 @@ SHORT, LONG = TEXTS[0], " ".join(TEXTS)
 def test_a_preset_trains_and_comes_back(preset, tmp_path):
     """One update on its architecture; stored and loaded; padding changes no row's prediction."""
     backbone = checkpoint(preset, tmp_path / "backbone")
-    learner = make_learner(preset, backbone)
-    learner.prepare(rows_of(*TEXTS))
+    learner = preset_learner(preset, backbone)
+    learner.prepare(make_rows(TEXTS))
     before = {k: v.clone() for k, v in learner.model.backbone.named_parameters()}
     (tmp_path / "run").mkdir()
-    assert learner.fit(rows_of(*TEXTS), None, tmp_path / "run")["updates"] == 1
+    assert learner.fit(make_rows(TEXTS), None, tmp_path / "run")["updates"] == 1
     still = {k for k, v in learner.model.backbone.named_parameters() if torch.equal(v, before[k])}
     assert still == UNUSED.get(preset, set())
 
-    rows = rows_of(SHORT, LONG)
+    rows = make_rows([SHORT, LONG])
     both = learner.predict(rows)
     assert np.isfinite(both).all()
     # Beside a text that is many times longer, and alone.
-    np.testing.assert_allclose(learner.predict(rows_of(SHORT)), both[:1], atol=1e-5)
+    np.testing.assert_allclose(learner.predict(make_rows([SHORT])), both[:1], atol=1e-5)
 
     learner.save(tmp_path / "model")
-    loaded = make_learner(preset, tmp_path / "nowhere")
+    loaded = preset_learner(preset, tmp_path / "nowhere")
     loaded.load(tmp_path / "model")
     assert loaded.predict(rows).tobytes() == both.tobytes()
-    pairs = rows_of((SHORT, LONG), (LONG, SHORT))
+    pairs = make_rows([(SHORT, LONG), (LONG, SHORT)])
     assert loaded.predict(pairs).tobytes() == learner.predict(pairs).tobytes()
 
 
@@ -312,7 +298,7 @@ def test_the_stages_of_a_preset(preset, tmp_path, monkeypatch):
     learner = TransformerLearner(settings, LearnerContext(task))
     moved = watch_stages(learner, monkeypatch)
     (tmp_path / "run").mkdir()
-    rows = replace(rows_of(*TEXTS), auxiliary=np.arange(8.0)[:, None])
+    rows = replace(make_rows(TEXTS), auxiliary=np.arange(8.0)[:, None])
     learner.fit(rows, None, tmp_path / "run")
     assert [set(each.values()) for each in moved] == STAGED[preset]
 
@@ -468,11 +454,11 @@ def test_relative_positions_have_no_end(tmp_path, capsys):
     """DeBERTa v3 and XLNet take texts longer than their config's number says; others are cut."""
     text = "film " * 300
     for preset, length in {"deberta-v3-base": 256, "xlnet": 256, "bert": 64}.items():
-        learner = make_learner(preset, checkpoint(preset, tmp_path / preset))
-        learner.prepare(rows_of(*TEXTS))
+        learner = preset_learner(preset, checkpoint(preset, tmp_path / preset))
+        learner.prepare(make_rows(TEXTS))
         assert learner.encoder.max_length == length
-        assert learner.encoder.tokens(rows_of(text)).lengths.tolist() == [length]
-        assert np.isfinite(learner.predict(rows_of(text))).all()
+        assert learner.encoder.tokens(make_rows([text])).lengths.tolist() == [length]
+        assert np.isfinite(learner.predict(make_rows([text]))).all()
     said = capsys.readouterr().out
     assert said == ("training.max_length 256 is more than the backbone's 64 positions: taking 64\n")
 
@@ -531,7 +517,7 @@ def tokens_of(preset: str, tmp_path: Path, *texts: object, max_length: int = 32,
     """(token strings, types or None) of each text or pair, by the preset's own tokenizer."""
     model, tokenizer = load_backbone(str(checkpoint(preset, tmp_path / preset)))
     tokens = tokenise(
-        rows_of(*texts),
+        make_rows(texts),
         tokenizer,
         max_length=max_length,
         prefix=prefix,
@@ -601,8 +587,8 @@ def test_the_longer_text_of_a_pair_is_cut_and_the_prefix_is_the_firsts(tmp_path)
 
 def test_types_change_what_bert_says_of_a_pair(tmp_path):
     """A pair is not one text: with the same tokens and no types the output is another."""
-    learner = make_learner("bert", checkpoint("bert", tmp_path / "b"))
-    rows = rows_of(("good film", "bad plot"), ("bad plot", "good film"))
+    learner = preset_learner("bert", checkpoint("bert", tmp_path / "b"))
+    rows = make_rows([("good film", "bad plot"), ("bad plot", "good film")])
     learner.prepare(rows)
     batch = learner.encoder.tokens(rows).batch(np.arange(2))
     with torch.no_grad():

@@ -26,7 +26,7 @@ from foldstack.techniques import Pretraining, TrainingSettings
 from foldstack.text.masking import NOT_ASKED, Masked, mask_words
 from foldstack.text.tokens import Tokens, tokenise
 from foldstack.training.masked_words import CRITERION, MaskedWords, examples_of, settings_of
-from test_loop import make_learner, make_rows
+from makers import loop_learner, tiny_rows
 from test_presets import checkpoint
 from test_resume import end, start
 from tiny import add_preset, foldstack, make_workspace
@@ -44,7 +44,7 @@ def tokens_of(backbone: Path, rows: Rows, prefix: str = "") -> tuple[Tokens, Aut
 
 
 def test_of_the_asked_tokens_most_become_the_mask_some_stay_and_some_become_others(backbone):
-    tokens, tokenizer = tokens_of(backbone, make_rows(3000))
+    tokens, tokenizer = tokens_of(backbone, tiny_rows(n=3000))
     masked = mask_words(tokens, tokenizer, "", 0.2, seed=0, epoch=0)
     before, after, labels = tokens.flat, masked.tokens.flat, masked.labels.flat
     asked, special = labels != NOT_ASKED, np.isin(before, tokenizer.all_special_ids)
@@ -62,7 +62,7 @@ def test_of_the_asked_tokens_most_become_the_mask_some_stay_and_some_become_othe
 
 
 def test_the_words_are_drawn_from_seed_and_epoch(backbone):
-    tokens, tokenizer = tokens_of(backbone, make_rows())
+    tokens, tokenizer = tokens_of(backbone, tiny_rows(n=21))
 
     def labels(seed: int, epoch: int) -> list[int]:
         return mask_words(tokens, tokenizer, "", 0.5, seed, epoch).labels.flat.tolist()
@@ -73,7 +73,7 @@ def test_the_words_are_drawn_from_seed_and_epoch(backbone):
 
 def test_the_prefix_is_never_asked(backbone):
     """It stands before each text, so that there is nothing to learn of it."""
-    tokens, tokenizer = tokens_of(backbone, make_rows(), prefix="good film ")
+    tokens, tokenizer = tokens_of(backbone, tiny_rows(n=21), prefix="good film ")
     masked = mask_words(tokens, tokenizer, "good film ", 0.99, 0, 0)
     starts = masked.labels.offsets[:-1]
     for place in (0, 1, 2):  # [CLS], good, film
@@ -82,7 +82,7 @@ def test_the_prefix_is_never_asked(backbone):
 
 
 def test_labels_are_padded_as_the_tokens_are(backbone):
-    tokens, tokenizer = tokens_of(backbone, make_rows())
+    tokens, tokenizer = tokens_of(backbone, tiny_rows(n=21))
     masked = mask_words(tokens, tokenizer, "", 0.5, 0, 0)
     batch = masked.batch(np.arange(4))
     assert batch["labels"].shape == batch["input_ids"].shape
@@ -94,7 +94,7 @@ def test_labels_are_padded_as_the_tokens_are(backbone):
 
 
 def test_a_tokenizer_without_a_mask_is_refused(backbone):
-    tokens, tokenizer = tokens_of(backbone, make_rows())
+    tokens, tokenizer = tokens_of(backbone, tiny_rows(n=21))
     tokenizer.mask_token = None
     with pytest.raises(InputError) as e:
         mask_words(tokens, tokenizer, "", 0.2, 0, 0)
@@ -107,7 +107,7 @@ def test_a_tokenizer_without_a_mask_is_refused(backbone):
 
 
 def masked_batch(backbone: Path) -> tuple[Masked, dict[str, torch.Tensor]]:
-    tokens, tokenizer = tokens_of(backbone, make_rows())
+    tokens, tokenizer = tokens_of(backbone, tiny_rows(n=21))
     masked = mask_words(tokens, tokenizer, "", 0.5, 0, 0)
     return masked, masked.batch(np.arange(6))
 
@@ -190,7 +190,7 @@ def test_a_checkpoints_own_head_tells_words_as_the_librarys_model_does(preset, p
     whole = whole_model(preset, tmp_path / "b")
     model, tokenizer = load_backbone(str(tmp_path / "b"), dropout=0.0)
     head = load_word_head(str(tmp_path / "b"), model)
-    rows = replace(make_rows(4), texts=[("a good film",), ("a bad plot",), ("dull",), ("good",)])
+    rows = replace(tiny_rows(n=4), texts=[("a good film",), ("a bad plot",), ("dull",), ("good",)])
     tokens = tokenise(rows, tokenizer, max_length=16)
     batch = mask_words(tokens, tokenizer, "", 0.6, 0, 0).batch(np.arange(4))
     words = np.unique(tokens.flat) if part else np.arange(model.config.vocab_size)
@@ -262,11 +262,11 @@ def test_a_row_without_an_asked_token_counts_nothing(backbone):
 
 def pretrain(backbone: Path, folder: Path, rows: Rows | None = None, **options: object) -> dict:
     """Of a tiny learner: facts, and the weights that it saves."""
-    learner = make_learner(backbone)
+    learner = loop_learner(backbone)
     pretraining = Pretraining(**{"epochs": 1, "lr": 1e-3, "batch_size": 8} | options)
     learner.settings = learner.settings.model_copy(update={"pretrain": pretraining})
     (folder / "run").mkdir(parents=True)
-    facts = learner.pretrain(rows or make_rows(), folder / "run", folder / "to")
+    facts = learner.pretrain(rows or tiny_rows(n=21), folder / "run", folder / "to")
     return facts | {"weights": load_file(folder / "to/model.safetensors")}
 
 
@@ -276,7 +276,7 @@ def test_it_learns_what_stands_beside_what(tmp_path):
 
     backbone = make_backbone(tmp_path / "b", hidden_dropout_prob=0.0)
     texts = [("good film",), ("bad plot",)] * 32
-    rows = make_rows(64)
+    rows = tiny_rows(n=64)
     rows = replace(rows, texts=texts)
 
     @torch.no_grad()
@@ -374,7 +374,7 @@ def test_it_is_done_once_and_all_runs_begin_from_it(backbone, tmp_path, capsys):
     )
     for fold in (0, 1):
         own = weights(root, fold)
-        assert Store(root).read_run(RunKey("tiny", 0, (fold,)))["pretrained"] == place.name
+        assert Store(root).read_run(RunKey("tiny", 0, (fold,))).pretrained == place.name
         names = [k for k in own if k.startswith("backbone.")]
         assert names and all(
             torch.equal(own[k], learned[k.removeprefix("backbone.")]) for k in names
@@ -406,10 +406,10 @@ def test_other_texts_or_settings_are_another_backbone(backbone, tmp_path):
 
 def test_a_long_text_is_read_to_its_end(backbone):
     """In windows of the training's length; what no run of a short length would see is learned from."""
-    learner = make_learner(backbone)
+    learner = loop_learner(backbone)
     encoder = learner._encoder(*load_backbone(str(backbone)))
     encoder.max_length = 4  # two words beside [CLS] and [SEP]
-    rows = replace(make_rows(3), texts=[("good film a plot fine",), ("bad plot",), ("dull",)])
+    rows = replace(tiny_rows(n=3), texts=[("good film a plot fine",), ("bad plot",), ("dull",)])
     tokens, words = encoder.fit_texts(rows), encoder.tokenizer.convert_ids_to_tokens
     windows = [words(tokens.flat[a:b]) for a, b in pairwise(tokens.offsets)]
     assert [" ".join(w[1:-1]) for w in windows] == [
@@ -422,10 +422,10 @@ def test_a_long_text_is_read_to_its_end(backbone):
 
 
 def test_of_a_pair_what_finds_room_is_read(backbone):
-    learner = make_learner(backbone)
+    learner = loop_learner(backbone)
     encoder = learner._encoder(*load_backbone(str(backbone)))
     encoder.max_length = 4  # the tiny tokenizer puts no special tokens around a pair
-    rows = replace(make_rows(1), texts=[("good film a plot", "bad plot")])
+    rows = replace(tiny_rows(n=1), texts=[("good film a plot", "bad plot")])
     words = encoder.tokenizer.convert_ids_to_tokens(encoder.fit_texts(rows).flat)
     assert words == ["good", "film", "bad", "plot"]
 

@@ -63,7 +63,7 @@ def test_a_recipe_goes_the_whole_way(name, backbone, tmp_path, capsys):
             assert foldstack(root, "train", "--model", model, "--fold", fold, *quick) == 0
     assert foldstack(root, "blend") == 0
     assert foldstack(root, "submit") == 0
-    assert all(not run["optimistic"] for run in Store(root).runs().values())
+    assert all(not run.optimistic for run in Store(root).runs().values())
     capsys.readouterr()
     has_solution = name == "duee"
     assert foldstack(root, "score") == (0 if has_solution else 2)
@@ -108,7 +108,7 @@ def test_what_repeats_a_published_choice_is_marked(name, backbone, tmp_path):
         quick = [] if model in LINEAR else ["--set", "training.epochs=2"]
         sets = [*quick, "--set", "runtime.threads=1"]
         assert foldstack(root, "train", "--model", model, "--fold", "1", *sets) == 0
-        marked = Store(root).read_run(RunKey(model, 0, (1,)))["optimistic"]
+        marked = Store(root).read_run(RunKey(model, 0, (1,))).optimistic
         chosen = "the epoch was chosen on the held-out fold" in marked
         assert chosen == (model in ("best-epoch", "f1-stage", "full", "pretrained"))
 
@@ -230,11 +230,11 @@ def test_an_existing_competition_stays(backbone, tmp_path, capsys):
 @pytest.mark.parametrize(
     "name, text, sentence",
     [
-        ("duee", "good a film\nbad\n", "line 2 is no label, a space and a text: mend the file"),
+        ("duee", "good a film\nbad\n", "line 2 is not a label, a space and a text: fix the file"),
         (
             "recommended-comments",
             "1\ta film\n\n0 a plot\n",
-            "line 3 is no label, a tab and a text: mend the file",
+            "line 3 is not a label, a tab and a text: fix the file",
         ),
     ],
 )

@@ -21,7 +21,6 @@ from foldstack.errors import InputError
 from foldstack.files import read_json
 from foldstack.learners import LearnerContext
 from foldstack.learners.judging import epoch_score
-from foldstack.metrics import get
 from foldstack.nets.trainable import Trainable
 from foldstack.rows import Rows
 from foldstack.store import RunKey, Store
@@ -40,7 +39,7 @@ from foldstack.techniques.registry import load
 from foldstack.training import loop
 from foldstack.training.criteria import Criterion, RowWise
 from foldstack.training.precision import prepare_machine
-from test_techniques import make_rows
+from makers import make_task, tiny_rows
 from tiny import (
     add_preset,
     foldstack,
@@ -173,7 +172,7 @@ def root(textcnn, tmp_path) -> Path:
 
 
 def scores(root: Path, model: str) -> list[float]:
-    return [Store(root).read_run(RunKey(model, 0, (fold,)))["score"] for fold in range(3)]
+    return [Store(root).read_run(RunKey(model, 0, (fold,))).score for fold in range(3)]
 
 
 def test_a_new_learner_is_trained_blended_submitted_and_predicts(root, tmp_path):
@@ -219,18 +218,12 @@ CHANGES = [
 def fitted(settings: LearnerSettings, folder: Path) -> np.ndarray:
     """What a learner of these settings predicts for the rows that it has learned from."""
     folder.mkdir()
-    rows = make_rows()
+    rows = tiny_rows()
     weights = np.where(rows.targets[:, 0], 1.0, np.arange(len(rows)) % 3)  # so classes weigh unlike
     rows = rows.take(np.flatnonzero(weights > 0))
-    learner = load(settings.implementation)(settings, LearnerContext(task()))
+    learner = load(settings.implementation)(settings, LearnerContext(make_task()))
     learner.fit(rows, rows if settings.epoch_chosen_by == "inner" else None, folder)
     return learner.predict(rows)
-
-
-def task():
-    from foldstack.learners import Task
-
-    return Task("binary", "sigmoid", ("label",), get("roc_auc", "binary"))
 
 
 @pytest.mark.parametrize("change", CHANGES, ids=str)
@@ -383,7 +376,7 @@ def test_a_new_loss_trains_the_toy_learner_and_a_transformer(root, hinge, backbo
     write_competition(root, models=["cnn", "tiny"])
     for model in ("cnn", "tiny"):
         train_folds(root, "--model", model)
-        stored = Store(root).read_run(RunKey(model, 0, (0,)))["identity"]["settings"]["training"]
+        stored = Store(root).read_run(RunKey(model, 0, (0,))).identity.settings["training"]
         assert stored["loss"] == {
             "name": "toy_hinge",
             "margin": margin,
@@ -461,7 +454,7 @@ def test_a_setting_takes_a_technique_in_every_form():
 def test_the_loss_curve_is_kept(root):
     """60 rows, 40 of them learned from: 5 updates in each of 6 epochs, every one of them a point."""
     assert foldstack(root, "train", "--model", "cnn", "--fold", "0") == 0
-    losses = Store(root).read_run(RunKey("cnn", 0, (0,)))["losses"]
+    losses = Store(root).read_run(RunKey("cnn", 0, (0,))).facts["losses"]
     assert [step for step, _ in losses] == list(range(1, 31))
     assert losses[-1][1] < losses[0][1]
 

@@ -27,7 +27,7 @@ from foldstack.stages.fitted import load_learner
 from foldstack.store import RunKey, Store
 from foldstack.techniques import TransformerSettings
 from foldstack.workspace import Workspace
-from test_backbone import make_learner, rows_of
+from makers import make_learner, make_rows
 from tiny import add_preset, foldstack, make_workspace, refuses, write
 
 KEY = RunKey("tiny", 0, (0,))
@@ -236,13 +236,13 @@ def test_code_from_a_hub_is_refused_and_trusted_alike(backbone, tmp_path, monkey
     assert str(e.value).startswith("backbone 'nobody/odd' brings Python code of its own, conf")
     assert ran(tmp_path) == set()
     learner = make_learner("nobody/odd", trust_remote_code=True)
-    learner.prepare(rows_of("good film", "bad plot"))
+    learner.prepare(make_rows(["good film", "bad plot"]))
     assert ran(tmp_path) == set(CODE)
     learner.save(tmp_path / "model")
     shutil.rmtree(stored)
     again = make_learner("nobody/odd", trust_remote_code=True)
     again.load(tmp_path / "model")
-    rows = rows_of("good film")
+    rows = make_rows(["good film"])
     assert again.predict(rows).tobytes() == learner.predict(rows).tobytes()
 
 
@@ -273,7 +273,7 @@ def test_a_trusted_checkpoint_is_pretrained(backbone, tmp_path):
 def test_a_trusted_checkpoint_in_int8(backbone, tmp_path):
     pytest.importorskip("openvino")
     learner = make_learner(odd_checkpoint(backbone, tmp_path / "b"), trust_remote_code=True)
-    rows = rows_of("good film", "bad plot")
+    rows = make_rows(["good film", "bad plot"])
     (tmp_path / "run").mkdir()
     learner.fit(rows, None, tmp_path / "run")
     learner.save(tmp_path / "model")

@@ -153,9 +153,9 @@ def alive(pid: int) -> bool:
         (UPDATE, PER_EPOCH + 4, PER_EPOCH + 3),
         ("foldstack.training.checkpoint:save_file", 7, 6),  # no weights yet
         ("foldstack.training.checkpoint:write_json", 7, 6),  # weights, but no state
-        ("foldstack.stages.train:write_parquet", 1, 15),  # trained, not predicted
-        ("foldstack.stages.train:write_parquet", 2, 15),  # one file of two
-        ("foldstack.records:write_json", 2, 15),  # predicted
+        ("foldstack.store:write_parquet", 1, 15),  # trained, not predicted
+        ("foldstack.store:write_parquet", 2, 15),  # one file of two
+        ("foldstack.records.base:write_json", 2, 15),  # predicted
         ("foldstack.store:Store.finish", 1, 15),  # all but its name
     ],
 )
@@ -199,8 +199,9 @@ def test_killed_between_evaluations(backbone, tmp_path, at, call):
     finish(root)
     assert bytes_of(root) == bytes_of(whole)
     a, b = (Store(r).read_run(KEY) for r in (root, whole))
-    assert len(a["epoch_scores"]) == EPOCHS
-    assert (a["epoch_scores"], a["best_epoch"]) == (b["epoch_scores"], b["best_epoch"])
+    assert len(a.facts["epoch_scores"]) == EPOCHS
+    for fact in ("epoch_scores", "best_epoch"):
+        assert a.facts[fact] == b.facts[fact]
 
 
 EVERYTHING = {
@@ -526,7 +527,7 @@ def test_runs_beside_each_other_keep_their_threads(root):
     for fold in (0, 1):
         a, b = (RunKey(name, 0, (fold,)) for name in ("alone", "beside"))
         cores = len(os.sched_getaffinity(0))
-        assert Store(root).read_run(b)["machine"]["threads"] == cores
+        assert Store(root).read_run(b).machine["threads"] == cores
         places = [Store(root).run_dir(key) for key in (a, b)]
         assert len({(p / "heldout.parquet").read_bytes() for p in places}) == 1
 
@@ -556,7 +557,7 @@ def test_an_unfinished_run_of_other_settings_is_put_aside(root, reference, monke
         "(training.lr 0.001 → 0.002): starting over; the same command as then resumes it\n"
     ) in out
     assert "going on from the checkpoint" not in out
-    assert Store(root).read_run(KEY)["identity"]["settings"]["training"]["lr"] == 0.002
+    assert Store(root).read_run(KEY).identity.settings["training"]["lr"] == 0.002
     finish(root, "--force")
     assert "going on from the checkpoint after update 7\n" in capsys.readouterr().out
     assert bytes_of(root) == reference

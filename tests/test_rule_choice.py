@@ -8,6 +8,7 @@ import pytest
 from scipy.special import expit
 
 from foldstack.ensemble import (
+    BlendOptions,
     blend,
     fit_rule,
     list_candidates,
@@ -20,7 +21,7 @@ from foldstack.errors import InputError
 from foldstack.files import read_json
 from foldstack.metrics import get
 from foldstack.settings import BlendSettings
-from test_ensemble import make_members
+from makers import make_members
 from tiny import foldstack, go_through, make_workspace, turn_labels
 
 
@@ -33,9 +34,14 @@ def planted(kind="binary", n=400, seed=0, outputs=1, low=0.0, signal=1.5):
     return replace(members, targets=targets, probabilities=expit(z - low))
 
 
+def told(**options) -> BlendOptions:
+    """Options without calibration."""
+    return BlendOptions(calibration="none", **options)
+
+
 def labels(members, name, **options):
     metric = get(name, members.kind)
-    return blend(members, metric, wants_labels=True, methods=(), **options)
+    return blend(members, metric, wants_labels=True, options=told(methods=(), **options))
 
 
 # --- which families -----------------------------------------------------------------------------
@@ -159,7 +165,7 @@ def test_a_single_model_is_scored_with_the_rule_that_is_chosen_for_it():
 
 
 def test_nothing_is_decided_where_probabilities_are_submitted():
-    result = blend(planted(), get("f1", "binary"), wants_labels=False, methods=())
+    result = blend(planted(), get("f1", "binary"), wants_labels=False, options=told(methods=()))
     assert (result.family, result.families_by_fold, result.rules) == (None, {}, [])
     assert result.rule is result.gain is None
 
@@ -175,7 +181,9 @@ def test_the_gain_over_a_half_is_that_of_the_nested_decisions():
     assert result.gain.low < result.gain.difference < result.gain.high
 
 
-@pytest.mark.parametrize("name,rules", [("accuracy", ["fitted"]), ("matthews", None)])
+@pytest.mark.parametrize(
+    "name,rules", [("accuracy", ["fitted"]), ("matthews", BlendSettings().rules)]
+)
 def test_of_noise_nothing_is_gained_but_in_sample(name, rules):
     """Targets independent of the predictions, half of them positive: no threshold is better."""
     metric, nested, in_sample = get(name, "binary"), [], []

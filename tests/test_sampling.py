@@ -9,13 +9,12 @@ import pytest
 
 from foldstack.links import row_losses
 from foldstack.stages.fitted import load_learner
-from foldstack.stages.learned import Run, rows_of
+from foldstack.stages.learned import rows_of
 from foldstack.store import RunKey
 from foldstack.techniques import Hard, Oversample, Power, Smote, Undersample
 from foldstack.training.samplers import classes_of, sampled_rows, smote
-from foldstack.workspace import Workspace
-from test_techniques import fitted, make_rows
-from tiny import add_preset, foldstack, make_workspace, refuses, turn_labels
+from makers import fit_and_predict, tiny_rows
+from tiny import add_preset, foldstack, make_workspace, refuses, run_of, turn_labels
 
 pytestmark = pytest.mark.usefixtures("cpu_settings_restored")
 
@@ -99,9 +98,9 @@ def test_smote_puts_rows_between_neighbours_of_a_class():
 
 def test_smote_learns_from_a_frozen_backbones_vectors(backbone, tmp_path):
     frozen = {"freeze_backbone": True, "head_lr": 1e-2}
-    plain = fitted(backbone, tmp_path / "plain", "multiclass", training=frozen)
+    plain = fit_and_predict(backbone, tmp_path / "plain", "multiclass", training=frozen)
     smoted = [
-        fitted(
+        fit_and_predict(
             backbone,
             tmp_path / str(k),
             "multiclass",
@@ -136,12 +135,6 @@ def root(backbone, tmp_path) -> Path:
     assert foldstack(root, "folds") == 0
     assert foldstack(root, "train", "--model", "tfidf", "--fold", "0") == 0
     return root
-
-
-def run_of(root: Path) -> tuple[Workspace, Run]:
-    ws = Workspace.open(root, [])
-    folds = ws.store.read_folds(ws.competition.train)
-    return ws, Run(RunKey("tiny", 0, (0,)), ws.model_settings("tiny"), folds)
 
 
 def test_the_losses_are_those_of_the_run_that_left_the_same_fold_out(root):
@@ -194,8 +187,8 @@ def test_a_judge_that_was_trained_again_asks_for_training_again(root, capsys):
 @pytest.mark.parametrize("sampling", ["power", "oversample", "undersample"])
 def test_each_sampling_changes_the_predictions(backbone, tmp_path: Path, sampling):
     kind = "multiclass"  # 16, 8 and 8 rows
-    rows = make_rows(kind)
+    rows = tiny_rows(kind)
     assert sorted(rows.targets.sum(axis=0)) == [8, 8, 16]
-    plain = fitted(backbone, tmp_path / "plain", kind)
-    other = fitted(backbone, tmp_path / "other", kind, training={"sampling": sampling})
+    plain = fit_and_predict(backbone, tmp_path / "plain", kind)
+    other = fit_and_predict(backbone, tmp_path / "other", kind, training={"sampling": sampling})
     assert np.abs(plain - other).max() > 1e-5

@@ -190,9 +190,9 @@ def test_a_stack_reads_the_feature_columns(tmp_path: Path) -> None:
     """Even of a single model; the model alone cannot know."""
     root = go_through(feature_workspace(tmp_path / "w"))
     info = Store(root).read_blend("blend")
-    assert info["winner"] == "stack"
-    assert info["nested"]["score"] > 0.99
-    assert info["models"]["tfidf"]["nested"]["score"] < 0.7
+    assert info.winner == "stack"
+    assert info.nested.score > 0.99
+    assert info.models["tfidf"].nested.score < 0.7
 
 
 def test_other_features_make_a_stored_blend_stale(tmp_path: Path, capsys) -> None:
@@ -221,8 +221,8 @@ def test_external_rows_are_learned_from_and_never_scored(tmp_path: Path, capsys)
     for fold in range(3):
         assert foldstack(root, "train", "--fold", str(fold)) == 0
         run = Store(root).read_run(RunKey("tfidf", 0, (fold,)))
-        assert run["rows"] == 16 + (1 if fold == fold_of_first else 2)
-        assert len(Store(root).read_run(RunKey("tfidf", 0, (fold,)))["predictions"]) == 2
+        assert run.rows == 16 + (1 if fold == fold_of_first else 2)
+        assert len(Store(root).read_run(RunKey("tfidf", 0, (fold,))).predictions) == 2
     assert "1 external rows to learn from, 1 left out as copies" in capsys.readouterr().out
 
 
@@ -285,8 +285,8 @@ def test_every_kind_of_blend_predicts_new_texts_as_it_did_test(finished: Path, m
     fitted.save(folder)
     stored = load_fitted(method, fitted.parameters, ["tfidf", "words"], "binary", 1, folder)
     keys = {m: [RunKey(m, 0, (f,)) for f in range(3)] for m in ("tfidf", "words")}
-    sharpness = made.info["sharpness"]
-    predictor = Predictor(ws, keys, method, stored, None, sharpness)
+    temperatures = made.record.temperatures
+    predictor = Predictor(ws, keys, method, stored, None, temperatures)
     prediction = predictor.predict_rows(ws.competition.test)
     wanted = fitted.predict(made.members.test_inputs)[:, 0]
     np.testing.assert_allclose(prediction.probabilities["1"], wanted, rtol=1e-5)

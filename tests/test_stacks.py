@@ -1,6 +1,7 @@
 """Stacks: their folds, what each kind learns, what a planted leak gains, and their settings' effects."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import lightgbm as lgb
@@ -16,7 +17,6 @@ from foldstack import load
 from foldstack.ensemble import (
     STACKS,
     BlendOptions,
-    Members,
     Stack,
     blend,
     boosting,
@@ -25,49 +25,29 @@ from foldstack.ensemble import (
     network,
 )
 from foldstack.ensemble.boosting import Boosters
-from foldstack.ensemble.linear import PENALTIES, Linear, loss
+from foldstack.ensemble.linear import PENALTIES, LinearLevel, loss
 from foldstack.ensemble.network import _forward, _train
-from foldstack.ensemble.tables import Reader, Sample, Scaling, directions, of_output, pairs
+from foldstack.ensemble.tables import LevelReader, Sample, Scaling, directions, of_output, pairs
 from foldstack.errors import InputError
 from foldstack.files import read_json
+from foldstack.kinds import Kind
 from foldstack.metrics import get
 from foldstack.stages.predictor import Predictor
 from foldstack.text.features import NAMES
 from foldstack.workspace import Workspace
+from makers import everything, repeated
+from makers import make_members as members_of
 from tiny import foldstack, go_through, make_workspace, train_folds, write
 
 SHAPES = [("binary", 1), ("multiclass", 3), ("multilabel", 2), ("multilabel", 9), ("regression", 2)]
 AUC = get("roc_auc", "binary")
 
-
-def make_members(skill, kind="binary", outputs=1, n=200, folds=4, seed=0, features=None):
-    """n rows, one model for each number in `skill`; 0 predicts noise."""
-    rng = np.random.default_rng(seed)
-    if kind == "multiclass":
-        targets = np.eye(outputs)[rng.integers(outputs, size=n)]
-    elif kind == "regression":
-        targets = rng.normal(50, 10, size=(n, outputs))
-    else:
-        targets = (rng.random((n, outputs)) < 0.4).astype(float)
-    centred = (targets - 50) / 10 if kind == "regression" else 2 * targets - 1
-    values = centred[:, None, :] * np.array(skill)[None, :, None]
-    values = values + rng.normal(size=(n, len(skill), outputs))
-    if kind != "regression":
-        values = softmax(values, axis=2) if kind == "multiclass" else expit(values)
-    names, order = [f"model{k}" for k in range(len(skill))], np.arange(n)
-    none = np.zeros_like(values)
-    return Members(
-        names, values, none, values[:5], none[:5], targets, order % folds, order, kind,
-        features=features, test_features=None if features is None else features[:5],
-    )  # fmt: skip
-
-
-def everything(members):
-    return np.arange(len(members.targets))
+# Targets of a regression are far from their centred predictions: a stack has an intercept to learn.
+make_members = partial(members_of, location=50, scale=10)
 
 
 def sample_of(members, **reading):
-    reader = Reader(members.kind, categorical=members.categorical, **reading)
+    reader = LevelReader(members.kind, categorical=members.categorical, **reading)
     return Sample.of(members, everything(members), reader, seed=0)
 
 
@@ -121,15 +101,7 @@ def test_a_folds_labels_change_nothing_that_was_fitted_without_it(name, kind, ou
 def test_rows_of_one_fold_are_split_by_group():
     """As in the halves of two folds; copies of a row stay on one side, or noise would be known."""
     members = make_members([0.0, 0.0], n=60, folds=1)
-    rows = np.tile(np.arange(60), 4)
-    copies = replace(
-        members,
-        probabilities=members.probabilities[rows],
-        ranks=members.ranks[rows],
-        targets=members.targets[rows],
-        folds=members.folds[rows],
-        groups=members.groups[rows],
-    )
+    copies = repeated(members, 4)
     fitted = Stack().fit(copies, np.arange(240), AUC, seed=0)
     assert len(fitted.models) == 5
     assert AUC.score(copies.targets, fitted.crossfit) < 0.6
@@ -143,13 +115,18 @@ def test_what_is_held_back_are_whole_groups():
     assert not set(sample.groups[learned]) & set(sample.groups[judged])
 
 
+def told(*methods: str) -> BlendOptions:
+    """Options of these methods alone."""
+    return BlendOptions(methods=methods, calibration="none")
+
+
 def test_the_fits_of_a_nesting_share_their_models(monkeypatch):
     """Five folds: 5 models leave one fold out, 10 leave out two, 10 three; trained apart: 55."""
     trained = []
-    train = Linear.train
-    monkeypatch.setattr(Linear, "train", lambda sample: trained.append(1) or train(sample))
+    train = LinearLevel.train
+    monkeypatch.setattr(LinearLevel, "train", lambda sample: trained.append(1) or train(sample))
     members = make_members([1.0, 0.5], n=100, folds=5)
-    blend(members, AUC, wants_labels=False, methods=("stack_linear",))
+    blend(members, AUC, wants_labels=False, options=told("stack_linear"))
     assert len(trained) == 25
 
 
@@ -171,7 +148,7 @@ def test_rows_that_teach_nothing_give_their_mean(name, tmp_path):
     ):
         fitted = Stack(name).fit(changed, everything(members), AUC, seed=0)
         again = load_fitted(name, fitted.parameters, members.names, "binary", 1, tmp_path)
-        expected = np.full((5, 1), changed.targets.mean())
+        expected = np.full((10, 1), changed.targets.mean())
         np.testing.assert_allclose(again.predict(members.test_inputs), expected)
 
 
@@ -193,7 +170,7 @@ def test_a_planted_leak_shines_in_sample_and_gains_nothing_nested(name):
         groups=author,
         categorical=(0,),
     )
-    result = blend(members, AUC, wants_labels=False, methods=(name,))
+    result = blend(members, AUC, wants_labels=False, options=told(name))
     report = next(each for each in result.candidates if each.name == name)
     assert report.in_sample > 0.85
     assert report.nested < 0.55
@@ -325,9 +302,9 @@ def test_a_monotone_stack_never_falls_where_a_prediction_rises(kind, outputs):
 
 
 def test_a_rise_of_another_class_may_only_lower_a_class():
-    assert directions("multiclass", models=2, outputs=3, width=6) == [1, 1, -1, -1, 0, 0]
-    assert directions("multilabel", models=2, outputs=20, width=5) == [1, 1, 0, 0, 0]
-    assert directions("binary", models=2, outputs=1, width=3) == [1, 1, 0]
+    assert directions(Kind.MULTICLASS, models=2, outputs=3, width=6) == [1, 1, -1, -1, 0, 0]
+    assert directions(Kind.MULTILABEL, models=2, outputs=20, width=5) == [1, 1, 0, 0, 0]
+    assert directions(Kind.BINARY, models=2, outputs=1, width=3) == [1, 1, 0]
 
 
 # --- regression -----------------------------------------------------------------------------------
@@ -336,7 +313,7 @@ def test_a_rise_of_another_class_may_only_lower_a_class():
 def test_the_linear_stack_is_the_penalised_logistic_regression():
     """Against a plain minimiser of log losses + penalty / 2 x squares, of standardised logits."""
     members = make_members([1.0, 0.5], n=100)
-    (part,) = Linear.train(sample_of(members)).parts
+    (part,) = LinearLevel.train(sample_of(members)).parts
     x = logit(members.probabilities[:, :, 0])
     x, y = (x - x.mean(axis=0)) / x.std(axis=0), members.targets[:, 0]
 
@@ -350,7 +327,7 @@ def test_the_linear_stack_is_the_penalised_logistic_regression():
 
 def test_the_linear_stack_of_a_regression_is_a_ridge():
     members = make_members([1.0, 0.5], "regression", 1, n=100)
-    linear = Linear.train(sample_of(members))
+    linear = LinearLevel.train(sample_of(members))
     x = members.probabilities[:, :, 0]
     x = (x - x.mean(axis=0)) / x.std(axis=0)
     ridge = Ridge(alpha=linear.parts[0].penalty).fit(x, members.targets[:, 0])
@@ -359,7 +336,7 @@ def test_the_linear_stack_of_a_regression_is_a_ridge():
 
 def test_noise_is_penalised_more_than_signal():
     penalties = [
-        Linear.train(sample_of(make_members(skill, n=300))).parts[0].penalty
+        LinearLevel.train(sample_of(make_members(skill, n=300))).parts[0].penalty
         for skill in ([0.0, 0.0], [3.0, 3.0])
     ]
     assert penalties[0] > penalties[1] == PENALTIES[0]
@@ -370,8 +347,8 @@ def test_a_class_without_rows_is_never_predicted(present):
     """Guards scikit-learn's columns, which are those of the classes it has seen."""
     members = make_members([2.0, 1.0], "multiclass", 4, n=120)
     kept = np.flatnonzero(members.targets[:, present].any(axis=1))
-    sample = Sample.of(members, kept, Reader("multiclass"), seed=0)
-    found = Linear.train(sample).predict(members.inputs.take(kept))
+    sample = Sample.of(members, kept, LevelReader("multiclass"), seed=0)
+    found = LinearLevel.train(sample).predict(members.inputs.take(kept))
     np.testing.assert_allclose(found.sum(axis=1), 1)
     assert found[:, [k for k in range(4) if k not in present]].max() == 0
     right = found.argmax(axis=1) == sample.targets.argmax(axis=1)
@@ -408,9 +385,9 @@ def test_the_networks_weights_are_of_the_best_epoch(monkeypatch):
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(60, 5)), rng.integers(0, 2, (60, 1)).astype(float)
     held, wanted = rng.normal(size=(40, 5)), rng.integers(0, 2, (40, 1)).astype(float)
-    weights, epochs = _train("binary", (x, y), (held, wanted), seed=0)
+    weights, epochs = _train(Kind.BINARY, (x, y), (held, wanted), seed=0)
     assert len(losses) == epochs + network.PATIENCE < network.MOST_EPOCHS
-    assert loss("binary", _forward(weights, held), wanted) == losses[epochs - 1]
+    assert loss(Kind.BINARY, _forward(weights, held), wanted) == losses[epochs - 1]
     assert losses[epochs - 1] < min(losses) + network.TOLERANCE
     assert losses[-1] > losses[epochs - 1]
 
@@ -468,7 +445,7 @@ def test_the_simplest_stack_is_preferred():
     members = make_members([1.2, 0.8], n=300, folds=3)
     # A bias that no mean can undo, so that one of the stacks wins.
     members = replace(members, probabilities=expit(logit(members.probabilities) * 3 - 4))
-    result = blend(members, get("log_loss", "binary"), wants_labels=False, methods=names[:2])
+    result = blend(members, get("log_loss", "binary"), wants_labels=False, options=told(*names[:2]))
     assert result.winner == "stack_linear"
 
 
@@ -513,7 +490,7 @@ def test_stacks_read_logits_or_probabilities(name):
     members = make_members([1.0, 0.5], n=100)
     p = members.probabilities
     for scale, same in (("logits", expit), ("probabilities", lambda x: x)):
-        reader = Reader("binary", scale)
+        reader = LevelReader("binary", scale)
         np.testing.assert_allclose(same(reader.values(members.inputs)), p)
     fits = [
         Stack(name, BlendOptions(stack_inputs=scale)).fit(members, everything(members), AUC, 0)

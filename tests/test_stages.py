@@ -19,7 +19,7 @@ from sklearn.metrics import f1_score, log_loss, roc_auc_score
 from foldstack.cli import main, parser, run
 from foldstack.competition import Competition
 from foldstack.files import read_json, read_table, write_json
-from foldstack.stages import train as train_stage
+from foldstack.stages import launch
 from foldstack.stages.oof import read_model
 from foldstack.store import RunKey, Store, read_parquet, write_parquet
 from foldstack.workspace import Workspace
@@ -27,10 +27,10 @@ from tiny import (
     files,
     foldstack,
     go_through,
+    make_kind,
     make_workspace,
     refuses,
     seal,
-    sentences,
     train_folds,
     write,
     write_competition,
@@ -57,7 +57,7 @@ class InThisProcess:
 
 @pytest.fixture(autouse=True)
 def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(train_stage, "subprocess", SimpleNamespace(Popen=InThisProcess))
+    monkeypatch.setattr(launch, "subprocess", SimpleNamespace(Popen=InThisProcess))
 
 
 @pytest.fixture(scope="module")
@@ -80,37 +80,6 @@ def submitted(root: Path, name: str = "blend") -> pd.DataFrame:
 
 
 # The whole way, for every kind
-
-
-def make_kind(root: Path, kind: str, metric: str, columns: list[str]) -> Path:
-    """24 training and 6 test rows; the sample has the test ids backwards and these columns."""
-    rows = sentences(30)
-    place = np.arange(30) % 3 == 0
-    names = {"binary": ["bad", "good"], "multiclass": ["bad", "good", "other"]}
-    labels = [
-        {
-            "binary": [names["binary"][y]],
-            "multiclass": [names["multiclass"][2 if place[i] else y]],
-            "multilabel": [str(y), str(int(place[i])), str(1 - y)],
-        }[kind]
-        for i, (_, y) in enumerate(rows)
-    ]
-    texts = [text + (" other" if place[i] else "") for i, (text, _) in enumerate(rows)]
-    target = ["p", "q", "r"] if kind == "multilabel" else ["label"]
-    ids = [f"r{i}" for i in range(24)] + [f"t{i}" for i in range(6)]
-
-    def table(header: list[str], lines: list[list[str]]) -> str:
-        return "".join(",".join(line) + "\n" for line in [header, *lines])
-
-    gold = [[i, t, *y] for i, t, y in zip(ids, texts, labels, strict=True)]
-    write(root / "input/train.csv", table(["id", "text", *target], gold[:24]))
-    write(root / "input/test.csv", table(["id", "text"], [g[:2] for g in gold[24:]]))
-    solution = [[g[0], *g[2:]] for g in gold[24:]]
-    write(root / "input/private/solution.csv", table(["id", *target], solution))
-    sample = [[i, *["0"] * len(columns)] for i in reversed(ids[24:])]
-    write(root / "input/sample_submission.csv", table(["id", *columns], sample))
-    write_competition(root, kind=kind, metric=metric, target=target)
-    return root
 
 
 def private_score(root: Path, metric: str) -> float:
@@ -266,7 +235,7 @@ def test_train_alone_trains_every_model_seed_and_fold(workspace: Path, capsys) -
         "fold0 …\n"
     )
     assert files(workspace) == before
-    settings = [run["identity"]["settings"] for run in Store(workspace).runs().values()]
+    settings = [run.identity.settings for run in Store(workspace).runs().values()]
     assert [(s["char_ngrams"], s["C"]) for s in settings] == [([2, 5], 4)] * 4 + [([0, 0], 0.5)] * 4
 
 
@@ -430,7 +399,7 @@ def test_a_submission_says_what_it_was_made_from(runs: Path) -> None:
     assert info["scores_are"] == "pooled over all rows"
     assert info["optimistic"] == []
     assert info["nested"]["low"] <= info["nested"]["score"] <= info["nested"]["high"]
-    blend = store.read_blend("blend")
+    blend = store.read_blend("blend").to_json()
     blend.pop("files")  # which are in the blend's folder
     assert blend.items() <= info.items()
 

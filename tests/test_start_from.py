@@ -116,7 +116,7 @@ def test_a_run_inherits_why_its_start_is_optimistic(root, backbone, capsys):
     for model in ("chosen", "second"):
         assert foldstack(root, "train", "--model", model, "--fold", "0") == 0
     run = Store(root).read_run(RunKey("second", 0, (0,)))
-    assert run["optimistic"] == ["chosen: the epoch was chosen on the held-out fold"]
+    assert run.optimistic == ["chosen: the epoch was chosen on the held-out fold"]
 
 
 def test_a_start_that_was_trained_again_asks_for_training_again(root, backbone, capsys):

@@ -64,7 +64,7 @@ def test_a_table_does_not_depend_on_how_many_rows_are_read_at_once(
 ) -> None:
     path = table_file(tmp_path, kind)
     whole = read_table(path, "utf-8")
-    monkeypatch.setattr(files, "CHUNK", 2)
+    monkeypatch.setattr(files, "CHUNK_ROWS", 2)
     pd.testing.assert_frame_equal(read_table(path, "utf-8"), whole)
 
 

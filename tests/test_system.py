@@ -30,7 +30,7 @@ from foldstack.errors import InputError, Interrupted
 from foldstack.files import placing, publish, together, write_text
 from foldstack.interrupt import ANSWER, SIGNALS, Stop
 from foldstack.progress import Progress
-from foldstack.stages.learned import Run
+from foldstack.stages.run import Run
 from foldstack.store import RunKey, Store
 from foldstack.training import checkpoint, frozen
 from tiny import files, foldstack, go_through, make_workspace, process, refuses
@@ -38,11 +38,11 @@ from tiny import files, foldstack, go_through, make_workspace, process, refuses
 AGAIN = "and run the same command again"
 FULL = f"the disk is full: free some space {AGAIN}"
 MEMORY = (
-    "the memory is not enough: close other programs, run fewer --jobs, or lower "
+    "out of memory: close other programs, run fewer --jobs, or lower "
     "training.micro_batch_size or training.max_length"
 )
 GPU = (
-    "the GPU's memory is not enough: lower training.micro_batch_size or training.max_length, or "
+    "out of GPU memory: lower training.micro_batch_size or training.max_length, or "
     "close other programs that use the GPU"
 )
 
@@ -389,7 +389,7 @@ def test_too_little_memory(workspace, monkeypatch, capsys, error, what):
 def test_a_run_that_the_system_kills_is_explained(workspace, monkeypatch, capfd):
     """Out of memory, a process has no time to say so itself: its parent does."""
     assert foldstack(workspace, "folds") == 0
-    monkeypatch.setattr("foldstack.stages.train._exit_code", lambda group: -signal.SIGKILL)
+    monkeypatch.setattr("foldstack.stages.launch._exit_code", lambda group: -signal.SIGKILL)
     monkeypatch.setattr(sys, "executable", shutil.which("true"))
     assert foldstack(workspace, "train", "--fold", "0,1") == 137
     assert capfd.readouterr().err == (
@@ -404,7 +404,7 @@ def test_after_an_error_of_the_parent_no_more_runs_are_begun(workspace, monkeypa
     assert foldstack(workspace, "folds") == 0
     started, third = [], threading.Event()
 
-    def child(ws: object, model: str, run: Run, *_: object) -> int:
+    def child(ws: object, run: Run, *_: object) -> int:
         started.append(run.key.run)
         if run.key.run == "fold0":
             third.wait(0.3)
@@ -414,7 +414,7 @@ def test_after_an_error_of_the_parent_no_more_runs_are_begun(workspace, monkeypa
             third.set()
         return 0
 
-    monkeypatch.setattr("foldstack.stages.train._child", child)
+    monkeypatch.setattr("foldstack.stages.launch._child", child)
     sentence = (
         "no more processes or threads can be started: raise the limit that `ulimit -u` shows, or run "
         "fewer --jobs"
@@ -472,7 +472,7 @@ def test_an_unfinished_run_that_cannot_be_read_now_is_not_begun_anew(
     write_text(partial / "identity.json", "{}")
     write_text(partial / "checkpoints/step-00000001/state.json", "{}")
     unreadable = error_of(errno.EMFILE, str(partial / "identity.json"))
-    monkeypatch.setattr("foldstack.stages.train.read_mapping", raising(unreadable))
+    monkeypatch.setattr("foldstack.store.read_record", raising(unreadable))
     before = files(partial)
     what = "too many files are open: raise the limit that `ulimit -n` shows"
     capsys.readouterr()

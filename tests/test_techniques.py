@@ -12,73 +12,23 @@ from safetensors.torch import load_file
 
 from foldstack import techniques
 from foldstack.config import merge, parse_overrides
-from foldstack.learners import LearnerContext, Task
 from foldstack.learners.encoder import Scale
 from foldstack.learners.transformer import TransformerLearner
 from foldstack.metrics import get
-from foldstack.rows import Rows
 from foldstack.store import RunKey, Store
-from foldstack.techniques import TrainingSettings, TransformerSettings
+from foldstack.techniques import TrainingSettings
 from foldstack.training import loop
-from tiny import add_preset, foldstack, make_workspace, refuses, sentences, write
+from makers import OUTPUTS, fit_and_predict, make_learner, tiny_rows
+from tiny import add_preset, foldstack, make_workspace, refuses, write
 
 pytestmark = pytest.mark.usefixtures("cpu_settings_restored")
-
-OUTPUTS = {"binary": 1, "multiclass": 3, "multilabel": 3, "regression": 2}
-LINKS = {"multiclass": "softmax", "regression": "identity"}
-METRICS = {"binary": "roc_auc", "multiclass": "accuracy", "multilabel": "f1_micro"}
-
-
-def make_rows(kind: str = "binary", n: int = 32) -> Rows:
-    """n sentences; the favourable ones have label 1, class 2, labels 1 and 2, or high targets."""
-    texts, labels = zip(*sentences(n), strict=True)
-    good = np.array(labels)
-    targets = {
-        "binary": good[:, None],
-        "multiclass": np.eye(3)[np.where(good, 2, np.arange(n) % 4 // 2)],
-        "multilabel": np.stack([good, good, 1 - good], axis=1),
-        "regression": np.stack([100 * good + np.arange(n), -good], axis=1),
-    }[kind]
-    return Rows(
-        ids=np.array([f"r{i}" for i in range(n)], dtype=object),
-        texts=[(t,) for t in texts],
-        targets=targets.astype(float),
-        weights=1 + np.arange(n) % 3 / 2,
-        groups=np.arange(n),
-        origin=np.full(n, "gold", dtype=object),
-    )
-
-
-def make_learner(
-    backbone: Path, kind: str = "binary", *, training: dict | None = None, **settings: object
-) -> TransformerLearner:
-    defaults = {"epochs": 2, "batch_size": 8, "lr": 2e-3, "precision": "fp32", "max_length": 16}
-    checked = TransformerSettings(
-        learner="transformer",
-        backbone=str(backbone),
-        training=defaults | (training or {}),
-        **settings,
-    )
-    checked.check_kind(kind)
-    names = tuple(f"y{i}" for i in range(OUTPUTS[kind]))
-    metric = get(METRICS.get(kind, "rmse"), kind)
-    task = Task(kind, LINKS.get(kind, "sigmoid"), names, metric)
-    return TransformerLearner(checked, LearnerContext(task))
-
-
-def fitted(backbone: Path, folder: Path, kind: str = "binary", **settings: object) -> np.ndarray:
-    """What the tiny model predicts for the rows it has learned with these settings."""
-    folder.mkdir()
-    learner, rows = make_learner(backbone, kind, **settings), make_rows(kind)
-    learner.fit(rows, None, folder)
-    return learner.predict(rows)
 
 
 @pytest.fixture(scope="module")
 def plain(backbone, tmp_path_factory) -> dict[str, np.ndarray]:
     """What each kind predicts without any technique."""
     folder = tmp_path_factory.mktemp("plain")
-    return {kind: fitted(backbone, folder / kind, kind) for kind in OUTPUTS}
+    return {kind: fit_and_predict(backbone, folder / kind, kind) for kind in OUTPUTS}
 
 
 # Each loss, for each kind of competition that it is for
@@ -94,7 +44,7 @@ def plain(backbone, tmp_path_factory) -> dict[str, np.ndarray]:
     ],
 )
 def test_each_loss_trains_each_kind(backbone, plain, tmp_path, kind, loss):
-    predicted = fitted(backbone, tmp_path / "run", kind, training={"loss": loss})
+    predicted = fit_and_predict(backbone, tmp_path / "run", kind, training={"loss": loss})
     assert np.isfinite(predicted).all()
     assert np.abs(predicted - plain[kind]).max() > 1e-5
 
@@ -102,16 +52,17 @@ def test_each_loss_trains_each_kind(backbone, plain, tmp_path, kind, loss):
 @pytest.mark.parametrize("kind", list(OUTPUTS))
 def test_auto_is_cross_entropy_or_squared_error(backbone, plain, tmp_path, kind):
     named = "mse" if kind == "regression" else "cross_entropy"
-    assert (fitted(backbone, tmp_path / "a", kind, training={"loss": named}) == plain[kind]).all()
+    predicted = fit_and_predict(backbone, tmp_path / "a", kind, training={"loss": named})
+    assert (predicted == plain[kind]).all()
 
 
 def test_a_loss_learns(backbone, tmp_path):
     """Guards a sign: after three times the epochs each ranks the rows it has seen better than chance."""
-    rows = make_rows()
+    rows = tiny_rows()
     metric = get("roc_auc", "binary")
     for loss in ("soft_f1", "focal", "dice", "ghm", "logit_adjusted", "asymmetric"):
         training = {"loss": loss, "epochs": 6, "lr": 5e-3}
-        predicted = fitted(backbone, tmp_path / loss, training=training)
+        predicted = fit_and_predict(backbone, tmp_path / loss, training=training)
         assert metric.score(rows.targets, predicted) > 0.9, loss
 
 
@@ -141,7 +92,7 @@ TECHNIQUES = [
 
 @pytest.mark.parametrize("technique", TECHNIQUES, ids=str)
 def test_each_technique_changes_the_predictions(backbone, plain, tmp_path, technique):
-    predicted = fitted(backbone, tmp_path / "run", training=technique)
+    predicted = fit_and_predict(backbone, tmp_path / "run", training=technique)
     assert np.isfinite(predicted).all()
     assert np.abs(predicted - plain["binary"]).max() > 1e-5
 
@@ -150,7 +101,7 @@ def test_each_technique_changes_the_predictions(backbone, plain, tmp_path, techn
     "option", [{"dropout_samples": 4}, {"binary_link": "softmax"}, {"head_bias": "prior"}], ids=str
 )
 def test_each_option_of_the_head_changes_the_predictions(backbone, plain, tmp_path, option):
-    predicted = fitted(backbone, tmp_path / "run", **option)
+    predicted = fit_and_predict(backbone, tmp_path / "run", **option)
     assert predicted.shape == (32, 1)
     assert np.abs(predicted - plain["binary"]).max() > 1e-5
 
@@ -158,7 +109,7 @@ def test_each_option_of_the_head_changes_the_predictions(backbone, plain, tmp_pa
 @pytest.mark.parametrize("binary_link", ["sigmoid", "softmax"])
 def test_a_head_begins_with_the_priors(backbone, binary_link):
     """What it gives a vector of zeros is the weighted share of rows of each class."""
-    rows = make_rows()
+    rows = tiny_rows()
     learner = make_learner(backbone, binary_link=binary_link, head_bias="prior")
     learner.prepare(rows)
     raw = learner.model.eval().score(torch.zeros(1, 16))
@@ -169,7 +120,9 @@ def test_a_head_begins_with_the_priors(backbone, binary_link):
 def test_awp_begins_with_its_epoch(backbone, plain, tmp_path):
     """Of two epochs: never, in the second, from the first update on."""
     runs = [
-        fitted(backbone, tmp_path / str(n), training={"adversary": {"name": "awp", "start": n}})
+        fit_and_predict(
+            backbone, tmp_path / str(n), training={"adversary": {"name": "awp", "start": n}}
+        )
         for n in (2, 1, 0)
     ]
     assert (runs[0] == plain["binary"]).all()
@@ -178,9 +131,9 @@ def test_awp_begins_with_its_epoch(backbone, plain, tmp_path):
 
 def test_frozen_layers_stay_and_the_rest_learns(backbone, tmp_path):
     learner = make_learner(backbone, training={"freeze_layers": 1})
-    learner.prepare(make_rows())
+    learner.prepare(tiny_rows())
     before = {k: v.clone() for k, v in learner.model.state_dict().items()}
-    learner.fit(make_rows(), None, tmp_path)
+    learner.fit(tiny_rows(), None, tmp_path)
     moved = {k for k, v in learner.model.state_dict().items() if not torch.equal(v, before[k])}
     assert moved and not [k for k in moved if "embeddings" in k or "layer.0." in k]
 
@@ -192,7 +145,7 @@ def test_swa_is_the_mean_of_the_epochs(backbone, tmp_path):
         (tmp_path / folder).mkdir()
         options = {"schedule": "constant", "warmup": 0, **training}
         learner = make_learner(backbone, training=options)
-        learner.fit(make_rows(), None, tmp_path / folder)
+        learner.fit(tiny_rows(), None, tmp_path / folder)
         return learner.model.state_dict()
 
     one, two = weights("one", epochs=1), weights("two", epochs=2)
@@ -210,7 +163,7 @@ def train_with_scores(
     """A run whose evaluations give these scores; its facts, and the weights at each of them."""
     folder.mkdir(exist_ok=True)
     learner = make_learner(backbone, training={"select": "inner", **training})
-    examples = learner.prepare(make_rows())
+    examples = learner.prepare(tiny_rows())
     given, seen = iter(scores), []
 
     def evaluate(net: torch.nn.Module) -> loop.EpochScore:
@@ -294,7 +247,7 @@ def test_the_epoch_is_chosen_by_the_averaged_weights(backbone, tmp_path):
 
 
 def test_a_bounded_scale_puts_targets_between_0_and_1():
-    rows = make_rows("regression", 4)
+    rows = tiny_rows("regression", 4)
     scale = Scale.of(rows, bounded=True)
     scaled = scale.apply(rows.targets)
     assert (scaled.min(axis=0).tolist(), scaled.max(axis=0).tolist()) == ([0, 0], [1, 1])
@@ -304,7 +257,7 @@ def test_a_bounded_scale_puts_targets_between_0_and_1():
 
 def test_a_bounded_regression_stays_between_what_was_seen_and_is_stored(backbone, tmp_path):
     learner = make_learner(backbone, "regression", training={"loss": "scaled_bce"})
-    rows = make_rows("regression")
+    rows = tiny_rows("regression")
     learner.fit(rows, None, tmp_path)
     predicted = learner.predict(rows)
     assert (predicted >= rows.targets.min(axis=0)).all()
@@ -469,7 +422,7 @@ def test_one_setting_over_a_short_form():
 def test_what_a_run_was_trained_with_is_stored(root):
     options = ["--set", "training.loss=focal", "--set", "training.adversary.name=fgm"]
     assert foldstack(root, "train", "--model", "tiny", "--fold", "0", *options) == 0
-    stored = Store(root).read_run(RunKey("tiny", 0, (0,)))["identity"]["settings"]["training"]
+    stored = Store(root).read_run(RunKey("tiny", 0, (0,))).identity.settings["training"]
     assert stored["loss"] == {"name": "focal", "gamma": 2.0, "class_weights": "none"}
     assert stored["adversary"]["epsilon"] == 1.0
     weights = load_file(
@@ -486,8 +439,8 @@ def test_roberta_trains_with_an_adversary_and_for_f1_with_an_f1_stage(root, back
     options = ["--set", f"backbone={backbone}", "--set", "training.epochs=1"]
     assert foldstack(root, "train", "--model", "roberta", "--fold", "0", *options) == 0
     run = Store(root).read_run(RunKey("roberta", 0, (0,)))
-    adversarial, f1 = run["identity"]["settings"]["stages"]
+    adversarial, f1 = run.identity.settings["stages"]
     assert adversarial["adversary"]["name"] == "fgm" and adversarial["loss"] is None
     assert (f1["loss"]["name"], f1["freeze_backbone"], f1["batch_size"]) == ("soft_f1", True, 1024)
-    trained = [stage["updates"] for stage in run.get("stages", [run])]
+    trained = [stage["updates"] for stage in run.facts.get("stages", [run.facts])]
     assert trained == ([1, 5] if metric == "f1" else [1])

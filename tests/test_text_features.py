@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from foldstack.rows import Rows
 from foldstack.text import features as module
 from foldstack.text.augment.words import split_words
 from foldstack.text.features import NAMES, feature_names, text_features
+from makers import unlabelled
 
 TEXTS = [
     "",
@@ -20,21 +20,14 @@ TEXTS = [
 ]
 
 
-def rows_of(texts):
-    n = len(texts)
-    pairs = [text if isinstance(text, tuple) else (text,) for text in texts]
-    ids = np.array([str(i) for i in range(n)])
-    return Rows(ids, pairs, None, np.ones(n), np.arange(n), np.full(n, "gold"))
-
-
 def features_of(text):
-    return dict(zip(NAMES, text_features(rows_of([text]))[0], strict=True))
+    return dict(zip(NAMES, text_features(unlabelled([text]))[0], strict=True))
 
 
 def test_words_are_those_that_augmentation_parts():
     """The slow reference: a regular expression; marks, apostrophes and scripts without spaces."""
     words = [split_words(text).words for text in TEXTS]
-    found = text_features(rows_of(TEXTS))
+    found = text_features(unlabelled(TEXTS))
     counts = np.expm1(found[:, NAMES.index("log_words")])
     np.testing.assert_allclose(counts, [len(each) for each in words])
     distinct = [len({word.lower() for word in each}) / max(len(each), 1) for each in words]
@@ -89,24 +82,24 @@ def test_what_each_counts(text, name, value):
 
 def test_rows_do_not_depend_on_their_neighbours(monkeypatch):
     """Guards words and runs that go on in the next text, and the borders between chunks."""
-    together = text_features(rows_of(TEXTS))
-    apart = np.vstack([text_features(rows_of([text])) for text in TEXTS])
+    together = text_features(unlabelled(TEXTS))
+    apart = np.vstack([text_features(unlabelled([text])) for text in TEXTS])
     np.testing.assert_array_equal(together, apart)
     assert np.isfinite(together).all()
     monkeypatch.setattr(module, "CHUNK", 40)
-    np.testing.assert_array_equal(text_features(rows_of(TEXTS)), together)
-    assert text_features(rows_of(["aa", "a"]))[:, NAMES.index("repeated")].tolist() == [0, 0]
+    np.testing.assert_array_equal(text_features(unlabelled(TEXTS)), together)
+    assert text_features(unlabelled(["aa", "a"]))[:, NAMES.index("repeated")].tolist() == [0, 0]
 
 
 def test_of_sentence_pairs_both_are_told_and_what_they_share():
-    found = text_features(rows_of([("A good film", "a GOOD book, good"), ("", ""), ("x", "y")]))
+    found = text_features(unlabelled([("A good film", "a GOOD book, good"), ("", ""), ("x", "y")]))
     assert found.shape == (3, len(feature_names(pair=True)))
     np.testing.assert_array_equal(
-        found[:, : len(NAMES)], text_features(rows_of(["A good film", "", "x"]))
+        found[:, : len(NAMES)], text_features(unlabelled(["A good film", "", "x"]))
     )
     np.testing.assert_allclose(found[:, -1], [2 / 4, 0, 0])
-    assert text_features(rows_of(["a"])).shape == (1, len(feature_names(pair=False)))
+    assert text_features(unlabelled(["a"])).shape == (1, len(feature_names(pair=False)))
 
 
 def test_no_rows_have_no_features():
-    assert text_features(rows_of([])).shape == (0, len(NAMES))
+    assert text_features(unlabelled([])).shape == (0, len(NAMES))

@@ -8,49 +8,28 @@ import pytest
 from scipy.sparse import csr_matrix
 from sklearn.linear_model import LogisticRegression, Ridge
 
-from foldstack import metrics
-from foldstack.learners import LearnerContext, Task
+from foldstack.learners import LearnerContext
 from foldstack.learners.tfidf import TfidfLearner, log_count_ratios
 from foldstack.links import to_probabilities
 from foldstack.rows import Rows
 from foldstack.techniques import TfidfSettings
+from makers import make_rows, make_task
 from tiny import files, foldstack, sentences
 
-METRICS = {
-    "binary": "roc_auc",
-    "multiclass": "log_loss",
-    "multilabel": "roc_auc",
-    "regression": "rmse",
-}
-LINKS = {"multiclass": "softmax", "regression": "identity"}
 
-
-def make_rows(texts: list, targets, weights=None) -> Rows:
-    n = len(texts)
-    return Rows(
-        ids=np.array([f"r{i}" for i in range(n)], dtype=object),
-        texts=[t if isinstance(t, tuple) else (t,) for t in texts],
-        targets=np.asarray(targets, dtype=float).reshape(n, -1),
-        weights=np.ones(n) if weights is None else np.asarray(weights, dtype=float),
-        groups=np.arange(n),
-        origin=np.full(n, "gold", dtype=object),
-    )
-
-
-def make_learner(kind: str = "binary", outputs: int = 1, **settings: object) -> TfidfLearner:
-    link = LINKS.get(kind, "sigmoid")
-    names = tuple(f"o{i}" for i in range(outputs))
-    task = Task(kind, link, names, metrics.get(METRICS[kind], kind))
-    return TfidfLearner(TfidfSettings(learner="tfidf", **settings), LearnerContext(task))
+def linear_learner(kind: str = "binary", outputs: int = 1, **settings: object) -> TfidfLearner:
+    settings = TfidfSettings(learner="tfidf", **settings)
+    return TfidfLearner(settings, LearnerContext(make_task(kind, outputs)))
 
 
 def fitted(rows: Rows, kind: str = "binary", **settings: object) -> TfidfLearner:
-    learner = make_learner(kind, rows.targets.shape[1], **settings)
+    learner = linear_learner(kind, rows.targets.shape[1], **settings)
     learner.fit(rows, None, Path("unused"))
     return learner
 
 
-def tiny_rows(kind: str = "binary", n: int = 24) -> Rows:
+def sentence_rows(kind: str = "binary", n: int = 24) -> Rows:
+    """Sentences of weight 1; of several outputs, one follows the words and one the row's number."""
     texts, labels = zip(*sentences(n), strict=True)
     labels = np.array(labels)
     targets = {
@@ -69,10 +48,10 @@ KINDS = ["binary", "multiclass", "multilabel"]
 @pytest.mark.parametrize("settings", [{}, {"word_ngrams": (0, 0)}, {"char_ngrams": (0, 0)}])
 def test_what_is_loaded_predicts_the_same_bits(tmp_path: Path, kind: str, settings: dict) -> None:
     """A new test file is predicted by the stored model: it must be the one that was scored."""
-    rows = tiny_rows(kind)
+    rows = sentence_rows(kind)
     learner = fitted(rows, kind, **settings)
     learner.save(tmp_path / "model")
-    loaded = make_learner(kind, rows.targets.shape[1], **settings)
+    loaded = linear_learner(kind, rows.targets.shape[1], **settings)
     loaded.load(tmp_path / "model")
     new = make_rows(["a lovely film n5", "a dull ÉTUDE, n7", "", "unknown"], np.zeros(4))
     raw = learner.predict(new)
@@ -82,7 +61,7 @@ def test_what_is_loaded_predicts_the_same_bits(tmp_path: Path, kind: str, settin
 
 def test_the_stored_model_is_no_pickle(tmp_path: Path) -> None:
     """Loading a pickle runs whatever its author put there."""
-    fitted(tiny_rows()).save(tmp_path)
+    fitted(sentence_rows()).save(tmp_path)
     stored = files(tmp_path)
     assert sorted(stored) == ["model.json", "model.safetensors"]
     described = json.loads(stored["model.json"])
@@ -93,7 +72,7 @@ def test_the_stored_model_is_no_pickle(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_probabilities_follow_the_labels(kind: str) -> None:
     """On what it has learned, each row's own label stands above the other."""
-    rows = tiny_rows(kind)
+    rows = sentence_rows(kind)
     learner = fitted(rows, kind, C=1000, min_count=1)
     probabilities = to_probabilities(learner.predict(rows), learner.link)
     assert ((probabilities > 0.5) == (rows.targets == 1)).all()
@@ -102,7 +81,7 @@ def test_probabilities_follow_the_labels(kind: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_soft_targets_equal_repeated_weighted_rows(kind: str) -> None:
     """A target of .3 is three tenths of a positive row and seven tenths of a negative one."""
-    rows = tiny_rows(kind, 12)
+    rows = sentence_rows(kind, 12)
     weights = np.linspace(0.5, 2, 12)
     if kind == "multiclass":
         soft = rows.targets * 0.7 + 0.1
@@ -115,12 +94,12 @@ def test_soft_targets_equal_repeated_weighted_rows(kind: str) -> None:
         shares = [1 - soft[:, 0], soft[:, 0]]
     texts = rows.texts * len(choices)
     repeated = make_rows(
-        texts, np.vstack(choices), np.concatenate([weights * share for share in shares])
+        texts, np.vstack(choices), weights=np.concatenate([weights * share for share in shares])
     )
     # Repeated texts have other counts and so another idf: both learn from the same features.
-    one = make_learner(kind, soft.shape[1], min_count=1)
-    one.fit(make_rows(rows.texts, soft, weights), None, Path("unused"))
-    other = make_learner(kind, soft.shape[1], min_count=1)
+    one = linear_learner(kind, soft.shape[1], min_count=1)
+    one.fit(make_rows(rows.texts, soft, weights=weights), None, Path("unused"))
+    other = linear_learner(kind, soft.shape[1], min_count=1)
     other._new_vectorizers = lambda: [Fitted(v) for v in one.vectorizers]
     other.fit(repeated, None, Path("unused"))
     np.testing.assert_allclose(other.coef, one.coef, rtol=1e-2, atol=2e-3)
@@ -140,11 +119,11 @@ class Fitted:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_weight_of_two_equals_the_row_twice(kind: str) -> None:
-    rows = tiny_rows(kind, 12)
-    weighted = make_rows(rows.texts, rows.targets, [2] + [1] * 11)
+    rows = sentence_rows(kind, 12)
+    weighted = make_rows(rows.texts, rows.targets, weights=[2] + [1] * 11)
     twice = rows.take(np.r_[0, np.arange(12)])
     one = fitted(weighted, kind, min_count=1)
-    other = make_learner(kind, rows.targets.shape[1])
+    other = linear_learner(kind, rows.targets.shape[1])
     other._new_vectorizers = lambda: [Fitted(v) for v in one.vectorizers]
     other.fit(twice, None, Path("unused"))
     np.testing.assert_allclose(other.predict(rows), one.predict(rows), atol=5e-3)
@@ -152,10 +131,10 @@ def test_a_weight_of_two_equals_the_row_twice(kind: str) -> None:
 
 
 def test_a_weight_of_nothing_equals_a_row_left_out() -> None:
-    rows = tiny_rows(n=12)
-    weighted = make_rows(rows.texts, rows.targets, [0] + [1] * 11)
+    rows = sentence_rows(n=12)
+    weighted = make_rows(rows.texts, rows.targets, weights=[0] + [1] * 11)
     one = fitted(weighted, min_count=1)
-    other = make_learner()
+    other = linear_learner()
     other._new_vectorizers = lambda: [Fitted(v) for v in one.vectorizers]
     other.fit(rows.take(np.arange(1, 12)), None, Path("unused"))
     np.testing.assert_allclose(other.predict(rows), one.predict(rows), atol=5e-3)
@@ -180,7 +159,7 @@ def test_a_class_that_training_lacks_is_predicted_as_rare(present: list[int]) ->
 
 def test_two_classes_of_three_equal_a_binary_regression() -> None:
     """scikit-learn keeps one row of coefficients for two classes: both halves must add up to it."""
-    binary = tiny_rows()
+    binary = sentence_rows()
     classes = np.eye(3)[np.where(binary.targets[:, 0] == 1, 2, 0)]
     learner = fitted(make_rows(binary.texts, classes), "multiclass")
     raw = learner.predict(binary)
@@ -219,7 +198,7 @@ def test_a_model_without_ngrams_can_be_stored(tmp_path: Path) -> None:
     rows = make_rows(["", ""], [0, 1])
     learner = fitted(rows)
     learner.save(tmp_path)
-    loaded = make_learner()
+    loaded = linear_learner()
     loaded.load(tmp_path)
     assert loaded.predict(rows).tolist() == learner.predict(rows).tolist()
 
@@ -234,7 +213,9 @@ def signal(n: int = 60, weights=None) -> Rows:
     texts = [
         f"w{i} " + "good " * g + "bad " * b for i, (g, b) in enumerate(zip(good, bad, strict=True))
     ]
-    return make_rows(texts, np.column_stack([10 + 2 * (good > 0), -5.0 * (bad > 0)]), weights)
+    return make_rows(
+        texts, np.column_stack([10 + 2 * (good > 0), -5.0 * (bad > 0)]), weights=weights
+    )
 
 
 def test_regression_is_a_ridge_on_the_same_features() -> None:
@@ -265,11 +246,11 @@ def test_regression_follows_the_units_of_its_targets() -> None:
 
 
 def test_regression_without_ngrams_predicts_the_weighted_mean(tmp_path: Path) -> None:
-    rows = make_rows(["", "", ""], [[1.0, 5], [2, 5], [4, 5]], [1, 1, 2])
+    rows = make_rows(["", "", ""], [[1.0, 5], [2, 5], [4, 5]], weights=[1, 1, 2])
     learner = fitted(rows, "regression")
     assert learner.predict(rows).tolist() == [[2.75, 5.0]] * 3
     learner.save(tmp_path)
-    loaded = make_learner("regression", 2)
+    loaded = linear_learner("regression", 2)
     loaded.load(tmp_path)
     assert loaded.predict(rows).tolist() == learner.predict(rows).tolist()
 
@@ -314,7 +295,7 @@ def test_the_vocabulary_has_no_word_of_the_held_out_rows(workspace: Path) -> Non
 
 
 def sizes(**settings: object) -> list[int]:
-    return [len(v.vocabulary_) for v in fitted(tiny_rows(), **settings).vectorizers]
+    return [len(v.vocabulary_) for v in fitted(sentence_rows(), **settings).vectorizers]
 
 
 def test_settings_choose_the_ngrams() -> None:
@@ -329,7 +310,7 @@ def test_settings_choose_the_ngrams() -> None:
 
 
 def test_c_loosens_the_regression() -> None:
-    norms = [np.linalg.norm(fitted(tiny_rows(), C=c).coef) for c in (0.1, 1, 10)]
+    norms = [np.linalg.norm(fitted(sentence_rows(), C=c).coef) for c in (0.1, 1, 10)]
     assert norms[0] < norms[1] < norms[2]
 
 
@@ -347,7 +328,7 @@ def test_a_log_count_ratio_is_of_shares_of_rows_that_have_the_feature() -> None:
 @pytest.mark.parametrize("kind", ["binary", "multilabel"])
 def test_naive_bayes_is_a_regression_on_features_times_their_ratios(kind: str) -> None:
     """Each label's own; what is stored are coefficients of the features as they are."""
-    rows = tiny_rows(kind)
+    rows = sentence_rows(kind)
     learner = fitted(rows, kind, naive_bayes=True)
     x = learner._features(rows.joined_texts())
     found = learner.predict(rows)
@@ -362,10 +343,10 @@ def test_naive_bayes_is_a_regression_on_features_times_their_ratios(kind: str) -
 def test_ratios_count_soft_targets_in_parts() -> None:
     """A target of .25 with weight 4 is a positive row and three negative ones."""
     texts = ["good film", "bad plot", "a film"]
-    soft = make_rows(texts, [1.0, 0.0, 0.25], [1.0, 1.0, 4.0])
-    hard = make_rows([*texts, "a film"], [1, 0, 1, 0], [1.0, 1.0, 1.0, 3.0])
+    soft = make_rows(texts, [1.0, 0.0, 0.25], weights=[1.0, 1.0, 4.0])
+    hard = make_rows([*texts, "a film"], [1, 0, 1, 0], weights=[1.0, 1.0, 1.0, 3.0])
     one = fitted(soft, naive_bayes=True, min_count=1)
-    other = make_learner(naive_bayes=True, min_count=1)
+    other = linear_learner(naive_bayes=True, min_count=1)
     other._new_vectorizers = lambda: [Fitted(v) for v in one.vectorizers]
     other.fit(hard, None, Path("unused"))
     np.testing.assert_allclose(other.predict(hard)[:3], one.predict(soft), atol=1e-3)

@@ -12,7 +12,7 @@ import torch
 from foldstack.learners.transformer import TransformerLearner
 from foldstack.training import loop
 from foldstack.training.threads import side_by_side
-from test_loop import make_learner, make_rows
+from makers import loop_learner, tiny_rows
 
 pytestmark = pytest.mark.usefixtures("cpu_settings_restored")
 CPU = torch.device("cpu")
@@ -53,10 +53,10 @@ def test_a_prediction_does_not_depend_on_the_number_of_threads(
 ):
     """Batches of a few rows each, several at once; weights large enough for rounding to show."""
     monkeypatch.setattr(loop, "batch_tokens", lambda device: 40)
-    learner: TransformerLearner = make_learner(
+    learner: TransformerLearner = loop_learner(
         backbone, precision="fp32" if precision == "int8" else precision
     )
-    rows = make_rows(64)
+    rows = tiny_rows(n=64)
     learner.prepare(rows)
     for weight in learner.model.parameters():
         torch.nn.init.normal_(weight, std=0.3)
@@ -75,7 +75,7 @@ def test_a_frozen_backbones_outputs_neither(backbone, tmp_path: Path, monkeypatc
     from foldstack.training import frozen
 
     monkeypatch.setattr(frozen, "batch_tokens", lambda device: 40)
-    learner, rows = make_learner(backbone), make_rows(40)
+    learner, rows = loop_learner(backbone), tiny_rows(n=40)
     tokens = learner.prepare(rows).tokens
     kept = []
     for threads in (1, 2):

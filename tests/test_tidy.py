@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 
 from foldstack import store as store_module
-from foldstack.stages import train as train_stage
 from foldstack.store import RunKey, Store
-from tiny import files, foldstack, go_through, make_workspace, write
+from tiny import files, foldstack, write
 
 KEY = RunKey("tfidf", 0, (1,))
 NOBODY = 2**22 + 1  # no process has this number
@@ -21,13 +20,9 @@ class Killed(BaseException):
     """Stands for SIGKILL: nothing of ours handles it."""
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return go_through(make_workspace(tmp_path_factory.mktemp("finished") / "w"))
-
-
 @pytest.fixture
 def root(finished: Path, tmp_path: Path) -> Path:
+    """A workspace with folds, three tfidf runs, a blend and a submission."""
     return shutil.copytree(finished, tmp_path / "w")
 
 
@@ -107,9 +102,7 @@ def test_a_kill_while_a_new_test_file_is_predicted(
         raise Killed
 
     with monkeypatch.context() as patch:
-        if at == "write_parquet":
-            patch.setattr(train_stage, at, killed)
-        elif at == "write_record":
+        if at in ("write_parquet", "write_record"):
             patch.setattr(store_module, at, killed)
         else:
             real, calls = Path.rename, []

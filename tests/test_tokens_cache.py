@@ -24,7 +24,8 @@ from foldstack.text.cutting import Texts, cut_texts
 from foldstack.text.sequences import Stretches, backend_of, copy_to, encode, join
 from foldstack.text.tokens import HEAD, to_tokens
 from foldstack.workspace import Workspace
-from test_presets import ODD, checkpoint, rows_of
+from makers import make_rows
+from test_presets import ODD, checkpoint
 from tiny import add_preset, files, foldstack, make_workspace
 
 pytestmark = pytest.mark.usefixtures("cpu_settings_restored")
@@ -76,7 +77,7 @@ def test_the_backend_gives_the_ids_of_the_tokenizer(name, tmp_path):
     assert lists(encode(texts, tokenizer)) == plain
     cache = TokenCache(tmp_path / "tokens")
     for _ in range(2):
-        assert lists(cache.read(rows_of(*texts), tokenizer)[0]) == plain
+        assert lists(cache.read(make_rows(texts), tokenizer)[0]) == plain
 
 
 def test_a_tokenizer_with_python_code_of_its_own_is_called(bert):
@@ -90,7 +91,7 @@ def test_a_tokenizer_with_python_code_of_its_own_is_called(bert):
 
 
 def test_pairs_and_prefixes(bert, tmp_path):
-    rows = rows_of(("a good film", "dull"), ("a bad plot", "a good film"))
+    rows = make_rows([("a good film", "dull"), ("a bad plot", "a good film")])
     cache = TokenCache(tmp_path)
     for prefix in ("", "good "):
         for _ in range(2):
@@ -105,9 +106,9 @@ def test_pairs_and_prefixes(bert, tmp_path):
 
 def test_no_rows_and_no_tokens(bert, tmp_path):
     cache = TokenCache(tmp_path)
-    assert lists(cache.read(rows_of(), bert)[0]) == []
+    assert lists(cache.read(make_rows([]), bert)[0]) == []
     for _ in range(2):
-        assert lists(cache.read(rows_of("", " "), bert)[0]) == [[], []]
+        assert lists(cache.read(make_rows(["", " "]), bert)[0]) == [[], []]
 
 
 @pytest.mark.parametrize("size, dtype", [(2**16, "uint16"), (2**16 + 1, "int32")])
@@ -120,14 +121,16 @@ def test_ids_take_two_bytes_where_the_vocabulary_fits(tmp_path, size, dtype):
     backend.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="[UNK]")
     cache = TokenCache(tmp_path)
-    assert lists(cache.read(rows_of("last one last"), tokenizer)[0]) == [[size - 1, 0, size - 1]]
+    assert lists(cache.read(make_rows(["last one last"]), tokenizer)[0]) == [
+        [size - 1, 0, size - 1]
+    ]
     (part,) = parts_of(tmp_path)
     assert np.load(part / "ids.npy").dtype == dtype
 
 
 def test_ids_are_mapped_and_not_read(bert, tmp_path):
-    TokenCache(tmp_path).read(rows_of(*TEXTS), bert)
-    (texts,) = TokenCache(tmp_path).read(rows_of(*TEXTS[::-1]), bert)
+    TokenCache(tmp_path).read(make_rows(TEXTS), bert)
+    (texts,) = TokenCache(tmp_path).read(make_rows(TEXTS[::-1]), bert)
     assert isinstance(texts.flat, np.memmap)
 
 
@@ -136,15 +139,15 @@ def test_ids_are_mapped_and_not_read(bert, tmp_path):
 
 def test_equal_texts_are_tokenised_once(bert, tmp_path, tokenised, capsys):
     cache = TokenCache(tmp_path)
-    cache.read(rows_of(*TEXTS), bert)
+    cache.read(make_rows(TEXTS), bert)
     assert tokenised == [["", "a bad plot", "a good film", "dull"]]
     said = capsys.readouterr().out
     assert said.startswith("4 texts tokenised in 0:00 (") and said.endswith("for other runs\n")
-    cache.read(rows_of(*TEXTS[::-1]), bert)
-    TokenCache(tmp_path).read(rows_of("dull"), bert)
+    cache.read(make_rows(TEXTS[::-1]), bert)
+    TokenCache(tmp_path).read(make_rows(["dull"]), bert)
     assert len(tokenised) == 1
     assert capsys.readouterr().out == ""
-    both = cache.read(rows_of("a great song", "dull"), bert)
+    both = cache.read(make_rows(["a great song", "dull"]), bert)
     assert tokenised[1:] == [["a great song"]]
     assert capsys.readouterr().out.endswith("kept for other runs; 1 were there\n")
     assert lists(both[0]) == lists(encode(["a great song", "dull"], bert))  # from two parts
@@ -154,16 +157,16 @@ def test_texts_of_several_parts_come_in_the_order_of_the_rows(bert, tmp_path):
     """Of unlike lengths, so that neither a text nor where it is cut can be another's."""
     parts = [["dull", "a good film"], ["a bad plot and a song", ""], ["great start film end"]]
     for texts in parts:
-        TokenCache(tmp_path).read(rows_of(*texts), bert)
+        TokenCache(tmp_path).read(make_rows(texts), bert)
     assert len(parts_of(tmp_path)) == 3
     (first, second), (third, fourth), (fifth,) = parts
     mixed = [fifth, first, third, second, third, fourth, second]
-    (found,) = TokenCache(tmp_path).read(rows_of(*mixed), bert)
+    (found,) = TokenCache(tmp_path).read(make_rows(mixed), bert)
     assert lists(found) == lists(encode(mixed, bert))
 
 
 def test_the_first_lack_brings_the_rows_ahead(bert, tmp_path, tokenised):
-    train, test = rows_of("a good film", "dull"), rows_of("a bad plot")
+    train, test = make_rows(["a good film", "dull"]), make_rows(["a bad plot"])
     cache = TokenCache(tmp_path, [train, test])
     cache.read(train.take(np.array([1])), bert)
     assert tokenised == [["a bad plot", "a good film", "dull"]]
@@ -186,7 +189,7 @@ def test_another_tokenizer_has_its_own_ids(backbone, tmp_path):
     plain = variant(lambda t: None)
     assert tokenizer_key(same) == tokenizer_key(plain)
     assert len({tokenizer_key(t) for t in (plain, added, split, cased)}) == 4
-    cache, rows = TokenCache(tmp_path), rows_of("A good film [SEP]")
+    cache, rows = TokenCache(tmp_path), make_rows(["A good film [SEP]"])
     for tokenizer in (plain, added, split, cased, plain):
         expected = tokenizer(["A good film [SEP]"], add_special_tokens=False)["input_ids"]
         assert lists(cache.read(rows, tokenizer)[0]) == expected
@@ -203,7 +206,7 @@ def test_a_tokenizer_that_asks_a_package_is_not_kept(tmp_path):
     checkpoint("roformer-zh", tmp_path / "b")
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "b")
     assert tokenizer_key(tokenizer) is None
-    (texts,) = TokenCache(tmp_path / "tokens").read(rows_of("今天天气非常好"), tokenizer)
+    (texts,) = TokenCache(tmp_path / "tokens").read(make_rows(["今天天气非常好"]), tokenizer)
     assert lists(texts) == tokenizer(["今天天气非常好"], add_special_tokens=False)["input_ids"]
     assert not (tmp_path / "tokens").exists()
 
@@ -221,12 +224,12 @@ def spoil(path: Path) -> None:
 @pytest.mark.parametrize("name", ["ids.npy", "ends.npy", "digests.npy", "part.json"])
 @pytest.mark.parametrize("harm", [spoil, Path.unlink, lambda path: os.truncate(path, 3)])
 def test_a_damaged_part_is_made_anew(name, harm, bert, tmp_path, tokenised, capsys):
-    TokenCache(tmp_path).read(rows_of(*TEXTS), bert)
+    TokenCache(tmp_path).read(make_rows(TEXTS), bert)
     before = files(tmp_path)
     (part,) = parts_of(tmp_path)
     capsys.readouterr()
     harm(part / name)
-    assert lists(TokenCache(tmp_path).read(rows_of(*TEXTS), bert)[0]) == lists(encode(TEXTS, bert))
+    assert lists(TokenCache(tmp_path).read(make_rows(TEXTS), bert)[0]) == lists(encode(TEXTS, bert))
     assert capsys.readouterr().out.startswith(f"{part} is damaged: tokenising its texts again\n4 ")
     assert len(tokenised) == 2
     assert files(tmp_path) == before
@@ -239,25 +242,25 @@ def test_a_killed_run_leaves_nothing_that_is_trusted(bert, tmp_path, monkeypatch
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(cache_module, "encode_each", killed)
-        TokenCache(tmp_path).read(rows_of(*TEXTS), bert)
+        TokenCache(tmp_path).read(make_rows(TEXTS), bert)
     assert [path for path in files(tmp_path) if not path.endswith(".lock")] == []
-    assert lists(TokenCache(tmp_path).read(rows_of(*TEXTS), bert)[0]) == lists(encode(TEXTS, bert))
+    assert lists(TokenCache(tmp_path).read(make_rows(TEXTS), bert)[0]) == lists(encode(TEXTS, bert))
 
 
 def test_a_folder_that_cannot_be_written_is_gone_without(bert, tmp_path, capsys):
     (tmp_path / "tokens").write_text("no folder")
-    (texts,) = TokenCache(tmp_path / "tokens").read(rows_of(*TEXTS), bert)
+    (texts,) = TokenCache(tmp_path / "tokens").read(make_rows(TEXTS), bert)
     assert lists(texts) == lists(encode(TEXTS, bert))
-    sentence = f"tokenising without keeping it in {tmp_path / 'tokens'}: Not a directory\n"
+    sentence = f"tokenising without the cache in {tmp_path / 'tokens'}: Not a directory\n"
     assert capsys.readouterr().out == sentence
 
 
 def test_a_folder_that_is_emptied_meanwhile_is_gone_without(bert, tmp_path, monkeypatch, capsys):
     """Else the texts that are not found would count as empty."""
     monkeypatch.setattr(TokenCache, "_write", lambda *args: None)
-    (texts,) = TokenCache(tmp_path).read(rows_of(*TEXTS), bert)
+    (texts,) = TokenCache(tmp_path).read(make_rows(TEXTS), bert)
     assert lists(texts) == lists(encode(TEXTS, bert))
-    sentence = f"tokenising without keeping it in {tmp_path}: somebody is emptying it\n"
+    sentence = f"tokenising without the cache in {tmp_path}: another process is emptying it\n"
     assert capsys.readouterr().out == sentence
 
 
@@ -277,7 +280,7 @@ def test_of_two_at_once_one_waits_for_the_other(bert, tmp_path, tokenised, monke
     monkeypatch.setattr(cache_module, "encode_each", slow)
     with ThreadPoolExecutor(2) as pool:
         caches = [TokenCache(tmp_path) for _ in range(2)]
-        both = [pool.submit(cache.read, rows_of(*TEXTS), bert) for cache in caches]
+        both = [pool.submit(cache.read, make_rows(TEXTS), bert) for cache in caches]
         for found in both:
             assert lists(found.result()[0]) == lists(encode(TEXTS, bert))
     assert len(tokenised) == 1
@@ -293,7 +296,7 @@ def test_somebody_else_was_quicker_where_locks_do_not_reach(bert, tmp_path, monk
         return sequences.encode_each(texts, tokenizer)
 
     monkeypatch.setattr(cache_module, "encode_each", meanwhile)
-    (texts,) = TokenCache(tmp_path).read(rows_of(*TEXTS), bert)
+    (texts,) = TokenCache(tmp_path).read(make_rows(TEXTS), bert)
     assert lists(texts) == lists(encode(TEXTS, bert))
     assert len(parts_of(tmp_path)) == 1
 
@@ -334,7 +337,7 @@ def test_runs_have_the_same_bytes_with_and_without(backbone, tmp_path, monkeypat
     ws = Workspace.open(tmp_path / "with", [])
     token_cache(ws)().read(ws.competition.test, AutoTokenizer.from_pretrained(backbone))
     train(tmp_path / "with", 0)
-    monkeypatch.setattr("foldstack.stages.train.token_cache", lambda ws: None)
+    monkeypatch.setattr("foldstack.stages.one_run.token_cache", lambda ws: None)
     train(tmp_path / "without", 0)
     assert not (tmp_path / "without/oof/.tokens").exists()
     a, b = (files(tmp_path / name / "oof/tiny/seed0/fold0") for name in ("with", "without"))
@@ -365,13 +368,13 @@ def test_a_linear_model_does_without(tmp_path, monkeypatch):
     def forbidden() -> None:
         raise AssertionError
 
-    monkeypatch.setattr("foldstack.stages.train.token_cache", lambda ws: forbidden)
+    monkeypatch.setattr("foldstack.stages.one_run.token_cache", lambda ws: forbidden)
     train(root, 0)
 
 
 def test_clean_oof_removes_the_tokens(bert, tmp_path):
     root = make_workspace(tmp_path)
-    token_cache(Workspace.open(root, []))().read(rows_of("a good film"), bert)
+    token_cache(Workspace.open(root, []))().read(make_rows(["a good film"]), bert)
     assert parts_of(root / "oof/.tokens")
     assert foldstack(root, "clean", "oof") == 0
     assert list((root / "oof").iterdir()) == []

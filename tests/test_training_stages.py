@@ -14,7 +14,7 @@ from foldstack.learners.transformer import TransformerLearner
 from foldstack.nets.layers import depths
 from foldstack.techniques import TransformerSettings
 from foldstack.training import frozen, loop, stagewise
-from test_techniques import make_learner, make_rows
+from makers import make_learner, tiny_rows
 from tiny import add_preset, foldstack, make_workspace, refuses
 
 pytestmark = pytest.mark.usefixtures("cpu_settings_restored")
@@ -24,7 +24,7 @@ FROZEN = {"freeze_backbone": True, "head_lr": 1e-2, "epochs": 3}
 
 def fit(learner: TransformerLearner, folder: Path) -> dict:
     folder.mkdir(exist_ok=True)
-    return learner.fit(make_rows(), None, folder)
+    return learner.fit(tiny_rows(), None, folder)
 
 
 def weights(learner: TransformerLearner) -> dict[str, Tensor]:
@@ -54,7 +54,7 @@ def watch_stages(
 
 def test_a_frozen_backbone_stays_and_the_head_learns(backbone, tmp_path):
     learner = make_learner(backbone, training=FROZEN)
-    learner.prepare(make_rows())
+    learner.prepare(tiny_rows())
     before = weights(learner)
     fit(learner, tmp_path)
     after = weights(learner)
@@ -108,7 +108,7 @@ def test_outputs_on_disk_are_those_in_memory_and_are_found_again(backbone, tmp_p
     assert len(list((tmp_path / "disk").glob("outputs-*.npy"))) == 1
 
     seen = count_reads(monkeypatch)
-    tokens = on_disk.encoder.tokens(make_rows())
+    tokens = on_disk.encoder.tokens(tiny_rows())
     on_disk._run_once(tokens, tmp_path / "disk")
     assert seen == []
     with torch.no_grad():
@@ -190,7 +190,7 @@ def test_cross_entropy_then_frozen_soft_f1(backbone, tmp_path):
     fit(learner, tmp_path / "two")
 
     def soft_f1(learner: TransformerLearner) -> float:
-        rows = make_rows()
+        rows = tiny_rows()
         p = 1 / (1 + np.exp(-learner.predict(rows)))
         w, y = rows.weights[:, None], rows.targets
         return float(1 - 2 * (w * p * y).sum() / (w * (p + y)).sum())
@@ -202,7 +202,7 @@ def test_cross_entropy_then_frozen_soft_f1(backbone, tmp_path):
 
 def test_a_stages_dropout_is_its_own(backbone, tmp_path):
     learner = make_learner(backbone, dropout=0.2)
-    learner.prepare(make_rows())
+    learner.prepare(tiny_rows())
     inside = learner.model.backbone.encoder.layer[0].output.dropout
     with stagewise.dropout(learner.model, 0.0, 0.4):
         assert (learner.model.dropout.p, inside.p) == (0.0, 0.4)

@@ -6,17 +6,18 @@ import pytest
 from sklearn.metrics import accuracy_score, f1_score, recall_score, roc_auc_score
 
 from foldstack.ensemble import bootstrap, estimate
-from foldstack.ensemble.views import (
+from foldstack.ensemble.slices import (
     Scored,
     all_rows,
-    column_views,
+    column_slices,
     duplicates_once,
     head_and_tail,
-    label_views,
-    length_views,
-    score_views,
+    label_slices,
+    length_slices,
+    score_slices,
 )
 from foldstack.files import read_json
+from foldstack.kinds import Kind
 from foldstack.metrics import get
 from tiny import foldstack, go_through, make_workspace, refuses, turn_labels, write
 
@@ -27,7 +28,7 @@ DECIDED = np.where(np.arange(18) % 3, GIVEN, (GIVEN + 1) % 4)
 
 def scored(metric, kind, targets, predictions, groups=None, labels="abcd", **costs):
     groups = np.arange(len(targets)) if groups is None else groups
-    return Scored(get(metric, kind, **costs), kind, labels, targets, predictions, groups)
+    return Scored(get(metric, kind, **costs), Kind(kind), labels, targets, predictions, groups)
 
 
 def classes(metric, given=GIVEN, decided=DECIDED, **costs):
@@ -43,7 +44,7 @@ def binary(metric="accuracy", n=400, seed=0, skill=2.0):
 
 
 def by_name(scored, views, **keywords):
-    return {each.view: each for each in score_views(scored, views, seed=0, **keywords)}
+    return {each.view: each for each in score_slices(scored, views, seed=0, **keywords)}
 
 
 # --- all rows, duplicates ---------------------------------------------------------------------
@@ -52,7 +53,7 @@ def by_name(scored, views, **keywords):
 def test_all_rows_have_the_blends_own_interval():
     """The same resamples as the headline's, so that the table says nothing else than it."""
     of = binary("roc_auc")
-    (found,) = score_views(of, [all_rows(400)], seed=3)
+    (found,) = score_slices(of, [all_rows(400)], seed=3)
     wanted = estimate(of.metric, of.targets, of.predictions, of.groups, seed=3)
     assert (found.score, found.low, found.high) == (wanted.score, wanted.low, wanted.high)
     assert np.isnan(found.better_by) and not found.differs and not found.why
@@ -64,7 +65,7 @@ def test_duplicates_count_once():
     decisions = np.array([[0, 0, 0, 0, 0, 0.0]]).T
     groups = np.array([7, 5, 5, 2, 2, 2])
     of = scored("accuracy", "binary", targets, decisions, groups)
-    (found,) = score_views(of, [duplicates_once(groups)], seed=0)
+    (found,) = score_slices(of, [duplicates_once(groups)], seed=0)
     assert (found.rows, found.score) == (3, pytest.approx((1 + 1 / 2 + 0) / 3))
     assert found.better_by == pytest.approx(1 / 2 - 2 / 6)
 
@@ -72,7 +73,7 @@ def test_duplicates_count_once():
 def test_duplicates_once_is_the_mean_over_samples_of_one_row_a_group():
     of = binary(n=30)
     groups = np.random.default_rng(0).integers(8, size=30)
-    (found,) = score_views(of, [duplicates_once(groups)], seed=0)
+    (found,) = score_slices(of, [duplicates_once(groups)], seed=0)
     right, rng = (of.targets == of.predictions)[:, 0], np.random.default_rng(1)
     samples = [
         np.mean([right[rng.choice(np.flatnonzero(groups == g))] for g in np.unique(groups)])
@@ -96,7 +97,7 @@ def test_the_head_holds_half_of_the_rows_and_the_tail_is_rare():
 
 
 def test_metrics_of_rows_take_the_rows_of_these_classes():
-    found = by_name(classes("accuracy"), label_views(classes("accuracy"), fewest=4))
+    found = by_name(classes("accuracy"), label_slices(classes("accuracy"), fewest=4))
     assert list(found) == [
         "head: 1 of 4 classes",
         "tail: 2 of 4 classes",
@@ -115,7 +116,7 @@ def test_averages_over_classes_are_those_of_these_classes_over_all_rows(average)
     """Guards false positives lost, and other classes counted, where rows alone were taken."""
     of = classes(f"f1_{average}")
     for view, held in zip(
-        score_views(of, label_views(of, fewest=4), seed=0), ([0], [2, 3], [1]), strict=True
+        score_slices(of, label_slices(of, fewest=4), seed=0), ([0], [2, 3], [1]), strict=True
     ):
         wanted = f1_score(GIVEN, DECIDED, labels=held, average=average)
         assert view.score == pytest.approx(wanted)
@@ -126,7 +127,7 @@ def test_averages_over_classes_are_those_of_these_classes_over_all_rows(average)
 
 def test_balanced_accuracy_of_classes():
     of = classes("balanced_accuracy")
-    _, tail, middle = score_views(of, label_views(of, fewest=4), seed=0)
+    _, tail, middle = score_slices(of, label_slices(of, fewest=4), seed=0)
     assert tail.score == recall_score(GIVEN, DECIDED, labels=[2, 3], average="macro")
     assert np.isnan(middle.score)
     assert middle.why == "balanced_accuracy is not defined there"
@@ -139,16 +140,16 @@ def test_labels_are_taken_by_their_columns():
     values = rng.random((60, 4))
     counts = targets.sum(axis=0)
     of = scored("roc_auc", "multilabel", targets, values)
-    views = label_views(of, fewest=int(counts[3]) + 1)
+    views = label_slices(of, fewest=int(counts[3]) + 1)
     assert [view.part.columns.tolist() for view in views] == [[0], [3], [1, 2]]
-    _, tail, middle = score_views(of, views, seed=0)
+    _, tail, middle = score_slices(of, views, seed=0)
     assert tail.score == pytest.approx(roc_auc_score(targets[:, 3], values[:, 3]))
     assert middle.score == pytest.approx(roc_auc_score(targets[:, 1:3], values[:, 1:3]))
     assert tail.rows == counts[3]
     decided = (values > 0.5) * 1.0
     costs = ((1.0, 1.0), (1.0, 1.0), (1.0, 1.0), (2.0, 7.0))
     of = scored("cost", "multilabel", targets, decided, costs=costs)
-    tail = score_views(of, label_views(of, fewest=int(counts[3]) + 1), seed=0)[1]
+    tail = score_slices(of, label_slices(of, fewest=int(counts[3]) + 1), seed=0)[1]
     false_alarms = ((1 - targets) * decided)[:, 3].mean()
     misses = (targets * (1 - decided))[:, 3].mean()
     assert tail.score == pytest.approx(2 * false_alarms + 7 * misses)
@@ -156,12 +157,12 @@ def test_labels_are_taken_by_their_columns():
 
 
 def test_two_classes_have_neither_head_nor_tail():
-    assert label_views(binary(), fewest=10) == []
+    assert label_slices(binary(), fewest=10) == []
 
 
 def test_a_view_without_rows_is_undefined():
     of = classes("accuracy", GIVEN[:14], DECIDED[:14])
-    _, _, middle = score_views(of, label_views(of, fewest=6), seed=0)
+    _, _, middle = score_slices(of, label_slices(of, fewest=6), seed=0)
     assert (middle.rows, middle.why) == (0, "it has no rows")
     assert np.isnan([middle.score, middle.low, middle.better_by]).all()
 
@@ -171,7 +172,7 @@ def test_a_view_without_rows_is_undefined():
 
 def test_lengths_are_cut_at_quartiles():
     lengths = np.array([1, 2, 3, 4, 5, 6, 7, 1000])
-    views = length_views(lengths)
+    views = length_slices(lengths)
     assert [view.name for view in views] == [
         "length 1 to 2",
         "length 3 to 4",
@@ -188,20 +189,20 @@ def test_lengths_are_cut_at_quartiles():
 
 
 def test_lengths_that_tie_are_not_parted():
-    assert [view.name for view in length_views(np.array([3, 3, 3, 3, 9]))] == [
+    assert [view.name for view in length_slices(np.array([3, 3, 3, 3, 9]))] == [
         "length 3 to 3",
         "length 4 to 9",
     ]
-    assert length_views(np.full(5, 3)) == []
+    assert length_slices(np.full(5, 3)) == []
 
 
 def test_the_ten_largest_values_of_a_column_and_the_others():
     values = np.array([f"v{k:02}" for k in range(13) for _ in range(20 - k)] + [""] * 30, object)
-    views = column_views("source", values)
+    views = column_slices("source", values)
     assert [view.name for view in views[:2]] == ["source = (empty)", "source = v00"]
     assert [view.rows for view in views] == [30, 20, 19, 18, 17, 16, 15, 14, 13, 12, 38]
     assert views[-1].name == "source: 4 others"
-    assert column_views("source", np.full(5, "x", object)) == []
+    assert column_slices("source", np.full(5, "x", object)) == []
 
 
 # --- what differs -----------------------------------------------------------------------------
@@ -210,15 +211,15 @@ def test_the_ten_largest_values_of_a_column_and_the_others():
 def test_a_slice_that_is_worse_is_marked_and_chance_is_not():
     of, place = binary(n=600), np.repeat(["a", "b"], 300).astype(object)
     of.predictions[:60] = 1 - of.targets[:60]
-    views = column_views("place", place)
-    chance = column_views("place", place[::3])
+    views = column_slices("place", place)
+    chance = column_slices("place", place[::3])
     found = by_name(of, views)
     assert found["place = a"].differs and found["place = b"].differs
     assert found["place = a"].better_by == -found["place = b"].better_by < 0
     marked = sum(
         found.differs
         for seed in range(20)
-        for found in score_views(binary(n=200, seed=seed), chance, seed=0, resamples=60)[:1]
+        for found in score_slices(binary(n=200, seed=seed), chance, seed=0, resamples=60)[:1]
     )
     assert marked <= 3
 
@@ -226,7 +227,7 @@ def test_a_slice_that_is_worse_is_marked_and_chance_is_not():
 def test_the_sign_of_losses_is_turned():
     of, place = binary("log_loss", n=600), np.repeat(["a", "b"], 300).astype(object)
     of.predictions[:300] = 0.5
-    found = by_name(of, column_views("place", place))
+    found = by_name(of, column_slices("place", place))
     assert found["place = a"].score > found["place = b"].score
     assert found["place = a"].better_by < 0 and found["place = a"].differs
 
@@ -235,11 +236,11 @@ def test_the_more_is_compared_the_more_must_a_view_differ():
     """Bonferroni's correction: alone it is beyond chance, among many it is not."""
     of, place = binary(n=600, seed=1), np.repeat(["a", "b"], [100, 500]).astype(object)
     of.predictions[:14] = 1 - of.targets[:14]
-    view = column_views("place", place)[1]
-    (alone,) = score_views(of, [view], seed=0)
+    view = column_slices("place", place)[1]
+    (alone,) = score_slices(of, [view], seed=0)
     ratio = abs(alone.better_by) / alone.standard_error
     assert 1.96 < ratio < 3 and alone.differs
-    among = score_views(of, [view] * 30, seed=0)
+    among = score_slices(of, [view] * 30, seed=0)
     assert not any(each.differs for each in among)
 
 
@@ -248,8 +249,8 @@ def test_the_difference_is_that_of_the_same_resamples():
     of, groups = binary(n=80), np.repeat(np.arange(20), 4)
     inside = np.arange(80) % 2 == 0
     of = Scored(of.metric, "binary", of.labels, of.targets, of.predictions, groups)
-    view = column_views("even", inside)[1]
-    (found,) = score_views(of, [view], seed=5)
+    view = column_slices("even", inside)[1]
+    (found,) = score_slices(of, [view], seed=5)
     a, b = (
         bootstrap(of.metric, of.targets, [of.predictions], groups, seed=5, weights=which * 1.0)
         for which in (inside, ~inside)
@@ -261,13 +262,13 @@ def test_few_groups_are_never_said_to_differ():
     """Guards one author, always drawn whole, whose score seems certain."""
     of, values = binary(n=60), np.repeat(["a", "b"], [9, 51]).astype(object)
     of.predictions[:9] = 1 - of.targets[:9]
-    few = by_name(of, column_views("author", values))["author = a"]
+    few = by_name(of, column_slices("author", values))["author = a"]
     assert few.score == 0 and few.better_by < -0.5 and not few.differs
     one = np.where(values == "a", 0, np.arange(60))
     of = Scored(of.metric, of.kind, of.labels, of.targets, of.predictions, one)
-    found = by_name(of, column_views("author", values))["author = a"]
+    found = by_name(of, column_slices("author", values))["author = a"]
     assert found.score == 0 and np.isnan([found.low, found.high, found.better_by]).all()
-    apart = by_name(of, column_views("author", values, np.arange(60)))["author = a"]
+    apart = by_name(of, column_slices("author", values, np.arange(60)))["author = a"]
     assert apart == few
 
 
@@ -279,14 +280,14 @@ def test_a_view_of_one_class_is_undefined_and_says_why():
     of = binary("roc_auc", n=40)
     values = np.where(of.targets[:, 0] > 0, "up", "down").astype(object)
     for each, label in zip(
-        score_views(of, sorted(column_views("x", values), key=lambda view: view.name), seed=0),
+        score_slices(of, sorted(column_slices("x", values), key=lambda view: view.name), seed=0),
         ("no", "yes"),
         strict=True,
     ):
         assert np.isnan([each.score, each.low, each.better_by]).all() and not each.differs
         assert each.why == f"all of its rows are '{label}'"
     rest_of_one_class = np.where(of.targets[:, 0] + np.arange(40) % 2 > 0, "mixed", "down")
-    mixed = by_name(of, column_views("x", rest_of_one_class.astype(object)))["x = mixed"]
+    mixed = by_name(of, column_slices("x", rest_of_one_class.astype(object)))["x = mixed"]
     assert mixed.low < mixed.score < mixed.high and np.isnan(mixed.better_by)
 
 
@@ -295,7 +296,7 @@ def test_a_constant_target_is_undefined_for_correlations():
     targets = np.where(np.arange(20)[:, None] < 10, 3.0, values)
     of = scored("pearson", "regression", targets, values, labels=("stars",))
     half = np.repeat(["a", "b"], 10).astype(object)
-    found = by_name(of, column_views("half", half))
+    found = by_name(of, column_slices("half", half))
     assert found["half = a"].why == "the target is the same in all of its rows"
     assert found["half = b"].score == pytest.approx(1)
 

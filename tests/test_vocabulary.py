@@ -14,7 +14,7 @@ from foldstack.learners import transformer
 from foldstack.learners.transformer import TransformerLearner
 from foldstack.nets import vocabulary
 from foldstack.nets.vocabulary import TrimmedEmbedding, trimmed
-from test_techniques import make_learner, make_rows
+from makers import make_learner, tiny_rows
 from tiny import make_backbone
 
 pytestmark = pytest.mark.usefixtures("cpu_settings_restored")
@@ -28,7 +28,7 @@ def roomy(tmp_path_factory):
 
 def fit(learner: TransformerLearner, folder) -> dict[str, torch.Tensor]:
     folder.mkdir()
-    learner.fit(make_rows(), None, folder)
+    learner.fit(tiny_rows(), None, folder)
     return learner.model.state_dict()
 
 
@@ -93,11 +93,11 @@ def test_texts_that_are_drawn_anew_are_drawn_once_more_for_their_pieces(
 @pytest.mark.parametrize("settings", DRAWN_ANEW, ids=str)
 def test_a_gpu_keeps_all_pieces_of_texts_that_are_drawn_anew(roomy, settings):
     learner = make_learner(roomy, training=SHORT, **settings)
-    examples = learner.prepare(make_rows())
+    examples = learner.prepare(tiny_rows())
     stages = learner.settings.stages_for("accuracy")
-    assert list(learner._read_in_training(make_rows(), examples, stages, None))[1:]
+    assert list(learner._read_in_training(tiny_rows(), examples, stages, None))[1:]
     learner.accelerator = SimpleNamespace(device=torch.device("cuda"))
-    assert learner._read_in_training(make_rows(), examples, stages, None) is None
+    assert learner._read_in_training(tiny_rows(), examples, stages, None) is None
 
 
 def test_a_lookup_is_the_same_and_its_gradient_too():
@@ -121,7 +121,7 @@ def test_a_piece_that_was_not_announced_is_no_silent_zero():
 
 def test_a_vocabulary_in_full_use_stays_as_it_is(backbone):
     learner = make_learner(backbone)
-    learner.prepare(make_rows())
+    learner.prepare(tiny_rows())
     whole = learner.model.backbone.get_input_embeddings()
     with trimmed(learner.model.backbone, np.arange(20)):
         assert learner.model.backbone.get_input_embeddings() is whole

@@ -7,7 +7,9 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -15,7 +17,11 @@ import yaml
 from foldstack.cli import main
 from foldstack.files import read_json
 from foldstack.records import digests_of, write_record
-from foldstack.store import NO_ARTEFACTS
+from foldstack.store import NO_ARTEFACTS, RunKey
+from foldstack.workspace import Workspace
+
+if TYPE_CHECKING:
+    from foldstack.stages.run import Run
 
 GOOD, BAD = ["good", "fine", "great", "lovely"], ["bad", "poor", "awful", "dull"]
 PLACES = ["film", "plot", "cast", "song", "end", "start", "scene", "joke"]
@@ -73,6 +79,37 @@ def make_workspace(root: Path, n: int = 24, **settings: object) -> Path:
     write(root / "input/sample_submission.csv", "id,label\n" + sample)
     write(root / "input/private/solution.csv", "id,label\n" + solution)
     write_competition(root, **settings)
+    return root
+
+
+def make_kind(root: Path, kind: str, metric: str, columns: list[str]) -> Path:
+    """24 training and 6 test rows; the sample has the test ids backwards and these columns."""
+    rows = sentences(30)
+    place = np.arange(30) % 3 == 0
+    names = {"binary": ["bad", "good"], "multiclass": ["bad", "good", "other"]}
+    labels = [
+        {
+            "binary": [names["binary"][y]],
+            "multiclass": [names["multiclass"][2 if place[i] else y]],
+            "multilabel": [str(y), str(int(place[i])), str(1 - y)],
+        }[kind]
+        for i, (_, y) in enumerate(rows)
+    ]
+    texts = [text + (" other" if place[i] else "") for i, (text, _) in enumerate(rows)]
+    target = ["p", "q", "r"] if kind == "multilabel" else ["label"]
+    ids = [f"r{i}" for i in range(24)] + [f"t{i}" for i in range(6)]
+
+    def table(header: list[str], lines: list[list[str]]) -> str:
+        return "".join(",".join(line) + "\n" for line in [header, *lines])
+
+    gold = [[i, t, *y] for i, t, y in zip(ids, texts, labels, strict=True)]
+    write(root / "input/train.csv", table(["id", "text", *target], gold[:24]))
+    write(root / "input/test.csv", table(["id", "text"], [g[:2] for g in gold[24:]]))
+    solution = [[g[0], *g[2:]] for g in gold[24:]]
+    write(root / "input/private/solution.csv", table(["id", *target], solution))
+    sample = [[i, *["0"] * len(columns)] for i in reversed(ids[24:])]
+    write(root / "input/sample_submission.csv", table(["id", *columns], sample))
+    write_competition(root, kind=kind, metric=metric, target=target)
     return root
 
 
@@ -175,6 +212,15 @@ def go_through(root: Path, *stages: str, folds: int = 3) -> Path:
         else:
             assert foldstack(root, stage) == 0
     return root
+
+
+def run_of(root: Path, name: str = "tiny", fold: int = 0, seed: int = 0) -> tuple[Workspace, Run]:
+    """The workspace as it is now, and this model's run that leaves the fold out."""
+    from foldstack.stages.run import Run
+
+    ws = Workspace.open(root, [])
+    folds = ws.store.read_folds(ws.competition.train)
+    return ws, Run(RunKey(name, seed, (fold,)), ws.model_settings(name), folds)
 
 
 def files(root: Path) -> dict[str, bytes]:

@@ -19,6 +19,7 @@ from foldstack import config, metrics
 from foldstack.costs import Costs, cost_table, read_costs
 from foldstack.errors import InputError, cut, nearest, some
 from foldstack.files import read_table
+from foldstack.kinds import Kind
 from foldstack.learners import Task
 from foldstack.rows import Rows, duplicate_groups, normalise
 from foldstack.settings import CompetitionSettings
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
 TRUE, FALSE = {"1", "1.0", "true", "True", "TRUE"}, {"0", "0.0", "false", "False", "FALSE"}
 EXTERNAL_NEAR = 0.8  # Jaccard similarity from which an external text counts as a copy
-LINKS = {"multiclass": "softmax", "regression": "identity"}
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Competition:
         return cls(root, config.load_competition(root / "competition.yaml", overrides or {}))
 
     @property
-    def kind(self) -> str:
+    def kind(self) -> Kind:
         return self.settings.kind
 
     @cached_property
@@ -56,12 +56,12 @@ class Competition:
         return self._metric(self.settings.metric)
 
     def _metric(self, name: str) -> metrics.Metric:
-        costs = self.costs if name == "cost" and self.kind != "regression" else None
+        costs = self.costs if name == "cost" and self.kind.has_labels else None
         return metrics.get(name, self.kind, root=self.root, costs=costs)
 
     @cached_property
     def costs(self) -> Costs | None:
-        """What decisions cost, None where `costs` are not set."""
+        """The costs of decisions, None if `costs` are not set."""
         given, path = self.settings.costs, self.root / "competition.yaml"
         if given is None:
             return None
@@ -84,14 +84,14 @@ class Competition:
 
     @cached_property
     def task(self) -> Task:
-        """What a learner must know."""
+        """The task as a learner sees it."""
         categories = tuple(tuple(self._categories[c]) for c in self.settings.categorical)
         return Task(self.kind, self.link, self.outputs, self.metric, categories)
 
     @property
     def link(self) -> str:
-        """How raw outputs become probabilities, or (identity) predicted values."""
-        return LINKS.get(self.kind, "sigmoid")
+        """How logits become probabilities; 'identity' for values."""
+        return self.kind.link
 
     # The files
 
@@ -273,7 +273,7 @@ class Competition:
         return np.column_stack(columns)
 
     def features_hash(self, rows: Rows | None) -> str | None:
-        """Of feature columns with their names and categories, since codes depend on the test file."""
+        """The digest of feature columns with names and categories: codes depend on the test file."""
         if rows is None or rows.features is None:
             return None
         cells = rows.features.astype(object)
@@ -399,7 +399,7 @@ class Competition:
 
     @property
     def _external_groups(self) -> list[str]:
-        """What the group column says of each external row; nothing where a file has none."""
+        """The group of each external row; empty if its file has no group column."""
         s, found = self.settings, []
         for name in s.external:
             table = self._external_tables[name]
@@ -426,7 +426,7 @@ class Competition:
 
     @cached_property
     def overlay_hash(self) -> str | None:
-        """Of what changes training only: row weights and external rows; None where nothing does."""
+        """The digest of row weights and external rows, which change training only; None without any."""
         weights, external = self.train.overlay_hash(), self.external
         if external is None:
             return weights
@@ -453,7 +453,7 @@ class Competition:
         In a binary competition the last one is the positive class.
         """
         s = self.settings
-        if self.kind == "regression" or (self.kind == "multilabel" and not s.separator):
+        if self.kind.is_values or (self.kind.several_labels_per_row and not s.separator):
             return s.target
         if len(s.target) != 1:
             raise InputError(
@@ -461,7 +461,7 @@ class Competition:
                 f"{len(s.target)}: {', '.join(s.target)}"
             )
         labels = s.labels or self._found_labels()
-        if self.kind == "binary" and len(labels) != 2:
+        if self.kind.has_positive_class and len(labels) != 2:
             raise InputError(
                 f"{self.path('train')}: kind binary wants two labels in "
                 f"column '{s.target[0]}', found {len(labels)}: {some(labels)}; mend "
@@ -476,7 +476,7 @@ class Competition:
 
     def _found_labels(self) -> tuple[str, ...]:
         values = set(self._train_table[self.settings.target[0]])
-        if self.kind == "multilabel":
+        if self.kind.several_labels_per_row:
             by = self.settings.separator
             values = {part for value in values for part in split_labels(value, by)}
         return tuple(sorted(values, key=number_or_text))
@@ -484,24 +484,24 @@ class Competition:
     @property
     def outputs(self) -> tuple[str, ...]:
         """Names of a learner's outputs, in order."""
-        return self.labels[1:] if self.kind == "binary" else self.labels
+        return self.kind.outputs_of(self.labels)
 
     def targets_of(self, table: pd.DataFrame, path: Path) -> np.ndarray:
         """(n, outputs) targets of a table's label column(s); InputError naming path and row."""
         s = self.settings
         for column in s.target:
             require(path, table, column)
-        if self.kind == "regression":
+        if self.kind.is_values:
             return np.column_stack([self._values(path, table[c]) for c in s.target])
         if s.separator:
             targets, bad = joined_targets(table[s.target[0]], self.labels, s.separator)
             self._refuse_label(bad, path, table[s.target[0]])
             return targets
-        if self.kind == "multilabel":
+        if self.kind.several_labels_per_row:
             return np.column_stack([self._zero_one(path, table[c]) for c in s.target])
         index = pd.Index(self.labels).get_indexer(table[s.target[0]])
         self._refuse_label(index < 0, path, table[s.target[0]])
-        if self.kind == "binary":
+        if self.kind.has_positive_class:
             return index.astype(float)[:, None]
         return np.eye(len(self.labels))[index]
 

@@ -1,4 +1,4 @@
-"""The cores there are to compute with."""
+"""CPU cores and threads of this machine."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from foldstack import parallel
 
 
 def machine(threads: int) -> dict[str, object]:
-    """What the bytes of any run depend on beside its settings; `training.precision` knows more."""
+    """Return what else a run's bytes depend on beside its settings; see also `training.precision`."""
     return {"processor": platform.machine(), "threads": threads, "processes": parallel.count()}
 
 
-def cpu_threads(wanted: int) -> int:
-    """The threads of a process: as wanted, or (0) one for every core that it may use.
+def cpu_threads(requested: int) -> int:
+    """Return the threads of a process: as requested, or (0) one per core that it may use.
 
     Processes of one run on one machine share its cores evenly.
     """
-    if wanted:
-        return wanted
+    if requested:
+        return requested
     known = hasattr(os, "sched_getaffinity")
     cores = len(os.sched_getaffinity(0)) if known else os.cpu_count() or 1
-    return max(cores // parallel.count_here(), 1)
+    return max(cores // parallel.local_world_size(), 1)

@@ -1,4 +1,4 @@
-"""What decisions cost: the setting `costs`, checked against the labels, and the cost of rows.
+"""The costs of decisions: the setting `costs`, checked against the labels, and the cost of rows.
 
 Of classes costs are a matrix (classes, classes) with a row for each truth and a column for each
 decision, of labels (labels, 2): a false positive's and a false negative's. Only differences within
@@ -15,6 +15,7 @@ import numpy as np
 
 from foldstack.errors import InputError, cut, nearest, shown
 from foldstack.files import read_table
+from foldstack.kinds import Kind
 
 Costs = tuple[tuple[float, ...], ...]
 Given = Mapping[str, "float | Mapping[str, float]"]
@@ -23,9 +24,9 @@ ERRORS = ("false_positive", "false_negative")
 EXAMPLE = {False: "{no: {yes: 1}, yes: {no: 5}}", True: "{false_positive: 1, false_negative: 5}"}
 
 
-def example(kind: str) -> str:
+def example(kind: Kind) -> str:
     """Costs as they may be written for this kind of target."""
-    return EXAMPLE[kind == "multilabel"]
+    return EXAMPLE[kind.several_labels_per_row]
 
 
 def cost_of(text: object) -> float:
@@ -67,7 +68,7 @@ def read_costs(path: Path, encoding: str) -> dict[str, dict[str, float]]:
     return found
 
 
-def cost_table(given: Given, kind: str, labels: Sequence[str], source: str) -> Costs:
+def cost_table(given: Given, kind: Kind, labels: Sequence[str], source: str) -> Costs:
     """The costs of every decision, from those that are given.
 
     What is not given is 1 for a mistake and 0 for a right decision.
@@ -83,12 +84,13 @@ def cost_table(given: Given, kind: str, labels: Sequence[str], source: str) -> C
         InputError: a name is no label, a mistake costs less than the right decision, or no mistake
             costs more.
     """
-    fill = _labels if kind == "multilabel" else _classes
+    kind = Kind(kind)
+    fill = _labels if kind.several_labels_per_row else _classes
     table = fill(given, kind, labels, source)
     return tuple(map(tuple, table.tolist()))
 
 
-def _labels(given: Given, kind: str, labels: Sequence[str], source: str) -> np.ndarray:
+def _labels(given: Given, kind: Kind, labels: Sequence[str], source: str) -> np.ndarray:
     table = np.ones((len(labels), len(ERRORS)))
     for name, cost in given.items():
         if not isinstance(cost, Mapping):
@@ -106,14 +108,14 @@ def _labels(given: Given, kind: str, labels: Sequence[str], source: str) -> np.n
     return table
 
 
-def _classes(given: Given, kind: str, labels: Sequence[str], source: str) -> np.ndarray:
+def _classes(given: Given, kind: Kind, labels: Sequence[str], source: str) -> np.ndarray:
     table = 1.0 - np.eye(len(labels))
     for truth, row in given.items():
         if isinstance(row, Mapping):
             place = _place(truth, labels, source, "none of the labels")
             for decision, cost in row.items():
                 table[place, _place(decision, labels, source, "none of the labels")] = cost
-        elif kind == "binary" and truth in ERRORS:
+        elif kind.has_positive_class and truth in ERRORS:
             table[(0, 1) if truth == "false_positive" else (1, 0)] = row
         else:
             raise InputError(
@@ -149,19 +151,19 @@ def _place(name: str, names: Sequence[str], source: str, wanted: str) -> int:
     return list(names).index(name)
 
 
-def row_costs(kind: str, costs: Costs, targets: np.ndarray, decisions: np.ndarray) -> np.ndarray:
+def row_costs(kind: Kind, costs: Costs, targets: np.ndarray, decisions: np.ndarray) -> np.ndarray:
     """(n,) what each row's decision costs, for multilabel the mean over its labels.
 
     Args:
         targets, decisions: (n, outputs) of 0/1, one-hot for multiclass.
     """
     table = np.array(costs)
-    if kind == "multilabel":
+    if kind.several_labels_per_row:
         false_positive, false_negative = table.T
         wrong = (1 - targets) * decisions * false_positive + targets * (
             1 - decisions
         ) * false_negative
         return wrong.mean(axis=1)
-    if kind == "binary":
+    if kind.has_positive_class:
         return table[targets[:, 0].astype(int), decisions[:, 0].astype(int)]
     return table[targets.argmax(axis=1), decisions.argmax(axis=1)]

@@ -1,7 +1,7 @@
-"""The debug workspace: the same competition with at most 200 rows per file, in a folder of its own.
+"""The debug workspace: the same competition with at most 200 rows per file, in its own folder.
 
-A setting may name a file anywhere, and the original stays as it is: what is cut is written under a name
-from here; what is read whole is copied if it lies in `input/`, and read where it lies otherwise.
+Original files are never changed. Truncated files are written under names defined here. Files that
+are read in full are copied if they are in `input/`, else read in place.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ DEBUG_SETTINGS = ("folds.count=2", "training.epochs=1", "training.max_length=64"
 MARK = ".made-by-debug"
 PATTERNS = "patterns.yaml"
 EXTERNAL = "external-"
-# The cut files are CSV, whatever the originals are, and given folds are for other rows.
+# Truncated files are always CSV, and given folds are for other rows.
 FILES = {
     "files": {"train": "train.csv", "test": "test.csv", "sample": "sample_submission.csv"},
     "folds": {"file": "null"},
@@ -32,19 +32,19 @@ FILES = {
 
 
 def make_debug_workspace(root: Path, given: dict[str, Any]) -> tuple[Path, dict[str, Any]]:
-    """Write `root/debug` from today's files; return it and the settings that it is opened with.
+    """Write `root/debug` from the current files; return it and the settings to open it with.
 
     Args:
         given: the settings that the user gave by --set.
 
     Raises:
-        InputError: a file cannot be read, or `root/debug` is not a folder of ours.
+        InputError: a file cannot be read, or `root/debug` was not made by this function.
     """
     of_competition, _ = config.split_overrides(given)
     competition = Competition.load(root, of_competition)
     s, place = competition.settings, root / "debug"
     _claim(competition, place)
-    _write_cut(competition, place / "input")
+    _write_truncated(competition, place / "input")
     named: dict[str, Any] = dict(FILES)
     if s.external:
         named["external"] = [_write_external(competition, i, place) for i in range(len(s.external))]
@@ -61,7 +61,7 @@ def make_debug_workspace(root: Path, given: dict[str, Any]) -> tuple[Path, dict[
 
 
 def _claim(competition: Competition, place: Path) -> None:
-    """Mark the folder as ours; InputError if the user's files may be in it."""
+    """Mark the folder as made by DEBUG=1. Raises InputError if it may hold the user's files."""
     inner, mark = place / "input", place / MARK
     found = [p for p in place.iterdir() if p.name != ".gitkeep"] if place.exists() else []
     if inner.is_symlink() or (found and not mark.exists()):
@@ -79,7 +79,7 @@ def _claim(competition: Competition, place: Path) -> None:
     publish(mark, b"Made by DEBUG=1, which writes over the files of this folder.\n")
 
 
-def _write_cut(competition: Competition, folder: Path) -> None:
+def _write_truncated(competition: Competition, folder: Path) -> None:
     s = competition.settings
     train, test, sample = (
         read_table(competition.path(name), s.encoding) for name in ("train", "test", "sample")
@@ -94,7 +94,7 @@ def _write_cut(competition: Competition, folder: Path) -> None:
 
 
 def _write_external(competition: Competition, index: int, place: Path) -> str:
-    """Write the first rows of an external file; return its name in `input/`."""
+    """Write the first rows of an external file; return the new name in `input/`."""
     s = competition.settings
     table = read_table(competition.input_path(s.external[index]), s.encoding)
     name = f"{EXTERNAL}{index}.csv"
@@ -103,7 +103,7 @@ def _write_external(competition: Competition, index: int, place: Path) -> str:
 
 
 def _write_patterns(competition: Competition, place: Path) -> str:
-    """Write the rules and the files that they name; return the file's name."""
+    """Write the rules and copy the files that they name; return the name of the rules."""
     rules = config.read_yaml(competition.root / competition.settings.patterns)
     for rule in rules.get("rules", []):
         if isinstance(rule, dict) and isinstance(rule.get("texts"), str):
@@ -113,7 +113,7 @@ def _write_patterns(competition: Competition, place: Path) -> str:
 
 
 def _carry(competition: Competition, name: str, place: Path) -> str:
-    """Copy a file that a setting names in `input/`; return its name there, or its full path."""
+    """Copy a file that a setting names to `input/`; return its name there, or its full path."""
     source, plain = competition.input_path(name), PurePath(name)
     taken = name in FILES["files"].values() or plain.name.startswith(EXTERNAL)
     if plain.is_absolute() or ".." in plain.parts or taken or not source.is_file():
@@ -125,7 +125,7 @@ def _carry(competition: Competition, name: str, place: Path) -> str:
 def _small_sample(
     table: pd.DataFrame, settings: CompetitionSettings, rng: np.random.Generator
 ) -> np.ndarray:
-    """Positions of 200 rows, three of each label first, so that no class is lost."""
+    """Return positions of 200 rows; the first three of each label come first, to keep every class."""
     order = rng.permutation(len(table))
     targets = [t for t in settings.target if t in table.columns]
     seen = table.iloc[order].groupby(targets, sort=False).cumcount() if targets else pd.Series()

@@ -1,4 +1,4 @@
-"""What the user can mend, told in one sentence; everything else keeps its traceback."""
+"""Errors that the user can fix, reported in one sentence; any other error keeps its traceback."""
 
 from __future__ import annotations
 
@@ -7,15 +7,20 @@ from collections.abc import Iterable, Sequence
 
 
 class InputError(Exception):
-    """Bad input: a file, a row or column, a setting or a name that the user can put right.
+    """Invalid input: a file, a row or column, a setting or a name that the user can fix.
 
     The command line prints the sentence and exits with code 2. The message names the file,
     what is wrong with it and what to do about it.
+
+    Attributes:
+        result: what the stage had done before, which the command line shows first.
     """
+
+    result: object = None
 
 
 class Interrupted(Exception):
-    """SIGINT, SIGTERM or SIGHUP arrived and the work was left where it can go on.
+    """SIGINT, SIGTERM or SIGHUP arrived; the work stopped where it can be resumed.
 
     Attributes:
         signum: the signal's number; the process exits with 128 + signum.
@@ -27,7 +32,7 @@ class Interrupted(Exception):
 
 
 class ChildFailed(Exception):
-    """A run's process has failed and has said why itself; `code` is its exit code."""
+    """Failure of a run's process, which has reported the error itself; `code` is its exit code."""
 
     def __init__(self, code: int):
         super().__init__(code)
@@ -35,7 +40,7 @@ class ChildFailed(Exception):
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:
-    """A clause for an unknown name: the nearest valid one, or all of them where none is near."""
+    """Return a clause for an unknown name: the closest valid one, or all if none is close."""
     valid = sorted(valid)
     close = difflib.get_close_matches(name, valid, n=1, cutoff=0.5)
     if close:
@@ -44,12 +49,12 @@ def nearest(name: str, valid: Iterable[str]) -> str:
     return f"known: {', '.join(map(cut, valid[:LISTED]))}{more}"
 
 
-SHOWN = 200  # letters of a value that a message quotes
-LISTED = 100  # names that a message lists
+SHOWN = 200  # most characters of a value quoted in a message
+LISTED = 100  # most names listed in a message
 
 
 def cut(text: str) -> str:
-    """A text as a message quotes it: its beginning, on one line."""
+    """Return a text as quoted in a message: truncated, on one line, control characters escaped."""
     text = text if len(text) <= SHOWN else text[:SHOWN] + "…"
     return (
         text if text.isprintable() else "".join(c if c.isprintable() else _escaped(c) for c in text)
@@ -61,7 +66,7 @@ def _escaped(character: str) -> str:
 
 
 def shown(value: object) -> str:
-    """Python's form of a value as a message quotes it."""
+    """Return the repr of a value as quoted in a message."""
     try:
         return cut(repr(value))
     except RecursionError:
@@ -69,6 +74,11 @@ def shown(value: object) -> str:
 
 
 def some(names: Sequence[str]) -> str:
-    """The first names, quoted, and how many more there are."""
+    """Return the first names, quoted, and the number of the others."""
     first = ", ".join(f"'{cut(n)}'" for n in names[:6])
     return first + (f" and {len(names) - 6} more" if len(names) > 6 else "")
+
+
+def first_of(names: Sequence[object]) -> str:
+    """The first three names, and a sign that there are more."""
+    return ", ".join(map(str, names[:3])) + (" …" if len(names) > 3 else "")

@@ -1,4 +1,4 @@
-"""Files: tables read as text without guessing, and writing that a reader never sees half done."""
+"""Reading of tables as text, without type inference, and atomic writing of files."""
 
 from __future__ import annotations
 
@@ -37,46 +37,47 @@ from foldstack.progress import say
 from foldstack.system import is_fault, naming
 from foldstack.yaml_text import encodable
 
-JOIN = "|"  # between the parts of a list in JSON or Parquet
-CHUNK = 20_000  # rows that are read at once
+JOIN = "|"  # separator of list items from JSON or Parquet
+CHUNK_ROWS = 20_000
 
-# What a small file may expand to. Packed text is a third to a thirtieth of its size, a table of
-# zeros beside texts a hundredth; deflate allows a thousandth, which only a made file reaches.
+# Limits on decompression. Text compresses 3 to 30 times, a table of zeros beside texts 100 times;
+# deflate allows 1000 times, which only a crafted file reaches.
 FREE_BYTES = 16 << 20
 MOST_TIMES_PACKED = 250
-# A row of text takes bytes; a Parquet file of a kilobyte can claim thousands of millions of rows.
+# A row of text takes bytes; a Parquet file of a kilobyte can claim billions of rows.
 FREE_ROWS = 1_000_000
 MOST_ROWS_PER_BYTE = 8
-# JSON lines whose objects have each other names would fill a table of the square of their number.
+# A table of n JSON objects with distinct keys has n² cells.
 FREE_CELLS = 50_000_000
 MOST_CELLS_PER_BYTE = 8
 
 Columns = dict[str, list[str]]
 
 
-class Part(NamedTuple):
-    """Consecutive rows of a table; of JSON lines, with the columns that these rows name."""
+class Chunk(NamedTuple):
+    """Consecutive rows of a table; for JSON lines, only the columns that these rows name."""
 
     rows: int
     columns: Columns
 
 
 def read_table(path: Path, encoding: str, *, decides: bool = False) -> pd.DataFrame:
-    """A table as text, nothing guessed (`NA`, `007` and blanks stay as they are).
+    """Read a table as text, without type inference (`NA`, `007` and blanks are kept).
 
-    CSV, TSV, JSON lines and Parquet by their suffixes (`READERS`), each also packed as .gz or .zip.
-    In JSON and Parquet null is the empty text, numbers and booleans are as Python writes them, lists
-    are joined by a bar.
+    Reads CSV, TSV, JSON lines and Parquet by suffix (`READERS`), each also compressed as .gz or
+    .zip. In JSON and Parquet, null becomes the empty text, numbers and booleans are formatted as by
+    Python, and lists are joined by a bar.
 
-    decides: the setting `encoding` follows this file, the training file, so that another encoding is
-    the remedy; any other file is saved in that of the training file.
+    decides: whether this is the training file, which the setting `encoding` describes; then the
+    message for a wrong encoding suggests another setting, else to convert the file.
 
-    Raises InputError naming the line or row for a wrong encoding, an open quote, a row with more or
-    fewer fields than the header, a line that is no JSON object, a value that is no text.
+    Raises InputError with the line or row for a wrong encoding, an unclosed quote, a row whose
+    number of fields differs from the header's, a line that is not a JSON object, a value that is
+    not text.
     """
     columns: Columns = {}
     count = 0
-    for part in _parts(path, encoding, CHUNK, decides):
+    for part in _chunks(path, encoding, CHUNK_ROWS, decides):
         for name in part.columns:
             if name not in columns:
                 columns[name] = [""] * count
@@ -90,11 +91,11 @@ def read_table(path: Path, encoding: str, *, decides: bool = False) -> pd.DataFr
 
 @dataclass(frozen=True)
 class TableStream:
-    """A table that is read in parts, so that it may be larger than memory; cells as `read_table` has.
+    """Table read in chunks, so that it may exceed memory; cells are those of `read_table`.
 
     Attributes:
-        columns: of the whole file, in the order in which they first appear.
-        rows: how many there are.
+        columns: all columns of the file, in order of first appearance.
+        rows: their number.
     """
 
     path: Path
@@ -104,10 +105,10 @@ class TableStream:
 
     @classmethod
     def of(cls, path: Path, encoding: str) -> TableStream:
-        """Reads the file once from end to end; raises InputError where `read_table` does."""
+        """Read the file once from end to end. Raises InputError as `read_table` does."""
         columns: dict[str, None] = {}
         rows = 0
-        for part in _parts(path, encoding, CHUNK):
+        for part in _chunks(path, encoding, CHUNK_ROWS):
             columns |= dict.fromkeys(part.columns)
             rows += part.rows
         if not rows:
@@ -115,9 +116,9 @@ class TableStream:
         return cls(path, encoding, tuple(columns), rows)
 
     def parts(self, most: int) -> Iterator[tuple[int, pd.DataFrame]]:
-        """(number of rows before, table of `most` rows or, at the end, fewer), all columns in each."""
+        """Yield (number of rows before, table of at most `most` rows), with all columns in each."""
         start = 0
-        for part in _parts(self.path, self.encoding, most):
+        for part in _chunks(self.path, self.encoding, most):
             if part.rows:
                 nothing = [""] * part.rows
                 yield start, _frame({c: part.columns.get(c, nothing) for c in self.columns})
@@ -132,8 +133,8 @@ def _without_rows(path: Path) -> InputError:
     return InputError(f"{path} has a header but no rows")
 
 
-def _parts(path: Path, encoding: str, most: int, decides: bool = False) -> Iterator[Part]:
-    """The rows of a file, `most` at a time; the errors of `read_table`."""
+def _chunks(path: Path, encoding: str, most: int, decides: bool = False) -> Iterator[Chunk]:
+    """Yield the rows of a file, `most` at a time. Raises InputError as `read_table` does."""
     if not path.exists():
         raise InputError(f"{path} does not exist: put the competition's file there")
     if path.is_dir():
@@ -146,13 +147,13 @@ def _parts(path: Path, encoding: str, most: int, decides: bool = False) -> Itera
 
 
 def text_bytes(path: Path) -> bytes:
-    """A data file's contents, unpacked; nothing for Parquet, which has no encoding."""
+    """Return a data file's decompressed contents; b"" for Parquet, which has no encoding."""
     with _unpacked(path) as (suffix, stream):
         return b"" if suffix == ".parquet" else stream.read()
 
 
 def stem(name: str) -> str | None:
-    """`train` for `train.csv`, `train.jsonl.gz` or `train.zip`; None where no such file is read."""
+    """Return `train` for `train.csv`, `train.jsonl.gz` or `train.zip`; None if it is not a data file."""
     plain = PurePath(name)
     if not encodable(name):  # it could not be written into competition.yaml
         return None
@@ -168,7 +169,7 @@ DAMAGE = (EOFError, zlib.error, lzma.LZMAError, struct.error, zipfile.BadZipFile
 
 @contextmanager
 def _unpacked(path: Path) -> Iterator[tuple[str, BinaryIO]]:
-    """(the data's own suffix, its bytes as a stream); damage is an InputError."""
+    """Yield (suffix of the data, stream of its bytes). Raises InputError if the file is damaged."""
     try:
         with ExitStack() as stack:
             yield _open(path, stack)
@@ -196,12 +197,12 @@ def _open(path: Path, stack: ExitStack) -> tuple[str, BinaryIO]:
 
 
 def _open_zip(path: Path, file: BinaryIO, stack: ExitStack) -> tuple[str, BinaryIO]:
-    """`_open` of a zip file, for whose damaged directories zipfile has many errors."""
+    """Open a zip file; convert the many errors of zipfile on damaged directories to BadZipFile."""
     try:
         archive = stack.enter_context(zipfile.ZipFile(file))
         member = _only_member(path, archive)
         suffix = _suffix(path, member.filename)
-        # Also by what it says of itself, since bzip2 and LZMA unpack a whole block at once.
+        # Check the declared size too, since bzip2 and LZMA decompress a whole block at once.
         _check_expansion(path, member.file_size, member.compress_size)
         return suffix, _bounded(path, file, stack.enter_context(archive.open(member)))
     except (ValueError, LookupError, RuntimeError, struct.error) as e:
@@ -213,7 +214,7 @@ def _bounded(path: Path, packed: BinaryIO, stream: BinaryIO) -> BinaryIO:
 
 
 class _Unpacking(io.RawIOBase):
-    """What a packed file holds, as a stream; InputError where few bytes expand without end."""
+    """Stream of decompressed bytes. Raises InputError for a decompression bomb."""
 
     def __init__(self, path: Path, packed: BinaryIO, stream: BinaryIO):
         self.path, self.packed, self.stream = path, packed, stream
@@ -251,7 +252,7 @@ def _check_expansion(path: Path, size: int, packed: int) -> None:
 
 
 def _only_member(path: Path, archive: zipfile.ZipFile) -> zipfile.ZipInfo:
-    def hidden(name: str) -> bool:  # what macOS adds
+    def hidden(name: str) -> bool:  # files that macOS adds
         return any(part.startswith((".", "__MACOSX")) for part in PurePath(name).parts)
 
     members = [m for m in archive.infolist() if not m.is_dir() and not hidden(m.filename)]
@@ -259,7 +260,7 @@ def _only_member(path: Path, archive: zipfile.ZipFile) -> zipfile.ZipInfo:
         held = some([m.filename for m in members]) if members else "no file"
         raise InputError(f"{path} holds {held}: pack exactly one data file into it")
     if members[0].flag_bits & 1:
-        raise InputError(f"{path} is locked by a password: unpack it first")
+        raise InputError(f"{path} is password-protected: unpack it first")
     return members[0]
 
 
@@ -268,8 +269,8 @@ def _suffix(path: Path, name: str) -> str:
     if suffix not in READERS:
         inside = "" if path.name.startswith(name) else f" (in it '{cut(name)}')"
         raise InputError(
-            f"{path}{inside} is of no known kind: {', '.join(READERS)} are read, each also as .gz or "
-            ".zip"
+            f"{path}{inside} has an unknown file type: {', '.join(READERS)} are read, each also as .gz "
+            "or .zip"
         )
     return suffix
 
@@ -288,10 +289,10 @@ def _first_line(error: Exception) -> str:
 
 def _read_csv(
     stream: BinaryIO, path: Path, encoding: str, most: int, delimiter: str = ","
-) -> Iterator[Part]:
+) -> Iterator[Chunk]:
     csv.field_size_limit(sys.maxsize)
     reader = csv.reader(_text(stream, encoding, ""), delimiter=delimiter, strict=True)
-    begin, rows = 1, []  # a row with line breaks is named by its first line
+    begin, rows = 1, []  # the first line of the current row, which may have line breaks
     try:
         header = next((row for row in reader if row), [])
         _check_header(path, header)
@@ -299,44 +300,46 @@ def _read_csv(
         for row in reader:
             if len(row) == len(header):
                 rows.append(row)
-                if len(rows) == most:  # millions of small lists would keep the collector busy
+                if len(rows) == most:  # millions of small lists would slow garbage collection
                     yield _turned(header, rows)
                     rows = []
             elif row:
                 raise InputError(
                     f"{path}, line {begin} has {len(row)} fields, the header "
-                    f"{len(header)}: mend the {'tabs' if delimiter != ',' else 'commas'} or quotes there"
+                    f"{len(header)}: fix the {'tabs' if delimiter != ',' else 'commas'} or quotes there"
                 )
             begin = reader.line_num + 1
     except csv.Error as e:
         raise InputError(
             f"{path}: the row that begins in line {begin} is not "
-            f"{'TSV' if delimiter != ',' else 'CSV'} ({e}): mend its quotes"
+            f"{'TSV' if delimiter != ',' else 'CSV'} ({e}): fix its quotes"
         ) from None
     yield _turned(header, rows)
 
 
-def _read_tsv(stream: BinaryIO, path: Path, encoding: str, most: int) -> Iterator[Part]:
+def _read_tsv(stream: BinaryIO, path: Path, encoding: str, most: int) -> Iterator[Chunk]:
     return _read_csv(stream, path, encoding, most, "\t")
 
 
-def _turned(header: list[str], rows: list[list[str]]) -> Part:
+def _turned(header: list[str], rows: list[list[str]]) -> Chunk:
     cells = map(list, zip(*rows, strict=True)) if rows else ([] for _ in header)
-    return Part(len(rows), dict(zip(header, cells, strict=True)))
+    return Chunk(len(rows), dict(zip(header, cells, strict=True)))
 
 
 def _check_header(path: Path, header: list[str]) -> None:
     if not header:
-        raise InputError(f"{path} is empty: a header line and rows are wanted")
+        raise InputError(f"{path} is empty: a header line and rows are required")
     twice = [name for name, count in Counter(header).items() if count > 1]
     if twice:
-        raise InputError(f"{path}: column '{cut(twice[0])}' stands twice in the header: rename one")
+        raise InputError(
+            f"{path}: column '{cut(twice[0])}' appears twice in the header: rename one"
+        )
 
 
 def _text(stream: BinaryIO, encoding: str, newline: str) -> io.TextIOWrapper:
     try:
         return io.TextIOWrapper(stream, encoding=codec_of(encoding), newline=newline)
-    except (LookupError, ValueError):  # ValueError: no name at all, with NUL
+    except (LookupError, ValueError):  # ValueError: the name contains NUL
         raise InputError(
             f"encoding '{cut(encoding)}' is not known: write `encoding: utf-8` or another "
             "of Python's codecs into competition.yaml"
@@ -349,7 +352,7 @@ def _encoding_sentence(path: Path, encoding: str, decides: bool) -> str:
     likely = likely_encoding(data)
     if likely:
         where += f", it looks like {likely}"
-    if not decides:  # the setting is of all files, and would garble the others
+    if not decides:  # the setting applies to all files
         return f"{where}: save it as {encoding}"
     if likely:
         return f"{where}: write `encoding: {likely}` into competition.yaml"
@@ -362,11 +365,11 @@ def _encoding_sentence(path: Path, encoding: str, decides: bool) -> str:
 # JSON lines and Parquet
 
 
-def _read_json_lines(stream: BinaryIO, path: Path, encoding: str, most: int) -> Iterator[Part]:
+def _read_json_lines(stream: BinaryIO, path: Path, encoding: str, most: int) -> Iterator[Chunk]:
     columns: Columns = {}
-    count, before, size = 0, 0, 0  # rows of this part, rows before it, characters read
-    named: dict[str, None] = {}  # the columns of the parts before
-    # JSON knows no line break but \n; U+2028 may stand within a text.
+    count, before, size = 0, 0, 0  # rows in this chunk, rows before it, characters read
+    named: dict[str, None] = {}  # columns of the chunks before
+    # JSON lines end in \n only; U+2028 may be part of a text.
     for number, line in enumerate(_text(stream, encoding, "\n"), start=1):
         size += len(line)
         if line.isspace():
@@ -385,19 +388,19 @@ def _read_json_lines(stream: BinaryIO, path: Path, encoding: str, most: int) -> 
                 cells.extend([""] * (count - len(cells)))
             _check_cells(path, (before + count) * max(len(columns), len(named)), size)
         if count == most:
-            yield Part(count, columns)
+            yield Chunk(count, columns)
             named |= dict.fromkeys(columns)
             columns, count, before = {}, 0, before + count
     if not columns and not named:
-        raise InputError(f"{path} is empty: a JSON object a line is wanted")
-    yield Part(count, columns)
+        raise InputError(f"{path} is empty: one JSON object per line is required")
+    yield Chunk(count, columns)
 
 
 def _check_cells(path: Path, cells: int, size: int) -> None:
     if cells > max(FREE_CELLS, MOST_CELLS_PER_BYTE * size):
         raise InputError(
-            f"{path}: its objects name so many different columns that the table has {cells:,} cells, "
-            "nearly all empty: give the rows the same columns"
+            f"{path}: its objects name different columns, so the table has {cells:,} cells, nearly all "
+            "empty: give the rows the same columns"
         )
 
 
@@ -405,31 +408,33 @@ def _object(path: Path, number: int, line: str) -> dict[str, Any]:
     try:
         value = json.loads(line)
         if "\\ud" in line or "\\uD" in line:
-            # Half of a surrogate pair is no text that could be written again.
+            # A lone surrogate cannot be encoded.
             json.dumps(value, ensure_ascii=False).encode()
     except json.JSONDecodeError as e:
         raise InputError(
-            f"{path}, line {number} is not JSON ({e.msg}, column {e.colno}): an object a line is wanted"
+            f"{path}, line {number} is not JSON ({e.msg}, column {e.colno}): write one object per line"
         ) from None
     except UnicodeEncodeError:
         raise InputError(
-            f"{path}, line {number} holds half of a surrogate pair (\\ud…): remove it"
+            f"{path}, line {number} contains a lone surrogate (\\ud…): remove it"
         ) from None
     except RecursionError:
-        raise InputError(f"{path}, line {number} nests its values too deep: {READ_KINDS}") from None
-    except ValueError:  # Python converts no longer ones
+        raise InputError(
+            f"{path}, line {number} nests its values too deeply: {READ_KINDS}"
+        ) from None
+    except ValueError:  # exceeds Python's limit on digits
         raise InputError(
             f"{path}, line {number} holds a number of more than {sys.get_int_max_str_digits():,} "
             "digits: write it as text, in quotes"
         ) from None
     if not isinstance(value, dict):
         raise InputError(
-            f'{path}, line {number} is JSON but no object: write {{"column": value, …}}'
+            f'{path}, line {number} is JSON but not an object: write {{"column": value, …}}'
         )
     return value
 
 
-def _read_parquet(stream: BinaryIO, path: Path, encoding: str, most: int) -> Iterator[Part]:
+def _read_parquet(stream: BinaryIO, path: Path, encoding: str, most: int) -> Iterator[Chunk]:
     start = 0
     try:
         file = pq.ParquetFile(stream)
@@ -438,7 +443,7 @@ def _read_parquet(stream: BinaryIO, path: Path, encoding: str, most: int) -> Ite
         for batch in file.iter_batches(batch_size=most):
             table = pa.table(batch)
             names = table.column_names
-            yield Part(
+            yield Chunk(
                 len(table), {name: _cells(table.column(name), path, name, start) for name in names}
             )
             start += len(table)
@@ -460,7 +465,7 @@ def _cells(column: pa.ChunkedArray, path: Path, name: str, start: int) -> list[s
     if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
         column = column.fill_null("")
         return _values(column, path, name, start)
-    if pa.types.is_floating(column.type):  # a float32 as short as it was, 0.1
+    if pa.types.is_floating(column.type):  # str keeps a float32 as short as 0.1
         return ["" if np.isnan(value) else str(value) for value in column.to_numpy()]
     cells = []
     for value in _values(column, path, name, start):
@@ -472,7 +477,7 @@ def _cells(column: pa.ChunkedArray, path: Path, name: str, start: int) -> list[s
     return cells
 
 
-# What a value of Arrow raises that Python cannot hold, and what is said of it.
+# Errors of converting an Arrow value to Python, and their messages.
 UNREADABLE = {
     UnicodeDecodeError: "bytes that are not UTF-8: write the file again from its source",
     OverflowError: "a date or time out of Python's range, the years 1 to 9999: write it as text",
@@ -481,7 +486,7 @@ UNREADABLE = {
 
 
 def _values(column: pa.ChunkedArray, path: Path, name: str, start: int) -> list[Any]:
-    """The column as Python's values; InputError naming the row of one that Python cannot hold."""
+    """Return the column as Python values. Raises InputError with the row of one that cannot convert."""
     try:
         return column.to_pylist()
     except tuple(UNREADABLE):
@@ -499,7 +504,7 @@ READ_KINDS = "only text, numbers, booleans and lists of them are read"
 
 
 def _cell(value: Any) -> str:
-    """One value of JSON or Parquet as text; ValueError with what it is where it is none."""
+    """Return a value of JSON or Parquet as text. Raises ValueError with a description if it has none."""
     if type(value) in (str, int, bool):  # first, for speed
         return str(value)
     if value is None or value != value:  # null, nan
@@ -521,7 +526,7 @@ def _part(value: Any) -> str:
     return text
 
 
-Reader = Callable[[BinaryIO, Path, str, int], Iterator[Part]]
+Reader = Callable[[BinaryIO, Path, str, int], Iterator[Chunk]]
 READERS: dict[str, Reader] = {
     ".csv": _read_csv,
     ".tsv": _read_tsv,
@@ -534,34 +539,72 @@ READERS: dict[str, Reader] = {
 # Writing
 
 
-# By the file beside its place: those that `together` holds back, if a block of it is open.
+# Temporary file -> final path of the files that an open `together` block holds back.
 _held_back: ContextVar[dict[Path, Path] | None] = ContextVar("held_back", default=None)
 
 
 @contextmanager
 def placing(path: Path) -> Iterator[Path]:
-    """Yield a name beside the place for others to write; it is renamed when the block succeeds.
+    """Yield a temporary path beside `path`; rename it to `path` when the block succeeds.
 
-    After an error, which then names the place, or an interruption nothing of it is left.
+    After an error, which then names `path`, or an interruption, the temporary file is removed.
     """
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with naming(path, instead_of=beside):
+    with filling(beside, path):
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
         held_back = _held_back.get()
-        with removed_after_error(beside):
-            yield beside
-            if held_back is None:
-                beside.replace(path)
-            else:
-                held_back[beside] = path
+        yield beside
+        if held_back is None:
+            beside.replace(path)
+        else:
+            held_back[beside] = path
+
+
+@contextmanager
+def placing_folder(place: Path, beside: Path) -> Iterator[Path]:
+    """Yield an empty folder to fill, which takes a place by one rename when the block succeeds.
+
+    After an error, which then names the place, or an interruption nothing of it is left.
+
+    Args:
+        place: what stands there goes after the new folder has taken its place.
+        beside: the folder to fill, on the same disk; what a kill has left there is removed.
+    """
+    shutil.rmtree(beside, ignore_errors=True)
+    with filling(beside, place):
+        beside.mkdir(parents=True)
+        yield beside
+    replace_folder(beside, place)
+
+
+def replace_folder(beside: Path, place: Path) -> None:
+    """Let a folder take a place by one rename; what stood there goes after it."""
+    old = _old(place)
+    shutil.rmtree(old, ignore_errors=True)
+    if place.exists():
+        place.rename(old)
+    beside.rename(place)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def restore_folder(place: Path) -> None:
+    """Put a folder back that a kill between the two renames of `replace_folder` has left aside."""
+    old = _old(place)
+    if old.exists() and not place.exists():
+        with suppress(OSError):  # read-only, or somebody else was quicker
+            old.rename(place)
+
+
+def _old(place: Path) -> Path:
+    return place.with_name(f".{place.name}.old")
 
 
 @contextmanager
 def together() -> Iterator[None]:
-    """Give all files written in the block their places when it succeeds, none of them after an error."""
-    if _held_back.get() is not None:  # of a larger block
+    """Rename all files written in the block when it succeeds, none of them after an error."""
+    if _held_back.get() is not None:  # nested in another block
         yield
         return
     held_back: dict[Path, Path] = {}
@@ -578,24 +621,25 @@ def together() -> Iterator[None]:
 
 
 def _remove(beside: Path) -> None:
-    with suppress(OSError):  # it is in its place, or was never there
+    with suppress(OSError):  # already renamed, or never written
         beside.unlink()
 
 
 @contextmanager
-def removed_after_error(beside: Path) -> Iterator[None]:
-    """Remove a file or folder that is being filled if an error or an interruption ends the block."""
-    try:
-        yield
-    except BaseException:
-        _remove(beside)
-        shutil.rmtree(beside, ignore_errors=True)
-        raise
+def filling(beside: Path, place: Path) -> Iterator[None]:
+    """Remove `beside` if an error or an interruption ends the block; the error names `place`."""
+    with naming(place, instead_of=beside):
+        try:
+            yield
+        except BaseException:
+            _remove(beside)
+            shutil.rmtree(beside, ignore_errors=True)
+            raise
 
 
 @contextmanager
 def _replacing(path: Path) -> Iterator[BinaryIO]:
-    """Yield a file that is written to the disk and takes its place, as in `placing`."""
+    """Yield a file opened for writing; flush it to disk and rename it, as in `placing`."""
     with placing(path) as beside, beside.open("wb") as f:
         yield f
         f.flush()
@@ -603,12 +647,12 @@ def _replacing(path: Path) -> Iterator[BinaryIO]:
 
 
 def publish(path: Path, data: bytes) -> None:
-    """All of a file at once, by one rename."""
+    """Write a file atomically, by one rename."""
     publish_with(path, lambda f: f.write(data))
 
 
 def publish_with(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """A file that `write` fills, by one rename."""
+    """Write a file atomically; `write` receives it opened for writing."""
     with _replacing(path) as f:
         write(f)
 
@@ -627,9 +671,9 @@ def read_json(path: Path) -> Any:
 
 @contextmanager
 def locked(path: Path, waiting: str = "") -> Iterator[None]:
-    """Alone with this file's lock, after whoever has it; `waiting` is said where somebody does.
+    """Hold an exclusive lock on this file; print `waiting` if another process holds it.
 
-    The kernel drops an flock with its process, so a dead one's lock is free at once.
+    The kernel releases an flock when its process ends, so there are no stale locks.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as f:
@@ -645,23 +689,23 @@ def locked(path: Path, waiting: str = "") -> Iterator[None]:
 
 @contextmanager
 def writing(path: Path, encoding: str = "utf-8") -> Iterator[TextIO]:
-    """A text file to write bit by bit, which takes its place when the block ends without error."""
+    """Yield a text file to write incrementally; rename it when the block succeeds."""
     with _replacing(path) as f:
         text = io.TextIOWrapper(f, encoding=encoding, newline="")
         try:
             yield text
         finally:
-            text.detach()  # what it still holds goes to f, which stays open
+            text.detach()  # flushes to f, which stays open
 
 
 def size_of(path: Path) -> int:
-    """Bytes of a file, or of all files below a folder; 0 if it is not there."""
+    """Return the bytes of a file, or of all files below a folder; 0 if it does not exist."""
     below = path.rglob("*") if path.is_dir() else [path]
     return sum(p.lstat().st_size for p in below if p.is_file() and not p.is_symlink())
 
 
 def remove(path: Path) -> int:
-    """Remove a file, a folder, or of a link the link alone; returns the bytes that this frees."""
+    """Remove a file, a folder or a link (not its target); return the bytes freed."""
     if not os.path.lexists(path):
         return 0
     size = size_of(path)
@@ -673,29 +717,29 @@ def remove(path: Path) -> int:
 
 
 def file_sha256(path: Path) -> str:
-    """The sha256 of a file's bytes, in hexadecimal."""
+    """Return the SHA-256 of a file's bytes, in hexadecimal."""
     with path.open("rb") as f:
         return hashlib.file_digest(f, "sha256").hexdigest()
 
 
 def csv_text(table: pd.DataFrame, *, header: bool = True) -> str:
-    """A table, or a part of one, as CSV; line ends are \\n."""
+    """Return a table, or a chunk of one, as CSV; lines end in \\n."""
     text = table.to_csv(index=False, header=header, lineterminator="\n")
-    if "\r" in text:  # which Python 3.11 may leave bare, and a reader takes for a line's end
+    if "\r" in text:  # Python 3.11 may leave it unquoted, and readers take it for a line end
         text = table.to_csv(index=False, header=header, lineterminator="\n", quoting=csv.QUOTE_ALL)
     return text
 
 
 def write_table(path: Path, table: pd.DataFrame, encoding: str = "utf-8") -> None:
-    """A CSV by one rename."""
+    """Write a table as CSV, atomically."""
     publish(path, csv_text(table).encode(encoding))
 
 
 def publish_new(contents: Mapping[Path, bytes], force: bool) -> None:
-    """Write several files; without `force` none of them unless each is new, or there with these bytes.
+    """Write several files, all or none; without `force`, never over other contents.
 
     Raises:
-        InputError: one is there with other contents; nothing is written then.
+        InputError: one exists with other contents, and not `force`; nothing is written then.
     """
     for path, data in contents.items():
         if not force and os.path.lexists(path) and not (path.is_file() and _holds(path, data)):

@@ -11,6 +11,7 @@ from scipy.stats import rankdata
 from sklearn.model_selection import KFold, StratifiedKFold
 
 from foldstack.errors import InputError, cut
+from foldstack.kinds import Kind
 from foldstack.rows import Rows, duplicate_groups
 from foldstack.settings import FoldSettings
 from foldstack.stratify import deal
@@ -48,7 +49,7 @@ def check_settings(settings: FoldSettings) -> None:
             raise InputError(f"competition.yaml: {sentence}")
 
 
-def make_splits(rows: Rows, kind: str, settings: FoldSettings, groups: np.ndarray) -> np.ndarray:
+def make_splits(rows: Rows, kind: Kind, settings: FoldSettings, groups: np.ndarray) -> np.ndarray:
     """(n, repeats) folds: split r has folds r * count … (r + 1) * count - 1.
 
     The first split is `make_folds` with the seed itself, each further one with a seed drawn from it.
@@ -63,7 +64,7 @@ def make_splits(rows: Rows, kind: str, settings: FoldSettings, groups: np.ndarra
 
 
 def make_folds(
-    rows: Rows, kind: str, settings: FoldSettings, groups: np.ndarray | None = None
+    rows: Rows, kind: Kind, settings: FoldSettings, groups: np.ndarray | None = None
 ) -> np.ndarray:
     """(n,) fold of each row, 0 … count-1.
 
@@ -93,7 +94,7 @@ def make_folds(
     if settings.kind == "kfold":
         splitter = KFold(settings.count, shuffle=True, random_state=settings.seed)
         return _assign(splitter, np.zeros(len(rows)), np.zeros(len(rows)))
-    return _stratified(labels, kind, settings)
+    return _stratified(labels, Kind(kind), settings)
 
 
 def time_folds(times: np.ndarray, count: int) -> np.ndarray:
@@ -180,14 +181,15 @@ def split_groups(groups: np.ndarray, folds: np.ndarray) -> int:
     return int((np.unique(pairs[:, 0], return_counts=True)[1] > 1).sum())
 
 
-def label_indicators(targets: np.ndarray, kind: str, count: int) -> np.ndarray:
+def label_indicators(targets: np.ndarray, kind: Kind, count: int) -> np.ndarray:
     """(n, labels) bool of targets (n, outputs), as folds are stratified by.
 
     The negative class of a binary target is a label of its own; a regression target has one for each
     of about ten quantile bins, fewer where a bin would have fewer rows than there are folds. Equal
     values share a bin.
     """
-    if kind == "regression":
+    kind = Kind(kind)
+    if kind.is_values:
         n = len(targets)
         bins = int(np.clip(n // count, 1, BINS))
         ranks = rankdata(targets, method="average", axis=0)
@@ -195,7 +197,7 @@ def label_indicators(targets: np.ndarray, kind: str, count: int) -> np.ndarray:
         shown = np.concatenate([at[:, [t]] == np.arange(bins) for t in range(at.shape[1])], axis=1)
         return shown[:, shown.any(axis=0)]
     hard = targets >= 0.5
-    return np.hstack([~hard, hard]) if kind == "binary" else hard
+    return np.hstack([~hard, hard]) if kind.has_positive_class else hard
 
 
 def _assign(splitter, x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -205,11 +207,11 @@ def _assign(splitter, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return folds
 
 
-def _stratified(labels: np.ndarray, kind: str, settings: FoldSettings) -> np.ndarray:
+def _stratified(labels: np.ndarray, kind: Kind, settings: FoldSettings) -> np.ndarray:
     n, k = len(labels), settings.count
     if labels.sum(axis=0).max(initial=0) < k:  # too few of any label for scikit-learn to split
         return deal(np.arange(n), labels, k, settings.seed)
-    if kind == "multilabel" or labels.sum(axis=1).max() > 1:  # or bins of several targets
+    if kind.several_labels_per_row or labels.sum(axis=1).max() > 1:  # or bins of several targets
         from iterstrat.ml_stratifiers import MultilabelStratifiedKFold
 
         splitter = MultilabelStratifiedKFold(k, shuffle=True, random_state=settings.seed)
@@ -233,7 +235,7 @@ def contradictions(rows: Rows) -> tuple[int, int]:
 
 
 def rare_labels(
-    rows: Rows, labels: tuple[str, ...], kind: str, count: int
+    rows: Rows, labels: tuple[str, ...], kind: Kind, count: int
 ) -> list[tuple[str, int]]:
     """Labels with fewer rows than folds: some fold cannot hold one."""
     shown = label_indicators(rows.targets, kind, count).sum(axis=0)

@@ -1,4 +1,4 @@
-"""What three tables of text say about their competition, each guess with its reason.
+"""Guess the competition from three tables of text, each guess with its reason.
 
 Nothing is asked: what cannot be told from the data is an InputError that names the override.
 """
@@ -22,10 +22,10 @@ from foldstack.competition import FALSE, TRUE, number_or_text
 from foldstack.competition_file import flow
 from foldstack.costs import example
 from foldstack.errors import InputError, nearest, some
+from foldstack.kinds import Kind
 from foldstack.separators import find_separator, join_of, parts_of
 
 OVERRIDES = ("metric", "kind", "id", "text", "target", "pair")
-KINDS = ("binary", "multiclass", "multilabel", "regression")
 MANY_NUMBERS = 20  # distinct whole numbers, from which on they may be quantities
 MANY_SHARE = 0.05  # … if they are also this share of the rows
 RARE = 0.2
@@ -63,6 +63,10 @@ class Guess:
     reasons: list[tuple[str, Any, str]] = field(default_factory=list)
     examples: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def kind(self) -> Kind:
+        return Kind(self.settings["kind"])
+
     def set(self, setting: str, value: Any, reason: str) -> None:
         self.settings[setting] = value
         self.reasons.append((setting, value, reason))
@@ -78,7 +82,7 @@ class Guess:
 
 
 @dataclass
-class Tables:
+class GivenTables:
     """The three tables and what was given; columns are decided one after the other."""
 
     train: pd.DataFrame
@@ -131,9 +135,9 @@ def guess(
     for name in given:
         if name not in OVERRIDES:
             raise InputError(f"override '{name}' is not known: {nearest(name, OVERRIDES)}")
-    if given.get("kind", "binary") not in KINDS:
-        raise InputError(f"KIND={given['kind']}: choose one of {', '.join(KINDS)}")
-    tables, found = Tables(train, test, sample, given), Guess()
+    if given.get("kind", Kind.BINARY) not in tuple(Kind):
+        raise InputError(f"KIND={given['kind']}: choose one of {', '.join(Kind)}")
+    tables, found = GivenTables(train, test, sample, given), Guess()
     _id(tables, found)
     _target(tables, found)
     _kind(tables, found)
@@ -147,7 +151,7 @@ def guess(
 # The id
 
 
-def _id(tables: Tables, found: Guess) -> None:
+def _id(tables: GivenTables, found: Guess) -> None:
     train, test, sample = tables.train, tables.test, tables.sample
     shared = [c for c in sample.columns if c in test.columns]
     given = tables.given.get("id")
@@ -187,7 +191,7 @@ def _id(tables: Tables, found: Guess) -> None:
 # The target
 
 
-def _target(tables: Tables, found: Guess) -> None:
+def _target(tables: GivenTables, found: Guess) -> None:
     if "target" in tables.given:
         target = tables.columns("target")
         found.set("target", target, "given by TARGET=")
@@ -203,7 +207,7 @@ def _target(tables: Tables, found: Guess) -> None:
     tables.shared = [c for c in tables.shared if c not in target]
 
 
-def _found_target(tables: Tables) -> tuple[tuple[str, ...], str]:
+def _found_target(tables: GivenTables) -> tuple[tuple[str, ...], str]:
     wanted = tables.sample_columns
     if not wanted:
         raise InputError(
@@ -236,7 +240,7 @@ def _found_target(tables: Tables) -> tuple[tuple[str, ...], str]:
 
 
 def _of_classes(
-    tables: Tables, candidates: list[str], wanted: set[str]
+    tables: GivenTables, candidates: list[str], wanted: set[str]
 ) -> tuple[tuple[str, ...], str]:
     """The target whose classes, or joined labels, are the sample's columns."""
     near: dict[str, set[str]] = {}
@@ -283,30 +287,30 @@ def _may_be_target(name: str, column: pd.Series) -> bool:
 # The kind, its labels and separator
 
 
-def _kind(tables: Tables, found: Guess) -> None:
+def _kind(tables: GivenTables, found: Guess) -> None:
     target = found.settings["target"]
     if "kind" in tables.given:
-        kind, why = tables.given["kind"], "given by KIND="
+        kind, why = Kind(tables.given["kind"]), "given by KIND="
         separator = _given_separator(tables, kind, target)
     else:
         kind, why, separator = _kind_of(tables, target)
         if "metric" in tables.given and not separator:
             kind, why = _kind_of_metric(tables, target, kind, why)
-    found.set("kind", kind, why)
-    if len(target) > 1 and kind in ("binary", "multiclass"):
+    found.set("kind", kind.value, why)
+    if len(target) > 1 and kind.one_class_per_row:
         raise InputError(
             f"kind {kind} wants one target column, got {some(target)}: name one with TARGET="
         )
     column = tables.train[target[0]]
-    if separator and kind == "multilabel":
+    if separator and kind.several_labels_per_row:
         joined = column.str.contains(separator.strip() or separator, regex=False).sum()
         rows = f"{joined:,} {'row holds' if joined == 1 else 'rows hold'}"
         found.set("separator", separator, f"{rows} several labels joined by {separator!r}")
-    if len(target) == 1 and (kind in ("binary", "multiclass") or separator):
+    if len(target) == 1 and (kind.one_class_per_row or separator):
         _labels(tables, found, _different(column))
 
 
-def _kind_of(tables: Tables, target: tuple[str, ...]) -> tuple[str, str, str | None]:
+def _kind_of(tables: GivenTables, target: tuple[str, ...]) -> tuple[Kind, str, str | None]:
     """(kind, why, separator) of what the target columns hold."""
     if len(target) > 1:
         return (*_kind_of_several(tables, target), None)
@@ -317,19 +321,19 @@ def _kind_of(tables: Tables, target: tuple[str, ...]) -> tuple[str, str, str | N
     if separator is None and len(values - {""}) > 2 and not _numeric(values):
         separator = find_separator(values)
     if separator:
-        return "multilabel", f"cells of '{target[0]}' join several labels", separator
+        return Kind.MULTILABEL, f"cells of '{target[0]}' join several labels", separator
     _refuse_empty(column)
     return (*_kind_of_one(tables, column, values), None)
 
 
-def _kind_of_several(tables: Tables, target: tuple[str, ...]) -> tuple[str, str]:
+def _kind_of_several(tables: GivenTables, target: tuple[str, ...]) -> tuple[Kind, str]:
     for column in target:
         _refuse_empty(tables.train[column])
     values = {v for column in target for v in tables.train[column].unique()}
     if values <= TRUE | FALSE:
-        return "multilabel", f"{len(target)} target columns of 0 and 1"
+        return Kind.MULTILABEL, f"{len(target)} target columns of 0 and 1"
     if _numeric(values):
-        return "regression", f"{len(target)} target columns of numbers"
+        return Kind.REGRESSION, f"{len(target)} target columns of numbers"
     word = min(v for v in values if not _number(v) and v not in TRUE | FALSE)
     raise InputError(
         f"the target columns {some(target)} hold '{word}' besides: several targets are 0/1 columns or "
@@ -337,7 +341,7 @@ def _kind_of_several(tables: Tables, target: tuple[str, ...]) -> tuple[str, str]
     )
 
 
-def _kind_of_one(tables: Tables, column: pd.Series, values: set[str]) -> tuple[str, str]:
+def _kind_of_one(tables: GivenTables, column: pd.Series, values: set[str]) -> tuple[Kind, str]:
     name, n = column.name, len(values)
     if n == 1:
         raise InputError(
@@ -345,40 +349,43 @@ def _kind_of_one(tables: Tables, column: pd.Series, values: set[str]) -> tuple[s
             "TARGET="
         )
     if n == 2:
-        return "binary", f"'{name}' holds two different values"
+        return Kind.BINARY, f"'{name}' holds two different values"
     if set(tables.sample_columns) == values:
-        return "multiclass", f"the sample has a column for each of the {n} classes of '{name}'"
+        return Kind.MULTICLASS, f"the sample has a column for each of the {n} classes of '{name}'"
     if not _numeric(values):
         if n > MANY_NUMBERS and n > len(column) / 2:
             raise InputError(
                 f"train's target column '{name}' holds {n:,} different texts in {len(column):,} rows, "
                 "too many for classes: name another TARGET="
             )
-        return "multiclass", f"'{name}' holds {n} different names"
+        return Kind.MULTICLASS, f"'{name}' holds {n} different names"
     if any(not float(v).is_integer() for v in values):
-        return "regression", f"'{name}' holds numbers with decimals"
+        return Kind.REGRESSION, f"'{name}' holds numbers with decimals"
     if n > MANY_NUMBERS and n > MANY_SHARE * len(column):
-        return "regression", (
+        return Kind.REGRESSION, (
             f"'{name}' holds {n:,} different whole numbers in {len(column):,} rows; KIND=multiclass "
             "makes them classes"
         )
     if _decimals(tables) and not any("." in v for v in values):
-        return "regression", f"'{name}' holds whole numbers, but the sample numbers with decimals"
-    return "multiclass", (
+        return (
+            Kind.REGRESSION,
+            f"'{name}' holds whole numbers, but the sample numbers with decimals",
+        )
+    return Kind.MULTICLASS, (
         f"'{name}' holds {n} different whole numbers; KIND=regression makes them quantities"
     )
 
 
 def _kind_of_metric(
-    tables: Tables, target: tuple[str, ...], kind: str, why: str
-) -> tuple[str, str]:
+    tables: GivenTables, target: tuple[str, ...], kind: Kind, why: str
+) -> tuple[Kind, str]:
     """Numbers may be classes or quantities: a given metric that is for one of them decides."""
     metric = tables.given["metric"]
     values = {v for column in target for v in tables.train[column].unique()}
     if _own(metric) or _fits(metric, kind) or not _numeric(values):
         return kind, why
-    other = "regression" if kind != "regression" else "multiclass"
-    if _fits(metric, other) and (other == "regression" or len(target) == 1):
+    other = Kind.REGRESSION if kind.has_labels else Kind.MULTICLASS
+    if _fits(metric, other) and (other.is_values or len(target) == 1):
         return other, f"METRIC={metric} is for it"
     return kind, why
 
@@ -387,16 +394,16 @@ def _own(metric: str) -> bool:
     return ".py" in metric or ":" in metric
 
 
-def _fits(metric: str, kind: str) -> bool:
+def _fits(metric: str, kind: Kind) -> bool:
     try:
         return bool(metrics.get(metric, kind))
     except InputError:
         return False
 
 
-def _given_separator(tables: Tables, kind: str, target: tuple[str, ...]) -> str | None:
+def _given_separator(tables: GivenTables, kind: Kind, target: tuple[str, ...]) -> str | None:
     values = _different(tables.train[target[0]])
-    if kind == "multilabel" and len(target) == 1 and not (values <= TRUE | FALSE):
+    if kind.several_labels_per_row and len(target) == 1 and not (values <= TRUE | FALSE):
         wanted = set(tables.sample_columns)
         separator = join_of(values, wanted) or find_separator(values)
         if separator is None:
@@ -405,7 +412,7 @@ def _given_separator(tables: Tables, kind: str, target: tuple[str, ...]) -> str 
                 "`separator` in competition.yaml, or name a 0/1 column per label with TARGET="
             )
         return separator
-    if kind == "multilabel" and len(target) == 1:
+    if kind.several_labels_per_row and len(target) == 1:
         raise InputError(
             f"KIND=multilabel: train's column '{target[0]}' holds 0 and 1, which is kind binary: leave "
             "KIND out, or name a 0/1 column per label with TARGET="
@@ -424,14 +431,14 @@ def _refuse_empty(column: pd.Series) -> None:
         )
 
 
-def _labels(tables: Tables, found: Guess, values: set[str]) -> None:
+def _labels(tables: GivenTables, found: Guess, values: set[str]) -> None:
     wanted, target = set(tables.sample_columns), found.settings["target"][0]
     separator = found.settings.get("separator")
     classes = parts_of(values, separator) if separator else values
     if len(wanted) > 1 and classes != wanted:
         _refuse_classes(target, classes, wanted)
     labels = tuple(sorted(classes, key=number_or_text))
-    if found.settings["kind"] != "binary" or len(labels) != 2:
+    if not found.kind.has_positive_class or len(labels) != 2:
         return found.set(
             "labels", labels, f"the {len(labels)} different ones of '{target}', sorted"
         )
@@ -454,7 +461,7 @@ def _positive_last(labels: tuple[str, ...]) -> tuple[str, ...]:
 # Inputs
 
 
-def _text(tables: Tables, found: Guess) -> None:
+def _text(tables: GivenTables, found: Guess) -> None:
     given = tables.given
     if "pair" in given or "text" in given:
         what = "pair" if "pair" in given else "text"
@@ -470,7 +477,7 @@ def _text(tables: Tables, found: Guess) -> None:
     tables.shared = [c for c in tables.shared if c not in chosen]
 
 
-def _check_inputs(tables: Tables, found: Guess, what: str, text: tuple[str, ...]) -> None:
+def _check_inputs(tables: GivenTables, found: Guess, what: str, text: tuple[str, ...]) -> None:
     if what == "pair" and len(text) != 2:
         raise InputError(f"PAIR={tables.given[what]} names {len(text)} column: name two, PAIR=a,b")
     for column in text:
@@ -480,7 +487,7 @@ def _check_inputs(tables: Tables, found: Guess, what: str, text: tuple[str, ...]
             raise InputError(f"{what.upper()}: test has no column '{column}'")
 
 
-def _found_text(tables: Tables) -> tuple[tuple[str, ...], str]:
+def _found_text(tables: GivenTables) -> tuple[tuple[str, ...], str]:
     shared = [c for c in tables.shared if not ROW_NUMBER.fullmatch(c)]
     words = [
         c for c in shared if not _numeric(tables.train[c].unique()) and not _dates(tables.train[c])
@@ -502,7 +509,7 @@ def _found_text(tables: Tables) -> tuple[tuple[str, ...], str]:
     return (longest,), "no column reads like sentences; this one's words are the longest"
 
 
-def _other_columns(tables: Tables, found: Guess) -> None:
+def _other_columns(tables: GivenTables, found: Guess) -> None:
     """Groups, weights, features; what is left out is said."""
     train = tables.train
     for column in [c for c in (*tables.train_only, *tables.shared) if GROUP.fullmatch(c)]:
@@ -521,7 +528,7 @@ def _other_columns(tables: Tables, found: Guess) -> None:
         found.unused(column, "test does not have it")
 
 
-def _features(tables: Tables, found: Guess, columns: list[str]) -> None:
+def _features(tables: GivenTables, found: Guess, columns: list[str]) -> None:
     numeric, categorical = [], []
     for column in columns:
         train, n = tables.train[column], len(tables.train)
@@ -545,37 +552,37 @@ def _features(tables: Tables, found: Guess, columns: list[str]) -> None:
 # The metric
 
 
-def _metric(tables: Tables, found: Guess) -> None:
-    kind = found.settings["kind"]
+def _metric(tables: GivenTables, found: Guess) -> None:
+    kind = found.kind
     if "metric" in tables.given:
         name = tables.given["metric"]
-        if name == "cost" and kind != "regression":
+        if name == "cost" and kind.has_labels:
             raise InputError(
                 "METRIC=cost: what decisions cost cannot be guessed: leave METRIC out, and then set "
-                f"`metric: cost` and `costs: {_costs(found.settings)}` in competition.yaml, with your "
+                f"`metric: cost` and `costs: {_costs(found)}` in competition.yaml, with your "
                 "own numbers"
             )
         if not _own(name):  # a workspace's own is looked up there
             metrics.get(name, kind)
         return found.set("metric", name, "given by METRIC=")
     name, why = {
-        "binary": _binary_metric,
-        "multiclass": _multiclass_metric,
-        "multilabel": _multilabel_metric,
-        "regression": _regression_metric,
+        Kind.BINARY: _binary_metric,
+        Kind.MULTICLASS: _multiclass_metric,
+        Kind.MULTILABEL: _multilabel_metric,
+        Kind.REGRESSION: _regression_metric,
     }[kind](tables, found.settings)
     found.set("metric", name, f"{why}; METRIC= overrules")
 
 
-def _costs(settings: dict) -> str:
+def _costs(found: Guess) -> str:
     """Costs as they could be written with the labels that were found."""
-    if settings["kind"] == "multilabel":
-        return example("multilabel")
-    first, *_, last = settings["labels"]
+    if found.kind.several_labels_per_row:
+        return example(Kind.MULTILABEL)
+    first, *_, last = found.settings["labels"]
     return flow({first: {last: 1}, last: {first: 5}})
 
 
-def _binary_metric(tables: Tables, settings: dict) -> tuple[str, str]:
+def _binary_metric(tables: GivenTables, settings: dict) -> tuple[str, str]:
     if len(tables.sample_columns) > 1:
         return "log_loss", "the sample has a column of probabilities for each class"
     placeholders = _different(tables.sample[tables.sample_columns[0]])
@@ -593,7 +600,7 @@ def _binary_metric(tables: Tables, settings: dict) -> tuple[str, str]:
     return "accuracy", f"the sample holds labels, and '{labels[1]}' is not rare ({share:.1%})"
 
 
-def _multiclass_metric(tables: Tables, settings: dict) -> tuple[str, str]:
+def _multiclass_metric(tables: GivenTables, settings: dict) -> tuple[str, str]:
     if len(tables.sample_columns) > 1:
         return "log_loss", "the sample has a column of probabilities for each class"
     counts = tables.train[settings["target"][0]].value_counts()
@@ -603,7 +610,7 @@ def _multiclass_metric(tables: Tables, settings: dict) -> tuple[str, str]:
     return "f1_macro", f"the sample holds labels, and the classes are not balanced ({sizes})"
 
 
-def _multilabel_metric(tables: Tables, settings: dict) -> tuple[str, str]:
+def _multilabel_metric(tables: GivenTables, settings: dict) -> tuple[str, str]:
     if _decimals(tables):
         return "roc_auc", "the sample holds numbers with decimals, so probabilities"
     if "separator" in settings:
@@ -611,7 +618,7 @@ def _multilabel_metric(tables: Tables, settings: dict) -> tuple[str, str]:
     return "f1_macro", "the sample holds 0 and 1 for each label"
 
 
-def _regression_metric(tables: Tables, settings: dict) -> tuple[str, str]:
+def _regression_metric(tables: GivenTables, settings: dict) -> tuple[str, str]:
     if len(settings["target"]) > 1:
         return "mcrmse", "the mean over several targets of the root mean squared error"
     return "rmse", "the usual one for numbers"
@@ -620,7 +627,7 @@ def _regression_metric(tables: Tables, settings: dict) -> tuple[str, str]:
 # Models
 
 
-def _models(tables: Tables, found: Guess) -> None:
+def _models(tables: GivenTables, found: Guess) -> None:
     texts = (t for c in found.settings["text"] for t in tables.train[c].head(LOOKED_AT))
     script = _script(texts)
     if script == "CJK":
@@ -672,7 +679,7 @@ def _dates(column: pd.Series) -> bool:
     return bool(looked_at) and all(DATE.fullmatch(v.strip()) for v in looked_at)
 
 
-def _decimals(tables: Tables) -> bool:
+def _decimals(tables: GivenTables) -> bool:
     """Whether the sample holds numbers with a decimal point."""
     values = {v for c in tables.sample_columns for v in tables.sample[c].unique()}
     return _numeric(values) and any("." in v or not float(v).is_integer() for v in values)

@@ -1,4 +1,4 @@
-"""SIGINT, SIGTERM and SIGHUP: at once where nothing is lost, after a checkpoint inside the loop."""
+"""Handling of SIGINT, SIGTERM and SIGHUP: immediate, or inside the training loop after a checkpoint."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from foldstack.errors import Interrupted
 _PARENT = "FOLDSTACK_PARENT"
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 ANSWER = "stopping after this update"
-SAME_SECONDS = 1.0  # `timeout`, and a terminal with a parent that passes signals on, send one twice
-AGAIN_SECONDS = 0.05  # the callback that hid a signal is over
+SAME_SECONDS = 1.0  # `timeout`, or a parent that forwards a terminal's signals, sends one twice
+AGAIN_SECONDS = 0.05  # by then the callback that hid a signal has returned
 
 
 class Stop:
-    """Turns signals into `Interrupted`, raised by the handler or, inside `deferred()`, by `check()`.
+    """Signal handler that raises `Interrupted`, inside `deferred()` only when `check()` is called.
 
-    requested: the signal that `check` will raise; received: the last one that came, whatever it led to.
+    requested: the signal that `check` will raise. received: the last signal, handled or not.
     """
 
     def __init__(self) -> None:
@@ -34,7 +34,7 @@ class Stop:
         self._before = sys.unraisablehook
 
     def install(self) -> None:
-        """Handle the signals from now on; SIGHUP not if it is ignored, as `nohup` asks for."""
+        """Install the handlers; leave SIGHUP ignored if it is, as under `nohup`."""
         for signum in SIGNALS:
             if signum != signal.SIGHUP or signal.getsignal(signum) != signal.SIG_IGN:
                 signal.signal(signum, self._on_signal)
@@ -53,7 +53,7 @@ class Stop:
             raise Interrupted(signum)
 
     def _on_unraisable(self, lost: sys.UnraisableHookArgs) -> None:
-        """Send the signal again if the handler ran where Python ignores errors, as in `__del__`."""
+        """Resend the signal if the handler ran where Python ignores exceptions, as in `__del__`."""
         if not isinstance(lost.exc_value, Interrupted):
             return self._before(lost)
         self._last = -SAME_SECONDS
@@ -63,10 +63,9 @@ class Stop:
 
     @contextmanager
     def deferred(self) -> Iterator[None]:
-        """Inside, a first signal only sets `requested`; the loop saves its state and calls check.
+        """Defer the first signal in the block: the loop sees `requested`, saves and calls `check`.
 
-        The user gets an answer at once. A signal that came too late for the loop to see counts on
-        leaving.
+        The user is answered at once. A signal that the loop has not seen is raised at the block's end.
         """
         self._deferred = True
         try:
@@ -77,9 +76,9 @@ class Stop:
         self.check()
 
     def wanted(self) -> bool:
-        """Whether to stop now: a signal came, or the process that started this run is gone.
+        """Return whether to stop: a signal was received, or the parent process is gone.
 
-        Of several processes all call it at the same point, and all stop where one of them wants to.
+        All processes of a run call it at the same point, and all stop if one of them is to stop.
         """
         parent = os.environ.get(_PARENT)
         if parent and os.getppid() != int(parent):
@@ -88,14 +87,15 @@ class Stop:
         return self.requested is not None
 
     def check(self) -> None:
+        """Raise `Interrupted` if a signal was deferred."""
         if self.requested is not None:
             raise Interrupted(self.requested)
 
 
 def hidden_stop(error: BaseException | None) -> Interrupted | None:
-    """Return the `Interrupted` during which the error arose and which it hides; None if there is none.
+    """Return the `Interrupted` in the error's context; None if there is none.
 
-    The handler may raise anywhere, and a library that is left half-way may fail in its `finally`.
+    The handler may raise anywhere, and a library that it interrupts may fail in its `finally`.
     """
     while error is not None and not isinstance(error, Interrupted):
         error = error.__context__
@@ -104,9 +104,9 @@ def hidden_stop(error: BaseException | None) -> Interrupted | None:
 
 @contextmanager
 def _answered() -> Iterator[None]:
-    """Answer the first signal from a thread, for a handler waits for the C call that it interrupts.
+    """Answer the first signal from a thread: Python runs a handler only after the current C call.
 
-    That may be a backward pass of seconds. Python writes the signal's number into the pipe at once.
+    That may be a backward pass of seconds. The signal's number is written to the wakeup pipe at once.
     """
     numbers, arrived = os.pipe()
     os.set_blocking(arrived, False)
@@ -123,7 +123,7 @@ def _answered() -> Iterator[None]:
 
 
 def _answer(numbers: int) -> None:
-    """Say once that a signal has arrived; return when the pipe's other end is closed."""
+    """Print ANSWER once a signal has arrived; return when the pipe's other end is closed."""
     while number := os.read(numbers, 1):
         if number[0] in SIGNALS:
             _say(ANSWER)
@@ -131,9 +131,9 @@ def _answer(numbers: int) -> None:
 
 
 def _say(text: str) -> None:
-    """A line on standard error, over a progress bar's, which the next update draws again.
+    """Print a line on standard error over a progress bar, which redraws at the next update.
 
-    Nothing else is locked or allocated that the main thread may hold.
+    Takes no lock that the main thread may hold.
     """
     with suppress(OSError):  # the terminal may be gone, which sent SIGHUP
         clear = "\r\x1b[K" if os.isatty(2) else ""
@@ -144,10 +144,10 @@ STOP = Stop()
 
 
 def is_child() -> bool:
-    """Whether another foldstack process started this one for a single run."""
+    """Return whether another foldstack process started this one for a single run."""
     return os.environ.get(_PARENT) == str(os.getppid())
 
 
 def child_environment() -> dict[str, str]:
-    """For a run started by this process: it stops, resumably, when this process is killed."""
+    """Return the environment of a child run, which stops, resumably, when this process is killed."""
     return os.environ | {_PARENT: str(os.getpid())}

@@ -29,6 +29,7 @@ import numpy as np
 
 from foldstack.costs import Costs, row_costs
 from foldstack.errors import InputError, Interrupted, cut, nearest
+from foldstack.kinds import Kind
 
 Scorer = Callable[[np.ndarray, np.ndarray, np.ndarray], float]
 Counted = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarray]
@@ -170,7 +171,7 @@ class _Definition:
     greater_is_better: bool = True
 
 
-def get(name: str, kind: str, root: Path | None = None, costs: Costs | None = None) -> Metric:
+def get(name: str, kind: Kind, root: Path | None = None, costs: Costs | None = None) -> Metric:
     """The metric `name` for targets of `kind`.
 
     `metrics.py:NAME` is the function NAME in the file metrics.py of the workspace `root`. Here,
@@ -197,6 +198,7 @@ def get(name: str, kind: str, root: Path | None = None, costs: Costs | None = No
             is missing or does not import, or the function is missing or not as above.
         ValueError: metrics.py:NAME without a root.
     """
+    kind = Kind(kind)
     if ".py" in name or ":" in name:
         return _own(name, kind, root)
     if name not in METRICS:
@@ -495,7 +497,7 @@ def _quadratic_kappa(targets: np.ndarray, decisions: np.ndarray, weights: np.nda
 # --- costs ------------------------------------------------------------------------------------
 
 
-def _cost(kind: str, kinds: frozenset[str], costs: Costs | None) -> Metric:
+def _cost(kind: Kind, kinds: frozenset[str], costs: Costs | None) -> Metric:
     """The mean over rows of what decisions cost (of labels: over rows and labels)."""
     if costs is None:
         raise InputError(
@@ -504,7 +506,7 @@ def _cost(kind: str, kinds: frozenset[str], costs: Costs | None) -> Metric:
         )
 
     scorer = _of_rows(lambda targets, decisions: row_costs(kind, costs, targets, decisions))
-    if kind == "multilabel":
+    if kind.several_labels_per_row:
         bounds = (0.0, float(np.mean([max(label) for label in costs])))
     else:
         bounds = (min(map(min, costs)), max(map(max, costs)))
@@ -658,7 +660,7 @@ METRICS: dict[str, _Definition] = {
 # --- metrics of the user's own ----------------------------------------------------------------
 
 
-def _own(name: str, kind: str, root: Path | None) -> Metric:
+def _own(name: str, kind: Kind, root: Path | None) -> Metric:
     """The metric that `get` describes under metrics.py:NAME."""
     form = re.fullmatch(r"metrics\.py:([^\W\d]\w*)", name)
     if form is None:
@@ -685,8 +687,9 @@ def try_on(metric: Metric, targets: np.ndarray, path: Path) -> None:
         targets: (n, outputs) of all training rows.
         path: of metrics.py.
     """
-    toward = 1 / targets.shape[1] if metric.kinds == {"multiclass"} else 0.5
-    if metric.kinds == {"regression"}:
+    (kind,) = metric.kinds  # an own metric is made for one
+    toward = 1 / targets.shape[1] if kind.is_one_hot else 0.5
+    if kind.is_values:
         toward = targets.mean(axis=0)
     nearly = targets if metric.wants == "labels" else 0.8 * targets + 0.2 * toward
     score = metric.score(targets, nearly)
@@ -722,7 +725,7 @@ def _run(path: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # Dataclasses, for one, look their module up.
     try:
-        # Compiled anew, and not by the loader: its cache in __pycache__ overlooks an edit within
+        # Compiled here, and not by the loader: its cache in __pycache__ overlooks an edit within
         # the second that leaves the size, and litters the workspace.
         code = compile(path.read_bytes(), str(path), "exec", dont_inherit=True)
         exec(code, vars(module))
@@ -734,13 +737,13 @@ def _run(path: Path) -> ModuleType:
     return module
 
 
-def _own_attributes(path: Path, function: Callable, name: str, kind: str) -> tuple[str, bool]:
+def _own_attributes(path: Path, function: Callable, name: str, kind: Kind) -> tuple[str, bool]:
     """(wants, greater_is_better) of the user's function; a slip of the pen is no default."""
     for key in vars(function) if inspect.isfunction(function) else ():
         if key not in ("wants", "greater_is_better") and not key.startswith("_"):
             known = nearest(key, ("wants", "greater_is_better"))
             raise InputError(f"{path}: {name}.{key} is not an attribute of a metric: {known}")
-    valid = ("value", "ranking") if kind == "regression" else ("probability", "ranking", "labels")
+    valid = ("value", "ranking") if kind.is_values else ("probability", "ranking", "labels")
     wants = getattr(function, "wants", valid[0])
     if wants not in valid:
         raise InputError(
@@ -790,7 +793,7 @@ def _own_scorer(path: Path, function: Callable, name: str) -> Scorer:
 def _called(
     path: Path, function: Callable, name: str, arrays: list[np.ndarray], given: dict
 ) -> object:
-    """What the user's function returns; InputError with what it raised, or that it exited."""
+    """Call the user's function; raise InputError with what it raised, or if it exited."""
     try:
         return function(*arrays, **given)
     except (Interrupted, MemoryError):  # no fault of the function

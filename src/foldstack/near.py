@@ -1,7 +1,7 @@
-"""Near-duplicates: texts whose sets of character n-grams overlap, found by MinHash, each verified.
+"""Near-duplicate detection: MinHash with LSH banding over character n-grams, every pair verified.
 
-Broder 1997, "On the resemblance and containment of documents"; candidates by banding (Indyk & Motwani
-1998). The signatures are rensa's.
+Broder 1997, "On the resemblance and containment of documents"; Indyk & Motwani 1998 for the
+banding. rensa computes the signatures.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from scipy.sparse.csgraph import connected_components
 from foldstack.files import publish_with
 from foldstack.rows import normalise
 
-COLUMNS = 5  # a shingle is this wide, with two columns for a character of full width
+COLUMNS = 5  # width of a shingle; a full-width character counts two columns
 PERMUTATIONS = 128
-MISSED = 0.01  # the chance that a pair at the very threshold shares no band, at most
-BUCKET = 64  # texts of a larger bucket are compared with a few neighbours, not with each other
+MISSED = 0.01  # highest probability that a pair exactly at the threshold shares no band
+BUCKET = 64  # texts in a larger bucket are compared with a few neighbours, not with each other
 NEIGHBOURS = 4
-CHARACTERS = 4_000_000  # at once, which bounds memory
+CHARACTERS = 4_000_000  # per chunk, which bounds memory
 
 
 class NearDuplicates(NamedTuple):
     """Groups of near-duplicates among n texts.
 
     groups: (n,) int, numbered by first appearance. report: counts. refused: (pairs, 2) positions of
-    near-duplicates that were not joined, since their group would have passed the cap.
+    near-duplicates that were not joined because their group would have exceeded the cap.
     """
 
     groups: np.ndarray
@@ -46,11 +46,20 @@ def near_duplicates(
 ) -> NearDuplicates:
     """Return groups of texts that are near-duplicates.
 
-    Two texts are near where the Jaccard similarity of their shingles is at least `threshold`; that is
-    checked for every pair that is joined, on 64-bit hashes of the shingles. Pairs are joined from the
-    most similar on, unless a group would pass `cap` rows. MinHash misses a pair at the threshold with a
-    chance of at most 1 %, more similar ones far less often. Equal texts count once and empty ones are
-    nobody's duplicate.
+    Two texts are near-duplicates if the Jaccard similarity of their shingles is at least
+    `threshold`; this is verified for every joined pair, on 64-bit hashes of the shingles. Pairs are
+    joined in order of decreasing similarity. MinHash misses a pair at the threshold with a
+    probability of at most 1 %, a more similar pair far less often. Equal texts count once. Empty
+    texts have no duplicates.
+
+    Args:
+        texts: n texts or sentence pairs.
+        threshold: lowest Jaccard similarity, in (0, 1].
+        cap: most rows per group; a pair that would exceed it is refused.
+        seed: of the MinHash permutations and the order within buckets.
+
+    Returns:
+        The groups of the n rows, counts for the report, and the refused pairs.
     """
     text_of, distinct, rows = _distinct(texts)
     pairs, similarity, report = _near_pairs(distinct, threshold, seed)
@@ -58,7 +67,7 @@ def near_duplicates(
     row_group = group[text_of]
     empty = [i for i, text in enumerate(distinct) if not text.strip("\x1f")]
     for row in np.flatnonzero(np.isin(text_of, empty)):
-        row_group[row] = len(distinct) + row  # empty texts have nothing in common
+        row_group[row] = len(distinct) + row  # an empty text is a group of its own
     joined = np.bincount(group) > 1
     sizes = np.bincount(group, weights=rows)[joined]
     first_row = np.unique(text_of, return_index=True)[1]
@@ -76,10 +85,10 @@ def near_duplicates(
 def remembered(
     folder: Path, key: str, make: Callable[[], dict[str, np.ndarray]]
 ) -> dict[str, np.ndarray]:
-    """Return what `make` returns, from a file if it is there: each run is a process of its own.
+    """Return the arrays of `make`, cached in a file that the processes of all runs share.
 
-    The folder may be removed at any time. A damaged file, by the checksums that are in it, is made
-    again; where none can be written nothing is kept.
+    The folder may be removed at any time. A file that fails its checksums is recomputed. If the
+    file cannot be written, nothing is cached.
     """
     path = folder / f"{key}.npz"
     try:
@@ -95,9 +104,16 @@ def remembered(
 def near_pairs(
     texts: list[tuple[str, ...]], others: list[tuple[str, ...]], threshold: float, seed: int
 ) -> np.ndarray:
-    """(pairs, 2): a position in `texts` and one in `others` of every two that are near-duplicates.
+    """Return the near-duplicates between two lists of texts, equal texts included.
 
-    Equal texts are near, too. Of repeated texts the first stands for all in `others`.
+    Args:
+        texts: n texts or sentence pairs.
+        others: m texts or sentence pairs; if one repeats, its first position stands for all.
+        threshold: lowest Jaccard similarity, in (0, 1].
+        seed: of the MinHash permutations and the order within buckets.
+
+    Returns:
+        (pairs, 2) int: a position in `texts` and a position in `others`.
     """
     text_of, distinct, _ = _distinct([*texts, *others])
     n = len(texts)
@@ -111,7 +127,7 @@ def near_pairs(
     same = np.flatnonzero(filled & in_others)
     edges = np.concatenate([pairs, pairs[:, ::-1], np.column_stack([same, same])])
     edges = edges[in_others[edges[:, 1]]]
-    order = np.argsort(own, kind="stable")  # positions in `texts`, by the text that they have
+    order = np.argsort(own, kind="stable")  # positions in `texts`, sorted by distinct text
     begin, end = (np.searchsorted(own[order], edges[:, 0], side) for side in ("left", "right"))
     counts = end - begin
     shift = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
@@ -120,7 +136,7 @@ def near_pairs(
 
 
 def _distinct(texts: list[tuple[str, ...]]) -> tuple[np.ndarray, list[str], np.ndarray]:
-    """((n,) number of each row's text, the different texts after normalising, rows of each)."""
+    """Return ((n,) index of each row's distinct text, normalised distinct texts, rows per text)."""
     first: dict[str, int] = {}
     text_of = [first.setdefault(normalise(text), len(first)) for text in texts]
     text_of = np.array(text_of, dtype=np.int64)
@@ -130,7 +146,7 @@ def _distinct(texts: list[tuple[str, ...]]) -> tuple[np.ndarray, list[str], np.n
 def _near_pairs(
     distinct: list[str], threshold: float, seed: int
 ) -> tuple[np.ndarray, np.ndarray, dict]:
-    """((pairs, 2) of near texts, (pairs,) their similarity, counts)."""
+    """Return ((pairs, 2) near-duplicates, (pairs,) Jaccard similarity, counts)."""
     filled = np.flatnonzero([bool(t.strip("\x1f")) for t in distinct])
     signatures = _signatures([distinct[i] for i in filled], seed)
     candidates, report = _candidates(signatures, threshold, seed)
@@ -141,7 +157,10 @@ def _near_pairs(
 
 
 def merge_groups(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """(n,) int: rows that share a number in a or in b (n,), transitively; by first appearance."""
+    """Return (n,) groups of rows that share a group in a or in b, transitively.
+
+    Groups are numbered by first appearance.
+    """
     (_, a), (_, b) = (np.unique(x, return_inverse=True) for x in (a, b))
     size = a.max(initial=-1) + 1
     total = size + b.max(initial=-1) + 1
@@ -158,16 +177,16 @@ def _by_appearance(groups: np.ndarray) -> np.ndarray:
 
 
 def _widths(codes: np.ndarray) -> np.ndarray:
-    """(c,) columns of each character: 2 where its East Asian width is wide or full, else 1."""
+    """Return (c,) columns per character: 2 if its East Asian width is wide or full, else 1."""
     used = np.flatnonzero(np.bincount(codes))
     table = np.ones(used.max(initial=0) + 1, dtype=np.int64)
     wide = [unicodedata.east_asian_width(chr(c)) in "WF" for c in used]
-    table[used] += np.array(wide, dtype=np.int64)  # numpy takes an empty list for floats
+    table[used] += np.array(wide, dtype=np.int64)  # an empty list would become float
     return table[codes]
 
 
 def mix(h: np.ndarray, value: np.ndarray) -> np.ndarray:
-    """A 64-bit hash of h and value, by the finaliser of splitmix64 (Steele et al. 2014)."""
+    """Return a 64-bit hash of h and value, by the finaliser of splitmix64 (Steele et al. 2014)."""
     h = h * np.uint64(0x9E3779B97F4A7C15) + value + np.uint64(0x632BE59BD9B4E019)
     h = (h ^ (h >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     h = (h ^ (h >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -175,19 +194,19 @@ def mix(h: np.ndarray, value: np.ndarray) -> np.ndarray:
 
 
 def shingles(texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    """(hashes, offsets): text i has hashes[offsets[i]:offsets[i + 1]], repeated ones included.
+    """Return (hashes, offsets): text i has hashes[offsets[i]:offsets[i + 1]], repeats included.
 
-    A shingle is the shortest run of characters at least five columns wide: five Latin letters, three
-    Chinese characters. Five letters tell long English texts apart, where trigrams are soon common to
-    all; in Chinese three characters already do, and of a short text five would leave too few to bear
-    one character's change. A text narrower than that is one shingle.
+    A shingle is the shortest character n-gram at least five columns wide: five Latin letters, three
+    Chinese characters. Long English texts share most trigrams, so they need five letters. Three
+    Chinese characters are as selective, and five would leave a short text too few shingles to
+    survive the change of one character. A narrower text is one shingle.
     """
     codes = np.frombuffer("".join(texts).encode("utf-32-le", "surrogatepass"), dtype="<u4")
     length = np.array([len(t) for t in texts], dtype=np.int64)
     end = np.cumsum(length)
     begin = end - length
-    left = np.repeat(end, length) - np.arange(len(codes))  # characters up to the text's end
-    width = np.cumsum(np.pad(_widths(codes), (1, COLUMNS)))  # of all that stands before a character
+    left = np.repeat(end, length) - np.arange(len(codes))  # characters to the text's end
+    width = np.cumsum(np.pad(_widths(codes), (1, COLUMNS)))  # total width before each character
     at = np.arange(len(codes))
     size = np.full(len(codes), (COLUMNS + 1) // 2)
     for longer in range((COLUMNS + 1) // 2, COLUMNS):
@@ -203,7 +222,7 @@ def shingles(texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def chunks(sizes: np.ndarray, most: int) -> Iterator[slice]:
-    """Slices of consecutive items, each of about `most` in sum."""
+    """Yield slices of consecutive items whose sizes sum to about `most`."""
     borders = np.flatnonzero(np.diff(np.cumsum(sizes) // most)) + 1
     for part in np.split(np.arange(len(sizes)), borders):
         if len(part):
@@ -214,7 +233,7 @@ def chunks(sizes: np.ndarray, most: int) -> Iterator[slice]:
 
 
 def bands_for(threshold: float) -> tuple[int, int]:
-    """(bands, values a band): the longest bands that miss a pair at the threshold with at most 1 %."""
+    """Return (bands, rows per band): the longest bands whose miss rate at the threshold is <= 1 %."""
     for length in range(PERMUTATIONS, 1, -1):
         bands = PERMUTATIONS // length
         if (1 - threshold**length) ** bands <= MISSED:
@@ -223,13 +242,13 @@ def bands_for(threshold: float) -> tuple[int, int]:
 
 
 def _candidates(signatures: np.ndarray, threshold: float, seed: int) -> tuple[np.ndarray, dict]:
-    """((pairs, 2) positions of texts that share a band, first < second; counts)."""
+    """Return ((pairs, 2) positions of texts that share a band, first < second; counts)."""
     bands, length = bands_for(threshold)
     keys = [_band(signatures[:, b * length : (b + 1) * length]) for b in range(bands)]
     rng, n = np.random.default_rng(seed), len(signatures)
     found, large, largest = np.zeros(0, dtype=np.int64), 0, 0
     for band in range(bands):
-        # In a bucket too large to compare all, those that share the next band too are neighbours.
+        # A bucket too large for all pairs is sorted by the next band: neighbours share that too.
         shuffled = rng.permutation(n)
         after, key = keys[(band + 1) % bands][shuffled], keys[band][shuffled]
         order = np.lexsort((after, key))
@@ -252,7 +271,7 @@ def _candidates(signatures: np.ndarray, threshold: float, seed: int) -> tuple[np
 
 
 def _signatures(texts: list[str], seed: int) -> np.ndarray:
-    """(n, permutations) uint32 MinHash values."""
+    """Return (n, permutations) uint32 MinHash signatures."""
     out = np.zeros((len(texts), PERMUTATIONS), dtype=np.uint32)
     for chunk in chunks(np.array([len(t) for t in texts], dtype=np.int64), CHARACTERS):
         hashes, offsets = shingles(texts[chunk])
@@ -263,7 +282,7 @@ def _signatures(texts: list[str], seed: int) -> np.ndarray:
 
 
 def _band(signatures: np.ndarray) -> np.ndarray:
-    """(n,) uint64 hash of the MinHash values (n, length) of a band."""
+    """Return (n,) uint64 hashes of one band of the signatures, (n, length)."""
     key = np.zeros(len(signatures), dtype=np.uint64)
     for column in signatures.T:
         key = mix(key, column.astype(np.uint64))
@@ -271,7 +290,7 @@ def _band(signatures: np.ndarray) -> np.ndarray:
 
 
 def _promising(signatures: np.ndarray, pairs: np.ndarray, threshold: float) -> np.ndarray:
-    """The pairs whose share of equal MinHash values is not four standard errors under the threshold."""
+    """Return the pairs whose estimated similarity is within four standard errors of the threshold."""
     least = threshold - 4 * np.sqrt(threshold * (1 - threshold) / PERMUTATIONS)
     parts = np.array_split(pairs, len(pairs) // 100_000 + 1)
     return np.concatenate(
@@ -279,11 +298,11 @@ def _promising(signatures: np.ndarray, pairs: np.ndarray, threshold: float) -> n
     )
 
 
-# Verified and joined
+# Verification and linkage
 
 
 def _jaccard(texts: list[str], pairs: np.ndarray) -> np.ndarray:
-    """(pairs,) exact Jaccard similarity of the sets of shingles."""
+    """Return (pairs,) exact Jaccard similarities of the sets of shingles."""
     length = np.array([len(t) for t in texts], dtype=np.int64)
     out = np.zeros(len(pairs))
     for chunk in chunks(length[pairs].sum(axis=1), CHARACTERS):
@@ -303,7 +322,7 @@ def _jaccard(texts: list[str], pairs: np.ndarray) -> np.ndarray:
 def _join(
     pairs: np.ndarray, similarity: np.ndarray, rows: np.ndarray, cap: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """((texts,) group of each, (r, 2) pairs refused): single linkage from the most similar on."""
+    """Return ((texts,) groups, (r, 2) refused pairs) of single linkage, most similar pairs first."""
     parent, size = list(range(len(rows))), rows.tolist()
     refused: list[tuple[int, int]] = []
 

@@ -1,8 +1,8 @@
-"""Several processes that train one run together: which of them this one is, and what they share.
+"""Distributed training: the rank of this process and collective operations.
 
-`foldstack train --processes N`, torchrun and `accelerate launch` start them, each with its number in the
-environment. All read the same files and come to the same decisions; the main one alone writes and
-speaks. In a process of its own, each function here does nothing or hands back what it was given.
+`foldstack train --processes N`, torchrun and `accelerate launch` start the processes, each with its
+rank in the environment. All read the same files and make the same decisions; only the main process
+writes and logs. In a single process, each function here does nothing or returns its argument.
 """
 
 from __future__ import annotations
@@ -20,37 +20,38 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def _number(name: str, alone: int) -> int:
-    """Of the environment that a launcher makes; a stray WORLD_SIZE of a cluster's does not count."""
-    return int(os.environ.get(name, alone)) if "LOCAL_RANK" in os.environ else alone
+def _from_launcher(name: str, default: int) -> int:
+    """Return a variable that a launcher sets; ignore a stray WORLD_SIZE set by a cluster."""
+    return int(os.environ.get(name, default)) if "LOCAL_RANK" in os.environ else default
 
 
 def count() -> int:
-    return _number("WORLD_SIZE", 1)
+    """Return the number of processes (the world size)."""
+    return _from_launcher("WORLD_SIZE", 1)
 
 
-def count_here() -> int:
-    """Of those on this machine."""
-    return _number("LOCAL_WORLD_SIZE", 1)
+def local_world_size() -> int:
+    """Return the number of processes on this machine."""
+    return _from_launcher("LOCAL_WORLD_SIZE", 1)
 
 
-def index() -> int:
-    """Of this process, from 0."""
-    return _number("RANK", 0)
+def rank() -> int:
+    """Return the rank of this process, from 0."""
+    return _from_launcher("RANK", 0)
 
 
 def is_main() -> bool:
-    """Whether this is the one process that writes files and shows progress."""
-    return index() == 0
+    """Return whether this is the process that writes files and shows progress."""
+    return rank() == 0
 
 
 def is_main_here() -> bool:
-    """Whether this is the one process of its machine that says what is wrong with its files."""
-    return _number("LOCAL_RANK", 0) == 0
+    """Return whether this is the main process of its machine, which reports errors of its files."""
+    return _from_launcher("LOCAL_RANK", 0) == 0
 
 
 def environments(processes: int, threads: int) -> list[dict[str, str]]:
-    """What to add to the environment of each of so many processes on this machine."""
+    """Return the variables to add to the environment of each of `processes` local processes."""
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
@@ -68,9 +69,9 @@ def environments(processes: int, threads: int) -> list[dict[str, str]]:
 
 
 def join() -> None:
-    """Meet the other processes: over NCCL where there are GPUs, and over gloo for what CPUs hold.
+    """Initialise the process group: NCCL for tensors on GPUs, gloo for tensors on CPUs.
 
-    Raises InputError where there are more processes than GPUs, unless there are none at all.
+    Raises InputError if there are GPUs, but fewer than processes.
     """
     if count() == 1:
         return
@@ -78,16 +79,17 @@ def join() -> None:
     from accelerate import PartialState
 
     gpus = torch.cuda.device_count()
-    if 0 < gpus < count_here():
+    if 0 < gpus < local_world_size():
         raise InputError(
-            f"{count_here()} processes want a GPU each and this machine has {gpus}: start {gpus}"
+            f"{local_world_size()} processes require one GPU each and this machine has {gpus}: "
+            f"start {gpus}"
         )
     backend = {"backend": "cuda:nccl,cpu:gloo"} if gpus else {}
     PartialState(cpu=not gpus, **backend)
 
 
 def leave() -> None:
-    """The end of what the processes do together."""
+    """Destroy the process group."""
     if count() > 1:
         import torch.distributed as dist
 
@@ -95,26 +97,26 @@ def leave() -> None:
 
 
 def largest(number: int) -> int:
-    """The largest of the processes' numbers; told between CPUs, so that no accelerator waits."""
+    """Return the largest of the processes' numbers, reduced on the CPU so that no accelerator waits."""
     if count() == 1:
         return number
     import torch
     import torch.distributed as dist
 
-    told = torch.tensor(number)
-    dist.all_reduce(told, dist.ReduceOp.MAX)
-    return int(told)
+    reduced = torch.tensor(number)
+    dist.all_reduce(reduced, dist.ReduceOp.MAX)
+    return int(reduced)
 
 
 def wait() -> None:
-    """Until all processes are here."""
+    """Block until all processes reach this call (a barrier)."""
     largest(0)
 
 
 def main_first(work: Callable[[], T]) -> T:
-    """What `work` returns in each process; the others begin when the main one has ended.
+    """Run `work` in the main process, then in the others; return its result in each.
 
-    Raises ChildFailed in the others where the main one, which says why, has failed.
+    Raises ChildFailed in the others if it failed in the main process, which reports the error.
     """
     if not is_main():
         if largest(0):
@@ -130,7 +132,7 @@ def main_first(work: Callable[[], T]) -> T:
 
 
 def summed(tensor: Tensor) -> Tensor:
-    """The sum over all processes, in place and without gradients."""
+    """Sum a tensor over all processes, in place and without gradients (all-reduce)."""
     if count() > 1:
         import torch.distributed as dist
 
@@ -139,5 +141,5 @@ def summed(tensor: Tensor) -> Tensor:
 
 
 def share(items: Sequence[T]) -> Sequence[T]:
-    """This process's part of the items: each is in the part of one process."""
-    return items[index() :: count()]
+    """Return this process's shard of the items; each item is in one shard."""
+    return items[rank() :: count()]

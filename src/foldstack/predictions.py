@@ -1,11 +1,11 @@
-"""predictions/: where `predict` may write, and which texts it has labelled in this workspace.
+"""The folder predictions/: output files of `predict`, and records of the texts it has labelled.
 
-    predictions/<file>.csv          the default place of the predictions of a file
-    predictions/.records/<key>.json one file that `predict` has written, there or elsewhere
-    predictions/.records/<key>.npy  digests of the texts of one file, or test file, that was predicted
+    predictions/<file>.csv          the default output path for a file
+    predictions/.records/<key>.json one output file of `predict`, there or elsewhere
+    predictions/.records/<key>.npy  digests of the texts of one predicted file or test file
 
-The records let `predict` write over its own files only, and let a run know which external rows may
-have got their labels from a model of this workspace (see `stages.dependencies`).
+The records let `predict` overwrite its own files only. They also tell a run which external rows may
+be labelled by a model of this workspace (see `stages.dependencies`).
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from foldstack.files import file_sha256, publish_with, read_json, stem, write_js
 
 
 class PredictionFiles:
-    """The files of predicted texts of one workspace."""
+    """The prediction files of one workspace and their records."""
 
     def __init__(self, folder: Path):
         self.folder = folder
         self._records = folder / ".records"
 
     def place(self, out: str | None, file: Path) -> Path:
-        """Return where the predictions of a file go.
+        """Return the output path for the predictions of a file.
 
         Args:
-            out: the path that the user gave, or None for the default one.
+            out: the path given by the user; None for the default path.
             file: the file with the texts.
 
         Raises:
-            InputError: something is there that `predict` did not write, or the default place has the
+            InputError: the path exists and `predict` did not write it, or the default path has the
                 predictions of another file.
         """
         if out is not None:
@@ -53,7 +53,7 @@ class PredictionFiles:
         return place
 
     def check(self, place: Path) -> None:
-        """Raise InputError unless the place is free or holds an unchanged file of `predict`."""
+        """Raise InputError unless the path is free or an unchanged output of `predict`."""
         own = place.absolute() == self.folder.absolute()
         if own or place.is_symlink() or (place.exists() and not place.is_file()):
             raise InputError(
@@ -66,32 +66,34 @@ class PredictionFiles:
             )
 
     def announce(self, place: Path, file: Path, sha256: str, texts: np.ndarray) -> None:
-        """Record what is about to appear at the place, so that it is known whenever it does.
+        """Record a file before it is renamed to `place`, so that a crash leaves no unknown file.
 
         Args:
-            sha256: of the new file. One that is there stays known as well, until `confirm`.
-            texts: (n,) uint64 digests of the texts that were labelled (`rows.text_digests`).
+            place: the output path.
+            file: the file with the texts.
+            sha256: of the new file. The hash of an existing file stays valid until `confirm`.
+            texts: (n,) uint64 digests of the labelled texts (`rows.text_digests`).
 
         Raises:
-            OSError: the workspace cannot be written to.
+            OSError: the workspace is not writable.
         """
         self.remember(texts)
         old = [file_sha256(place)] if place.is_file() else []
         self._write(place, file, [sha256, *old])
 
     def remember(self, texts: np.ndarray) -> None:
-        """Record that a model of this workspace has labelled these texts: (n,) uint64 digests."""
+        """Record (n,) uint64 digests of texts that a model of this workspace has labelled."""
         known = np.unique(texts)
         path = self._records / f"{_key(known)}.npy"
         if not path.exists():
             publish_with(path, lambda f: np.save(f, known))
 
     def confirm(self, place: Path, file: Path, sha256: str) -> None:
-        """Record that the new file is at its place."""
+        """Record that the new file has been renamed to `place`."""
         self._write(place, file, [sha256])
 
     def texts(self) -> np.ndarray:
-        """Return the sorted digests of every text that was labelled here, with DEBUG=1 or without.
+        """Return the sorted digests of all labelled texts, with and without DEBUG=1.
 
         Raises InputError if a record is damaged.
         """
@@ -112,7 +114,7 @@ class PredictionFiles:
         write_json(self._path(place), value)
 
     def _known(self, place: Path) -> list[str]:
-        """The digests that a file of `predict` may have at this place."""
+        """Return the valid hashes of an output of `predict` at this path."""
         known = self._record(place).get("sha256")
         return known if isinstance(known, list) else []
 
@@ -127,7 +129,7 @@ class PredictionFiles:
         return self._records / f"{digest(self._known_as(place))}.json"
 
     def _known_as(self, place: Path) -> str:
-        """A place in the workspace from there on, so that a workspace may be moved."""
+        """Return a path relative to the workspace if it is inside, so that the workspace can move."""
         whole, root = place.resolve(), self.folder.resolve().parent
         return str(whole.relative_to(root) if whole.is_relative_to(root) else whole)
 
@@ -137,7 +139,7 @@ def _key(texts: np.ndarray) -> str:
 
 
 def _read(path: Path) -> np.ndarray:
-    """The digests in a file; ValueError if it is not as `remember` wrote it."""
+    """Return the digests in a file. Raises ValueError if it is not as `remember` wrote it."""
     texts = np.load(path, allow_pickle=False)
     if not isinstance(texts, np.ndarray) or texts.dtype != "<u8" or _key(texts) != path.stem:
         raise ValueError

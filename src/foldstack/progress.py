@@ -1,4 +1,4 @@
-"""Progress of long work: a bar on a terminal, sparse plain lines elsewhere."""
+"""Progress reports: a bar on a terminal, a plain line every 30 seconds elsewhere."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PLAIN_SECONDS = 30.0
 
 
 def say(text: str) -> None:
-    """A line for the user, on standard output, past any bar; the main process alone says it."""
+    """Print a line on standard output above any progress bar, in the main process only."""
     if parallel.is_main():
         with system.naming(system.OUTPUT):
             tqdm.write(text)
@@ -23,11 +23,11 @@ def say(text: str) -> None:
 
 
 class Progress:
-    """Counts towards a total, showing rate, time left and a few running values.
+    """Progress bar with rate, remaining time and running values; shown by the main process only.
 
-    A plain line follows every 30 seconds where the stream is no terminal, and one at the end of
-    work that took longer than that. Of several processes, the main one alone shows anything. Work
-    goes on if it cannot be shown, on a terminal that is gone or a full disk.
+    If the stream is not a terminal, a plain line is printed every 30 seconds, and a last one if the
+    work took longer than that. A failure to print (closed terminal, full disk) does not stop the
+    work.
     """
 
     def __init__(
@@ -51,6 +51,7 @@ class Progress:
             )
 
     def add(self, count: int = 1, **values: float) -> None:
+        """Advance by `count` and show these running values."""
         self.done += count
         self._values = " ".join(f"{k} {v:.4f}" for k, v in values.items())
         with suppress(OSError):
@@ -85,7 +86,7 @@ class Progress:
 
 
 def duration(seconds: float) -> str:
-    """`75` as `1:15`."""
+    """Return seconds as `m:ss` or `h:mm:ss`; "?" if infinite."""
     if seconds == float("inf"):
         return "?"
     minutes, rest = divmod(round(seconds), 60)
@@ -94,7 +95,7 @@ def duration(seconds: float) -> str:
 
 
 def table(header: list[str], rows: list[list[str]]) -> str:
-    """Aligned columns: the first to the left, the others to the right."""
+    """Return an aligned text table: the first column left-aligned, the others right-aligned."""
     cells = [header, *rows]
     width = [max(len(row[i]) for row in cells) for i in range(len(header))]
     lines = [

@@ -9,14 +9,20 @@ import pandas as pd
 from sklearn.metrics import classification_report
 
 from foldstack import metrics
+from foldstack.kinds import Kind
 from foldstack.progress import table
+from foldstack.records import AuditLine
 
 SCORES = {"precision": "precision", "recall": "recall", "f1-score": "f1", "support": "support"}
 TARGET_SCORES = ("rmse", "mae", "r2", "pearson", "spearman")
+OF_PATTERNS = (
+    *("", "rows", "share", "precision", "the model's", "decides", "wrong → right", "right → wrong"),
+    *("better by [95 % interval]", "test rows"),
+)
 
 
 def label_report(
-    targets: np.ndarray, decisions: np.ndarray, names: Sequence[str], kind: str
+    targets: np.ndarray, decisions: np.ndarray, names: Sequence[str], kind: Kind
 ) -> pd.DataFrame:
     """Precision, recall, F1 and support of each label, then the averages; zero_division=0.
 
@@ -36,7 +42,7 @@ def label_report(
         `samples avg`. Labels that neither targets nor decisions hold have a line of zeros, and
         take part in `macro avg`.
     """
-    given, decided, labels = _plain(targets, decisions, len(names), kind)
+    given, decided, labels = _plain(targets, decisions, len(names), Kind(kind))
     # Under numbers, since a label may be named like an average, or like another label.
     scores = classification_report(
         given,
@@ -53,12 +59,12 @@ def label_report(
     return frame.rename(columns=SCORES).astype({"support": int})
 
 
-def _plain(targets: np.ndarray, decisions: np.ndarray, names: int, kind: str) -> tuple:
+def _plain(targets: np.ndarray, decisions: np.ndarray, names: int, kind: Kind) -> tuple:
     """Targets, decisions and the names' labels as scikit-learn takes them."""
-    if kind == "multiclass":
+    if kind.is_one_hot:
         return targets.argmax(axis=1), decisions.argmax(axis=1), np.arange(names)
     given, decided = targets.astype(int), decisions.astype(int)
-    if kind == "binary":
+    if kind.has_positive_class:
         return given[:, 0], decided[:, 0], np.arange(2)
     if names == 1:  # To scikit-learn a single column is a binary target: of it, the label alone.
         return given[:, 0], decided[:, 0], np.array([1])
@@ -80,7 +86,7 @@ def target_report(
         mean.
     """
     columns = [slice(k, k + 1) for k in range(len(names))]
-    scores = [(metrics.get(name, "regression").score, name) for name in TARGET_SCORES]
+    scores = [(metrics.get(name, Kind.REGRESSION).score, name) for name in TARGET_SCORES]
     lines = {
         name: [score(targets[:, part], predictions[:, part]) for part in (*columns, slice(None))]
         for score, name in scores
@@ -99,3 +105,30 @@ def _texts(column: pd.Series) -> list[str]:
     if column.dtype.kind == "i":
         return [f"{value:,}" for value in column]
     return ["" if np.isnan(value) else f"{value:.4f}" for value in column]
+
+
+def format_audit(lines: Sequence[AuditLine]) -> str:
+    """Return the audit of patterns as aligned text, one line per rule."""
+    return table(list(OF_PATTERNS), [_audit_cells(line) for line in lines])
+
+
+def _audit_cells(line: AuditLine) -> list[str]:
+    precision, of_model = (
+        "" if p is None else f"{p:.4f}" for p in (line.precision, line.model_precision)
+    )
+    better, effect = line.better_by, ""
+    if better is not None:
+        effect = f"{better.difference:+.4f} [{better.low:+.4f}, {better.high:+.4f}]"
+    did = [f"{n:,}" for n in (line.acts, line.wrong_to_right, line.right_to_wrong)]
+    if line.cached:
+        precision, did = precision and f"{precision}*", [""] * 3
+    return [
+        line.name,
+        f"{line.rows:,}",
+        f"{line.share:.1%}",
+        precision,
+        of_model,
+        *did,
+        effect,
+        f"{line.test_rows:,}",
+    ]

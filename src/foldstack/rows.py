@@ -1,4 +1,4 @@
-"""Rows: what a learner sees, and the hashes that tell one set of rows from another."""
+"""Rows, the input of a learner, their hashes, and groups of duplicate texts."""
 
 from __future__ import annotations
 
@@ -15,16 +15,19 @@ from scipy.sparse.csgraph import connected_components
 
 @dataclass(frozen=True)
 class Rows:
-    """A table of n rows, all arrays aligned.
+    """Table of n rows, all arrays aligned.
 
-    ids: (n,) str; texts: n tuples of one text, or of two where the competition is of sentence pairs;
-    targets: (n, outputs) float64, soft ones allowed (binary: 1 output, multiclass: one per class,
-    multilabel: one per label, regression: one per target), None for rows without labels; weights:
-    (n,) float64, used in training only; groups: (n,) int, rows that must not be parted (equal
-    normalised text, equal group column); origin: (n,) str, 'gold' for the competition's own rows,
-    'external' for rows from elsewhere; features: (n, f) float64, nan where unknown, or None;
-    auxiliary: (n, a) float64 further targets that only training rows have, nan where unknown, or None;
-    difficulty: (n,) losses under an earlier run, for `sampling: hard`, or None.
+    Attributes:
+        ids: (n,) str.
+        texts: n tuples of one text, or of two for sentence pairs.
+        targets: (n, outputs) float64, soft targets allowed (binary: 1 output, multiclass: one per class,
+            multilabel: one per label, regression: one per target); None if unlabelled.
+        weights: (n,) float64, used in training only.
+        groups: (n,) int; rows of a group (equal normalised text, equal group column) share a fold.
+        origin: (n,) str, 'gold' for the competition's own rows, 'external' for other sources.
+        features: (n, f) float64, nan if unknown; None without feature columns.
+        auxiliary: (n, a) float64 auxiliary targets of training rows, nan if unknown; None without.
+        difficulty: (n,) losses under an earlier run, for `sampling: hard`; None without.
     """
 
     ids: np.ndarray
@@ -41,7 +44,7 @@ class Rows:
         return len(self.ids)
 
     def take(self, index: np.ndarray) -> Rows:
-        """The rows at these positions, in this order."""
+        """Return the rows at these positions, in this order."""
         return replace(
             self,
             ids=self.ids[index],
@@ -56,9 +59,9 @@ class Rows:
         )
 
     def and_then(self, more: Rows) -> Rows:
-        """These rows, then the others; features and auxiliary targets that one side lacks are nan.
+        """Return these rows followed by `more`; missing features and auxiliary targets become nan.
 
-        Raises ValueError where one side alone has targets or difficulties, which nothing can stand for.
+        Raises ValueError if only one side has targets or difficulty, which have no missing value.
         """
         both = {
             name: np.concatenate([getattr(self, name), getattr(more, name)])
@@ -69,7 +72,7 @@ class Rows:
         return Rows(texts=self.texts + more.texts, **both)
 
     def _joined(self, more: Rows, name: str) -> np.ndarray | None:
-        """An optional column of both."""
+        """Return the concatenation of an optional column; None if neither side has it."""
         sides = [getattr(self, name), getattr(more, name)]
         known = next((side for side in sides if side is not None), None)
         if known is None:
@@ -83,15 +86,15 @@ class Rows:
         return np.concatenate(filled)
 
     def joined_texts(self) -> list[str]:
-        """Each row as one text, a sentence pair joined by a space."""
+        """Return one text per row, sentence pairs joined by a space."""
         return [" ".join(part for part in text if part) for text in self.texts]
 
     def hash(self) -> str:
-        """Of what is given and must be predicted: ids, texts, targets. Order counts."""
+        """Return a hash of ids, texts and targets, in this order of rows."""
         return self._hash
 
     @cached_property
-    def _hash(self) -> str:  # asked for once a run and stage
+    def _hash(self) -> str:  # read once per run and stage
         h = hashlib.sha256()
         for id_, text in zip(self.ids, self.texts, strict=True):
             for part in (id_, *text):
@@ -103,17 +106,17 @@ class Rows:
         return h.hexdigest()[:16]
 
     def overlay_hash(self) -> str | None:
-        """Of what changes training only (row weights); None where nothing is laid over the rows."""
+        """Return a hash of what affects training only (the weights); None if all weights are 1."""
         if np.all(self.weights == 1):
             return None
         return _digest(self.weights)
 
     def features_hash(self) -> str | None:
-        """Of the feature columns, which second levels read; None where there are none."""
+        """Return a hash of the feature columns, which stacks read; None if there are none."""
         return None if self.features is None else _digest(self.features)
 
     def auxiliary_hash(self) -> str | None:
-        """Of the auxiliary targets, which some presets learn; None where there are none."""
+        """Return a hash of the auxiliary targets, which some presets learn; None if there are none."""
         return None if self.auxiliary is None else _digest(self.auxiliary)
 
 
@@ -122,18 +125,18 @@ def _digest(values: np.ndarray) -> str:
 
 
 def normalise(text: tuple[str, ...]) -> str:
-    """The form in which two texts count as equal: NFKC, case folded, white space collapsed."""
+    """Return the normal form that duplicates share: NFKC, case-folded, white space collapsed."""
     return "\x1f".join([_normal(part) for part in text])
 
 
 def _normal(text: str) -> str:
-    if text.isascii():  # which NFKC leaves as it is, and lower case is case folding
+    if text.isascii():  # NFKC does not change ASCII, and lower case equals case folding
         return " ".join(text.lower().split())
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
 def text_digests(texts: Iterable[tuple[str, ...]]) -> np.ndarray:
-    """(n,) uint64: equal for texts that count as equal; 0 for texts that are empty."""
+    """Return (n,) uint64 digests of the normalised texts; 0 for empty texts."""
     digests = [
         hashlib.blake2b(form.encode("utf-8", "surrogatepass"), digest_size=8).digest()
         if form.strip("\x1f")
@@ -144,10 +147,10 @@ def text_digests(texts: Iterable[tuple[str, ...]]) -> np.ndarray:
 
 
 def duplicate_groups(texts: list[tuple[str, ...]], keys: Iterable[str] | None = None) -> np.ndarray:
-    """(n,) int: rows with equal normalised text, or an equal key, share a number, transitively.
+    """Return (n,) int groups: rows with equal normalised text or equal key share one, transitively.
 
-    Texts that are empty after normalising are exempt: nothing says that they belong together.
-    Numbers follow first appearance.
+    Texts that are empty after normalising are not duplicates of each other. Groups are numbered by
+    first appearance.
     """
     n, rows = len(texts), np.arange(len(texts))
     first: dict[str, int] = {}

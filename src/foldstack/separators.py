@@ -1,8 +1,8 @@
-"""Which separator joins the labels of a cell, told from names that merely hold such a sign.
+"""Detection of the separator that joins several labels in a cell.
 
-`Drama|Comedy` is two labels, `New York` and `Sci/Tech` are one. A sign that names seldom hold is
-believed where parts recur; one that names do hold only where every part is a label by itself, or
-where the cells are combinations by their number.
+`Drama|Comedy` is two labels; `New York` and `Sci/Tech` are one. A sign that is rare in names is
+accepted if parts recur. A sign that is common in names is accepted only if every part also occurs
+alone, or if the number of distinct cells shows that they are combinations.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ IN_NAMES = (",", "，", "/", "#", "+", "&", " ")
 
 
 def find_separator(cells: Iterable[str]) -> str | None:
-    """The separator of a column of joined labels, None where its cells are single labels."""
+    """Return the separator of a column of joined labels; None if its cells are single labels."""
     values = {value for value in cells if value.strip()}
     if any(v.startswith("[") and v.endswith("]") and "'" in v for v in values):
         raise InputError(
@@ -37,7 +37,7 @@ def find_separator(cells: Iterable[str]) -> str | None:
 
 
 def join_of(values: set[str], labels: set[str]) -> str | None:
-    """The separator by which these cells fall into exactly these labels, None without one."""
+    """Return the separator that splits these cells into exactly these labels; None if there is none."""
     for sign in (*SELDOM_IN_NAMES, *IN_NAMES):
         if any(sign in v for v in values) and parts_of(values, sign) == labels:
             return _as_written(values, sign)
@@ -45,7 +45,7 @@ def join_of(values: set[str], labels: set[str]) -> str | None:
 
 
 def parts_of(values: Iterable[str], separator: str) -> set[str]:
-    """All labels that the cells join."""
+    """Return the set of all parts of the cells."""
     return {part for value in values for part in _split(value, separator)}
 
 
@@ -54,14 +54,14 @@ def _split(value: str, sign: str) -> list[str]:
 
 
 def _parts(values: set[str], sign: str) -> tuple[set[str], list[list[str]]]:
-    """(labels that stand alone, the parts of each different joined cell)."""
+    """Return (labels that occur alone, parts of each distinct joined cell)."""
     split = [_split(value, sign) for value in values]
     alone = {parts[0] for parts in split if len(parts) == 1}
     return alone, [parts for parts in split if len(parts) > 1]
 
 
 def _recurs(values: set[str], sign: str) -> bool:
-    """At least half of the joined parts stand alone as well, or in another cell."""
+    """Return whether at least half of the joined parts also occur alone or in another cell."""
     alone, joined = _parts(values, sign)
     cells = Counter(part for parts in joined for part in set(parts))
     recurring = sum(part in alone or count > 1 for part, count in cells.items())
@@ -74,7 +74,7 @@ def _labels_by_themselves(values: set[str], sign: str) -> bool:
 
 
 def _combinations(values: set[str], sign: str) -> bool:
-    """Far more different cells than parts, of one, two and more parts: no list of names is so."""
+    """Return whether there are far more distinct cells than parts, with one, two and more parts each."""
     alone, joined = _parts(values, sign)
     parts = alone.union(*joined)
     sizes = {len(parts) for parts in joined} | ({1} if alone else set())
@@ -82,11 +82,11 @@ def _combinations(values: set[str], sign: str) -> bool:
 
 
 def _numbers(values: set[str], sign: str) -> bool:
-    """`16 0`: whole numbers between spaces are no name (`1,5` may be a number itself)."""
+    """Return whether all parts are whole numbers: `16 0` is not a name (`1,5` may be one number)."""
     return all(part.isdecimal() for part in parts_of(values, sign))
 
 
 def _as_written(values: set[str], sign: str) -> str:
-    """With the space after it, where every one has that."""
+    """Return the sign, with the space after it if every occurrence has one."""
     followed = [rest[:1] for value in values for rest in value.split(sign)[1:]]
     return sign + " " if sign != " " and all(after == " " for after in followed) else sign

@@ -18,6 +18,7 @@ from pydantic import (
 
 from foldstack.costs import cost_of, example
 from foldstack.errors import cut, nearest
+from foldstack.kinds import Kind
 
 
 def none_from_text(value: Any) -> Any:
@@ -91,7 +92,13 @@ LISTS = (
 
 
 class FileSettings(Settings):
-    """Names of the competition's files in `input/`: CSV, TSV, JSON lines or Parquet, also .gz, .zip."""
+    """Names of the competition's files in `input/`: CSV, TSV, JSON lines or Parquet, also .gz or
+    .zip.
+
+    train: the training rows.
+    test: the rows to predict.
+    sample: the sample submission, whose columns and order a submission has.
+    """
 
     train: FileName = "train.csv"
     test: FileName = "test.csv"
@@ -108,9 +115,16 @@ MOST_BAGS = 10_000  # greedy selection is repeated for each
 class FoldSettings(Settings):
     """How the training rows are split.
 
-    near: Jaccard similarity of character n-grams from which texts share a fold (0: equal ones only);
-    near_cap: the most rows that near-duplicates may chain together. repeats: that many splits, whose
-    folds are numbered on. file: given folds, in `input/`, instead of any of this.
+    kind: stratified by label, by labels, or by quantile bins of a regression target; kfold is plain
+        KFold(shuffle); time learns only from earlier rows, see `time`.
+    count: number of folds.
+    repeats: number of splits; the folds of the second one are numbered from `count` on.
+    seed: of the split.
+    dedupe: rows of equal text (after NFKC, case and white space) share a fold.
+    near: Jaccard similarity of character n-grams from which texts share a fold; 0: equal texts
+        only.
+    near_cap: most rows that near-duplicates may chain together.
+    file: given folds, in `input/`, with columns id and fold, instead of the settings above.
     """
 
     kind: Literal["stratified", "kfold", "time"] = "stratified"
@@ -159,26 +173,28 @@ def _one_in_a_list(value: Any) -> Any:
 
 
 class BlendSettings(Settings):
-    """What is tried beside the single models, and how.
+    """Which blends are tried beside the single models, and how.
 
-    bags: greedy selection is averaged over so many random halves of the models (of 8 and more; 1: all
-    of them, once). negative: how far below 0 the weights of simplex and weights_per_label may go.
-    power: of power_mean, whose weight is on the confident models the more the higher it is.
-    stack_inputs: what stacks read of the models' predictions. stack_monotone: the LightGBM stack may
-    only rise with the models' predictions of the same output. text_features: stacks also read length,
-    digits, case, punctuation, script and readability of the texts.
-
-    rules: the families of decision rules to choose among where labels are submitted; those that the
-    kind does not have are left out. calibration: methods that are tried on blends of probabilities
-    (of a single model, on that); auto: all of the kind where the metric is one of probabilities, and
-    for every metric the mean of models calibrated one by one where they differ in sharpness.
-
-    align_runs: out-of-fold predictions are pooled after the runs were given the distribution that they
-    have on average on the test rows, of 100 or more; test predictions are means of aligned ones too.
-    match_sharpness: a mean over runs is less sharp than the predictions on which decision rules and
-    calibrations were fitted, so where there are such each model's test mean gets their sharpness by a
-    temperature. Where nothing is fitted to them it is left alone: the log loss of overconfident runs
-    gains by their mean's modesty.
+    methods: candidates besides single models, see docs/ensembles.md.
+    bags: random halves of the models (if there are 8 or more) that greedy selection is averaged
+        over; 1: all models, once.
+    negative: how far below 0 weights of simplex and weights_per_label may go.
+    power: exponent of power_mean: the higher, the more the confident models count.
+    stack_inputs: what stacks read of the models' predictions.
+    stack_monotone: the LightGBM stack may only rise with the models' predictions of the same
+        output.
+    text_features: stacks also read length, digits, case, punctuation, script, readability, repeated
+        words and links of the texts.
+    rules: families of decision rules to choose among if labels are submitted; those that the kind
+        does not have are ignored.
+    calibration: methods tried on blends of probabilities, or on the only model; auto: all of the
+        kind if the metric is one of probabilities, and for every metric the mean of models
+        calibrated one by one if their confidence differs.
+    align_runs: give each run's predictions the distribution that the runs have on average on the
+        test rows (100 or more) before they are pooled.
+    match_sharpness: give test means over runs the confidence of single runs by a temperature, if a
+        decision rule or a calibration was fitted on single runs.
+    seed: of whatever the blend resamples.
     """
 
     methods: tuple[BlendMethod, ...] = ("mean", "rank_mean", "greedy", "rank_greedy", "stack")
@@ -223,34 +239,62 @@ class BlendSettings(Settings):
 
 
 class StoreSettings(Settings):
-    """`keep_models: false` drops the fitted models once their predictions are stored."""
+    """What is kept in `oof/`.
+
+    keep_models: false drops fitted models once their predictions are stored.
+    """
 
     keep_models: bool = True
 
 
 class RuntimeSettings(Settings):
-    """`threads` of each process of a run (0: all its cores); recorded, since bytes depend on it."""
+    """How a run uses the machine.
+
+    threads: threads of each process of a run; 0: all cores; recorded, since results depend on it
+        bit by bit.
+    """
 
     threads: Annotated[int, Field(ge=0)] = 0
 
 
 class CompetitionSettings(Settings):
-    """What is predicted: the contents of `competition.yaml`.
+    """The contents of `competition.yaml`: what is predicted, and how it is scored.
 
-    report_metrics: further ones that `score` shows beside the metric, which alone decides anything.
-    costs: for the metric `cost`, what decisions cost where a label is the truth (see
-    `foldstack.costs.cost_table`), or a table of that in `input/`.
-    train_has_id: false numbers the training rows. template: one text of several columns, as
-    `"{title}: {body}"`; pair: the two text columns are a sentence pair. separator: between the labels
-    of a multilabel competition's single target column. numeric, categorical: feature columns, for
-    stacks and for heads that join them. auxiliary: columns of numbers that train alone has, which
-    presets may learn beside the target (`training.auxiliary`). time: the column that `folds.kind: time`
-    sorts by. external: files in `input/` with more training rows, which are never scored. patterns: a
-    file in the workspace with rules that decide before or beside the blend (`patterns.file`).
+    name: of the competition.
+    kind: what a row's target is.
+    metric: what is optimised and reported; `metrics.py:NAME` is your own function.
+    report_metrics: further metrics that `score` shows; they decide nothing.
+    costs: for metric `cost`: `{truth: {decision: cost}}`, or a table in `input/`.
+    files: names of the files in `input/`.
+    id: column of ids in train, test and sample.
+    train_has_id: false: training rows are numbered.
+    text: text column(s); several are joined by a space.
+    template: joins several text columns, as `"{title}: {body}"`.
+    pair: the two text columns are a sentence pair.
+    target: column of the label; several: one 0/1 column per label, or numbers.
+    separator: between the labels in the cells of a multilabel competition's single target column.
+    labels: classes in order; the last of a binary competition is the positive one.
+    numeric: columns of numbers, for stacks and for heads that join them.
+    categorical: columns of categories, for stacks and for heads that join them.
+    auxiliary: columns of numbers that only train has, learned beside the target if a preset sets
+        `training.auxiliary`.
+    group: column; rows of one group share a fold.
+    weight: column of row weights, used in training only.
+    time: column that `folds.kind: time` sorts by.
+    external: files with more training rows, which are never scored.
+    patterns: file in the workspace with rules that decide before or beside the blend.
+    submission: what is submitted; auto follows the metric and the sample's columns.
+    encoding: of the files.
+    models: presets, each with settings of its own if needed: `{name: {preset: …, setting: value}}`.
+    seeds: `train` trains every model with each.
+    folds: how the training rows are split.
+    blend: which blends are tried.
+    store: what is kept in `oof/`.
+    runtime: how a run uses the machine.
     """
 
     name: str
-    kind: Literal["binary", "multiclass", "multilabel", "regression"]
+    kind: Kind
     metric: str
     report_metrics: tuple[str, ...] = ()
     costs: WrittenCosts = None
@@ -319,16 +363,16 @@ class CompetitionSettings(Settings):
 
     @model_validator(mode="after")
     def _fitting_settings(self) -> CompetitionSettings:
-        if self.separator and (self.kind != "multilabel" or len(self.target) != 1):
+        if self.separator and (not self.kind.several_labels_per_row or len(self.target) != 1):
             raise ValueError("`separator` is for kind multilabel with one target column")
-        if self.kind == "multilabel" and len(self.target) == 1 and not self.separator:
+        if self.kind.several_labels_per_row and len(self.target) == 1 and not self.separator:
             raise ValueError(
                 "kind multilabel has a 0/1 column for each label, but `target` names one, "
                 f"'{cut(self.target[0])}': set `kind: binary`, or `separator` if its cells join labels"
             )
-        if self.kind == "regression" and self.labels:
+        if self.kind.is_values and self.labels:
             raise ValueError("kind regression has no `labels`: remove the setting")
-        if self.kind == "regression" and self.patterns:
+        if self.kind.is_values and self.patterns:
             raise ValueError(
                 "`patterns` say labels, which kind regression lacks: remove the setting"
             )

@@ -8,7 +8,10 @@
     oof/.pretrained/<key>/          backbones that have learned from the texts, see stages.pretrain
     oof/_blends/<name>/             blend.json, oof.parquet, nested.parquet, test.parquet, model/
     oof/_patterns/<name>.json       the audit of rules over a blend or a model
+    oof/_comparisons/<a>-vs-<b>.json    how much better models are than another
+    oof/…/views.csv                 the score on parts of the rows, beside a model's runs or in a blend
     submissions/<name>.csv, .json
+    submissions/private/<name>.csv, .txt    its score per label by the solution
     predictions/                    of new texts, see `predictions`
 
 Every file is written beside its place and renamed into it; a finished run appears by one rename.
@@ -21,8 +24,8 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -36,33 +39,46 @@ from foldstack.errors import InputError, cut
 from foldstack.files import (
     csv_text,
     file_sha256,
+    filling,
     locked,
+    placing_folder,
     publish,
+    read_json,
     read_table,
     remove,
-    removed_after_error,
+    replace_folder,
+    restore_folder,
     together,
+    write_json,
     write_table,
+    write_text,
 )
 from foldstack.predictions import PredictionFiles
 from foldstack.records import (
     BlendRecord,
+    Comparison,
     FoldsRecord,
-    Record,
+    Int8Record,
+    PartialRecord,
+    PatternsAudit,
     RunRecord,
     SubmissionRecord,
     damaged,
     digests_of,
-    read_mapping,
+    read_record,
     verify,
     write_record,
 )
 from foldstack.rows import Rows
 from foldstack.system import is_fault, naming
 
-# In a run's folder, but no part of what it has learned and predicted.
-NO_ARTEFACTS = ("run.json", "checkpoints", "identity.json", "int8.json")
+# In a run's folder: what an unfinished one resumes from, and what int8 costs.
+CHECKPOINTS, IDENTITY, INT8 = "checkpoints", "identity.json", "int8.json"
+# No part of what it has learned and predicted.
+NO_ARTEFACTS = ("run.json", CHECKPOINTS, IDENTITY, INT8)
 TEMPORARY = ".*.tmp"  # see `files.publish`
+FOLDERS = ("folds", "oof", "submissions")
+LONGEST_COMPARISON = 200  # letters of a file's name
 RUN_NAME = re.compile(r"full|fold(\d+(?:-\d+)*)")
 
 
@@ -219,12 +235,30 @@ def _damaged(path: Path, reason: object) -> InputError:
 
 
 def _again(folder: Path) -> str:
-    """What makes a run's or a blend's folder again."""
+    """Say what makes a run's or a blend's folder again."""
     if folder.parent.name == "_blends":
         return f"run `make blend NAME={folder.name}` again"
-    model, seed, run = folder.parts[-3:]
+    _, seed, run = folder.parts[-3:]
     fold, number = run.removeprefix("fold"), seed.removeprefix("seed")
-    return f"run `make train MODEL={model} FOLD={fold} SEED={number} FORCE=1`"
+    return f"run `{_train_command(folder.parents[1])} FOLD={fold} SEED={number} FORCE=1`"
+
+
+def _train_command(model_dir: Path) -> str:
+    """Return the command that trains a model; of a variant that NAME= kept, by its preset."""
+    model = model_dir.name
+    presets = map(_preset_in, sorted(model_dir.glob("seed*/*/run.json")))
+    preset = next(filter(None, presets), model)
+    return f"make train MODEL={preset}" + (f" NAME={model}" if model != preset else "")
+
+
+def _preset_in(path: Path) -> str | None:
+    """Return the preset that a run.json names, damaged or not; None if it names none."""
+    try:
+        found = read_json(path).get("preset")
+    except (OSError, ValueError, AttributeError, RecursionError):
+        return None
+    known = isinstance(found, str) and config.MODEL_NAME.fullmatch(found)
+    return found if known else None
 
 
 def read_parquet(path: Path) -> tuple[pd.Index, Predictions, dict[str, str]]:
@@ -243,29 +277,11 @@ def read_parquet(path: Path) -> tuple[pd.Index, Predictions, dict[str, str]]:
     return pd.Index(table["id"].to_pylist(), dtype=object), Predictions(raw, meta["link"]), meta
 
 
-def _put_in_place(beside: Path, place: Path) -> None:
-    """Let a folder take a place by one rename; what stood there goes after it."""
-    old = place.with_name(f".{place.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if place.exists():
-        place.rename(old)
-    beside.rename(place)
-    shutil.rmtree(old, ignore_errors=True)
-
-
 def _link(source: str, place: str) -> None:
     try:
         os.link(source, place)
     except OSError:  # a disk without links
         shutil.copy2(source, place)
-
-
-def restore(place: Path) -> None:
-    """Put a folder back that a kill between the two renames of `_put_in_place` has left aside."""
-    old = place.with_name(f".{place.name}.old")
-    if old.exists() and not place.exists():
-        with suppress(OSError):  # read-only, or somebody else was quicker
-            old.rename(place)
 
 
 class Store:
@@ -278,17 +294,32 @@ class Store:
         """A path as messages show it, from the workspace on."""
         return str(path.relative_to(self.root)) if path.is_relative_to(self.root) else str(path)
 
-    def _read(self, path: Path, form: type[Record], again: str) -> dict[str, Any]:
-        return read_mapping(path, form, self.name(path), again)
+    def _verify(self, folder: Path, files: dict[str, str] | None, what: str) -> None:
+        verify(folder, files, what, self.name(folder), lambda: _again(folder))
 
-    def _verify(self, folder: Path, record: dict[str, Any], what: str) -> None:
-        verify(folder, record, what, self.name(folder), _again(folder))
+    def folder(self, name: str) -> Path:
+        """Return the folder of what stages make, one of `FOLDERS`."""
+        return self.root / name
+
+    @property
+    def solution(self) -> Path:
+        """The test labels, which the score stage alone reads."""
+        return self.root / "input" / "private" / "solution.csv"
 
     # Folds
 
     @property
     def folds_path(self) -> Path:
         return self.root / "folds" / "folds.csv"
+
+    @property
+    def folds_record_path(self) -> Path:
+        return self.folds_path.with_name("folds.json")
+
+    @property
+    def folds_report_path(self) -> Path:
+        """One row per fold, with all labels."""
+        return self.folds_path.with_name("report.csv")
 
     @staticmethod
     def folds_hash(ids: np.ndarray, splits: np.ndarray, groups: np.ndarray | None = None) -> str:
@@ -297,19 +328,18 @@ class Store:
         numbers = np.column_stack(columns).astype(int).tolist()
         return digest([[str(i), *row] for i, row in zip(ids, numbers, strict=True)])
 
-    def write_folds(self, rows: Rows, folds: Folds, report: dict, per_fold: pd.DataFrame) -> None:
-        """folds.csv and, beside it, what made them, a report, and a table with a row a fold."""
+    def write_folds(
+        self, rows: Rows, folds: Folds, record: FoldsRecord, per_fold: pd.DataFrame
+    ) -> None:
+        """Write folds.csv and, beside it, their record and a table with one row per fold."""
         table = pd.DataFrame({"id": rows.ids})
         for split, fold in enumerate(folds.splits.T):
             table[f"fold_{split}" if split else "fold"] = fold
         if folds.groups is not None:
             table["group"] = folds.groups
         with together():
-            write_record(
-                self.root / "folds" / "folds.json",
-                {"settings": folds.settings, "hash": folds.hash, "train": rows.hash(), **report},
-            )
-            write_table(self.root / "folds" / "report.csv", per_fold)
+            write_record(self.folds_record_path, record.to_json())
+            write_table(self.folds_report_path, per_fold)
             write_table(self.folds_path, table)
 
     def has_folds(self) -> bool:
@@ -359,17 +389,23 @@ class Store:
 
     def _folds_settings(self, found: str, in_file: str) -> dict[str, Any]:
         """The settings that made the folds of one of these hashes, if folds.json is there."""
-        beside = self.root / "folds" / "folds.json"
-        if not beside.exists():
+        record = self.read_folds_record()
+        if record is None:
             return {}
-        record = self._read(beside, FoldsRecord, "run `make folds FORCE=1`")
-        if record["hash"] not in (found, in_file):
+        if record.hash not in (found, in_file):
             raise InputError(
                 f"{self.name(self.folds_path)} is not as `make folds` wrote it (hash {found}, "
-                f"folds.json says {record['hash']}): run `make folds FORCE=1`, or give your own folds "
+                f"folds.json says {record.hash}): run `make folds FORCE=1`, or give your own folds "
                 "by `folds.file`"
             )
-        return record["settings"]
+        return record.settings
+
+    def read_folds_record(self) -> FoldsRecord | None:
+        """Return what made the folds; None if folds.json is not there."""
+        path = self.folds_record_path
+        if not path.exists():
+            return None
+        return read_record(path, FoldsRecord, self.name(path), "run `make folds FORCE=1`")
 
     @staticmethod
     def _fold_numbers(
@@ -424,9 +460,34 @@ class Store:
         place = self.run_dir(key)
         return place.with_name(f".{place.name}.{suffix}")
 
+    def train_command(self, model: str) -> str:
+        """Return the command that trains a model; of a variant that NAME= kept, by its preset."""
+        return _train_command(self.root / "oof" / model)
+
     def partial_dir(self, key: RunKey) -> Path:
         """Where an unfinished run keeps its checkpoints and what it has written so far."""
         return self._beside(key, "partial")
+
+    def checkpoints_dir(self, key: RunKey) -> Path:
+        """Where an unfinished run keeps its checkpoints."""
+        return self.partial_dir(key) / CHECKPOINTS
+
+    def open_partial(self, key: RunKey, record: PartialRecord) -> None:
+        """Make an unfinished run's folder, or record that it is resumed."""
+        self.checkpoints_dir(key).mkdir(parents=True, exist_ok=True)
+        write_record(self.partial_dir(key) / IDENTITY, record.to_json())
+
+    def read_partial(self, key: RunKey) -> PartialRecord | None:
+        """Return what an unfinished run is; None if there is none, or it does not say."""
+        partial = self.partial_dir(key)
+        if not partial.exists():
+            return None
+        try:
+            return read_record(partial / IDENTITY, PartialRecord, "its identity", "")
+        except (InputError, OSError) as e:
+            if is_fault(e):  # of the machine, which the run may outlast
+                raise
+            return None
 
     def put_aside(self, key: RunKey, identity: str) -> Path:
         """Keep an unfinished run beside its place, by the digest of what it is."""
@@ -461,54 +522,109 @@ class Store:
             with naming(path):
                 f.truncate(0)
                 f.write(str(os.getpid()).encode())
-            restore(self.run_dir(key))
+            restore_folder(self.run_dir(key))
             yield
 
     def finish(self, key: RunKey) -> None:
-        """The partial run becomes the run, by one rename; what stood there goes after it."""
-        _put_in_place(self.partial_dir(key), self.run_dir(key))
+        """The partial run becomes the run, by one rename; what stood there goes after it.
 
-    def read_run(self, key: RunKey) -> dict[str, Any] | None:
-        """The run's JSON, None where there is no finished run."""
+        Its checkpoints go last, so that a kill before does not cost the whole training.
+        """
+        place = self.run_dir(key)
+        replace_folder(self.partial_dir(key), place)
+        shutil.rmtree(place / CHECKPOINTS)
+        (place / IDENTITY).unlink()
+
+    def read_run(self, key: RunKey) -> RunRecord | None:
+        """Return a run's record; None if there is no finished run."""
         path = self.run_dir(key) / "run.json"
         if not path.exists():
             return None
-        record = self._read(path, RunRecord, _again(path.parent))
-        if (record["seed"], tuple(record["left_out"])) != (key.seed, key.left_out):
-            of = RunKey(key.model, record["seed"], tuple(record["left_out"]))
-            raise damaged(self.name(path), f"it is the record of {of}", _again(path.parent))
+
+        def again() -> str:
+            return _again(path.parent)
+
+        record = read_record(path, RunRecord, self.name(path), again)
+        if (record.seed, tuple(record.left_out)) != (key.seed, key.left_out):
+            of = RunKey(key.model, record.seed, tuple(record.left_out))
+            raise damaged(self.name(path), f"it is the record of {of}", again)
         return record
 
-    def write_run(self, folder: Path, record: dict[str, Any]) -> None:
-        """Write run.json into a folder, with the digests of all other files in it."""
+    def write_run(self, key: RunKey, record: RunRecord) -> None:
+        """Write an unfinished run's run.json, with the digests of all other files in its folder."""
+        folder = self.partial_dir(key)
         files = digests_of(folder, leave_out=NO_ARTEFACTS)
-        write_record(folder / "run.json", record | {"files": files})
+        write_record(folder / "run.json", record.to_json() | {"files": files})
 
-    @contextmanager
-    def updating_run(self, key: RunKey, record: dict[str, Any], file: str) -> Iterator[Path]:
-        """A place for a new version of one of a run's files; with its record it takes the old one's.
+    def write_predictions(
+        self, key: RunKey, name: str, rows: Rows, predictions: Predictions, outputs: Iterable[str]
+    ) -> str:
+        """Write an unfinished run's predictions of a named set of rows; return their digest."""
+        path = self.partial_dir(key) / f"{name}.parquet"
+        return write_parquet(path, rows, predictions.raw, predictions.link, outputs)
 
-        Both change by one rename, so that a kill leaves the run as it was. All other files are linked
-        into the new folder, and copied only where the disk has no links.
+    def replace_predictions(
+        self,
+        key: RunKey,
+        record: RunRecord,
+        name: str,
+        rows: Rows,
+        predictions: Predictions,
+        outputs: Iterable[str],
+    ) -> RunRecord:
+        """Give a finished run other predictions of a named set of rows.
+
+        They take the old ones' place by one rename with their record, so that a kill leaves the run
+        as it was. All other files are linked into the new folder, and copied only if the disk has no
+        links.
+
+        Args:
+            record: the run's, but for the digests of these predictions.
+            rows: n rows, whose predictions have shape (n, outputs).
+
+        Returns: the record as it is written.
         """
-        place, beside = self.run_dir(key), self._beside(key, "next")
+        place, beside, file = self.run_dir(key), self._beside(key, "next"), f"{name}.parquet"
         shutil.rmtree(beside, ignore_errors=True)
-        leave_out = shutil.ignore_patterns(file, "checkpoints", ".*")
-        with naming(place, instead_of=beside), removed_after_error(beside):
+        leave_out = shutil.ignore_patterns(file, CHECKPOINTS, ".*")
+        with filling(beside, place):
             shutil.copytree(place, beside, copy_function=_link, ignore=leave_out)
-            yield beside / file
-            if "files" in record:
-                record["files"] = record["files"] | {file: file_sha256(beside / file)}
-            write_record(beside / "run.json", record)
-        _put_in_place(beside, place)
+            content = write_parquet(beside / file, rows, predictions.raw, predictions.link, outputs)
+            changes: dict[str, Any] = {"predictions": record.predictions | {name: content}}
+            if record.files is not None:
+                changes["files"] = record.files | {file: file_sha256(beside / file)}
+            record = record.model_copy(update=changes)
+            write_record(beside / "run.json", record.to_json())
+        replace_folder(beside, place)
+        return record
 
-    def model_dir(self, key: RunKey) -> Path | None:
-        """The folder of a run's fitted model, as it was stored; None where none was kept."""
-        folder, record = self.run_dir(key), self.read_run(key)
-        if record is None or not (folder / "model").is_dir():
+    def new_model_dir(self, key: RunKey) -> Path:
+        """Where an unfinished run stores its fitted model."""
+        return self.partial_dir(key) / "model"
+
+    def has_model(self, key: RunKey) -> bool:
+        """Whether a finished run has kept its fitted model."""
+        return (self.run_dir(key) / "model").is_dir()
+
+    def model_dir(self, key: RunKey, record: RunRecord) -> Path | None:
+        """Return the folder of a run's fitted model, as it was stored; None if none was kept."""
+        if not self.has_model(key):
             return None
-        self._verify(folder, record, "model")
+        folder = self.run_dir(key)
+        self._verify(folder, record.files, "model")
         return folder / "model"
+
+    def read_int8(self, key: RunKey) -> Int8Record | None:
+        """Return what int8 costs, as measured before; None if it was not, or is damaged."""
+        path = self.run_dir(key) / INT8
+        try:
+            return read_record(path, Int8Record, path.name, "") if path.exists() else None
+        except InputError:
+            return None
+
+    def write_int8(self, key: RunKey, record: Int8Record) -> None:
+        """Keep what int8 costs beside the run."""
+        write_record(self.run_dir(key) / INT8, record.to_json())
 
     def tidy_run(self, key: RunKey) -> int:
         """Remove what a kill has left behind a finished run; returns the bytes that this frees.
@@ -516,7 +632,7 @@ class Store:
         A run that is being trained, or a disk that cannot be written to, is left as it is.
         """
         place = self.run_dir(key)
-        left = [place / "checkpoints", place / "identity.json", *place.rglob(TEMPORARY)]
+        left = [place / CHECKPOINTS, place / IDENTITY, *place.rglob(TEMPORARY)]
         left += [self._beside(key, "old"), self._beside(key, "next")]
         if not any(path.exists() for path in left):
             return 0
@@ -542,7 +658,7 @@ class Store:
             found.append(RunKey(name, int(seed), RunKey.left_out_of(run)))
         return sorted(found)
 
-    def runs(self, model: str | None = None) -> dict[RunKey, dict[str, Any]]:
+    def runs(self, model: str | None = None) -> dict[RunKey, RunRecord]:
         """All finished runs, in order."""
         keys = self.run_keys(model)
         for key in keys:
@@ -550,10 +666,18 @@ class Store:
         found = {key: self.read_run(key) for key in keys}
         return {key: record for key, record in found.items() if record is not None}
 
-    def read_predictions(self, key: RunKey, name: str, rows: Rows) -> Predictions:
-        """A run's raw outputs for exactly these rows, in their order.
+    def read_predictions(
+        self, key: RunKey, name: str, rows: Rows, record: RunRecord | None = None
+    ) -> Predictions:
+        """Return a run's logits for exactly these rows, in their order.
 
-        Raises InputError where they are missing, damaged, for other rows, or not finite.
+        Args:
+            name: of the set of rows: `heldout` or `test`.
+            rows: n rows; the logits have shape (n, outputs).
+            record: the run's, if it is at hand.
+
+        Raises:
+            InputError: they are missing, damaged, for other rows, or not finite.
         """
         path = self.run_dir(key) / f"{name}.parquet"
         if not path.exists():
@@ -576,21 +700,24 @@ class Store:
                 f"prediction that is not finite: train {key} again with --force, or "
                 "leave the model out"
             )
-        self._verify(path.parent, self.read_run(key) or {}, path.name)
+        self._verify_predictions(key, name, record)
         return predictions
+
+    def _verify_predictions(self, key: RunKey, name: str, record: RunRecord | None = None) -> None:
+        record = record or self.read_run(key)
+        if record is not None:
+            self._verify(self.run_dir(key), record.files, f"{name}.parquet")
 
     def stored_predictions(self, key: RunKey, name: str) -> Predictions:
-        """A run's logits for whatever rows they are; InputError where they are damaged."""
-        path = self.run_dir(key) / f"{name}.parquet"
-        _, predictions, _ = read_parquet(path)
-        self._verify(path.parent, self.read_run(key) or {}, path.name)
+        """A run's logits for whatever rows they are; InputError if they are damaged."""
+        _, predictions, _ = read_parquet(self.run_dir(key) / f"{name}.parquet")
+        self._verify_predictions(key, name)
         return predictions
 
-    def verify_heldout(self, key: RunKey) -> None:
+    def verify_heldout(self, key: RunKey, record: RunRecord) -> None:
         """Raise InputError if a finished run's held-out predictions are missing or damaged."""
-        record = self.read_run(key)
-        if record is not None and "heldout" in record["predictions"]:
-            self._verify(self.run_dir(key), record, "heldout.parquet")
+        if "heldout" in record.predictions:
+            self._verify_predictions(key, "heldout", record)
 
     def rows_hash(self, key: RunKey, name: str) -> str | None:
         """The hash of the rows that a run's predictions are for; None where it has none."""
@@ -601,90 +728,145 @@ class Store:
         """A digest of a run's predictions."""
         return parquet_meta(self.run_dir(key) / f"{name}.parquet")["content"]
 
-    def model_content(self, key: RunKey) -> str:
+    def model_content(self, key: RunKey, record: RunRecord) -> str:
         """A digest of what the run has learned; of its test predictions, if that is all there is.
 
         A new test file asks for new predictions, and leaves the model and what rests on it alone.
         """
-        files = (self.read_run(key) or {}).get("files", {})
-        model = {name: sha256 for name, sha256 in files.items() if name.startswith("model/")}
+        files = (record.files or {}).items()
+        model = {name: sha256 for name, sha256 in files if name.startswith("model/")}
         return digest(model) if model else self.content(key, "test")
+
+    # Comparisons and views
+
+    def comparison_path(self, baseline: str, others: Sequence[str]) -> Path:
+        """Return the place of a comparison; that of more names than a file's may hold is a digest."""
+        of = "+".join(config.check_name(name, "model") for name in others)
+        name = f"{config.check_name(baseline, 'model')}-vs-{of}"
+        if len(name) > LONGEST_COMPARISON:
+            name = f"vs-{digest([baseline, *others])}"
+        return self.root / "oof" / "_comparisons" / f"{name}.json"
+
+    def write_comparison(self, comparison: Comparison) -> Path:
+        others = [each.model for each in comparison.rows]
+        path = self.comparison_path(comparison.baseline, others)
+        write_record(path, comparison.to_json())
+        return path
+
+    def comparisons(self) -> list[Comparison]:
+        """Return all that were made, by the names of their files."""
+        paths = sorted(self.root.glob("oof/_comparisons/*.json"))
+        return [self.read_comparison(path) for path in paths]
+
+    def read_comparison(self, path: Path) -> Comparison:
+        return read_record(path, Comparison, self.name(path), "run `make compare` again")
+
+    def views_path(self, name: str, *, of_model: bool) -> Path:
+        """Return the place of the score on parts of the rows, of a model or of a blend."""
+        if not of_model:
+            return self.blend_dir(name) / "views.csv"
+        return self.root / "oof" / config.check_name(name, "model") / "views.csv"
 
     # Blends and submissions
 
+    @property
+    def blends_dir(self) -> Path:
+        return self.root / "oof" / "_blends"
+
     def blend_dir(self, name: str) -> Path:
-        return self.root / "oof" / "_blends" / config.check_name(name, "name")
+        return self.blends_dir / config.check_name(name, "name")
 
-    @contextmanager
-    def writing_blend(self, name: str, info: dict[str, Any]) -> Iterator[Path]:
-        """A folder to fill, which takes the blend's place when the block ends without error.
+    def write_blend(
+        self, name: str, record: BlendRecord, fill: Callable[[Path], object]
+    ) -> BlendRecord:
+        """Write a blend's folder, which takes its place by one rename.
 
-        info: the blend's record, which gets the digests of the files. Another process that writes
-        this blend at the same time waits, and is the one that stays.
+        Another process that writes this blend at the same time waits, and is the one that stays.
+
+        Args:
+            fill: writes all files but blend.json into the folder that it is called with.
+
+        Returns:
+            The record as it is stored, with the name and the digests of the files.
         """
         place = self.blend_dir(name)
-        beside = place.with_name(f".{name}.partial")
-        with locked(place.with_name(f".{name}.lock")):
-            shutil.rmtree(beside, ignore_errors=True)
-            with naming(place, instead_of=beside), removed_after_error(beside):
-                beside.mkdir(parents=True)
-                yield beside
-                write_record(
-                    beside / "blend.json", info | {"name": name, "files": digests_of(beside)}
-                )
-            _put_in_place(beside, place)
+        with (
+            locked(place.with_name(f".{name}.lock")),
+            placing_folder(place, place.with_name(f".{name}.partial")) as beside,
+        ):
+            fill(beside)
+            stored = record.model_copy(update={"name": name, "files": digests_of(beside)})
+            write_record(beside / "blend.json", stored.to_json())
+        return stored
 
-    def read_blend(self, name: str) -> dict[str, Any] | None:
+    def read_blend(self, name: str) -> BlendRecord | None:
         path = self.blend_dir(name) / "blend.json"
-        restore(path.parent)
+        restore_folder(path.parent)
         if not path.exists():
             return None
-        record = self._read(path, BlendRecord, _again(path.parent))
-        if record.get("name", name) != name:
-            reason = f"it is the record of blend '{record['name']}'"
-            raise damaged(self.name(path), reason, _again(path.parent))
+        again = _again(path.parent)
+        record = read_record(path, BlendRecord, self.name(path), again)
+        if record.name not in (None, name):
+            raise damaged(self.name(path), f"it is the record of blend '{record.name}'", again)
         return record
 
-    def blend_file(self, name: str, info: dict[str, Any], file: str) -> Path | None:
-        """A file or folder of a blend, as it was stored; None where the blend has none."""
+    def blend_file(self, name: str, record: BlendRecord, file: str) -> Path | None:
+        """Return a file or folder of a blend, as it was stored; None if the blend has none."""
         place = self.blend_dir(name)
         if not (place / file).exists() and not any(
-            known.startswith(file) for known in info.get("files", {})
+            known.startswith(file) for known in record.files or ()
         ):
             return None
-        self._verify(place, info, file)
+        self._verify(place, record.files, file)
         return place / file
 
-    def blends(self) -> dict[str, dict[str, Any]]:
-        paths = sorted(self.root.glob("oof/_blends/*/blend.json"))
+    def blend_model(self, name: str, record: BlendRecord) -> Path:
+        """Return the folder of what a blend has fitted; it may hold nothing, as that of a mean."""
+        return self.blend_file(name, record, "model") or self.blend_dir(name) / "model"
+
+    def blends(self) -> dict[str, BlendRecord]:
+        paths = sorted(self.blends_dir.glob("*/blend.json"))
         names = [p.parent.name for p in paths if config.MODEL_NAME.fullmatch(p.parent.name)]
         return {name: self.read_blend(name) for name in names}
 
-    def write_submission(self, name: str, table: pd.DataFrame, info: dict, encoding: str) -> Path:
+    def audit_path(self, name: str) -> Path:
+        """Return where the audit of patterns over a blend or a model is kept."""
+        return self.root / "oof" / "_patterns" / f"{config.check_name(name, 'name')}.json"
+
+    def write_audit(self, audit: PatternsAudit, text: str) -> None:
+        """Write the audit of patterns and, beside it, its table as text."""
+        path = self.audit_path(audit.of)
+        with together():
+            write_json(path, audit.to_json())
+            write_text(path.with_suffix(".txt"), text)
+
+    def write_submission(
+        self, name: str, table: pd.DataFrame, record: SubmissionRecord, encoding: str
+    ) -> Path:
         """Write NAME.csv and NAME.json, which is there first and knows the file by its sha256.
 
         Until NAME.csv is in its place NAME.json knows the one that it replaces as well, so that a kill
         in between leaves no file that it does not know.
 
-        Raises InputError where NAME.csv is there and `submit` did not write it so.
+        Raises InputError if NAME.csv is there and `submit` did not write it so.
         """
         path = self.submission_path(name)
         data = csv_text(table).encode(encoding)
         sha256 = hashlib.sha256(data).hexdigest()
-        own = {k: v for k, v in info.items() if k != "files"}  # which are the blend's
-        record = own | {"sha256": sha256, "replaces": None}
         with locked(path.with_name(f".{name}.lock")):
             old = self._own_submission(name)
             replaces = None if old == sha256 else old
+            known = record.model_copy(update={"sha256": sha256, "replaces": replaces})
             with together():
-                write_record(path.with_suffix(".json"), record | {"replaces": replaces})
+                write_record(path.with_suffix(".json"), known.to_json())
                 publish(path, data)
             if replaces is not None:
-                write_record(path.with_suffix(".json"), record)
+                alone = known.model_copy(update={"replaces": None})
+                write_record(path.with_suffix(".json"), alone.to_json())
         return path
 
     def _own_submission(self, name: str) -> str | None:
-        """The sha256 of the submission that is there; InputError where it is not one of ours."""
+        """Return the sha256 of the submission that is there; InputError if it is not one of ours."""
         path, beside = self.submission_path(name), self.submission_path(name).with_suffix(".json")
         if path.is_symlink() or (path.exists() and not path.is_file()):
             raise InputError(f"{self.name(path)} is a link or a folder: move it away, or add NAME=")
@@ -696,24 +878,28 @@ class Store:
                 )
             return None
         found = file_sha256(path)
-        info = self.read_submission(beside) if beside.exists() else {"sha256": None}
-        # A version before digests were kept wrote none.
-        if "sha256" in info and found not in (info["sha256"], info.get("replaces")):
+        known = self._digests_of_submission(beside) if beside.exists() else []
+        if known is not None and found not in known:
             raise InputError(
                 f"{self.name(path)} is there already and `submit` did not write it so: move it away, or "
                 "name another submission with NAME="
             )
         return found
 
-    def submissions(self) -> dict[str, dict[str, Any]]:
-        """What each submission's JSON says, by name; only those whose CSV is there."""
+    def _digests_of_submission(self, path: Path) -> list[str | None] | None:
+        """Return what NAME.csv may be, by its record; None of a version before that was kept."""
+        record = self.read_submission(path)
+        return None if record.sha256 is None else [record.sha256, record.replaces]
+
+    def submissions(self) -> dict[str, SubmissionRecord]:
+        """Return each submission's record, by name; only of those whose CSV is there."""
         paths = sorted((self.root / "submissions").glob("*.json"))
         ours = [p for p in paths if config.MODEL_NAME.fullmatch(p.stem)]
         return {p.stem: self.read_submission(p) for p in ours if p.with_suffix(".csv").exists()}
 
-    def read_submission(self, path: Path) -> dict[str, Any]:
+    def read_submission(self, path: Path) -> SubmissionRecord:
         again = f"remove it and {path.stem}.csv, then run `make submit` again"
-        return self._read(path, SubmissionRecord, again)
+        return read_record(path, SubmissionRecord, self.name(path), again)
 
     def is_submissions(self, path: Path) -> bool:
         try:
@@ -721,12 +907,47 @@ class Store:
         except InputError:
             return False
 
-    def is_as_submitted(self, name: str, info: dict[str, Any]) -> bool:
-        """Whether NAME.csv is as `submit` wrote it."""
-        return info.get("sha256") in (None, file_sha256(self.submission_path(name)))
+    def is_as_submitted(self, name: str, record: SubmissionRecord) -> bool:
+        """Return whether NAME.csv is as `submit` wrote it."""
+        return record.sha256 in (None, file_sha256(self.submission_path(name)))
 
     def submission_path(self, name: str) -> Path:
         return self.root / "submissions" / f"{config.check_name(name, 'name')}.csv"
+
+    @property
+    def private_dir(self) -> Path:
+        """Where what the solution tells is kept, which no stage but `score` reads."""
+        return self.root / "submissions" / "private"
+
+    def write_private(self, name: str, table: str, text: str) -> None:
+        """Write how each label of a submission does, as CSV and as text."""
+        with together():
+            write_text(self.private_dir / f"{name}.csv", table)
+            write_text(self.private_dir / f"{name}.txt", text)
+
+    # What a kill may leave, see `tidy`
+
+    def tidy_blends(self) -> int:
+        """Remove what kills have left beside the blends; returns the bytes that this frees."""
+        freed = 0
+        for path in [*self.blends_dir.glob(".*.partial"), *self.blends_dir.glob(".*.old")]:
+            name = path.name[1:].rpartition(".")[0]
+            with locked(self.blends_dir / f".{name}.lock"):
+                restore_folder(self.blends_dir / name)
+                freed += remove(path)
+        return freed
+
+    def unfinished(self) -> list[Path]:
+        """Return the folders of runs and backbones that were left unfinished."""
+        runs = self.root.glob("oof/*/seed*/.*.partial*")
+        return [*sorted(runs), *sorted(self.pretrained_dir.glob(".*.partial"))]
+
+    def locked_keys(self) -> Iterator[RunKey]:
+        """Yield the runs that have a lock, which a process may hold."""
+        for path in sorted(self.root.glob("oof/*/seed*/.*.lock")):
+            run, seed = path.name[1:].removesuffix(".lock"), path.parent.name.removeprefix("seed")
+            if RUN_NAME.fullmatch(run) and seed.isdecimal():
+                yield RunKey(path.parts[-3], int(seed), RunKey.left_out_of(run))
 
     # Predictions of new texts
 

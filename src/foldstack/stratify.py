@@ -1,4 +1,4 @@
-"""Groups dealt to folds so that sizes and labels stay alike, and how alike they are.
+"""Stratified assignment of groups to folds, and measures of its balance.
 
 The measures are those of Sechidis, Tsoumakas & Vlahavas 2011, "On the stratification of multi-label
 data".
@@ -11,17 +11,18 @@ from typing import NamedTuple
 import numpy as np
 from scipy.sparse import csr_matrix, hstack
 
-ROUNDS = 100  # of the local search, which mostly ends of itself long before
-SHORTLIST = 200  # groups of each fold that a round tries to swap with those of another
-LEAST = 1e-9  # a smaller gain is rounding
+ROUNDS = 100  # most rounds of local search; it usually converges long before
+SHORTLIST = 200  # groups per fold that a round tries to swap
+LEAST = 1e-9  # a smaller gain is rounding error
 
 
 class Balance(NamedTuple):
-    """How far folds part from each other; 0 is perfect.
+    """Measures of imbalance between folds; 0 is perfect.
 
-    labels (LD): mean over labels and folds of how much a label's odds in the fold differ from its odds
-    in all rows. examples (ED): mean over folds of how many rows the fold has more or less than an even
-    share. missing (FLZ): pairs of a fold and a label that has rows, but none in this fold.
+    labels: label distribution (LD), the mean over labels and folds of the absolute difference
+    between a label's odds in the fold and in all rows. examples: examples distribution (ED), the
+    mean over folds of the absolute difference from n / folds rows. missing: fold-label pairs with
+    zero positives (FLZ), for labels that have any.
     """
 
     labels: float
@@ -30,10 +31,10 @@ class Balance(NamedTuple):
 
 
 def balance(labels: np.ndarray, folds: np.ndarray, count: int) -> Balance:
-    """Of (n, labels) 0/1, dense or sparse, over (n,) folds 0 … count-1; rows of fold -1 do not count.
+    """Return the balance of (n, q) 0/1 labels, dense or sparse, over (n,) folds 0 … count-1.
 
-    Labels without a row are left out; where every row of a fold has a label, its odds are reckoned
-    with one row without.
+    Rows of fold -1 and labels without positives are ignored. If every row of a fold has a label,
+    the odds assume one row without it.
     """
     used = folds >= 0
     shown = _sparse(labels)[np.flatnonzero(used)]
@@ -57,14 +58,23 @@ def _sparse(labels: np.ndarray) -> csr_matrix:
 
 
 def deal(groups: np.ndarray, labels: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """(n,) folds 0 … count-1 of whole groups (n,), with rows and labels (n, q) spread evenly.
+    """Assign whole groups to folds so that rows and labels are spread evenly.
 
-    What is made small is the sum, over folds and labels, of (rows with the label - an even share)² /
-    all rows with the label: Pearson's chi-squared against independence of label and fold, in which
-    a rare label counts as much as a frequent one. The number of rows counts likewise, as much as
-    a tenth of all labels together. Groups are dealt to the fold that lacks most of what they bring,
-    those that weigh most first: the large ones and those with rare labels. Then a local search moves
-    single groups, and swaps two, as long as that sum falls.
+    The objective is the sum, over folds and labels, of (positives - expected positives)² / all
+    positives: Pearson's chi-squared statistic for independence of label and fold, in which a rare
+    label counts as much as a frequent one. The number of rows is one more term, weighted as a tenth
+    of all labels. A greedy pass assigns the heaviest groups first (large ones, and those with rare
+    labels), each to the fold where the objective grows least. Local search then moves single groups
+    and swaps pairs while the objective falls.
+
+    Args:
+        groups: (n,) group of each row.
+        labels: (n, q) 0/1, dense or sparse.
+        count: number of folds.
+        seed: of the order among equally heavy groups.
+
+    Returns:
+        (n,) int folds 0 … count-1.
     """
     _, member = np.unique(groups, return_inverse=True)
     n, size = len(member), member.max() + 1
@@ -73,30 +83,30 @@ def deal(groups: np.ndarray, labels: np.ndarray, count: int, seed: int) -> np.nd
     total = np.asarray(brings.sum(axis=0)).ravel()
     weights = 1 / np.maximum(total, 1)
     weights[0] *= max(1, labels.shape[1] / 10)
-    dealing = _Dealing(brings, weights, count, np.random.default_rng(seed))
-    dealing.start()
-    dealing.improve()
-    return dealing.fold[member]
+    search = _Search(brings, weights, count, np.random.default_rng(seed))
+    search.start()
+    search.improve()
+    return search.fold[member]
 
 
-class _Dealing:
-    """Groups in folds; moving x from fold a to b adds 2 x·w·(held_b - held_a + x) to the sum."""
+class _Search:
+    """Search state: moving x from fold a to b adds 2 x·w·(held_b - held_a + x) to the objective."""
 
     def __init__(self, brings: csr_matrix, weights: np.ndarray, count: int, rng):
         self.brings, self.weights, self.count, self.rng = brings, weights, count, rng
         self.fold = np.zeros(brings.shape[0], dtype=np.int64)
-        self.held = np.zeros((brings.shape[1], count))  # a column a fold, so that labels are rows
-        self.weighted = brings.copy()  # with the indices in the same order, on which _of relies
+        self.held = np.zeros((brings.shape[1], count))  # (labels, folds)
+        self.weighted = brings.copy()  # same order of indices, which _of relies on
         self.weighted.data *= weights[brings.indices]
         self.own = np.asarray(self.weighted.multiply(brings).sum(axis=1)).ravel()
 
     def _of(self, group: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(labels, how many rows of each, weighted) that a group brings."""
+        """Return a group's (labels, positives per label, weighted positives)."""
         at = slice(self.brings.indptr[group], self.brings.indptr[group + 1])
         return self.brings.indices[at], self.brings.data[at], self.weighted.data[at]
 
     def start(self) -> None:
-        """Greedy: the weightiest group first, to the fold where it meets least of its own."""
+        """Assign groups greedily, heaviest first, each to the fold with the lowest cost."""
         shuffled = self.rng.permutation(len(self.fold))
         for group in shuffled[np.argsort(-self.own[shuffled], kind="stable")].tolist():
             labels, rows, weighted = self._of(group)
@@ -104,13 +114,13 @@ class _Dealing:
             self.held[labels, fold] += rows
 
     def improve(self) -> None:
-        """Moves, then swaps where no move helps, until neither does."""
+        """Move groups, and swap them if no move helps, until neither lowers the objective."""
         for _ in range(ROUNDS):
             if not self._moves() and not self._swaps():
                 return
 
     def _costs(self) -> np.ndarray:
-        """(groups, folds) half of what a move there would add to the sum; 0 at home."""
+        """Return (groups, folds) half the change in the objective per move; 0 for a group's own fold."""
         met = self.weighted @ self.held
         costs = met + (self.own - met[np.arange(len(met)), self.fold])[:, None]
         costs[np.arange(len(met)), self.fold] = 0
@@ -127,7 +137,7 @@ class _Dealing:
         promising = np.flatnonzero(best < -LEAST)
         done = 0
         for group in promising[np.argsort(best[promising], kind="stable")].tolist():
-            labels, _, weighted = self._of(group)  # reckoned anew: others have moved meanwhile
+            labels, _, weighted = self._of(group)  # recomputed: other groups have moved since
             met = weighted @ self.held[labels]
             costs = met - met[self.fold[group]] + self.own[group]
             costs[self.fold[group]] = 0

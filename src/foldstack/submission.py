@@ -48,12 +48,12 @@ class Submission:
         """
         kind, asked = self.settings.kind, self.settings.submission
         self._check_columns()
-        per_class = self.per_label and kind in ("binary", "multiclass")
+        per_class = self.per_label and kind.one_class_per_row
         if asked != "auto":
             labels = asked == "labels"
         else:
             labels = self.metric.wants == "labels" and not per_class
-        if labels and kind == "regression":
+        if labels and kind.is_values:
             raise InputError(
                 "competition.yaml: `submission: labels` does not fit kind regression: remove it"
             )
@@ -62,12 +62,12 @@ class Submission:
                 "competition.yaml: `submission: labels` does not fit a sample with one "
                 "column per class: set `submission: probabilities`"
             )
-        if not labels and kind in ("multiclass", "multilabel") and not self.per_label:
+        if not labels and kind.has_output_per_label and not self.per_label:
+            one, several = kind.label_nouns
             raise InputError(
                 f"{self.path}: probabilities of {len(self.labels)} "
-                f"{'classes' if kind == 'multiclass' else 'labels'} do not fit the one column "
-                f"{some(self.columns)}: give it a column per "
-                f"{'class' if kind == 'multiclass' else 'label'}, or choose a metric of labels"
+                f"{several} do not fit the one column {some(self.columns)}: give it a column per "
+                f"{one}, or choose a metric of labels"
             )
         return labels
 
@@ -75,8 +75,8 @@ class Submission:
         kind, columns = self.settings.kind, self.columns
         if self.per_label:
             return
-        several = kind == "regression" and len(self.labels) > 1
-        if several or (kind == "multilabel" and not self.settings.separator):
+        several = kind.is_values and len(self.labels) > 1
+        if several or (kind.several_labels_per_row and not self.settings.separator):
             raise InputError(
                 f"{self.path}: kind {kind} wants a column for each of {some(self.labels)}, "
                 f"found {some(columns)}"
@@ -92,7 +92,9 @@ class Submission:
         values = values[pd.Index(ids).get_indexer(self.table[self.settings.id])]
         out, decided = self.table.copy(), self.wants_labels
         if self.per_label:
-            full = np.hstack([1 - values, values]) if self.settings.kind == "binary" else values
+            full = (
+                np.hstack([1 - values, values]) if self.settings.kind.has_positive_class else values
+            )
             for column in self.columns:
                 out[column] = _texts_of(full[:, self.labels.index(column)], decided)
         elif decided:
@@ -107,19 +109,19 @@ class Submission:
         if self.per_label or not self.wants_labels:
             columns = self.columns
             if self.per_label:
-                columns = list(self.labels[1:] if kind == "binary" else self.labels)
+                columns = list(kind.outputs_of(self.labels))
             wanted = submitted[columns]
             values = wanted.apply(pd.to_numeric, errors="coerce").to_numpy(dtype=float)
             _refuse(path, wanted, ~np.isfinite(values).all(axis=1), "a number")
             return values
         column = submitted[self.columns[0]]
-        if kind == "multilabel":
+        if kind.several_labels_per_row:
             values, bad = joined_targets(column, self.labels, self.settings.separator)
             _refuse(path, column.to_frame(), bad, "labels")
             return values
         index = pd.Index(self.labels).get_indexer(column)
         _refuse(path, column.to_frame(), index < 0, "one of the labels")
-        if kind == "binary":
+        if kind.has_positive_class:
             return index.astype(float)[:, None]
         return np.eye(len(self.labels))[index]
 
@@ -145,10 +147,14 @@ def label_texts(
     decisions: np.ndarray, labels: tuple[str, ...], settings: CompetitionSettings
 ) -> list[str]:
     """(n, outputs) of 0/1 as the labels' names, several joined by the separator (or a bar)."""
-    if settings.kind == "multilabel":
+    if settings.kind.several_labels_per_row:
         by = settings.separator or "|"
         return [by.join(labels[k] for k in np.flatnonzero(row)) for row in decisions]
-    hit = decisions[:, 0].astype(int) if settings.kind == "binary" else decisions.argmax(axis=1)
+    hit = (
+        decisions[:, 0].astype(int)
+        if settings.kind.has_positive_class
+        else decisions.argmax(axis=1)
+    )
     return [labels[k] for k in hit]
 
 

@@ -1,7 +1,7 @@
-"""Errors of the user's machine (full disk, no permission, no memory) as one sentence.
+"""Errors of the user's machine (full disk, no permission, out of memory) as one-line messages.
 
-`naming` gives an error the name of the file it is about, where the error arises; `sentence` puts it
-into words, at the border in `cli.main`. An error that neither knows is ours and keeps its traceback.
+`naming` attaches the file's name where the error is raised; `sentence` turns it into a message in
+`cli.main`. Any other error is a bug and keeps its traceback.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ LESS_MEMORY = (
 FILE_NOT_FOLDER = "a file is where a folder is expected: move it away, or take another folder"
 NOT_PERMITTED = "permission is denied: change its owner or permissions, or take another folder"
 
-# Errors that name no file may arise anywhere: these are the machine's all the same.
+# Errors of the machine even if they name no file.
 OF_RESOURCES = {
     errno.ENOSPC: f"the disk is full: free some space {AGAIN}",
     errno.EDQUOT: f"the disk quota is used up: free some space {AGAIN}",
@@ -35,11 +35,11 @@ OF_RESOURCES = {
     errno.EIO: "the device reports an input/output error: check it, or take another one",
     errno.EMFILE: "too many files are open: raise the limit that `ulimit -n` shows",
     errno.ENFILE: "this machine has too many open files: close other programs",
-    errno.ENOMEM: f"the memory is not enough: {LESS_MEMORY}",
+    errno.ENOMEM: f"out of memory: {LESS_MEMORY}",
     errno.EAGAIN: "no more processes or threads can be started: raise the limit that `ulimit -u` "
     "shows, or run fewer --jobs",
 }
-# Of a file that the error names.
+# Errors of the machine only if they name a file.
 OF_FILES = {
     errno.EROFS: "the disk is read-only: take a folder that can be written to",
     errno.EACCES: NOT_PERMITTED,
@@ -48,21 +48,21 @@ OF_FILES = {
     errno.EISDIR: "a folder is where a file is expected: move it away, or take another name",
     errno.ENOTDIR: FILE_NOT_FOLDER,
     errno.EEXIST: FILE_NOT_FOLDER,
-    errno.ELOOP: "its symbolic links lead in a circle: correct them",
+    errno.ELOOP: "its symbolic links form a loop: fix them",
     errno.ENOLCK: "its disk has no file locks: take a folder on a local disk",
     errno.ESTALE: f"the shared disk has lost it: mount the disk again {AGAIN}",
 }
 GPU_MEMORY = (
-    "the GPU's memory is not enough: lower training.micro_batch_size or training.max_length, or "
-    "close other programs that use the GPU"
+    "out of GPU memory: lower training.micro_batch_size or training.max_length, or close other "
+    "programs that use the GPU"
 )
 
-# What libraries say instead of raising an OSError or a MemoryError.
+# Messages of libraries that do not raise OSError or MemoryError.
 NUMBER = re.compile(r"\(os error (\d+)\)|\[errno (\d+)\]", re.IGNORECASE)
 PHRASES = {
-    re.compile(r"\d+ requested and \d+ written"): errno.ENOSPC,  # NumPy, which drops the number
+    re.compile(r"\d+ requested and \d+ written"): errno.ENOSPC,  # NumPy drops the errno
     re.compile(r"can't allocate memory|not enough memory|bad_alloc|bad allocation"): errno.ENOMEM,
-    # Of the dynamic loader, when a library is imported.
+    # From the dynamic loader, on importing a library.
     re.compile(
         r"failed to map segment from shared object(: Cannot allocate memory)?$"
     ): errno.ENOMEM,
@@ -70,11 +70,11 @@ PHRASES = {
 }
 GPU_PHRASE = re.compile(r"(CUDA|HIP|MPS|XPU)\b.*out of memory|_STATUS_ALLOC_FAILED")
 
-GENERAL = (Exception, RuntimeError, OSError, ImportError)  # which libraries raise as well
+GENERAL = (Exception, RuntimeError, OSError, ImportError)  # types that libraries raise as well
 
 
 def sentence(error: BaseException | None) -> str | None:
-    """Return what is wrong with the machine and what to do; None if the error is none of these."""
+    """Return a message with the cause and the remedy; None if the machine did not cause the error."""
     while error is not None:
         if GPU_PHRASE.search(_library_text(error)):
             return GPU_MEMORY
@@ -85,20 +85,20 @@ def sentence(error: BaseException | None) -> str | None:
             name = _obstacle(name)
         if number in OF_FILES and name is not None:
             return f"{name}: {OF_FILES[number]}"
-        error = error.__cause__  # a library may wrap what it met
+        error = error.__cause__  # a library may wrap the OSError
     return None
 
 
 def is_fault(error: BaseException) -> bool:
-    """Whether the machine is at fault, and not the file that was to be read."""
+    """Return whether the machine caused the error, not the contents of a file."""
     return sentence(error) is not None
 
 
 @contextmanager
 def naming(name: Path | str, instead_of: Path | None = None) -> Iterator[None]:
-    """Give an OSError of the block that names no file this name; a library's becomes an OSError.
+    """Add a file name to an OSError of the block; convert a library's error to OSError.
 
-    instead_of: another name that the user does not know, a temporary one.
+    instead_of: the temporary name that `name` replaces. An OSError with any other name keeps it.
     """
     try:
         yield
@@ -113,7 +113,7 @@ def naming(name: Path | str, instead_of: Path | None = None) -> Iterator[None]:
 
 
 def _raise_as_os_error(error: Exception, name: Path | str) -> NoReturn:
-    """Raise the OSError that a library's error stands for, with this name; another error as it is."""
+    """Raise the equivalent OSError of a library's error, with this name; re-raise any other."""
     number = error_number(error)
     if number is None or number in (errno.ENOMEM, errno.EAGAIN):
         raise error
@@ -121,7 +121,7 @@ def _raise_as_os_error(error: Exception, name: Path | str) -> NoReturn:
 
 
 def error_number(error: BaseException) -> int | None:
-    """The error's number, of OSErrors and of what libraries raise instead."""
+    """Return the errno of an OSError, MemoryError or library error; None if it has none."""
     if isinstance(error, MemoryError):
         return errno.ENOMEM
     if isinstance(error, OSError) and error.errno is not None:
@@ -134,14 +134,14 @@ def error_number(error: BaseException) -> int | None:
 
 
 def _library_text(error: BaseException) -> str:
-    """What the error says, if a library may have raised it: no ValueError or KeyError of ours."""
+    """Return the message if a library may have raised the error, else "" (our own ValueError)."""
     package = type(error).__module__.partition(".")[0]
     ours = package == "builtins" and type(error) not in GENERAL
     return "" if ours or package == "foldstack" else str(error)
 
 
 def _name(error: BaseException) -> str | None:
-    """The file that the error is about: of two, the one that was to be written."""
+    """Return the file that the error names; the destination if it names two."""
     if isinstance(error, shutil.Error) and error.args and isinstance(error.args[0], list):
         return str(error.args[0][0][1])
     for name in (getattr(error, "filename2", None), getattr(error, "filename", None)):
@@ -151,7 +151,7 @@ def _name(error: BaseException) -> str | None:
 
 
 def _obstacle(name: str) -> str | None:
-    """The file on this path where a folder is expected; None if there is none, which is our fault."""
+    """Return the file on this path where a folder is expected; None if there is none (a bug)."""
     path = Path(name)
     on_the_way = (str(p) for p in (*reversed(path.parents), path))
     return next((p for p in on_the_way if os.path.lexists(p) and not os.path.isdir(p)), None)
@@ -161,12 +161,12 @@ def _obstacle(name: str) -> str | None:
 
 
 def open_streams() -> None:
-    """Open standard streams that were closed (`>&-`), else the next file takes their numbers."""
+    """Reopen closed standard streams (`>&-`), or the next file would take their descriptors."""
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         try:
             os.fstat(number)
         except OSError:
-            opened = os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: this one
+            opened = os.open(os.devnull, os.O_RDWR)  # the lowest free descriptor: this one
             os.set_inheritable(opened, True)
             if getattr(sys, name) is None:
                 stream = open(opened, "r" if number == 0 else "w", closefd=False)  # noqa: SIM115
@@ -174,13 +174,13 @@ def open_streams() -> None:
 
 
 def flush_output() -> None:
-    """Write what is left of the output; raises an OSError that names it."""
+    """Flush standard output. Raises an OSError that names it."""
     with naming(OUTPUT):
         sys.stdout.flush()
 
 
 def drop_output() -> None:
-    """Forget what cannot be written, which the interpreter would try again at its end."""
+    """Discard output that cannot be written; the interpreter would retry at exit."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
@@ -194,11 +194,11 @@ def drop_output() -> None:
 
 
 def say_error(text: str) -> None:
-    """A line on standard error; where it cannot be written, the exit code says it alone."""
+    """Print a line on standard error; if that fails, only the exit code remains."""
     with suppress(OSError):
         print(f"foldstack: {text}", file=sys.stderr, flush=True)
 
 
 def is_of_streams(error: BaseException) -> bool:
-    """Whether standard output or standard error could not be written."""
+    """Return whether standard output or standard error could not be written."""
     return isinstance(error, OSError) and error.filename in (OUTPUT, ERRORS)

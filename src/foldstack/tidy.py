@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 
 from foldstack import config
-from foldstack.files import locked, remove, size_of
-from foldstack.store import RUN_NAME, TEMPORARY, RunKey, Store, restore
+from foldstack.files import remove, size_of
+from foldstack.store import FOLDERS, TEMPORARY, Store
 
 OURS = re.compile(r"\..+\.\d+\.tmp")
 LEFT_SECONDS = 600  # a file that is being written changes more often
@@ -20,14 +20,8 @@ def tidy(store: Store) -> int:
 
     Unfinished runs and backbones stay: the command that made them resumes them.
     """
-    freed = sum(store.tidy_run(key) for key in store.run_keys())
-    blends = store.root / "oof" / "_blends"
-    for path in [*blends.glob(".*.partial"), *blends.glob(".*.old")]:
-        name = path.name[1:].rpartition(".")[0]
-        with locked(blends / f".{name}.lock"):
-            restore(blends / name)
-            freed += remove(path)
-    made = [store.root / name for name in ("folds", "oof", "submissions", "predictions", "input")]
+    freed = sum(store.tidy_run(key) for key in store.run_keys()) + store.tidy_blends()
+    made = [store.folder(name) for name in (*FOLDERS, "predictions", "input")]
     for folder in [*made, store.root]:
         found = folder.glob(TEMPORARY) if folder == store.root else folder.rglob(TEMPORARY)
         freed += sum(remove(path) for path in list(found) if _is_ours(path) and _is_left(path))
@@ -37,21 +31,17 @@ def tidy(store: Store) -> int:
 
 def unfinished(store: Store) -> dict[str, int]:
     """Bytes of the runs and backbones that were left unfinished, by name."""
-    runs = store.root.glob("oof/*/seed*/.*.partial*")
-    return {
-        store.name(path): size_of(path)
-        for path in [*sorted(runs), *sorted(store.pretrained_dir.glob(".*.partial"))]
-    }
+    return {store.name(path): size_of(path) for path in store.unfinished()}
 
 
 def has_made(store: Store, path: Path) -> bool:
     """Whether a file or folder directly below folds/, oof/ or submissions/ is a stage's."""
     if path.name.startswith("."):
         return path.is_dir() or path.suffix == ".lock" or _is_ours(path)
-    if path.parent.name == "folds":
-        return path.name in ("folds.csv", "folds.json", "report.csv")
-    if path.parent.name == "submissions":
-        return path.name == "private" or _is_own_submission(store, path)
+    if path.parent == store.folder("folds"):
+        return path in (store.folds_path, store.folds_record_path, store.folds_report_path)
+    if path.parent == store.folder("submissions"):
+        return path == store.private_dir or _is_own_submission(store, path)
     kept = ("oof.parquet", "views.csv")
     return path.name.startswith("_") or (
         path.is_dir() and (any(path.glob("seed*")) or any((path / k).exists() for k in kept))
@@ -69,11 +59,9 @@ def _is_own_submission(store: Store, path: Path) -> bool:
 
 def require_nothing_is_trained(store: Store) -> None:
     """Raise InputError if a process holds a run's lock."""
-    for path in sorted(store.root.glob("oof/*/seed*/.*.lock")):
-        run, seed = path.name[1:].removesuffix(".lock"), path.parent.name.removeprefix("seed")
-        if RUN_NAME.fullmatch(run) and seed.isdecimal():
-            with store.lock(RunKey(path.parts[-3], int(seed), RunKey.left_out_of(run))):
-                pass
+    for key in store.locked_keys():
+        with store.lock(key):
+            pass
 
 
 def _is_ours(path: Path) -> bool:

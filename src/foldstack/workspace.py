@@ -37,7 +37,7 @@ class Workspace:
         overrides = given = config.parse_overrides(sets)
         config.check_overrides(given)
         command = [f"--workspace={root}", *(f"--set={s}" for s in sets)]
-        solution = root / "input" / "private" / "solution.csv"
+        solution = Store(root).solution
         if debug:
             command.append("--debug")
             root, overrides = make_debug_workspace(root, given)

@@ -1,4 +1,4 @@
-"""YAML without guessing: every scalar is text, and what a small file may expand to is bounded."""
+"""YAML parser that reads every scalar as text and bounds the expansion of aliases."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ import yaml
 from yaml.composer import ComposerError
 from yaml.constructor import ConstructorError
 
-# Settings nest six deep. PyYAML recurses for each level and would run out of stack at about 200.
+# Settings nest six deep. PyYAML recurses per level and overflows the stack at about 200.
 DEEPEST = 32
-# A list of a million labels fits. Aliases repeat a part: thirty lines can stand for 10**10 values.
+# A list of a million labels fits. Thirty lines of aliases can expand to 10**10 values.
 MOST_NODES = 1_000_000
 
 
 class YamlError(ValueError):
-    """What is wrong with a YAML text, on one line.
+    """Error in a YAML text, with a one-line message.
 
     Attributes:
-        line: where, from 1.
+        line: its line number, from 1.
     """
 
     def __init__(self, problem: str, line: int):
@@ -27,10 +27,10 @@ class YamlError(ValueError):
 
 
 def parse_yaml(text: str) -> Any:
-    """Text, lists and mappings; None for an empty document.
+    """Return text, lists and mappings; None for an empty document.
 
-    Raises YamlError where it is no YAML, nests deeper than DEEPEST, expands to more than MOST_NODES
-    values, or holds half of a surrogate pair, which no file can hold.
+    Raises YamlError if the text is not YAML, nests deeper than DEEPEST, expands to more than
+    MOST_NODES values, or contains a lone surrogate, which cannot be encoded.
     """
     loader = None
     try:
@@ -55,7 +55,7 @@ def parse_yaml(text: str) -> Any:
 
 
 class _Loader(yaml.BaseLoader):
-    """PyYAML's loader of plain text, which refuses what nests too deep before its stack ends."""
+    """PyYAML's BaseLoader with a limit on nesting, below that of the stack."""
 
     depth = 0
 
@@ -71,13 +71,13 @@ class _Loader(yaml.BaseLoader):
     def construct_scalar(self, node: yaml.Node) -> str:
         value = super().construct_scalar(node)
         if not encodable(value):
-            problem = "a value holds half of a surrogate pair"
+            problem = "a value contains a lone surrogate"
             raise ConstructorError(None, None, problem, node.start_mark)
         return value
 
 
 def encodable(text: str) -> bool:
-    """Whether a text can be written as UTF-8: not with half of a surrogate pair."""
+    """Return whether a text can be encoded as UTF-8: it contains no lone surrogate."""
     try:
         return text.isascii() or bool(text.encode())
     except UnicodeEncodeError:
@@ -85,14 +85,14 @@ def encodable(text: str) -> bool:
 
 
 def _measure(node: yaml.Node, known: dict[int, tuple[int, int]]) -> tuple[int, int]:
-    """(values, depth) of a node with its aliases expanded; ComposerError where they are too many.
+    """Return (values, depth) of a node with aliases expanded. Raises ComposerError beyond the limits.
 
-    The stack is safe: a chain of aliases is measured from its first anchor on, as it is written.
+    Recursion is bounded: anchors precede their aliases and are measured first.
     """
     found = known.get(id(node))
     if found is not None:
         return found
-    known[id(node)] = (0, 0)  # an alias within its own anchor, which constructing refuses
+    known[id(node)] = (0, 0)  # an alias inside its own anchor, which the constructor rejects
     below = [] if isinstance(node, yaml.ScalarNode) else node.value
     if isinstance(node, yaml.MappingNode):
         below = [part for pair in below for part in pair]

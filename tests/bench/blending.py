@@ -22,7 +22,7 @@ import numpy as np
 from scipy.special import expit
 
 from foldstack.ensemble import METHODS, BlendOptions, Members
-from foldstack.ensemble.objective import Objective
+from foldstack.ensemble.search_objective import SearchObjective
 from foldstack.metrics import get
 from foldstack.progress import table
 
@@ -54,7 +54,9 @@ def fit(members: Members, metric: str, method: str) -> list[str]:
     wall, processor = time.perf_counter(), time.process_time()
     fitted = METHODS[method](BlendOptions()).fit(members, rows, of, SEED)
     wall, processor = time.perf_counter() - wall, time.process_time() - processor
-    score = Objective.of(of, members.kind, members.targets)(np.ascontiguousarray(fitted.crossfit.T))
+    score = SearchObjective.of(of, members.kind, members.targets)(
+        np.ascontiguousarray(fitted.crossfit.T)
+    )
     used = int((np.array(list(fitted.parameters["weights"].values())) != 0).sum())
     n, models, labels = members.probabilities.shape
     what = f"{models} x {n:,}" + (f" x {labels}" if labels > 1 else "")

@@ -28,7 +28,7 @@ import numpy as np
 from simulations import FOLDS, WORDS, draw, fitted_probabilities, models, ranks
 from sklearn.model_selection import KFold
 
-from foldstack.ensemble import Members, blend
+from foldstack.ensemble import BlendOptions, Members, blend
 from foldstack.ensemble.calibration import common_temperature, matching_temperature, temper
 from foldstack.ensemble.choice import compare
 from foldstack.ensemble.decide import families
@@ -88,7 +88,9 @@ def of_rules(seed: int, rows: int, fresh_rows: int) -> tuple[str, dict[str, floa
     )  # fmt: skip
 
     def chosen(rules: tuple[str, ...] | None):
-        return blend(members, metric, wants_labels=True, methods=(), rules=rules, seed=seed)
+        given = {} if rules is None else {"rules": rules}
+        options = BlendOptions(methods=(), calibration="none", seed=seed, **given)
+        return blend(members, metric, wants_labels=True, options=options)
 
     def fresh(decided: np.ndarray) -> float:
         return metric.signed(made.fresh_targets, decided)

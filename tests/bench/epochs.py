@@ -28,12 +28,12 @@ def main(argv: list[str] | None = None) -> None:
     model, *others = args.models
     lines, numbers = [], []
     for key, run in store.runs().items():
-        if key.model != model or "epoch_metric" not in run:
+        if key.model != model or "epoch_metric" not in run.facts:
             continue
-        after, best = run["epoch_metric"], run["best_epoch"]
+        after, best = run.facts["epoch_metric"], run.facts["best_epoch"]
         found = [store.read_run(RunKey(other, key.seed, key.left_out)) for other in others]
-        numbers.append([after[-1], after[best - 1], *(r["score"] if r else np.nan for r in found)])
-        lines.append([run["run"], " ".join(shown(after)), str(best), *shown(numbers[-1])])
+        numbers.append([after[-1], after[best - 1], *(r.score if r else np.nan for r in found)])
+        lines.append([key.run, " ".join(shown(after)), str(best), *shown(numbers[-1])])
     lines.append(["mean", "", "", *shown(np.mean(numbers, axis=0))])
     say(table(["run", "after each epoch", "best", "last", "chosen", *others], lines))
 

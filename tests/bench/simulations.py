@@ -29,7 +29,7 @@ from sklearn.multiclass import OneVsRestClassifier
 from sklearn.naive_bayes import BernoulliNB, MultinomialNB
 from sklearn.neighbors import KNeighborsClassifier
 
-from foldstack.ensemble import DEFAULT_METHODS, Members, blend, default_rule
+from foldstack.ensemble import BlendOptions, Members, blend, default_rule
 from foldstack.metrics import get
 from foldstack.progress import Progress, table
 
@@ -134,7 +134,8 @@ def compete(seed: int, rows: int, fresh_rows: int) -> Outcome:
 
     def scored(made: Members) -> tuple:
         labels_wanted = metric.wants == "labels"
-        result = blend(made, metric, wants_labels=labels_wanted, methods=DEFAULT_METHODS, seed=seed)
+        options = BlendOptions(calibration="none", seed=seed)
+        result = blend(made, metric, wants_labels=labels_wanted, options=options)
         decided = result.test if result.test_decisions is None else result.test_decisions
         return result, metric.signed(fresh_targets, decided)
 

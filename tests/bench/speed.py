@@ -341,9 +341,9 @@ Written by `{command}` ({size} to learn from), which overwrites it.
 foldstack {foldstack.__version__}, Python {platform.python_version()}, {versions};
 {os.cpu_count()} cores, {here}.
 
-Work a second, medians over rounds; a round is a fold, in which all do the same work in turns. Rivals:
-transformers' Trainer with its defaults, and with what makes it quicker; its text-classification
-pipeline in batches of 64, with our weights.
+Work per second, medians over rounds; a round is one fold, in which all do the same work in turns.
+Rivals: transformers' Trainer with its defaults, and with the settings that make it faster; its
+text-classification pipeline in batches of 64, with our weights.
 
 ```text
 {results.speed_table()}

@@ -4,15 +4,14 @@ from foldstack.ensemble.blends import (
     OF_RANKS,
     BlendOptions,
     Greedy,
-    Mean,
     PowerMean,
+    ProbabilityMean,
     RankMean,
     Simplex,
     Single,
     WeightsPerLabel,
 )
 from foldstack.ensemble.candidates import (
-    DEFAULT_METHODS,
     METHODS,
     list_candidates,
     load_fitted,
@@ -38,7 +37,6 @@ from foldstack.ensemble.nested import (
 from foldstack.ensemble.stacks import STACKS, Stack
 
 __all__ = [
-    "DEFAULT_METHODS",
     "METHODS",
     "OF_RANKS",
     "STACKS",
@@ -51,9 +49,9 @@ __all__ = [
     "Fitted",
     "Greedy",
     "Inputs",
-    "Mean",
     "Members",
     "PowerMean",
+    "ProbabilityMean",
     "RankMean",
     "Rule",
     "RuleReport",

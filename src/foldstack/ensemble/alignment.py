@@ -15,9 +15,11 @@ from functools import partial
 import numpy as np
 from scipy.special import expit
 
+from foldstack.kinds import Kind
 from foldstack.links import to_logits
 
-KINDS = ("binary", "multilabel")  # elsewhere a decision compares what one run says of one row
+# Elsewhere a decision compares what one run says of one row.
+KINDS = {kind for kind in Kind if kind.decides_by_thresholds}
 ROWS_A_KNOT, FEWEST, MOST = 10, 10, 200  # a quantile for so many rows; knots
 # Soft F1 drives probabilities to 1e-30, and a cut would make ties of them.
 _log_odds = partial(to_logits, least=np.finfo(np.float64).tiny)

@@ -10,10 +10,12 @@ import numpy as np
 from scipy.stats import pmean
 
 from foldstack.ensemble.members import Inputs, Members
-from foldstack.ensemble.objective import Objective
 from foldstack.ensemble.search import STEPS, TIE, Search, normalised, proper
+from foldstack.ensemble.search_objective import SearchObjective
 from foldstack.ensemble.surrogates import fit_surrogate
+from foldstack.kinds import Kind
 from foldstack.metrics import Metric
+from foldstack.settings import BlendSettings
 
 GEOMETRIC = 0.0  # the power to which power means tend where they become the geometric one
 SAMPLE = 10_000  # rows
@@ -23,25 +25,14 @@ FEW = 8  # fewer models than this are not bagged: half of them would lack the go
 OF_RANKS = frozenset({"rank_mean", "rank_greedy"})
 
 
-@dataclass(frozen=True)
-class BlendOptions:
-    """What the methods may be told.
+class BlendOptions(BlendSettings):
+    """The settings of a blend, and threads for one fit: 0 for all cores; results do not depend on it."""
 
-    Attributes:
-        bags: of greedy selection.
-        negative: how far below 0 the fitted weights of simplex and weights_per_label may go.
-        power: of the power mean.
-        stack_inputs: 'logits' or 'probabilities', what stacks read of the models.
-        stack_monotone: the LightGBM stack may only rise with the models' predictions.
-        threads: for one fit, 0 for all cores; results do not depend on it.
-    """
-
-    bags: int = 5
-    negative: float = 0.0
-    power: float = 2.0
-    stack_inputs: str = "logits"
-    stack_monotone: bool = False
     threads: int = 0
+
+    @classmethod
+    def of(cls, settings: BlendSettings, threads: int) -> BlendOptions:
+        return cls(**dict(settings), threads=threads)
 
 
 @dataclass(frozen=True)
@@ -53,7 +44,7 @@ class Weighted:
 
     names: list[str]
     weights: np.ndarray
-    kind: str
+    kind: Kind
     scale: str
     crossfit: np.ndarray = field(repr=False)
 
@@ -73,7 +64,7 @@ def _read(of: Inputs | Members, scale: str) -> np.ndarray:
     return of.ranks if scale == "rank" else of.probabilities
 
 
-def _weigh(predictions: np.ndarray, weights: np.ndarray, kind: str) -> np.ndarray:
+def _weigh(predictions: np.ndarray, weights: np.ndarray, kind: Kind) -> np.ndarray:
     if weights.ndim == 2:
         return proper(np.einsum("nmo,mo->no", predictions.astype(float), weights), kind, axis=1)
     values = np.einsum("nmo,m->no", predictions.astype(float), weights)
@@ -100,7 +91,7 @@ class Single:
         return _weighted(members, rows, np.eye(len(members.names))[self.model])
 
 
-class Mean:
+class ProbabilityMean:
     """The mean of all models' probabilities; nothing is fitted."""
 
     name = "mean"
@@ -126,7 +117,7 @@ class RankMean:
 class PowerMeaned:
     """A power mean of the models' probabilities."""
 
-    kind: str
+    kind: Kind
     power: float
     crossfit: np.ndarray = field(repr=False)
     scale: ClassVar[str] = "probability"
@@ -142,11 +133,11 @@ class PowerMeaned:
         return []
 
 
-def _power_mean(probabilities: np.ndarray, power: float, kind: str) -> np.ndarray:
+def _power_mean(probabilities: np.ndarray, power: float, kind: Kind) -> np.ndarray:
     values = pmean(probabilities.astype(float), power, axis=1)
     # Rounding may leave [0, 1] by a bit.
     values = np.clip(values, 0, 1)
-    return normalised(values, axis=1) if kind == "multiclass" else values
+    return normalised(values, axis=1) if kind.is_one_hot else values
 
 
 @dataclass(frozen=True)
@@ -165,7 +156,7 @@ class PowerMean:
         return PowerMeaned(members.kind, self.power, crossfit)
 
 
-NO_OPTIONS = BlendOptions()
+NO_OPTIONS = BlendOptions(calibration=("none",))
 
 
 @dataclass(frozen=True)
@@ -257,7 +248,7 @@ class WeightsPerLabel:
                 alone = Search(
                     search.predictions[k : k + 1],
                     objective,
-                    "binary",
+                    Kind.BINARY,
                     lowest=search.lowest,
                     threads=search.threads,
                 )
@@ -277,7 +268,7 @@ def _search(
     predictions = np.ascontiguousarray(_read(members, scale)[rows].transpose(2, 1, 0), float)
     return Search(
         predictions,
-        Objective.of(metric, members.kind, members.targets[rows]),
+        SearchObjective.of(metric, members.kind, members.targets[rows]),
         members.kind,
         lowest=-options.negative,
         threads=options.threads,

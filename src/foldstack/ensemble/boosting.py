@@ -11,7 +11,15 @@ import numpy as np
 from foldstack import cores
 from foldstack.ensemble.members import Inputs
 from foldstack.ensemble.search import normalised
-from foldstack.ensemble.tables import MANY, Reader, Sample, directions, joined, of_output, pairs
+from foldstack.ensemble.tables import (
+    MANY,
+    LevelReader,
+    Sample,
+    directions,
+    joined,
+    of_output,
+    pairs,
+)
 from foldstack.files import write_text
 
 SETTINGS = {"num_leaves": 7, "learning_rate": 0.05, "min_data_in_leaf": 50}
@@ -37,7 +45,7 @@ class Boosters:
         models: boosters; an output's mean where it is constant.
     """
 
-    reader: Reader
+    reader: LevelReader
     outputs: int
     layout: str
     models: list[lgb.Booster | float]
@@ -71,7 +79,7 @@ class Boosters:
                 constant = isinstance(model, float)
                 table = None if constant else of_output(values, features, k)
                 found[:, k] = model if constant else _predicted(model, table)
-        return normalised(found, axis=1) if self.reader.kind == "multiclass" else found
+        return normalised(found, axis=1) if self.reader.kind.is_one_hot else found
 
     @property
     def parameters(self) -> dict:
@@ -91,7 +99,7 @@ class Boosters:
 
     @classmethod
     def load(
-        cls, parameters: dict, reader: Reader, outputs: int, directory: Path, stem: str
+        cls, parameters: dict, reader: LevelReader, outputs: int, directory: Path, stem: str
     ) -> Boosters:
         constants = parameters["constants"]
         models = [
@@ -108,11 +116,11 @@ def _predicted(model: lgb.Booster, table: np.ndarray) -> np.ndarray:
     return model.predict(table, num_threads=threads)
 
 
-def choose_layout(reader: Reader, outputs: int) -> str:
+def choose_layout(reader: LevelReader, outputs: int) -> str:
     """Classes are learned together unless each must rise with its own predictions."""
-    if reader.kind != "regression" and outputs > MANY:  # values of unlike units are not pooled
+    if reader.kind.has_labels and outputs > MANY:  # values of unlike units are not pooled
         return "pairs"
-    return "joint" if reader.kind == "multiclass" and not reader.monotone else "outputs"
+    return "joint" if reader.kind.is_one_hot and not reader.monotone else "outputs"
 
 
 def _joint(sample: Sample) -> list[lgb.Booster | float]:
@@ -159,7 +167,7 @@ def _draw(positions: np.ndarray, most: int, rng: np.random.Generator) -> np.ndar
 
 def _objective(sample: Sample, table: np.ndarray) -> dict:
     kind, (_, models, outputs) = sample.reader.kind, sample.values.shape
-    objective = {"objective": "regression" if kind == "regression" else "binary"}
+    objective = {"objective": "regression" if kind.is_values else "binary"}
     if sample.reader.monotone:
         objective["monotone_constraints"] = directions(kind, models, outputs, table.shape[1])
     return objective

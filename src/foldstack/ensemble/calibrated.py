@@ -11,13 +11,14 @@ from typing import ClassVar
 import numpy as np
 from sklearn.model_selection import GroupKFold
 
-from foldstack.ensemble.blends import OF_RANKS, Mean
+from foldstack.ensemble.blends import OF_RANKS, ProbabilityMean
 from foldstack.ensemble.calibration import METHODS, Calibration, calibrate, common_temperature
 from foldstack.ensemble.members import Candidate, Fitted, Inputs, Members
 from foldstack.errors import InputError, nearest
+from foldstack.kinds import Kind
 from foldstack.metrics import Metric
 
-# Members differ in sharpness where one's temperature is so many times another's. On a few hundred
+# Members differ in confidence where one's temperature is so many times another's. On a few hundred
 # rows a ratio of 1.2 is nothing but chance.
 APART = 1.5
 SPLITS = 5
@@ -96,7 +97,7 @@ class CalibratedFitted:
 class CalibratedMean:
     """The mean of the models' probabilities, each model calibrated by itself before.
 
-    For models that differ in sharpness, where the surest would outweigh the others. Where their
+    For models that differ in confidence, where the surest would outweigh the others. Where their
     temperatures lie within a factor of `APART` it is the plain mean.
     """
 
@@ -109,7 +110,7 @@ class CalibratedMean:
         by_model = [members.probabilities[rows, k] for k in range(len(members.names))]
         temperatures = [common_temperature(kind, p, targets) for p in by_model]
         if max(temperatures) < APART * min(temperatures):
-            return Mean().fit(members, rows, metric, seed)
+            return ProbabilityMean().fit(members, rows, metric, seed)
         found = [calibrate(self.method, kind, p, targets) for p in by_model]
         crossfit = np.mean([c.apply(p) for c, p in zip(found, by_model, strict=True)], axis=0)
         return CalibratedMeaned(members.names, found, crossfit)
@@ -138,9 +139,9 @@ class CalibratedMeaned:
 
 
 def calibrated_candidates(
-    candidates: Sequence[Candidate], metric: Metric, kind: str, calibration: str | Sequence[str]
+    candidates: Sequence[Candidate], metric: Metric, kind: Kind, calibration: str | Sequence[str]
 ) -> list[Candidate]:
-    """What calibration adds to these candidates.
+    """Return the candidates that calibration adds to these.
 
     Args:
         calibration: 'auto', 'none' or methods. Methods are tried on the means and weighted means
@@ -174,7 +175,7 @@ def calibrated_candidates(
 def load_calibrated(
     parameters: dict, names: list[str], load_base: Callable[[dict], Fitted]
 ) -> Fitted:
-    """What `CalibratedFitted` or `CalibratedMeaned` stored; load_base reads a base's parameters."""
+    """Load a `CalibratedFitted` or `CalibratedMeaned`; load_base reads a base's parameters."""
     nothing = np.empty((0, 0))
     if "calibrations" in parameters:
         found = [Calibration.from_json(parameters["calibrations"][name]) for name in names]

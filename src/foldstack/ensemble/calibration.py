@@ -29,6 +29,7 @@ from scipy.special import entr, expit, log_expit, log_softmax, logit, softmax
 from sklearn.isotonic import IsotonicRegression
 
 from foldstack.ensemble.search import normalised
+from foldstack.kinds import Kind
 
 Map = tuple[float, ...] | None
 
@@ -38,9 +39,9 @@ ROWS = 10  # of the rarer side, for each parameter
 # number; below some hundreds of rows they overfit.
 PARAMETERS = {"temperature": 1, "platt": 2, "vector": 2, "beta": 3, "isotonic": 20}
 METHODS = {
-    "binary": ("temperature", "platt", "beta", "isotonic"),
-    "multiclass": ("temperature", "vector", "platt", "beta", "isotonic"),
-    "multilabel": ("temperature", "platt", "beta", "isotonic"),
+    Kind.BINARY: ("temperature", "platt", "beta", "isotonic"),
+    Kind.MULTICLASS: ("temperature", "vector", "platt", "beta", "isotonic"),
+    Kind.MULTILABEL: ("temperature", "platt", "beta", "isotonic"),
 }
 HOTTEST = 20.0  # temperatures lie between a twentieth and this
 FARTHEST = 50.0  # of the other parameters, which would run away where classes separate
@@ -58,15 +59,18 @@ class Calibration:
     """
 
     method: str
-    kind: str
+    kind: Kind
     maps: tuple[Map, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "kind", Kind(self.kind))  # from JSON it is text
 
     def apply(self, probabilities: np.ndarray) -> np.ndarray:
         """Calibrated probabilities, float64; of classes they sum to one."""
         p = probabilities.astype(float)
         if all(each is None for each in self.maps):
             return p
-        if self.kind == "multiclass" and self.method == "temperature":
+        if self.kind.is_one_hot and self.method == "temperature":
             return temper(self.kind, p, self.maps[0][0])
         if self.method == "vector":
             weights, biases = np.array(self.maps).T
@@ -76,7 +80,7 @@ class Calibration:
             for column, each in zip(p.T, self.maps, strict=True)
         ]
         values = np.column_stack(columns)
-        return normalised(values, axis=1) if self.kind == "multiclass" else values
+        return normalised(values, axis=1) if self.kind.is_one_hot else values
 
     def to_json(self) -> dict:
         """A dict of plain values; `from_json` reads it."""
@@ -91,13 +95,13 @@ class Calibration:
 
 
 def calibrate(
-    method: str, kind: str, probabilities: np.ndarray, targets: np.ndarray
+    method: str, kind: Kind, probabilities: np.ndarray, targets: np.ndarray
 ) -> Calibration:
     """Fits a method to probabilities and targets of 0/1, (n, outputs) each."""
-    p, y = probabilities.astype(float), targets.astype(float)
+    kind, p, y = Kind(kind), probabilities.astype(float), targets.astype(float)
     if method == "vector":
         return Calibration(method, kind, _vector(p, y))
-    if kind == "multiclass" and method == "temperature":
+    if kind.is_one_hot and method == "temperature":
         given = y.sum(axis=0)
         enough = given.sum() - given.max() >= ROWS
         return Calibration(method, kind, ((_class_temperature(p, y),) if enough else None,))
@@ -110,9 +114,9 @@ def calibrate(
     return Calibration(method, kind, tuple(maps))
 
 
-def common_temperature(kind: str, probabilities: np.ndarray, targets: np.ndarray) -> float:
+def common_temperature(kind: Kind, probabilities: np.ndarray, targets: np.ndarray) -> float:
     """One temperature for all outputs: above 1 where they are surer than they should be."""
-    if kind == "multiclass":
+    if kind.is_one_hot:
         return _class_temperature(probabilities.astype(float), targets.astype(float))
     return _temperature(probabilities.astype(float).ravel(), targets.astype(float).ravel())[0]
 
@@ -154,16 +158,16 @@ def _class_temperature(p: np.ndarray, y: np.ndarray) -> float:
     return _root(lambda inverse: float(np.mean((z * (softmax(z * inverse, axis=1) - y)).sum(1))))
 
 
-def temper(kind: str, probabilities: np.ndarray, temperature: float) -> np.ndarray:
+def temper(kind: Kind, probabilities: np.ndarray, temperature: float) -> np.ndarray:
     """Probabilities (n, outputs) at another temperature, below 1 the sharper."""
     if temperature == 1:
         return probabilities
-    if kind == "multiclass":
+    if kind.is_one_hot:
         return softmax(_logs(probabilities) / temperature, axis=1)
     return expit(_logit(probabilities) / temperature)
 
 
-def matching_temperature(kind: str, mean: np.ndarray, parts: Sequence[np.ndarray]) -> float:
+def matching_temperature(kind: Kind, mean: np.ndarray, parts: Sequence[np.ndarray]) -> float:
     """The temperature at which a mean has the average entropy of its parts; (n, outputs) each.
 
     Entropy is concave, so a mean has the more of it: the temperature is 1 at most. Means of
@@ -181,10 +185,10 @@ def matching_temperature(kind: str, mean: np.ndarray, parts: Sequence[np.ndarray
     return coldest if above(coldest) >= 0 else float(brentq(above, coldest, 1.0, xtol=1e-12))
 
 
-def _entropy(kind: str, probabilities: np.ndarray) -> float:
+def _entropy(kind: Kind, probabilities: np.ndarray) -> float:
     """The mean over rows, summed over outputs."""
     nats = entr(probabilities)
-    if kind != "multiclass":
+    if not kind.is_one_hot:
         nats = nats + entr(1 - probabilities)
     return float(nats.sum(axis=1).mean())
 
@@ -251,7 +255,7 @@ FITTED: dict[str, Callable[[np.ndarray, np.ndarray], tuple[float, ...]]] = {
     "isotonic": _isotonic,
 }
 APPLIED: dict[str, Callable[..., np.ndarray]] = {
-    "temperature": lambda p, t: temper("binary", p, t),
+    "temperature": lambda p, t: temper(Kind.BINARY, p, t),
     "platt": lambda p, a, b: expit(a * _logit(p) + b),
     "beta": _apply_beta,
     "isotonic": _apply_isotonic,

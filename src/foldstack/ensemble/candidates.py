@@ -1,4 +1,4 @@
-"""What may be made of the models' out-of-fold predictions: one of them, a blend, or a stack.
+"""The candidates made of the models' out-of-fold predictions: single models, blends and stacks.
 
 `blends.py` has what weighs the models, `stacks.py` the second levels; here is the list of all.
 """
@@ -17,9 +17,9 @@ from foldstack.ensemble.blends import (
     OF_RANKS,
     BlendOptions,
     Greedy,
-    Mean,
     PowerMean,
     PowerMeaned,
+    ProbabilityMean,
     RankMean,
     Simplex,
     Single,
@@ -30,12 +30,13 @@ from foldstack.ensemble.calibrated import calibrated_candidates, load_calibrated
 from foldstack.ensemble.members import Candidate, Fitted
 from foldstack.ensemble.stacks import STACKS, Stack, load_stack
 from foldstack.errors import InputError, nearest
+from foldstack.kinds import Kind
 from foldstack.metrics import Metric
 from foldstack.settings import BlendSettings
 
 
 def load_fitted(
-    winner: str, parameters: dict, names: list[str], kind: str, outputs: int, directory: Path
+    winner: str, parameters: dict, names: list[str], kind: Kind, outputs: int, directory: Path
 ) -> Fitted:
     """The fitted candidate that a blend stored, to predict new rows with."""
     if "calibration" in parameters or "calibrations" in parameters:
@@ -45,7 +46,7 @@ def load_fitted(
         )
     if winner in STACKS:
         return load_stack(winner, parameters, outputs, directory)
-    nothing = np.empty((0, outputs))
+    kind, nothing = Kind(kind), np.empty((0, outputs))
     if "power" in parameters:
         return PowerMeaned(kind, parameters["power"], crossfit=nothing)
     weights = np.array([parameters["weights"][name] for name in names])
@@ -54,7 +55,7 @@ def load_fitted(
 
 
 METHODS: dict[str, Callable[[BlendOptions], Candidate]] = {
-    "mean": lambda options: Mean(),
+    "mean": lambda options: ProbabilityMean(),
     "rank_mean": lambda options: RankMean(),
     "geometric_mean": lambda options: PowerMean("geometric_mean", GEOMETRIC),
     "power_mean": lambda options: PowerMean("power_mean", options.power),
@@ -72,7 +73,7 @@ def list_candidates(
     metric: Metric,
     methods: Sequence[str] = DEFAULT_METHODS,
     *,
-    kind: str = "binary",
+    kind: Kind = Kind.BINARY,
     features: bool = False,
     options: BlendOptions = NO_OPTIONS,
     calibration: str | Sequence[str] = (),
@@ -95,15 +96,15 @@ def list_candidates(
         stacks = [method for method in methods if method in STACKS]
         candidates += [METHODS[method](options) for method in stacks if features]
     else:
-        unfit = _unfit(metric, kind)
+        unfit = _unfit(metric, Kind(kind))
         candidates += [METHODS[method](options) for method in methods if method not in unfit]
     return candidates + calibrated_candidates(candidates, metric, kind, calibration)
 
 
-def _unfit(metric: Metric, kind: str) -> set[str]:
+def _unfit(metric: Metric, kind: Kind) -> set[str]:
     unfit = set() if metric.wants == "ranking" else set(OF_RANKS)
-    if kind == "regression":
+    if kind.is_values:
         unfit |= {"geometric_mean", "power_mean"}
-    if kind not in ("multiclass", "multilabel"):
+    if not kind.has_output_per_label:
         unfit.add("weights_per_label")
     return unfit

@@ -75,7 +75,7 @@ def class_weights(
         for k in range(len(weights)):
             tried = weights.copy()
             tried[k] = best_weight(name, given, probabilities, weights, k)
-            # Scored anew: the sums of a search are rounded, and so are products at a boundary.
+            # Scored again: the sums of a search are rounded, and so are products at a boundary.
             reached = _score(name, given, probabilities, tried)
             if reached > score + IMPROVEMENT:
                 weights, score = tried, reached

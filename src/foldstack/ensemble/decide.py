@@ -11,6 +11,7 @@ from foldstack.costs import Costs
 from foldstack.ensemble import classes, least_cost, thresholds
 from foldstack.ensemble.row_thresholds import OF_ROWS, row_thresholds
 from foldstack.errors import InputError, nearest
+from foldstack.kinds import Kind
 from foldstack.metrics import AVERAGED, FROM_COUNTS, Metric
 
 # Metrics of several labels that are made of each label's counts, to that count's and the average.
@@ -38,7 +39,7 @@ class Rule:
         at_least_one: for multilabel, where no label holds the most probable one does.
     """
 
-    kind: str
+    kind: Kind
     thresholds: tuple[float, ...] | None
     class_weights: tuple[float, ...] | None = None
     cut_points: tuple[float, ...] | None = None
@@ -46,9 +47,12 @@ class Rule:
     top_k: int | None = None
     at_least_one: bool = False
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "kind", Kind(self.kind))  # from JSON it is text
+
     def apply(self, probabilities: np.ndarray) -> np.ndarray:
         """Decisions 0.0/1.0 in the shape of the probabilities (n, outputs)."""
-        if self.kind == "multiclass":
+        if self.kind.is_one_hot:
             return np.eye(probabilities.shape[1])[self._classes(probabilities)]
         if self.top_k is not None:
             decided = _most_probable(probabilities, self.top_k)
@@ -104,15 +108,16 @@ def _most_probable(probabilities: np.ndarray, count: int) -> np.ndarray:
     return decided
 
 
-def default_rule(kind: str, outputs: int) -> Rule:
+def default_rule(kind: Kind, outputs: int) -> Rule:
     """The rule with nothing fitted: the most probable class, otherwise a threshold of .5."""
-    return Rule(kind, None if kind == "multiclass" else (0.5,) * outputs)
+    thresholds = (0.5,) * outputs if Kind(kind).decides_by_thresholds else None
+    return Rule(kind, thresholds)
 
 
-def is_fitted(metric: Metric, kind: str) -> bool:
+def is_fitted(metric: Metric, kind: Kind) -> bool:
     """Whether `fit_rule` looks at targets and probabilities at all; else it gives the default."""
     fitted = metric.name in classes.OF_CLASSES or metric.name == "quadratic_kappa"
-    return kind != "multiclass" or fitted
+    return kind.decides_by_thresholds or fitted
 
 
 # --- fitting ----------------------------------------------------------------------------------
@@ -120,7 +125,7 @@ def is_fitted(metric: Metric, kind: str) -> bool:
 
 def fit_rule(
     metric: Metric,
-    kind: str,
+    kind: Kind,
     targets: np.ndarray,
     probabilities: np.ndarray,
     *,
@@ -158,11 +163,11 @@ def fit_rule(
         shrinkage: k of the weight above, 0 for the optimum on these rows; by default 5 for labels
             and 20 for classes.
     """
-    default = default_rule(kind, targets.shape[1])
+    kind, default = Kind(kind), default_rule(kind, targets.shape[1])
     if family == "default" or (family == "fitted" and not is_fitted(metric, kind)):
         return default
     if shrinkage is None:
-        shrinkage = classes.SHRINKAGE if kind == "multiclass" else thresholds.SHRINKAGE
+        shrinkage = classes.SHRINKAGE if kind.is_one_hot else thresholds.SHRINKAGE
     rule = _FAMILIES[family](metric, kind, targets, probabilities, shrinkage)
     if family in ("rate", "least_cost"):  # They are not chosen by their score.
         return rule
@@ -170,26 +175,27 @@ def fit_rule(
 
 
 FAMILIES = {
-    "binary": ("default", "rate", "fitted"),
-    "multiclass": ("default", "fitted"),
-    "multilabel": ("default", "rate", "top_k", "fitted", "at_least_one"),
+    Kind.BINARY: ("default", "rate", "fitted"),
+    Kind.MULTICLASS: ("default", "fitted"),
+    Kind.MULTILABEL: ("default", "rate", "top_k", "fitted", "at_least_one"),
 }
 
 
-def families(kind: str, metric: Metric | None = None) -> tuple[str, ...]:
+def families(kind: Kind, metric: Metric | None = None) -> tuple[str, ...]:
     """The families of rules that there are for a kind of target, the simplest first.
 
     With a metric, those alone that differ for it.
     """
+    kind = Kind(kind)
     if metric is not None and metric.costs is not None:
-        fitted = () if kind == "multiclass" else ("fitted",)
+        fitted = ("fitted",) if kind.decides_by_thresholds else ()
         return ("default", "least_cost", *fitted)
     if metric is not None and not is_fitted(metric, kind):
         return ("default",)
     return FAMILIES[kind]
 
 
-def choose_families(rules: Sequence[str] | None, metric: Metric, kind: str) -> tuple[str, ...]:
+def choose_families(rules: Sequence[str] | None, metric: Metric, kind: Kind) -> tuple[str, ...]:
     """Those of `families` that are among the rules, None for all; the default where none differs.
 
     Raises:
@@ -210,7 +216,7 @@ def choose_families(rules: Sequence[str] | None, metric: Metric, kind: str) -> t
     return chosen or ("default",)
 
 
-def reference_family(metric: Metric, kind: str, among: Sequence[str]) -> str:
+def reference_family(metric: Metric, kind: Kind, among: Sequence[str]) -> str:
     """The family that is taken unless another is clearly better; the last one where it is not among
     them.
 
@@ -226,19 +232,19 @@ def reference_family(metric: Metric, kind: str, among: Sequence[str]) -> str:
 
 
 def _fitted(
-    metric: Metric, kind: str, targets: np.ndarray, probabilities: np.ndarray, shrinkage: float
+    metric: Metric, kind: Kind, targets: np.ndarray, probabilities: np.ndarray, shrinkage: float
 ) -> Rule:
-    if kind == "multiclass":
+    if kind.is_one_hot:
         return _fit_classes(metric, targets.argmax(axis=1), probabilities, shrinkage)
     if metric.costs is not None:
         found = least_cost.fitted_thresholds(kind, metric.costs, targets, probabilities, shrinkage)
-    elif kind == "binary" and metric.name in FROM_COUNTS:
+    elif kind.has_positive_class and metric.name in FROM_COUNTS:
         found = [thresholds.best_threshold(metric.name, targets, probabilities)]
     elif metric.name in OF_LABELS:
         found = thresholds.counted_thresholds(
             *OF_LABELS[metric.name], targets, probabilities, shrinkage=shrinkage
         )
-    elif kind == "multilabel" and metric.name in OF_ROWS:
+    elif kind.several_labels_per_row and metric.name in OF_ROWS:
         found = row_thresholds(metric.name, targets, probabilities, shrinkage)
     else:
         found = [_common(metric, targets, probabilities)] * targets.shape[1]
@@ -249,18 +255,18 @@ def _fit_classes(
     metric: Metric, given: np.ndarray, probabilities: np.ndarray, shrinkage: float
 ) -> Rule:
     if (given == given[0]).all():  # Nothing to learn, and some metrics are undefined.
-        return default_rule("multiclass", probabilities.shape[1])
+        return default_rule(Kind.MULTICLASS, probabilities.shape[1])
     if metric.name == "quadratic_kappa":
         points = classes.kappa_cut_points(given, probabilities, shrinkage)
-        return Rule("multiclass", None, cut_points=tuple(points.tolist()))
+        return Rule(Kind.MULTICLASS, None, cut_points=tuple(points.tolist()))
     weights = classes.class_weights(metric.name, given, probabilities, shrinkage)
-    return Rule("multiclass", None, class_weights=tuple(weights.tolist()))
+    return Rule(Kind.MULTICLASS, None, class_weights=tuple(weights.tolist()))
 
 
 def _least_cost(
-    metric: Metric, kind: str, targets: np.ndarray, probabilities: np.ndarray, shrinkage: float
+    metric: Metric, kind: Kind, targets: np.ndarray, probabilities: np.ndarray, shrinkage: float
 ) -> Rule:
-    if kind == "multiclass":
+    if kind.is_one_hot:
         return Rule(kind, None, costs=metric.costs)
     return Rule(kind, tuple(least_cost.least_cost_thresholds(kind, metric.costs).tolist()))
 
@@ -271,18 +277,18 @@ def _common(metric: Metric, targets: np.ndarray, probabilities: np.ndarray) -> f
     return thresholds.nearest_best(grid, np.array(scores))
 
 
-def _at_least_one(metric: Metric, kind: str, *rows_and_shrinkage) -> Rule:
+def _at_least_one(metric: Metric, kind: Kind, *rows_and_shrinkage) -> Rule:
     return replace(_fitted(metric, kind, *rows_and_shrinkage), at_least_one=True)
 
 
 def _rate(
-    metric: Metric, kind: str, targets: np.ndarray, probabilities: np.ndarray, shrinkage: float
+    metric: Metric, kind: Kind, targets: np.ndarray, probabilities: np.ndarray, shrinkage: float
 ) -> Rule:
     return Rule(kind, tuple(thresholds.rate_thresholds(probabilities).tolist()))
 
 
 def _top_k(
-    metric: Metric, kind: str, targets: np.ndarray, probabilities: np.ndarray, shrinkage: float
+    metric: Metric, kind: Kind, targets: np.ndarray, probabilities: np.ndarray, shrinkage: float
 ) -> Rule:
     most = max(1, int(targets.sum(axis=1).max()))
     rules = [Rule(kind, None, top_k=k) for k in range(1, most + 1)]
@@ -308,7 +314,7 @@ def _beats(
 
 def _signed(metric: Metric, targets: np.ndarray, probabilities: np.ndarray, rule: Rule) -> float:
     plain = rule.thresholds is not None and not rule.at_least_one
-    if plain and metric.name in OF_LABELS and rule.kind == "multilabel":
+    if plain and metric.name in OF_LABELS and rule.kind.several_labels_per_row:
         # As the metric would, but label by label, without matrices of decisions.
         counts = thresholds.counts_at(np.array(rule.thresholds), targets, probabilities)
         return float(thresholds.average_counts(*OF_LABELS[metric.name], counts))

@@ -17,7 +17,9 @@ from foldstack.metrics import Metric, OfSums
 PREPARED = 50_000_000  # predictions that are kept sorted at once, some 20 bytes each
 DRAWN = 4_000_000  # groups of resamples that are drawn at once, 8 bytes each
 
-Scorer = Callable[[np.ndarray], list[float]]  # from how often each resample draws each group
+ResampleScorer = Callable[
+    [np.ndarray], list[float]
+]  # from how often each resample draws each group
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ def bootstrap(
 
 def _by_rows(
     metric: Metric, targets: np.ndarray, predictions: np.ndarray, group: np.ndarray, w: np.ndarray
-) -> Scorer:
+) -> ResampleScorer:
     """From how often groups are drawn, (r, groups), to r scores. w: (n,) row weights."""
     prepared = metric.of_rows(targets, predictions)
     return lambda draws: [prepared(drawn[group] * w) for drawn in draws]
@@ -86,14 +88,14 @@ def _by_rows(
 
 def _by_rows_anew(
     metric: Metric, targets: np.ndarray, predictions: np.ndarray, group: np.ndarray, w: np.ndarray
-) -> Scorer:
+) -> ResampleScorer:
     """The same, with nothing kept between resamples."""
     return lambda draws: [metric.score(targets, predictions, drawn[group] * w) for drawn in draws]
 
 
 def _by_sums(
     metric: Metric, targets: np.ndarray, predictions: np.ndarray, group: np.ndarray, w: np.ndarray
-) -> Scorer:
+) -> ResampleScorer:
     """The same from what each group adds to the metric's sums, without another look at the rows."""
     order = np.argsort(group, kind="stable")
     starts = np.flatnonzero(np.diff(group[order], prepend=-1))

@@ -18,17 +18,18 @@ from foldstack.ensemble.thresholds import (
     own_share,
     shrink,
 )
+from foldstack.kinds import Kind
 
 
-def _dearer(kind: str, costs: Costs) -> tuple[np.ndarray, np.ndarray]:
+def _dearer(kind: Kind, costs: Costs) -> tuple[np.ndarray, np.ndarray]:
     """How much more than the right decision a false positive, and a negative, costs: (outputs,)."""
     table = np.array(costs)
-    if kind == "multilabel":
+    if kind.several_labels_per_row:
         return table[:, 0], table[:, 1]
     return table[:1, 1] - table[:1, 0], table[1:, 0] - table[1:, 1]
 
 
-def least_cost_thresholds(kind: str, costs: Costs) -> np.ndarray:
+def least_cost_thresholds(kind: Kind, costs: Costs) -> np.ndarray:
     """(outputs,) thresholds, for binary and multilabel, from which on a positive is the cheaper.
 
     Elkan's equation 2: p* = (c10 - c00) / (c10 - c00 + c01 - c11), where cij is the cost of deciding
@@ -46,7 +47,7 @@ def least_cost_class(probabilities: np.ndarray, costs: np.ndarray) -> np.ndarray
 
 
 def fitted_thresholds(
-    kind: str, costs: Costs, targets: np.ndarray, probabilities: np.ndarray, shrinkage: float
+    kind: Kind, costs: Costs, targets: np.ndarray, probabilities: np.ndarray, shrinkage: float
 ) -> np.ndarray:
     """(outputs,) thresholds of the least cost on these rows, for binary and multilabel.
 
@@ -56,7 +57,7 @@ def fitted_thresholds(
     expected = least_cost_thresholds(kind, costs)
     parts = zip(columns(targets, probabilities), *_dearer(kind, costs), expected, strict=True)
     found = np.array([_cheapest(Sweep.of(*column), *of_column) for column, *of_column in parts])
-    if kind == "binary":
+    if kind.has_positive_class:
         return found
     positives = targets.sum(axis=0)
     rarer = np.minimum(positives, len(targets) - positives)

@@ -11,7 +11,8 @@ from sklearn.linear_model import LogisticRegression, Ridge
 
 from foldstack.ensemble.members import Inputs
 from foldstack.ensemble.search import normalised
-from foldstack.ensemble.tables import MANY, Reader, Sample, Scaling, joined, of_output
+from foldstack.ensemble.tables import MANY, LevelReader, Sample, Scaling, joined, of_output
+from foldstack.kinds import Kind
 
 PENALTIES = (1.0, 10.0, 100.0, 1000.0)  # of squared coefficients, beside the sum of row losses
 ABSENT = -1e3  # logit of a class that no row has: its probability is 0
@@ -19,7 +20,7 @@ MOST_STEPS = 1000
 
 
 @dataclass(frozen=True)
-class Linear:
+class LinearLevel:
     """Regressions with an L2 penalty (Hoerl & Kennard 1970; le Cessie & van Houwelingen 1992).
 
     A few classes share one multinomial regression over every prediction. Else each output has its
@@ -29,19 +30,19 @@ class Linear:
         parts: one, or one for each output.
     """
 
-    reader: Reader
+    reader: LevelReader
     outputs: int
-    parts: list[Part]
+    parts: list[Regression]
 
     @classmethod
-    def train(cls, sample: Sample) -> Linear:
+    def train(cls, sample: Sample) -> LinearLevel:
         outputs = sample.targets.shape[1]
         if _is_joint(sample.reader, outputs):
             table = joined(sample.values, sample.features)
-            return cls(sample.reader, outputs, [Part.train(sample, table, sample.targets)])
+            return cls(sample.reader, outputs, [Regression.train(sample, table, sample.targets)])
         tables = (of_output(sample.values, sample.features, k) for k in range(outputs))
         targets = np.hsplit(sample.targets, outputs)
-        parts = [Part.train(sample, *each) for each in zip(tables, targets, strict=True)]
+        parts = [Regression.train(sample, *each) for each in zip(tables, targets, strict=True)]
         return cls(sample.reader, outputs, parts)
 
     def predict(self, inputs: Inputs) -> np.ndarray:
@@ -52,11 +53,9 @@ class Linear:
         tables = (of_output(values, features, k) for k in range(self.outputs))
         scores = [part.scores(table) for part, table in zip(self.parts, tables, strict=True)]
         found = np.hstack(scores)
-        if self.reader.kind == "regression":
+        if self.reader.kind.is_values:
             return found
-        return (
-            normalised(expit(found), axis=1) if self.reader.kind == "multiclass" else expit(found)
-        )
+        return normalised(expit(found), axis=1) if self.reader.kind.is_one_hot else expit(found)
 
     @property
     def parameters(self) -> dict:
@@ -67,21 +66,21 @@ class Linear:
 
     @classmethod
     def load(
-        cls, parameters: dict, reader: Reader, outputs: int, directory: Path, stem: str
-    ) -> Linear:
+        cls, parameters: dict, reader: LevelReader, outputs: int, directory: Path, stem: str
+    ) -> LinearLevel:
         parts = [
-            Part(**stored | {"scaling": Scaling(**stored["scaling"])})
+            Regression(**stored | {"scaling": Scaling(**stored["scaling"])})
             for stored in parameters["parts"]
         ]
         return cls(reader, outputs, parts)
 
 
-def _is_joint(reader: Reader, outputs: int) -> bool:
-    return reader.kind == "multiclass" and outputs <= MANY
+def _is_joint(reader: LevelReader, outputs: int) -> bool:
+    return reader.kind.is_one_hot and outputs <= MANY
 
 
 @dataclass(frozen=True)
-class Part:
+class Regression:
     """One regression.
 
     Attributes:
@@ -96,7 +95,7 @@ class Part:
     penalty: float
 
     @classmethod
-    def train(cls, sample: Sample, table: np.ndarray, targets: np.ndarray) -> Part:
+    def train(cls, sample: Sample, table: np.ndarray, targets: np.ndarray) -> Regression:
         """table: (n, columns); targets: (n, 1), or (n, classes)."""
         kind = sample.reader.kind
         learned, judged = sample.hold_back()
@@ -120,10 +119,10 @@ class Part:
 
 
 def _fit(
-    kind: str, x: np.ndarray, targets: np.ndarray, penalty: float
+    kind: Kind, x: np.ndarray, targets: np.ndarray, penalty: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Coefficients (scores, width) and intercepts (scores,)."""
-    if kind == "regression":
+    if kind.is_values:
         ridge = Ridge(alpha=penalty).fit(x, targets[:, 0])
         return ridge.coef_[None, :], np.array([ridge.intercept_])
     if targets.shape[1] > 1:
@@ -152,10 +151,10 @@ def _fit_classes(
     return coefficients, intercepts
 
 
-def loss(kind: str, scores: np.ndarray, targets: np.ndarray) -> float:
+def loss(kind: Kind, scores: np.ndarray, targets: np.ndarray) -> float:
     """Mean squared error, or log loss of logits; both (n, outputs)."""
-    if kind == "regression":
+    if kind.is_values:
         return float(np.mean((scores - targets) ** 2))
-    if kind == "multiclass" and targets.shape[1] > 1:
+    if kind.is_one_hot and targets.shape[1] > 1:
         return float(-np.mean(np.sum(targets * log_softmax(scores, axis=1), axis=1)))
     return float(-np.mean(targets * log_expit(scores) + (1 - targets) * log_expit(-scores)))

@@ -1,4 +1,4 @@
-"""What a blend reads, and the contract between a candidate and the nesting that scores it.
+"""The inputs of a blend, and the contract between a candidate and the nesting that scores it.
 
 A candidate is fitted on some of the rows and predicts any. It reads targets, folds and groups
 of those rows alone, which is what lets `nested.py` promise honest scores.
@@ -12,12 +12,13 @@ from typing import Protocol
 
 import numpy as np
 
+from foldstack.kinds import Kind
 from foldstack.metrics import Metric
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a blend reads of n rows.
+    """The inputs of a blend for n rows.
 
     probabilities: (n, models, outputs), for regression the predicted values; ranks: the same shape,
     within a run, scaled to (0, 1]; features: (n, f) of the competition's own columns, or None.
@@ -64,13 +65,14 @@ class Members:
     targets: np.ndarray
     folds: np.ndarray
     groups: np.ndarray
-    kind: str
+    kind: Kind
     seed_variance: float = 0.0
     features: np.ndarray | None = None
     test_features: np.ndarray | None = None
     categorical: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "kind", Kind(self.kind))
         n, outputs = self.targets.shape
         inner = (len(self.names), outputs)
         wanted = {
@@ -87,7 +89,7 @@ class Members:
                 raise ValueError(f"{name} {values.shape} should be {shape}")
             if len(shape) < 3:
                 continue
-            if self.kind == "regression" and not name.endswith("ranks"):
+            if self.kind.is_values and not name.endswith("ranks"):
                 if not np.isfinite(values).all():
                     raise ValueError(f"{name} must be finite")
             elif not ((values >= 0) & (values <= 1)).all():  # written so that nan fails too

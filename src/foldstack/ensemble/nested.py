@@ -24,7 +24,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from foldstack.ensemble.candidates import (
-    DEFAULT_METHODS,
     NO_OPTIONS,
     BlendOptions,
     Single,
@@ -106,11 +105,7 @@ def blend(
     metric: Metric,
     *,
     wants_labels: bool,
-    seed: int = 0,
-    methods: Sequence[str] = DEFAULT_METHODS,
     options: BlendOptions = NO_OPTIONS,
-    rules: Sequence[str] | None = None,
-    calibration: str | Sequence[str] = (),
     progress: Callable[[], None] | None = None,
 ) -> BlendResult:
     """Fits every candidate, chooses one, and scores the whole procedure by nesting.
@@ -120,11 +115,8 @@ def blend(
         wants_labels: labels are submitted, so a decision rule is fitted and scored along.
             Where probabilities are submitted to a metric of labels, they are scored at .5, or
             by the most probable class.
-        methods: of `METHODS`; single models always take part.
-        options: what the methods may be told.
-        rules: the families of decision rules to choose among, None for all; those that the kind of
-            target does not have are left out.
-        calibration: see `calibrated.calibrated_candidates`.
+        options: the methods, beside which single models always take part, the families of decision
+            rules, and all else that `settings.BlendSettings` describes.
         progress: called after each fit; `count_fits` says how many there will be.
 
     Raises:
@@ -137,13 +129,14 @@ def blend(
     candidates = list_candidates(
         members.names,
         metric,
-        methods,
+        options.methods,
         kind=members.kind,
         features=features,
         options=options,
-        calibration=calibration,
+        calibration=options.calibration,
     )
-    nesting = Nesting(members, metric, candidates, seed, progress, rules)
+    seed = options.seed
+    nesting = Nesting(members, metric, candidates, seed, progress, options.rules)
     choices = nesting.choose_by_fold()
     oof, nested_predictions = nesting.pool(*_each(choices))
     final = nesting.choose(nesting.folds)
@@ -185,7 +178,7 @@ def _each(choices: list[Choice]) -> tuple[list[int], list[str | None]]:
 def _gain(
     members: Members, metric: Metric, decided: np.ndarray, oof: np.ndarray, seed: int
 ) -> Difference:
-    """Of the decisions over the default rule's on the same predictions."""
+    """Return the gain of the decisions over the default rule's on the same predictions."""
     plain = default_rule(members.kind, oof.shape[1]).apply(oof)
     return paired_difference(metric, members.targets, [decided], [plain], members.groups, seed)
 

@@ -21,7 +21,7 @@ from foldstack.ensemble.decide import (
 from foldstack.ensemble.members import Candidate, Fitted, Members
 from foldstack.metrics import Metric
 
-Part = frozenset[int]
+FoldSet = frozenset[int]
 
 
 @dataclass(frozen=True)
@@ -124,18 +124,18 @@ class Nesting:
         self.folds = [
             frozenset(np.unique(self.units[fold == k]).tolist()) for k in range(len(names))
         ]
-        self.everything: Part = frozenset().union(*self.folds)
-        self._fits: dict[tuple[int, Part], Fit] = {}
+        self.everything: FoldSet = frozenset().union(*self.folds)
+        self._fits: dict[tuple[int, FoldSet], Fit] = {}
 
-    def others(self, fold: Part) -> list[Part]:
+    def others(self, fold: FoldSet) -> list[FoldSet]:
         """The parts to choose on without this fold: the other folds, or one fold's halves."""
         others = [other for other in self.folds if other != fold]
         return others if len(others) > 1 else [frozenset([unit]) for unit in others[0]]
 
-    def rows(self, part: Part) -> np.ndarray:
+    def rows(self, part: FoldSet) -> np.ndarray:
         return np.flatnonzero(np.isin(self.units, list(part)))
 
-    def fit(self, candidate: int, part: Part) -> Fit:
+    def fit(self, candidate: int, part: FoldSet) -> Fit:
         """The candidate (an index) fitted on the rows of the part, with its rules."""
         key = (candidate, part)
         if key not in self._fits:
@@ -146,7 +146,7 @@ class Nesting:
                 self.progress()
         return self._fits[key]
 
-    def _fit_candidate(self, candidate: Candidate, part: Part, rows: np.ndarray) -> Fitted:
+    def _fit_candidate(self, candidate: Candidate, part: FoldSet, rows: np.ndarray) -> Fitted:
         if isinstance(candidate, Calibrated) and candidate.base in self.candidates:
             base = self.fit(self.candidates.index(candidate.base), part)
             return candidate.calibrate(base.fitted, self.members, rows, self.seed)
@@ -166,7 +166,7 @@ class Nesting:
         rule = fit.rule(family)
         return raw, raw if rule is None else rule.apply(raw)
 
-    def left_out(self, candidate: int, parts: list[Part]) -> np.ndarray:
+    def left_out(self, candidate: int, parts: list[FoldSet]) -> np.ndarray:
         """Predictions over the rows of all parts, each part by the fit on the others."""
         union = frozenset().union(*parts)
         predictions = np.empty(self.members.targets.shape)
@@ -176,9 +176,9 @@ class Nesting:
         return predictions[self.rows(union)]
 
     def decided(
-        self, candidate: int, parts: list[Part], left_out: np.ndarray, family: str | None
+        self, candidate: int, parts: list[FoldSet], left_out: np.ndarray, family: str | None
     ) -> np.ndarray:
-        """What `left_out` has predicted, each part decided by the rule of the fit on the others."""
+        """Decide the predictions of `left_out`, each part by the rule of the fit on the others."""
         if family is None:
             return left_out
         union = frozenset().union(*parts)
@@ -192,7 +192,7 @@ class Nesting:
         """For each fold what is chosen without it."""
         return [self.choose(self.others(fold)) for fold in self.folds]
 
-    def choose(self, parts: list[Part]) -> Choice:
+    def choose(self, parts: list[FoldSet]) -> Choice:
         """The simplest candidate within one standard error of the best, then its rule's family;
         from these parts only.
 
@@ -214,7 +214,7 @@ class Nesting:
         return Choice(int(winner), family, found, rules)
 
     def _compare(
-        self, parts: list[Part], predictions: list[np.ndarray], reference: int | None = None
+        self, parts: list[FoldSet], predictions: list[np.ndarray], reference: int | None = None
     ) -> Comparison:
         rows = self.rows(frozenset().union(*parts))
         targets, groups = self.members.targets[rows], self.members.groups[rows]
@@ -223,7 +223,7 @@ class Nesting:
         )
 
     def _compare_rules(
-        self, winner: int, parts: list[Part], left_out: np.ndarray
+        self, winner: int, parts: list[FoldSet], left_out: np.ndarray
     ) -> Comparison | None:
         """Each family of rules with the metric's own; None where it is the only one."""
         if len(self.families) == 1:

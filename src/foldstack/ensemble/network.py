@@ -13,8 +13,9 @@ from sklearn.neural_network import MLPClassifier, MLPRegressor
 
 from foldstack.ensemble.linear import loss
 from foldstack.ensemble.members import Inputs
-from foldstack.ensemble.tables import Reader, Sample, Scaling, joined
+from foldstack.ensemble.tables import LevelReader, Sample, Scaling, joined
 from foldstack.files import placing
+from foldstack.kinds import Kind
 
 HIDDEN = 32
 SETTINGS = {"hidden_layer_sizes": (HIDDEN,), "alpha": 1e-2, "learning_rate_init": 1e-2}
@@ -35,7 +36,7 @@ class Network:
         epochs: after how many the weights were best.
     """
 
-    reader: Reader
+    reader: LevelReader
     scaling: Scaling
     weights: dict[str, np.ndarray]
     epochs: int
@@ -48,7 +49,7 @@ class Network:
         scaling = Scaling.of(table[learned], codes)
         kind, targets = sample.reader.kind, sample.targets
         mean, unit = np.zeros(targets.shape[1]), np.ones(targets.shape[1])
-        if kind == "regression":
+        if kind.is_values:
             mean = targets[learned].mean(axis=0)
             deviation = targets[learned].std(axis=0)
             unit = np.where(deviation > 0, deviation, 1.0)
@@ -63,9 +64,9 @@ class Network:
         """Predictions (n, outputs)."""
         x = self.scaling.apply(joined(self.reader.values(inputs), inputs.features))
         scores = _forward(self.weights, x)
-        if self.reader.kind == "regression":
+        if self.reader.kind.is_values:
             return scores
-        return softmax(scores, axis=1) if self.reader.kind == "multiclass" else expit(scores)
+        return softmax(scores, axis=1) if self.reader.kind.is_one_hot else expit(scores)
 
     @property
     def parameters(self) -> dict:
@@ -80,14 +81,14 @@ class Network:
 
     @classmethod
     def load(
-        cls, parameters: dict, reader: Reader, outputs: int, directory: Path, stem: str
+        cls, parameters: dict, reader: LevelReader, outputs: int, directory: Path, stem: str
     ) -> Network:
         weights = load_file(Path(directory) / f"{stem}.safetensors")
         return cls(reader, Scaling(**parameters["scaling"]), weights, parameters["epochs"])
 
 
 def _train(
-    kind: str,
+    kind: Kind,
     learned: tuple[np.ndarray, np.ndarray],
     judged: tuple[np.ndarray, np.ndarray],
     seed: int,
@@ -98,10 +99,10 @@ def _train(
     # An integer would shuffle every epoch alike.
     settings = SETTINGS | {"random_state": np.random.RandomState(seed), "batch_size": batch}
     one, classes = y.shape[1] == 1, {}
-    if kind != "regression":
+    if kind.has_labels:
         classes = {"classes": np.arange(2 if one else y.shape[1])}
     model = MLPClassifier(**settings) if classes else MLPRegressor(**settings)
-    y = y[:, 0] if one else y.argmax(axis=1) if kind == "multiclass" else y
+    y = y[:, 0] if one else y.argmax(axis=1) if kind.is_one_hot else y
     best, weights, epochs = np.inf, {}, 0
     for epoch in range(1, MOST_EPOCHS + 1):
         # Checks of what cannot be wrong would take most of the time.

@@ -13,12 +13,13 @@ import numpy as np
 import pandas as pd
 
 from foldstack import metrics
+from foldstack.kinds import Kind
 
 BINS = 15
 
 
-def scores(kind: str, targets: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
-    """Of probabilities and targets of 0/1, (n, outputs) each; smaller is better of all.
+def scores(kind: Kind, targets: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
+    """Score probabilities against targets of 0/1, (n, outputs) each; smaller is better for all.
 
     Returns:
         log_loss: as the metric of that name. brier: the mean squared difference, of classes summed
@@ -30,14 +31,14 @@ def scores(kind: str, targets: np.ndarray, probabilities: np.ndarray) -> dict[st
     squares = (targets - probabilities) ** 2
     return {
         "log_loss": metrics.get("log_loss", kind).score(targets, probabilities),
-        "brier": float((squares.sum(axis=1) if kind == "multiclass" else squares).mean()),
+        "brier": float((squares.sum(axis=1) if kind.is_one_hot else squares).mean()),
         "ece": calibration_error(kind, targets, probabilities, "quantile"),
         "ece_width": calibration_error(kind, targets, probabilities, "uniform"),
     }
 
 
 def calibration_error(
-    kind: str, targets: np.ndarray, probabilities: np.ndarray, strategy: str
+    kind: Kind, targets: np.ndarray, probabilities: np.ndarray, strategy: str
 ) -> float:
     """Expected calibration error; strategy is 'quantile' or 'uniform', as `bins` takes it."""
     errors = []
@@ -48,17 +49,17 @@ def calibration_error(
 
 
 def table(
-    kind: str, targets: np.ndarray, probabilities: np.ndarray, names: Sequence[str]
+    kind: Kind, targets: np.ndarray, probabilities: np.ndarray, names: Sequence[str]
 ) -> pd.DataFrame:
     """The reliability curves in bins of equally many rows.
 
     Columns output (of `names`, of two classes the last one, of classes 'most probable'), rows,
     probability (the bin's mean) and rate (how often it came true).
     """
-    if kind == "multiclass":
+    if kind.is_one_hot:
         shown = ["most probable"]
     else:
-        shown = list(names[-1:] if kind == "binary" else names)
+        shown = list(names[-1:] if kind.has_positive_class else names)
     parts = []
     for name, (confidence, came_true) in zip(
         shown, curves(kind, targets, probabilities), strict=True
@@ -71,10 +72,10 @@ def table(
 
 
 def curves(
-    kind: str, targets: np.ndarray, probabilities: np.ndarray
+    kind: Kind, targets: np.ndarray, probabilities: np.ndarray
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """(confidence, came true), (n,) each, of each curve."""
-    if kind != "multiclass":
+    if not kind.is_one_hot:
         return list(zip(probabilities.T, targets.T, strict=True))
     best = probabilities.argmax(axis=1)[:, None]
     return [tuple(np.take_along_axis(x, best, axis=1)[:, 0] for x in (probabilities, targets))]

@@ -9,7 +9,8 @@ from functools import partial
 import numpy as np
 
 from foldstack.cores import cpu_threads
-from foldstack.ensemble.objective import Objective
+from foldstack.ensemble.search_objective import SearchObjective
+from foldstack.kinds import Kind
 
 TIE = 1e-12  # less than this is the rounding of a mean, not an improvement
 GAIN = 1e-6  # and for less than this in a round no step is repeated
@@ -23,15 +24,15 @@ WORTH_THREADS = 20_000  # values a trial; fewer are done before a thread has sta
 SMALL = 0.01  # weights below are given up where nothing is lost
 
 
-def proper(values: np.ndarray, kind: str, axis: int) -> np.ndarray:
+def proper(values: np.ndarray, kind: Kind, axis: int) -> np.ndarray:
     """Probabilities again, of what weights below 0, or unlike ones for each label, have made.
 
     They are cut to [0, 1]; over classes, which lie along the axis, they sum to one.
     """
-    if kind == "regression":
+    if kind.is_values:
         return values
     values = np.clip(values, 0, 1)
-    return normalised(values, axis) if kind == "multiclass" else values
+    return normalised(values, axis) if kind.is_one_hot else values
 
 
 def normalised(values: np.ndarray, axis: int) -> np.ndarray:
@@ -55,8 +56,8 @@ class Search:
     def __init__(
         self,
         predictions: np.ndarray,
-        objective: Objective,
-        kind: str,
+        objective: SearchObjective,
+        kind: Kind,
         *,
         lowest: float = 0.0,
         threads: int = 0,
@@ -83,13 +84,13 @@ class Search:
         )
 
     def score(self, values: np.ndarray, weights: np.ndarray | None = None) -> float:
-        """Of blended values (outputs, n), made proper where the weights call for it."""
+        """Score blended values (outputs, n), made proper if the weights call for it."""
         if weights is not None and (weights.min() < 0 or weights.shape[1] > 1):
             values = proper(values, self.kind, axis=0)
         return self.objective(values)
 
     def score_weights(self, weights: np.ndarray) -> float:
-        """Of weights (models, 1), or (models, outputs)."""
+        """Score weights (models, 1), or (models, outputs)."""
         return self.score(self.blend(weights), weights)
 
     def blend(self, weights: np.ndarray) -> np.ndarray:
@@ -168,7 +169,7 @@ class Search:
     # --- coordinate search --------------------------------------------------------------------
 
     def best_of(self, starts: Sequence[np.ndarray]) -> np.ndarray:
-        """Of weights, each (models, 1) or (models, outputs), the first with the best score."""
+        """Return the first of the weights, (models, 1) or (models, outputs), with the best score."""
         return starts[int(np.argmax([self.score_weights(weights) for weights in starts]))]
 
     def climb(self, weights: np.ndarray, steps: Sequence[float] = STEPS) -> np.ndarray:

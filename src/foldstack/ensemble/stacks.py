@@ -21,10 +21,10 @@ from threadpoolctl import threadpool_limits
 
 from foldstack.ensemble.blends import NO_OPTIONS, BlendOptions
 from foldstack.ensemble.boosting import Boosters
-from foldstack.ensemble.linear import Linear
+from foldstack.ensemble.linear import LinearLevel
 from foldstack.ensemble.members import Inputs, Members
 from foldstack.ensemble.network import Network
-from foldstack.ensemble.tables import Reader, Sample
+from foldstack.ensemble.tables import LevelReader, Sample
 from foldstack.metrics import Metric
 
 SPLITS = 5  # where there are rows of one fold only
@@ -50,13 +50,13 @@ class Level(Protocol):
 
     @classmethod
     def load(
-        cls, parameters: dict, reader: Reader, outputs: int, directory: Path, stem: str
+        cls, parameters: dict, reader: LevelReader, outputs: int, directory: Path, stem: str
     ) -> Level:
-        """What `save` wrote."""
+        """Load what `save` wrote."""
 
 
 @dataclass(frozen=True)
-class Constant:
+class ConstantLevel:
     """The mean of the targets, where rows of one group, or of one target, teach nothing else."""
 
     means: np.ndarray
@@ -66,7 +66,7 @@ class Constant:
         return {"means": self.means.tolist()}
 
     @classmethod
-    def train(cls, sample: Sample) -> Constant:
+    def train(cls, sample: Sample) -> ConstantLevel:
         return cls(sample.targets.mean(axis=0))
 
     def predict(self, inputs: Inputs) -> np.ndarray:
@@ -77,7 +77,7 @@ class Constant:
 
 
 STACKS: dict[str, type[Level]] = {
-    "stack_linear": Linear,
+    "stack_linear": LinearLevel,
     "stack": Boosters,
     "stack_mlp": Network,
 }
@@ -101,7 +101,7 @@ class Stack:
         if members is not self._members:
             self._members, self._trained = members, {}
         monotone = self.options.stack_monotone and self._level is Boosters
-        reader = Reader(members.kind, self.options.stack_inputs, members.categorical, monotone)
+        reader = LevelReader(members.kind, self.options.stack_inputs, members.categorical, monotone)
         models, crossfit = [], np.empty((len(rows), members.targets.shape[1]))
         with threadpool_limits(1):  # sums in another order are other bytes
             for learned, left_out in _splits(members, rows, seed):
@@ -110,12 +110,12 @@ class Stack:
                 models.append(model)
         return Stacked(reader, models, crossfit)
 
-    def _train(self, rows: np.ndarray, reader: Reader, seed: int) -> Level:
+    def _train(self, rows: np.ndarray, reader: LevelReader, seed: int) -> Level:
         key = seed, hashlib.sha256(np.ascontiguousarray(rows).tobytes()).digest()
         if key not in self._trained:
             sample = Sample.of(self._members, rows, reader, seed)
             alike = np.ptp(sample.targets, axis=0).max() == 0 or len(np.unique(sample.groups)) == 1
-            train = Constant.train if alike else self._level.train
+            train = ConstantLevel.train if alike else self._level.train
             self._trained[key] = train(sample)
         return self._trained[key]
 
@@ -149,7 +149,7 @@ class Stacked:
         models: in the order of the folds.
     """
 
-    reader: Reader
+    reader: LevelReader
     models: list[Level]
     crossfit: np.ndarray = field(repr=False)
     scale: ClassVar[str] = "probability"
@@ -174,9 +174,9 @@ class Stacked:
 def load_stack(name: str, parameters: dict, outputs: int, directory: Path) -> Stacked:
     """The stack of which `parameters` were stored, and whose `save` wrote to the directory."""
     stored = parameters["reader"]
-    reader = Reader(**stored | {"categorical": tuple(stored["categorical"])})
+    reader = LevelReader(**stored | {"categorical": tuple(stored["categorical"])})
     models = [
-        Constant(np.array(each["means"]))
+        ConstantLevel(np.array(each["means"]))
         if "means" in each
         else STACKS[name].load(each, reader, outputs, directory, f"stack{m}")
         for m, each in enumerate(parameters["models"])

@@ -8,18 +8,19 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.special import expit
 
+from foldstack.kinds import Kind
 from foldstack.metrics import Metric
 
 ROWS = 20_000  # a start needs no more
 PAIRS = 20_000  # of a positive and a negative, for each column
 
 # Of blended values, its mean and its gradient by them.
-Loss = Callable[[np.ndarray], tuple[float, np.ndarray]]
+SmoothLoss = Callable[[np.ndarray], tuple[float, np.ndarray]]
 
 
 def fit_surrogate(
     metric: Metric,
-    kind: str,
+    kind: Kind,
     predictions: np.ndarray,
     targets: np.ndarray,
     lowest: float,
@@ -43,9 +44,9 @@ def fit_surrogate(
     if len(targets) > ROWS:
         rows = np.sort(rng.choice(len(targets), ROWS, replace=False))
         predictions, targets = predictions[:, :, rows], targets[rows]
-    if kind == "regression":
+    if kind.is_values:
         return _minimise(predictions, _squared_error(targets.T), lowest)
-    if kind == "multiclass":
+    if kind.is_one_hot:
         rows = np.arange(len(targets))
         given = predictions[targets.argmax(axis=1), :, rows].T[None]
         return _minimise(given, _log_loss, lowest)
@@ -56,7 +57,7 @@ def fit_surrogate(
     return _minimise(given, _log_loss, lowest)
 
 
-def _minimise(data: np.ndarray, loss: Loss, lowest: float) -> np.ndarray:
+def _minimise(data: np.ndarray, loss: SmoothLoss, lowest: float) -> np.ndarray:
     models = data.shape[1]
 
     def value_and_gradient(weights: np.ndarray) -> tuple[float, np.ndarray]:
@@ -85,7 +86,7 @@ def _log_loss(given: np.ndarray) -> tuple[float, np.ndarray]:
     return -np.log(given).mean(), -1 / (given * given.size)
 
 
-def _soft_f1(targets: np.ndarray) -> Loss:
+def _soft_f1(targets: np.ndarray) -> SmoothLoss:
     def loss(values: np.ndarray) -> tuple[float, np.ndarray]:
         twice = 2 * (targets * values).sum(axis=1, keepdims=True)
         total = targets.sum(axis=1, keepdims=True) + values.sum(axis=1, keepdims=True) + 1e-9
@@ -95,7 +96,7 @@ def _soft_f1(targets: np.ndarray) -> Loss:
     return loss
 
 
-def _squared_error(targets: np.ndarray) -> Loss:
+def _squared_error(targets: np.ndarray) -> SmoothLoss:
     variance = np.maximum(targets.var(axis=1, keepdims=True), 1e-12)
 
     def loss(values: np.ndarray) -> tuple[float, np.ndarray]:
@@ -107,7 +108,7 @@ def _squared_error(targets: np.ndarray) -> Loss:
 
 def _pairs(
     predictions: np.ndarray, targets: np.ndarray, rng: np.random.Generator
-) -> tuple[np.ndarray, Loss] | None:
+) -> tuple[np.ndarray, SmoothLoss] | None:
     """Differences (columns, models, pairs) of random pairs, and their logistic loss."""
     differences = []
     for target, values in zip(targets.T, predictions, strict=True):

@@ -11,6 +11,7 @@ import numpy as np
 from sklearn.model_selection import GroupShuffleSplit
 
 from foldstack.ensemble.members import Inputs, Members
+from foldstack.kinds import Kind
 from foldstack.links import to_logits
 
 MANY = 8  # more outputs than this are told of each other by a mean and a maximum only
@@ -20,7 +21,7 @@ FARTHEST = 10.0  # standard deviations
 
 
 @dataclass(frozen=True)
-class Reader:
+class LevelReader:
     """How a second level reads its inputs.
 
     Attributes:
@@ -30,15 +31,18 @@ class Reader:
         monotone: an output may only rise with the models' predictions of it (boosters alone).
     """
 
-    kind: str
+    kind: Kind
     scale: str = "logits"
     categorical: tuple[int, ...] = ()
     monotone: bool = False
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "kind", Kind(self.kind))  # from JSON it is text
+
     def values(self, inputs: Inputs) -> np.ndarray:
         """(n, models, outputs) of the models' predictions."""
         values = inputs.probabilities.astype(float)
-        if self.kind == "regression" or self.scale == "probabilities":
+        if self.kind.is_values or self.scale == "probabilities":
             return values
         return to_logits(values)
 
@@ -60,7 +64,7 @@ class Sample:
         groups: (n,), two different ones at least.
     """
 
-    reader: Reader
+    reader: LevelReader
     values: np.ndarray
     features: np.ndarray | None
     targets: np.ndarray
@@ -68,7 +72,7 @@ class Sample:
     seed: int
 
     @classmethod
-    def of(cls, members: Members, rows: np.ndarray, reader: Reader, seed: int) -> Sample:
+    def of(cls, members: Members, rows: np.ndarray, reader: LevelReader, seed: int) -> Sample:
         inputs = members.inputs.take(rows)
         values, targets = reader.values(inputs), members.targets[rows]
         return cls(reader, values, inputs.features, targets, members.groups[rows], seed)
@@ -117,14 +121,14 @@ def pairs(values: np.ndarray, features: np.ndarray | None) -> np.ndarray:
     return np.stack(tables, axis=1).reshape(-1, tables[0].shape[1])
 
 
-def directions(kind: str, models: int, outputs: int, width: int) -> list[int]:
+def directions(kind: Kind, models: int, outputs: int, width: int) -> list[int]:
     """For each column of `of_output`: 1 where the prediction may only rise with it, else 0.
 
     Of classes, a rise of another class may only lower it (-1): so a class that rises still rises
     after all are normalised to sum to one.
     """
     others = min(outputs - 1, 2 if outputs > MANY else outputs)
-    other = -1 if kind == "multiclass" else 0
+    other = -1 if kind.is_one_hot else 0
     return [1] * models + [other] * others + [0] * (width - models - others)
 
 

@@ -46,7 +46,7 @@ def columns(
 
 @dataclass(frozen=True)
 class Sweep:
-    """What each threshold decides: cut k calls the values from the k-th on positive.
+    """The decisions of each threshold: cut k calls the values from the k-th on positive.
 
     values: (v,) distinct probabilities, ascending. tp, fp: (v + 1,) true and false positives at
     each cut; the last one calls nothing positive.
@@ -98,7 +98,7 @@ class Sweep:
         return np.where(stuck, np.nextafter(lower, np.inf), middle)
 
     def nearest(self, cuts: np.ndarray) -> int:
-        """Of these cuts the one whose threshold is nearest .5."""
+        """Return the one of these cuts whose threshold is nearest .5."""
         return int(cuts[np.abs(self.thresholds(cuts) - MIDDLE).argmin()])
 
     def best(self, scores: np.ndarray) -> float:

@@ -3,8 +3,8 @@
 from foldstack.patterns.audit import Line, audit
 from foldstack.patterns.file import load, read_settings
 from foldstack.patterns.nearest import Index, Neighbours
+from foldstack.patterns.rule_settings import PatternSettings
 from foldstack.patterns.rules import Applied, Claims, Patterns, labels_of
-from foldstack.patterns.settings import PatternSettings
 
 __all__ = [
     "Applied",

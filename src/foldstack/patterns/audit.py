@@ -1,4 +1,4 @@
-"""What rules and nearest texts did to out-of-fold predictions: how often, and how rightly."""
+"""The audit of rules and nearest texts on out-of-fold predictions: how often, and how rightly."""
 
 from __future__ import annotations
 

@@ -11,8 +11,8 @@ from foldstack import config
 from foldstack.competition import Competition
 from foldstack.errors import InputError, nearest
 from foldstack.files import read_table
+from foldstack.patterns.rule_settings import PatternSettings, RuleSettings
 from foldstack.patterns.rules import CompiledRule, Patterns, labels_of
-from foldstack.patterns.settings import PatternSettings, RuleSettings
 from foldstack.rows import normalise
 
 SHOWN = 40  # characters of a pattern or text in a table
@@ -35,7 +35,7 @@ def load(competition: Competition) -> Patterns:
     """The competition's patterns, every regular expression, label and cached text checked."""
     path = competition.root / competition.settings.patterns
     settings = read_settings(path)
-    of_unit = len(competition.labels) if competition.kind == "multiclass" else 2
+    of_unit = len(competition.labels) if competition.kind.is_one_hot else 2
     if settings.nearest and settings.nearest.below <= 1 / of_unit:
         raise InputError(
             f"{path}: nearest.below is {settings.nearest.below:g}, but the most probable of {of_unit} "
@@ -90,7 +90,7 @@ def _answer(competition: Competition, rule: RuleSettings, source: str) -> np.nda
             f"{source}: label '{rule.label}' is not known: {nearest(rule.label, labels)}"
         )
     index = labels.index(rule.label)
-    if competition.kind == "multilabel":
+    if competition.kind.several_labels_per_row:
         answer = np.full((1, len(labels)), -1)
         answer[0, index] = 0 if rule.absent else 1
         return answer

@@ -14,7 +14,8 @@ import numpy as np
 import regex
 
 from foldstack.errors import InputError
-from foldstack.patterns.settings import NearestSettings
+from foldstack.kinds import Kind
+from foldstack.patterns.rule_settings import NearestSettings
 from foldstack.rows import normalise
 
 TIMEOUT = 2.0  # seconds of one search, which only a pattern that backtracks without end takes
@@ -78,7 +79,7 @@ class Applied:
         claims: what the rules said, also where the model overruled it.
     """
 
-    kind: str
+    kind: Kind
     model: np.ndarray
     probabilities: np.ndarray
     values: np.ndarray
@@ -104,7 +105,7 @@ class Patterns:
 
     file: str
     hash: str
-    kind: str
+    kind: Kind
     mode: str
     overrule_below: float
     rules: tuple[CompiledRule, ...]
@@ -112,11 +113,11 @@ class Patterns:
 
     @property
     def names(self) -> list[str]:
-        """What `by` counts: each rule, then the nearest text."""
+        """The names that `by` counts: each rule, then the nearest text."""
         return [*(f"rule {number}" for number in range(1, len(self.rules) + 1)), "nearest"]
 
     def claims(self, texts: list[tuple[str, ...]], units: int, cached: bool = True) -> Claims:
-        """What the rules say of n texts: of several that speak of a unit the first in the list.
+        """Return the rules' claims on n texts: of several that speak of a unit the first in the list.
 
         cached: False passes over cached texts, as if they did not stand in the list.
         """
@@ -182,25 +183,25 @@ def _with(model: np.ndarray, values: np.ndarray, confidence: np.ndarray) -> np.n
 # Units
 
 
-def distribution(probabilities: np.ndarray, kind: str) -> np.ndarray:
+def distribution(probabilities: np.ndarray, kind: Kind) -> np.ndarray:
     """(n, units, values) of probabilities (n, outputs)."""
-    if kind == "multiclass":
+    if kind.is_one_hot:
         return probabilities[:, None, :].astype(float)
     return np.stack([1 - probabilities, probabilities], axis=2).astype(float)
 
 
-def collapse(units: np.ndarray, kind: str) -> np.ndarray:
+def collapse(units: np.ndarray, kind: Kind) -> np.ndarray:
     """(n, outputs), the inverse of `distribution`."""
-    return units[:, 0, :] if kind == "multiclass" else units[:, :, 1]
+    return units[:, 0, :] if kind.is_one_hot else units[:, :, 1]
 
 
-def labels_of(decisions: np.ndarray, kind: str) -> np.ndarray:
+def labels_of(decisions: np.ndarray, kind: Kind) -> np.ndarray:
     """(n, units) values of targets or decisions (n, outputs)."""
-    if kind == "multiclass":
+    if kind.is_one_hot:
         return decisions.argmax(axis=1)[:, None]
     return (decisions >= 0.5).astype(int)
 
 
-def decisions_of(values: np.ndarray, kind: str, outputs: int) -> np.ndarray:
+def decisions_of(values: np.ndarray, kind: Kind, outputs: int) -> np.ndarray:
     """(n, outputs) of 0/1, the inverse of `labels_of`."""
-    return np.eye(outputs)[values[:, 0]] if kind == "multiclass" else values.astype(float)
+    return np.eye(outputs)[values[:, 0]] if kind.is_one_hot else values.astype(float)

@@ -1,7 +1,7 @@
-"""Recipes: published systems as workspaces, from their raw files; `stages.recipe` writes them.
+"""Recipes: published systems as workspaces, built from raw files by `stages.recipe`.
 
-A recipe is one entry here and a folder of presets beside this file. Each is complete by itself: presets
-may lie over one another inside the folder, and over `backbone`, which the stage writes.
+A recipe is one entry here and a folder of presets beside this file. It is self-contained: its
+presets extend only each other and `backbone`, which the stage writes.
 """
 
 from __future__ import annotations
@@ -29,9 +29,13 @@ FIVE = {"count": 5, "seed": 2020}
 
 @dataclass(frozen=True)
 class Recipe:
-    """files: what SOURCE= must hold; `read` makes tables of them. about: competition.yaml's first line.
+    """Definition of a recipe.
 
-    settings: of competition.yaml; its models are presets in the recipe's folder, or shipped ones.
+    Attributes:
+        about: first line of competition.yaml.
+        files: names of the raw files required in SOURCE=.
+        read: converts these files to tables.
+        settings: of competition.yaml; its models are presets in the recipe's folder, or shipped ones.
     """
 
     about: str

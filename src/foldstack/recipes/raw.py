@@ -1,4 +1,4 @@
-"""The raw files of the recipes' data sets as tables."""
+"""Readers of the recipes' raw files."""
 
 from __future__ import annotations
 
@@ -12,9 +12,14 @@ from foldstack.errors import InputError
 
 @dataclass(frozen=True)
 class Tables:
-    """train: id, text, label; test: id, text; sample: id, label; solution: id, label, where it is known.
+    """Tables of a workspace.
 
-    folds: id, fold, where they are given.
+    Attributes:
+        train: id, text, label.
+        test: id, text.
+        sample: id, label.
+        solution: id, label; None if unknown.
+        folds: id, fold; None if not given.
     """
 
     train: pd.DataFrame
@@ -25,7 +30,7 @@ class Tables:
 
 
 def comments(source: Path) -> Tables:
-    """`label<tab>text` in train.txt, a text in test.txt; every other line is blank."""
+    """Read `label<tab>text` lines of train.txt and text lines of test.txt, separated by blank lines."""
     train = _labelled(source / "train.txt", "\t", "comment")
     texts = [line for _, line in _lines(source / "test.txt")]
     test = pd.DataFrame({"id": _numbered("test", len(texts)), "text": texts})
@@ -33,7 +38,7 @@ def comments(source: Path) -> Tables:
 
 
 def titles(source: Path) -> Tables:
-    """`label|label text` in both files."""
+    """Read `label|label text` lines of train.txt and test.txt."""
     train, test = (_labelled(source / f"{name}.txt", " ", name) for name in ("train", "test"))
     first = train["label"].iloc[0].split("|")[0]
     return Tables(
@@ -42,13 +47,13 @@ def titles(source: Path) -> Tables:
 
 
 def titles_chosen_on_test(source: Path) -> Tables:
-    """All titles as training rows; those of test.txt are fold 1, whose run learns from the others."""
+    """Return all titles as training rows; those of test.txt are fold 1, the others fold 0."""
     given = titles(source)
     test = given.test.merge(given.solution, on="id")
     train = pd.concat([given.train, test], ignore_index=True)
     fold = [0] * len(given.train) + [1] * len(test)
     folds = pd.DataFrame({"id": train["id"], "fold": fold})
-    # A competition has rows to be predicted; here they are the same titles.
+    # A competition requires test rows; here they are the same titles.
     again = given.test.assign(id=_numbered("again", len(test)))
     sample = again[["id"]].assign(label=given.sample["label"])
     return Tables(train, again, sample, folds=folds)
@@ -60,14 +65,16 @@ def _labelled(path: Path, separator: str, name: str) -> pd.DataFrame:
         label, found, text = line.partition(separator)
         if not found or not label or not text.strip():
             what = "a tab" if separator == "\t" else "a space"
-            raise InputError(f"{path}, line {number} is no label, {what} and a text: mend the file")
+            raise InputError(
+                f"{path}, line {number} is not a label, {what} and a text: fix the file"
+            )
         labels.append(label)
         texts.append(text)
     return pd.DataFrame({"id": _numbered(name, len(texts)), "text": texts, "label": labels})
 
 
 def _lines(path: Path) -> list[tuple[int, str]]:
-    """The lines that are not blank, with their numbers."""
+    """Return the lines that are not blank, with their numbers."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as e:

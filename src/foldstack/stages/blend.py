@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -14,19 +15,23 @@ from foldstack.competition import Competition
 from foldstack.ensemble import OF_RANKS, STACKS, BlendOptions, BlendResult, Members
 from foldstack.errors import InputError
 from foldstack.files import write_text
-from foldstack.progress import Progress, say, table
+from foldstack.progress import Progress
+from foldstack.records import (
+    BlendHashes,
+    BlendRecord,
+    CandidateRecord,
+    EstimateRecord,
+    ModelEstimate,
+    PositiveRates,
+    RepeatedTexts,
+    ReportRecord,
+)
 from foldstack.report import format_report, label_report, target_report
 from foldstack.rows import Rows
-from foldstack.stages.choices import (
-    describe_calibration,
-    describe_rules,
-    reliability_csv,
-    say_calibration,
-    say_rules,
-)
-from foldstack.stages.dependencies import Doubts, external_reasons, say_marks
+from foldstack.stages.choices import describe_calibration, describe_rules, reliability_csv
+from foldstack.stages.dependencies import Doubts, external_reasons
 from foldstack.stages.features import describe_features, stack_features
-from foldstack.stages.oof import Model, match_sharpness, read_model
+from foldstack.stages.oof import Model, match_confidence, read_model
 from foldstack.store import Folds, write_parquet
 from foldstack.workspace import Workspace
 
@@ -35,10 +40,10 @@ VALUES = {"regression": "values"}  # what a mean over runs is taken of, where no
 
 @dataclass(frozen=True)
 class Blend:
-    """What a submission is made from: the members' result and all that must be said with it."""
+    """The members' result, which a submission is made from, and its record."""
 
     result: BlendResult
-    info: dict
+    record: BlendRecord
     members: Members
     scored: Rows
     report: pd.DataFrame
@@ -59,18 +64,43 @@ def make_blend(
 ) -> Blend:
     """Read the models, choose and fit a blend, estimate it nested; nothing is written.
 
-    methods: instead of the settings'; with none of them a single model stays as it is.
+    Args:
+        methods: instead of the settings'; with none of them a single model stays as it is.
+        quiet: show no progress.
+
+    Raises:
+        InputError: a run is missing, stale or damaged.
     """
-    competition, settings = ws.competition, ws.competition.settings.blend
-    methods = settings.methods if methods is None else methods
-    calibration = settings.calibration if methods else "none"
-    wants_labels = competition.submission.wants_labels
-    folds = ws.store.read_folds(competition.train)
-    train = competition.train.take(folds.scored)
+    options = _options(ws, methods)
+    folds = ws.store.read_folds(ws.competition.train)
+    train = ws.competition.train.take(folds.scored)
     models = [read_model(ws, name, folds) for name in names]
-    text = settings.text_features and any(method in STACKS for method in methods)
-    members = Members(
-        names=names,
+    text = options.text_features and any(method in STACKS for method in options.methods)
+    members = _members(ws, models, folds, train, text)
+    result = _fit(ws, members, options, quiet)
+    if options.match_sharpness and _rests_on_confidence(members, result):
+        models = [match_confidence(ws, model, folds) for model in models]
+        tests = np.stack([m.test for m in models], axis=1)
+        members = dataclasses.replace(members, test_probabilities=tests)
+        result = result.predicting(members.test_inputs)
+    record = _describe(ws, models, folds, members, result, text)
+    return Blend(result, record, members, train, _report(ws, members, result))
+
+
+def _options(ws: Workspace, methods: tuple[str, ...] | None) -> BlendOptions:
+    """Return the settings of the blend, with these methods instead; none are not calibrated."""
+    settings = ws.competition.settings
+    options = BlendOptions.of(settings.blend, settings.runtime.threads)
+    methods = options.methods if methods is None else methods
+    calibration = options.calibration if methods else ("none",)
+    return options.model_copy(update={"methods": methods, "calibration": calibration})
+
+
+def _members(ws: Workspace, models: list[Model], folds: Folds, train: Rows, text: bool) -> Members:
+    """Return the models' predictions, train being the scored rows, with what stacks read beside."""
+    competition = ws.competition
+    return Members(
+        names=[m.name for m in models],
         probabilities=np.stack([m.oof for m in models], axis=1),
         ranks=np.stack([m.oof_ranks for m in models], axis=1),
         test_probabilities=np.stack([m.test for m in models], axis=1),
@@ -84,47 +114,32 @@ def make_blend(
         test_features=stack_features(competition.test, text),
         categorical=tuple(range(len(competition.settings.numeric), len(competition.feature_names))),
     )
+
+
+def _fit(ws: Workspace, members: Members, options: BlendOptions, quiet: bool) -> BlendResult:
+    competition = ws.competition
     candidates = ensemble.list_candidates(
-        names,
+        members.names,
         competition.metric,
-        methods,
+        options.methods,
         kind=competition.kind,
         features=members.features is not None,
-        calibration=calibration,
+        calibration=options.calibration,
     )
     total = ensemble.count_fits(len(np.unique(members.folds)), len(candidates))
     with Progress("blending", total, "fits") as progress:
-        result = ensemble.blend(
+        return ensemble.blend(
             members,
             competition.metric,
-            wants_labels=wants_labels,
-            seed=settings.seed,
-            methods=methods,
-            options=BlendOptions(
-                bags=settings.bags,
-                negative=settings.negative,
-                power=settings.power,
-                stack_inputs=settings.stack_inputs,
-                stack_monotone=settings.stack_monotone,
-                threads=competition.settings.runtime.threads,
-            ),
-            rules=settings.rules,
-            calibration=calibration,
+            wants_labels=competition.submission.wants_labels,
+            options=options,
             progress=None if quiet else progress.add,
         )
-    if settings.match_sharpness and _rests_on_sharpness(members, result):
-        models = [match_sharpness(ws, model, folds) for model in models]
-        tests = np.stack([m.test for m in models], axis=1)
-        members = dataclasses.replace(members, test_probabilities=tests)
-        result = result.predicting(members.test_inputs)
-    info = _describe(ws, models, folds, members, result)
-    info["features"] = describe_features(competition, text)
-    return Blend(result, info, members, train, _report(ws, members, result))
 
 
-def _rests_on_sharpness(members: Members, result: BlendResult) -> bool:
-    """Whether something learned how sharp the out-of-fold predictions are: a rule, or whatever is no
-    mean of them.
+def _rests_on_confidence(members: Members, result: BlendResult) -> bool:
+    """Whether something learned how confident the out-of-fold predictions are: a rule, or whatever is
+    no mean of them.
     """
     if members.kind == "regression":
         return False
@@ -158,74 +173,94 @@ def _report(ws: Workspace, members: Members, result: BlendResult) -> pd.DataFram
 
 
 def _describe(
-    ws: Workspace, models: list[Model], folds: Folds, members: Members, result: BlendResult
-) -> dict:
-    """All of a blend but its arrays, as JSON."""
-    competition = ws.competition
-    train, test = competition.train, competition.test
-    of_rows = external_reasons(ws)  # of all models alike
-    optimistic = sorted(
-        {f"{m.name}: {why}" for m in models for why in m.optimistic if why not in of_rows}
-    )
-    optimistic = [*of_rows, *optimistic]
-    return {
-        "kind": competition.kind,
-        **_scored_by(competition),
-        "scores_are": "pooled over all rows",
-        "test_mean": f"of {VALUES.get(competition.kind, 'probabilities')} over folds and seeds"
-        + (f", of ranks within each run for {result.winner}" if result.winner in OF_RANKS else "")
-        + (", as sharp as the out-of-fold ones" if _are_matched(models) else ""),
-        "sharpness": {m.name: m.sharpness for m in models} if _are_matched(models) else {},
-        "members": {m.name: m.runs for m in models},
-        "settings": competition.settings.blend.model_dump(mode="json"),
-        "hashes": {
-            "folds": folds.hash,
-            "train": train.hash(),
-            "overlay": competition.overlay_hash,
-            "test": test.hash(),
-            "features": [train.features_hash(), test.features_hash()],
-        },
-        "winner": result.winner,
-        "winners_by_fold": result.winners_by_fold,
-        "parameters": result.parameters,
-        "rule": None if result.rule is None else result.rule.to_json(),
-        "nested": dataclasses.asdict(result.nested),
-        "in_sample": result.in_sample,
-        "seed_variance": members.seed_variance,
-        "optimistic": optimistic,
-        "repeated_texts": reweighted(ws, folds, result.nested_predictions),
-        "candidates": [dataclasses.asdict(c) for c in result.candidates],
-        "rules": describe_rules(result),
-        "calibration": describe_calibration(members, result),
-        "models": {m.name: _single(ws, members, i, m) for i, m in enumerate(models)},
-        "positives": _positives(ws, members, result),
-    }
+    ws: Workspace,
+    models: list[Model],
+    folds: Folds,
+    members: Members,
+    result: BlendResult,
+    text: bool,
+) -> BlendRecord:
+    """Return all of a blend but its arrays.
 
-
-def _scored_by(competition: Competition) -> dict:
-    """What all of a blend's scores are by, and so what it chose."""
-    metric = competition.metric
-    return {"metric": metric.name, "costs": metric.costs and [list(row) for row in metric.costs]}
-
-
-def read_stored(ws: Workspace, name: str) -> dict:
-    """What a stored blend says of itself.
-
-    Raises InputError where there is none, or it was chosen by another metric, or costs, than today's.
+    Args:
+        text: whether stacks read features of the texts.
     """
-    info = ws.store.read_blend(name)
-    if info is None:
+    competition = ws.competition
+    return BlendRecord(
+        kind=competition.kind,
+        metric=competition.metric.name,
+        costs=_costs(competition),
+        scores_are="pooled over all rows",
+        test_mean=_test_mean(competition, models, result),
+        temperatures={m.name: m.temperature for m in models} if _are_matched(models) else {},
+        members={m.name: m.runs for m in models},
+        settings=competition.settings.blend.model_dump(mode="json"),
+        hashes=_hashes(competition, folds),
+        winner=result.winner,
+        winners_by_fold={str(fold): winner for fold, winner in result.winners_by_fold.items()},
+        parameters=result.parameters,
+        rule=None if result.rule is None else result.rule.to_json(),
+        nested=EstimateRecord(**dataclasses.asdict(result.nested)),
+        in_sample=result.in_sample,
+        seed_variance=members.seed_variance,
+        optimistic=_why_optimistic(ws, models),
+        repeated_texts=reweighted(ws, folds, result.nested_predictions),
+        candidates=[CandidateRecord(**dataclasses.asdict(c)) for c in result.candidates],
+        rules=describe_rules(result),
+        calibration=describe_calibration(members, result),
+        models={m.name: _single(ws, members, i, m) for i, m in enumerate(models)},
+        positives=_positives(ws, members, result),
+        features=describe_features(competition, text),
+    )
+
+
+def _why_optimistic(ws: Workspace, models: list[Model]) -> list[str]:
+    of_rows = external_reasons(ws)  # of all models alike
+    of_models = {f"{m.name}: {why}" for m in models for why in m.optimistic if why not in of_rows}
+    return [*of_rows, *sorted(of_models)]
+
+
+def _hashes(competition: Competition, folds: Folds) -> BlendHashes:
+    train, test = competition.train, competition.test
+    return BlendHashes(
+        folds=folds.hash,
+        train=train.hash(),
+        overlay=competition.overlay_hash,
+        test=test.hash(),
+        features=[train.features_hash(), test.features_hash()],
+    )
+
+
+def _test_mean(competition: Competition, models: list[Model], result: BlendResult) -> str:
+    mean = f"of {VALUES.get(competition.kind, 'probabilities')} over folds and seeds"
+    if result.winner in OF_RANKS:
+        mean += f", of ranks within each run for {result.winner}"
+    return mean + (", as sharp as the out-of-fold ones" if _are_matched(models) else "")
+
+
+def _costs(competition: Competition) -> list[list[float]] | None:
+    costs = competition.metric.costs
+    return costs and [list(row) for row in costs]
+
+
+def read_stored(ws: Workspace, name: str) -> BlendRecord:
+    """Return the record of a stored blend.
+
+    Raises InputError if there is none, or it was chosen by another metric, or costs, than today's.
+    """
+    record = ws.store.read_blend(name)
+    if record is None:
         named = "" if name == "blend" else f" NAME={name}"
         raise InputError(
             f"oof/_blends/{name} does not exist: run `make blend{named}` first, or name a MODEL"
         )
-    today = _scored_by(ws.competition)
-    if info["metric"] != today["metric"]:
-        other = f"metric {info['metric']}, not {today['metric']}"
-    elif info.get("costs") != today["costs"]:
+    metric = ws.competition.metric.name
+    if record.metric != metric:
+        other = f"metric {record.metric}, not {metric}"
+    elif record.costs != _costs(ws.competition):
         other = "other costs than competition.yaml has now"
     else:
-        return info
+        return record
     raise InputError(f"blend '{name}' was made for {other}: run {blend_command(name)} again")
 
 
@@ -235,10 +270,10 @@ def blend_command(name: str) -> str:
 
 
 def _are_matched(models: list[Model]) -> bool:
-    return any(model.sharpness != 1 for model in models)
+    return any(model.temperature != 1 for model in models)
 
 
-def _single(ws: Workspace, members: Members, index: int, model: Model) -> dict:
+def _single(ws: Workspace, members: Members, index: int, model: Model) -> ModelEstimate:
     of_model = dataclasses.replace(members, seed_variance=model.seed_variance)
     nested, in_sample = ensemble.single_estimate(
         of_model,
@@ -248,14 +283,14 @@ def _single(ws: Workspace, members: Members, index: int, model: Model) -> dict:
         ws.competition.settings.blend.seed,
         ws.competition.settings.blend.rules,
     )
-    return {
-        "nested": dataclasses.asdict(nested),
-        "in_sample": in_sample,
-        "optimistic": model.optimistic,
-    }
+    return ModelEstimate(
+        nested=EstimateRecord(**dataclasses.asdict(nested)),
+        in_sample=in_sample,
+        optimistic=model.optimistic,
+    )
 
 
-def reweighted(ws: Workspace, folds: Folds, nested: np.ndarray) -> dict | None:
+def reweighted(ws: Workspace, folds: Folds, nested: np.ndarray) -> RepeatedTexts | None:
     """The score of nested predictions, weighted to the test set's share of repeated texts.
 
     nested: (n, outputs) of the scored rows.
@@ -273,17 +308,17 @@ def reweighted(ws: Workspace, folds: Folds, nested: np.ndarray) -> dict | None:
     repeated = (np.bincount(groups)[groups] > 1)[folds.scored]
     found = float(repeated.mean())
     if not 0 < found < 1:
-        return {"test_share": share, "train_share": found, "score": None}
+        return RepeatedTexts(test_share=share, train_share=found, score=None)
     weights = np.where(repeated, share / found, (1 - share) / (1 - found))
     targets = competition.train.targets[folds.scored]
     try:
         score = competition.task.score_probabilities(targets, nested, weights)
     except InputError:  # a user's metric that takes no weights
         score = None
-    return {"test_share": share, "train_share": found, "score": score}
+    return RepeatedTexts(test_share=share, train_share=found, score=score)
 
 
-def _positives(ws: Workspace, members: Members, result: BlendResult) -> dict[str, dict]:
+def _positives(ws: Workspace, members: Members, result: BlendResult) -> dict[str, PositiveRates]:
     competition = ws.competition
     if competition.kind == "regression":
         return {}
@@ -295,8 +330,10 @@ def _positives(ws: Workspace, members: Members, result: BlendResult) -> dict[str
     return positive_rates(competition.outputs, oof, test)
 
 
-def positive_rates(outputs: Sequence[str], oof: np.ndarray, test: np.ndarray) -> dict[str, dict]:
-    """Per label: the rate decided positive on OOF rows and on test, and whether they part.
+def positive_rates(
+    outputs: Sequence[str], oof: np.ndarray, test: np.ndarray
+) -> dict[str, PositiveRates]:
+    """Return, by label, the rates decided positive on OOF rows and on test, and whether they part.
 
     oof, test: (n, outputs) and (t, outputs) decisions of 0/1.
     """
@@ -305,99 +342,66 @@ def positive_rates(outputs: Sequence[str], oof: np.ndarray, test: np.ndarray) ->
     for name, a, b in zip(outputs, oof.mean(axis=0), test.mean(axis=0), strict=True):
         pooled = (a * n + b * t) / (n + t)
         error = np.sqrt(pooled * (1 - pooled) * (1 / n + 1 / t))
-        out[name] = {"oof": float(a), "test": float(b), "parts": bool(abs(a - b) > 3 * error)}
+        parts = bool(abs(a - b) > 3 * error)
+        out[name] = PositiveRates(oof=float(a), test=float(b), parts=parts)
     return out
 
 
 # The stage
 
 
-def blend(ws: Workspace, *, model: str | None = None, name: str | None = None) -> None:
+def blend(ws: Workspace, *, model: str | None = None, name: str | None = None) -> BlendRecord:
     """Blend the models' runs and keep the result in oof/_blends/<name>/."""
     name = config.check_name(name or "blend", "name")
     made = make_blend(ws, choose_members(ws, model))
-    competition, result = ws.competition, made.result
-    with ws.store.writing_blend(name, made.info) as place:
-        write_parquet(
-            place / "oof.parquet", made.scored, result.oof, "identity", competition.outputs
-        )
-        write_parquet(
-            place / "test.parquet", competition.test, result.test, "identity", competition.outputs
-        )
-        nested = result.nested_predictions
-        write_parquet(
-            place / "nested.parquet", made.scored, nested, "identity", competition.outputs
-        )
-        (place / "model").mkdir()
-        result.fitted.save(place / "model")
-        write_text(place / "labels.csv", made.report.to_csv())
-        write_text(place / "labels.txt", format_report(made.report) + "\n")
-        if result.calibrated is not None:
-            write_text(
-                place / "reliability.csv", reliability_csv(made.members, result, competition.labels)
-            )
-    say_blend(name, made.info)
+    return ws.store.write_blend(name, made.record, lambda place: _fill(ws, made, place))
 
 
-def report(ws: Workspace, *, model: str | None = None, name: str | None = None) -> None:
-    """Show how each label does on out-of-fold rows, by decisions that were not fitted on them."""
-    if model:
-        names = ws.choose_models(model)
-        made = make_blend(ws, names, methods=None if len(names) > 1 else (), quiet=True)
-        say(f"{', '.join(names)}: {made.info['winner']}, out-of-fold rows, nested decisions")
-        say(format_report(made.report))
-        say_marks("report", [], made.info["optimistic"])
-        return
-    name = name or "blend"
-    info = read_stored(ws, name)
-    path, marks = ws.store.blend_file(name, info, "labels.txt"), Doubts.of(ws).of_blend(info)
-    say(f"{name}: out-of-fold rows, nested decisions ({ws.store.name(path)}, and .csv beside it)")
-    say(path.read_text(encoding="utf-8").rstrip("\n"))
-    say_marks(name, *marks)
+def _fill(ws: Workspace, made: Blend, place: Path) -> None:
+    """Write a blend's predictions, its fitted model and its report into a folder."""
+    competition, result, outputs = ws.competition, made.result, ws.competition.outputs
+    for name, rows, values in (
+        ("oof", made.scored, result.oof),
+        ("test", competition.test, result.test),
+        ("nested", made.scored, result.nested_predictions),
+    ):
+        write_parquet(place / f"{name}.parquet", rows, values, "identity", outputs)
+    (place / "model").mkdir()
+    result.fitted.save(place / "model")
+    write_text(place / "labels.csv", made.report.to_csv())
+    write_text(place / "labels.txt", format_report(made.report) + "\n")
+    if result.calibrated is not None:
+        curves = reliability_csv(made.members, result, competition.labels)
+        write_text(place / "reliability.csv", curves)
 
 
-def say_blend(name: str, info: dict) -> None:
-    """The candidates, the winner, its honest and its optimistic score, the rates of positives."""
-    rows = [
-        [
-            c["name"],
-            f"{c['nested']:.4f}",
-            f"{c['difference_to_best']:.4f} ± {c['standard_error']:.4f}",
-            f"{c['in_sample']:.4f}",
-        ]
-        for c in info["candidates"]
-    ]
-    say(table(["candidate", "left-out score", "behind the best", "in-sample (optimistic)"], rows))
-    say(
-        f"{name}: chose {info['winner']}, the simplest within one standard error of the best; nested "
-        f"{info['metric']} {interval(info['nested'])}, in-sample {info['in_sample']:.4f} (optimistic); "
-        f"{info['scores_are']}"
+def report(ws: Workspace, *, model: str | None = None, name: str | None = None) -> ReportRecord:
+    """Return how each label does on out-of-fold rows, by decisions that were not fitted on them."""
+    return _report_of_models(ws, model) if model else _report_of_blend(ws, name or "blend")
+
+
+def _report_of_models(ws: Workspace, model: str) -> ReportRecord:
+    names = ws.choose_models(model)
+    made = make_blend(ws, names, methods=None if len(names) > 1 else (), quiet=True)
+    return ReportRecord(
+        of=", ".join(names),
+        winner=made.record.winner,
+        file=None,
+        text=format_report(made.report),
+        stale=[],
+        optimistic=made.record.optimistic,
     )
-    say_rules(name, info)
-    say_calibration(name, info)
-    say_marks(name, [], info["optimistic"])
-    repeated = info["repeated_texts"]
-    if repeated and repeated["score"] is not None:
-        say(
-            f"{name}: {repeated['test_share']:.1%} of the test texts stand in train; with the rows "
-            f"weighted to that share of repeated texts the nested score is {repeated['score']:.4f}"
-        )
-    say_positives(name, info)
 
 
-def say_positives(name: str, info: dict) -> None:
-    """Rates decided positive on OOF and test, a line or, for many labels, those that part."""
-    rates = info["positives"]
-    if 0 < len(rates) <= 8:
-        shown = ", ".join(f"'{k}' {v['oof']:.1%} / {v['test']:.1%}" for k, v in rates.items())
-        say(f"{name}: rate decided positive, OOF / test: {shown}")
-    for label, rate in rates.items():
-        if rate["parts"]:
-            say(
-                f"warning: '{label}' is decided positive in {rate['oof']:.1%} of the OOF rows but "
-                f"{rate['test']:.1%} of the test rows, more than chance explains"
-            )
-
-
-def interval(nested: dict) -> str:
-    return f"{nested['score']:.4f} [{nested['low']:.4f}, {nested['high']:.4f}]"
+def _report_of_blend(ws: Workspace, name: str) -> ReportRecord:
+    record = read_stored(ws, name)
+    path = ws.store.blend_file(name, record, "labels.txt")
+    stale, optimistic = Doubts.of(ws).of_blend(record)
+    return ReportRecord(
+        of=name,
+        winner=record.winner,
+        file=ws.store.name(path),
+        text=path.read_text(encoding="utf-8").rstrip("\n"),
+        stale=stale,
+        optimistic=optimistic,
+    )

@@ -7,12 +7,12 @@ from pathlib import Path
 from foldstack.competition import Competition
 from foldstack.errors import InputError
 from foldstack.files import remove
-from foldstack.progress import say
-from foldstack.store import Store
+from foldstack.records import CleanResult, EmptiedFolder, TidyResult
+from foldstack.store import FOLDERS, Store
 from foldstack.tidy import has_made, require_nothing_is_trained, tidy, unfinished
 
 
-def clean(root: Path, what: str) -> None:
+def clean(root: Path, what: str) -> CleanResult | TidyResult:
     """Empty folds/, oof/, submissions/, remove debug/, or all of them; of a link the link alone.
 
     what: one of these, 'all', or 'tmp' for what kills have left.
@@ -24,41 +24,40 @@ def clean(root: Path, what: str) -> None:
         )
     if what == "tmp":
         return _clean_tmp(Store(root))
-    names = ("folds", "oof", "submissions", "debug") if what == "all" else (what,)
-    for folder in (root / name for name in names):
+    store = Store(root)
+    names = (*FOLDERS, "debug") if what == "all" else (what,)
+    folders = [store.folder(name) for name in names]
+    for folder in folders:
         if folder.is_symlink():
             raise InputError(
                 f"{folder} is a link to {folder.resolve()}, which other workspaces may use: empty "
                 "that folder yourself, or remove the link"
             )
-    _refuse_named(root, [root / name for name in names])
-    store = Store(root)
+    _refuse_named(root, folders)
     if "oof" in names:
         require_nothing_is_trained(store)
-    for name in names:
-        folder, count = root / name, 0
-        for path in sorted(folder.iterdir()) if folder.is_dir() else []:
-            if path.name == ".gitkeep":
-                continue
-            if name != "debug" and not has_made(store, path):
-                say(f"clean: {name}/{path.name} stays: no stage has made it, or not as it is now")
-                continue
-            remove(path)
-            count += 1
-        say(f"clean: {name}/ {'emptied' if count else 'was empty'}")
+    return CleanResult(folders=[_empty(store, name) for name in names])
 
 
-def _clean_tmp(store: Store) -> None:
-    freed = sum(tidy(each) for each in (store, Store(store.root / "debug")))
-    say(f"clean: {freed / 2**20:,.1f} MB of temporary files and old checkpoints removed")
-    left = unfinished(store) | {
-        f"debug/{name}": size for name, size in unfinished(Store(store.root / "debug")).items()
-    }
-    for name, size in left.items():
-        say(
-            f"clean: {name} ({size / 2**20:,.1f} MB) is unfinished and stays: `make train` resumes it, "
-            "and `rm -r` drops it"
-        )
+def _empty(store: Store, name: str) -> EmptiedFolder:
+    """Remove what stages have made in one folder."""
+    folder, removed, kept = store.folder(name), [], []
+    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
+        if path.name == ".gitkeep":
+            continue
+        if name != "debug" and not has_made(store, path):
+            kept.append(path.name)
+            continue
+        remove(path)
+        removed.append(path.name)
+    return EmptiedFolder(folder=name, removed=removed, kept=kept)
+
+
+def _clean_tmp(store: Store) -> TidyResult:
+    debug = Store(store.folder("debug"))
+    freed = sum(tidy(each) for each in (store, debug))
+    left = unfinished(store) | {f"debug/{name}": size for name, size in unfinished(debug).items()}
+    return TidyResult(freed=freed, unfinished=left)
 
 
 def _refuse_named(root: Path, folders: list[Path]) -> None:

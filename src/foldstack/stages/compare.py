@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from foldstack import ensemble
-from foldstack.ensemble import Difference, Members
+from foldstack.ensemble import Members
 from foldstack.errors import InputError
 from foldstack.metrics import Metric
-from foldstack.progress import say, table
-from foldstack.stages.dependencies import say_marks
+from foldstack.progress import say
+from foldstack.records import ComparedModel, Comparison, RunRecord
+from foldstack.stages.dependencies import made_with
 from foldstack.stages.oof import check_alike, fold_runs, read_seed, reasons_of, require_runs
 from foldstack.stages.train import train
 from foldstack.store import Folds, RunKey
@@ -26,11 +28,11 @@ def compare(
     fold: str | None = None,
     seed: str | None = None,
     jobs: int = 1,
-) -> None:
-    """Train what is missing of `a` and of each model of `b`, then print their differences from `a`.
+) -> Comparison:
+    """Train what is missing of `a` and of each model of `b`, then compare them with `a`.
 
-    Both are compared on the same folds and seeds: those asked for, or all folds and the seeds of
-    competition.yaml.
+    The comparison is kept in oof/_comparisons/. All are compared on the same folds and seeds: those
+    asked for, or all folds and the seeds of competition.yaml.
     """
     if not a or not b:
         raise InputError("compare wants two models: make compare A=minilm B=roberta (or B=x,y,z)")
@@ -44,27 +46,74 @@ def compare(
     folds = _choose_folds(ws, fold, whole)
     _train_missing(ws, [first, *others], folds, seed, jobs)
     runs = {name: _runs(ws, name, seeds, folds) for name in (first, *others)}
+    ws.refuse_named(ws.store.comparison_path(first, others))
     metric, base = _by_seed(ws, first, seeds, folds)
-    named = f"the {whole.count} folds" if folds is whole else f"folds {_list(folds.numbers)}"
-    _print(ws, metric, first, base, seeds, folds, named)
+    rows = [_compared(ws, name, runs, first, base, folds, seeds) for name in others]
+    targets = ws.competition.train.targets[folds.scored]
+    found = Comparison(
+        baseline=first,
+        metric=metric.name,
+        score=_mean_score(metric, targets, base),
+        seeds=seeds,
+        folds=folds.numbers,
+        folds_in_all=whole.count,
+        scored_rows=len(folds.scored),
+        rows=rows,
+        hashes=made_with(ws),
+        runs={name: _digests(ws, of_model) for name, of_model in runs.items()},
+        optimistic={
+            name: reasons_of(ws, of_model.values(), folds) for name, of_model in runs.items()
+        },
+    )
+    ws.store.write_comparison(found)
+    return found
+
+
+def _compared(
+    ws: Workspace,
+    name: str,
+    runs: dict[str, dict[RunKey, RunRecord]],
+    first: str,
+    base: list[np.ndarray],
+    folds: Folds,
+    seeds: list[int],
+) -> ComparedModel:
+    """Compare one model with the baseline.
+
+    Args:
+        runs: of each model, by name.
+        first, base: the baseline, and its (n, outputs) out-of-fold predictions of each seed.
+        folds: those that are held out and scored.
+    """
     train_rows = ws.competition.train.take(folds.scored)
-    lines = []
-    for name in others:
-        _, predictions = _by_seed(ws, name, seeds, folds)
-        difference = ensemble.paired_difference(
-            metric,
-            train_rows.targets,
-            predictions,
-            base,
-            train_rows.groups,
-            ws.competition.settings.blend.seed,
-        )
-        mean = np.mean([metric.score(train_rows.targets, p) for p in predictions])
-        lines.append([name, f"{mean:.4f}", *_cells(difference), _time(runs[name], runs[first])])
-    header = [f"against {first}", metric.name, "better by [95 % interval]", "by seed", "time"]
-    say(table(header, lines))
-    for name, of_model in runs.items():
-        say_marks(name, [], reasons_of(ws, of_model.values(), folds))
+    metric, predictions = _by_seed(ws, name, seeds, folds)
+    difference = ensemble.paired_difference(
+        metric,
+        train_rows.targets,
+        predictions,
+        base,
+        train_rows.groups,
+        ws.competition.settings.blend.seed,
+    )
+    return ComparedModel(
+        model=name,
+        score=_mean_score(metric, train_rows.targets, predictions),
+        better_by=difference.difference,
+        low=float(difference.low),
+        high=float(difference.high),
+        standard_error=difference.standard_error,
+        seed_error=float(difference.seed_error),
+        by_seed=difference.by_seed.tolist(),
+        time=_time(runs[name], runs[first]),
+    )
+
+
+def _mean_score(metric: Metric, targets: np.ndarray, by_seed: Sequence[np.ndarray]) -> float:
+    return float(np.mean([metric.score(targets, predictions) for predictions in by_seed]))
+
+
+def _digests(ws: Workspace, runs: Iterable[RunKey]) -> dict[str, str]:
+    return {f"seed{key.seed}/{key.run}": ws.store.content(key, "heldout") for key in runs}
 
 
 def _choose_folds(ws: Workspace, asked: str | None, folds: Folds) -> Folds:
@@ -89,13 +138,15 @@ def _train_missing(
     """Variants that were kept by NAME= have no preset to be trained by, so they must be there."""
     presets = [name for name in names if ws.has_preset(name)]
     if presets:
-        train(ws, model=",".join(presets), fold=_list(folds.numbers), seed=seed, jobs=jobs)
+        made = train(ws, model=",".join(presets), fold=_list(folds.numbers), seed=seed, jobs=jobs)
+        if made.nothing_to_do:
+            say(made.nothing_to_do)
 
 
-def _runs(ws: Workspace, name: str, seeds: list[int], folds: Folds) -> dict[RunKey, dict]:
+def _runs(ws: Workspace, name: str, seeds: list[int], folds: Folds) -> dict[RunKey, RunRecord]:
     """A model's runs of these seeds, all made alike."""
     found = fold_runs(ws, name)
-    runs = {key: found[key] for key in require_runs(found, name, seeds, folds)}
+    runs = {key: found[key] for key in require_runs(ws, found, name, seeds, folds)}
     check_alike(ws, runs)
     return runs
 
@@ -136,42 +187,15 @@ def _by_seed(
     return scored[0][0], [predictions for _, predictions in scored]
 
 
-def _print(
-    ws: Workspace,
-    metric: Metric,
-    name: str,
-    predictions: list[np.ndarray],
-    seeds: list[int],
-    folds: Folds,
-    pooled: str,
-) -> None:
-    targets = ws.competition.train.targets[folds.scored]
-    scores = [metric.score(targets, each) for each in predictions]
-    shown = f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {_list(seeds)}"
-    say(f"compare: {name} has {metric.name} {np.mean(scores):.4f}, pooled over {pooled}, {shown}")
-    if len(seeds) == 1:
-        say(
-            "compare: one seed says nothing of how seeds differ; SEED=0,1,2 widens the intervals by it"
-        )
-
-
 def _list(numbers: Sequence[int]) -> str:
     return ", ".join(map(str, numbers))
 
 
-def _cells(d: Difference) -> list[str]:
-    """`+0.0012 [-0.0003, +0.0027]` and the differences of the seeds."""
-    return [
-        f"{d.difference:+.4f} [{d.low:+.4f}, {d.high:+.4f}]",
-        " ".join(f"{each:+.4f}" for each in d.by_seed),
-    ]
-
-
-def _time(runs: dict[RunKey, dict], base: dict[RunKey, dict]) -> str:
-    """Training time as a ratio, of runs on machines alike."""
-    machines = [run["machine"] for run in (*runs.values(), *base.values())]
+def _time(runs: dict[RunKey, RunRecord], base: dict[RunKey, RunRecord]) -> float:
+    """Return the training time as a ratio; nan if the machines differ."""
+    machines = [run.machine for run in (*runs.values(), *base.values())]
     known = set.intersection(*map(set, machines))  # fewer facts matter to a linear model
     if any(machine[fact] != machines[0][fact] for machine in machines for fact in known):
-        return "other machine"
-    took, took_base = (sum(run["seconds"] for run in each.values()) for each in (runs, base))
-    return f"{took / took_base:.2f}x"
+        return math.nan
+    took, took_base = (sum(run.seconds for run in each.values()) for each in (runs, base))
+    return took / took_base

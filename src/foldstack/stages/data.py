@@ -14,7 +14,7 @@ import pandas as pd
 from foldstack.competition_file import SHOWN, competition_yaml
 from foldstack.errors import InputError, nearest
 from foldstack.files import csv_text, publish_new
-from foldstack.progress import say
+from foldstack.records import CompetitionMade
 from foldstack.workspace import Workspace
 
 TEST_SHARE = 0.2
@@ -102,10 +102,11 @@ def make_data(
     force: bool = False,
     folds: int | None = None,
     model_settings: dict | None = None,
-) -> None:
-    """Write input/ and competition.yaml; an existing competition wants `force`.
+) -> CompetitionMade:
+    """Write input/ and competition.yaml; an existing competition requires `force`.
 
-    folds, model_settings: written into competition.yaml where given.
+    Args:
+        folds, model_settings: written into competition.yaml if given.
     """
     if dataset not in DATASETS:
         raise InputError(f"data set '{dataset}' is not known: {nearest(dataset, DATASETS)}")
@@ -124,9 +125,12 @@ def make_data(
     contents = input_files(ws.root, table[~test], table[test], chosen)
     contents[path] = competition_yaml(settings, f"{chosen.about}.").encode()
     publish_new(contents, force)
-    say(
-        f"data: {dataset}, {(~test).sum():,} training and {test.sum():,} test rows in "
-        f"{ws.root / 'input'}; {path} says what is predicted"
+    return CompetitionMade(
+        name=dataset,
+        train_rows=int((~test).sum()),
+        test_rows=int(test.sum()),
+        settings=str(path),
+        input=str(ws.root / "input"),
     )
 
 

@@ -1,13 +1,15 @@
-"""The demo: the whole way on the embedded reviews, cut to what this machine can do in time."""
+"""The demo: every stage on the embedded reviews, cut to what this machine can do in time."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from foldstack.errors import InputError
 from foldstack.learners import LearnerContext, make_learner
-from foldstack.progress import duration, say
+from foldstack.records import DemoForecast, DemoResult, DemoScores
 from foldstack.stages import blend as blend_stage
 from foldstack.stages import data, folds, score, submit, train
 from foldstack.stages.fitted import threads_of, token_cache
@@ -18,17 +20,15 @@ LIMIT_SECONDS = 15 * 60
 SHORT_FOLDS, SHORT_TRAINING = 3, {"epochs": 1}
 
 
-def demo(root: Path, sets: list[str]) -> None:
-    """Data, folds, training, blend, submissions and their scores, in one go; resumable."""
+def demo(root: Path, sets: list[str]) -> Iterator[Any]:
+    """Yield the results of data, folds, training, blend, submissions and their scores; resumable."""
     begin, ws = time.monotonic(), Workspace.open(root, sets)
     if not (ws.root / "competition.yaml").exists():
-        data.make_data(ws, DATASET)
-        if _forecast(ws) > LIMIT_SECONDS:
-            say(
-                f"demo: that is more than {LIMIT_SECONDS // 60} minutes: taking {SHORT_FOLDS} folds and "
-                "one epoch instead; competition.yaml says so, change it there"
-            )
-            data.make_data(
+        yield data.make_data(ws, DATASET)
+        forecast = _forecast(ws)
+        yield forecast
+        if forecast.short_folds:
+            yield data.make_data(
                 ws,
                 DATASET,
                 force=True,
@@ -41,22 +41,18 @@ def demo(root: Path, sets: list[str]) -> None:
             f"{ws.root / 'competition.yaml'} is of '{ws.competition.settings.name}': run "
             "the demo elsewhere, with WORKSPACE=some-folder"
         )
-    folds.make_folds(ws)
-    train.train(ws)
-    blend_stage.blend(ws)
+    yield folds.make_folds(ws)
+    yield train.train(ws)
+    yield blend_stage.blend(ws)
     for model in ws.listed:
-        submit.submit(ws, model=model)
-    submit.submit(ws)
-    say("")
-    score.score(ws)
-    say(
-        f"\ndemo: done in {duration(time.monotonic() - begin)}; the workspace is {ws.root.resolve()}, "
-        "`make help` shows what to try next"
-    )
+        yield submit.submit(ws, model=model)
+    yield submit.submit(ws)
+    yield DemoScores(scores=score.score(ws))
+    yield DemoResult(seconds=time.monotonic() - begin, workspace=str(ws.root.resolve()))
 
 
-def _forecast(ws: Workspace) -> float:
-    """Seconds for all runs of minilm, from a few updates and predictions on this machine."""
+def _forecast(ws: Workspace) -> DemoForecast:
+    """Forecast all runs of minilm from a few updates and predictions on this machine."""
     settings = ws.model_settings("minilm")
     rows, test = ws.competition.train, ws.competition.test
     count = ws.competition.settings.folds.count
@@ -66,8 +62,12 @@ def _forecast(ws: Workspace) -> float:
     learned = len(rows) * (count - 1) * settings.training.epochs
     predicted = len(rows) + len(test) * count
     seconds = learned * per_row + predicted * per_predicted
-    say(
-        f"demo: minilm takes {1 / per_row:.0f} rows/s in training ({learner.precision}) and "
-        f"{1 / per_predicted:.0f} in prediction here: {count} folds want about {duration(seconds)}"
+    return DemoForecast(
+        learned_per_second=1 / per_row,
+        predicted_per_second=1 / per_predicted,
+        precision=learner.precision,
+        folds=count,
+        seconds=seconds,
+        limit=LIMIT_SECONDS,
+        short_folds=SHORT_FOLDS if seconds > LIMIT_SECONDS else None,
     )
-    return seconds

@@ -1,9 +1,4 @@
-"""What a run rests on beside the competition's own rows: other runs, and rows from elsewhere.
-
-Every way in which one run's result enters another's training is a `Dependency`. What a run is (its
-identity), whether it may be trained, why it is optimistic and whether it is stale all follow from
-the same list, `Run.dependencies`.
-"""
+"""Whether a run may be trained, is stale or is optimistic: by the runs and the rows that it rests on."""
 
 from __future__ import annotations
 
@@ -15,106 +10,69 @@ from typing import Any
 
 import numpy as np
 
-from foldstack import config
 from foldstack.errors import InputError
-from foldstack.progress import say
+from foldstack.records import BlendRecord, RunRecord, SubmissionRecord
 from foldstack.rows import text_digests
+from foldstack.stages.run import PURPOSES, Dependency, Run, recorded
 from foldstack.store import Folds, RunKey
 from foldstack.workspace import Workspace
 
 WHAT = {"overlay": "external rows or weights"}  # what an identity's words mean to a user
 COUNT = re.compile(r"(?<!\S)\d[\d,]*\b")
 
-# What a run takes from another, and the setting that says so.
-PURPOSES = {
-    "start": "start_from",
-    "hard": "sampling hard",
-    "washed": "augment_washed_by",
-}
 
-
-@dataclass(frozen=True, order=True)
-class Dependency:
-    """Another run that a run rests on.
-
-    Attributes:
-        purpose: 'start' (its weights), 'hard' (its losses), 'washed' (its predictions of copies).
-        run: leaves out the same folds, or more, so that it knows no label of theirs.
-    """
-
-    purpose: str
-    run: RunKey
-
-    def content(self, ws: Workspace) -> str | None:
-        """Return a digest of what the run would give today; None if it is missing."""
-        if ws.store.read_run(self.run) is None:
-            return None
-        return ws.store.model_content(self.run)
-
-    def require(self, ws: Workspace, key: RunKey) -> None:
-        """Raise InputError unless the run is there, of today's folds and rows, and not stale itself.
-
-        key: the run that rests on it, for the message.
-        """
-        setting, run = PURPOSES[self.purpose], self.run
-        command = (
-            f"`make train MODEL={run.model} FOLD={run.run.removeprefix('fold')} SEED={run.seed}"
+def require_dependencies(ws: Workspace, run: Run) -> None:
+    """Raise InputError unless every run that this one rests on may be rested on today."""
+    if run.washed_by and run.folds.in_time_order:
+        raise InputError(
+            f"{run.key}: augment_washed_by wants runs that leave two folds out, which time order "
+            "cannot: leave it out"
         )
-        found = ws.store.read_run(run)
-        if found is None:
-            ws.choose_model(run.model, f"{setting} of {key}")
-            raise InputError(f"{key}: {setting} needs {run}, which is not there: run {command}`")
-        stale = why_stale(ws, found)
-        if stale:
-            raise InputError(
-                f"{key}: {setting} needs {run}, which {stale[0]}: run {command} FORCE=1` first"
-            )
-
-
-def content_by_purpose(ws: Workspace, dependencies: Iterable[Dependency]) -> dict[str, Any]:
-    """Return what a run's identity says of its dependencies: a digest, or one for each judge."""
-    found: dict[str, Any] = {}
+    dependencies = run.dependencies()
+    judges = [d.run for d in dependencies if d.purpose == "washed"]
+    missing = [key for key in judges if ws.store.read_run(key) is None]
+    if missing:
+        names = ",".join(key.run.removeprefix("fold") for key in missing)
+        raise InputError(
+            f"{run.key}: its copies are washed by runs of {missing[0].model} that are not there: run "
+            f"`{ws.store.train_command(missing[0].model)} FOLD={names} SEED={run.key.seed}`"
+        )
     for dependency in dependencies:
-        if dependency.purpose == "washed":
-            judges = found.setdefault("washed", {})
-            judges[dependency.run.run] = dependency.content(ws)
-        else:
-            found[dependency.purpose] = dependency.content(ws)
-    return found
+        _require(ws, dependency, run.key)
 
 
-def recorded(run: dict[str, Any]) -> list[tuple[Dependency, str | None]]:
-    """Return what a finished run was made from, each with its digest at that time."""
-    identity, found = run["identity"], []
-    settings = config.stored_settings_or_none(identity["settings"])
-    models = {
-        "start": getattr(settings, "start_from", None),
-        "hard": getattr(settings, "hard_model", None),
-    }
-    for purpose, model in models.items():
-        if model and purpose in identity:
-            key = RunKey(model, run["seed"], tuple(run["left_out"]))
-            found.append((Dependency(purpose, key), identity[purpose]))
-    judge = getattr(settings, "augment_washed_by", None)
-    for name, content in identity.get("washed", {}).items():
-        key = RunKey(judge, run["seed"], RunKey.left_out_of(name))
-        found.append((Dependency("washed", key), content))
-    return found
+def _require(ws: Workspace, dependency: Dependency, key: RunKey) -> None:
+    """Raise InputError unless the run is there, of today's folds and rows, and not stale itself.
+
+    key: the run that rests on it, for the message.
+    """
+    setting, run = PURPOSES[dependency.purpose], dependency.run
+    fold = run.run.removeprefix("fold")
+    command = f"`{ws.store.train_command(run.model)} FOLD={fold} SEED={run.seed}"
+    found = ws.store.read_run(run)
+    if found is None:
+        ws.choose_model(run.model, f"{setting} of {key}")
+        raise InputError(f"{key}: {setting} needs {run}, which is not there: run {command}`")
+    stale = why_stale(ws, found)
+    if stale:
+        raise InputError(
+            f"{key}: {setting} needs {run}, which {stale[0]}: run {command} FORCE=1` first"
+        )
 
 
-def why_stale(ws: Workspace, run: dict[str, Any], today: dict[str, Any] | None = None) -> list[str]:
+def why_stale(ws: Workspace, run: RunRecord, today: dict[str, Any] | None = None) -> list[str]:
     """Return how a finished run differs from what would be trained today: nothing if it does not.
 
     Each reason continues a sentence that names the run. A dependency that was removed since leaves
     nothing to compare with, and is no reason. today: as `made_with` says, if it is at hand.
     """
     today = today or made_with(ws)
-    reasons = _made_otherwise(run["identity"], today)
+    reasons = _made_otherwise(run.identity.to_json(), today)
     for dependency, content in recorded(run):
         setting, now = PURPOSES[dependency.purpose], ws.store.read_run(dependency.run)
         if now is None:
             continue
-        if dependency.content(ws) != content:
+        if ws.store.model_content(dependency.run, now) != content:
             reasons.append(f"rests on {dependency.run} ({setting}), which was trained again since")
         elif why_stale(ws, now, today):
             reasons.append(f"rests on {dependency.run} ({setting}), which is stale")
@@ -146,7 +104,7 @@ def inherited_reasons(ws: Workspace, dependencies: Iterable[Dependency]) -> list
     reasons = []
     for dependency in dependencies:
         found = ws.store.read_run(dependency.run)
-        reasons += [f"{dependency.run.model}: {why}" for why in (found or {}).get("optimistic", [])]
+        reasons += [f"{dependency.run.model}: {why}" for why in (found.optimistic if found else [])]
     return list(dict.fromkeys([*reasons, *external_reasons(ws)]))
 
 
@@ -218,7 +176,7 @@ Marks = tuple[list[str], list[str]]  # why it is stale, why it is optimistic
 
 @dataclass(frozen=True)
 class Doubts:
-    """What is stale or optimistic of what is stored, compared with the files of today, read once.
+    """Marks of what is stored as stale or optimistic, compared with the files of today, read once.
 
     Attributes:
         today: as `made_with` says; None if there are no folds of these rows to compare with.
@@ -244,21 +202,21 @@ class Doubts:
             why_not = f"cannot be compared with today's folds and rows ({e})"
         return cls(ws, today, why_not, external_reasons(ws), shared)
 
-    def of_run(self, run: dict[str, Any]) -> Marks:
+    def of_run(self, run: RunRecord) -> Marks:
         """Return the marks of a finished run."""
         stale = [self.why_not] if self.today is None else why_stale(self.ws, run, self.today)
-        return stale, self._optimistic(run, run["left_out"])
+        return stale, self._optimistic(run.optimistic, run.left_out)
 
-    def of_blend(self, info: dict[str, Any]) -> Marks:
+    def of_blend(self, record: BlendRecord | SubmissionRecord) -> Marks:
         """Return the marks of a stored blend or a submission.
 
         It is stale as a run is, or since one of its runs is stale, was trained again or is missing.
         """
-        optimistic = self._optimistic(info, list(self.of_folds))
+        optimistic = self._optimistic(record.optimistic, list(self.of_folds))
         if self.today is None:
             return [self.why_not], optimistic
-        stale = _made_otherwise(info["hashes"], self.today)
-        for model, contents in info["members"].items():
+        stale = _made_otherwise(dict(record.hashes), self.today)
+        for model, contents in record.members.items():
             reasons = [self._of_member(model, *item) for item in contents.items()]
             reasons = [reason for reason in reasons if reason]
             if reasons and not stale:
@@ -266,9 +224,8 @@ class Doubts:
                 stale.append(reasons[0] + more)
         return stale, optimistic
 
-    def _optimistic(self, record: dict[str, Any], left_out: list[int]) -> list[str]:
-        """The reasons of the record, and those of today that it does not have."""
-        known = record["optimistic"]  # of a blend, each behind a model's name
+    def _optimistic(self, known: list[str], left_out: list[int]) -> list[str]:
+        """Return the known reasons, of a blend each behind a model's name, and today's new ones."""
         of_folds = merged(why for fold in left_out for why in self.of_folds.get(fold, []))
         new = [why for why in of_folds if not any(each.endswith(why) for each in known)]
         return list(dict.fromkeys([*self.of_rows, *known, *new]))
@@ -283,17 +240,3 @@ class Doubts:
             return f"rests on {key}, which was trained again or predicted another test file since"
         stale = why_stale(self.ws, run, self.today)
         return f"rests on {key}, which {stale[0]}" if stale else None
-
-
-def say_marks(name: str, stale: Iterable[str], optimistic: Iterable[str]) -> None:
-    """Say a line for each reason."""
-    for reason in stale:
-        say(f"{name}: STALE, {reason}")
-    for reason in optimistic:
-        say(f"{name}: OPTIMISTIC, {reason}")
-
-
-def mark(stale: Iterable[str], optimistic: Iterable[str]) -> str:
-    """Return the words for a table's cell."""
-    words = [word for word, why in (("stale", stale), ("optimistic", optimistic)) if why]
-    return ", ".join(words)

@@ -7,6 +7,7 @@ import numpy as np
 from foldstack import config
 from foldstack.competition import Competition
 from foldstack.errors import InputError
+from foldstack.records import FeaturesRecord
 from foldstack.rows import Rows
 from foldstack.text.features import feature_names, text_features
 
@@ -19,19 +20,19 @@ def stack_features(rows: Rows, text: bool) -> np.ndarray | None:
     return found if rows.features is None else np.hstack([rows.features, found])
 
 
-def describe_features(competition: Competition, text: bool) -> dict:
-    """The columns of `stack_features` as JSON, with a digest of what codes of categories stand for."""
-    return {
-        "columns": list(competition.feature_names),
-        "categories": config.digest([list(names) for names in competition.task.categories]),
-        "text": list(feature_names(competition.settings.pair)) if text else [],
-    }
+def describe_features(competition: Competition, text: bool) -> FeaturesRecord:
+    """Return the columns of `stack_features`, with a digest of what codes of categories stand for."""
+    return FeaturesRecord(
+        columns=list(competition.feature_names),
+        categories=config.digest([list(names) for names in competition.task.categories]),
+        text=list(feature_names(competition.settings.pair)) if text else [],
+    )
 
 
-def check_features(competition: Competition, name: str, info: dict) -> None:
-    """Raises InputError where a blend's stack read other features than today's rows would give."""
-    stored = info.get("features") or {}
-    if stored != describe_features(competition, bool(stored.get("text"))):
+def check_features(competition: Competition, name: str, stored: FeaturesRecord | None) -> None:
+    """Raise InputError if a blend's stack read other features than today's rows would give."""
+    text = stored is not None and bool(stored.text)
+    if stored != describe_features(competition, text):
         raise InputError(
             f"blend '{name}' is a stack on other features (columns, categories or features of the "
             "texts) than there are now: run `make blend` again"

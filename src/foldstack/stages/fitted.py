@@ -1,4 +1,4 @@
-"""A run's fitted model, read again."""
+"""Load a run's fitted model."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from foldstack import config
 from foldstack.cores import cpu_threads
 from foldstack.errors import InputError
 from foldstack.learners import Learner, LearnerContext, make_learner
+from foldstack.records import RunRecord
 from foldstack.store import RunKey
 from foldstack.workspace import Workspace
 
@@ -20,13 +21,14 @@ if TYPE_CHECKING:
 def load_learner(
     ws: Workspace, key: RunKey, cache: Callable[[], TokenCache] | None = None
 ) -> Learner:
-    """The learner of a finished run; InputError where its model is not there.
+    """Return the learner of a finished run; InputError if its model is not there.
 
     cache: makes what texts of the competition are found tokenised in. New texts go without: tokenising
     is a small part of predicting them, they may never come again, and the workspace may be read-only.
     """
-    folder = model_folder(ws, key)
-    settings = config.stored_settings(ws.store.read_run(key)["identity"]["settings"])
+    record = ws.store.read_run(key)
+    folder = model_folder(ws, key, record)
+    settings = config.stored_settings(record.identity.settings)
     context = LearnerContext(ws.competition.task, key.seed, threads_of(ws), cache=cache)
     learner = make_learner(settings, context)
     learner.load(folder)
@@ -34,7 +36,10 @@ def load_learner(
 
 
 def token_cache(ws: Workspace) -> Callable[[], TokenCache]:
-    """Makes the workspace's; the first text that it lacks brings all of the competition's into it."""
+    """Return what makes the workspace's token cache.
+
+    The first text that the cache lacks brings all of the competition's into it.
+    """
 
     def make() -> TokenCache:  # imported here, with transformers, which a linear model does without
         from foldstack.text.cache import TokenCache
@@ -46,9 +51,9 @@ def token_cache(ws: Workspace) -> Callable[[], TokenCache]:
     return make
 
 
-def model_folder(ws: Workspace, key: RunKey) -> Path:
-    """Where a finished run keeps its fitted model; InputError if it is not there, or damaged."""
-    folder = ws.store.model_dir(key)
+def model_folder(ws: Workspace, key: RunKey, record: RunRecord | None) -> Path:
+    """Return where a finished run keeps its fitted model; InputError if it is not there, or damaged."""
+    folder = ws.store.model_dir(key, record) if record else None
     if folder is None:
         raise InputError(
             f"{key} has no fitted model in oof/ (removed, or trained with "
@@ -58,6 +63,6 @@ def model_folder(ws: Workspace, key: RunKey) -> Path:
 
 
 def threads_of(ws: Workspace, processes: int = 1) -> int:
-    """Threads of a run, whatever runs beside it; of each, where so many processes are to train it."""
+    """Return the threads of a run, whatever runs beside it; of each process, if several train it."""
     wanted = ws.competition.settings.runtime.threads
     return wanted or max(cpu_threads(0) // processes, 1)

@@ -2,63 +2,61 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
 from foldstack import folds as splits
-from foldstack.errors import InputError
+from foldstack.errors import InputError, first_of
 from foldstack.files import read_table
-from foldstack.near import NearDuplicates
-from foldstack.progress import say, table
-from foldstack.settings import FoldSettings
+from foldstack.records import (
+    SHOWN_LABELS,
+    BalanceRecord,
+    FoldsRecord,
+    FoldsResult,
+    RareLabel,
+    SpreadLabel,
+)
 from foldstack.store import Folds
 from foldstack.stratify import Balance, balance
 from foldstack.workspace import Workspace
 
-SHOWN = 12  # labels in the printed table; folds/report.csv has all
 WORST = 5
 QUANTILES = (0.1, 0.5, 0.9)
 
 
-def make_folds(ws: Workspace, *, force: bool = False) -> None:
-    """Write folds/folds.csv and say what is in it; other folds over existing runs want `force`."""
+def make_folds(ws: Workspace, *, force: bool = False) -> FoldsResult:
+    """Write folds/folds.csv, if it does not hold these folds yet, and return what is in it.
+
+    Raises:
+        InputError: without `force`, if other folds would make runs stale.
+    """
     competition, store = ws.competition, ws.store
     splits.check_settings(competition.settings.folds)
     ws.check()
     folds = _split(ws)
     ws.refuse_named(store.folds_path)
-    ws.refuse_named(store.folds_path.with_name("report.csv"))
-    if not force and store.has_folds() and not store.folds_path.with_name("folds.json").exists():
+    ws.refuse_named(store.folds_report_path)
+    if not force and store.has_folds() and not store.folds_record_path.exists():
         raise InputError(
             f"{store.name(store.folds_path)} is there already and `make folds` did not write it: name "
             "it by `folds.file` from input/, or add --force (FORCE=1) to write over it"
         )
-    new, what = folds.hash, _what(folds, competition.settings.folds)
-    stale = [key for key, run in store.runs().items() if run["identity"]["folds"] != new]
+    stale = [key for key, run in store.runs().items() if run.identity.folds != folds.hash]
     if not force:
         old = _old_folds(ws)
-        if old == f"holds folds of hash {new}":
-            say(
-                f"folds: nothing to do, {store.name(store.folds_path)} holds these folds "
-                f"({what}, hash {new})"
-            )
-            return
+        if old == f"holds folds of hash {folds.hash}":
+            return _result(ws, folds, _record(ws, folds), fold_table(ws, folds), made=False)
         if stale:
             raise InputError(
-                f"{store.name(store.folds_path)} {old}, these settings make others (hash {new}), and "
-                f"{len(stale)} runs, {_some(stale)}, would be stale: add --force (FORCE=1), or take "
-                "another WORKSPACE"
+                f"{store.name(store.folds_path)} {old}, these settings make others (hash "
+                f"{folds.hash}), and {len(stale)} runs, {first_of(stale)}, would be stale: add --force "
+                "(FORCE=1), or take another WORKSPACE"
             )
-    report = _report(ws, folds)
-    per_fold = fold_table(ws, folds)
-    report |= _say_table(ws, folds, per_fold)
-    store.write_folds(competition.train, folds, report, per_fold)
-    if stale:
-        say(
-            f"stale now: {len(stale)} runs made with other folds, {_some(stale)}; train them again "
-            "with --force (FORCE=1)"
-        )
-    say(f"folds: {what}, hash {new}, rows {', '.join(map(str, per_fold['rows']))}")
+    record, per_fold = _record(ws, folds), fold_table(ws, folds)
+    store.write_folds(competition.train, folds, record, per_fold)
+    return _result(ws, folds, record, per_fold, made=True, stale=list(map(str, stale)))
 
 
 def _split(ws: Workspace) -> Folds:
@@ -85,18 +83,8 @@ def _split(ws: Workspace) -> Folds:
     return folds
 
 
-def _what(folds: Folds, settings: FoldSettings) -> str:
-    """How the folds were made, as part of a sentence."""
-    if settings.file:
-        return f"{folds.count} given by input/{settings.file}"
-    if settings.kind == "time":
-        return f"{settings.count} in time order, {np.sum(folds.fold < 0):,} rows before the first"
-    repeats = f"{settings.repeats} x " if settings.repeats > 1 else ""
-    return f"{repeats}{settings.count} {settings.kind}, seed {settings.seed}"
-
-
 def _old_folds(ws: Workspace) -> str:
-    """What folds/folds.csv holds, as the end of a sentence."""
+    """Say what folds/folds.csv holds, as the end of a sentence."""
     if not ws.store.has_folds():
         return "is gone"
     try:
@@ -108,88 +96,73 @@ def _old_folds(ws: Workspace) -> str:
 # The report
 
 
-def _report(ws: Workspace, folds: Folds) -> dict:
-    """Count what may surprise, say it, and return it for folds.json."""
+def _record(ws: Workspace, folds: Folds) -> FoldsRecord:
+    """Count what in the rows, or in the way the folds part them, may surprise."""
     competition = ws.competition
     rows, settings = competition.train, competition.settings.folds
     sizes = np.bincount(rows.groups)
-    repeated = int(sizes[sizes > 1].sum())
     texts, contradicting = splits.contradictions(rows)
     train_in_test, test_in_train = competition.repeated_in_test
     parted = splits.split_groups(competition.fold_groups, folds.fold) if settings.file else 0
-    if repeated:
-        say(f"folds: {repeated:,} rows repeat another's text or group, {_kept(settings)}")
-    if parted:
-        say(
-            f"warning: input/{settings.file} parts {parted:,} groups of rows that share a text or a "
-            "group: runs that have one on both sides are marked optimistic"
-        )
-    near = _say_near(competition.near, settings)
-    if texts:
-        say(f"folds: {texts:,} texts carry contradicting labels, in {contradicting:,} rows")
-    if test_in_train:
-        say(
-            f"folds: {test_in_train:,} of {len(competition.test):,} test texts stand in train "
-            f"({train_in_test:,} rows there)"
-        )
-    if competition.kind != "regression":
-        _say_rare(ws, folds.count // settings.repeats)
-    return {
-        "repeated_rows": repeated,
-        "parted_groups": parted,
-        "contradicting_texts": texts,
-        "contradicting_rows": contradicting,
-        "train_rows_in_test": train_in_test,
-        "test_rows_in_train": test_in_train,
-    } | near
-
-
-def _kept(settings: FoldSettings) -> str:
-    if settings.file:
-        return "wherever the given folds have them"
-    if not settings.dedupe:
-        return "which may CROSS FOLDS (dedupe=false)"
-    if settings.kind == "time":
-        return "never on both sides of a run"
-    return "each kept in one fold"
-
-
-def _say_near(found: NearDuplicates | None, settings: FoldSettings) -> dict:
-    """The near-duplicates' report under `near`; nothing where they are not asked for."""
-    if found is None:
-        return {}
-    report = found.report
-    say(
-        f"folds: {report['rows']:,} rows are near-duplicates (Jaccard similarity of {settings.near:g} "
-        f"or more) in {report['groups']:,} groups of up to {report['largest']:,}, {_kept(settings)}"
+    balances = None
+    if competition.kind.has_labels:
+        labels = rows.targets >= 0.5
+        of_splits = [_balance(labels, split) for split in folds.splits.T]
+        balances = [BalanceRecord(**each._asdict()) for each in of_splits]
+    return FoldsRecord(
+        settings=folds.settings,
+        hash=folds.hash,
+        train=rows.hash(),
+        repeated_rows=int(sizes[sizes > 1].sum()),
+        parted_groups=parted,
+        contradicting_texts=texts,
+        contradicting_rows=contradicting,
+        train_rows_in_test=train_in_test,
+        test_rows_in_train=test_in_train,
+        near=None if competition.near is None else competition.near.report,
+        balance=balances,
     )
-    if report["refused"]:
-        say(
-            f"warning: {report['refused']:,} pairs of near-duplicates were not joined, since their "
-            f"group would pass {settings.near_cap} rows (folds.near_cap): they may cross folds"
-        )
-    if report["large_buckets"]:
-        say(
-            f"folds: texts that are much alike, up to {report['largest_bucket']:,} in a MinHash bucket, "
-            "were compared with some of the others only"
-        )
-    return {"near": report}
 
 
-def _say_rare(ws: Workspace, count: int) -> None:
+def _result(
+    ws: Workspace,
+    folds: Folds,
+    record: FoldsRecord,
+    per_fold: pd.DataFrame,
+    *,
+    made: bool,
+    stale: Sequence[str] = (),
+) -> FoldsResult:
+    """Put the record together with the table and what is said of single labels."""
     competition = ws.competition
-    for label, n in splits.rare_labels(
-        competition.train, competition.labels, competition.kind, count
-    ):
-        say(
-            f"warning: label '{label}' has {n} rows, fewer than the {count} folds: some "
-            "folds have none to score"
-        )
+    counted = competition.kind.has_labels
+    uneven, absent = _uneven(ws, folds) if counted else ([], [])
+    return FoldsResult(
+        record=record,
+        rows=per_fold.to_dict("records"),
+        made=made,
+        file=ws.store.name(ws.store.folds_path),
+        count=folds.count,
+        kind=str(competition.kind),
+        labels=len(competition.outputs),
+        test_rows=len(competition.test),
+        unscored=int(np.sum(folds.fold < 0)),
+        stale=list(stale),
+        rare=_rare(ws, folds.count // competition.settings.folds.repeats) if counted else [],
+        uneven=uneven,
+        absent=absent,
+    )
+
+
+def _rare(ws: Workspace, count: int) -> list[RareLabel]:
+    competition = ws.competition
+    found = splits.rare_labels(competition.train, competition.labels, competition.kind, count)
+    return [RareLabel(label=label, rows=rows) for label, rows in found]
 
 
 def fold_table(ws: Workspace, folds: Folds) -> pd.DataFrame:
-    """A row a fold: its number, rows and groups, then each output's share of positives, or for
-    regression each target's mean and quantiles."""
+    """Return one row per fold: its number, rows and groups, then each output's share of positives, or
+    for regression each target's mean and quantiles."""
     competition = ws.competition
     rows, groups = competition.train, competition.fold_groups
     lines = []
@@ -197,7 +170,7 @@ def fold_table(ws: Workspace, folds: Folds) -> pd.DataFrame:
         held = folds.held_out((fold,))
         line = {"fold": fold, "rows": len(held), "groups": len(np.unique(groups[held]))}
         for name, values in zip(competition.outputs, rows.targets[held].T, strict=True):
-            if competition.kind != "regression":
+            if competition.kind.has_labels:
                 line[f"label {name}"] = (values >= 0.5).mean()
                 continue
             line[f"{name} mean"] = values.mean()
@@ -207,48 +180,22 @@ def fold_table(ws: Workspace, folds: Folds) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def _say_table(ws: Workspace, folds: Folds, per_fold: pd.DataFrame) -> dict:
-    """Print the table, for many labels their balance instead; returns the balance for folds.json."""
-    kind, outputs = ws.competition.kind, ws.competition.outputs
-    few = len(outputs) <= SHOWN
-    shown = per_fold if few else per_fold[["fold", "rows", "groups"]]
-    form = "{:.4g}" if kind == "regression" else "{:.1%}"
-    cells = [
-        [str(int(v)) for v in line[:3]] + [form.format(v) for v in line[3:]]
-        for line in shown.itertuples(index=False, name=None)
-    ]
-    header = [f"'{c[6:]}'" if c.startswith("label ") else c for c in shown.columns]
-    say(table(header, cells))
-    if kind == "regression":
-        return {}
-    labels = ws.competition.train.targets >= 0.5
-    of_splits = [_balance(labels, split) for split in folds.splits.T]
-    worst = max(of_splits)
-    if not few:
-        _say_many(labels, folds, outputs, worst)
-    return {"balance": [b._asdict() for b in of_splits]}
-
-
 def _balance(labels: np.ndarray, split: np.ndarray) -> Balance:
     first = split[split >= 0].min()
     return balance(labels, np.where(split < 0, -1, split - first), int(split.max() - first) + 1)
 
 
-def _say_many(labels: np.ndarray, folds: Folds, outputs: tuple[str, ...], worst: Balance) -> None:
-    """LD, ED, and by name the labels that are spread worst or are absent from a fold."""
+def _uneven(ws: Workspace, folds: Folds) -> tuple[list[SpreadLabel], list[str]]:
+    """Return the labels that are spread worst, and those that are absent from a fold.
+
+    Empty if there are so few labels that the table has all of them.
+    """
+    outputs = ws.competition.outputs
+    if len(outputs) <= SHOWN_LABELS:
+        return [], []
+    labels = ws.competition.train.targets >= 0.5
     counts = np.array([labels[folds.held_out((f,))].sum(axis=0) for f in range(folds.count)])
     low, high = counts.min(axis=0), counts.max(axis=0)
-    say(
-        f"folds: {len(outputs)} labels, balance LD {worst.labels:.3g}, ED {worst.examples:.3g} rows "
-        "(Sechidis et al. 2011; 0 is even)"
-    )
-    uneven = np.argsort(-(high - low) / np.maximum(counts.mean(axis=0), 1), kind="stable")[:WORST]
-    spread = ", ".join(f"'{outputs[i]}' {low[i]} to {high[i]}" for i in uneven)
-    say(f"folds: spread worst, rows a fold: {spread}")
-    absent = [f"'{outputs[i]}'" for i in np.flatnonzero(low == 0)]
-    if absent:
-        say(f"folds: {len(absent)} labels are absent from some fold: {_some(absent)}")
-
-
-def _some(keys: list) -> str:
-    return ", ".join(map(str, keys[:3])) + (" …" if len(keys) > 3 else "")
+    worst = np.argsort(-(high - low) / np.maximum(counts.mean(axis=0), 1), kind="stable")[:WORST]
+    uneven = [SpreadLabel(label=outputs[i], low=int(low[i]), high=int(high[i])) for i in worst]
+    return uneven, [outputs[i] for i in np.flatnonzero(low == 0)]

@@ -11,13 +11,13 @@ from typing import Any
 import yaml
 
 from foldstack.competition import Competition
-from foldstack.competition_file import SHOWN, competition_yaml, flow
+from foldstack.competition_file import SHOWN, competition_yaml
 from foldstack.config import validate
 from foldstack.encoding import decodes, likely_encoding
 from foldstack.errors import InputError, some
 from foldstack.files import placing, read_table, stem, text_bytes, together, write_text
-from foldstack.guess import Guess, guess
-from foldstack.progress import say
+from foldstack.guess import guess
+from foldstack.records import CopiedFile, GuessReason, InitResult
 from foldstack.settings import CompetitionSettings, FileSettings
 
 ROLES = ("train", "test", "sample")
@@ -31,13 +31,17 @@ def init(
     sample: str | Path | None = None,
     overrides: Mapping[str, str | None] | None = None,
     force: bool = False,
-) -> None:
-    """Write competition.yaml for these files, or for those in input/, and say why it is so.
+) -> InitResult:
+    """Write competition.yaml for these files, or for those in input/, and return why it is so.
 
     Args:
         train, test, sample: files; copied into input/ where they lie elsewhere.
         overrides: see `guess.guess`.
         force: write over another competition.yaml, and over other files of these names in input/.
+
+    Raises:
+        InputError: nothing is written; or, with a `result`, the files that it is written for have what
+            a later stage would refuse.
     """
     path = root / "competition.yaml"
     if path.exists() and not force:
@@ -58,13 +62,24 @@ def init(
     with together():
         copied = [role for role in ROLES if _copy(sources[role], places[role])]
         write_text(path, text)
-    for role in copied:
-        say(f"init: copied {sources[role]} to {places[role]}")
-    _tell(path, found, encoding)
-    Competition.load(root).check()  # what a later stage would refuse is refused now
-    say(
-        "init: next, look at competition.yaml, then `make folds`, `make train`, `make blend submit`"
+    made = InitResult(
+        file=str(path),
+        encoding=encoding,
+        copied=[CopiedFile(source=str(sources[r]), place=str(places[r])) for r in copied],
+        rows=[_reason(*each) for each in found.reasons],
+        checked=False,
     )
+    try:
+        Competition.load(root).check()  # what a later stage would refuse is refused now
+    except InputError as e:
+        e.result = made
+        raise
+    return made.model_copy(update={"checked": True})
+
+
+def _reason(setting: str, value: Any, reason: str) -> GuessReason:
+    plain = list(value) if isinstance(value, tuple) else value
+    return GuessReason(setting=setting, value=plain, reason=reason)
 
 
 # The files
@@ -145,7 +160,7 @@ def _encoding(paths: list[Path]) -> str:
     return likely
 
 
-# What is written and said
+# What is written
 
 
 def _file_settings(places: dict[str, Path], encoding: str) -> dict[str, Any]:
@@ -161,18 +176,3 @@ def _file_settings(places: dict[str, Path], encoding: str) -> dict[str, Any]:
 def _about(sources: dict[str, Path]) -> str:
     train, test, sample = (source.name for source in sources.values())
     return f"Guessed by `make init` from {train}, {test} and {sample}."
-
-
-def _tell(path: Path, found: Guess, encoding: str) -> None:
-    if encoding != "utf-8":
-        say(f"init: encoding: {encoding} (guessed: not all files are UTF-8; check a few words)")
-    for setting, value, reason in found.reasons:
-        shown = f"column {flow(setting)}" if value is None else f"{setting}: {_short(value)}"
-        say(f"init: {shown} ({reason})")
-    say(f"init: {path} is written; METRIC= KIND= ID= TEXT= TARGET= PAIR= overrule, with FORCE=1")
-
-
-def _short(value: Any) -> str:
-    if isinstance(value, tuple) and len(value) > 8:
-        return f"[{', '.join(map(flow, value[:8]))}, … {len(value) - 8} more]"
-    return flow(value)

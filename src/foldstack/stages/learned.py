@@ -1,136 +1,26 @@
-"""Which rows a run learns from, and what decides it: no label of the folds that it leaves out."""
+"""The rows that a run learns from: no label of the folds that it leaves out."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from sklearn.model_selection import GroupShuffleSplit
 
-from foldstack import config
 from foldstack.errors import InputError
 from foldstack.links import row_losses, to_probabilities
 from foldstack.progress import say
 from foldstack.rows import Rows
-from foldstack.stages.dependencies import (
-    Dependency,
-    content_by_purpose,
-    inherited_reasons,
-    shared_reasons,
-)
+from foldstack.stages.dependencies import inherited_reasons, shared_reasons
 from foldstack.stages.fitted import load_learner, model_folder, token_cache
-from foldstack.store import Folds, RunKey
-from foldstack.techniques import LearnerSettings
+from foldstack.stages.run import Run
 from foldstack.text.augment import augmented, wash
 from foldstack.workspace import Workspace
 
 
-@dataclass(frozen=True)
-class Run:
-    """What to do: which run, by which settings, on which folds.
-
-    Not every learner has every setting; what a run asks of them stands here, as it is without.
-    """
-
-    key: RunKey
-    settings: LearnerSettings
-    folds: Folds
-
-    @property
-    def select(self) -> str:
-        """What chooses the epoch; a learner without epochs has only its last state."""
-        return self.settings.epoch_chosen_by
-
-    @property
-    def joins_features(self) -> bool:
-        return self.settings.joins_features
-
-    @property
-    def copies(self) -> int:
-        """Changed copies of each row to learn from."""
-        return self.settings.copies
-
-    @property
-    def washed_by(self) -> str | None:
-        """The model whose runs judge the copies."""
-        return self.settings.judge_model
-
-    def dependencies(self) -> list[Dependency]:
-        """Return every run that this one rests on, all of its seed."""
-        same, found = (self.key.seed, self.key.left_out), []
-        if self.settings.start_model:
-            found.append(Dependency("start", RunKey(self.settings.start_model, *same)))
-        if self.settings.hard_model:
-            found.append(Dependency("hard", RunKey(self.settings.hard_model, *same)))
-        if self.washed_by:
-            split = self.folds.split_of(self.key.left_out)
-            others = np.setdiff1d(split[split >= 0], self.key.left_out).tolist()
-            found += [Dependency("washed", self.judge_of_copies(fold)) for fold in others]
-        return found
-
-    def dependency(self, purpose: str) -> RunKey | None:
-        """Return the run that this one takes its start or its hard rows from."""
-        return next((d.run for d in self.dependencies() if d.purpose == purpose), None)
-
-    @property
-    def start(self) -> RunKey | None:
-        """The run that this one begins from."""
-        return self.dependency("start")
-
-    @property
-    def pretrains(self) -> bool:
-        """Whether it begins from a backbone that has learned from the workspace's texts."""
-        return self.settings.pretrains
-
-    def judge_of_copies(self, fold: int) -> RunKey:
-        """The run that may wash copies of this fold's rows: it knows neither it nor those left out."""
-        left_out = tuple(sorted({int(fold), *self.key.left_out}))
-        return RunKey(self.washed_by, self.key.seed, left_out)
-
-
-def identity_of(ws: Workspace, run: Run) -> dict:
-    """All that decides what a run learns; another identity is another run."""
-    competition = ws.competition
-    identity = {
-        "settings": config.identity(run.settings),
-        "folds": run.folds.hash,
-        "train": competition.train.hash(),
-        "overlay": competition.overlay_hash,
-    }
-    identity |= content_by_purpose(ws, run.dependencies())
-    if run.joins_features:
-        learned = (competition.train, competition.external)
-        identity["features"] = [competition.features_hash(rows) for rows in learned]
-    if run.settings.learns_auxiliary:
-        learned = (competition.train, competition.external)
-        hashes = [None if rows is None else rows.auxiliary_hash() for rows in learned]
-        identity["auxiliary"] = [competition.settings.auxiliary, *hashes]
-    return identity
-
-
-def require_dependencies(ws: Workspace, run: Run) -> None:
-    """Raise InputError unless every run that this one rests on may be rested on today."""
-    if run.washed_by and run.folds.in_time_order:
-        raise InputError(
-            f"{run.key}: augment_washed_by wants runs that leave two folds out, which time order "
-            "cannot: leave it out"
-        )
-    dependencies = run.dependencies()
-    judges = [d.run for d in dependencies if d.purpose == "washed"]
-    missing = [key for key in judges if ws.store.read_run(key) is None]
-    if missing:
-        names = ",".join(key.run.removeprefix("fold") for key in missing)
-        raise InputError(
-            f"{run.key}: its copies are washed by runs of {missing[0].model} that are not there: run "
-            f"`make train MODEL={missing[0].model} FOLD={names} SEED={run.key.seed}`"
-        )
-    for dependency in dependencies:
-        dependency.require(ws, run.key)
-
-
 def rows_of(ws: Workspace, run: Run) -> tuple[Rows, Rows, Rows | None, list[str]]:
-    """(rows to learn from, held-out rows, rows that choose the epoch, why it is optimistic)."""
+    """Return (rows to learn from, held-out rows, rows that choose the epoch, why it is optimistic)."""
     rows, left_out = ws.competition.train, run.key.left_out
     learned = run.folds.learned(left_out)
     train, held = rows.take(learned), rows.take(run.folds.held_out(left_out))
@@ -160,12 +50,14 @@ def rows_of(ws: Workspace, run: Run) -> tuple[Rows, Rows, Rows | None, list[str]
 
 
 def start_of(ws: Workspace, run: Run) -> Path | None:
-    """The folder of the fitted model that this run begins from, where it does not begin anew."""
-    return None if run.start is None else model_folder(ws, run.start)
+    """Return the folder of the fitted model that this run starts from; None if from none."""
+    if run.start is None:
+        return None
+    return model_folder(ws, run.start, ws.store.read_run(run.start))
 
 
 def _with_external(ws: Workspace, run: Run, train: Rows, judged: np.ndarray) -> Rows:
-    """The rows to learn from and those external ones that give no label away.
+    """Return the rows to learn from, with those external ones that leak no label.
 
     judged: positions of the rows that are held out or choose the epoch.
     """
@@ -185,7 +77,7 @@ def _with_external(ws: Workspace, run: Run, train: Rows, judged: np.ndarray) -> 
 
 
 def _with_difficulty(ws: Workspace, run: Run, train: Rows) -> Rows:
-    """The rows with their losses under the run that `sampling: hard` names.
+    """Return the rows with their losses under the run that `sampling: hard` names.
 
     It left the same folds out, so no held-out label is in them.
     """
@@ -198,11 +90,11 @@ def _with_difficulty(ws: Workspace, run: Run, train: Rows) -> Rows:
     )
 
 
-# Changed copies
+# Augmented copies
 
 
 def _with_copies(ws: Workspace, run: Run, train: Rows) -> Rows:
-    """The rows and, where the preset asks for them, changed copies of each behind them."""
+    """Return the rows followed by their augmented copies, if the preset asks for any."""
     if not run.copies:
         return train
     both = augmented(train, run.settings.augment, run.copies, run.key.seed)
@@ -217,7 +109,7 @@ def _with_copies(ws: Workspace, run: Run, train: Rows) -> Rows:
 
 
 def _survivors(ws: Workspace, run: Run, train: Rows, both: Rows) -> np.ndarray:
-    """Positions of the rows and of those copies that keep their label for somebody who has not seen it.
+    """Return positions of the rows and of copies whose label an independent model still predicts.
 
     Copies of rows in fold j are judged by the run that left out j and what this one leaves out. Nobody
     can judge those of external rows, which every run has learned from.
@@ -242,7 +134,7 @@ def _survivors(ws: Workspace, run: Run, train: Rows, both: Rows) -> np.ndarray:
 
 
 def _folds_of(ws: Workspace, run: Run, train: Rows) -> np.ndarray:
-    """(n,) the fold of each row in the split that the run leaves a fold of out; -1 for external rows."""
+    """Return (n,): each row's fold in the split that the run's folds are of; -1 for external rows."""
     split = run.folds.split_of(run.key.left_out).tolist()
     known = dict(zip(ws.competition.train.ids, split, strict=True))
     gold = zip(train.ids, train.origin == "gold", strict=True)

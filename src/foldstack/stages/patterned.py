@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -12,44 +13,52 @@ from foldstack.ensemble import Difference, default_rule
 from foldstack.errors import InputError
 from foldstack.metrics import Metric
 from foldstack.patterns import Applied, Line, Neighbours, Patterns, audit, labels_of
-from foldstack.progress import say
+from foldstack.records import (
+    BlendRecord,
+    DifferenceRecord,
+    EstimateRecord,
+    LineRecord,
+    PatternsEffect,
+    PositiveRates,
+    RepeatedTexts,
+)
 from foldstack.rows import Rows
-from foldstack.stages.blend import Blend, blend_command, interval, positive_rates, reweighted
+from foldstack.stages.blend import Blend, blend_command, positive_rates, reweighted
 from foldstack.store import read_parquet
 from foldstack.workspace import Workspace
 
 
 @dataclass(frozen=True)
 class OutOfFold:
-    """A blend's nested predictions of the scored rows, (n, outputs) each, and what is said of it.
+    """A blend's nested predictions of the scored rows, (n, outputs) each, and its record.
 
-    decisions: of 0/1 where labels are submitted, else None. info: as blend.json has it.
+    decisions: of 0/1 if labels are submitted, else None.
     """
 
     probabilities: np.ndarray
     decisions: np.ndarray | None
-    info: dict
+    record: BlendRecord
 
     @classmethod
-    def of_blend(cls, ws: Workspace, name: str, info: dict) -> OutOfFold:
-        """Raises InputError where the blend was made before decisions were kept."""
+    def of_blend(cls, ws: Workspace, name: str, record: BlendRecord) -> OutOfFold:
+        """Raises InputError if the blend was made before decisions were kept."""
         decisions = None
-        if info["rule"] is not None:
-            nested = ws.store.blend_file(name, info, "nested.parquet")
+        if record.rule is not None:
+            nested = ws.store.blend_file(name, record, "nested.parquet")
             if nested is None:
                 raise InputError(
                     f"blend '{name}' kept no out-of-fold decisions, which patterns are judged "
                     f"beside: run {blend_command(name)} again"
                 )
             decisions = read_parquet(nested)[1].raw.astype(float)
-        oof = read_parquet(ws.store.blend_file(name, info, "oof.parquet"))[1].raw
-        return cls(oof.astype(float), decisions, info)
+        oof = read_parquet(ws.store.blend_file(name, record, "oof.parquet"))[1].raw
+        return cls(oof.astype(float), decisions, record)
 
     @classmethod
     def of_made(cls, made: Blend) -> OutOfFold:
         result = made.result
         decisions = None if result.rule is None else result.nested_predictions
-        return cls(result.oof, decisions, made.info)
+        return cls(result.oof, decisions, made.record)
 
 
 @dataclass(frozen=True)
@@ -80,9 +89,9 @@ class Judged:
         )
 
 
-def require_probabilities(info: dict, source: str) -> None:
-    """InputError where ranks were averaged, which say nothing of confidence."""
-    found = ensemble.OF_RANKS.intersection([info["winner"], *info["winners_by_fold"].values()])
+def require_probabilities(record: BlendRecord, source: str) -> None:
+    """Raise InputError if ranks were averaged, which say nothing of confidence."""
+    found = ensemble.OF_RANKS.intersection([record.winner, *record.winners_by_fold.values()])
     if found:
         raise InputError(
             f"{source} has means of ranks ({', '.join(sorted(found))}), which say nothing of "
@@ -153,52 +162,79 @@ def apply_to_new(
     return ws.patterns.apply(rows.texts, probabilities, look_up)
 
 
-def describe(ws: Workspace, oof: OutOfFold, judged: Judged) -> dict:
-    """The blend's description with the patterns over it: estimate, rates, what makes it optimistic.
+@dataclass(frozen=True)
+class Described:
+    """What patterns change of a blend's record; in-sample score and candidates stay the blend's own."""
 
-    `in_sample` and `candidates` stay the blend's own.
+    nested: EstimateRecord
+    optimistic: list[str]
+    repeated_texts: RepeatedTexts | None
+    patterns: PatternsEffect
+
+    def changes(self) -> dict[str, Any]:
+        """Return the fields of the record that change, by name."""
+        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+
+
+def describe(ws: Workspace, oof: OutOfFold, judged: Judged, applied: Applied) -> Described:
+    """Return the estimate with the patterns, what makes it optimistic, and what the patterns do.
+
+    Args:
+        oof, judged: the out-of-fold rows without and with the patterns.
+        applied: the patterns over the test rows.
     """
-    competition, info, patterns = ws.competition, oof.info, judged.patterns
+    record = oof.record
     nested = ensemble.estimate(
         judged.metric,
         judged.rows.targets,
         judged.after,
         judged.rows.groups,
         seed=judged.seed,
-        seed_variance=info["seed_variance"],
+        seed_variance=record.seed_variance,
     )
-    total = judged.effect(judged.lines[-1])
-    by = judged.applied.by
+    folds = ws.store.read_folds(ws.competition.train)
+    return Described(
+        nested=EstimateRecord(**dataclasses.asdict(nested)),
+        optimistic=[*record.optimistic, *_seen_by_writer(judged)],
+        repeated_texts=reweighted(ws, folds, judged.after),
+        patterns=_effect(judged, record.nested, applied),
+    )
+
+
+def _seen_by_writer(judged: Judged) -> list[str]:
+    """Return why written rules make the estimate optimistic, if they decide any scored row."""
+    by, patterns = judged.applied.by, judged.patterns
     written = int(((by >= 0) & (by < len(patterns.rules))).any(axis=1).sum())
-    optimistic = list(info["optimistic"])
-    if written:
-        optimistic.append(
-            f"{patterns.file}: its patterns decide {written:,} of the scored rows, whose labels their "
-            "writer may have seen"
-        )
-    folds = ws.store.read_folds(competition.train)
-    return info | {
-        "nested": dataclasses.asdict(nested),
-        "optimistic": optimistic,
-        "repeated_texts": reweighted(ws, folds, judged.after),
-        "patterns": {
-            "file": patterns.file,
-            "hash": patterns.hash,
-            "mode": patterns.mode,
-            "cached": [n for n, r in zip(patterns.names, patterns.rules, strict=False) if r.cached],
-            "nested_without": info["nested"],
-            "better_by": {
-                "difference": total.difference,
-                "low": total.low,
-                "high": total.high,
-            },
-            "lines": [line.to_json() for line in judged.lines],
-        },
-    }
+    if not written:
+        return []
+    return [
+        f"{patterns.file}: its patterns decide {written:,} of the scored rows, whose labels their "
+        "writer may have seen"
+    ]
 
 
-def rates(ws: Workspace, oof: OutOfFold, judged: Judged, test: np.ndarray) -> dict[str, dict]:
-    """Of positives with the patterns: out-of-fold, and test decisions (t, outputs)."""
+def _effect(judged: Judged, without: EstimateRecord, applied: Applied) -> PatternsEffect:
+    patterns = judged.patterns
+    return PatternsEffect(
+        file=patterns.file,
+        hash=patterns.hash,
+        mode=patterns.mode,
+        cached=[n for n, r in zip(patterns.names, patterns.rules, strict=False) if r.cached],
+        nested_without=without,
+        better_by=interval_of(judged.effect(judged.lines[-1])),
+        lines=[LineRecord(**line.to_json()) for line in judged.lines],
+        test=decided_by(patterns, applied),
+    )
+
+
+def interval_of(d: Difference) -> DifferenceRecord:
+    return DifferenceRecord(difference=d.difference, low=d.low, high=d.high)
+
+
+def rates(
+    ws: Workspace, oof: OutOfFold, judged: Judged, test: np.ndarray
+) -> dict[str, PositiveRates]:
+    """Return the rates of positives with the patterns; test: (t, outputs) decisions."""
     plain = default_rule(ws.competition.kind, len(ws.competition.outputs))
     after = judged.after if oof.decisions is not None else plain.apply(judged.after)
     return positive_rates(ws.competition.outputs, after, test)
@@ -215,19 +251,3 @@ def deciders(patterns: Patterns, applied: Applied) -> list[str]:
     names = np.array([*patterns.names, "model"], dtype=object)
     # -1, the model, sorts last as the names do.
     return ["|".join(names[sorted(set(row), key=lambda k: k % len(names))]) for row in applied.by]
-
-
-def say_patterns(stage: str, found: dict, test_rows: int) -> None:
-    """Estimate without and with the patterns, and what they decide of the test rows."""
-    shown = ", ".join(f"{name} {count:,}" for name, count in found["test"].items()) or "none"
-    better = found["better_by"]
-    say(
-        f"{stage}: {found['file']} ({found['mode']}) decides of the {test_rows:,} test rows: {shown}; "
-        f"nested without it {interval(found['nested_without'])}, better by "
-        f"{better['difference']:+.4f} [{better['low']:+.4f}, {better['high']:+.4f}] with it"
-    )
-    cached = sum(found["test"].get(name, 0) for name in found["cached"])
-    if cached:
-        say(
-            f"{stage}: the estimate passes cached texts over, which decide {cached:,} of the test rows"
-        )

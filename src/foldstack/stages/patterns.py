@@ -6,31 +6,28 @@ import numpy as np
 
 from foldstack import config
 from foldstack.errors import InputError
-from foldstack.files import together, write_json, write_text
-from foldstack.patterns import Line
-from foldstack.progress import say, table
-from foldstack.stages.blend import interval, make_blend
-from foldstack.stages.dependencies import say_marks
+from foldstack.patterns import Applied
+from foldstack.records import AuditedPatterns, AuditLine, PatternsAudit
+from foldstack.report import format_audit
+from foldstack.stages.blend import make_blend
 from foldstack.stages.patterned import (
+    Described,
     Judged,
     OutOfFold,
     apply_to_new,
-    decided_by,
     describe,
+    interval_of,
     judge,
     require_probabilities,
 )
 from foldstack.stages.submit import stored_blend
 from foldstack.workspace import Workspace
 
-HEADER = (
-    *("", "rows", "share", "precision", "the model's", "decides", "wrong → right", "right → wrong"),
-    *("better by [95 % interval]", "test rows"),
-)
 
-
-def patterns(ws: Workspace, *, model: str | None = None, name: str | None = None) -> None:
-    """Print the audit of the competition's patterns and keep it in oof/_patterns/NAME.json and .txt.
+def patterns(
+    ws: Workspace, *, model: str | None = None, name: str | None = None
+) -> AuditedPatterns:
+    """Audit the competition's patterns and keep that in oof/_patterns/NAME.json and .txt.
 
     model: over this model alone instead of the blend `name`.
     """
@@ -42,24 +39,15 @@ def patterns(ws: Workspace, *, model: str | None = None, name: str | None = None
         raise InputError("patterns takes MODEL= or the blend's NAME=, not both")
     name = config.check_name(model or name or "blend", "name")
     oof, test = _of_model(ws, model) if model else _of_blend(ws, name)
-    require_probabilities(oof.info, name)
+    require_probabilities(oof.record, name)
     judged = judge(ws, oof)
     applied = apply_to_new(ws, ws.competition.test, test)
-    by = decided_by(judged.patterns, applied)
-    info = describe(ws, oof, judged)
-    found = info["patterns"] | {"test": by}
-    found["all_of_test"] = int((applied.by >= 0).any(axis=1).sum())
-    found |= {"of": name, "metric": info["metric"], "nested": info["nested"]}
-    found["optimistic"] = info["optimistic"]
-    lines, effects = _effects(judged, found)
-    text = table(list(HEADER), lines)
-    place = ws.root / "oof" / "_patterns" / name
-    ws.refuse_named(place.with_suffix(".json"))
-    with together():
-        write_json(place.with_suffix(".json"), found | {"lines": effects})
-        write_text(place.with_suffix(".txt"), text + "\n")
-    _say(judged, found, text)
-    say(f"patterns: {ws.store.name(place)}.json and .txt hold this")
+    audit = _audit(name, oof, judged, applied, describe(ws, oof, judged, applied))
+    path, text = ws.store.audit_path(name), format_audit(audit.lines)
+    ws.refuse_named(path)
+    ws.store.write_audit(audit, text + "\n")
+    files = ws.store.name(path.with_suffix(""))
+    return AuditedPatterns(files=files, rows=len(judged.rows), text=text, audit=audit)
 
 
 def _of_model(ws: Workspace, model: str) -> tuple[OutOfFold, np.ndarray]:
@@ -68,61 +56,48 @@ def _of_model(ws: Workspace, model: str) -> tuple[OutOfFold, np.ndarray]:
 
 
 def _of_blend(ws: Workspace, name: str) -> tuple[OutOfFold, np.ndarray]:
-    values, info = stored_blend(ws, name)
-    return OutOfFold.of_blend(ws, name, info), values.astype(float)
+    values, record = stored_blend(ws, name)
+    return OutOfFold.of_blend(ws, name, record), values.astype(float)
 
 
-def _effects(judged: Judged, found: dict) -> tuple[list[list[str]], list[dict]]:
-    """Lines of the table, and of the JSON, each with its effect on the metric and its test rows."""
-    shown, kept = [], []
-    rules = [found["test"].get(name, 0) for name in judged.patterns.names]
-    counts = [*rules[: len(judged.lines) - 1], found["all_of_test"]]
-    for line, test in zip(judged.lines, counts, strict=True):
-        effect = judged.effect(line) if line.acts else None
-        better = None
-        if effect is not None:
-            better = {"difference": effect.difference, "low": effect.low, "high": effect.high}
-        shown.append(_cells(line, better, test))
-        kept.append(line.to_json() | {"better_by": better, "test_rows": test})
-    return shown, kept
+def _audit(
+    name: str, oof: OutOfFold, judged: Judged, applied: Applied, described: Described
+) -> PatternsAudit:
+    """Return the record of the audit.
 
-
-def _cells(line: Line, better: dict | None, test: int) -> list[str]:
-    precision, of_model = (
-        "" if np.isnan(p) else f"{p:.4f}" for p in (line.precision, line.model_precision)
+    Args:
+        name: of the blend or model that the patterns are over.
+        oof, judged: the out-of-fold rows without and with the patterns.
+        applied: the patterns over the test rows.
+        described: the estimate with the patterns.
+    """
+    effect, all_of_test = described.patterns, int((applied.by >= 0).any(axis=1).sum())
+    return PatternsAudit(
+        file=effect.file,
+        hash=effect.hash,
+        mode=effect.mode,
+        cached=effect.cached,
+        nested_without=effect.nested_without,
+        better_by=effect.better_by,
+        lines=_lines(judged, effect.test, all_of_test),
+        test=effect.test,
+        all_of_test=all_of_test,
+        of=name,
+        metric=oof.record.metric,
+        nested=described.nested,
+        optimistic=described.optimistic,
     )
-    effect = ""
-    if better is not None:
-        low, high = better["low"], better["high"]
-        effect = f"{better['difference']:+.4f} [{low:+.4f}, {high:+.4f}]"
-    did = [f"{n:,}" for n in (line.acts, line.wrong_to_right, line.right_to_wrong)]
-    if line.cached:
-        precision, did = precision and f"{precision}*", [""] * 3
+
+
+def _lines(judged: Judged, test: dict[str, int], all_of_test: int) -> list[AuditLine]:
+    """Return each line with its effect on the metric and its test rows."""
+    rules = [test.get(name, 0) for name in judged.patterns.names]
+    counts = [*rules[: len(judged.lines) - 1], all_of_test]
     return [
-        line.name,
-        f"{line.rows:,}",
-        f"{line.share:.1%}",
-        precision,
-        of_model,
-        *did,
-        effect,
-        f"{test:,}",
-    ]
-
-
-def _say(judged: Judged, found: dict, text: str) -> None:
-    say(
-        f"patterns: {found['file']} ({found['mode']}) over {found['of']}, {len(judged.rows):,} "
-        "out-of-fold rows"
-    )
-    say(text)
-    if any(rule.cached for rule in judged.patterns.rules):
-        say(
-            "patterns: * optimistic: these rows are the training rows with a cached text, whose label "
-            "may be their own; the estimate passes cached texts over, test rows and new texts do not"
+        AuditLine(
+            **line.to_json(),
+            better_by=interval_of(judged.effect(line)) if line.acts else None,
+            test_rows=count,
         )
-    say(
-        f"patterns: nested {found['metric']} {interval(found['nested'])} with them, "
-        f"{interval(found['nested_without'])} without"
-    )
-    say_marks("patterns", [], found["optimistic"])
+        for line, count in zip(judged.lines, counts, strict=True)
+    ]

@@ -11,9 +11,9 @@ import pandas as pd
 
 from foldstack.errors import InputError
 from foldstack.files import TableStream, csv_text, writing
-from foldstack.progress import Progress, say, table
+from foldstack.progress import Progress
+from foldstack.records import PredictedFile, PredictedText
 from foldstack.rows import Rows, text_digests
-from foldstack.stages.dependencies import say_marks
 from foldstack.stages.predictor import Prediction, Predictor
 from foldstack.workspace import Workspace
 
@@ -29,8 +29,8 @@ def predict(
     text: str | None = None,
     out: str | None = None,
     int8: bool = False,
-) -> None:
-    """Predict a file's rows into a CSV, or one text onto the screen.
+) -> PredictedFile | PredictedText:
+    """Predict a file's rows into a CSV, or one text.
 
     A file may be larger than memory: it is read, predicted and written in parts, which changes nothing
     in the predictions, since no blend or rule asks a row's neighbours (ranks are those among a run's
@@ -54,22 +54,22 @@ def predict(
         predictor = Predictor.of_model(ws, ws.choose_model(model, "predict"), int8=int8)
     else:
         predictor = Predictor.of_blend(ws, name or "blend", int8=int8)
-    if text:
-        _show(predictor.predict([text]))
-    else:
-        _write(ws, predictor, Path(file), place)
-    say_marks("predict", predictor.stale, predictor.optimistic)
+    return _text(predictor, text) if text else _write(ws, predictor, Path(file), place)
 
 
-def _show(prediction: Prediction) -> None:
+def _text(predictor: Predictor, text: str) -> PredictedText:
+    prediction = predictor.predict([text])
     row = prediction.probabilities.iloc[0]
-    if prediction.labels:
-        by = f" (by {prediction.by[0]})" if prediction.by else ""
-        say(f"predict: {prediction.labels[0] or 'no label'}{by}")
-    say(table(["", "predicted"], [[str(name), f"{value:.4f}"] for name, value in row.items()]))
+    return PredictedText(
+        label=prediction.labels[0] if prediction.labels else None,
+        by=prediction.by[0] if prediction.by else None,
+        probabilities={str(name): float(value) for name, value in row.items()},
+        stale=predictor.stale,
+        optimistic=predictor.optimistic,
+    )
 
 
-def _write(ws: Workspace, predictor: Predictor, file: Path, out: Path) -> None:
+def _write(ws: Workspace, predictor: Predictor, file: Path, out: Path) -> PredictedFile:
     encoding, predictions = ws.competition.settings.encoding, ws.store.predictions
     stream = TableStream.of(file, encoding)
     _check(ws, predictor, stream)
@@ -84,30 +84,32 @@ def _write(ws: Workspace, predictor: Predictor, file: Path, out: Path) -> None:
             texts.append(text_digests(rows.texts))
             progress.add(len(rows))
         predictions.check(out)  # nobody has put a file there meanwhile
-        recorded = _announce(ws, out, file, sha256.hexdigest(), np.concatenate(texts))
-    if recorded:
+        unrecorded = _announce(ws, out, file, sha256.hexdigest(), np.concatenate(texts))
+    if unrecorded is None:
         predictions.confirm(out, file, sha256.hexdigest())
-    members = ", ".join(f"{m} ({len(keys)} runs)" for m, keys in predictor.members.items())
-    say(f"predict: {out}, {stream.rows:,} rows by {predictor.winner} of {members}")
+    return PredictedFile(
+        file=str(out),
+        workspace=str(ws.root),
+        rows=stream.rows,
+        winner=predictor.winner,
+        runs={model: len(keys) for model, keys in predictor.members.items()},
+        unrecorded=unrecorded,
+        stale=predictor.stale,
+        optimistic=predictor.optimistic,
+    )
 
 
-def _announce(ws: Workspace, out: Path, file: Path, sha256: str, texts: np.ndarray) -> bool:
-    """Record the file that is about to appear; whether the workspace could be written to."""
+def _announce(ws: Workspace, out: Path, file: Path, sha256: str, texts: np.ndarray) -> str | None:
+    """Record the file that is about to appear; return why the workspace cannot be written to."""
     try:
         ws.store.predictions.announce(out, file, sha256, texts)
     except PermissionError as e:
-        unwritable = e
+        return e.strerror
     except OSError as e:
         if e.errno != errno.EROFS:
             raise
-        unwritable = e
-    else:
-        return True
-    say(
-        f"warning: {ws.root} cannot be written to ({unwritable.strerror}), so that nothing will know "
-        f"there that these texts got their labels from it: keep {out} out of `external`"
-    )
-    return False
+        return e.strerror
+    return None
 
 
 def _check(ws: Workspace, predictor: Predictor, stream: TableStream) -> None:

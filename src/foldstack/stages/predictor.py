@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +16,6 @@ from foldstack.ensemble.calibration import temper
 from foldstack.ensemble.candidates import Fitted
 from foldstack.errors import InputError
 from foldstack.learners import Learner
-from foldstack.links import to_probabilities
 from foldstack.patterns import Neighbours
 from foldstack.rows import Rows
 from foldstack.settings import CompetitionSettings
@@ -25,7 +24,7 @@ from foldstack.stages.dependencies import Doubts
 from foldstack.stages.features import check_features, stack_features
 from foldstack.stages.fitted import load_learner
 from foldstack.stages.int8 import check_int8, in_int8
-from foldstack.stages.oof import alignment
+from foldstack.stages.means import RunMean, live_probabilities, stored_probabilities
 from foldstack.stages.patterned import (
     apply_to_new,
     deciders,
@@ -56,7 +55,7 @@ class Predictor:
     """A model's or a blend's stored runs, loaded when first needed and kept.
 
     members: for each model the runs whose mean it is. fitted, rule: what the blend made of the
-    members, and how probabilities become labels. sharpness: the temperatures of the models' means,
+    members, and how probabilities become labels. temperatures: of the models' means,
     where they were given those. text_features: whether a stack reads them. aligned: whether runs were.
     int8: transformers predict in int8, and what that costs is said first. The competition's patterns,
     where it has any, decide before or beside it, as they do in a submission. stale, optimistic: reasons
@@ -68,15 +67,14 @@ class Predictor:
     winner: str
     fitted: Fitted
     rule: Rule | None
-    sharpness: dict[str, float] = field(default_factory=dict)
+    temperatures: dict[str, float] = field(default_factory=dict)
     text_features: bool = False
     aligned: bool = True
     int8: bool = False
     stale: list[str] = field(default_factory=list)
     optimistic: list[str] = field(default_factory=list)
     _learners: dict[RunKey, Learner] = field(default_factory=dict)
-    _test: dict[RunKey, np.ndarray] = field(default_factory=dict)
-    _maps: dict[RunKey, Callable] = field(default_factory=dict)
+    _means: dict[str, RunMean] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.int8:
@@ -92,12 +90,12 @@ class Predictor:
     @classmethod
     def of_blend(cls, ws: Workspace, name: str = "blend", *, int8: bool = False) -> Predictor:
         """Raises InputError where there is no such blend, a run of it is gone, or int8 is in vain."""
-        info = read_stored(ws, name)
+        record = read_stored(ws, name)
         members = {
             model: [RunKey.of_name(model, run) for run in runs]
-            for model, runs in info["members"].items()
+            for model, runs in record.members.items()
         }
-        for model, runs in info["members"].items():
+        for model, runs in record.members.items():
             for key, content in zip(members[model], runs.values(), strict=True):
                 if not content.endswith(ws.store.content(key, "test")):
                     raise InputError(
@@ -106,44 +104,48 @@ class Predictor:
                     )
         competition = ws.competition
         if ws.patterns is not None:
-            require_probabilities(info, name)
-        if info["winner"] in STACKS:
-            check_features(competition, name, info)
+            require_probabilities(record, name)
+        if record.winner in STACKS:
+            check_features(competition, name, record.features)
         fitted = load_fitted(
-            info["winner"],
-            info["parameters"],
+            record.winner,
+            record.parameters,
             list(members),
             competition.kind,
             len(competition.outputs),
-            ws.store.blend_file(name, info, "model") or ws.store.blend_dir(name) / "model",
+            ws.store.blend_model(name, record),
         )
-        rule = Rule.from_json(info["rule"]) if info["rule"] else None
-        text = bool((info.get("features") or {}).get("text"))
-        aligned = info["settings"].get("align_runs", False)
-        sharpness = info.get("sharpness", {})
-        marks = Doubts.of(ws).of_blend(info)
+        rule = Rule.from_json(record.rule) if record.rule else None
+        text = record.features is not None and bool(record.features.text)
         return cls(
-            ws, members, info["winner"], fitted, rule, sharpness, text, aligned, int8, *marks
+            ws,
+            members,
+            record.winner,
+            fitted,
+            rule,
+            record.temperatures,
+            text,
+            record.runs_are_aligned,
+            int8,
+            *Doubts.of(ws).of_blend(record),
         )
 
     @classmethod
     def of_model(cls, ws: Workspace, name: str, *, int8: bool = False) -> Predictor:
         """One model's fold runs over all seeds, with the rule that `make submit MODEL=` would use."""
         made = make_blend(ws, [name], methods=(), quiet=True)
-        keys = [RunKey.of_name(name, run) for run in made.info["members"][name]]
-        result, sharpness = made.result, made.info["sharpness"]
-        members = {name: keys}
-        aligned = made.info["settings"]["align_runs"]
+        keys = [RunKey.of_name(name, run) for run in made.record.members[name]]
+        result = made.result
         return cls(
             ws,
-            members,
+            {name: keys},
             result.winner,
             result.fitted,
             result.rule,
-            sharpness,
-            aligned=aligned,
+            made.record.temperatures,
+            aligned=made.record.runs_are_aligned,
             int8=int8,
-            optimistic=made.info["optimistic"],
+            optimistic=made.record.optimistic,
         )
 
     def predict(
@@ -186,7 +188,7 @@ class Predictor:
     def _uses_features(self) -> bool:
         """Whether the blend is a stack on feature columns, or a model joins them."""
         runs = (self.ws.store.read_run(key) for keys in self.members.values() for key in keys)
-        joined = any(run and run["identity"]["settings"].get("join_features") for run in runs)
+        joined = any(run and run.identity.settings.get("join_features") for run in runs)
         return joined or (self.winner in STACKS and bool(self.ws.competition.feature_names))
 
     def predict_rows(self, rows: Rows) -> Prediction:
@@ -212,42 +214,21 @@ class Predictor:
         return Prediction(labels, pd.DataFrame(values, columns=outputs), by)
 
     def _of_model(self, name: str, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
-        """(probabilities, ranks), each (n, outputs): means over the runs."""
-        probabilities, ranks = [], []
-        for key in self.members[name]:
-            learner = self._learner(key)
-            values = to_probabilities(learner.predict(rows), learner.link)
-            probabilities.append(self._aligned(key)(values))
-            if self.winner in OF_RANKS:
-                ranks.append(self._ranks(key, values))
-        mean = np.mean(probabilities, axis=0)
-        mean = temper(self.ws.competition.kind, mean, self.sharpness.get(name, 1.0))
-        return mean, np.mean(ranks, axis=0) if ranks else np.zeros_like(mean)
+        """Return a model's (probabilities, ranks), each (n, outputs): means over its runs."""
+        learners = ((key, self._learner(key)) for key in self.members[name])
+        values = live_probabilities(learners, rows)
+        runs = self._runs(name)
+        mean = temper(self.ws.competition.kind, runs.mean(values), self.temperatures.get(name, 1.0))
+        ranks = runs.mean_ranks(values) if self.winner in OF_RANKS else np.zeros_like(mean)
+        return mean, ranks
 
-    def _ranks(self, key: RunKey, values: np.ndarray) -> np.ndarray:
-        """(n, outputs) in (0, 1): where each value would stand among the run's test predictions."""
-        stored = np.sort(self._tested(key), axis=0)
-        columns = [
-            (np.searchsorted(known, v, "left") + np.searchsorted(known, v, "right")) / 2
-            for known, v in zip(stored.T, values.T, strict=True)
-        ]
-        return (np.column_stack(columns) + 0.5) / (len(stored) + 1)
-
-    def _aligned(self, key: RunKey) -> Callable[[np.ndarray], np.ndarray]:
-        """What makes the run comparable with the others of its model and seed, as in the blend."""
-        if key not in self._maps:
-            together = [k for k in self.members[key.model] if k.seed == key.seed]
-            tests = [self._tested(k) for k in together]
-            maps = alignment(self.ws.competition.kind, tests, self.aligned)
-            self._maps |= dict(zip(together, maps, strict=True))
-        return self._maps[key]
-
-    def _tested(self, key: RunKey) -> np.ndarray:
-        """(t, outputs): what the run predicts for the test rows."""
-        if key not in self._test:
-            predictions = self.ws.store.stored_predictions(key, "test")
-            self._test[key] = to_probabilities(predictions.raw, predictions.link)
-        return self._test[key]
+    def _runs(self, name: str) -> RunMean:
+        """Return what makes a model's runs comparable, as in the blend."""
+        if name not in self._means:
+            tests = stored_probabilities(self.ws, self.members[name], "test")
+            kind = self.ws.competition.kind
+            self._means[name] = RunMean.of(kind, tests, aligned=self.aligned)
+        return self._means[name]
 
     def _learner(self, key: RunKey) -> Learner:
         if key not in self._learners:

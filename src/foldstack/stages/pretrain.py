@@ -1,4 +1,4 @@
-"""A backbone that has gone on learning from the workspace's texts, made once and kept for all runs."""
+"""A backbone pretrained on the workspace's texts, made once and kept for all runs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ OF_TRAINING = ("max_length", "length_quantile", "precision")
 
 
 def pretrained(ws: Workspace, settings: TransformerSettings, threads: int) -> Path:
-    """The folder of the backbone that `pretrain` asks for; made now, if it is not there yet.
+    """Return the folder of the backbone that `pretrain` asks for; make it if it is not there yet.
 
     It has seen the texts of held-out rows as those of test rows, and no label. Runs that want the same
     wait for the one that makes it; several processes of one run make it together.
@@ -70,14 +70,14 @@ def _drop_damaged(place: Path) -> None:
         if record.get("key", place.name) != place.name:
             raise InputError(f"it is that of {record['key']}")
         for name in record["files"]:
-            verify(place, record, name, place.name, "")
+            verify(place, record["files"], name, place.name, "")
     except (InputError, KeyError) as e:
         say(f"the kept backbone {place} is damaged ({e}): pretraining again")
         shutil.rmtree(place)
 
 
 def _texts(ws: Workspace) -> Rows:
-    """One row for each different text."""
+    """Return one row per different text."""
     competition = ws.competition
     tables = (competition.train, competition.external, competition.test)
     texts = list(dict.fromkeys(text for t in tables if t is not None for text in t.texts))

@@ -11,8 +11,8 @@ from foldstack.competition_file import SHOWN, competition_yaml
 from foldstack.config import SHIPPED
 from foldstack.errors import InputError, nearest
 from foldstack.files import csv_text, publish_new
-from foldstack.progress import say
 from foldstack.recipes import BACKBONE, RECIPES, Recipe, Tables
+from foldstack.records import CompetitionMade
 
 PRESETS = Path(__file__).parents[1] / "recipes"
 
@@ -24,8 +24,8 @@ def make_recipe(
     source: Path | None,
     backbone: str | None = None,
     force: bool = False,
-) -> None:
-    """Write input/, competition.yaml and presets/ of a recipe; an existing competition wants `force`.
+) -> CompetitionMade:
+    """Write input/, competition.yaml and presets/ of a recipe; an existing one requires `force`.
 
     source: the folder with its raw files. backbone: a shipped preset, a hub name or a folder, instead
     of the recipe's own.
@@ -48,9 +48,13 @@ def make_recipe(
     contents[path] = competition_yaml(settings, recipe.about).encode()
     publish_new(contents, force)
     Competition.load(root).check()
-    say(
-        f"recipe: {name}, {len(tables.train):,} training and {len(tables.test):,} test rows in "
-        f"{root / 'input'}; {path} says what is predicted, {root / 'presets'} by what"
+    return CompetitionMade(
+        name=name,
+        train_rows=len(tables.train),
+        test_rows=len(tables.test),
+        settings=str(path),
+        input=str(root / "input"),
+        presets=str(root / "presets"),
     )
 
 

@@ -6,70 +6,81 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from foldstack.errors import InputError
-from foldstack.files import read_table, together, write_text
-from foldstack.progress import duration, say, table
+from foldstack.files import read_table
+from foldstack.records import (
+    BlendRecord,
+    BlendScore,
+    BlendScores,
+    Marks,
+    PrivateScores,
+    RunRecord,
+    RunScore,
+    RunScores,
+    ScoresResult,
+    SubmissionRecord,
+    SubmissionScore,
+)
 from foldstack.report import format_report, label_report
-from foldstack.stages.blend import interval
-from foldstack.stages.dependencies import Doubts, mark, say_marks
-from foldstack.stages.oof import why_optimistic
+from foldstack.stages.dependencies import Doubts, merged
+from foldstack.store import RunKey
 from foldstack.workspace import Workspace
 
 
-def score(ws: Workspace) -> None:
-    """Score every submission against input/private/solution.csv and print the table.
+def score(ws: Workspace) -> PrivateScores:
+    """Score every submission against input/private/solution.csv.
 
-    Where labels are submitted, how each label does is written into submissions/private/.
+    If labels are submitted, how each label does is written into submissions/private/.
     """
     submissions = ws.store.submissions()
     if not submissions:
         raise InputError("submissions/ is empty: run `make submit` first")
-    solution = _solution(ws)
-    competition, rows, doubts, today = ws.competition, [], [], Doubts.of(ws)
-    for name, info in submissions.items():
-        targets, values = _read_submission(ws, name, solution)
-        task = competition.task
-        further = [replace(task, metric=metric) for metric in competition.report_metrics]
-        private = [each.score_probabilities(targets, values) for each in (task, *further)]
-        if competition.submission.wants_labels:
-            _write_report(ws, name, targets, values)
-        marks = today.of_blend(info)
-        doubts.append((name, marks))
-        shown = "".join(f" {word}!" for word in mark(*marks).split(", ") if word)
-        rows.append(
-            [
-                name,
-                info["winner"],
-                interval(info["nested"]) + shown,
-                f"{info['in_sample']:.4f}",
-                *(f"{each:.4f}" for each in private),
-            ]
-        )
-    if competition.submission.wants_labels:
-        say(f"score: how each label does is in {_reports(ws)}/NAME.txt, and .csv beside it")
-    metric = competition.metric.name
-    say(
-        table(
-            [
-                "submission",
-                "made of",
-                f"nested CV {metric} [95 % interval]",
-                "in-sample (optimistic)",
-                "private score",
-                *(f"private {other.name}" for other in competition.report_metrics),
-            ],
-            rows,
-        )
+    solution, today = _solution(ws), Doubts.of(ws)
+    of_labels = ws.competition.submission.wants_labels
+    return PrivateScores(
+        metric=ws.competition.metric.name,
+        rows=[_scored(ws, name, record, solution, today) for name, record in submissions.items()],
+        reports=str(ws.store.private_dir) if of_labels else None,
     )
-    for name, marks in doubts:
-        say_marks(name, *marks)
-        if not ws.store.is_as_submitted(name, submissions[name]):
-            say(f"{name}: CHANGED since `submit` wrote it, so the nested score is not this file's")
+
+
+def _scored(
+    ws: Workspace, name: str, record: SubmissionRecord, solution: pd.DataFrame, today: Doubts
+) -> SubmissionScore:
+    """Score one submission, and write its report if it is of labels.
+
+    Args:
+        record: the submission's record.
+        solution: its ids and target columns, in any order.
+        today: what may be stale or optimistic.
+    """
+    competition = ws.competition
+    targets, values = _read_submission(ws, name, solution)
+    tasks = [replace(competition.task, metric=m) for m in competition.report_metrics]
+    private = {
+        task.metric.name: float(task.score_probabilities(targets, values))
+        for task in (competition.task, *tasks)
+    }
+    if competition.submission.wants_labels:
+        report = label_report(targets, values, competition.labels, competition.kind)
+        ws.store.write_private(name, report.to_csv(), format_report(report) + "\n")
+    stale, optimistic = today.of_blend(record)
+    return SubmissionScore(
+        submission=name,
+        winner=record.winner,
+        nested=record.nested.score,
+        low=record.nested.low,
+        high=record.nested.high,
+        in_sample=record.in_sample,
+        private=private,
+        stale=stale,
+        optimistic=optimistic,
+        changed=not ws.store.is_as_submitted(name, record),
+    )
 
 
 def _solution(ws: Workspace) -> pd.DataFrame:
@@ -108,61 +119,60 @@ def _read_submission(
     return targets, competition.submission.read(path, submitted)
 
 
-def _write_report(ws: Workspace, name: str, targets: np.ndarray, decisions: np.ndarray) -> None:
-    competition = ws.competition
-    report = label_report(targets, decisions, competition.labels, competition.kind)
-    with together():
-        write_text(_reports(ws) / f"{name}.csv", report.to_csv())
-        write_text(_reports(ws) / f"{name}.txt", format_report(report) + "\n")
-
-
-def _reports(ws: Workspace) -> Path:
-    """Where what the solution tells is kept, which no other stage reads."""
-    return ws.root / "submissions" / "private"
-
-
-def scores(ws: Workspace) -> None:
-    """Print every run and every blend."""
-    runs, blends = ws.store.runs(), ws.store.blends()
+def scores(ws: Workspace) -> ScoresResult:
+    """Return every run and every blend."""
+    runs, today = ws.store.runs(), Doubts.of(ws)
     if not runs:
         raise InputError("oof/ holds no runs: run `make train` first")
-    rows, doubts, today = [], {}, Doubts.of(ws)
-    for key, run in runs.items():
-        marks = today.of_run(run)
-        doubts.setdefault(key.model, []).append(marks)
-        shown = "–" if run["score"] is None else f"{run['score']:.4f}"
-        rows.append(
-            [
-                key.model,
-                str(key.seed),
-                key.run,
-                shown,
-                duration(run["seconds"]),
-                f"{run['peak_memory_mb']:,}",
-                mark(*marks),
-            ]
-        )
-    say(table(["model", "seed", "run", ws.competition.metric.name, "time", "peak MB", ""], rows))
-    for model, of_model in doubts.items():
-        stale = list(dict.fromkeys(why for stale, _ in of_model for why in stale))
-        runs = [{"optimistic": optimistic} for _, optimistic in of_model]
-        say_marks(model, stale, why_optimistic(runs))
-    if not blends:
-        return
-    marks = {name: today.of_blend(info) for name, info in blends.items()}
-    rows = [
-        [
-            name,
-            info["winner"],
-            interval(info["nested"]),
-            f"{info['in_sample']:.4f}",
-            mark(*marks[name]),
-        ]
-        for name, info in blends.items()
-    ]
-    say("")
-    say(
-        table(["blend", "made of", "nested CV [95 % interval]", "in-sample (optimistic)", ""], rows)
+    rows = [_run_score(key, run, today) for key, run in runs.items()]
+    return ScoresResult(
+        metric=ws.competition.metric.name,
+        runs=RunScores(rows=rows),
+        models=[_marks(name, rows) for name in dict.fromkeys(row.model for row in rows)],
+        blends=blend_scores(ws, today),
     )
-    for name in blends:
-        say_marks(name, *marks[name])
+
+
+def blend_scores(ws: Workspace, today: Doubts | None = None) -> BlendScores:
+    """Return every blend; today: what may be stale or optimistic, if it is at hand."""
+    today = today or Doubts.of(ws)
+    return BlendScores(
+        rows=[_blend_score(name, record, today) for name, record in ws.store.blends().items()]
+    )
+
+
+def _run_score(key: RunKey, run: RunRecord, today: Doubts) -> RunScore:
+    stale, optimistic = today.of_run(run)
+    return RunScore(
+        model=key.model,
+        seed=key.seed,
+        run=key.run,
+        score=run.score,
+        seconds=run.seconds,
+        peak_memory_mb=run.peak_memory_mb,
+        stale=stale,
+        optimistic=optimistic,
+    )
+
+
+def _marks(model: str, rows: list[RunScore]) -> Marks:
+    """Gather the marks of a model's runs; those that differ in a count alone are one."""
+    ours = [row for row in rows if row.model == model]
+    stale = list(dict.fromkeys(why for row in ours for why in row.stale))
+    return Marks(
+        name=model, stale=stale, optimistic=merged(why for row in ours for why in row.optimistic)
+    )
+
+
+def _blend_score(name: str, record: BlendRecord, today: Doubts) -> BlendScore:
+    stale, optimistic = today.of_blend(record)
+    return BlendScore(
+        blend=name,
+        winner=record.winner,
+        nested=record.nested.score,
+        low=record.nested.low,
+        high=record.nested.high,
+        in_sample=record.in_sample,
+        stale=stale,
+        optimistic=optimistic,
+    )

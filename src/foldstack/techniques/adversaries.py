@@ -43,7 +43,11 @@ class Adversary(Technique):
 
 
 class FGM(Adversary):
-    """epsilon: length of the step. parameters: `word_embeddings`, or a regular expression of names."""
+    """One step up the gradient; both gradients count (Miyato et al. 2017).
+
+    epsilon: length of the step.
+    parameters: `word_embeddings`, or a regular expression of parameter names.
+    """
 
     implementation: ClassVar[str] = "foldstack.training.attacks:FGMAttack"
     name: Literal["fgm"]
@@ -52,7 +56,13 @@ class FGM(Adversary):
 
 
 class PGD(Adversary):
-    """steps of length alpha, projected into a ball of radius epsilon."""
+    """Several steps, projected into a ball (Madry et al. 2018).
+
+    epsilon: radius of the ball.
+    alpha: length of a step.
+    steps: number of steps.
+    parameters: `word_embeddings`, or a regular expression of parameter names.
+    """
 
     implementation: ClassVar[str] = "foldstack.training.attacks:PGDAttack"
     name: Literal["pgd"]
@@ -63,7 +73,13 @@ class PGD(Adversary):
 
 
 class FreeLB(Adversary):
-    """steps of length lr from a random start of length init, at most max_norm away, on embeddings."""
+    """Several steps of noise on the word vectors; the mean gradient counts (Zhu et al. 2020).
+
+    steps: number of steps.
+    lr: length of a step.
+    init: length of the random start.
+    max_norm: largest length of the noise.
+    """
 
     implementation: ClassVar[str] = "foldstack.training.attacks:FreeLBAttack"
     name: Literal["freelb"]
@@ -74,7 +90,13 @@ class FreeLB(Adversary):
 
 
 class AWP(Adversary):
-    """Relative steps on the weights named by `parameters`, from epoch `start` (0: the first) on."""
+    """A relative step on the weights; the gradient there counts (Wu et al. 2020).
+
+    lr: length of the step, relative to each matrix's norm.
+    epsilon: largest relative change of a weight.
+    start: epoch from which it is on; 0: the first.
+    parameters: regular expression of parameter names.
+    """
 
     implementation: ClassVar[str] = "foldstack.training.attacks:AWPAttack"
     through_backbone: ClassVar[bool] = False
@@ -87,7 +109,13 @@ class AWP(Adversary):
 
 
 class VAT(Adversary):
-    """weight of the divergence between outputs with and without the worst small noise of `epsilon`."""
+    """Divergence between the outputs with and without the worst small noise; uses no label (Miyato
+    et al. 2018).
+
+    epsilon: length of the noise.
+    xi: length of the random noise that the worst direction is searched from.
+    weight: of the divergence in the loss.
+    """
 
     implementation: ClassVar[str] = "foldstack.training.attacks:VATAttack"
     of_the_task: ClassVar[bool] = True

@@ -14,7 +14,10 @@ _CHANGES = "foldstack.text.augment.changes"
 
 
 class Augmentation(Technique):
-    """probability: that a row is touched. share: of its words that are, rounded up.
+    """A change of training texts.
+
+    probability: that a row is changed.
+    share: of its words that are, rounded up.
 
     implementation: `(settings, training texts) -> text.augment.changes.Change`.
 
@@ -28,6 +31,8 @@ class Augmentation(Technique):
 
 
 class WordChange(Augmentation):
+    """Words respelled, replaced by synonyms, swapped, deleted, cropped, or replaced by TF-IDF."""
+
     implementation: ClassVar[dict[str, str]] = {
         "spelling": f"{_CHANGES}:spelling",
         "synonyms": f"{_CHANGES}:synonyms",
@@ -48,7 +53,10 @@ class WordChange(Augmentation):
 
 
 class CharacterChange(Augmentation):
-    """characters: share of the characters of a touched word, rounded up."""
+    """Character errors of OCR, or neighbouring characters swapped.
+
+    characters: share of the characters of a changed word, rounded up.
+    """
 
     implementation: ClassVar[dict[str, str]] = {
         "ocr": f"{_CHANGES}:ocr",
@@ -63,7 +71,11 @@ class CharacterChange(Augmentation):
 
 
 class KeyboardChange(Augmentation):
-    """characters: as above; language: whose keyboard, by its two letters."""
+    """Slips to neighbouring keys.
+
+    characters: share of the characters of a changed word, rounded up.
+    language: of the keyboard, by its two letters.
+    """
 
     implementation: ClassVar[str] = f"{_CHANGES}:keyboard"
     suits: ClassVar[dict[str, str]] = {
@@ -75,7 +87,10 @@ class KeyboardChange(Augmentation):
 
 
 class PunctuationInsertion(Augmentation):
-    """share: the most marks, as a share of the words."""
+    """Punctuation marks inserted between words.
+
+    share: most marks, as a share of the words.
+    """
 
     implementation: ClassVar[str] = f"{_CHANGES}:insert_punctuation"
     suits: ClassVar[dict[str, str]] = {"insert_punctuation": "texts with words"}
@@ -84,7 +99,10 @@ class PunctuationInsertion(Augmentation):
 
 
 class StopWordInsertion(Augmentation):
-    """words: English stop words, or the training texts' most frequent words."""
+    """Stop words inserted between words.
+
+    words: English stop words, or the most frequent words of the training texts.
+    """
 
     implementation: ClassVar[str] = f"{_CHANGES}:insert_stop_words"
     suits: ClassVar[dict[str, str]] = {"insert_stop_words": "texts with words"}
@@ -93,8 +111,13 @@ class StopWordInsertion(Augmentation):
 
 
 class SpanMasking(Settings):
-    """probability: that a row is touched in an epoch. share: of its tokens that are masked or dropped,
-    in spans of `mean` tokens on average and 10 at most.
+    """Spans of tokens masked in training, resampled in each epoch (after SpanBERT, Joshi et al.
+    2020); spans have 10 tokens at most.
+
+    probability: that a row is changed in an epoch.
+    share: of its tokens.
+    mean: length of a span on average.
+    by: replace the tokens by the mask token, or drop them.
     """
 
     probability: UnitShare = 0.5

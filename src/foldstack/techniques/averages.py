@@ -27,7 +27,11 @@ class Averaging(Technique):
 
 
 class EMA(Averaging):
-    """Exponential moving average of the weights, warmed up: min(decay, (1 + t) / (10 + t))."""
+    """Exponential moving average of the weights, with the decay warmed up: min(decay, (1 + t) / (10
+    + t)).
+
+    decay: of the average.
+    """
 
     implementation: ClassVar[str] = "foldstack.training.weight_averaging:EMAverage"
     name: Literal["ema"]
@@ -35,7 +39,10 @@ class EMA(Averaging):
 
 
 class SWA(Averaging):
-    """The mean of the weights after each epoch from share `start` of the training on."""
+    """Mean of the weights after each of the last epochs (Izmailov et al. 2018).
+
+    start: share of the epochs after which averaging begins.
+    """
 
     implementation: ClassVar[str] = "foldstack.training.weight_averaging:SWAverage"
     takes_last_epochs: ClassVar[bool] = True
@@ -44,7 +51,8 @@ class SWA(Averaging):
 
 
 class Soup(Averaging):
-    """Epochs' weights, the best first, each kept in the mean if the score where `select` looks rises."""
+    """Mean of epochs' weights, the best first; each is kept if the score on the rows of `select`
+    rises (Wortsman et al. 2022)."""
 
     implementation: ClassVar[str] = "foldstack.training.weight_averaging:NoAverage"
     looks_at_scores: ClassVar[bool] = True

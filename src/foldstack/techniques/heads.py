@@ -27,6 +27,8 @@ class Head(Technique):
 
 
 class PlainHead(Head):
+    """The [CLS] vector; the mean or maximum over tokens; both."""
+
     implementation: ClassVar[dict[str, str]] = {
         "cls": "foldstack.nets.poolings:ClsPooling",
         "mean": "foldstack.nets.poolings:MeanPooling",
@@ -38,7 +40,11 @@ class PlainHead(Head):
 
 
 class AttentionHead(Head):
-    """width: of the hidden layer that scores tokens. labels: an attention for each output."""
+    """Tokens weighted by a learned query: one for all outputs (`attention`), or one per output
+    (`labels`).
+
+    width: of the hidden layer that scores tokens.
+    """
 
     implementation: ClassVar[dict[str, str]] = {
         "attention": "foldstack.nets.poolings:AttentionPooling",
@@ -49,7 +55,10 @@ class AttentionHead(Head):
 
 
 class ClsAttentionHead(Head):
-    """heads: of the attention from the [CLS] vector to the sequence."""
+    """Mean, maximum, and what [CLS] attends to, side by side.
+
+    heads: of the attention from [CLS] to the sequence.
+    """
 
     implementation: ClassVar[str] = "foldstack.nets.poolings:ClsAttentionPooling"
     name: Literal["cls_attention"]
@@ -77,14 +86,20 @@ class _OfLayers(Head):
 
 
 class LayersHead(_OfLayers):
-    """layers: how many of the last ones are mixed."""
+    """A learned mix of the last layers, then the mean over tokens.
+
+    layers: number of last layers.
+    """
 
     implementation: ClassVar[str] = "foldstack.nets.poolings:LayersPooling"
     name: Literal["layers"]
 
 
 class ConcatHead(_OfLayers):
-    """layers: how many of the last ones are put side by side."""
+    """The [CLS] vectors of the last layers, side by side.
+
+    layers: number of last layers.
+    """
 
     implementation: ClassVar[str] = "foldstack.nets.poolings:ConcatPooling"
     fixed: ClassVar[bool] = True
@@ -92,7 +107,10 @@ class ConcatHead(_OfLayers):
 
 
 class GemHead(Head):
-    """p: where the learned exponent begins (1: the mean; the larger, the more like the maximum)."""
+    """Generalised mean with a learned exponent.
+
+    p: initial exponent; 1: the mean; the larger, the closer to the maximum.
+    """
 
     implementation: ClassVar[str] = "foldstack.nets.poolings:GemPooling"
     name: Literal["gem"]
@@ -100,7 +118,10 @@ class GemHead(Head):
 
 
 class RecurrentHead(Head):
-    """width: of each of the two directions."""
+    """A bidirectional network over the sequence; mean and maximum of its outputs.
+
+    width: of each of the two directions.
+    """
 
     implementation: ClassVar[dict[str, str]] = {
         "lstm": "foldstack.nets.poolings:LstmPooling",
@@ -111,7 +132,11 @@ class RecurrentHead(Head):
 
 
 class CnnHead(Head):
-    """widths: of the windows, in tokens; filters: of each width."""
+    """Convolutions over the sequence; their maximum over time.
+
+    widths: of the windows, in tokens.
+    filters: of each width.
+    """
 
     implementation: ClassVar[str] = "foldstack.nets.poolings:CnnPooling"
     name: Literal["cnn"]

@@ -36,7 +36,7 @@ class Long(Technique):
 
 
 class Beginning(Long):
-    """The text's beginning."""
+    """The beginning of the text."""
 
     implementation: ClassVar[str] = "foldstack.text.cutting:cut_ends"
     for_pairs: ClassVar[bool] = True
@@ -45,7 +45,7 @@ class Beginning(Long):
 
 
 class End(Long):
-    """The text's end."""
+    """The end of the text."""
 
     implementation: ClassVar[str] = "foldstack.text.cutting:cut_ends"
     for_pairs: ClassVar[bool] = True
@@ -57,7 +57,10 @@ class End(Long):
 
 
 class HeadTail(Long):
-    """Beginning and end (Sun et al. 2019); share: of the length that the beginning takes."""
+    """Beginning and end (Sun et al. 2019).
+
+    share: of the length that the beginning takes.
+    """
 
     implementation: ClassVar[str] = "foldstack.text.cutting:cut_ends"
     for_pairs: ClassVar[bool] = True
@@ -70,9 +73,10 @@ class HeadTail(Long):
 
 
 class RandomWindow(Long):
-    """In training a window from anywhere, another in each epoch (random crops, Krizhevsky et al. 2012).
+    """In training one random window, another in each epoch (random crops, Krizhevsky et al. 2012);
+    in prediction the mean over several.
 
-    most: windows that predictions are the mean of, in equal steps from the beginning to the end.
+    most: windows that a prediction is the mean of, evenly spaced.
     """
 
     implementation: ClassVar[str] = "foldstack.text.cutting:cut_random_window"
@@ -82,10 +86,11 @@ class RandomWindow(Long):
 
 
 class Windows(Long):
-    """Sliding windows (Pappagari et al. 2019), each learned from, whose logits are averaged.
+    """Sliding windows (Pappagari et al. 2019): each is learned from, their logits are averaged. In
+    training a window has its row's weight divided by their number.
 
-    overlap: the share of a window that the next one has too. most: windows of a text; a longer one has
-    that many, with gaps between them. In training a window counts by its row's weight over their number.
+    overlap: share of a window that the next one repeats.
+    most: windows per text; a longer text has gaps between them.
     """
 
     implementation: ClassVar[str] = "foldstack.text.cutting:cut_windows"
@@ -96,11 +101,11 @@ class Windows(Long):
 
 
 class Keywords(Long):
-    """The beginning, then the text's keywords, for texts that are cut (Park et al. 2022: sentences).
+    """The beginning, then the text's keywords, for texts that are cut (Park et al. 2022:
+    sentences). They take half of the length at most.
 
-    count: words of the highest TF-IDF (Spärck Jones 1972), among the rows to learn from. segment: as a
-    second text, with a separator after each, rather than at the end of the first. They take half of
-    the length at most.
+    count: words of the highest TF-IDF (Spärck Jones 1972) among the training rows of the run.
+    segment: as a second text, with a separator after each, rather than at the end of the first.
     """
 
     implementation: ClassVar[str] = "foldstack.text.cutting:cut_with_keywords"
@@ -111,10 +116,10 @@ class Keywords(Long):
 
 
 class Terms(Long):
-    """The beginning, then the listed terms that the text has, as a second text (Sun, Huang, Qiu 2019).
+    """The beginning, then the listed terms that the text has, as a second text (Sun, Huang, Qiu
+    2019). They take half of the length at most, with a separator after each.
 
-    terms: words or phrases. A separator stands after each; together they take half of the length at
-    most.
+    terms: words or phrases.
     """
 
     implementation: ClassVar[str] = "foldstack.text.cutting:cut_with_terms"

@@ -24,15 +24,32 @@ from foldstack.techniques.schedules import LinearSchedule, Schedule
 class LoopSettings(Settings):
     """Settings that `training.loop` honours for any network.
 
-    batch_size is rows per update, over all processes and micro-batches; micro_batch_size is how many
-    of them go through the network at once (0: all), which changes memory but not the update.
-    loss, adversary, averaging, sampling, schedule: a name, or `{name: …, setting: value}`; loss auto is
-    cross_entropy, in regression mse. auxiliary: the share of the loss that is cross-entropy on the
-    competition's auxiliary columns, scaled to 0 … 1 (multi-task learning, Caruana 1997); 1: they are all
-    that is learned. rdrop: weight of the divergence between two passes with other
-    dropout. mixup: the alpha of mix-up of pooled vectors (0: none).
-    select_by: the metric that the epoch is chosen by, instead of the competition's.
-    patience: epochs without a better score before training ends (0: never).
+    epochs: passes over the training rows.
+    batch_size: rows per update, over all processes and micro-batches.
+    sampling: which rows an epoch learns from; none: each once.
+    micro_batch_size: rows in one forward pass; 0: all of the batch; changes memory, not the update.
+    loss: auto is cross_entropy, or mse in regression.
+    auxiliary: share of the loss that is cross-entropy on the auxiliary columns, scaled to 0 … 1
+        (multi-task learning, Caruana 1997); 1: nothing else is learned.
+    rdrop: weight of the divergence between two passes with different dropout masks (R-Drop, Wu et
+        al. 2021).
+    contrastive: add a supervised contrastive loss.
+    mixup: alpha of mix-up of pooled vectors; 0: none.
+    adversary: adversarial perturbation in each update.
+    optimizer: AdamW, or Adafactor, which keeps row and column sums instead of two moments per
+        weight.
+    lr: learning rate at the top of the schedule.
+    weight_decay: of matrices; biases and norms have none.
+    warmup: share of the updates over which the rate climbs to the top.
+    schedule: the learning rate after the warm-up.
+    clip: largest norm of the gradient; 0: not clipped.
+    averaging: average of weights, which is what predicts.
+    select: whose weights are used: the last epoch's; the best epoch's on a tenth of the training
+        groups held back (inner); the best one's on the held-out fold (fold), which marks everything
+        downstream optimistic.
+    select_by: metric by which the epoch is chosen, instead of the competition's.
+    patience: epochs without a better score before training ends; 0: never.
+    precision: auto is bf16 or fp16 on a GPU, bf16 on a CPU with such instructions, else fp32.
     """
 
     epochs: PositiveInt = 2

@@ -40,9 +40,11 @@ class Loss(Technique):
 
 
 class CrossEntropy(Loss):
-    """The loss `auto`, except in regression.
+    """The default, except in regression.
 
-    class_weights: from the run's own training rows, by inverse frequency or effective number.
+    label_smoothing: share of each target that is spread evenly (Szegedy et al. 2016).
+    class_weights: from the run's own training rows, by inverse frequency or effective number (Cui
+        et al. 2019).
     """
 
     implementation: ClassVar[str] = "foldstack.training.criteria:cross_entropy_criterion"
@@ -52,7 +54,11 @@ class CrossEntropy(Loss):
 
 
 class SoftF1(Loss):
-    """share: of the soft F1; the rest of the loss is cross-entropy. average: of several labels."""
+    """1 − soft F1 over the batch (Bénédict et al. 2022).
+
+    share: of soft F1 in the loss; the rest is cross-entropy.
+    average: over several labels.
+    """
 
     implementation: ClassVar[str] = "foldstack.training.criteria:soft_f1_criterion"
     whole_batch: ClassVar[bool] = True
@@ -63,6 +69,12 @@ class SoftF1(Loss):
 
 
 class Focal(Loss):
+    """Cross-entropy in which easy rows count less (Lin et al. 2017).
+
+    gamma: how much less easy rows count.
+    class_weights: as for cross_entropy.
+    """
+
     implementation: ClassVar[str] = "foldstack.training.criteria:focal_criterion"
     name: Literal["focal"]
     gamma: Positive = 2.0
@@ -70,7 +82,11 @@ class Focal(Loss):
 
 
 class Dice(Loss):
-    """alpha: how much easy rows lose their say; smooth: added above and below the fraction."""
+    """Self-adjusting dice loss (Li et al. 2020).
+
+    alpha: how much less easy rows count; the loss is least at a probability of 1 / (1 + alpha).
+    smooth: added to numerator and denominator.
+    """
 
     implementation: ClassVar[str] = "foldstack.training.criteria:dice_criterion"
     name: Literal["dice"]
@@ -79,7 +95,10 @@ class Dice(Loss):
 
 
 class GHM(Loss):
-    """bins: of the gradient's length, from 0 to 1."""
+    """Rows weighted against how many have a gradient of the same length (Li et al. 2019).
+
+    bins: of the gradient's length, from 0 to 1.
+    """
 
     implementation: ClassVar[str] = "foldstack.training.criteria:ghm_criterion"
     kinds: ClassVar[tuple[str, ...]] = YES_NO
@@ -89,7 +108,10 @@ class GHM(Loss):
 
 
 class LogitAdjusted(Loss):
-    """tau: how much of the log prior of the run's own training rows is added to the outputs."""
+    """Cross-entropy with log priors added to the logits in training (Menon et al. 2021).
+
+    tau: factor on the log priors, which come from the run's own training rows.
+    """
 
     implementation: ClassVar[str] = "foldstack.training.criteria:logit_adjusted_criterion"
     adds_log_priors: ClassVar[bool] = True
@@ -98,13 +120,20 @@ class LogitAdjusted(Loss):
 
 
 class MultilabelCrossEntropy(Loss):
+    """Every positive label above every negative one (ZLPR, Su et al. 2022)."""
+
     implementation: ClassVar[str] = "foldstack.training.criteria:multilabel_criterion"
     kinds: ClassVar[tuple[str, ...]] = ("multilabel",)
     name: Literal["multilabel_ce"]
 
 
 class Asymmetric(Loss):
-    """gamma_positive, gamma_negative: focusing; margin: taken from the probability of negatives."""
+    """Focal loss with separate settings for positives and negatives (Ridnik et al. 2021).
+
+    gamma_positive: focusing of positives.
+    gamma_negative: focusing of negatives.
+    margin: subtracted from the probability of negatives.
+    """
 
     implementation: ClassVar[str] = "foldstack.training.criteria:asymmetric_criterion"
     kinds: ClassVar[tuple[str, ...]] = YES_NO
@@ -115,7 +144,7 @@ class Asymmetric(Loss):
 
 
 class SquaredError(Loss):
-    """The loss `auto` in regression."""
+    """The default in regression."""
 
     implementation: ClassVar[str] = "foldstack.training.criteria:squared_error_criterion"
     kinds: ClassVar[tuple[str, ...]] = ("regression",)
@@ -123,7 +152,10 @@ class SquaredError(Loss):
 
 
 class Huber(Loss):
-    """delta: in standard deviations of the target."""
+    """Squared error, linear beyond delta.
+
+    delta: in standard deviations of the target.
+    """
 
     implementation: ClassVar[str] = "foldstack.training.criteria:huber_criterion"
     kinds: ClassVar[tuple[str, ...]] = ("regression",)
@@ -132,7 +164,8 @@ class Huber(Loss):
 
 
 class ScaledCrossEntropy(Loss):
-    """Targets scaled to 0 … 1 between the training rows' least and greatest, cross-entropy on them."""
+    """Cross-entropy on targets scaled to 0 … 1 between the least and the greatest of the training
+    rows."""
 
     implementation: ClassVar[str] = "foldstack.training.criteria:scaled_criterion"
     kinds: ClassVar[tuple[str, ...]] = ("regression",)
@@ -141,7 +174,11 @@ class ScaledCrossEntropy(Loss):
 
 
 class Contrastive(Settings):
-    """Supervised contrastive loss on the pooled vectors, added with this weight."""
+    """Supervised contrastive loss on the pooled vectors (Khosla et al. 2020; Gunel et al. 2021).
+
+    weight: of this loss beside the task's.
+    temperature: of the similarities.
+    """
 
     weight: Positive = 0.1
     temperature: Positive = 0.1

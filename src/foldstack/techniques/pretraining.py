@@ -11,13 +11,16 @@ from foldstack.techniques.common import Positive
 
 
 class Pretraining(Settings):
-    """Masked words of all texts, training, external and test ones, without a label.
+    """Masked-token pretraining on all texts of the workspace, without labels (Gururangan et al.
+    2020, Don't Stop Pretraining). Texts longer than training.max_length are read in several
+    windows. The checkpoint's own MLM head is used if it has one, else a newly initialised one. Done
+    once per workspace.
 
-    Task-adaptive pretraining (Gururangan et al. 2020, Don't Stop Pretraining). share: of the tokens,
-    which are predicted from the rest; they are resampled in each epoch. A text that is longer than
-    training.max_length is read in several windows. Words are predicted by the checkpoint's own head,
-    if it has kept that, else by a new one. batch_size is texts or windows per update. It is done once
-    for a workspace, whatever runs begin from it, so `seed` is its own.
+    epochs: passes over the texts.
+    lr: learning rate.
+    batch_size: texts or windows per update.
+    share: of the tokens that are predicted; resampled in each epoch.
+    seed: of the pretraining, whichever runs start from it.
     """
 
     epochs: PositiveInt = 8

@@ -31,7 +31,10 @@ class Sampling(Technique):
 
 
 class Power(Sampling):
-    """As many rows as there are, of a class of n rows in proportion to n^exponent (0: all alike)."""
+    """As many rows as there are; a class of n rows is drawn in proportion to n^exponent.
+
+    exponent: 0: all classes alike.
+    """
 
     implementation: ClassVar[str] = "foldstack.training.samplers:power_rows"
     name: Literal["power"]
@@ -53,9 +56,10 @@ class Undersample(Sampling):
 
 
 class Hard(Sampling):
-    """As many rows as there are, each in proportion to loss^exponent under an earlier model's run.
+    """As many rows as there are, each in proportion to loss^exponent under another model's run.
 
-    model: its name; the run is that of the same seed which left the same folds out.
+    model: its run of the same seed with the same folds left out gives the losses.
+    exponent: 0 would be all rows alike.
     """
 
     implementation: ClassVar[str] = "foldstack.training.samplers:hard_rows"
@@ -67,9 +71,10 @@ class Hard(Sampling):
 
 
 class Smote(Sampling):
-    """Every class as often as the largest, by points between neighbours of the same class.
+    """Every class as often as the largest, by points between neighbours of the same class, among
+    pooled vectors of a frozen backbone; for heads whose pooling learns nothing.
 
-    Of a frozen backbone's pooled vectors, so for heads that learn no pooling.
+    neighbours: number of nearest rows of the same class to draw from.
     """
 
     implementation: ClassVar[str] = "foldstack.training.samplers:smote"

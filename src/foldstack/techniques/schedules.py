@@ -23,22 +23,32 @@ class Schedule(Technique):
 
 
 class LinearSchedule(Schedule):
+    """Falls linearly to 0 after the warm-up."""
+
     implementation: ClassVar[str] = "foldstack.training.optim:linear_factor"
     name: Literal["linear"] = "linear"
 
 
 class Cosine(Schedule):
+    """Falls along half a cosine to 0 after the warm-up."""
+
     implementation: ClassVar[str] = "foldstack.training.optim:cosine_factor"
     name: Literal["cosine"]
 
 
 class ConstantSchedule(Schedule):
+    """Stays after the warm-up."""
+
     implementation: ClassVar[str] = "foldstack.training.optim:constant_factor"
     name: Literal["constant"]
 
 
 class Step(Schedule):
-    """The rate times `factor` after every `every` epochs."""
+    """Multiplied by `factor` after every `every` epochs.
+
+    factor: on the rate.
+    every: epochs between two cuts.
+    """
 
     implementation: ClassVar[str] = "foldstack.training.optim:step_factor"
     name: Literal["step"]
@@ -47,7 +57,12 @@ class Step(Schedule):
 
 
 class Plateau(Schedule):
-    """The rate times `factor` after `patience` epochs without a better score where `select` looks."""
+    """Multiplied by `factor` after `patience` epochs without a better score on the rows of
+    `select`.
+
+    factor: on the rate.
+    patience: epochs without a better score before a cut.
+    """
 
     implementation: ClassVar[str] = "foldstack.training.optim:plateau_factor"
     looks_at_scores: ClassVar[bool] = True

@@ -10,10 +10,15 @@ from foldstack.techniques.learner import LearnerSettings
 
 
 class TfidfSettings(LearnerSettings):
-    """Word and character n-gram ranges (`[0, 0]` leaves one out) and the regression's C.
+    """A linear model on TF-IDF of word and character n-grams.
 
-    naive_bayes: each n-gram counts times its log-count ratio between the labels (NB-SVM; Wang and
-    Manning 2012, Baselines and Bigrams), as the run's own rows have it.
+    word_ngrams: range of word n-grams; `[0, 0]`: none.
+    char_ngrams: range of character n-grams; `[0, 0]`: none.
+    min_count: least number of training texts that an n-gram occurs in.
+    max_features: most n-grams of each of the two kinds, the most frequent ones.
+    C: inverse strength of the L2 penalty; the ridge penalty of a regression is 1 / (2C).
+    naive_bayes: multiply each n-gram by its log-count ratio between the labels in the run's own
+        rows (NB-SVM; Wang and Manning 2012, Baselines and Bigrams).
     """
 
     implementation: ClassVar[str] = "foldstack.learners.tfidf:TfidfLearner"

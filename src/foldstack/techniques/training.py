@@ -19,15 +19,19 @@ QUANTILE = 0.95
 
 
 class TrainingSettings(LoopSettings):
-    """Settings that fine-tuning a backbone adds to those of the loop.
+    """How a transformer is fine-tuned: the settings of the loop and those of a backbone.
 
-    mask_spans: of tokens, resampled in each epoch. layer_decay: factor on the rate from each layer to
-    the one below. head_lr: of the head and of re-initialised layers. freeze_layers: the number of
-    lowest layers, with the embeddings below them, since the backward pass would go through them all the
-    same; reinit_layers: the number of topmost ones. freeze_backbone: only the head learns, at head_lr;
-    the backbone is in eval mode and runs once. max_length: tokens with special ones, or auto:
-    the least in which the share length_quantile of the run's own training rows is not cut, as far as
-    the backbone has positions.
+    mask_spans: mask spans of tokens, `{}` or `{setting: value}`.
+    head_lr: learning rate of the head and of re-initialised layers; none: `lr`.
+    layer_decay: factor on the rate from each layer to the one below.
+    freeze_embeddings: keep the embeddings as they are.
+    freeze_layers: number of lowest layers that are frozen, and the embeddings below them.
+    reinit_layers: number of topmost layers that are re-initialised (Zhang et al. 2021).
+    freeze_backbone: train the head only, at head_lr; the backbone runs once, in eval mode.
+    max_length: tokens, special ones included; auto: the least length at which the share
+        length_quantile of the run's own training rows is not cut, as far as the backbone has
+        positions.
+    length_quantile: see `max_length`.
     """
 
     mask_spans: Annotated[SpanMasking | None, BeforeValidator(none_from_text)] = None
@@ -93,11 +97,12 @@ class TrainingSettings(LoopSettings):
 
 
 class StageSettings(TrainingSettings):
-    """One stage of a run: what `training` says, but for what the stage says itself.
+    """One stage of a run: the settings of `training`, unless the stage sets its own. A soft-F1
+    stage on a frozen backbone has batches of 1,024 unless it sets batch_size.
 
-    dropout, backbone_dropout: instead of the preset's. metrics: the stage is left out unless the
-    competition's metric is one of these. A frozen soft-F1 stage has batches of 1,024 unless it says
-    otherwise.
+    dropout: instead of the preset's.
+    backbone_dropout: instead of the preset's.
+    metrics: skip the stage unless the competition's metric is one of these; `[]`: never.
     """
 
     dropout: Annotated[Share | None, BeforeValidator(none_from_text)] = None

@@ -27,35 +27,40 @@ from foldstack.techniques.training import (
 class TransformerSettings(LearnerSettings):
     """A pre-trained backbone with a head over its token vectors.
 
-    backbone: a hub name, a folder, or `package:NAME/FOLDER` inside an installed package.
-    sha256: the pinned checksum of its model.safetensors, where the preset pins one.
-    trust_remote_code: run the Python code that the checkpoint brings (`auto_map` in its config.json and
-    tokenizer_config.json) instead of the library's own classes. false: none of it is ever run, and a
-    checkpoint whose type the library does not know is refused.
-    prefix: put before each text, for backbones trained with one ("query: ").
-    pretrain: the backbone first learns to predict masked words of all of the workspace's texts, `{}` or
-    `{setting: value}`; once for all runs, but for those that start_from another.
-    long: what is read of a text longer than training.max_length, a name or `{name: …, setting: value}`;
-    the prefix stays before it.
-    head: how token vectors become one, a name or `{name: …, setting: value}`. join_features: the
-    competition's numeric and categorical columns are put beside that vector.
-    dropout: on the pooled vector; dropout_samples: masks a row, whose outputs are averaged in training
-    (multi-sample dropout, Inoue 2019); backbone_dropout: inside the backbone, instead of what its
-    config says. binary_link: softmax gives a binary competition's head two outputs, whose difference
-    counts. head_bias: prior begins with each class's share of the training rows as its probability (Lin
-    et al. 2017, Focal loss), which rare labels would take many updates to come down to.
-    ignore_weights: checkpoint entries that are another task's head.
-    checkpoint_seconds: least time between two checkpoints (0: after every update).
-    augment: changes of training texts, each a name or `{name: …, setting: value}`; resampled in each
-    epoch, or, with augment_copies: n, the rows stay as they are and n changed copies follow them.
-    augment_washed_by: a model whose runs that know neither a copy's fold nor those left out (`fold2-4`)
-    drop the copies in whose label they have lost half their confidence.
-    start_from: a model whose run with the same seed and folds left out gives the weights to begin with,
-    head and all, instead of the checkpoint's; it has the same backbone and, for its head to be taken
-    over, the same head.
-    stages: one after the other, each over `training` and from the weights that the one before has left.
-    cache_gb: the most that a frozen backbone's outputs may take, on disk from 1 GB on; beyond, they are
-    computed again in each epoch.
+    backbone: a hub name, a folder, or `package:NAME/FOLDER` in an installed package.
+    sha256: pinned checksum of its model.safetensors.
+    trust_remote_code: run the Python code that the checkpoint brings (`auto_map` in its config.json
+        and tokenizer_config.json); false: none is ever run, and a checkpoint of a type that
+        transformers does not know is refused.
+    prefix: put before each text, for backbones trained with one (`"query: "`).
+    pretrain: pre-train the backbone on masked tokens of all texts of the workspace first, `{}` or
+        `{setting: value}`; runs that start from another one do not.
+    long: what is read of a text longer than training.max_length; the prefix stays before it.
+    head: how token vectors become one vector.
+    join_features: join the competition's numeric and categorical columns to the pooled vector.
+    dropout: on the pooled vector.
+    dropout_samples: dropout masks per row, whose outputs are averaged in training (multi-sample
+        dropout, Inoue 2019).
+    binary_link: softmax gives the head of a binary competition two outputs, whose difference
+        counts.
+    head_bias: prior starts from each class's share of the training rows as its probability (Lin et
+        al. 2017, Focal loss).
+    backbone_dropout: inside the backbone; none: as its config says.
+    ignore_weights: checkpoint entries that belong to another task's head.
+    checkpoint_seconds: least time between two checkpoints; 0: after every update.
+    augment: changes of training texts, resampled in each epoch, or made once if augment_copies is
+        set.
+    augment_copies: leave the rows as they are and add this number of changed copies of each.
+    augment_washed_by: a model that judges the copies: those whose label loses half its confidence
+        under the model's runs that know neither the copy's fold nor those left out (`fold2-4`) are
+        dropped.
+    start_from: a model whose run with the same seed and left-out folds gives the initial weights;
+        it has the same backbone, and for its head to be used the same head.
+    training: how the run is trained.
+    stages: trained one after the other, each over `training` and from the weights of the one
+        before.
+    cache_gb: most that a frozen backbone's outputs may take, on disk from 1 GB on; beyond that they
+        are computed again in each epoch.
     """
 
     implementation: ClassVar[str] = "foldstack.learners.transformer:TransformerLearner"

@@ -1,4 +1,4 @@
-"""Length-aware batches: little padding, yet shuffled, and the same for the same seed and epoch."""
+"""Batches bucketed by length: shuffled, little padding, determined by seed and epoch."""
 
 from __future__ import annotations
 
@@ -8,10 +8,19 @@ CHUNK_BATCHES = 50
 
 
 def epoch_batches(lengths: np.ndarray, batch_size: int, seed: int, epoch: int) -> list[np.ndarray]:
-    """Row numbers of each update of an epoch, every row once.
+    """Return the batches of an epoch; each row is in one batch.
 
-    Rows are shuffled, sorted by length inside chunks of 50 batches, cut into batches, and the
-    batches shuffled. All have `batch_size` rows, but for one that takes what is left over.
+    Rows are shuffled, sorted by length within chunks of 50 batches, and cut into batches, whose
+    order is shuffled too.
+
+    Args:
+        lengths: (n,) tokens per row.
+        batch_size: rows per batch; one batch may be smaller.
+        seed: of the run.
+        epoch: from 0.
+
+    Returns:
+        Arrays of row positions, one per update.
     """
     rng = np.random.default_rng([seed, epoch])
     order = rng.permutation(len(lengths))
@@ -24,10 +33,10 @@ def epoch_batches(lengths: np.ndarray, batch_size: int, seed: int, epoch: int) -
 
 
 def token_batches(lengths: np.ndarray, budget: int) -> list[np.ndarray]:
-    """Batches for prediction of at most `budget` tokens, padding counted, but of one row at least.
+    """Return batches for prediction of at most `budget` tokens, padding included, at least one row each.
 
-    The longest come first, so that memory peaks at once. A batch that has a quarter of the budget ends
-    where the length changes: next to nothing is padded.
+    The longest rows come first, so that memory peaks at once. A batch that has a quarter of the
+    budget ends when the length changes, so that there is hardly any padding.
     """
     order = np.argsort(-lengths, kind="stable")
     ordered = lengths[order]
@@ -46,10 +55,19 @@ def token_batches(lengths: np.ndarray, budget: int) -> list[np.ndarray]:
 def micro_batches(
     rows: np.ndarray, size: int, processes: int = 1, process: int = 0
 ) -> list[np.ndarray]:
-    """The rows of an update in parts of nearly equal size, `size` at most (0: one part).
+    """Split the rows of an update into micro-batches of nearly equal size.
 
-    Of several processes, the parts of one: all have as many, of nearly equal size, and together each row
-    once; where there are fewer rows than parts, some are empty.
+    All processes get the same number of micro-batches, and each row is in one of them. If there are
+    fewer rows than micro-batches, some are empty.
+
+    Args:
+        rows: (b,) row positions of the update, of all processes.
+        size: most rows per micro-batch; 0 for one micro-batch.
+        processes: number of processes.
+        process: rank of this process.
+
+    Returns:
+        Arrays of row positions, the micro-batches of this process.
     """
     most = -(-len(rows) // processes)
     parts = -(-most // size) if size else 1

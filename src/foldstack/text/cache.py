@@ -1,13 +1,13 @@
-"""Texts as token ids on the disk, so that each is tokenised once by each tokenizer.
+"""Cache of token ids on disk, so that each tokenizer encodes each text once.
 
-    <folder>/<tokenizer>/<part>/    digests.npy  (n,) 16 bytes each, of different texts, ascending
-                                    ends.npy     (n,) int64, where each text's ids end in ids.npy
-                                    ids.npy      uint16 where the vocabulary fits into it, else int32
-                                    part.json    the checksums of the three
+    <folder>/<tokenizer>/<part>/    digests.npy  (n,) 16 bytes each, of distinct texts, ascending
+                                    ends.npy     (n,) int64, end of each text's ids in ids.npy
+                                    ids.npy      uint16 if the vocabulary fits, else int32
+                                    part.json    checksums of the three
 
-What is kept are whole texts without special tokens: lengths, strategies for long texts and frames come
-after it, and change nothing here. A text is found by its own content, in whatever order, fold or run it
-is asked for; another tokenizer, or another version of one, has another folder. Parts are never changed.
+Texts are cached whole and without special tokens, independent of maximum length and strategy for
+long texts. The key of a text is a digest of its content, independent of order, fold and run. Each
+tokenizer, and each version of one, has its own folder. Shards (the parts on disk) are immutable.
 """
 
 from __future__ import annotations
@@ -38,33 +38,33 @@ from foldstack.text.sequences import (
     encode_each,
 )
 
-DIGEST = 16  # bytes: two of a billion texts share one with a chance of 1e-21
+DIGEST = 16  # bytes: a billion texts collide with a probability of 1e-21
 ARRAYS = ("digests.npy", "ends.npy", "ids.npy")
 
 
 @dataclass(frozen=True)
-class Part:
-    """(n,) digests, ascending, and the ids of their texts."""
+class Shard:
+    """Memory-mapped part of the cache: (n,) ascending digests and the token ids of their texts."""
 
     digests: np.ndarray
     texts: Stretches
 
 
 class TokenCache:
-    """Token ids in a folder, and in memory as far as they are mapped.
+    """Cache of token ids in a folder, memory-mapped.
 
-    ahead: rows that are tokenised together with the first text that is not there, so that runs which
-    learn from some of them and predict others find all in one part.
+    ahead: rows to tokenise together with the first missing text, so that all runs, whatever rows
+    they train on and predict, find them in one shard.
     """
 
     def __init__(self, folder: Path, ahead: Sequence[Rows] = ()):
         self.folder, self.ahead = folder, ahead
-        self._parts: dict[Path, Part] = {}
+        self._parts: dict[Path, Shard] = {}
 
     def read(
         self, rows: Rows, tokenizer: PreTrainedTokenizerBase, prefix: str = ""
     ) -> tuple[Stretches, ...]:
-        """What `encode` gives for each of the rows' columns, from the folder as far as it is there."""
+        """Return the result of `encode` per text column, read from the cache if present."""
         key, texts = tokenizer_key(tokenizer), columns_of(rows, prefix)
         if key is None:
             return tuple(encode(column, tokenizer) for column in texts)
@@ -72,17 +72,17 @@ class TokenCache:
         try:
             parts = self._open(place)
             if not _known(np.concatenate(columns), parts).all():
-                with locked(place / ".lock"):  # another run may be tokenising the same
+                with locked(place / ".lock"):  # another run may tokenise the same texts
                     parts = self._fill(place, rows, tokenizer, prefix)
-        except OSError as e:  # a full disk, one that may only be read
-            say(f"tokenising without keeping it in {self.folder}: {_reason(e)}")
+        except OSError as e:  # disk full or read-only
+            say(f"tokenising without the cache in {self.folder}: {_reason(e)}")
             return tuple(encode(column, tokenizer) for column in texts)
         return tuple(_take(digests, parts) for digests in columns)
 
     def _fill(
         self, place: Path, rows: Rows, tokenizer: PreTrainedTokenizerBase, prefix: str
-    ) -> list[Part]:
-        """All parts, with one more for what is not there of these rows and of those ahead."""
+    ) -> list[Shard]:
+        """Write a shard of the missing texts of these rows and those ahead; return all shards."""
         begin, parts = time.monotonic(), self._open(place)
         texts = [t for r in (rows, *self.ahead) for c in columns_of(r, prefix) for t in c]
         digests, first = np.unique(digests_of(texts), return_index=True)
@@ -93,7 +93,7 @@ class TokenCache:
         self._write(place, new, [texts[i] for i in first], tokenizer)
         parts = self._open(place)
         if not _known(digests, parts).all():
-            raise OSError("somebody is emptying it")
+            raise OSError("another process is emptying it")
         seconds = time.monotonic() - begin
         there = f"; {known.sum():,} were there" if known.any() else ""
         say(
@@ -109,7 +109,7 @@ class TokenCache:
         texts: Sequence[str],
         tokenizer: PreTrainedTokenizerBase,
     ) -> None:
-        """A new part, named after the texts it has, by one rename."""
+        """Write a new shard atomically; its name is a hash of its digests."""
         largest = max(tokenizer.get_vocab().values(), default=0)
         dtype = np.dtype(np.uint16 if largest < 2**16 else np.int32)
         part = place / hashlib.sha256(digests).hexdigest()[:16]
@@ -123,36 +123,37 @@ class TokenCache:
             try:
                 folder.rename(part)
             except OSError:
-                if not part.exists():  # where locks do not reach, somebody else made the same
+                if (
+                    not part.exists()
+                ):  # without working locks, another process may have written the same
                     raise
 
-    def _open(self, place: Path) -> list[Part]:
-        """All parts that are whole; others are removed, so that their texts are tokenised again."""
+    def _open(self, place: Path) -> list[Shard]:
+        """Return all valid shards; remove damaged ones, so that their texts are tokenised again."""
         folders = sorted(p for p in place.iterdir() if p.is_dir()) if place.is_dir() else []
         for folder in folders:
             if folder in self._parts:
                 continue
-            part = _read_part(folder)
+            part = _read_shard(folder)
             if part is not None:
                 self._parts[folder] = part
-            elif folder.exists():  # and was not removed by somebody else
+            elif folder.exists():  # not removed by another process
                 say(f"{folder} is damaged: tokenising its texts again")
                 _remove(folder, self.folder)
         return [self._parts[folder] for folder in folders if folder in self._parts]
 
 
 def tokenizer_key(tokenizer: PreTrainedTokenizerBase) -> str | None:
-    """A digest of all that decides the ids which a tokenizer gives to a text.
+    """Return a digest of everything that determines a tokenizer's ids: its backend, library versions.
 
-    That is its backend with all vocabulary, and the libraries' versions. None where Python code has a
-    part in it, of which nobody can tell what it goes by (RoFormer's asks rjieba).
+    None if Python code contributes, whose inputs cannot be hashed (RoFormer's calls rjieba).
     """
     backend = backend_of(tokenizer)
     if backend is None:
         return None
     try:
         content = backend.to_str()
-    except Exception as e:  # the library raises nothing more exact
+    except Exception as e:  # the library raises no specific type
         if "Custom" not in str(e):
             raise
         return None
@@ -162,7 +163,7 @@ def tokenizer_key(tokenizer: PreTrainedTokenizerBase) -> str | None:
 
 
 def digests_of(texts: Sequence[str]) -> np.ndarray:
-    """(n,) BLAKE2b of each text, 16 bytes."""
+    """Return (n,) BLAKE2b digests of 16 bytes."""
     raw = bytearray()
     for text in texts:
         data = text.encode("utf-8", "surrogatepass")
@@ -170,17 +171,17 @@ def digests_of(texts: Sequence[str]) -> np.ndarray:
     return np.frombuffer(raw, f"S{DIGEST}")
 
 
-def _places(digests: np.ndarray, part: Part) -> np.ndarray:
-    """(n,) where each digest stands in the part, -1 where it does not."""
-    order = np.argsort(digests)  # neighbours are then found close by, three times faster
+def _places(digests: np.ndarray, part: Shard) -> np.ndarray:
+    """Return (n,) positions of the digests in the shard, -1 if absent."""
+    order = np.argsort(digests)  # sorted queries have locality: three times faster
     at = np.empty(len(digests), dtype=np.int64)
     at[order] = np.searchsorted(part.digests, digests[order])
     at = np.minimum(at, len(part.digests) - 1)
     return np.where(part.digests[at] == digests, at, -1)
 
 
-def _known(digests: np.ndarray, parts: Sequence[Part]) -> np.ndarray:
-    """(n,) whether some part has it."""
+def _known(digests: np.ndarray, parts: Sequence[Shard]) -> np.ndarray:
+    """Return (n,) whether any shard has each digest."""
     known = np.zeros(len(digests), dtype=bool)
     for part in parts:
         rest = np.flatnonzero(~known)
@@ -188,8 +189,8 @@ def _known(digests: np.ndarray, parts: Sequence[Part]) -> np.ndarray:
     return known
 
 
-def _take(digests: np.ndarray, parts: Sequence[Part]) -> Stretches:
-    """The ids of each text: stretches of a part as it is mapped, or a copy from several."""
+def _take(digests: np.ndarray, parts: Sequence[Shard]) -> Stretches:
+    """Return the ids per text: a view of one shard, or a copy from several."""
     n = len(digests)
     missing, held = np.ones(n, dtype=bool), []
     for part in parts:
@@ -217,7 +218,7 @@ def _take(digests: np.ndarray, parts: Sequence[Part]) -> Stretches:
 def _write_ids(
     path: Path, dtype: np.dtype, chunks: Iterator[tuple[np.ndarray, np.ndarray]]
 ) -> np.ndarray:
-    """All chunks' ids as one array, written as they come; returns (n,) lengths."""
+    """Write the ids of all chunks as one array, incrementally; return (n,) lengths."""
     total, lengths = 0, [np.zeros(0, dtype=np.int64)]
 
     def header() -> None:
@@ -225,7 +226,7 @@ def _write_ids(
         np.lib.format.write_array_header_1_0(f, fields | {"shape": (total,)})
 
     with path.open("wb") as f:
-        header()  # with room for the number that is only known in the end
+        header()  # padded, since the length is only known at the end
         begin = f.tell()
         for ids, some_lengths in chunks:
             f.write(ids.astype(dtype))
@@ -237,29 +238,29 @@ def _write_ids(
     return np.concatenate(lengths)
 
 
-def _read_part(folder: Path) -> Part | None:
-    """A part, mapped; None where a file is missing or is not as it was written."""
+def _read_shard(folder: Path) -> Shard | None:
+    """Return a memory-mapped shard; None if a file is missing or fails its checksum."""
     try:
         checksums = read_json(folder / "part.json")
         if checksums != {name: file_sha256(folder / name) for name in ARRAYS}:
             return None
         digests, ends, ids = (np.load(folder / name, mmap_mode="r") for name in ARRAYS)
     except (OSError, ValueError) as e:
-        if is_fault(e):  # of the machine, which the part may outlast
+        if is_fault(e):  # of the machine; the shard may be intact
             raise
         return None
     ends = np.asarray(ends)
-    return Part(np.asarray(digests), Stretches(ids, np.concatenate([[0], ends[:-1]]), ends))
+    return Shard(np.asarray(digests), Stretches(ids, np.concatenate([[0], ends[:-1]]), ends))
 
 
 def _reason(error: OSError) -> str:
-    """Why it is not kept: NumPy says how many items it has written, and not why no more."""
+    """Return the cause of a failed write; NumPy's message has only the number of items written."""
     number = error_number(error)
     return str(error) if number is None else os.strerror(number)
 
 
 def _remove(folder: Path, beside: Path) -> None:
-    """First out of the way by one rename, so that nobody reads half of it."""
+    """Rename the folder away, then remove it, so that no process reads half of it."""
     away = tempfile.TemporaryDirectory(dir=beside, prefix=".removed-")
-    with away as place, suppress(FileNotFoundError):  # where somebody else was quicker
+    with away as place, suppress(FileNotFoundError):  # another process was faster
         folder.rename(Path(place) / folder.name)

@@ -1,6 +1,6 @@
-"""Cheap features of a text, for second levels: how long it is and what it is written with.
+"""Surface features of texts for stacks: lengths, readability, character classes.
 
-Texts are read as arrays of code points, some 200,000 characters at a time: counted, not parsed.
+Texts are processed as arrays of code points, about 200,000 characters at a time.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ import regex
 from foldstack.rows import Rows
 from foldstack.text.augment.words import is_unspaced
 
-CHUNK = 200_000  # characters, whose arrays stay in the processor's cache
+CHUNK = 200_000  # characters; their arrays fit the CPU cache
 
-# Classes of characters; the first four and marks make words. A letter or number of a script without
-# spaces is a word of its own.
+# Character classes. The first four and marks form words. In scripts without spaces, each letter or
+# number is a word.
 (
     UPPER,
     LOWER,
@@ -67,15 +67,15 @@ NAMES = (
 
 
 def text_features(rows: Rows) -> np.ndarray:
-    """(n, f) float64, finite, of the columns that `feature_names` names.
+    """Return (n, f) finite float64 features; `feature_names` names the columns.
 
-    `log_` is log(1 + count). `readability` is the automated readability index (Smith & Senter 1967),
-    4.71 letters and digits a word + .5 words a sentence - 21.43. `distinct_words` and `upper_words`
-    (of two capitals at least) are shares of the words; `upper_case`, `not_latin` and
-    `unspaced_script` (Han, kana, Thai and the like) of the letters; `repeated`, characters that equal
-    the two before, and the other shares are of all characters. The last six are counts. Of sentence
-    pairs both texts are told, and `shared_words`, the Jaccard similarity of their sets of words
-    (Jaccard 1901).
+    `log_` is log(1 + count). `readability` is the automated readability index (Smith & Senter
+    1967): 4.71 letters and digits per word + .5 words per sentence - 21.43. `distinct_words` and
+    `upper_words` (at least two capitals) are shares of words. `upper_case`, `not_latin` and
+    `unspaced_script` (Han, kana, Thai and the like) are shares of letters. `repeated` (characters
+    equal to the two before) and the other shares are of all characters. The last six are counts.
+    Sentence pairs have the features of both texts and `shared_words`, the Jaccard similarity of
+    their sets of words (Jaccard 1901).
     """
     sizes = np.cumsum([sum(map(len, texts)) for texts in rows.texts], dtype=np.int64)
     ends = [*np.flatnonzero(np.diff(sizes // CHUNK)) + 1, len(rows)]
@@ -85,7 +85,7 @@ def text_features(rows: Rows) -> np.ndarray:
 
 
 def feature_names(pair: bool) -> tuple[str, ...]:
-    """Of the columns of `text_features`."""
+    """Return the column names of `text_features`."""
     if not pair:
         return tuple(f"text:{name}" for name in NAMES)
     return (
@@ -104,11 +104,14 @@ def _columns(texts: Sequence[tuple[str, ...]]) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Characters:
-    """n texts, one after the other, with a space before, between and after them.
+    """Characters of n texts, concatenated with a space before, between and after them.
 
     Attributes:
-        points: (c,) code points; kinds: (c,) their classes; text: (c,) whose each is, or -1.
-        in_word: (c,) whether it is inside a word; first: (c,) whether it is the first there.
+        points: (c,) code points.
+        kinds: (c,) character classes.
+        text: (c,) index of the text, -1 for a separating space.
+        in_word: (c,) whether the character is inside a word.
+        first: (c,) whether it is the first of a word.
     """
 
     n: int
@@ -129,13 +132,13 @@ class Characters:
         kinds = _kinds()[points]
         return cls(len(texts), points, kinds, text, *_find_words(kinds))
 
-    def count(self, where: np.ndarray) -> np.ndarray:
-        """(n,) of how many characters of each text are so, by (c,) booleans."""
-        return np.bincount(self.text[where & (self.text >= 0)], minlength=self.n)
+    def count(self, mask: np.ndarray) -> np.ndarray:
+        """Return (n,) counts per text of the characters that a (c,) mask selects."""
+        return np.bincount(self.text[mask & (self.text >= 0)], minlength=self.n)
 
     @cached_property
     def words(self) -> tuple[np.ndarray, np.ndarray]:
-        """(w,) texts and (w,) 64-bit hashes of all words in lower case."""
+        """(w,) text indices and (w,) 64-bit hashes of all words, lower-cased."""
         inside = np.flatnonzero(self.in_word)
         starts = np.flatnonzero(self.first[inside])
         if not len(starts):
@@ -148,7 +151,7 @@ class Characters:
 
     @cached_property
     def distinct(self) -> tuple[np.ndarray, np.ndarray]:
-        """`words`, each once a text, in order."""
+        """`words` without repeats within a text, sorted."""
         text, words = self.words
         order = np.lexsort((words, text))
         text, words = text[order], words[order]
@@ -157,7 +160,7 @@ class Characters:
 
     @property
     def upper_words(self) -> np.ndarray:
-        """(n,) of how many words have two letters at least and no other than capitals."""
+        """(n,) counts of words with at least two letters, all of them capitals."""
         inside = np.flatnonzero(self.in_word)
         starts = np.flatnonzero(self.first[inside])
         if not len(starts):
@@ -170,23 +173,23 @@ class Characters:
         return np.bincount(self.text[inside[starts[upper]]], minlength=self.n)
 
     def is_one_of(self, characters: str) -> np.ndarray:
-        """(c,) booleans."""
+        """Return a (c,) mask of these characters."""
         return np.logical_or.reduce([self.points == ord(c) for c in characters])
 
-    def sequence(self, wanted: str) -> np.ndarray:
-        """(c,) booleans: where this ASCII text begins, in whatever case."""
+    def starts_of(self, string: str) -> np.ndarray:
+        """Return a (c,) mask of the starts of this ASCII string, ignoring case."""
         lower, found = _lower()[self.points], np.zeros(len(self.points), bool)
-        count = len(self.points) - len(wanted) + 1
+        count = len(self.points) - len(string) + 1
         if count > 0:
-            each = [lower[k : k + count] == ord(letter) for k, letter in enumerate(wanted)]
+            each = [lower[k : k + count] == ord(letter) for k, letter in enumerate(string)]
             found[:count] = np.logical_and.reduce(each)
         return found
 
 
 def _find_words(kinds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(c,) booleans: inside a word, and first of one; as `augment.words` parts them."""
+    """Return (c,) masks: inside a word, first of a word; word boundaries as in `augment.words`."""
     unspaced, mark = kinds == UNSPACED, kinds == MARK
-    # A mark belongs to the character before it, other marks between them aside.
+    # A combining mark belongs to the last character before it that is not a mark.
     bearer = np.maximum.accumulate(np.where(mark, 0, np.arange(len(kinds))))
     carried = mark & unspaced[bearer]
     run = (kinds <= DIGIT) | (mark & ~carried)
@@ -199,7 +202,7 @@ def _find_words(kinds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _table(found: Characters) -> np.ndarray:
-    """(n, NAMES)."""
+    """Return (n, NAMES) features."""
     n, kinds = found.n, found.kinds
     real = found.text >= 0
     places = found.text[real] * CLASSES + kinds[real]
@@ -211,8 +214,8 @@ def _table(found: Characters) -> np.ndarray:
     a_word = _share(letters + count[:, DIGIT], words)
     word_before = _before(found.in_word)
     starts_word = ~word_before & _next(found.in_word)
-    urls = found.sequence("://") & word_before
-    urls |= found.sequence("www.") & found.first & (_before(found.points) != ord("/"))
+    urls = found.starts_of("://") & word_before
+    urls |= found.starts_of("www.") & found.first & (_before(found.points) != ord("/"))
     columns = {
         "log_characters": np.log1p(size),
         "log_words": np.log1p(words),
@@ -240,7 +243,7 @@ def _table(found: Characters) -> np.ndarray:
 
 
 def _shared_words(one: Characters, other: Characters) -> np.ndarray:
-    """(n,): words that both texts have over those that one has at least; 0 of none."""
+    """Return (n,) Jaccard similarities of the sets of words; 0 without words."""
     text = np.concatenate([one.distinct[0], other.distinct[0]])
     words = np.concatenate([one.distinct[1], other.distinct[1]])
     order = np.lexsort((words, text))
@@ -249,7 +252,7 @@ def _shared_words(one: Characters, other: Characters) -> np.ndarray:
 
 
 def _as_before(text: np.ndarray, words: np.ndarray) -> np.ndarray:
-    """(w,) booleans: whether the word before is the same."""
+    """Return a (w,) mask of words equal to the previous one in the same text."""
     same = np.zeros(len(text), bool)
     same[1:] = (text[1:] == text[:-1]) & (words[1:] == words[:-1])
     return same
@@ -265,17 +268,17 @@ def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
 
 
 def _before(values: np.ndarray) -> np.ndarray:
-    """The value before each; the first is its own, a space that no text has."""
+    """Return the previous value of each; the first, a separating space, is kept."""
     return np.concatenate([values[:1], values[:-1]])
 
 
 def _next(values: np.ndarray) -> np.ndarray:
-    """The value after each; the last is its own, a space that no text has."""
+    """Return the next value of each; the last, a separating space, is kept."""
     return np.concatenate([values[1:], values[-1:]])
 
 
 def _mix(values: np.ndarray) -> np.ndarray:
-    """splitmix64's finaliser (Steele, Lea & Flood 2014): sums of what it gives hardly collide."""
+    """Hash values by splitmix64's finaliser (Steele, Lea & Flood 2014); sums rarely collide."""
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return values ^ (values >> np.uint64(31))
@@ -283,7 +286,7 @@ def _mix(values: np.ndarray) -> np.ndarray:
 
 @cache
 def _kinds() -> np.ndarray:
-    """(code points,) uint8: the class of each."""
+    """Return (code points,) uint8 character classes."""
     return np.array([_kind(chr(point)) for point in range(sys.maxunicode + 1)], np.uint8)
 
 
@@ -306,7 +309,7 @@ def _kind(character: str) -> int:
 
 @cache
 def _lower() -> np.ndarray:
-    """(code points,) uint32: each in lower case, where that is one character."""
+    """Return (code points,) uint32 lower-case forms, if they are one character."""
     lower = np.arange(sys.maxunicode + 1, dtype=np.uint32)
     for point in np.flatnonzero(_kinds() == UPPER):
         if len(changed := chr(point).lower()) == 1:
@@ -316,7 +319,7 @@ def _lower() -> np.ndarray:
 
 @cache
 def _latin() -> np.ndarray:
-    """(code points,) booleans: letters of the Latin script."""
+    """Return a (code points,) mask of letters of the Latin script."""
     latin = np.zeros(sys.maxunicode + 1, bool)
     letters = np.flatnonzero(_kinds() <= CASELESS)
     latin[letters] = [LATIN.match(chr(point)) is not None for point in letters]

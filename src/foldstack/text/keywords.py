@@ -1,4 +1,4 @@
-"""Words that say what a long text is about: its own by TF-IDF, or those that a user has listed."""
+"""Keywords of long texts: the words of highest TF-IDF, or terms that the user lists."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from foldstack.text.sequences import Stretches, encode, join
 
 MAX_WORDS = 200_000
 CHUNK = 2000
-# Thai to Burmese, Khmer, kana, Han: written without spaces between words.
+# Thai to Burmese, Khmer, kana, Han: scripts without spaces between words.
 UNSPACED = (
     "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"
     "\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
@@ -29,14 +29,14 @@ IN_WORD = re.compile(rf"{SPACED}{{2}}")
 
 @dataclass(frozen=True)
 class Found:
-    """Words of n texts, one text after the other: (n,) how many each has, and all of them."""
+    """Keywords of n texts: (n,) counts per text, and the keywords of all texts in order."""
 
     counts: np.ndarray
     words: list[str]
 
 
 def words_of(text: str) -> list[str]:
-    """In lower case, of two letters at least; where scripts have no spaces, every two characters."""
+    """Return lower-cased words of at least two letters; character bigrams in scripts without spaces."""
     out = []
     for run in RUNS.findall(text.lower()):
         if UNSPACED_RUN.match(run):
@@ -47,9 +47,9 @@ def words_of(text: str) -> list[str]:
 
 
 class KeywordTable:
-    """TF-IDF (Spärck Jones 1972) of words, to rank the words of a text by.
+    """TF-IDF model (Spärck Jones 1972) that ranks the words of a text.
 
-    words: sorted; idf: (words,) float64.
+    words: sorted vocabulary. idf: (words,) float64.
     """
 
     def __init__(self, words: Sequence[str], idf: np.ndarray):
@@ -57,7 +57,7 @@ class KeywordTable:
 
     @classmethod
     def fit(cls, texts: Sequence[str]) -> KeywordTable:
-        """Of the words that two of these texts have at least, the most frequent 200,000."""
+        """Fit on the 200,000 most frequent words that occur in at least two texts."""
         vectorizer = TfidfVectorizer(analyzer=words_of, min_df=2, max_features=MAX_WORDS)
         try:
             vectorizer.fit(texts)
@@ -73,12 +73,12 @@ class KeywordTable:
         return {"words": self.words, "idf": self.idf.tolist()}
 
     def top(self, texts: Sequence[str], count: int) -> Found:
-        """The `count` words of the highest TF-IDF of each text, the highest first."""
+        """Return the `count` words of highest TF-IDF per text, highest first."""
         if not self.words:
             return Found(np.zeros(len(texts), dtype=np.int64), [])
         vectorizer = TfidfVectorizer(
             analyzer=words_of,
-            sublinear_tf=True,  # else `the` wins by its number alone
+            sublinear_tf=True,  # else `the` wins by its frequency
             vocabulary={w: i for i, w in enumerate(self.words)},
         )
         vectorizer.idf_ = self.idf
@@ -92,7 +92,7 @@ class KeywordTable:
 
 
 def _largest(values: csr_matrix, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """(rows, columns) of each row's `count` largest values, the largest first, of equals the left."""
+    """Return (rows, columns) of the `count` largest values per row, descending; ties by column."""
     sizes = np.diff(values.indptr)
     rows = np.repeat(np.arange(len(sizes)), sizes)
     order = np.lexsort((values.indices, -values.data, rows))
@@ -101,9 +101,9 @@ def _largest(values: csr_matrix, count: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def find_terms(texts: Sequence[str], terms: Sequence[str]) -> Found:
-    """The terms that each text has, as they are listed, each once, in the order of the text.
+    """Return the listed terms that occur in each text, once each, in order of occurrence.
 
-    Whole words only, but where scripts have no spaces; width and case do not count.
+    Terms match whole words, except in scripts without spaces. Width and case are ignored.
     """
     listed = {normalise((term,)): term for term in terms}
     counts, words = [], []
@@ -117,7 +117,7 @@ def find_terms(texts: Sequence[str], terms: Sequence[str]) -> Found:
 
 
 def _place(text: str, term: str) -> int:
-    """Where the term first stands as a word or words of its own, -1 where it does not."""
+    """Return the position of the term's first match at word boundaries, -1 without one."""
     at = text.find(term)
     while at >= 0 and _is_inside_word(text, at, at + len(term)):
         at = text.find(term, at + 1)
@@ -125,7 +125,7 @@ def _place(text: str, term: str) -> int:
 
 
 def _is_inside_word(text: str, start: int, end: int) -> bool:
-    """Whether the word goes on before or after these characters."""
+    """Return whether a word extends beyond these characters."""
     before = start > 0 and IN_WORD.match(text, start - 1)
     return bool(before or IN_WORD.match(text, end - 1))
 
@@ -133,12 +133,19 @@ def _is_inside_word(text: str, start: int, end: int) -> bool:
 def as_tokens(
     found: Found, tokenizer: PreTrainedTokenizerBase, room: int, separator: np.ndarray
 ) -> Stretches:
-    """The tokens of each text's words with the separator between them, `room` of them at most.
+    """Tokenise the keywords of each text, joined by the separator and truncated at whole words.
 
-    A word that has no room any more is left out whole, with those after it.
+    Args:
+        found: keywords of n texts.
+        tokenizer: of the backbone.
+        room: most tokens per text.
+        separator: (s,) token ids between two keywords.
+
+    Returns:
+        The n token sequences.
     """
-    # Each word is tokenised once, with a space before it: byte-level tokenizers know it so from
-    # inside texts, and to others it is all the same.
+    # A space before each word: byte-level tokenizers encode words inside texts with it, and other
+    # tokenizers ignore it.
     distinct = {word: i for i, word in enumerate(dict.fromkeys(found.words))}
     tokens = encode([f" {word}" for word in distinct], tokenizer)
     words = tokens.take(np.array([distinct[w] for w in found.words], dtype=np.int64))

@@ -1,4 +1,4 @@
-"""Masked words to be told from the rest of a text (BERT, Devlin et al. 2019)."""
+"""Masked language modelling: masked tokens and their labels (BERT, Devlin et al. 2019)."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from transformers import PreTrainedTokenizerBase
 from foldstack.errors import InputError
 from foldstack.text.tokens import Tokens
 
-MASKED, KEPT = 0.8, 0.1  # shares of the asked tokens; the rest becomes any other token
-NOT_ASKED = -100  # what torch's cross-entropy passes over
+MASKED, KEPT = 0.8, 0.1  # shares of the predicted tokens; the rest is replaced by random tokens
+NOT_ASKED = -100  # the ignore_index of torch's cross-entropy
 
 
 @dataclass(frozen=True)
 class Masked:
-    """Tokens, some of them masked, and beside each what it was, NOT_ASKED where that is not asked."""
+    """Masked tokens and, aligned with them, labels: the original id, or NOT_ASKED."""
 
     tokens: Tokens
     labels: Tokens
@@ -28,12 +28,12 @@ class Masked:
 
     @property
     def asked(self) -> np.ndarray:
-        """(n,) how many tokens of each sequence are to be told."""
+        """(n,) number of tokens to predict per sequence."""
         ends = np.concatenate([[0], np.cumsum(self.labels.flat != NOT_ASKED)])
         return np.diff(ends[self.labels.offsets])
 
     def batch(self, rows: np.ndarray, multiple: int = 1) -> dict[str, Tensor]:
-        """What `Tokens.batch` gives, with labels (b, t)."""
+        """Return the batch of `Tokens.batch` with labels (b, t)."""
         labels = self.labels.batch(rows, multiple)["input_ids"]
         return self.tokens.batch(rows, multiple) | {"labels": labels}
 
@@ -46,12 +46,25 @@ def mask_words(
     seed: int,
     epoch: int,
 ) -> Masked:
-    """So large a share of the tokens is asked, drawn from seed and epoch.
+    """Mask a share of the tokens, sampled from seed and epoch, and return them with their labels.
 
-    Of those, MASKED become the mask, KEPT stay, and the others become any that occurs. Special tokens
-    and those of the prefix, which stands before each text, are neither asked nor drawn.
+    Of the sampled tokens, a share MASKED becomes the mask token, KEPT stays, and the others become
+    random tokens of these texts. Special tokens and tokens of the prefix are neither sampled nor
+    inserted.
 
-    Raises InputError where the tokenizer has no mask.
+    Args:
+        tokens: n sequences with special tokens.
+        tokenizer: of the backbone.
+        prefix: text before each text.
+        share: probability of predicting a token.
+        seed: of the run.
+        epoch: from 0.
+
+    Returns:
+        The masked tokens and their labels.
+
+    Raises:
+        InputError: the tokenizer has no mask token.
     """
     if tokenizer.mask_token_id is None:
         raise InputError(

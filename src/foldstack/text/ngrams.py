@@ -1,10 +1,10 @@
-"""TF-IDF of word or character n-grams, number for number scikit-learn's, for millions of texts.
+"""TF-IDF of word or character n-grams for millions of texts, with results equal to scikit-learn's.
 
-`TfidfVectorizer` makes a Python string of each n-gram of each text, and keeps the counts of all n-grams
-that ever occur in one matrix before it drops the rare ones: a million short texts take that over 8 GB.
-Here n-grams are 64-bit hashes, counted in arrays, some hundred thousand at a time, and strings are made
-of those only that occur in enough texts. Two n-grams of one hash would be counted together: among ten
-million different ones that happens with a chance of 3 in a million.
+`TfidfVectorizer` creates a Python string per n-gram of each text and counts all n-grams in one
+matrix before it drops rare ones: over 8 GB for a million short texts. Here n-grams are 64-bit
+hashes, counted in arrays in chunks. Strings are created only for n-grams that occur in enough
+texts. Colliding n-grams would be counted together: among ten million distinct ones, with a
+probability of 3 in a million.
 """
 
 from __future__ import annotations
@@ -20,20 +20,24 @@ from sklearn.feature_extraction.text import TfidfTransformer
 
 from foldstack.near import chunks, mix
 
-PIECE = 500_000  # characters at once
-WORD = re.compile(r"(?u)\b\w+\b")  # one-letter words, too
+PIECE = 500_000  # characters per chunk
+WORD = re.compile(r"(?u)\b\w+\b")  # one-letter words included
 SPACES = re.compile(r"\s\s+")
 
 
 class NgramTfidf:
-    """What scikit-learn's TfidfVectorizer is with `sublinear_tf`, words of one letter, and float64.
+    """Equivalent of scikit-learn's TfidfVectorizer with `sublinear_tf`, one-letter words and float64.
 
-    analyzer: `word` or `char`, of texts in lower case; for `char` repeated white space is one space.
-    ngram_range: lowest and highest n. min_df: the least number of texts that have an n-gram.
-    max_features: of more n-grams, those that occur most often. vocabulary, idf: of a fitted one.
+    Args:
+        analyzer: `word` or `char`, on lower-cased texts; `char` collapses white space to one space.
+        ngram_range: lowest and highest n.
+        min_df: lowest document frequency of an n-gram.
+        max_features: keep only this many n-grams, the most frequent.
+        vocabulary: of a fitted model.
+        idf: (vocabulary,) of a fitted model.
 
     Attributes:
-        vocabulary_: the n-grams, sorted, which are the columns of `transform`.
+        vocabulary_: sorted n-grams, the columns of `transform`.
         idf_: (vocabulary,) float64.
     """
 
@@ -54,7 +58,7 @@ class NgramTfidf:
         self._columns: pd.Index | None = None
 
     def fit(self, texts: Sequence[str]) -> NgramTfidf:
-        """Raises ValueError where no n-gram is in enough of the texts."""
+        """Learn vocabulary and idf. Raises ValueError if no n-gram occurs in enough texts."""
         terms, frequency, documents = [], [], []
         for n, found in self._count(texts).items():
             kept = found.take(found.documents >= self.min_df)
@@ -65,7 +69,7 @@ class NgramTfidf:
             raise ValueError("no n-gram is in enough of the texts")
         order = np.array(sorted(range(len(terms)), key=terms.__getitem__))
         if self.max_features is not None and len(terms) > self.max_features:
-            # Of equally frequent ones those that scikit-learn happens to take.
+            # Ties are broken as in scikit-learn.
             often = -np.concatenate(frequency)[order].astype(float)
             order = order[np.sort(often.argsort()[: self.max_features])]
         self.vocabulary_, self._columns = [terms[i] for i in order.tolist()], None
@@ -73,7 +77,7 @@ class NgramTfidf:
         return self
 
     def transform(self, texts: Sequence[str]) -> csr_matrix:
-        """(n, vocabulary) float64, each row of length one, its columns ascending."""
+        """Return (n, vocabulary) float64 rows of unit L2 norm, column indices ascending."""
         if self._columns is None:
             self._columns = self._look_up()
         tfidf = TfidfTransformer(sublinear_tf=True)
@@ -83,7 +87,7 @@ class NgramTfidf:
         return stack_rows(found, len(self.vocabulary_))
 
     def _count(self, texts: Sequence[str]) -> dict[int, Counts]:
-        """Every n-gram of the texts, for each n."""
+        """Count every n-gram of the texts, for each n."""
         low, high = self.ngram_range
         tallies = {n: _Tally() for n in range(low, high + 1)}
         self._reader.start()
@@ -97,7 +101,7 @@ class NgramTfidf:
         return {n: tally.total() for n, tally in tallies.items()}
 
     def _terms(self, texts: Sequence[str], places: np.ndarray, n: int) -> list[str]:
-        """The n-grams that stand at these places (a text << 32 | how many units stand before)."""
+        """Return the n-grams at these places (text << 32 | position in units)."""
         terms = [""] * len(places)
         order = np.argsort(places)
         last, cut = -1, None
@@ -109,7 +113,7 @@ class NgramTfidf:
         return terms
 
     def _look_up(self) -> pd.Index:
-        """The hashes of the vocabulary, in its order."""
+        """Return the hashes of the vocabulary, in its order."""
         self._reader.start()
         hashes = np.zeros(len(self.vocabulary_), dtype=np.uint64)
         for part in pieces(self.vocabulary_):
@@ -139,27 +143,29 @@ class NgramTfidf:
 
 
 def pieces(texts: Sequence[str]) -> Iterator[slice]:
-    """Consecutive texts, of some hundred thousand characters together."""
+    """Yield slices of consecutive texts of about PIECE characters in total."""
     return chunks(np.array([len(text) + 1 for text in texts], dtype=np.int64), PIECE)
 
 
 def stack_rows(parts: Iterable[csr_matrix], width: int) -> csr_matrix:
-    """The rows of all parts, each taken in as it comes, so that memory holds them only once."""
+    """Stack the rows of all parts incrementally, so that memory holds them only once."""
     data, columns, offsets = np.empty(0), np.empty(0, dtype=np.int32), [np.zeros(1, dtype=np.int64)]
     for part in parts:
         begin = len(data)
         for array, more in ((data, part.data), (columns, part.indices)):
-            array.resize(begin + part.nnz, refcheck=False)  # in place, where the system can
+            array.resize(begin + part.nnz, refcheck=False)  # in place, if the allocator can
             array[begin:] = more
         offsets.append(part.indptr[1:].astype(np.int64) + begin)
     offsets = np.concatenate(offsets)
     return csr_matrix((data, columns, offsets), shape=(len(offsets) - 1, width), copy=False)
 
 
-# What n-grams are made of
+# Units of n-grams
 
 
 class _Characters:
+    """Reader of texts as code points."""
+
     join = staticmethod(str)
 
     def start(self) -> None:
@@ -171,14 +177,14 @@ class _Characters:
     def units(
         self, texts: Sequence[str], learn: bool = False, whole: bool = False
     ) -> tuple[np.ndarray, np.ndarray]:
-        """((c,) code points, (n,) how many each text has); whole: of texts that are as read."""
+        """Return ((c,) code points, (n,) number per text); whole: texts are preprocessed already."""
         cut = texts if whole else [self.read(text) for text in texts]
         codes = np.frombuffer("".join(cut).encode("utf-32-le", "surrogatepass"), dtype="<u4")
         return codes.astype(np.uint64), np.array([len(text) for text in cut], dtype=np.int64)
 
 
 class _Words:
-    """Words by numbers, which go on from text to text; 0 for one that was not learned."""
+    """Reader of texts as word ids, assigned in order of appearance; 0 for an unknown word."""
 
     join = staticmethod(" ".join)
 
@@ -194,7 +200,7 @@ class _Words:
     def units(
         self, texts: Sequence[str], learn: bool = False, whole: bool = False
     ) -> tuple[np.ndarray, np.ndarray]:
-        """((w,) numbers of words, (n,) how many each text has); whole: of texts that are as read."""
+        """Return ((w,) word ids, (n,) number per text); whole: texts are preprocessed already."""
         cut = [text.split(" ") if whole else self.read(text) for text in texts]
         known = self.numbers
         if learn:
@@ -208,7 +214,7 @@ class _Words:
 def _ngrams(
     units: np.ndarray, lengths: np.ndarray, low: int, high: int
 ) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-    """(n, where the n-grams of this n begin, their hashes), within texts of so many units each."""
+    """Yield (n, starts of the n-grams, their hashes); n-grams do not cross texts of these lengths."""
     left = np.repeat(np.cumsum(lengths), lengths) - np.arange(len(units))
     at, hashes = np.arange(len(units)), np.zeros(len(units), dtype=np.uint64)
     for n in range(1, high + 1):
@@ -224,8 +230,13 @@ def _ngrams(
 
 @dataclass(frozen=True)
 class Counts:
-    """(k,) different n-grams by ascending hash: how often each occurs, in how many texts, and where
-    the first one stands.
+    """Counts of k distinct n-grams, sorted by hash.
+
+    Attributes:
+        hashes: (k,) uint64, ascending.
+        frequency: (k,) occurrences.
+        documents: (k,) texts that contain the n-gram.
+        place: (k,) first occurrence, text << 32 | position.
     """
 
     hashes: np.ndarray
@@ -235,7 +246,7 @@ class Counts:
 
     @classmethod
     def of(cls, hashes: np.ndarray, places: np.ndarray) -> Counts:
-        """Of n-grams at these places, which ascend."""
+        """Count n-grams at these places, which ascend."""
         order = np.argsort(hashes, kind="stable")
         hashes, places = hashes[order], places[order]
         new = np.r_[True, hashes[1:] != hashes[:-1]][: len(hashes)]
@@ -248,8 +259,8 @@ class Counts:
     def take(self, index: np.ndarray) -> Counts:
         return Counts(*(getattr(self, field.name)[index] for field in fields(self)))
 
-    def and_then(self, more: Counts) -> Counts:
-        """Counted together with those of later texts."""
+    def merged_with(self, more: Counts) -> Counts:
+        """Return the sum with the counts of later texts."""
         both = Counts(
             *(np.concatenate([getattr(x, f.name) for x in (self, more)]) for f in fields(self))
         )
@@ -263,7 +274,7 @@ class Counts:
 
 
 class _Tally:
-    """A sum of counts, of which only those of like size are joined: each is moved log times."""
+    """Running sum of counts; only counts of similar size are merged, so each is moved O(log n) times."""
 
     def __init__(self) -> None:
         self._parts: list[Counts] = []
@@ -278,7 +289,7 @@ class _Tally:
 
     def _join(self) -> None:
         last = self._parts.pop()
-        self._parts[-1] = self._parts[-1].and_then(last)
+        self._parts[-1] = self._parts[-1].merged_with(last)
 
     def total(self) -> Counts:
         while len(self._parts) > 1:

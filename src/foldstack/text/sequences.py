@@ -1,4 +1,4 @@
-"""Token sequences as stretches of one flat array, cut without copying, and their special tokens."""
+"""Ragged token sequences as views of one flat array, and the special tokens around them."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from foldstack.progress import Progress
 from foldstack.rows import Rows
 
-CHUNK = 2000  # texts at once: the tokenizer's results take many times an array's room
-BLOCK = 2**20  # tokens copied at once
+CHUNK = 2000  # texts per call: a tokenizer's results take far more memory than an array
+BLOCK = 2**20  # tokens per copy
 
 
 @dataclass(frozen=True)
 class Stretches:
-    """n sequences: sequence i is flat[starts[i] : ends[i]]; they may overlap or be empty."""
+    """Ragged array: sequence i is flat[starts[i] : ends[i]]; sequences may overlap or be empty."""
 
     flat: np.ndarray
     starts: np.ndarray
@@ -34,20 +34,20 @@ class Stretches:
 
     @classmethod
     def of(cls, flat: np.ndarray, lengths: Sequence[int] | np.ndarray) -> Stretches:
-        """Sequences that follow each other."""
+        """Return consecutive sequences of these lengths."""
         bounds = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
         return cls(flat, bounds[:-1], bounds[1:])
 
     @classmethod
     def repeat(cls, ids: np.ndarray, n: int) -> Stretches:
-        """One sequence n times."""
+        """Return one sequence n times."""
         return cls(ids, np.zeros(n, dtype=np.int64), np.full(n, len(ids)))
 
     def take(self, index: np.ndarray) -> Stretches:
         return Stretches(self.flat, self.starts[index], self.ends[index])
 
     def part(self, begin: np.ndarray | int, length: np.ndarray | int) -> Stretches:
-        """Of each sequence so many tokens from `begin` on, or as many as there are."""
+        """Return at most `length` tokens of each sequence, from `begin` on."""
         starts = np.minimum(self.starts + begin, self.ends)
         return Stretches(self.flat, starts, np.minimum(starts + length, self.ends))
 
@@ -55,23 +55,23 @@ class Stretches:
         return Stretches(self.flat, np.maximum(self.ends - length, self.starts), self.ends)
 
     def kept(self, mask: np.ndarray) -> Stretches:
-        """Empty where the mask says no."""
+        """Return the sequences that a mask selects, empty ones for the others."""
         return Stretches(self.flat, self.starts, np.where(mask, self.ends, self.starts))
 
     def placed(self, index: np.ndarray, n: int) -> Stretches:
-        """n sequences: these at the places of `index`, empty ones elsewhere."""
+        """Return n sequences: these at the positions of `index`, empty ones elsewhere."""
         starts, ends = np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64)
         starts[index], ends[index] = self.starts, self.ends
         return Stretches(self.flat, starts, ends)
 
     def filled(self, value: int) -> Stretches:
-        """The same stretches with one value throughout, which takes no room."""
+        """Return sequences of the same lengths with a constant value, without allocating them."""
         flat = np.broadcast_to(np.int8(value), self.flat.shape)
         return Stretches(flat, self.starts, self.ends)
 
 
 def join(parts: Sequence[Stretches]) -> tuple[np.ndarray, np.ndarray]:
-    """(flat, offsets): the parts' sequences side by side, one row after the other, copied once."""
+    """Concatenate the parts row by row; return (flat, offsets)."""
     at = np.concatenate([[0], np.cumsum(np.sum([p.lengths for p in parts], axis=0))])
     flat = np.empty(at[-1], np.result_type(*(p.flat for p in parts)))
     offsets, at = at, at[:-1]
@@ -82,7 +82,7 @@ def join(parts: Sequence[Stretches]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def copy_to(out: np.ndarray, at: np.ndarray, part: Stretches) -> None:
-    """Write sequence i to `out` from at[i] on, for all i; a Python object for none of them."""
+    """Write each sequence i to `out` from at[i] on, vectorised."""
     ends = np.cumsum(part.lengths)
     total = int(ends[-1]) if len(ends) else 0
     cuts = np.searchsorted(ends, np.arange(0, total, BLOCK), side="right")
@@ -96,7 +96,7 @@ def copy_to(out: np.ndarray, at: np.ndarray, part: Stretches) -> None:
 
 
 def columns_of(rows: Rows, prefix: str = "") -> list[list[str]]:
-    """The first texts of all rows, the prefix before each, and in sentence pairs the second ones."""
+    """Return the first texts of all rows with the prefix and, for sentence pairs, the second texts."""
     columns = [[prefix + text[0] for text in rows.texts]]
     if len(rows) and len(rows.texts[0]) == 2:
         columns.append([text[1] for text in rows.texts])
@@ -104,7 +104,7 @@ def columns_of(rows: Rows, prefix: str = "") -> list[list[str]]:
 
 
 def backend_of(tokenizer: PreTrainedTokenizerBase) -> Tokenizer | None:
-    """What makes a tokenizer's ids, set to whole texts; None where Python code has a part in it."""
+    """Return a fast tokenizer's backend, set to whole texts; None if Python code is involved."""
     kind = type(tokenizer)
     if (
         not isinstance(tokenizer, PreTrainedTokenizerFast)
@@ -122,10 +122,10 @@ def backend_of(tokenizer: PreTrainedTokenizerBase) -> Tokenizer | None:
 def encode_each(
     texts: Sequence[str], tokenizer: PreTrainedTokenizerBase
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """(int32 tokens of all, tokens of each) of some texts after the other, showing progress.
+    """Yield (int32 ids of a chunk of texts, tokens per text), showing progress.
 
-    The tokenizer's backend spreads the texts over threads, and is asked directly: a `BatchEncoding`
-    holds places and masks beside the ids, which take longer to make than to leave.
+    The backend, which is multithreaded, is called directly: a `BatchEncoding` also builds offsets
+    and masks, which is slow.
     """
     backend = backend_of(tokenizer)
     with Progress("tokenising", len(texts), "texts") as progress:
@@ -149,7 +149,7 @@ def encode_each(
 
 
 def encode(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> Stretches:
-    """The int32 tokens of each text, whole and without special tokens."""
+    """Return the int32 ids of each text, whole and without special tokens."""
     flats, lengths = [np.zeros(0, dtype=np.int32)], [np.zeros(0, dtype=np.int64)]
     for some, some_lengths in encode_each(texts, tokenizer):
         flats.append(some)
@@ -159,10 +159,10 @@ def encode(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> Stretche
 
 @dataclass(frozen=True)
 class Frame:
-    """A tokenizer's special tokens around one or two texts, and the token types of all.
+    """Special tokens that a tokenizer adds around one or two texts, and the token type ids.
 
-    ids, types: before the first text, between the two (empty for one), after the last. text_types: of
-    the texts' own tokens.
+    ids, types: before the first text, between the two (empty for one), after the last. text_types:
+    type ids of the two texts.
     """
 
     ids: tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -175,10 +175,9 @@ class Frame:
 
     @classmethod
     def of(cls, tokenizer: PreTrainedTokenizerBase, texts: int) -> Frame:
-        """Read off what the tokenizer itself puts around one letter, or around two texts of one.
+        """Infer the special tokens from an encoded text, or pair of texts, of one letter.
 
-        The one way for every kind of tokenizer: fast ones have no function that takes ids
-        (transformers 5).
+        This works for every tokenizer: fast ones cannot add special tokens to ids (transformers 5).
         """
         letter = encode(["a"], tokenizer).flat
         out = tokenizer(*([["a"]] * texts), add_special_tokens=True, return_token_type_ids=True)
@@ -196,7 +195,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class Frames:
-    """The frame of a text alone and that of two; each row takes one of them."""
+    """Frames of a single text and of a pair; each row uses one of them."""
 
     one: Frame
     two: Frame
@@ -212,10 +211,17 @@ class Frames:
         paired: np.ndarray,
         types: bool,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-        """(flat, offsets, types or None) of whole sequences, special tokens in place.
+        """Assemble whole sequences with special tokens.
 
-        first, second: the parts of each text; the second's are empty where `paired` is not.
-        types None: not asked for, or zero throughout, which backbones take for granted.
+        Args:
+            first: parts of each row's first text, concatenated.
+            second: parts of each row's second text; empty if the row is not paired.
+            paired: (n,) whether the row has two texts.
+            types: whether to return token type ids.
+
+        Returns:
+            (flat ids, n + 1 offsets, token type ids); the types are None if not requested or all zero,
+            the default of backbones.
         """
 
         def around(what: str, a: Sequence[Stretches], b: Sequence[Stretches]) -> tuple:

@@ -1,4 +1,4 @@
-"""Masking of spans of tokens in training (after SpanBERT, Joshi et al. 2020)."""
+"""Span masking of training texts (after SpanBERT, Joshi et al. 2020)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from foldstack.techniques import SpanMasking
 from foldstack.text.augment import row_random
 from foldstack.text.tokens import Tokens
 
-LONGEST = 10  # tokens, SpanBERT's limit
+LONGEST = 10  # tokens, as in SpanBERT
 
 
 def mask_spans(
@@ -25,12 +25,24 @@ def mask_spans(
     seed: int,
     epoch: int,
 ) -> Tokens:
-    """The tokens of rows with these (n,) ids, spans masked or dropped; special ones are never touched.
+    """Mask or drop random spans of tokens; special tokens and one other per sequence are kept.
 
-    Drawn from the seed, the epoch and the row's id, as texts are; each window of a long text for
-    itself. One token of each sequence stays. What `Tokens.for_epoch` draws, it draws without spans.
+    Spans depend on seed, epoch, row id and window only. They do not affect which windows
+    `Tokens.for_epoch` samples.
 
-    Raises InputError where tokens are to be masked and the tokenizer has no mask.
+    Args:
+        tokens: sequences of the rows.
+        ids: (n,) ids of the rows.
+        tokenizer: of the backbone.
+        settings: `training.mask_spans`.
+        seed: of the run.
+        epoch: from 0.
+
+    Returns:
+        The tokens with masked spans, or shorter ones with dropped spans.
+
+    Raises:
+        InputError: tokens are to be masked and the tokenizer has no mask token.
     """
     if settings.by == "mask" and tokenizer.mask_token_id is None:
         raise InputError(
@@ -57,14 +69,14 @@ def mask_spans(
 
 
 def _spans(n: int, settings: SpanMasking, rng: Random) -> list[int]:
-    """Which of n tokens: spans of geometric length, until there are so many as the share says."""
-    wanted = min(int(settings.share * n + rng.random()), n - 1)  # rounded up as often as is fair
+    """Sample spans of geometric length until they cover the share of n tokens; return positions."""
+    budget = min(int(settings.share * n + rng.random()), n - 1)  # stochastic rounding
     chosen: set[int] = set()
-    while len(chosen) < wanted:
+    while len(chosen) < budget:
         length = 1
         while length < LONGEST and rng.random() < 1 - 1 / settings.mean:
             length += 1
-        length = min(length, wanted - len(chosen))
+        length = min(length, budget - len(chosen))
         start = rng.randrange(n - length + 1)
         chosen.update(range(start, start + length))
     return sorted(chosen)

@@ -1,4 +1,4 @@
-"""Tokenising: texts to token ids, and ids to padded tensors."""
+"""Tokenisation: texts to token ids, and ids to padded tensors."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ HEAD = Beginning()
 
 @dataclass(frozen=True)
 class Tokens:
-    """n token sequences with special tokens, in one flat array and n + 1 offsets into it.
+    """Ragged array of n token sequences with special tokens: one flat array and n + 1 offsets.
 
-    rows: (n,) ascending, the row that each sequence is a window of; None where each row has one.
-    redraw: (seed, epoch) to other flat, offsets and types of the same lengths, or None.
+    rows: (n,) ascending, the row of each sequence (a window of it); None: one sequence per row.
+    redraw: maps (seed, epoch) to resampled flat, offsets and types of the same lengths; or None.
     """
 
     flat: np.ndarray
     offsets: np.ndarray
     pad_id: int
-    cut: int  # rows of which a part is not read
-    types: np.ndarray | None = None  # beside `flat`: which text of a pair a token is from
-    features: np.ndarray | None = None  # (n, f) float32 that the head joins
+    cut: int  # number of truncated rows
+    types: np.ndarray | None = None  # aligned with `flat`: token type ids
+    features: np.ndarray | None = None  # (n, f) float32, inputs of the head
     rows: np.ndarray | None = None
     redraw: Callable[[int, int], tuple] | None = None
 
     def for_epoch(self, seed: int, epoch: int) -> Tokens:
-        """What an epoch reads: windows drawn from seed, epoch and row alone, or the same for all."""
+        """Return the tokens of an epoch: windows resampled from seed, epoch and row, or the same."""
         if self.redraw is None:
             return self
         flat, offsets, types = self.redraw(seed, epoch)
@@ -52,9 +52,9 @@ class Tokens:
         return int(self.lengths.max())
 
     def distinct(self) -> tuple[np.ndarray, np.ndarray]:
-        """(m,) the sequences unlike all before them, and (n,) which of these each one equals.
+        """Return (m,) positions of distinct sequences and (n,) the index among them of each one.
 
-        Equal is what gives the network the same: tokens, types and features.
+        Sequences are equal if their tokens, types and features are.
         """
         known: dict[tuple[bytes, ...], int] = {}
         bounds = self.offsets.tolist()
@@ -68,10 +68,10 @@ class Tokens:
         return np.unique(which, return_index=True)[1], which
 
     def batch(self, rows: np.ndarray, multiple: int = 1) -> dict[str, Tensor]:
-        """(b, t) input_ids and attention_mask, padded on the right to the longest of the batch.
+        """Return (b, t) input_ids and attention_mask, padded on the right; t <= `longest`.
 
-        Or, if no sequence here is shorter, to the next multiple of so many tokens. With token_type_ids,
-        of the same shape, and (b, f) features, where there are any.
+        t is the length of the longest row of the batch, rounded up to a multiple. If present,
+        token_type_ids (b, t) and features (b, f) are added.
         """
         lengths = self.lengths[rows]
         width = min(-(-lengths.max() // multiple) * multiple, self.longest)
@@ -101,17 +101,25 @@ def tokenise(
     types: bool = False,
     long: Long = HEAD,
 ) -> Tokens:
-    """The tokens of each row's text or sentence pair, special ones included, at most `max_length`.
+    """Tokenise each row's text or sentence pair, with special tokens.
 
-    The prefix stands before the first text. types: keep the tokenizer's token types, unless they are
-    zero throughout (which backbones take for granted). long: what is read of a longer text.
+    Args:
+        rows: n rows.
+        tokenizer: of the backbone.
+        max_length: most tokens per sequence, special tokens included.
+        prefix: text before each first text.
+        types: keep token type ids, unless all are zero (the default of backbones).
+        long: strategy for longer texts.
+
+    Returns:
+        One sequence per row, or several windows per row.
     """
     texts = Texts.read(rows, tokenizer, prefix)
     return to_tokens(texts, cut_texts(texts, max_length, long), types)
 
 
 def to_tokens(texts: Texts, cut: Cut, types: bool) -> Tokens:
-    """The sequences of a cut, with their special tokens."""
+    """Return the sequences of a cut with special tokens."""
 
     def built(some: Cut) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
         return texts.frames.build(some.first, some.second, some.paired, types)
@@ -125,9 +133,9 @@ def to_tokens(texts: Texts, cut: Cut, types: bool) -> Tokens:
 
 
 def mean_by_row(values: np.ndarray, rows: np.ndarray | None) -> np.ndarray:
-    """(m, outputs) raw outputs to (n, outputs): the mean over each row's sequences, in their type.
+    """Average (m, outputs) logits over the sequences of each row; return (n, outputs), same dtype.
 
-    rows: (m,) ascending, as in `Tokens`; None: each row has one sequence.
+    rows: (m,) ascending, as in `Tokens`; None if each row has one sequence.
     """
     if rows is None:
         return values

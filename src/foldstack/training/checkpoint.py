@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from foldstack import parallel
 from foldstack.config import digest
-from foldstack.files import file_sha256, placing, removed_after_error, write_json
+from foldstack.files import file_sha256, placing, placing_folder, write_json
 from foldstack.progress import say
-from foldstack.system import is_fault, naming
+from foldstack.system import is_fault
 
 KEPT = 2
 
@@ -39,14 +39,10 @@ def save(folder: Path, step: int, tensors: dict[str, Tensor], state: dict) -> No
     if not parallel.is_main():
         return
     beside, place = folder / f".step-{step:08}.tmp", folder / f"step-{step:08}"
-    shutil.rmtree(beside, ignore_errors=True)
-    with naming(place, instead_of=beside), removed_after_error(beside):
-        beside.mkdir(parents=True)
+    with placing_folder(place, beside):
         save_file(on_cpu(tensors), beside / "state.safetensors")
         state = state | {"step": step, "sha256": file_sha256(beside / "state.safetensors")}
         write_json(beside / "state.json", state | {"digest": digest(state)})
-        shutil.rmtree(place, ignore_errors=True)
-        beside.rename(place)
     for old in sorted(folder.glob("step-*"))[:-KEPT]:
         shutil.rmtree(old)
 

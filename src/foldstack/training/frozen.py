@@ -15,13 +15,12 @@ import torch
 from torch import Tensor
 
 from foldstack import parallel
-from foldstack.files import removed_after_error
+from foldstack.files import filling
 from foldstack.nets.classifier import Classifier
 from foldstack.nets.device import to_device, to_host
 from foldstack.nets.mixup import Mixup
 from foldstack.nets.trainable import Trainable
 from foldstack.progress import Progress, say
-from foldstack.system import naming
 from foldstack.techniques import TrainingSettings
 from foldstack.techniques.network_parts import NetworkPart
 from foldstack.text.batches import token_batches
@@ -168,7 +167,7 @@ def run_once(
     place = folder / f"outputs-{_key(classifier, tokens)}.npy"
     if not place.exists():
         beside = place.with_suffix(".tmp")
-        with naming(place, instead_of=beside), removed_after_error(beside):
+        with filling(beside, place):
             flat = parallel.main_first(partial(_open, beside, shape))
             _fill(classifier, tokens, flat, autocast).flush()
             parallel.wait()

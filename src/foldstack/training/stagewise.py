@@ -112,11 +112,11 @@ def _finished(path: Path) -> dict | None:
         return None
     try:
         facts = read_mapping(path, Record, path.parent.name, "training it again")
-        verify(path.parent, facts, "weights.safetensors", path.parent.name, "training it again")
+        files = facts.pop("files", None)
+        verify(path.parent, files, "weights.safetensors", path.parent.name, "training it again")
     except InputError as e:
         say(str(e))
         return None
-    facts.pop("files", None)
     return facts
 
 

@@ -1,7 +1,7 @@
-"""Augmentation of training rows: never of rows that are held out, predicted or scored.
+"""Augmentation of training rows; held-out and predicted rows are never changed.
 
-A text is drawn from the seed, the epoch (or the copy's number) and the row's id alone, in whatever
-order and process it is asked for.
+An augmented text depends only on the seed, the epoch (or the number of the copy) and the row's id,
+not on order or process.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from foldstack.techniques import Augmentation
 from foldstack.text.augment.changes import Change, make_change
 from foldstack.text.augment.words import split_words
 
-TRIED = 200  # texts that a technique must change at least one of
-TRIES = 5  # draws for each of them
-FEW = 0.5
+TRIED = 200  # texts of which a technique must change at least one
+TRIES = 5  # attempts per text
+FEW = 0.5  # share of changed texts below which a warning is printed
 
 
 @dataclass(frozen=True)
 class Augmenter:
-    """The changes that the settings name, fitted on a run's own training rows where they learn."""
+    """Augmentation techniques, fitted on a run's training rows if they learn."""
 
     settings: tuple[Augmentation, ...]
     changes: tuple[Change, ...]
 
     @classmethod
     def of(cls, settings: Sequence[Augmentation], train: Rows) -> Augmenter:
-        """Raises InputError where a technique lacks what it needs, or changes no text that is tried."""
+        """Make and try the techniques. Raises InputError if one is unavailable or changes no text."""
         texts = [part for text in train.texts for part in text if split_words(part).words]
         if not texts:
             raise InputError("augment: no training text has a word: leave augment out")
@@ -46,17 +46,18 @@ class Augmenter:
         return cls(tuple(settings), tuple(changes))
 
     def texts(self, rows: Rows, seed: int, epoch: int) -> list[tuple[str, ...]]:
-        """The rows' texts in this epoch; a technique touches a row with its own probability."""
+        """Return the rows' texts in this epoch; each technique applies with its own probability."""
         return [
             self._changed(text, row_random(seed, epoch, id_), always=False)
             for id_, text in zip(rows.ids, rows.texts, strict=True)
         ]
 
     def copies(self, rows: Rows, count: int, seed: int) -> Rows:
-        """`count` copies of each row, at least one technique tried on each; ids `<id>#1` and so on.
+        """Return `count` augmented copies of each row, all first copies first; ids `<id>#1` and so on.
 
-        Targets, weights, groups and features are the row's own, so that a copy, even one that came
-        out equal, stays wherever its row is; origin 'augmented'. All first copies come first.
+        At least one technique is applied to each. Targets, weights, groups and features are the
+        row's own, so that a copy, even an unchanged one, stays in its row's fold; origin is
+        'augmented'.
         """
         numbered = [(number, row) for number in range(1, count + 1) for row in range(len(rows))]
         texts = [
@@ -71,7 +72,7 @@ class Augmenter:
         )
 
     def _changed(self, text: tuple[str, ...], rng: Random, *, always: bool) -> tuple[str, ...]:
-        """always: one at least of the techniques, which none other than chance may leave out."""
+        """Apply each technique with its probability; if `always`, at least one."""
         drawn = [
             change
             for s, change in zip(self.settings, self.changes, strict=True)
@@ -85,14 +86,24 @@ class Augmenter:
 
 
 def augmented(train: Rows, settings: Sequence[Augmentation], copies: int, seed: int) -> Rows:
-    """The training rows and `copies` changed copies of each behind them; the rows alone where none.
+    """Append augmented copies to the training rows.
 
-    Raises InputError as `Augmenter.of` does.
+    Args:
+        train: n rows.
+        settings: techniques; without any, the rows are returned unchanged.
+        copies: copies per row.
+        seed: of the run.
+
+    Returns:
+        n * (1 + copies) rows.
+
+    Raises:
+        InputError: as `Augmenter.of`.
     """
     if not settings or not copies:
         return train
     more = Augmenter.of(settings, train).copies(train, copies, seed)
-    return replace(  # by `take`, which carries over every column there is
+    return replace(  # `take` copies every column
         train.take(np.tile(np.arange(len(train)), 1 + copies)),
         ids=np.concatenate([train.ids, more.ids]),
         texts=train.texts + more.texts,
@@ -101,7 +112,7 @@ def augmented(train: Rows, settings: Sequence[Augmentation], copies: int, seed: 
 
 
 def row_random(seed: int, epoch: int, id_: str) -> Random:
-    """A generator of the row's own. Python's `hash` would be another in each process."""
+    """Return a random generator for one row. Python's `hash` would differ between processes."""
     key = f"{seed}:{epoch}:{id_}".encode("utf-8", "surrogatepass")
     return Random(int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "little"))
 
@@ -112,7 +123,7 @@ def _apply(change: Change, text: str, rng: Random) -> str:
 
 
 def _try(settings: Augmentation, change: Change, texts: list[str]) -> None:
-    """Raises InputError where none of the texts is changed; says so where few are."""
+    """Raise InputError if none of the texts is changed; print a warning if few are."""
     rng, name = Random(0), settings.name
     changed = sum(any(_apply(change, text, rng) != text for _ in range(TRIES)) for text in texts)
     tried = f"of the {len(texts)} training texts tried: it is for {settings.suits[name]}"
@@ -122,7 +133,7 @@ def _try(settings: Augmentation, change: Change, texts: list[str]) -> None:
         say(f"augment: {name} changes only {changed} {tried}")
 
 
-# Washing
+# Filtering of copies
 
 
 def wash(
@@ -132,18 +143,29 @@ def wash(
     link: str,
     share: float = 0.5,
 ) -> Rows:
-    """The copies whose label survives: the others' confidence in it has collapsed.
+    """Return the augmented copies whose label an independent model still predicts.
 
-    probabilities_of: (n, outputs) of a run that knows neither the copies' fold nor the held-out one.
-    A copy stays where, for each of its labels, that run gives it at least `share` of the probability
-    that it gives the original: so a row that the run is wrong about anyway keeps its copies, which
-    are no worse than itself. The originals may be more rows, in any order.
+    A copy is kept if, for each of its labels, the model gives it at least `share` of the
+    probability that it gives the original. So a row that the model gets wrong keeps its copies,
+    which are no worse.
 
-    Raises InputError for link 'identity': a regression has no probabilities.
+    Args:
+        originals: rows that include the originals of the copies, in any order.
+        copies: rows of `Augmenter.copies`.
+        probabilities_of: returns (n, outputs) probabilities of a run that was trained neither on the
+            copies' fold nor on the held-out one.
+        link: 'sigmoid' or 'softmax'.
+        share: lowest ratio of the two probabilities.
+
+    Returns:
+        The copies that are kept.
+
+    Raises:
+        InputError: link 'identity', since regression has no probabilities.
     """
     if link == "identity":
         raise InputError(
-            "washing compares the probabilities of labels, which a regression has not: leave it out"
+            "washing compares the probabilities of labels, which regression does not have: leave it out"
         )
     if not len(copies):
         return copies
@@ -156,9 +178,9 @@ def wash(
 
 
 def _confidence(targets: np.ndarray, probabilities: np.ndarray, link: str) -> np.ndarray:
-    """The probability of the given label, (n, 1) of classes, (n, outputs) of labels.
+    """Return the probability of the given label: (n, 1) for classes, (n, outputs) for labels.
 
-    Of a soft one, that a label drawn from the target and one drawn from the probabilities agree.
+    For a soft target, the probability that labels sampled from target and prediction agree.
     """
     if link == "softmax":
         return (targets * probabilities).sum(axis=1, keepdims=True)

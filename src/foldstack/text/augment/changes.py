@@ -1,8 +1,8 @@
-"""Changes of a text: nlpaug's augmenters, and small ones of our own.
+"""Augmentation techniques: nlpaug's augmenters, and small ones of our own.
 
-A change takes a text's words and a random generator and gives a text. nlpaug draws from Python's
-generator of the process; here each of its augmenters draws from the one it is given, so that a text
-depends on that alone and the process's generators stay as they are.
+A technique maps the words of a text and a random generator to a text. nlpaug samples from Python's
+global generator; here its augmenters sample from the given one, so that a text depends on that
+generator only and the global state is unchanged.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ from foldstack.techniques import Augmentation
 from foldstack.text.augment.words import Words, is_unspaced, split_words
 
 Change = Callable[[Words, Random], str]
-SEPARATOR = "\n"  # in no word
-PUNCTUATION, FULL_WIDTH = ".;?:!,", "。；？：！，"  # AEDA's, and the same of Chinese
-FREQUENT = 50  # words that count as stop words, where they are taken from the training rows
+SEPARATOR = "\n"  # never part of a word
+PUNCTUATION, FULL_WIDTH = ".;?:!,", "。；？：！，"  # those of AEDA, and their Chinese forms
+FREQUENT = 50  # stop words taken from the training rows
 
 
 def make_change(settings: Augmentation, texts: list[str]) -> Change:
-    """The change that the settings name; texts: the run's own training rows', for those that learn.
+    """Return the technique that the settings name; texts: of the run's training rows, to fit it on.
 
-    Raises InputError where what it needs is not at hand.
+    Raises InputError if it lacks a package or data that it requires.
     """
     return settings.load()(settings, texts)
 
 
 def _count(share: float, n: int) -> int:
-    """How many of n are touched: the share, rounded up, as nlpaug has it."""
+    """Return the number of changed items among n: the share, rounded up, as in nlpaug."""
     return min(n, math.ceil(share * n))
 
 
@@ -50,7 +50,7 @@ def _tokens(text: str) -> list[str]:
     return text.split(SEPARATOR)
 
 
-# nlpaug's limit of 10 words a text, however long, is lifted.
+# None removes nlpaug's limit of 10 words per text.
 _OF_WORDS = {
     "aug_min": None,
     "aug_max": None,
@@ -68,7 +68,7 @@ _OF_CHARACTERS = {
 
 
 def _act(augmenter: Any, tokens: list[str], rng: Random) -> list[str]:
-    """What nlpaug makes of the tokens, drawing from `rng`."""
+    """Apply an nlpaug augmenter to the tokens, sampling from `rng`."""
     augmenter.sample = rng.sample
     return _tokens(getattr(augmenter, augmenter.action)(SEPARATOR.join(tokens)))
 
@@ -82,7 +82,7 @@ def _shares(settings: Augmentation) -> dict[str, float]:
 
 
 def keyboard(settings: Augmentation, texts: list[str]) -> Change:
-    """Neighbouring keys of the same kind: no capital, digit or sign for a small letter."""
+    """Replace letters by neighbouring keys of the same character category."""
     from nlpaug.augmenter.char import KeyboardAug
 
     augmenter = KeyboardAug(lang=settings.language, **_shares(settings), **_OF_CHARACTERS)
@@ -111,13 +111,13 @@ def swap_characters(settings: Augmentation, texts: list[str]) -> Change:
 
 
 def spelling(settings: Augmentation, texts: list[str]) -> Change:
-    """From right to wrong only: backwards, the dictionary would make `luck` of `look`."""
+    """Misspell words; the reversed dictionary would turn `look` into `luck`."""
     from nlpaug.augmenter.word import SpellingAug
     from nlpaug.model.word_dict import Spelling
 
     augmenter = SpellingAug(aug_p=settings.share, **_OF_WORDS)
     known = Spelling(augmenter.dict_path, include_reverse=False)
-    # nlpaug keeps them in the order of a set, which is another in each process.
+    # nlpaug keeps them in a set, whose order differs between processes.
     known.dict = {word: sorted(set(wrong) - {"", word}) for word, wrong in known.dict.items()}
     augmenter.model = known
     return _word_by_word(augmenter)
@@ -134,7 +134,7 @@ def delete_words(settings: Augmentation, texts: list[str]) -> Change:
 
 
 def _order(action: str, share: float) -> Callable[[int, Random], list[int]]:
-    """Which of n words stand where after nlpaug's action, by number, which leaves their case alone."""
+    """Return a sampler of word positions after nlpaug's action; positions keep the words' case."""
     from nlpaug.augmenter.word import RandomWordAug
 
     augmenter = RandomWordAug(action=action, aug_p=share, **_OF_WORDS)
@@ -142,7 +142,7 @@ def _order(action: str, share: float) -> Callable[[int, Random], list[int]]:
 
 
 def synonyms(settings: Augmentation, texts: list[str]) -> Change:
-    """Raises InputError where WordNet or the tagger is missing, which nlpaug would download."""
+    """Replace words by WordNet synonyms. Raises InputError if WordNet or the tagger is missing."""
     try:
         import nltk
         from nltk.corpus import wordnet
@@ -163,7 +163,7 @@ def synonyms(settings: Augmentation, texts: list[str]) -> Change:
 
 
 def crop_words(settings: Augmentation, texts: list[str]) -> Change:
-    """Without a run of words. nlpaug's fails on short texts, and wraps from the start to the end."""
+    """Delete consecutive words. nlpaug's crop fails on short texts and wraps around."""
 
     def change(text: Words, rng: Random) -> str:
         n = len(text)
@@ -175,7 +175,7 @@ def crop_words(settings: Augmentation, texts: list[str]) -> Change:
 
 
 def insert_punctuation(settings: Augmentation, texts: list[str]) -> Change:
-    """AEDA: from one mark to as many as the share of the words, before words drawn at random."""
+    """Insert punctuation before random words (AEDA): one mark up to the share of the words."""
 
     def change(text: Words, rng: Random) -> str:
         count = rng.randint(1, _count(settings.share, len(text)))
@@ -187,7 +187,7 @@ def insert_punctuation(settings: Augmentation, texts: list[str]) -> Change:
 
 
 def insert_stop_words(settings: Augmentation, texts: list[str]) -> Change:
-    """Raises InputError where they are to be English, and the texts have none."""
+    """Insert stop words. Raises InputError if they are English and the texts have none of them."""
     if settings.words == "english":
         words = sorted(ENGLISH_STOP_WORDS)
         if not any(w.lower() in ENGLISH_STOP_WORDS for t in texts for w in split_words(t).words):
@@ -208,11 +208,11 @@ def insert_stop_words(settings: Augmentation, texts: list[str]) -> Change:
 
 
 def tfidf_words(settings: Augmentation, texts: list[str]) -> Change:
-    """Words that say little, for others that say little (Xie et al. 2020, UDA, appendix A.2).
+    """Replace words of low TF-IDF by others of low TF-IDF (Xie et al. 2020, UDA, appendix A.2).
 
-    A word goes with a chance that falls with its TF-IDF in its text, and what comes is drawn with
-    one that falls with the word's TF-IDF summed over the training texts. nlpaug's keeps the first
-    model that a process fits, counts repetitions as documents, and draws by going through the whole
+    The probability of replacing a word falls with its TF-IDF in the text; that of a replacement
+    falls with its TF-IDF summed over the training texts. nlpaug's version reuses the first model
+    fitted in a process, counts repetitions as documents, and samples by a scan of the whole
     vocabulary.
     """
     counts, vocabulary = _word_counts(texts)
@@ -227,7 +227,7 @@ def tfidf_words(settings: Augmentation, texts: list[str]) -> Change:
     def change(text: Words, rng: Random) -> str:
         often = Counter(text.words)
         own = np.array([often[w] / len(text) * idf_of.get(w, 0.0) for w in text.words])
-        # The greatest keys u^(1/w): a draw without replacement (Efraimidis and Spirakis 2006).
+        # Weighted sampling without replacement: largest keys u^(1/w) (Efraimidis & Spirakis 2006).
         keys = [math.log(1 - rng.random()) / max(w, 1e-12) for w in _inverted(own)]
         out = list(text.words)
         for i in sorted(range(len(out)), key=keys.__getitem__)[-_count(settings.share, len(out)) :]:
@@ -238,12 +238,12 @@ def tfidf_words(settings: Augmentation, texts: list[str]) -> Change:
 
 
 def _word_counts(texts: list[str]) -> tuple[csr_matrix, list[str]]:
-    """(texts, words) counts, and the words in order."""
+    """Return (texts, words) counts and the sorted vocabulary."""
     vectorizer = CountVectorizer(analyzer=lambda text: split_words(text).words)
     return vectorizer.fit_transform(texts), vectorizer.get_feature_names_out().tolist()
 
 
 def _inverted(scores: np.ndarray) -> np.ndarray:
-    """How far each lies below the greatest; ones where all are alike."""
+    """Return the maximum minus each score; ones if all are equal."""
     below = scores.max() - scores
     return below if below.any() else np.ones(len(scores))

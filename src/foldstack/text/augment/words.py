@@ -1,7 +1,7 @@
-"""A text as words and what stands between them, so that what is not touched stays as it was.
+"""Lossless word tokenizer: words and the gaps between them, so that unchanged text stays identical.
 
-nlpaug's own tokenizer drops white space and breaks "don't" in three; and in scripts without spaces it
-takes a whole clause for one word.
+nlpaug's tokenizer drops white space, splits "don't" into three, and takes a whole clause for one
+word in scripts without spaces.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import regex
 
-# Scripts that write no spaces between words: each letter, with its combining marks, counts as a word.
+# Scripts without spaces between words: each letter, with its combining marks, is a word.
 _UNSPACED = r"\p{scx=Han}\p{scx=Hiragana}\p{scx=Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
 _LETTERS = r"\p{L}\p{M}\p{N}"
 _SPACED_RUN = rf"[[{_LETTERS}]--[[{_UNSPACED}]&&[\p{{L}}\p{{N}}]]]+"
@@ -23,7 +23,7 @@ _UNSPACED_WORD = regex.compile(rf"[{_UNSPACED}]", regex.V1)
 
 @dataclass(frozen=True)
 class Words:
-    """n words, and the n + 1 gaps before, between and after them: spaces, punctuation, emoji."""
+    """Text of n words and the n + 1 gaps before, between and after them (spaces, punctuation, emoji)."""
 
     words: list[str]
     gaps: list[str]
@@ -35,11 +35,11 @@ class Words:
         return self.gaps[0] + "".join(w + g for w, g in zip(self.words, self.gaps[1:], strict=True))
 
     def replaced(self, words: Sequence[str]) -> str:
-        """The text with these n words in the places of its own."""
+        """Return the text with its words replaced by these n words."""
         return str(Words(list(words), self.gaps))
 
     def kept(self, which: Sequence[int]) -> str:
-        """The text with these of its words only; a word that goes takes the space before it along."""
+        """Return the text with only these words; the space before a deleted word goes too."""
         keep = set(which)
         parts = [
             gap + word if i in keep else gap.rstrip()
@@ -48,7 +48,7 @@ class Words:
         return ("".join(parts) + self.gaps[-1]).strip()
 
     def inserted(self, at: dict[int, str]) -> str:
-        """The text with something before word i, for each i of `at`, spaced as the word is."""
+        """Return the text with at[i] inserted before word i; spaces as the word's script has."""
         words = [
             f"{at[i]}{'' if is_unspaced(word) else ' '}{word}" if i in at else word
             for i, word in enumerate(self.words)
@@ -57,7 +57,7 @@ class Words:
 
 
 def split_words(text: str) -> Words:
-    """The words of a text; joined again, they are the text to the letter."""
+    """Split a text into words and gaps; `str` of the result is the text."""
     words, gaps, end = [], [], 0
     for match in _WORD.finditer(text):
         words.append(match.group())
@@ -67,5 +67,5 @@ def split_words(text: str) -> Words:
 
 
 def is_unspaced(word: str) -> bool:
-    """Whether the word is of a script that writes no spaces between words."""
+    """Return whether the word's script has no spaces between words."""
     return _UNSPACED_WORD.match(word) is not None

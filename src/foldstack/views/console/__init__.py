@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import singledispatch
 
 
@@ -17,3 +18,23 @@ def show(result: object) -> None:
 @show.register
 def _(result: None) -> None:
     """A stage that has said everything while it worked."""
+
+
+@show.register
+def _(results: Iterator) -> None:
+    """Show the results of several stages, each when its stage is done."""
+    for result in results:
+        show(result)
+
+
+from foldstack.views.console import (  # noqa: E402, F401
+    blends,
+    comparison,
+    folds,
+    patterns,
+    places,
+    predictions,
+    runs,
+    scores,
+    slices,
+)

@@ -8,18 +8,55 @@ checked for their form alone.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+import math
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+import pandas as pd
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    PlainSerializer,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    field_validator,
+    model_serializer,
+)
 
 from foldstack.config import digest
 from foldstack.errors import InputError
 from foldstack.files import file_sha256, write_json
 
 
-class Record(BaseModel):
+class Value(BaseModel):
+    """A part of a record: frozen and typed.
+
+    Attributes:
+        ABSENT: fields that the JSON leaves out while they are None.
+    """
+
+    model_config = ConfigDict(
+        extra="ignore",
+        strict=True,
+        frozen=True,
+        populate_by_name=True,
+        ser_json_inf_nan="constants",  # NaN, as `json` writes it
+    )
+    ABSENT: ClassVar[frozenset[str]] = frozenset()
+
+    @model_serializer(mode="wrap")
+    def _without_absent(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        found = plain(self)
+        return {k: v for k, v in found.items() if v is not None or k not in self.ABSENT}
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the plain JSON values."""
+        return self.model_dump(mode="json", by_alias=True)
+
+
+class Record(Value):
     """A value that a stage returns and the store keeps: frozen, typed, to and from JSON.
 
     Attributes:
@@ -28,7 +65,6 @@ class Record(BaseModel):
         version: of this record; records written before there were versions have none, which reads as 1.
     """
 
-    model_config = ConfigDict(extra="ignore", strict=True, frozen=True)
     VERSION: ClassVar[int] = 1
 
     version: int = 1
@@ -42,80 +78,32 @@ class Record(BaseModel):
             )
         return version
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the record as plain JSON values."""
-        return self.model_dump(mode="json")
-
 
 R = TypeVar("R", bound=Record)
 
-
-class RunIdentity(Record):
-    settings: dict[str, Any]
-    folds: str
-    train: str
-    overlay: str | None
-
-
-class PartialRecord(Record):
-    """identity.json of an unfinished run."""
-
-    identity: RunIdentity
-    machine: dict[str, Any]
-    versions: dict[str, str]
+# A number that may be undefined: nan in memory, null in JSON.
+Undefined = Annotated[
+    float,
+    BeforeValidator(lambda value: math.nan if value is None else value),
+    PlainSerializer(lambda value: None if math.isnan(value) else value, when_used="json"),
+]
 
 
-class RunRecord(Record):
-    """run.json."""
+class Table(Record):
+    """A record of rows of one form, which reads as a data frame and shows as one in a notebook."""
 
-    seed: int
-    left_out: list[int]
-    identity: RunIdentity
-    metric: str
-    score: float | None
-    predictions: dict[str, str]
-    optimistic: list[str]
-    seconds: float
-    peak_memory_mb: int
-    machine: dict[str, Any]
-    versions: dict[str, str]
+    rows: list[Any]
 
+    @property
+    def frame(self) -> pd.DataFrame:
+        """Return one line per row and one column per field."""
+        return pd.DataFrame([self._cells(row) for row in self.rows])
 
-class EstimateRecord(Record):
-    score: float
-    low: float
-    high: float
+    def _cells(self, row: Any) -> dict[str, Any]:
+        return row if isinstance(row, dict) else row.model_dump()
 
-
-class SubmissionRecord(Record):
-    """submissions/NAME.json."""
-
-    kind: str
-    metric: str
-    members: dict[str, dict[str, str]]
-    hashes: dict[str, Any]
-    winner: str
-    nested: EstimateRecord
-    in_sample: float
-    optimistic: list[str]
-
-
-class BlendRecord(SubmissionRecord):
-    """blend.json."""
-
-    winners_by_fold: dict[str, str]
-    parameters: dict[str, Any]
-    rule: dict[str, Any] | None
-    settings: dict[str, Any]
-    candidates: list[dict[str, Any]]
-    seed_variance: float
-    positives: dict[str, dict[str, Any]]
-
-
-class FoldsRecord(Record):
-    settings: dict[str, Any]
-    hash: str
-    train: str
+    def _repr_html_(self) -> str:
+        return self.frame.to_html(index=False)
 
 
 def write_record(path: Path, record: dict[str, Any]) -> None:
@@ -125,12 +113,15 @@ def write_record(path: Path, record: dict[str, Any]) -> None:
     write_json(path, plain | {"digest": digest(plain)})
 
 
-def read_record(path: Path, form: type[R], name: str, again: str) -> R:
+Again = str | Callable[[], str]  # what makes a damaged record again, or finds that out
+
+
+def read_record(path: Path, form: type[R], name: str, again: Again) -> R:
     """Return a typed record; arguments and errors are those of `read_mapping`."""
     return form.model_validate(read_mapping(path, form, name, again))
 
 
-def read_mapping(path: Path, form: type[Record], name: str, again: str) -> dict[str, Any]:
+def read_mapping(path: Path, form: type[Record], name: str, again: Again) -> dict[str, Any]:
     """Return a record as it was written, without its digest.
 
     Args:
@@ -156,8 +147,8 @@ def read_mapping(path: Path, form: type[Record], name: str, again: str) -> dict[
     return record
 
 
-def damaged(name: str, reason: str, again: str) -> InputError:
-    return InputError(f"{name} is damaged ({reason}): {again}")
+def damaged(name: str, reason: str, again: Again) -> InputError:
+    return InputError(f"{name} is damaged ({reason}): {again() if callable(again) else again}")
 
 
 def digests_of(folder: Path, leave_out: Iterable[str] = ()) -> dict[str, str]:
@@ -175,15 +166,16 @@ def digests_of(folder: Path, leave_out: Iterable[str] = ()) -> dict[str, str]:
     }
 
 
-def verify(folder: Path, record: dict[str, Any], what: str, name: str, again: str) -> None:
+def verify(folder: Path, files: dict[str, str] | None, what: str, name: str, again: Again) -> None:
     """Raise InputError unless files are as their record says.
 
     Args:
+        files: the sha256 of each file by its path below the folder; None if the record is of a
+            version before digests were kept.
         what: a file's path below the folder, or a folder's with all that the record has of it.
         name, again: see `read_mapping`.
     """
-    files = record.get("files")
-    if files is None:  # of a version before digests were kept
+    if files is None:
         return
     known = {k: v for k, v in files.items() if k == what or k.startswith(f"{what}/")}
     if not known and any(path.is_file() for path in (folder / what, *(folder / what).rglob("*"))):

@@ -18,9 +18,10 @@ from foldstack import metrics
 from foldstack.ensemble.decide import OF_LABELS
 from foldstack.ensemble.estimate import spread
 from foldstack.errors import InputError
+from foldstack.kinds import Kind
 from foldstack.metrics import Metric
 
-LARGEST = 10  # so many values of a column have a view each
+LARGEST = 10  # values of a column that have a slice each
 FEWEST = 10  # of fewer independent rows a bootstrap cannot say how far they are from the rest
 LEVEL = 0.05
 # Metrics of classes that score some of these over all rows: what else is decided for one of them
@@ -30,14 +31,14 @@ OF_COLUMNS = frozenset({*OF_LABELS, "balanced_accuracy", "roc_auc_ovr"})
 
 @dataclass(frozen=True)
 class Scored:
-    """What the views are of: n rows, all arrays aligned.
+    """The n rows that slices are taken of, all arrays aligned.
 
     targets, predictions: (n, outputs), as the metric takes them. labels: names of the outputs, for
     binary of both classes. groups: (n,) rows that a resample draws together.
     """
 
     metric: Metric
-    kind: str
+    kind: Kind
     labels: Sequence[str]
     targets: np.ndarray
     predictions: np.ndarray
@@ -45,7 +46,7 @@ class Scored:
 
 
 @dataclass(frozen=True)
-class Part:
+class Selection:
     """Rows (indices), columns of outputs (indices, None for all), and weights, one a row."""
 
     rows: np.ndarray
@@ -54,7 +55,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class View:
+class Slice:
     """A part that is scored, and compared with another one where there is one.
 
     rows: how many there are. groups: instead of those of `Scored`. why: it cannot be scored.
@@ -62,15 +63,15 @@ class View:
 
     name: str
     rows: int
-    part: Part
-    other: Part | None = None
+    part: Selection
+    other: Selection | None = None
     groups: np.ndarray | None = None
     why: str = ""
 
 
 @dataclass(frozen=True)
-class ViewScore:
-    """A view's score with its 95 % interval, and how much better it is than the other part.
+class SliceScore:
+    """A slice's score with its 95 % interval, and how much better it is than the other part.
 
     nan stands for what is undefined, and `why` says why the score is. differs: by more than chance.
     """
@@ -86,21 +87,23 @@ class ViewScore:
     why: str = ""
 
 
-# --- which views there are --------------------------------------------------------------------
+# --- which slices there are -------------------------------------------------------------------
 
 
-def all_rows(n: int) -> View:
-    return View("all rows", n, Part(np.arange(n)))
+def all_rows(n: int) -> Slice:
+    return Slice("all rows", n, Selection(np.arange(n)))
 
 
-def duplicates_once(duplicates: np.ndarray) -> View:
+def duplicates_once(duplicates: np.ndarray) -> Slice:
     """Every group of duplicates (n,) counts as one row, which each of its rows is a share of.
 
     For means over rows this is the exact expectation over samples of one row a group.
     """
     names, group, size = np.unique(duplicates, return_inverse=True, return_counts=True)
     rows = np.arange(len(duplicates))
-    return View("duplicates once", len(names), Part(rows, None, 1 / size[group]), Part(rows))
+    return Slice(
+        "duplicates once", len(names), Selection(rows, None, 1 / size[group]), Selection(rows)
+    )
 
 
 def head_and_tail(counts: np.ndarray, fewest: int) -> dict[str, np.ndarray]:
@@ -117,52 +120,55 @@ def head_and_tail(counts: np.ndarray, fewest: int) -> dict[str, np.ndarray]:
     return {name: np.flatnonzero(which) for name, which in kept.items()}
 
 
-def label_views(scored: Scored, fewest: int) -> list[View]:
+def label_slices(scored: Scored, fewest: int) -> list[Slice]:
     """By how frequent the labels are, for three and more of them (see `head_and_tail`).
 
     Metrics of columns (all of multilabel; averages over classes) score these labels' columns over
     all rows, others the rows of these classes.
     """
     outputs = scored.targets.shape[1]
-    if scored.kind not in ("multiclass", "multilabel") or outputs < 3:
+    if not scored.kind.has_output_per_label or outputs < 3:
         return []
     counts = scored.targets.sum(axis=0)
     named = head_and_tail(counts, fewest)
-    return [_label_view(scored, name, labels) for name, labels in named.items()]
+    return [_label_slice(scored, name, labels) for name, labels in named.items()]
 
 
-def _label_view(scored: Scored, name: str, labels: np.ndarray) -> View:
+def _label_slice(scored: Scored, name: str, labels: np.ndarray) -> Slice:
     outputs = scored.targets.shape[1]
     holds = scored.targets[:, labels].any(axis=1)
-    what = "classes" if scored.kind == "multiclass" else "labels"
+    _, what = scored.kind.label_nouns
     name = f"{name}: {len(labels)} of {outputs} {what}"
     rest = np.setdiff1d(np.arange(outputs), labels)
     everything = np.arange(len(holds))
-    if scored.kind == "multilabel" and scored.metric.name.startswith("metrics.py:"):
+    if scored.kind.several_labels_per_row and scored.metric.name.startswith("metrics.py:"):
         why = "a metric of your own scores all labels together"
-        return View(name, int(holds.sum()), Part(everything), why=why)
-    if scored.kind == "multilabel" or scored.metric.name in OF_COLUMNS:
-        part, other = Part(everything, labels), Part(everything, rest) if len(rest) else None
+        return Slice(name, int(holds.sum()), Selection(everything), why=why)
+    if scored.kind.several_labels_per_row or scored.metric.name in OF_COLUMNS:
+        part, other = (
+            Selection(everything, labels),
+            Selection(everything, rest) if len(rest) else None,
+        )
     else:
-        part, other = Part(np.flatnonzero(holds)), _rest(holds)
-    return View(name, int(holds.sum()), part, other, why="" if holds.any() else "it has no rows")
+        part, other = Selection(np.flatnonzero(holds)), _rest(holds)
+    return Slice(name, int(holds.sum()), part, other, why="" if holds.any() else "it has no rows")
 
 
-def _rest(inside: np.ndarray) -> Part | None:
-    return None if inside.all() else Part(np.flatnonzero(~inside))
+def _rest(inside: np.ndarray) -> Selection | None:
+    return None if inside.all() else Selection(np.flatnonzero(~inside))
 
 
-def length_views(lengths: np.ndarray) -> list[View]:
+def length_slices(lengths: np.ndarray) -> list[Slice]:
     """By quartiles of the lengths (n,), fewer where they tie; none where all are alike."""
     last = np.unique(np.quantile(lengths, [0.25, 0.5, 0.75, 1], method="inverted_cdf"))
     bins = np.searchsorted(last, lengths)
     first = [lengths.min(), *(last[:-1] + 1)]
     names = [f"length {a:,.0f} to {b:,.0f}" for a, b in zip(first, last, strict=True)]
-    return [_slice(name, bins == k) for k, name in enumerate(names) if len(names) > 1]
+    return [_of_rows(name, bins == k) for k, name in enumerate(names) if len(names) > 1]
 
 
-def column_views(column: str, values: np.ndarray, groups: np.ndarray | None = None) -> list[View]:
-    """By the values (n,) of a column: a view for each of the 10 most frequent, one for the others.
+def column_slices(column: str, values: np.ndarray, groups: np.ndarray | None = None) -> list[Slice]:
+    """By the values (n,) of a column: a slice for each of the 10 most frequent, one for the others.
 
     groups: (n,) what a resample draws together, where it is not what `Scored` says.
     """
@@ -170,29 +176,29 @@ def column_views(column: str, values: np.ndarray, groups: np.ndarray | None = No
     if len(names) < 2:
         return []
     order = np.argsort(-counts, kind="stable")
-    views = [_slice(f"{column} = {names[k] or '(empty)'}", value == k) for k in order[:LARGEST]]
+    slices = [_of_rows(f"{column} = {names[k] or '(empty)'}", value == k) for k in order[:LARGEST]]
     if len(names) > LARGEST:
         others = np.isin(value, order[LARGEST:])
-        views.append(_slice(f"{column}: {len(names) - LARGEST:,} others", others))
-    return [replace(view, groups=groups) for view in views]
+        slices.append(_of_rows(f"{column}: {len(names) - LARGEST:,} others", others))
+    return [replace(one, groups=groups) for one in slices]
 
 
-def _slice(name: str, inside: np.ndarray) -> View:
-    return View(name, int(inside.sum()), Part(np.flatnonzero(inside)), _rest(inside))
+def _of_rows(name: str, inside: np.ndarray) -> Slice:
+    return Slice(name, int(inside.sum()), Selection(np.flatnonzero(inside)), _rest(inside))
 
 
 # --- their scores -----------------------------------------------------------------------------
 
 
-def score_views(
-    scored: Scored, views: Sequence[View], *, seed: int, resamples: int = 200
-) -> list[ViewScore]:
-    """Each view's score, interval, and difference from what it is compared with.
+def score_slices(
+    scored: Scored, slices: Sequence[Slice], *, seed: int, resamples: int = 200
+) -> list[SliceScore]:
+    """Each slice's score, interval, and difference from what it is compared with.
 
     The interval is of 1.96 standard errors each way, by bootstrap, without the spread over seeds.
-    A view of fewer than 10 groups is never said to differ.
+    A slice of fewer than 10 groups is never said to differ.
     """
-    found = [_score_view(scored, view, seed, resamples) for view in views]
+    found = [_score_slice(scored, one, seed, resamples) for one in slices]
     compared = sum(np.isfinite(each.better_by) for each in found)
     bound = norm.ppf(1 - LEVEL / 2 / max(compared, 1))
     return [
@@ -201,17 +207,17 @@ def score_views(
     ]
 
 
-def _beyond(found: ViewScore, bound: float) -> bool:
+def _beyond(found: SliceScore, bound: float) -> bool:
     return bool(abs(found.better_by) > bound + 1e-12)  # Less is rounding.
 
 
-def _score_view(scored: Scored, view: View, seed: int, resamples: int) -> ViewScore:
+def _score_slice(scored: Scored, one: Slice, seed: int, resamples: int) -> SliceScore:
     """With `differs` saying whether there are groups enough to tell."""
-    undefined = ViewScore(view.name, view.rows, np.nan)
-    if view.why:
-        return replace(undefined, why=view.why)
-    of_part = _scorer(scored, view.part)
-    of_other = _scorer(scored, view.other) if view.other else None
+    undefined = SliceScore(one.name, one.rows, np.nan)
+    if one.why:
+        return replace(undefined, why=one.why)
+    of_part = _scorer(scored, one.part)
+    of_other = _scorer(scored, one.other) if one.other else None
     n = len(scored.targets)
     try:
         score = of_part(np.ones(n))
@@ -219,19 +225,19 @@ def _score_view(scored: Scored, view: View, seed: int, resamples: int) -> ViewSc
     except InputError as e:  # a user's metric that takes no weights
         return replace(undefined, why=str(e))
     if np.isnan(score):
-        return replace(undefined, why=_why(scored, view.part))
-    groups = scored.groups if view.groups is None else view.groups
+        return replace(undefined, why=_why(scored, one.part))
+    groups = scored.groups if one.groups is None else one.groups
     scorers = [of_part, of_other] if np.isfinite(other) else [of_part]
     resampled = _resample(scorers, groups, seed, resamples)
     error = spread(resampled[:, :1])[0]
-    if _groups_in(scored, view.part, groups) < 2:  # It is the same whenever it is drawn.
+    if _groups_in(scored, one.part, groups) < 2:  # It is the same whenever it is drawn.
         error = np.nan
-    bounds = _metric_of(scored, view.part).bounds
+    bounds = _metric_of(scored, one.part).bounds
     low, high = np.clip([score - 1.96 * error, score + 1.96 * error], *bounds)
-    plain = ViewScore(view.name, view.rows, score, float(low), float(high))
+    plain = SliceScore(one.name, one.rows, score, float(low), float(high))
     if len(scorers) == 1 or np.isnan(error):
         return plain
-    enough = min(_groups_in(scored, part, groups) for part in (view.part, view.other)) >= FEWEST
+    enough = min(_groups_in(scored, part, groups) for part in (one.part, one.other)) >= FEWEST
     return replace(
         plain,
         better_by=scored.metric.sign * (score - other) + 0.0,  # no -0.0
@@ -240,7 +246,7 @@ def _score_view(scored: Scored, view: View, seed: int, resamples: int) -> ViewSc
     )
 
 
-def _scorer(scored: Scored, part: Part) -> Callable[[np.ndarray], float]:
+def _scorer(scored: Scored, part: Selection) -> Callable[[np.ndarray], float]:
     """The part's score where each row stands so many times (n,)."""
     metric = _metric_of(scored, part)
     targets, predictions = scored.targets[part.rows], scored.predictions[part.rows]
@@ -250,7 +256,7 @@ def _scorer(scored: Scored, part: Part) -> Callable[[np.ndarray], float]:
     return lambda times: metric.score(targets, predictions, times[part.rows] * weights)
 
 
-def _metric_of(scored: Scored, part: Part) -> Metric:
+def _metric_of(scored: Scored, part: Selection) -> Metric:
     """The metric, with the costs of the part's labels alone."""
     if part.columns is None or scored.metric.costs is None:
         return scored.metric
@@ -271,7 +277,7 @@ def _resample(
     return scores
 
 
-def _groups_in(scored: Scored, part: Part, groups: np.ndarray) -> int:
+def _groups_in(scored: Scored, part: Selection, groups: np.ndarray) -> int:
     """How many groups there are in the part, for columns of rows that hold one of these labels."""
     rows = part.rows
     if part.columns is not None:
@@ -279,15 +285,15 @@ def _groups_in(scored: Scored, part: Part, groups: np.ndarray) -> int:
     return len(np.unique(groups[rows]))
 
 
-def _why(scored: Scored, part: Part) -> str:
-    """What the rows have too little of for the metric."""
+def _why(scored: Scored, part: Selection) -> str:
+    """Return why the metric is not defined on these rows."""
     targets = scored.targets[part.rows]
     first = targets[0]
     if (targets != first).any():
         return f"{scored.metric.name} is not defined there"
-    if scored.kind == "regression":
+    if scored.kind.is_values:
         return "the target is the same in all of its rows"
-    if scored.kind == "multilabel":
+    if scored.kind.several_labels_per_row:
         return "all of its rows have the same labels"
-    label = int(first[0] if scored.kind == "binary" else first.argmax())
+    label = int(first[0] if scored.kind.has_positive_class else first.argmax())
     return f"all of its rows are '{scored.labels[label]}'"

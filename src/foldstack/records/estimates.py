@@ -1,0 +1,30 @@
+"""Scores with intervals, as records keep them."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from foldstack.records.base import Value
+
+
+class EstimateRecord(Value):
+    """A score, pooled over its rows, with a 95 % interval."""
+
+    ABSENT: ClassVar[frozenset[str]] = frozenset({"standard_error"})
+
+    score: float
+    low: float
+    high: float
+    standard_error: float | None = None
+
+
+class DifferenceRecord(Value):
+    """How much better one prediction is than another, paired, with a 95 % interval."""
+
+    difference: float
+    low: float
+    high: float
+
+
+class GainRecord(DifferenceRecord):
+    standard_error: float

@@ -1,0 +1,159 @@
+"""Records of runs: what decides one, an unfinished one, a finished one, and what `train` did."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from pydantic import ConfigDict, Field, field_validator, model_validator
+
+from foldstack.records.base import Record, Value
+
+
+class RunIdentity(Value):
+    """All that decides what a run learns; a run of another identity is another run.
+
+    A key that this version does not know is kept, and makes the identity another one.
+
+    Attributes:
+        settings: of the model, as `config.identity` gives them.
+        folds, train, overlay: hashes of the folds, the training rows, and what is laid over them.
+        start, hard, washed: digests of the runs that it rests on, see `stages.run.Dependency`; of
+            washed copies one per judge.
+        features: hashes of the feature columns of the training and the external rows.
+        auxiliary: the auxiliary targets' settings and their hashes, in the same order.
+    """
+
+    model_config = ConfigDict(extra="allow")
+    ABSENT: ClassVar[frozenset[str]] = frozenset(
+        ("start", "hard", "washed", "features", "auxiliary")
+    )
+
+    settings: dict[str, Any]
+    folds: str
+    train: str
+    overlay: str | None
+    start: str | None = None
+    hard: str | None = None
+    washed: dict[str, str | None] | None = None
+    features: list[str | None] | None = None
+    auxiliary: list[Any] | None = None
+
+
+class PartialRecord(Record):
+    """identity.json of an unfinished run.
+
+    Attributes:
+        run: the seed and the folds that it leaves out.
+        machine, versions: what the last bits depend on.
+    """
+
+    ABSENT: ClassVar[frozenset[str]] = frozenset(("run",))
+
+    run: list[int] | None = None
+    identity: RunIdentity
+    machine: dict[str, Any]
+    versions: dict[str, str]
+
+
+class RunRecord(Record):
+    """run.json of a finished run.
+
+    Attributes:
+        preset: that it was trained by, another name than the model's for a variant (NAME=); None in
+            records from before it was kept.
+        left_out: the folds that it has not learned from.
+        score: on its held-out rows; None if it has none.
+        predictions: the digest of each named set of predictions.
+        test_features: the hash of the test rows' feature columns, if the model reads them.
+        optimistic: why its score may be too good.
+        rows: the number that it has learned from, copies and external rows included.
+        facts: of the learner: `updates`, `training_seconds`, `precision`, `epoch_scores` …; each is a
+            key of its own on disk, between `peak_memory_mb` and `pretrained`.
+        pretrained: the key of the backbone that it started from.
+        files: the sha256 of each file; None in records from before digests were kept.
+    """
+
+    ABSENT: ClassVar[frozenset[str]] = frozenset(
+        ("model", "preset", "run", "test_features", "rows", "files")
+    )
+
+    model: str | None = None
+    preset: str | None = None
+    seed: int
+    run: str | None = None
+    left_out: list[int]
+    identity: RunIdentity
+    metric: str
+    score: float | None
+    predictions: dict[str, str]
+    test_features: str | None = None
+    optimistic: list[str]
+    rows: int | None = None
+    seconds: float
+    peak_memory_mb: int
+    facts: dict[str, Any] = Field(default_factory=dict)
+    pretrained: str | None = None
+    machine: dict[str, Any]
+    versions: dict[str, str]
+    files: dict[str, str] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gather_facts(cls, flat: Any) -> Any:
+        """Collect the keys that are no field of the record; its own digest is none of them."""
+        if not isinstance(flat, dict) or "facts" in flat:
+            return flat
+        own = {k: v for k, v in flat.items() if k in cls.model_fields}
+        return own | {"facts": {k: v for k, v in flat.items() if k not in own and k != "digest"}}
+
+    @field_validator("facts")
+    @classmethod
+    def _is_no_field(cls, facts: dict[str, Any]) -> dict[str, Any]:
+        taken = sorted(facts.keys() & cls.model_fields.keys())
+        if taken:
+            raise ValueError(
+                f"a learner's fact cannot be named '{taken[0]}' as a field of the record"
+            )
+        return facts
+
+    def to_json(self) -> dict[str, Any]:
+        flat: dict[str, Any] = {}
+        for key, value in super().to_json().items():
+            flat |= value if key == "facts" else {key: value}
+        return flat
+
+
+class TrainedRecord(Record):
+    """The runs that `train` was asked for, by name: trained now, or finished before."""
+
+    trained: list[str]
+    finished: list[str]
+
+    @property
+    def nothing_to_do(self) -> str | None:
+        """The line for a call that found every run finished; None for another one."""
+        if self.trained:
+            return None
+        shown = ", ".join(self.finished[:3]) + (" …" if len(self.finished) > 3 else "")
+        return f"train: nothing to do, {len(self.finished)} finished: {shown}"
+
+
+class Int8Record(Record):
+    """int8.json: what int8 costs and gains, measured on a run's held-out rows.
+
+    Attributes:
+        rows: the number that it was measured on.
+        precision: of the training, and so of `stored`, the score of the stored predictions.
+        int8: the score of the same rows in int8.
+        largest_difference: of a probability.
+        times_as_fast: the ratio of CPU times.
+    """
+
+    metric: str
+    rows: int
+    precision: str
+    stored: float
+    int8: float
+    largest_difference: float
+    times_as_fast: float
+    machine: dict[str, Any]

@@ -1,0 +1,300 @@
+"""The life of one run: lock, resume or start over, fit, predict, store."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import resource
+import shutil
+import sys
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import foldstack
+from foldstack import config, parallel
+from foldstack.cores import machine
+from foldstack.errors import InputError
+from foldstack.learners import Learner, LearnerContext, make_learner
+from foldstack.progress import duration, say
+from foldstack.records import PartialRecord, RunRecord
+from foldstack.rows import Rows, text_digests
+from foldstack.stages.dependencies import require_dependencies
+from foldstack.stages.fitted import load_learner, threads_of, token_cache
+from foldstack.stages.learned import rows_of, start_of
+from foldstack.stages.pretrain import pretrained
+from foldstack.stages.run import Run, identity_of
+from foldstack.store import Predictions, RunKey
+from foldstack.techniques import LearnerSettings
+from foldstack.workspace import Workspace
+
+PACKAGES = (
+    "torch",
+    "transformers",
+    "tokenizers",
+    "accelerate",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "lightgbm",
+    "pandas",
+)
+
+
+def is_done(ws: Workspace, run: Run) -> bool:
+    """Whether the run is finished for the files of today; InputError if another one is there."""
+    done = ws.store.read_run(run.key)
+    if done is None:
+        return False
+    ws.store.tidy_run(run.key)
+    ws.store.verify_heldout(run.key, done)
+    changed = config.differences(done.identity.to_json(), identity_of(ws, run).to_json())
+    if changed:
+        shown = "; ".join(c.removeprefix("settings.") for c in changed)
+        raise InputError(
+            f"{run.key} is finished with other settings or data ({shown}): add --force "
+            "(FORCE=1) to train it anew, or NAME= to keep a variant beside it"
+        )
+    return _test_is_current(ws, run, done)
+
+
+def _test_is_current(ws: Workspace, run: Run, done: RunRecord) -> bool:
+    """Whether the run has predicted the test file of today."""
+    if done.test_features != _test_features(ws, run).get("test_features"):
+        return False
+    try:
+        rows_are_today = ws.store.rows_hash(run.key, "test") == ws.competition.test.hash()
+        return rows_are_today and ws.store.content(run.key, "test") == done.predictions["test"]
+    except (InputError, KeyError):
+        return False
+
+
+def _test_features(ws: Workspace, run: Run) -> dict[str, str | None]:
+    """Return what a run that joins features records of the test file beside its ids and texts."""
+    if not run.joins_features:
+        return {}
+    return {"test_features": ws.competition.features_hash(ws.competition.test)}
+
+
+def train_one(ws: Workspace, run: Run, *, force: bool) -> bool:
+    """Fit, predict and store one run, resuming it if it was interrupted.
+
+    Of several processes the main one holds the lock, writes and logs; the others compute.
+
+    Returns: whether there was anything to do; another process may have trained it meanwhile.
+    """
+    store, key = ws.store, run.key
+    parallel.join()
+    with ExitStack() as stack:
+        parallel.main_first(lambda: parallel.is_main() and stack.enter_context(store.lock(key)))
+        found = None if force else store.read_run(key)
+        if found is not None:
+            if is_done(ws, run):  # meanwhile, or it was killed while it was put in place
+                return False
+            _predict_test_again(ws, run, found)
+            return True
+        require_dependencies(ws, run)
+        fitted = _fit(ws, run)
+        parallel.leave()
+        if not parallel.is_main():
+            return True
+        record = _store(ws, run, fitted)
+    _say_result(key, record, fitted.predictions)
+    return True
+
+
+@dataclass(frozen=True)
+class _Fitted:
+    """A fitted learner, what it predicts, and what its run's record says of the training.
+
+    Attributes:
+        predictions: each named set of rows with its logits.
+        begin: of the run, by `time.monotonic`.
+        of_record: fields of `RunRecord`.
+    """
+
+    learner: Learner
+    predictions: dict[str, tuple[Rows, Predictions]]
+    begin: float
+    of_record: dict[str, Any]
+
+
+def _fit(ws: Workspace, run: Run) -> _Fitted:
+    """Fit the run's learner, resuming it if it was interrupted, and predict its rows."""
+    key, threads, start = run.key, threads_of(ws), start_of(ws, run)
+    backbone = pretrained(ws, run.settings, threads) if run.pretrains else None
+    begin = time.monotonic()
+    parallel.main_first(lambda: parallel.is_main() and _open_partial(ws, run, threads))
+    train, held, select, optimistic = rows_of(ws, run)
+    say(f"{key}: {len(train):,} rows to learn from, {len(held):,} held out")
+    task, cache = ws.competition.task, token_cache(ws)
+    context = LearnerContext(task, key.seed, threads, start, cache, backbone)
+    learner = make_learner(run.settings, context)
+    facts = learner.fit(train, select, ws.store.checkpoints_dir(key))
+    predictions = _predict(ws, learner, held)
+    of_record = {
+        "optimistic": optimistic,
+        "rows": len(train),
+        "facts": facts,
+        "pretrained": backbone and backbone.name,
+        "machine": _machine(run.settings, threads),
+        "versions": _versions(),
+    }
+    return _Fitted(learner, predictions, begin, of_record)
+
+
+def _store(ws: Workspace, run: Run, fitted: _Fitted) -> RunRecord:
+    """Write the run's predictions, fitted model and record, and put it in its place."""
+    key, facts = run.key, fitted.of_record["facts"]
+    scored = _write_predictions(ws, key, fitted.predictions)
+    if ws.competition.settings.store.keep_models:
+        fitted.learner.save(ws.store.new_model_dir(key))
+    seconds = max(time.monotonic() - fitted.begin, facts.get("training_seconds", 0.0))
+    record = RunRecord(
+        model=key.model,
+        preset=run.preset,
+        seed=key.seed,
+        run=key.run,
+        left_out=list(key.left_out),
+        identity=identity_of(ws, run),
+        metric=ws.competition.metric.name,
+        **scored,
+        **_test_features(ws, run),
+        seconds=round(seconds, 2),
+        peak_memory_mb=_peak_memory_mb(),
+        **fitted.of_record,
+    )
+    _remember_test(ws)
+    ws.store.write_run(key, record)
+    ws.store.finish(key)
+    return record
+
+
+def _machine(settings: LearnerSettings, threads: int) -> dict:
+    if not settings.traits.torch:  # to import it takes longer than many a run
+        return machine(threads)
+    from foldstack.training import precision
+
+    return precision.machine(threads)
+
+
+def _open_partial(ws: Workspace, run: Run, threads: int) -> None:
+    """Make the unfinished run's folder: as it was left if it is this very run, else empty.
+
+    One of other settings or data is put aside, and resumed when those are given again.
+    """
+    store, key, partial = ws.store, run.key, ws.store.partial_dir(run.key)
+    wanted = PartialRecord(
+        run=[key.seed, *key.left_out],
+        identity=identity_of(ws, run),
+        machine=_machine(run.settings, threads),
+        versions=_versions(),
+    )
+    found = store.read_partial(key)
+    changed = _differences(found, wanted) if found else []
+    if partial.exists() and (found is None or found.run not in (None, wanted.run)):
+        say(f"{key}: what is unfinished there is damaged, or another run's: starting over")
+        shutil.rmtree(partial)
+        found = None
+    elif changed:
+        store.put_aside(key, config.digest(found.identity.to_json()))
+        shown = "; ".join(c.removeprefix("settings.") for c in changed)
+        say(
+            f"{key}: an unfinished run was made with other settings or data ({shown}): starting over; "
+            "the same command as then resumes it"
+        )
+    if not partial.exists() and store.take_back(key, config.digest(wanted.identity.to_json())):
+        found = store.read_partial(key)
+    if found and not changed:
+        _say_moved(key, found, wanted)
+    store.open_partial(key, wanted)
+
+
+def _differences(found: PartialRecord, wanted: PartialRecord) -> list[str]:
+    return config.differences(found.identity.to_json(), wanted.identity.to_json())
+
+
+def _say_moved(key: RunKey, found: PartialRecord, wanted: PartialRecord) -> None:
+    """Log whether the machine or the packages are others than when the run was left."""
+    before, now = ({"machine": each.machine, "versions": each.versions} for each in (found, wanted))
+    moved = config.differences(before, now)
+    if moved:
+        say(
+            f"{key}: {'; '.join(moved)} since it was left: the last bits may differ from those of a run "
+            "made in one go"
+        )
+
+
+def _predict(ws: Workspace, learner: Learner, held: Rows) -> dict[str, tuple[Rows, Predictions]]:
+    """Return each named set of rows, with the learner's logits for them."""
+    test = ws.competition.test
+    named = {"heldout": held, "test": test} if len(held) else {"test": test}
+    return {
+        name: (rows, Predictions(learner.predict(rows), learner.link))
+        for name, rows in named.items()
+    }
+
+
+def _write_predictions(
+    ws: Workspace, key: RunKey, predictions: dict[str, tuple[Rows, Predictions]]
+) -> dict[str, Any]:
+    """Write the predictions; return their digests, and the score on the held-out rows."""
+    competition, digests, score = ws.competition, {}, None
+    for name, (rows, made) in predictions.items():
+        digests[name] = ws.store.write_predictions(key, name, rows, made, competition.outputs)
+        if name == "heldout":
+            score = competition.task.score(rows.targets, made.raw)
+    return {"score": score, "predictions": digests}
+
+
+def _predict_test_again(ws: Workspace, run: Run, record: RunRecord) -> None:
+    """Predict a new test file by the fitted model that was kept, and give the run that."""
+    store, key = ws.store, run.key
+    if not store.has_model(key):
+        raise InputError(
+            f"{key}: the test file is new and the fitted model was not kept "
+            "(store.keep_models=false): train it again with --force (FORCE=1)"
+        )
+    learner = load_learner(ws, key, token_cache(ws))
+    rows, outputs = ws.competition.test, ws.competition.outputs
+    made = Predictions(learner.predict(rows), learner.link)
+    parallel.leave()
+    if not parallel.is_main():
+        return
+    _remember_test(ws)
+    record = record.model_copy(update=_test_features(ws, run))
+    store.replace_predictions(key, record, "test", rows, made, outputs)
+    say(f"{key}: the test file is new, the model is not: predicted its {len(rows):,} rows")
+
+
+def _remember_test(ws: Workspace) -> None:
+    """Record that the test texts get labels here, which outlives this test file."""
+    ws.store.predictions.remember(text_digests(ws.competition.test.texts))
+
+
+def _say_result(
+    key: RunKey, record: RunRecord, predictions: dict[str, tuple[Rows, Predictions]]
+) -> None:
+    """Log a run's score, time and memory, and why it is optimistic."""
+    held = len(predictions["heldout"][0]) if "heldout" in predictions else 0
+    score = f"{record.metric} {record.score:.4f} on {held:,} held-out rows, " if held else ""
+    say(f"{key}: {score}{duration(record.seconds)}, peak {record.peak_memory_mb:,} MB")
+    for reason in record.optimistic:
+        say(f"{key}: OPTIMISTIC, {reason}")
+
+
+def _peak_memory_mb() -> int:
+    """Return this process's peak. getrusage is second choice: on Linux it begins with the parent's."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        line = next(x for x in status.read_text().splitlines() if x.startswith("VmHWM"))
+        return int(line.split()[1]) // 1024
+    unit = 2**20 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // unit
+
+
+def _versions() -> dict[str, str]:
+    own = {"python": platform.python_version(), "foldstack": foldstack.__version__}
+    return own | {name: importlib.metadata.version(name) for name in PACKAGES}

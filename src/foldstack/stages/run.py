@@ -1,0 +1,162 @@
+"""A run that is to be trained: which it is, what it rests on, and what decides what it learns.
+
+Every way in which one run's result enters another's training is a `Dependency`. What a run is (its
+identity), whether it may be trained, why it is optimistic and whether it is stale all follow from
+the same list, `Run.dependencies`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from foldstack import config
+from foldstack.records import RunIdentity, RunRecord
+from foldstack.store import Folds, RunKey
+from foldstack.techniques import LearnerSettings
+from foldstack.workspace import Workspace
+
+# What a run takes from another, and the setting that says so.
+PURPOSES = {
+    "start": "start_from",
+    "hard": "sampling hard",
+    "washed": "augment_washed_by",
+}
+
+
+@dataclass(frozen=True, order=True)
+class Dependency:
+    """Another run that a run rests on.
+
+    Attributes:
+        purpose: 'start' (its weights), 'hard' (its losses), 'washed' (its predictions of copies).
+        run: leaves out the same folds, or more, so that it knows no label of theirs.
+    """
+
+    purpose: str
+    run: RunKey
+
+    def content(self, ws: Workspace) -> str | None:
+        """Return a digest of what the run would give today; None if it is missing."""
+        record = ws.store.read_run(self.run)
+        return None if record is None else ws.store.model_content(self.run, record)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run to be trained: its key, settings and folds.
+
+    Attributes:
+        preset: that `settings` come from, another name than the key's model for a variant (NAME=).
+    """
+
+    key: RunKey
+    settings: LearnerSettings
+    folds: Folds
+    preset: str | None = None
+
+    @property
+    def select(self) -> str:
+        """Return what chooses the epoch; a learner without epochs has only its last state."""
+        return self.settings.epoch_chosen_by
+
+    @property
+    def joins_features(self) -> bool:
+        return self.settings.joins_features
+
+    @property
+    def copies(self) -> int:
+        """The number of augmented copies of each row to learn from."""
+        return self.settings.copies
+
+    @property
+    def washed_by(self) -> str | None:
+        """The model whose runs judge the copies."""
+        return self.settings.judge_model
+
+    def dependencies(self) -> list[Dependency]:
+        """Return every run that this one rests on, all of its seed."""
+        same, found = (self.key.seed, self.key.left_out), []
+        if self.settings.start_model:
+            found.append(Dependency("start", RunKey(self.settings.start_model, *same)))
+        if self.settings.hard_model:
+            found.append(Dependency("hard", RunKey(self.settings.hard_model, *same)))
+        if self.washed_by:
+            split = self.folds.split_of(self.key.left_out)
+            others = np.setdiff1d(split[split >= 0], self.key.left_out).tolist()
+            found += [Dependency("washed", self.judge_of_copies(fold)) for fold in others]
+        return found
+
+    def dependency(self, purpose: str) -> RunKey | None:
+        """Return the run that this one takes its start or its hard rows from."""
+        return next((d.run for d in self.dependencies() if d.purpose == purpose), None)
+
+    @property
+    def start(self) -> RunKey | None:
+        """The run that this one starts from."""
+        return self.dependency("start")
+
+    @property
+    def pretrains(self) -> bool:
+        """Whether it starts from a backbone that is pretrained on the workspace's texts."""
+        return self.settings.pretrains
+
+    def judge_of_copies(self, fold: int) -> RunKey:
+        """Return the run that may wash copies of this fold's rows, from which it has not learned."""
+        left_out = tuple(sorted({int(fold), *self.key.left_out}))
+        return RunKey(self.washed_by, self.key.seed, left_out)
+
+
+def identity_of(ws: Workspace, run: Run) -> RunIdentity:
+    """Return all that decides what a run learns."""
+    competition = ws.competition
+    identity: dict[str, Any] = {
+        "settings": config.identity(run.settings),
+        "folds": run.folds.hash,
+        "train": competition.train.hash(),
+        "overlay": competition.overlay_hash,
+    }
+    identity |= content_by_purpose(ws, run.dependencies())
+    if run.joins_features:
+        learned = (competition.train, competition.external)
+        identity["features"] = [competition.features_hash(rows) for rows in learned]
+    if run.settings.learns_auxiliary:
+        learned = (competition.train, competition.external)
+        hashes = [None if rows is None else rows.auxiliary_hash() for rows in learned]
+        identity["auxiliary"] = [competition.settings.auxiliary, *hashes]
+    return RunIdentity(**identity)
+
+
+def content_by_purpose(ws: Workspace, dependencies: Iterable[Dependency]) -> dict[str, Any]:
+    """Return what a run's identity says of its dependencies: a digest, or one for each judge."""
+    found: dict[str, Any] = {}
+    for dependency in dependencies:
+        if dependency.purpose == "washed":
+            judges = found.setdefault("washed", {})
+            judges[dependency.run.run] = dependency.content(ws)
+        else:
+            found[dependency.purpose] = dependency.content(ws)
+    return found
+
+
+def recorded(run: RunRecord) -> list[tuple[Dependency, str | None]]:
+    """Return what a finished run was made from, each with its digest at that time."""
+    identity, found = run.identity, []
+    settings = config.stored_settings_or_none(identity.settings)
+    models = {
+        "start": getattr(settings, "start_from", None),
+        "hard": getattr(settings, "hard_model", None),
+    }
+    for purpose, model in models.items():
+        content = getattr(identity, purpose)
+        if model and content is not None:
+            key = RunKey(model, run.seed, tuple(run.left_out))
+            found.append((Dependency(purpose, key), content))
+    judge = getattr(settings, "augment_washed_by", None)
+    for name, content in (identity.washed or {}).items():
+        key = RunKey(judge, run.seed, RunKey.left_out_of(name))
+        found.append((Dependency("washed", key), content))
+    return found

@@ -1,0 +1,146 @@
+"""Blends, reports of labels and submissions on the console."""
+
+from __future__ import annotations
+
+from foldstack.progress import say, table
+from foldstack.records import (
+    BlendRecord,
+    PatternsEffect,
+    PositiveRates,
+    RepeatedTexts,
+    ReportRecord,
+    RulesRecord,
+    Submitted,
+)
+from foldstack.views.console import show
+from foldstack.views.console.text import difference, interval, say_marks
+
+
+@show.register
+def show_blend(blend: BlendRecord) -> None:
+    """Print the candidates, the winner, its honest and its optimistic score, rates of positives."""
+    rows = [
+        [
+            c.name,
+            f"{c.nested:.4f}",
+            f"{c.difference_to_best:.4f} ± {c.standard_error:.4f}",
+            f"{c.in_sample:.4f}",
+        ]
+        for c in blend.candidates
+    ]
+    say(table(["candidate", "left-out score", "behind the best", "in-sample (optimistic)"], rows))
+    say(
+        f"{blend.name}: chose {blend.winner}, the simplest within one standard error of the best; "
+        f"nested {blend.metric} {interval(blend.nested)}, in-sample {blend.in_sample:.4f} "
+        f"(optimistic); {blend.scores_are}"
+    )
+    _say_rules(blend.name, blend.kind, blend.rules)
+    _say_calibration(blend)
+    say_marks(blend.name, [], blend.optimistic)
+    _say_repeated(blend.name, blend.repeated_texts)
+    _say_positives(blend.name, blend.positives)
+
+
+@show.register
+def show_report(report: ReportRecord) -> None:
+    """Print the report of each label, and why it may be stale or optimistic."""
+    if report.file is None:
+        say(f"{report.of}: {report.winner}, out-of-fold rows, nested decisions")
+    else:
+        say(f"{report.of}: out-of-fold rows, nested decisions ({report.file}, and .csv beside it)")
+    say(report.text)
+    say_marks("report" if report.file is None else report.of, report.stale, report.optimistic)
+
+
+@show.register
+def show_submission(submitted: Submitted) -> None:
+    """Print what was submitted, and how good it is expected to be."""
+    submission = submitted.submission
+    if submission.patterns is not None:
+        _say_patterns(submission.patterns, submission.rows)
+    marked = " (OPTIMISTIC)" if submission.optimistic else ""
+    say(
+        f"submit: {submitted.file}, {submission.rows:,} rows of {submission.holds} from "
+        f"{submission.winner}, nested {submission.metric} {interval(submission.nested)}{marked}; test "
+        f"predictions are means {submission.test_mean}"
+    )
+    say_marks(submitted.name, [], submission.optimistic)
+    if submission.note is not None:
+        say(f"submit: {submission.note}")
+    _say_positives(submitted.name, submission.positives)
+
+
+def _say_rules(name: str, kind: str, rules: RulesRecord | None) -> None:
+    """Print the families of rules if there was a choice, and the gain over the default rule."""
+    if rules is None:
+        return
+    if len(rules.tried) > 1:
+        _say_tried(rules)
+        by_fold = ", ".join(dict.fromkeys(rules.families_by_fold.values()))
+        say(f"{name}: decided by the rule '{rules.family}' (without one fold: {by_fold})")
+    default = "the most probable class" if kind == "multiclass" else "thresholds of .5"
+    say(f"{name}: gain over {default} {difference(rules.gain_over_default)}, nested")
+
+
+def _say_tried(rules: RulesRecord) -> None:
+    lines = [
+        [
+            r.family,
+            f"{r.nested:.4f}",
+            f"{r.gain:+.4f} ± {r.standard_error:.4f}",
+            f"{r.in_sample:.4f}",
+        ]
+        for r in rules.tried
+    ]
+    zero = (r.family for r in rules.tried if r.standard_error == r.gain == 0)
+    own = next(zero, "default")  # a metric that is nan for all has no gain of 0
+    header = ["decision rule", "left-out score", f"better than {own}", "in-sample (optimistic)"]
+    say(table(header, lines))
+
+
+def _say_calibration(blend: BlendRecord) -> None:
+    """Print how reliable the probabilities are before and after calibration, if any took part."""
+    from foldstack.ensemble.reliability import BINS  # imported here, for commands without a blend
+
+    for scores in blend.calibration or ():
+        say(
+            f"{blend.name}: reliability of {scores.candidate}, nested: log loss "
+            f"{scores.log_loss:.4f}, Brier {scores.brier:.4f}, ECE {scores.ece:.4f} in {BINS} bins of "
+            f"equally many rows, {scores.ece_width:.4f} of equal width"
+        )
+
+
+def _say_repeated(name: str, repeated: RepeatedTexts | None) -> None:
+    if repeated is not None and repeated.score is not None:
+        say(
+            f"{name}: {repeated.test_share:.1%} of the test texts stand in train; with the rows "
+            f"weighted to that share of repeated texts the nested score is {repeated.score:.4f}"
+        )
+
+
+def _say_positives(name: str, rates: dict[str, PositiveRates]) -> None:
+    """Print the rates decided positive on OOF and test; of many labels, those that part."""
+    if 0 < len(rates) <= 8:
+        shown = ", ".join(f"'{k}' {v.oof:.1%} / {v.test:.1%}" for k, v in rates.items())
+        say(f"{name}: rate decided positive, OOF / test: {shown}")
+    for label, rate in rates.items():
+        if rate.parts:
+            say(
+                f"warning: '{label}' is decided positive in {rate.oof:.1%} of the OOF rows but "
+                f"{rate.test:.1%} of the test rows, more than chance explains"
+            )
+
+
+def _say_patterns(patterns: PatternsEffect, test_rows: int) -> None:
+    """Print the estimate without and with the patterns, and what they decide of the test rows."""
+    shown = ", ".join(f"{name} {count:,}" for name, count in patterns.test.items()) or "none"
+    say(
+        f"submit: {patterns.file} ({patterns.mode}) decides of the {test_rows:,} test rows: {shown}; "
+        f"nested without it {interval(patterns.nested_without)}, better by "
+        f"{difference(patterns.better_by)} with it"
+    )
+    cached = sum(patterns.test.get(name, 0) for name in patterns.cached)
+    if cached:
+        say(
+            f"submit: the estimate passes cached texts over, which decide {cached:,} of the test rows"
+        )

@@ -1,0 +1,48 @@
+"""How much better models are than a baseline."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from foldstack.progress import say, table
+from foldstack.records import ComparedModel, Comparison
+from foldstack.views.console import show
+from foldstack.views.console.text import say_marks
+
+
+@show.register
+def _(found: Comparison) -> None:
+    whole = len(found.folds) == found.folds_in_all
+    over = f"the {found.folds_in_all} folds" if whole else f"folds {_list(found.folds)}"
+    seeds = found.seeds
+    of = f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {_list(seeds)}"
+    say(f"compare: {found.baseline} has {found.metric} {found.score:.4f}, pooled over {over}, {of}")
+    if len(seeds) == 1:
+        say(
+            "compare: one seed says nothing of how seeds differ; SEED=0,1,2 widens the intervals by it"
+        )
+    header = [
+        f"against {found.baseline}",
+        found.metric,
+        "better by [95 % interval]",
+        "by seed",
+        "time",
+    ]
+    say(table(header, [_cells(row) for row in found.rows]))
+    for name, optimistic in found.optimistic.items():
+        say_marks(name, [], optimistic)
+
+
+def _cells(row: ComparedModel) -> list[str]:
+    return [
+        row.model,
+        f"{row.score:.4f}",
+        f"{row.better_by:+.4f} [{row.low:+.4f}, {row.high:+.4f}]",
+        " ".join(f"{each:+.4f}" for each in row.by_seed),
+        "other machine" if math.isnan(row.time) else f"{row.time:.2f}x",
+    ]
+
+
+def _list(numbers: Sequence[int]) -> str:
+    return ", ".join(map(str, numbers))

@@ -19,13 +19,13 @@ from transformers import AutoModel, AutoTokenizer, PreTrainedModel
 from foldstack.errors import InputError
 from foldstack.nets.backbone import load_backbone
 from foldstack.nets.vocabulary import trimmed
-from foldstack.nets.words import load_word_head, new_word_head
+from foldstack.nets.word_head import load_word_head, new_word_head
 from foldstack.rows import Rows
 from foldstack.store import RunKey, Store
 from foldstack.techniques import Pretraining, TrainingSettings
 from foldstack.text.masking import NOT_ASKED, Masked, mask_words
 from foldstack.text.tokens import Tokens, tokenise
-from foldstack.training.pretraining import CRITERION, MaskedWords, examples_of, settings_of
+from foldstack.training.masked_words import CRITERION, MaskedWords, examples_of, settings_of
 from makers import loop_learner, tiny_rows
 from test_presets import checkpoint
 from test_resume import end, start

@@ -13,6 +13,7 @@ from foldstack.competition import Competition
 from foldstack.config import listed_models
 from foldstack.recipes import RECIPES
 from foldstack.store import RunKey, Store
+from foldstack.techniques import LearnerSettings
 from tiny import foldstack, refuses, sentences, write
 
 pytestmark = pytest.mark.usefixtures("cpu_settings_restored")
@@ -119,7 +120,7 @@ def test_every_preset_of_a_recipe_is_sound(name, backbone, tmp_path):
     own = {path.stem for path in (root / "presets").glob("*.yaml")}
     assert own >= {model for model, _ in listed_models(settings)}
     for model in own:
-        assert config.load_model(model, root, settings, {}).learner in config.LEARNER_SETTINGS
+        assert config.load_model(model, root, settings, {}).learner in LearnerSettings.registered
 
 
 @pytest.mark.parametrize("name", ["recommended-comments", "duee"])

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from foldstack.errors import InputError, cut, nearest, shown
 from foldstack.settings import CompetitionSettings, Settings, T
-from foldstack.techniques import LearnerSettings, TfidfSettings, TransformerSettings
+from foldstack.techniques import LearnerSettings, Technique
 from foldstack.yaml_text import DEEPEST, YamlError, encodable, parse_yaml
 
 SHIPPED = Path(__file__).parent / "presets"
@@ -29,10 +29,6 @@ MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 NEXT_SETTING = re.compile(r"(?<=\s)[\w.-]+=")
 LARGEST_YAML = 16 << 20  # bytes: a million labels, read in minutes; a larger file is another one
 
-LEARNER_SETTINGS: dict[str, type[LearnerSettings]] = {
-    "tfidf": TfidfSettings,
-    "transformer": TransformerSettings,
-}
 # Settings of how a run is carried out, not of its result: a change requires no new training.
 NOT_IDENTITY = frozenset({"checkpoint_seconds"})
 
@@ -191,9 +187,16 @@ def _place(kind: type[Settings], loc: list[str]) -> tuple[list[str], list[str]]:
         field = kind.model_fields.get(part)
         if part == loc[-1] or field is None:
             break
-        found = [o for o in _classes(field.annotation) if issubclass(o, Settings)]
+        found = [k for o in _classes(field.annotation) for k in _kinds(o)]
         options = found or options
     return shown, list(kind.model_fields)
+
+
+def _kinds(kind: type) -> list[type[Settings]]:
+    """Return the settings classes that a value of this type may have."""
+    if issubclass(kind, Technique):
+        return list(kind.registered.values())
+    return [kind] if issubclass(kind, Settings) else []
 
 
 def _classes(annotation: Any) -> list[type]:
@@ -319,17 +322,19 @@ def load_model(
         )
     data = merge(read_preset(path, workspace), {k: v for k, v in listed.items() if k != "preset"})
     learner = data.get("learner")
-    if not isinstance(learner, str) or learner not in LEARNER_SETTINGS:
+    learners = LearnerSettings.registered
+    if not isinstance(learner, str) or learner not in learners:
         raise InputError(
-            f"{path}: setting 'learner' is {shown(learner)}: choose one of {', '.join(LEARNER_SETTINGS)}"
+            f"{path}: setting 'learner' is {shown(learner)}: choose one of {', '.join(learners)}"
         )
     source = path.name
     if listed:
         source += f" with competition.yaml's settings for '{name}'"
     if overrides:
         source += " with --set"
-    loaded = validate(LEARNER_SETTINGS[learner], merge(data, overrides), source)
+    loaded = validate(learners[learner], merge(data, overrides), source)
     try:
+        loaded.check_traits()
         loaded.check_kind(settings.kind)
         loaded.check_columns(settings.numeric + settings.categorical, settings.auxiliary)
     except ValueError as e:
@@ -340,7 +345,7 @@ def load_model(
 def check_overrides(overrides: dict[str, Any]) -> None:
     """Check that every `--set` begins with a name that the competition or some learner knows."""
     known = set(CompetitionSettings.model_fields)
-    for settings in LEARNER_SETTINGS.values():
+    for settings in LearnerSettings.registered.values():
         known |= set(settings.model_fields)
     for key in overrides:
         if key not in known:
@@ -349,7 +354,7 @@ def check_overrides(overrides: dict[str, Any]) -> None:
 
 def relevant(overrides: dict[str, Any], learner: str) -> dict[str, Any]:
     """Return the overrides whose top key this learner has, so that one `--set` serves several models."""
-    fields = LEARNER_SETTINGS[learner].model_fields
+    fields = LearnerSettings.registered[learner].model_fields
     return {k: v for k, v in overrides.items() if k in fields}
 
 
@@ -360,7 +365,7 @@ def identity(settings: Settings) -> dict[str, Any]:
 
 def stored_settings(identity: dict[str, Any]) -> Settings:
     """Return a model's settings, restored from `identity`."""
-    return validate(LEARNER_SETTINGS[identity["learner"]], identity, "run.json")
+    return validate(LearnerSettings.registered[identity["learner"]], identity, "run.json")
 
 
 def stored_settings_or_none(identity: dict[str, Any]) -> Settings | None:
@@ -390,7 +395,7 @@ def flatten(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _with_defaults(of_run: dict[str, Any]) -> dict[str, Any]:
     settings = of_run.get("settings", {})
-    if settings.get("learner") not in LEARNER_SETTINGS:
+    if settings.get("learner") not in LearnerSettings.registered:
         return of_run
     stored = stored_settings_or_none(settings)
     return of_run if stored is None else of_run | {"settings": identity(stored)}

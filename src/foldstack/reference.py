@@ -43,15 +43,14 @@ def reference() -> str:
     lines = [INTRODUCTION]
     lines += _section("competition.yaml", "", CompetitionSettings, 2, seen)
     lines += _section("The file that `patterns` names", "", PatternSettings, 2, seen)
-    for settings in LearnerSettings.__subclasses__():
-        name = _names(settings, "learner")[0]
+    for name, settings in LearnerSettings.registered.items():
         lines += _section(f"Presets with `learner: {name}`", "", settings, 2, seen)
     return "\n".join(lines).rstrip() + "\n"
 
 
 def undescribed() -> list[str]:
     """Return the fields, as `Class.name`, that no docstring describes."""
-    tops = [CompetitionSettings, PatternSettings, *LearnerSettings.__subclasses__()]
+    tops = [CompetitionSettings, PatternSettings, *LearnerSettings.registered.values()]
     found = [
         f"{_origin(settings, name).__name__}.{name}"
         for top in tops

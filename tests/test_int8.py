@@ -301,6 +301,7 @@ class Contrary:
 
     def __init__(self, exact: Learner, sign: int = 1):
         self.exact, self.sign, self.link = exact, sign, exact.link
+        self.settings = exact.settings
 
     def predict(self, rows: Rows) -> np.ndarray:
         return self.sign * self.exact.predict(rows)

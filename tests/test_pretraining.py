@@ -321,11 +321,14 @@ def test_each_setting_changes_what_is_learned(backbone, tmp_path, name):
     assert set(CHANGES) == set(Pretraining.model_fields)
 
 
-def test_length_precision_and_memory_are_those_of_the_training():
-    training = TrainingSettings(max_length=20, precision="fp32", micro_batch_size=4, epochs=7)
+def test_length_precision_and_memory_are_those_of_the_training(backbone):
+    training = TrainingSettings(precision="fp32", micro_batch_size=4, epochs=7)
     found = settings_of(Pretraining(epochs=2, lr=1e-3, batch_size=6), training)
-    assert (found.max_length, found.precision, found.micro_batch_size) == (20, "fp32", 4)
+    assert (found.precision, found.micro_batch_size) == ("fp32", 4)
     assert (found.epochs, found.lr, found.batch_size) == (2, 1e-3, 6)
+    learner = loop_learner(backbone, max_length=5)
+    learner.prepare(tiny_rows())
+    assert learner.encoder.fit_texts(tiny_rows()).lengths.max() == 5
 
 
 @pytest.mark.parametrize("options", [{"share": 0}, {"share": 1}, {"epochs": 0}, {"lr": 0}])

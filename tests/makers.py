@@ -14,7 +14,7 @@ from scipy.stats import rankdata
 
 from foldstack.ensemble import Members
 from foldstack.kinds import Kind
-from foldstack.learners import Task
+from foldstack.learners import LearnerContext, Task
 from foldstack.metrics import get
 from foldstack.rows import Rows
 from tiny import sentences
@@ -113,7 +113,7 @@ def make_learner(
         **settings,
     )
     checked.check_kind(kind)
-    return TransformerLearner(checked, make_task(kind), seed, threads=1)
+    return TransformerLearner(checked, LearnerContext(make_task(kind), seed))
 
 
 def fit_and_predict(

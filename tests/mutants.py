@@ -607,7 +607,7 @@ MUTANTS = [
     ),
     Mutant(
         "rdrop-adds-both-losses",
-        "training/objective.py",
+        "training/micro_batch.py",
         "loss = loss / 2 + s.rdrop",
         "loss = loss + s.rdrop",
         "R-Drop counts the loss twice",
@@ -615,7 +615,7 @@ MUTANTS = [
     ),
     Mutant(
         "masks-in-another-order",
-        "training/objective.py",
+        "training/micro_batch.py",
         "targets.repeat(k, 1), weights.repeat(k)",
         "targets.repeat_interleave(k, 0), weights.repeat_interleave(k)",
         "outputs of several masks meet other rows' targets",
@@ -623,7 +623,7 @@ MUTANTS = [
     ),
     Mutant(
         "auxiliary-share-turned",
-        "training/objective.py",
+        "training/micro_batch.py",
         "(1 - share) * loss + share * further",
         "share * loss + (1 - share) * further",
         "the auxiliary share is the other targets'",
@@ -631,7 +631,7 @@ MUTANTS = [
     ),
     Mutant(
         "samples-alike-in-epochs",
-        "training/sampling.py",
+        "training/samplers.py",
         "np.random.default_rng([seed, epoch, SALT])",
         "np.random.default_rng([seed, SALT])",
         "every epoch draws the same rows",
@@ -639,7 +639,7 @@ MUTANTS = [
     ),
     Mutant(
         "sampling-drops-the-rest",
-        "training/sampling.py",
+        "training/samplers.py",
         "np.concatenate([np.tile(rows, times), rng.choice(rows, rest, replace=False)])",
         "np.tile(rows, times)",
         "an epoch has fewer rows than wanted",
@@ -647,7 +647,7 @@ MUTANTS = [
     ),
     Mutant(
         "smote-of-all-weights",
-        "training/sampling.py",
+        "training/samplers.py",
         "weights[classes == k].mean()",
         "weights.mean()",
         "synthetic rows weigh as much as all rows do",
@@ -655,15 +655,15 @@ MUTANTS = [
     ),
     Mutant(
         "ema-the-other-way",
-        "training/averages.py",
-        "self._move(model, 1 - min(self.decay",
-        "self._move(model, min(self.decay",
+        "training/weight_averaging.py",
+        "self._move(model, 1 - min(self.settings.decay",
+        "self._move(model, min(self.settings.decay",
         "an average keeps next to nothing",
         ("test_averages.py",),
     ),
     Mutant(
         "swa-counts-from-zero",
-        "training/averages.py",
+        "training/weight_averaging.py",
         "1 / (self.moves + 1)",
         "1 / (self.moves + 2)",
         "a mean of epochs keeps the weights from before",
@@ -671,7 +671,7 @@ MUTANTS = [
     ),
     Mutant(
         "average-without-a-copy",
-        "training/averages.py",
+        "training/weight_averaging.py",
         "{k: p.detach().clone() for k, p in",
         "{k: p.detach() for k, p in",
         "the average is the weights themselves",
@@ -679,7 +679,7 @@ MUTANTS = [
     ),
     Mutant(
         "average-stays-in-the-model",
-        "training/averages.py",
+        "training/weight_averaging.py",
         "                p.data = kept[name]",
         "                p.data = p.data",
         "training goes on from the average",
@@ -687,7 +687,7 @@ MUTANTS = [
     ),
     Mutant(
         "soup-without-equals",
-        "training/averages.py",
+        "training/weight_averaging.py",
         "if score >= best:",
         "if score > best:",
         "an epoch that lowers nothing is left out",
@@ -696,7 +696,7 @@ MUTANTS = [
     # Adversaries, optimiser, stages of a run
     Mutant(
         "fgm-descends",
-        "training/adversaries.py",
+        "training/attacks.py",
         "(p + self.settings.epsilon * direction(p)",
         "(p - self.settings.epsilon * direction(p)",
         "FGM makes the loss smaller",
@@ -704,7 +704,7 @@ MUTANTS = [
     ),
     Mutant(
         "attack-without-a-copy",
-        "training/adversaries.py",
+        "training/attacks.py",
         "start = [p.detach().clone() for p in parameters]",
         "start = [p.detach() for p in parameters]",
         "weights stay where the attack left them",
@@ -712,7 +712,7 @@ MUTANTS = [
     ),
     Mutant(
         "earlier-gradients-lost",
-        "training/adversaries.py",
+        "training/attacks.py",
         "p.grad = gradient.add_(p.grad)",
         "p.grad = p.grad.clone()",
         "an attack drops earlier micro-batches",
@@ -720,7 +720,7 @@ MUTANTS = [
     ),
     Mutant(
         "counted-after-all",
-        "training/adversaries.py",
+        "training/attacks.py",
         "zip(parameters, earlier, strict=True):\n            p.grad = gradient\n",
         "zip(parameters, earlier, strict=True):\n            p.grad = p.grad\n",
         "the gradient that finds a direction counts",
@@ -728,7 +728,7 @@ MUTANTS = [
     ),
     Mutant(
         "awp-one-step-late",
-        "training/adversaries.py",
+        "training/attacks.py",
         "return epoch >= self.settings.start",
         "return epoch > self.settings.start",
         "AWP begins after its epoch has begun",
@@ -736,7 +736,7 @@ MUTANTS = [
     ),
     Mutant(
         "freelb-sums",
-        "training/adversaries.py",
+        "training/attacks.py",
         "backward(loss / s.steps)",
         "backward(loss)",
         "FreeLB adds gradients up instead of averaging",
@@ -744,7 +744,7 @@ MUTANTS = [
     ),
     Mutant(
         "projection-lengthens",
-        "training/adversaries.py",
+        "training/attacks.py",
         "(radius / length).clamp(max=1)",
         "(radius / length)",
         "short moves are made as long as the radius",
@@ -752,7 +752,7 @@ MUTANTS = [
     ),
     Mutant(
         "noise-on-padding",
-        "training/adversaries.py",
+        "training/attacks.py",
         "uniform_(-1, 1) * real",
         "uniform_(-1, 1)",
         "padding is perturbed",
@@ -793,14 +793,14 @@ MUTANTS = [
     Mutant(
         "steps-by-updates",
         "training/optim.py",
-        "(step // per_epoch // schedule.every)",
-        "(step // schedule.every)",
+        "Place(done, step // per_epoch, scores)",
+        "Place(done, step, scores)",
         "the rate is cut by updates, not epochs",
         ("test_optim.py",),
     ),
     Mutant(
         "stages-with-one-seed",
-        "training/stages.py",
+        "training/stagewise.py",
         "    if number == 1:\n        return seed",
         "    if number >= 1:\n        return seed",
         "every stage draws as the first one",
@@ -808,7 +808,7 @@ MUTANTS = [
     ),
     Mutant(
         "dropout-stays-changed",
-        "training/stages.py",
+        "training/stagewise.py",
         "setattr(module, name, rate)",
         "getattr(module, name)",
         "a stage's dropout is not put back",
@@ -816,7 +816,7 @@ MUTANTS = [
     ),
     Mutant(
         "stays-frozen",
-        "training/stages.py",
+        "training/stagewise.py",
         "p.requires_grad_(learns)",
         "p.requires_grad_(p.requires_grad)",
         "what one stage froze stays frozen",
@@ -860,7 +860,7 @@ MUTANTS = [
     # Losses
     Mutant(
         "class-losses-averaged",
-        "training/losses.py",
+        "training/criteria.py",
         "wanted * log_p).sum(dim=1).mean(dim=1)\n\n\ndef focal",
         "wanted * log_p).mean(dim=1).mean(dim=1)\n\n\ndef focal",
         "cross-entropy is a mean over classes",
@@ -868,7 +868,7 @@ MUTANTS = [
     ),
     Mutant(
         "smoothing-to-all",
-        "training/losses.py",
+        "training/criteria.py",
         "smoothing / wanted.shape[1]",
         "smoothing",
         "smoothed targets sum to more than one",
@@ -876,7 +876,7 @@ MUTANTS = [
     ),
     Mutant(
         "odds-turned",
-        "training/losses.py",
+        "training/criteria.py",
         "logs[0] - logs[1]",
         "logs[1] - logs[0]",
         "priors of labels are those of their absence",
@@ -884,7 +884,7 @@ MUTANTS = [
     ),
     Mutant(
         "adjusted-away",
-        "training/losses.py",
+        "training/criteria.py",
         "raw + offset.to(raw)",
         "raw - offset.to(raw)",
         "logit adjustment goes the wrong way",
@@ -892,7 +892,7 @@ MUTANTS = [
     ),
     Mutant(
         "weights-outside-the-loss",
-        "training/losses.py",
+        "training/criteria.py",
         "(weights * self.loss(raw, targets)).sum() / total_weight",
         "self.loss(raw, targets).sum() / total_weight",
         "row weights do not count",
@@ -900,7 +900,7 @@ MUTANTS = [
     ),
     Mutant(
         "unknown-counts",
-        "training/losses.py",
+        "training/criteria.py",
         "known.sum(dim=1).clamp(min=1)",
         "known.shape[1]",
         "unknown targets make the loss smaller",
@@ -950,8 +950,8 @@ MUTANTS = [
     Mutant(
         "starts-from-seed-0",
         "stages/run.py",
-        'Dependency("start", RunKey(self.settings.start_from, *same))',
-        'Dependency("start", RunKey(self.settings.start_from, 0, self.key.left_out))',
+        'Dependency("start", RunKey(self.settings.start_model, *same))',
+        'Dependency("start", RunKey(self.settings.start_model, 0, self.key.left_out))',
         "every seed begins from seed 0's weights",
         ("test_start_from.py",),
     ),
@@ -1198,9 +1198,9 @@ MUTANTS = [
     ),
     Mutant(
         "select-by-the-largest-loss",
-        "learners/transformer.py",
-        "loop.EpochScore(task.metric.sign * score, of_competition)",
-        "loop.EpochScore(score, of_competition)",
+        "learners/judging.py",
+        "EpochScore(task.metric.sign * score, of_competition)",
+        "EpochScore(score, of_competition)",
         "the epoch with the largest loss is chosen",
         ("test_loop.py",),
     ),
@@ -1254,7 +1254,7 @@ MUTANTS = [
     ),
     Mutant(
         "windows-stop-early",
-        "text/long.py",
+        "text/cutting.py",
         "np.maximum(counts[rows] - 1, 1)",
         "np.maximum(counts[rows], 1)",
         "the last window ends before the text does",
@@ -1262,7 +1262,7 @@ MUTANTS = [
     ),
     Mutant(
         "one-window-for-all-epochs",
-        "text/long.py",
+        "text/cutting.py",
         "np.random.default_rng([seed, epoch, STREAM])",
         "np.random.default_rng([seed, STREAM])",
         "each epoch reads the same window",
@@ -1270,7 +1270,7 @@ MUTANTS = [
     ),
     Mutant(
         "room-of-the-other-text",
-        "text/long.py",
+        "text/cutting.py",
         "np.where(a <= b, short, room - short)",
         "np.where(a >= b, short, room - short)",
         "the longer text of a pair gets the shorter's room",

@@ -23,7 +23,7 @@ from foldstack.errors import InputError
 from foldstack.nets.backbone import load_backbone
 from foldstack.nets.classifier import Classifier
 from foldstack.techniques import AWP, FGM, PGD, VAT, FreeLB, TransformerSettings
-from foldstack.training.adversaries import make_adversary
+from foldstack.training.attacks import make_attack
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -152,7 +152,7 @@ def attack(model: nn.Module, settings, part=None, backward=Tensor.backward, epoc
     """One micro-batch through the adversary; returns the part with what it saw."""
     part = part or Part(model)
     torch.manual_seed(0)
-    make_adversary(settings, model).backward(part, backward, epoch)
+    make_attack(settings, model).backward(part, backward, epoch)
     return part
 
 
@@ -204,7 +204,7 @@ BY_HAND = {
 @pytest.mark.parametrize(("settings", "seen", "gradient"), BY_HAND.values(), ids=BY_HAND.keys())
 def test_the_papers_formula_by_hand(settings, seen, gradient):
     valley = Valley()
-    loss = make_adversary(settings, valley).backward(valley, Tensor.backward, 0.0)
+    loss = make_attack(settings, valley).backward(valley, Tensor.backward, 0.0)
     torch.testing.assert_close(
         torch.cat(valley.seen), torch.tensor(seen, dtype=torch.float64), rtol=1e-12, atol=0
     )
@@ -447,7 +447,7 @@ def test_without_an_adversary_it_is_plain_training(bert):
 @every
 def test_the_gradient_changes_update_after_update(bert, settings):
     """Trap 1: a guard on `.grad` after zero_grad(), which sets it to None, made attacks do nothing."""
-    adversary = make_adversary(settings, bert)
+    adversary = make_attack(settings, bert)
     optimizer = torch.optim.SGD(bert.parameters(), lr=0.1)
     for _ in range(2):
         plain = gradients(bert, None)
@@ -459,7 +459,7 @@ def test_the_gradient_changes_update_after_update(bert, settings):
 
 @every
 def test_the_loss_returned_is_of_the_clean_weights(bert, settings):
-    loss = make_adversary(settings, bert).backward(Part(bert), Tensor.backward, 0.0)
+    loss = make_attack(settings, bert).backward(Part(bert), Tensor.backward, 0.0)
     clean = Part(bert).loss().item()
     # FreeLB has no clean pass: its first has noise of `init`.
     assert loss.item() == pytest.approx(clean, rel=1e-2 if settings.name == "freelb" else 1e-12)
@@ -561,10 +561,10 @@ def test_earlier_gradients_come_through_exactly(settings):
     """Added once, to the last bit, with no trace of the gradients that do not count."""
     valley, other = Valley(), Valley()
     settings = settings.model_copy(update={"parameters": "w"})
-    make_adversary(settings, other).backward(other, Tensor.backward, 0.0)
+    make_attack(settings, other).backward(other, Tensor.backward, 0.0)
     earlier = torch.tensor([[0.1, -1e9]], dtype=torch.float64)
     valley.w.grad = earlier.clone()
-    make_adversary(settings, valley).backward(valley, Tensor.backward, 0.0)
+    make_attack(settings, valley).backward(valley, Tensor.backward, 0.0)
     assert torch.equal(valley.w.grad, earlier + other.w.grad)
 
 
@@ -604,7 +604,7 @@ def test_a_gradient_of_zero_or_not_finite_perturbs_nothing(bert, settings, facto
 def test_a_gradient_that_overflows_perturbs_nothing(settings):
     """As under fp16 while the scale is still sought: infinite, without any NaN."""
     valley = Valley()
-    adversary = make_adversary(settings.model_copy(update={"parameters": "w"}), valley)
+    adversary = make_attack(settings.model_copy(update={"parameters": "w"}), valley)
     adversary.backward(valley, lambda loss: (loss * 1e308).backward(), 0.0)
     assert valley.w.grad.isinf().all()
     assert all(torch.equal(seen, valley.w) for seen in valley.seen)
@@ -662,11 +662,9 @@ def test_a_tied_weight_is_moved_once_under_either_name():
     model = Valley()
     model.again = nn.Linear(1, 2)
     model.again.weight = model.w
-    make_adversary(FGM(name="fgm", parameters=r"w|weight"), model).backward(
-        model, Tensor.backward, 0
-    )
+    make_attack(FGM(name="fgm", parameters=r"w|weight"), model).backward(model, Tensor.backward, 0)
     assert (model.seen[1] - model.seen[0]).norm().item() == pytest.approx(1.0)
-    make_adversary(FGM(name="fgm", parameters=r"again\.weight"), model)
+    make_attack(FGM(name="fgm", parameters=r"again\.weight"), model)
 
 
 def test_a_parameter_outside_the_loss_is_passed_over():
@@ -675,10 +673,10 @@ def test_a_parameter_outside_the_loss_is_passed_over():
     for settings in WEIGHTS.values():
         settings = settings.model_copy(update={"parameters": ".*"})
         model.spare.grad = None
-        make_adversary(settings, model).backward(model, Tensor.backward, 0)
+        make_attack(settings, model).backward(model, Tensor.backward, 0)
         assert model.spare.grad is None and (model.spare == 1).all()
         model.spare.grad = torch.ones(2, 2)
-        make_adversary(settings, model).backward(model, Tensor.backward, 0)
+        make_attack(settings, model).backward(model, Tensor.backward, 0)
         assert (model.spare.grad == 1).all()
 
 
@@ -736,7 +734,7 @@ def _process(rank: int, folder: str, model: Classifier) -> None:
         # DDP takes the mean over processes, so each one's share counts twice
         part = Part(net, TARGETS[rows], inputs, factor=2 * len(TARGETS[rows]) / 3)
         torch.manual_seed(rank)
-        adversary = make_adversary(settings, model)
+        adversary = make_attack(settings, model)
         adversary.backward(part, Tensor.backward, 0.0)
         adversary.backward(part, Tensor.backward, 0.0)
         out[name] = {k: p.grad for k, p in model.named_parameters()}
@@ -800,23 +798,23 @@ def test_a_backbone_without_word_embeddings_is_refused(name, monkeypatch):
         f"adversary {name} perturbs the word embeddings, but Unembedded has none: {INSTEAD[name]}"
     )
     with pytest.raises(InputError) as refusal:
-        make_adversary(ALL[name], model)
+        make_attack(ALL[name], model)
     assert str(refusal.value) == message
     monkeypatch.setattr(Unembedded, "get_input_embeddings", lambda self: None)
     with pytest.raises(InputError) as refusal:
-        make_adversary(ALL[name], model)
+        make_attack(ALL[name], model)
     assert str(refusal.value) == message
 
 
 def test_a_pattern_that_is_found_nowhere_is_refused():
     with pytest.raises(InputError) as refusal:
-        make_adversary(FGM(name="fgm", parameters="hed.weight"), toy())
+        make_attack(FGM(name="fgm", parameters="hed.weight"), toy())
     assert str(refusal.value) == (
         "adversary fgm: training.adversary.parameters 'hed.weight' is found in none of the names of "
         "the model's weights; the nearest is 'head.weight'"
     )
     with pytest.raises(InputError) as refusal:
-        make_adversary(AWP(name="awp", parameters="bias"), toy())
+        make_attack(AWP(name="awp", parameters="bias"), toy())
     assert str(refusal.value) == (
         "adversary awp: training.adversary.parameters 'bias' is found in none of the names of "
         "the model's matrices; the nearest is 'backbone.words.weight'"
@@ -827,7 +825,7 @@ def test_attacked_parameters_that_are_all_frozen_are_refused():
     model = toy()
     model.backbone.words.weight.requires_grad = False
     with pytest.raises(InputError) as refusal:
-        make_adversary(ALL["fgm"], model)
+        make_attack(ALL["fgm"], model)
     assert str(refusal.value) == (
         "adversary fgm perturbs 'backbone.words.weight', which is frozen: name trained weights with "
         "training.adversary.parameters, or freeze less (freeze_embeddings, freeze_layers)"
@@ -849,4 +847,4 @@ def test_a_pattern_that_is_no_regular_expression_is_refused():
 
 
 def test_every_technique_has_an_adversary():
-    assert {kind.__name__.lower() for kind in techniques.Adversary.__args__} == set(ALL)
+    assert set(techniques.Adversary.registered) == set(ALL)

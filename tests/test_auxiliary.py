@@ -19,8 +19,8 @@ from foldstack.nets.classifier import Classifier
 from foldstack.rows import Rows
 from foldstack.store import RunKey, Store
 from foldstack.techniques import TrainingSettings
-from foldstack.training.losses import known_cross_entropy
-from foldstack.training.objective import Objective, Part
+from foldstack.training.criteria import known_cross_entropy
+from foldstack.training.micro_batch import MicroBatch, TrainingObjective
 from makers import make_learner, tiny_rows
 from test_training_stages import watch_stages
 from tiny import add_preset, foldstack, make_workspace, refuses
@@ -76,8 +76,8 @@ def loss_of(share: float, rows: slice = slice(None), **training: object) -> floa
     targets, weights = torch.tensor([[1.0], [0.0], [1.0]]), torch.tensor([1.0, 2.0, 0.5])
     auxiliary = torch.tensor([[1.0, NAN], [0.0, 0.5], [NAN, NAN]])
     settings = TrainingSettings(auxiliary=share, **training)
-    objective = Objective.of(settings, targets, weights, "sigmoid")
-    part = Part(
+    objective = TrainingObjective.of(settings, targets, weights, "sigmoid")
+    part = MicroBatch(
         objective,
         Given(raw[rows]),
         {},
@@ -306,7 +306,7 @@ def test_a_word_among_the_numbers(root, capsys):
     refuses(
         root,
         ["train", "--model", "tiny", "--fold", "0"],
-        f"{path}: row 6: auxiliary column 'stars' holds 'four': a number or nothing is wanted; leave "
+        f"{path}: row 6: auxiliary column 'stars' holds 'four': a number or nothing is expected; leave "
         "the column out of `auxiliary` otherwise",
         capsys,
     )

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from foldstack.techniques import EMA, SWA, Soup
-from foldstack.training.averages import Averaging, greedy_soup, make_averaging
+from foldstack.training.weight_averaging import WeightAverage, greedy_soup, make_averaging
 from test_layers import classifier, snapshot
 
 
@@ -35,7 +35,7 @@ def learn(model: nn.Module, step: int) -> None:
                 p.add_(torch.randn(p.shape, generator=generator))
 
 
-def train(model: nn.Module, averaging: Averaging, epochs: range, of: int = 6) -> list[Tensor]:
+def train(model: nn.Module, averaging: WeightAverage, epochs: range, of: int = 6) -> list[Tensor]:
     """Three updates an epoch; returns the weight after each update."""
     seen = []
     for epoch in epochs:
@@ -47,7 +47,7 @@ def train(model: nn.Module, averaging: Averaging, epochs: range, of: int = 6) ->
     return seen
 
 
-def average_of(averaging: Averaging, model: nn.Module) -> dict[str, Tensor]:
+def average_of(averaging: WeightAverage, model: nn.Module) -> dict[str, Tensor]:
     with averaging.applied(model):
         return {k: v.clone() for k, v in model.state_dict().items()}
 

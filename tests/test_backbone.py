@@ -18,9 +18,10 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModel, AutoTokenizer
 
 from foldstack.errors import InputError
+from foldstack.learners import LearnerContext
 from foldstack.learners.transformer import TransformerLearner
 from foldstack.nets.backbone import file_sha256, load_backbone, locate
-from foldstack.nets.heads import mean_pool
+from foldstack.nets.poolings import mean_pool
 from foldstack.rows import Rows
 from foldstack.store import RunKey, Store
 from makers import make_learner, make_rows
@@ -386,6 +387,6 @@ def test_a_stored_run_predicts_as_the_fitted_one_and_holds_no_pickle(backbone, t
 
     ws = Workspace.open(root, [])
     stored = ws.store.read_predictions(RunKey("tiny", 0, (0,)), "test", ws.competition.test)
-    learner = TransformerLearner(ws.model_settings("tiny"), ws.competition.task, 0, threads=1)
+    learner = TransformerLearner(ws.model_settings("tiny"), LearnerContext(ws.competition.task))
     learner.load(place / "model")
     assert learner.predict(ws.competition.test).tobytes() == stored.raw.tobytes()

@@ -12,6 +12,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModel
 
+from foldstack.learners import LearnerContext
 from foldstack.learners.transformer import TransformerLearner
 from foldstack.links import to_probabilities
 from foldstack.metrics import get
@@ -100,7 +101,7 @@ def test_the_pipeline_has_the_probabilities_of_the_learners_model(
         binary_link=binary_link,
         training=TrainingSettings(precision="fp32", max_length=16),
     )
-    learner = TransformerLearner(settings, make_task(), 0, threads=1)
+    learner = TransformerLearner(settings, LearnerContext(make_task()))
     learner.prepare(rows)
     torch.nn.init.normal_(learner.model.head.weight)
     theirs = bench.rivals.predictor(learner)([t[0] for t in rows.texts])

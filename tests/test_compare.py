@@ -91,7 +91,7 @@ def test_one_seed_is_said_to_say_nothing_of_seeds(done, capsys):
     out = capsys.readouterr().out
     assert "pooled over the 3 folds, seed 0\n" in out
     assert (
-        "compare: one seed says nothing of how seeds differ; SEED=0,1,2 widens the intervals by it\n"
+        "compare: one seed shows no variance between seeds; SEED=0,1,2 adds it to the intervals\n"
     ) in out
 
 

@@ -397,7 +397,7 @@ def test_an_own_metric_is_tried_before_anything_is_trained(tmp_path: Path, capsy
     root = make_workspace(tmp_path / "w", metric="metrics.py:own")
     write(root / "metrics.py", "def own(targets, predictions):\n    return 1 / 0\n")
     sentence = (
-        f"{root}/metrics.py: own failed (ZeroDivisionError: division by zero, line 2): correct it"
+        f"{root}/metrics.py: own failed (ZeroDivisionError: division by zero, line 2): fix it"
     )
     for command in ("folds", "train"):
         refuses(root, [command], sentence, capsys)

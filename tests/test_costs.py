@@ -84,8 +84,8 @@ def test_the_metric_is_not_had_without_costs():
     with pytest.raises(InputError) as error:
         get("cost", "binary")
     assert str(error.value) == (
-        "metric 'cost' is had only with `costs` in competition.yaml, and there as `metric` or in "
-        "`report_metrics`"
+        "metric 'cost' requires `costs` in competition.yaml, and to be `metric` or in "
+        "`report_metrics` there"
     )
     with pytest.raises(InputError, match=r"^metric 'cost' does not fit kind 'regression'"):
         get("cost", "regression", costs=BINARY)
@@ -179,7 +179,7 @@ def test_costs_may_stand_in_a_table(tmp_path):
     "text,sentence",
     [
         ("truth,a\na,0\nb,x\n", "row 2, column 'a': a cost is a number of 0 or more, not 'x'"),
-        ("truth,a\na,0\na,1\n", "row 2 repeats 'a': one row each is wanted"),
+        ("truth,a\na,0\na,1\n", "row 2 repeats 'a': one row each is expected"),
     ],
 )
 def test_a_table_that_holds_no_costs_is_refused(tmp_path, text, sentence):
@@ -194,12 +194,12 @@ def test_a_table_that_holds_no_costs_is_refused(tmp_path, text, sentence):
     [
         (
             {"metric": "cost"},
-            "metric cost wants `costs`, what each decision costs for each truth: write `costs: "
+            "metric cost requires `costs`, what each decision costs for each truth: write `costs: "
             "{no: {yes: 1}, yes: {no: 5}}`",
         ),
         (
             {"metric": "cost", "kind": "multilabel"},
-            "metric cost wants `costs`, what each decision costs for each truth: write `costs: "
+            "metric cost requires `costs`, what each decision costs for each truth: write `costs: "
             "{false_positive: 1, false_negative: 5}`",
         ),
         (
@@ -401,7 +401,7 @@ def test_an_epoch_is_not_selected_by_costs_that_are_not_the_metric(workspace, ba
     refuses(
         workspace,
         ["train", "--model", "tiny"],
-        "tiny.yaml: training.select_by: metric 'cost' is had only with `costs` in "
-        "competition.yaml, and there as `metric` or in `report_metrics`",
+        "tiny.yaml: training.select_by: metric 'cost' requires `costs` in "
+        "competition.yaml, and to be `metric` or in `report_metrics` there",
         capsys,
     )

@@ -13,7 +13,7 @@ from transformers import BertConfig, BertModel, DebertaV2Config, DebertaV2Model
 from foldstack.nets.attention import use_ours
 from foldstack.nets.backbone import load_backbone
 from foldstack.nets.dropout import Dropout, draw_kept, kept_share, seeded
-from foldstack.training.stages import dropout as other_rates
+from foldstack.training.stagewise import dropout as other_rates
 from tiny import TINY
 
 # Masks

@@ -568,7 +568,7 @@ def test_probabilities_submitted_to_a_metric_of_labels_are_scored_at_half():
     result = blend(members, metric, wants_labels=False)
     decided = (members.probabilities[:, 0] >= 0.5).astype(float)
     assert result.nested.score == metric.score(members.targets, decided)
-    with pytest.raises(InputError, match="'roc_auc' wants a ranking, but labels are submitted"):
+    with pytest.raises(InputError, match="'roc_auc' requires a ranking, but labels are submitted"):
         blend(members, get("roc_auc", "binary"), wants_labels=True)
 
 

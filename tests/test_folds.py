@@ -782,7 +782,7 @@ def test_too_few_times_are_refused(tmp_path: Path, capsys) -> None:
     refuses(
         root,
         ["folds"],
-        "folds.count is 3, but the time column has only 3 different times, of which time order wants 4: "
+        "folds.count is 3, but the time column has only 3 different times, and time order requires 4: "
         "choose fewer folds",
         capsys,
     )
@@ -791,7 +791,7 @@ def test_too_few_times_are_refused(tmp_path: Path, capsys) -> None:
 def test_a_time_column_that_is_missing_is_refused(workspace: Path, capsys) -> None:
     write_competition(workspace, time="day", folds={"kind": "time"})
     path = workspace / "input/train.csv"
-    sentence = f"{path}: column 'day' is missing (known: id, label, text): mend the file or"
+    sentence = f"{path}: column 'day' is missing (known: id, label, text): fix the file or"
     refuses(workspace, ["folds"], f"{sentence} competition.yaml", capsys)
 
 
@@ -862,7 +862,7 @@ def test_only_time_order_has_rows_that_are_never_held_out(workspace: Path, capsy
     [
         (
             {"near": 0.8, "dedupe": False},
-            "folds.near wants dedupe: near-duplicates cannot share a fold where equal texts may cross; "
+            "folds.near requires dedupe: near-duplicates cannot share a fold if equal texts may cross; "
             "set folds.dedupe: true or folds.near: 0",
         ),
         (
@@ -871,7 +871,7 @@ def test_only_time_order_has_rows_that_are_never_held_out(workspace: Path, capsy
         ),
         (
             {"file": "g.csv", "repeats": 2},
-            "folds.repeats changes nothing where folds.file gives the folds: leave it out",
+            "folds.repeats changes nothing if folds.file gives the folds: leave it out",
         ),
         (
             {"kind": "time", "repeats": 2},
@@ -879,7 +879,7 @@ def test_only_time_order_has_rows_that_are_never_held_out(workspace: Path, capsy
         ),
         (
             {"file": "g.csv", "count": 5},
-            "folds.count is the file's where folds.file gives the folds: leave it out",
+            "folds.count is the file's if folds.file gives the folds: leave it out",
         ),
     ],
 )
@@ -924,6 +924,6 @@ def test_many_labels_are_reported_by_their_balance(tmp_path: Path, capsys) -> No
     assert foldstack(root, "folds") == 0
     said = capsys.readouterr().out
     assert "folds: 14 labels, balance LD " in said
-    assert "folds: spread worst, rows a fold: 'l0' 0 to 1, " in said
+    assert "folds: most uneven, rows per fold: 'l0' 0 to 1, " in said
     assert "folds: 1 labels are absent from some fold: 'l0'\n" in said
     assert len(pd.read_csv(root / "folds/report.csv").columns) == 17

@@ -24,6 +24,7 @@ from foldstack.errors import InputError
 from foldstack.files import READERS, TableStream, csv_text, read_table
 from foldstack.folds import given_folds
 from foldstack.store import Store
+from foldstack.techniques import LearnerSettings
 from makers import make_rows
 from tiny import make_workspace, write
 
@@ -202,7 +203,7 @@ def test_what_is_written_reads_back(data: st.DataObject, tmp_path: Path) -> None
 # Settings
 
 FIELDS = sorted(
-    {name for kind in config.LEARNER_SETTINGS.values() for name in kind.model_fields}
+    {name for kind in LearnerSettings.registered.values() for name in kind.model_fields}
     | set(config.CompetitionSettings.model_fields)
 )
 VALUES = [

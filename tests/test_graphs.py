@@ -11,19 +11,19 @@ import torch
 from foldstack.nets.mixup import Mixup
 from foldstack.training import loop
 from foldstack.training.graphs import Graphs, each, tensors
-from foldstack.training.objective import Part
+from foldstack.training.micro_batch import MicroBatch
 from makers import loop_learner, tiny_rows
 
 pytestmark = pytest.mark.usefixtures("cpu_settings_restored")
 
 
-def part(rows: int, value: float) -> Part:
+def part(rows: int, value: float) -> MicroBatch:
     vector = torch.full((rows,), value)
     inputs = {"input_ids": vector.repeat(2, 1).T.long(), "attention_mask": torch.ones(rows, 2)}
-    return Part(None, None, inputs, vector[:, None], vector, torch.tensor(1.0))
+    return MicroBatch(None, None, inputs, vector[:, None], vector, torch.tensor(1.0))
 
 
-def total(given: Part) -> torch.Tensor:
+def total(given: MicroBatch) -> torch.Tensor:
     return given.targets.sum()
 
 
@@ -35,14 +35,14 @@ class Noted:
         self.captured: list[int] = []
         self.replayed: list[float] = []
 
-    def run(self, given: Part) -> torch.Tensor:
+    def run(self, given: MicroBatch) -> torch.Tensor:
         self.run_as_is.append(float(total(given)))
         return total(given)
 
-    def capture(self, run, given: Part):
+    def capture(self, run, given: MicroBatch):
         self.captured.append(len(given.weights))
 
-        def replay(other: Part) -> torch.Tensor:
+        def replay(other: MicroBatch) -> torch.Tensor:
             self.replayed.append(float(total(other)))
             return total(other)
 
@@ -112,13 +112,13 @@ def test_a_processor_has_no_graphs(backbone):
 def test_gradients_stay_where_a_graph_has_them(backbone, monkeypatch, adversary):
     """Whatever an adversary does with them; with a graph for each of its phases."""
     monkeypatch.setattr(loop, "_allows_graphs", lambda *_: True)
-    seen: list[list[Part]] = []  # by each graph
+    seen: list[list[MicroBatch]] = []  # by each graph
 
     def make_graphs(run):
-        noted: list[Part] = []
+        noted: list[MicroBatch] = []
         seen.append(noted)
 
-        def passed(given: Part) -> torch.Tensor:
+        def passed(given: MicroBatch) -> torch.Tensor:
             noted.append(given)
             return run(given)
 

@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel
 
 from foldstack.errors import InputError
-from foldstack.learners.columns import FARTHEST, MOST_VALUES, Columns
+from foldstack.learners.columns import FARTHEST, MOST_VALUES, FeatureColumns
 from foldstack.nets.classifier import Classifier
-from foldstack.nets.heads import POOLINGS, Pooling, make_pooling
 from foldstack.nets.layers import blocks
+from foldstack.nets.poolings import Pooling, make_pooling
 from foldstack.rows import Rows
 from foldstack.store import RunKey, Store
 from foldstack.techniques import Head, TransformerSettings
@@ -79,7 +79,8 @@ def states(layers: int = 1) -> Tensor:
 
 
 def test_every_head_has_a_name_and_a_pooling():
-    assert list(POOLINGS) == list(HEADS)
+    assert sorted(Head.registered) == sorted(HEADS)
+    assert all(issubclass(head(name).load(), Pooling) for name in HEADS)
 
 
 @of_each_head
@@ -554,7 +555,7 @@ NAN = float("nan")
 def test_numbers_are_standardised_and_categories_one_hot():
     """Mean 2 and deviation 1 of 1 and 3; an unknown number is the mean, and marked."""
     rows = table_rows([1, 3, NAN], [1, 0, 1])
-    columns = Columns.of(rows, [("mail", "web")])
+    columns = FeatureColumns.of(rows, [("mail", "web")])
     assert (columns.mean, columns.unit, columns.lacking) == ((2.0,), (1.0,), (0,))
     assert columns.values == (("web", "mail"),)  # the more frequent first
     assert columns.width == 4
@@ -564,15 +565,15 @@ def test_numbers_are_standardised_and_categories_one_hot():
 
 
 def test_a_row_without_weight_says_nothing_of_the_columns():
-    weighed = Columns.of(table_rows([1, 3, 99], [0, 0, 1], [1, 3, 0]), [("a", "b")])
+    weighed = FeatureColumns.of(table_rows([1, 3, 99], [0, 0, 1], [1, 3, 0]), [("a", "b")])
     assert weighed.mean == (2.5,) and weighed.unit == (pytest.approx(0.75**0.5),)
     assert weighed.values == (("a",),)
 
 
 def test_a_column_that_never_changes_or_is_never_known_says_nothing():
-    columns = Columns.of(table_rows([5, 5], [NAN, NAN]), [("a",)])
+    columns = FeatureColumns.of(table_rows([5, 5], [NAN, NAN]), [("a",)])
     assert (columns.mean, columns.unit, columns.values) == ((5.0,), (1.0,), ((),))
-    unknown = Columns.of(table_rows([NAN, NAN], [0, 0]), [("a",)])
+    unknown = FeatureColumns.of(table_rows([NAN, NAN], [0, 0]), [("a",)])
     assert unknown.apply(np.array([[NAN, 0], [3, NAN]]), [("a",)]).tolist() == [
         [0, 1, 1],
         [3, 0, 0],
@@ -581,14 +582,16 @@ def test_a_column_that_never_changes_or_is_never_known_says_nothing():
 
 def test_categories_are_known_by_name():
     """A new test file with another value moves the codes: `web` was 1 and is 2 now."""
-    columns = Columns.of(table_rows([0, 0], [0, 1]), [("mail", "web")])
+    columns = FeatureColumns.of(table_rows([0, 0], [0, 1]), [("mail", "web")])
     now = [("mail", "phone", "web")]
     found = columns.apply(np.array([[0, 0], [0, 1], [0, 2], [0, NAN]]), now)
     assert found[:, 1:].tolist() == [[1, 0], [0, 0], [0, 1], [0, 0]]
 
 
 def test_numbers_far_away_and_rare_categories_are_bounded():
-    columns = Columns.of(table_rows([0, 1] * 100, range(200)), [[f"v{i}" for i in range(200)]])
+    columns = FeatureColumns.of(
+        table_rows([0, 1] * 100, range(200)), [[f"v{i}" for i in range(200)]]
+    )
     assert len(columns.values[0]) == MOST_VALUES
     assert columns.apply(np.array([[1e300, 0]]), [["v0"]])[0, 0] == FARTHEST
 
@@ -709,7 +712,7 @@ def test_a_head_on_the_first_token_of_a_causal_backbone_is_refused(kind: str, na
 
 def test_the_other_heads_read_a_causal_backbone() -> None:
     backbone = causal()
-    for name in POOLINGS.keys() - set(FIRST_TOKEN):
+    for name in Head.registered.keys() - set(FIRST_TOKEN):
         settings = {"layers": 2} if name == "layers" else {}
         Classifier(backbone, 1, 0.0, head=head(name, **settings))
 

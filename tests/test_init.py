@@ -175,7 +175,7 @@ def test_reasons_are_said() -> None:
     assert why("kind", train, sample) == "'label' holds two different values"
     assert why("labels", train, sample) == "'spam' is the positive class: the last one is"
     assert why("metric", train, sample) == (
-        "the sample holds labels, and 'spam' is rare (10.0%); METRIC= overrules"
+        "the sample holds labels, and 'spam' is rare (10.0%); METRIC= overrides"
     )
     assert why("kind", {"y": column(range(30), 40)}, {"y": "0"}) == (
         "'y' holds 30 different whole numbers in 40 rows; KIND=multiclass makes them classes"
@@ -273,13 +273,13 @@ REFUSED = {
         {"a": "0", "b": "0", "d": "0"},
         {},
         "the classes of train's column 'y' are not the sample's columns: 'c' stands only in train "
-        "and 'd' stands only in the sample: mend the files, or name another TARGET=",
+        "and 'd' stands only in the sample: fix the files, or name another TARGET=",
     ),
     "columns half of which are in train": (
         {"toxic": BALANCED},
         {"toxic": "0", "insult": "0"},
         {},
-        "the sample's columns 'insult' are not in train beside 'toxic' (or are in test too): mend "
+        "the sample's columns 'insult' are not in train beside 'toxic' (or are in test too): fix "
         "the files, or name the target with TARGET=",
     ),
     "no such classes": (
@@ -558,7 +558,7 @@ def test_files_from_elsewhere_are_copied_and_the_guesses_said(
     said = capsys.readouterr().out.replace(str(root), "ROOT").splitlines()
     assert "init: kind: binary ('label' holds two different values)" in said
     assert said[-2:] == [
-        "init: ROOT/competition.yaml is written; METRIC= KIND= ID= TEXT= TARGET= PAIR= overrule, "
+        "init: ROOT/competition.yaml is written; METRIC= KIND= ID= TEXT= TARGET= PAIR= override, "
         "with FORCE=1",
         "init: next, look at competition.yaml, then `make folds`, `make train`, `make blend submit`",
     ]

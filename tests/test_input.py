@@ -1,4 +1,4 @@
-"""Bad input: one sentence that says what to mend, exit code 2, and nothing that was made is lost."""
+"""Bad input: one sentence that says what to fix, exit code 2, and nothing that was made is lost."""
 
 import json
 import os
@@ -70,25 +70,25 @@ BROKEN = {
     "missing column": (
         TRAIN,
         "id,txet,label\na,x,0\n",
-        "input/train.csv: column 'text' is missing (did you mean 'txet'?): mend the file or "
+        "input/train.csv: column 'text' is missing (did you mean 'txet'?): fix the file or "
         "competition.yaml",
     ),
     "missing column, none near": (
         "input/test.csv",
         "id,review\na,x\n",
-        "input/test.csv: column 'text' is missing (known: id, review): mend the file or "
+        "input/test.csv: column 'text' is missing (known: id, review): fix the file or "
         "competition.yaml",
     ),
     "missing target": (
         TRAIN,
         "id,text,lable\na,x,0\n",
-        "input/train.csv: column 'label' is missing (did you mean 'lable'?): mend the file or "
+        "input/train.csv: column 'label' is missing (did you mean 'lable'?): fix the file or "
         "competition.yaml",
     ),
     "missing id in the sample": (
         "input/sample_submission.csv",
         "Id,label\nt0,0\n",
-        "input/sample_submission.csv: column 'id' is missing (did you mean 'Id'?): mend the file "
+        "input/sample_submission.csv: column 'id' is missing (did you mean 'Id'?): fix the file "
         "or competition.yaml",
     ),
     "column twice": (
@@ -149,18 +149,18 @@ BROKEN = {
         "input/sample_submission.csv",
         "id,label,note\nt0,0,\nt1,0,\nt2,0,\nt3,0,\nt4,0,\nt5,0,\n",
         "input/sample_submission.csv: columns 'label', 'note' are neither one column nor one for "
-        "each of '0', '1': mend `labels` or `target` in competition.yaml",
+        "each of '0', '1': fix `labels` or `target` in competition.yaml",
     ),
     "a third value": (
         TRAIN,
         "id,text,label\na,x,0\nb,y,1\nc,z,maybe\n",
-        "input/train.csv: kind binary wants two labels in column 'label', found 3: '0', '1', "
-        "'maybe'; mend the column or set `kind: multiclass`",
+        "input/train.csv: kind binary requires two labels in column 'label', found 3: '0', '1', "
+        "'maybe'; fix the column or set `kind: multiclass`",
     ),
     "one value": (
         TRAIN,
         "id,text,label\na,x,0\nb,y,0\n",
-        "input/train.csv: kind binary wants two labels in column 'label', found 1: '0'; mend the "
+        "input/train.csv: kind binary requires two labels in column 'label', found 1: '0'; fix the "
         "column or set `kind: multiclass`",
     ),
 }
@@ -193,28 +193,28 @@ OUTSIDE = {
         {"labels": ["0", "1"]},
         "id,text,label\na,x,0\nb,y,2\n",
         "ROOT/input/train.csv: row 2: column 'label' holds '2', which is none of the labels '0', "
-        "'1': mend the row or `labels` in competition.yaml",
+        "'1': fix the row or `labels` in competition.yaml",
     ),
     "an empty label beside `labels`": (
         {"kind": "multiclass", "metric": "accuracy", "labels": ["a", "b", "c"]},
         "id,text,label\na,x,a\nb,y,\n",
         "ROOT/input/train.csv: row 2: column 'label' holds '', which is none of the labels 'a', "
-        "'b', 'c': mend the row or `labels` in competition.yaml",
+        "'b', 'c': fix the row or `labels` in competition.yaml",
     ),
     "multilabel 2": (
         {"kind": "multilabel", "target": ["p", "q"]},
         "id,text,p,q\na,x,0,1\nb,y,1,2\n",
-        "ROOT/input/train.csv: row 2: column 'q' holds '2': kind multilabel wants 0 or 1",
+        "ROOT/input/train.csv: row 2: column 'q' holds '2': kind multilabel requires 0 or 1",
     ),
     "two target columns": (
         {"target": ["label", "second"]},
         "id,text,label,second\na,x,0,0\nb,y,1,1\n",
-        "competition.yaml: kind binary wants one target column, got 2: label, second",
+        "competition.yaml: kind binary requires one target column, got 2: label, second",
     ),
     "a label listed twice": (
         {"kind": "multiclass", "metric": "accuracy", "labels": ["0", "1", "1"]},
         "id,text,label\na,x,0\nb,y,1\n",
-        "competition.yaml: labels are '0', '1', '1': at least two different ones are wanted",
+        "competition.yaml: labels are '0', '1', '1': at least two different ones are required",
     ),
     "no number as weight": (
         {"weight": "w"},
@@ -244,7 +244,7 @@ SAMPLES = {
     "multilabel lacks a column": (
         {"kind": "multilabel", "target": ["p", "q"]},
         "id,p\n",
-        "ROOT/input/sample_submission.csv: kind multilabel wants a column for each of 'p', 'q', "
+        "ROOT/input/sample_submission.csv: kind multilabel requires a column for each of 'p', 'q', "
         "found 'p'",
     ),
     "labels into class columns": (
@@ -386,11 +386,11 @@ PARTS = {
     # settings that do not go together: (them, the sentence after "ROOT/competition.yaml: ")
     "a pair of three": (
         {"text": ["a", "b", "c"], "pair": True},
-        "`pair: true` wants exactly two text columns and no template",
+        "`pair: true` requires exactly two text columns and no template",
     ),
     "a pair and a template": (
         {"text": ["a", "b"], "pair": True, "template": "{a}{b}"},
-        "`pair: true` wants exactly two text columns and no template",
+        "`pair: true` requires exactly two text columns and no template",
     ),
     "a template without a column": (
         {"text": ["a", "b"], "template": "{a}"},
@@ -445,12 +445,12 @@ def test_settings_that_do_not_go_together_are_refused(
 LACKING = {
     "a numeric column": (
         {"numeric": ["stars"]},
-        "ROOT/input/train.csv: column 'stars' is missing (known: id, label, text): mend the file or "
+        "ROOT/input/train.csv: column 'stars' is missing (known: id, label, text): fix the file or "
         "competition.yaml",
     ),
     "a group column": (
         {"group": "user"},
-        "ROOT/input/train.csv: column 'user' is missing (known: id, label, text): mend the file or "
+        "ROOT/input/train.csv: column 'user' is missing (known: id, label, text): fix the file or "
         "competition.yaml",
     ),
     "an external file": (
@@ -463,7 +463,7 @@ LACKING = {
     ),
     "a user's metric": (
         {"metric": "metrics.py:own"},
-        "ROOT/metrics.py: the file is missing: metric 'metrics.py:own' wants it to hold "
+        "ROOT/metrics.py: the file is missing: metric 'metrics.py:own' expects it to hold "
         "`def own(targets, predictions)`",
     ),
 }
@@ -1202,8 +1202,7 @@ SOLUTION = "input/private/solution.csv"
         ),
         (
             "id,lable\n" + "".join(f"t{i},0\n" for i in range(6)),
-            ": column 'label' is missing (did you mean 'lable'?): mend the file or "
-            "competition.yaml",
+            ": column 'label' is missing (did you mean 'lable'?): fix the file or competition.yaml",
         ),
     ],
 )

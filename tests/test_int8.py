@@ -23,8 +23,8 @@ from foldstack.learners import Learner
 from foldstack.links import to_probabilities
 from foldstack.nets.attention import use_ours
 from foldstack.nets.classifier import Classifier
-from foldstack.nets.heads import make_pooling
-from foldstack.nets.int8 import GROUP, Int8Reader, converted, load_openvino, round_weights
+from foldstack.nets.poolings import make_pooling
+from foldstack.nets.quantized import GROUP, Int8Reader, converted, load_openvino, round_weights
 from foldstack.records import Int8Record
 from foldstack.rows import Rows
 from foldstack.stages.fitted import load_learner
@@ -301,6 +301,7 @@ class Contrary:
 
     def __init__(self, exact: Learner, sign: int = 1):
         self.exact, self.sign, self.link = exact, sign, exact.link
+        self.settings = exact.settings
 
     def predict(self, rows: Rows) -> np.ndarray:
         return self.sign * self.exact.predict(rows)

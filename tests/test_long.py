@@ -16,12 +16,12 @@ from foldstack import techniques
 from foldstack.config import identity, stored_settings, validate
 from foldstack.errors import InputError
 from foldstack.files import read_json
-from foldstack.learners import encoder
+from foldstack.learners import LearnerContext
 from foldstack.learners.transformer import TransformerLearner
 from foldstack.nets.backbone import load_backbone
 from foldstack.techniques import TransformerSettings
+from foldstack.text.cutting import Texts, auto_length, cut_texts
 from foldstack.text.keywords import KeywordTable, find_terms, words_of
-from foldstack.text.long import Texts, auto_length, cut_texts
 from foldstack.text.tokens import Tokens, mean_by_row, to_tokens, tokenise
 from makers import make_learner, make_rows
 from test_presets import checkpoint
@@ -558,7 +558,7 @@ def test_each_setting_changes_the_predictions(place_of, plain, tmp_path, setting
     predicted = learner.predict(rows)
     assert predicted.shape == plain.shape and np.abs(predicted - plain).max() > 1e-5
     learner.save(tmp_path / "model")
-    loaded = TransformerLearner(learner.settings, learner.task, 0, threads=1)
+    loaded = TransformerLearner(learner.settings, LearnerContext(learner.task))
     loaded.load(tmp_path / "model")
     assert loaded.predict(rows).tobytes() == predicted.tobytes()
 
@@ -608,18 +608,15 @@ def test_a_rows_windows_share_its_weight(place_of):
     np.testing.assert_allclose(examples.weights[:3], 1 / 3)
 
 
-def test_a_window_is_as_difficult_as_its_row(place_of, monkeypatch):
+def test_a_window_is_as_difficult_as_its_row(place_of):
     """Guards `sampling: hard`, which picks sequences: row numbers would be other rows' windows."""
     texts = [LONG, SHORT, LONG, "bad"]
     rows = replace(make_rows(texts), difficulty=np.array([0.0, 1.0, 0.0, 3.0]))
     training = {"max_length": 6, "sampling": {"name": "hard", "model": "m"}}
     learner = make_learner(place_of("bert"), training=training, long=STRATEGIES["windows"])
-    examples, seen = learner.prepare(rows), []
-    monkeypatch.setattr(
-        encoder, "sampled_rows", lambda s, targets, hard, *_: (seen.append(hard), np.arange(8))[1]
-    )
-    learner.encoder.epochs(rows, examples, learner.settings.training, seed=0)(0)
-    assert seen[0].tolist() == [0, 0, 0, 1, 0, 0, 0, 3]
+    examples = learner.prepare(rows)
+    given = learner.encoder.epochs(rows, examples, learner.settings.training, seed=0)(0)
+    assert given.difficulty.tolist() == [0, 0, 0, 1, 0, 0, 0, 3]
 
 
 def test_the_time_of_a_row_is_that_of_its_windows(place_of):
@@ -655,7 +652,7 @@ def test_keywords_know_the_rows_to_learn_from_alone(place_of, tmp_path):
 def test_keywords_are_stored_and_restored_to_the_byte(place_of, tmp_path):
     learner = fitted(place_of("bert"), tmp_path / "run", ROWS, long="keywords")
     learner.save(tmp_path / "first")
-    loaded = TransformerLearner(learner.settings, learner.task, 0, threads=1)
+    loaded = TransformerLearner(learner.settings, LearnerContext(learner.task))
     loaded.load(tmp_path / "first")
     loaded.save(tmp_path / "second")
     first, second = ((tmp_path / n / "keywords.json").read_bytes() for n in ("first", "second"))

@@ -529,13 +529,13 @@ def test_micro_batches_are_used_and_change_nothing(backbone, tmp_path, monkeypat
     """Without dropout, that is: what it draws depends on the shape of a batch."""
     sizes: list[int] = []
 
-    real = loop.Part.loss
+    real = loop.MicroBatch.loss
 
-    def watched(part: loop.Part) -> torch.Tensor:
+    def watched(part: loop.MicroBatch) -> torch.Tensor:
         sizes.append(len(part.targets))
         return real(part)
 
-    monkeypatch.setattr(loop.Part, "loss", watched)
+    monkeypatch.setattr(loop.MicroBatch, "loss", watched)
     predicted = []
     for micro, largest in ((0, 8), (3, 3)):
         options = {"lr": 1e-4, "backbone_dropout": 0, "micro_batch_size": micro}

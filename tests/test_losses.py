@@ -14,15 +14,15 @@ from torch import distributed as dist
 from torch.nn import functional as F
 
 from foldstack import techniques
-from foldstack.techniques import LOSS_KINDS
-from foldstack.training import losses
-from foldstack.training.losses import make_criterion
+from foldstack.techniques import Loss
+from foldstack.training import criteria
+from foldstack.training.criteria import make_criterion
 
 OUTPUTS = {"binary": 1, "multiclass": 3, "multilabel": 3, "regression": 2}
 LINKS = {"multiclass": "softmax", "regression": "identity"}
 # Everything that is at its least or off by default switched on, so that what holds for all holds here.
 CASES = [
-    *[(name, {}, kind) for name, kinds in LOSS_KINDS.items() for kind in kinds],
+    *[(name, {}, kind) for name, loss in Loss.registered.items() for kind in loss.kinds],
     ("cross_entropy", {"label_smoothing": 0.1, "class_weights": "inverse"}, "multiclass"),
     ("cross_entropy", {"label_smoothing": 0.1, "class_weights": "effective"}, "multilabel"),
     ("focal", {"gamma": 0.5, "class_weights": "inverse"}, "multiclass"),
@@ -283,7 +283,7 @@ def test_row_wise_losses_of_micro_batches_add_up(name, options, kind):
     parts = [slice(0, 2), slice(2, 6)]
     added = sum(criterion(raw[s], targets[s], weights[s], total) for s in parts)
     whole = criterion(raw, targets, weights, total)
-    assert (added.item() == pytest.approx(whole.item())) == (name not in techniques.BATCH_LOSSES)
+    assert (added.item() == pytest.approx(whole.item())) == (not loss.whole_batch)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
@@ -373,13 +373,13 @@ def test_a_run_whose_rows_all_weigh_nothing_has_finite_losses(name, options, kin
 def test_cross_entropy_is_torchs_own(smoothing):
     raw, targets, _ = draw("multiclass")
     torch.testing.assert_close(
-        losses.cross_entropy("softmax", raw, targets, smoothing=smoothing),
+        criteria.cross_entropy("softmax", raw, targets, smoothing=smoothing),
         F.cross_entropy(raw, targets.argmax(1), reduction="none", label_smoothing=smoothing),
     )
     raw, targets, _ = draw("multilabel", soft=True)
     smoothed = (1 - smoothing) * targets + smoothing / 2
     torch.testing.assert_close(
-        losses.cross_entropy("sigmoid", raw, targets, smoothing=smoothing).mean(),
+        criteria.cross_entropy("sigmoid", raw, targets, smoothing=smoothing).mean(),
         F.binary_cross_entropy_with_logits(raw, smoothed),
     )
 
@@ -423,17 +423,17 @@ def test_two_softmax_outputs_are_one_sigmoid_of_their_difference():
 def test_inverse_class_weights_by_hand():
     """n / (K n_k) of 8 rows of classes a a a a a a b c; yes and no have a pair for each label."""
     classes = torch.eye(3)[[0, 0, 0, 0, 0, 0, 1, 2]]
-    weights = losses.class_weights("inverse", classes, torch.ones(8), "softmax")
+    weights = criteria.class_weights("inverse", classes, torch.ones(8), "softmax")
     assert weights[:, 0].tolist() == pytest.approx([8 / 18, 8 / 3, 8 / 3])
     labels = torch.tensor([[1.0, 0], [1, 0], [1, 1], [0, 0]])
-    weights = losses.class_weights("inverse", labels, torch.ones(4), "sigmoid")
+    weights = criteria.class_weights("inverse", labels, torch.ones(4), "sigmoid")
     assert weights.tolist() == [pytest.approx([4 / 6, 4 / 2]), pytest.approx([4 / 2, 4 / 6])]
 
 
 def test_effective_class_weights_by_hand():
     """Between none and inverse: many rows of a class bring less and less that is new."""
     classes = torch.eye(2)[[0] * 3000 + [1] * 10]
-    a, b = losses.class_weights("effective", classes, torch.ones(3010), "softmax")[:, 0].tolist()
+    a, b = criteria.class_weights("effective", classes, torch.ones(3010), "softmax")[:, 0].tolist()
     assert b / a == pytest.approx((1 - 0.999**3000) / (1 - 0.999**10))
     assert 3000 * a + 10 * b == pytest.approx(3010)
     assert 1 < b / a < 300
@@ -444,8 +444,8 @@ def test_effective_class_weights_by_hand():
 def test_the_mean_class_weight_over_the_training_rows_is_one(kind, method):
     """Else class weights would quietly scale the learning rate."""
     _, targets, weights = draw(kind, soft=True)
-    balance = losses.class_weights(method, targets, weights, link_of(kind))
-    outcomes = losses._outcomes(targets, targets, link_of(kind))[1]
+    balance = criteria.class_weights(method, targets, weights, link_of(kind))
+    outcomes = criteria._outcomes(targets, targets, link_of(kind))[1]
     means = (weights[:, None, None] * outcomes * balance).sum(dim=(0, 1)) / weights.sum()
     torch.testing.assert_close(means, torch.ones_like(means))
 
@@ -454,18 +454,18 @@ def test_the_mean_class_weight_over_the_training_rows_is_one(kind, method):
 def test_a_class_without_rows_has_an_ordinary_weight(method):
     """1 / 0 rows, and label smoothing gives every row a little of it."""
     targets = torch.eye(3)[[0, 0, 0, 2]]
-    a, b, c = losses.class_weights(method, targets, torch.ones(4), "softmax")[:, 0].tolist()
+    a, b, c = criteria.class_weights(method, targets, torch.ones(4), "softmax")[:, 0].tolist()
     assert (b, 3 * a + c) == (1, pytest.approx(4))
     assert a < b < c
-    never = losses.class_weights(method, torch.zeros(4, 1), torch.ones(4), "sigmoid")
+    never = criteria.class_weights(method, torch.zeros(4, 1), torch.ones(4), "sigmoid")
     assert never.tolist() == [[1], [1]]
 
 
 def test_priors_by_hand():
     """Of 4 rows; a class without any counts as having one, so that its logarithm is finite."""
-    priors = losses.log_priors(torch.eye(3)[[0, 0, 0, 2]], torch.ones(4), "softmax")
+    priors = criteria.log_priors(torch.eye(3)[[0, 0, 0, 2]], torch.ones(4), "softmax")
     assert priors.tolist() == pytest.approx(np.log([3 / 4, 1 / 4, 1 / 4]))
-    odds = losses.log_priors(
+    odds = criteria.log_priors(
         torch.tensor([[1.0, 0], [1, 0], [1, 0], [0, 0]]), torch.ones(4), "sigmoid"
     )
     assert odds.tolist() == pytest.approx([math.log(3), math.log(1 / 4)])
@@ -642,7 +642,7 @@ def test_focal_without_focus_is_cross_entropy(kind):
     raw, targets, _ = draw(kind, soft=True)
     link = link_of(kind)
     torch.testing.assert_close(
-        losses.focal(link, raw, targets, gamma=0), losses.cross_entropy(link, raw, targets)
+        criteria.focal(link, raw, targets, gamma=0), criteria.cross_entropy(link, raw, targets)
     )
 
 
@@ -658,18 +658,18 @@ def test_focal_of_soft_targets_is_least_at_the_target(link):
     """(1 − p)^gamma alone would put the minimum elsewhere."""
     p = torch.tensor([[0.2, 0.5, 0.3]])
     raw = p.log() if link == "softmax" else p.logit()
-    at = losses.focal(link, raw, p, gamma=2)
+    at = criteria.focal(link, raw, p, gamma=2)
     assert at.item() == pytest.approx(0, abs=1e-6)
     for j in range(3):
         moved = raw.clone()
         moved[0, j] += 0.5
-        assert losses.focal(link, moved, p, gamma=2) > at + 1e-3
+        assert criteria.focal(link, moved, p, gamma=2) > at + 1e-3
 
 
 def test_dice_without_its_weight_is_the_plain_dice_coefficient():
     """p = .75: 1 − (2 · .75 + 1) / (.75 + 1 + 1) for a yes, 1 − 1 / (.75 + 1) for a no."""
     raw = torch.tensor([[0.75], [0.75]]).logit()
-    loss = losses.dice("sigmoid", raw, torch.tensor([[1.0], [0]]), alpha=0, smooth=1)
+    loss = criteria.dice("sigmoid", raw, torch.tensor([[1.0], [0]]), alpha=0, smooth=1)
     assert loss.tolist() == pytest.approx([1 - 2.5 / 2.75, 1 - 1 / 1.75])
 
 
@@ -732,7 +732,7 @@ def test_multilabel_cross_entropy_of_hard_labels_is_softmax_over_pairs():
         negative = [x for x, t in zip(s, y, strict=True) if not t]
         wanted = 1 + sum(map(math.exp, negative)) + sum(math.exp(-x) for x in positive)
         wanted += sum(math.exp(a - b) for a in negative for b in positive)
-        got = losses.multilabel_cross_entropy(torch.tensor([s]), torch.tensor([y]))
+        got = criteria.multilabel_cross_entropy(torch.tensor([s]), torch.tensor([y]))
         assert got.item() == pytest.approx(math.log(wanted))
 
 
@@ -741,12 +741,12 @@ def test_multilabel_cross_entropy_of_hard_labels_is_softmax_over_pairs():
 
 def test_the_squared_error_is_the_mean_over_outputs():
     raw, targets = torch.tensor([[1.0, 2.0], [0.0, 0.0]]), torch.tensor([[0.0, 0.0], [0.0, 3.0]])
-    assert losses.squared_error(raw, targets).tolist() == [2.5, 4.5]
+    assert criteria.squared_error(raw, targets).tolist() == [2.5, 4.5]
 
 
 def test_huber_is_linear_beyond_delta():
     raw, zero = torch.tensor([[0.5], [3.0], [-5.0]]), torch.zeros(3, 1)
-    assert losses.huber(1.0, raw, zero).tolist() == [0.125, 2.5, 4.5]
+    assert criteria.huber(1.0, raw, zero).tolist() == [0.125, 2.5, 4.5]
     got = gradient(settings_of("huber"), "regression", raw, zero) * 3
     assert got[:, 0].tolist() == pytest.approx([0.5, 1, -1])
 
@@ -768,7 +768,7 @@ def kl(p: np.ndarray, q: np.ndarray) -> float:
 def test_divergence_is_half_of_both_kl_divergences(kind):
     a, b = draw(kind)[0], draw(kind, seed=1)[0]
     link = link_of(kind)
-    for i, got in enumerate(losses.divergence(a, b, link).tolist()):
+    for i, got in enumerate(criteria.divergence(a, b, link).tolist()):
         if kind == "regression":
             wanted = ((a[i] - b[i]) ** 2).mean().item()
         else:
@@ -780,13 +780,13 @@ def test_divergence_is_half_of_both_kl_divergences(kind):
             wanted = np.mean([kl(p, q) / 2 + kl(q, p) / 2 for (p, _), (q, _) in pairs])
         assert got == pytest.approx(wanted)
     both = a.requires_grad_(), b.requires_grad_()
-    assert torch.autograd.gradcheck(partial(losses.divergence, link=link), both)
+    assert torch.autograd.gradcheck(partial(criteria.divergence, link=link), both)
 
 
 @pytest.mark.parametrize("link", ["softmax", "sigmoid", "identity"])
 def test_equal_outputs_do_not_diverge(link):
     raw = torch.tensor([[3.0, -2.0, 0.5], [1e4, -1e4, 0]], requires_grad=True)
-    apart = losses.divergence(raw, raw.detach(), link)
+    apart = criteria.divergence(raw, raw.detach(), link)
     assert apart.tolist() == [0, 0]
     assert (torch.autograd.grad(apart.sum(), raw)[0] == 0).all()
 
@@ -794,7 +794,7 @@ def test_equal_outputs_do_not_diverge(link):
 @pytest.mark.parametrize("link", ["softmax", "sigmoid"])
 def test_divergence_of_extreme_outputs_is_finite(link):
     a = torch.tensor([[1e4, -1e4], [1e4, 1e4], [0, -1e4]], requires_grad=True)
-    apart = losses.divergence(a, -a.detach(), link)
+    apart = criteria.divergence(a, -a.detach(), link)
     assert torch.isfinite(apart).all()
     assert apart[0] > 1e3
     assert torch.isfinite(torch.autograd.grad(apart.sum(), a)[0]).all()
@@ -839,25 +839,26 @@ def test_supervised_contrastive_is_the_papers_formula(kind, soft):
         [np.minimum(a, b).sum() / np.maximum(a, b).sum() if (a + b).any() else 1 for b in y]
         for a in y
     ]
-    got = losses.supervised_contrastive(vectors, targets, weights, 0.5)
+    got = criteria.supervised_contrastive(vectors, targets, weights, 0.5)
     assert got.item() == pytest.approx(
         contrastive_reference(vectors.numpy(), similar, weights.numpy(), 0.5)
     )
     assert torch.autograd.gradcheck(
-        lambda v: losses.supervised_contrastive(v, targets, weights, 0.5), vectors.requires_grad_()
+        lambda v: criteria.supervised_contrastive(v, targets, weights, 0.5),
+        vectors.requires_grad_(),
     )
 
 
 def test_agreement_by_hand():
     """One-hot by class, sets of labels by Jaccard, a single column by its two classes."""
-    classes = losses.agreement(torch.eye(3)[[0, 1, 0]])
+    classes = criteria.agreement(torch.eye(3)[[0, 1, 0]])
     assert classes.tolist() == [[1, 0, 1], [0, 1, 0], [1, 0, 1]]
     labels = torch.tensor([[1.0, 1, 0], [0, 1, 1], [0, 0, 0], [0, 0, 0]])
-    assert losses.agreement(labels)[0].tolist() == pytest.approx([1, 1 / 3, 0, 0])
-    assert losses.agreement(labels)[2].tolist() == [0, 0, 1, 1]
-    binary = losses.agreement(torch.tensor([[1.0], [0.0], [0.0]]))
+    assert criteria.agreement(labels)[0].tolist() == pytest.approx([1, 1 / 3, 0, 0])
+    assert criteria.agreement(labels)[2].tolist() == [0, 0, 1, 1]
+    binary = criteria.agreement(torch.tensor([[1.0], [0.0], [0.0]]))
     assert binary.tolist() == [[1, 0, 0], [0, 1, 1], [0, 1, 1]]
-    soft = losses.agreement(torch.tensor([[0.7, 0.3], [0.4, 0.6]]))
+    soft = criteria.agreement(torch.tensor([[0.7, 0.3], [0.4, 0.6]]))
     assert soft[0, 1].item() == pytest.approx(0.7 / 1.3)
 
 
@@ -868,7 +869,7 @@ def test_contrastive_rows_without_a_positive_are_left_out_but_stay_negatives():
     logits = (z @ z.T / 0.1).masked_fill(torch.eye(4, dtype=torch.bool), -math.inf)
     log_p = logits.log_softmax(1)
     wanted = -(log_p[0, 1] + log_p[1, 0]) / 2
-    got = losses.supervised_contrastive(vectors, lonely, weights, 0.1)
+    got = criteria.supervised_contrastive(vectors, lonely, weights, 0.1)
     torch.testing.assert_close(got, wanted)
 
 
@@ -878,7 +879,7 @@ def test_contrastive_of_a_batch_without_positives_is_zero_without_gradient(rows)
     vectors = vectors_of(len(rows)).requires_grad_()
     targets, weights = torch.eye(3)[rows].double(), torch.ones(len(rows)).double()
     for w in (weights, 0 * weights):
-        loss = losses.supervised_contrastive(vectors, targets, w, 0.1)
+        loss = criteria.supervised_contrastive(vectors, targets, w, 0.1)
         assert loss == 0
         assert (torch.autograd.grad(loss, vectors)[0] == 0).all()
 
@@ -887,7 +888,7 @@ def test_contrastive_row_of_weight_zero_is_as_if_it_were_not_there():
     vectors, (_, targets, weights) = vectors_of(), draw("multiclass")
     weights[2] = 0
     left = weights > 0
-    compute = partial(losses.supervised_contrastive, temperature=0.1)
+    compute = partial(criteria.supervised_contrastive, temperature=0.1)
     got, wanted = (
         compute(vectors, targets, weights),
         compute(vectors[left], targets[left], weights[left]),
@@ -897,16 +898,16 @@ def test_contrastive_row_of_weight_zero_is_as_if_it_were_not_there():
 
 def test_contrastive_sees_directions_not_lengths_and_its_temperature():
     vectors, (_, targets, weights) = vectors_of(), draw("multiclass")
-    at = losses.supervised_contrastive(vectors, targets, weights, 0.1)
+    at = criteria.supervised_contrastive(vectors, targets, weights, 0.1)
     torch.testing.assert_close(
-        losses.supervised_contrastive(vectors * 1e4, targets, weights, 0.1), at
+        criteria.supervised_contrastive(vectors * 1e4, targets, weights, 0.1), at
     )
-    assert losses.supervised_contrastive(vectors, targets, weights, 0.2) != pytest.approx(at)
+    assert criteria.supervised_contrastive(vectors, targets, weights, 0.2) != pytest.approx(at)
 
 
 def test_contrastive_is_finite_in_single_precision_at_a_low_temperature():
     vectors, (_, targets, weights) = vectors_of().float() * 1e4, draw("multiclass")
     vectors.requires_grad_()
-    loss = losses.supervised_contrastive(vectors, targets.float(), weights.float(), 1e-3)
+    loss = criteria.supervised_contrastive(vectors, targets.float(), weights.float(), 1e-3)
     assert torch.isfinite(loss)
     assert torch.isfinite(torch.autograd.grad(loss, vectors)[0]).all()

@@ -455,13 +455,13 @@ REFUSED = {
     ),
     "syntax": (
         "def own(targets, predictions)\n    return 1",
-        "the file does not import (SyntaxError: expected ':' (metrics.py, line 1)): mend it",
+        "the file does not import (SyntaxError: expected ':' (metrics.py, line 1)): fix it",
     ),
     "import": (
         "import nowhere_at_all\n" + GOOD,
-        "the file does not import (ModuleNotFoundError: No module named 'nowhere_at_all'): mend it",
+        "the file does not import (ModuleNotFoundError: No module named 'nowhere_at_all'): fix it",
     ),
-    "exit": ("raise SystemExit(3)", "the file does not import (SystemExit: 3): mend it"),
+    "exit": ("raise SystemExit(3)", "the file does not import (SystemExit: 3): fix it"),
     "one parameter": ("def own(targets):\n    return 1", TAKES),
     "another third": ("def own(targets, predictions, extra):\n    return 1", TAKES),
     "written in C": ("own = max", TAKES),
@@ -504,7 +504,7 @@ def test_a_missing_metrics_file_is_named(tmp_path):
     with pytest.raises(InputError) as refused:
         get("metrics.py:own", "binary", root=tmp_path)
     assert str(refused.value) == (
-        f"{tmp_path}/metrics.py: the file is missing: metric 'metrics.py:own' wants it to hold "
+        f"{tmp_path}/metrics.py: the file is missing: metric 'metrics.py:own' expects it to hold "
         "`def own(targets, predictions)`"
     )
 
@@ -533,8 +533,8 @@ def test_an_own_metric_returns_a_number(tmp_path, value, kind):
 
 
 FAILS = {
-    "raises": ("raise KeyError('x')", "own failed (KeyError: 'x', line 2): correct it"),
-    "exits": ("raise SystemExit(3)", "own failed (SystemExit: 3, line 2): correct it"),
+    "raises": ("raise KeyError('x')", "own failed (KeyError: 'x', line 2): fix it"),
+    "exits": ("raise SystemExit(3)", "own failed (SystemExit: 3, line 2): fix it"),
     "number too large": ("return 10**400", "own returned a number too large for a score"),
 }
 

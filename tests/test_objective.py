@@ -15,8 +15,8 @@ from transformers import AutoModel
 from foldstack.nets.classifier import Classifier
 from foldstack.nets.mixup import Mixup
 from foldstack.techniques import TrainingSettings
-from foldstack.training.losses import supervised_contrastive
-from foldstack.training.objective import Objective, Part
+from foldstack.training.criteria import supervised_contrastive
+from foldstack.training.micro_batch import MicroBatch, TrainingObjective
 
 TARGETS = torch.tensor([[1.0], [0.0], [1.0]])
 WEIGHTS = torch.tensor([1.0, 2.0, 0.5])
@@ -34,10 +34,10 @@ class Given(nn.Module):
         return next(self.raws), POOLED
 
 
-def part_of(net: nn.Module, rows: slice = slice(None), **training: object) -> Part:
+def part_of(net: nn.Module, rows: slice = slice(None), **training: object) -> MicroBatch:
     settings = TrainingSettings(**training)
-    objective = Objective.of(settings, TARGETS, WEIGHTS, "sigmoid")
-    return Part(objective, net, {}, TARGETS[rows], WEIGHTS[rows], WEIGHTS.sum())
+    objective = TrainingObjective.of(settings, TARGETS, WEIGHTS, "sigmoid")
+    return MicroBatch(objective, net, {}, TARGETS[rows], WEIGHTS[rows], WEIGHTS.sum())
 
 
 def bce(raw: list[float]) -> float:

@@ -11,7 +11,14 @@ from torch import nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from foldstack.nets.layers import freeze
-from foldstack.techniques import Constant, Cosine, Linear, Plateau, Step, TrainingSettings
+from foldstack.techniques import (
+    ConstantSchedule,
+    Cosine,
+    LinearSchedule,
+    Plateau,
+    Step,
+    TrainingSettings,
+)
 from foldstack.training.optim import (
     load_state_tensors,
     lr_factor,
@@ -257,7 +264,7 @@ def test_what_is_remembered_comes_back_bit_by_bit(optimizer):
 # The learning rate
 
 
-LINEAR, COSINE = Linear(), Cosine(name="cosine")
+LINEAR, COSINE = LinearSchedule(), Cosine(name="cosine")
 
 
 def factors(schedule, steps=100, per_epoch=10, warmup=0.0, scores=()) -> list[float]:
@@ -287,7 +294,7 @@ def test_the_very_first_update_moves():
 
 
 @pytest.mark.parametrize(
-    "schedule", [Constant(name="constant"), Step(name="step"), Plateau(name="plateau")]
+    "schedule", [ConstantSchedule(name="constant"), Step(name="step"), Plateau(name="plateau")]
 )
 def test_every_schedule_climbs_first(schedule):
     found = factors(schedule, warmup=0.05)
@@ -296,7 +303,7 @@ def test_every_schedule_climbs_first(schedule):
 
 
 def test_a_constant_rate_stays():
-    assert factors(Constant(name="constant")) == [1.0] * 100
+    assert factors(ConstantSchedule(name="constant")) == [1.0] * 100
 
 
 def test_steps_come_after_whole_epochs():

@@ -286,8 +286,8 @@ def test_predict_works_where_the_workspace_cannot_be_written_to(
     assert predict(root, new, out) == 0
     assert out.exists()
     assert (
-        f"warning: {root} cannot be written to (Permission denied), so that nothing will know there "
-        f"that these texts got their labels from it: keep {out} out of `external`"
+        f"warning: {root} cannot be written to (Permission denied), so it keeps no record that "
+        f"these texts got their labels from it: keep {out} out of `external`"
     ) in capsys.readouterr().out
 
 
@@ -411,7 +411,7 @@ def test_clean_leaves_what_no_stage_has_made(root: Path, capsys) -> None:
         "submissions/blend.json",
     }
     said = capsys.readouterr().out
-    assert "clean: oof/experiments stays: no stage has made it, or not as it is now\n" in said
+    assert "clean: oof/experiments stays: no stage wrote it, or it changed since\n" in said
 
 
 def test_clean_waits_for_no_run_that_is_being_trained(root: Path, capsys) -> None:

@@ -89,7 +89,7 @@ REFUSED = {
     ),
     "two ways to tell a row": (
         "rules: [{pattern: a, text: a, label: other}]",
-        ": rule 1: it wants exactly one of `pattern`, `text` and `texts`",
+        ": rule 1: it requires exactly one of `pattern`, `text` and `texts`",
     ),
     "no label": (
         "rules: [{pattern: a}]",
@@ -125,11 +125,11 @@ REFUSED = {
     ),
     "an empty text": (
         "rules: [{text: '  ', label: other}]",
-        ": rule 1: `text` is empty: nothing would be known of the row",
+        ": rule 1: `text` is empty: write the cached text",
     ),
     "overruling where the model is not asked": (
         "mode: before\noverrule_below: 0.1\nrules: [{text: a, label: other}]",
-        ": `overrule_below` changes nothing where mode is before: leave it out",
+        ": `overrule_below` changes nothing if mode is before: leave it out",
     ),
     "a mode of no rules": (
         "mode: before\nnearest: {}",
@@ -137,8 +137,8 @@ REFUSED = {
     ),
     "a confidence that nothing is under": (
         "nearest: {below: 0.33}",
-        ": nearest.below is 0.33, but the most probable of 3 has 0.333 or more, so that nothing would "
-        "be asked: raise it",
+        ": nearest.below is 0.33, but the most probable of 3 has 0.333 or more, so it selects no "
+        "row: raise it",
     ),
     "a nearest text less sure than the model": (
         "nearest: {below: 0.9, confidence: 0.8}",
@@ -588,7 +588,7 @@ def test_test_rows_that_the_estimate_knows_nothing_of_are_counted(root: Path, ca
     text = read_table(root / "input/test.csv", "utf-8")["text"][2]
     write(root / "patterns.yaml", f"mode: before\nrules: [{{text: {text.upper()}, label: 1}}]")
     assert foldstack(root, "submit") == 0
-    said = "submit: the estimate passes cached texts over, which decide 1 of the test rows\n"
+    said = "submit: the estimate skips cached texts, which decide 1 of the test rows\n"
     assert said in capsys.readouterr().out
     info = read_json(root / "submissions/blend.json")
     assert info["nested"] == info["patterns"]["nested_without"]

@@ -20,7 +20,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 
 from foldstack import config
 from foldstack.errors import InputError
-from foldstack.learners import Task
+from foldstack.learners import LearnerContext, Task
 from foldstack.learners.transformer import TransformerLearner
 from foldstack.metrics import get
 from foldstack.nets import backbone as nets
@@ -219,7 +219,7 @@ def preset_learner(preset: str, backbone: Path, precision: str = "fp32") -> Tran
     over = {"backbone": str(backbone), "training": {"epochs": 1, "precision": precision}}
     preset_file = config.read_yaml(config.SHIPPED / f"{preset}.yaml")
     settings = TransformerSettings.model_validate(config.merge(preset_file, over))
-    return TransformerLearner(settings, make_task(), 0, threads=1)
+    return TransformerLearner(settings, LearnerContext(make_task()))
 
 
 TEXTS = [
@@ -295,7 +295,7 @@ def test_the_stages_of_a_preset(preset, tmp_path, monkeypatch):
     over = {"backbone": str(backbone), "sha256": "", "training": {"precision": "fp32"}}
     settings = config.load_model(preset, Path("nowhere"), competition, over)
     task = Task("binary", "sigmoid", ("label",), get("f1", "binary"))
-    learner = TransformerLearner(settings, task, 0, threads=1)
+    learner = TransformerLearner(settings, LearnerContext(task))
     moved = watch_stages(learner, monkeypatch)
     (tmp_path / "run").mkdir()
     rows = replace(make_rows(TEXTS), auxiliary=np.arange(8.0)[:, None])

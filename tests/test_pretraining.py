@@ -19,13 +19,13 @@ from transformers import AutoModel, AutoTokenizer, PreTrainedModel
 from foldstack.errors import InputError
 from foldstack.nets.backbone import load_backbone
 from foldstack.nets.vocabulary import trimmed
-from foldstack.nets.words import load_word_head, new_word_head
+from foldstack.nets.word_head import load_word_head, new_word_head
 from foldstack.rows import Rows
 from foldstack.store import RunKey, Store
 from foldstack.techniques import Pretraining, TrainingSettings
 from foldstack.text.masking import NOT_ASKED, Masked, mask_words
 from foldstack.text.tokens import Tokens, tokenise
-from foldstack.training.pretraining import CRITERION, MaskedWords, examples_of, settings_of
+from foldstack.training.masked_words import CRITERION, MaskedWords, examples_of, settings_of
 from makers import loop_learner, tiny_rows
 from test_presets import checkpoint
 from test_resume import end, start
@@ -321,11 +321,14 @@ def test_each_setting_changes_what_is_learned(backbone, tmp_path, name):
     assert set(CHANGES) == set(Pretraining.model_fields)
 
 
-def test_length_precision_and_memory_are_those_of_the_training():
-    training = TrainingSettings(max_length=20, precision="fp32", micro_batch_size=4, epochs=7)
+def test_length_precision_and_memory_are_those_of_the_training(backbone):
+    training = TrainingSettings(precision="fp32", micro_batch_size=4, epochs=7)
     found = settings_of(Pretraining(epochs=2, lr=1e-3, batch_size=6), training)
-    assert (found.max_length, found.precision, found.micro_batch_size) == (20, "fp32", 4)
+    assert (found.precision, found.micro_batch_size) == ("fp32", 4)
     assert (found.epochs, found.lr, found.batch_size) == (2, 1e-3, 6)
+    learner = loop_learner(backbone, max_length=5)
+    learner.prepare(tiny_rows())
+    assert learner.encoder.fit_texts(tiny_rows()).lengths.max() == 5
 
 
 @pytest.mark.parametrize("options", [{"share": 0}, {"share": 1}, {"epochs": 0}, {"lr": 0}])

@@ -13,6 +13,7 @@ from foldstack.competition import Competition
 from foldstack.config import listed_models
 from foldstack.recipes import RECIPES
 from foldstack.store import RunKey, Store
+from foldstack.techniques import LearnerSettings
 from tiny import foldstack, refuses, sentences, write
 
 pytestmark = pytest.mark.usefixtures("cpu_settings_restored")
@@ -80,7 +81,7 @@ def test_a_recipe_goes_the_whole_way(name, backbone, tmp_path, capsys):
     line = next(line for line in out.splitlines() if line.startswith("blend "))
     assert line.split()[-5:] == [f"{score:.4f}" for score in (*scores, exact)]
     place = root / "submissions/private"
-    assert f"score: how each label does is in {place}/NAME.txt, and .csv beside it\n" in out
+    assert f"score: scores per label are in {place}/NAME.txt, and .csv beside it\n" in out
     report = pd.read_csv(place / "blend.csv", index_col="label")
     assert report.loc["micro avg", "f1"] == pytest.approx(scores[0])
 
@@ -91,7 +92,7 @@ def test_a_metric_that_labels_cannot_tell_is_refused(backbone, tmp_path, capsys)
     refuses(
         root,
         ["train", "--model", "characters", "--set", "report_metrics=[f1_macro, roc_auc]"],
-        "competition.yaml: report_metrics names roc_auc, which wants a ranking, but labels are "
+        "competition.yaml: report_metrics names roc_auc, which requires a ranking, but labels are "
         "submitted: leave it out",
         capsys,
     )
@@ -119,7 +120,7 @@ def test_every_preset_of_a_recipe_is_sound(name, backbone, tmp_path):
     own = {path.stem for path in (root / "presets").glob("*.yaml")}
     assert own >= {model for model, _ in listed_models(settings)}
     for model in own:
-        assert config.load_model(model, root, settings, {}).learner in config.LEARNER_SETTINGS
+        assert config.load_model(model, root, settings, {}).learner in LearnerSettings.registered
 
 
 @pytest.mark.parametrize("name", ["recommended-comments", "duee"])

@@ -22,7 +22,7 @@ import foldstack as package
 from foldstack import config
 from foldstack.errors import InputError
 from foldstack.nets.backbone import load_backbone
-from foldstack.nets.words import load_word_head
+from foldstack.nets.word_head import load_word_head
 from foldstack.stages.fitted import load_learner
 from foldstack.store import RunKey, Store
 from foldstack.techniques import TransformerSettings

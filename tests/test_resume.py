@@ -12,6 +12,7 @@ import importlib.metadata
 import json
 import multiprocessing
 import os
+import re
 import signal
 import sys
 import time
@@ -50,10 +51,13 @@ def make(root: Path, backbone: Path, checkpoint_seconds: float = 0, **training: 
 
 
 def bytes_of(root: Path, key: RunKey = KEY) -> dict[str, bytes]:
-    """The predictions and the fitted weights."""
+    """The predictions, the fitted weights, the loss curve and the epochs' scores."""
     place = Store(root).run_dir(key)
     names = ("heldout.parquet", "test.parquet", "model/classifier.safetensors")
-    return {name: (place / name).read_bytes() for name in names}
+    facts = read_json(place / "run.json")
+    curve = json.dumps([facts["losses"], facts.get("epoch_scores"), facts.get("stages", [])])
+    curve = re.sub(r'"training_seconds": [\d.]+', "", curve)
+    return {name: (place / name).read_bytes() for name in names} | {"curve": curve.encode()}
 
 
 def finish(root: Path, *options: str) -> None:

@@ -11,13 +11,14 @@ from foldstack.links import row_losses
 from foldstack.stages.fitted import load_learner
 from foldstack.stages.learned import rows_of
 from foldstack.store import RunKey
-from foldstack.techniques import Hard, Oversample, Power, Undersample
-from foldstack.training.sampling import classes_of, sampled_rows, smote
+from foldstack.techniques import Hard, Oversample, Power, Smote, Undersample
+from foldstack.training.samplers import classes_of, sampled_rows, smote
 from makers import fit_and_predict, tiny_rows
 from tiny import add_preset, foldstack, make_workspace, refuses, run_of, turn_labels
 
 pytestmark = pytest.mark.usefixtures("cpu_settings_restored")
 
+SMOTE = Smote(name="smote", neighbours=5)
 # 16 rows of class 0, four of class 1, none of class 2, one of class 3.
 LONG_TAIL = np.eye(4)[[0] * 16 + [1] * 4 + [3]]
 
@@ -84,15 +85,15 @@ def test_smote_puts_rows_between_neighbours_of_a_class():
     targets = np.eye(4)[[0, 0, 0, 0, 1, 1, 3]]
     vectors = np.arange(14, dtype=np.float32).reshape(7, 2)
     weights = np.array([1, 1, 1, 1, 2.0, 4.0, 1])
-    grown, new_targets, new_weights = smote(vectors, targets, weights, 5, seed=0)
+    grown, new_targets, new_weights = smote(SMOTE, vectors, targets, weights, seed=0)
     assert (grown[:7] == vectors).all() and (new_targets[:7] == targets).all()
     assert new_targets[7:].argmax(axis=1).tolist() == [1, 1]
     assert new_weights.tolist() == [1, 1, 1, 1, 2, 4, 1, 3, 3]
     for point in grown[7:]:
         assert 8 <= point[0] <= 10 and point[1] == pytest.approx(point[0] + 1)
-    again, _, _ = smote(vectors, targets, weights, 5, seed=0)
+    again, _, _ = smote(SMOTE, vectors, targets, weights, seed=0)
     assert (again == grown).all()
-    assert not (smote(vectors, targets, weights, 5, seed=1)[0] == grown).all()
+    assert not (smote(SMOTE, vectors, targets, weights, seed=1)[0] == grown).all()
 
 
 def test_smote_learns_from_a_frozen_backbones_vectors(backbone, tmp_path):

@@ -73,7 +73,7 @@ def test_a_regression_target_that_is_no_number_is_refused(tmp_path: Path, value:
         "id,label\nt,0\n",
         **REGRESSION,
     )
-    sentence = f"row 2: column 'label' holds '{value}': kind regression wants a number"
+    sentence = f"row 2: column 'label' holds '{value}': kind regression requires a number"
     with pytest.raises(InputError, match=sentence):
         _ = competition.train
 
@@ -167,7 +167,7 @@ def test_features_are_no_part_of_what_a_text_model_learns_from(tmp_path: Path) -
 def test_a_word_in_a_numeric_column_is_refused(tmp_path: Path) -> None:
     train = WITH_FEATURES.replace("-2", "few")
     competition = load(tmp_path, train, "id,text,n,c\nt,z,3,green\n", "id,label\nt,0\n", **FEATURES)
-    sentence = "row 3: numeric column 'n' holds 'few': a number or nothing is wanted"
+    sentence = "row 3: numeric column 'n' holds 'few': a number or nothing is expected"
     with pytest.raises(InputError, match=sentence):
         _ = competition.train
 
@@ -243,7 +243,7 @@ def test_external_rows_want_the_labels_of_the_competition(tmp_path: Path, capsys
     write(root / "input/more.csv", "text,label\nnew words,2\n")
     sentence = (
         f"{root}/input/more.csv: row 1: column 'label' holds '2', which is none of the labels '0', "
-        "'1': mend the row or `labels` in competition.yaml"
+        "'1': fix the row or `labels` in competition.yaml"
     )
     refuses(root, ["folds"], sentence, capsys)
 
@@ -360,7 +360,7 @@ def test_predict_refuses(finished: Path, arguments: list[str], sentence: str, ca
 
 def test_predict_refuses_a_file_without_the_text_column(finished: Path, capsys) -> None:
     new = write(finished / "other.csv", "review\na good film\n")
-    sentence = f"{new}: column 'text' is missing (known: review): mend the file or competition.yaml"
+    sentence = f"{new}: column 'text' is missing (known: review): fix the file or competition.yaml"
     refuses(finished, ["predict", "--file", str(new)], sentence, capsys)
 
 

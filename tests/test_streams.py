@@ -216,7 +216,7 @@ def test_a_bad_number_in_the_last_row_is_refused_before_the_first_is_predicted(
     monkeypatch.setattr(Predictor, "predict_rows", None)
     capsys.readouterr()
     sentence = (
-        f"{new}: row 4: numeric column 'size' holds 'many': a number or nothing is wanted; name the "
+        f"{new}: row 4: numeric column 'size' holds 'many': a number or nothing is expected; name the "
         "column in `categorical` if it holds words"
     )
     refuses(root, ["predict", "--file", str(new), "--model", "tfidf"], sentence, capsys)

@@ -38,8 +38,8 @@ def plain(backbone, tmp_path_factory) -> dict[str, np.ndarray]:
     "kind, loss",
     [
         (kind, loss)
-        for loss, kinds in techniques.LOSS_KINDS.items()
-        for kind in kinds
+        for loss, settings in techniques.Loss.registered.items()
+        for kind in settings.kinds
         if loss not in ("cross_entropy", "mse")
     ],
 )

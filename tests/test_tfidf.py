@@ -8,6 +8,7 @@ import pytest
 from scipy.sparse import csr_matrix
 from sklearn.linear_model import LogisticRegression, Ridge
 
+from foldstack.learners import LearnerContext
 from foldstack.learners.tfidf import TfidfLearner, log_count_ratios
 from foldstack.links import to_probabilities
 from foldstack.rows import Rows
@@ -18,7 +19,7 @@ from tiny import files, foldstack, sentences
 
 def linear_learner(kind: str = "binary", outputs: int = 1, **settings: object) -> TfidfLearner:
     settings = TfidfSettings(learner="tfidf", **settings)
-    return TfidfLearner(settings, make_task(kind, outputs), seed=0)
+    return TfidfLearner(settings, LearnerContext(make_task(kind, outputs)))
 
 
 def fitted(rows: Rows, kind: str = "binary", **settings: object) -> TfidfLearner:

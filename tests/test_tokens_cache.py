@@ -20,7 +20,7 @@ from foldstack.stages.fitted import token_cache
 from foldstack.text import cache as cache_module
 from foldstack.text import sequences
 from foldstack.text.cache import TokenCache, digests_of, tokenizer_key
-from foldstack.text.long import Texts, cut_texts
+from foldstack.text.cutting import Texts, cut_texts
 from foldstack.text.sequences import Stretches, backend_of, copy_to, encode, join
 from foldstack.text.tokens import HEAD, to_tokens
 from foldstack.workspace import Workspace

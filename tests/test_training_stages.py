@@ -13,7 +13,7 @@ from torch import Tensor
 from foldstack.learners.transformer import TransformerLearner
 from foldstack.nets.layers import depths
 from foldstack.techniques import TransformerSettings
-from foldstack.training import frozen, loop, stages
+from foldstack.training import frozen, loop, stagewise
 from makers import make_learner, tiny_rows
 from tiny import add_preset, foldstack, make_workspace, refuses
 
@@ -204,9 +204,9 @@ def test_a_stages_dropout_is_its_own(backbone, tmp_path):
     learner = make_learner(backbone, dropout=0.2)
     learner.prepare(tiny_rows())
     inside = learner.model.backbone.encoder.layer[0].output.dropout
-    with stages.dropout(learner.model, 0.0, 0.4):
+    with stagewise.dropout(learner.model, 0.0, 0.4):
         assert (learner.model.dropout.p, inside.p) == (0.0, 0.4)
-    with stages.dropout(learner.model, None, None):
+    with stagewise.dropout(learner.model, None, None):
         assert (learner.model.dropout.p, inside.p) == (0.2, 0.1)
     assert (learner.model.dropout.p, inside.p) == (0.2, 0.1)
 

@@ -20,7 +20,7 @@ The way through, in an empty folder:
   foldstack --workspace w blend
   foldstack --workspace w submit
 
-A killed or interrupted command goes on where it stopped when it is given again. `make help` shows
+A killed or interrupted command resumes where it stopped when it is given again. `make help` shows
 the same as make targets.
 
 Exit codes:
@@ -33,7 +33,7 @@ Exit codes:
   1    an internal error, with its traceback; a run that fails ends `train` with its own exit code
 """
 
-# What distinguishes an option after the command from the same before it.
+# The prefix of an option given after the command, beside the same option before it.
 AFTER, UNSET = "more_", {"default": argparse.SUPPRESS}
 
 
@@ -49,7 +49,7 @@ def parser() -> argparse.ArgumentParser:
     everywhere = argparse.ArgumentParser(add_help=False)  # the same options after the command
     for option in GENERAL:
         _add(top, option)
-        # Given after the command only, an option overrules; one of several adds to those before.
+        # After the command an option overrides the one before; a repeatable one is added.
         _add(everywhere, option, **({"dest": AFTER + option.name} if option.repeated else UNSET))
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for command in COMMANDS.values():
@@ -77,7 +77,7 @@ def _add(p: argparse.ArgumentParser, option: Option, **others: Any) -> None:
 
 
 def _refuse_other_bytes(args: argparse.Namespace) -> None:
-    """InputError where an argument is no text: Python reads other bytes as halves of surrogate pairs."""
+    """Raise InputError if an argument is no UTF-8: Python reads such bytes as lone surrogates."""
     for name, value in vars(args).items():
         for text in map(str, value if isinstance(value, list) else [value]):
             if any("\ud800" <= c <= "\udfff" for c in text):
@@ -109,7 +109,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _place(command: Command, args: argparse.Namespace) -> list[Any]:
-    """Return what the stage gets first, as `Command.place` says."""
+    """Return the stage's first argument, as `Command.place` says."""
     from foldstack.config import split_settings
     from foldstack.workspace import Workspace
 
@@ -122,7 +122,7 @@ def _place(command: Command, args: argparse.Namespace) -> list[Any]:
         case "unopened":
             return [Workspace(args.workspace)]
     ws = Workspace.open(args.workspace, sets, debug=args.debug)
-    _ = ws.competition  # outside a workspace every stage says so, and not that runs are missing
+    _ = ws.competition  # outside a workspace this is the error, not missing runs
     return [ws]
 
 
@@ -168,7 +168,7 @@ def _parse_and_run(argv: list[str] | None) -> None:
 
 
 def _code_of(error: Exception) -> int | None:
-    """Return the exit code after what the machine has done, of which it is told; None if it is ours."""
+    """Return the exit code after an error of the machine, and log it; None for an internal error."""
     from foldstack import parallel
     from foldstack.interrupt import STOP, hidden_stop
 
@@ -177,7 +177,7 @@ def _code_of(error: Exception) -> int | None:
         return 128 + stop.signum
     if STOP.received is not None and (
         system.is_of_streams(error)  # the terminal is gone, which sent SIGHUP
-        # A process that the signal ended first took the connection along.
+        # A process that the signal stopped first closed the connection.
         or (isinstance(error, RuntimeError) and parallel.count() > 1)
     ):
         return 128 + STOP.received
@@ -193,5 +193,5 @@ def _code_of(error: Exception) -> int | None:
 def _say_error(text: str) -> None:
     from foldstack import parallel
 
-    if parallel.is_main_here():  # the others come upon the same
+    if parallel.is_main_here():  # the others have the same error
         system.say_error(text)

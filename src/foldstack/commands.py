@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 
 def at_least_one(text: str) -> int:
-    """Return the whole number that an option of counts is given."""
+    """Return a whole number of 1 or more, as an option's value."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"'{text}' is not a whole number of 1 or more")
     return int(text)
@@ -45,7 +45,7 @@ class Option:
 
 @dataclass(frozen=True)
 class Positional:
-    """The only argument of a command that is no option: one of a few words, a make target each."""
+    """A command's argument that is no option: one of a few words, each a make target."""
 
     name: str
     choices: tuple[str, ...]
@@ -102,7 +102,7 @@ SET = Option(
     repeated=True,
     metavar="NAME=VALUE",
 )
-DEBUG = Option("debug", "work on 200 rows in DIR/debug: the whole way within a minute", switch=True)
+DEBUG = Option("debug", "work on 200 rows in DIR/debug: end to end within a minute", switch=True)
 GENERAL = (WORKSPACE, SET, DEBUG)  # before or after any command
 
 SEED = Option("seed", "0, a comma list, or all: those of competition.yaml (default)")
@@ -121,7 +121,7 @@ def _force(text: str) -> Option:
 
 
 def _guessed(name: str, text: str) -> Option:
-    """Return an option that overrules what `init` guesses."""
+    """Return an option that overrides what `init` guesses."""
     return Option(name, text, into="overrides")
 
 
@@ -156,7 +156,7 @@ _LISTED = (
             Option("train", "the training file (default: the one in input/)", type=Path),
             Option("test", "the test file", type=Path),
             Option("sample", "the sample submission", type=Path),
-            _guessed("metric", "the metric, where the guess does not fit; likewise:"),
+            _guessed("metric", "the metric, if the guess does not fit; likewise:"),
             _guessed("kind", "binary, multiclass, multilabel or regression"),
             _guessed("id", "the id column"),
             _guessed("text", "the text column(s), a comma list"),
@@ -192,11 +192,11 @@ _LISTED = (
             JOBS,
             Option(
                 "processes",
-                "processes that train each run together, one a GPU where there are any (default: 1)",
+                "processes that train each run together, one per GPU if there are any (default: 1)",
                 type=at_least_one,
                 default=1,
             ),
-            _force("train anew what is finished"),
+            _force("train finished runs again"),
         ),
         launched=True,
     ),
@@ -279,7 +279,7 @@ _LISTED = (
     Command("scores", "show every run and blend in a table", "score:scores"),
     Command(
         "demo",
-        "go the whole way on the embedded film reviews",
+        "run end to end on the embedded film reviews",
         "demo:demo",
         place="folder and settings",
         no_debug="the demo takes no DEBUG: use `make data`, then `make all DEBUG=1`",

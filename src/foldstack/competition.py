@@ -35,9 +35,9 @@ EXTERNAL_NEAR = 0.8  # Jaccard similarity from which an external text counts as 
 
 @dataclass(frozen=True)
 class Competition:
-    """A workspace's competition, read lazily and checked as it is read.
+    """A workspace's competition, read lazily and checked on reading.
 
-    Nothing here reads `input/private`: the solution is for the score stage alone.
+    Nothing here reads `input/private`: the solution is for the score stage only.
     """
 
     root: Path
@@ -61,7 +61,7 @@ class Competition:
 
     @cached_property
     def costs(self) -> Costs | None:
-        """The costs of decisions, None if `costs` are not set."""
+        """The costs of decisions; None if `costs` are not set."""
         given, path = self.settings.costs, self.root / "competition.yaml"
         if given is None:
             return None
@@ -72,40 +72,40 @@ class Competition:
 
     @cached_property
     def report_metrics(self) -> list[metrics.Metric]:
-        """Those reported beside the metric; InputError where the submission cannot tell them."""
+        """Metrics reported beside the main one; InputError if the submission does not determine one."""
         found = [self._metric(name) for name in self.settings.report_metrics]
         for metric in found:
             if self.submission.wants_labels and metric.wants != "labels":
                 raise InputError(
-                    f"competition.yaml: report_metrics names {metric.name}, which wants a "
+                    f"competition.yaml: report_metrics names {metric.name}, which requires a "
                     f"{metric.wants}, but labels are submitted: leave it out"
                 )
         return found
 
     @cached_property
     def task(self) -> Task:
-        """The task as a learner sees it."""
+        """The task as seen by a learner."""
         categories = tuple(tuple(self._categories[c]) for c in self.settings.categorical)
         return Task(self.kind, self.link, self.outputs, self.metric, categories)
 
     @property
     def link(self) -> str:
-        """How logits become probabilities; 'identity' for values."""
+        """The function from logits to probabilities; 'identity' for values."""
         return self.kind.link
 
     # The files
 
     def path(self, name: str) -> Path:
-        """The file that plays the part of 'train', 'test' or 'sample'."""
+        """Return the path of 'train', 'test' or 'sample'."""
         return self.input_path(getattr(self.settings.files, name))
 
     def input_path(self, name: str) -> Path:
-        """The file that a setting names: in `input/`, or where an absolute path says."""
+        """Return the path that a setting names: in `input/`, or an absolute one."""
         return self.root / "input" / name
 
     @property
     def named_files(self) -> dict[str, Path]:
-        """Every file that the settings name, by setting; no stage may write over or remove one."""
+        """Return every file that the settings name, by setting; no stage may overwrite or remove one."""
         s = self.settings
         found = {f"files.{role}": self.path(role) for role in type(s.files).model_fields}
         found |= {f"external ('{name}')": self.input_path(name) for name in s.external}
@@ -173,7 +173,7 @@ class Competition:
         return self._labelled(path, table, self._weights(path, table), keys)
 
     def column(self, name: str) -> np.ndarray:
-        """(n,) what stands in a column of the training file, as text."""
+        """Return (n,) a column of the training file, as text."""
         return self._train_table[name].to_numpy(dtype=object)
 
     @cached_property
@@ -181,7 +181,7 @@ class Competition:
         return self.unlabelled(self.path("test"), self._test_table)
 
     def unlabelled(self, path: Path, table: pd.DataFrame) -> Rows:
-        """Rows to predict, from a table with ids, text and feature columns."""
+        """Return rows to predict, from a table with ids, text and feature columns."""
         return self._rows(path, table, None, np.ones(len(table)), None)
 
     def _rows(
@@ -209,7 +209,7 @@ class Competition:
         rows = self._rows(path, table, self.targets_of(table, path), weights, keys)
         if not self.settings.auxiliary:
             return rows
-        wanted = "a number or nothing is wanted; leave the column out of `auxiliary` otherwise"
+        wanted = "a number or nothing is expected; leave the column out of `auxiliary` otherwise"
         columns = [
             _numbers_or_nothing(path, table[name], wanted, "auxiliary column")
             for name in self.settings.auxiliary
@@ -217,7 +217,7 @@ class Competition:
         return replace(rows, auxiliary=np.column_stack(columns))
 
     def texts_of(self, table: pd.DataFrame) -> list[tuple[str, ...]]:
-        """A row's text columns as one text (by the template, or by a space), or as a pair."""
+        """Return each row's text columns as one text (by the template, or with spaces), or as a pair."""
         s = self.settings
         columns = [table[c].tolist() for c in s.text]
         if s.pair or len(columns) == 1:
@@ -246,12 +246,12 @@ class Competition:
 
     @property
     def feature_names(self) -> tuple[str, ...]:
-        """The columns of `Rows.features`: the numeric ones, then the categorical ones."""
+        """Names of the columns of `Rows.features`: the numeric ones, then the categorical ones."""
         return self.settings.numeric + self.settings.categorical
 
     @cached_property
     def _categories(self) -> dict[str, pd.Index]:
-        """Each categorical column's values in train and test, without the empty one, sorted."""
+        """Sorted values of each categorical column in train and test, without the empty one."""
         tables = (self._train_table, self._test_table)
         return {
             column: pd.Index(sorted({v for t in tables for v in t[column]} - {""}), dtype=object)
@@ -259,10 +259,12 @@ class Competition:
         }
 
     def _features(self, path: Path, table: pd.DataFrame) -> np.ndarray | None:
-        """(n, f) numbers, then codes of categories; nan where empty or never seen."""
+        """Return (n, f) numbers, then codes of categories; nan if empty or unknown."""
         if not self.feature_names:
             return None
-        wanted = "a number or nothing is wanted; name the column in `categorical` if it holds words"
+        wanted = (
+            "a number or nothing is expected; name the column in `categorical` if it holds words"
+        )
         columns = [
             _numbers_or_nothing(path, table[name], wanted, "numeric column")
             for name in self.settings.numeric
@@ -273,7 +275,7 @@ class Competition:
         return np.column_stack(columns)
 
     def features_hash(self, rows: Rows | None) -> str | None:
-        """The digest of feature columns with names and categories: codes depend on the test file."""
+        """Return the digest of feature columns, names and categories: codes depend on the test file."""
         if rows is None or rows.features is None:
             return None
         cells = rows.features.astype(object)
@@ -288,7 +290,7 @@ class Competition:
 
     @cached_property
     def near(self) -> NearDuplicates | None:
-        """The near-duplicates among the training texts; None where they are not asked for."""
+        """The near-duplicates among the training texts; None if `folds.near` is 0."""
         s = self.settings.folds
         if not s.near:
             return None
@@ -314,9 +316,9 @@ class Competition:
 
     @cached_property
     def tied(self) -> np.ndarray:
-        """(n,) int: training rows that share a text, a near-duplicate or a group.
+        """(n,) int: equal for training rows that share a text, a near-duplicate or a group.
 
-        A run that learns from one of them knows something of the others' labels.
+        A run that learns from one of them has information on the others' labels.
         """
         if self.near is None:
             return self.train.groups
@@ -326,7 +328,7 @@ class Competition:
 
     @cached_property
     def fold_groups(self) -> np.ndarray:
-        """(n,) int: training rows that must share a fold; without dedupe, only a group column's."""
+        """(n,) int: training rows that must share a fold; without dedupe, only by the group column."""
         s = self.settings
         if s.folds.dedupe:
             return self.tied
@@ -337,7 +339,7 @@ class Competition:
 
     @cached_property
     def times(self) -> np.ndarray:
-        """(n,) float: the time of each training row, whose order alone counts."""
+        """(n,) float: the time of each training row, used for its order only."""
         values = self._train_table[self.settings.time]
         numbers = _numbers(values)
         if np.isfinite(numbers).all():
@@ -354,7 +356,7 @@ class Competition:
 
     @cached_property
     def external(self) -> Rows | None:
-        """The rows of all external files, for training only; None where there are none.
+        """The rows of all external files, for training only; None without any.
 
         A run leaves out those that are tied to its held-out rows (`external_ties`).
         """
@@ -372,11 +374,11 @@ class Competition:
 
     @cached_property
     def external_ties(self) -> np.ndarray:
-        """(ties, 2): an external row, and a number of `tied` whose labels it gives away.
+        """(ties, 2): an external row, and a number of `tied` whose labels it leaks.
 
-        They share a text, near-duplicates included, or a value of the group column. Near is what
-        `folds.near` says, and .8 without it: a data set that is published twice differs in
-        punctuation, and to learn from such a copy is to be told the held-out label.
+        They share a text, near-duplicates included, or a value of the group column. The similarity of
+        near-duplicates is `folds.near`, or .8 without it: a data set that is published twice differs in
+        punctuation, and learning from such a copy leaks the held-out label.
         """
         from foldstack.near import near_pairs, remembered
 
@@ -399,7 +401,7 @@ class Competition:
 
     @property
     def _external_groups(self) -> list[str]:
-        """The group of each external row; empty if its file has no group column."""
+        """Return the group of each external row; empty if its file has no group column."""
         s, found = self.settings, []
         for name in s.external:
             table = self._external_tables[name]
@@ -412,7 +414,7 @@ class Competition:
         return {name: read_table(self.input_path(name), s.encoding) for name in s.external}
 
     def _external(self, name: str) -> Rows:
-        """One external file: text and targets as in train, features and the like where it has them."""
+        """Return one external file: text and targets as in train, features and the like if present."""
         s, path = self.settings, self.input_path(name)
         table = self._external_tables[name].copy()
         for column in (*s.text, *s.target):
@@ -426,18 +428,20 @@ class Competition:
 
     @cached_property
     def overlay_hash(self) -> str | None:
-        """The digest of row weights and external rows, which change training only; None without any."""
+        """The digest of row weights and external rows, used in training only; None without any."""
         weights, external = self.train.overlay_hash(), self.external
         if external is None:
             return weights
         parts = [weights or "", external.hash(), external.overlay_hash() or ""]
         same = np.isin(external.groups, self.train.groups)
-        if not same[self.external_ties[:, 0]].all():  # more is left out than equal texts
+        if not same[
+            self.external_ties[:, 0]
+        ].all():  # other rows than equal texts are left out, too
             parts.append(config.digest(self.external_ties.tolist()))
         return hashlib.sha256(" ".join(parts).encode()).hexdigest()[:16]
 
     def check(self) -> None:
-        """Read all files now, so that nothing in them is refused after hours of training."""
+        """Read and check all files now, instead of after hours of training."""
         _ = self.train, self.test, self.external
         _ = self.submission.wants_labels
         for metric in (self.metric, *self.report_metrics):
@@ -448,7 +452,7 @@ class Competition:
 
     @cached_property
     def labels(self) -> tuple[str, ...]:
-        """Names of the classes, or of the labels of a multilabel competition, or of the targets.
+        """Names of the classes, of the labels of a multilabel competition, or of the targets.
 
         In a binary competition the last one is the positive class.
         """
@@ -457,20 +461,20 @@ class Competition:
             return s.target
         if len(s.target) != 1:
             raise InputError(
-                f"competition.yaml: kind {self.kind} wants one target column, got "
+                f"competition.yaml: kind {self.kind} requires one target column, got "
                 f"{len(s.target)}: {', '.join(s.target)}"
             )
         labels = s.labels or self._found_labels()
         if self.kind.has_positive_class and len(labels) != 2:
             raise InputError(
-                f"{self.path('train')}: kind binary wants two labels in "
-                f"column '{s.target[0]}', found {len(labels)}: {some(labels)}; mend "
+                f"{self.path('train')}: kind binary requires two labels in "
+                f"column '{s.target[0]}', found {len(labels)}: {some(labels)}; fix "
                 "the column or set `kind: multiclass`"
             )
         if len(labels) < 2 or len(set(labels)) < len(labels):
             raise InputError(
                 f"competition.yaml: labels are {some(labels)}: at least two different "
-                "ones are wanted"
+                "ones are required"
             )
         return labels
 
@@ -487,7 +491,7 @@ class Competition:
         return self.kind.outputs_of(self.labels)
 
     def targets_of(self, table: pd.DataFrame, path: Path) -> np.ndarray:
-        """(n, outputs) targets of a table's label column(s); InputError naming path and row."""
+        """Return (n, outputs) targets of a table's label column(s); InputError naming path and row."""
         s = self.settings
         for column in s.target:
             require(path, table, column)
@@ -511,19 +515,19 @@ class Competition:
         if len(rows):
             raise InputError(
                 f"{path}: row {rows[0] + 1}: column '{column.name}' holds "
-                f"'{cut(column.iloc[rows[0]])}', {wanted}: mend the row or `labels` in competition.yaml"
+                f"'{cut(column.iloc[rows[0]])}', {wanted}: fix the row or `labels` in competition.yaml"
             )
 
     def _values(self, path: Path, column: pd.Series) -> np.ndarray:
         values = _numbers(column)
         _refuse_first(
-            ~np.isfinite(values), path, column, "kind regression wants a number", "column"
+            ~np.isfinite(values), path, column, "kind regression requires a number", "column"
         )
         return values
 
     def _zero_one(self, path: Path, column: pd.Series) -> np.ndarray:
         bad = ~column.isin(TRUE | FALSE).to_numpy()
-        _refuse_first(bad, path, column, "kind multilabel wants 0 or 1", "column")
+        _refuse_first(bad, path, column, "kind multilabel requires 0 or 1", "column")
         return column.isin(TRUE).to_numpy(dtype=float)
 
     # The submission
@@ -551,7 +555,7 @@ class Competition:
 
     @cached_property
     def repeated_in_test(self) -> tuple[int, int]:
-        """(training rows whose text stands in test, test rows whose text stands in training)."""
+        """Return (training rows whose text is in test, test rows whose text is in training)."""
         train = [normalise(t) for t in self.train.texts]
         test = [normalise(t) for t in self.test.texts]
         in_test, in_train = set(test), set(train)
@@ -562,10 +566,10 @@ class Competition:
 
 
 def require(path: Path, table: pd.DataFrame, column: str) -> None:
-    """InputError where the table lacks the column."""
+    """Raise InputError if the table lacks the column."""
     if column not in table.columns:
         raise InputError(
-            f"{path}: column '{column}' is missing ({nearest(column, table.columns)}): mend the file "
+            f"{path}: column '{column}' is missing ({nearest(column, table.columns)}): fix the file "
             "or competition.yaml"
         )
 
@@ -575,7 +579,7 @@ def _numbers(column: pd.Series) -> np.ndarray:
 
 
 def _numbers_or_nothing(path: Path, column: pd.Series, wanted: str, what: str) -> np.ndarray:
-    """(n,) float, nan where the cell is empty."""
+    """Return (n,) float, nan for empty cells."""
     values = _numbers(column)
     _refuse_first(~np.isfinite(values) & (column != "").to_numpy(), path, column, wanted, what)
     return values
@@ -591,10 +595,10 @@ def _refuse_first(bad: np.ndarray, path: Path, column: pd.Series, wanted: str, w
 
 
 def number_or_text(label: str) -> tuple[int, float, str]:
-    """A sort key: numbers by value, then words."""
+    """Return a sort key: numbers by value, then words."""
     try:
         number = float(label)
     except ValueError:
         return (1, 0.0, label)
-    # `nan` and `inf` are words here: nan would leave the order to chance.
+    # `nan` and `inf` are words here: nan has no place in an order.
     return (0, number, label) if math.isfinite(number) else (1, 0.0, label)

@@ -1,4 +1,4 @@
-"""competition.yaml as it is written: every setting explained, defaults shown commented out."""
+"""competition.yaml as written: every setting with a comment, defaults commented out."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import yaml
 
 from foldstack.settings import CompetitionSettings, FoldSettings, Settings
 
-COMMENT_AT = 22  # the column in which comments begin
-LONG = 60  # a line from this length on has its comment above it
+COMMENT_AT = 22  # the column at which comments begin
+LONG = 60  # longer lines have their comment above
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A setting's comment, an example where its default would show nothing, settings within it."""
+    """A setting's comment, an example if its default shows nothing, and the settings within it."""
 
     name: str
     comment: str
@@ -28,12 +28,12 @@ class Entry:
 PARTS = (
     (
         Entry("name", "of the competition"),
-        Entry("kind", "binary, multiclass (one label a row), multilabel, or regression"),
+        Entry("kind", "binary, multiclass (one label per row), multilabel, or regression"),
         Entry("metric", "what is optimised and reported; metrics.py:NAME is your own function"),
         Entry("report_metrics", "further ones for `make score` to show", ("accuracy",)),
         Entry(
             "costs",
-            "for metric cost: {TRUTH: {DECISION: cost}}, or a table in input/; else 1 a mistake",
+            "for metric cost: {TRUTH: {DECISION: cost}}, or a table in input/; else 1 per mistake",
             {"no": {"yes": 1}, "yes": {"no": 5}},
         ),
         Entry(
@@ -53,7 +53,7 @@ PARTS = (
         Entry("categorical", "columns of few words, offered to stacks", ("source",)),
     ),
     (
-        Entry("target", "the label's column; several: a 0/1 column a label, or numbers"),
+        Entry("target", "the label's column; several: a 0/1 column per label, or numbers"),
         Entry(
             "auxiliary", "columns of numbers in train alone, to be learned beside it", ("stars",)
         ),
@@ -106,7 +106,7 @@ PARTS = (
                 Entry("rules", "families of decision rules to choose among"),
                 Entry("calibration", "none, auto, or temperature, vector, platt, beta, isotonic"),
                 Entry("align_runs", "runs' predictions made comparable by the test rows"),
-                Entry("match_sharpness", "means of test predictions as sharp as single runs"),
+                Entry("match_sharpness", "test means get the confidence of single runs"),
                 Entry("seed", ""),
             ),
         ),
@@ -120,7 +120,7 @@ PARTS = (
 )
 MODEL_EXAMPLE = "#  - minilm-long: {preset: minilm, training: {max_length: 256, epochs: 3}}"
 
-# What stands in every new file although it is the default.
+# Settings shown in every new file although they have their default.
 SHOWN = {
     "seeds": [0],
     "folds": FoldSettings().model_dump(include={"kind", "count", "seed", "dedupe"}),
@@ -130,11 +130,11 @@ SHOWN = {
 def competition_yaml(
     settings: Mapping[str, Any], about: str, examples: Mapping[str, Any] | None = None
 ) -> str:
-    """The commented file. A setting that is not given stands commented out, with its default.
+    """Return the commented file, with the default of each setting that is not given commented out.
 
     Args:
         settings: of `CompetitionSettings`, nested ones as mappings.
-        about: what the first line says.
+        about: the text of the first line.
         examples: shown instead of a default, for settings that are not given.
     """
     lines = [
@@ -179,7 +179,7 @@ def _line(text: str, comment: str, on: bool) -> list[str]:
 
 
 def flow(value: Any) -> str:
-    """A value as YAML on one line, which reads back as the same under every YAML loader."""
+    """Return a value as YAML on one line, read back as the same by every YAML loader."""
     if isinstance(value, str):
         return _scalar(value)
     if isinstance(value, Mapping):
@@ -190,7 +190,7 @@ def flow(value: Any) -> str:
 
 
 def _scalar(text: str) -> str:
-    """Plain where YAML takes it for this very text, also between brackets; else in quotes."""
+    """Return plain text if YAML reads it as this text, also between brackets; otherwise quoted."""
     style = {"allow_unicode": True, "width": float("inf"), "default_flow_style": True}
     if yaml.safe_dump([text], **style) == f"[{text}]\n":
         return text

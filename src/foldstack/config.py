@@ -1,8 +1,8 @@
 """Typed settings from YAML: the competition's file, the model presets over it, `--set` over both.
 
-Every value is read as text (YAML without guessing) and typed by the model below, so that a label
-`NA`, a column `no` or an id `007` stays what it is. Unknown keys, wrong types and impossible values
-are refused with the file, the key and the nearest valid name.
+Every value is read as text (YAML without type guessing) and typed by the settings classes, so that a
+label `NA`, a column `no` or an id `007` stays unchanged. Unknown keys, wrong types and impossible
+values are rejected with the file, the key and the nearest valid name.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from foldstack.errors import InputError, cut, nearest, shown
 from foldstack.settings import CompetitionSettings, Settings, T
-from foldstack.techniques import LearnerSettings, TfidfSettings, TransformerSettings
+from foldstack.techniques import LearnerSettings, Technique
 from foldstack.yaml_text import DEEPEST, YamlError, encodable, parse_yaml
 
 SHIPPED = Path(__file__).parent / "presets"
@@ -27,18 +27,14 @@ SHIPPED = Path(__file__).parent / "presets"
 LONGEST_NAME = 200
 MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 NEXT_SETTING = re.compile(r"(?<=\s)[\w.-]+=")
-LARGEST_YAML = 16 << 20  # bytes: a million labels, in minutes; anything larger is another file
+LARGEST_YAML = 16 << 20  # bytes: a million labels, read in minutes; a larger file is another one
 
-LEARNER_SETTINGS: dict[str, type[LearnerSettings]] = {
-    "tfidf": TfidfSettings,
-    "transformer": TransformerSettings,
-}
-# How a run is carried out, not what it computes: a change here asks for no new training.
+# Settings of how a run is carried out, not of its result: a change requires no new training.
 NOT_IDENTITY = frozenset({"checkpoint_seconds"})
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """A mapping of names to text, lists and mappings; InputError where the file is none."""
+    """Return a mapping of names to text, lists and mappings; InputError if the file holds none."""
     try:
         data = parse_yaml(_small_file(path).decode("utf-8-sig"))
     except UnicodeDecodeError as e:
@@ -51,7 +47,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def _small_file(path: Path) -> bytes:
-    """The bytes of a file of settings; InputError where there is none that can be read."""
+    """Return the bytes of a file of settings; InputError if it is missing, unreadable or too large."""
     try:
         found = path.stat()
         if stat.S_ISDIR(found.st_mode):
@@ -99,7 +95,7 @@ def _is_closed(value: str) -> bool:
 
 
 def parse_overrides(pairs: list[str]) -> dict[str, Any]:
-    """`["training.epochs=3", "folds.count=10"]` as nested settings; the last word on a key wins."""
+    """Return `["training.epochs=3", "folds.count=10"]` as nested settings; the last value counts."""
     overrides: dict[str, Any] = {}
     for pair in pairs:
         key, parsed = _override(pair)
@@ -114,7 +110,7 @@ def parse_overrides(pairs: list[str]) -> dict[str, Any]:
 
 
 def _override(pair: str) -> tuple[list[str], Any]:
-    """(the parts of the key, the value) of one `--set`."""
+    """Return (the parts of the key, the value) of one `--set`."""
     text, equals, value = pair.partition("=")
     key = text.split(".")
     if not equals or not all(key):
@@ -130,7 +126,7 @@ def _override(pair: str) -> tuple[list[str], Any]:
 
 
 def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """`over` laid on `base`, mapping by mapping; `loss: focal` there is `loss: {name: focal}`."""
+    """Return `base` updated by `over`, mapping by mapping; `loss: focal` means `loss: {name: focal}`."""
     out = dict(base)
     for key, value in over.items():
         below = out.get(key)
@@ -142,7 +138,7 @@ def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
 
 
 def validate(kind: type[T], data: dict[str, Any], source: str) -> T:
-    """Settings of the given kind; InputError naming source, key, what is wrong, nearest name."""
+    """Return settings of the given kind; InputError naming source, key, error and nearest name."""
     try:
         return kind.model_validate(data)
     except ValidationError as e:
@@ -174,7 +170,7 @@ def _sentence(kind: type[Settings], error: dict[str, Any]) -> str:
 
 
 def _place(kind: type[Settings], loc: list[str]) -> tuple[list[str], list[str]]:
-    """Where an error is, without the names that tell techniques apart, and the settings beside it."""
+    """Return the place of an error, without the tags of techniques, and the settings beside it."""
     shown: list[str] = []
     options = [kind]
     for part in loc:
@@ -191,20 +187,27 @@ def _place(kind: type[Settings], loc: list[str]) -> tuple[list[str], list[str]]:
         field = kind.model_fields.get(part)
         if part == loc[-1] or field is None:
             break
-        found = [o for o in _classes(field.annotation) if issubclass(o, Settings)]
+        found = [k for o in _classes(field.annotation) for k in _kinds(o)]
         options = found or options
     return shown, list(kind.model_fields)
 
 
+def _kinds(kind: type) -> list[type[Settings]]:
+    """Return the settings classes that a value of this type may have."""
+    if issubclass(kind, Technique):
+        return list(kind.registered.values())
+    return [kind] if issubclass(kind, Settings) else []
+
+
 def _classes(annotation: Any) -> list[type]:
-    """The classes that an annotation, optional or a union, may mean."""
+    """Return the classes that an annotation, optional or a union, may mean."""
     if isinstance(annotation, type) and not get_args(annotation):
         return [annotation]
     return [c for part in get_args(annotation) for c in _classes(part)]
 
 
 def split_overrides(overrides: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The part for the competition and the part for the models' presets."""
+    """Return the overrides of the competition and those of the models' presets."""
     of_competition = {k: v for k, v in overrides.items() if k in CompetitionSettings.model_fields}
     return of_competition, {k: v for k, v in overrides.items() if k not in of_competition}
 
@@ -228,7 +231,7 @@ def load_competition(path: Path, overrides: dict[str, Any]) -> CompetitionSettin
 
 
 def _is_missing(path: Path) -> bool:
-    """Whether there is no such file; one that cannot be asked for is there, and unreadable."""
+    """Return whether there is no such file; one whose status cannot be read is unreadable instead."""
     try:
         return not path.exists()
     except OSError:
@@ -236,7 +239,7 @@ def _is_missing(path: Path) -> bool:
 
 
 def check_name(name: str, what: str) -> str:
-    """A name that becomes a folder: letters, digits, dot, dash and underscore, no leading dot."""
+    """Return a name that becomes a folder: letters, digits, '.', '-', '_', no leading dot."""
     if not MODEL_NAME.fullmatch(name):
         raise InputError(
             f"{what} '{cut(name)}' cannot be a folder's name: use letters, digits, '.', '-' "
@@ -251,7 +254,7 @@ def check_name(name: str, what: str) -> str:
 
 
 def listed_models(settings: CompetitionSettings) -> list[tuple[str, dict[str, Any]]]:
-    """(name, settings over its preset) for each entry of `models:`."""
+    """Return (name, settings over its preset) for each entry of `models:`."""
     out: list[tuple[str, dict[str, Any]]] = []
     for entry in settings.models:
         out.extend([(entry, {})] if isinstance(entry, str) else list(entry.items()))
@@ -264,7 +267,7 @@ def preset_names(workspace: Path) -> list[str]:
 
 
 def _preset_file(name: str, workspace: Path) -> Path | None:
-    """A workspace's own `presets/NAME.yaml` comes before the one that foldstack ships."""
+    """Return the file: a workspace's own `presets/NAME.yaml` before the one of foldstack."""
     if not MODEL_NAME.fullmatch(name) or len(name) > LONGEST_NAME:
         return None
     files = (folder / f"{name}.yaml" for folder in (workspace / "presets", SHIPPED))
@@ -272,11 +275,11 @@ def _preset_file(name: str, workspace: Path) -> Path | None:
 
 
 def read_preset(path: Path, workspace: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """A preset's settings, laid over those of the preset that its `preset:` names, where it does.
+    """Return a preset's settings, over those of the preset that its `preset:` names, if any.
 
     `preset: minilm` in a workspace's own minilm.yaml is the shipped one.
 
-    Raises InputError where the other is not known, or leads back here.
+    Raises InputError if that preset is not known, or leads back to this one.
     """
     data = read_yaml(path)
     base = data.pop("preset", None)
@@ -294,7 +297,20 @@ def read_preset(path: Path, workspace: Path, above: tuple[Path, ...] = ()) -> di
 def load_model(
     name: str, workspace: Path, settings: CompetitionSettings, overrides: dict[str, Any]
 ) -> Settings:
-    """The typed settings of a model: its preset, what `models:` says of it, then overrides."""
+    """Return the typed settings of a model: its preset, then its `models:` entry, then overrides.
+
+    Args:
+        name: of the model in `models:`.
+        workspace: whose presets come before the shipped ones.
+        settings: of the competition.
+        overrides: of `--set`, nested.
+
+    Returns:
+        Settings of the class of its learner.
+
+    Raises:
+        InputError: the preset or learner is not known, or a setting is wrong.
+    """
     listed = dict(listed_models(settings)).get(name, {})
     preset = str(listed.get("preset", name))
     path = _preset_file(preset, workspace)
@@ -306,17 +322,19 @@ def load_model(
         )
     data = merge(read_preset(path, workspace), {k: v for k, v in listed.items() if k != "preset"})
     learner = data.get("learner")
-    if not isinstance(learner, str) or learner not in LEARNER_SETTINGS:
+    learners = LearnerSettings.registered
+    if not isinstance(learner, str) or learner not in learners:
         raise InputError(
-            f"{path}: setting 'learner' is {shown(learner)}: choose one of {', '.join(LEARNER_SETTINGS)}"
+            f"{path}: setting 'learner' is {shown(learner)}: choose one of {', '.join(learners)}"
         )
     source = path.name
     if listed:
         source += f" with competition.yaml's settings for '{name}'"
     if overrides:
         source += " with --set"
-    loaded = validate(LEARNER_SETTINGS[learner], merge(data, overrides), source)
+    loaded = validate(learners[learner], merge(data, overrides), source)
     try:
+        loaded.check_traits()
         loaded.check_kind(settings.kind)
         loaded.check_columns(settings.numeric + settings.categorical, settings.auxiliary)
     except ValueError as e:
@@ -325,9 +343,9 @@ def load_model(
 
 
 def check_overrides(overrides: dict[str, Any]) -> None:
-    """Every `--set` begins with a name that the competition or some learner knows."""
+    """Check that every `--set` begins with a name that the competition or some learner knows."""
     known = set(CompetitionSettings.model_fields)
-    for settings in LEARNER_SETTINGS.values():
+    for settings in LearnerSettings.registered.values():
         known |= set(settings.model_fields)
     for key in overrides:
         if key not in known:
@@ -335,23 +353,23 @@ def check_overrides(overrides: dict[str, Any]) -> None:
 
 
 def relevant(overrides: dict[str, Any], learner: str) -> dict[str, Any]:
-    """The overrides whose top key this learner has, so that one `--set` serves several models."""
-    fields = LEARNER_SETTINGS[learner].model_fields
+    """Return the overrides whose top key this learner has, so that one `--set` serves several models."""
+    fields = LearnerSettings.registered[learner].model_fields
     return {k: v for k, v in overrides.items() if k in fields}
 
 
 def identity(settings: Settings) -> dict[str, Any]:
-    """What the settings say about the result, as plain JSON values."""
+    """Return the settings that determine the result, as plain JSON values."""
     return {k: v for k, v in settings.model_dump(mode="json").items() if k not in NOT_IDENTITY}
 
 
 def stored_settings(identity: dict[str, Any]) -> Settings:
-    """A model's settings again, from what `identity` kept of them."""
-    return validate(LEARNER_SETTINGS[identity["learner"]], identity, "run.json")
+    """Return a model's settings, restored from `identity`."""
+    return validate(LearnerSettings.registered[identity["learner"]], identity, "run.json")
 
 
 def stored_settings_or_none(identity: dict[str, Any]) -> Settings | None:
-    """A model's settings again; None if a setting of its version no longer exists."""
+    """Return a model's settings; None if a setting of its version no longer exists."""
     try:
         return stored_settings(identity)
     except InputError:
@@ -359,13 +377,13 @@ def stored_settings_or_none(identity: dict[str, Any]) -> Settings | None:
 
 
 def digest(value: Any) -> str:
-    """A short sha256 of any JSON value."""
+    """Return a short sha256 of any JSON value."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def flatten(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as `{"training.epochs": 2}`."""
+    """Return nested mappings as `{"training.epochs": 2}`."""
     out: dict[str, Any] = {}
     for key, item in value.items():
         if isinstance(item, dict):
@@ -377,16 +395,16 @@ def flatten(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _with_defaults(of_run: dict[str, Any]) -> dict[str, Any]:
     settings = of_run.get("settings", {})
-    if settings.get("learner") not in LEARNER_SETTINGS:
+    if settings.get("learner") not in LearnerSettings.registered:
         return of_run
     stored = stored_settings_or_none(settings)
     return of_run if stored is None else of_run | {"settings": identity(stored)}
 
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """`["training.epochs 2 → 3"]` for every setting that differs, of two runs' identities.
+    """Return `["training.epochs 2 → 3"]` for every setting that differs between two runs' identities.
 
-    A setting that a run of an earlier version did not know has its default there.
+    A setting that an earlier version did not have counts as its default.
     """
     a, b = flatten(_with_defaults(old)), flatten(_with_defaults(new))
     return [

@@ -1,9 +1,9 @@
 """The costs of decisions: the setting `costs`, checked against the labels, and the cost of rows.
 
-Of classes costs are a matrix (classes, classes) with a row for each truth and a column for each
-decision, of labels (labels, 2): a false positive's and a false negative's. Only differences within
-a truth bear on decisions (Elkan 2001, "The Foundations of Cost-Sensitive Learning"), so benefits,
-which would be costs below 0, can be written by adding the same number to all of a truth's costs.
+For classes costs are a matrix (classes, classes) with a row per truth and a column per decision; for
+labels (labels, 2): of a false positive and of a false negative. Only differences within a truth affect
+decisions (Elkan 2001, "The Foundations of Cost-Sensitive Learning"), so benefits, which are negative
+costs, are written by adding the same number to all costs of a truth.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ EXAMPLE = {False: "{no: {yes: 1}, yes: {no: 5}}", True: "{false_positive: 1, fal
 
 
 def example(kind: Kind) -> str:
-    """Costs as they may be written for this kind of target."""
+    """Return an example of costs for this kind of target."""
     return EXAMPLE[kind.several_labels_per_row]
 
 
 def cost_of(text: object) -> float:
-    """A cost from what stands in a file.
+    """Return a cost from the text in a file.
 
     Raises:
         ValueError: it is no finite number of 0 or more.
@@ -45,17 +45,17 @@ def cost_of(text: object) -> float:
 
 
 def read_costs(path: Path, encoding: str) -> dict[str, dict[str, float]]:
-    """Costs from a table whose first column and whose header hold the names; empty cells are left out.
+    """Read costs from a table with names in the first column and the header; skip empty cells.
 
     Raises:
-        InputError: the file cannot be read, a name stands twice, or a cell holds no cost.
+        InputError: the file cannot be read, a name is repeated, or a cell holds no cost.
     """
     table = read_table(path, encoding)
     names = table.iloc[:, 0]
     twice = np.flatnonzero(names.duplicated())
     if len(twice):
         raise InputError(
-            f"{path}: row {twice[0] + 1} repeats '{cut(names.iloc[twice[0]])}': one row each is wanted"
+            f"{path}: row {twice[0] + 1} repeats '{cut(names.iloc[twice[0]])}': one row each is expected"
         )
     found: dict[str, dict[str, float]] = {}
     for number, (name, *cells) in enumerate(table.itertuples(index=False, name=None), 1):
@@ -69,16 +69,20 @@ def read_costs(path: Path, encoding: str) -> dict[str, dict[str, float]]:
 
 
 def cost_table(given: Given, kind: Kind, labels: Sequence[str], source: str) -> Costs:
-    """The costs of every decision, from those that are given.
+    """Return the costs of every decision, from the given ones.
 
-    What is not given is 1 for a mistake and 0 for a right decision.
+    A cost that is not given is 1 for a mistake and 0 for a right decision.
 
     Args:
         given: `{truth: {decision: cost}}` for binary and multiclass; for binary also, and for
             multilabel, `{false_positive: cost, false_negative: cost}`; for multilabel also
-            `{label: {false_positive: cost, false_negative: cost}}`, which goes before the former.
+            `{label: {false_positive: cost, false_negative: cost}}`, which overrides the former.
+        kind: not regression.
         labels: the classes, in a binary competition the positive one last; or the labels.
         source: the file, for messages.
+
+    Returns:
+        (classes, classes) by truth and decision, or (labels, 2): false positive, false negative.
 
     Raises:
         InputError: a name is no label, a mistake costs less than the right decision, or no mistake
@@ -127,7 +131,7 @@ def _classes(given: Given, kind: Kind, labels: Sequence[str], source: str) -> np
 
 
 def _check_order(table: np.ndarray, labels: Sequence[str], source: str) -> None:
-    """Elkan's condition: where it is the truth no class is dearer than another."""
+    """Check Elkan's condition: no right decision costs more than a mistake for the same truth."""
     right = table.diagonal()[:, None]
     cheaper = np.argwhere(table < right)
     if len(cheaper):
@@ -152,10 +156,15 @@ def _place(name: str, names: Sequence[str], source: str, wanted: str) -> int:
 
 
 def row_costs(kind: Kind, costs: Costs, targets: np.ndarray, decisions: np.ndarray) -> np.ndarray:
-    """(n,) what each row's decision costs, for multilabel the mean over its labels.
+    """Return the cost of each row's decision, for multilabel the mean over its labels.
 
     Args:
+        kind: not regression.
+        costs: as `cost_table` returns them.
         targets, decisions: (n, outputs) of 0/1, one-hot for multiclass.
+
+    Returns:
+        (n,) costs.
     """
     table = np.array(costs)
     if kind.several_labels_per_row:

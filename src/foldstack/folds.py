@@ -16,16 +16,16 @@ from foldstack.rows import Rows, duplicate_groups
 from foldstack.settings import FoldSettings
 from foldstack.stratify import deal
 
-BINS = 10  # quantiles by which a regression target is stratified
+BINS = 10  # quantiles for stratifying a regression target
 
 
 def check_settings(settings: FoldSettings) -> None:
-    """InputError where two settings contradict each other, or one would change nothing."""
+    """Raise InputError if two settings contradict each other, or one has no effect."""
     timed = settings.kind == "time"
     for wrong, sentence in (
         (
             settings.near and not settings.dedupe,
-            "folds.near wants dedupe: near-duplicates cannot share a fold where equal texts may cross; "
+            "folds.near requires dedupe: near-duplicates cannot share a fold if equal texts may cross; "
             "set folds.dedupe: true or folds.near: 0",
         ),
         (
@@ -34,7 +34,7 @@ def check_settings(settings: FoldSettings) -> None:
         ),
         (
             settings.repeats > 1 and settings.file,
-            "folds.repeats changes nothing where folds.file gives the folds: leave it out",
+            "folds.repeats changes nothing if folds.file gives the folds: leave it out",
         ),
         (
             settings.repeats > 1 and timed,
@@ -42,7 +42,7 @@ def check_settings(settings: FoldSettings) -> None:
         ),
         (
             settings.file and "count" in settings.model_fields_set,
-            "folds.count is the file's where folds.file gives the folds: leave it out",
+            "folds.count is the file's if folds.file gives the folds: leave it out",
         ),
     ):
         if wrong:
@@ -50,9 +50,18 @@ def check_settings(settings: FoldSettings) -> None:
 
 
 def make_splits(rows: Rows, kind: Kind, settings: FoldSettings, groups: np.ndarray) -> np.ndarray:
-    """(n, repeats) folds: split r has folds r * count … (r + 1) * count - 1.
+    """Return folds of all splits: split r has folds r * count … (r + 1) * count - 1.
 
     The first split is `make_folds` with the seed itself, each further one with a seed drawn from it.
+
+    Args:
+        rows: n training rows.
+        kind: of the competition.
+        settings: count, repeats, seed and kind of split.
+        groups: (n,) int, rows that must share a fold.
+
+    Returns:
+        (n, repeats) folds.
     """
     splits = []
     for split in range(settings.repeats):
@@ -66,18 +75,25 @@ def make_splits(rows: Rows, kind: Kind, settings: FoldSettings, groups: np.ndarr
 def make_folds(
     rows: Rows, kind: Kind, settings: FoldSettings, groups: np.ndarray | None = None
 ) -> np.ndarray:
-    """(n,) fold of each row, 0 … count-1.
+    """Return the fold of each row, 0 … count-1.
 
-    groups: (n,) int, rows that must share a fold; where not given the rows' own, unless `dedupe`
-    is off.
-
-    `stratified` keeps label shares alike: StratifiedKFold for one label a row,
+    `stratified` keeps label shares equal: StratifiedKFold for one label per row,
     iterative-stratification's MultilabelStratifiedKFold (Sechidis et al. 2011) for several. A
     regression target is stratified by its quantile bins, several targets by those of each.
-    `kfold` is KFold(shuffle=True). Where any rows form a group all are dealt, with the labels
-    (`stratified`) or without (`kfold`), by `stratify.deal`.
+    `kfold` is KFold(shuffle=True). If any rows form a group, `stratify.deal` assigns all of them, with
+    the labels (`stratified`) or without (`kfold`).
 
-    Raises InputError where there are fewer rows, or groups, than folds.
+    Args:
+        rows: n training rows.
+        kind: of the competition.
+        settings: count, seed and kind of split.
+        groups: (n,) int, rows that must share a fold; None: those of `rows`, unless `dedupe` is off.
+
+    Returns:
+        (n,) folds.
+
+    Raises:
+        InputError: there are fewer rows, or groups, than folds.
     """
     if groups is None:
         groups = rows.groups if settings.dedupe else np.arange(len(rows))
@@ -98,19 +114,19 @@ def make_folds(
 
 
 def time_folds(times: np.ndarray, count: int) -> np.ndarray:
-    """(n,) folds of rows at these times (n,): -1 for the first of count + 1 blocks, then 0 … count-1.
+    """Return (n,) folds by time: -1 for the first of count + 1 blocks, then 0 … count-1.
 
     Blocks follow each other in time and have about equally many rows; equal times share a block, so
-    that whatever stands in an earlier block is strictly earlier. Raises InputError where there are
-    fewer different times than blocks.
+    that an earlier block is strictly earlier. Raises InputError if there are fewer different times
+    than blocks.
     """
     distinct, at, rows = np.unique(times, return_inverse=True, return_counts=True)
     if len(distinct) <= count:
         raise InputError(
             f"folds.count is {count}, but the time column has only {len(distinct)} different times, "
-            f"of which time order wants {count + 1}: choose fewer folds"
+            f"and time order requires {count + 1}: choose fewer folds"
         )
-    before = np.r_[0, np.cumsum(rows)]  # rows before each time, where a border may stand
+    before = np.r_[0, np.cumsum(rows)]  # rows before each time, the possible borders
     borders = [0]
     for block in range(1, count + 1):
         nearest = int(np.abs(before - block * len(times) / (count + 1)).argmin())
@@ -120,10 +136,19 @@ def time_folds(times: np.ndarray, count: int) -> np.ndarray:
 
 
 def given_folds(table: pd.DataFrame, path: Path, ids: np.ndarray, id_column: str) -> np.ndarray:
-    """(n,) folds of the rows with these ids (n,), from a table of `id_column`, or `id`, and `fold`.
+    """Return folds from a table of `id_column`, or `id`, and `fold`.
 
-    Without a column of ids its rows are those of the training file, in order. Raises InputError where
-    a fold is no number 0, 1, 2 …, or where the rows are others than the training file's.
+    Args:
+        table: one row per training row; without a column of ids in the order of the training file.
+        path: of the table, for messages.
+        ids: (n,) ids of the training rows.
+        id_column: name of the column of ids.
+
+    Returns:
+        (n,) folds.
+
+    Raises:
+        InputError: a fold is no number 0, 1, 2 …, or the rows are others than the training file's.
     """
     if "fold" not in table.columns:
         raise InputError(f"{path}: column 'fold' is missing: add one with numbers 0, 1, 2 …")
@@ -148,7 +173,7 @@ def given_folds(table: pd.DataFrame, path: Path, ids: np.ndarray, id_column: str
 
 
 def _rows_of(table: pd.DataFrame, named: str | None, path: Path, ids: np.ndarray) -> np.ndarray:
-    """(n,) the table's row of each id."""
+    """Return (n,) the table's row of each id."""
     if named is None:
         raise InputError(
             f"{path} has {len(table)} rows and no column of ids, the training file {len(ids)} rows: "
@@ -176,17 +201,17 @@ def _rows_of(table: pd.DataFrame, named: str | None, path: Path, ids: np.ndarray
 
 
 def split_groups(groups: np.ndarray, folds: np.ndarray) -> int:
-    """How many groups (n,) stand in more than one fold (n,)."""
+    """Return how many groups (n,) are in more than one fold (n,)."""
     pairs = np.unique(np.column_stack([groups, folds]), axis=0)
     return int((np.unique(pairs[:, 0], return_counts=True)[1] > 1).sum())
 
 
 def label_indicators(targets: np.ndarray, kind: Kind, count: int) -> np.ndarray:
-    """(n, labels) bool of targets (n, outputs), as folds are stratified by.
+    """Return (n, labels) bool of targets (n, outputs), for stratification.
 
-    The negative class of a binary target is a label of its own; a regression target has one for each
-    of about ten quantile bins, fewer where a bin would have fewer rows than there are folds. Equal
-    values share a bin.
+    The negative class of a binary target is a separate label; a regression target has one label per
+    quantile bin, about ten, or fewer if a bin would have fewer rows than there are folds. Equal values
+    share a bin.
     """
     kind = Kind(kind)
     if kind.is_values:
@@ -223,7 +248,7 @@ def _stratified(labels: np.ndarray, kind: Kind, settings: FoldSettings) -> np.nd
 
 
 def contradictions(rows: Rows) -> tuple[int, int]:
-    """(texts, rows) whose equal texts carry different labels."""
+    """Return (texts, rows) whose equal texts have different labels."""
     text_groups = duplicate_groups(rows.texts)  # rows.groups may join different texts
     order = np.argsort(text_groups, kind="stable")
     groups, targets = text_groups[order], rows.targets[order]
@@ -237,6 +262,16 @@ def contradictions(rows: Rows) -> tuple[int, int]:
 def rare_labels(
     rows: Rows, labels: tuple[str, ...], kind: Kind, count: int
 ) -> list[tuple[str, int]]:
-    """Labels with fewer rows than folds: some fold cannot hold one."""
+    """Return labels with fewer rows than folds, of which some fold has none.
+
+    Args:
+        rows: the training rows.
+        labels: their names.
+        kind: of the competition.
+        count: number of folds.
+
+    Returns:
+        (label, rows) pairs.
+    """
     shown = label_indicators(rows.targets, kind, count).sum(axis=0)
     return [(name, int(n)) for name, n in zip(labels, shown, strict=True) if n < count]

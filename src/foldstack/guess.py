@@ -1,6 +1,6 @@
 """Guess the competition from three tables of text, each guess with its reason.
 
-Nothing is asked: what cannot be told from the data is an InputError that names the override.
+No questions are asked: what the data does not determine is an InputError that names the override.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from foldstack.kinds import Kind
 from foldstack.separators import find_separator, join_of, parts_of
 
 OVERRIDES = ("metric", "kind", "id", "text", "target", "pair")
-MANY_NUMBERS = 20  # distinct whole numbers, from which on they may be quantities
+MANY_NUMBERS = 20  # from this many distinct whole numbers on they may be quantities
 MANY_SHARE = 0.05  # … if they are also this share of the rows
 RARE = 0.2
-LOOKED_AT = 2000  # rows whose texts are read to tell words and scripts
+LOOKED_AT = 2000  # rows whose texts are read to detect words and scripts
 GROUP = re.compile(r"group|grp|group_?(id|key|name|no)|grp_?id|fold_?group", re.IGNORECASE)
 WEIGHT = re.compile(r"(sample|row)?_?weights?", re.IGNORECASE)
 DATE = re.compile(r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}\b.*|\d{1,2}[-/.]\d{1,2}[-/.]\d{4}\b.*", re.DOTALL)
@@ -55,8 +55,8 @@ NO_SPACES = ("CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR")
 class Guess:
     """Settings for competition.yaml, and why: (setting, value, sentence) in the order of guessing.
 
-    A reason whose value is None is about a column that no setting names. `examples` are settings
-    that the data suggests and that the user must decide.
+    A reason whose value is None is about a column that no setting names. `examples` are settings that
+    the data suggests and the user must decide.
     """
 
     settings: dict[str, Any] = field(default_factory=dict)
@@ -83,7 +83,7 @@ class Guess:
 
 @dataclass
 class GivenTables:
-    """The three tables and what was given; columns are decided one after the other."""
+    """The three tables and the overrides; columns are assigned one after the other."""
 
     train: pd.DataFrame
     test: pd.DataFrame
@@ -104,7 +104,7 @@ class GivenTables:
         return [c for c in self.train.columns if c != self.id and c in self.test.columns]
 
     def columns(self, what: str) -> tuple[str, ...]:
-        """The train columns that an override names: one whole name, or a comma list."""
+        """Return the train columns that an override names: one whole name, or a comma list."""
         text = self.given[what]
         names = [text] if text in self.train.columns else [part.strip() for part in text.split(",")]
         for name in names:
@@ -122,14 +122,18 @@ def guess(
     sample: pd.DataFrame,
     overrides: Mapping[str, str | None] | None = None,
 ) -> Guess:
-    """Settings of a competition from its three tables, all of them text.
+    """Return the settings of a competition from its three tables.
 
     Args:
-        overrides: `metric`, `kind`, `id`, `text`, `target`, `pair`; the last three may be comma
-            lists of columns. Empty ones count as not given.
+        train, test, sample: tables of text.
+        overrides: `metric`, `kind`, `id`, `text`, `target`, `pair`; the last three may be comma lists
+            of columns. Empty ones count as not given.
+
+    Returns:
+        The settings, with a reason for each.
 
     Raises:
-        InputError: something cannot be told from the tables, or an override does not fit them.
+        InputError: the tables do not determine something, or an override does not fit them.
     """
     given = {name.lower(): value for name, value in (overrides or {}).items() if value}
     for name in given:
@@ -221,7 +225,7 @@ def _found_target(tables: GivenTables) -> tuple[tuple[str, ...], str]:
         odd = [c for c in wanted if c not in named]
         raise InputError(
             f"the sample's columns {some(odd)} are not in train beside {some(named)} (or are in test "
-            f"too): mend the files, or name the target with TARGET="
+            f"too): fix the files, or name the target with TARGET="
         )
     candidates = [c for c in tables.train_only if not WEIGHT.fullmatch(c)]
     if len(wanted) > 1:
@@ -242,7 +246,7 @@ def _found_target(tables: GivenTables) -> tuple[tuple[str, ...], str]:
 def _of_classes(
     tables: GivenTables, candidates: list[str], wanted: set[str]
 ) -> tuple[tuple[str, ...], str]:
-    """The target whose classes, or joined labels, are the sample's columns."""
+    """Return the target whose classes, or joined labels, are the sample's columns, and why."""
     near: dict[str, set[str]] = {}
     for column in candidates:
         values = _different(tables.train[column])
@@ -271,7 +275,7 @@ def _refuse_classes(column: str, classes: set[str], wanted: set[str]) -> None:
             odd.append(f"{some(sorted(only, key=number_or_text))} {verb} only in {where}")
     raise InputError(
         f"the classes of train's column '{column}' are not the sample's columns: {' and '.join(odd)}: "
-        "mend the files, or name another TARGET="
+        "fix the files, or name another TARGET="
     )
 
 
@@ -299,7 +303,7 @@ def _kind(tables: GivenTables, found: Guess) -> None:
     found.set("kind", kind.value, why)
     if len(target) > 1 and kind.one_class_per_row:
         raise InputError(
-            f"kind {kind} wants one target column, got {some(target)}: name one with TARGET="
+            f"kind {kind} requires one target column, got {some(target)}: name one with TARGET="
         )
     column = tables.train[target[0]]
     if separator and kind.several_labels_per_row:
@@ -311,7 +315,7 @@ def _kind(tables: GivenTables, found: Guess) -> None:
 
 
 def _kind_of(tables: GivenTables, target: tuple[str, ...]) -> tuple[Kind, str, str | None]:
-    """(kind, why, separator) of what the target columns hold."""
+    """Return (kind, why, separator) for the values of the target columns."""
     if len(target) > 1:
         return (*_kind_of_several(tables, target), None)
     column = tables.train[target[0]]
@@ -379,7 +383,7 @@ def _kind_of_one(tables: GivenTables, column: pd.Series, values: set[str]) -> tu
 def _kind_of_metric(
     tables: GivenTables, target: tuple[str, ...], kind: Kind, why: str
 ) -> tuple[Kind, str]:
-    """Numbers may be classes or quantities: a given metric that is for one of them decides."""
+    """Return the kind of a numeric target that a given metric decides: classes or quantities."""
     metric = tables.given["metric"]
     values = {v for column in target for v in tables.train[column].unique()}
     if _own(metric) or _fits(metric, kind) or not _numeric(values):
@@ -447,7 +451,7 @@ def _labels(tables: GivenTables, found: Guess, values: set[str]) -> None:
 
 
 def _positive_last(labels: tuple[str, ...]) -> tuple[str, ...]:
-    """Two labels, sorted: turned round where the words say so."""
+    """Return two labels, sorted, or reversed if their words imply it."""
 
     def rank(label: str) -> int:
         first = re.split(r"[\W_]+", label.strip().lower())[0]
@@ -510,7 +514,7 @@ def _found_text(tables: GivenTables) -> tuple[tuple[str, ...], str]:
 
 
 def _other_columns(tables: GivenTables, found: Guess) -> None:
-    """Groups, weights, features; what is left out is said."""
+    """Set groups, weights and features; report unused columns."""
     train = tables.train
     for column in [c for c in (*tables.train_only, *tables.shared) if GROUP.fullmatch(c)]:
         if train[column].nunique() < len(train) and "group" not in found.settings:
@@ -571,11 +575,11 @@ def _metric(tables: GivenTables, found: Guess) -> None:
         Kind.MULTILABEL: _multilabel_metric,
         Kind.REGRESSION: _regression_metric,
     }[kind](tables, found.settings)
-    found.set("metric", name, f"{why}; METRIC= overrules")
+    found.set("metric", name, f"{why}; METRIC= overrides")
 
 
 def _costs(found: Guess) -> str:
-    """Costs as they could be written with the labels that were found."""
+    """Return an example of costs with the labels found."""
     if found.kind.several_labels_per_row:
         return example(Kind.MULTILABEL)
     first, *_, last = found.settings["labels"]
@@ -591,8 +595,8 @@ def _binary_metric(tables: GivenTables, settings: dict) -> tuple[str, str]:
         return "roc_auc", "the sample holds no labels of train, so probabilities"
     if len(placeholders) == 1 and set(labels) <= TRUE | FALSE and _numeric(labels):
         return "roc_auc", (
-            f"the sample holds '{next(iter(placeholders))}' throughout, which does not tell labels "
-            "from probabilities"
+            f"the sample holds '{next(iter(placeholders))}' throughout, which does not distinguish "
+            "labels from probabilities"
         )
     share = (target == labels[1]).mean()
     if share < RARE:
@@ -640,7 +644,7 @@ def _models(tables: GivenTables, found: Guess) -> None:
 
 
 def _script(texts: Iterable[str]) -> str:
-    """The script of most letters; kana, however few beside Chinese characters, make it Japanese."""
+    """Return the script of most letters; kana beside Chinese characters make it Japanese."""
     scripts: Counter[str] = Counter()
     for letter, count in Counter("".join(texts)).items():
         if letter.isalpha():
@@ -659,7 +663,7 @@ def _script_of(letter: str) -> str:
 
 
 def _numeric(values: Collection[str]) -> bool:
-    """Whether all are finite numbers, and there are any; a column of words is left at the first."""
+    """Return whether all are finite numbers, and there are any; stops at the first that is not."""
     return len(values) > 0 and all(map(_number, values))
 
 
@@ -680,13 +684,13 @@ def _dates(column: pd.Series) -> bool:
 
 
 def _decimals(tables: GivenTables) -> bool:
-    """Whether the sample holds numbers with a decimal point."""
+    """Return whether the sample holds numbers with a decimal point."""
     values = {v for c in tables.sample_columns for v in tables.sample[c].unique()}
     return _numeric(values) and any("." in v or not float(v).is_integer() for v in values)
 
 
 def _reads_like_text(column: pd.Series) -> bool:
-    """Several words on average, in cells that mostly differ or are long."""
+    """Return whether cells have several words on average, and mostly differ or are long."""
     cells = [v for v in column.head(LOOKED_AT) if v]
     if not cells or all(re.fullmatch(r"https?://\S+", v) for v in cells):
         return False
@@ -696,7 +700,7 @@ def _reads_like_text(column: pd.Series) -> bool:
 
 
 def _words(text: str) -> float:
-    """Words between spaces; in scripts without them, two letters count as a word."""
+    """Return the number of words; in scripts without spaces two letters count as a word."""
     if text.isascii():
         return len(text.split())
     unspaced = sum(_script_of(c) in NO_SPACES for c in text if c.isalpha() and not c.isascii())

@@ -58,19 +58,19 @@ class Kind(StrEnum):
 
     @property
     def decides_by_thresholds(self) -> bool:
-        """Whether each output is decided by a threshold of its own, whatever the others are."""
+        """Whether each output has its own threshold, independent of the others."""
         return self.has_labels and not self.is_one_hot
 
     @property
     def link(self) -> str:
-        """How logits become probabilities; 'identity' for values."""
+        """The function from logits to probabilities; 'identity' for values."""
         if self.is_values:
             return "identity"
         return "softmax" if self.is_one_hot else "sigmoid"
 
     @property
     def predicted(self) -> str:
-        """The quantity that a mean over runs is taken of."""
+        """The quantity that is averaged over runs."""
         return "values" if self.is_values else "probabilities"
 
     @property

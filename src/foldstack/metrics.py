@@ -1,14 +1,13 @@
 """Metrics by scikit-learn's scorer names, over arrays of one shape for every kind of target.
 
 Targets and predictions are always (n, outputs): one 0/1 column for binary, one-hot rows for
-multiclass, a 0/1 column a label for multilabel, numbers for regression. The definitions are
-scikit-learn's, with zero_division=0; unlike there, what is undefined (a ranking of one class
-only) is nan and never a warning, since bootstraps meet it. They are written here, and tested
-against scikit-learn, for two reasons: bootstraps score thousands of times, and the threshold
-search needs metrics of decisions for all thresholds at once, by the very definition that scores
-them afterwards.
+multiclass, one 0/1 column per label for multilabel, numbers for regression. The definitions are
+scikit-learn's, with zero_division=0; unlike there, an undefined score (a ranking of one class only)
+is nan without a warning, since it is common in bootstraps. They are implemented here, and tested
+against scikit-learn, for two reasons: bootstraps score thousands of times, and the threshold search
+needs metrics of decisions for all thresholds at once, by the definition that scores them afterwards.
 
-A metric of the user's own is a function in the workspace's metrics.py, named `metrics.py:NAME`.
+A user's own metric is a function in the workspace's metrics.py, named `metrics.py:NAME`.
 """
 
 from __future__ import annotations
@@ -43,12 +42,11 @@ class Metric:
         name: scikit-learn's name for it.
         kinds: the kinds of target it is defined for: 'binary', 'multiclass', 'multilabel',
             'regression'.
-        wants: what it scores: 'ranking' (only the order within a column counts),
-            'probability', 'labels' (decisions 0/1, one-hot for multiclass), or 'value' (a
-            number, for regression).
+        wants: what it scores: 'ranking' (only the order within a column counts), 'probability',
+            'labels' (decisions 0/1, one-hot for multiclass), or 'value' (a number, for regression).
         greater_is_better: False for losses and errors.
-        bounds: the lowest and the highest value it can take.
-        costs: what decisions cost, as `foldstack.costs` has it, for the metric `cost` alone.
+        bounds: its lowest and highest value.
+        costs: of decisions, see `foldstack.costs`; only for the metric `cost`.
     """
 
     name: str
@@ -62,22 +60,21 @@ class Metric:
     def score(
         self, targets: np.ndarray, predictions: np.ndarray, weights: np.ndarray | None = None
     ) -> float:
-        """The metric of predictions (n, outputs) against targets (n, outputs).
+        """Return the metric of predictions (n, outputs) against targets (n, outputs).
 
         Args:
             weights: (n,) row weights, None for ones. A row of weight 0 counts as absent.
 
         Returns:
-            The score; nan where it is undefined, such as roc_auc where one class is absent, and
-            every metric where no row has a weight.
+            The score; nan if it is undefined, such as roc_auc with one class absent, and every metric if
+            no row has a weight.
 
         Raises:
             ValueError: the shapes differ or are not (n, outputs).
-            InputError: a metric of the user's own cannot be had with these weights, or has
-                returned something else than a number.
+            InputError: a user's own metric does not support these weights, or returned no number.
         """
         if targets.ndim != 2 or targets.shape != predictions.shape:
-            # Numpy would broadcast (n,) against (n, 1) to a wrong score without a word.
+            # Numpy would silently broadcast (n,) against (n, 1) to a wrong score.
             raise ValueError(
                 f"targets {targets.shape} and predictions {predictions.shape} "
                 "must both be (n, outputs)"
@@ -90,9 +87,9 @@ class Metric:
     def of_rows(
         self, targets: np.ndarray, predictions: np.ndarray
     ) -> Callable[[np.ndarray], float]:
-        """`score` of these rows for any weights (n,) float64, to be asked for many.
+        """Return `score` of these rows as a function of weights (n,) float64, to call many times.
 
-        What does not depend on weights is done once: a ranking is sorted, losses are taken.
+        What does not depend on weights is computed once: sorted rankings, losses per row.
         """
         if not isinstance(self.scorer, (Prepared, OfSums)):
             return lambda weights: self.score(targets, predictions, weights)
@@ -102,11 +99,11 @@ class Metric:
     def signed(
         self, targets: np.ndarray, predictions: np.ndarray, weights: np.ndarray | None = None
     ) -> float:
-        """`score`, with its sign turned for losses: larger is always better."""
+        """Return `score`, negated for losses: larger is always better."""
         return self.sign * self.score(targets, predictions, weights)
 
     def of_decisions(self, decide: Callable[[np.ndarray], np.ndarray]) -> Metric:
-        """A metric of labels as one of probabilities, which are decided first."""
+        """Return this metric of labels as one of probabilities, which are decided first."""
         of = self.scorer
         if isinstance(of, OfSums):
             scorer = replace(of, parts=lambda t, p: of.parts(t, decide(p)))
@@ -121,13 +118,13 @@ class Metric:
 
     @property
     def sign(self) -> float:
-        """1.0 where greater is better, else -1.0."""
+        """1.0 if greater is better, else -1.0."""
         return 1.0 if self.greater_is_better else -1.0
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A scorer that does what it can before it knows the weights.
+    """A scorer that prepares the rows before it knows the weights.
 
     of_rows: from targets and predictions (n, outputs) to a function of weights (n,).
     """
@@ -140,10 +137,10 @@ class Prepared:
 
 @dataclass(frozen=True)
 class OfSums:
-    """A scorer that needs of the rows only sums, which a bootstrap adds up again without the rows.
+    """A scorer that needs only sums over rows, which a bootstrap adds up without the rows.
 
     Attributes:
-        parts: (targets, predictions) to what each row adds to the sums: arrays (n,) or (n, k).
+        parts: from (targets, predictions) to each row's summands: arrays (n,) or (n, k).
         score: from the sums over rows, () or (k,) each, to the score.
     """
 
@@ -153,7 +150,7 @@ class OfSums:
     def of_rows(
         self, targets: np.ndarray, predictions: np.ndarray
     ) -> Callable[[np.ndarray], float]:
-        """As `Prepared.of_rows`."""
+        """Return a function of weights, see `Prepared.of_rows`."""
         parts = self.parts(targets, predictions)
         return lambda weights: self.score(*(weighted_sum(weights, part) for part in parts))
 
@@ -163,7 +160,7 @@ class OfSums:
 
 @dataclass(frozen=True)
 class _Definition:
-    """A line of the table of metrics: what `Metric` says, and a scorer for each kind."""
+    """A line of the table of metrics: the attributes of `Metric`, and a scorer per kind."""
 
     wants: str
     scorers: dict[str, Scorer]
@@ -172,30 +169,33 @@ class _Definition:
 
 
 def get(name: str, kind: Kind, root: Path | None = None, costs: Costs | None = None) -> Metric:
-    """The metric `name` for targets of `kind`.
+    """Return the metric `name` for targets of `kind`.
 
     `metrics.py:NAME` is the function NAME in the file metrics.py of the workspace `root`. Here,
-    and nowhere else, code of the user's is executed, since the user has named it. The function is
+    and nowhere else, code of the user is executed, since the user has named it. The function is
 
         def NAME(targets, predictions) -> float
 
-    or has a third parameter `weights`, (n,) numbers of 0 or more. Its arrays are copies, (n,)
-    where there is one output, else (n, outputs), with targets and decisions as everywhere in
-    this module. Without `weights` it gets a row as often as its weight says, so that bootstraps
-    work. nan says that a score is undefined on these rows. Two attributes may describe it:
-    `NAME.wants`, as in `Metric` ('value' for regression and 'probability' elsewhere where it is
-    absent), and `NAME.greater_is_better = False`.
+    or has a third parameter `weights`, (n,) numbers of 0 or more. Its arrays are copies, (n,) if
+    there is one output, else (n, outputs), with targets and decisions as everywhere in this module.
+    Without `weights` it gets each row as often as its weight, so that bootstraps work. It returns
+    nan if a score is undefined on these rows. Two attributes may describe it: `NAME.wants`, as in
+    `Metric` (default: 'value' for regression, otherwise 'probability'), and
+    `NAME.greater_is_better = False`.
 
     Args:
         name: a name of the table below, or metrics.py:NAME.
         kind: 'binary', 'multiclass', 'multilabel' or 'regression'.
         root: the workspace, for metrics.py:NAME only.
-        costs: what decisions cost, for `cost` only; see `foldstack.costs.cost_table`.
+        costs: of decisions, for `cost` only; see `foldstack.costs.cost_table`.
+
+    Returns:
+        The metric.
 
     Raises:
         InputError: the name is unknown, or the metric is not defined for this kind; it is `cost`
-            and there are no costs; metrics.py
-            is missing or does not import, or the function is missing or not as above.
+            without costs; metrics.py is missing or does not import, or the function is missing or
+            not as above.
         ValueError: metrics.py:NAME without a root.
     """
     kind = Kind(kind)
@@ -217,10 +217,10 @@ def get(name: str, kind: Kind, root: Path | None = None, costs: Costs | None = N
 
 
 def weighted_sum(weights: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """`weights @ values`, (n,) by (n,) or (n, k), without BLAS.
+    """Return `weights @ values`, (n,) by (n,) or (n, k), without BLAS.
 
-    From 10,000 rows on BLAS takes threads to it, which on busy cores wait a hundred times as
-    long as the sum takes.
+    From 10,000 rows on BLAS uses threads, which on busy cores wait a hundred times as long as the sum
+    takes.
     """
     return np.einsum("n,n...->...", weights, values)
 
@@ -230,7 +230,7 @@ def weighted_sum(weights: np.ndarray, values: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class _Sorted:
-    """A column (n,) by ascending prediction: positions, targets, and where each distinct one begins.
+    """A column (n,) by ascending prediction: positions, targets, and starts of distinct predictions.
 
     Bootstraps score hundreds of times; with one sort this is many times faster than scikit-learn's.
     """
@@ -247,7 +247,7 @@ class _Sorted:
         return cls(order, target[order], starts)
 
     def ties(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Weights of (positives, negatives) at each distinct prediction, ascending."""
+        """Return weights of (positives, negatives) at each distinct prediction, ascending."""
         weights = weights[self.order]
         positive = weights * self.target
         return (
@@ -270,7 +270,7 @@ def _average_precision_column(positives: np.ndarray, negatives: np.ndarray) -> f
 
 
 def _macro(column_score: Callable[[np.ndarray, np.ndarray], float]) -> Scorer:
-    """The mean of a column's score over the columns that hold both classes; nan without one.
+    """Return a scorer: the mean score of the columns that hold both classes; nan without one.
 
     column_score: of the weights of positives and of negatives at each distinct prediction.
     """
@@ -290,7 +290,7 @@ def _macro(column_score: Callable[[np.ndarray, np.ndarray], float]) -> Scorer:
 
 
 def _clip(probabilities: np.ndarray) -> np.ndarray:
-    # As scikit-learn does, so that one certain mistake costs 36 and not infinity.
+    # As in scikit-learn, so that one certain mistake costs 36 and not infinity.
     tiny = np.finfo(float).eps
     return np.clip(probabilities.astype(float), tiny, 1 - tiny)
 
@@ -314,8 +314,8 @@ def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
 
 
 def _confusions(targets: np.ndarray, decisions: np.ndarray) -> list[np.ndarray]:
-    """[tp, fp, fn, tn] of each row and output, each (n, outputs)."""
-    # Products, since differences of weighted sums need not be 0 where nothing was counted.
+    """Return [tp, fp, fn, tn] per row and output, each (n, outputs)."""
+    # Products, since differences of weighted sums need not be 0 for a count of 0.
     no_target, no_decision = 1 - targets, 1 - decisions
     return [
         targets * decisions,
@@ -326,12 +326,12 @@ def _confusions(targets: np.ndarray, decisions: np.ndarray) -> list[np.ndarray]:
 
 
 def _of_counts(score: Callable[..., float]) -> OfSums:
-    """From a function of (tp, fp, fn, tn), each (outputs,)."""
+    """Return a scorer from a function of (tp, fp, fn, tn), each (outputs,)."""
     return OfSums(_confusions, score)
 
 
 def _of_rows(value: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> OfSums:
-    """The mean over rows of a function of (targets, predictions) to (n,)."""
+    """Return a scorer: the mean over rows of a function of (targets, predictions) to (n,)."""
 
     def parts(targets: np.ndarray, predictions: np.ndarray) -> list[np.ndarray]:
         return [value(targets, predictions), np.ones(len(targets))]
@@ -379,7 +379,7 @@ def _binary_matthews(tp, fp, fn, tn):
     return np.where(both, _ratio(tp * tn - fp * fn, spread), np.nan)
 
 
-# What is averaged over classes or labels: micro, macro, weighted, and over rows: samples.
+# Averaged over classes or labels (micro, macro, weighted), or over rows (samples).
 AVERAGED: dict[str, Counted] = {
     "f1": _f1,
     "precision": _precision,
@@ -398,15 +398,15 @@ FROM_COUNTS: dict[str, Counted] = {
 def from_counts(
     name: str, tp: np.ndarray, fp: np.ndarray, fn: np.ndarray, tn: np.ndarray
 ) -> np.ndarray:
-    """A binary metric of decisions from confusion counts, elementwise over arrays of counts.
+    """Return a binary metric of decisions from confusion counts, elementwise over arrays of counts.
 
     Args:
-        name: one of `FROM_COUNTS`: f1, precision, recall, jaccard, each also as _macro,
-            accuracy, balanced_accuracy, matthews.
+        name: one of `FROM_COUNTS`: f1, precision, recall, jaccard, each also as _macro, accuracy,
+            balanced_accuracy, matthews.
         tp, fp, fn, tn: true and false positives, false and true negatives, of one shape.
 
     Returns:
-        Scores of that shape; nan where the metric is undefined.
+        Scores of that shape; nan if the metric is undefined.
     """
     return FROM_COUNTS[name](tp, fp, fn, tn)
 
@@ -439,7 +439,7 @@ def _micro(one: Counted) -> OfSums:
 
 
 def _row_counts(targets: np.ndarray, decisions: np.ndarray) -> tuple:
-    """(tp, fp, fn, tn) of each row over its labels, each (n,)."""
+    """Return (tp, fp, fn, tn) per row over its labels, each (n,)."""
     tp, given, decided = (x.sum(axis=1) for x in (targets * decisions, targets, decisions))
     return tp, decided - tp, given - tp, targets.shape[1] - given - decided + tp
 
@@ -450,13 +450,13 @@ def _samples(one: Counted) -> OfSums:
 
 def _jaccard_rows(targets: np.ndarray, decisions: np.ndarray) -> np.ndarray:
     tp, fp, fn, _ = _row_counts(targets, decisions)
-    # None given and none predicted is a row that is right, other than for zero_division=0.
+    # A row without labels, given or predicted, is right, unlike with zero_division=0.
     empty = tp + fp + fn == 0
     return np.where(empty, 1.0, _jaccard(tp, fp, fn, 0))
 
 
 def _rows_right(targets: np.ndarray, decisions: np.ndarray) -> np.ndarray:
-    # Equality of whole rows: for one-hot rows that of classes, for labels subset accuracy.
+    # Equality of whole rows: of classes for one-hot rows, subset accuracy for labels.
     return (targets == decisions).all(axis=1).astype(float)
 
 
@@ -482,9 +482,9 @@ def _matthews(targets: np.ndarray, decisions: np.ndarray, weights: np.ndarray) -
 
 
 def _quadratic_kappa(targets: np.ndarray, decisions: np.ndarray, weights: np.ndarray) -> float:
-    # Cohen 1968, "Weighted kappa": one less the mean squared distance between given and predicted
-    # class, over what it would be if the two were independent. With one class given it is 0
-    # whatever is predicted, which says as little as Matthews' coefficient does there.
+    # Cohen 1968, "Weighted kappa": 1 minus the mean squared distance between given and predicted
+    # class, divided by its value if the two were independent. With one class given it is 0 for any
+    # prediction, as uninformative as Matthews' coefficient is there.
     given, predicted = weighted_sum(weights, targets), weighted_sum(weights, decisions)
     if (given > 0).sum() < 2:
         return np.nan
@@ -498,11 +498,11 @@ def _quadratic_kappa(targets: np.ndarray, decisions: np.ndarray, weights: np.nda
 
 
 def _cost(kind: Kind, kinds: frozenset[str], costs: Costs | None) -> Metric:
-    """The mean over rows of what decisions cost (of labels: over rows and labels)."""
+    """Return the metric of the mean cost of decisions over rows (multilabel: over rows and labels)."""
     if costs is None:
         raise InputError(
-            "metric 'cost' is had only with `costs` in competition.yaml, and there as `metric` or "
-            "in `report_metrics`"
+            "metric 'cost' requires `costs` in competition.yaml, and to be `metric` or in "
+            "`report_metrics` there"
         )
 
     scorer = _of_rows(lambda targets, decisions: row_costs(kind, costs, targets, decisions))
@@ -529,7 +529,7 @@ def _mae(targets: np.ndarray, predictions: np.ndarray, weights: np.ndarray) -> f
 
 
 def _mean_of_varying(column_score: Scorer) -> Scorer:
-    """The mean of a column's score over the columns whose target varies; nan without one."""
+    """Return a scorer: the mean score of the columns whose target varies; nan without one."""
 
     def score(targets: np.ndarray, predictions: np.ndarray, weights: np.ndarray) -> float:
         present = weights > 0
@@ -551,7 +551,7 @@ def _r2_column(target: np.ndarray, prediction: np.ndarray, weights: np.ndarray) 
 
 
 def _pearson_column(target: np.ndarray, prediction: np.ndarray, weights: np.ndarray) -> float:
-    # A constant prediction of what varies knows nothing of it. Left out as undefined, it would
+    # A constant prediction of a varying target has no correlation. Excluded as undefined, it would
     # raise the mean over the columns.
     if (prediction == prediction[0]).all():
         return 0.0
@@ -563,7 +563,7 @@ def _pearson_column(target: np.ndarray, prediction: np.ndarray, weights: np.ndar
 
 
 def _mid_ranks(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Average ranks of rows that stand as often as they weigh, less a constant."""
+    """Return average ranks of rows, each repeated by its weight, up to a constant."""
     _, where = np.unique(values, return_inverse=True)
     standing = np.bincount(where, weights=weights)
     return (np.cumsum(standing) - standing / 2)[where]
@@ -577,7 +577,7 @@ def _spearman_column(target: np.ndarray, prediction: np.ndarray, weights: np.nda
 
 
 def _averages(name: str) -> dict[str, _Definition]:
-    """A metric of one class or label, averaged in scikit-learn's ways."""
+    """Return the definitions of a metric of one class or label, by scikit-learn's averages."""
     one = AVERAGED[name]
     macro = {
         "binary": _binary(f"{name}_macro"),
@@ -633,7 +633,7 @@ METRICS: dict[str, _Definition] = {
     **_averages("precision"),
     **_averages("recall"),
     **_averages("jaccard"),
-    # Of labels, plain `jaccard` is the mean over rows, and the one that counts an empty row right.
+    # For labels plain `jaccard` is the mean over rows; an empty row counts as right.
     "jaccard": _Definition(
         "labels", {"binary": _binary("jaccard"), "multilabel": _of_rows(_jaccard_rows)}
     ),
@@ -649,7 +649,7 @@ METRICS: dict[str, _Definition] = {
     ),
     "rmse": _Definition("value", {"regression": _rmse}, _POSITIVE, greater_is_better=False),
     "mae": _Definition("value", {"regression": _mae}, _POSITIVE, greater_is_better=False),
-    # The customary name of rmse for several columns: scikit-learn's is the mean over them, too.
+    # The usual name of rmse for several columns: scikit-learn's is the mean over them, too.
     "mcrmse": _Definition("value", {"regression": _rmse}, _POSITIVE, greater_is_better=False),
     "r2": _Definition("value", {"regression": _mean_of_varying(_r2_column)}, (-np.inf, 1.0)),
     "pearson": _Definition("value", {"regression": _mean_of_varying(_pearson_column)}, _SIGNED),
@@ -661,7 +661,7 @@ METRICS: dict[str, _Definition] = {
 
 
 def _own(name: str, kind: Kind, root: Path | None) -> Metric:
-    """The metric that `get` describes under metrics.py:NAME."""
+    """Return the metric that `get` describes under metrics.py:NAME."""
     form = re.fullmatch(r"metrics\.py:([^\W\d]\w*)", name)
     if form is None:
         raise InputError(
@@ -669,7 +669,7 @@ def _own(name: str, kind: Kind, root: Path | None) -> Metric:
             "workspace's metrics.py"
         )
     if root is None:
-        raise ValueError(f"metric '{name}' wants the workspace's root")
+        raise ValueError(f"metric '{name}' requires the workspace's root")
     path = root / "metrics.py"
     function = _own_function(path, form[1])
     wants, greater_is_better = _own_attributes(path, function, form[1], kind)
@@ -678,10 +678,10 @@ def _own(name: str, kind: Kind, root: Path | None) -> Metric:
 
 
 def try_on(metric: Metric, targets: np.ndarray, path: Path) -> None:
-    """Raise InputError where an own metric fails, or gives no finite number, for a good prediction.
+    """Raise InputError if an own metric fails, or returns no finite number, for good predictions.
 
-    It would fail after hours of training otherwise. The predictions are nearly right, and not
-    certain, since the logarithm of a certain mistake is infinite.
+    Otherwise it would fail after hours of training. The predictions are nearly right, but not certain,
+    since a certain mistake has an infinite log loss.
 
     Args:
         targets: (n, outputs) of all training rows.
@@ -704,7 +704,7 @@ def try_on(metric: Metric, targets: np.ndarray, path: Path) -> None:
 def _own_function(path: Path, name: str) -> Callable:
     if not path.is_file():
         raise InputError(
-            f"{path}: the file is missing: metric 'metrics.py:{name}' wants it to hold "
+            f"{path}: the file is missing: metric 'metrics.py:{name}' expects it to hold "
             f"`def {name}(targets, predictions)`"
         )
     module = _run(path)
@@ -723,22 +723,22 @@ def _own_function(path: Path, name: str) -> Callable:
 def _run(path: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location("workspace_metrics", path)
     module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # Dataclasses, for one, look their module up.
+    sys.modules[spec.name] = module  # Dataclasses look their module up.
     try:
-        # Compiled here, and not by the loader: its cache in __pycache__ overlooks an edit within
-        # the second that leaves the size, and litters the workspace.
+        # Compiled here, and not by the loader, whose cache in __pycache__ misses an edit within the
+        # same second that keeps the size, and litters the workspace.
         code = compile(path.read_bytes(), str(path), "exec", dont_inherit=True)
         exec(code, vars(module))
     except (Interrupted, MemoryError):  # no fault of the file
         raise
     except (Exception, SystemExit) as error:
         what = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise InputError(f"{path}: the file does not import ({what}): mend it") from error
+        raise InputError(f"{path}: the file does not import ({what}): fix it") from error
     return module
 
 
 def _own_attributes(path: Path, function: Callable, name: str, kind: Kind) -> tuple[str, bool]:
-    """(wants, greater_is_better) of the user's function; a slip of the pen is no default."""
+    """Return (wants, greater_is_better) of the user's function; reject misspelt attributes."""
     for key in vars(function) if inspect.isfunction(function) else ():
         if key not in ("wants", "greater_is_better") and not key.startswith("_"):
             known = nearest(key, ("wants", "greater_is_better"))
@@ -769,7 +769,7 @@ def _own_scorer(path: Path, function: Callable, name: str) -> Scorer:
         ) from None
 
     def score(targets: np.ndarray, predictions: np.ndarray, weights: np.ndarray) -> float:
-        # Copies on both ways, since a function may write into what it gets.
+        # Copies both ways, since a function may modify its arguments.
         arrays = [x[:, 0] if x.shape[1] == 1 else x for x in (targets, predictions)]
         if weighted:
             given = {"weights": weights.copy()}
@@ -793,17 +793,17 @@ def _own_scorer(path: Path, function: Callable, name: str) -> Scorer:
 def _called(
     path: Path, function: Callable, name: str, arrays: list[np.ndarray], given: dict
 ) -> object:
-    """Call the user's function; raise InputError with what it raised, or if it exited."""
+    """Call the user's function; raise InputError with its error, or if it exits."""
     try:
         return function(*arrays, **given)
     except (Interrupted, MemoryError):  # no fault of the function
         raise
     except (Exception, SystemExit) as error:
-        raise InputError(f"{path}: {name} failed ({_reason(error, path)}): correct it") from error
+        raise InputError(f"{path}: {name} failed ({_reason(error, path)}): fix it") from error
 
 
 def _reason(error: BaseException, path: Path) -> str:
-    """An error of the user's code on one line, with that code's line where it is known."""
+    """Return an error of the user's code on one line, with the line number in that code if known."""
     frames = traceback.extract_tb(error.__traceback__)
     lines = [frame.lineno for frame in frames if frame.filename == str(path)]
     what = cut(f"{type(error).__name__}: {error}".strip(": "))

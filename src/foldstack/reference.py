@@ -1,7 +1,7 @@
 """docs/settings.md, written from the settings classes by `python -m foldstack.reference FILE`.
 
-What a setting means is read from the docstring of its class, from sentences of the form
-`name: meaning` or `first, second: meaning`; competition.yaml's own comments serve where it has none.
+The meaning of a setting is read from the docstring of its class, from sentences of the form
+`name: meaning` or `first, second: meaning`; otherwise from the comments of a new competition.yaml.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ INTRODUCTION = """\
 
 Written by `make reference` from the settings classes; a test compares the two. A setting is given in
 the file that its section names, or on the command line: `SET="training.epochs=3 folds.count=10"`.
-Unknown names, wrong types and impossible values are refused with the file, the key and the nearest
+Unknown names, wrong types and impossible values are rejected with the file, the key and the nearest
 valid name. A technique is given by its name, `adversary: fgm`, or with settings of its own,
 `adversary: {name: fgm, epsilon: 0.5}`.
 """
 HEADER = "| setting | type | default | meaning |\n|---|---|---|---|"
 FAMILY_HEADER = "| name | setting | type | default | meaning |\n|---|---|---|---|---|"
-TAGS = ("name", "learner")  # what tells the classes of a union apart, where it is a Literal
+TAGS = ("name", "learner")  # the fields that select a class of a union
 BOUNDS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
 WORDS = {"string": "text", "boolean": "true or false", "object": "mapping"}
 
@@ -43,15 +43,14 @@ def reference() -> str:
     lines = [INTRODUCTION]
     lines += _section("competition.yaml", "", CompetitionSettings, 2, seen)
     lines += _section("The file that `patterns` names", "", PatternSettings, 2, seen)
-    for settings in LearnerSettings.__subclasses__():
-        name = _names(settings, "learner")[0]
+    for name, settings in LearnerSettings.registered.items():
         lines += _section(f"Presets with `learner: {name}`", "", settings, 2, seen)
     return "\n".join(lines).rstrip() + "\n"
 
 
 def undescribed() -> list[str]:
     """Return the fields, as `Class.name`, that no docstring describes."""
-    tops = [CompetitionSettings, PatternSettings, *LearnerSettings.__subclasses__()]
+    tops = [CompetitionSettings, PatternSettings, *LearnerSettings.registered.values()]
     found = [
         f"{_origin(settings, name).__name__}.{name}"
         for top in tops
@@ -78,7 +77,7 @@ def _section(
     """Yield a heading, a summary and a table, then the sections of settings inside these.
 
     Args:
-        path: what stands before the names of settings in headings, `training.`.
+        path: prefix of the names of settings in headings, `training.`.
         depth: of the heading.
         seen: classes that have a section, whose fields are not listed again for classes derived from
             them; this one is added.
@@ -118,12 +117,12 @@ def _family_rows(settings: type[Settings]) -> Iterator[str]:
 
 
 def _fields(settings: type[Settings]) -> dict[str, FieldInfo]:
-    """Return the fields but for what tells classes of a family apart."""
+    """Return the fields without those that select a class of a union."""
     return {k: v for k, v in settings.model_fields.items() if not _names(settings, k)}
 
 
 def _names(settings: type[Settings], tag: str = "name") -> tuple[str, ...]:
-    """Return by which names a class is chosen among others; none if it is the only one."""
+    """Return the names that select a class among others; none if it is the only one."""
     field = settings.model_fields.get(tag)
     literal = tag in TAGS and field is not None and get_origin(field.annotation) is Literal
     return get_args(field.annotation) if literal else ()
@@ -140,7 +139,7 @@ def _classes(annotation: Any) -> list[type[Settings]]:
 
 
 def meanings(settings: type[Settings]) -> dict[str, str]:
-    """Return what each field means; a class's own docstring counts before those of its bases."""
+    """Return the meaning of each field; a class's own docstring overrides those of its bases."""
     found = _comments(settings)
     for base in reversed(settings.__mro__):
         if issubclass(base, Settings) and base.__doc__:
@@ -175,7 +174,7 @@ def _summary(settings: type[Settings]) -> str:
 
 
 def _comments(settings: type[Settings]) -> dict[str, str]:
-    """Return what a new competition.yaml says of the settings of a class, if they stand there."""
+    """Return the comments of a new competition.yaml on the settings of a class, if it has any."""
     entries = {entry.name: entry for part in PARTS for entry in part}
     if settings is not CompetitionSettings:
         within = [
@@ -188,7 +187,7 @@ def _comments(settings: type[Settings]) -> dict[str, str]:
 
 
 def _type(field: FieldInfo, none: str) -> str:
-    """Return a field's type in a few words; none: what is written for None."""
+    """Return a field's type in a few words; none: the word for None."""
     family = next((m.family for m in field.metadata if hasattr(m, "family")), None)
     if family:
         return _quoted(family.registered)
@@ -225,7 +224,7 @@ def _in_words(schema: Mapping[str, Any], none: str) -> str:
 
 
 def _word_for_none(field: FieldInfo) -> str:
-    """Return what is written where a setting is not given: `auto` if that is read as None."""
+    """Return the word for a setting that is not given: `auto` if that is read as None."""
     reader = TypeAdapter(Annotated[field.annotation, field])
     try:
         return "`auto`" if reader.validate_python("auto") is None else "none"

@@ -1,4 +1,4 @@
-"""Reports of a prediction: one line a label as scikit-learn's, or one line a regression target."""
+"""Reports of a prediction: one line per label as in scikit-learn, or one per regression target."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ OF_PATTERNS = (
 def label_report(
     targets: np.ndarray, decisions: np.ndarray, names: Sequence[str], kind: Kind
 ) -> pd.DataFrame:
-    """Precision, recall, F1 and support of each label, then the averages; zero_division=0.
+    """Return precision, recall, F1 and support of each label, then the averages; zero_division=0.
 
     These are the lines of scikit-learn's classification_report.
 
@@ -32,15 +32,14 @@ def label_report(
         targets, decisions: (n, outputs) of 0/1.
         names: of the labels: both classes for binary (the positive one last), every class for
             multiclass, every label for multilabel.
-        kind: 'binary', 'multiclass' or 'multilabel'. Rows of one label each may be of either of
-            the latter two, whose averages differ.
+        kind: 'binary', 'multiclass' or 'multilabel'. Rows with one label each may be of either of the
+            latter two, whose averages differ.
 
     Returns:
         Columns precision, recall, f1, support; index `label`: the names, then for binary and
-        multiclass `accuracy` (which stands under f1, and nan beside it), for multilabel
-        `micro avg`, for all `macro avg` and `weighted avg`, and for several labels
-        `samples avg`. Labels that neither targets nor decisions hold have a line of zeros, and
-        take part in `macro avg`.
+        multiclass `accuracy` (in column f1, otherwise nan), for multilabel `micro avg`, for all
+        `macro avg` and `weighted avg`, and for several labels `samples avg`. Labels in neither targets
+        nor decisions have a line of zeros, and take part in `macro avg`.
     """
     given, decided, labels = _plain(targets, decisions, len(names), Kind(kind))
     # Under numbers, since a label may be named like an average, or like another label.
@@ -60,13 +59,13 @@ def label_report(
 
 
 def _plain(targets: np.ndarray, decisions: np.ndarray, names: int, kind: Kind) -> tuple:
-    """Targets, decisions and the names' labels as scikit-learn takes them."""
+    """Return targets, decisions and the names' labels in scikit-learn's form."""
     if kind.is_one_hot:
         return targets.argmax(axis=1), decisions.argmax(axis=1), np.arange(names)
     given, decided = targets.astype(int), decisions.astype(int)
     if kind.has_positive_class:
         return given[:, 0], decided[:, 0], np.arange(2)
-    if names == 1:  # To scikit-learn a single column is a binary target: of it, the label alone.
+    if names == 1:  # A binary target for scikit-learn, of which only the label is reported.
         return given[:, 0], decided[:, 0], np.array([1])
     return given, decided, np.arange(names)
 
@@ -74,16 +73,15 @@ def _plain(targets: np.ndarray, decisions: np.ndarray, names: int, kind: Kind) -
 def target_report(
     targets: np.ndarray, predictions: np.ndarray, names: Sequence[str]
 ) -> pd.DataFrame:
-    """The errors and correlations of each regression target, and their means.
+    """Return the errors and correlations of each regression target, and their means.
 
     Args:
         targets, predictions: (n, outputs).
         names: of the targets.
 
     Returns:
-        Columns rmse, mae, r2, pearson, spearman; index `target`: the names, then `mean`. What
-        is undefined (r2 and correlations with a constant target) is nan, and left out of the
-        mean.
+        Columns rmse, mae, r2, pearson, spearman; index `target`: the names, then `mean`. Undefined
+        values (r2 and correlations of a constant target) are nan, and excluded from the mean.
     """
     columns = [slice(k, k + 1) for k in range(len(names))]
     scores = [(metrics.get(name, Kind.REGRESSION).score, name) for name in TARGET_SCORES]
@@ -95,7 +93,7 @@ def target_report(
 
 
 def format_report(frame: pd.DataFrame) -> str:
-    """A report as aligned text, with four decimals; what is undefined stays blank."""
+    """Return a report as aligned text, with four decimals; undefined values are blank."""
     header = [str(frame.index.name), *frame.columns]
     lines = zip(map(str, frame.index), *(_texts(frame[name]) for name in frame), strict=True)
     return table(header, [list(line) for line in lines])

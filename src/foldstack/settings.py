@@ -25,11 +25,11 @@ def none_from_text(value: Any) -> Any:
     return None if value in ("", "null", "~", "none") else value
 
 
-LONGEST_FILE_NAME = 255  # bytes: what file systems take
+LONGEST_FILE_NAME = 255  # bytes: the limit of file systems
 
 
 def _file_name(value: str | None) -> str | None:
-    """Refuse what no file is called. A path may lead anywhere: such a file is read and never written."""
+    """Reject impossible file names. A path may be anywhere: such a file is read, never written."""
     if value is None:
         return None
     if "\0" in value:
@@ -105,11 +105,11 @@ class FileSettings(Settings):
     sample: FileName = "sample_submission.csv"
 
 
-# Each fold of each repeat is a training of every model: more is a slip of the pen, and would fill
-# memory with columns of folds before anything is trained.
+# Each fold of each repeat trains every model: more is a typing error, and would fill memory with
+# columns of folds before any training.
 MOST_FOLDS = 10_000
 MOST_REPEATS = 1_000
-MOST_BAGS = 10_000  # greedy selection is repeated for each
+MOST_BAGS = 10_000  # one greedy selection for each
 
 
 class FoldSettings(Settings):
@@ -157,7 +157,7 @@ CalibrationMethod = Literal["auto", "none", "temperature", "vector", "platt", "b
 
 
 def _one_of(names: Any) -> BeforeValidator:
-    """Refuses another name with the nearest of a Literal's."""
+    """Reject an unknown name with the nearest one of a Literal's."""
 
     def check(value: Any) -> Any:
         if value not in get_args(names):
@@ -168,7 +168,7 @@ def _one_of(names: Any) -> BeforeValidator:
 
 
 def _one_in_a_list(value: Any) -> Any:
-    """`temperature` is short for `[temperature]`."""
+    """Read `temperature` as `[temperature]`."""
     return [value] if isinstance(value, str) else value
 
 
@@ -180,7 +180,7 @@ class BlendSettings(Settings):
         over; 1: all models, once.
     negative: how far below 0 weights of simplex and weights_per_label may go.
     power: exponent of power_mean: the higher, the more the confident models count.
-    stack_inputs: what stacks read of the models' predictions.
+    stack_inputs: the form of the models' predictions that stacks read.
     stack_monotone: the LightGBM stack may only rise with the models' predictions of the same
         output.
     text_features: stacks also read length, digits, case, punctuation, script, readability, repeated
@@ -194,7 +194,7 @@ class BlendSettings(Settings):
         test rows (100 or more) before they are pooled.
     match_sharpness: give test means over runs the confidence of single runs by a temperature, if a
         decision rule or a calibration was fitted on single runs.
-    seed: of whatever the blend resamples.
+    seed: of all resampling in the blend.
     """
 
     methods: tuple[BlendMethod, ...] = ("mean", "rank_mean", "greedy", "rank_greedy", "stack")
@@ -239,7 +239,7 @@ class BlendSettings(Settings):
 
 
 class StoreSettings(Settings):
-    """What is kept in `oof/`.
+    """The contents of `oof/`.
 
     keep_models: false drops fitted models once their predictions are stored.
     """
@@ -327,7 +327,7 @@ class CompetitionSettings(Settings):
     @model_validator(mode="before")
     @classmethod
     def _one_is_a_list(cls, data: Any) -> Any:
-        """`text: review` is short for `text: [review]`, and likewise target and models."""
+        """Read `text: review` as `text: [review]`, and likewise target and models."""
         if isinstance(data, dict):
             for key in LISTS:
                 if isinstance(data.get(key), str):
@@ -337,7 +337,7 @@ class CompetitionSettings(Settings):
     @model_validator(mode="after")
     def _text_columns(self) -> CompetitionSettings:
         if self.pair and (len(self.text) != 2 or self.template):
-            raise ValueError("`pair: true` wants exactly two text columns and no template")
+            raise ValueError("`pair: true` requires exactly two text columns and no template")
         if self.template:
             parsed = _template_fields(self.template)
             if parsed is None or set(parsed) != set(self.text):
@@ -352,7 +352,7 @@ class CompetitionSettings(Settings):
         used = "cost" in (self.metric, *self.report_metrics)
         if used and self.costs is None:
             raise ValueError(
-                "metric cost wants `costs`, what each decision costs for each truth: write "
+                "metric cost requires `costs`, what each decision costs for each truth: write "
                 f"`costs: {example(self.kind)}`"
             )
         if self.costs is not None and not used:
@@ -393,7 +393,7 @@ class CompetitionSettings(Settings):
 
 
 def _template_fields(template: str) -> list[str] | None:
-    """The names in braces, None where the template is none."""
+    """Return the names in braces, None if the template is invalid."""
     try:
         parts = list(string.Formatter().parse(template))
     except ValueError:

@@ -1,4 +1,4 @@
-"""The sample submission: what its columns want, filled with predictions, and read back."""
+"""The sample submission: its expected columns, filled with predictions, and read back."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from foldstack.settings import CompetitionSettings
 
 @dataclass(frozen=True)
 class Submission:
-    """A competition's sample: `table` as text with the test ids in the sample's own order.
+    """A competition's sample: `table` as text, with the test ids in the sample's order.
 
     `labels` are the competition's: classes, labels, or names of regression targets.
     """
@@ -35,16 +35,16 @@ class Submission:
 
     @cached_property
     def per_label(self) -> bool:
-        """Whether there is a column for each label, class or target, in whatever order."""
+        """Whether there is a column per label, class or target, in any order."""
         return set(self.columns) == set(self.labels)
 
     @cached_property
     def wants_labels(self) -> bool:
         """Whether the submission holds labels, by the metric and the sample's columns.
 
-        The sample's placeholder values are never looked at.
+        The sample's placeholder values are ignored.
 
-        Raises InputError where the columns fit neither.
+        Raises InputError if the columns fit neither.
         """
         kind, asked = self.settings.kind, self.settings.submission
         self._check_columns()
@@ -78,17 +78,17 @@ class Submission:
         several = kind.is_values and len(self.labels) > 1
         if several or (kind.several_labels_per_row and not self.settings.separator):
             raise InputError(
-                f"{self.path}: kind {kind} wants a column for each of {some(self.labels)}, "
+                f"{self.path}: kind {kind} requires a column for each of {some(self.labels)}, "
                 f"found {some(columns)}"
             )
         if len(columns) != 1:
             raise InputError(
                 f"{self.path}: columns {some(columns)} are neither one column nor one for each of "
-                f"{some(self.labels)}: mend `labels` or `target` in competition.yaml"
+                f"{some(self.labels)}: fix `labels` or `target` in competition.yaml"
             )
 
     def fill(self, ids: np.ndarray, values: np.ndarray) -> pd.DataFrame:
-        """The sample filled with (n, outputs) probabilities, values, or 0/1 decisions for the ids."""
+        """Return the sample filled with (n, outputs) probabilities, values, or 0/1 decisions."""
         values = values[pd.Index(ids).get_indexer(self.table[self.settings.id])]
         out, decided = self.table.copy(), self.wants_labels
         if self.per_label:
@@ -104,7 +104,7 @@ class Submission:
         return out
 
     def read(self, path: Path, submitted: pd.DataFrame) -> np.ndarray:
-        """(n, outputs) of a submission's file: probabilities, values, or 0/1 decisions."""
+        """Return (n, outputs) of a submission's file: probabilities, values, or 0/1 decisions."""
         kind = self.settings.kind
         if self.per_label or not self.wants_labels:
             columns = self.columns
@@ -127,14 +127,14 @@ class Submission:
 
 
 def split_labels(text: str, separator: str) -> list[str]:
-    """The labels that one cell joins; an empty cell holds none."""
+    """Return the labels that one cell joins; none for an empty cell."""
     return [part for part in map(str.strip, text.split(separator)) if part]
 
 
 def joined_targets(
     cells: Iterable[str], labels: tuple[str, ...], separator: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """((n, labels) 0/1 of cells that join labels, (n,) whether a cell has another part)."""
+    """Return ((n, labels) 0/1 of cells that join labels, (n,) whether a cell has an unknown part)."""
     place = {label: k for k, label in enumerate(labels)}
     parts = [split_labels(text, separator) for text in cells]
     targets = np.zeros((len(parts), len(labels)))
@@ -146,7 +146,7 @@ def joined_targets(
 def label_texts(
     decisions: np.ndarray, labels: tuple[str, ...], settings: CompetitionSettings
 ) -> list[str]:
-    """(n, outputs) of 0/1 as the labels' names, several joined by the separator (or a bar)."""
+    """Return the names of labels (n, outputs) of 0/1, several joined by the separator (or a bar)."""
     if settings.kind.several_labels_per_row:
         by = settings.separator or "|"
         return [by.join(labels[k] for k in np.flatnonzero(row)) for row in decisions]

@@ -113,7 +113,7 @@ def _simplest(metric: Metric, made: Trained, names: list[str], results: dict, se
     """The first family, from the simplest on, whose nested score is within an error of the best."""
     decided = [results[name].nested_predictions for name in names]
     found = compare(metric, made.targets, decided, np.arange(len(made.targets)), seed=seed)
-    return names[int((found.behind <= found.errors).argmax())]
+    return names[int((found.worse_by <= found.errors).argmax())]
 
 
 # --- sharpness --------------------------------------------------------------------------------

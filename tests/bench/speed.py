@@ -34,6 +34,7 @@ from torch import nn
 import foldstack
 from foldstack.cores import cpu_threads
 from foldstack.files import write_text
+from foldstack.learners import LearnerContext
 from foldstack.learners.transformer import TransformerLearner
 from foldstack.links import to_probabilities
 from foldstack.nets.backbone import load_backbone, locate
@@ -189,7 +190,9 @@ def _our_training(
     results: Results, data: str, ws: Workspace, settings: TransformerSettings, train: Rows
 ) -> tuple[TransformerLearner, float, float]:
     """The learner, its seconds, and the matrix peak around them."""
-    learner = TransformerLearner(settings, ws.competition.task, SEED, cpu_threads(0))
+    learner = TransformerLearner(
+        settings, LearnerContext(ws.competition.task, SEED, cpu_threads(0))
+    )
     before = matrix_peak(learner.precision)
     with tempfile.TemporaryDirectory() as folder:
         begin = time.monotonic()
@@ -275,7 +278,7 @@ def _alone(who: str, place: Path, fold: int, rows: int) -> int:
         rivals.train(settings, train, held, SEED)
     else:
         with tempfile.TemporaryDirectory() as folder:
-            learner = TransformerLearner(settings, ws.competition.task, SEED, threads=1)
+            learner = TransformerLearner(settings, LearnerContext(ws.competition.task, SEED))
             learner.fit(train, None, Path(folder))
     return len(train) * settings.training.epochs
 
@@ -290,7 +293,9 @@ def frozen_epochs(results: Results, ws: Workspace, fold: int, rows: int) -> None
 
     def epoch(epochs: int, cache_gb: float, **options: object) -> float:
         kept = settings.model_copy(update={"cache_gb": cache_gb})
-        learner = TransformerLearner(kept, ws.competition.task, SEED, cpu_threads(0))
+        learner = TransformerLearner(
+            kept, LearnerContext(ws.competition.task, SEED, cpu_threads(0))
+        )
         examples = learner.prepare(train)
         one = stage.model_copy(update={"epochs": epochs, **options})
         with tempfile.TemporaryDirectory() as folder:

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
+from foldstack.learners import LearnerContext
 from foldstack.learners.transformer import TransformerLearner
 from foldstack.nets import dropout
 from foldstack.progress import table
@@ -49,7 +50,7 @@ def main() -> None:
     train = rows.take(ws.store.read_folds(rows).learned((0,)))
     train = train.take(np.arange(min(len(train), args.batch * (args.updates + 1))))
 
-    learner = TransformerLearner(settings, ws.competition.task, SEED, args.threads)
+    learner = TransformerLearner(settings, LearnerContext(ws.competition.task, SEED, args.threads))
     examples = learner.prepare(train)
     backbone = learner.model.backbone
     modules = [m for m in backbone.modules() if isinstance(m, dropout.Dropout)]

@@ -17,6 +17,7 @@ from tables import make_workspace
 
 from foldstack import config
 from foldstack.cores import cpu_threads
+from foldstack.learners import LearnerContext
 from foldstack.learners.transformer import TransformerLearner
 from foldstack.progress import table
 from foldstack.techniques import TransformerSettings
@@ -78,7 +79,9 @@ def cost(root: Path, rounds: int) -> None:
 def seconds(ws: Workspace, name: str, number: int, updates: int = 6) -> float:
     """Of these updates after a first one that pays for set-up."""
     settings = TransformerSettings.model_validate(preset(name))
-    learner = TransformerLearner(settings, ws.competition.task, SEED, cpu_threads(0))
+    learner = TransformerLearner(
+        settings, LearnerContext(ws.competition.task, SEED, cpu_threads(0))
+    )
     examples = learner.prepare(ws.competition.train)
     s = settings.training
     training = loop.prepare(learner.model, examples, s, learner.accelerator)

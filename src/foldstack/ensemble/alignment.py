@@ -1,10 +1,10 @@
-"""Runs of one model made comparable, by what each predicts for the same unlabelled rows.
+"""Alignment of a model's runs by their predictions for the same unlabelled rows.
 
-Pooled over folds, out-of-fold predictions mix runs of which one says .9 where another says .99. A test
-row is predicted by all of them alike, so this costs the estimate what it never costs a submission
-(Forman and Scholz 2010, "Apples-to-apples in cross-validation studies"). All runs predict the test
-rows, and no label is needed to see how they differ there: each is given the distribution that they
-have on average, the mean of their quantile functions (their Wasserstein barycenter).
+Out-of-fold predictions pooled over folds mix runs whose scores are distributed differently: one
+predicts .9 where another predicts .99. Every run predicts every test row, so this lowers the estimate
+only, never a submission (Forman and Scholz 2010, "Apples-to-apples in cross-validation studies"). The
+runs' distributions on the test rows are compared without labels: each run is mapped to their average,
+the mean of their quantile functions (their Wasserstein barycenter).
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from scipy.special import expit
 from foldstack.kinds import Kind
 from foldstack.links import to_logits
 
-# Elsewhere a decision compares what one run says of one row.
+# For other kinds a decision compares the outputs of one run in one row.
 KINDS = {kind for kind in Kind if kind.decides_by_thresholds}
-ROWS_A_KNOT, FEWEST, MOST = 10, 10, 200  # a quantile for so many rows; knots
-# Soft F1 drives probabilities to 1e-30, and a cut would make ties of them.
+ROWS_PER_KNOT, FEWEST, MOST = 10, 10, 200  # rows per quantile; number of quantiles (knots)
+# Soft F1 drives probabilities to 1e-30; clipping them would create ties.
 _log_odds = partial(to_logits, least=np.finfo(np.float64).tiny)
 
 
 def align(tests: Sequence[np.ndarray]) -> list[Callable[[np.ndarray], np.ndarray]]:
-    """For each run a map of its probabilities (n, outputs), which keeps the order within an output.
+    """Return, per run, a map of its probabilities (n, outputs) that keeps the order within an output.
 
-    tests: what each run predicts for the same rows, (t, outputs). Below 100 rows nothing is changed.
+    tests: each run's predictions for the same rows, (t, outputs). Below 100 rows maps are identities.
     """
-    knots = min(len(tests[0]) // ROWS_A_KNOT, MOST)
+    knots = min(len(tests[0]) // ROWS_PER_KNOT, MOST)
     if knots < FEWEST:
         return [np.asarray] * len(tests)
     levels = (np.arange(knots) + 0.5) / knots
@@ -40,7 +40,7 @@ def align(tests: Sequence[np.ndarray]) -> list[Callable[[np.ndarray], np.ndarray
 
 def _mapped(values: np.ndarray, own: np.ndarray, common: np.ndarray) -> np.ndarray:
     given = _log_odds(values)
-    # Beyond the outermost quantiles all move by as much as they.
+    # Beyond the outermost quantiles the shift is constant.
     inside = np.clip(given, own[0], own[-1])
     columns = [np.interp(*each) for each in zip(inside.T, own.T, common.T, strict=True)]
     return expit(np.column_stack(columns) + (given - inside))

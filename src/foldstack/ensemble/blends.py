@@ -17,16 +17,16 @@ from foldstack.kinds import Kind
 from foldstack.metrics import Metric
 from foldstack.settings import BlendSettings
 
-GEOMETRIC = 0.0  # the power to which power means tend where they become the geometric one
+GEOMETRIC = 0.0  # the power at which the power mean is the geometric mean
 SAMPLE = 10_000  # rows
-FINE = STEPS[2:]  # steps that are left after a sample
-FEW = 8  # fewer models than this are not bagged: half of them would lack the good ones
-# Means of ranks, for metrics of a ranking, which is all that they say.
+FINE = STEPS[2:]  # steps that remain after the search on a sample
+FEW = 8  # no bagging with fewer models: half of them would lack the good ones
+# Means of ranks, for ranking metrics, which use only the order.
 OF_RANKS = frozenset({"rank_mean", "rank_greedy"})
 
 
 class BlendOptions(BlendSettings):
-    """The settings of a blend, and threads for one fit: 0 for all cores; results do not depend on it."""
+    """Settings of a blend, and the threads of one fit (0: all cores; results do not depend on it)."""
 
     threads: int = 0
 
@@ -39,7 +39,7 @@ class BlendOptions(BlendSettings):
 class Weighted:
     """A weighted mean of the models' probabilities, or of their ranks.
 
-    weights: (models,), or (models, outputs) where each label has its own.
+    weights: (models,), or (models, outputs) if each label has its own.
     """
 
     names: list[str]
@@ -60,7 +60,7 @@ class Weighted:
 
 
 def _read(of: Inputs | Members, scale: str) -> np.ndarray:
-    """(n, models, outputs) ranks or probabilities."""
+    """Return (n, models, outputs) ranks or probabilities."""
     return of.ranks if scale == "rank" else of.probabilities
 
 
@@ -74,14 +74,14 @@ def _weigh(predictions: np.ndarray, weights: np.ndarray, kind: Kind) -> np.ndarr
 def _weighted(
     members: Members, rows: np.ndarray, weights: np.ndarray, scale: str = "probability"
 ) -> Weighted:
-    # So few weights hardly overfit: their own predictions serve as crossfit.
+    # So few weights hardly overfit: their in-sample predictions serve as crossfit.
     crossfit = _weigh(_read(members, scale)[rows], weights, members.kind)
     return Weighted(members.names, weights, members.kind, scale, crossfit)
 
 
 @dataclass(frozen=True)
 class Single:
-    """One model as it is; nothing is fitted."""
+    """One model alone; nothing is fitted."""
 
     name: str
     model: int
@@ -103,7 +103,7 @@ class ProbabilityMean:
 
 
 class RankMean:
-    """The mean of all models' ranks, for metrics of a ranking; nothing is fitted."""
+    """The mean of all models' ranks, for ranking metrics; nothing is fitted."""
 
     name = "rank_mean"
     complexity = 1
@@ -135,7 +135,7 @@ class PowerMeaned:
 
 def _power_mean(probabilities: np.ndarray, power: float, kind: Kind) -> np.ndarray:
     values = pmean(probabilities.astype(float), power, axis=1)
-    # Rounding may leave [0, 1] by a bit.
+    # Rounding may exceed [0, 1].
     values = np.clip(values, 0, 1)
     return normalised(values, axis=1) if kind.is_one_hot else values
 
@@ -144,7 +144,7 @@ def _power_mean(probabilities: np.ndarray, power: float, kind: Kind) -> np.ndarr
 class PowerMean:
     """(mean of p ** power) ** (1 / power), the geometric mean for 0; nothing is fitted.
 
-    Of classes it is normalised to sum to one again.
+    Class probabilities are normalised to sum to one.
     """
 
     name: str
@@ -163,15 +163,15 @@ NO_OPTIONS = BlendOptions(calibration=("none",))
 class Greedy:
     """Forward selection of models with replacement, bagged.
 
-    Caruana et al. 2004, "Ensemble selection from libraries of models": from the best single
-    model on, add the one whose joining is best for the mean, a model several times too; the best
-    mean on the way is taken. The weights are the shares. Their section 2.3: that is done in several
-    bags of a random half of the models, and the bags' weights averaged; fewer than `FEW` models make
-    one bag. Where that is no better than the best single model, that model is taken. For metrics that
-    want labels, every mean is scored with the decision rule that is best for it on the same rows.
+    Caruana et al. 2004, "Ensemble selection from libraries of models": start from the best single
+    model, repeatedly add the model that scores best in the mean (repeats allowed), and keep the best
+    mean on the path. Weights are selection frequencies. As in their section 2.3, several bags of a
+    random half of the models are selected from and their weights averaged; fewer than `FEW` models make
+    one bag. If the result does not beat the best single model, that model is taken. For metrics of
+    labels every mean is scored with its best decision rule on the same rows.
 
-    scale: 'probability', or 'rank' for means of ranks, where a model that is surer than the others has
-    no more to say.
+    scale: 'probability', or 'rank' for means of ranks, in which a more confident model has no more
+    weight.
     """
 
     options: BlendOptions = NO_OPTIONS
@@ -206,11 +206,11 @@ class Greedy:
 
 @dataclass(frozen=True)
 class Simplex:
-    """Weights of sum one, none below `-negative`, by optimising the metric.
+    """Weights that sum to one, none below `-negative`, optimised for the metric.
 
-    Starts are the best single model, the mean, the best weights by a smooth stand-in
-    (`surrogates.py`) and, on few rows, a hill climb. From the best of them a search goes on by the
-    metric itself, accepting improvements only: in sample the blend is never worse than any.
+    Starts: the best single model, the mean, the best weights by a smooth surrogate (`surrogates.py`)
+    and, on few rows, a hill climb. The search on the metric itself begins at the best start and accepts
+    improvements only: in sample the blend is never worse than any start.
     """
 
     options: BlendOptions = NO_OPTIONS
@@ -225,10 +225,10 @@ class Simplex:
 
 @dataclass(frozen=True)
 class WeightsPerLabel:
-    """`Simplex` with weights of its own for each class or label.
+    """`Simplex` with separate weights per class or label.
 
-    Where labels do not interact, as in macro averages, each is fitted apart. Else, and for
-    classes, whose probabilities must sum to one, a search goes on from the common weights.
+    If labels do not interact, as in macro averages, each is fitted separately. Otherwise, and for
+    classes, whose probabilities must sum to one, the search begins at the common weights.
     """
 
     options: BlendOptions = NO_OPTIONS
@@ -264,7 +264,7 @@ def _search(
     options: BlendOptions,
     scale: str = "probability",
 ) -> Search:
-    # Each output of each model in one piece, as it is read.
+    # Contiguous per output and model, as the search reads them.
     predictions = np.ascontiguousarray(_read(members, scale)[rows].transpose(2, 1, 0), float)
     return Search(
         predictions,
@@ -278,8 +278,9 @@ def _search(
 def _fit_weights(
     search: Search, metric: Metric, targets: np.ndarray, seed: int, *starts: np.ndarray
 ) -> np.ndarray:
-    """(models, 1) from the best start on: a single model, the mean, the stand-in's, a hill climb's,
-    and these.
+    """Return (models, 1) weights, searched for from the best start.
+
+    Starts: the best single model, the mean, the surrogate's weights, the hill climb's, and `starts`.
     """
     singles = search.singles()
     best_single = np.eye(search.models)[:, [int(singles.argmax())]]
@@ -292,7 +293,7 @@ def _fit_weights(
 
 
 def _climb(search: Search, starts: list[np.ndarray], seed: int) -> np.ndarray:
-    """From the best of the starts; of many rows on a sample first, which takes most of the way."""
+    """Return weights searched for from the best start; many rows are first searched on a sample."""
     weights = search.best_of(starts)
     sample = search.sample(SAMPLE, seed)
     if sample is None:

@@ -24,25 +24,24 @@ from foldstack.files import write_text
 
 SETTINGS = {"num_leaves": 7, "learning_rate": 0.05, "min_data_in_leaf": 50}
 MOST_ROUNDS = 500
-PATIENCE = 20  # rounds without a gain on the rows held back
-MANY_ROWS = 20_000  # from which on several threads predict, each row alike whoever does it
-MOST_PAIRS = 2_000_000  # of row and output, to train on; more add seconds, not skill
+PATIENCE = 20  # rounds without improvement on the held-back rows
+MANY_ROWS = 20_000  # from this many on several threads predict; results are the same
+MOST_PAIRS = 2_000_000  # (row, output) pairs to train on; more cost time without better scores
 
 
 @dataclass(frozen=True)
 class Boosters:
     """Boosters of one layout.
 
-    `joint`: one multiclass booster reads every prediction. `outputs`: each output has its own, which
-    reads `of_output`. `pairs`: one booster over all pairs of row and output, which also reads which
-    output it is; what it learns of a frequent label serves the rare ones, and it costs one
-    training where `outputs` costs as many as there are labels.
+    `joint`: one multiclass booster over all predictions. `outputs`: one booster per output, over
+    `of_output`. `pairs`: one booster over all (row, output) pairs, with the output's number as a
+    feature; rare labels profit from frequent ones, and there is one training instead of one per label.
 
-    Each is stopped early (Prechelt 1998, "Early stopping, but when?") on a fifth of its own groups.
-    An output with a single value in the rows it learns from is predicted as its mean.
+    Each booster stops early (Prechelt 1998, "Early stopping, but when?") on a fifth of its groups. An
+    output that is constant in the training rows is predicted by its mean.
 
     Attributes:
-        models: boosters; an output's mean where it is constant.
+        models: boosters, or the mean of a constant output.
     """
 
     reader: LevelReader
@@ -58,8 +57,8 @@ class Boosters:
         return cls(sample.reader, outputs, layout, train(sample))
 
     def predict(self, inputs: Inputs) -> np.ndarray:
-        """Predictions (n, outputs)."""
-        # A long table is as many times as large as there are outputs.
+        """Return predictions (n, outputs)."""
+        # The table of pairs is `outputs` times as large as its source.
         step = max(1, MOST_PAIRS // self.outputs)
         starts = range(0, max(len(inputs.ranks), 1), step)
         return np.concatenate([self._predict(inputs.take(slice(s, s + step))) for s in starts])
@@ -88,12 +87,12 @@ class Boosters:
         return {"layout": self.layout, "rounds": rounds, "constants": constants}
 
     def save(self, directory: Path, stem: str) -> list[Path]:
-        """Writes `<stem>-<k>.txt`, LightGBM's text, for each booster; constants are parameters."""
+        """Write LightGBM's text to `<stem>-<k>.txt` per booster; constants are parameters."""
         paths = []
         for k, model in enumerate(self.models):
             if isinstance(model, lgb.Booster):
                 paths.append(Path(directory) / f"{stem}-{k}.txt")
-                # LightGBM's own writer says that it failed, but not why, and leaves half a file.
+                # LightGBM's own writer gives no reason for a failure and leaves a partial file.
                 write_text(paths[-1], model.model_to_string())
         return paths
 
@@ -117,8 +116,8 @@ def _predicted(model: lgb.Booster, table: np.ndarray) -> np.ndarray:
 
 
 def choose_layout(reader: LevelReader, outputs: int) -> str:
-    """Classes are learned together unless each must rise with its own predictions."""
-    if reader.kind.has_labels and outputs > MANY:  # values of unlike units are not pooled
+    """Return 'joint' for classes (unless monotone), 'pairs' for many labels, otherwise 'outputs'."""
+    if reader.kind.has_labels and outputs > MANY:  # values in different units are not pooled
         return "pairs"
     return "joint" if reader.kind.is_one_hot and not reader.monotone else "outputs"
 
@@ -147,7 +146,7 @@ def _by_output(sample: Sample) -> list[lgb.Booster | float]:
 
 def _of_pairs(sample: Sample) -> list[lgb.Booster | float]:
     outputs, rng = sample.targets.shape[1], np.random.default_rng(sample.seed)
-    # Drawn before the table is made, which is `outputs` times as large as what it is made from.
+    # Sampled before the table of pairs is built, which is `outputs` times as large.
     learned, stopped = (_draw(part, MOST_PAIRS // outputs, rng) for part in sample.hold_back())
     chosen = np.concatenate([learned, stopped])
     features = None if sample.features is None else sample.features[chosen]
@@ -203,5 +202,5 @@ def _boost(
 
 
 def min_data_in_leaf(rows: int) -> int:
-    """50 at a thousand rows and more; fewer rows could not be split at all with it."""
+    """Return the setting, 50; less below a thousand rows, which could not be split with it."""
     return max(1, min(SETTINGS["min_data_in_leaf"], rows // 20))

@@ -18,11 +18,11 @@ from foldstack.errors import InputError, nearest
 from foldstack.kinds import Kind
 from foldstack.metrics import Metric
 
-# Members differ in confidence where one's temperature is so many times another's. On a few hundred
-# rows a ratio of 1.2 is nothing but chance.
+# The ratio of temperatures from which members differ in confidence. On a few hundred rows a ratio
+# of 1.2 is chance.
 APART = 1.5
 SPLITS = 5
-# Weights a label and stacks, which are fitted to the log loss themselves, are left as they are.
+# Weights per label and stacks already minimise the log loss: they are not calibrated.
 MOST_COMPLEX = 2
 
 
@@ -33,7 +33,7 @@ class Calibrated:
         self.base, self.method = base, method
         self.name = f"{base.name}+{method}"
         order = list(dict.fromkeys(m for known in METHODS.values() for m in known))
-        # Between its base and what is a step more complex than that.
+        # Between the base's complexity and the next.
         self.complexity = base.complexity + 0.1 * (1 + order.index(method))
 
     def fit(
@@ -44,7 +44,17 @@ class Calibrated:
     def calibrate(
         self, base: Fitted, members: Members, rows: np.ndarray, seed: int
     ) -> CalibratedFitted:
-        """The same where the base is fitted on these rows already."""
+        """Return the same as `fit`, from a base that is already fitted.
+
+        Args:
+            base: fitted on `rows`.
+            members: all members; only `rows` are read.
+            rows: (k,) row indices.
+            seed: of the splits for the crossfit of isotonic maps.
+
+        Returns:
+            The base with its map.
+        """
         targets = members.targets[rows]
         found = calibrate(self.method, members.kind, base.crossfit, targets)
         return CalibratedFitted(base, found, targets, members.groups[rows], seed)
@@ -54,8 +64,8 @@ class Calibrated:
 class CalibratedFitted:
     """A fitted candidate and the map of its probabilities.
 
-    targets (rows, outputs) and groups (rows,) are those it was fitted on, for the crossfit alone;
-    None of what was read back from a file.
+    targets (rows, outputs) and groups (rows,) of the fitted rows serve the crossfit only; they are
+    None after loading.
     """
 
     base: Fitted
@@ -71,8 +81,8 @@ class CalibratedFitted:
 
     @cached_property
     def crossfit(self) -> np.ndarray:
-        """By the map itself, of a few parameters; isotonic ones, which can overfit, by those of 5
-        group-wise splits.
+        """Return predictions by the map itself, which has few parameters; for isotonic maps, which can
+        overfit, by maps fitted in 5 group-wise splits.
         """
         values = self.base.crossfit
         splits = min(SPLITS, len(np.unique(self.groups)))
@@ -95,10 +105,10 @@ class CalibratedFitted:
 
 @dataclass(frozen=True)
 class CalibratedMean:
-    """The mean of the models' probabilities, each model calibrated by itself before.
+    """The mean of the models' probabilities, each model calibrated first.
 
-    For models that differ in confidence, where the surest would outweigh the others. Where their
-    temperatures lie within a factor of `APART` it is the plain mean.
+    For models of different confidence, where the most confident would outweigh the others. It is the
+    plain mean if their temperatures lie within a factor of `APART`.
     """
 
     method: str
@@ -144,11 +154,17 @@ def calibrated_candidates(
     """Return the candidates that calibration adds to these.
 
     Args:
-        calibration: 'auto', 'none' or methods. Methods are tried on the means and weighted means
-            of probabilities, or on a model alone. The first of them (isotonic: temperature) is that
-            of the mean of calibrated models, which is tried where the plain mean is. auto: all
-            methods of the kind where the metric is one of probabilities; elsewhere nothing but the
-            mean of calibrated models, by temperature.
+        candidates: the ones to calibrate.
+        metric: decides what 'auto' means.
+        kind: its methods are `METHODS[kind]`.
+        calibration: 'auto', 'none' or methods. Methods are tried on means and weighted means of
+            probabilities, or on the only model. The first method (temperature instead of isotonic)
+            is also used for the mean of calibrated models, if the plain mean is a candidate. auto:
+            all methods of the kind for a metric of probabilities; otherwise only the mean of
+            calibrated models, by temperature.
+
+    Returns:
+        `Calibrated` candidates, then `CalibratedMean`.
 
     Raises:
         InputError: a method is unknown, or not for this kind.

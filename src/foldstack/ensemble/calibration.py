@@ -1,21 +1,20 @@
-"""Calibration: maps that make probabilities mean what they say, fitted on out-of-fold predictions.
+"""Calibration: maps to probabilities that match observed frequencies, fitted on OOF predictions.
 
-The methods, with logits z = ln p - ln(1 - p), of classes ln p:
+The methods, with logits z = ln p - ln(1 - p), for classes z = ln p:
 
 - temperature: z / T, one parameter (Guo et al. 2017, "On calibration of modern neural networks").
 - vector: w_k z_k + b_k before the softmax over classes k (Guo et al. 2017).
-- platt: a z + b, with targets smoothed as there (Platt 1999, "Probabilistic outputs for support
-  vector machines").
-- beta: a ln p - b ln(1 - p) + c, a and b not below 0 (Kull et al. 2017, "Beta calibration").
+- platt: a z + b, with smoothed targets (Platt 1999, "Probabilistic outputs for support vector
+  machines").
+- beta: a ln p - b ln(1 - p) + c, with a, b >= 0 (Kull et al. 2017, "Beta calibration").
 - isotonic: any rising step function (Zadrozny & Elkan 2002, "Transforming classifier scores into
   accurate multiclass probability estimates"; scikit-learn's), kept off 0 and 1.
 
-All but isotonic are fitted by maximum likelihood. Of several labels each has a map of its own; of
-classes temperature and vector act on all together, and the others on each class against the rest,
-which is normalised afterwards (Zadrozny & Elkan 2002). What has too few rows shares: a label with
-fewer than ten rows of its rarer side for each parameter takes a map fitted to all labels together
-(ten events a variable: Peduzzi et al. 1996), and where those are too few, too, probabilities stay
-as they are.
+All but isotonic are fitted by maximum likelihood. Each of several labels has its own map. For
+classes temperature and vector act on all together; the others calibrate each class against the rest
+and normalise (Zadrozny & Elkan 2002). A label with fewer than ten rows of its rarer side per
+parameter takes a map fitted to all labels together (ten events per variable: Peduzzi et al. 1996);
+if those are too few as well, probabilities stay unchanged.
 """
 
 from __future__ import annotations
@@ -34,28 +33,27 @@ from foldstack.kinds import Kind
 Map = tuple[float, ...] | None
 
 CERTAIN = 1e-9
-ROWS = 10  # of the rarer side, for each parameter
-# A column with as many rows as these parameters ask for has its own map. Isotonic maps have no fixed
-# number; below some hundreds of rows they overfit.
+ROWS = 10  # of the rarer side, per parameter
+# A column with this many parameters' worth of rows has its own map. Isotonic maps have no fixed
+# number of parameters; below some hundreds of rows they overfit.
 PARAMETERS = {"temperature": 1, "platt": 2, "vector": 2, "beta": 3, "isotonic": 20}
 METHODS = {
     Kind.BINARY: ("temperature", "platt", "beta", "isotonic"),
     Kind.MULTICLASS: ("temperature", "vector", "platt", "beta", "isotonic"),
     Kind.MULTILABEL: ("temperature", "platt", "beta", "isotonic"),
 }
-HOTTEST = 20.0  # temperatures lie between a twentieth and this
-FARTHEST = 50.0  # of the other parameters, which would run away where classes separate
+HOTTEST = 20.0  # temperatures lie between 1/20 and this
+FARTHEST = 50.0  # bound of the other parameters, which diverge if classes are separable
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """A fitted map of probabilities (n, outputs) to such.
+    """A fitted map of probabilities (n, outputs) to calibrated ones.
 
     Attributes:
         method: one of `METHODS[kind]`.
-        maps: for each column, or for all classes where the method is temperature, its parameters:
-            (T,), (a, b), (a, b, c), for vector (w, b); for isotonic the points' x, then as many y.
-            None where probabilities stay as they are.
+        maps: parameters per column, or once for all classes with temperature: (T,), (a, b),
+            (a, b, c), for vector (w, b), for isotonic the points' x, then their y. None: unchanged.
     """
 
     method: str
@@ -66,7 +64,7 @@ class Calibration:
         object.__setattr__(self, "kind", Kind(self.kind))  # from JSON it is text
 
     def apply(self, probabilities: np.ndarray) -> np.ndarray:
-        """Calibrated probabilities, float64; of classes they sum to one."""
+        """Return calibrated probabilities, float64; over classes they sum to one."""
         p = probabilities.astype(float)
         if all(each is None for each in self.maps):
             return p
@@ -83,13 +81,13 @@ class Calibration:
         return normalised(values, axis=1) if self.kind.is_one_hot else values
 
     def to_json(self) -> dict:
-        """A dict of plain values; `from_json` reads it."""
+        """Return a dict of plain values for `from_json`."""
         maps = [None if each is None else list(each) for each in self.maps]
         return {"method": self.method, "kind": self.kind, "maps": maps}
 
     @classmethod
     def from_json(cls, values: dict) -> Calibration:
-        """The calibration that `to_json` described."""
+        """Return the calibration that `to_json` described."""
         maps = tuple(None if each is None else tuple(each) for each in values["maps"])
         return cls(values["method"], values["kind"], maps)
 
@@ -97,7 +95,17 @@ class Calibration:
 def calibrate(
     method: str, kind: Kind, probabilities: np.ndarray, targets: np.ndarray
 ) -> Calibration:
-    """Fits a method to probabilities and targets of 0/1, (n, outputs) each."""
+    """Fit a method to probabilities.
+
+    Args:
+        method: one of `METHODS[kind]`.
+        kind: of the competition.
+        probabilities: (n, outputs).
+        targets: (n, outputs) of 0/1.
+
+    Returns:
+        The fitted map.
+    """
     kind, p, y = Kind(kind), probabilities.astype(float), targets.astype(float)
     if method == "vector":
         return Calibration(method, kind, _vector(p, y))
@@ -115,7 +123,7 @@ def calibrate(
 
 
 def common_temperature(kind: Kind, probabilities: np.ndarray, targets: np.ndarray) -> float:
-    """One temperature for all outputs: above 1 where they are surer than they should be."""
+    """Return one temperature for all outputs: above 1 if they are overconfident."""
     if kind.is_one_hot:
         return _class_temperature(probabilities.astype(float), targets.astype(float))
     return _temperature(probabilities.astype(float).ravel(), targets.astype(float).ravel())[0]
@@ -138,13 +146,13 @@ def _logs(p: np.ndarray) -> np.ndarray:
 
 
 def _root(slope: Callable[[float], float]) -> float:
-    """The temperature at which a rising slope of the loss by 1 / T is 0, or the nearer bound."""
+    """Return the temperature at the root of a rising slope of the loss by 1 / T, or the nearer bound."""
     low, high = 1 / HOTTEST, HOTTEST
     if slope(low) >= 0:
         return HOTTEST
     if slope(high) <= 0:
         return 1 / HOTTEST
-    # The loss is convex in 1 / T, and only in that.
+    # The loss is convex in 1 / T, not in T.
     return float(1 / brentq(slope, low, high, xtol=1e-13))
 
 
@@ -159,7 +167,7 @@ def _class_temperature(p: np.ndarray, y: np.ndarray) -> float:
 
 
 def temper(kind: Kind, probabilities: np.ndarray, temperature: float) -> np.ndarray:
-    """Probabilities (n, outputs) at another temperature, below 1 the sharper."""
+    """Return probabilities (n, outputs) at another temperature: below 1 they are more confident."""
     if temperature == 1:
         return probabilities
     if kind.is_one_hot:
@@ -168,11 +176,11 @@ def temper(kind: Kind, probabilities: np.ndarray, temperature: float) -> np.ndar
 
 
 def matching_temperature(kind: Kind, mean: np.ndarray, parts: Sequence[np.ndarray]) -> float:
-    """The temperature at which a mean has the average entropy of its parts; (n, outputs) each.
+    """Return the temperature at which a mean has the average entropy of its parts; (n, outputs) each.
 
-    Entropy is concave, so a mean has the more of it: the temperature is 1 at most. Means of
-    calibrated predictions are known to be too modest (Rahaman & Thiery 2021, "Uncertainty
-    quantification and deep ensembles").
+    Entropy is concave, so a mean has more of it: the temperature is 1 at most. Means of calibrated
+    predictions are underconfident (Rahaman & Thiery 2021, "Uncertainty quantification and deep
+    ensembles").
     """
     wanted = np.mean([_entropy(kind, part) for part in parts])
 
@@ -186,7 +194,7 @@ def matching_temperature(kind: Kind, mean: np.ndarray, parts: Sequence[np.ndarra
 
 
 def _entropy(kind: Kind, probabilities: np.ndarray) -> float:
-    """The mean over rows, summed over outputs."""
+    """Return the mean over rows of the entropy summed over outputs."""
     nats = entr(probabilities)
     if not kind.is_one_hot:
         nats = nats + entr(1 - probabilities)
@@ -199,10 +207,10 @@ def _entropy(kind: Kind, probabilities: np.ndarray) -> float:
 def _minimise(
     features: np.ndarray, y: np.ndarray, start: tuple[float, ...], lowest: tuple[float, ...]
 ) -> tuple[float, ...]:
-    """Coefficients (k,) of the logistic regression of y (n,) on features (k, n), within bounds."""
+    """Return (k,) coefficients of a logistic regression of y (n,) on features (k, n), in bounds."""
 
     def loss(coefficients: np.ndarray) -> tuple[float, np.ndarray]:
-        # Without BLAS, whose sums depend on the number of its threads.
+        # BLAS sums depend on the number of threads.
         z = np.einsum("kn,k->n", features, coefficients)
         value = -np.mean(y * log_expit(z) + (1 - y) * log_expit(-z))
         return value, np.einsum("kn,n->k", features, expit(z) - y) / len(y)
@@ -233,7 +241,7 @@ def _beta(p: np.ndarray, y: np.ndarray) -> tuple[float, ...]:
 
 def _isotonic(p: np.ndarray, y: np.ndarray) -> tuple[float, ...]:
     fitted = IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip").fit(p, y)
-    # So many rows cannot show that there is no exception.
+    # len(y) rows cannot show that there is no exception.
     edge = 1 / (len(y) + 2)
     steps = np.clip(fitted.y_thresholds_, edge, 1 - edge)
     return (*fitted.X_thresholds_.tolist(), *steps.tolist())
@@ -266,7 +274,7 @@ APPLIED: dict[str, Callable[..., np.ndarray]] = {
 
 
 def _vector(p: np.ndarray, y: np.ndarray) -> tuple[Map, ...]:
-    """(w, b) of each class; all rare classes have one pair together."""
+    """Return (w, b) per class; all rare classes share one pair."""
     n, classes = y.shape
     given = y.sum(axis=0)
     if n - given.max() < ROWS * PARAMETERS["vector"]:

@@ -1,6 +1,6 @@
 """The candidates made of the models' out-of-fold predictions: single models, blends and stacks.
 
-`blends.py` has what weighs the models, `stacks.py` the second levels; here is the list of all.
+`blends.py` defines weighted means, `stacks.py` the second levels; this module lists them all.
 """
 
 from __future__ import annotations
@@ -38,7 +38,19 @@ from foldstack.settings import BlendSettings
 def load_fitted(
     winner: str, parameters: dict, names: list[str], kind: Kind, outputs: int, directory: Path
 ) -> Fitted:
-    """The fitted candidate that a blend stored, to predict new rows with."""
+    """Load the fitted candidate that a blend stored, to predict new rows.
+
+    Args:
+        winner: the candidate's name.
+        parameters: its stored parameters.
+        names: the models, in the order of the predictions.
+        kind: of the competition.
+        outputs: number of outputs.
+        directory: the files that `Fitted.save` wrote.
+
+    Returns:
+        The fitted candidate.
+    """
     if "calibration" in parameters or "calibrations" in parameters:
         base = winner.rpartition("+")[0]
         return load_calibrated(
@@ -78,15 +90,22 @@ def list_candidates(
     options: BlendOptions = NO_OPTIONS,
     calibration: str | Sequence[str] = (),
 ) -> list[Candidate]:
-    """The candidates for these models: each alone, then, of several, the methods that fit.
+    """Return the candidates for these models: each alone, then, for several, the methods that apply.
 
-    Means of ranks are left out where the metric wants more than a ranking, geometric and power means
-    of a regression's values, and weights per label where there is one label. With features
-    stacks have something to add to a single model, too. What is calibrated comes last
-    (`calibrated_candidates`).
+    Args:
+        names: the models.
+        metric: means of ranks are only for ranking metrics.
+        methods: names of `METHODS`.
+        kind: geometric and power means are not for regression.
+        features: feature columns exist, so that stacks are tried on a single model, too.
+        options: of the blend.
+        calibration: see `calibrated_candidates`, whose candidates come last.
+
+    Returns:
+        The candidates; weights per label only if there are several outputs.
 
     Raises:
-        InputError: a method or a way of calibration is unknown.
+        InputError: a method or a calibration is unknown.
     """
     for method in methods:
         if method not in METHODS:

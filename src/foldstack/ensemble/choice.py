@@ -1,4 +1,4 @@
-"""Comparing what was predicted for the same rows, to choose among it."""
+"""Comparison of predictions for the same rows, to choose among them."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ RESAMPLES = 100
 
 @dataclass(frozen=True)
 class Comparison:
-    """Scores of several predictions, and how far each is behind one of them; (k,) each.
+    """Scores of several predictions, and their differences from a reference; (k,) each.
 
     Attributes:
         scores: by the metric.
         signed: the same, larger is better.
-        behind: how much worse than the reference; below 0 what is better.
-        errors: standard error of that difference, paired; 0 for the reference itself.
+        worse_by: how much worse than the reference; below 0 if better.
+        errors: standard error of that paired difference; 0 for the reference itself.
     """
 
     scores: np.ndarray
     signed: np.ndarray
-    behind: np.ndarray
+    worse_by: np.ndarray
     errors: np.ndarray
 
 
@@ -39,15 +39,23 @@ def compare(
     seed: int,
     reference: int | None = None,
 ) -> Comparison:
-    """Scores predictions, each (n, outputs), on the same resamples of the groups.
+    """Score predictions on the same resamples of the groups.
 
     Args:
-        reference: which of them the others are compared with; None for the best.
+        metric: scores them.
+        targets: (n, outputs).
+        predictions: k arrays (n, outputs).
+        groups: (n,) int, resampled as units.
+        seed: of the bootstrap.
+        reference: index of the predictions to compare with; None for the best.
+
+    Returns:
+        Scores and paired differences, (k,) each.
     """
     scores = np.array([metric.score(targets, each) for each in predictions])
     resampled = bootstrap(metric, targets, predictions, groups, seed=seed, resamples=RESAMPLES)
     signed = metric.sign * scores
-    # Where the metric is undefined it is so for all, having one class; then the first.
+    # An undefined metric is undefined for all (one class only): then the first is the reference.
     base = int(signed.argmax()) if reference is None else reference
     errors = spread(resampled[:, [base]] - resampled)
     return Comparison(scores, signed, signed[base] - signed, errors)

@@ -1,6 +1,6 @@
 """Decisions among classes: weights on their probabilities, cut points on the expected class.
 
-Probabilities are (n, classes), of float32 or float64, and classes are given as (n,) indices.
+Probabilities are (n, classes), float32 or float64; classes are (n,) indices.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import numpy as np
 from foldstack.ensemble.thresholds import own_share
 from foldstack.metrics import AVERAGED
 
-# Of a class's counts (tp, predicted, given): its score, and whether it takes part.
+# From a class's counts (tp, predicted, given) to its score, and whether it takes part.
 ByClass = Callable[[np.ndarray, np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
-# Larger than that of thresholds, since all classes' weights meet in every decision. Calibrated
-# probabilities hardly gain by weights; in simulated sets of 8 classes and 100 to 2,000 rows smaller
-# values lost more there than they won where probabilities were off.
+# Larger than for thresholds, since every decision depends on all classes' weights. Calibrated
+# probabilities hardly gain by weights: with smaller values, simulated sets of 8 classes and 100 to
+# 2,000 rows lost more there than they won with uncalibrated probabilities.
 SHRINKAGE = 20.0
 ROUNDS = 20
 IMPROVEMENT = 1e-12
@@ -38,7 +38,7 @@ def _recall_of_given(tp, predicted, given):
     return _ratio(tp, given), given > 0
 
 
-# Metrics in which every class counts alike: the mean of a score over the classes that take part.
+# Metrics in which classes count equally: the mean of a score over the classes that take part.
 OF_CLASSES: dict[str, ByClass] = {
     **{f"{name}_macro": _averaged(name) for name in AVERAGED},
     "balanced_accuracy": _recall_of_given,
@@ -49,24 +49,28 @@ OF_CLASSES: dict[str, ByClass] = {
 
 
 def weighted_argmax(probabilities: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """(n,) the class with the most of weight times probability, of equals the first."""
+    """Return (n,) the class of the largest weight times probability, the first of equals."""
     return (probabilities * weights).argmax(axis=1)
 
 
 def class_weights(
     name: str, given: np.ndarray, probabilities: np.ndarray, shrinkage: float = SHRINKAGE
 ) -> np.ndarray:
-    """(classes,) weights w for the class with the largest w p, a local optimum.
+    """Return (classes,) weights w for deciding by the largest w p, a local optimum.
 
-    Coordinate ascent from weights of 1 on: each class's weight in turn is set to the best there is
-    while the others stand, which `best_weight` finds exactly, until a round changes nothing. Then
-    the weights' logarithms are shrunk (see `thresholds.own_share`) towards 0, that is towards their
-    mean, since a common factor changes no decision.
+    Coordinate ascent from weights of 1: each weight in turn is set to its best value while the others
+    stay fixed, which `best_weight` finds exactly, until a round changes nothing. Then the weights'
+    logarithms are shrunk (see `thresholds.own_share`) towards 0, their mean, since a common factor
+    changes no decision.
 
     Args:
         name: one of `OF_CLASSES`.
         given: (n,) class indices.
+        probabilities: (n, classes).
         shrinkage: k of `thresholds.own_share`, 0 for none.
+
+    Returns:
+        Positive weights.
     """
     weights = np.ones(probabilities.shape[1])
     score = _score(name, given, probabilities, weights)
@@ -75,7 +79,7 @@ def class_weights(
         for k in range(len(weights)):
             tried = weights.copy()
             tried[k] = best_weight(name, given, probabilities, weights, k)
-            # Scored again: the sums of a search are rounded, and so are products at a boundary.
+            # Scored again: the search's sums are rounded, and so are products at a boundary.
             reached = _score(name, given, probabilities, tried)
             if reached > score + IMPROVEMENT:
                 weights, score = tried, reached
@@ -90,10 +94,20 @@ def class_weights(
 def best_weight(
     name: str, given: np.ndarray, probabilities: np.ndarray, weights: np.ndarray, k: int
 ) -> float:
-    """The best weight of class k where the other classes keep theirs, exact.
+    """Return the exact best weight of class k if the other weights stay fixed.
 
-    Each row goes over to class k at one critical weight, max over j != k of w_j p_j, over p_k; so
-    after sorting these every decision there is has its counts. Of equals the nearest to 1 is taken.
+    Each row moves to class k at one critical weight, max over j != k of w_j p_j, over p_k; sorting
+    these gives the counts of every possible decision.
+
+    Args:
+        name: one of `OF_CLASSES`.
+        given: (n,) class indices.
+        probabilities: (n, classes).
+        weights: (classes,), of which that of k is ignored.
+        k: the class.
+
+    Returns:
+        The weight, of equally good ones the nearest to 1.
     """
     critical, rivals = _critical(probabilities, weights, k)
     order = np.argsort(critical)
@@ -112,7 +126,7 @@ def best_weight(
 def _critical(
     probabilities: np.ndarray, weights: np.ndarray, k: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(n,) weights above which each row is of class k, and the class it is of below."""
+    """Return (n,) critical weights above which a row is of class k, and its class below."""
     weighted = probabilities * weights
     weighted[:, k] = -1.0
     rivals = weighted.argmax(axis=1)
@@ -123,17 +137,17 @@ def _critical(
 
 
 def _between(lower: np.ndarray, upper: np.ndarray) -> np.ndarray:
-    """Weights between two bounds, by their geometric mean; half or twice where there is but one."""
+    """Return weights between two bounds: the geometric mean; half or twice if there is only one."""
     lower = np.where(lower > 0, lower, np.where(upper < np.inf, upper / 4, 0.5))
     upper = np.where(upper < np.inf, upper, 4 * lower)
-    # Of square roots each, so that tiny bounds do not underflow.
+    # The root of each, so that tiny bounds do not underflow.
     return np.sqrt(lower) * np.sqrt(upper)
 
 
 def _scores_along(
     name: str, rivals: np.ndarray, given: np.ndarray, k: int, classes: int
 ) -> np.ndarray:
-    """(n + 1,) scores as one row after another goes over from its rival class to class k."""
+    """Return (n + 1,) scores as row after row moves from its rival class to class k."""
     by_class = OF_CLASSES[name]
     rows = np.bincount(given, minlength=classes).astype(float)
     gone = np.arange(len(given) + 1.0)
@@ -147,7 +161,7 @@ def _scores_along(
 def _others(
     by_class: ByClass, rivals: np.ndarray, given: np.ndarray, k: int, rows: np.ndarray
 ) -> np.ndarray:
-    """(2,) sums over the classes but k, before any row goes over."""
+    """Return (2,) sums over the classes other than k, before any row moves."""
     tp = np.bincount(given[rivals == given], minlength=len(rows)).astype(float)
     predicted = np.bincount(rivals, minlength=len(rows)).astype(float)
     return np.delete(np.array(by_class(tp, predicted, rows)), k, axis=1).sum(axis=1)
@@ -156,12 +170,12 @@ def _others(
 def _losses(
     by_class: ByClass, rivals: np.ndarray, given: np.ndarray, rows: np.ndarray
 ) -> np.ndarray:
-    """(2, n): by how much each row's going changes the score, and the part, of the class it leaves."""
-    # Small integers are sorted by radix; within a class the rows stay in their order.
+    """Return (2, n): the changes of the score and the part of the class that each row leaves."""
+    # Small integers are sorted by radix; the sort is stable within a class.
     order = np.argsort(rivals.astype(np.uint16), kind="stable")
     rival, hit = rivals[order], (rivals == given)[order].astype(float)
     hits = np.append(0.0, np.cumsum(hit))
-    # What its class has left before each row goes: the row itself and those after it.
+    # The rows that its class still has before each row moves: the row itself and those after it.
     last = np.cumsum(np.bincount(rivals, minlength=len(rows)))[rival]
     left, tp = (last - np.arange(len(rival))).astype(float), hits[last] - hits[:-1]
     before = np.array(by_class(tp, left, rows[rival]))
@@ -182,28 +196,28 @@ def _score(name: str, given: np.ndarray, probabilities: np.ndarray, weights: np.
 
 
 def expected_class(probabilities: np.ndarray) -> np.ndarray:
-    """(n,) means of the class index, of classes in their order."""
-    # Not by BLAS, whose rounding of a row depends on the rows beside it.
+    """Return (n,) means of the class index, for ordered classes."""
+    # BLAS rounds a row depending on the rows beside it.
     return (probabilities * np.arange(probabilities.shape[1], dtype=float)).sum(axis=1)
 
 
 def kappa_cut_points(
     given: np.ndarray, probabilities: np.ndarray, shrinkage: float = SHRINKAGE
 ) -> np.ndarray:
-    """(classes - 1,) ascending cut points on the expected class for quadratic kappa.
+    """Return (classes - 1,) ascending cut points on the expected class for quadratic kappa.
 
     With a shrinkage of 0 they are the exact optimum, by Dinkelbach's iteration (see
-    `thresholds.dinkelbach`): kappa is 1 - O / E, where O, the observed squared distance, and E,
-    the one expected by chance, are both sums over the cut points of what each adds by itself; and
-    the best cut points for a given ratio come out in order. Then each is shrunk towards the middle
-    of its two classes (see `thresholds.own_share`), where m are the rows on its rarer side.
+    `thresholds.dinkelbach`): kappa is 1 - O / E. The observed squared distance O and the one expected
+    by chance, E, are both sums over the cut points of independent terms, and the best cut points for a
+    given ratio are ascending. Then each is shrunk towards the middle of its two classes (see
+    `thresholds.own_share`), where m is the number of rows on its rarer side.
     """
     middles = np.arange(probabilities.shape[1] - 1) + 0.5
     expected = expected_class(probabilities)
     order = np.argsort(expected)
     values, truth = expected[order], given[order].astype(float)
     cuts = np.flatnonzero(np.concatenate(([True], values[1:] != values[:-1], [True])))
-    # The sum of the given classes, and how many rows there are, from each cut on.
+    # The sum of the given classes and the number of rows from each cut on.
     above = np.append(np.cumsum(truth[::-1])[::-1], 0.0)[cuts]
     rows = (len(given) - cuts).astype(float)
     points = _points(values[cuts[:-1]])
@@ -214,7 +228,7 @@ def kappa_cut_points(
 
 
 def _points(values: np.ndarray) -> np.ndarray:
-    """Cut points below, midway between and above ascending distinct values."""
+    """Return cut points below, midway between and above ascending distinct values."""
     middle = (values[:-1] + values[1:]) / 2
     middle = np.where(middle > values[:-1], middle, values[1:])  # of neighbouring floats
     return np.concatenate((values[:1] - 0.5, middle, values[-1:] + 0.5))
@@ -223,7 +237,7 @@ def _points(values: np.ndarray) -> np.ndarray:
 def _best_cuts(
     above: np.ndarray, rows: np.ndarray, points: np.ndarray, middles: np.ndarray, squares: float
 ) -> np.ndarray:
-    """(classes - 1,) indices of cuts: Dinkelbach's iteration from a kappa of 0, which a constant has.
+    """Return (classes - 1,) indices of cuts, by Dinkelbach's iteration from 0, a constant's kappa.
 
     above, rows: (cuts,) the sum of the given classes and the number of rows from each cut on.
     """
@@ -235,7 +249,7 @@ def _best_cuts(
         observed = squares + 2 * (middles * rows[picks] - above[picks]).sum()
         chance = squares + 2 * ((middles - mean) * rows[picks]).sum()
         reached = 1 - observed / chance
-        # At the optimum itself ties are many, and these picks are those nearest the middles.
+        # At the optimum itself there are many ties, and these picks are those nearest the middles.
         if reached >= kappa - 1e-15:
             best = picks
         if reached <= kappa:
@@ -246,7 +260,7 @@ def _best_cuts(
 def _pick(
     above: np.ndarray, rows: np.ndarray, points: np.ndarray, middle: float, level: float
 ) -> int:
-    """The cut above which the given classes exceed the level by most; of equals nearest `middle`."""
+    """Return the cut above which the given classes exceed the level most, of equals nearest `middle`."""
     gains = above - level * rows
     best = gains >= gains.max() - IMPROVEMENT * rows[0]
     return int(np.where(best, np.abs(points - middle), np.inf).argmin())

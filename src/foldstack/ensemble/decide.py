@@ -1,4 +1,4 @@
-"""Decision rules: from probabilities to the labels that a metric of decisions scores."""
+"""Decision rules: from probabilities to labels, for metrics of decisions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from foldstack.errors import InputError, nearest
 from foldstack.kinds import Kind
 from foldstack.metrics import AVERAGED, FROM_COUNTS, Metric
 
-# Metrics of several labels that are made of each label's counts, to that count's and the average.
+# Metrics of several labels computed from each label's counts: name and average.
 OF_LABELS = {
     f"{one}_{average}": (one, average)
     for one in AVERAGED
@@ -24,19 +24,19 @@ OF_LABELS = {
 
 @dataclass(frozen=True)
 class Rule:
-    """How probabilities become labels.
+    """A map from probabilities to labels.
 
     Attributes:
         kind: 'binary', 'multiclass' or 'multilabel'.
-        thresholds: one a column; a label holds where its probability reaches the threshold.
-            None for multiclass, and with `top_k`.
-        class_weights: for multiclass, one a class; the class with the largest product of weight
-            and probability is taken. None for the most probable one.
-        cut_points: for multiclass with classes in order, ascending and one fewer than those; the
-            class is the number of cut points that the mean of the class index reaches.
-        costs: for multiclass, (truths, decisions); the class of least expected cost is taken.
-        top_k: for multilabel, the so many most probable labels hold.
-        at_least_one: for multilabel, where no label holds the most probable one does.
+        thresholds: one per column; a label is positive if its probability reaches the threshold. None
+            for multiclass, and with `top_k`.
+        class_weights: for multiclass, one per class: decide for the largest weight times probability.
+            None for the most probable class.
+        cut_points: for multiclass with ordered classes, (classes - 1,) ascending: decide for the
+            number of cut points that the mean class index reaches.
+        costs: for multiclass, (truths, decisions): decide for the least expected cost.
+        top_k: for multilabel, assign the k most probable labels.
+        at_least_one: for multilabel, assign the most probable label if no other is.
     """
 
     kind: Kind
@@ -48,17 +48,17 @@ class Rule:
     at_least_one: bool = False
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "kind", Kind(self.kind))  # from JSON it is text
+        object.__setattr__(self, "kind", Kind(self.kind))  # text if read from JSON
 
     def apply(self, probabilities: np.ndarray) -> np.ndarray:
-        """Decisions 0.0/1.0 in the shape of the probabilities (n, outputs)."""
+        """Return decisions 0.0/1.0 in the shape of the probabilities (n, outputs)."""
         if self.kind.is_one_hot:
             return np.eye(probabilities.shape[1])[self._classes(probabilities)]
         if self.top_k is not None:
             decided = _most_probable(probabilities, self.top_k)
         else:
-            # An array of thresholds, since numpy rounds a bare float to float32 beside float32
-            # probabilities, and the row at the threshold would change sides.
+            # An array: beside float32 probabilities numpy rounds a bare float threshold to float32,
+            # and the decision at the threshold would change.
             decided = probabilities >= np.array(self.thresholds)
         if self.at_least_one:
             empty = ~decided.any(axis=1)
@@ -75,7 +75,7 @@ class Rule:
         return probabilities.argmax(axis=1)
 
     def to_json(self) -> dict:
-        """A dict of plain values, without what is not used; `from_json` reads it."""
+        """Return a dict of plain values, without unused ones, for `from_json`."""
         values = {"kind": self.kind, "thresholds": _list(self.thresholds)}
         used = {
             "class_weights": _list(self.class_weights),
@@ -88,7 +88,7 @@ class Rule:
 
     @classmethod
     def from_json(cls, values: dict) -> Rule:
-        """The rule that `to_json` described."""
+        """Return the rule that `to_json` described."""
         return cls(**{name: _tuple(value) for name, value in values.items()})
 
 
@@ -101,7 +101,7 @@ def _list(values: tuple[float, ...] | None) -> list[float] | None:
 
 
 def _most_probable(probabilities: np.ndarray, count: int) -> np.ndarray:
-    """(n, labels) of bool: so many labels in each row, of equals the first."""
+    """Return (n, labels) bool: the `count` most probable labels per row, the first of equals."""
     order = np.argsort(-probabilities, axis=1, kind="stable")[:, :count]
     decided = np.zeros(probabilities.shape, bool)
     np.put_along_axis(decided, order, True, axis=1)
@@ -109,13 +109,13 @@ def _most_probable(probabilities: np.ndarray, count: int) -> np.ndarray:
 
 
 def default_rule(kind: Kind, outputs: int) -> Rule:
-    """The rule with nothing fitted: the most probable class, otherwise a threshold of .5."""
+    """Return the rule without fitting: the most probable class, otherwise a threshold of .5."""
     thresholds = (0.5,) * outputs if Kind(kind).decides_by_thresholds else None
     return Rule(kind, thresholds)
 
 
 def is_fitted(metric: Metric, kind: Kind) -> bool:
-    """Whether `fit_rule` looks at targets and probabilities at all; else it gives the default."""
+    """Return whether `fit_rule` uses targets and probabilities; otherwise it returns the default."""
     fitted = metric.name in classes.OF_CLASSES or metric.name == "quadratic_kappa"
     return kind.decides_by_thresholds or fitted
 
@@ -132,14 +132,14 @@ def fit_rule(
     family: str = "fitted",
     shrinkage: float | None = None,
 ) -> Rule:
-    """The rule of a family that is best on these rows, or the default one if that is no worse.
+    """Return the best rule of a family on these rows, or the default rule if that is no worse.
 
     The family 'fitted' is, by metric:
 
-    - binary, of confusion counts: the best threshold, exact; of the user's own: of a grid.
-    - multilabel macro, weighted and micro averages: a threshold a label, exact before shrinking
-      (`thresholds.counted_thresholds`); averages over rows, jaccard and accuracy: a threshold a
-      label, a local optimum (`row_thresholds.row_thresholds`); the user's own: one common threshold,
+    - binary, from confusion counts: the best threshold, exact; metrics.py:NAME: the best of a grid.
+    - multilabel macro, weighted and micro averages: one threshold per label, exact before shrinking
+      (`thresholds.counted_thresholds`); averages over rows, jaccard and accuracy: one threshold per
+      label, a local optimum (`row_thresholds.row_thresholds`); metrics.py:NAME: one common threshold,
       the best of a grid.
     - multiclass macro averages and balanced_accuracy: class weights, a local optimum
       (`classes.class_weights`); quadratic_kappa: cut points, exact before shrinking
@@ -147,21 +147,25 @@ def fit_rule(
     - cost, binary and multilabel: the thresholds of the least cost, exact before shrinking
       (`least_cost.fitted_thresholds`).
 
-    What has a parameter a label or class is shrunk by how much data that has: its own optimum
-    weighs m / (m + shrinkage), see `thresholds.own_share`. Of equally good parameters those nearest to
-    the default rule's are taken.
+    A parameter per label or class is shrunk depending on its m rows: its own optimum has a weight of
+    m / (m + shrinkage), see `thresholds.own_share`. Of equally good parameters those nearest to the
+    default rule's are taken.
 
     Args:
-        metric: one that wants labels.
+        metric: a metric of labels.
+        kind: not regression.
         targets: (n, outputs) of 0/1.
         probabilities: (n, outputs) between 0 and 1, float32 or float64.
-        family: one of `families(kind)`. 'default' fits nothing; 'rate' has the thresholds at which
-            a label is decided as often as its probabilities sum to; 'at_least_one' is the fitted
-            rule, except that the most probable label of a row without one is taken; 'top_k' takes
-            the k most probable labels, by the best k; 'least_cost', for the metric cost, decides
-            by the least expected cost, and fits nothing.
-        shrinkage: k of the weight above, 0 for the optimum on these rows; by default 5 for labels
-            and 20 for classes.
+        family: one of `families(kind)`. 'default' fits nothing; 'rate' takes thresholds at which the
+            number of predicted positives per label is the sum of its probabilities; 'at_least_one'
+            is the fitted rule, plus the most probable label of a row without one; 'top_k' assigns
+            the k most probable labels, for the best k; 'least_cost', for the metric cost, decides
+            for the least expected cost, and fits nothing.
+        shrinkage: k of the weight above, 0 for the optimum on these rows; by default 5 for labels and
+            20 for classes.
+
+    Returns:
+        The rule.
     """
     kind, default = Kind(kind), default_rule(kind, targets.shape[1])
     if family == "default" or (family == "fitted" and not is_fitted(metric, kind)):
@@ -169,7 +173,7 @@ def fit_rule(
     if shrinkage is None:
         shrinkage = classes.SHRINKAGE if kind.is_one_hot else thresholds.SHRINKAGE
     rule = _FAMILIES[family](metric, kind, targets, probabilities, shrinkage)
-    if family in ("rate", "least_cost"):  # They are not chosen by their score.
+    if family in ("rate", "least_cost"):  # Not chosen by their score.
         return rule
     return rule if _beats(metric, targets, probabilities, rule, default) else default
 
@@ -182,9 +186,9 @@ FAMILIES = {
 
 
 def families(kind: Kind, metric: Metric | None = None) -> tuple[str, ...]:
-    """The families of rules that there are for a kind of target, the simplest first.
+    """Return the families of rules for a kind of target, the simplest first.
 
-    With a metric, those alone that differ for it.
+    With a metric, only those that differ for it.
     """
     kind = Kind(kind)
     if metric is not None and metric.costs is not None:
@@ -196,7 +200,7 @@ def families(kind: Kind, metric: Metric | None = None) -> tuple[str, ...]:
 
 
 def choose_families(rules: Sequence[str] | None, metric: Metric, kind: Kind) -> tuple[str, ...]:
-    """Those of `families` that are among the rules, None for all; the default where none differs.
+    """Return those of `families` that are among the rules (None: all); the default if none differs.
 
     Raises:
         InputError: a rule is unknown, or none of them fits the kind.
@@ -217,13 +221,12 @@ def choose_families(rules: Sequence[str] | None, metric: Metric, kind: Kind) -> 
 
 
 def reference_family(metric: Metric, kind: Kind, among: Sequence[str]) -> str:
-    """The family that is taken unless another is clearly better; the last one where it is not among
-    them.
+    """Return the family that is taken unless another is clearly better; the last one if not `among`.
 
-    It is 'fitted', but 'least_cost' for the metric cost, and 'default' for accuracy and exact match,
-    where thresholds of .5 are the best there are, or nearly, for calibrated probabilities, and fitted
-    ones mostly follow noise. Taking the simplest within one standard error of the best instead, as
-    among candidates, would give up real gains: rules cost nothing, so there is no simplicity to buy.
+    It is 'fitted', but 'least_cost' for the metric cost, and 'default' for accuracy and exact match:
+    for calibrated probabilities thresholds of .5 are nearly optimal there, and fitted ones mostly
+    follow noise. Taking the simplest within one standard error of the best, as for candidates, would
+    give up real gains, since a simpler rule saves nothing.
     """
     wanted = "default" if metric.name in ("accuracy", "exact_match") else "fitted"
     if metric.costs is not None:
@@ -254,7 +257,7 @@ def _fitted(
 def _fit_classes(
     metric: Metric, given: np.ndarray, probabilities: np.ndarray, shrinkage: float
 ) -> Rule:
-    if (given == given[0]).all():  # Nothing to learn, and some metrics are undefined.
+    if (given == given[0]).all():  # Some metrics are undefined here.
         return default_rule(Kind.MULTICLASS, probabilities.shape[1])
     if metric.name == "quadratic_kappa":
         points = classes.kappa_cut_points(given, probabilities, shrinkage)
@@ -307,7 +310,7 @@ _FAMILIES: dict[str, Callable[..., Rule]] = {
 def _beats(
     metric: Metric, targets: np.ndarray, probabilities: np.ndarray, rule: Rule, other: Rule
 ) -> bool:
-    """Whether the rule scores better on these rows; not where either score is undefined."""
+    """Return whether the rule scores better on these rows; False if either score is undefined."""
     found, least = (_signed(metric, targets, probabilities, each) for each in (rule, other))
     return bool(found > least + 1e-12)  # Less is rounding.
 
@@ -315,7 +318,7 @@ def _beats(
 def _signed(metric: Metric, targets: np.ndarray, probabilities: np.ndarray, rule: Rule) -> float:
     plain = rule.thresholds is not None and not rule.at_least_one
     if plain and metric.name in OF_LABELS and rule.kind.several_labels_per_row:
-        # As the metric would, but label by label, without matrices of decisions.
+        # The same as the metric, but label by label, without matrices of decisions.
         counts = thresholds.counts_at(np.array(rule.thresholds), targets, probabilities)
         return float(thresholds.average_counts(*OF_LABELS[metric.name], counts))
     return metric.signed(targets, rule.apply(probabilities))

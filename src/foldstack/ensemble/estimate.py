@@ -1,7 +1,7 @@
-"""Scores with intervals: bootstraps over duplicate groups, paired where things are compared.
+"""Scores with intervals: bootstraps over duplicate groups, paired for comparisons.
 
 Efron & Tibshirani 1993, "An Introduction to the Bootstrap". Copies of one text are not
-independent, so whole groups are drawn, never rows.
+independent, so groups are resampled, not rows.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from threadpoolctl import threadpool_limits
 
 from foldstack.metrics import Metric, OfSums
 
-PREPARED = 50_000_000  # predictions that are kept sorted at once, some 20 bytes each
-DRAWN = 4_000_000  # groups of resamples that are drawn at once, 8 bytes each
+PREPARED = 50_000_000  # predictions kept sorted at a time, about 20 bytes each
+DRAWN = 4_000_000  # groups of resamples drawn at a time, 8 bytes each
 
 ResampleScorer = Callable[
     [np.ndarray], list[float]
-]  # from how often each resample draws each group
+]  # from how often each resample draws each group, (r, groups)
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A score, pooled over its rows, with a 95 % interval of 1.96 standard errors each way."""
+    """A score pooled over rows, with a 95 % interval of 1.96 standard errors either way."""
 
     score: float
     low: float
@@ -42,18 +42,20 @@ def bootstrap(
     resamples: int = 200,
     weights: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Scores of several predictions on the same resamples of the groups.
+    """Return scores of several predictions on the same resamples of the groups.
 
     Args:
+        metric: scores them.
         targets: (n, outputs).
-        predictions_list: predictions, each (n, outputs).
+        predictions_list: k predictions, each (n, outputs).
         groups: (n,) duplicate groups; a resample draws as many groups as there are, with
-            replacement, and a row weighs as often as its group was drawn.
+            replacement, and a row's weight is the number of times its group was drawn.
+        seed: of the resamples.
+        resamples: number of resamples.
         weights: (n,) row weights that multiply those, None for ones.
 
     Returns:
-        (resamples, len(predictions_list)) scores, paired along a row; nan where a resample
-        leaves the metric undefined.
+        (resamples, k) scores, paired along a row; nan if a resample leaves the metric undefined.
     """
     rng = np.random.default_rng(seed)
     names, group = np.unique(groups, return_inverse=True)
@@ -66,7 +68,7 @@ def bootstrap(
     scorers = [score(metric, targets, each, group, weights) for each in predictions_list]
     scores = np.empty((resamples, len(predictions_list)))
     step = max(1, DRAWN // len(names))
-    with threadpool_limits(1):  # sums in another order are other bytes
+    with threadpool_limits(1):  # the order of sums changes their bytes
         for start in range(0, resamples, step):
             some = scores[start : start + step]
             draws = np.empty((len(some), len(names)))
@@ -81,7 +83,7 @@ def bootstrap(
 def _by_rows(
     metric: Metric, targets: np.ndarray, predictions: np.ndarray, group: np.ndarray, w: np.ndarray
 ) -> ResampleScorer:
-    """From how often groups are drawn, (r, groups), to r scores. w: (n,) row weights."""
+    """Return a map from how often groups are drawn, (r, groups), to r scores. w: (n,) row weights."""
     prepared = metric.of_rows(targets, predictions)
     return lambda draws: [prepared(drawn[group] * w) for drawn in draws]
 
@@ -89,14 +91,14 @@ def _by_rows(
 def _by_rows_anew(
     metric: Metric, targets: np.ndarray, predictions: np.ndarray, group: np.ndarray, w: np.ndarray
 ) -> ResampleScorer:
-    """The same, with nothing kept between resamples."""
+    """Return the same as `_by_rows`, with nothing kept between resamples."""
     return lambda draws: [metric.score(targets, predictions, drawn[group] * w) for drawn in draws]
 
 
 def _by_sums(
     metric: Metric, targets: np.ndarray, predictions: np.ndarray, group: np.ndarray, w: np.ndarray
 ) -> ResampleScorer:
-    """The same from what each group adds to the metric's sums, without another look at the rows."""
+    """Return the same from each group's part of the metric's sums, without reading the rows again."""
     order = np.argsort(group, kind="stable")
     starts = np.flatnonzero(np.diff(group[order], prepend=-1))
 
@@ -115,9 +117,9 @@ def _by_sums(
 
 
 def spread(scores: np.ndarray) -> np.ndarray:
-    """Standard deviation down the resamples (resamples, k) -> (k,), nan resamples ignored.
+    """Return the standard deviation over resamples (resamples, k) -> (k,), nan resamples ignored.
 
-    nan where fewer than two resamples are defined.
+    nan if fewer than two resamples are defined.
     """
     columns = [column[np.isfinite(column)] for column in scores.T]
     return np.array([column.std(ddof=1) if len(column) > 1 else np.nan for column in columns])
@@ -133,28 +135,34 @@ def estimate(
     seed_variance: float = 0.0,
     weights: np.ndarray | None = None,
 ) -> Estimate:
-    """The score of predictions (n, outputs), with an interval.
+    """Return the score of predictions, with an interval.
 
     Args:
+        metric: scores them.
         targets: (n, outputs).
+        predictions: (n, outputs).
         groups: (n,) duplicate groups.
+        seed: of the bootstrap.
         seed_variance: variance of the score over training seeds, added to the bootstrap's.
         weights: (n,) row weights, None for ones.
+
+    Returns:
+        The score with its 95 % interval, clipped to the metric's bounds.
     """
     score = metric.score(targets, predictions, weights)
     resampled = bootstrap(metric, targets, [predictions], groups, seed=seed, weights=weights)
     error = float(np.sqrt(spread(resampled)[0] ** 2 + seed_variance))
-    # A normal interval may pass what the metric can take; we do not.
+    # A normal interval may exceed the metric's bounds.
     low, high = np.clip([score - 1.96 * error, score + 1.96 * error], *metric.bounds)
     return Estimate(score, float(low), float(high), error)
 
 
 @dataclass(frozen=True)
 class Difference:
-    """How much better one model is than another: the mean over seeds, and a 95 % interval.
+    """The difference between two models: the mean over seeds, and a 95 % interval.
 
-    by_seed: (seeds,) differences, one for each pair of equal seeds. seed_error: the part of the
-    standard error that the seeds make; nan with a single one, where nothing can be said of it.
+    by_seed: (seeds,) differences, one per pair of equal seeds. seed_error: the seeds' part of the
+    standard error; nan for a single seed, which does not show it.
     """
 
     difference: float
@@ -173,10 +181,20 @@ def paired_difference(
     groups: np.ndarray,
     seed: int,
 ) -> Difference:
-    """How much better predictions `a` are than `b`, each a list of (n, outputs), one for every seed.
+    """Return how much better predictions `a` are than `b`; positive if `a` is better, for losses too.
 
-    Positive where `a` is better, for losses too. All are scored on the same resamples, so what is
-    common to them cancels. The variance of the mean over seeds is added to the bootstrap's.
+    All are scored on the same resamples, so that common noise cancels. The variance of the mean over
+    seeds is added to the bootstrap's.
+
+    Args:
+        metric: scores them.
+        targets: (n, outputs).
+        a, b: one (n, outputs) array per seed.
+        groups: (n,) duplicate groups.
+        seed: of the bootstrap.
+
+    Returns:
+        The mean difference over seeds, with its interval.
     """
     pairs = len(a)
     by_seed = np.array(

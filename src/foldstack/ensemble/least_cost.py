@@ -1,8 +1,8 @@
-"""The decision of least expected cost, from probabilities and from the costs of `foldstack.costs`.
+"""Decisions of least expected cost, from probabilities and the costs of `foldstack.costs`.
 
-Elkan 2001, "The Foundations of Cost-Sensitive Learning": the best decision for a row is the one of
-the least sum, over the truths, of probability times cost. It needs no fitting, but calibrated
-probabilities; of two outcomes it is a threshold.
+Elkan 2001, "The Foundations of Cost-Sensitive Learning": the best decision for a row minimises the
+sum over the truths of probability times cost. It needs no fitting, but calibrated probabilities; for
+two outcomes it is a threshold.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from foldstack.kinds import Kind
 
 
 def _dearer(kind: Kind, costs: Costs) -> tuple[np.ndarray, np.ndarray]:
-    """How much more than the right decision a false positive, and a negative, costs: (outputs,)."""
+    """Return the extra cost of a false positive and of a false negative, (outputs,) each."""
     table = np.array(costs)
     if kind.several_labels_per_row:
         return table[:, 0], table[:, 1]
@@ -30,10 +30,10 @@ def _dearer(kind: Kind, costs: Costs) -> tuple[np.ndarray, np.ndarray]:
 
 
 def least_cost_thresholds(kind: Kind, costs: Costs) -> np.ndarray:
-    """(outputs,) thresholds, for binary and multilabel, from which on a positive is the cheaper.
+    """Return (outputs,) thresholds, for binary and multilabel, from which a positive is cheaper.
 
     Elkan's equation 2: p* = (c10 - c00) / (c10 - c00 + c01 - c11), where cij is the cost of deciding
-    i where j is the truth. Where a label's mistakes cost nothing it is .5.
+    i if j is the truth. It is .5 if a label's mistakes cost nothing.
     """
     false_positive, false_negative = _dearer(kind, costs)
     both = false_positive + false_negative
@@ -41,18 +41,28 @@ def least_cost_thresholds(kind: Kind, costs: Costs) -> np.ndarray:
 
 
 def least_cost_class(probabilities: np.ndarray, costs: np.ndarray) -> np.ndarray:
-    """(n,) the class of least expected cost, of equals the first; costs are (classes, classes)."""
-    # Not by BLAS, whose rounding of a row depends on the rows beside it.
+    """Return (n,) the first class of least expected cost; costs are (classes, classes)."""
+    # BLAS rounds a row depending on the rows beside it.
     return np.einsum("nt,td->nd", probabilities, costs).argmin(axis=1)
 
 
 def fitted_thresholds(
     kind: Kind, costs: Costs, targets: np.ndarray, probabilities: np.ndarray, shrinkage: float
 ) -> np.ndarray:
-    """(outputs,) thresholds of the least cost on these rows, for binary and multilabel.
+    """Return thresholds of the least cost on these rows, for binary and multilabel.
 
-    Exact for binary; those of labels are shrunk (see `thresholds.shrink`) towards the thresholds
-    that are best where probabilities are calibrated. Of equals the nearest to those are taken.
+    Exact for binary; per-label thresholds are shrunk (see `thresholds.shrink`) towards those that are
+    best for calibrated probabilities. Of equally good ones the nearest to those are taken.
+
+    Args:
+        kind: binary or multilabel.
+        costs: as `foldstack.costs.cost_table` returns them.
+        targets: (n, outputs) of 0/1.
+        probabilities: (n, outputs).
+        shrinkage: k of `thresholds.own_share`.
+
+    Returns:
+        (outputs,) thresholds.
     """
     expected = least_cost_thresholds(kind, costs)
     parts = zip(columns(targets, probabilities), *_dearer(kind, costs), expected, strict=True)

@@ -14,8 +14,8 @@ from foldstack.ensemble.search import normalised
 from foldstack.ensemble.tables import MANY, LevelReader, Sample, Scaling, joined, of_output
 from foldstack.kinds import Kind
 
-PENALTIES = (1.0, 10.0, 100.0, 1000.0)  # of squared coefficients, beside the sum of row losses
-ABSENT = -1e3  # logit of a class that no row has: its probability is 0
+PENALTIES = (1.0, 10.0, 100.0, 1000.0)  # on squared coefficients, relative to the sum of row losses
+ABSENT = -1e3  # logit of a class without rows: its probability is 0
 MOST_STEPS = 1000
 
 
@@ -23,11 +23,11 @@ MOST_STEPS = 1000
 class LinearLevel:
     """Regressions with an L2 penalty (Hoerl & Kennard 1970; le Cessie & van Houwelingen 1992).
 
-    A few classes share one multinomial regression over every prediction. Else each output has its
+    A few classes share one multinomial regression over all predictions. Otherwise each output has its
     own over `of_output`; classes are then normalised to sum to one.
 
     Attributes:
-        parts: one, or one for each output.
+        parts: one, or one per output.
     """
 
     reader: LevelReader
@@ -46,7 +46,7 @@ class LinearLevel:
         return cls(sample.reader, outputs, parts)
 
     def predict(self, inputs: Inputs) -> np.ndarray:
-        """Predictions (n, outputs)."""
+        """Return predictions (n, outputs)."""
         values, features = self.reader.values(inputs), inputs.features
         if _is_joint(self.reader, self.outputs):
             return softmax(self.parts[0].scores(joined(values, features)), axis=1)
@@ -85,8 +85,8 @@ class Regression:
 
     Attributes:
         coefficients: (scores, width), of the scaled table; intercepts: (scores,).
-        penalty: the one of `PENALTIES` that did best on a fifth of the groups, by the log loss or the
-            squared error of a fit without them; the coefficients are then fitted on all rows.
+        penalty: the best of `PENALTIES` on a held-back fifth of the groups, by log loss or squared
+            error; the coefficients are then fitted on all rows.
     """
 
     scaling: Scaling
@@ -96,7 +96,7 @@ class Regression:
 
     @classmethod
     def train(cls, sample: Sample, table: np.ndarray, targets: np.ndarray) -> Regression:
-        """table: (n, columns); targets: (n, 1), or (n, classes)."""
+        """Fit to a table (n, columns) and targets (n, 1), or (n, classes)."""
         kind = sample.reader.kind
         learned, judged = sample.hold_back()
         codes = sample.reader.codes(table.shape[1], sample.features)
@@ -107,13 +107,13 @@ class Regression:
         for penalty in PENALTIES:
             coefficients, intercepts = _fit(kind, x, y, penalty)
             losses.append(loss(kind, held @ coefficients.T + intercepts, targets[judged]))
-        penalty = PENALTIES[::-1][int(np.argmin(losses[::-1]))]  # of equal ones the heaviest
+        penalty = PENALTIES[::-1][int(np.argmin(losses[::-1]))]  # of equals the largest
         scaling = Scaling.of(table, codes)
         coefficients, intercepts = _fit(kind, scaling.apply(table), targets, penalty)
         return cls(scaling, coefficients.tolist(), intercepts.tolist(), penalty)
 
     def scores(self, table: np.ndarray) -> np.ndarray:
-        """(n, scores): logits, or a regression's values."""
+        """Return (n, scores): logits, or values for regression."""
         x = self.scaling.apply(table)
         return x @ np.array(self.coefficients).T + np.array(self.intercepts)
 
@@ -121,7 +121,7 @@ class Regression:
 def _fit(
     kind: Kind, x: np.ndarray, targets: np.ndarray, penalty: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Coefficients (scores, width) and intercepts (scores,)."""
+    """Return coefficients (scores, width) and intercepts (scores,)."""
     if kind.is_values:
         ridge = Ridge(alpha=penalty).fit(x, targets[:, 0])
         return ridge.coef_[None, :], np.array([ridge.intercept_])
@@ -145,14 +145,14 @@ def _fit_classes(
     if len(found) > 1:
         model = LogisticRegression(C=1 / penalty, max_iter=MOST_STEPS)
         model.fit(x, targets.argmax(axis=1))
-        # Of two classes scikit-learn gives the difference.
+        # For two classes scikit-learn returns the difference.
         rows = found[1:] if len(found) == 2 else found
         coefficients[rows], intercepts[rows] = model.coef_, model.intercept_
     return coefficients, intercepts
 
 
 def loss(kind: Kind, scores: np.ndarray, targets: np.ndarray) -> float:
-    """Mean squared error, or log loss of logits; both (n, outputs)."""
+    """Return the mean squared error, or the log loss of logits; both arrays (n, outputs)."""
     if kind.is_values:
         return float(np.mean((scores - targets) ** 2))
     if kind.is_one_hot and targets.shape[1] > 1:

@@ -1,7 +1,7 @@
-"""The inputs of a blend, and the contract between a candidate and the nesting that scores it.
+"""The inputs of a blend, and the protocol of candidates.
 
-A candidate is fitted on some of the rows and predicts any. It reads targets, folds and groups
-of those rows alone, which is what lets `nested.py` promise honest scores.
+A candidate is fitted on some rows and predicts any. It reads targets, folds and groups of the fitted
+rows only, which `nested.py` relies on for honest scores.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from foldstack.metrics import Metric
 class Inputs:
     """The inputs of a blend for n rows.
 
-    probabilities: (n, models, outputs), for regression the predicted values; ranks: the same shape,
-    within a run, scaled to (0, 1]; features: (n, f) of the competition's own columns, or None.
+    probabilities: (n, models, outputs), values for regression; ranks: the same shape, within a run,
+    scaled to (0, 1]; features: (n, f) of the competition's own columns, or None.
     """
 
     probabilities: np.ndarray
@@ -35,7 +35,7 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Members:
-    """Predictions of the models to be blended, aligned by row.
+    """Predictions of the models to blend, aligned by row.
 
     The out-of-fold prediction of a row comes from runs that left its fold out.
 
@@ -49,12 +49,12 @@ class Members:
         groups: (n,) integers, the duplicate groups.
         kind: 'binary', 'multiclass', 'multilabel' or 'regression'.
         seed_variance: variance of a score over training seeds, added to intervals.
-        features, test_features: (n, f) and (t, f) feature columns, nan where unknown, or None.
+        features, test_features: (n, f) and (t, f) feature columns, nan if unknown, or None.
         categorical: which of the features are codes of categories.
 
     Raises:
-        ValueError: the shapes disagree, or a prediction is not a number between 0 and 1 (any finite
-            one for regression).
+        ValueError: shapes disagree, or a prediction is not a number between 0 and 1 (for regression:
+            not finite).
     """
 
     names: list[str]
@@ -108,10 +108,10 @@ class Fitted(Protocol):
     """A candidate fitted on some rows.
 
     Attributes:
-        crossfit: predictions (rows, outputs) for the rows it was fitted on, to fit a decision
-            rule on: where the candidate can overfit, not made by what was fitted on the row.
+        crossfit: predictions (rows, outputs) for the fitted rows, to fit a decision rule on; if the
+            candidate can overfit, each is by a fit that did not see the row.
         parameters: what was fitted, JSON-able.
-        scale: 'probability' or 'rank', what its predictions are.
+        scale: 'probability' or 'rank', the scale of its predictions.
     """
 
     parameters: dict
@@ -121,17 +121,27 @@ class Fitted(Protocol):
     def crossfit(self) -> np.ndarray: ...
 
     def predict(self, inputs: Inputs) -> np.ndarray:
-        """Predictions (n, outputs)."""
+        """Return predictions (n, outputs)."""
 
     def save(self, directory: Path) -> list[Path]:
-        """Writes what `parameters` cannot hold into the directory; the files written."""
+        """Write what `parameters` cannot hold into the directory; return the files written."""
 
 
 class Candidate(Protocol):
-    """A way to combine models. Of two that score alike, the less complex is preferred."""
+    """A way to combine models; of two with equal scores the less complex one is preferred."""
 
     name: str
     complexity: int
 
     def fit(self, members: Members, rows: np.ndarray, metric: Metric, seed: int) -> Fitted:
-        """Fits on these rows (an index array) and nothing else of the members."""
+        """Fit on some rows.
+
+        Args:
+            members: of which nothing but these rows may be read.
+            rows: (k,) row indices.
+            metric: to optimise.
+            seed: of whatever is random.
+
+        Returns:
+            The fitted candidate.
+        """

@@ -1,18 +1,18 @@
-"""Blending with an honest score: whatever is fitted or chosen is scored where it was not.
+"""Blending with an honest score: whatever is fitted or chosen is scored on held-out folds.
 
-For each fold j, every candidate is fitted, and the winner chosen, inside the other folds, and
-then scored on j; the choice in there rests on predictions for each fold i by fits that left
-out both i and j. This is nested cross-validation: Varma & Simon 2006, "Bias in error
-estimation when using cross-validation for model selection". Among candidates within one
-standard error of the best the simplest wins: Breiman et al. 1984.
+For each fold j, every candidate is fitted, and the winner chosen, on the other folds, and then
+scored on j; that choice uses predictions for each fold i by fits without both i and j. This is
+nested cross-validation: Varma & Simon 2006, "Bias in error estimation when using cross-validation
+for model selection". The winner is the simplest candidate within one standard error of the best:
+Breiman et al. 1984.
 
-Where labels are submitted, the family of the winner's decision rule is chosen in the same place,
-after it. There the simplest is no safe choice: .5 is far off for F1 or Matthews' coefficient, and on
-few rows a standard error hides that. So each metric has a family of its own
-(`decide.reference_family`), and another takes its place only where it is better by more than one
+If labels are submitted, the family of the winner's decision rule is chosen at the same place, after
+the winner. The simplest family is no safe choice: .5 is far off for F1 or Matthews' coefficient, and
+on few rows a standard error hides that. So each metric has its own family
+(`decide.reference_family`), and another one replaces it only if it is better by more than one
 standard error of the paired difference.
 
-What it cannot undo: an out-of-fold prediction outside fold j comes from a run that saw j's
+What nesting cannot undo: an out-of-fold prediction outside fold j comes from a run that saw j's
 labels. A second level free of that too needs runs that leave out pairs of folds.
 """
 
@@ -39,31 +39,31 @@ from foldstack.metrics import Metric
 
 @dataclass(frozen=True)
 class BlendResult:
-    """The winner fitted on all out-of-fold rows, and what to expect of it.
+    """The winner fitted on all out-of-fold rows, and its estimates.
 
     Attributes:
         winner: the candidate's name.
         parameters: what was fitted, JSON-able.
-        rule: from probabilities to labels, or None where probabilities are submitted.
-        nested: the headline: the score of fitting and choosing alike, pooled over all rows.
+        rule: from probabilities to labels, or None if probabilities are submitted.
+        nested: the headline: the score of fitting and choosing, pooled over all rows.
         in_sample: the winner's score on the rows it was fitted on; optimistic.
-        candidates: a report for each candidate, in the order listed.
-        winners_by_fold: for each fold, what was chosen without it.
-        nested_predictions: (n, outputs), each fold by the winner chosen and fitted without
-            it; decided to 0/1 where labels are submitted.
-        oof: (n, outputs), the same before the decision. Where rank means won some folds and
-            others won the rest, ranks within each fold, so that pooling compares like scales.
+        candidates: one report per candidate, in the order listed.
+        winners_by_fold: per fold, the winner chosen without it.
+        nested_predictions: (n, outputs), each fold by the winner chosen and fitted without it; decided
+            to 0/1 if labels are submitted.
+        oof: (n, outputs), the same before the decision. If rank means won only some of the folds, ranks
+            within each fold, so that pooled scales are comparable.
         test: (t, outputs) predictions of the winner, before the decision.
-        test_decisions: (t, outputs) of 0/1, or None where probabilities are submitted.
+        test_decisions: (t, outputs) of 0/1, or None if probabilities are submitted.
         fitted: the winner itself, for `save`.
-        family: of the winner's rule, or None where probabilities are submitted.
-        families_by_fold: for each fold, what was chosen without it; empty likewise.
-        rules: a report for each family that was tried, the simplest first; empty likewise.
+        family: of the winner's rule, or None if probabilities are submitted.
+        families_by_fold: per fold, the family chosen without it; empty if `family` is None.
+        rules: one report per family that was tried, the simplest first; empty if `family` is None.
         gain: how much better the nested decisions are than those of the default rule (.5, the most
-            probable class) on the same nested predictions; None where probabilities are submitted.
+            probable class) on the same nested predictions; None if probabilities are submitted.
         calibrated: names and predictions (n, outputs) of a candidate and of the same one calibrated,
-            each fold by a fit that left it out: the winner's, else those of the calibrated candidate
-            with the best nested score. None where no calibrated one took part.
+            each fold by a fit without it: the winner, else the calibrated candidate with the best
+            nested score. None if no calibrated candidate took part.
     """
 
     winner: str
@@ -85,16 +85,16 @@ class BlendResult:
     calibrated: dict[str, np.ndarray] | None
 
     def predicting(self, inputs: Inputs) -> BlendResult:
-        """The same result for these inputs of the test rows instead."""
+        """Return the same result for other inputs of the test rows."""
         test = self.fitted.predict(inputs)
         decisions = None if self.rule is None else self.rule.apply(test)
         return replace(self, test=test, test_decisions=decisions)
 
 
 def count_fits(n_folds: int, n_candidates: int) -> int:
-    """How many fits `blend` makes: all rows, all but one fold, all but two folds.
+    """Return the number of fits of `blend`: on all rows, all but one fold, all but two folds.
 
-    With two folds nothing is left without both, so each fold is halved instead.
+    With two folds nothing remains without both, so each fold is halved instead.
     """
     pairs = n_folds * (n_folds - 1) // 2 if n_folds > 2 else 4
     return n_candidates * (pairs + n_folds + 1)
@@ -108,20 +108,24 @@ def blend(
     options: BlendOptions = NO_OPTIONS,
     progress: Callable[[], None] | None = None,
 ) -> BlendResult:
-    """Fits every candidate, chooses one, and scores the whole procedure by nesting.
+    """Fit every candidate, choose one, and score the whole procedure by nesting.
 
     Args:
-        metric: chooses among candidates and is what the scores are of.
-        wants_labels: labels are submitted, so a decision rule is fitted and scored along.
-            Where probabilities are submitted to a metric of labels, they are scored at .5, or
-            by the most probable class.
-        options: the methods, beside which single models always take part, the families of decision
-            rules, and all else that `settings.BlendSettings` describes.
-        progress: called after each fit; `count_fits` says how many there will be.
+        members: the models' predictions.
+        metric: scores candidates and chooses among them.
+        wants_labels: labels are submitted, so a decision rule is fitted and scored, too. If
+            probabilities are submitted to a metric of labels, they are scored at .5, or by the most
+            probable class.
+        options: methods (single models always take part), families of decision rules, and all else
+            that `settings.BlendSettings` describes.
+        progress: called after each fit, `count_fits` times.
+
+    Returns:
+        The winner and its estimates.
 
     Raises:
-        InputError: a method, a rule or a way of calibration is unknown or does not fit the kind, or
-            labels are submitted to a metric of something else.
+        InputError: a method, a rule or a calibration is unknown or does not fit the kind, or labels
+            are submitted to a metric of something else.
         ValueError: there are fewer than two folds.
     """
     metric = _for_submission(metric, members, wants_labels)
@@ -171,7 +175,7 @@ def blend(
 
 
 def _each(choices: list[Choice]) -> tuple[list[int], list[str | None]]:
-    """The winners and the families of their rules."""
+    """Return the winners and the families of their rules."""
     return [choice.winner for choice in choices], [choice.family for choice in choices]
 
 
@@ -191,11 +195,22 @@ def single_estimate(
     seed: int,
     rules: Sequence[str] | None = None,
 ) -> tuple[Estimate, float]:
-    """One model alone: its score with the rule chosen and fitted on the other folds, and in sample.
+    """Return one model's score with the rule chosen and fitted on the other folds, and in sample.
+
+    Args:
+        members: the models' predictions.
+        model_index: the model's position in `members.names`.
+        metric: scores it.
+        wants_labels: labels are submitted, see `blend`.
+        seed: of the bootstrap.
+        rules: families of decision rules; None for all.
+
+    Returns:
+        The nested estimate and the in-sample score.
 
     Raises:
-        InputError: labels are submitted to a metric that wants something else, or none of the rules
-            fits the kind.
+        InputError: labels are submitted to a metric of something else, or none of the rules fits the
+            kind.
     """
     nesting = _single(members, model_index, metric, wants_labels, seed, rules)
     _, predictions = nesting.pool(*_each(nesting.choose_by_fold()))
@@ -211,9 +226,19 @@ def single_predictions(
     seed: int,
     rules: Sequence[str] | None = None,
 ) -> tuple[Metric, np.ndarray]:
-    """One model's (n, outputs) as they are scored, and by which metric.
+    """Return one model's scored predictions, and the metric that scores them.
 
-    Where labels are submitted they are decisions, by rules chosen and fitted on the other folds.
+    Args:
+        members: the models' predictions.
+        model_index: the model's position in `members.names`.
+        metric: scores them.
+        wants_labels: labels are submitted, see `blend`.
+        seed: of the halves of two folds.
+        rules: families of decision rules; None for all.
+
+    Returns:
+        The metric, and (n, outputs): if labels are submitted decisions, by rules chosen and fitted on
+        the other folds.
     """
     nesting = _single(members, model_index, metric, wants_labels, seed, rules)
     return nesting.metric, nesting.pool(*_each(nesting.choose_by_fold()))[1]
@@ -233,14 +258,14 @@ def _single(
 
 
 def _for_submission(metric: Metric, members: Members, wants_labels: bool) -> Metric:
-    """The metric as the submission meets it: one that wants labels gets them fitted or not.
+    """Return the metric that scores what is submitted.
 
     A metric of labels over submitted probabilities becomes a metric of probabilities, which
     decides by the default rule itself.
     """
     if wants_labels and metric.wants != "labels":
         raise InputError(
-            f"metric '{metric.name}' wants a {metric.wants}, but labels are submitted: "
+            f"metric '{metric.name}' requires a {metric.wants}, but labels are submitted: "
             "choose a metric of labels such as accuracy"
         )
     if wants_labels or metric.wants != "labels":

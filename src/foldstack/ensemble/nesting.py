@@ -26,14 +26,14 @@ FoldSet = frozenset[int]
 
 @dataclass(frozen=True)
 class CandidateReport:
-    """One candidate, as the final choice among all folds saw it.
+    """One candidate in the final choice, among all folds.
 
     Attributes:
-        nested: its score, pooled over all rows, each fold predicted by a fit (and decided by
-            a rule) that left it out.
+        nested: its score, pooled over all rows, each fold predicted by a fit (and decided by a rule)
+            without it.
         in_sample: its score on the rows it was fitted on; optimistic.
         difference_to_best: how much worse its nested score is than the best one's, >= 0.
-        standard_error: of that difference, paired; 0 for the best itself.
+        standard_error: of that paired difference; 0 for the best itself.
     """
 
     name: str
@@ -46,16 +46,16 @@ class CandidateReport:
 
 @dataclass(frozen=True)
 class RuleReport:
-    """One family of decision rules for the winner, as the final choice among all folds saw it.
+    """One family of decision rules for the winner in the final choice, among all folds.
 
     Attributes:
         family: of `decide.families`.
-        nested: the winner's score with it, pooled over all rows, each fold by a fit and a rule that
-            left it out.
+        nested: the winner's score with it, pooled over all rows, each fold by a fit and a rule without
+            it.
         in_sample: the score on the rows that both were fitted on; optimistic.
         gain: how much better its nested score is than that of the metric's own family
             (`decide.reference_family`), which another must beat by more than its standard error.
-        standard_error: of the gain, paired; 0 for that family itself.
+        standard_error: of the paired gain; 0 for that family itself.
     """
 
     family: str
@@ -67,14 +67,14 @@ class RuleReport:
 
 @dataclass(frozen=True)
 class Fit:
-    """A fitted candidate, and the rules fitted on its crossfit, each when first asked for."""
+    """A fitted candidate, and the rules fitted on its crossfit, each on first use."""
 
     fitted: Fitted
     fit_rule: Callable[[str], Rule]
     _rules: dict[str | None, Rule | None] = field(default_factory=lambda: {None: None})
 
     def rule(self, family: str | None) -> Rule | None:
-        """The rule of a family; None without one, where probabilities are submitted."""
+        """Return the rule of a family; None for None, if probabilities are submitted."""
         if family not in self._rules:
             self._rules[family] = self.fit_rule(family)
         return self._rules[family]
@@ -82,9 +82,9 @@ class Fit:
 
 @dataclass(frozen=True)
 class Choice:
-    """A winner (an index), the family of its rule, and what both were chosen by.
+    """A winner (an index), the family of its rule, and the comparisons behind the choice.
 
-    family: None where probabilities are submitted. rules: None where there was but one family.
+    family: None if probabilities are submitted. rules: None if there was only one family.
     """
 
     winner: int
@@ -94,10 +94,10 @@ class Choice:
 
 
 class Nesting:
-    """The memoised fits of every candidate on sets of folds, and what is pooled from them.
+    """The memoised fits of every candidate on sets of folds, and predictions pooled from them.
 
-    Rows are addressed by units: the folds, or with two folds the halves of each, so that
-    inside a single fold there is still something to leave out. A part is a set of units.
+    Rows are addressed by units: the folds, or with two folds the halves of each, so that a single
+    fold still has something to leave out. A part is a set of units.
     """
 
     def __init__(
@@ -128,7 +128,7 @@ class Nesting:
         self._fits: dict[tuple[int, FoldSet], Fit] = {}
 
     def others(self, fold: FoldSet) -> list[FoldSet]:
-        """The parts to choose on without this fold: the other folds, or one fold's halves."""
+        """Return the parts to choose on without this fold: the other folds, or one fold's halves."""
         others = [other for other in self.folds if other != fold]
         return others if len(others) > 1 else [frozenset([unit]) for unit in others[0]]
 
@@ -136,7 +136,7 @@ class Nesting:
         return np.flatnonzero(np.isin(self.units, list(part)))
 
     def fit(self, candidate: int, part: FoldSet) -> Fit:
-        """The candidate (an index) fitted on the rows of the part, with its rules."""
+        """Return the candidate (an index) fitted on the rows of the part, with its rules."""
         key = (candidate, part)
         if key not in self._fits:
             rows = self.rows(part)
@@ -154,20 +154,20 @@ class Nesting:
 
     def _rule(self, fitted: Fitted, rows: np.ndarray, family: str) -> Rule:
         kind, targets = self.members.kind, self.members.targets[rows]
-        if family == "default":  # So the costly crossfit is not asked for.
+        if family == "default":  # Avoids the costly crossfit.
             return default_rule(kind, targets.shape[1])
         return fit_rule(self.metric, kind, targets, fitted.crossfit, family=family)
 
     def predict(
         self, fit: Fit, rows: np.ndarray, family: str | None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Predictions (rows, outputs) before and after the decision, alike without one."""
+        """Return predictions (rows, outputs) before and after the decision, the same without a rule."""
         raw = fit.fitted.predict(self.members.inputs.take(rows))
         rule = fit.rule(family)
         return raw, raw if rule is None else rule.apply(raw)
 
     def left_out(self, candidate: int, parts: list[FoldSet]) -> np.ndarray:
-        """Predictions over the rows of all parts, each part by the fit on the others."""
+        """Return predictions over the rows of all parts, each part by the fit on the others."""
         union = frozenset().union(*parts)
         predictions = np.empty(self.members.targets.shape)
         for part in parts:
@@ -178,7 +178,17 @@ class Nesting:
     def decided(
         self, candidate: int, parts: list[FoldSet], left_out: np.ndarray, family: str | None
     ) -> np.ndarray:
-        """Decide the predictions of `left_out`, each part by the rule of the fit on the others."""
+        """Return the decisions for the predictions of `left_out`, by the rules of the same fits.
+
+        Args:
+            candidate: its index.
+            parts: sets of units.
+            left_out: (rows of all parts, outputs).
+            family: of rules; None decides nothing.
+
+        Returns:
+            An array of the shape of `left_out`.
+        """
         if family is None:
             return left_out
         union = frozenset().union(*parts)
@@ -189,27 +199,27 @@ class Nesting:
         return decisions
 
     def choose_by_fold(self) -> list[Choice]:
-        """For each fold what is chosen without it."""
+        """Return, per fold, what is chosen without it."""
         return [self.choose(self.others(fold)) for fold in self.folds]
 
     def choose(self, parts: list[FoldSet]) -> Choice:
-        """The simplest candidate within one standard error of the best, then its rule's family;
-        from these parts only.
+        """Choose, from these parts only, a candidate and the family of its rule.
 
-        Of the same complexity the one listed first is taken, of single models the best.
+        The candidate is the simplest within one standard error of the best: of equal complexity the
+        first listed, of single models the best.
         """
         left_out = [self.left_out(c, parts) for c in range(len(self.candidates))]
         found = self._compare(
             parts, [self.decided(c, parts, p, self.reference) for c, p in enumerate(left_out)]
         )
-        within = found.behind <= found.errors
+        within = found.worse_by <= found.errors
         within[found.signed.argmax()] = True
         winner = min(np.flatnonzero(within), key=lambda c: self._simplicity(c, found.signed))
         rules = self._compare_rules(int(winner), parts, left_out[winner])
         family = self.reference
         if rules is not None:
             best = int(rules.signed.argmax())  # of equals the simplest
-            if -rules.behind[best] > rules.errors[best]:
+            if -rules.worse_by[best] > rules.errors[best]:
                 family = self.families[best]
         return Choice(int(winner), family, found, rules)
 
@@ -225,7 +235,7 @@ class Nesting:
     def _compare_rules(
         self, winner: int, parts: list[FoldSet], left_out: np.ndarray
     ) -> Comparison | None:
-        """Each family of rules with the metric's own; None where it is the only one."""
+        """Compare the families of rules with the metric's own; return None if it is the only one."""
         if len(self.families) == 1:
             return None
         predictions = [self.decided(winner, parts, left_out, family) for family in self.families]
@@ -238,8 +248,10 @@ class Nesting:
     def pool(
         self, winners: Sequence[int], families: Sequence[str | None] | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Predictions (n, outputs) before and after the decision, for each fold by its winner fitted
-        on the other folds, with the family of rules chosen for it (None: the metric's own).
+        """Return predictions (n, outputs) before and after the decision, each fold by its winner.
+
+        The winner of a fold is fitted on the other folds and decides by its family of rules (None: the
+        metric's own).
         """
         families = [self.reference] * len(self.folds) if families is None else families
         raw = np.empty(self.members.targets.shape)
@@ -252,8 +264,8 @@ class Nesting:
             rows = self.rows(fold)
             raw[rows], decided[rows] = self.predict(fit, rows, family)
         if len({fit.fitted.scale for fit in fits}) > 1:
-            # Ranks and probabilities pooled as they are would be ordered by fold. Rank means
-            # exist for rankings only, where nothing is decided.
+            # Pooled ranks and probabilities would be ordered by fold. Rank means exist for ranking
+            # metrics only, without decisions.
             for fold in self.folds:
                 rows = self.rows(fold)
                 raw[rows] = rankdata(raw[rows], axis=0) / len(rows)
@@ -261,8 +273,8 @@ class Nesting:
         return raw, decided
 
     def in_sample(self, candidate: int, families: Sequence[str | None]) -> list[float]:
-        """The candidate's score on the rows it was fitted on, all of them, with a rule of each of the
-        families; optimistic.
+        """Return the candidate's scores on all rows, which it was fitted on, with a rule of each family;
+        optimistic.
         """
         fit = self.fit(candidate, self.everything)
         raw, rules = fit.fitted.predict(self.members.inputs), map(fit.rule, families)
@@ -277,7 +289,7 @@ class Nesting:
                 candidate.complexity,
                 float(found.scores[k]),
                 *self.in_sample(k, [self.reference]),
-                float(found.behind[k]),
+                float(found.worse_by[k]),
                 float(found.errors[k]),
             )
             for k, candidate in enumerate(self.candidates)
@@ -288,7 +300,7 @@ class Nesting:
         if found is None:
             scores, gains, errors = choice.candidates.scores[[choice.winner]], [0.0], [0.0]
         else:
-            scores, gains, errors = found.scores, -found.behind, found.errors
+            scores, gains, errors = found.scores, -found.worse_by, found.errors
         in_sample = self.in_sample(choice.winner, self.families)
         return [
             RuleReport(family, float(score), own, *map(float, of))
@@ -298,7 +310,7 @@ class Nesting:
         ]
 
     def before_and_after(self, choice: Choice) -> dict[str, np.ndarray] | None:
-        """Names and nested predictions of a candidate and of the same one calibrated."""
+        """Return names and nested predictions of a candidate and of the same one calibrated."""
         calibrated = [k for k, c in enumerate(self.candidates) if isinstance(c, Calibrated)]
         if not calibrated:
             return None
@@ -311,7 +323,7 @@ class Nesting:
 
 
 def _halves(members: Members, fold: np.ndarray, seed: int) -> np.ndarray:
-    """0 or 1 for each row (n,): each fold halved by group."""
+    """Return 0 or 1 per row (n,): each fold halved by group."""
     halves = np.zeros(len(fold), int)
     for k in np.unique(fold):
         rows = np.flatnonzero(fold == k)

@@ -19,21 +19,21 @@ from foldstack.kinds import Kind
 
 HIDDEN = 32
 SETTINGS = {"hidden_layer_sizes": (HIDDEN,), "alpha": 1e-2, "learning_rate_init": 1e-2}
-SMALLEST_BATCH, LARGEST_BATCH, BATCHES = 16, 1024, 50  # rows; batches an epoch between these sizes
+SMALLEST_BATCH, LARGEST_BATCH, BATCHES = 16, 1024, 50  # rows; batches per epoch between these sizes
 MOST_EPOCHS = 100
-PATIENCE, TOLERANCE = 5, 5e-4  # epochs without so much less loss on the rows held back
+PATIENCE, TOLERANCE = 5, 5e-4  # epochs without this decrease of the loss on held-back rows
 
 
 @dataclass(frozen=True)
 class Network:
-    """scikit-learn's perceptron with one hidden layer over every prediction and the features.
+    """scikit-learn's perceptron with one hidden layer, over all predictions and the features.
 
-    Trained by Adam on standardised inputs; the weights are those of the epoch that was best on a
-    fifth of the groups. A regression's targets are standardised while it learns.
+    Trained by Adam on standardised inputs; the weights are those of the best epoch on a held-back fifth
+    of the groups. A regression's targets are standardised for training.
 
     Attributes:
         weights: `first` (width, hidden) and `second` (hidden, outputs), with their biases.
-        epochs: after how many the weights were best.
+        epochs: number of the best epoch.
     """
 
     reader: LevelReader
@@ -61,7 +61,7 @@ class Network:
         return cls(sample.reader, scaling, weights, epochs)
 
     def predict(self, inputs: Inputs) -> np.ndarray:
-        """Predictions (n, outputs)."""
+        """Return predictions (n, outputs)."""
         x = self.scaling.apply(joined(self.reader.values(inputs), inputs.features))
         scores = _forward(self.weights, x)
         if self.reader.kind.is_values:
@@ -73,7 +73,7 @@ class Network:
         return {"scaling": asdict(self.scaling), "epochs": self.epochs}
 
     def save(self, directory: Path, stem: str) -> list[Path]:
-        """Writes `<stem>.safetensors`."""
+        """Write `<stem>.safetensors`."""
         path = Path(directory) / f"{stem}.safetensors"
         with placing(path) as beside:
             save_file(self.weights, beside)
@@ -93,10 +93,10 @@ def _train(
     judged: tuple[np.ndarray, np.ndarray],
     seed: int,
 ) -> tuple[dict[str, np.ndarray], int]:
-    """Weights of the best epoch, and its number."""
+    """Return the weights of the best epoch, and its number."""
     (x, y), (held, wanted) = learned, judged
     batch = int(np.clip(len(x) // BATCHES, min(SMALLEST_BATCH, len(x)), LARGEST_BATCH))
-    # An integer would shuffle every epoch alike.
+    # An integer would give every epoch the same shuffle.
     settings = SETTINGS | {"random_state": np.random.RandomState(seed), "batch_size": batch}
     one, classes = y.shape[1] == 1, {}
     if kind.has_labels:
@@ -105,7 +105,7 @@ def _train(
     y = y[:, 0] if one else y.argmax(axis=1) if kind.is_one_hot else y
     best, weights, epochs = np.inf, {}, 0
     for epoch in range(1, MOST_EPOCHS + 1):
-        # Checks of what cannot be wrong would take most of the time.
+        # Validation of arguments would take most of the time.
         with config_context(assume_finite=True, skip_parameter_validation=True):
             model.partial_fit(x, y, **classes)
         found = loss(kind, _forward(_weights(model), held), wanted)

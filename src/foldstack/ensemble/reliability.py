@@ -1,8 +1,8 @@
-"""How far probabilities are from what they say: reliability curves and their summaries.
+"""Calibration error of probabilities: reliability curves and their summaries.
 
-What is looked at are curves of a confidence and whether it came true: of two classes the positive
-one's probability, of several labels each label's, of classes the most probable one's (Guo et al.
-2017).
+A curve is a confidence per row and whether it came true: the probability of the positive class for
+binary, each label's probability for multilabel, that of the most probable class for multiclass (Guo et
+al. 2017).
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ def scores(kind: Kind, targets: np.ndarray, probabilities: np.ndarray) -> dict[s
     """Score probabilities against targets of 0/1, (n, outputs) each; smaller is better for all.
 
     Returns:
-        log_loss: as the metric of that name. brier: the mean squared difference, of classes summed
-        over them (Brier 1950), of labels their mean. ece: expected calibration error, the mean over
-        rows of the distance between a bin's mean confidence and how often it came true, in `BINS`
-        bins that hold equally many rows but for ties (Nixon et al. 2019, "Measuring calibration in
-        deep learning"); ece_width: in bins of equal width (Guo et al. 2017). Of labels, means.
+        log_loss: the metric of that name. brier: the mean squared difference, summed over classes,
+        averaged over labels (Brier 1950). ece: expected calibration error, the mean over rows of the
+        distance between a bin's mean confidence and its observed rate, in `BINS` bins with equally
+        many rows (but for ties; Nixon et al. 2019, "Measuring calibration in deep learning").
+        ece_width: in bins of equal width (Guo et al. 2017). Both are averaged over labels.
     """
     squares = (targets - probabilities) ** 2
     return {
@@ -40,7 +40,17 @@ def scores(kind: Kind, targets: np.ndarray, probabilities: np.ndarray) -> dict[s
 def calibration_error(
     kind: Kind, targets: np.ndarray, probabilities: np.ndarray, strategy: str
 ) -> float:
-    """Expected calibration error; strategy is 'quantile' or 'uniform', as `bins` takes it."""
+    """Return the expected calibration error, averaged over curves.
+
+    Args:
+        kind: not regression.
+        targets: (n, outputs) of 0/1.
+        probabilities: (n, outputs).
+        strategy: of `bins`.
+
+    Returns:
+        The error, 0 to 1.
+    """
     errors = []
     for confidence, came_true in curves(kind, targets, probabilities):
         rows, said, found = bins(confidence, came_true, strategy)
@@ -51,10 +61,17 @@ def calibration_error(
 def table(
     kind: Kind, targets: np.ndarray, probabilities: np.ndarray, names: Sequence[str]
 ) -> pd.DataFrame:
-    """The reliability curves in bins of equally many rows.
+    """Return the reliability curves in bins of equally many rows.
 
-    Columns output (of `names`, of two classes the last one, of classes 'most probable'), rows,
-    probability (the bin's mean) and rate (how often it came true).
+    Args:
+        kind: not regression.
+        targets: (n, outputs) of 0/1.
+        probabilities: (n, outputs).
+        names: of the classes or labels.
+
+    Returns:
+        Columns output (of `names`: for binary the last one, for multiclass 'most probable'), rows,
+        probability (the bin's mean) and rate (the observed one).
     """
     if kind.is_one_hot:
         shown = ["most probable"]
@@ -74,7 +91,7 @@ def table(
 def curves(
     kind: Kind, targets: np.ndarray, probabilities: np.ndarray
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """(confidence, came true), (n,) each, of each curve."""
+    """Return (confidence, came true) per curve, (n,) each."""
     if not kind.is_one_hot:
         return list(zip(probabilities.T, targets.T, strict=True))
     best = probabilities.argmax(axis=1)[:, None]
@@ -84,10 +101,10 @@ def curves(
 def bins(
     confidence: np.ndarray, came_true: np.ndarray, strategy: str
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(rows, mean confidence, rate) of each bin that has rows, ascending.
+    """Return (rows, mean confidence, observed rate) of each non-empty bin, ascending.
 
-    The bins are those of scikit-learn's calibration_curve, which does not tell how many rows they
-    have.
+    strategy: 'quantile' or 'uniform'. The bins are those of scikit-learn's calibration_curve, which
+    does not return the number of rows.
     """
     levels = np.linspace(0, 1, BINS + 1)
     edges = np.quantile(confidence, levels) if strategy == "quantile" else levels

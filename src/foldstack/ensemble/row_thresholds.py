@@ -1,7 +1,7 @@
-"""Thresholds, one a label, for metrics that are a mean over rows of a score of the row's labels.
+"""Thresholds, one per label, for metrics that average a score of each row's labels over rows.
 
-Labels interact there, so coordinate ascent finds a local optimum, of which each step is exact.
-Shapes and types are those of `thresholds.py`.
+Labels interact in these, so coordinate ascent finds a local optimum, by exact steps. Shapes and types
+are those of `thresholds.py`.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def _exact_match(tp, fp, fn, tn):
     return (fp + fn == 0).astype(float)
 
 
-# Metrics of several labels that are the mean over rows of a score of the row's own counts.
+# Metrics of several labels that average a score of each row's counts over rows.
 OF_ROWS: dict[str, Counted] = {
     **{f"{name}_samples": one for name, one in AVERAGED.items()},
     "jaccard": _jaccard_or_empty,
@@ -46,12 +46,21 @@ OF_ROWS: dict[str, Counted] = {
 def row_thresholds(
     name: str, targets: np.ndarray, probabilities: np.ndarray, shrinkage: float = SHRINKAGE
 ) -> np.ndarray:
-    """(labels,) thresholds for a metric of `OF_ROWS`, a local optimum by coordinate ascent.
+    """Return thresholds for a metric of `OF_ROWS`, a local optimum by coordinate ascent.
 
-    From the best common threshold of a grid on, each label's threshold in turn is set to the best
-    there is while the others stand, until a round changes nothing. Every such step is exact:
-    calling a label in one row more changes the score of that row alone. Then the thresholds are
-    shrunk towards the common one (see `shrink`).
+    From the best common threshold of a grid on, each label's threshold in turn is set to its best
+    value while the others stay fixed, until a round changes nothing. Every step is exact: another
+    predicted label in a row changes the score of that row only. Then the thresholds are shrunk
+    towards the common one (see `shrink`).
+
+    Args:
+        name: of `OF_ROWS`.
+        targets: (n, labels) of 0/1.
+        probabilities: (n, labels).
+        shrinkage: k of `thresholds.own_share`.
+
+    Returns:
+        (labels,) thresholds.
     """
     common = common_row_threshold(name, targets, probabilities)
     thresholds = ascend_rows(name, targets, probabilities, np.full(targets.shape[1], common))
@@ -60,7 +69,7 @@ def row_thresholds(
 
 
 def common_row_threshold(name: str, targets: np.ndarray, probabilities: np.ndarray) -> float:
-    """The best of a grid of thresholds common to all labels, for a metric of `OF_ROWS`."""
+    """Return the best of a grid of thresholds common to all labels, for a metric of `OF_ROWS`."""
     grid = threshold_grid(probabilities)
     gains = np.zeros(len(grid) + 1)
     for first in range(0, len(targets), ROWS):
@@ -69,14 +78,14 @@ def common_row_threshold(name: str, targets: np.ndarray, probabilities: np.ndarr
         reached = np.searchsorted(grid, values.ravel(), "right")
         gains += np.bincount(reached, weights=gained.ravel(), minlength=len(gains))
     scores = np.cumsum(gains[::-1])[::-1][1:]
-    # Sums of the same gains in another order are equal but for rounding.
+    # Sums of the same gains in another order differ by rounding.
     return nearest_best(grid, np.where(scores >= scores.max() - ROUNDING, scores.max(), scores))
 
 
 def _gains(
     one: Counted, targets: np.ndarray, probabilities: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(n, labels) each: a row's probabilities descending, and what calling one more label gains."""
+    """Return (n, labels) each: a row's probabilities, descending, and the gain of one more label."""
     order = np.argsort(-probabilities, axis=1)
     values, hits = (np.take_along_axis(x, order, axis=1) for x in (probabilities, targets))
     tp = np.pad(np.cumsum(hits, axis=1, dtype=float), ((0, 0), (1, 0)))
@@ -87,7 +96,17 @@ def _gains(
 def ascend_rows(
     name: str, targets: np.ndarray, probabilities: np.ndarray, start: np.ndarray
 ) -> np.ndarray:
-    """Coordinate ascent from the thresholds `start` (labels,) on; never worse than those."""
+    """Return thresholds by coordinate ascent from `start`, never worse than that.
+
+    Args:
+        name: of `OF_ROWS`.
+        targets: (n, labels) of 0/1.
+        probabilities: (n, labels).
+        start: (labels,) thresholds.
+
+    Returns:
+        (labels,) thresholds.
+    """
     one, thresholds = OF_ROWS[name], start.astype(float)
     given = targets.sum(axis=1, dtype=float)
     tp, called = (np.zeros(len(targets)) for _ in range(2))
@@ -117,7 +136,7 @@ def ascend_rows(
 
 
 def _best_gain(probabilities: np.ndarray, gains: np.ndarray) -> tuple[float, float]:
-    """The threshold above which the gains (n,) sum to most, of equals the nearest to .5; the sum."""
+    """Return the threshold above which the gains (n,) sum to most, nearest .5 if tied; and the sum."""
     order = np.argsort(probabilities)
     values = probabilities[order].astype(float)
     cuts = np.flatnonzero(np.concatenate(([True], values[1:] != values[:-1], [True])))

@@ -1,4 +1,4 @@
-"""Searches on the metric itself among weighted means of fixed predictions."""
+"""Search for weights of means of fixed predictions, on the metric itself."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from foldstack.cores import cpu_threads
 from foldstack.ensemble.search_objective import SearchObjective
 from foldstack.kinds import Kind
 
-TIE = 1e-12  # less than this is the rounding of a mean, not an improvement
-GAIN = 1e-6  # and for less than this in a round no step is repeated
-WAITED = 5  # joins without a gain, after which a selection ends
+TIE = 1e-12  # less is rounding of a mean, not an improvement
+GAIN = 1e-6  # a step size is not repeated after a round with less
+WAITED = 5  # additions without improvement before a selection stops
 STEPS = (0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
-SHARES = np.arange(1, 51) / 100  # of a model that joins a hill climb
-HILL = 2e8  # values that a hill climb may look at: some seconds
-ROUNDS = 12  # for each step
-TRIES = 8  # moves a round that are made one after the other
-WORTH_THREADS = 20_000  # values a trial; fewer are done before a thread has started
-SMALL = 0.01  # weights below are given up where nothing is lost
+SHARES = np.arange(1, 51) / 100  # of a model added in a hill climb
+HILL = 2e8  # values that a hill climb may evaluate: some seconds
+ROUNDS = 12  # per step size
+TRIES = 8  # best moves of a round that are applied in sequence
+WORTH_THREADS = 20_000  # values per trial; fewer take less time than starting a thread
+SMALL = 0.01  # smaller weights are pruned if the score does not decrease
 
 
 def proper(values: np.ndarray, kind: Kind, axis: int) -> np.ndarray:
-    """Probabilities again, of what weights below 0, or unlike ones for each label, have made.
+    """Return blended values as probabilities, for negative weights or weights per label.
 
-    They are cut to [0, 1]; over classes, which lie along the axis, they sum to one.
+    They are clipped to [0, 1]; over classes, which lie along the axis, they sum to one.
     """
     if kind.is_values:
         return values
@@ -36,7 +36,7 @@ def proper(values: np.ndarray, kind: Kind, axis: int) -> np.ndarray:
 
 
 def normalised(values: np.ndarray, axis: int) -> np.ndarray:
-    """Divided by the sum along the axis; uniform where that is 0."""
+    """Return values divided by their sum along the axis; uniform if that is 0."""
     total = values.sum(axis=axis, keepdims=True)
     uniform = np.full_like(values, 1 / values.shape[axis])
     return np.divide(values, total, out=uniform, where=total > 0)
@@ -45,12 +45,12 @@ def normalised(values: np.ndarray, axis: int) -> np.ndarray:
 class Search:
     """Blends of predictions (outputs, models, n), scored by an objective with several threads.
 
-    What is found does not depend on the number of threads: trials are scored apart, and chosen
-    among in their order.
+    Results do not depend on the number of threads: trials are scored independently and compared in
+    their order.
 
     Args:
         lowest: the smallest weight, 0 or below.
-        threads: 0 for one for each core that this process may use.
+        threads: 0 for one per core that this process may use.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Search:
         self.models = predictions.shape[1]
 
     def sample(self, size: int, seed: int) -> Search | None:
-        """The search on this many of the rows; None where there are not twice as many."""
+        """Return the search on a sample of `size` rows; None with fewer than twice as many rows."""
         n = self.predictions.shape[2]
         if n < 2 * size:
             return None
@@ -94,29 +94,29 @@ class Search:
         return self.score(self.blend(weights), weights)
 
     def blend(self, weights: np.ndarray) -> np.ndarray:
-        """(outputs, n) by weights (models, 1), or (models, outputs)."""
+        """Return (outputs, n) blended by weights (models, 1), or (models, outputs)."""
         if weights.shape[1] == 1:
             return np.einsum("omn,m->on", self.predictions, weights[:, 0])
         return np.einsum("omn,mo->on", self.predictions, weights)
 
     def map(self, trials: Sequence[Callable[[], float]]) -> np.ndarray:
-        """Scores of the trials, in their order."""
-        # Sorting and arithmetic on arrays let other threads work meanwhile.
+        """Return the scores of the trials, in their order."""
+        # Sorting and array arithmetic release the GIL.
         run = map if self._pool is None else self._pool.map
         return np.array(list(run(lambda trial: trial(), trials)))
 
     def singles(self) -> np.ndarray:
-        """(models,) each alone."""
+        """Return (models,) scores of the single models."""
         columns = self.predictions.swapaxes(0, 1)
         return self.map([partial(self.score, column) for column in columns])
 
     # --- forward selection --------------------------------------------------------------------
 
     def select(self, models: Sequence[int], singles: np.ndarray, steps: int) -> np.ndarray:
-        """How often each model (models,) is taken: the best single, then up to `steps` more.
+        """Return how often each model (models,) is selected: the best single, then up to `steps` more.
 
-        What joins need not help at once: where the best model joins itself, the next one joins with a
-        smaller share. The best of the means on the way counts, the first of equals.
+        An addition may help only later: if the best model is added to itself, the next one joins with a
+        smaller share. The best mean on the path counts, the first of equals.
         """
         counts, best, waited = np.zeros(self.models), -np.inf, 0
         for size in range(1, steps + 2):
@@ -140,10 +140,10 @@ class Search:
         return self.map([partial(trial, model) for model in models])
 
     def hill(self, singles: np.ndarray) -> np.ndarray | None:
-        """Weights (models, 1) by hill climbing: each further model once, at its best of 50 shares.
+        """Return weights (models, 1) by hill climbing: each model once, at its best of 50 shares.
 
-        From the best single on. Few rows make a metric jagged, with heights that small steps do not
-        find; with many it is smooth, and this too slow: None then.
+        It begins at the best single model. On few rows a metric is jagged, with peaks that small steps
+        miss; on many rows it is smooth and this is too slow: None.
         """
         if self.models**2 * len(SHARES) * self.predictions[:, 0].size > HILL:
             return None
@@ -173,10 +173,9 @@ class Search:
         return starts[int(np.argmax([self.score_weights(weights) for weights in starts]))]
 
     def climb(self, weights: np.ndarray, steps: Sequence[float] = STEPS) -> np.ndarray:
-        """Better weights, or the same: steps towards one model or away from it, ever smaller.
+        """Return better weights, or the same: steps towards or away from one model, ever smaller.
 
-        Weights that turn out superfluous are given up. weights: (models, 1), or (models, outputs),
-        each column of sum one.
+        Superfluous weights are pruned. weights: (models, 1), or (models, outputs), columns of sum one.
         """
         best = self.score_weights(weights)
         for step in steps:
@@ -188,7 +187,7 @@ class Search:
         return self._prune(weights, best)
 
     def _round(self, weights: np.ndarray, best: float, step: float) -> tuple[np.ndarray, float]:
-        """All steps are tried apart, then the best few one after the other, while they gain."""
+        """Try all steps separately, then the best few in sequence, while they improve."""
         values = self.blend(weights)
         moves = [
             (model, column, change)
@@ -220,13 +219,13 @@ class Search:
     def _moved(
         self, weights: np.ndarray, model: int, column: int, change: float
     ) -> np.ndarray | None:
-        """The weights with this model's share up (all others in proportion down), or reversely.
+        """Return the weights with this model's share raised (others lowered in proportion), or reversed.
 
-        A step that would pass the lowest weight ends there; None where it changes nothing, or
-        another model's weight would pass it.
+        A step beyond the lowest weight ends there; None if it changes nothing, or moves another model's
+        weight beyond it.
         """
         own = weights[model, column]
-        if own > 1 - TIE:  # There is nothing to take from, or to give to.
+        if own > 1 - TIE:  # No other weight could change.
             return None
         share = max(change, (self.lowest - own) / (1 - own))
         if abs(share) < TIE:
@@ -237,7 +236,7 @@ class Search:
         return moved if moved[:, column].min() >= self.lowest - TIE else None
 
     def _prune(self, weights: np.ndarray, best: float) -> np.ndarray:
-        """Small weights go, the smallest first, where the score does not suffer."""
+        """Set small weights to 0, the smallest first, if the score does not decrease."""
         used = np.argwhere((weights != 0) & (np.abs(weights) < SMALL))
         for model, column in sorted(used.tolist(), key=lambda at: abs(weights[*at])):
             without = weights.copy()
@@ -252,6 +251,6 @@ class Search:
 
 
 def _first_best(scores: np.ndarray, used: np.ndarray) -> int:
-    """The best model; among equals one already used, then the first listed."""
+    """Return the best model; among equals one already used, then the first listed."""
     equal = scores >= scores.max() - TIE
     return int(np.argmax(equal * (1 + used)))

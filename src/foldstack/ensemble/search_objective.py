@@ -1,9 +1,9 @@
-"""The metric of a blend on fixed rows, scored thousands of times during one fit.
+"""The metric of a blend on fixed rows, scored thousands of times per fit.
 
-Metrics of one column (AUC, average precision, and those of decisions at their best threshold)
+Metrics of one column (AUC, average precision, and metrics of decisions at their best threshold)
 need the confusion counts at every cut, for which a column is sorted. Target and prediction are
-packed into one integer, so that sorting carries the target along: that is an in-place sort of
-integers, several times as fast as an argsort, and nothing is rounded.
+packed into one integer, so that sorting keeps them together: an in-place sort of integers, several
+times faster than an argsort, without rounding.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ class Cuts:
     """Confusion counts at each distinct prediction that a positive row has, ascending; (k,) each.
 
     Attributes:
-        positives, negatives: how many rows the column has.
-        tp, fp: of calling positive what lies at this prediction or above.
-        found: positives at this very prediction.
-        tied: negatives at this very prediction.
+        positives, negatives: numbers of rows in the column.
+        tp, fp: if rows with this prediction or a higher one are predicted positive.
+        found: positives with exactly this prediction.
+        tied: negatives with exactly this prediction.
     """
 
     positives: int
@@ -54,11 +54,10 @@ class Column:
     def cuts(self, values: np.ndarray) -> Cuts:
         """Count predictions (n,), which are float64 and not negative.
 
-        The bits of such floats, read as integers, order as the floats do and leave their highest
-        two unset, so that the target finds room below: negatives come before positives tied with
-        them.
+        The bits of such floats, read as integers, sort as the floats do, and the two highest are free,
+        which makes room for the target below: negatives sort before positives tied with them.
         """
-        keys = np.ascontiguousarray(values).view(np.int64) << 1  # drops the sign of -0.0, too
+        keys = np.ascontiguousarray(values).view(np.int64) << 1  # also drops the sign of -0.0
         keys |= self._bits
         keys.sort()
         at = np.flatnonzero(keys & 1)
@@ -74,7 +73,7 @@ class Column:
 
 
 def roc_auc(cuts: Cuts) -> float:
-    """Mann-Whitney, equal to the last bit to `metrics`: all terms are halves of integers."""
+    """Return the Mann-Whitney statistic, bit for bit as `metrics`: terms are halves of integers."""
     below = cuts.negatives - cuts.fp
     won = np.sum(cuts.found * (below + cuts.tied / 2))
     return won / (float(cuts.positives) * cuts.negatives)
@@ -85,16 +84,16 @@ def average_precision(cuts: Cuts) -> float:
 
 
 def best_decision(name: str) -> Callable[[Cuts], float]:
-    """The metric of decisions (of `FROM_COUNTS`) at its best threshold.
+    """Return a function for the metric of decisions (of `FROM_COUNTS`) at its best threshold.
 
-    A cut just above a negative beats the one just below it, as more false positives help none of
-    these metrics; so only cuts below a positive, and the one above all rows, are looked at.
+    A cut just above a negative is better than the one just below it, since false positives improve
+    none of these metrics; so only cuts below a positive, and the one above all rows, are evaluated.
     """
 
     def score(cuts: Cuts) -> float:
         tp, fp = np.append(cuts.tp, 0.0), np.append(cuts.fp, 0.0)
         scores = from_counts(name, tp, fp, cuts.positives - tp, cuts.negatives - fp)
-        return scores.max()  # nan for one class is nan for every cut
+        return scores.max()  # nan with one class only, at every cut
 
     return score
 
@@ -106,16 +105,15 @@ RANKINGS = {"roc_auc": roc_auc, "roc_auc_ovr": roc_auc, "average_precision": ave
 class SearchObjective:
     """A metric against fixed targets, larger is better.
 
-    For metrics of decisions the best threshold on the same rows is taken: exactly for the metrics
-    of one column and for their macro and weighted averages, one common threshold for micro ones,
-    and what `fit_rule` says otherwise. Multiclass takes the most probable class, unless decisions
-    have costs.
+    Metrics of decisions are taken at the best threshold on the same rows: exact for the metrics of one
+    column and for their macro and weighted averages, one common threshold for micro averages, and by
+    `fit_rule` otherwise. Multiclass decides for the most probable class, unless decisions have costs.
 
     Attributes:
         targets: (n, outputs).
-        of_cuts: what scores a column, None where the metric is not one of columns.
-        average: how columns are averaged: 'macro', 'weighted', 'micro' (all entries make one
-            column), or 'ranking', over the columns that hold both classes.
+        of_cuts: scores a column, None if the metric is not one of columns.
+        average: over columns: 'macro', 'weighted', 'micro' (all entries make one column), or
+            'ranking', over the columns that hold both classes.
     """
 
     metric: Metric
@@ -143,7 +141,7 @@ class SearchObjective:
         return _shares(self._columns, self.average)
 
     def __call__(self, values: np.ndarray) -> float:
-        """The score of predictions (outputs, n), float64; -inf where it is undefined."""
+        """Return the score of predictions (outputs, n), float64; -inf if it is undefined."""
         score = self._directly(values.T) if self.of_cuts is None else self._averaged(values)
         return float(score) if np.isfinite(score) else -np.inf
 
@@ -166,9 +164,9 @@ class SearchObjective:
         return self.metric.signed(self.targets, rule.apply(values))
 
     def by_label(self) -> list[SearchObjective | None] | None:
-        """For each label its own objective, None where it has none; None where labels interact.
+        """Return each label's own objective (None if undefined); None if labels interact.
 
-        The blends that are best label by label are then best altogether.
+        The blends that are best label by label are then best overall.
         """
         if not self.kind.several_labels_per_row:
             return None
@@ -200,10 +198,10 @@ def _by_columns(metric: Metric, kind: Kind) -> tuple[Callable[[Cuts], float] | N
 
 
 def _shares(columns: list[Column], average: str) -> np.ndarray:
-    """(columns,) that sum to one; all 0 where nothing is defined."""
+    """Return (columns,) that sum to one; all 0 if nothing is defined."""
     if average == "weighted":
         shares = np.array([column.positives for column in columns], float)
-    elif average == "ranking":  # undefined for a column of one class
+    elif average == "ranking":  # undefined for a column with one class
         shares = np.array([column.has_both for column in columns], float)
     else:
         shares = np.ones(len(columns))

@@ -247,7 +247,7 @@ def _score_slice(scored: Scored, one: Slice, seed: int, resamples: int) -> Slice
 
 
 def _scorer(scored: Scored, part: Selection) -> Callable[[np.ndarray], float]:
-    """The part's score where each row stands so many times (n,)."""
+    """Return the part's score as a function of the copies of each row (n,)."""
     metric = _metric_of(scored, part)
     targets, predictions = scored.targets[part.rows], scored.predictions[part.rows]
     if part.columns is not None:

@@ -1,10 +1,10 @@
 """Stacks: a second level learns from the models' out-of-fold predictions (Wolpert 1992, "Stacked
 generalization").
 
-The second level's folds are the first level's. Fitted on the rows of several folds, a stack trains a
-model for each of them on the others; a row's crossfit is by the model that left its fold out, and
-what none of them saw is predicted by their mean. What a model tunes itself by (rounds, epochs, a
-penalty) is a part held back of its own rows, never the fold it leaves out.
+The second level uses the first level's folds. Fitted on the rows of several folds, a stack trains one
+model per fold, on the other folds; a row's crossfit is by the model without its fold, and unseen rows
+are predicted by the models' mean. A model tunes itself (rounds, epochs, penalty) on a held-back part
+of its own rows, never on the fold it leaves out.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from foldstack.ensemble.network import Network
 from foldstack.ensemble.tables import LevelReader, Sample
 from foldstack.metrics import Metric
 
-SPLITS = 5  # where there are rows of one fold only
+SPLITS = 5  # if all rows are of one fold
 
 
 class Level(Protocol):
-    """A second level trained on some rows.
+    """A second-level model trained on some rows.
 
     Attributes:
-        parameters: what was fitted, JSON-able, but for what `save` writes.
+        parameters: what was fitted, JSON-able, apart from what `save` writes.
     """
 
     parameters: dict
@@ -43,21 +43,32 @@ class Level(Protocol):
     def train(cls, sample: Sample) -> Level: ...
 
     def predict(self, inputs: Inputs) -> np.ndarray:
-        """Predictions (n, outputs)."""
+        """Return predictions (n, outputs)."""
 
     def save(self, directory: Path, stem: str) -> list[Path]:
-        """Writes what `parameters` cannot hold to files whose names begin with the stem."""
+        """Write what `parameters` cannot hold to files whose names begin with the stem; return them."""
 
     @classmethod
     def load(
         cls, parameters: dict, reader: LevelReader, outputs: int, directory: Path, stem: str
     ) -> Level:
-        """Load what `save` wrote."""
+        """Load a fitted level.
+
+        Args:
+            parameters: as stored.
+            reader: of its inputs.
+            outputs: number of outputs.
+            directory: the files that `save` wrote.
+            stem: of their names.
+
+        Returns:
+            The level.
+        """
 
 
 @dataclass(frozen=True)
 class ConstantLevel:
-    """The mean of the targets, where rows of one group, or of one target, teach nothing else."""
+    """The mean of the targets, if rows of one group, or of one target, allow nothing else."""
 
     means: np.ndarray
 
@@ -81,14 +92,14 @@ STACKS: dict[str, type[Level]] = {
     "stack": Boosters,
     "stack_mlp": Network,
 }
-SIMPLEST = 3  # the complexity of the first of them; the next ones have one more each
+SIMPLEST = 3  # the complexity of the first of them; it grows by one per method
 
 
 class Stack:
     """One of `STACKS`, over logits or probabilities and the feature columns.
 
-    Models are remembered by the rows they were trained on, since the fits of a nesting share most of
-    theirs: without folds 1 and 2 is what a fit on all folds but 1 trains to leave out 2.
+    Models are cached by their training rows, since the fits of a nesting share most of theirs: the
+    model without folds 1 and 2 is what a fit on all folds but 1 trains to leave out 2.
     """
 
     def __init__(self, name: str = "stack", options: BlendOptions = NO_OPTIONS):
@@ -103,7 +114,7 @@ class Stack:
         monotone = self.options.stack_monotone and self._level is Boosters
         reader = LevelReader(members.kind, self.options.stack_inputs, members.categorical, monotone)
         models, crossfit = [], np.empty((len(rows), members.targets.shape[1]))
-        with threadpool_limits(1):  # sums in another order are other bytes
+        with threadpool_limits(1):  # the order of sums changes their bytes
             for learned, left_out in _splits(members, rows, seed):
                 model = self._train(rows[learned], reader, seed)
                 crossfit[left_out] = model.predict(members.inputs.take(rows[left_out]))
@@ -123,9 +134,7 @@ class Stack:
 def _splits(
     members: Members, rows: np.ndarray, seed: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Positions among the rows to learn from and to leave out: fold by fold, or, of rows of a
-    single fold, in group-wise splits.
-    """
+    """Yield positions to learn from and to leave out: per fold, or group-wise within one fold."""
     folds = members.folds[rows]
     names = np.unique(folds)
     if len(names) > 1:
@@ -143,7 +152,7 @@ def _splits(
 
 @dataclass(frozen=True)
 class Stacked:
-    """The mean of second-level models, one for each fold left out.
+    """The mean of second-level models, one per fold left out.
 
     Attributes:
         models: in the order of the folds.
@@ -163,7 +172,7 @@ class Stacked:
             return np.mean([model.predict(inputs) for model in self.models], axis=0)
 
     def save(self, directory: Path) -> list[Path]:
-        """Writes `stack<m>…` for each model m that its parameters do not tell in full."""
+        """Write files `stack<m>…` of each model m that has some; return their paths."""
         return [
             path
             for m, model in enumerate(self.models)
@@ -172,7 +181,17 @@ class Stacked:
 
 
 def load_stack(name: str, parameters: dict, outputs: int, directory: Path) -> Stacked:
-    """The stack of which `parameters` were stored, and whose `save` wrote to the directory."""
+    """Load a stack.
+
+    Args:
+        name: of `STACKS`.
+        parameters: as stored.
+        outputs: number of outputs.
+        directory: the files that `Stacked.save` wrote.
+
+    Returns:
+        The stack, without its crossfit.
+    """
     stored = parameters["reader"]
     reader = LevelReader(**stored | {"categorical": tuple(stored["categorical"])})
     models = [

@@ -1,4 +1,4 @@
-"""Weights on the simplex by smooth stand-ins for a metric, to start a search on the metric from."""
+"""Weights on the simplex by smooth surrogates of a metric, as starts for a search on the metric."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from scipy.special import expit
 from foldstack.kinds import Kind
 from foldstack.metrics import Metric
 
-ROWS = 20_000  # a start needs no more
-PAIRS = 20_000  # of a positive and a negative, for each column
+ROWS = 20_000  # enough for a start
+PAIRS = 20_000  # (positive, negative) pairs per column
 
-# Of blended values, its mean and its gradient by them.
+# From blended values to their mean loss and its gradient.
 SmoothLoss = Callable[[np.ndarray], tuple[float, np.ndarray]]
 
 
@@ -26,16 +26,22 @@ def fit_surrogate(
     lowest: float,
     seed: int,
 ) -> np.ndarray | None:
-    """Weights (models,) that sum to one, by SLSQP; None where the rows say nothing.
+    """Return weights (models,) that sum to one, by SLSQP.
 
-    The stand-in is a logistic loss of the differences between positives and negatives for metrics
-    of a ranking, soft F1 (probabilities in the place of decisions) for F1 and Jaccard, squared
-    error for regression, and else the log loss. It is had of at most `ROWS` rows or `PAIRS` pairs.
+    The surrogate is a logistic loss of the differences between positives and negatives for ranking
+    metrics, soft F1 (probabilities instead of decisions) for F1 and Jaccard, squared error for
+    regression, and otherwise the log loss. It uses at most `ROWS` rows or `PAIRS` pairs.
 
     Args:
+        metric: decides which surrogate.
+        kind: of the competition.
         predictions: (outputs, models, n).
         targets: (n, outputs).
         lowest: the smallest weight, 0 or below.
+        seed: of the sample of rows or pairs.
+
+    Returns:
+        The weights; None if the rows determine none.
     """
     rng = np.random.default_rng(seed)
     if metric.wants == "ranking":
@@ -52,7 +58,7 @@ def fit_surrogate(
         return _minimise(given, _log_loss, lowest)
     if metric.wants == "labels" and metric.name.startswith(("f1", "jaccard")):
         return _minimise(predictions, _soft_f1(targets.T), lowest)
-    # Weights sum to one, so that what a blend gives to the truth is the blend of what is given.
+    # Weights sum to one, so the blend's probability of the truth is the blend of the models'.
     given = np.where(targets.T[:, None, :] > 0, predictions, 1 - predictions)
     return _minimise(given, _log_loss, lowest)
 
@@ -61,7 +67,7 @@ def _minimise(data: np.ndarray, loss: SmoothLoss, lowest: float) -> np.ndarray:
     models = data.shape[1]
 
     def value_and_gradient(weights: np.ndarray) -> tuple[float, np.ndarray]:
-        # Without BLAS, whose sums depend on the number of its threads.
+        # BLAS sums depend on the number of threads.
         value, gradient = loss(np.einsum("omn,m->on", data, weights))
         return value, np.einsum("omn,on->m", data, gradient)
 
@@ -109,7 +115,7 @@ def _squared_error(targets: np.ndarray) -> SmoothLoss:
 def _pairs(
     predictions: np.ndarray, targets: np.ndarray, rng: np.random.Generator
 ) -> tuple[np.ndarray, SmoothLoss] | None:
-    """Differences (columns, models, pairs) of random pairs, and their logistic loss."""
+    """Return differences (columns, models, pairs) of random pairs, and their logistic loss."""
     differences = []
     for target, values in zip(targets.T, predictions, strict=True):
         positive, negative = np.flatnonzero(target > 0), np.flatnonzero(target <= 0)

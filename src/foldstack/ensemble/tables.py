@@ -14,21 +14,21 @@ from foldstack.ensemble.members import Inputs, Members
 from foldstack.kinds import Kind
 from foldstack.links import to_logits
 
-MANY = 8  # more outputs than this are told of each other by a mean and a maximum only
+MANY = 8  # with more outputs, each one reads only the mean and the maximum of the others
 HELD_BACK = 0.2  # of the groups
-MOST_VALUES = 100  # of a categorical column; the rarer ones have too few rows to learn from
+MOST_VALUES = 100  # of a categorical column; rarer ones have too few rows
 FARTHEST = 10.0  # standard deviations
 
 
 @dataclass(frozen=True)
 class LevelReader:
-    """How a second level reads its inputs.
+    """The settings with which a second level reads its inputs.
 
     Attributes:
         kind: of the competition.
-        scale: 'logits' or 'probabilities'; a regression's values are read as they are.
+        scale: 'logits' or 'probabilities'; values of a regression are read unchanged.
         categorical: which of the feature columns are codes of categories.
-        monotone: an output may only rise with the models' predictions of it (boosters alone).
+        monotone: an output may only rise with the models' predictions of it (boosters only).
     """
 
     kind: Kind
@@ -37,17 +37,17 @@ class LevelReader:
     monotone: bool = False
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "kind", Kind(self.kind))  # from JSON it is text
+        object.__setattr__(self, "kind", Kind(self.kind))  # text if read from JSON
 
     def values(self, inputs: Inputs) -> np.ndarray:
-        """(n, models, outputs) of the models' predictions."""
+        """Return (n, models, outputs) of the models' predictions."""
         values = inputs.probabilities.astype(float)
         if self.kind.is_values or self.scale == "probabilities":
             return values
         return to_logits(values)
 
     def codes(self, width: int, features: np.ndarray | None) -> list[int]:
-        """Which columns are categories in a table of this width that ends in the features."""
+        """Return the categorical columns of a table of this width that ends with the features."""
         if features is None:
             return []
         return [width - features.shape[1] + k for k in self.categorical]
@@ -55,13 +55,13 @@ class LevelReader:
 
 @dataclass(frozen=True)
 class Sample:
-    """n rows that a second level is trained on, and nothing of any other row.
+    """n rows to train a second level on, and nothing of any other row.
 
     Attributes:
         values: (n, models, outputs), by the reader.
         features: (n, f), or None.
         targets: (n, outputs).
-        groups: (n,), two different ones at least.
+        groups: (n,), at least two different ones.
     """
 
     reader: LevelReader
@@ -73,6 +73,17 @@ class Sample:
 
     @classmethod
     def of(cls, members: Members, rows: np.ndarray, reader: LevelReader, seed: int) -> Sample:
+        """Take the sample of these rows.
+
+        Args:
+            members: the models' predictions.
+            rows: (n,) row indices.
+            reader: of the predictions.
+            seed: of the second level's training.
+
+        Returns:
+            The sample.
+        """
         inputs = members.inputs.take(rows)
         values, targets = reader.values(inputs), members.targets[rows]
         return cls(reader, values, inputs.features, targets, members.groups[rows], seed)
@@ -81,23 +92,23 @@ class Sample:
         return len(self.targets)
 
     def hold_back(self) -> tuple[np.ndarray, np.ndarray]:
-        """Positions to learn from, and those of a fifth of the groups, to stop or to choose by."""
+        """Return positions to learn from, and those of a fifth of the groups for early stopping."""
         splitter = GroupShuffleSplit(1, test_size=HELD_BACK, random_state=self.seed)
         return next(splitter.split(self.targets, groups=self.groups))
 
 
 def joined(values: np.ndarray, features: np.ndarray | None) -> np.ndarray:
-    """(n, models x outputs + f): every prediction, then the features."""
+    """Return (n, models x outputs + f): every prediction, then the features."""
     flat = values.reshape(len(values), -1)
     return flat if features is None else np.hstack([flat, features])
 
 
 def of_output(values: np.ndarray, features: np.ndarray | None, output: int) -> np.ndarray:
-    """(n, models + others + f): the models' predictions of one output, what they say of the other
-    ones, then the features.
+    """Return (n, models + others + f): the models' predictions of one output, then the other outputs,
+    then the features.
 
-    Each other output is told by the mean over the models; more than `MANY` outputs by the mean and
-    the maximum over the others of these means.
+    Another output is represented by its mean over the models; more than `MANY` outputs by the mean
+    and the maximum over the others of these means.
     """
     parts = [values[:, :, output]]
     if values.shape[2] > 1:
@@ -109,9 +120,9 @@ def of_output(values: np.ndarray, features: np.ndarray | None, output: int) -> n
 
 
 def pairs(values: np.ndarray, features: np.ndarray | None) -> np.ndarray:
-    """(n x outputs, w + 1) float32: `of_output` for each output of each row, and its number.
+    """Return (n x outputs, w + 1) float32: `of_output` per output of each row, and its number.
 
-    The outputs of the first row come first, then those of the second.
+    All outputs of the first row come first, then those of the second.
     """
     count = values.shape[2]
     tables = [
@@ -122,10 +133,19 @@ def pairs(values: np.ndarray, features: np.ndarray | None) -> np.ndarray:
 
 
 def directions(kind: Kind, models: int, outputs: int, width: int) -> list[int]:
-    """For each column of `of_output`: 1 where the prediction may only rise with it, else 0.
+    """Return monotone constraints: 1 for columns that may only raise the prediction.
 
-    Of classes, a rise of another class may only lower it (-1): so a class that rises still rises
-    after all are normalised to sum to one.
+    For classes, another class may only lower it (-1): so a rising class still rises after
+    normalisation.
+
+    Args:
+        kind: of the competition.
+        models: number of models.
+        outputs: number of outputs.
+        width: number of columns of `of_output`.
+
+    Returns:
+        One of 1, -1 and 0 per column.
     """
     others = min(outputs - 1, 2 if outputs > MANY else outputs)
     other = -1 if kind.is_one_hot else 0
@@ -134,11 +154,11 @@ def directions(kind: Kind, models: int, outputs: int, width: int) -> list[int]:
 
 @dataclass(frozen=True)
 class Scaling:
-    """A table made fit for linear models and networks, as the fitted rows were.
+    """Preprocessing of a table for linear models and networks, fitted on the training rows.
 
-    Numbers are standardised and kept within 10 standard deviations; an unknown one is the mean,
-    which an indicator tells apart where the fitted rows lacked some. A category is one-hot among
-    the 100 most frequent, and any other is zero throughout.
+    Numbers are standardised and clipped to 10 standard deviations; a missing one becomes the mean, with
+    an indicator if the training rows had missing ones. A category is one-hot among the 100 most
+    frequent, and all zeros otherwise.
 
     Attributes:
         numbers: columns of numbers; mean, unit: of each.
@@ -169,7 +189,7 @@ class Scaling:
         )
 
     def apply(self, table: np.ndarray) -> np.ndarray:
-        """(n, columns) to (n, width)."""
+        """Return (n, width) from a table (n, columns)."""
         numbers = table[:, self.numbers]
         scaled = np.clip((numbers - self.mean) / self.unit, -FARTHEST, FARTHEST)
         parts = [np.where(np.isnan(numbers), 0.0, scaled), np.isnan(table[:, self.lacking])]

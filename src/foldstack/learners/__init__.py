@@ -13,7 +13,8 @@ from foldstack.ensemble.decide import default_rule
 from foldstack.links import to_probabilities
 from foldstack.metrics import Metric
 from foldstack.rows import Rows
-from foldstack.settings import Settings
+from foldstack.techniques import LearnerSettings
+from foldstack.techniques.registry import load
 
 if TYPE_CHECKING:
     from foldstack.text.cache import TokenCache
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Task:
-    """What a learner must know of the competition: kind, link, names of outputs, metric.
+    """The competition as a learner sees it: kind, link, names of outputs, metric.
 
     categories: for each categorical column, the last ones of `Rows.features`, what its codes stand for.
     """
@@ -33,13 +34,13 @@ class Task:
     categories: tuple[tuple[str, ...], ...] = ()
 
     def score(self, targets: np.ndarray, raw: np.ndarray) -> float:
-        """The metric of (n, outputs) raw outputs."""
+        """Return the metric of (n, outputs) logits."""
         return self.score_probabilities(targets, to_probabilities(raw, self.link))
 
     def score_probabilities(
         self, targets: np.ndarray, probabilities: np.ndarray, weights: np.ndarray | None = None
     ) -> float:
-        """The metric of (n, outputs) probabilities; where it wants labels, by argmax or at .5.
+        """Return the metric of (n, outputs) probabilities; if it requires labels, by argmax or at .5.
 
         Decisions of 0 and 1, by whatever rule, pass through unchanged.
         """
@@ -49,18 +50,22 @@ class Task:
 
 
 class Learner(Protocol):
-    """Code behind a kind of model; made anew for every run."""
+    """Code behind a kind of model, constructed as `(settings, LearnerContext)` for every run.
 
+    link: from logits to probabilities, that of the task.
+    """
+
+    settings: LearnerSettings
     link: str
 
     def fit(self, train: Rows, select: Rows | None, run_dir: Path) -> dict:
         """Learn from `train`; `select`, where given, chooses among epochs, and nothing else does.
 
-        run_dir holds what the learner needs to go on after a kill. Returns facts for run.json.
+        run_dir holds what the learner needs to resume after a kill. Returns facts for run.json.
         """
 
     def predict(self, rows: Rows) -> np.ndarray:
-        """(n, outputs) float32 raw outputs, in the order of the rows."""
+        """Return (n, outputs) float32 logits (values for regression), in the order of the rows."""
 
     def save(self, folder: Path) -> None:
         """Write the fitted model, without pickle."""
@@ -69,25 +74,23 @@ class Learner(Protocol):
         """Read what `save` wrote."""
 
 
-def make_learner(
-    settings: Settings,
-    task: Task,
-    seed: int,
-    threads: int,
-    start: Path | None = None,
-    cache: Callable[[], TokenCache] | None = None,
-    pretrained: Path | None = None,
-) -> Learner:
-    """The learner that a preset names; imported only when it is used.
+@dataclass(frozen=True)
+class LearnerContext:
+    """All that a learner is given beside its settings.
 
-    start: the folder of a fitted model that a transformer begins from. cache: makes what it
-    finds texts tokenised in, and keeps those that it tokenises. pretrained: the folder of the
+    threads: of a processor. start: the folder of a fitted model that it begins from. cache: makes what
+    it finds texts tokenised in, and keeps those that it tokenises. pretrained: the folder of the
     backbone that it takes instead of its settings' own.
     """
-    if settings.learner == "tfidf":
-        from foldstack.learners.tfidf import TfidfLearner
 
-        return TfidfLearner(settings, task, seed)
-    from foldstack.learners.transformer import TransformerLearner
+    task: Task
+    seed: int = 0
+    threads: int = 1
+    start: Path | None = None
+    cache: Callable[[], TokenCache] | None = None
+    pretrained: Path | None = None
 
-    return TransformerLearner(settings, task, seed, threads, start, cache and cache(), pretrained)
+
+def make_learner(settings: LearnerSettings, context: LearnerContext) -> Learner:
+    """Return the learner that a preset names; its module is imported when it is first used."""
+    return load(settings.implementation)(settings, context)

@@ -17,8 +17,8 @@ FARTHEST = 10.0  # standard deviations
 
 
 @dataclass(frozen=True)
-class Columns:
-    """What the rows to learn from say of m numeric columns and of the categorical ones after them.
+class FeatureColumns:
+    """Encoding of m numeric columns and the categorical ones after them, fitted on training rows.
 
     A number is standardised, and kept within 10 standard deviations; an unknown one is the mean, which
     an indicator tells apart where training rows lack numbers too. A category is one-hot among the 100
@@ -34,8 +34,8 @@ class Columns:
     values: tuple[tuple[str, ...], ...]
 
     @classmethod
-    def of(cls, rows: Rows, categories: Sequence[Sequence[str]]) -> Columns:
-        """Of the rows with a weight; categories: what the codes of each column stand for."""
+    def of(cls, rows: Rows, categories: Sequence[Sequence[str]]) -> FeatureColumns:
+        """Fit on the rows with a weight; categories: what the codes of each column stand for."""
         counted = rows.take(np.flatnonzero(rows.weights > 0))
         numbers, codes = _split(counted.features, len(categories))
         known = np.ma.masked_invalid(numbers)
@@ -50,14 +50,14 @@ class Columns:
         )
 
     @classmethod
-    def from_json(cls, stored: dict[str, Any]) -> Columns:
+    def from_json(cls, stored: dict[str, Any]) -> FeatureColumns:
         values = tuple(tuple(v) for v in stored["values"])
         mean, unit, lacking = (tuple(stored[k]) for k in ("mean", "unit", "lacking"))
         return cls(mean, unit, lacking, values)
 
     @property
     def width(self) -> int:
-        """Of what `apply` gives."""
+        """Columns that `apply` returns."""
         return len(self.mean) + len(self.lacking) + sum(map(len, self.values))
 
     def apply(self, features: np.ndarray, categories: Sequence[Sequence[str]]) -> np.ndarray:

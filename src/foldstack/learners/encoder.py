@@ -13,25 +13,24 @@ from transformers import PreTrainedTokenizerBase
 
 from foldstack.files import read_json, write_json
 from foldstack.learners import Task
-from foldstack.learners.columns import Columns
+from foldstack.learners.columns import FeatureColumns
 from foldstack.progress import say
 from foldstack.rows import Rows
-from foldstack.techniques import Ends, Keywords, TrainingSettings, TransformerSettings, Windows
+from foldstack.techniques import Beginning, TrainingSettings, TransformerSettings, Windows
 from foldstack.text.augment import Augmenter
 from foldstack.text.cache import TokenCache
+from foldstack.text.cutting import Texts, auto_length, cut_texts, fit_keywords
 from foldstack.text.keywords import KeywordTable
-from foldstack.text.long import Texts, auto_length, cut_texts, fit_keywords
 from foldstack.text.spans import mask_spans
 from foldstack.text.tokens import Tokens, mean_by_row, to_tokens
 from foldstack.training.loop import Examples, Sequences
-from foldstack.training.sampling import sampled_rows
 
 
 @dataclass(frozen=True)
 class Scale:
     """Regression targets as they are learned: (target - shift) / unit, both of shape (outputs,).
 
-    bounded: the raw outputs pass through a sigmoid before they are targets again.
+    bounded: the logits pass through a sigmoid before they are targets again.
     """
 
     shift: np.ndarray
@@ -40,7 +39,7 @@ class Scale:
 
     @classmethod
     def of(cls, rows: Rows, bounded: bool) -> Scale:
-        """Of these rows: 0 … 1 between the least and the greatest, else (weighted) standardised.
+        """Fit on these rows: 0 … 1 between the least and the greatest, else (weighted) standardised.
 
         A column that never changes has a unit of 1.
         """
@@ -58,7 +57,7 @@ class Scale:
         return np.clip(scaled, 0, 1) if self.bounded else scaled
 
     def restore(self, raw: np.ndarray) -> np.ndarray:
-        """(n, outputs) raw outputs as float32 values in the targets' units."""
+        """Return (n, outputs) float32 values in the targets' units, from logits."""
         values = expit(raw) if self.bounded else raw
         return (values * self.unit + self.shift).astype(np.float32)
 
@@ -79,7 +78,7 @@ class Encoder:
     Whatever of it is fitted (length, keywords, scale, columns, augmentation) is fitted on the rows to
     learn from alone, and stored with the model. tokenizer: the backbone's; types: whether it tells the
     texts of a pair apart by token types; limit: the most tokens that it has positions for; cache: where
-    texts are found tokenised, but for those that are drawn anew in each epoch.
+    texts are found tokenised, but for those that are resampled in each epoch.
     """
 
     def __init__(
@@ -97,7 +96,7 @@ class Encoder:
         self.max_length = settings.training.max_length
         self.keywords: KeywordTable | None = None
         self.scale: Scale | None = None
-        self.columns: Columns | None = None
+        self.columns: FeatureColumns | None = None
 
     @property
     def feature_width(self) -> int:
@@ -107,7 +106,7 @@ class Encoder:
         """Learn from these rows what is to be known of them; returns them encoded."""
         s = self.settings
         if s.join_features:
-            self.columns = Columns.of(train, self.task.categories)
+            self.columns = FeatureColumns.of(train, self.task.categories)
         if self.task.kind == "regression":
             self.scale = Scale.of(train, bounded=s.bounded)
         texts = self._read(train)
@@ -124,7 +123,7 @@ class Encoder:
         self._fit_length(texts)
         most = int(texts.lengths.max())
         single = len(texts.columns) == 1
-        whole = Windows(name="windows", overlap=0, most=most) if single else Ends()
+        whole = Windows(name="windows", overlap=0, most=most) if single else Beginning()
         return to_tokens(texts, cut_texts(texts, self.max_length, whole), self.types)
 
     def _fit_length(self, texts: Texts) -> None:
@@ -140,36 +139,29 @@ class Encoder:
             self.max_length = self.limit
 
     def tokens(self, rows: Rows) -> Tokens:
-        """What the network reads of rows to be predicted."""
+        """Return what the network reads of rows to be predicted."""
         return self._cut(self._read(rows))
 
     def restore(self, raw: np.ndarray, tokens: Tokens) -> np.ndarray:
-        """(n, outputs) of rows, in the targets' units, from raw outputs of their token sequences."""
+        """Return (n, outputs) of rows, in the targets' units, from logits of their token sequences."""
         raw = mean_by_row(raw, tokens.rows)
         return self.scale.restore(raw) if self.scale else raw
 
     def epochs(
         self, train: Rows, examples: Examples, stage: TrainingSettings, seed: int
     ) -> Callable[[int], Examples]:
-        """What each epoch of a stage learns from: other texts, windows, masks or rows by chance."""
+        """Return what each epoch of a stage learns from: other texts, windows or masks by chance."""
         tokens = self.tokens_by_epoch(train, examples, stage, seed)
 
         def of_epoch(epoch: int) -> Examples:
-            read = replace(examples, tokens=tokens(epoch))
-            if stage.sampling is None:
-                return read
-            difficulty, rows = train.difficulty, read.tokens.rows
-            if difficulty is not None and rows is not None:
-                difficulty = difficulty[rows]
-            targets = examples.targets.numpy()
-            return read.take(sampled_rows(stage.sampling, targets, difficulty, seed, epoch))
+            return replace(examples, tokens=tokens(epoch))
 
         return of_epoch
 
     def tokens_by_epoch(
         self, train: Rows, examples: Examples, stage: TrainingSettings, seed: int
     ) -> Callable[[int], Sequences]:
-        """What each epoch of a stage reads, before rows are drawn from it."""
+        """Return what each epoch of a stage reads, before rows are drawn from it."""
         changed = None
         if self.settings.new_texts_each_epoch:
             changed = Augmenter.of(self.settings.augment, train)
@@ -204,11 +196,12 @@ class Encoder:
 
     def _examples(self, rows: Rows, tokens: Tokens) -> Examples:
         """A row's windows share its weight."""
-        targets, weights = rows.targets, rows.weights
+        targets, weights, difficulty = rows.targets, rows.weights, rows.difficulty
         targets = self.scale.apply(targets) if self.scale else targets
         if tokens.rows is not None:
             weights = (weights / np.bincount(tokens.rows))[tokens.rows]
             targets = targets[tokens.rows]
+            difficulty = None if difficulty is None else difficulty[tokens.rows]
         further = (
             zero_to_one(rows.auxiliary, rows.weights) if self.settings.learns_auxiliary else None
         )
@@ -220,6 +213,7 @@ class Encoder:
             torch.tensor(weights, dtype=torch.float32),
             self.task.link,
             None if further is None else torch.tensor(further, dtype=torch.float32),
+            difficulty,
         )
 
     def save(self, folder: Path) -> None:
@@ -237,8 +231,8 @@ class Encoder:
     def load(self, folder: Path) -> None:
         facts = read_json(folder / "classifier.json")
         self.max_length = facts["max_length"]
-        self.columns = Columns.from_json(facts["columns"]) if "columns" in facts else None
-        if isinstance(self.settings.long, Keywords):
+        self.columns = FeatureColumns.from_json(facts["columns"]) if "columns" in facts else None
+        if self.settings.long.fits_keywords:
             self.keywords = KeywordTable.from_json(read_json(folder / "keywords.json"))
         if self.task.kind == "regression":
             self.scale = Scale(np.array(facts["shift"]), np.array(facts["unit"]), facts["bounded"])

@@ -14,7 +14,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression, Ridge
 
 from foldstack.files import placing, write_text
-from foldstack.learners import Task
+from foldstack.learners import LearnerContext
 from foldstack.progress import say
 from foldstack.rows import Rows
 from foldstack.techniques import TfidfSettings
@@ -44,9 +44,9 @@ class TfidfLearner:
     their rows' losses plus the squared coefficients times that.
     """
 
-    def __init__(self, settings: TfidfSettings, task: Task, seed: int):
-        self.settings, self.task, self.seed = settings, task, seed
-        self.link = task.link
+    def __init__(self, settings: TfidfSettings, context: LearnerContext):
+        self.settings, self.task, self.seed = settings, context.task, context.seed
+        self.link = context.task.link
         self.vectorizers: list[NgramTfidf] = []
         self.coef = self.intercept = np.zeros(0)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from copy import copy
@@ -13,16 +12,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState
-from accelerate.utils import DistributedDataParallelKwargs
 from safetensors.torch import load_file
 from transformers import PreTrainedTokenizerBase
 
-from foldstack import metrics, parallel
+from foldstack import parallel
 from foldstack.errors import InputError
-from foldstack.learners import Task
+from foldstack.learners import LearnerContext
 from foldstack.learners.encoder import Encoder
+from foldstack.learners.judging import epoch_score
 from foldstack.nets.backbone import (
     empty_backbone,
     load_backbone,
@@ -31,68 +28,37 @@ from foldstack.nets.backbone import (
     save_config,
 )
 from foldstack.nets.classifier import Classifier, positions, takes_types
-from foldstack.nets.int8 import Int8Reader
 from foldstack.nets.layers import prepare_layers
+from foldstack.nets.quantized import Int8Reader
 from foldstack.nets.vocabulary import trimmed
-from foldstack.nets.words import load_word_head, new_word_head
+from foldstack.nets.word_head import load_word_head, new_word_head
 from foldstack.progress import say
 from foldstack.rows import Rows
 from foldstack.system import naming
-from foldstack.techniques import (
-    Smote,
-    StageSettings,
-    TransformerSettings,
-)
+from foldstack.techniques import Sampling, StageSettings, TransformerSettings
 from foldstack.text.batches import epoch_batches
-from foldstack.text.cache import TokenCache
 from foldstack.text.masking import mask_words
 from foldstack.text.tokens import Tokens
 from foldstack.training import frozen, loop
 from foldstack.training.checkpoint import save_weights
-from foldstack.training.losses import log_priors
-from foldstack.training.precision import (
-    cast_once,
-    choose_precision,
-    prepare_cpu,
-    prepare_products,
-)
-from foldstack.training.pretraining import CRITERION, MaskedWords, examples_of, settings_of
-from foldstack.training.sampling import smote
-from foldstack.training.stages import dropout, run_stages, stage_seed
+from foldstack.training.criteria import log_priors
+from foldstack.training.masked_words import CRITERION, MaskedWords, examples_of, settings_of
+from foldstack.training.precision import cast_once, prepare_machine
+from foldstack.training.stagewise import dropout, run_stages, stage_seed
 
 WEIGHTS = "classifier.safetensors"
-# The new name of the option, which torch before 2.13 does not know.
-warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated")
 
 
 class TransformerLearner:
     """AutoModel and a head, trained by `training.loop`."""
 
-    def __init__(
-        self,
-        settings: TransformerSettings,
-        task: Task,
-        seed: int,
-        threads: int,
-        start: Path | None = None,
-        cache: TokenCache | None = None,
-        pretrained: Path | None = None,
-    ):
-        self.settings, self.task, self.seed, self.start = settings, task, seed, start
-        self.cache, self.pretrained = cache, pretrained
-        self.link = task.link
-        parallel.join()
-        prepare_cpu(threads)
-        self.precision = choose_precision(settings.training.precision)
-        prepare_products(self.precision)
-        # A second run in one process may ask for another precision.
-        AcceleratorState._reset_state()
-        mixed = "no" if self.precision in ("fp32", "tf32") else self.precision
-        self.accelerator = Accelerator(
-            mixed_precision=mixed,
-            cpu=not torch.cuda.is_available(),
-            # Buffers never change.
-            kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
+    def __init__(self, settings: TransformerSettings, context: LearnerContext):
+        self.settings, self.task, self.seed = settings, context.task, context.seed
+        self.start, self.pretrained = context.start, context.pretrained
+        self.cache = context.cache and context.cache()
+        self.link = self.task.link
+        self.precision, self.accelerator = prepare_machine(
+            settings.training.precision, context.threads
         )
         self.model: Classifier | None = None
         self.encoder: Encoder | None = None
@@ -100,7 +66,7 @@ class TransformerLearner:
     def prepare(self, train: Rows) -> loop.Examples:
         """Load the pre-trained backbone and put a new head, drawn from the seed, on it.
 
-        Returns the rows to learn from as the loop wants them.
+        Returns the rows to learn from in the loop's form.
         """
         s = self.settings
         backbone, tokenizer = self._load_backbone()
@@ -132,7 +98,7 @@ class TransformerLearner:
     def pretrain(self, rows: Rows, run_dir: Path, to: Path) -> dict:
         """Let the backbone learn masked words of these rows, and save it in a folder like a hub's.
 
-        run_dir holds what is needed to go on after a kill. Returns facts, as `fit` does.
+        run_dir holds what is needed to resume after a kill. Returns facts, as `fit` does.
         """
         s, pretraining = self.settings, self.settings.pretrain
         backbone, tokenizer = self._load_backbone()
@@ -243,7 +209,7 @@ class TransformerLearner:
     ) -> Iterator[Tokens] | None:
         """All that the backbone reads; None where finding it out would take longer than it saves.
 
-        Where each epoch draws its texts anew, they are drawn once more for this. On a processor that is
+        If each epoch resamples its texts, they are drawn once more for this. On a processor that is
         little beside what AdamW, an average and an adversary do to the word embeddings of one epoch; on
         a GPU it is much.
         """
@@ -265,10 +231,7 @@ class TransformerLearner:
 
         It does where a step goes by the whole matrix: AWP's by its norm, Adafactor's by its columns.
         """
-        by_matrix = any(
-            stage.optimizer != "adamw" or (stage.adversary and stage.adversary.name == "awp")
-            for stage in self.settings.all_stages
-        )
+        by_matrix = any(stage.by_matrix for stage in self.settings.all_stages)
         if read is None or by_matrix:
             return nullcontext()
         return trimmed(self.model.backbone, _ids_of(read, self.encoder.tokenizer))
@@ -292,7 +255,7 @@ class TransformerLearner:
             if outputs is not None:
                 examples = replace(examples, tokens=outputs)
                 held = held if held is None else self._run_once(held, folder) or held
-        if isinstance(stage.sampling, Smote):
+        if stage.makes_vectors:
             examples = self._with_synthetic(examples, stage.sampling)
             stage = stage.model_copy(update={"sampling": None})
         seed = stage_seed(self.seed, number)
@@ -310,15 +273,15 @@ class TransformerLearner:
                 of_epoch=self.encoder.epochs(train, examples, stage, seed),
             )
 
-    def _with_synthetic(self, examples: loop.Examples, sampling: Smote) -> loop.Examples:
+    def _with_synthetic(self, examples: loop.Examples, sampling: Sampling) -> loop.Examples:
         outputs = examples.tokens
         if not isinstance(outputs, frozen.Outputs):
             raise InputError(
-                "sampling smote wants the frozen backbone's outputs at hand, which are larger than "
-                "cache_gb: raise it, or take another sampling"
+                f"sampling {sampling.name} wants the frozen backbone's outputs at hand, which are "
+                "larger than cache_gb: raise it, or take another sampling"
             )
         arrays = (outputs.flat, examples.targets.numpy(), examples.weights.numpy())
-        vectors, targets, weights = smote(*arrays, sampling.neighbours, self.seed)
+        vectors, targets, weights = sampling.load()(sampling, *arrays, self.seed)
         return replace(
             examples,
             tokens=frozen.Vectors(vectors),
@@ -334,18 +297,7 @@ class TransformerLearner:
     def _judge(self, select: Rows, held: Tokens, net: torch.nn.Module) -> loop.EpochScore:
         """The score of the rows that choose the epoch."""
         raw = self._predict(net, held, "rows to select by")
-        task, by = self.task, self.settings.training.select_by
-        score = of_competition = task.score(select.targets, raw)
-        if by:
-            task = replace(task, metric=metrics.get(by, task.kind))
-            score = task.score(select.targets, raw)
-        if np.isnan(score):
-            raise InputError(
-                f"{task.metric.name} is undefined on the {len(select):,} rows that "
-                f"training.select={self.settings.training.select} chooses the epoch by: "
-                "use select=last, or a metric that is defined there"
-            )
-        return loop.EpochScore(task.metric.sign * score, of_competition)
+        return epoch_score(self.task, self.settings.training, select, raw)
 
     def measure(self, rows: Rows, updates: int = 8) -> tuple[float, float]:
         """(seconds a row in training, seconds a row in prediction) on this machine, roughly.
@@ -373,7 +325,7 @@ class TransformerLearner:
         return train_row, predict_row
 
     def _predict(self, net: torch.nn.Module, tokens: Tokens, what: str = "") -> np.ndarray:
-        """Of what the network reads alike, one is computed."""
+        """Return logits; identical inputs run through the network once."""
         read, which = tokens, np.arange(len(tokens.lengths))
         if isinstance(tokens, Tokens):  # and not the outputs of a frozen backbone
             first, which = tokens.distinct()

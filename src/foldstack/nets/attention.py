@@ -47,7 +47,7 @@ def attend(
     is_causal: bool | None = None,
     **others: object,
 ) -> tuple[Tensor, None]:
-    """What transformers calls for (b, h, t, d) queries, keys and values; returns (b, t, h, d).
+    """Attention as transformers calls it for (b, h, t, d) queries, keys and values, to (b, t, h, d).
 
     On a processor `_Attention`, elsewhere and for long texts without dropout torch's.
     """
@@ -87,7 +87,7 @@ AttentionMaskInterface.register("eager", partial(_mask, eager_mask))
 
 
 def as_bias(mask: Tensor | None) -> Tensor | None:
-    """What is added to the scores for a (b, 1, t or 1, t) mask: if that is one already, itself.
+    """Return what is added to the scores for a (b, 1, t or 1, t) mask; an additive one is unchanged.
 
     A mask that is the same for all queries, as padding is, stays one row.
     """

@@ -25,7 +25,7 @@ from transformers.utils import logging as transformers_logging
 from foldstack.errors import InputError
 from foldstack.files import file_sha256, read_json
 from foldstack.nets.attention import use_ours
-from foldstack.nets.tokenizer import mend
+from foldstack.nets.tokenizer import fix_tokenizer
 from foldstack.system import is_fault
 
 transformers_logging.set_verbosity_error()
@@ -165,7 +165,7 @@ def _adapt(model: nn.Module) -> None:
 
 def _load_tokenizer(place: str, trust_remote_code: bool) -> PreTrainedTokenizerBase:
     try:
-        return mend(from_pretrained(AutoTokenizer, place, trust_remote_code), place)
+        return fix_tokenizer(from_pretrained(AutoTokenizer, place, trust_remote_code), place)
     except ImportError as e:
         # Without sentencepiece and protobuf the library takes a .model file for one of tiktoken's.
         packages = "rjieba" if "rjieba" in str(e) else "sentencepiece protobuf"

@@ -1,4 +1,4 @@
-"""A backbone, a pooling, a linear head: token ids in, raw outputs out."""
+"""A backbone, a pooling, a linear head: token ids in, logits out."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ import inspect
 import torch
 from torch import Tensor, nn
 
-from foldstack.nets.heads import check_first_token, make_pooling
+from foldstack.nets.layers import blocks, depths
 from foldstack.nets.mixup import Mixup
+from foldstack.nets.poolings import check_first_token, make_pooling
+from foldstack.nets.trainable import NamedLayers, Trainable
 from foldstack.techniques import Head, PlainHead
+from foldstack.techniques.network_parts import NetworkPart
 
 DEFAULT_HEAD = PlainHead()  # the mean over tokens
 
@@ -17,13 +20,13 @@ DEFAULT_HEAD = PlainHead()  # the mean over tokens
 OFFSET_POSITIONS = frozenset({"roberta", "xlm-roberta", "camembert", "longformer", "mpnet"})
 
 
-class Classifier(nn.Module):
+class Classifier(Trainable):
     """A pooling (see `heads`) and a linear layer, initialised as the backbone is.
 
     head: which pooling; the mean over tokens unless it is given. features: the width of the feature
-    columns that are joined to each pooled vector. dropout_samples: in training, so many masks on the
-    pooled vectors, each with outputs of its own (multi-sample dropout, Inoue 2019). as_difference: the
-    head has two outputs, and the second less the first is the raw output: softmax over two classes as
+    columns that are joined to each pooled vector. dropout_samples: in training, the number of masks on
+    the pooled vectors, each with outputs of its own (multi-sample dropout, Inoue 2019). as_difference:
+    the head has two outputs, and the second less the first is the logit: softmax over two classes as
     a sigmoid. auxiliary: further outputs, in training only.
 
     Raises InputError where the head does not fit the backbone.
@@ -55,9 +58,36 @@ class Classifier(nn.Module):
         # Drawn last, so that the rest is as it is without.
         self.auxiliary = _linear(width, auxiliary, std) if auxiliary else None
 
+    @property
+    def parts(self) -> frozenset[NetworkPart]:
+        lacking = {NetworkPart.FROZEN_VECTORS}
+        if self.auxiliary is None:
+            lacking.add(NetworkPart.AUXILIARY)
+        return frozenset(NetworkPart) - lacking
+
+    @property
+    def body_name(self) -> str:
+        return type(self.backbone).__name__
+
+    @property
+    def embeds_time_first(self) -> bool:
+        return self.backbone.config.model_type == "xlnet"  # alone of all
+
+    def word_embeddings(self) -> nn.Module | None:
+        try:
+            found = self.backbone.get_input_embeddings()
+        except (NotImplementedError, AttributeError):  # what the library raises if it finds none
+            return None
+        return found if isinstance(getattr(found, "weight", None), nn.Parameter) else None
+
+    def named_layers(self) -> NamedLayers:
+        found = depths(self)
+        head = frozenset(name for name in found if not name.startswith("backbone."))
+        return NamedLayers(found, head, len(blocks(self.backbone)))
+
     @torch.no_grad()
     def begin_at(self, raw: Tensor) -> None:
-        """Set the biases so that a vector of zeros gives these (outputs,) raw outputs."""
+        """Set the biases so that a vector of zeros gives these (outputs,) logits."""
         self.head.bias.copy_(torch.cat([-raw / 2, raw / 2]) if self.as_difference else raw)
 
     def forward(
@@ -70,7 +100,7 @@ class Classifier(nn.Module):
         pooled: bool = False,
         mixup: Mixup | None = None,
     ) -> Tensor | tuple[Tensor, Tensor]:
-        """(b, t) token ids, mask and, where the texts have them, types to (b, outputs) raw outputs.
+        """(b, t) token ids, mask and, where the texts have them, types to (b, outputs) logits.
 
         features: (b, f), where the model joins them. In training (k b, outputs and auxiliary ones), one
         block of b rows for each of k dropout masks. pooled: the (b, size) vectors too, without the
@@ -107,7 +137,7 @@ class Classifier(nn.Module):
         pooled: bool = False,
         mixup: Mixup | None = None,
     ) -> Tensor | tuple[Tensor, Tensor]:
-        """What `forward` gives, from what `read` has given."""
+        """Return what `forward` does, from what `read` has returned."""
         vectors = self.pooling(states, attention_mask)
         return self.score(vectors, features, pooled=pooled, mixup=mixup)
 
@@ -119,7 +149,7 @@ class Classifier(nn.Module):
         pooled: bool = False,
         mixup: Mixup | None = None,
     ) -> Tensor | tuple[Tensor, Tensor]:
-        """What `forward` gives, from the pooled vectors."""
+        """Return what `forward` does, from the pooled vectors."""
         read = vectors
         if mixup is not None:
             read = mixup.vectors(vectors)

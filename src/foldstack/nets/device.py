@@ -40,10 +40,10 @@ def to_host(tensor: Tensor) -> Callable[[], Tensor]:
 
 
 def computes_ahead(tensor: Tensor) -> bool:
-    """Whether the device of a tensor computes while Python goes on."""
+    """Whether the device of a tensor computes while Python continues."""
     return tensor.device.type != "cpu"
 
 
 def lowered(kind: torch.dtype) -> torch.dtype:
-    """What autocast has a processor compute in, or where it is off `kind`."""
+    """Return the type that autocast makes a processor compute in, or `kind` if it is off."""
     return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else kind

@@ -1,18 +1,22 @@
-"""The layers of any backbone: how deep each weight lies, which are frozen, which are drawn anew."""
+"""The layers of any backbone: how deep each weight lies, which are frozen, which are re-initialised."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import nn
 
 from foldstack.errors import InputError
-from foldstack.nets.classifier import Classifier
 from foldstack.techniques import TrainingSettings
+
+if TYPE_CHECKING:
+    from foldstack.nets.classifier import Classifier
 
 
 def prepare_layers(model: Classifier, settings: TrainingSettings, seed: int) -> None:
-    """Draw layers anew and freeze what the settings say; the model lies on the CPU still.
+    """Re-initialise layers and freeze what the settings say; the model lies on the CPU still.
 
     Raises InputError where the backbone has fewer layers, or one would be both new and frozen.
     """
@@ -74,7 +78,7 @@ def depths(model: Classifier) -> dict[str, int]:
 
 
 def _depths_of_calls(backbone: nn.Module, stack: list[nn.Module]) -> dict[nn.Module, int]:
-    """Of the modules outside the blocks, by when a short pass first calls them.
+    """Return the depths of modules outside the blocks, by when a short pass first calls them.
 
     Names and the order of definition do not tell: `encoder.LayerNorm` is DeBERTa's norm of relative
     positions, before the blocks, and XLM-RoBERTa-XL's final norm, after them.
@@ -124,7 +128,7 @@ def freeze(model: Classifier, embeddings: bool, layers: int) -> None:
 
 
 def reinit(model: Classifier, layers: int, seed: int) -> None:
-    """Draw the `layers` topmost blocks anew, as the library does before pre-training.
+    """Re-initialise the `layers` topmost blocks, as the library does before pre-training.
 
     Zhang et al. 2021, Revisiting Few-sample BERT Fine-tuning: the top layers are specialised in the
     pre-training task. The model lies on the CPU; the random state of the process stays as it is.

@@ -12,7 +12,7 @@ from foldstack.nets.device import to_device
 
 @dataclass(frozen=True)
 class Mixup:
-    """What each of b rows is mixed with, and how much of itself is left.
+    """The partner that each of b rows is mixed with, and how much of itself is left.
 
     partner: (b,) row numbers, a permutation; own: λ, a scalar.
     """

@@ -8,7 +8,7 @@ from transformers import PreTrainedTokenizerBase
 from transformers.utils import cached_file
 
 
-def mend(tokenizer: PreTrainedTokenizerBase, place: str) -> PreTrainedTokenizerBase:
+def fix_tokenizer(tokenizer: PreTrainedTokenizerBase, place: str) -> PreTrainedTokenizerBase:
     """The tokenizer, changed in place where it is one of the two; place: where it was loaded from."""
     kind = type(tokenizer).__name__
     if kind == "RoFormerTokenizer":

@@ -1,4 +1,4 @@
-"""The audit of rules and nearest texts on out-of-fold predictions: how often, and how rightly."""
+"""The audit of rules and nearest texts on out-of-fold predictions: coverage and precision."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ class Line:
     """One rule, or the nearest texts, over n out-of-fold rows.
 
     Attributes:
-        name: what it is.
-        cached: whether it is of cached texts, each of which stands in training wherever it is found
-            there: such a line is in-sample, and takes no part in any estimate.
-        rows, share: for which it is the first to speak, of all n.
-        precision: of what it says there, nan where it says nothing.
+        name: of the rule.
+        cached: whether it is a rule of cached texts. Each of these is in training where it matches, so
+            the line is in-sample and takes part in no estimate.
+        rows, share: for which it is the first match, of all n.
+        precision: of its labels there; nan without any.
         model_precision: of the model's decisions in the same places.
-        acts: rows that it decides; in the others the model was surer, or overruled it.
-        wrong_to_right, right_to_wrong: decisions it turned from wrong to right, and from right to wrong.
+        acts: rows that it decides; in the others the model was more confident, or overruled it.
+        wrong_to_right, right_to_wrong: decisions that it corrected, and that it broke.
         units: (n, units) the places that it decides.
     """
 
@@ -37,7 +37,7 @@ class Line:
     units: np.ndarray
 
     def to_json(self) -> dict:
-        """Plain values, without the places; None for what is undefined."""
+        """Return plain values, without the places; None if undefined."""
         plain = {k: v for k, v in vars(self).items() if k != "units"}
         return {k: None if v != v else v for k, v in plain.items()}
 
@@ -49,13 +49,17 @@ def audit(
     targets: np.ndarray,
     decisions: np.ndarray,
 ) -> list[Line]:
-    """A line for each rule and for nearest texts, then one of all that decided anything.
+    """Return a line per rule and one for nearest texts, then one of all that decided anything.
 
     Args:
+        patterns: the rules.
         applied: without cached texts.
-        everything: what the rules say with them.
+        everything: the rules' claims with cached texts.
         targets: (n, outputs) of 0/1.
         decisions: (n, outputs) of 0/1, the model's.
+
+    Returns:
+        The lines, in the order of the file.
     """
     gold, model = (labels_of(each, applied.kind) for each in (targets, decisions))
     names = [rule.name for rule in patterns.rules]
@@ -85,7 +89,7 @@ def _line(
     gold: np.ndarray,
     model: np.ndarray,
 ) -> Line:
-    """All (n, units): where it speaks, what it says, where it decides; the targets, the model."""
+    """Return a line from (n, units): where it matches, its values, where it decides, targets, model."""
     rows = int(spoken.any(axis=1).sum())
     right, was_right = values == gold, model == gold
     return Line(

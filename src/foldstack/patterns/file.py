@@ -19,7 +19,7 @@ SHOWN = 40  # characters of a pattern or text in a table
 
 
 def read_settings(path: Path) -> PatternSettings:
-    """Raises InputError naming the file, the rule's number from 1, and what is wrong with it."""
+    """Read the file; raise InputError naming the file, the rule's number from 1, and the error."""
     data = config.read_yaml(path)
     rules = data.get("rules", [])
     if not isinstance(rules, list):
@@ -32,14 +32,14 @@ def read_settings(path: Path) -> PatternSettings:
 
 
 def load(competition: Competition) -> Patterns:
-    """The competition's patterns, every regular expression, label and cached text checked."""
+    """Load the competition's patterns; check every regular expression, label and cached text."""
     path = competition.root / competition.settings.patterns
     settings = read_settings(path)
     of_unit = len(competition.labels) if competition.kind.is_one_hot else 2
     if settings.nearest and settings.nearest.below <= 1 / of_unit:
         raise InputError(
             f"{path}: nearest.below is {settings.nearest.below:g}, but the most probable of {of_unit} "
-            f"has {1 / of_unit:.3g} or more, so that nothing would be asked: raise it"
+            f"has {1 / of_unit:.3g} or more, so it selects no row: raise it"
         )
     compiled = tuple(
         _compiled(competition, rule, number, f"{path}: rule {number}")
@@ -83,7 +83,7 @@ def _short(text: str) -> str:
 
 
 def _answer(competition: Competition, rule: RuleSettings, source: str) -> np.ndarray:
-    """(1, units) of what the rule says; -1 of the labels that it does not speak of."""
+    """Return (1, units) the rule's values; -1 for labels that it does not decide."""
     labels = competition.labels
     if rule.label not in labels:
         raise InputError(
@@ -120,12 +120,12 @@ def _form(competition: Competition, text: str, source: str) -> str:
         )
     form = normalise((text,))
     if not form:
-        raise InputError(f"{source}: `text` is empty: nothing would be known of the row")
+        raise InputError(f"{source}: `text` is empty: write the cached text")
     return form
 
 
 def _cached(competition: Competition, name: str) -> tuple[dict[str, int], np.ndarray]:
-    """(text after normalising → row of answers, (k, units) answers) of a file in `input/`."""
+    """Return (normalised text → index of its answer, (k, units) answers) of a file in `input/`."""
     from foldstack.competition import require
 
     path = competition.input_path(name)

@@ -1,9 +1,9 @@
-"""The most similar of many texts, exactly, by the Jaccard similarity of their character n-grams.
+"""Exact search for the most similar of many texts, by Jaccard similarity of character n-grams.
 
-Two sets whose similarity reaches t share at least ceil(t |x|) elements; so in any one order of all
-elements, each one's first |x| - ceil(t |x|) + 1 have one in common (prefix filtering: Chaudhuri, Ganti
+Two sets of similarity t or more share at least ceil(t |x|) elements; so in any fixed order of all
+elements, their first |x| - ceil(t |x|) + 1 have one in common (prefix filtering: Chaudhuri, Ganti
 & Kaushik 2006, "A primitive operator for similarity joins in data cleaning"). With the rarest first
-few pairs have, and each of these is then compared whole.
+few pairs do, and only these are compared in full.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ ROUNDING = 1e-9
 
 
 class Index:
-    """Texts to be found by similarity, `least` of it or more, between 0 (excluded) and 1."""
+    """An index of texts; `least`: the lowest similarity of a match, above 0 and up to 1."""
 
     def __init__(self, texts: list[str], least: float):
         self.least = least
@@ -32,9 +32,9 @@ class Index:
         self.prefixes = self._prefixes(self.sets, self.size).T.tocsr()
 
     def nearest(self, texts: list[str]) -> np.ndarray:
-        """(n,) the most similar text of the index, the first of equals; -1 where none is so similar.
+        """Return (n,) the most similar text of the index, the first of equals; -1 without a match.
 
-        A text without n-grams, an empty one, has none.
+        A text without n-grams, such as an empty one, has none.
         """
         found = np.full(len(texts), -1)
         if len(self.known):
@@ -63,7 +63,7 @@ class Index:
         return found
 
     def _prefixes(self, sets: csr_matrix, size: np.ndarray) -> csr_matrix:
-        """The first elements of each set (n, elements); those not in the index come before all."""
+        """Return the first elements of each set (n, elements); those not in the index come first."""
         kept = np.diff(sets.indptr)
         length = size - np.ceil(self.least * size - ROUNDING).astype(int) + 1 - (size - kept)
         row = np.repeat(np.arange(len(kept)), kept)
@@ -73,7 +73,7 @@ class Index:
 
 
 def _sets(texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    """(hashes, offsets) of each text's shingles, each once, ascending."""
+    """Return (hashes, offsets) of each text's shingles, unique and ascending."""
     parts, sizes = [np.zeros(0, dtype=np.uint64)], [np.zeros(0, dtype=np.int64)]
     for chunk in chunks(np.array([len(t) for t in texts], dtype=np.int64), CHARACTERS):
         hashes, offsets = shingles(texts[chunk])
@@ -87,7 +87,7 @@ def _sets(texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _matrix(columns: np.ndarray, offsets: np.ndarray, width: int) -> csr_matrix:
-    """(n, width) of ones, each row's columns ascending."""
+    """Return (n, width) of ones, each row's columns ascending."""
     shape = (len(offsets) - 1, width)
     matrix = csr_matrix((np.ones(len(columns), dtype=np.int32), columns, offsets), shape=shape)
     matrix.sort_indices()
@@ -95,10 +95,10 @@ def _matrix(columns: np.ndarray, offsets: np.ndarray, width: int) -> csr_matrix:
 
 
 class Neighbours:
-    """Labelled texts, asked for the values of the one nearest to a new text."""
+    """Labelled texts, to look up the values of the one nearest to a new text."""
 
     def __init__(self, texts: list[tuple[str, ...]], values: np.ndarray, least: float):
-        """values: (n, units). Of a text whose rows disagree on a unit nothing is known there."""
+        """values: (n, units); equal texts whose values differ in a unit give -1 there."""
         first: dict[str, int] = {}
         text_of = np.array([first.setdefault(_form(t), len(first)) for t in texts], dtype=np.int64)
         low = np.full((len(first), values.shape[1]), np.iinfo(np.int64).max)
@@ -109,7 +109,7 @@ class Neighbours:
         self.index = Index(list(first), least)
 
     def look_up(self, texts: list[tuple[str, ...]], asked: np.ndarray) -> np.ndarray:
-        """(n, units) values of each text's nearest one where asked (n, units; bool), else -1."""
+        """Return (n, units) values of each text's nearest one where asked (n, units; bool), else -1."""
         rows = np.flatnonzero(asked.any(axis=1))
         nearest = self.index.nearest([_form(texts[row]) for row in rows])
         out = np.full(asked.shape, -1)

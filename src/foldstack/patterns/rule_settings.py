@@ -8,8 +8,8 @@ from pydantic import Field, model_validator
 
 from foldstack.settings import FileName, Settings, Share
 
-# Above .5, so that the probability of what a rule decides agrees with the decision; below 1, since a
-# wrong certainty costs a log loss everything.
+# Above .5, so that the probability agrees with the rule's decision; below 1, since a certain mistake
+# has an infinite log loss.
 Confidence = Annotated[float, Field(gt=0.5, lt=1)]
 
 
@@ -36,7 +36,7 @@ class RuleSettings(Settings):
     @model_validator(mode="after")
     def _one_of_three(self) -> RuleSettings:
         if sum(each is not None for each in (self.pattern, self.text, self.texts)) != 1:
-            raise ValueError("it wants exactly one of `pattern`, `text` and `texts`")
+            raise ValueError("it requires exactly one of `pattern`, `text` and `texts`")
         if self.texts is None and self.label is None:
             raise ValueError("setting 'label' is missing: add `label: …`")
         if self.texts is not None and (self.label is not None or self.absent):
@@ -95,5 +95,5 @@ class PatternSettings(Settings):
             if not self.rules and name in self.model_fields_set:
                 raise ValueError(f"`{name}` changes nothing without `rules`: leave it out")
         if self.mode == "before" and "overrule_below" in self.model_fields_set:
-            raise ValueError("`overrule_below` changes nothing where mode is before: leave it out")
+            raise ValueError("`overrule_below` changes nothing if mode is before: leave it out")
         return self

@@ -1,8 +1,8 @@
-"""Rules beside a model: what they say of texts, and who decides where both speak.
+"""Rules beside a model: what they match in texts, and which of the two decides.
 
-Everything is told in units. A row of one label is one unit with as many values as there are classes; a
-row of several labels is a unit of two values (0: absent, 1: holds) for each label. So a rule that
-speaks of one label leaves the others to the model.
+Decisions are in units. A row of one label is one unit with one value per class; a row of several labels
+has one unit of two values (0: absent, 1: present) per label, so that a rule for one label leaves
+the others to the model.
 """
 
 from __future__ import annotations
@@ -18,15 +18,14 @@ from foldstack.kinds import Kind
 from foldstack.patterns.rule_settings import NearestSettings
 from foldstack.rows import normalise
 
-TIMEOUT = 2.0  # seconds of one search, which only a pattern that backtracks without end takes
+TIMEOUT = 2.0  # seconds of one search, exceeded only by a pattern that backtracks endlessly
 
 
 @dataclass(frozen=True)
 class CompiledRule:
     """A rule: a pattern with one answer, or texts, each with the number of its answer.
 
-    answers: (k, units) the value said of each unit, -1 where nothing is; name: for tables; source: for
-    messages.
+    answers: (k, units) values, -1 for units without one; name: for tables; source: for messages.
     """
 
     name: str
@@ -41,7 +40,7 @@ class CompiledRule:
         return self.texts is not None
 
     def says(self, texts: list[tuple[str, ...]], forms: list[str]) -> np.ndarray:
-        """(n, units) values for the texts, whose normalised forms are `forms`; -1 for nothing."""
+        """Return (n, units) values for texts, whose normalised forms are `forms`; -1 for none."""
         if self.texts is not None:
             found = np.array([self.texts.get(form, -1) for form in forms], dtype=int)
         else:
@@ -62,7 +61,7 @@ class CompiledRule:
 
 @dataclass(frozen=True)
 class Claims:
-    """(n, units): the first rule that speaks of a unit, and the value it gives; -1 for none."""
+    """(n, units): the first rule that matches a unit, and its value; -1 for none."""
 
     rule: np.ndarray
     value: np.ndarray
@@ -74,9 +73,9 @@ class Applied:
 
     Attributes:
         model, probabilities: (n, outputs) before and after.
-        values: (n, units) what a rule or the nearest text decided; -1 where the model does.
-        by: (n, units) which rule that was, from 0; the number of rules for the nearest text; -1.
-        claims: what the rules said, also where the model overruled it.
+        values: (n, units) decided by a rule or the nearest text; -1 if the model decides.
+        by: (n, units) the rule that decided, from 0; the number of rules for the nearest text; -1.
+        claims: of the rules, including those that the model overruled.
     """
 
     kind: Kind
@@ -87,12 +86,12 @@ class Applied:
     claims: Claims
 
     def decide(self, decisions: np.ndarray) -> np.ndarray:
-        """(n, outputs) of 0/1: the model's decisions, but where something else decided."""
+        """Return (n, outputs) of 0/1: the model's decisions, replaced where a rule or text decided."""
         values = np.where(self.values < 0, labels_of(decisions, self.kind), self.values)
         return decisions_of(values, self.kind, decisions.shape[1])
 
     def only(self, units: np.ndarray) -> Applied:
-        """With these units (n, units; bool) alone decided by anything but the model."""
+        """Return the same with the model deciding in all but these units (n, units; bool)."""
         both = (distribution(each, self.kind) for each in (self.probabilities, self.model))
         kept = np.where(units[..., None], *both)
         values, by = (np.where(units, each, -1) for each in (self.values, self.by))
@@ -101,7 +100,7 @@ class Applied:
 
 @dataclass(frozen=True)
 class Patterns:
-    """A competition's rules and its settings for nearest texts; hash: of all that they say."""
+    """A competition's rules and its settings for nearest texts; hash: of all of them."""
 
     file: str
     hash: str
@@ -113,13 +112,13 @@ class Patterns:
 
     @property
     def names(self) -> list[str]:
-        """The names that `by` counts: each rule, then the nearest text."""
+        """Return the names that `by` counts: each rule, then the nearest text."""
         return [*(f"rule {number}" for number in range(1, len(self.rules) + 1)), "nearest"]
 
     def claims(self, texts: list[tuple[str, ...]], units: int, cached: bool = True) -> Claims:
-        """Return the rules' claims on n texts: of several that speak of a unit the first in the list.
+        """Return the rules' claims on n texts; the first rule that matches a unit counts.
 
-        cached: False passes over cached texts, as if they did not stand in the list.
+        cached: False skips cached texts, as if the list had none.
         """
         forms = [normalise(text) for text in texts] if cached else []
         rule = np.full((len(texts), units), -1)
@@ -139,16 +138,23 @@ class Patterns:
         look_up: Callable[[np.ndarray], np.ndarray],
         cached: bool = True,
     ) -> Applied:
-        """The rules over n texts and a model's probabilities (n, outputs), then the nearest texts.
+        """Apply the rules to n texts and a model's probabilities, then the nearest texts.
 
-        A rule that decides gives its label a probability of its confidence; the others share the rest
-        in proportion to the model's. Mode `before`: every rule that speaks decides. Mode `beside`: it
-        does where its confidence reaches that of the model's most probable value, and the model does
-        not find its own less probable than `overrule_below`. What is then undecided, and where the
-        model's confidence is under `nearest.below`, is looked up.
+        A rule that decides sets its label's probability to its confidence; the others share the rest in
+        proportion to the model's. Mode `before`: every rule that matches decides. Mode `beside`: a rule
+        decides if its confidence reaches that of the model's most probable value, and the model's
+        probability of its value is not below `overrule_below`. Units that are then undecided, and in
+        which the model's confidence is under `nearest.below`, are looked up.
 
-        look_up: from the units asked for (n, units; bool) to the values of their nearest texts, -1
-        where there is none; not called without `nearest`.
+        Args:
+            texts: n texts, each of one or two parts.
+            probabilities: (n, outputs) of the model.
+            look_up: from the selected units (n, units; bool) to the values of their nearest texts, -1
+                if there is none; not called without `nearest`.
+            cached: False skips cached texts.
+
+        Returns:
+            The rows before and after.
         """
         model = distribution(probabilities, self.kind)
         sure = model.max(axis=2)
@@ -170,7 +176,7 @@ class Patterns:
 
 
 def _with(model: np.ndarray, values: np.ndarray, confidence: np.ndarray) -> np.ndarray:
-    """(n, units, values) where the value decided has this probability; -1 changes nothing."""
+    """Return (n, units, values) with this probability for the decided value; -1 changes nothing."""
     decided = np.arange(model.shape[2]) == values[..., None]
     rest = np.where(decided, 0.0, model)
     total = rest.sum(axis=2, keepdims=True)
@@ -184,24 +190,24 @@ def _with(model: np.ndarray, values: np.ndarray, confidence: np.ndarray) -> np.n
 
 
 def distribution(probabilities: np.ndarray, kind: Kind) -> np.ndarray:
-    """(n, units, values) of probabilities (n, outputs)."""
+    """Return (n, units, values) of probabilities (n, outputs)."""
     if kind.is_one_hot:
         return probabilities[:, None, :].astype(float)
     return np.stack([1 - probabilities, probabilities], axis=2).astype(float)
 
 
 def collapse(units: np.ndarray, kind: Kind) -> np.ndarray:
-    """(n, outputs), the inverse of `distribution`."""
+    """Return (n, outputs), the inverse of `distribution`."""
     return units[:, 0, :] if kind.is_one_hot else units[:, :, 1]
 
 
 def labels_of(decisions: np.ndarray, kind: Kind) -> np.ndarray:
-    """(n, units) values of targets or decisions (n, outputs)."""
+    """Return (n, units) values of targets or decisions (n, outputs)."""
     if kind.is_one_hot:
         return decisions.argmax(axis=1)[:, None]
     return (decisions >= 0.5).astype(int)
 
 
 def decisions_of(values: np.ndarray, kind: Kind, outputs: int) -> np.ndarray:
-    """(n, outputs) of 0/1, the inverse of `labels_of`."""
+    """Return (n, outputs) of 0/1, the inverse of `labels_of`."""
     return np.eye(outputs)[values[:, 0]] if kind.is_one_hot else values.astype(float)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from foldstack.errors import InputError
-from foldstack.learners import make_learner
+from foldstack.learners import LearnerContext, make_learner
 from foldstack.records import DemoForecast, DemoResult, DemoScores
 from foldstack.stages import blend as blend_stage
 from foldstack.stages import data, folds, score, submit, train
@@ -56,7 +56,8 @@ def _forecast(ws: Workspace) -> DemoForecast:
     settings = ws.model_settings("minilm")
     rows, test = ws.competition.train, ws.competition.test
     count = ws.competition.settings.folds.count
-    learner = make_learner(settings, ws.competition.task, 0, threads_of(ws), cache=token_cache(ws))
+    context = LearnerContext(ws.competition.task, 0, threads_of(ws), cache=token_cache(ws))
+    learner = make_learner(settings, context)
     per_row, per_predicted = learner.measure(rows)
     learned = len(rows) * (count - 1) * settings.training.epochs
     predicted = len(rows) + len(test) * count

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from foldstack import config
 from foldstack.cores import cpu_threads
 from foldstack.errors import InputError
-from foldstack.learners import Learner, make_learner
+from foldstack.learners import Learner, LearnerContext, make_learner
 from foldstack.records import RunRecord
 from foldstack.store import RunKey
 from foldstack.workspace import Workspace
@@ -29,7 +29,8 @@ def load_learner(
     record = ws.store.read_run(key)
     folder = model_folder(ws, key, record)
     settings = config.stored_settings(record.identity.settings)
-    learner = make_learner(settings, ws.competition.task, key.seed, threads_of(ws), cache=cache)
+    context = LearnerContext(ws.competition.task, key.seed, threads_of(ws), cache=cache)
+    learner = make_learner(settings, context)
     learner.load(folder)
     return learner
 

@@ -16,6 +16,7 @@ from foldstack.records import Int8Record
 from foldstack.rows import Rows
 from foldstack.stages.fitted import threads_of
 from foldstack.store import RunKey
+from foldstack.techniques import LearnerSettings
 from foldstack.workspace import Workspace
 
 JUDGED_ROWS = 1000
@@ -26,7 +27,7 @@ ROUNDS = 3
 def check_int8(ws: Workspace, keys: list[RunKey]) -> None:
     """Raise InputError if int8 has no effect on any of these runs."""
     learners = {ws.store.read_run(key).identity.settings["learner"] for key in keys}
-    if "transformer" not in learners:
+    if not any(LearnerSettings.registered[name].traits.int8 for name in learners):
         raise InputError("INT8=1 changes nothing: only a transformer is predicted in int8")
 
 
@@ -36,7 +37,7 @@ def in_int8(ws: Workspace, key: RunKey, learner: Learner) -> Learner:
     The scores are those of at most 1,000 held-out rows, as stored and in int8. They are measured once
     per machine and stored with the run.
     """
-    if not hasattr(learner, "in_int8"):
+    if not learner.settings.traits.int8:
         return learner
     from foldstack.training.precision import machine
 

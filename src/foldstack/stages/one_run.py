@@ -17,17 +17,17 @@ import foldstack
 from foldstack import config, parallel
 from foldstack.cores import machine
 from foldstack.errors import InputError
-from foldstack.learners import Learner, make_learner
+from foldstack.learners import Learner, LearnerContext, make_learner
 from foldstack.progress import duration, say
 from foldstack.records import PartialRecord, RunRecord
 from foldstack.rows import Rows, text_digests
-from foldstack.settings import Settings
 from foldstack.stages.dependencies import require_dependencies
 from foldstack.stages.fitted import load_learner, threads_of, token_cache
 from foldstack.stages.learned import rows_of, start_of
 from foldstack.stages.pretrain import pretrained
 from foldstack.stages.run import Run, identity_of
 from foldstack.store import Predictions, RunKey
+from foldstack.techniques import LearnerSettings
 from foldstack.workspace import Workspace
 
 PACKAGES = (
@@ -129,9 +129,9 @@ def _fit(ws: Workspace, run: Run) -> _Fitted:
     parallel.main_first(lambda: parallel.is_main() and _open_partial(ws, run, threads))
     train, held, select, optimistic = rows_of(ws, run)
     say(f"{key}: {len(train):,} rows to learn from, {len(held):,} held out")
-    learner = make_learner(
-        run.settings, ws.competition.task, key.seed, threads, start, token_cache(ws), backbone
-    )
+    task, cache = ws.competition.task, token_cache(ws)
+    context = LearnerContext(task, key.seed, threads, start, cache, backbone)
+    learner = make_learner(run.settings, context)
     facts = learner.fit(train, select, ws.store.checkpoints_dir(key))
     predictions = _predict(ws, learner, held)
     of_record = {
@@ -172,10 +172,8 @@ def _store(ws: Workspace, run: Run, fitted: _Fitted) -> RunRecord:
     return record
 
 
-def _machine(settings: Settings, threads: int) -> dict:
-    if (
-        settings.learner == "tfidf"
-    ):  # which needs no torch; to import it takes longer than many a run
+def _machine(settings: LearnerSettings, threads: int) -> dict:
+    if not settings.traits.torch:  # to import it takes longer than many a run
         return machine(threads)
     from foldstack.training import precision
 

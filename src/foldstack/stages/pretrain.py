@@ -13,7 +13,7 @@ import numpy as np
 from foldstack import config, parallel
 from foldstack.errors import InputError
 from foldstack.files import locked
-from foldstack.learners import make_learner
+from foldstack.learners import LearnerContext, make_learner
 from foldstack.progress import duration, say
 from foldstack.records import Record, digests_of, read_mapping, verify, write_record
 from foldstack.rows import Rows
@@ -46,7 +46,8 @@ def pretrained(ws: Workspace, settings: TransformerSettings, threads: int) -> Pa
         if place.exists():
             return place
         say(f"pretraining on {len(texts):,} texts without labels, kept for other runs")
-        learner = make_learner(settings, ws.competition.task, 0, threads, cache=token_cache(ws))
+        context = LearnerContext(ws.competition.task, 0, threads, cache=token_cache(ws))
+        learner = make_learner(settings, context)
         partial = place.with_name(f".{key}.partial")
         checkpoints, new = partial / "checkpoints", partial / "backbone"
         checkpoints.mkdir(parents=True, exist_ok=True)

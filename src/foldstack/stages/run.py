@@ -49,8 +49,6 @@ class Dependency:
 class Run:
     """A run to be trained: its key, settings and folds.
 
-    Not every learner has every setting; a run's properties are those of a learner without it.
-
     Attributes:
         preset: the source of `settings`, which differs from the key's model for a variant (NAME=).
     """
@@ -63,28 +61,27 @@ class Run:
     @property
     def select(self) -> str:
         """Return what chooses the epoch; a learner without epochs has only its last state."""
-        training = getattr(self.settings, "training", None)
-        return training.select if training else "last"
+        return self.settings.epoch_chosen_by
 
     @property
     def joins_features(self) -> bool:
-        return getattr(self.settings, "join_features", False)
+        return self.settings.joins_features
 
     @property
     def copies(self) -> int:
         """The number of augmented copies of each row to learn from."""
-        return getattr(self.settings, "augment_copies", 0)
+        return self.settings.copies
 
     @property
     def washed_by(self) -> str | None:
         """The model whose runs judge the copies."""
-        return getattr(self.settings, "augment_washed_by", None)
+        return self.settings.judge_model
 
     def dependencies(self) -> list[Dependency]:
         """Return every run that this one depends on, all of its seed."""
         same, found = (self.key.seed, self.key.left_out), []
-        if getattr(self.settings, "start_from", None):
-            found.append(Dependency("start", RunKey(self.settings.start_from, *same)))
+        if self.settings.start_model:
+            found.append(Dependency("start", RunKey(self.settings.start_model, *same)))
         if self.settings.hard_model:
             found.append(Dependency("hard", RunKey(self.settings.hard_model, *same)))
         if self.washed_by:
@@ -105,7 +102,7 @@ class Run:
     @property
     def pretrains(self) -> bool:
         """Whether it starts from a backbone that is pretrained on the workspace's texts."""
-        return getattr(self.settings, "pretrain", None) is not None and self.start is None
+        return self.settings.pretrains
 
     def judge_of_copies(self, fold: int) -> RunKey:
         """Return the run that filters copies of this fold's rows, which it has not learned from."""

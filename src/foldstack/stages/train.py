@@ -124,7 +124,7 @@ def _check_processes(todo: list[Run], processes: int) -> None:
     if launched == processes == 1:
         return
     for run in todo:
-        if run.settings.learner != "transformer":
+        if not run.settings.traits.processes:
             raise InputError(
                 f"{run.key}: learner {run.settings.learner} computes in one process: leave "
                 "--processes (PROCESSES=) out, or name a transformer with --model (MODEL=)"

@@ -3,22 +3,31 @@
 from foldstack.techniques.adversaries import AWP, FGM, PGD, VAT, WORD_EMBEDDINGS, Adversary, FreeLB
 from foldstack.techniques.augmentation import Augmentation, SpanMasking
 from foldstack.techniques.averages import EMA, SWA, Averaging, Soup
-from foldstack.techniques.common import LearnerSettings
 from foldstack.techniques.heads import (
     AttentionHead,
     ClsAttentionHead,
     CnnHead,
+    ConcatHead,
     GemHead,
     Head,
     LayersHead,
     PlainHead,
     RecurrentHead,
 )
-from foldstack.techniques.long import Ends, HeadTail, Keywords, Long, RandomWindow, Terms, Windows
+from foldstack.techniques.learner import LearnerSettings, LoopLearnerSettings, Traits
+from foldstack.techniques.long import (
+    Beginning,
+    End,
+    HeadTail,
+    Keywords,
+    Long,
+    RandomWindow,
+    Terms,
+    Windows,
+)
+from foldstack.techniques.loop_settings import LoopSettings
 from foldstack.techniques.losses import (
-    BATCH_LOSSES,
     GHM,
-    LOSS_KINDS,
     Asymmetric,
     Average,
     ClassWeights,
@@ -33,38 +42,49 @@ from foldstack.techniques.losses import (
     SoftF1,
     SquaredError,
 )
+from foldstack.techniques.optimizers import Adafactor, AdamW, Optimizer
 from foldstack.techniques.pretraining import Pretraining
+from foldstack.techniques.registry import Technique
 from foldstack.techniques.sampling import Hard, Oversample, Power, Sampling, Smote, Undersample
-from foldstack.techniques.schedules import Constant, Cosine, Linear, Plateau, Schedule, Step
-from foldstack.techniques.tfidf import TfidfSettings
+from foldstack.techniques.schedules import (
+    ConstantSchedule,
+    Cosine,
+    LinearSchedule,
+    Plateau,
+    Schedule,
+    Step,
+)
+from foldstack.techniques.tfidf_preset import TfidfSettings
 from foldstack.techniques.training import StageSettings, TrainingSettings
-from foldstack.techniques.transformer import TransformerSettings
+from foldstack.techniques.transformer_preset import TransformerSettings
 
 __all__ = [
     "AWP",
-    "BATCH_LOSSES",
     "EMA",
     "FGM",
     "GHM",
-    "LOSS_KINDS",
     "PGD",
     "SWA",
     "VAT",
     "WORD_EMBEDDINGS",
+    "Adafactor",
+    "AdamW",
     "Adversary",
     "Asymmetric",
     "AttentionHead",
     "Augmentation",
     "Average",
     "Averaging",
+    "Beginning",
     "ClassWeights",
     "ClsAttentionHead",
     "CnnHead",
-    "Constant",
+    "ConcatHead",
+    "ConstantSchedule",
     "Cosine",
     "CrossEntropy",
     "Dice",
-    "Ends",
+    "End",
     "Focal",
     "FreeLB",
     "GemHead",
@@ -75,11 +95,14 @@ __all__ = [
     "Keywords",
     "LayersHead",
     "LearnerSettings",
-    "Linear",
+    "LinearSchedule",
     "LogitAdjusted",
     "Long",
+    "LoopLearnerSettings",
+    "LoopSettings",
     "Loss",
     "MultilabelCrossEntropy",
+    "Optimizer",
     "Oversample",
     "PlainHead",
     "Plateau",
@@ -97,9 +120,11 @@ __all__ = [
     "SquaredError",
     "StageSettings",
     "Step",
+    "Technique",
     "Terms",
     "TfidfSettings",
     "TrainingSettings",
+    "Traits",
     "TransformerSettings",
     "Undersample",
     "Windows",

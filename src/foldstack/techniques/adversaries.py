@@ -1,14 +1,14 @@
-"""Adversaries. What each perturbs is in training/adversaries.py."""
+"""Adversaries. What each perturbs is in training/attacks.py."""
 
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, PositiveInt
 
-from foldstack.settings import Settings
 from foldstack.techniques.common import NonNegative, Positive
+from foldstack.techniques.registry import Technique
 
 WORD_EMBEDDINGS = "word_embeddings"
 
@@ -24,19 +24,38 @@ def _regular_expression(value: str) -> str:
 Pattern = Annotated[str, AfterValidator(_regular_expression)]
 
 
-class FGM(Settings):
+class Adversary(Technique):
+    """A perturbation of weights or word vectors in training.
+
+    implementation: `(settings, network) -> training.attacks.Attack`.
+
+    Traits:
+        through_backbone: it requires gradients of the backbone, so that one which is frozen and runs
+            once cannot have it.
+        of_the_task: it goes by the outputs for the target, which `auxiliary: 1` leaves out.
+        by_matrix: the length of a step depends on a whole matrix, so that the word embeddings may not
+            be trimmed to the words that occur.
+    """
+
+    through_backbone: ClassVar[bool] = True
+    of_the_task: ClassVar[bool] = False
+    by_matrix: ClassVar[bool] = False
+
+
+class FGM(Adversary):
     """One step up the gradient; both gradients count (Miyato et al. 2017).
 
     epsilon: length of the step.
     parameters: `word_embeddings`, or a regular expression of parameter names.
     """
 
+    implementation: ClassVar[str] = "foldstack.training.attacks:FGMAttack"
     name: Literal["fgm"]
     epsilon: Positive = 1.0
     parameters: Pattern = WORD_EMBEDDINGS
 
 
-class PGD(Settings):
+class PGD(Adversary):
     """Several steps, projected into a ball (Madry et al. 2018).
 
     epsilon: radius of the ball.
@@ -45,6 +64,7 @@ class PGD(Settings):
     parameters: `word_embeddings`, or a regular expression of parameter names.
     """
 
+    implementation: ClassVar[str] = "foldstack.training.attacks:PGDAttack"
     name: Literal["pgd"]
     epsilon: Positive = 1.0
     alpha: Positive = 0.3
@@ -52,7 +72,7 @@ class PGD(Settings):
     parameters: Pattern = WORD_EMBEDDINGS
 
 
-class FreeLB(Settings):
+class FreeLB(Adversary):
     """Several steps of noise on the word vectors; the mean gradient counts (Zhu et al. 2020).
 
     steps: number of steps.
@@ -61,6 +81,7 @@ class FreeLB(Settings):
     max_norm: largest length of the noise.
     """
 
+    implementation: ClassVar[str] = "foldstack.training.attacks:FreeLBAttack"
     name: Literal["freelb"]
     steps: PositiveInt = 3
     lr: Positive = 0.1
@@ -68,7 +89,7 @@ class FreeLB(Settings):
     max_norm: Positive = 0.5
 
 
-class AWP(Settings):
+class AWP(Adversary):
     """A relative step on the weights; the gradient there counts (Wu et al. 2020).
 
     lr: length of the step, relative to each matrix's norm.
@@ -77,6 +98,9 @@ class AWP(Settings):
     parameters: regular expression of parameter names.
     """
 
+    implementation: ClassVar[str] = "foldstack.training.attacks:AWPAttack"
+    through_backbone: ClassVar[bool] = False
+    by_matrix: ClassVar[bool] = True
     name: Literal["awp"]
     lr: Positive = 1e-4
     epsilon: Positive = 0.01
@@ -84,7 +108,7 @@ class AWP(Settings):
     parameters: Pattern = ".*"
 
 
-class VAT(Settings):
+class VAT(Adversary):
     """Divergence between the outputs with and without the worst small noise; uses no label (Miyato
     et al. 2018).
 
@@ -93,10 +117,9 @@ class VAT(Settings):
     weight: of the divergence in the loss.
     """
 
+    implementation: ClassVar[str] = "foldstack.training.attacks:VATAttack"
+    of_the_task: ClassVar[bool] = True
     name: Literal["vat"]
     epsilon: Positive = 1.0
     xi: Positive = 1e-3
     weight: Positive = 1.0
-
-
-Adversary = FGM | PGD | FreeLB | AWP | VAT

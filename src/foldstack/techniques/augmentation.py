@@ -2,74 +2,112 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from foldstack.settings import Settings
 from foldstack.techniques.common import UnitShare
+from foldstack.techniques.registry import Technique
+
+_CHANGES = "foldstack.text.augment.changes"
 
 
-class OfWords(Settings):
-    """probability: that a row is changed.
+class Augmentation(Technique):
+    """A change of training texts.
+
+    probability: that a row is changed.
     share: of its words that are, rounded up.
+
+    implementation: `(settings, training texts) -> text.augment.changes.Change`.
+
+    Traits:
+        suits: the texts that it changes, by its name, for the message if it changes none.
     """
 
+    suits: ClassVar[dict[str, str]]
     probability: UnitShare = 0.5
     share: UnitShare = 0.1
 
 
-class WordChange(OfWords):
+class WordChange(Augmentation):
     """Words respelled, replaced by synonyms, swapped, deleted, cropped, or replaced by TF-IDF."""
 
+    implementation: ClassVar[dict[str, str]] = {
+        "spelling": f"{_CHANGES}:spelling",
+        "synonyms": f"{_CHANGES}:synonyms",
+        "swap_words": f"{_CHANGES}:swap_words",
+        "delete_words": f"{_CHANGES}:delete_words",
+        "crop_words": f"{_CHANGES}:crop_words",
+        "tfidf_words": f"{_CHANGES}:tfidf_words",
+    }
+    suits: ClassVar[dict[str, str]] = {
+        "spelling": "English words",
+        "synonyms": "English words",
+        "swap_words": "texts of two different words or more",
+        "delete_words": "texts of two words or more",
+        "crop_words": "texts of two words or more",
+        "tfidf_words": "texts of different words",
+    }
     name: Literal["spelling", "synonyms", "swap_words", "delete_words", "crop_words", "tfidf_words"]
 
 
-class CharacterChange(OfWords):
+class CharacterChange(Augmentation):
     """Character errors of OCR, or neighbouring characters swapped.
 
     characters: share of the characters of a changed word, rounded up.
     """
 
+    implementation: ClassVar[dict[str, str]] = {
+        "ocr": f"{_CHANGES}:ocr",
+        "swap_characters": f"{_CHANGES}:swap_characters",
+    }
+    suits: ClassVar[dict[str, str]] = {
+        "ocr": "Latin letters and digits",
+        "swap_characters": "words of four letters or more",
+    }
     name: Literal["ocr", "swap_characters"]
     characters: UnitShare = 0.1
 
 
-class KeyboardChange(OfWords):
+class KeyboardChange(Augmentation):
     """Slips to neighbouring keys.
 
     characters: share of the characters of a changed word, rounded up.
     language: of the keyboard, by its two letters.
     """
 
+    implementation: ClassVar[str] = f"{_CHANGES}:keyboard"
+    suits: ClassVar[dict[str, str]] = {
+        "keyboard": "words of four letters or more on its `language`'s keyboard"
+    }
     name: Literal["keyboard"]
     characters: UnitShare = 0.1
     language: Literal["de", "en", "es", "fr", "he", "it", "nl", "pl", "th", "tr", "uk"] = "en"
 
 
-class PunctuationInsertion(OfWords):
+class PunctuationInsertion(Augmentation):
     """Punctuation marks inserted between words.
 
     share: most marks, as a share of the words.
     """
 
+    implementation: ClassVar[str] = f"{_CHANGES}:insert_punctuation"
+    suits: ClassVar[dict[str, str]] = {"insert_punctuation": "texts with words"}
     name: Literal["insert_punctuation"]
     share: UnitShare = 0.3
 
 
-class StopWordInsertion(OfWords):
+class StopWordInsertion(Augmentation):
     """Stop words inserted between words.
 
     words: English stop words, or the most frequent words of the training texts.
     """
 
+    implementation: ClassVar[str] = f"{_CHANGES}:insert_stop_words"
+    suits: ClassVar[dict[str, str]] = {"insert_stop_words": "texts with words"}
     name: Literal["insert_stop_words"]
     words: Literal["english", "frequent"] = "english"
-
-
-Augmentation = (
-    WordChange | CharacterChange | KeyboardChange | PunctuationInsertion | StopWordInsertion
-)
 
 
 class SpanMasking(Settings):

@@ -1,42 +1,91 @@
-"""What is read of long texts, see text/long.py."""
+"""Techniques for long texts, see text/cutting.py."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, PositiveInt, field_validator
 
-from foldstack.settings import Settings, Share
+from foldstack.settings import Share
+from foldstack.techniques.registry import Technique
 
 
-class Ends(Settings):
-    """The beginning of the text, or its end."""
+class Long(Technique):
+    """How a text that is longer than the network's input is read.
 
-    name: Literal["head", "tail"] = "head"
+    implementation: `(settings, text.cutting.ToCut) -> text.cutting.Cut`.
+
+    Traits:
+        for_pairs: it cuts each text of a sentence pair by itself.
+        several_windows: a text may become several sequences, as many as its length asks for.
+        redraws: each epoch reads another part of a text.
+        fits_keywords: it weighs words by the rows to learn from.
+        may_be_empty: an input with room for special tokens alone is allowed.
+    """
+
+    for_pairs: ClassVar[bool] = False
+    several_windows: ClassVar[bool] = False
+    redraws: ClassVar[bool] = False
+    fits_keywords: ClassVar[bool] = False
+    may_be_empty: ClassVar[bool] = False
+
+    @property
+    def head_share(self) -> float:
+        """The beginning's share of the length that is kept."""
+        return 1.0
 
 
-class HeadTail(Settings):
+class Beginning(Long):
+    """The beginning of the text."""
+
+    implementation: ClassVar[str] = "foldstack.text.cutting:cut_ends"
+    for_pairs: ClassVar[bool] = True
+    may_be_empty: ClassVar[bool] = True
+    name: Literal["head"] = "head"
+
+
+class End(Long):
+    """The end of the text."""
+
+    implementation: ClassVar[str] = "foldstack.text.cutting:cut_ends"
+    for_pairs: ClassVar[bool] = True
+    name: Literal["tail"]
+
+    @property
+    def head_share(self) -> float:
+        return 0.0
+
+
+class HeadTail(Long):
     """Beginning and end (Sun et al. 2019).
 
     share: of the length that the beginning takes.
     """
 
+    implementation: ClassVar[str] = "foldstack.text.cutting:cut_ends"
+    for_pairs: ClassVar[bool] = True
     name: Literal["head_tail"]
     share: Annotated[float, Field(gt=0, lt=1)] = 0.25
 
+    @property
+    def head_share(self) -> float:
+        return self.share
 
-class RandomWindow(Settings):
+
+class RandomWindow(Long):
     """In training one random window, another in each epoch (random crops, Krizhevsky et al. 2012);
     in prediction the mean over several.
 
     most: windows that a prediction is the mean of, evenly spaced.
     """
 
+    implementation: ClassVar[str] = "foldstack.text.cutting:cut_random_window"
+    redraws: ClassVar[bool] = True
     name: Literal["random"]
     most: PositiveInt = 4
 
 
-class Windows(Settings):
+class Windows(Long):
     """Sliding windows (Pappagari et al. 2019): each is learned from, their logits are averaged. In
     training a window has its row's weight divided by their number.
 
@@ -44,12 +93,14 @@ class Windows(Settings):
     most: windows per text; a longer text has gaps between them.
     """
 
+    implementation: ClassVar[str] = "foldstack.text.cutting:cut_windows"
+    several_windows: ClassVar[bool] = True
     name: Literal["windows"]
     overlap: Share = 0.25
     most: PositiveInt = 8
 
 
-class Keywords(Settings):
+class Keywords(Long):
     """The beginning, then the text's keywords, for texts that are cut (Park et al. 2022:
     sentences). They take half of the length at most.
 
@@ -57,18 +108,21 @@ class Keywords(Settings):
     segment: as a second text, with a separator after each, rather than at the end of the first.
     """
 
+    implementation: ClassVar[str] = "foldstack.text.cutting:cut_with_keywords"
+    fits_keywords: ClassVar[bool] = True
     name: Literal["keywords"]
     count: PositiveInt = 10
     segment: bool = False
 
 
-class Terms(Settings):
+class Terms(Long):
     """The beginning, then the listed terms that the text has, as a second text (Sun, Huang, Qiu
     2019). They take half of the length at most, with a separator after each.
 
     terms: words or phrases.
     """
 
+    implementation: ClassVar[str] = "foldstack.text.cutting:cut_with_terms"
     name: Literal["terms"]
     terms: Annotated[tuple[str, ...], Field(min_length=1)]
 
@@ -78,6 +132,3 @@ class Terms(Settings):
         if not all(term.strip() for term in terms):
             raise ValueError("a term is empty: remove it")
         return terms
-
-
-Long = Ends | HeadTail | RandomWindow | Windows | Keywords | Terms

@@ -1,4 +1,4 @@
-"""How a backbone goes on learning from the competition's texts before a model learns the target."""
+"""How a backbone is pretrained on the competition's texts before a model learns the target."""
 
 from __future__ import annotations
 

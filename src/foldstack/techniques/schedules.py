@@ -2,45 +2,61 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import PositiveInt
 
-from foldstack.settings import Settings
 from foldstack.techniques.common import UnitShare
+from foldstack.techniques.registry import Technique
 
 
-class Linear(Settings):
+class Schedule(Technique):
+    """How the learning rate changes after the warm-up.
+
+    implementation: `(settings, training.optim.Place) -> factor on the rate`, a pure function.
+
+    Traits:
+        looks_at_scores: it requires a score after each epoch, so `select: inner` or `fold`.
+    """
+
+    looks_at_scores: ClassVar[bool] = False
+
+
+class LinearSchedule(Schedule):
     """Falls linearly to 0 after the warm-up."""
 
+    implementation: ClassVar[str] = "foldstack.training.optim:linear_factor"
     name: Literal["linear"] = "linear"
 
 
-class Cosine(Settings):
+class Cosine(Schedule):
     """Falls along half a cosine to 0 after the warm-up."""
 
+    implementation: ClassVar[str] = "foldstack.training.optim:cosine_factor"
     name: Literal["cosine"]
 
 
-class Constant(Settings):
+class ConstantSchedule(Schedule):
     """Stays after the warm-up."""
 
+    implementation: ClassVar[str] = "foldstack.training.optim:constant_factor"
     name: Literal["constant"]
 
 
-class Step(Settings):
+class Step(Schedule):
     """Multiplied by `factor` after every `every` epochs.
 
     factor: on the rate.
     every: epochs between two cuts.
     """
 
+    implementation: ClassVar[str] = "foldstack.training.optim:step_factor"
     name: Literal["step"]
     factor: UnitShare = 0.1
     every: PositiveInt = 1
 
 
-class Plateau(Settings):
+class Plateau(Schedule):
     """Multiplied by `factor` after `patience` epochs without a better score on the rows of
     `select`.
 
@@ -48,9 +64,8 @@ class Plateau(Settings):
     patience: epochs without a better score before a cut.
     """
 
+    implementation: ClassVar[str] = "foldstack.training.optim:plateau_factor"
+    looks_at_scores: ClassVar[bool] = True
     name: Literal["plateau"]
     factor: UnitShare = 0.5
     patience: PositiveInt = 1
-
-
-Schedule = Linear | Cosine | Constant | Step | Plateau

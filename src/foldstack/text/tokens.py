@@ -13,10 +13,10 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from foldstack.rows import Rows
-from foldstack.techniques import Ends, Long
-from foldstack.text.long import Cut, Texts, cut_texts
+from foldstack.techniques import Beginning, Long
+from foldstack.text.cutting import Cut, Texts, cut_texts
 
-HEAD = Ends()
+HEAD = Beginning()
 
 
 @dataclass(frozen=True)

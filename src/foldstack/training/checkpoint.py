@@ -25,7 +25,7 @@ def on_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def save_weights(model: nn.Module, path: Path) -> None:
-    """Of several processes, which have the same weights, the main one writes them."""
+    """Write the weights, by the main process of several, which have the same."""
     if parallel.is_main():
         with placing(path) as beside:
             save_file(on_cpu(model.state_dict()), beside)

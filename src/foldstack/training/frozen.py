@@ -12,15 +12,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from foldstack import parallel
 from foldstack.files import filling
 from foldstack.nets.classifier import Classifier
 from foldstack.nets.device import to_device, to_host
 from foldstack.nets.mixup import Mixup
+from foldstack.nets.trainable import Trainable
 from foldstack.progress import Progress, say
 from foldstack.techniques import TrainingSettings
+from foldstack.techniques.network_parts import NetworkPart
 from foldstack.text.batches import token_batches
 from foldstack.text.tokens import Tokens
 from foldstack.training.precision import batch_tokens, padding_multiple
@@ -29,7 +31,7 @@ from foldstack.training.threads import side_by_side
 IN_MEMORY_GB = 1.0
 
 
-class HeadOnly(nn.Module):
+class HeadOnly(Trainable):
     """A classifier whose backbone stays in eval mode, without gradients.
 
     It holds the head's own modules, which the classifier shares, and neither trains nor saves others.
@@ -40,6 +42,14 @@ class HeadOnly(nn.Module):
         self.pooling, self.head = classifier.pooling, classifier.head
         self.auxiliary = classifier.auxiliary
         self._whole = (classifier,)  # in a tuple, so that it is no part of this module
+
+    @property
+    def parts(self) -> frozenset[NetworkPart]:
+        return self.whole.parts
+
+    @property
+    def body_name(self) -> str:
+        return f"a frozen {self.whole.body_name}"
 
     @property
     def whole(self) -> Classifier:
@@ -72,14 +82,14 @@ class HeadOnly(nn.Module):
 
 
 def head_settings(settings: TrainingSettings) -> TrainingSettings:
-    """For the head alone: its rate is the rate."""
+    """Return settings for training the head only: `head_lr` becomes `lr`."""
     rate = settings.head_lr or settings.lr
     return settings.model_copy(update={"lr": rate, "head_lr": None, "layer_decay": 1.0})
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """What the head reads of n rows, in the place of their tokens.
+    """Input of the head for n rows, instead of their tokens.
 
     flat: (tokens in all, layers, h) float32, or, where the pooling learns nothing, (n, size) pooled.
     """
@@ -206,7 +216,7 @@ def _read(classifier: Classifier, given: dict[str, Tensor], device: torch.device
 def _put(
     flat: np.ndarray, tokens: Tokens, pooled: bool, rows: np.ndarray, found: Callable[[], Tensor]
 ) -> None:
-    """What `_read` has found for these rows, in its places."""
+    """Write what `_read` returned for these rows into its places."""
     values = found().numpy()
     if pooled:
         flat[rows] = values
@@ -229,7 +239,7 @@ def _open(path: Path, shape: tuple[int, ...]) -> np.memmap:
 
 
 def _key(classifier: Classifier, tokens: Tokens) -> str:
-    """Of all that the outputs depend on: weights, tokens, layers."""
+    """Return a hash of all that the outputs depend on: weights, tokens, layers."""
     h = hashlib.sha256(f"{classifier.pooling.layers} {classifier.pooling.fixed}".encode())
     for name, weight in classifier.backbone.state_dict().items():
         h.update(name.encode())

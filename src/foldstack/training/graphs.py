@@ -16,9 +16,9 @@ from torch import Tensor
 
 from foldstack.nets.mixup import Mixup
 from foldstack.progress import say
-from foldstack.training.objective import Part
+from foldstack.training.micro_batch import MicroBatch
 
-Pass = Callable[[Part], Tensor]  # adds to the gradients, returns the loss
+Pass = Callable[[MicroBatch], Tensor]  # adds to the gradients, returns the loss
 
 
 class Graphs:
@@ -29,14 +29,14 @@ class Graphs:
     pass cannot become a graph, because something in it looks at a value, all run as they are.
     """
 
-    def __init__(self, run: Pass, capture: Callable[[Pass, Part], Pass] | None = None):
+    def __init__(self, run: Pass, capture: Callable[[Pass, MicroBatch], Pass] | None = None):
         """capture: makes a graph of a pass, on the current CUDA device unless it is given."""
         self.run = run
         self.capture = capture or partial(Graph, pool=torch.cuda.graph_pool_handle())
         self.graphs: dict[tuple[torch.Size, ...], Pass | None] = {}
         self.works = True
 
-    def __call__(self, part: Part) -> Tensor:
+    def __call__(self, part: MicroBatch) -> Tensor:
         if not self.works:
             return self.run(part)
         shape = tuple(t.shape for t in tensors(part))
@@ -65,7 +65,7 @@ class Graph:
     Raises RuntimeError where the pass waits for the device or leaves it, which is then as before.
     """
 
-    def __init__(self, run: Pass, part: Part, pool: tuple[int, int]):
+    def __init__(self, run: Pass, part: MicroBatch, pool: tuple[int, int]):
         generator = torch.cuda.default_generators[torch.cuda.current_device()]
         as_before = generator.clone_state()
         self.inputs = each(Tensor.clone, part)
@@ -77,20 +77,20 @@ class Graph:
             generator.graphsafe_set_state(as_before)  # else it stays as in a capture
             raise
 
-    def __call__(self, part: Part) -> Tensor:
+    def __call__(self, part: MicroBatch) -> Tensor:
         torch._foreach_copy_(tensors(self.inputs), tensors(part))
         self.graph.replay()
         return self.loss
 
 
-def tensors(part: Part) -> list[Tensor]:
+def tensors(part: MicroBatch) -> list[Tensor]:
     """All that differs between two micro-batches."""
     found: list[Tensor] = []
     each(lambda t: found.append(t) or t, part)
     return found
 
 
-def each(change: Callable[[Tensor], Tensor], part: Part) -> Part:
+def each(change: Callable[[Tensor], Tensor], part: MicroBatch) -> MicroBatch:
     """The part with all of its tensors changed."""
     mixup, auxiliary = part.mixup, part.auxiliary
     return replace(

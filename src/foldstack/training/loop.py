@@ -21,15 +21,15 @@ from foldstack.errors import InputError
 from foldstack.interrupt import STOP
 from foldstack.nets.device import to_device
 from foldstack.nets.mixup import Mixup
+from foldstack.nets.trainable import Trainable
 from foldstack.progress import Progress, say
-from foldstack.techniques import TrainingSettings
+from foldstack.techniques import LoopSettings
 from foldstack.text.batches import epoch_batches, micro_batches, token_batches
 from foldstack.training import checkpoint
-from foldstack.training.adversaries import Adversary, make_adversary
-from foldstack.training.averages import Averaging, greedy_soup, make_averaging
+from foldstack.training.attacks import Attack, make_attack
+from foldstack.training.criteria import Criterion
 from foldstack.training.graphs import Graphs
-from foldstack.training.losses import Criterion
-from foldstack.training.objective import Objective, Part
+from foldstack.training.micro_batch import MicroBatch, TrainingObjective
 from foldstack.training.optim import (
     load_state_tensors,
     lr_factor,
@@ -37,19 +37,22 @@ from foldstack.training.optim import (
     state_tensors,
 )
 from foldstack.training.precision import batch_tokens, padding_multiple
+from foldstack.training.samplers import sampled_rows
 from foldstack.training.threads import side_by_side
+from foldstack.training.weight_averaging import WeightAverage, greedy_soup, make_averaging
 
+MOST_POINTS = 200  # of the loss curve
 LOSS_EVERY = 20  # updates between two looks at the loss, each of which waits for the device
 
 
 class Sequences(Protocol):
-    """What a network is fed with: tokens, or what a frozen backbone made of them."""
+    """Input of a network: tokens, or what a frozen backbone made of them."""
 
     @property
     def lengths(self) -> np.ndarray: ...
 
     def batch(self, rows: np.ndarray, multiple: int = 1) -> dict[str, Tensor]:
-        """Of these rows, padded to a multiple of so many tokens."""
+        """Return the inputs of these rows, padded to a multiple of this number of tokens."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,7 @@ class Examples:
     """Tokens of n rows with their (n, outputs) soft targets, (n,) weights, and the link.
 
     auxiliary: (n, a) further targets in 0 … 1, nan where unknown, where a stage learns them.
+    difficulty: (n,) losses under an earlier run, for sampling that draws hard rows.
     """
 
     tokens: Sequences
@@ -64,6 +68,7 @@ class Examples:
     weights: Tensor
     link: str
     auxiliary: Tensor | None = None
+    difficulty: np.ndarray | None = None
 
     def take(self, rows: np.ndarray) -> Examples:
         """These rows, of which some may come several times."""
@@ -74,6 +79,7 @@ class Examples:
             targets=self.targets[rows],
             weights=self.weights[rows],
             auxiliary=None if self.auxiliary is None else self.auxiliary[rows],
+            difficulty=None if self.difficulty is None else self.difficulty[rows],
         )
 
 
@@ -93,7 +99,7 @@ class Taken:
 
 
 class EpochScore(NamedTuple):
-    """What an epoch's weights score: larger is better and chooses; metric: the competition's own."""
+    """Score of an epoch's weights: larger is better and chooses; metric: the competition's own."""
 
     chooses: float
     metric: float
@@ -107,17 +113,17 @@ class Training:
     needs none goes through the model itself. graphs: by the adversary's phase, on a GPU.
     """
 
-    model: nn.Module
+    model: Trainable
     net: nn.Module
     optimizer: torch.optim.Optimizer
-    objective: Objective
-    adversary: Adversary
-    averaging: Averaging
-    settings: TrainingSettings
+    objective: TrainingObjective
+    adversary: Attack
+    averaging: WeightAverage
+    settings: LoopSettings
     accelerator: Accelerator
     graphs: dict[bool, Graphs] | None
 
-    def backward(self, part: Part, epoch: float) -> Tensor:
+    def backward(self, part: MicroBatch, epoch: float) -> Tensor:
         """Add the gradient of this micro-batch; returns its loss, for use before the next one."""
         run = partial(self.adversary.backward, backward=self.accelerator.backward, epoch=epoch)
         if self.graphs is None:
@@ -129,16 +135,26 @@ class Training:
 
 
 def prepare(
-    model: nn.Module,
+    model: Trainable,
     examples: Examples,
-    settings: TrainingSettings,
+    settings: LoopSettings,
     accelerator: Accelerator,
     criterion: Criterion | None = None,
 ) -> Training:
-    """What the settings name, made for this model and these rows; or this criterion instead of theirs.
+    """Return what the settings name, made for this network and these rows.
 
-    Raises InputError where a setting cannot be split over several processes.
+    Args:
+        model: the network.
+        examples: n rows to learn from.
+        settings: of the loop.
+        accelerator: of this process.
+        criterion: instead of the loss that the settings name.
+
+    Raises:
+        InputError: the network lacks a part that a setting requires, or a setting cannot be split over
+            several processes.
     """
+    check_network(model, settings)
     if settings.contrastive and accelerator.num_processes > 1:
         raise InputError(
             "training.contrastive compares the rows of a whole update, which "
@@ -147,12 +163,12 @@ def prepare(
     if accelerator.num_processes > 1:
         _freeze_idle(model, examples)
     net, optimizer = accelerator.prepare(model, make_optimizer(model, settings))
-    adversary = make_adversary(settings.adversary, model)
+    adversary = make_attack(settings.adversary, model)
     if criterion is None:
         of = (examples.targets.to(accelerator.device), examples.weights.to(accelerator.device))
-        objective = Objective.of(settings, *of, examples.link)
+        objective = TrainingObjective.of(settings, *of, examples.link)
     else:
-        objective = Objective(criterion, settings, examples.link)
+        objective = TrainingObjective(criterion, settings, examples.link)
     return Training(
         model,
         net,
@@ -166,7 +182,16 @@ def prepare(
     )
 
 
-def _allows_graphs(accelerator: Accelerator, adversary: Adversary) -> bool:
+def check_network(network: Trainable, settings: LoopSettings) -> None:
+    """Raise InputError if a setting requires a part that the network lacks."""
+    for setting, part in settings.requirements():
+        if part not in network.parts:
+            raise InputError(
+                f"training.{setting} requires {part}, and {network.body_name} has none: leave it out"
+            )
+
+
+def _allows_graphs(accelerator: Accelerator, adversary: Attack) -> bool:
     """Not where a step goes by what was found: whether fp16 overflowed, or what other processes have."""
     on_gpu = accelerator.device.type == "cuda" and accelerator.num_processes == 1
     return on_gpu and accelerator.scaler is None and adversary.draws_once
@@ -186,9 +211,9 @@ def _freeze_idle(model: nn.Module, examples: Examples) -> None:
 
 
 def train(
-    model: nn.Module,
+    model: Trainable,
     examples: Examples,
-    settings: TrainingSettings,
+    settings: LoopSettings,
     accelerator: Accelerator,
     *,
     seed: int,
@@ -199,26 +224,45 @@ def train(
     criterion: Criterion | None = None,
     what: str = "training",
 ) -> dict:
-    """Fine-tune `model` in place; go on from the newest checkpoint in `folder`, if there is one.
+    """Train `model` in place; resume from the newest checkpoint in `folder`, if there is one.
 
-    evaluate, where given, scores the model after each epoch, and the best
-    epoch's weights are the ones left in the model; without it they are the last ones. of_epoch: what
-    an epoch (from 0) learns from instead of `examples`, as many in each, made from them by sampling or
-    by chance. criterion: instead of the loss that the settings name; what: the work, for
-    the user. Everything random depends on the seed, the step and the process alone, so a resumed run
-    takes the very same steps. Several processes divide each update's rows among them.
+    Everything random depends on the seed, the step and the process alone, so a resumed run takes the
+    very same steps. Several processes divide each update's rows among them.
 
-    Raises InputError where the loss is no longer finite, Interrupted after a signal.
+    Args:
+        model: the network, whose last or best weights are left in it.
+        examples: n rows to learn from.
+        settings: of the loop.
+        accelerator: of this process.
+        seed: of everything random.
+        folder: of checkpoints.
+        checkpoint_seconds: least time between two of them.
+        evaluate: scores the model after each epoch, and the best epoch's weights are left in the model;
+            without it the last ones are.
+        of_epoch: what an epoch (from 0) learns from instead of `examples`, as many rows in each, before
+            `settings.sampling` draws from them.
+        criterion: instead of the loss that the settings name.
+        what: the work, for the user.
+
+    Returns:
+        Facts for run.json: `updates`, `training_seconds`; `losses`, at most 200 points
+        [update, running mean of the training loss]; with `evaluate` also `epoch_scores` (larger is
+        better), `epoch_metric` and `best_epoch`.
+
+    Raises:
+        InputError: the loss is no longer finite, or the network lacks what a setting requires.
+        Interrupted: a signal came; the newest checkpoint is that of the last update.
     """
     training = prepare(model, examples, settings, accelerator, criterion)
     optimizer, averaging = training.optimizer, training.averaging
-    of_epoch = lru_cache(maxsize=1)(of_epoch or (lambda epoch: examples))
+    of_epoch = lru_cache(maxsize=1)(_sampled(of_epoch or (lambda epoch: examples), settings, seed))
     current = of_epoch(0)
     per_epoch = math.ceil(len(current.targets) / settings.batch_size)
     total = per_epoch * settings.epochs
-    step, scores, seconds = _restore(training, folder)
+    curve = LossCurve(total)
+    step, scores, seconds = _restore(training, curve, folder)
     begin = time.monotonic() - seconds
-    running, saved_at, patience = None, time.monotonic(), checkpoint_seconds
+    saved_at, patience = time.monotonic(), checkpoint_seconds
     batches: list[np.ndarray] = []
     shown: dict[str, float] = {}
 
@@ -230,7 +274,7 @@ def train(
                 if evaluate:
                     with averaging.applied(model):
                         scores.append(evaluate(model))
-                        if epoch == _best(scores) or _makes_soup(settings):
+                        if epoch == _best(scores) or settings.mixes_epochs:
                             checkpoint.save_weights(model, _epoch_file(folder, epoch))
                     say(f"epoch {epoch}: {scores[-1].metric:.4f}")
                 if step == total or _out_of_patience(scores, settings.patience):
@@ -250,25 +294,81 @@ def train(
             averaging.after_update(model)
             step += 1
 
-            running = loss if running is None else 0.98 * running + 0.02 * loss
+            if accelerator.num_processes > 1:
+                loss = accelerator.reduce(loss, "mean")
+            curve.add(step, loss)
             if step % LOSS_EVERY == 0 or step == total:
-                shown = {"loss": _finite(accelerator.reduce(running, "mean"), step)}
+                shown = {"loss": _finite(curve.running, step)}
             progress.add(1, **shown)
             stop = STOP.wanted()
             if stop or time.monotonic() - saved_at >= patience:
-                took = _save(training, folder, step, scores, time.monotonic() - begin)
+                took = _save(training, curve, folder, step, scores, time.monotonic() - begin)
                 # At most a twentieth of the time goes into checkpoints, however large they are.
                 saved_at, patience = time.monotonic(), max(checkpoint_seconds, 20 * took)
                 if checkpoint_seconds == 0:
                     patience = 0.0
             if stop:
-                parallel.wait()  # lest the checkpoint be cut short
+                parallel.wait()  # so that the checkpoint is not cut short
                 say(f"stopped after update {step} of {total}: the same command goes on from here")
                 STOP.check()
 
     parallel.wait()  # for the weights of the last epoch
     chosen = _choose(training, scores, folder, evaluate)
-    return {"updates": step, "training_seconds": round(time.monotonic() - begin, 2)} | chosen
+    facts = {"updates": step, "training_seconds": round(time.monotonic() - begin, 2)}
+    return facts | {"losses": curve.points()} | chosen
+
+
+class LossCurve:
+    """The running mean of the training loss, and its value at evenly spaced updates.
+
+    Nothing here asks an accelerator for a value until `points` or `state` does. All processes add the
+    same losses, so that the main one's state is everybody's.
+    """
+
+    def __init__(self, total: int):
+        self.every = math.ceil(total / MOST_POINTS)
+        self.total = total
+        self.running: Tensor | None = None
+        self.at: list[int] = []
+        self.values: list[Tensor] = []
+
+    def add(self, step: int, loss: Tensor) -> None:
+        """Count the loss of update `step` (from 1)."""
+        self.running = loss if self.running is None else 0.98 * self.running + 0.02 * loss
+        if step % self.every == 0 or step == self.total:
+            self.at.append(step)
+            self.values.append(self.running)
+
+    def points(self) -> list[list[float]]:
+        """Return [update, running mean], the mean to six digits."""
+        values = torch.stack(self.values).tolist() if self.values else []
+        return [[step, float(f"{value:.6g}")] for step, value in zip(self.at, values, strict=True)]
+
+    def state(self) -> dict:
+        """Return what a checkpoint keeps, as JSON."""
+        values = [float(v) for v in (self.running, *self.values) if v is not None]
+        return {"running": values[:1], "at": list(self.at), "values": values[1:]}
+
+    def load(self, state: dict, device: torch.device) -> None:
+        """Put back what `state` returned."""
+        running, *values = torch.tensor([*state["running"], *state["values"]], device=device)
+        self.running, self.at, self.values = running, list(state["at"]), values
+
+
+def _sampled(
+    of_epoch: Callable[[int], Examples], settings: LoopSettings, seed: int
+) -> Callable[[int], Examples]:
+    """Return what an epoch learns from once its rows are drawn as the settings say."""
+    if settings.sampling is None:
+        return of_epoch
+
+    def drawn(epoch: int) -> Examples:
+        given = of_epoch(epoch)
+        targets = given.targets.numpy()
+        rows = sampled_rows(settings.sampling, targets, given.difficulty, seed, epoch)
+        return given.take(rows)
+
+    return drawn
 
 
 def update(training: Training, examples: Examples, rows: np.ndarray, epoch: float) -> Tensor:
@@ -289,7 +389,7 @@ def update(training: Training, examples: Examples, rows: np.ndarray, epoch: floa
     size = settings.micro_batch_size
     for own in micro_batches(rows, size, processes, accelerator.process_index):
         some = own if len(own) else rows[:1]  # without weight: all processes pass equally often
-        part = Part(
+        part = MicroBatch(
             training.objective,
             training.net,
             to_device(examples.tokens.batch(some, padding_multiple(device)), device),
@@ -308,7 +408,7 @@ def update(training: Training, examples: Examples, rows: np.ndarray, epoch: floa
 
 
 def predict(net: nn.Module, tokens: Sequences, device: torch.device, what: str = "") -> np.ndarray:
-    """(n, outputs) float32 raw outputs in the order of the tokens, computed longest first.
+    """Return (n, outputs) float32 logits in the order of the tokens, computed longest first.
 
     They stay on the device until the last batch. Several processes share the batches, and each returns
     all rows.
@@ -361,10 +461,6 @@ def _best(scores: list[EpochScore]) -> int:
     return int(np.argmax(_choosing(scores))) + 1
 
 
-def _makes_soup(settings: TrainingSettings) -> bool:
-    return settings.averaging is not None and settings.averaging.name == "soup"
-
-
 def _out_of_patience(scores: list[EpochScore], patience: int) -> bool:
     return patience > 0 and len(scores) - _best(scores) >= patience
 
@@ -387,7 +483,7 @@ def _choose(
         "epoch_metric": [score.metric for score in scores],
         "best_epoch": _best(scores),
     }
-    if not _makes_soup(training.settings):
+    if not training.settings.mixes_epochs:
         model.load_state_dict(load_file(_epoch_file(folder, _best(scores))))
         return facts
 
@@ -402,7 +498,12 @@ def _choose(
 
 
 def _save(
-    training: Training, folder: Path, step: int, scores: list[EpochScore], seconds: float
+    training: Training,
+    curve: LossCurve,
+    folder: Path,
+    step: int,
+    scores: list[EpochScore],
+    seconds: float,
 ) -> float:
     """Write a checkpoint; returns the seconds it took.
 
@@ -415,11 +516,13 @@ def _save(
     tensors |= {f"optimizer.{k}": v for k, v in of_optimizer.items()}
     scaler = training.accelerator.scaler
     state = {"scores": scores, "scaler": scaler.state_dict() if scaler else None}
-    checkpoint.save(folder, step, tensors, state | {"seconds": seconds})
+    checkpoint.save(folder, step, tensors, state | {"seconds": seconds, "curve": curve.state()})
     return time.monotonic() - begin
 
 
-def _restore(training: Training, folder: Path) -> tuple[int, list[EpochScore], float]:
+def _restore(
+    training: Training, curve: LossCurve, folder: Path
+) -> tuple[int, list[EpochScore], float]:
     """Put the newest checkpoint back; returns its step, the epochs' scores, the seconds so far."""
     # The main process removes what is damaged before the others look.
     saved = parallel.main_first(partial(checkpoint.load_last, folder))
@@ -435,5 +538,7 @@ def _restore(training: Training, folder: Path) -> tuple[int, list[EpochScore], f
     load_state_tensors(training.model, training.optimizer, under("optimizer."))
     if training.accelerator.scaler and state["scaler"]:
         training.accelerator.scaler.load_state_dict(state["scaler"])
+    if "curve" in state:  # which checkpoints before 0.2 do not have
+        curve.load(state["curve"], training.accelerator.device)
     say(f"going on from the checkpoint after update {state['step']}")
     return state["step"], [EpochScore(*score) for score in state["scores"]], state["seconds"]

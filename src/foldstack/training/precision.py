@@ -1,18 +1,52 @@
-"""What this machine computes with: precision, instruction set, threads. Chosen at run time, said."""
+"""Configuration of this machine: precision, instruction set, threads. Chosen at run time, said."""
 
 from __future__ import annotations
 
 import ctypes
 import os
 import platform
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from accelerate.utils import DistributedDataParallelKwargs
 from torch import nn
 
-from foldstack import cores
+from foldstack import cores, parallel
 from foldstack.errors import InputError
+
+# The new name of the option, which torch before 2.13 does not know.
+warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated")
+
+
+def prepare_machine(wanted: str, threads: int) -> tuple[str, Accelerator]:
+    """Prepare this process for training and prediction; call it before any other work with torch.
+
+    Args:
+        wanted: `training.precision`.
+        threads: of a processor.
+
+    Returns:
+        The precision that is computed in, and the accelerator for `loop.train`.
+
+    Raises:
+        InputError: this machine has no such precision.
+    """
+    parallel.join()
+    prepare_cpu(threads)
+    precision = choose_precision(wanted)
+    prepare_products(precision)
+    # A second run in one process may ask for another precision.
+    AcceleratorState._reset_state()
+    return precision, Accelerator(
+        mixed_precision="no" if precision in ("fp32", "tf32") else precision,
+        cpu=not torch.cuda.is_available(),
+        # Buffers never change.
+        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
+    )
 
 
 def has_fast_bf16_cpu() -> bool:
@@ -73,7 +107,7 @@ def prepare_cpu(threads: int) -> None:
 
 
 def _keep_freed_memory() -> None:
-    """It maps an array of 32 MiB or more anew each time, and each of its pages must be faulted in.
+    """Stop malloc from mapping each array of 32 MiB or more again, page fault by page fault.
 
     The kernel's share of an update on 16 texts of 512 tokens fell from 13 % to 1 % (a layer of minilm,
     one thread); the peak of memory was the same.
@@ -84,7 +118,7 @@ def _keep_freed_memory() -> None:
 
 
 def machine(threads: int) -> dict[str, object]:
-    """What the bytes of a transformer's run depend on beside its settings."""
+    """Return what the bytes of a run depend on beside its settings."""
     return {
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         "instruction_set": torch.backends.cpu.get_cpu_capability(),
@@ -96,14 +130,14 @@ def machine(threads: int) -> dict[str, object]:
 def batch_tokens(device: torch.device) -> int:
     """How many tokens to predict at once.
 
-    On a processor so few that what a layer hands to the next stays in the caches of the core that
-    computes them; on an accelerator so many that it is busy.
+    On a processor few enough that what a layer hands to the next stays in the caches of the core that
+    computes them; on an accelerator enough that it is busy.
     """
     return 2048 if device.type == "cpu" else 32768
 
 
 def padding_multiple(device: torch.device) -> int:
-    """Batches are padded to a multiple of so many tokens, that a GPU may meet few shapes.
+    """Batches are padded to a multiple of this number of tokens, so that a GPU meets few shapes.
 
     For each new one libraries choose kernels, and an update's graph is captured.
     """
@@ -114,7 +148,7 @@ def padding_multiple(device: torch.device) -> int:
 def cast_once(module: nn.Module, precision: str) -> Iterator[None]:
     """Inside, the weights of linear layers are in the precision that autocast would cast them to.
 
-    Without gradients it would do so anew for each batch. What is computed is the same, bit by bit.
+    Without gradients it would do so again for each batch. What is computed is the same, bit by bit.
     """
     kept = []
     if precision in ("bf16", "fp16"):

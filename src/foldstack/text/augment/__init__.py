@@ -24,21 +24,6 @@ TRIED = 200  # texts of which a technique must change at least one
 TRIES = 5  # attempts per text
 FEW = 0.5  # share of changed texts below which a warning is printed
 
-# What each technique changes, for the message if it changes nothing.
-FOR = {
-    "keyboard": "words of four letters or more on its `language`'s keyboard",
-    "ocr": "Latin letters and digits",
-    "swap_characters": "words of four letters or more",
-    "spelling": "English words",
-    "synonyms": "English words",
-    "tfidf_words": "texts of different words",
-    "insert_stop_words": "texts with words",
-    "insert_punctuation": "texts with words",
-    "swap_words": "texts of two different words or more",
-    "delete_words": "texts of two words or more",
-    "crop_words": "texts of two words or more",
-}
-
 
 @dataclass(frozen=True)
 class Augmenter:
@@ -56,7 +41,7 @@ class Augmenter:
         changes = []
         for s in settings:
             change = make_change(s, texts)
-            _try(s.name, change, texts[:TRIED])
+            _try(s, change, texts[:TRIED])
             changes.append(change)
         return cls(tuple(settings), tuple(changes))
 
@@ -137,11 +122,11 @@ def _apply(change: Change, text: str, rng: Random) -> str:
     return change(words, rng) if words.words else text
 
 
-def _try(name: str, change: Change, texts: list[str]) -> None:
+def _try(settings: Augmentation, change: Change, texts: list[str]) -> None:
     """Raise InputError if none of the texts is changed; print a warning if few are."""
-    rng = Random(0)
+    rng, name = Random(0), settings.name
     changed = sum(any(_apply(change, text, rng) != text for _ in range(TRIES)) for text in texts)
-    tried = f"of the {len(texts)} training texts tried: it is for {FOR[name]}"
+    tried = f"of the {len(texts)} training texts tried: it is for {settings.suits[name]}"
     if not changed:
         raise InputError(f"augment: {name} changes none {tried}, so leave it out here")
     if changed < FEW * len(texts):

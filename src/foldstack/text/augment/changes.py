@@ -35,7 +35,7 @@ def make_change(settings: Augmentation, texts: list[str]) -> Change:
 
     Raises InputError if it lacks a package or data that it requires.
     """
-    return _MAKERS[settings.name](settings, texts)
+    return settings.load()(settings, texts)
 
 
 def _count(share: float, n: int) -> int:
@@ -81,7 +81,7 @@ def _shares(settings: Augmentation) -> dict[str, float]:
     return {"aug_word_p": settings.share, "aug_char_p": settings.characters}
 
 
-def _keyboard(settings: Augmentation, texts: list[str]) -> Change:
+def keyboard(settings: Augmentation, texts: list[str]) -> Change:
     """Replace letters by neighbouring keys of the same character category."""
     from nlpaug.augmenter.char import KeyboardAug
 
@@ -98,19 +98,19 @@ def _kind(character: str) -> str:
     return unicodedata.category(character)
 
 
-def _ocr(settings: Augmentation, texts: list[str]) -> Change:
+def ocr(settings: Augmentation, texts: list[str]) -> Change:
     from nlpaug.augmenter.char import OcrAug
 
     return _word_by_word(OcrAug(**_shares(settings), **_OF_CHARACTERS))
 
 
-def _swap_characters(settings: Augmentation, texts: list[str]) -> Change:
+def swap_characters(settings: Augmentation, texts: list[str]) -> Change:
     from nlpaug.augmenter.char import RandomCharAug
 
     return _word_by_word(RandomCharAug(action="swap", **_shares(settings), **_OF_CHARACTERS))
 
 
-def _spelling(settings: Augmentation, texts: list[str]) -> Change:
+def spelling(settings: Augmentation, texts: list[str]) -> Change:
     """Misspell words; the reversed dictionary would turn `look` into `luck`."""
     from nlpaug.augmenter.word import SpellingAug
     from nlpaug.model.word_dict import Spelling
@@ -123,12 +123,12 @@ def _spelling(settings: Augmentation, texts: list[str]) -> Change:
     return _word_by_word(augmenter)
 
 
-def _swap_words(settings: Augmentation, texts: list[str]) -> Change:
+def swap_words(settings: Augmentation, texts: list[str]) -> Change:
     order = _order("swap", settings.share)
     return lambda text, rng: text.replaced([text.words[i] for i in order(len(text), rng)])
 
 
-def _delete_words(settings: Augmentation, texts: list[str]) -> Change:
+def delete_words(settings: Augmentation, texts: list[str]) -> Change:
     order = _order("delete", settings.share)
     return lambda text, rng: text.kept(order(len(text), rng))
 
@@ -141,7 +141,7 @@ def _order(action: str, share: float) -> Callable[[int, Random], list[int]]:
     return lambda n, rng: [int(i) for i in _act(augmenter, [str(i) for i in range(n)], rng)]
 
 
-def _synonyms(settings: Augmentation, texts: list[str]) -> Change:
+def synonyms(settings: Augmentation, texts: list[str]) -> Change:
     """Replace words by WordNet synonyms. Raises InputError if WordNet or the tagger is missing."""
     try:
         import nltk
@@ -162,7 +162,7 @@ def _synonyms(settings: Augmentation, texts: list[str]) -> Change:
 # Our own
 
 
-def _crop_words(settings: Augmentation, texts: list[str]) -> Change:
+def crop_words(settings: Augmentation, texts: list[str]) -> Change:
     """Delete consecutive words. nlpaug's crop fails on short texts and wraps around."""
 
     def change(text: Words, rng: Random) -> str:
@@ -174,7 +174,7 @@ def _crop_words(settings: Augmentation, texts: list[str]) -> Change:
     return change
 
 
-def _insert_punctuation(settings: Augmentation, texts: list[str]) -> Change:
+def insert_punctuation(settings: Augmentation, texts: list[str]) -> Change:
     """Insert punctuation before random words (AEDA): one mark up to the share of the words."""
 
     def change(text: Words, rng: Random) -> str:
@@ -186,7 +186,7 @@ def _insert_punctuation(settings: Augmentation, texts: list[str]) -> Change:
     return change
 
 
-def _insert_stop_words(settings: Augmentation, texts: list[str]) -> Change:
+def insert_stop_words(settings: Augmentation, texts: list[str]) -> Change:
     """Insert stop words. Raises InputError if they are English and the texts have none of them."""
     if settings.words == "english":
         words = sorted(ENGLISH_STOP_WORDS)
@@ -207,7 +207,7 @@ def _insert_stop_words(settings: Augmentation, texts: list[str]) -> Change:
     return change
 
 
-def _tfidf_words(settings: Augmentation, texts: list[str]) -> Change:
+def tfidf_words(settings: Augmentation, texts: list[str]) -> Change:
     """Replace words of low TF-IDF by others of low TF-IDF (Xie et al. 2020, UDA, appendix A.2).
 
     The probability of replacing a word falls with its TF-IDF in the text; that of a replacement
@@ -247,18 +247,3 @@ def _inverted(scores: np.ndarray) -> np.ndarray:
     """Return the maximum minus each score; ones if all are equal."""
     below = scores.max() - scores
     return below if below.any() else np.ones(len(scores))
-
-
-_MAKERS: dict[str, Callable[[Any, list[str]], Change]] = {
-    "keyboard": _keyboard,
-    "ocr": _ocr,
-    "swap_characters": _swap_characters,
-    "spelling": _spelling,
-    "synonyms": _synonyms,
-    "swap_words": _swap_words,
-    "delete_words": _delete_words,
-    "crop_words": _crop_words,
-    "tfidf_words": _tfidf_words,
-    "insert_stop_words": _insert_stop_words,
-    "insert_punctuation": _insert_punctuation,
-}

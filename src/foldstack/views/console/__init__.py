@@ -11,13 +11,13 @@ from functools import singledispatch
 
 @singledispatch
 def show(result: object) -> None:
-    """Print a stage's result; raises TypeError if no view knows its type."""
+    """Print a stage's result; raise TypeError if no view knows its type."""
     raise TypeError(f"no console view shows a {type(result).__name__}")
 
 
 @show.register
 def _(result: None) -> None:
-    """A stage that has said everything while it worked."""
+    """Print nothing: the stage logged everything while it worked."""
 
 
 @show.register

@@ -18,7 +18,7 @@ from foldstack.views.console.text import difference, interval, say_marks
 
 @show.register
 def show_blend(blend: BlendRecord) -> None:
-    """Print the candidates, the winner, its honest and its optimistic score, rates of positives."""
+    """Print the candidates, the winner, its nested and in-sample scores, and rates of positives."""
     rows = [
         [
             c.name,
@@ -28,7 +28,9 @@ def show_blend(blend: BlendRecord) -> None:
         ]
         for c in blend.candidates
     ]
-    say(table(["candidate", "left-out score", "behind the best", "in-sample (optimistic)"], rows))
+    say(
+        table(["candidate", "CV score", "difference from the best", "in-sample (optimistic)"], rows)
+    )
     say(
         f"{blend.name}: chose {blend.winner}, the simplest within one standard error of the best; "
         f"nested {blend.metric} {interval(blend.nested)}, in-sample {blend.in_sample:.4f} "
@@ -43,7 +45,7 @@ def show_blend(blend: BlendRecord) -> None:
 
 @show.register
 def show_report(report: ReportRecord) -> None:
-    """Print the report of each label, and why it may be stale or optimistic."""
+    """Print the report of each label, and reasons that make it stale or optimistic."""
     if report.file is None:
         say(f"{report.of}: {report.winner}, out-of-fold rows, nested decisions")
     else:
@@ -54,7 +56,7 @@ def show_report(report: ReportRecord) -> None:
 
 @show.register
 def show_submission(submitted: Submitted) -> None:
-    """Print what was submitted, and how good it is expected to be."""
+    """Print what was submitted, and its estimated score."""
     submission = submitted.submission
     if submission.patterns is not None:
         _say_patterns(submission.patterns, submission.rows)
@@ -94,13 +96,13 @@ def _say_tried(rules: RulesRecord) -> None:
     ]
     zero = (r.family for r in rules.tried if r.standard_error == r.gain == 0)
     own = next(zero, "default")  # a metric that is nan for all has no gain of 0
-    header = ["decision rule", "left-out score", f"better than {own}", "in-sample (optimistic)"]
+    header = ["decision rule", "CV score", f"better than {own}", "in-sample (optimistic)"]
     say(table(header, lines))
 
 
 def _say_calibration(blend: BlendRecord) -> None:
     """Print how reliable the probabilities are before and after calibration, if any took part."""
-    from foldstack.ensemble.reliability import BINS  # imported here, for commands without a blend
+    from foldstack.ensemble.reliability import BINS  # slow to import
 
     for scores in blend.calibration or ():
         say(
@@ -119,14 +121,14 @@ def _say_repeated(name: str, repeated: RepeatedTexts | None) -> None:
 
 
 def _say_positives(name: str, rates: dict[str, PositiveRates]) -> None:
-    """Print the rates decided positive on OOF and test; of many labels, those that part."""
+    """Print the rates predicted positive on OOF and test rows; of many labels, those that differ."""
     if 0 < len(rates) <= 8:
         shown = ", ".join(f"'{k}' {v.oof:.1%} / {v.test:.1%}" for k, v in rates.items())
-        say(f"{name}: rate decided positive, OOF / test: {shown}")
+        say(f"{name}: predicted positive, OOF / test: {shown}")
     for label, rate in rates.items():
         if rate.parts:
             say(
-                f"warning: '{label}' is decided positive in {rate.oof:.1%} of the OOF rows but "
+                f"warning: '{label}' is predicted positive in {rate.oof:.1%} of the OOF rows but "
                 f"{rate.test:.1%} of the test rows, more than chance explains"
             )
 
@@ -141,6 +143,4 @@ def _say_patterns(patterns: PatternsEffect, test_rows: int) -> None:
     )
     cached = sum(patterns.test.get(name, 0) for name in patterns.cached)
     if cached:
-        say(
-            f"submit: the estimate passes cached texts over, which decide {cached:,} of the test rows"
-        )
+        say(f"submit: the estimate skips cached texts, which decide {cached:,} of the test rows")

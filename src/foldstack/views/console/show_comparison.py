@@ -1,4 +1,4 @@
-"""How much better models are than a baseline."""
+"""Differences between models and a baseline on the console."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def _(found: Comparison) -> None:
     say(f"compare: {found.baseline} has {found.metric} {found.score:.4f}, pooled over {over}, {of}")
     if len(seeds) == 1:
         say(
-            "compare: one seed says nothing of how seeds differ; SEED=0,1,2 widens the intervals by it"
+            "compare: one seed shows no variance between seeds; SEED=0,1,2 adds it to the intervals"
         )
     header = [
         f"against {found.baseline}",

@@ -1,4 +1,4 @@
-"""The folds: what in the rows may surprise, and a table with one row per fold."""
+"""The folds on the console: notable rows, and a table with one row per fold."""
 
 from __future__ import annotations
 
@@ -91,11 +91,11 @@ def _say_near(near: dict[str, int], settings: dict[str, Any]) -> None:
     if near["refused"]:
         say(
             f"warning: {near['refused']:,} pairs of near-duplicates were not joined, since their "
-            f"group would pass {settings['near_cap']} rows (folds.near_cap): they may cross folds"
+            f"group would exceed {settings['near_cap']} rows (folds.near_cap): they may cross folds"
         )
     if near["large_buckets"]:
         say(
-            f"folds: texts that are much alike, up to {near['largest_bucket']:,} in a MinHash bucket, "
+            f"folds: very similar texts, up to {near['largest_bucket']:,} in a MinHash bucket, "
             "were compared with some of the others only"
         )
 
@@ -113,14 +113,14 @@ def _say_table(result: FoldsResult) -> None:
 
 
 def _say_balance(result: FoldsResult) -> None:
-    """LD, ED, and by name the labels that are spread worst or are absent from a fold."""
+    """Print LD, ED, and the names of labels that are most uneven or absent from a fold."""
     worst = max(result.record.balance, key=lambda b: (b.labels, b.examples, b.missing))
     say(
         f"folds: {result.labels} labels, balance LD {worst.labels:.3g}, ED {worst.examples:.3g} rows "
         "(Sechidis et al. 2011; 0 is even)"
     )
     spread = ", ".join(f"'{each.label}' {each.low} to {each.high}" for each in result.uneven)
-    say(f"folds: spread worst, rows a fold: {spread}")
+    say(f"folds: most uneven, rows per fold: {spread}")
     if result.absent:
         absent = first_of([f"'{label}'" for label in result.absent])
         say(f"folds: {len(result.absent)} labels are absent from some fold: {absent}")

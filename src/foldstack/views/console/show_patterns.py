@@ -10,14 +10,14 @@ from foldstack.views.console.text import interval, say_marks
 
 @show.register
 def show_patterns(audited: AuditedPatterns) -> None:
-    """Print a line for each rule, and the estimate with and without them."""
+    """Print a line per rule, and the estimate with and without them."""
     audit = audited.audit
     say(f"patterns: {audit.file} ({audit.mode}) over {audit.of}, {audited.rows:,} out-of-fold rows")
     say(audited.text)
     if audit.cached:
         say(
             "patterns: * optimistic: these rows are the training rows with a cached text, whose label "
-            "may be their own; the estimate passes cached texts over, test rows and new texts do not"
+            "may be their own; the estimate skips cached texts, test rows and new texts do not"
         )
     say(
         f"patterns: nested {audit.metric} {interval(audit.nested)} with them, "

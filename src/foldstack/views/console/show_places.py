@@ -1,4 +1,4 @@
-"""What became of a workspace's files: the competition written, folders emptied."""
+"""Changes of a workspace's files on the console: the competition written, folders emptied."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def _(made: InitResult) -> None:
         shown = f"column {flow(name)}" if each.value is None else f"{name}: {_short(each.value)}"
         say(f"init: {shown} ({each.reason})")
     say(
-        f"init: {made.file} is written; METRIC= KIND= ID= TEXT= TARGET= PAIR= overrule, with FORCE=1"
+        f"init: {made.file} is written; METRIC= KIND= ID= TEXT= TARGET= PAIR= override, with FORCE=1"
     )
     if made.checked:
         say(
@@ -58,7 +58,7 @@ def _short(value: Any) -> str:
 def _(cleaned: CleanResult) -> None:
     for each in cleaned.folders:
         for name in each.kept:
-            say(f"clean: {each.folder}/{name} stays: no stage has made it, or not as it is now")
+            say(f"clean: {each.folder}/{name} stays: no stage wrote it, or it changed since")
         say(f"clean: {each.folder}/ {'emptied' if each.removed else 'was empty'}")
 
 
@@ -77,7 +77,7 @@ def _(forecast: DemoForecast) -> None:
     say(
         f"demo: minilm takes {forecast.learned_per_second:.0f} rows/s in training "
         f"({forecast.precision}) and {forecast.predicted_per_second:.0f} in prediction here: "
-        f"{forecast.folds} folds want about {duration(forecast.seconds)}"
+        f"{forecast.folds} folds take about {duration(forecast.seconds)}"
     )
     if forecast.short_folds is not None:
         say(

@@ -21,11 +21,11 @@ def show_predicted_text(predicted: PredictedText) -> None:
 
 @show.register
 def show_predicted_file(predicted: PredictedFile) -> None:
-    """Print where the predictions are and what made them."""
+    """Print where the predictions are and which models made them."""
     if predicted.unrecorded is not None:
         say(
-            f"warning: {predicted.workspace} cannot be written to ({predicted.unrecorded}), so that "
-            "nothing will know there that these texts got their labels from it: keep "
+            f"warning: {predicted.workspace} cannot be written to ({predicted.unrecorded}), so "
+            "it keeps no record that these texts got their labels from it: keep "
             f"{predicted.file} out of `external`"
         )
     members = ", ".join(f"{model} ({count} runs)" for model, count in predicted.runs.items())

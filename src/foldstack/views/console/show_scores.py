@@ -1,4 +1,4 @@
-"""Scores of runs, blends and submissions."""
+"""Scores of runs, blends and submissions on the console."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def _interval(row: BlendScore | SubmissionScore) -> str:
 @show.register
 def _(found: PrivateScores) -> None:
     if found.reports is not None:
-        say(f"score: how each label does is in {found.reports}/NAME.txt, and .csv beside it")
+        say(f"score: scores per label are in {found.reports}/NAME.txt, and .csv beside it")
     _, *others = found.rows[0].private
     header = [
         "submission",

@@ -1,4 +1,4 @@
-"""The score on parts of the out-of-fold rows."""
+"""Scores of parts of the out-of-fold rows on the console."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from foldstack.views.console.text import say_marks
 def _(found: ViewsRecord) -> None:
     say(
         f"{found.marks.name}: {found.metric} of nested out-of-fold predictions, pooled "
-        f"({found.file}); intervals by bootstrap over rows, without what seeds add"
+        f"({found.file}); intervals by bootstrap over rows, without the variance between seeds"
     )
     header = ["view", "rows", "score [95 % interval]", "better than the rest by", ""]
     say(table(header, [_cells(row) for row in found.rows]))

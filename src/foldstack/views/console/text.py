@@ -1,4 +1,4 @@
-"""Parts of lines that several views show."""
+"""Parts of lines that several views print."""
 
 from __future__ import annotations
 
@@ -27,6 +27,6 @@ def say_marks(name: str, stale: Iterable[str], optimistic: Iterable[str]) -> Non
 
 
 def mark(stale: Iterable[str], optimistic: Iterable[str]) -> str:
-    """Return the words for a table's cell."""
+    """Return the marks for a table's cell."""
     words = [word for word, why in (("stale", stale), ("optimistic", optimistic)) if why]
     return ", ".join(words)

@@ -20,22 +20,12 @@ SMALLEST = 1e-6  # what GeM takes for anything below it
 
 
 def make_pooling(head: techniques.Head, config: PretrainedConfig, outputs: int) -> Pooling:
-    """The pooling that the settings name, for a backbone of this config and so many outputs.
+    """Return the pooling that the settings name, for a backbone of this config.
 
     Raises InputError where the backbone has too few layers or an unfitting width.
     """
-    if isinstance(head, techniques.LayersHead) and head.layers > config.num_hidden_layers:
-        count = config.num_hidden_layers
-        raise InputError(
-            f"head.layers is {head.layers}, but the backbone has {count} "
-            f"layer{'s' if count > 1 else ''}: set it to {count} or less"
-        )
-    if isinstance(head, techniques.ClsAttentionHead) and config.hidden_size % head.heads:
-        raise InputError(
-            f"head.heads is {head.heads}, which does not divide the backbone's width of "
-            f"{config.hidden_size}: set it to 1 or another divisor"
-        )
-    return POOLINGS[head.name](head, config, outputs)
+    head.check_backbone(config)
+    return head.load()(head, config, outputs)
 
 
 @torch.no_grad()
@@ -98,7 +88,7 @@ class Pooling(nn.Module):
 # Nothing to learn
 
 
-class Cls(Pooling):
+class ClsPooling(Pooling):
     """The [CLS] token's vector (Devlin et al. 2019)."""
 
     fixed = True
@@ -108,7 +98,7 @@ class Cls(Pooling):
         return self.cls(states[:, -1], mask)
 
 
-class Mean(Pooling):
+class MeanPooling(Pooling):
     """The mean over real tokens (Reimers and Gurevych 2019)."""
 
     fixed = True
@@ -117,7 +107,7 @@ class Mean(Pooling):
         return mean_pool(states[:, -1], mask)
 
 
-class Max(Pooling):
+class MaxPooling(Pooling):
     """The largest value of each feature over real tokens (Collobert et al. 2011)."""
 
     fixed = True
@@ -126,7 +116,7 @@ class Max(Pooling):
         return max_pool(states[:, -1], mask)
 
 
-class MeanMax(Pooling):
+class MeanMaxPooling(Pooling):
     """Mean ‖ max (concat pooling, Howard and Ruder 2018)."""
 
     fixed = True
@@ -139,7 +129,7 @@ class MeanMax(Pooling):
         return mean_max_pool(states[:, -1], mask)
 
 
-class Concat(Pooling):
+class ConcatPooling(Pooling):
     """The [CLS] vectors of the last layers, the topmost last (Devlin et al. 2019, Sun et al. 2019)."""
 
     fixed = True
@@ -157,7 +147,7 @@ class Concat(Pooling):
 # Attention
 
 
-class Attention(Pooling):
+class AttentionPooling(Pooling):
     """Additive attention: weights softmax(uᵀ tanh(W h + b)) (Yang et al. 2016, Lin et al. 2017)."""
 
     def __init__(self, head: techniques.AttentionHead, config: PretrainedConfig, outputs: int):
@@ -172,7 +162,7 @@ class Attention(Pooling):
         return masked_softmax(self.scores(states[:, -1]).squeeze(2), mask)
 
 
-class Labels(Pooling):
+class LabelsPooling(Pooling):
     """A vector for each output, by its own attention (LAAT, Vu et al. 2020; cf. LEAM, Wang et al. 2018).
 
     The rows of the last layer of `scores` are the outputs' embeddings, which the tokens are compared
@@ -191,7 +181,7 @@ class Labels(Pooling):
         return masked_softmax(self.scores(states[:, -1]).transpose(1, 2), mask.unsqueeze(1))
 
 
-class ClsAttention(Pooling):
+class ClsAttentionPooling(Pooling):
     """Mean ‖ max ‖ what the [CLS] vector attends to over the sequence (Vaswani et al. 2017).
 
     attention: the mean over the attention's heads.
@@ -220,7 +210,7 @@ class ClsAttention(Pooling):
 # Other means
 
 
-class Layers(Pooling):
+class LayersPooling(Pooling):
     """The last layers mixed by softmax(w) (Peters et al. 2018), then the mean over real tokens.
 
     The mix begins as the plain mean. Their factor γ is left to the linear layer that follows.
@@ -236,7 +226,7 @@ class Layers(Pooling):
         return mean_pool(mixed, mask)
 
 
-class Gem(Pooling):
+class GemPooling(Pooling):
     """Generalised mean (Radenović et al. 2019): (mean of x^p)^(1/p), one p for all features, learned.
 
     As in its use on images, whose features are positive, x below 1e-6 counts as 1e-6: negative values
@@ -260,19 +250,20 @@ class Gem(Pooling):
 # Networks over the sequence
 
 
-class Recurrent(Pooling):
+class RecurrentPooling(Pooling):
     """Mean ‖ max over the outputs of a bidirectional LSTM (Hochreiter and Schmidhuber 1997) or GRU.
 
     Cho et al. 2014 for the GRU. The backward direction reads each row's real tokens mirrored, so that
-    it begins at the last of them; packed sequences do the same, but want their lengths on the CPU.
+    it begins at the last of them; packed sequences do the same, but require their lengths on the CPU.
     """
+
+    kind: type[nn.RNNBase]
 
     def __init__(self, head: techniques.RecurrentHead, config: PretrainedConfig, outputs: int):
         super().__init__(head, config, outputs)
         self.size = 4 * head.width
-        kind = {"lstm": nn.LSTM, "gru": nn.GRU}[head.name]
-        self.ahead = kind(config.hidden_size, head.width, batch_first=True)
-        self.back = kind(config.hidden_size, head.width, batch_first=True)
+        self.ahead = self.kind(config.hidden_size, head.width, batch_first=True)
+        self.back = self.kind(config.hidden_size, head.width, batch_first=True)
 
     def forward(self, states: Tensor, mask: Tensor) -> Tensor:
         # On a GPU autocast would have fp16, also where it was asked for bf16: gradients vanish in it.
@@ -285,7 +276,15 @@ class Recurrent(Pooling):
             return mean_max_pool(outputs, mask)
 
 
-class Cnn(Pooling):
+class LstmPooling(RecurrentPooling):
+    kind = nn.LSTM
+
+
+class GruPooling(RecurrentPooling):
+    kind = nn.GRU
+
+
+class CnnPooling(Pooling):
     """Convolutions of several widths, ReLU, max over time (Kim 2014); he-normal (He et al. 2015).
 
     A window lies within the real tokens; a text shorter than it has one, filled up with zeros.
@@ -315,23 +314,6 @@ class Cnn(Pooling):
         last = (lengths - convolution.kernel_size[0]).clamp(min=0)
         beyond = torch.arange(found.shape[2], device=found.device) > last
         return found.masked_fill(beyond.unsqueeze(1), 0).amax(dim=2)  # nothing is below 0
-
-
-POOLINGS: dict[str, type[Pooling]] = {
-    "cls": Cls,
-    "mean": Mean,
-    "max": Max,
-    "mean_max": MeanMax,
-    "attention": Attention,
-    "cls_attention": ClsAttention,
-    "layers": Layers,
-    "concat": Concat,
-    "gem": Gem,
-    "lstm": Recurrent,
-    "gru": Recurrent,
-    "cnn": Cnn,
-    "labels": Labels,
-}
 
 
 def mean_pool(hidden: Tensor, mask: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Task-adaptive pretraining: a backbone goes on learning to tell masked words, on texts without labels.
+"""Task-adaptive pretraining: a backbone learns to predict masked words, on texts without labels.
 
 Gururangan et al. 2020, Don't Stop Pretraining: Adapt Language Models to Domains and Tasks.
 """
@@ -9,17 +9,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from foldstack.nets.trainable import Trainable
 from foldstack.nets.vocabulary import TrimmedEmbedding
-from foldstack.nets.words import WordHead
-from foldstack.techniques import Pretraining, TrainingSettings
+from foldstack.nets.word_head import WordHead
+from foldstack.techniques import LoopSettings, Pretraining, TrainingSettings
 from foldstack.text.masking import NOT_ASKED, Masked
+from foldstack.training.criteria import RowWise
 from foldstack.training.loop import Examples
-from foldstack.training.losses import RowWise
 
 WARMUP = 0.06  # of the updates
 
 
-class MaskedWords(nn.Module):
+class MaskedWords(Trainable):
     """A backbone and a head that tells masked tokens by the backbone's own word embeddings.
 
     Where the backbone has some of the vocabulary alone (`trimmed`), so does the choice.
@@ -70,14 +71,13 @@ def examples_of(masked: Masked) -> Examples:
     return Examples(masked, torch.zeros(len(asked), 1), asked, "identity")
 
 
-def settings_of(pretraining: Pretraining, training: TrainingSettings) -> TrainingSettings:
-    """Of the loop; the length and the precision are those of the training that follows."""
-    return TrainingSettings(
+def settings_of(pretraining: Pretraining, training: TrainingSettings) -> LoopSettings:
+    """Return the loop's settings; the precision is that of the training that follows."""
+    return LoopSettings(
         epochs=pretraining.epochs,
         batch_size=pretraining.batch_size,
         lr=pretraining.lr,
         warmup=WARMUP,
-        max_length=training.max_length,
         precision=training.precision,
         micro_batch_size=training.micro_batch_size,
     )

@@ -1,4 +1,4 @@
-"""What an update minimises: the loss of the network's outputs, and what is added to it."""
+"""The objective of an update: the loss of the network's outputs, and what is added to it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from foldstack.nets.mixup import Mixup
-from foldstack.techniques import TrainingSettings
-from foldstack.training.losses import (
+from foldstack.techniques import LoopSettings
+from foldstack.training.criteria import (
     Criterion,
     RowWise,
     divergence,
@@ -21,26 +21,26 @@ KNOWN = RowWise(known_cross_entropy)
 
 
 @dataclass(frozen=True)
-class Objective:
+class TrainingObjective:
     """The criterion; R-Drop (Wu et al. 2021) and a supervised contrastive term (Gunel et al. 2021).
 
     Losses of rows are divided by the whole update's weight, so that micro-batches add up to it.
     """
 
     criterion: Criterion
-    settings: TrainingSettings
+    settings: LoopSettings
     link: str
 
     @classmethod
     def of(
-        cls, settings: TrainingSettings, targets: Tensor, weights: Tensor, link: str
-    ) -> Objective:
+        cls, settings: LoopSettings, targets: Tensor, weights: Tensor, link: str
+    ) -> TrainingObjective:
         """For a run with these (n, outputs) training targets and (n,) weights."""
         return cls(make_criterion(settings.loss, link, targets, weights), settings, link)
 
 
 @dataclass(frozen=True)
-class Part:
+class MicroBatch:
     """A micro-batch: the network, its inputs (b, t), soft targets (b, outputs) and weights (b,).
 
     auxiliary: (b, a) further targets in 0 … 1, nan where unknown, for a network that has outputs for
@@ -49,7 +49,7 @@ class Part:
     Each call is a new pass through the network, with whatever its weights are just then.
     """
 
-    objective: Objective
+    objective: TrainingObjective
     net: nn.Module
     inputs: dict[str, Tensor]
     targets: Tensor
@@ -59,7 +59,7 @@ class Part:
     auxiliary: Tensor | None = None
 
     def outputs(self) -> Tensor:
-        """(k b, outputs) raw outputs, of k dropout masks in the head."""
+        """Return (k b, outputs) logits of k dropout masks in the head."""
         return self._pass()[0]
 
     def loss(self) -> Tensor:
@@ -72,12 +72,12 @@ class Part:
         return loss
 
     def divergence(self, a: Tensor, b: Tensor) -> Tensor:
-        """How far two passes' raw outputs lie apart, the rows weighed as in the loss; a scalar."""
+        """Return the divergence of two passes' logits, the rows weighed as in the loss; a scalar."""
         _, weights, total_weight = self._for(a, self.targets)
         return (divergence(a, b, self.objective.link) * weights).sum() / total_weight
 
     def _pass(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Raw outputs for the targets, for the auxiliary ones, and the pooled vectors."""
+        """Return logits for the targets, for the auxiliary ones, and the pooled vectors."""
         options = {} if self.mixup is None else {"mixup": self.mixup}
         raw, pooled = self.net(**self.inputs, pooled=True, **options)
         task, auxiliary = raw.float().tensor_split([self.targets.shape[1]], dim=1)

@@ -79,7 +79,7 @@ class Int8Reader:
         return torch.from_numpy(found[0])
 
     def _request(self, inputs: int) -> InferRequest:
-        """This thread's own, for so many inputs."""
+        """Return this thread's own, for this number of inputs."""
         requests = self._of_thread.__dict__
         if inputs not in requests:
             with self._lock:
@@ -103,7 +103,7 @@ class Int8Reader:
 
 
 def converted(model: Classifier, inputs: int) -> Model:
-    """OpenVINO's form of `model.read` with so many of its inputs, in float32."""
+    """Return OpenVINO's form of `model.read` with this number of its inputs, in float32."""
     tokens = torch.ones(2, 9, dtype=torch.long)
     mask = tokens.clone()
     mask[0, 5:] = 0  # the library leaves out the mask of a batch without padding

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, PositiveInt, model_validator
 
-from foldstack.techniques.common import LearnerSettings
+from foldstack.techniques.learner import LearnerSettings
 
 
 class TfidfSettings(LearnerSettings):
@@ -21,6 +21,7 @@ class TfidfSettings(LearnerSettings):
         rows (NB-SVM; Wang and Manning 2012, Baselines and Bigrams).
     """
 
+    implementation: ClassVar[str] = "foldstack.learners.tfidf:TfidfLearner"
     learner: Literal["tfidf"]
     word_ngrams: tuple[int, int] = (1, 2)
     char_ngrams: tuple[int, int] = (2, 5)

@@ -1,6 +1,6 @@
 """Averages of weights along the training, from which the predictions are made.
 
-No backbone here has batch normalisation, so that nothing is left to be estimated anew for the
+No backbone here has batch normalisation, so that nothing has to be re-estimated for the
 averaged weights.
 """
 
@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from foldstack import techniques
 
 
-class Averaging(Protocol):
-    """What the loop tells an average, and asks of it."""
+class WeightAverage(Protocol):
+    """An average of weights that the loop updates and applies."""
 
     def after_update(self, model: nn.Module) -> None: ...
 
@@ -34,22 +34,20 @@ class Averaging(Protocol):
     def load(self, state: Mapping[str, Tensor]) -> None: ...
 
 
-def make_averaging(settings: techniques.Averaging | None, model: nn.Module) -> Averaging:
+def make_averaging(settings: techniques.Averaging | None, model: nn.Module) -> WeightAverage:
     """The average over the weights that are trained, for a model that lies on its device already.
 
     A soup is made of whole epochs when the training has ended, by `greedy_soup`: until then there is
     nothing to do.
     """
-    match settings:
-        case techniques.EMA():
-            return EMA(model, settings.decay)
-        case techniques.SWA():
-            return SWA(model, settings.start)
-    return Nothing()
+    return NoAverage(settings, model) if settings is None else settings.load()(settings, model)
 
 
-class Nothing:
+class NoAverage:
     """The weights themselves."""
+
+    def __init__(self, settings: techniques.Averaging | None, model: nn.Module):
+        pass
 
     def after_update(self, model: nn.Module) -> None:
         pass
@@ -68,14 +66,14 @@ class Nothing:
         pass
 
 
-class _Running(Nothing):
+class _Running(NoAverage):
     """An average that moves a share of the way to the weights, time and again.
 
     Until it first moves, it is the weights themselves. Frozen weights and buffers stay as they are.
     """
 
-    def __init__(self, model: nn.Module):
-        self.moves = 0
+    def __init__(self, settings: techniques.EMA | techniques.SWA, model: nn.Module):
+        self.settings, self.moves = settings, 0
         self.average = {k: p.detach().clone() for k, p in _trained(model).items()}
 
     @torch.no_grad()
@@ -110,34 +108,26 @@ class _Running(Nothing):
             tensor.copy_(state[f"average.{name}"])
 
 
-class EMA(_Running):
+class EMAverage(_Running):
     """Exponential moving average (Polyak and Juditsky 1992), its decay warmed up.
 
     After t earlier updates it is min(decay, (1 + t) / (10 + t)), so that the weights from before the
     training are soon forgotten, however short it is.
     """
 
-    def __init__(self, model: nn.Module, decay: float):
-        super().__init__(model)
-        self.decay = decay
-
     def after_update(self, model: nn.Module) -> None:
         t = self.moves
-        self._move(model, 1 - min(self.decay, (1 + t) / (10 + t)))
+        self._move(model, 1 - min(self.settings.decay, (1 + t) / (10 + t)))
 
 
-class SWA(_Running):
+class SWAverage(_Running):
     """Stochastic weight averaging (Izmailov et al. 2018): the mean of late epochs' last weights.
 
     Epochs count whose number is more than `start` of all of them.
     """
 
-    def __init__(self, model: nn.Module, start: float):
-        super().__init__(model)
-        self.start = start
-
     def after_epoch(self, model: nn.Module, epoch: int, epochs: int) -> None:
-        if epoch / epochs > self.start:
+        if epoch / epochs > self.settings.start:
             self._move(model, 1 / (self.moves + 1))
 
 

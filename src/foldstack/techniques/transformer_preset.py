@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, PositiveInt, model_validator
 
-from foldstack import metrics
-from foldstack.errors import InputError
 from foldstack.settings import OptionalText, Share, none_from_text
 from foldstack.techniques.augmentation import Augmentation
-from foldstack.techniques.common import LearnerSettings, NonNegative, each_named, named
-from foldstack.techniques.heads import FIXED_HEADS, Head, PlainHead
-from foldstack.techniques.long import Ends, Long
+from foldstack.techniques.common import NonNegative, each_named, named
+from foldstack.techniques.heads import Head, PlainHead
+from foldstack.techniques.learner import LearnerSettings, Traits
+from foldstack.techniques.long import Beginning, Long
+from foldstack.techniques.losses import Loss
 from foldstack.techniques.pretraining import Pretraining
 from foldstack.techniques.training import (
     OF_THE_RUN,
     PASSED_BY,
     StageSettings,
     TrainingSettings,
-    check_stage_kind,
-    is_bounded,
     over_training,
 )
 
@@ -65,14 +63,26 @@ class TransformerSettings(LearnerSettings):
         are computed again in each epoch.
     """
 
+    implementation: ClassVar[str] = "foldstack.learners.transformer:TransformerLearner"
+    traits: ClassVar[Traits] = Traits(
+        torch=True,
+        processes=True,
+        int8=True,
+        epochs=True,
+        features=True,
+        auxiliary=True,
+        pretraining=True,
+        start=True,
+        difficulty=True,
+    )
     learner: Literal["transformer"]
     backbone: str
     sha256: OptionalText = None
     trust_remote_code: bool = False
     prefix: str = ""
     pretrain: Annotated[Pretraining | None, BeforeValidator(none_from_text)] = None
-    long: Annotated[Long, Field(discriminator="name"), BeforeValidator(named)] = Ends()
-    head: Annotated[Head, Field(discriminator="name"), BeforeValidator(named)] = PlainHead()
+    long: Annotated[Long, BeforeValidator(named)] = Beginning()
+    head: Annotated[Head, BeforeValidator(named)] = PlainHead()
     join_features: bool = False
     dropout: Share = 0.1
     dropout_samples: PositiveInt = 1
@@ -81,10 +91,7 @@ class TransformerSettings(LearnerSettings):
     backbone_dropout: Annotated[Share | None, BeforeValidator(none_from_text)] = None
     ignore_weights: tuple[str, ...] = ()
     checkpoint_seconds: Annotated[float, Field(ge=0)] = 60.0
-    augment: Annotated[
-        tuple[Annotated[Augmentation, Field(discriminator="name")], ...],
-        BeforeValidator(each_named),
-    ] = ()
+    augment: Annotated[tuple[Augmentation, ...], BeforeValidator(each_named)] = ()
     augment_copies: Annotated[int, Field(ge=0)] = 0
     augment_washed_by: OptionalText = None
     start_from: OptionalText = None
@@ -105,11 +112,11 @@ class TransformerSettings(LearnerSettings):
     @model_validator(mode="after")
     def _stages_fit(self) -> TransformerSettings:
         for stage in self.all_stages:
-            self._check_smote(stage)
+            self._check_vectors(stage)
         first = self.all_stages[0].loss
-        if self.head_bias == "prior" and first and first.name == "logit_adjusted":
+        if self.head_bias == "prior" and first and first.adds_log_priors:
             raise ValueError(
-                "loss logit_adjusted adds the log of each class's share to the outputs, which head_bias "
+                f"loss {first.name} adds the log of each class's share to the outputs, which head_bias "
                 "prior begins with already: set one of them only"
             )
         if any(stage.auxiliary == 1 for stage in self._last_ones):
@@ -123,9 +130,10 @@ class TransformerSettings(LearnerSettings):
                     raise ValueError(
                         f"stage {number} sets {name}, which is of the whole run: set training.{name}"
                     )
-            if is_bounded(stage) != self.bounded:
+            if stage.bounded != self.bounded:
+                bounded = " or ".join(Loss.with_trait("bounded"))
                 raise ValueError(
-                    f"stage {number} has loss scaled_bce and another has not, but the outputs of "
+                    f"stage {number} has loss {bounded} and another has not, but the outputs of "
                     "all stages mean the same: set it in all of them"
                 )
             if stage.draws_hard_rows and stage.sampling.model != self.hard_model:
@@ -155,22 +163,48 @@ class TransformerSettings(LearnerSettings):
                 )
         return self
 
-    def _check_smote(self, stage: TrainingSettings) -> None:
-        if stage.sampling is None or stage.sampling.name != "smote":
+    def _check_vectors(self, stage: TrainingSettings) -> None:
+        if not stage.makes_vectors:
             return
-        if not stage.freeze_backbone or self.head.name not in FIXED_HEADS or self.join_features:
+        name = stage.sampling.name
+        if not stage.freeze_backbone or not self.head.fixed or self.join_features:
             raise ValueError(
-                "sampling smote makes pooled vectors of a frozen backbone: set freeze_backbone, a head "
-                f"of {', '.join(FIXED_HEADS)}, and join no features"
+                f"sampling {name} makes pooled vectors of a frozen backbone: set freeze_backbone, a "
+                f"head of {', '.join(Head.with_trait('fixed'))}, and join no features"
             )
         if stage.auxiliary:
             raise ValueError(
-                "sampling smote makes rows without auxiliary values: leave auxiliary or smote out"
+                f"sampling {name} makes rows without auxiliary values: leave auxiliary or "
+                f"{name} out"
             )
 
     @property
     def _freezes_backbone(self) -> bool:
         return any(stage.freeze_backbone for stage in self.all_stages)
+
+    @property
+    def epoch_chosen_by(self) -> str:
+        return self.training.select
+
+    @property
+    def joins_features(self) -> bool:
+        return self.join_features
+
+    @property
+    def pretrains(self) -> bool:
+        return self.pretrain is not None and self.start_from is None
+
+    @property
+    def start_model(self) -> str | None:
+        return self.start_from
+
+    @property
+    def copies(self) -> int:
+        return self.augment_copies
+
+    @property
+    def judge_model(self) -> str | None:
+        return self.augment_washed_by
 
     @property
     def hard_model(self) -> str | None:
@@ -196,7 +230,7 @@ class TransformerSettings(LearnerSettings):
     @property
     def bounded(self) -> bool:
         """Whether a regression's outputs pass through a sigmoid."""
-        return is_bounded(self.all_stages[0])
+        return self.all_stages[0].bounded
 
     def stages_for(self, metric: str) -> tuple[StageSettings, ...]:
         """The stages of a competition with this metric; `training` alone where none are listed."""
@@ -216,7 +250,7 @@ class TransformerSettings(LearnerSettings):
             )
         if not self.new_texts_each_epoch:
             return self
-        if self.long.name == "windows":
+        if self.long.several_windows:
             raise ValueError(
                 "augment draws other texts in each epoch, whose windows would be more or fewer: set "
                 "augment_copies, or another `long`"
@@ -230,15 +264,15 @@ class TransformerSettings(LearnerSettings):
 
     @property
     def new_texts_each_epoch(self) -> bool:
-        """Whether training texts are drawn anew in each epoch, so that nothing of them can be kept."""
+        """Whether training texts are resampled in each epoch, so that nothing of them can be kept."""
         return bool(self.augment) and not self.augment_copies
 
     @model_validator(mode="after")
     def _windows_are_read(self) -> TransformerSettings:
-        if self.long.name == "random" and self._freezes_backbone:
+        if self.long.redraws and self._freezes_backbone:
             raise ValueError(
-                "long random reads another window in each epoch, but freeze_backbone runs the backbone "
-                "once: set one of them only"
+                f"long {self.long.name} reads another window in each epoch, but freeze_backbone runs "
+                "the backbone once: set one of them only"
             )
         return self
 
@@ -257,12 +291,7 @@ class TransformerSettings(LearnerSettings):
 
     def check_kind(self, kind: str) -> None:
         for stage in (self.training, *self.stages):
-            check_stage_kind(stage, kind)
-        if self.training.select_by:
-            try:
-                metrics.get(self.training.select_by, kind)
-            except InputError as e:
-                raise ValueError(f"training.select_by: {e}") from None
+            stage.check_kind(kind)
         if self.augment_washed_by and kind == "regression":
             raise ValueError(
                 "augment_washed_by goes by the probability of labels, but this competition is "
@@ -276,16 +305,4 @@ class TransformerSettings(LearnerSettings):
         if self.binary_link == "softmax" and kind != "binary":
             raise ValueError(
                 f"binary_link softmax is for binary competitions, but this one is {kind}: leave it out"
-            )
-
-    def check_columns(self, features: tuple[str, ...], auxiliary: tuple[str, ...]) -> None:
-        if self.join_features and not features:
-            raise ValueError(
-                "join_features joins the competition's feature columns, but competition.yaml names "
-                "none: list some under `numeric` or `categorical`, or leave join_features out"
-            )
-        if self.learns_auxiliary and not auxiliary:
-            raise ValueError(
-                "training.auxiliary learns the competition's auxiliary columns, but competition.yaml "
-                "names none: list some under `auxiliary`, or leave it out"
             )

@@ -1,4 +1,4 @@
-"""What is read of a text that is longer than the model's input."""
+"""Cutting of texts that are longer than the model's input."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ from transformers import PreTrainedTokenizerBase
 
 from foldstack.errors import InputError
 from foldstack.rows import Rows
-from foldstack.techniques import HeadTail, Keywords, Long, RandomWindow, Terms, Windows
+from foldstack.techniques import Keywords, Long, RandomWindow, Terms, Windows
 from foldstack.text.cache import TokenCache
 from foldstack.text.keywords import KeywordTable, as_tokens, find_terms
 from foldstack.text.sequences import Frame, Frames, Stretches, columns_of, encode
 
-PAIRED_LONG = ("head", "tail", "head_tail")
 STREAM = 5  # tells the windows' random numbers from those of the batches
 
 
@@ -65,7 +64,7 @@ class Texts:
 
 @dataclass(frozen=True)
 class Cut:
-    """What goes into m sequences: the parts of each one's first text, and of its second.
+    """The contents of m sequences: the parts of each one's first text, and of its second.
 
     paired: (m,) whether there is a second, which may be empty. cut: rows of which a part is not read.
     rows: (m,) the row that each is from, None where each row has one. redraw: (seed, epoch) to another
@@ -80,14 +79,29 @@ class Cut:
     redraw: Callable[[int, int], Cut] | None = None
 
 
+@dataclass(frozen=True)
+class ToCut:
+    """Input of a technique for long texts.
+
+    room: tokens of a sequence beside the special ones. keywords: the table of the rows to learn from,
+    if the technique fits one. training: the sequences are learned from, not predicted.
+    """
+
+    texts: Texts
+    max_length: int
+    room: int
+    keywords: KeywordTable | None
+    training: bool
+
+
 def auto_length(texts: Texts, quantile: float) -> int:
     """The least length, special tokens included, in which that share of the rows finds room."""
     return max(4, int(np.quantile(texts.lengths, quantile, method="inverted_cdf")))
 
 
 def fit_keywords(long: Long, rows: Rows) -> KeywordTable | None:
-    """What the strategy must know of the rows to learn from."""
-    return KeywordTable.fit(rows.joined_texts()) if isinstance(long, Keywords) else None
+    """Return what the technique must know of the rows to learn from."""
+    return KeywordTable.fit(rows.joined_texts()) if long.fits_keywords else None
 
 
 def cut_texts(
@@ -98,43 +112,66 @@ def cut_texts(
     keywords: KeywordTable | None = None,
     training: bool = False,
 ) -> Cut:
-    """Every row in one sequence, or some, of at most `max_length` tokens.
+    """Return every row in one sequence, or some, of at most `max_length` tokens.
 
-    Raises InputError where the strategy is not for sentence pairs, or leaves no token for the text.
+    Args:
+        texts: n rows' texts as whole token sequences.
+        max_length: tokens of a sequence, special ones included.
+        long: the technique.
+        keywords: what `fit_keywords` returned for the rows to learn from.
+        training: the sequences are learned from, not predicted.
+
+    Raises:
+        InputError: the technique is not for sentence pairs, or no token is left for the text.
     """
-    pairs = len(texts.columns) == 2
-    if pairs and long.name not in PAIRED_LONG:
+    if len(texts.columns) == 2 and not long.for_pairs:
         raise InputError(
             f"long {long.name} is for single texts, but this competition has sentence pairs: take one "
-            f"of {', '.join(PAIRED_LONG)}"
+            f"of {', '.join(long.with_trait('for_pairs'))}"
         )
     room = max(max_length - texts.frame.size, 0)
-    if long.name != "head" and room <= texts.fixed:
+    if not long.may_be_empty and room <= texts.fixed:
         raise InputError(
             f"training.max_length {max_length} leaves no token for the text beside the special ones "
             "and the prefix: raise it"
         )
-    if pairs:
-        return _pairs(texts, room, _head_share(long))
-    if isinstance(long, Windows):
-        return _windows(texts, room, long.most, long.overlap)
-    if isinstance(long, RandomWindow):
-        return _random(texts, room) if training else _windows(texts, room, long.most, 0.0)
-    if isinstance(long, Keywords | Terms):
-        return _with_words(texts, max_length, long, keywords)
-    return _ends(texts, room, _head_share(long))
+    return long.load()(long, ToCut(texts, max_length, room, keywords, training))
 
 
-def _head_share(long: Long) -> float:
-    """Of the length that is kept, the beginning's share."""
-    return long.share if isinstance(long, HeadTail) else float(long.name == "head")
-
-
-def _ends(texts: Texts, room: int, share: float) -> Cut:
-    """Each text by itself: its beginning, its end, or some of both."""
+def cut_ends(long: Long, given: ToCut) -> Cut:
+    """Return each text's beginning, its end, or some of both; sentence pairs together."""
+    texts, room, share = given.texts, given.room, long.head_share
+    if len(texts.columns) == 2:
+        return _pairs(texts, room, share)
     text = texts.columns[0]
     cut = int((text.lengths > room).sum())
     return Cut(_keep_ends(text, room, share, texts.fixed), (), texts.paired, cut)
+
+
+def cut_windows(long: Windows, given: ToCut) -> Cut:
+    return _windows(given.texts, given.room, long.most, long.overlap)
+
+
+def cut_random_window(long: RandomWindow, given: ToCut) -> Cut:
+    """Return one window in training, and windows from end to end for prediction."""
+    if given.training:
+        return _random(given.texts, given.room)
+    return _windows(given.texts, given.room, long.most, 0.0)
+
+
+def cut_with_keywords(long: Keywords, given: ToCut) -> Cut:
+    """Return the beginning of each text and, of one that is cut, its keywords."""
+    text = given.texts.columns[0]
+    some = np.flatnonzero(text.lengths > given.max_length - given.texts.frames.one.size)
+    found = given.keywords.top([given.texts.rows.texts[i][0] for i in some], long.count)
+    return _with_words(given, some, found, segment=long.segment)
+
+
+def cut_with_terms(long: Terms, given: ToCut) -> Cut:
+    """Return the beginning of each text and the listed terms that it has."""
+    rows = given.texts.rows
+    found = find_terms([row[0] for row in rows.texts], long.terms)
+    return _with_words(given, np.arange(len(rows)), found, segment=True)
 
 
 def _pairs(texts: Texts, room: int, share: float) -> Cut:
@@ -166,7 +203,7 @@ def _parted(text: Stretches, at: np.ndarray | int) -> tuple[Stretches, Stretches
 def _windows(texts: Texts, room: int, most: int, overlap: float) -> Cut:
     """Windows in equal steps from the beginning to the end, as many as the overlap asks for.
 
-    Of a text that would have more than `most`, so many, with gaps between them.
+    A text that would have more than `most` has `most`, with gaps between them.
     """
     prefix, rest = _parted(texts.columns[0], texts.fixed)
     size = room - texts.fixed
@@ -198,19 +235,15 @@ def _random(texts: Texts, room: int) -> Cut:
     return at(0)
 
 
-def _with_words(
-    texts: Texts, max_length: int, long: Keywords | Terms, table: KeywordTable | None
-) -> Cut:
-    """The beginning, and after it the words found in the text, which take half of the room at most."""
+def _with_words(given: ToCut, some: np.ndarray, found: list, *, segment: bool) -> Cut:
+    """The beginning, and after it the words found in the text, which take half of the room at most.
+
+    some: numbers of the rows in which words were looked for; found: the words of each. segment: they
+    are a second text, with a separator after each.
+    """
+    texts, max_length = given.texts, given.max_length
     text, frames = texts.columns[0], texts.frames
-    segment = isinstance(long, Terms) or long.segment
     alone, beside = max_length - frames.one.size, max_length - frames.two.size
-    if isinstance(long, Terms):
-        some = np.arange(len(text))
-        found = find_terms([row[0] for row in texts.rows.texts], long.terms)
-    else:
-        some = np.flatnonzero(text.lengths > alone)
-        found = table.top([texts.rows.texts[i][0] for i in some], long.count)
     separator = frames.two.ids[1] if segment else frames.two.ids[1][:0]
     at_most = (beside if segment else alone) // 2
     words = as_tokens(found, texts.tokenizer, at_most, separator).placed(some, len(text))

@@ -30,14 +30,14 @@ from foldstack import techniques
 from foldstack.errors import InputError, some
 
 if TYPE_CHECKING:
-    from foldstack.nets.classifier import Classifier
-    from foldstack.training.objective import Part
+    from foldstack.nets.trainable import Trainable
+    from foldstack.training.micro_batch import MicroBatch
 
 Backward = Callable[[Tensor], None]
 ROW = (1, 2)  # of (b, t, h) noise: each row has a length of its own
 
 
-class Adversary(Protocol):
+class Attack(Protocol):
     """draws_once: it does not set a generator back, which a CUDA graph cannot do."""
 
     draws_once: bool
@@ -45,7 +45,7 @@ class Adversary(Protocol):
     def attacks(self, epoch: float) -> bool:
         """Whether it has begun."""
 
-    def backward(self, part: Part, backward: Backward, epoch: float) -> Tensor:
+    def backward(self, part: MicroBatch, backward: Backward, epoch: float) -> Tensor:
         """Add the gradient of this micro-batch to `.grad`; returns its clean loss, detached.
 
         backward: what computes gradients of a scalar, `accelerator.backward`. epoch: epochs done so
@@ -53,7 +53,7 @@ class Adversary(Protocol):
         """
 
 
-def make_adversary(settings: techniques.Adversary | None, model: Classifier) -> Adversary:
+def make_attack(settings: techniques.Adversary | None, model: Trainable) -> Attack:
     """The adversary of a model whose layers are already frozen as they shall be; None: plain training.
 
     model: the network itself; the one that the parts call may be a DDP wrapper around it.
@@ -61,9 +61,8 @@ def make_adversary(settings: techniques.Adversary | None, model: Classifier) -> 
     Raises InputError where the model has nothing to perturb.
     """
     if settings is None:
-        return Plain()
-    kinds = {"fgm": FGM, "pgd": PGD, "freelb": FreeLB, "awp": AWP, "vat": VAT}
-    return kinds[settings.name](settings, model)
+        return NoAttack()
+    return settings.load()(settings, model)
 
 
 class _AtOnce:
@@ -75,30 +74,30 @@ class _AtOnce:
         return True
 
 
-class Plain(_AtOnce):
+class NoAttack(_AtOnce):
     """No adversary."""
 
-    def backward(self, part: Part, backward: Backward, epoch: float) -> Tensor:
-        return pass_back(part, backward)
+    def backward(self, part: MicroBatch, backward: Backward, epoch: float) -> Tensor:
+        return backward_loss(part, backward)
 
 
 # Changed weights
 
 
-class FGM(_AtOnce):
+class FGMAttack(_AtOnce):
     """Fast gradient method (Miyato et al. 2017, Adversarial Training Methods for Text).
 
     Each attacked parameter moves by epsilon g / ||g||; the gradient there is added to the clean one.
     Two passes.
     """
 
-    def __init__(self, settings: techniques.FGM, model: Classifier):
+    def __init__(self, settings: techniques.FGM, model: Trainable):
         self.settings = settings
         self.attacked = attacked_parameters(settings, model)
 
-    def backward(self, part: Part, backward: Backward, epoch: float) -> Tensor:
+    def backward(self, part: MicroBatch, backward: Backward, epoch: float) -> Tensor:
         with earlier_added(self.attacked):
-            loss = pass_back(part, backward)
+            loss = backward_loss(part, backward)
             with self.attack():
                 backward(part.loss())
         return loss
@@ -111,27 +110,27 @@ class FGM(_AtOnce):
             yield
 
 
-class PGD(_AtOnce):
+class PGDAttack(_AtOnce):
     """Projected gradient descent (Madry et al. 2018).
 
     Steps of alpha g / ||g||, each attacked parameter projected into the ball of radius epsilon around
     its start; the gradient at the last point is added to the clean one. steps + 1 passes.
     """
 
-    def __init__(self, settings: techniques.PGD, model: Classifier):
+    def __init__(self, settings: techniques.PGD, model: Trainable):
         self.settings = settings
         self.attacked = attacked_parameters(settings, model)
         self.trained = trained_parameters(model)
 
-    def backward(self, part: Part, backward: Backward, epoch: float) -> Tensor:
+    def backward(self, part: MicroBatch, backward: Backward, epoch: float) -> Tensor:
         with earlier_added(self.attacked):
-            loss = pass_back(part, backward)
+            loss = backward_loss(part, backward)
             with self.attack(part, backward):
                 backward(part.loss())
         return loss
 
     @contextmanager
-    def attack(self, part: Part, backward: Backward) -> Iterator[None]:
+    def attack(self, part: MicroBatch, backward: Backward) -> Iterator[None]:
         """The weights after all steps, the first of them up the gradient that is in `.grad`."""
         with restored(self.attacked) as start:
             self.climb(start)
@@ -150,7 +149,7 @@ class PGD(_AtOnce):
         put(self.attacked, (w + move for w, move in zip(start, moves, strict=True)))
 
 
-class AWP(_AtOnce):
+class AWPAttack(_AtOnce):
     """Adversarial weight perturbation (Wu et al. 2020), on matrices; biases and norms are left alone.
 
     From epoch `start` on, each attacked matrix moves by lr ||w|| g / ||g||, no element by more than
@@ -158,7 +157,7 @@ class AWP(_AtOnce):
     gradient finds the direction only. Two passes.
     """
 
-    def __init__(self, settings: techniques.AWP, model: Classifier):
+    def __init__(self, settings: techniques.AWP, model: Trainable):
         self.settings = settings
         self.attacked = attacked_parameters(settings, model, least_ndim=2)
         self.trained = trained_parameters(model)
@@ -166,19 +165,19 @@ class AWP(_AtOnce):
     def attacks(self, epoch: float) -> bool:
         return epoch >= self.settings.start
 
-    def backward(self, part: Part, backward: Backward, epoch: float) -> Tensor:
+    def backward(self, part: MicroBatch, backward: Backward, epoch: float) -> Tensor:
         if not self.attacks(epoch):
-            return pass_back(part, backward)
+            return backward_loss(part, backward)
         with self.attack(part, backward) as loss:
             backward(part.loss())
         return loss
 
     @contextmanager
-    def attack(self, part: Part, backward: Backward) -> Iterator[Tensor]:
+    def attack(self, part: MicroBatch, backward: Backward) -> Iterator[Tensor]:
         """The weights after the step, with the loss before it."""
         with restored(self.attacked) as start:
             with not_counted(self.trained):
-                loss = pass_back(part, backward)
+                loss = backward_loss(part, backward)
                 put(self.attacked, map(self.worse, self.attacked, start))
             yield loss
 
@@ -191,7 +190,7 @@ class AWP(_AtOnce):
 # Noise on word vectors
 
 
-class FreeLB(_AtOnce):
+class FreeLBAttack(_AtOnce):
     """Free large-batch adversarial training (Zhu et al. 2020).
 
     Noise on the word vectors of real tokens starts uniform in ±init / sqrt(tokens x width) and climbs
@@ -202,11 +201,11 @@ class FreeLB(_AtOnce):
 
     draws_once = False
 
-    def __init__(self, settings: techniques.FreeLB, model: Classifier):
+    def __init__(self, settings: techniques.FreeLB, model: Trainable):
         self.settings = settings
         self.words = WordVectors(settings, model)
 
-    def backward(self, part: Part, backward: Backward, epoch: float) -> Tensor:
+    def backward(self, part: MicroBatch, backward: Backward, epoch: float) -> Tensor:
         s = self.settings
         real = real_tokens(part)
         noise = self.start(real)
@@ -230,7 +229,7 @@ class FreeLB(_AtOnce):
         return noise * self.settings.init / numbers.clamp(min=1).to(noise).sqrt()
 
 
-class VAT(_AtOnce):
+class VATAttack(_AtOnce):
     """Virtual adversarial training (Miyato et al. 2018); SMART (Jiang et al. 2020) smooths likewise.
 
     Added to the loss: weight times the divergence of the outputs from those under noise of length
@@ -241,12 +240,12 @@ class VAT(_AtOnce):
 
     draws_once = False
 
-    def __init__(self, settings: techniques.VAT, model: Classifier):
+    def __init__(self, settings: techniques.VAT, model: Trainable):
         self.settings = settings
         self.words = WordVectors(settings, model)
 
-    def backward(self, part: Part, backward: Backward, epoch: float) -> Tensor:
-        loss = pass_back(part, backward)
+    def backward(self, part: MicroBatch, backward: Backward, epoch: float) -> Tensor:
+        loss = backward_loss(part, backward)
         real = real_tokens(part)
         noise = self.settings.xi * unit(self.words.blank(real).normal_() * real, ROW)
         with self.words.same_draws(), torch.no_grad():
@@ -268,13 +267,12 @@ class VAT(_AtOnce):
 
 
 class WordVectors:
-    """What the backbone's word-embedding module puts out, to which noise can be added."""
+    """Output of the network's word-embedding module, to which noise can be added."""
 
-    def __init__(self, settings: techniques.FreeLB | techniques.VAT, model: Classifier):
+    def __init__(self, settings: techniques.FreeLB | techniques.VAT, model: Trainable):
         instead = "take fgm, pgd or awp and name other weights with training.adversary.parameters"
         self.embeddings = word_embeddings(settings, model, instead)
-        # XLNet alone embeds (t, b) tokens.
-        self.time_first = model.backbone.config.model_type == "xlnet"
+        self.time_first = model.embeds_time_first
 
     def blank(self, real: Tensor) -> Tensor:
         """(b, t, h) zeros for a (b, t, 1) mask."""
@@ -302,7 +300,7 @@ class WordVectors:
         return torch.random.fork_rng(devices, enabled, device_type=device.type)
 
 
-def real_tokens(part: Part) -> Tensor:
+def real_tokens(part: MicroBatch) -> Tensor:
     """(b, t, 1) whether a token is one: the attention mask, for ids alone do not tell padding."""
     return part.inputs["attention_mask"].unsqueeze(-1).bool()
 
@@ -312,7 +310,7 @@ def real_tokens(part: Part) -> Tensor:
 
 def attacked_parameters(
     settings: techniques.FGM | techniques.PGD | techniques.AWP,
-    model: Classifier,
+    model: Trainable,
     least_ndim: int = 1,
 ) -> list[nn.Parameter]:
     """The trained parameters that `settings.parameters` names, each once; InputError if none."""
@@ -345,16 +343,13 @@ def attacked_parameters(
     return list(trained.values())
 
 
-def word_embeddings(settings: techniques.Adversary, model: Classifier, instead: str) -> nn.Module:
-    """The backbone's word-embedding module; InputError, with what to do instead, where it has none."""
-    try:
-        embeddings = model.backbone.get_input_embeddings()
-    except (NotImplementedError, AttributeError):  # what the library raises where it finds none
-        embeddings = None
-    if not isinstance(getattr(embeddings, "weight", None), nn.Parameter):
+def word_embeddings(settings: techniques.Adversary, model: Trainable, instead: str) -> nn.Module:
+    """Return the network's word-embedding module; InputError, with what to do instead, if none."""
+    embeddings = model.word_embeddings()
+    if embeddings is None:
         raise InputError(
-            f"adversary {settings.name} perturbs the word embeddings, but "
-            f"{type(model.backbone).__name__} has none: {instead}"
+            f"adversary {settings.name} perturbs the word embeddings, but {model.body_name} has none: "
+            f"{instead}"
         )
     return embeddings
 
@@ -366,8 +361,8 @@ def trained_parameters(model: nn.Module) -> list[nn.Parameter]:
 # Gradients and weights
 
 
-def pass_back(part: Part, backward: Backward) -> Tensor:
-    """Compute the loss and add its gradient; returns it, detached."""
+def backward_loss(part: MicroBatch, backward: Backward) -> Tensor:
+    """Run forward and backward; return the detached loss."""
     loss = part.loss()
     backward(loss)
     return loss.detach()
@@ -386,7 +381,7 @@ def projected(move: Tensor, radius: float, dim: tuple[int, ...] | None = None) -
 
 
 def direction(parameter: nn.Parameter) -> Tensor:
-    """Of its gradient; zero for one that the loss does not depend on."""
+    """Return the unit vector of its gradient; zero if the loss does not depend on it."""
     if parameter.grad is None:
         return torch.zeros_like(parameter)
     return unit(parameter.grad)
@@ -396,7 +391,7 @@ def direction(parameter: nn.Parameter) -> Tensor:
 def put(parameters: Sequence[nn.Parameter], values: Iterable[Tensor]) -> None:
     for parameter, value in zip(parameters, values, strict=True):
         parameter.copy_(value)
-    torch.clear_autocast_cache()  # an autocast around the step would go on with the old weights
+    torch.clear_autocast_cache()  # an autocast around the step would keep using the old weights
 
 
 @contextmanager
@@ -410,7 +405,7 @@ def restored(parameters: Sequence[nn.Parameter]) -> Iterator[list[Tensor]]:
 
 
 def set_aside(parameters: Sequence[nn.Parameter]) -> list[Tensor | None]:
-    """The gradients so far, which the parameters no longer have."""
+    """Detach and return the current gradients; reset `.grad` to None."""
     earlier = [p.grad for p in parameters]
     for p in parameters:
         p.grad = None
@@ -419,7 +414,7 @@ def set_aside(parameters: Sequence[nn.Parameter]) -> list[Tensor | None]:
 
 @contextmanager
 def earlier_added(parameters: Sequence[nn.Parameter]) -> Iterator[None]:
-    """Within, gradients begin anew; afterwards the earlier ones are added."""
+    """Reset gradients inside; afterwards add the earlier ones."""
     earlier = set_aside(parameters)
     try:
         yield
@@ -433,7 +428,7 @@ def earlier_added(parameters: Sequence[nn.Parameter]) -> Iterator[None]:
 
 @contextmanager
 def not_counted(parameters: Sequence[nn.Parameter]) -> Iterator[None]:
-    """Within, gradients begin anew; afterwards they are the earlier ones again."""
+    """Reset gradients inside; afterwards put the earlier ones back."""
     earlier = set_aside(parameters)
     try:
         yield

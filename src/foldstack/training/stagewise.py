@@ -56,7 +56,7 @@ def run_stages(
 
 
 def describe(stage: TrainingSettings) -> str:
-    """What a stage is, in a line."""
+    """Return a line about a stage."""
     loss = stage.loss.name if stage.loss else "the usual loss"
     if stage.auxiliary:
         loss = "auxiliary targets" if stage.auxiliary == 1 else f"{loss} and auxiliary targets"

@@ -13,7 +13,7 @@ from foldstack.nets.backbone import from_pretrained
 
 
 class WordHead(NamedTuple):
-    """What stands between a backbone and its word embeddings, which tell the words.
+    """The layers between a backbone and its word embeddings, which predict the words.
 
     vectors: (k, hidden) states to (k, width) vectors that are multiplied with the embeddings. bias:
     (vocabulary,) of each word.

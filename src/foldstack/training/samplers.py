@@ -22,17 +22,46 @@ def sampled_rows(
     comes equally often but for one time, and which ones come once more is drawn.
     """
     rng = np.random.default_rng([seed, epoch, SALT])
-    if isinstance(settings, techniques.Hard):
-        return _as_often(difficulty**settings.exponent, len(targets), rng)
-    classes = classes_of(targets)
-    counts = np.bincount(classes)
-    wanted = _wanted(settings, counts)
-    drawn = [_evenly(np.flatnonzero(classes == k), wanted[k], rng) for k in np.flatnonzero(counts)]
-    return np.concatenate(drawn)
+    return settings.load()(settings, targets, difficulty, rng)
+
+
+def hard_rows(
+    settings: techniques.Hard,
+    targets: np.ndarray,
+    difficulty: np.ndarray,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    return _as_often(difficulty**settings.exponent, len(targets), rng)
+
+
+def power_rows(
+    settings: techniques.Power, targets: np.ndarray, _: object, rng: np.random.Generator
+) -> np.ndarray:
+    classes, counts = _counted(targets)
+    shares = np.where(counts > 0, counts.astype(float) ** settings.exponent, 0)
+    return _drawn(classes, _rounded(shares, counts.sum()), rng)
+
+
+def oversampled_rows(
+    settings: techniques.Oversample, targets: np.ndarray, _: object, rng: np.random.Generator
+) -> np.ndarray:
+    classes, counts = _counted(targets)
+    return _drawn(classes, np.where(counts > 0, counts.max(), 0), rng)
+
+
+def undersampled_rows(
+    settings: techniques.Undersample, targets: np.ndarray, _: object, rng: np.random.Generator
+) -> np.ndarray:
+    classes, counts = _counted(targets)
+    return _drawn(classes, np.where(counts > 0, counts[counts > 0].min(), 0), rng)
 
 
 def smote(
-    vectors: np.ndarray, targets: np.ndarray, weights: np.ndarray, neighbours: int, seed: int
+    settings: techniques.Smote,
+    vectors: np.ndarray,
+    targets: np.ndarray,
+    weights: np.ndarray,
+    seed: int,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The (n, h) vectors, (n, outputs) targets, (n,) weights, then synthetic rows of the small classes.
 
@@ -46,7 +75,7 @@ def smote(
     small = [k for k in np.flatnonzero(counts > 1) if counts[k] < counts.max()]
     if not small:
         return vectors, targets, weights
-    nearest = min(neighbours, min(counts[k] for k in small) - 1)
+    nearest = min(settings.neighbours, min(counts[k] for k in small) - 1)
     wanted = {int(k): int(counts.max()) for k in small}
     method = SMOTE(sampling_strategy=wanted, k_neighbors=nearest, random_state=seed)
     grown, labels = method.fit_resample(vectors, classes)
@@ -75,15 +104,17 @@ def classes_of(targets: np.ndarray) -> np.ndarray:
     return np.where(has.any(axis=1), rarity.argmin(axis=1), targets.shape[1])
 
 
-def _wanted(settings: techniques.Sampling, counts: np.ndarray) -> np.ndarray:
-    """(classes,) how many rows of each."""
-    present = counts > 0
-    if isinstance(settings, techniques.Oversample):
-        return np.where(present, counts.max(), 0)
-    if isinstance(settings, techniques.Undersample):
-        return np.where(present, counts[present].min(), 0)
-    shares = np.where(present, counts.astype(float) ** settings.exponent, 0)
-    return _rounded(shares, counts.sum())
+def _counted(targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return (n,) the class of each row and (classes,) how many rows each has."""
+    classes = classes_of(targets)
+    return classes, np.bincount(classes)
+
+
+def _drawn(classes: np.ndarray, wanted: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return row numbers, `wanted[k]` of each class k that has rows."""
+    present = np.unique(classes)
+    drawn = [_evenly(np.flatnonzero(classes == k), wanted[k], rng) for k in present]
+    return np.concatenate(drawn)
 
 
 def _rounded(shares: np.ndarray, total: int) -> np.ndarray:

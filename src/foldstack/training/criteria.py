@@ -2,7 +2,7 @@
 
 A row-wise loss is a plain function `(raw (b, outputs), targets (b, outputs)) -> (b,)`; `RowWise` weighs
 and adds its rows, so that micro-batches add up to the whole batch. A loss of the whole batch is a
-`Criterion` of its own. All stay finite, with finite gradients, for raw outputs of any size.
+`Criterion` of its own. All stay finite, with finite gradients, for logits of any size.
 """
 
 from __future__ import annotations
@@ -50,39 +50,7 @@ def make_criterion(
     """
     if loss is None:
         loss = techniques.SquaredError() if link == "identity" else techniques.CrossEntropy()
-    match loss:
-        case techniques.SoftF1():
-            return SoftF1(link, loss.share, loss.average, _least(weights).item())
-        case techniques.GHM():
-            return GHM(loss.bins)
-        case _:
-            return RowWise(_row_loss(loss, link, targets, weights))
-
-
-def _row_loss(loss: techniques.Loss, link: str, targets: Tensor, weights: Tensor) -> RowLoss:
-    match loss:
-        case techniques.CrossEntropy():
-            balance = class_weights(loss.class_weights, targets, weights, link)
-            return partial(cross_entropy, link, smoothing=loss.label_smoothing, balance=balance)
-        case techniques.Focal():
-            balance = class_weights(loss.class_weights, targets, weights, link)
-            return partial(focal, link, gamma=loss.gamma, balance=balance)
-        case techniques.Dice():
-            return partial(dice, link, alpha=loss.alpha, smooth=loss.smooth)
-        case techniques.LogitAdjusted():
-            offset = loss.tau * log_priors(targets, weights, link)
-            return partial(logit_adjusted, link, offset=offset)
-        case techniques.MultilabelCrossEntropy():
-            return multilabel_cross_entropy
-        case techniques.Asymmetric():
-            settings = loss.gamma_positive, loss.gamma_negative, loss.margin
-            return partial(asymmetric, *settings)
-        case techniques.SquaredError():
-            return squared_error
-        case techniques.Huber():
-            return partial(huber, loss.delta)
-        case techniques.ScaledCrossEntropy():
-            return partial(cross_entropy, "sigmoid")
+    return loss.load()(loss, link, targets, weights)
 
 
 @dataclass(frozen=True)
@@ -296,7 +264,7 @@ def sum_over_processes(local: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class SoftF1:
+class SoftF1Criterion:
     """1 − 2 Σ w p y / Σ w (p + y) over the batch, `share` of it, the rest cross-entropy.
 
     F1 of expected counts (Bénédict et al. 2022, sigmoidF1). Several outputs or classes: micro adds
@@ -323,7 +291,7 @@ class SoftF1:
         return self.share * loss + (1 - self.share) * rest(raw, targets, weights, total_weight)
 
     def _loss(self, found: Tensor, predicted: Tensor, positives: Tensor) -> Tensor:
-        """Of (outputs,) sums Σ w p y, Σ w p and Σ w y."""
+        """Return the loss of (outputs,) sums Σ w p y, Σ w p and Σ w y."""
         if self.average == "micro":
             found, predicted, positives = (x.sum()[None] for x in (found, predicted, positives))
         lacking = (self.row_weight - positives).clamp(min=0)
@@ -334,7 +302,7 @@ class SoftF1:
 
 
 @dataclass(frozen=True)
-class GHM:
+class GHMCriterion:
     """Gradient harmonising, for yes or no: the mean over bins of the mean cross-entropy in each.
 
     GHM-C (Li, Liu and Wang 2019, Gradient harmonized single-stage detector): each row and output is
@@ -365,7 +333,7 @@ class GHM:
 
 
 def divergence(a: Tensor, b: Tensor, link: str) -> Tensor:
-    """(b,) symmetric divergence of two (b, outputs) raw outputs: 0, and no gradient, where equal.
+    """(b,) symmetric divergence of two (b, outputs) logits: 0, and no gradient, where equal.
 
     ½ KL(a‖b) + ½ KL(b‖a) = ½ Σ (p_a − p_b)(log p_a − log p_b) (R-Drop, Wu et al. 2021, Regularized
     dropout for neural networks), of yes and no for sigmoid, there the mean over outputs. identity:
@@ -376,7 +344,7 @@ def divergence(a: Tensor, b: Tensor, link: str) -> Tensor:
     apart = probabilities(a, link) - probabilities(b, link)
     if link == "softmax":
         return 0.5 * (apart * (F.log_softmax(a, dim=1) - F.log_softmax(b, dim=1))).sum(dim=1)
-    return 0.5 * (apart * (a - b)).mean(dim=1)  # yes and no together leave the raw outputs
+    return 0.5 * (apart * (a - b)).mean(dim=1)  # yes and no together leave the logits
 
 
 def supervised_contrastive(
@@ -416,3 +384,63 @@ def agreement(targets: Tensor) -> Tensor:
     both = size[:, None] + size
     apart = torch.cdist(targets, targets, p=1)
     return torch.where(both > 0, (both - apart) / (both + apart), 1).clamp(min=0)
+
+
+# The criterion of each technique, of its settings and the run's own training rows
+
+
+def cross_entropy_criterion(
+    loss: techniques.CrossEntropy, link: str, targets: Tensor, weights: Tensor
+) -> Criterion:
+    balance = class_weights(loss.class_weights, targets, weights, link)
+    smoothing = loss.label_smoothing
+    return RowWise(partial(cross_entropy, link, smoothing=smoothing, balance=balance))
+
+
+def focal_criterion(
+    loss: techniques.Focal, link: str, targets: Tensor, weights: Tensor
+) -> Criterion:
+    balance = class_weights(loss.class_weights, targets, weights, link)
+    return RowWise(partial(focal, link, gamma=loss.gamma, balance=balance))
+
+
+def dice_criterion(loss: techniques.Dice, link: str, *rows: Tensor) -> Criterion:
+    return RowWise(partial(dice, link, alpha=loss.alpha, smooth=loss.smooth))
+
+
+def logit_adjusted_criterion(
+    loss: techniques.LogitAdjusted, link: str, targets: Tensor, weights: Tensor
+) -> Criterion:
+    offset = loss.tau * log_priors(targets, weights, link)
+    return RowWise(partial(logit_adjusted, link, offset=offset))
+
+
+def multilabel_criterion(loss: techniques.Loss, link: str, *rows: Tensor) -> Criterion:
+    return RowWise(multilabel_cross_entropy)
+
+
+def asymmetric_criterion(loss: techniques.Asymmetric, link: str, *rows: Tensor) -> Criterion:
+    settings = loss.gamma_positive, loss.gamma_negative, loss.margin
+    return RowWise(partial(asymmetric, *settings))
+
+
+def squared_error_criterion(loss: techniques.Loss, link: str, *rows: Tensor) -> Criterion:
+    return RowWise(squared_error)
+
+
+def huber_criterion(loss: techniques.Huber, link: str, *rows: Tensor) -> Criterion:
+    return RowWise(partial(huber, loss.delta))
+
+
+def scaled_criterion(loss: techniques.Loss, link: str, *rows: Tensor) -> Criterion:
+    return RowWise(partial(cross_entropy, "sigmoid"))
+
+
+def soft_f1_criterion(
+    loss: techniques.SoftF1, link: str, targets: Tensor, weights: Tensor
+) -> Criterion:
+    return SoftF1Criterion(link, loss.share, loss.average, _least(weights).item())
+
+
+def ghm_criterion(loss: techniques.GHM, link: str, *rows: Tensor) -> Criterion:
+    return GHMCriterion(loss.bins)

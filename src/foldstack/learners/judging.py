@@ -1,0 +1,39 @@
+"""The score of an epoch on the rows that choose among epochs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from foldstack import metrics
+from foldstack.errors import InputError
+from foldstack.learners import Task
+from foldstack.rows import Rows
+from foldstack.techniques import LoopSettings
+from foldstack.training.loop import EpochScore
+
+
+def epoch_score(task: Task, settings: LoopSettings, select: Rows, raw: np.ndarray) -> EpochScore:
+    """Return the score of (n, outputs) logits of the rows to select by, for `loop.train`.
+
+    Args:
+        task: the competition's, with its metric.
+        settings: `select_by` names another metric to choose by.
+        select: the n rows.
+        raw: logits (values for regression).
+
+    Raises:
+        InputError: the metric is undefined on these rows.
+    """
+    score = of_competition = task.score(select.targets, raw)
+    if settings.select_by:
+        task = replace(task, metric=metrics.get(settings.select_by, task.kind))
+        score = task.score(select.targets, raw)
+    if np.isnan(score):
+        raise InputError(
+            f"{task.metric.name} is undefined on the {len(select):,} rows that "
+            f"training.select={settings.select} chooses the epoch by: "
+            "use select=last, or a metric that is defined there"
+        )
+    return EpochScore(task.metric.sign * score, of_competition)

@@ -1,0 +1,35 @@
+"""Optimisers, see training/optim.py; a setting is the name of one."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from foldstack.techniques.registry import Technique
+
+
+class Optimizer(Technique):
+    """The rule that makes steps of gradients.
+
+    implementation: `(parameter groups, rate) -> torch.optim.Optimizer`.
+
+    Traits:
+        by_matrix: a step depends on a whole matrix, so that the word embeddings may not be trimmed to
+            the words that occur.
+    """
+
+    by_matrix: ClassVar[bool] = False
+
+
+class AdamW(Optimizer):
+    """Loshchilov and Hutter 2019."""
+
+    implementation: ClassVar[str] = "foldstack.training.optim:adamw"
+    name: Literal["adamw"] = "adamw"
+
+
+class Adafactor(Optimizer):
+    """Shazeer and Stern 2018: sums over rows and columns instead of two numbers per weight."""
+
+    implementation: ClassVar[str] = "foldstack.training.optim:adafactor"
+    by_matrix: ClassVar[bool] = True
+    name: Literal["adafactor"] = "adafactor"

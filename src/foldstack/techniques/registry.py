@@ -1,0 +1,102 @@
+"""The registry of techniques: to define a settings class with a name is to register it.
+
+`Loss`, `Adversary` and so on are families: subclasses of `Technique` without names of their own. A
+subclass of a family with `name: Literal["focal"]` registers itself there, and a setting whose type is
+the family then accepts `focal` and `{name: focal, gamma: 1}`. What a technique can do, and what it
+needs, are class variables (traits) whose defaults stand in the family.
+"""
+
+from __future__ import annotations
+
+import importlib
+from functools import lru_cache
+from typing import Annotated, Any, ClassVar, Literal, Self, Union, get_args, get_origin
+
+from pydantic import Field, GetCoreSchemaHandler, TypeAdapter
+from pydantic_core import CoreSchema, PydanticKnownError, core_schema
+
+from foldstack.settings import Settings
+
+
+def load(path: str) -> Any:
+    """Return what `package.module:name` is, importing the module when it is first used."""
+    module, _, name = path.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def _names(kind: type[Technique]) -> tuple[str, ...]:
+    """Return the names of `name: Literal[…]`; none for a family."""
+    annotation = kind.__pydantic_fields__["name"].annotation
+    return get_args(annotation) if get_origin(annotation) is Literal else ()
+
+
+class Technique(Settings):
+    """Settings of one technique, told apart from the others of its family by `name`.
+
+    Class variables:
+        registered: the family's settings classes by name, in the order of their definition.
+        implementation: `module:name` of what computes it, imported when it is first used; or one for
+            each name, if a class has several. The family says how it is called.
+    """
+
+    registered: ClassVar[dict[str, type[Self]]] = {}
+    implementation: ClassVar[str | dict[str, str]] = ""
+    name: str
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **options: Any) -> None:
+        if Technique in cls.__bases__:
+            cls.registered = {}
+        for name in _names(cls):
+            if name in cls.registered:
+                raise TypeError(f"{cls.__name__}: the name '{name}' is registered already")
+            cls.registered[name] = cls
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Return a class's own schema; for a family, one that accepts any of its techniques."""
+        if _names(cls) or Settings in cls.__bases__:  # Technique itself is no type of a setting
+            return handler(source)
+        return core_schema.no_info_plain_validator_function(cls.parse)
+
+    @classmethod
+    def parse(cls, value: Any) -> Self:
+        """Return the technique of this family that `{name: …, setting: value}` names.
+
+        Raises pydantic's ValidationError with the errors of a union that is discriminated by `name`.
+        """
+        return _union(tuple(cls.registered.values())).validate_python(value)
+
+    @classmethod
+    def with_trait(cls, trait: str, value: Any = True) -> tuple[str, ...]:
+        """Return the names of the family's techniques that have this value of a trait."""
+        return tuple(n for n, kind in cls.registered.items() if getattr(kind, trait) == value)
+
+    def load(self) -> Any:
+        """Return the implementation."""
+        path = self.implementation
+        return load(path if isinstance(path, str) else path[self.name])
+
+
+@lru_cache
+def _union(kinds: tuple[type[Technique], ...]) -> TypeAdapter:
+    return TypeAdapter(Annotated[Union[kinds], Field(discriminator="name")])  # noqa: UP007
+
+
+class ChosenByName:
+    """The annotation of a setting that is the name alone of a technique without settings."""
+
+    def __init__(self, family: type[Technique]):
+        self.family = family
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(self._known)
+
+    def _known(self, value: Any) -> str:
+        names = [repr(name) for name in self.family.registered]
+        if isinstance(value, str) and value in self.family.registered:
+            return value
+        expected = " or ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+        raise PydanticKnownError("literal_error", {"expected": expected})

@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 from sklearn import metrics as sk
 
-from foldstack.report import format_report, label_report, target_report
+from foldstack.report import format_report, label_report, read_report, target_report
 
 
 @pytest.fixture(autouse=True)
@@ -130,3 +130,10 @@ def test_what_is_undefined_is_blank_and_not_in_the_mean():
         "constant  0.0000  0.0000\n"
         "mean      0.0000  0.0000  1.0000   1.0000    1.0000"
     )
+
+
+def test_a_stored_report_is_read_as_it_was_made(tmp_path):
+    """A label NA is text, and an empty cell is an undefined score."""
+    made = label_report(np.eye(2), np.eye(2)[[0, 0]], ["NA", "7"], "multiclass")
+    made.to_csv(tmp_path / "labels.csv")
+    pd.testing.assert_frame_equal(read_report(tmp_path / "labels.csv"), made, check_exact=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -90,6 +92,19 @@ def target_report(
         for score, name in scores
     }
     return pd.DataFrame(lines, index=pd.Index([*names, "mean"], name="target"))
+
+
+def read_report(path: Path) -> pd.DataFrame:
+    """Return a report that `to_csv` wrote; a label such as NA is text, an empty score is nan."""
+    name, *scores = pd.read_csv(path, nrows=0).columns
+    empty = {score: [""] for score in scores}
+    frame = pd.read_csv(path, dtype={name: str}, keep_default_na=False, na_values=empty)
+    return frame.set_index(name)
+
+
+def report_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return one mapping per line of a report, its label or target first."""
+    return frame.reset_index().to_dict("records")
 
 
 def format_report(frame: pd.DataFrame) -> str:

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from foldstack.records.base import Record, Value
+from foldstack.records.base import Record, Table, Value
 from foldstack.records.estimates import EstimateRecord, GainRecord
 from foldstack.records.patterns import PatternsEffect
 
@@ -206,18 +206,19 @@ class Submitted(Record):
     submission: SubmissionRecord
 
 
-class ReportRecord(Record):
+class ReportRecord(Table):
     """The scores of each label, or regression target, on out-of-fold rows by nested decisions.
 
     Attributes:
+        rows: one per label, then the averages; their keys are the columns of `report.label_report`
+            or `report.target_report`, the index first.
         of: the blend, or the models.
         file: the blend's report file; None for models.
-        text: the report as a table.
     """
 
+    rows: list[dict[str, Any]]
     of: str
     winner: str
     file: str | None
-    text: str
     stale: list[str]
     optimistic: list[str]

@@ -26,7 +26,13 @@ from foldstack.records import (
     RepeatedTexts,
     ReportRecord,
 )
-from foldstack.report import format_report, label_report, target_report
+from foldstack.report import (
+    format_report,
+    label_report,
+    read_report,
+    report_rows,
+    target_report,
+)
 from foldstack.rows import Rows
 from foldstack.stages.choices import describe_calibration, describe_rules, reliability_csv
 from foldstack.stages.dependencies import Doubts, external_reasons
@@ -393,7 +399,7 @@ def _report_of_models(ws: Workspace, model: str) -> ReportRecord:
         of=", ".join(names),
         winner=made.record.winner,
         file=None,
-        text=format_report(made.report),
+        rows=report_rows(made.report),
         stale=[],
         optimistic=made.record.optimistic,
     )
@@ -401,13 +407,13 @@ def _report_of_models(ws: Workspace, model: str) -> ReportRecord:
 
 def _report_of_blend(ws: Workspace, name: str) -> ReportRecord:
     record = read_stored(ws, name)
-    path = ws.store.blend_file(name, record, "labels.txt")
+    path = ws.store.blend_file(name, record, "labels.csv")
     stale, optimistic = Doubts.of(ws).of_blend(record)
     return ReportRecord(
         of=name,
         winner=record.winner,
-        file=ws.store.name(path),
-        text=path.read_text(encoding="utf-8").rstrip("\n"),
+        file=ws.store.name(path.with_suffix(".txt")),
+        rows=report_rows(read_report(path)),
         stale=stale,
         optimistic=optimistic,
     )

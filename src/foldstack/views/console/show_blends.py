@@ -12,6 +12,7 @@ from foldstack.records import (
     RulesRecord,
     Submitted,
 )
+from foldstack.report import format_report
 from foldstack.views.console import show
 from foldstack.views.console.text import difference, interval, say_marks
 
@@ -50,7 +51,7 @@ def show_report(report: ReportRecord) -> None:
         say(f"{report.of}: {report.winner}, out-of-fold rows, nested decisions")
     else:
         say(f"{report.of}: out-of-fold rows, nested decisions ({report.file}, and .csv beside it)")
-    say(report.text)
+    say(format_report(report.frame.set_index(report.frame.columns[0])))
     say_marks("report" if report.file is None else report.of, report.stale, report.optimistic)
 
 

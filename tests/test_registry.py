@@ -289,7 +289,7 @@ def test_options_without_their_trait_are_refused(root, tmp_path, capsys):
     refuses(
         root,
         ["train", "--model", "cnn", "--fold", "0", "--set", "pretrain={}"],
-        "--set: setting 'pretrain' changes nothing in cnn: leave it away or name another MODEL",
+        "--set: setting 'pretrain' changes nothing in cnn: leave it out or name another MODEL",
         capsys,
     )
     train_folds(root, "--model", "cnn")

@@ -20,6 +20,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 
 from foldstack import config
 from foldstack.errors import InputError
+from foldstack.kinds import Kind
 from foldstack.learners import LearnerContext, Task
 from foldstack.learners.transformer import TransformerLearner
 from foldstack.metrics import get
@@ -294,7 +295,7 @@ def test_the_stages_of_a_preset(preset, tmp_path, monkeypatch):
     backbone = make_backbone(tmp_path / "backbone", num_hidden_layers=6)
     over = {"backbone": str(backbone), "sha256": "", "training": {"precision": "fp32"}}
     settings = config.load_model(preset, Path("nowhere"), competition, over)
-    task = Task("binary", "sigmoid", ("label",), get("f1", "binary"))
+    task = Task(Kind.BINARY, "sigmoid", ("label",), get("f1", "binary"))
     learner = TransformerLearner(settings, LearnerContext(task))
     moved = watch_stages(learner, monkeypatch)
     (tmp_path / "run").mkdir()

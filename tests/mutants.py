@@ -1416,8 +1416,8 @@ MUTANTS = [
     Mutant(
         "deals-rows-not-groups",
         "folds.py",
-        "return deal(groups, brings,",
-        "return deal(np.arange(len(rows)), brings,",
+        "return assign_folds(groups, brings,",
+        "return assign_folds(np.arange(len(rows)), brings,",
         "copies stand in several folds",
         ("test_folds.py",),
     ),

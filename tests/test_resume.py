@@ -360,7 +360,7 @@ def test_a_second_signal_stops_at_once_but_an_echo_does_not(monkeypatch):
         stop._on_signal(signal.SIGINT, None)
         now[0] += SAME_SECONDS / 2
         stop._on_signal(signal.SIGTERM, None)  # the echo
-        assert stop.wanted()
+        assert stop.should_stop()
         now[0] += 2 * SAME_SECONDS
         stop._on_signal(signal.SIGINT, None)
         pytest.fail("the second signal was waited for")

@@ -4,7 +4,7 @@
     oof/<model>/seed<s>/<run>/      run.json, heldout.parquet, test.parquet, model/
     oof/<model>/seed<s>/.<run>.*    an unfinished run (.partial) and its lock (.lock)
     oof/.tokens/                    texts as token ids, see text.cache
-    oof/.near/                      which texts are near-duplicates, see near.remembered
+    oof/.near/                      which texts are near-duplicates, see near.cached
     oof/.pretrained/<key>/          backbones that have learned from the texts, see stages.pretrain
     oof/_blends/<name>/             blend.json, oof.parquet, nested.parquet, test.parquet, model/
     oof/_patterns/<name>.json       the audit of rules over a blend or a model

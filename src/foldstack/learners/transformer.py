@@ -37,7 +37,7 @@ from foldstack.rows import Rows
 from foldstack.system import naming
 from foldstack.techniques import Sampling, StageSettings, TransformerSettings
 from foldstack.text.batches import epoch_batches
-from foldstack.text.masking import mask_words
+from foldstack.text.masking import mask_tokens
 from foldstack.text.tokens import Tokens
 from foldstack.training import frozen, loop
 from foldstack.training.checkpoint import save_weights
@@ -111,7 +111,7 @@ class TransformerLearner:
 
         def of_epoch(epoch: int) -> loop.Examples:
             drawn = (pretraining.share, pretraining.seed, epoch)
-            return examples_of(mask_words(tokens, tokenizer, s.prefix, *drawn))
+            return examples_of(mask_tokens(tokens, tokenizer, s.prefix, *drawn))
 
         with trimmed(backbone, _ids_of([tokens], tokenizer)):
             torch.manual_seed(pretraining.seed)

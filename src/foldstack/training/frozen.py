@@ -178,7 +178,7 @@ def run_once(
             f"{limit_gb:g}: computing them again in each epoch"
         )
         return None
-    if size_gb <= IN_MEMORY_GB and parallel.count() == 1:
+    if size_gb <= IN_MEMORY_GB and parallel.world_size() == 1:
         return Outputs(
             tokens, _fill(classifier, tokens, np.empty(shape, np.float32), autocast), pooled
         )
@@ -188,10 +188,10 @@ def run_once(
         with filling(beside, place):
             flat = parallel.main_first(partial(_open, beside, shape))
             _fill(classifier, tokens, flat, autocast).flush()
-            parallel.wait()
+            parallel.barrier()
             if parallel.is_main():
                 beside.rename(place)
-            parallel.wait()
+            parallel.barrier()
     return Outputs(tokens, np.load(place, mmap_mode="r"), pooled)
 
 
@@ -199,7 +199,7 @@ def _fill(classifier: Classifier, tokens: Tokens, flat: np.ndarray, autocast) ->
     """Compute this process's batches; write each while the next one is computed."""
     classifier.eval()
     device = next(classifier.backbone.parameters()).device
-    own = parallel.share(token_batches(tokens.lengths, batch_tokens(device)))
+    own = parallel.shard(token_batches(tokens.lengths, batch_tokens(device)))
     before: tuple[np.ndarray, Callable[[], Tensor]] | None = None
 
     def states_of(rows: np.ndarray) -> Tensor:

@@ -300,7 +300,7 @@ def train(
             if step % LOSS_EVERY == 0 or step == total:
                 shown = {"loss": _finite(curve.running, step)}
             progress.add(1, **shown)
-            stop = STOP.wanted()
+            stop = STOP.should_stop()
             if stop or time.monotonic() - saved_at >= patience:
                 took = _save(training, curve, folder, step, scores, time.monotonic() - begin)
                 # At most a twentieth of the time is spent on checkpoints, whatever their size.
@@ -308,11 +308,11 @@ def train(
                 if checkpoint_seconds == 0:
                     patience = 0.0
             if stop:
-                parallel.wait()  # so that the checkpoint is complete
+                parallel.barrier()  # so that the checkpoint is complete
                 say(f"stopped after update {step} of {total}: the same command resumes from here")
                 STOP.check()
 
-    parallel.wait()  # until the weights of the last epoch are written
+    parallel.barrier()  # until the weights of the last epoch are written
     chosen = _choose(training, scores, folder, evaluate)
     facts = {"updates": step, "training_seconds": round(time.monotonic() - begin, 2)}
     return facts | {"losses": curve.points()} | chosen
@@ -430,7 +430,7 @@ def predict(net: nn.Module, tokens: Sequences, device: torch.device, what: str =
     """
     net.eval()
     n, out = len(tokens.lengths), None
-    own = parallel.share(token_batches(tokens.lengths, batch_tokens(device)))
+    own = parallel.shard(token_batches(tokens.lengths, batch_tokens(device)))
 
     def outputs_of(rows: np.ndarray) -> Tensor:
         inputs = tokens.batch(rows, padding_multiple(device))
@@ -442,10 +442,10 @@ def predict(net: nn.Module, tokens: Sequences, device: torch.device, what: str =
                 out = torch.zeros(n, logits.shape[1], device=device)
             out[to_device(torch.from_numpy(rows), device)] = logits
             progress.add(len(rows))
-    outputs = parallel.largest(0 if out is None else out.shape[1])
+    outputs = parallel.all_reduce_max(0 if out is None else out.shape[1])
     if out is None:  # fewer batches than processes
         out = torch.zeros(n, outputs, device=device)
-    return parallel.summed(out).cpu().numpy()
+    return parallel.all_reduce_sum(out).cpu().numpy()
 
 
 def _step_seed(seed: int, step: int, process: int = 0) -> int:

@@ -13,7 +13,7 @@ from foldstack.nets.trainable import Trainable
 from foldstack.nets.vocabulary import TrimmedEmbedding
 from foldstack.nets.word_head import WordHead
 from foldstack.techniques import LoopSettings, Pretraining, TrainingSettings
-from foldstack.text.masking import NOT_ASKED, Masked
+from foldstack.text.masking import IGNORE_INDEX, Masked
 from foldstack.training.criteria import RowWise
 from foldstack.training.loop import Examples
 
@@ -49,13 +49,13 @@ class MaskedWords(Trainable):
         Args:
             input_ids: (b, t) token ids.
             attention_mask: (b, t).
-            labels: (b, t) token ids, NOT_ASKED for tokens that are not predicted.
+            labels: (b, t) token ids, IGNORE_INDEX for tokens that are not predicted.
             token_type_ids: (b, t), if the backbone has token types.
             pooled: ignored.
         """
         options = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
         states = self.backbone(input_ids=input_ids, attention_mask=attention_mask, **options)[0]
-        asked = labels != NOT_ASKED
+        asked = labels != IGNORE_INDEX
         embedding = self.backbone.get_input_embeddings()
         weight, wanted = embedding.weight, labels[asked]
         if isinstance(embedding, TrimmedEmbedding):  # whose last row is not a word
@@ -73,7 +73,7 @@ CRITERION = RowWise(lambda logits, targets: logits[:, 0])
 
 
 def examples_of(masked: Masked) -> Examples:
-    asked = torch.from_numpy(masked.asked).float()
+    asked = torch.from_numpy(masked.predicted).float()
     return Examples(masked, torch.zeros(len(asked), 1), asked, "identity")
 
 

@@ -409,7 +409,7 @@ def test_a_package_that_a_tokenizer_wants_is_named(says, packages, tmp_path, mon
     with pytest.raises(InputError) as e:
         load_backbone(str(place))
     assert str(e.value) == (
-        f"backbone '{place}': its tokenizer wants a package that is not installed: "
+        f"backbone '{place}': its tokenizer requires a package that is not installed: "
         f"pip install {packages}"
     )
 
@@ -461,7 +461,7 @@ def test_relative_positions_have_no_end(tmp_path, capsys):
         assert learner.encoder.tokens(make_rows([text])).lengths.tolist() == [length]
         assert np.isfinite(learner.predict(make_rows([text]))).all()
     said = capsys.readouterr().out
-    assert said == ("training.max_length 256 is more than the backbone's 64 positions: taking 64\n")
+    assert said == ("training.max_length 256 is more than the backbone's 64 positions: using 64\n")
 
 
 # RoFormer v2

@@ -216,7 +216,9 @@ def test_a_checkpoints_own_head_tells_words_as_the_librarys_model_does(preset, p
 def test_the_checkpoints_own_head_is_taken_where_it_has_one(tmp_path, capsys):
     whole_model("bert", tmp_path / "b")
     pretrain(tmp_path / "b", tmp_path)
-    assert "masked words are told by the checkpoint's own head\n" in capsys.readouterr().out
+    assert (
+        "predicting masked tokens with the checkpoint's own MLM head\n" in capsys.readouterr().out
+    )
 
 
 @pytest.mark.parametrize(
@@ -369,7 +371,7 @@ def test_it_is_done_once_and_all_runs_begin_from_it(backbone, tmp_path, capsys):
     train(root, 0)
     said = capsys.readouterr().out
     assert "pretraining on 36 texts without labels, kept for other runs\n" in said
-    assert "masked words are told by a new head\n" in said
+    assert "predicting masked tokens with a newly initialised MLM head\n" in said
     assert "pretrained in 4 updates, 0:0" in said
     train(root, 1)
     assert "pretrain" not in capsys.readouterr().out
@@ -456,7 +458,7 @@ def test_killed_and_gone_on_with(backbone, tmp_path, capsys):
     assert kept(root) == []
     capsys.readouterr()
     train(root, 0)
-    assert "going on from the checkpoint after update 2\n" in capsys.readouterr().out
+    assert "resuming from the checkpoint after update 2\n" in capsys.readouterr().out
     (a,), (b,) = kept(whole), kept(root)
     assert a.name == b.name
     assert (a / "model.safetensors").read_bytes() == (b / "model.safetensors").read_bytes()

@@ -358,6 +358,6 @@ def test_ratios_want_two_sides(kind: str) -> None:
     with pytest.raises(ValueError) as e:
         TfidfSettings(learner="tfidf", naive_bayes=True).check_kind(Kind(kind))
     assert str(e.value) == (
-        "naive_bayes sets rows with a label against those without, in binary and multilabel "
+        "naive_bayes compares rows with a label and those without, in binary and multilabel "
         f"competitions, but this one is {kind}: leave it out"
     )

@@ -84,8 +84,8 @@ def test_what_is_wrong_is_an_input_error(tmp_path: Path, old: Path) -> None:
         foldstack.open(tmp_path)
     project = foldstack.open(old)
     assert repr(project) == f"Project({str(old)!r})"
-    with pytest.raises(InputError, match="tfidf stands on both sides"):
+    with pytest.raises(InputError, match="tfidf is in both A= and B="):
         project.compare("tfidf", "tfidf")
-    with pytest.raises(InputError, match="compare wants two models"):
+    with pytest.raises(InputError, match="compare requires two models"):
         project.compare("tfidf")
     assert isinstance(project.compare("tfidf", "tiny"), Comparison)

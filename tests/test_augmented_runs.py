@@ -143,7 +143,7 @@ def test_judges_that_are_not_there_are_asked_for(washed, capsys):
     refuses(
         washed,
         ["train", "--model", "tiny", "--fold", "1"],
-        "tiny seed 0 fold1: its copies are washed by runs of tfidf that are not there: run `make train "
+        "tiny seed 0 fold1: its copies are filtered by runs of tfidf that are missing: run `make train "
         "MODEL=tfidf FOLD=1-2 SEED=0`",
         capsys,
     )
@@ -154,7 +154,7 @@ def test_how_many_are_washed_away_is_said(washed, capsys):
     run = Store(washed).read_run(RunKey("tiny", 0, (0,)))
     gone = 60 - run.rows
     assert (
-        f"tiny seed 0 fold0: {gone} of 40 changed copies washed away by tfidf\n"
+        f"tiny seed 0 fold0: {gone} of 40 augmented copies filtered out by tfidf\n"
     ) in capsys.readouterr().out
     assert set(run.identity.washed) == {"fold0-1", "fold0-2"}
 

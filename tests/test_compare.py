@@ -140,18 +140,18 @@ def test_labels_are_compared_as_they_are_submitted(done, tmp_path, capsys):
 
 
 REFUSED = {
-    "": "compare wants two models: make compare A=minilm B=roberta (or B=x,y,z)",
-    "--a words": "compare wants two models: make compare A=minilm B=roberta (or B=x,y,z)",
+    "": "compare requires two models: make compare A=minilm B=roberta (or B=x,y,z)",
+    "--a words": "compare requires two models: make compare A=minilm B=roberta (or B=x,y,z)",
     "--a words,weak --b kept": ("A=words,weak: compare one model with those of B=, not 2 at once"),
-    "--a words --b weak,words": "words stands on both sides: name another model in B=",
+    "--a words --b weak,words": "words is in both A= and B=: name another model in B=",
     "--a word --b weak": (
         "model 'word' is not known: did you mean 'words'? (your own goes into presets/NAME.yaml)"
     ),
     "--a words --b weak --fold 0": (
-        "FOLD=0: compare wants two folds or more, each left out alone, as FOLD=0,1"
+        "FOLD=0: compare requires two folds or more, each left out alone, as FOLD=0,1"
     ),
     "--a words --b weak --fold 0-1,2": (
-        "FOLD=0-1,2: compare wants two folds or more, each left out alone, as FOLD=0,1"
+        "FOLD=0-1,2: compare requires two folds or more, each left out alone, as FOLD=0,1"
     ),
     "--a words --b kept --seed 0,1,2": (
         "model 'kept' has no run for fold0 of seed 2 (3 missing in all): run "

@@ -369,7 +369,7 @@ def test_a_run_whose_start_was_trained_again_is_stale(root: Path, capsys) -> Non
     again = ["--model", "tiny", "--fold", "1", "--force", "--set", "training.lr=0.01"]
     assert foldstack(root, "train", *again) == 0
     ws = Workspace.open(root, [])
-    stale = "rests on tiny seed 0 fold1 (start_from), which was trained again since"
+    stale = "depends on tiny seed 0 fold1 (start_from), which was trained again since"
     runs = {key: why_stale(ws, run) for key, run in ws.store.runs("start").items()}
     assert list(runs.values()) == [[], [stale], []]
     capsys.readouterr()
@@ -382,7 +382,7 @@ def test_a_run_whose_start_was_trained_again_is_stale(root: Path, capsys) -> Non
         )
     for command in (["scores"], ["report"], ["views"], ["predict", "--text", "good"]):
         assert foldstack(root, *command) == 0
-        assert f"STALE, rests on start seed 0 fold1, which {stale}" in capsys.readouterr().out
+        assert f"STALE, depends on start seed 0 fold1, which {stale}" in capsys.readouterr().out
     table = "start     0  fold1"
     assert foldstack(root, "scores") == 0
     lines = capsys.readouterr().out.splitlines()
@@ -397,7 +397,7 @@ def test_a_run_is_stale_through_a_chain(root: Path, backbone: Path) -> None:
     assert foldstack(root, "train", *again) == 0
     ws = Workspace.open(root, [])
     run = ws.store.read_run(RunKey("third", 0, (0,)))
-    assert why_stale(ws, run) == ["rests on start seed 0 fold0 (start_from), which is stale"]
+    assert why_stale(ws, run) == ["depends on start seed 0 fold0 (start_from), which is stale"]
 
 
 def test_a_removed_start_makes_nothing_stale(root: Path) -> None:
@@ -422,7 +422,7 @@ def test_copies_washed_by_an_optimistic_judge_make_a_run_optimistic(
     again = ["--model", "chosen", "--fold", "0-2", "--force", "--set", "training.lr=0.01"]
     assert foldstack(root, "train", *again) == 0
     assert why_stale(ws, run) == [
-        "rests on chosen seed 0 fold0-2 (augment_washed_by), which was trained again since"
+        "depends on chosen seed 0 fold0-2 (augment_washed_by), which was trained again since"
     ]
 
 

@@ -332,7 +332,7 @@ def test_other_folds_over_runs_want_force_and_make_them_stale(workspace: Path, c
     refuses(
         workspace,
         other,
-        f"folds/folds.csv is gone, these settings make others (hash {new}), and 3 runs, {runs}, "
+        f"folds/folds.csv is missing, these settings make others (hash {new}), and 3 runs, {runs}, "
         "would be stale: add --force (FORCE=1), or take another WORKSPACE",
         capsys,
     )
@@ -345,7 +345,7 @@ def test_other_folds_over_runs_want_force_and_make_them_stale(workspace: Path, c
         workspace,
         ["train"],
         f"tfidf seed 0 fold0 is finished with other settings or data (folds {old} → {new}): add "
-        "--force (FORCE=1) to train it anew, or NAME= to keep a variant beside it",
+        "--force (FORCE=1) to train it again, or NAME= to keep a variant beside it",
         capsys,
     )
     train_folds(workspace, "--force")

@@ -611,7 +611,7 @@ def test_files_that_are_missing_or_ambiguous_are_named(given: Path, tmp_path: Pa
         "ROOT/input holds no train.csv: put it there, or name it with TRAIN="
     )
     assert refuses_init(root, **paths(given) | {"test": "nowhere.csv"}) == (
-        "TEST=nowhere.csv is no file: give the path of one"
+        "TEST=nowhere.csv is not a file: give the path of one"
     )
     write(root / "input/train.csv", TRAIN)
     write(root / "input/train.tsv", TRAIN)

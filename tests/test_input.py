@@ -765,7 +765,7 @@ COMMANDS = {
     ),
     "--set that no model has": (
         "--set training.epochs=3 train",
-        "--set: setting 'training' changes nothing in tfidf: leave it away or name another MODEL",
+        "--set: setting 'training' changes nothing in tfidf: leave it out or name another MODEL",
     ),
     "--set impossible": (
         "--set C=0 train",
@@ -853,7 +853,7 @@ COMMANDS = {
     "train with other settings": (
         "--set C=2 --set min_count=1 train --fold 0",
         "tfidf seed 0 fold0 is finished with other settings or data (C 4.0 → 2.0; min_count 2 → "
-        "1): add --force (FORCE=1) to train it anew, or NAME= to keep a variant beside it",
+        "1): add --force (FORCE=1) to train it again, or NAME= to keep a variant beside it",
     ),
     "data over a competition": (
         "data",
@@ -957,7 +957,9 @@ def test_outside_a_workspace_every_stage_says_so(tmp_path: Path, command: str, c
 def test_clean_outside_a_workspace_removes_nothing(tmp_path: Path, capsys) -> None:
     """`make clean WORKSPACE=~` must not empty somebody's own folder that is called oof."""
     write(tmp_path / "oof/precious.txt", "mine")
-    sentence = "ROOT/competition.yaml does not exist: this is no workspace, so nothing is removed"
+    sentence = (
+        "ROOT/competition.yaml does not exist: this is not a workspace, so nothing is removed"
+    )
     refuses_and_keeps(tmp_path, "clean all", sentence, capsys)
 
 
@@ -1019,7 +1021,7 @@ def test_a_blend_of_runs_on_other_training_rows_is_refused(done: Path, capsys) -
         done,
         "train --fold 0",
         f"tfidf seed 0 fold0 is finished with other settings or data (train {old} → {new}): add "
-        "--force (FORCE=1) to train it anew, or NAME= to keep a variant beside it",
+        "--force (FORCE=1) to train it again, or NAME= to keep a variant beside it",
         capsys,
     )
 
@@ -1049,7 +1051,7 @@ DAMAGED_FOLDS = {
     "other columns": (
         "id,fold",
         "id,part",
-        "folds/folds.csv has columns id, part: id and fold are wanted; run `make folds FORCE=1`",
+        "folds/folds.csv has columns id, part: id and fold are required; run `make folds FORCE=1`",
     ),
 }
 
@@ -1088,8 +1090,7 @@ def test_a_submission_after_a_member_was_trained_again_is_refused(done: Path, ca
     """The stored blend's weights and estimate belong to runs that are gone."""
     train_folds(done, "--force", "--set", "C=2")
     sentence = (
-        "blend 'blend' was made from other runs of 'tfidf' than are there now: run `make blend` "
-        "again"
+        "blend 'blend' was made from other runs of 'tfidf' than exist now: run `make blend` again"
     )
     refuses_and_keeps(done, "submit", sentence, capsys)
 
@@ -1190,10 +1191,10 @@ SOLUTION = "input/private/solution.csv"
             " does not exist: only a competition whose test labels are at hand can be scored here; "
             "put id and target columns there",
         ),
-        ("Id,label\nt0,0\n", ": column 'id' is missing: mend the file"),
+        ("Id,label\nt0,0\n", ": column 'id' is missing: fix the file"),
         (
             "id,label\nt0,0\nt1,0\n",
-            ": id 't2' and 3 more of input/test.csv are missing there: mend the file",
+            ": id 't2' and 3 more of input/test.csv are missing there: fix the file",
         ),
         (
             "id,label\nt0,0\nt0,1\n",

@@ -707,8 +707,8 @@ def test_means_of_ranks_are_refused(root: Path, capsys) -> None:
     path.write_text(json.dumps(info))
     seal(path.parent)
     sentence = (
-        "blend has means of ranks (rank_mean), which say nothing of confidence, but patterns want "
-        'probabilities: run `make blend SET="blend.methods=[mean,greedy,stack]"`'
+        "blend has means of ranks (rank_mean), which say nothing of confidence, but patterns "
+        'require probabilities: run `make blend SET="blend.methods=[mean,greedy,stack]"`'
     )
     for stage in (["submit"], ["patterns"], ["predict", "--text", "a"]):
         refuses(root, stage, sentence, capsys)
@@ -718,8 +718,8 @@ def test_a_blend_from_before_decisions_were_kept_is_refused(root: Path, capsys) 
     (root / "oof/_blends/blend/nested.parquet").unlink()
     seal(root / "oof/_blends/blend")
     sentence = (
-        "blend 'blend' kept no out-of-fold decisions, which patterns are judged beside: run `make "
-        "blend` again"
+        "blend 'blend' has no out-of-fold decisions, which patterns are compared with: run "
+        "`make blend` again"
     )
     refuses(root, ["submit"], sentence, capsys)
 

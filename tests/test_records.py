@@ -92,9 +92,29 @@ def test_undefined_scores_come_back(form: type[Record], tmp_path: Path) -> None:
 def test_a_newer_version_is_refused(name: str, form: type[Record], tmp_path: Path) -> None:
     path = tmp_path / "record.json"
     write_record(path, read_json(OLD / name) | {"version": 2})
-    with pytest.raises(InputError, match="of version 2, and this foldstack reads up to 1") as error:
+    with pytest.raises(InputError) as error:
         read_record(path, form, "record.json", "make it again")
-    assert "\n" not in str(error.value)
+    assert str(error.value) == (
+        "record.json was written by a newer foldstack (record version 2; this one reads up to 1): "
+        "install that version, or make it again"
+    )
+
+
+@pytest.mark.parametrize("version", [0, -1, "2", 1.5, True, None])
+def test_a_version_that_never_was_is_damage(version: object, tmp_path: Path) -> None:
+    path = tmp_path / "record.json"
+    write_record(path, {"version": version})
+    with pytest.raises(
+        InputError, match=r"^record.json is damaged \(version: .*\): make it again$"
+    ):
+        read_record(path, Record, "record.json", "make it again")
+
+
+def test_a_newer_record_that_no_command_makes_again_says_what_to_install(tmp_path: Path) -> None:
+    path = tmp_path / "record.json"
+    write_record(path, {"version": 3})
+    with pytest.raises(InputError, match=r"reads up to 1\): install that version$"):
+        read_record(path, Record, "record.json", "")
 
 
 @pytest.mark.parametrize(("name", "form"), STORED)

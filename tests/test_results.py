@@ -121,8 +121,8 @@ def test_a_newer_comparison_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError) as refused:
         store.comparisons()
     assert str(refused.value) == (
-        "oof/_comparisons/a-vs-b.json is damaged (version: value error, a record of version 2, and "
-        "this foldstack reads up to 1): run `make compare` again"
+        "oof/_comparisons/a-vs-b.json was written by a newer foldstack (record version 2; this one "
+        "reads up to 1): install that version, or run `make compare` again"
     )
 
 
@@ -130,8 +130,9 @@ def test_newer_folds_are_refused(old: Path, capsys: pytest.CaptureFixture) -> No
     path = old / "folds/folds.json"
     write_record(path, read_json(path) | {"version": 2})
     assert foldstack(old, "views") == 2
-    assert "folds/folds.json is damaged (version: value error, a record of version 2" in (
-        capsys.readouterr().err
+    assert capsys.readouterr().err == (
+        "foldstack: folds/folds.json was written by a newer foldstack (record version 2; this one reads "
+        "up to 1): install that version, or run `make folds FORCE=1`\n"
     )
 
 

@@ -536,7 +536,7 @@ def test_a_run_of_several_may_have_no_use_for_a_setting(root, monkeypatch, capsy
     """`make train SET=training.epochs=1` with tfidf among the models: the whole asked for it."""
     command = ["train", "--model", "tfidf", "--fold", "0", "--set", "training.epochs=1"]
     sentence = (
-        "--set: setting 'training' changes nothing in tfidf: leave it away or name another MODEL"
+        "--set: setting 'training' changes nothing in tfidf: leave it out or name another MODEL"
     )
     capsys.readouterr()
     refuses(root, command, sentence, capsys)
@@ -572,7 +572,7 @@ def test_an_unfinished_run_of_another_fold_is_not_resumed(root, reference, monke
     partial.rename(other)
     assert foldstack(root, "train", "--model", KEY.model, "--fold", "1") == 0
     out = capsys.readouterr().out
-    assert "fold1: what is unfinished there is damaged, or another run's: starting over\n" in out
+    assert "fold1: the unfinished run is damaged, or another one: starting over\n" in out
     assert "resuming from the checkpoint" not in out
 
 
@@ -591,8 +591,8 @@ def test_other_threads_are_said(root, monkeypatch, capsys):
     finish(root)
     out = capsys.readouterr().out
     assert (
-        f"{NAME}: machine.threads 2 → 1 since it was left: the last bits may differ from those of "
-        "a run made in one go\n"
+        f"{NAME}: machine.threads 2 → 1 since it was interrupted: the last bits may differ from "
+        "those of an uninterrupted run\n"
     ) in out
     assert "resuming from the checkpoint after update 7\n" in out
 
@@ -622,7 +622,7 @@ def test_training_again_with_other_settings_names_them(done, capsys):
         done,
         [*TRAIN, "--set", "training.epochs=4", "--set", "dropout=0.2"],
         f"{NAME} is finished with other settings or data (dropout 0.1 → 0.2; training.epochs 3 → 4): "
-        "add --force (FORCE=1) to train it anew, or NAME= to keep a variant beside it",
+        "add --force (FORCE=1) to train it again, or NAME= to keep a variant beside it",
         capsys,
     )
 

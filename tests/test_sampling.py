@@ -169,7 +169,7 @@ def test_a_run_that_is_not_there_is_asked_for(root, capsys):
     refuses(
         root,
         ["train", "--model", "tiny", "--fold", "1"],
-        "tiny seed 0 fold1: sampling hard needs tfidf seed 0 fold1, which is not there: run `make train "
+        "tiny seed 0 fold1: sampling hard needs tfidf seed 0 fold1, which is missing: run `make train "
         "MODEL=tfidf FOLD=1 SEED=0`",
         capsys,
     )

@@ -336,7 +336,7 @@ WRONG = {
     "neither": (["predict"], 'predict takes either FILE=new.csv or TEXT="…" (--file, --text)'),
     "no file": (
         ["predict", "--file", "no.csv"],
-        "FILE=no.csv is no file: give the path of one",
+        "FILE=no.csv is not a file: give the path of one",
     ),
     "no blend": (
         ["predict", "--text", "x", "--name", "other"],
@@ -379,8 +379,7 @@ def test_a_blend_of_runs_that_changed_since_is_refused(tmp_path: Path, capsys) -
     assert foldstack(root, "train", "--fold", "1", "--force", "--set", "C=9") == 0
     capsys.readouterr()
     sentence = (
-        "blend 'blend' was made from other runs of 'tfidf' than are there now: run `make blend` "
-        "again"
+        "blend 'blend' was made from other runs of 'tfidf' than exist now: run `make blend` again"
     )
     refuses(root, ["predict", "--text", "x"], sentence, capsys)
 

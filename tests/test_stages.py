@@ -488,7 +488,7 @@ def test_a_setting_that_is_newer_than_a_run_has_its_default_there(runs: Path, ca
         runs,
         ["train", "--fold", "1", "--set", "min_count=1"],
         "tfidf seed 0 fold1 is finished with other settings or data (min_count 2 → 1): add --force "
-        "(FORCE=1) to train it anew, or NAME= to keep a variant beside it",
+        "(FORCE=1) to train it again, or NAME= to keep a variant beside it",
         capsys,
     )
 
@@ -511,7 +511,7 @@ def test_weights_change_the_training_and_nothing_else(runs: Path, tmp_path: Path
         other,
         ["train", "--fold", "1"],
         "tfidf seed 0 fold1 is finished with other settings or data (overlay None → "
-        f"{overlay}): add --force (FORCE=1) to train it anew, or NAME= to keep a variant beside it",
+        f"{overlay}): add --force (FORCE=1) to train it again, or NAME= to keep a variant beside it",
         capsys,
     )
     refuses(

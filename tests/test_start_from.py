@@ -97,7 +97,7 @@ def test_another_backbone_is_refused(root, tmp_path, capsys):
     [
         (
             "tiny",
-            "second seed 0 fold1: start_from needs tiny seed 0 fold1, which is not there: run `make "
+            "second seed 0 fold1: start_from needs tiny seed 0 fold1, which is missing: run `make "
             "train MODEL=tiny FOLD=1 SEED=0`",
         ),
         (

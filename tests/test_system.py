@@ -393,8 +393,8 @@ def test_a_run_that_the_system_kills_is_explained(workspace, monkeypatch, capfd)
     monkeypatch.setattr(sys, "executable", shutil.which("true"))
     assert foldstack(workspace, "train", "--fold", "0,1") == 137
     assert capfd.readouterr().err == (
-        "foldstack: tfidf seed 0 fold0: its process was killed (SIGKILL), as the system does where "
-        "the memory is not enough: close other programs, run fewer --jobs, or lower "
+        "foldstack: tfidf seed 0 fold0: its process was killed (SIGKILL), as the system does if "
+        "memory runs out: close other programs, run fewer --jobs, or lower "
         "training.micro_batch_size or training.max_length\n"
     )
 

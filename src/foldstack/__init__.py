@@ -1,4 +1,4 @@
-"""foldstack: from three CSV files to a text-classification submission one can believe."""
+"""foldstack: text-classification competitions, from three CSV files to a submission and its estimate."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ __version__ = "0.1.0"
 
 
 def open(workspace: str | Path = ".", sets: Sequence[str] = ()) -> Project:
-    """Return a workspace whose stages are methods: `foldstack.open("w").scores()`.
+    """Return a workspace whose methods are the stages: `foldstack.open("w").scores()`.
 
     Args:
-        sets: settings over competition.yaml and the presets, each as `folds.count=10`.
+        workspace: the folder.
+        sets: settings that override competition.yaml and presets, such as `folds.count=10`.
 
     Raises:
-        foldstack.errors.InputError: the folder holds no competition.yaml, or a wrong one.
+        foldstack.errors.InputError: competition.yaml is missing or invalid.
     """
-    from foldstack.api import Project  # imported here, so that help and version are quick
+    from foldstack.api import Project  # a slow import, which help and version do without
 
     return Project(workspace, sets)
 
@@ -39,14 +40,18 @@ def load(
     `foldstack.load("w").predict(["a fine film"])` gives `.labels` and `.probabilities`.
 
     Args:
-        int8: transformers in int8; what that costs is measured and logged first.
+        workspace: the folder.
+        model: load this model instead of the blend.
+        blend: the blend.
+        int8: predict with transformers in int8, after measuring and logging the loss of score.
+
+    Returns:
+        A predictor that loads fitted models when they are first needed.
 
     Raises:
         foldstack.errors.InputError: there is no such blend or model.
     """
-    from foldstack.stages.predictor import (
-        Predictor,  # imported here, so that help and version are quick
-    )
+    from foldstack.stages.predictor import Predictor  # a slow import, which help does without
     from foldstack.workspace import Workspace
 
     ws = Workspace.open(Path(workspace), [])

@@ -6,7 +6,7 @@
     project.scores()
     project.compare("tfidf", "minilm").frame
 
-What the command line shows of a result is left to the caller; a notebook shows tables as tables.
+Results are not printed; a notebook displays tables as tables.
 """
 
 from __future__ import annotations
@@ -31,33 +31,33 @@ from foldstack.workspace import Workspace
 if TYPE_CHECKING:
     from foldstack.stages.predictor import Prediction
 
-# As on the command line, or as Python has them: `0`, `[0, 1]`, `"0,2-4"`, `"full"`.
+# Text as on the command line, or Python values: `0`, `[0, 1]`, `"0,2-4"`, `"full"`.
 Chosen = str | int | Iterable[str | int] | None
 
 
 def as_text(chosen: Chosen) -> str | None:
-    """Return a choice of models, folds or seeds as the command line writes it."""
+    """Return a choice of models, folds or seeds in the syntax of the command line."""
     if chosen is None or isinstance(chosen, str):
         return chosen
     return str(chosen) if isinstance(chosen, int) else ",".join(map(str, chosen))
 
 
 class Project:
-    """One workspace. Each method runs the stage of its name and raises InputError as that does.
+    """A workspace whose methods run the stages of the same name and raise their InputError.
 
-    Settings and input are read once: open the workspace again after they have changed.
+    Settings and input are read once: open the workspace again after changing them.
     """
 
     def __init__(self, workspace: str | Path, sets: Sequence[str] = ()):
-        """sets: settings over competition.yaml and the presets, each as `folds.count=10`."""
+        """sets: settings that override competition.yaml and presets, such as `folds.count=10`."""
         self.workspace = Workspace.open(Path(workspace), list(sets))
-        _ = self.workspace.competition  # outside a workspace that is what is wrong
+        _ = self.workspace.competition  # fail here if it is not a workspace
 
     def __repr__(self) -> str:
         return f"Project({str(self.workspace.root)!r})"
 
     def folds(self, *, force: bool = False) -> FoldsResult:
-        """Make the folds, if they are not there yet."""
+        """Make the folds, unless they exist."""
         from foldstack.stages.folds import make_folds
 
         return make_folds(self.workspace, force=force)
@@ -72,16 +72,23 @@ class Project:
         force: bool = False,
         jobs: int = 1,
     ) -> TrainedRecord:
-        """Train runs, each in a process of its own.
+        """Train runs that are not finished; several runs each in a process of its own.
 
         Args:
             model: presets; None for those that competition.yaml lists.
-            fold: each fold that a run leaves out, `"2-4"` for two at once, `"full"` for none; None
+            fold: the fold that each run leaves out, `"2-4"` for two at once, `"full"` for none; None
                 for every fold.
-            seed: None for those of competition.yaml.
-            name: keep the runs under this name, as a variant.
-            force: train again what is finished.
-            jobs: runs at once.
+            seed: seeds; None for those of competition.yaml.
+            name: store the runs under this name, as a variant.
+            force: train finished runs again.
+            jobs: the number of runs at once.
+
+        Returns:
+            The names of the runs that were trained, and of those that were finished.
+
+        Raises:
+            InputError: a run cannot be trained.
+            ChildFailed: the process of a run failed.
         """
         from foldstack.stages.train import train
 
@@ -110,15 +117,20 @@ class Project:
     def compare(
         self, baseline: str, *others: str, fold: Chosen = None, seed: Chosen = None, jobs: int = 1
     ) -> Comparison:
-        """Compare models with a baseline, on the same folds and seeds; train what is missing.
+        """Compare models with a baseline on the same folds and seeds; train missing runs.
 
         Args:
+            baseline: a model.
+            others: the models to compare with it.
             fold: two or more folds; None for all.
-            seed: None for those of competition.yaml.
-            jobs: runs to train at once.
+            seed: seeds; None for those of competition.yaml.
+            jobs: the number of runs to train at once.
 
         Returns:
-            The comparison, one row per model of `others`; the workspace keeps it.
+            The comparison, one row per model of `others`, which is stored in the workspace.
+
+        Raises:
+            InputError: the models cannot be compared, or a run cannot be trained.
         """
         from foldstack.stages.compare import compare
 
@@ -132,11 +144,11 @@ class Project:
         )
 
     def comparisons(self) -> list[Comparison]:
-        """Return the comparisons that the workspace keeps."""
+        """Return the stored comparisons."""
         return self.workspace.store.comparisons()
 
     def blend(self, model: Chosen = None, *, name: str | None = None) -> BlendRecord:
-        """Blend models, all that have runs by default, and keep the blend under a name."""
+        """Blend models, by default all that have runs, and store the blend under a name."""
         from foldstack.stages.blend import blend
 
         return blend(self.workspace, model=as_text(model), name=name)
@@ -144,18 +156,19 @@ class Project:
     def views(
         self, *, model: str | None = None, name: str | None = None, tail: int = 10
     ) -> ViewsRecord:
-        """Score a blend, or one model, on parts of the out-of-fold rows.
+        """Score a blend, or a single model, on parts of the out-of-fold rows.
 
         Args:
-            name: of the blend, None for the one without a name.
-            tail: labels of fewer rows are the tail of the distribution.
+            model: score this model instead of a blend.
+            name: the blend; None for `blend`.
+            tail: labels with fewer rows form the tail.
         """
         from foldstack.stages.views import views
 
         return views(self.workspace, model=model, name=name, tail=tail)
 
     def report(self, *, model: Chosen = None, name: str | None = None) -> ReportRecord:
-        """Return how each label does on out-of-fold rows, by a blend or by models."""
+        """Return the scores of each label on out-of-fold rows, for a blend or for models."""
         from foldstack.stages.blend import report
 
         return report(self.workspace, model=as_text(model), name=name)
@@ -163,7 +176,7 @@ class Project:
     def submit(
         self, model: str | None = None, *, fold: str | None = None, name: str | None = None
     ) -> Submitted:
-        """Write submissions/NAME.csv from a blend or from one model, `fold="full"` by its full runs."""
+        """Write submissions/NAME.csv from a blend or a model; with `fold="full"` from its full runs."""
         from foldstack.stages.submit import submit
 
         return submit(self.workspace, model=model, fold=fold, name=name)
@@ -171,15 +184,19 @@ class Project:
     def predict(
         self, texts: list, *, model: str | None = None, blend: str = "blend", int8: bool = False
     ) -> Prediction:
-        """Predict new texts; to predict often, keep what `foldstack.load` returns.
+        """Predict new texts; to predict repeatedly, keep the result of `foldstack.load`.
 
         Args:
-            texts: n texts, or tuples of as many texts as the competition has text columns.
-            model: this model alone instead of the blend.
-            int8: transformers in int8; what that costs is measured first.
+            texts: n texts, or n tuples with one text per text column.
+            model: predict with this model instead of the blend.
+            blend: the blend.
+            int8: predict with transformers in int8, after measuring the loss of score.
 
         Returns:
             The n labels and the probabilities (n, labels).
+
+        Raises:
+            InputError: there is no such model or blend, or a run or feature column is missing.
         """
         from foldstack.stages.predictor import Predictor
 

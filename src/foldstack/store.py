@@ -1,20 +1,20 @@
-"""The only reader and writer of folds, runs, blends and submissions: atomic, hashed, aligned by id.
+"""Files of a workspace: the only reader and writer of folds, runs, blends and submissions.
 
     folds/folds.csv, folds.json, report.csv
     oof/<model>/seed<s>/<run>/      run.json, heldout.parquet, test.parquet, model/
     oof/<model>/seed<s>/.<run>.*    an unfinished run (.partial) and its lock (.lock)
-    oof/.tokens/                    texts as token ids, see text.cache
-    oof/.near/                      which texts are near-duplicates, see near.cached
-    oof/.pretrained/<key>/          backbones that have learned from the texts, see stages.pretrain
+    oof/.tokens/                    tokenised texts, see text.cache
+    oof/.near/                      near-duplicates, see near.cached
+    oof/.pretrained/<key>/          backbones pretrained on the texts, see stages.pretrain
     oof/_blends/<name>/             blend.json, oof.parquet, nested.parquet, test.parquet, model/
-    oof/_patterns/<name>.json       the audit of rules over a blend or a model
-    oof/_comparisons/<a>-vs-<b>.json    how much better models are than another
-    oof/…/views.csv                 the score on parts of the rows, beside a model's runs or in a blend
+    oof/_patterns/<name>.json       the audit of rules on a blend or a model
+    oof/_comparisons/<a>-vs-<b>.json    paired differences of models from a baseline
+    oof/…/views.csv                 scores on parts of the rows, of a model or of a blend
     submissions/<name>.csv, .json
-    submissions/private/<name>.csv, .txt    its score per label by the solution
-    predictions/                    of new texts, see `predictions`
+    submissions/private/<name>.csv, .txt    scores per label against the solution
+    predictions/                    predictions of new texts, see `predictions`
 
-Every file is written beside its place and renamed into it; a finished run appears by one rename.
+Every file is written to a temporary file and renamed; a finished run appears by one rename.
 """
 
 from __future__ import annotations
@@ -72,19 +72,18 @@ from foldstack.records import (
 from foldstack.rows import Rows
 from foldstack.system import is_fault, naming
 
-# In a run's folder: what an unfinished one resumes from, and what int8 costs.
-CHECKPOINTS, IDENTITY, INT8 = "checkpoints", "identity.json", "int8.json"
-# No part of what it has learned and predicted.
+CHECKPOINTS, IDENTITY, INT8 = "checkpoints", "identity.json", "int8.json"  # in a run's folder
+# Not recorded in run.json, unlike predictions and models.
 NO_ARTEFACTS = ("run.json", CHECKPOINTS, IDENTITY, INT8)
 TEMPORARY = ".*.tmp"  # see `files.publish`
 FOLDERS = ("folds", "oof", "submissions")
-LONGEST_COMPARISON = 200  # letters of a file's name
+LONGEST_COMPARISON = 200  # characters of a file name
 RUN_NAME = re.compile(r"full|fold(\d+(?:-\d+)*)")
 
 
 @dataclass(frozen=True, order=True)
 class RunKey:
-    """One run: a model, a seed, and the folds it does not learn from (none: `full`)."""
+    """The key of a run: a model, a seed, and the folds that it leaves out (none: `full`)."""
 
     model: str
     seed: int
@@ -99,13 +98,13 @@ class RunKey:
 
     @classmethod
     def of_name(cls, model: str, name: str) -> RunKey:
-        """The key of `seed0/fold2`, as blends name their runs."""
+        """Return the key of `seed0/fold2`, as blends name their runs."""
         seed, _, run = name.partition("/")
         return cls(model, int(seed.removeprefix("seed")), cls.left_out_of(run))
 
     @staticmethod
     def left_out_of(run: str) -> tuple[int, ...]:
-        """The folds that a run's name says it leaves out; ValueError where it is no such name."""
+        """Return the left-out folds in a run's name; raise ValueError if it is not such a name."""
         match = RUN_NAME.fullmatch(run)
         if not match:
             raise ValueError(f"'{run}' is not the name of a run")
@@ -114,11 +113,15 @@ class RunKey:
 
 @dataclass(frozen=True)
 class Folds:
-    """The splits of the training rows, in the order of the training file, and what made them.
+    """The splits of the training rows, in the order of the training file, and their settings.
 
-    splits: (n, repeats) the fold of each row in each split, numbered on from split to split; -1 for the
-    rows at the beginning that time order never holds out. groups: (n,) rows that a run in time order
-    must not have on both sides; None for all other kinds, where a group shares a fold.
+    Attributes:
+        splits: (n, repeats) the fold of each row in each split, numbered consecutively over splits; -1
+            for early rows that time order never holds out.
+        settings: the `folds` section of competition.yaml; empty without folds.json.
+        hash: see `Store.folds_hash`.
+        groups: (n,) groups that must not occur both in training and in held-out rows in time order;
+            None for the other kinds, which keep a group in one fold.
     """
 
     splits: np.ndarray
@@ -128,21 +131,21 @@ class Folds:
 
     @property
     def fold(self) -> np.ndarray:
-        """(n,) fold in the first split, by which blends are nested."""
+        """(n,) fold in the first split, which nests blends."""
         return self.splits[:, 0]
 
     @property
     def count(self) -> int:
-        """Folds of all splits together."""
+        """The number of folds of all splits together."""
         return int(self.splits.max()) + 1
 
     @property
     def numbers(self) -> list[int]:
-        """Of all folds that are held out."""
+        """All folds that are held out."""
         return np.unique(self.splits[self.splits >= 0]).tolist()
 
     def only(self, numbers: Sequence[int]) -> Folds:
-        """The same folds, of which these alone are held out and scored."""
+        """Return the same folds with only these held out and scored."""
         return replace(self, splits=np.where(np.isin(self.splits, numbers), self.splits, -1))
 
     @property
@@ -151,15 +154,15 @@ class Folds:
 
     @property
     def scored(self) -> np.ndarray:
-        """Positions of the rows that some run holds out: all, but in time order."""
+        """Positions of the rows that some run holds out; without time order, all rows."""
         return np.flatnonzero(self.fold >= 0)
 
     def held_out(self, left_out: tuple[int, ...]) -> np.ndarray:
-        """Positions of the rows in any of these folds."""
+        """Return the positions of the rows in any of these folds."""
         return np.flatnonzero(self._in(left_out))
 
     def learned(self, left_out: tuple[int, ...]) -> np.ndarray:
-        """Positions of the other rows; in time order, of strictly earlier ones of other groups."""
+        """Return the positions of the other rows; in time order, only earlier ones of other groups."""
         held = self._in(left_out)
         if not self.in_time_order or not left_out:
             return np.flatnonzero(~held)
@@ -167,7 +170,7 @@ class Folds:
         return np.flatnonzero(earlier & ~np.isin(self.groups, self.groups[held]))
 
     def split_of(self, left_out: tuple[int, ...]) -> np.ndarray:
-        """(n,) the fold of each row in the split that these folds are of; the first for none."""
+        """Return (n,) the fold of each row in the split of these folds; the first split for none."""
         at = int(np.isin(self.splits, left_out).any(axis=0).argmax()) if left_out else 0
         return self.splits[:, at]
 
@@ -177,7 +180,7 @@ class Folds:
 
 @dataclass(frozen=True)
 class Predictions:
-    """(n, outputs) float32 raw outputs, and the link that makes them probabilities."""
+    """Logits (n, outputs), float32, and their link to probabilities; values for link 'identity'."""
 
     raw: np.ndarray
     link: str
@@ -186,7 +189,18 @@ class Predictions:
 def write_parquet(
     path: Path, rows: Rows, raw: np.ndarray, link: str, outputs: Iterable[str]
 ) -> str:
-    """Raw outputs with ids, link and the hash of their rows; returns a digest of the contents."""
+    """Write predictions as Parquet with ids, link and the hash of their rows.
+
+    Args:
+        path: the file, written atomically.
+        rows: the n rows.
+        raw: (n, outputs) logits, values or probabilities, stored as float32.
+        link: from `raw` to probabilities, see `links`.
+        outputs: the names of the outputs.
+
+    Returns:
+        A digest of `raw`.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -207,7 +221,10 @@ def _digest_of(raw: np.ndarray) -> str:
 
 
 def parquet_meta(path: Path) -> dict[str, str]:
-    """Link, hash of the rows and digest of the contents, without reading the contents."""
+    """Return the link, the hash of the rows and the digest of a file without reading its columns.
+
+    Raises InputError if the file is damaged.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -218,24 +235,24 @@ def parquet_meta(path: Path) -> dict[str, str]:
 
 
 def _meta_of(schema: Any) -> dict[str, str]:
-    """The metadata of a schema; ValueError where it is not one of ours."""
+    """Return the metadata of a schema; raise ValueError if `write_parquet` did not write it."""
     meta = {k.decode(): v.decode() for k, v in (schema.metadata or {}).items()}
     outputs = [name for name in schema.names if name != "id"]
     floats = all(str(schema.field(name).type) == "float" for name in outputs)
     if not {"link", "rows", "content"} <= meta.keys() or "id" not in schema.names or not floats:
-        raise ValueError("it holds no predictions of ours")
+        raise ValueError("it is not a file of predictions")
     return meta
 
 
 def _damaged(path: Path, reason: object) -> InputError:
     if isinstance(reason, OSError) and is_fault(reason):
-        raise reason  # of the machine, which the file may outlast
+        raise reason  # a fault of the machine: the file may be intact
     first = (str(reason).splitlines() or [type(reason).__name__])[0]
     return InputError(f"{path} cannot be read ({first}): {_again(path.parent)}")
 
 
 def _again(folder: Path) -> str:
-    """Say what makes a run's or a blend's folder again."""
+    """Return the advice to train a run, or to make a blend, again."""
     if folder.parent.name == "_blends":
         return f"run `make blend NAME={folder.name}` again"
     _, seed, run = folder.parts[-3:]
@@ -244,7 +261,7 @@ def _again(folder: Path) -> str:
 
 
 def _train_command(model_dir: Path) -> str:
-    """Return the command that trains a model; of a variant that NAME= kept, by its preset."""
+    """Return the command that trains a model; for a variant (NAME=), with its preset."""
     model = model_dir.name
     presets = map(_preset_in, sorted(model_dir.glob("seed*/*/run.json")))
     preset = next(filter(None, presets), model)
@@ -252,7 +269,7 @@ def _train_command(model_dir: Path) -> str:
 
 
 def _preset_in(path: Path) -> str | None:
-    """Return the preset that a run.json names, damaged or not; None if it names none."""
+    """Return the preset in a run.json, even if its digest is wrong; None if it has none."""
     try:
         found = read_json(path).get("preset")
     except (OSError, ValueError, AttributeError, RecursionError):
@@ -262,7 +279,7 @@ def _preset_in(path: Path) -> str | None:
 
 
 def read_parquet(path: Path) -> tuple[pd.Index, Predictions, dict[str, str]]:
-    """Ids, raw outputs and metadata; InputError where the file is damaged."""
+    """Return ids, predictions and metadata; raise InputError if the file is damaged."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -291,19 +308,19 @@ class Store:
         self.root = root
 
     def name(self, path: Path) -> str:
-        """A path as messages show it, from the workspace on."""
+        """Return a path as messages show it: relative to the workspace."""
         return str(path.relative_to(self.root)) if path.is_relative_to(self.root) else str(path)
 
     def _verify(self, folder: Path, files: dict[str, str] | None, what: str) -> None:
         verify(folder, files, what, self.name(folder), lambda: _again(folder))
 
     def folder(self, name: str) -> Path:
-        """Return the folder of what stages make, one of `FOLDERS`."""
+        """Return a folder of the workspace."""
         return self.root / name
 
     @property
     def solution(self) -> Path:
-        """The test labels, which the score stage alone reads."""
+        """The test labels, which only the score stage reads."""
         return self.root / "input" / "private" / "solution.csv"
 
     # Folds
@@ -318,12 +335,18 @@ class Store:
 
     @property
     def folds_report_path(self) -> Path:
-        """One row per fold, with all labels."""
+        """The table with one row per fold and all labels."""
         return self.folds_path.with_name("report.csv")
 
     @staticmethod
     def folds_hash(ids: np.ndarray, splits: np.ndarray, groups: np.ndarray | None = None) -> str:
-        """Of all that decides which rows a run learns from: (n,) or (n, repeats) folds, groups."""
+        """Return the hash of everything that determines the rows a run learns from.
+
+        Args:
+            ids: (n,) ids.
+            splits: (n,) or (n, repeats) folds.
+            groups: (n,) groups of folds in time order.
+        """
         columns = [splits] if groups is None else [splits, groups]
         numbers = np.column_stack(columns).astype(int).tolist()
         return digest([[str(i), *row] for i, row in zip(ids, numbers, strict=True)])
@@ -331,7 +354,14 @@ class Store:
     def write_folds(
         self, rows: Rows, folds: Folds, record: FoldsRecord, per_fold: pd.DataFrame
     ) -> None:
-        """Write folds.csv and, beside it, their record and a table with one row per fold."""
+        """Write folds.csv, folds.json and report.csv together.
+
+        Args:
+            rows: the n training rows.
+            folds: their folds.
+            record: the content of folds.json.
+            per_fold: the table for report.csv, one row per fold.
+        """
         table = pd.DataFrame({"id": rows.ids})
         for split, fold in enumerate(folds.splits.T):
             table[f"fold_{split}" if split else "fold"] = fold
@@ -346,9 +376,9 @@ class Store:
         return self.folds_path.exists()
 
     def read_folds(self, rows: Rows) -> Folds:
-        """The stored folds in the order of these rows.
+        """Return the stored folds in the order of these rows.
 
-        Raises InputError where there are none, or where they are not for these rows.
+        Raises InputError if there are none, if they are damaged, or if they are for other rows.
         """
         if not self.has_folds():
             raise InputError(f"{self.name(self.folds_path)} does not exist: run `make folds` first")
@@ -357,6 +387,23 @@ class Store:
             table = read_table(self.folds_path, "utf-8")
         except InputError as e:
             raise InputError(f"{name} is damaged: {e}; run `make folds FORCE=1`") from None
+        splits, groups = self._splits_and_groups(table, name)
+        if len(table) != len(rows) or set(table["id"]) != set(rows.ids):
+            raise InputError(
+                f"{name} is for other rows than input/train.csv ({len(table)} ids there, "
+                f"{len(rows)} here): run `make folds FORCE=1`"
+            )
+        # Either file may have been sorted since: align by id.
+        in_file = self.folds_hash(table["id"].to_numpy(), splits, groups)
+        order = pd.Index(table["id"]).get_indexer(rows.ids)
+        splits, groups = splits[order], None if groups is None else groups[order]
+        of_rows = self.folds_hash(rows.ids, splits, groups)
+        return Folds(splits, self._folds_settings(of_rows, in_file), of_rows, groups)
+
+    def _splits_and_groups(
+        self, table: pd.DataFrame, name: str
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """Return (n, splits) folds and (n,) groups, if any, of the rows of folds.csv."""
         columns = list(table.columns)
         timed = columns == ["id", "fold", "group"]
         of_splits = columns[1:2] if timed else columns[1:]
@@ -364,31 +411,17 @@ class Store:
             f"fold_{split}" for split in range(1, len(of_splits))
         ]:
             raise InputError(
-                f"{name} has columns {', '.join(columns)}: id and fold are wanted; "
+                f"{name} has columns {', '.join(columns)}: id and fold are required; "
                 "run `make folds FORCE=1`"
             )
-        splits = np.column_stack(
-            [
-                self._fold_numbers(table, c, name, -1 if timed else 0, len(of_splits))
-                for c in of_splits
-            ]
-        )
+        least = -1 if timed else 0
+        found = [self._fold_numbers(table, c, name, least, len(of_splits)) for c in of_splits]
+        splits = np.column_stack(found)
         self._refuse_gaps(splits, name)
-        if len(table) != len(rows) or set(table["id"]) != set(rows.ids):
-            raise InputError(
-                f"{name} is for other rows than input/train.csv ({len(table)} ids there, "
-                f"{len(rows)} here): run `make folds FORCE=1`"
-            )
-        groups = self._fold_numbers(table, "group", name, 0, 1) if timed else None
-        in_file = self.folds_hash(table["id"].to_numpy(), splits, groups)
-        order = pd.Index(table["id"]).get_indexer(rows.ids)
-        splits, groups = splits[order], None if groups is None else groups[order]
-        of_rows = self.folds_hash(rows.ids, splits, groups)
-        # Either file may have been sorted since; the folds are found by id.
-        return Folds(splits, self._folds_settings(of_rows, in_file), of_rows, groups)
+        return splits, self._fold_numbers(table, "group", name, 0, 1) if timed else None
 
     def _folds_settings(self, found: str, in_file: str) -> dict[str, Any]:
-        """The settings that made the folds of one of these hashes, if folds.json is there."""
+        """Return the settings in folds.json, if it exists; its hash must be one of these."""
         record = self.read_folds_record()
         if record is None:
             return {}
@@ -401,7 +434,7 @@ class Store:
         return record.settings
 
     def read_folds_record(self) -> FoldsRecord | None:
-        """Return what made the folds; None if folds.json is not there."""
+        """Return folds.json; None if it does not exist."""
         path = self.folds_record_path
         if not path.exists():
             return None
@@ -411,10 +444,10 @@ class Store:
     def _fold_numbers(
         table: pd.DataFrame, column: str, name: str, least: int, splits: int
     ) -> np.ndarray:
-        """(n,) int of a column of folds.csv; InputError where one is no whole number.
+        """Return the (n,) integers of a column of folds.csv; raise InputError if one is invalid.
 
-        No split has more folds than rows, and folds are counted: a number of eight digits would be
-        as many runs.
+        least: the smallest valid number; the largest follows from the number of splits, since a split
+        has no more folds than rows.
         """
         values = pd.to_numeric(table[column], errors="coerce").to_numpy(dtype=float)
         good = (values >= least) & (values < splits * len(table)) & (values == np.floor(values))
@@ -428,7 +461,7 @@ class Store:
 
     @staticmethod
     def _refuse_gaps(splits: np.ndarray, name: str) -> None:
-        """InputError where a fold has no row, or where there is one fold only, in a split."""
+        """Raise InputError if a fold has no row, or a split has one fold only."""
         lacking = np.flatnonzero(np.bincount(splits[splits >= 0], minlength=2) == 0)
         alone = (splits.min(axis=0) == splits.max(axis=0)).any()
         if len(lacking) or alone:
@@ -439,17 +472,17 @@ class Store:
 
     @property
     def tokens_dir(self) -> Path:
-        """Where `text.cache.TokenCache` keeps what it has tokenised; it may be removed at any time."""
+        """The cache of `text.cache.TokenCache`, which may be removed at any time."""
         return self.root / "oof" / ".tokens"
 
     @property
     def near_dir(self) -> Path:
-        """Where near-duplicates are kept once they are found; it may be removed at any time."""
+        """The cache of near-duplicates, which may be removed at any time."""
         return self.root / "oof" / ".near"
 
     @property
     def pretrained_dir(self) -> Path:
-        """Where backbones are kept that have learned from the texts; it may be removed at any time."""
+        """The cache of backbones pretrained on the texts, which may be removed at any time."""
         return self.root / "oof" / ".pretrained"
 
     def run_dir(self, key: RunKey) -> Path:
@@ -461,42 +494,42 @@ class Store:
         return place.with_name(f".{place.name}.{suffix}")
 
     def train_command(self, model: str) -> str:
-        """Return the command that trains a model; of a variant that NAME= kept, by its preset."""
+        """Return the command that trains a model; for a variant (NAME=), with its preset."""
         return _train_command(self.root / "oof" / model)
 
     def partial_dir(self, key: RunKey) -> Path:
-        """Where an unfinished run keeps its checkpoints and what it has written so far."""
+        """Return the folder of an unfinished run: its checkpoints and the files written so far."""
         return self._beside(key, "partial")
 
     def checkpoints_dir(self, key: RunKey) -> Path:
-        """Where an unfinished run keeps its checkpoints."""
+        """Return the folder of an unfinished run's checkpoints."""
         return self.partial_dir(key) / CHECKPOINTS
 
     def open_partial(self, key: RunKey, record: PartialRecord) -> None:
-        """Make an unfinished run's folder, or record that it is resumed."""
+        """Make an unfinished run's folder, if it does not exist, and write its record."""
         self.checkpoints_dir(key).mkdir(parents=True, exist_ok=True)
         write_record(self.partial_dir(key) / IDENTITY, record.to_json())
 
     def read_partial(self, key: RunKey) -> PartialRecord | None:
-        """Return what an unfinished run is; None if there is none, or it does not say."""
+        """Return the record of an unfinished run; None if it is missing or damaged."""
         partial = self.partial_dir(key)
         if not partial.exists():
             return None
         try:
             return read_record(partial / IDENTITY, PartialRecord, "its identity", "")
         except (InputError, OSError) as e:
-            if is_fault(e):  # of the machine, which the run may outlast
+            if is_fault(e):  # a fault of the machine: the run may be intact
                 raise
             return None
 
     def put_aside(self, key: RunKey, identity: str) -> Path:
-        """Keep an unfinished run beside its place, by the digest of what it is."""
+        """Rename an unfinished run's folder after the digest of its identity."""
         aside = self._beside(key, f"partial-{identity}")
         shutil.rmtree(aside, ignore_errors=True)
         return self.partial_dir(key).rename(aside)
 
     def take_back(self, key: RunKey, identity: str) -> bool:
-        """Put an unfinished run that was put aside at its place again; whether there is one."""
+        """Undo `put_aside`; return whether there is an unfinished run now."""
         aside = self._beside(key, f"partial-{identity}")
         if aside.exists():
             aside.rename(self.partial_dir(key))
@@ -504,9 +537,9 @@ class Store:
 
     @contextmanager
     def lock(self, key: RunKey) -> Iterator[None]:
-        """Hold this run alone; InputError naming the process that has it.
+        """Hold the run's exclusive lock; raise InputError if another process holds it.
 
-        The kernel drops an flock with its process, so a dead one's lock is free at once.
+        The kernel releases an flock when its process ends.
         """
         path = self._beside(key, "lock")
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -526,9 +559,9 @@ class Store:
             yield
 
     def finish(self, key: RunKey) -> None:
-        """The partial run becomes the run, by one rename; what stood there goes after it.
+        """Replace a run by its unfinished one with one rename.
 
-        Its checkpoints go last, so that a kill before does not cost the whole training.
+        Checkpoints are removed last, so that a kill before does not lose the training.
         """
         place = self.run_dir(key)
         replace_folder(self.partial_dir(key), place)
@@ -551,7 +584,7 @@ class Store:
         return record
 
     def write_run(self, key: RunKey, record: RunRecord) -> None:
-        """Write an unfinished run's run.json, with the digests of all other files in its folder."""
+        """Write an unfinished run's run.json with the digests of its other files."""
         folder = self.partial_dir(key)
         files = digests_of(folder, leave_out=NO_ARTEFACTS)
         write_record(folder / "run.json", record.to_json() | {"files": files})
@@ -559,7 +592,18 @@ class Store:
     def write_predictions(
         self, key: RunKey, name: str, rows: Rows, predictions: Predictions, outputs: Iterable[str]
     ) -> str:
-        """Write an unfinished run's predictions of a named set of rows; return their digest."""
+        """Write an unfinished run's predictions.
+
+        Args:
+            key: the run.
+            name: the set of rows: `heldout` or `test`.
+            rows: the n rows.
+            predictions: (n, outputs).
+            outputs: the names of the outputs.
+
+        Returns:
+            A digest of the predictions.
+        """
         path = self.partial_dir(key) / f"{name}.parquet"
         return write_parquet(path, rows, predictions.raw, predictions.link, outputs)
 
@@ -572,17 +616,21 @@ class Store:
         predictions: Predictions,
         outputs: Iterable[str],
     ) -> RunRecord:
-        """Give a finished run other predictions of a named set of rows.
+        """Replace a finished run's predictions of a named set of rows.
 
-        They take the old ones' place by one rename with their record, so that a kill leaves the run
-        as it was. All other files are linked into the new folder, and copied only if the disk has no
-        links.
+        Predictions and record are replaced by one rename, so that a kill leaves the run as it was. All
+        other files are hard links, or copies if the disk has none.
 
         Args:
-            record: the run's, but for the digests of these predictions.
-            rows: n rows, whose predictions have shape (n, outputs).
+            key: the run.
+            record: the run's record, with the digests of the old predictions.
+            name: the set of rows: `heldout` or `test`.
+            rows: the n rows.
+            predictions: (n, outputs).
+            outputs: the names of the outputs.
 
-        Returns: the record as it is written.
+        Returns:
+            The record as written.
         """
         place, beside, file = self.run_dir(key), self._beside(key, "next"), f"{name}.parquet"
         shutil.rmtree(beside, ignore_errors=True)
@@ -599,15 +647,15 @@ class Store:
         return record
 
     def new_model_dir(self, key: RunKey) -> Path:
-        """Where an unfinished run stores its fitted model."""
+        """Return the folder of an unfinished run's fitted model."""
         return self.partial_dir(key) / "model"
 
     def has_model(self, key: RunKey) -> bool:
-        """Whether a finished run has kept its fitted model."""
+        """Return whether a finished run has kept its fitted model."""
         return (self.run_dir(key) / "model").is_dir()
 
     def model_dir(self, key: RunKey, record: RunRecord) -> Path | None:
-        """Return the folder of a run's fitted model, as it was stored; None if none was kept."""
+        """Return the verified folder of a run's fitted model; None if it was not kept."""
         if not self.has_model(key):
             return None
         folder = self.run_dir(key)
@@ -615,7 +663,7 @@ class Store:
         return folder / "model"
 
     def read_int8(self, key: RunKey) -> Int8Record | None:
-        """Return what int8 costs, as measured before; None if it was not, or is damaged."""
+        """Return an earlier measurement of int8; None if it is missing or damaged."""
         path = self.run_dir(key) / INT8
         try:
             return read_record(path, Int8Record, path.name, "") if path.exists() else None
@@ -623,13 +671,13 @@ class Store:
             return None
 
     def write_int8(self, key: RunKey, record: Int8Record) -> None:
-        """Keep what int8 costs beside the run."""
+        """Write a measurement of int8 to the run's folder."""
         write_record(self.run_dir(key) / INT8, record.to_json())
 
     def tidy_run(self, key: RunKey) -> int:
-        """Remove what a kill has left behind a finished run; returns the bytes that this frees.
+        """Remove what a kill has left beside a finished run; return the bytes freed.
 
-        A run that is being trained, or a disk that cannot be written to, is left as it is.
+        Do nothing if the run is being trained or the disk cannot be written to.
         """
         place = self.run_dir(key)
         left = [place / CHECKPOINTS, place / IDENTITY, *place.rglob(TEMPORARY)]
@@ -643,7 +691,7 @@ class Store:
             return 0
 
     def models(self) -> set[str]:
-        """The names of all models with a finished run."""
+        """Return the names of all models with a finished run."""
         return {key.model for key in self.run_keys()}
 
     def run_keys(self, model: str | None = None) -> list[RunKey]:
@@ -652,14 +700,14 @@ class Store:
             run, seed, name = path.parent.name, path.parent.parent.name, path.parts[-4]
             seed = seed.removeprefix("seed")
             if not RUN_NAME.fullmatch(run) or not seed.isdecimal():
-                continue  # unfinished, or somebody's copy
+                continue  # unfinished, or a user's copy
             if not config.MODEL_NAME.fullmatch(name) or (model and name != model):
-                continue  # ours begin with an underscore; others are somebody's copies
+                continue  # _blends and the like, or a user's copy
             found.append(RunKey(name, int(seed), RunKey.left_out_of(run)))
         return sorted(found)
 
     def runs(self, model: str | None = None) -> dict[RunKey, RunRecord]:
-        """All finished runs, in order."""
+        """Return all finished runs, sorted."""
         keys = self.run_keys(model)
         for key in keys:
             self.tidy_run(key)
@@ -669,12 +717,16 @@ class Store:
     def read_predictions(
         self, key: RunKey, name: str, rows: Rows, record: RunRecord | None = None
     ) -> Predictions:
-        """Return a run's logits for exactly these rows, in their order.
+        """Read a run's predictions of exactly these rows, in their order.
 
         Args:
-            name: of the set of rows: `heldout` or `test`.
-            rows: n rows; the logits have shape (n, outputs).
-            record: the run's, if it is at hand.
+            key: the run.
+            name: the set of rows: `heldout` or `test`.
+            rows: the n rows.
+            record: the run's record; None to read it.
+
+        Returns:
+            The (n, outputs) logits.
 
         Raises:
             InputError: they are missing, damaged, for other rows, or not finite.
@@ -709,7 +761,7 @@ class Store:
             self._verify(self.run_dir(key), record.files, f"{name}.parquet")
 
     def stored_predictions(self, key: RunKey, name: str) -> Predictions:
-        """A run's logits for whatever rows they are; InputError if they are damaged."""
+        """Return a run's logits without checking their rows; raise InputError if they are damaged."""
         _, predictions, _ = read_parquet(self.run_dir(key) / f"{name}.parquet")
         self._verify_predictions(key, name)
         return predictions
@@ -720,18 +772,18 @@ class Store:
             self._verify_predictions(key, "heldout", record)
 
     def rows_hash(self, key: RunKey, name: str) -> str | None:
-        """The hash of the rows that a run's predictions are for; None where it has none."""
+        """Return the hash of the rows of a run's predictions; None if it has none."""
         path = self.run_dir(key) / f"{name}.parquet"
         return parquet_meta(path)["rows"] if path.exists() else None
 
     def content(self, key: RunKey, name: str) -> str:
-        """A digest of a run's predictions."""
+        """Return a digest of a run's predictions."""
         return parquet_meta(self.run_dir(key) / f"{name}.parquet")["content"]
 
     def model_content(self, key: RunKey, record: RunRecord) -> str:
-        """A digest of what the run has learned; of its test predictions, if that is all there is.
+        """Return a digest of the fitted model; of the test predictions, if the model was not kept.
 
-        A new test file asks for new predictions, and leaves the model and what rests on it alone.
+        It does not change if the run predicts a new test file.
         """
         files = (record.files or {}).items()
         model = {name: sha256 for name, sha256 in files if name.startswith("model/")}
@@ -740,7 +792,7 @@ class Store:
     # Comparisons and views
 
     def comparison_path(self, baseline: str, others: Sequence[str]) -> Path:
-        """Return the place of a comparison; that of more names than a file's may hold is a digest."""
+        """Return the path of a comparison, named by a digest if the models' names are too long."""
         of = "+".join(config.check_name(name, "model") for name in others)
         name = f"{config.check_name(baseline, 'model')}-vs-{of}"
         if len(name) > LONGEST_COMPARISON:
@@ -754,7 +806,7 @@ class Store:
         return path
 
     def comparisons(self) -> list[Comparison]:
-        """Return all that were made, by the names of their files."""
+        """Return all stored comparisons, sorted by file name."""
         paths = sorted(self.root.glob("oof/_comparisons/*.json"))
         return [self.read_comparison(path) for path in paths]
 
@@ -762,7 +814,7 @@ class Store:
         return read_record(path, Comparison, self.name(path), "run `make compare` again")
 
     def views_path(self, name: str, *, of_model: bool) -> Path:
-        """Return the place of the score on parts of the rows, of a model or of a blend."""
+        """Return the path of the scores on parts of the rows, for a model or a blend."""
         if not of_model:
             return self.blend_dir(name) / "views.csv"
         return self.root / "oof" / config.check_name(name, "model") / "views.csv"
@@ -779,15 +831,15 @@ class Store:
     def write_blend(
         self, name: str, record: BlendRecord, fill: Callable[[Path], object]
     ) -> BlendRecord:
-        """Write a blend's folder, which takes its place by one rename.
-
-        Another process that writes this blend at the same time waits, and is the one that stays.
+        """Write a blend's folder and put it in place by one rename, under a lock.
 
         Args:
+            name: the blend.
+            record: its record without name and digests.
             fill: writes all files but blend.json into the folder that it is called with.
 
         Returns:
-            The record as it is stored, with the name and the digests of the files.
+            The record as written, with the name and the digests of the files.
         """
         place = self.blend_dir(name)
         with (
@@ -811,7 +863,7 @@ class Store:
         return record
 
     def blend_file(self, name: str, record: BlendRecord, file: str) -> Path | None:
-        """Return a file or folder of a blend, as it was stored; None if the blend has none."""
+        """Return the path of a blend's verified file or folder; None if the blend has none."""
         place = self.blend_dir(name)
         if not (place / file).exists() and not any(
             known.startswith(file) for known in record.files or ()
@@ -821,7 +873,7 @@ class Store:
         return place / file
 
     def blend_model(self, name: str, record: BlendRecord) -> Path:
-        """Return the folder of what a blend has fitted; it may hold nothing, as that of a mean."""
+        """Return the folder of a blend's fitted model, which is empty for a mean."""
         return self.blend_file(name, record, "model") or self.blend_dir(name) / "model"
 
     def blends(self) -> dict[str, BlendRecord]:
@@ -830,11 +882,11 @@ class Store:
         return {name: self.read_blend(name) for name in names}
 
     def audit_path(self, name: str) -> Path:
-        """Return where the audit of patterns over a blend or a model is kept."""
+        """Return the path of the audit of patterns on a blend or a model."""
         return self.root / "oof" / "_patterns" / f"{config.check_name(name, 'name')}.json"
 
     def write_audit(self, audit: PatternsAudit, text: str) -> None:
-        """Write the audit of patterns and, beside it, its table as text."""
+        """Write the audit of patterns as JSON and its table as text."""
         path = self.audit_path(audit.of)
         with together():
             write_json(path, audit.to_json())
@@ -843,12 +895,22 @@ class Store:
     def write_submission(
         self, name: str, table: pd.DataFrame, record: SubmissionRecord, encoding: str
     ) -> Path:
-        """Write NAME.csv and NAME.json, which is there first and knows the file by its sha256.
+        """Write NAME.csv and NAME.json, which has the sha256 of the CSV.
 
-        Until NAME.csv is in its place NAME.json knows the one that it replaces as well, so that a kill
-        in between leaves no file that it does not know.
+        NAME.json is written first with the digests of both the new and the old CSV, so that after a
+        kill the CSV is still recognised as one of `submit`.
 
-        Raises InputError if NAME.csv is there and `submit` did not write it so.
+        Args:
+            name: the submission.
+            table: the rows of the CSV.
+            record: its record without digests.
+            encoding: the encoding of the CSV.
+
+        Returns:
+            The path of the CSV.
+
+        Raises:
+            InputError: NAME.csv exists and differs from what `submit` wrote.
         """
         path = self.submission_path(name)
         data = csv_text(table).encode(encoding)
@@ -866,7 +928,7 @@ class Store:
         return path
 
     def _own_submission(self, name: str) -> str | None:
-        """Return the sha256 of the submission that is there; InputError if it is not one of ours."""
+        """Return the sha256 of the stored CSV, if any; raise InputError if `submit` did not write it."""
         path, beside = self.submission_path(name), self.submission_path(name).with_suffix(".json")
         if path.is_symlink() or (path.exists() and not path.is_file()):
             raise InputError(f"{self.name(path)} is a link or a folder: move it away, or add NAME=")
@@ -887,12 +949,12 @@ class Store:
         return found
 
     def _digests_of_submission(self, path: Path) -> list[str | None] | None:
-        """Return what NAME.csv may be, by its record; None of a version before that was kept."""
+        """Return the digests that NAME.csv may have; None if its record has none."""
         record = self.read_submission(path)
         return None if record.sha256 is None else [record.sha256, record.replaces]
 
     def submissions(self) -> dict[str, SubmissionRecord]:
-        """Return each submission's record, by name; only of those whose CSV is there."""
+        """Return the record of each submission with a CSV, by name."""
         paths = sorted((self.root / "submissions").glob("*.json"))
         ours = [p for p in paths if config.MODEL_NAME.fullmatch(p.stem)]
         return {p.stem: self.read_submission(p) for p in ours if p.with_suffix(".csv").exists()}
@@ -908,7 +970,7 @@ class Store:
             return False
 
     def is_as_submitted(self, name: str, record: SubmissionRecord) -> bool:
-        """Return whether NAME.csv is as `submit` wrote it."""
+        """Return whether NAME.csv is unchanged since `submit` wrote it."""
         return record.sha256 in (None, file_sha256(self.submission_path(name)))
 
     def submission_path(self, name: str) -> Path:
@@ -916,19 +978,19 @@ class Store:
 
     @property
     def private_dir(self) -> Path:
-        """Where what the solution tells is kept, which no stage but `score` reads."""
+        """The folder of scores against the solution, which no other stage reads."""
         return self.root / "submissions" / "private"
 
     def write_private(self, name: str, table: str, text: str) -> None:
-        """Write how each label of a submission does, as CSV and as text."""
+        """Write the scores per label of a submission as CSV and as text."""
         with together():
             write_text(self.private_dir / f"{name}.csv", table)
             write_text(self.private_dir / f"{name}.txt", text)
 
-    # What a kill may leave, see `tidy`
+    # Leftovers of killed processes, see `tidy`
 
     def tidy_blends(self) -> int:
-        """Remove what kills have left beside the blends; returns the bytes that this frees."""
+        """Remove what kills have left beside the blends; return the bytes freed."""
         freed = 0
         for path in [*self.blends_dir.glob(".*.partial"), *self.blends_dir.glob(".*.old")]:
             name = path.name[1:].rpartition(".")[0]
@@ -938,12 +1000,12 @@ class Store:
         return freed
 
     def unfinished(self) -> list[Path]:
-        """Return the folders of runs and backbones that were left unfinished."""
+        """Return the folders of unfinished runs and backbones."""
         runs = self.root.glob("oof/*/seed*/.*.partial*")
         return [*sorted(runs), *sorted(self.pretrained_dir.glob(".*.partial"))]
 
     def locked_keys(self) -> Iterator[RunKey]:
-        """Yield the runs that have a lock, which a process may hold."""
+        """Yield the runs with a lock file, whether or not a process holds it."""
         for path in sorted(self.root.glob("oof/*/seed*/.*.lock")):
             run, seed = path.name[1:].removesuffix(".lock"), path.parent.name.removeprefix("seed")
             if RUN_NAME.fullmatch(run) and seed.isdecimal():

@@ -1,4 +1,4 @@
-"""What kills have left in a workspace, and which files in it are a stage's own."""
+"""Removal of leftovers of killed processes, and recognition of files made by stages."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from foldstack.files import remove, size_of
 from foldstack.store import FOLDERS, TEMPORARY, Store
 
 OURS = re.compile(r"\..+\.\d+\.tmp")
-LEFT_SECONDS = 600  # a file that is being written changes more often
+LEFT_SECONDS = 600  # a file that is being written is modified more often
 
 
 def tidy(store: Store) -> int:
-    """Remove what kills have left in the whole workspace; returns the bytes that this frees.
+    """Remove what kills have left in the workspace; return the bytes freed.
 
-    Unfinished runs and backbones stay: the command that made them resumes them.
+    Unfinished runs and backbones are kept: the command that made them resumes them.
     """
     freed = sum(store.tidy_run(key) for key in store.run_keys()) + store.tidy_blends()
     made = [store.folder(name) for name in (*FOLDERS, "predictions", "input")]
@@ -30,12 +30,12 @@ def tidy(store: Store) -> int:
 
 
 def unfinished(store: Store) -> dict[str, int]:
-    """Bytes of the runs and backbones that were left unfinished, by name."""
+    """Return the bytes of unfinished runs and backbones, by name."""
     return {store.name(path): size_of(path) for path in store.unfinished()}
 
 
 def has_made(store: Store, path: Path) -> bool:
-    """Whether a file or folder directly below folds/, oof/ or submissions/ is a stage's."""
+    """Return whether a stage made this file or folder of folds/, oof/ or submissions/."""
     if path.name.startswith("."):
         return path.is_dir() or path.suffix == ".lock" or _is_ours(path)
     if path.parent == store.folder("folds"):
@@ -65,14 +65,14 @@ def require_nothing_is_trained(store: Store) -> None:
 
 
 def _is_ours(path: Path) -> bool:
-    """Whether a temporary file has a name as `files.publish` gives, and not one of the user's."""
+    """Return whether a temporary file is named as `files.publish` names them."""
     return path.is_file() and not path.is_symlink() and bool(OURS.fullmatch(path.name))
 
 
 def _is_left(path: Path) -> bool:
-    """Whether nobody writes this temporary file any more, as far as this machine can tell.
+    """Return whether this temporary file is old and its process no longer runs.
 
-    Its name has the number of its process, which another machine on a shared disk may have given.
+    The process id in its name may be of another machine that shares the disk.
     """
     number = path.name.split(".")[-2]
     old = time.time() - path.stat().st_mtime > LEFT_SECONDS

@@ -18,11 +18,14 @@ from foldstack.store import Folds, RunKey, Store
 
 @dataclass
 class Workspace:
-    """Everything a stage needs to know.
+    """A competition, its store and the settings of this call.
 
-    overrides: the settings of this call, `given` only what the user gave by --set.
-    command: repeats the call's general options for a child process.
-    solution: where the score stage, and no other, finds the test labels.
+    Attributes:
+        root: the folder.
+        overrides: the settings of this call.
+        given: those of them that the user gave by --set.
+        command: the call's general options, for child processes.
+        solution: the file of test labels, which only the score stage reads.
     """
 
     root: Path
@@ -33,7 +36,7 @@ class Workspace:
 
     @classmethod
     def open(cls, root: Path, sets: list[str], debug: bool = False) -> Workspace:
-        """Raises InputError where a `--set` names nothing known."""
+        """Return the workspace in a folder; raise InputError if a `--set` names an unknown setting."""
         overrides = given = config.parse_overrides(sets)
         config.check_overrides(given)
         command = [f"--workspace={root}", *(f"--set={s}" for s in sets)]
@@ -54,16 +57,16 @@ class Workspace:
 
     @cached_property
     def patterns(self) -> Patterns | None:
-        """The rules that decide before or beside the blend; None where there are none."""
+        """The rules that decide before or beside the blend; None if there are none."""
         return load(self.competition) if self.competition.settings.patterns else None
 
     def check(self) -> None:
-        """Read all files now, so that nothing in them is refused after hours of training."""
+        """Read and check all files, so that errors are raised before hours of training."""
         self.competition.check()
         _ = self.patterns
 
     def refuse_named(self, place: Path) -> None:
-        """Raise InputError if the settings name this file, which would be written over, as input."""
+        """Raise InputError if writing this file would overwrite an input that the settings name."""
         for setting, path in self.competition.named_files.items():
             if place.exists() and path.exists() and place.samefile(path):
                 raise InputError(
@@ -72,7 +75,7 @@ class Workspace:
                 )
 
     def model_settings(self, name: str) -> Settings:
-        """A model's settings under the overrides that its learner has."""
+        """Return a model's settings with those overrides that its learner has."""
         _, of_models = config.split_overrides(self.overrides)
         settings = config.load_model(name, self.root, self.competition.settings, {})
         of_models = config.relevant(of_models, settings.learner)
@@ -83,7 +86,7 @@ class Workspace:
         return [name for name, _ in config.listed_models(self.competition.settings)]
 
     def choose_models(self, text: str | None) -> list[str]:
-        """`all` or nothing: the competition's models; else a comma list, each one known."""
+        """Return the models of a comma list; for `all` or None those of the competition."""
         if text in (None, "", "all"):
             if not self.listed:
                 raise InputError(
@@ -102,7 +105,7 @@ class Workspace:
         return names
 
     def choose_model(self, text: str, stage: str) -> str:
-        """The one model that a stage takes."""
+        """Return the only model of a list; raise InputError if it has several."""
         names = self.choose_models(text)
         if len(names) != 1:
             raise InputError(
@@ -112,11 +115,11 @@ class Workspace:
         return names[0]
 
     def has_preset(self, name: str) -> bool:
-        """Whether the model can be trained by name; a variant that NAME= kept cannot."""
+        """Return whether the model can be trained by name; a variant (NAME=) cannot."""
         return name in self.listed or name in config.preset_names(self.root)
 
     def choose_seeds(self, text: str | None) -> list[int]:
-        """`all` or nothing: the competition's seeds; else a comma list of whole numbers."""
+        """Return the seeds of a comma list; for `all` or None those of the competition."""
         if text in (None, "", "all"):
             return list(dict.fromkeys(self.competition.settings.seeds))
         for part in _comma_list(text):
@@ -125,7 +128,7 @@ class Workspace:
         return [int(part) for part in _comma_list(text)]
 
     def choose_runs(self, text: str | None, folds: Folds) -> list[tuple[int, ...]]:
-        """What each run leaves out: `all` or nothing: every fold alone; `0,2-4,full`: as named."""
+        """Return the left-out folds of each run: `0,2-4,full` as named, `all` or None each fold."""
         if text in (None, "", "all"):
             return [(fold,) for fold in range(folds.count)]
         runs = []

@@ -1,4 +1,4 @@
-"""Records: what stages return and the store keeps, one module per group of stages."""
+"""Records: the results of stages, which the store reads and writes; one module per group of stages."""
 
 from foldstack.records.base import (
     Record,

@@ -1,8 +1,8 @@
-"""Records: the JSON beside what a stage has made, with a digest of itself and of the files it is for.
+"""The base of all records: JSON files with a digest of themselves and of the files they describe.
 
-A record is checked whenever it is read, and a file against its record before it is used, so that a
-damaged one is named instead of giving other numbers. Records of versions before digests were kept are
-checked for their form alone.
+A record is validated whenever it is read, and a file is compared with its record before it is used, so
+that a damaged file is reported instead of changing the numbers. Records without a digest, from older
+versions, are only validated.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ from foldstack.files import file_sha256, write_json
 
 
 class Value(BaseModel):
-    """A part of a record: frozen and typed.
+    """A frozen, typed part of a record.
 
     Attributes:
-        ABSENT: fields that the JSON leaves out while they are None.
+        ABSENT: fields that the JSON omits if they are None.
     """
 
     model_config = ConfigDict(
@@ -57,12 +57,12 @@ class Value(BaseModel):
 
 
 class Record(Value):
-    """A value that a stage returns and the store keeps: frozen, typed, to and from JSON.
+    """A frozen, typed result of a stage that the store reads and writes as JSON.
 
     Attributes:
-        VERSION: the newest version that this code reads and the one it writes. A key on disk changes
-            its name or meaning only with a new version and a reader of the old one.
-        version: of this record; records written before there were versions have none, which reads as 1.
+        VERSION: the version that this code writes, and the newest one that it reads. Renaming a key on
+            disk or changing its meaning requires a new version and a reader of the old one.
+        version: the version of this record; 1 if the JSON has none.
     """
 
     VERSION: ClassVar[int] = 1
@@ -73,9 +73,7 @@ class Record(Value):
     @classmethod
     def _is_known(cls, version: int) -> int:
         if not 1 <= version <= cls.VERSION:
-            raise ValueError(
-                f"a record of version {version}, and this foldstack reads up to {cls.VERSION}"
-            )
+            raise ValueError(f"{version} is not a version from 1 to {cls.VERSION}")
         return version
 
 
@@ -90,7 +88,7 @@ Undefined = Annotated[
 
 
 class Table(Record):
-    """A record of rows of one form, which reads as a data frame and shows as one in a notebook."""
+    """A record of similar rows, available as a data frame and displayed as one in a notebook."""
 
     rows: list[Any]
 
@@ -113,11 +111,11 @@ def write_record(path: Path, record: dict[str, Any]) -> None:
     write_json(path, plain | {"digest": digest(plain)})
 
 
-Again = str | Callable[[], str]  # what makes a damaged record again, or finds that out
+Again = str | Callable[[], str]  # advice on how to make a damaged record again
 
 
 def read_record(path: Path, form: type[R], name: str, again: Again) -> R:
-    """Return a typed record; arguments and errors are those of `read_mapping`."""
+    """Return a typed record; see `read_mapping` for arguments and errors."""
     return form.model_validate(read_mapping(path, form, name, again))
 
 
@@ -125,15 +123,20 @@ def read_mapping(path: Path, form: type[Record], name: str, again: Again) -> dic
     """Return a record as it was written, without its digest.
 
     Args:
-        form: the fields that must be there.
-        name: the path, for the message.
-        again: what makes the record again, for the message.
+        path: the JSON file.
+        form: the record class that validates it.
+        name: the path as messages show it.
+        again: advice on how to make the record again, for messages.
+
+    Returns:
+        The JSON object.
 
     Raises:
-        InputError: it is damaged, or another file than a stage has written.
+        InputError: it is damaged, of a newer version, or not a record of this form.
     """
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
+        _refuse_newer(record, form, name, again)
         form.model_validate(record)
         found = record.pop("digest", None)
         if found is not None and found != digest(record):
@@ -147,14 +150,30 @@ def read_mapping(path: Path, form: type[Record], name: str, again: Again) -> dic
     return record
 
 
+def _refuse_newer(record: Any, form: type[Record], name: str, again: Again) -> None:
+    """Raise InputError if a record has a newer version than this code reads."""
+    version = record.get("version") if isinstance(record, dict) else None
+    if type(version) is int and version > form.VERSION:
+        other = _advice(again)
+        raise InputError(
+            f"{name} was written by a newer foldstack (record version {version}; this one reads up to "
+            f"{form.VERSION}): install that version" + (f", or {other}" if other else "")
+        )
+
+
 def damaged(name: str, reason: str, again: Again) -> InputError:
-    return InputError(f"{name} is damaged ({reason}): {again() if callable(again) else again}")
+    """Return the error for a damaged record or file."""
+    return InputError(f"{name} is damaged ({reason}): {_advice(again)}")
+
+
+def _advice(again: Again) -> str:
+    return again() if callable(again) else again
 
 
 def digests_of(folder: Path, leave_out: Iterable[str] = ()) -> dict[str, str]:
-    """Return the sha256 of each file below a folder, by its path there; hidden ones do not count.
+    """Return the sha256 of each file below a folder, by relative path, without hidden files.
 
-    leave_out: names in the folder itself.
+    leave_out: top-level names to skip.
     """
     skipped = set(leave_out)
     paths = (p for p in sorted(folder.rglob("*")) if p.is_file())
@@ -167,19 +186,22 @@ def digests_of(folder: Path, leave_out: Iterable[str] = ()) -> dict[str, str]:
 
 
 def verify(folder: Path, files: dict[str, str] | None, what: str, name: str, again: Again) -> None:
-    """Raise InputError unless files are as their record says.
+    """Compare files with the digests in their record.
 
     Args:
-        files: the sha256 of each file by its path below the folder; None if the record is of a
-            version before digests were kept.
-        what: a file's path below the folder, or a folder's with all that the record has of it.
+        folder: the folder that the record describes.
+        files: the sha256 of each file, by relative path; None if the record has no digests.
+        what: the relative path of a file, or of a folder with all its recorded files.
         name, again: see `read_mapping`.
+
+    Raises:
+        InputError: a file is missing, differs from its digest, or is not in the record.
     """
     if files is None:
         return
     known = {k: v for k, v in files.items() if k == what or k.startswith(f"{what}/")}
     if not known and any(path.is_file() for path in (folder / what, *(folder / what).rglob("*"))):
-        raise damaged(f"{name}/{what}", "its record does not know it", again)
+        raise damaged(f"{name}/{what}", "its record does not list it", again)
     for path, sha256 in known.items():
         place = folder / path
         if not place.is_file():

@@ -12,7 +12,7 @@ from foldstack.records.patterns import PatternsEffect
 
 
 class BlendHashes(Value):
-    """What the runs and the blend were made with; features are those of train and of test."""
+    """Hashes of the files behind a blend; features are those of train and of test."""
 
     folds: str
     train: str
@@ -31,7 +31,7 @@ class CandidateRecord(Value):
 
 
 class RuleTrial(Value):
-    """A family of decision rules; gain is over the reference family of the metric."""
+    """Scores of a family of decision rules; gain is over the metric's reference family."""
 
     family: str
     nested: float
@@ -44,8 +44,9 @@ class RulesRecord(Value):
     """The families of decision rules that were tried.
 
     Attributes:
-        family: the one that was chosen; families_by_fold: those chosen without each fold.
-        gain_over_default: of the nested decisions, over .5 or the most probable class.
+        family: the chosen family.
+        families_by_fold: per fold the family chosen on the other folds.
+        gain_over_default: the gain of the nested decisions over .5 or the most probable class.
     """
 
     family: str
@@ -55,7 +56,7 @@ class RulesRecord(Value):
 
 
 class CalibrationRecord(Value):
-    """How reliable a candidate's nested probabilities are; see `ensemble.reliability.scores`."""
+    """The reliability of a candidate's nested probabilities; see `ensemble.reliability.scores`."""
 
     candidate: str
     log_loss: float
@@ -65,7 +66,7 @@ class CalibrationRecord(Value):
 
 
 class ModelEstimate(Value):
-    """One model alone."""
+    """The estimate of a single model."""
 
     nested: EstimateRecord
     in_sample: float
@@ -73,7 +74,7 @@ class ModelEstimate(Value):
 
 
 class PositiveRates(Value):
-    """Shares of rows that are decided positive; parts if they differ by more than chance explains."""
+    """Shares of rows predicted positive; parts: whether they differ by over three standard errors."""
 
     oof: float
     test: float
@@ -81,7 +82,7 @@ class PositiveRates(Value):
 
 
 class RepeatedTexts(Value):
-    """Shares of rows with a text that is repeated in train, and the score weighted to that of test."""
+    """Shares of rows whose text is repeated in train, and the score weighted to the test share."""
 
     test_share: float
     train_share: float
@@ -89,7 +90,7 @@ class RepeatedTexts(Value):
 
 
 class FeaturesRecord(Value):
-    """What a stack reads beside predictions; categories is a digest of what their codes stand for."""
+    """The features of a stack beside predictions; categories: a digest of the category codes."""
 
     columns: list[str] = Field(default_factory=list)
     categories: str = ""
@@ -97,18 +98,19 @@ class FeaturesRecord(Value):
 
 
 class _Estimated(Record):
-    """Test predictions with an honest estimate: what both a blend and a submission say of themselves.
+    """The fields that blends and submissions share: test predictions and their estimate.
 
     Attributes:
-        members: for each model the digests of its runs' predictions, by `seed0/fold2`.
-        temperatures: of the models' test means, which give them the confidence of single runs, if they
-            were given any; on disk `sharpness`.
-        settings: those of `settings.BlendSettings`, as JSON.
-        parameters: what the winner has fitted, for `ensemble.load_fitted`.
-        rule: from probabilities to labels, for `ensemble.Rule.from_json`; None for probabilities.
-        nested, in_sample: the estimate, and the optimistic score on the rows of the fit.
-        seed_variance: of the mean of the seeds' scores; 0 for one seed.
-        name: of the stored blend; None for a model alone.
+        members: per model the digests of its runs' predictions, by `seed0/fold2`.
+        temperatures: per model the temperature that gives its test mean the confidence of single runs;
+            `sharpness` on disk.
+        settings: `settings.BlendSettings` as JSON.
+        parameters: the winner's fitted parameters, for `ensemble.load_fitted`.
+        rule: the decision rule, for `ensemble.Rule.from_json`; None for probabilities.
+        nested: the estimate.
+        in_sample: the optimistic score on the rows of the fit.
+        seed_variance: the variance of the mean of the seeds' scores; 0 for one seed.
+        name: the name of the stored blend; None for a single model.
     """
 
     ABSENT: ClassVar[frozenset[str]] = frozenset({"name"})
@@ -141,16 +143,16 @@ class _Estimated(Record):
 
 
 class BlendRecord(_Estimated):
-    """blend.json: what a blend was made from, what it chose, and what to expect of it.
+    """blend.json: the members of a blend, its choices and its estimate.
 
     Attributes:
-        files: the sha256 of each file beside it; None before it is stored, and of a version before
-            digests were kept.
+        files: the sha256 of each file in its folder; None before it is stored, and in records without
+            digests.
     """
 
     ABSENT: ClassVar[frozenset[str]] = frozenset({"name", "files"})
 
-    # Which only the submissions of the first versions lack.
+    # Required here; only submissions of the first versions lack them.
     winners_by_fold: dict[str, str]
     parameters: dict[str, Any]
     rule: dict[str, Any] | None
@@ -169,10 +171,10 @@ class SubmissionRecord(_Estimated):
     """submissions/NAME.json.
 
     Attributes:
-        note: what the estimate does not say.
+        note: a caveat on the estimate.
         holds: 'labels', 'probabilities' or 'values'.
-        sha256: of NAME.csv; None of a version before it was kept.
-        replaces: the sha256 of the file that NAME.csv is about to replace.
+        sha256: the digest of NAME.csv; None in records of the first versions.
+        replaces: the digest of the file that NAME.csv is about to replace.
     """
 
     ABSENT: ClassVar[frozenset[str]] = frozenset({"name", "note", "patterns"})
@@ -192,10 +194,11 @@ class SubmissionRecord(_Estimated):
 
 
 class Submitted(Record):
-    """What the submit stage returns.
+    """The result of the submit stage.
 
     Attributes:
-        name: of the submission; file: its path from the workspace on.
+        name: the name of the submission.
+        file: its path relative to the workspace.
     """
 
     name: str
@@ -204,11 +207,11 @@ class Submitted(Record):
 
 
 class ReportRecord(Record):
-    """How each label, or regression target, does on out-of-fold rows by nested decisions.
+    """The scores of each label, or regression target, on out-of-fold rows by nested decisions.
 
     Attributes:
         of: the blend, or the models.
-        file: where the blend keeps the report; None for models.
+        file: the blend's report file; None for models.
         text: the report as a table.
     """
 

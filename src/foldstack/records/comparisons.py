@@ -10,10 +10,11 @@ class ComparedModel(Value):
 
     Attributes:
         score: the mean over seeds of the score pooled over the rows.
-        better_by: the mean over seeds of how much better it is than the baseline, for losses too.
-        low, high: the 95 % interval of `better_by`; standard_error: of which seed_error is the part
-            that the seeds make, undefined for a single one.
-        by_seed: the differences of the seeds, in the order of `Comparison.seeds`.
+        better_by: the mean over seeds of the improvement over the baseline, positive for lower losses.
+        low, high: the 95 % interval of `better_by`.
+        standard_error: the standard error of `better_by`.
+        seed_error: the part of it that is due to seeds; undefined for a single seed.
+        by_seed: `better_by` of each seed, in the order of `Comparison.seeds`.
         time: the ratio of the training times; undefined if the machines differ.
     """
 
@@ -29,15 +30,15 @@ class ComparedModel(Value):
 
 
 class Comparison(Table):
-    """oof/_comparisons/BASELINE-vs-OTHERS.json: how much better models are than a baseline.
+    """oof/_comparisons/BASELINE-vs-OTHERS.json: paired differences of models from a baseline.
 
     Attributes:
-        score: the baseline's, as that of a `ComparedModel`.
-        folds: those that were held out and scored, of `folds_in_all`.
+        score: the baseline's score, defined as in `ComparedModel`.
+        folds: the folds that were held out and scored, of `folds_in_all`.
         scored_rows: the number of rows that the scores are pooled over.
-        hashes: of the folds, the training rows and their overlay, as in a run's identity.
-        runs: of each model the digest of each run's held-out predictions.
-        optimistic: of each model why its score may be too good.
+        hashes: those of the folds, the training rows and their overlay, as in a run's identity.
+        runs: per model the digest of each run's held-out predictions.
+        optimistic: per model why its score may be too good.
     """
 
     baseline: str

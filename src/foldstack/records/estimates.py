@@ -1,4 +1,4 @@
-"""Scores with intervals, as records keep them."""
+"""Scores with intervals, as parts of records."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class EstimateRecord(Value):
 
 
 class DifferenceRecord(Value):
-    """How much better one prediction is than another, paired, with a 95 % interval."""
+    """A paired difference between two predictions, with a 95 % interval."""
 
     difference: float
     low: float

@@ -10,7 +10,7 @@ SHOWN_LABELS = 12  # of the folds' table on the console; folds/report.csv has al
 
 
 class BalanceRecord(Value):
-    """How even the folds of one split are, see `stratify.Balance`."""
+    """The balance of one split, see `stratify.Balance`."""
 
     labels: float
     examples: float
@@ -18,16 +18,16 @@ class BalanceRecord(Value):
 
 
 class FoldsRecord(Record):
-    """folds.json: what made the folds, and what in the rows may surprise.
+    """folds.json: the settings of the folds, and counts of duplicates and contradictions.
 
     Attributes:
-        settings: those of `folds` in competition.yaml.
-        hash: of the folds, see `Store.folds_hash`.
+        settings: the `folds` section of competition.yaml.
+        hash: the hash of the folds, see `Store.folds_hash`.
         train: the hash of the training rows.
-        repeated_rows: rows that repeat another's text or group.
-        parted_groups: groups that folds given by a file part.
+        repeated_rows: rows that repeat another row's text or group.
+        parted_groups: groups that are split between folds given by a file.
         contradicting_texts, contradicting_rows: equal texts with different labels, and their rows.
-        train_rows_in_test, test_rows_in_train: rows whose text stands in the other file.
+        train_rows_in_test, test_rows_in_train: rows whose text occurs in the other file.
         near: the counts of `near.NearDuplicates.report`; None if near-duplicates were not searched.
         balance: one per split; None for regression.
     """
@@ -55,7 +55,7 @@ class RareLabel(Value):
 
 
 class SpreadLabel(Value):
-    """The least and the most rows of a label in a fold."""
+    """The minimum and maximum number of a label's rows per fold."""
 
     label: str
     low: int
@@ -63,19 +63,19 @@ class SpreadLabel(Value):
 
 
 class FoldsResult(Table):
-    """The folds that there are now.
+    """The result of the folds stage.
 
     Attributes:
         rows: one per fold: `fold`, `rows`, `groups`, then per label its share (`label NAME`), for
             regression per target its mean and quantiles.
-        made: False if the folds of these settings were there already.
-        file: the path of folds.csv, from the workspace on.
-        count: folds of all splits together.
+        made: False if the folds of these settings existed already.
+        file: the path of folds.csv, relative to the workspace.
+        count: the number of folds of all splits together.
         unscored: rows that time order never holds out.
-        stale: the runs that other folds have made stale.
-        rare: labels that some fold lacks for certain.
-        uneven: the labels that are spread worst; empty if there are few labels.
-        absent: labels that some fold lacks; empty if there are few labels.
+        stale: the runs that the new folds have made stale.
+        rare: labels with fewer rows than folds.
+        uneven: the labels with the least even distribution; empty if there are few labels.
+        absent: labels that are absent from a fold; empty if there are few labels.
     """
 
     record: FoldsRecord

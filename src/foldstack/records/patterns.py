@@ -1,4 +1,4 @@
-"""Records of patterns: what rules and nearest texts do to the predictions of a blend or a model."""
+"""Records of patterns: the effect of rules and nearest texts on predictions of a blend or a model."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from foldstack.records.estimates import DifferenceRecord, EstimateRecord
 
 
 class LineRecord(Value):
-    """One rule, or the nearest texts, over the out-of-fold rows; see `patterns.audit.Line`."""
+    """The counts of one rule, or of nearest texts, on out-of-fold rows; see `patterns.audit.Line`."""
 
     name: str
     cached: bool
@@ -25,7 +25,7 @@ class AuditLine(LineRecord):
 
     Attributes:
         better_by: None if it decides no row.
-        test_rows: how many test rows it decides.
+        test_rows: the number of test rows that it decides.
     """
 
     better_by: DifferenceRecord | None
@@ -33,15 +33,15 @@ class AuditLine(LineRecord):
 
 
 class PatternsEffect(Value):
-    """What the competition's patterns do to a submission.
+    """The effect of the competition's patterns on a submission.
 
     Attributes:
-        file, hash, mode: of the patterns, as `patterns.file` reads them.
+        file, hash, mode: those of the patterns, see `patterns.file`.
         cached: the names of the rules of cached texts.
         nested_without: the estimate of the predictions without patterns.
-        better_by: how much better the nested predictions are with them.
-        lines: one for each rule and for the nearest texts, then one of all.
-        test: how many test rows each rule decides; those that decide none are left out.
+        better_by: the improvement of the nested predictions with them.
+        lines: one per rule, one for the nearest texts, then one for all of them.
+        test: the number of test rows that each rule decides, without zeros.
     """
 
     file: str
@@ -58,8 +58,8 @@ class PatternsAudit(Record, PatternsEffect):
     """oof/_patterns/NAME.json.
 
     Attributes:
-        all_of_test: test rows that any rule or nearest text decides.
-        of: the blend or the model that the patterns are over.
+        all_of_test: the number of test rows that any rule or nearest text decides.
+        of: the blend or the model that the patterns are applied to.
         nested: the estimate with the patterns.
     """
 
@@ -72,11 +72,11 @@ class PatternsAudit(Record, PatternsEffect):
 
 
 class AuditedPatterns(Record):
-    """What the patterns stage returns.
+    """The result of the patterns stage.
 
     Attributes:
-        files: the path of the audit's files without their suffix, from the workspace on.
-        rows: the out-of-fold rows.
+        files: the path of the audit's files without suffix, relative to the workspace.
+        rows: the number of out-of-fold rows.
         text: the audit as a table.
     """
 

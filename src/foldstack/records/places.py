@@ -1,4 +1,4 @@
-"""Records of what became of a workspace's files, and of the demo."""
+"""Records of created and removed files of a workspace, and of the demo."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ class CompetitionMade(Record):
     """The input and the settings that were written.
 
     Attributes:
-        name: of the embedded data set or the recipe.
-        settings, input, presets: the paths of competition.yaml and the folders; presets None if the
-            models are shipped ones.
+        name: the embedded data set or the recipe.
+        settings, input, presets: the paths of competition.yaml and of the folders; presets is None if
+            the models are shipped ones.
     """
 
     name: str
@@ -31,7 +31,7 @@ class CopiedFile(Value):
 
 
 class GuessReason(Value):
-    """A setting, its value and why; without a value the `setting` is a column that is not used."""
+    """A setting, its value and the reason; without a value, `setting` is an unused column."""
 
     setting: str
     value: Any
@@ -43,9 +43,9 @@ class InitResult(Table):
 
     Attributes:
         file: its path.
-        encoding: of the three files.
+        encoding: the encoding of the three files.
         rows: the guesses in their order.
-        checked: False if the files were refused afterwards, which an InputError says.
+        checked: False if a check of the files raised InputError afterwards.
     """
 
     file: str
@@ -56,7 +56,7 @@ class InitResult(Table):
 
 
 class EmptiedFolder(Value):
-    """removed, kept: names; of kept ones no stage has made what is there."""
+    """An emptied folder with the names removed and those kept, which no stage made."""
 
     folder: str
     removed: list[str]
@@ -68,20 +68,21 @@ class CleanResult(Record):
 
 
 class TidyResult(Record):
-    """Bytes of temporary files that were removed, and of unfinished runs and backbones by name."""
+    """Bytes of removed temporary files, and of unfinished runs and backbones by name."""
 
     freed: int
     unfinished: dict[str, int]
 
 
 class DemoForecast(Record):
-    """How long all runs of the demo's transformer would take on this machine.
+    """A forecast of the time for all runs of the demo's transformer on this machine.
 
     Attributes:
-        learned_per_second, predicted_per_second: rows.
-        precision: of the training.
+        learned_per_second, predicted_per_second: rows per second.
+        precision: the precision of the training.
+        seconds: the forecast.
         limit: the seconds that the demo may take.
-        short_folds: the number of folds that it takes instead, with one epoch; None within the limit.
+        short_folds: the number of folds to use instead, with one epoch; None within the limit.
     """
 
     learned_per_second: float

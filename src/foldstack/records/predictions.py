@@ -6,12 +6,12 @@ from foldstack.records.base import Record
 
 
 class PredictedText(Record):
-    """One text.
+    """The prediction of one text.
 
     Attributes:
-        label: the decided label, several joined, none as ''; None for regression.
-        by: who decided, `model`, a rule or nearest texts; None if there are no patterns.
-        probabilities: of each class or label; the values of a regression.
+        label: the predicted label, several joined, none as ''; None for regression.
+        by: the source of the decision: `model`, a rule or nearest texts; None without patterns.
+        probabilities: per class or label; for regression, the values.
     """
 
     label: str | None
@@ -26,8 +26,8 @@ class PredictedFile(Record):
 
     Attributes:
         file: its path.
-        runs: how many runs of each model predicted.
-        unrecorded: why the workspace could not record which texts it has labelled; None if it has.
+        runs: the number of runs per model.
+        unrecorded: why the workspace could not record the predicted texts; None if it did.
     """
 
     file: str

@@ -1,4 +1,4 @@
-"""Records of runs: what decides one, an unfinished one, a finished one, and what `train` did."""
+"""Records of runs: their identity, unfinished and finished runs, and the result of `train`."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from foldstack.records.base import Record, Value
 
 
 class RunIdentity(Value):
-    """All that decides what a run learns; a run of another identity is another run.
+    """Everything that determines what a run learns.
 
-    A key that this version does not know is kept, and makes the identity another one.
+    Keys that this version does not know are kept and compared.
 
     Attributes:
-        settings: of the model, as `config.identity` gives them.
-        folds, train, overlay: hashes of the folds, the training rows, and what is laid over them.
-        start, hard, washed: digests of the runs that it rests on, see `stages.run.Dependency`; of
-            washed copies one per judge.
+        settings: the model's settings by `config.identity`.
+        folds, train, overlay: hashes of the folds, the training rows, and external rows or weights.
+        start, hard, washed: digests of the runs that it depends on, see `stages.run.Dependency`; for
+            filtered copies one per judge.
         features: hashes of the feature columns of the training and the external rows.
         auxiliary: the auxiliary targets' settings and their hashes, in the same order.
     """
@@ -44,7 +44,7 @@ class PartialRecord(Record):
 
     Attributes:
         run: the seed and the folds that it leaves out.
-        machine, versions: what the last bits depend on.
+        machine, versions: hardware and packages, which may change the last bits.
     """
 
     ABSENT: ClassVar[frozenset[str]] = frozenset(("run",))
@@ -59,18 +59,18 @@ class RunRecord(Record):
     """run.json of a finished run.
 
     Attributes:
-        preset: that it was trained by, another name than the model's for a variant (NAME=); None in
-            records from before it was kept.
+        preset: the preset that it was trained with, which differs from the model's name for a variant
+            (NAME=); None in older records.
         left_out: the folds that it has not learned from.
-        score: on its held-out rows; None if it has none.
+        score: the score on its held-out rows; None if it has none.
         predictions: the digest of each named set of predictions.
         test_features: the hash of the test rows' feature columns, if the model reads them.
         optimistic: why its score may be too good.
-        rows: the number that it has learned from, copies and external rows included.
-        facts: of the learner: `updates`, `training_seconds`, `precision`, `epoch_scores` …; each is a
-            key of its own on disk, between `peak_memory_mb` and `pretrained`.
+        rows: the number of rows that it learned from, copies and external rows included.
+        facts: the learner's facts: `updates`, `training_seconds`, `precision`, `epoch_scores` …; each is
+            a key of its own on disk, between `peak_memory_mb` and `pretrained`.
         pretrained: the key of the backbone that it started from.
-        files: the sha256 of each file; None in records from before digests were kept.
+        files: the sha256 of each file; None in records without digests.
     """
 
     ABSENT: ClassVar[frozenset[str]] = frozenset(
@@ -100,7 +100,7 @@ class RunRecord(Record):
     @model_validator(mode="before")
     @classmethod
     def _gather_facts(cls, flat: Any) -> Any:
-        """Collect the keys that are no field of the record; its own digest is none of them."""
+        """Collect the keys that are not fields of the record, without the digest."""
         if not isinstance(flat, dict) or "facts" in flat:
             return flat
         own = {k: v for k, v in flat.items() if k in cls.model_fields}
@@ -124,14 +124,14 @@ class RunRecord(Record):
 
 
 class TrainedRecord(Record):
-    """The runs that `train` was asked for, by name: trained now, or finished before."""
+    """The result of the train stage: names of the runs trained now, and of those finished before."""
 
     trained: list[str]
     finished: list[str]
 
     @property
     def nothing_to_do(self) -> str | None:
-        """The line for a call that found every run finished; None for another one."""
+        """The line to print if every run was finished before; otherwise None."""
         if self.trained:
             return None
         shown = ", ".join(self.finished[:3]) + (" …" if len(self.finished) > 3 else "")
@@ -139,13 +139,14 @@ class TrainedRecord(Record):
 
 
 class Int8Record(Record):
-    """int8.json: what int8 costs and gains, measured on a run's held-out rows.
+    """int8.json: loss of score and speed-up by int8, measured on a run's held-out rows.
 
     Attributes:
-        rows: the number that it was measured on.
-        precision: of the training, and so of `stored`, the score of the stored predictions.
+        rows: the number of rows that it was measured on.
+        precision: the precision of the training and of the stored predictions.
+        stored: the score of the stored predictions.
         int8: the score of the same rows in int8.
-        largest_difference: of a probability.
+        largest_difference: the largest absolute difference of a probability.
         times_as_fast: the ratio of CPU times.
     """
 

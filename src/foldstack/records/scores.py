@@ -8,7 +8,7 @@ from foldstack.records.base import Record, Table, Undefined, Value
 
 
 class Marks(Value):
-    """Why what has this name is stale, and why its score is optimistic."""
+    """Why the named model, blend or submission is stale, and why its score is optimistic."""
 
     name: str
     stale: list[str]
@@ -39,7 +39,7 @@ class ViewsRecord(Table):
 
 
 class RunScore(Value):
-    """A finished run; `score` is undefined if it holds no rows out."""
+    """The score of a finished run; undefined if it holds no rows out."""
 
     model: str
     seed: int
@@ -56,7 +56,7 @@ class RunScores(Table):
 
 
 class BlendScore(Value):
-    """A stored blend: its nested score with the 95 % interval, and the optimistic in-sample one."""
+    """The nested score of a stored blend with its 95 % interval, and its optimistic in-sample score."""
 
     blend: str
     winner: str
@@ -73,7 +73,7 @@ class BlendScores(Table):
 
 
 class ScoresResult(Record):
-    """Every run and every blend; `models` gathers the marks of each model's runs."""
+    """The scores of every run and blend; `models` merges the marks of each model's runs."""
 
     metric: str
     runs: RunScores
@@ -82,11 +82,11 @@ class ScoresResult(Record):
 
 
 class SubmissionScore(Value):
-    """A submission beside the solution.
+    """The scores of a submission: its estimate, and those against the solution.
 
     Attributes:
-        private: the score of each metric on the solution, the competition's own first.
-        changed: the file is not as `submit` wrote it.
+        private: the score by each metric on the solution, the competition's own first.
+        changed: whether the file differs from what `submit` wrote.
     """
 
     submission: str
@@ -102,7 +102,7 @@ class SubmissionScore(Value):
 
 
 class PrivateScores(Table):
-    """Every submission; `reports` is the folder of their scores per label, None without labels."""
+    """The scores of every submission; `reports`: the folder of scores per label, None without labels."""
 
     metric: str
     rows: list[SubmissionScore]

@@ -1,4 +1,4 @@
-"""Stage: from runs to a blend, or one model alone, with an estimate one can believe."""
+"""Stage: a blend of models' runs, or a single model, with a nested estimate."""
 
 from __future__ import annotations
 
@@ -35,12 +35,10 @@ from foldstack.stages.oof import Model, match_confidence, read_model
 from foldstack.store import Folds, write_parquet
 from foldstack.workspace import Workspace
 
-VALUES = {"regression": "values"}  # what a mean over runs is taken of, where not of probabilities
-
 
 @dataclass(frozen=True)
 class Blend:
-    """The members' result, which a submission is made from, and its record."""
+    """A fitted blend: predictions, record, and the members and rows that it was fitted on."""
 
     result: BlendResult
     record: BlendRecord
@@ -50,7 +48,7 @@ class Blend:
 
 
 def choose_members(ws: Workspace, text: str | None) -> list[str]:
-    """`all` or nothing: the listed models and every variant with runs; else those named."""
+    """Return the models of a comma list; for `all` or None those listed and every variant with runs."""
     if text not in (None, "", "all"):
         return ws.choose_models(text)
     stored = {key.model for key in ws.store.runs() if len(key.left_out) == 1}
@@ -62,11 +60,16 @@ def choose_members(ws: Workspace, text: str | None) -> list[str]:
 def make_blend(
     ws: Workspace, names: list[str], *, methods: tuple[str, ...] | None = None, quiet: bool = False
 ) -> Blend:
-    """Read the models, choose and fit a blend, estimate it nested; nothing is written.
+    """Read the models, choose and fit a blend, and estimate it nested; write nothing.
 
     Args:
-        methods: instead of the settings'; with none of them a single model stays as it is.
+        ws: the workspace.
+        names: the models.
+        methods: replace those of the settings; () keeps a single model as it is.
         quiet: show no progress.
+
+    Returns:
+        The fitted blend.
 
     Raises:
         InputError: a run is missing, stale or damaged.
@@ -88,7 +91,7 @@ def make_blend(
 
 
 def _options(ws: Workspace, methods: tuple[str, ...] | None) -> BlendOptions:
-    """Return the settings of the blend, with these methods instead; none are not calibrated."""
+    """Return the settings of the blend with other methods; with () there is no calibration."""
     settings = ws.competition.settings
     options = BlendOptions.of(settings.blend, settings.runtime.threads)
     methods = options.methods if methods is None else methods
@@ -97,7 +100,7 @@ def _options(ws: Workspace, methods: tuple[str, ...] | None) -> BlendOptions:
 
 
 def _members(ws: Workspace, models: list[Model], folds: Folds, train: Rows, text: bool) -> Members:
-    """Return the models' predictions, train being the scored rows, with what stacks read beside."""
+    """Return the models' predictions and the features of stacks; train holds the scored rows."""
     competition = ws.competition
     return Members(
         names=[m.name for m in models],
@@ -138,10 +141,8 @@ def _fit(ws: Workspace, members: Members, options: BlendOptions, quiet: bool) ->
 
 
 def _rests_on_confidence(members: Members, result: BlendResult) -> bool:
-    """Whether something learned how confident the out-of-fold predictions are: a rule, or whatever is
-    no mean of them.
-    """
-    if members.kind == "regression":
+    """Return whether a rule or a stack was fitted to the confidence of out-of-fold predictions."""
+    if members.kind.is_values:
         return False
     plain = ensemble.default_rule(members.kind, members.targets.shape[1])
     is_mean = "weights" in result.parameters or "power" in result.parameters
@@ -151,7 +152,7 @@ def _rests_on_confidence(members: Members, result: BlendResult) -> bool:
 def _decided(
     members: Members, result: BlendResult, values: np.ndarray, mean: np.ndarray, winners: set[str]
 ) -> np.ndarray:
-    """(n, outputs) of 0/1; ranks say nothing of .5, so there the mean probability decides."""
+    """Return (n, outputs) decisions of 0/1; for means of ranks, decide on the mean probability."""
     rule = result.rule or ensemble.default_rule(members.kind, members.targets.shape[1])
     return rule.apply(mean if OF_RANKS & winners else values)
 
@@ -159,14 +160,14 @@ def _decided(
 def _nested_decisions(members: Members, result: BlendResult) -> np.ndarray:
     if result.rule is not None:
         return result.nested_predictions
-    winners = set(result.winners_by_fold.values())  # one of ranks makes ranks of all
+    winners = set(result.winners_by_fold.values())  # one of ranks: decide all on probabilities
     return _decided(members, result, result.oof, members.probabilities.mean(axis=1), winners)
 
 
 def _report(ws: Workspace, members: Members, result: BlendResult) -> pd.DataFrame:
-    """A line for each label, or each regression target, over the out-of-fold rows."""
+    """Return one row per label, or regression target, with its out-of-fold scores."""
     competition = ws.competition
-    if competition.kind == "regression":
+    if competition.kind.is_values:
         return target_report(members.targets, result.oof, competition.outputs)
     decisions = _nested_decisions(members, result)
     return label_report(members.targets, decisions, competition.labels, competition.kind)
@@ -180,7 +181,7 @@ def _describe(
     result: BlendResult,
     text: bool,
 ) -> BlendRecord:
-    """Return all of a blend but its arrays.
+    """Return the record of a blend.
 
     Args:
         text: whether stacks read features of the texts.
@@ -215,7 +216,7 @@ def _describe(
 
 
 def _why_optimistic(ws: Workspace, models: list[Model]) -> list[str]:
-    of_rows = external_reasons(ws)  # of all models alike
+    of_rows = external_reasons(ws)  # the same for all models
     of_models = {f"{m.name}: {why}" for m in models for why in m.optimistic if why not in of_rows}
     return [*of_rows, *sorted(of_models)]
 
@@ -232,7 +233,7 @@ def _hashes(competition: Competition, folds: Folds) -> BlendHashes:
 
 
 def _test_mean(competition: Competition, models: list[Model], result: BlendResult) -> str:
-    mean = f"of {VALUES.get(competition.kind, 'probabilities')} over folds and seeds"
+    mean = f"of {competition.kind.predicted} over folds and seeds"
     if result.winner in OF_RANKS:
         mean += f", of ranks within each run for {result.winner}"
     return mean + (", as sharp as the out-of-fold ones" if _are_matched(models) else "")
@@ -246,7 +247,7 @@ def _costs(competition: Competition) -> list[list[float]] | None:
 def read_stored(ws: Workspace, name: str) -> BlendRecord:
     """Return the record of a stored blend.
 
-    Raises InputError if there is none, or it was chosen by another metric, or costs, than today's.
+    Raises InputError if it does not exist, or was chosen by another metric or other costs.
     """
     record = ws.store.read_blend(name)
     if record is None:
@@ -265,7 +266,7 @@ def read_stored(ws: Workspace, name: str) -> BlendRecord:
 
 
 def blend_command(name: str) -> str:
-    """What makes a blend of this name."""
+    """Return the command that makes a blend of this name."""
     return "`make blend`" if name == "blend" else f"`make blend NAME={name}`"
 
 
@@ -291,13 +292,16 @@ def _single(ws: Workspace, members: Members, index: int, model: Model) -> ModelE
 
 
 def reweighted(ws: Workspace, folds: Folds, nested: np.ndarray) -> RepeatedTexts | None:
-    """The score of nested predictions, weighted to the test set's share of repeated texts.
+    """Return the nested score, weighted to the test set's share of repeated texts.
 
-    nested: (n, outputs) of the scored rows.
+    A training row is repeated if another training row has its text; its prediction comes from a run
+    that saw neither.
 
-    A training row counts as repeated where its text stands in training a second time; its own
-    prediction comes from a run that did not see it, so nothing is credited to remembering.
-    None where no test text stands in training.
+    Args:
+        nested: (n, outputs) predictions of the scored rows.
+
+    Returns:
+        None if no test text occurs in training.
     """
     competition = ws.competition
     _, test_in_train = competition.repeated_in_test
@@ -313,14 +317,14 @@ def reweighted(ws: Workspace, folds: Folds, nested: np.ndarray) -> RepeatedTexts
     targets = competition.train.targets[folds.scored]
     try:
         score = competition.task.score_probabilities(targets, nested, weights)
-    except InputError:  # a user's metric that takes no weights
+    except InputError:  # a user's metric without weights
         score = None
     return RepeatedTexts(test_share=share, train_share=found, score=score)
 
 
 def _positives(ws: Workspace, members: Members, result: BlendResult) -> dict[str, PositiveRates]:
     competition = ws.competition
-    if competition.kind == "regression":
+    if competition.kind.is_values:
         return {}
     test_mean = members.test_probabilities.mean(axis=1)
     oof, test = (
@@ -333,9 +337,11 @@ def _positives(ws: Workspace, members: Members, result: BlendResult) -> dict[str
 def positive_rates(
     outputs: Sequence[str], oof: np.ndarray, test: np.ndarray
 ) -> dict[str, PositiveRates]:
-    """Return, by label, the rates decided positive on OOF rows and on test, and whether they part.
+    """Return per label the rates of predicted positives on out-of-fold and test rows.
 
-    oof, test: (n, outputs) and (t, outputs) decisions of 0/1.
+    Args:
+        outputs: the labels.
+        oof, test: (n, outputs) and (t, outputs) decisions of 0/1.
     """
     n, t = len(oof), len(test)
     out = {}
@@ -351,14 +357,14 @@ def positive_rates(
 
 
 def blend(ws: Workspace, *, model: str | None = None, name: str | None = None) -> BlendRecord:
-    """Blend the models' runs and keep the result in oof/_blends/<name>/."""
+    """Blend the models' runs and store the result in oof/_blends/<name>/."""
     name = config.check_name(name or "blend", "name")
     made = make_blend(ws, choose_members(ws, model))
     return ws.store.write_blend(name, made.record, lambda place: _fill(ws, made, place))
 
 
 def _fill(ws: Workspace, made: Blend, place: Path) -> None:
-    """Write a blend's predictions, its fitted model and its report into a folder."""
+    """Write a blend's predictions, fitted model and report into a folder."""
     competition, result, outputs = ws.competition, made.result, ws.competition.outputs
     for name, rows, values in (
         ("oof", made.scored, result.oof),
@@ -376,7 +382,7 @@ def _fill(ws: Workspace, made: Blend, place: Path) -> None:
 
 
 def report(ws: Workspace, *, model: str | None = None, name: str | None = None) -> ReportRecord:
-    """Return how each label does on out-of-fold rows, by decisions that were not fitted on them."""
+    """Return the scores per label on out-of-fold rows, by nested decisions."""
     return _report_of_models(ws, model) if model else _report_of_blend(ws, name or "blend")
 
 

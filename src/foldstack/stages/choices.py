@@ -1,4 +1,4 @@
-"""Records of a blend's decision rules and of its calibration."""
+"""Construction of the records of a blend's decision rules and calibration."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from foldstack.records import CalibrationRecord, GainRecord, RulesRecord, RuleTr
 
 
 def describe_rules(result: BlendResult) -> RulesRecord | None:
-    """Return the families of decision rules that were tried, and the gain over the default rule."""
+    """Return the record of the rule families tried; None if no rule was fitted."""
     gain = result.gain
     if gain is None:
         return None
@@ -29,7 +29,7 @@ def describe_rules(result: BlendResult) -> RulesRecord | None:
 
 
 def describe_calibration(members: Members, result: BlendResult) -> list[CalibrationRecord] | None:
-    """Return a candidate's reliability before and after calibration, by nested predictions."""
+    """Return the reliability of nested predictions before and after calibration, if it was tried."""
     if result.calibrated is None:
         return None
     return [
@@ -41,7 +41,7 @@ def describe_calibration(members: Members, result: BlendResult) -> list[Calibrat
 
 
 def reliability_csv(members: Members, result: BlendResult, names: list[str]) -> str:
-    """The reliability curves before and after calibration, as CSV."""
+    """Return the reliability curves before and after calibration as CSV."""
     tables = {
         candidate: reliability.table(members.kind, members.targets, predictions, names)
         for candidate, predictions in result.calibrated.items()

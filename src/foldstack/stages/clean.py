@@ -1,4 +1,4 @@
-"""Remove what stages have made, never what they were given."""
+"""Stage: remove what stages have made, never their input."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from foldstack.tidy import has_made, require_nothing_is_trained, tidy, unfinishe
 
 
 def clean(root: Path, what: str) -> CleanResult | TidyResult:
-    """Empty folds/, oof/, submissions/, remove debug/, or all of them; of a link the link alone.
+    """Empty folds/, oof/ or submissions/, remove debug/, or do all of it; links are not followed.
 
-    what: one of these, 'all', or 'tmp' for what kills have left.
+    what: one of these folders, 'all', or 'tmp' for leftovers of killed processes.
     """
     if not (root / "competition.yaml").exists():
         raise InputError(
-            f"{root / 'competition.yaml'} does not exist: this is no workspace, so nothing "
+            f"{root / 'competition.yaml'} does not exist: this is not a workspace, so nothing "
             "is removed"
         )
     if what == "tmp":
@@ -40,7 +40,7 @@ def clean(root: Path, what: str) -> CleanResult | TidyResult:
 
 
 def _empty(store: Store, name: str) -> EmptiedFolder:
-    """Remove what stages have made in one folder."""
+    """Remove from one folder what stages have made."""
     folder, removed, kept = store.folder(name), [], []
     for path in sorted(folder.iterdir()) if folder.is_dir() else []:
         if path.name == ".gitkeep":
@@ -61,7 +61,7 @@ def _clean_tmp(store: Store) -> TidyResult:
 
 
 def _refuse_named(root: Path, folders: list[Path]) -> None:
-    """Raise InputError if a file that competition.yaml names as input lies in one of the folders."""
+    """Raise InputError if one of the folders has an input file named by competition.yaml."""
     for setting, path in Competition.load(root).named_files.items():
         for folder in folders:
             if path.exists() and path.resolve().is_relative_to(folder.resolve()):

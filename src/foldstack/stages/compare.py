@@ -1,4 +1,4 @@
-"""Stage: is one model better than another? The paired difference, with its interval."""
+"""Stage: the paired difference between models, with its interval."""
 
 from __future__ import annotations
 
@@ -29,19 +29,23 @@ def compare(
     seed: str | None = None,
     jobs: int = 1,
 ) -> Comparison:
-    """Train what is missing of `a` and of each model of `b`, then compare them with `a`.
+    """Train missing runs, compare each model of `b` with `a`, and store the comparison.
 
-    The comparison is kept in oof/_comparisons/. All are compared on the same folds and seeds: those
-    asked for, or all folds and the seeds of competition.yaml.
+    Args:
+        ws: the workspace.
+        a: the baseline.
+        b: a comma list of models.
+        fold: a comma list of two or more folds; None for all.
+        seed: a comma list of seeds; None for those of competition.yaml.
+        jobs: the number of runs to train at once.
+
+    Returns:
+        The comparison, which is also written to oof/_comparisons/.
+
+    Raises:
+        InputError: the models cannot be compared, or a run cannot be trained.
     """
-    if not a or not b:
-        raise InputError("compare wants two models: make compare A=minilm B=roberta (or B=x,y,z)")
-    first, *more = ws.choose_models(a)
-    others = ws.choose_models(b)
-    if more:
-        raise InputError(f"A={a}: compare one model with those of B=, not {1 + len(more)} at once")
-    if first in others:
-        raise InputError(f"{first} stands on both sides: name another model in B=")
+    first, others = _choose_models(ws, a, b)
     whole, seeds = ws.store.read_folds(ws.competition.train), ws.choose_seeds(seed)
     folds = _choose_folds(ws, fold, whole)
     _train_missing(ws, [first, *others], folds, seed, jobs)
@@ -69,6 +73,21 @@ def compare(
     return found
 
 
+def _choose_models(ws: Workspace, a: str | None, b: str | None) -> tuple[str, list[str]]:
+    """Return the baseline and the models to compare with it."""
+    if not a or not b:
+        raise InputError(
+            "compare requires two models: make compare A=minilm B=roberta (or B=x,y,z)"
+        )
+    first, *more = ws.choose_models(a)
+    others = ws.choose_models(b)
+    if more:
+        raise InputError(f"A={a}: compare one model with those of B=, not {1 + len(more)} at once")
+    if first in others:
+        raise InputError(f"{first} is in both A= and B=: name another model in B=")
+    return first, others
+
+
 def _compared(
     ws: Workspace,
     name: str,
@@ -81,9 +100,9 @@ def _compared(
     """Compare one model with the baseline.
 
     Args:
-        runs: of each model, by name.
-        first, base: the baseline, and its (n, outputs) out-of-fold predictions of each seed.
-        folds: those that are held out and scored.
+        runs: the runs of each model.
+        first, base: the baseline, and per seed its (n, outputs) out-of-fold predictions.
+        folds: the folds that are held out and scored.
     """
     train_rows = ws.competition.train.take(folds.scored)
     metric, predictions = _by_seed(ws, name, seeds, folds)
@@ -117,11 +136,11 @@ def _digests(ws: Workspace, runs: Iterable[RunKey]) -> dict[str, str]:
 
 
 def _choose_folds(ws: Workspace, asked: str | None, folds: Folds) -> Folds:
-    """Those asked for, by which alone both models are then trained and scored."""
+    """Return the chosen folds, on which all models are trained and scored."""
     chosen = ws.choose_runs(asked, folds)
     if any(len(left_out) != 1 for left_out in chosen) or len(chosen) == 1:
         raise InputError(
-            f"FOLD={asked}: compare wants two folds or more, each left out alone, as FOLD=0,1"
+            f"FOLD={asked}: compare requires two folds or more, each left out alone, as FOLD=0,1"
         )
     if len(chosen) == folds.count:
         return folds
@@ -135,7 +154,7 @@ def _choose_folds(ws: Workspace, asked: str | None, folds: Folds) -> Folds:
 def _train_missing(
     ws: Workspace, names: list[str], folds: Folds, seed: str | None, jobs: int
 ) -> None:
-    """Variants that were kept by NAME= have no preset to be trained by, so they must be there."""
+    """Train missing runs, except for variants (NAME=), which have no preset."""
     presets = [name for name in names if ws.has_preset(name)]
     if presets:
         made = train(ws, model=",".join(presets), fold=_list(folds.numbers), seed=seed, jobs=jobs)
@@ -144,7 +163,7 @@ def _train_missing(
 
 
 def _runs(ws: Workspace, name: str, seeds: list[int], folds: Folds) -> dict[RunKey, RunRecord]:
-    """A model's runs of these seeds, all made alike."""
+    """Return a model's runs of these seeds; raise InputError if some are missing or differ."""
     found = fold_runs(ws, name)
     runs = {key: found[key] for key in require_runs(ws, found, name, seeds, folds)}
     check_alike(ws, runs)
@@ -154,9 +173,9 @@ def _runs(ws: Workspace, name: str, seeds: list[int], folds: Folds) -> dict[RunK
 def _by_seed(
     ws: Workspace, name: str, seeds: list[int], folds: Folds
 ) -> tuple[Metric, list[np.ndarray]]:
-    """How the competition scores, and a model's (n, outputs) out-of-fold predictions of each seed.
+    """Return the metric, and per seed a model's (n, outputs) out-of-fold predictions.
 
-    Where labels are submitted they are decisions, by rules fitted on the other folds.
+    If labels are submitted these are decisions, by rules fitted on the other folds.
     """
     competition = ws.competition
     rows = competition.train.take(folds.scored)
@@ -194,7 +213,7 @@ def _list(numbers: Sequence[int]) -> str:
 def _time(runs: dict[RunKey, RunRecord], base: dict[RunKey, RunRecord]) -> float:
     """Return the training time as a ratio; nan if the machines differ."""
     machines = [run.machine for run in (*runs.values(), *base.values())]
-    known = set.intersection(*map(set, machines))  # fewer facts matter to a linear model
+    known = set.intersection(*map(set, machines))  # linear models record fewer facts
     if any(machine[fact] != machines[0][fact] for machine in machines for fact in known):
         return math.nan
     took, took_base = (sum(run.seconds for run in each.values()) for each in (runs, base))

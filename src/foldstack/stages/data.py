@@ -23,7 +23,7 @@ SPLIT_SEED = 2026
 
 @dataclass(frozen=True)
 class Dataset:
-    """An embedded competition: `read` gives its texts and labels."""
+    """An embedded competition; `read` returns its texts and labels."""
 
     read: Callable[[], tuple[list[str], list[str]]]
     kind: str
@@ -33,7 +33,7 @@ class Dataset:
 
 
 def _package(name: str) -> Path:
-    """The folder of an installed package, found without importing it."""
+    """Return the folder of an installed package without importing it."""
     spec = importlib.util.find_spec(name)
     if spec is None or not spec.submodule_search_locations:
         raise InputError(
@@ -103,10 +103,20 @@ def make_data(
     folds: int | None = None,
     model_settings: dict | None = None,
 ) -> CompetitionMade:
-    """Write input/ and competition.yaml; an existing competition requires `force`.
+    """Write input/ and competition.yaml of an embedded competition.
 
     Args:
-        folds, model_settings: written into competition.yaml if given.
+        ws: the workspace.
+        dataset: one of `DATASETS`.
+        force: overwrite an existing competition.
+        folds: the number of folds to write into competition.yaml.
+        model_settings: settings per model to write into competition.yaml.
+
+    Returns:
+        The paths and the numbers of rows.
+
+    Raises:
+        InputError: the data set is unknown or not installed, or competition.yaml exists.
     """
     if dataset not in DATASETS:
         raise InputError(f"data set '{dataset}' is not known: {nearest(dataset, DATASETS)}")
@@ -135,7 +145,7 @@ def make_data(
 
 
 def _draw_test(labels: pd.Series) -> np.ndarray:
-    """(n,) bool: a fifth of each label's rows, the same on every machine."""
+    """Return (n,) bool: a fifth of each label's rows, the same on every machine."""
     rng = np.random.default_rng(SPLIT_SEED)
     test = np.zeros(len(labels), dtype=bool)
     for label in sorted(set(labels)):
@@ -147,7 +157,13 @@ def _draw_test(labels: pd.Series) -> np.ndarray:
 def input_files(
     root: Path, train: pd.DataFrame, test: pd.DataFrame, dataset: Dataset
 ) -> dict[Path, bytes]:
-    """The three files of a competition, and the solution that only `score` reads, by path."""
+    """Return the contents of the three input files and of the solution, by path.
+
+    Args:
+        root: the workspace's folder.
+        train, test: tables with the columns id, text and label.
+        dataset: the competition.
+    """
     folder = root / "input"
     rng = np.random.default_rng(SPLIT_SEED)  # the packages sort their rows by label
     train, test = (t.iloc[rng.permutation(len(t))] for t in (train, test))
@@ -165,7 +181,15 @@ def input_files(
 def settings_of(
     name: str, dataset: Dataset, labels: pd.Series, folds: int | None, model_settings: dict
 ) -> dict[str, Any]:
-    """What competition.yaml says of an embedded competition."""
+    """Return the settings of an embedded competition.
+
+    Args:
+        name: the name of the data set.
+        dataset: the competition.
+        labels: the labels of all rows.
+        folds: the number of folds; None for the default.
+        model_settings: settings per model.
+    """
     models = [{m: model_settings[m]} if model_settings.get(m) else m for m in dataset.models]
     return {
         "name": name,

@@ -1,4 +1,4 @@
-"""The demo: every stage on the embedded reviews, cut to what this machine can do in time."""
+"""The demo: every stage on the embedded reviews, within a time limit."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SHORT_FOLDS, SHORT_TRAINING = 3, {"epochs": 1}
 
 
 def demo(root: Path, sets: list[str]) -> Iterator[Any]:
-    """Yield the results of data, folds, training, blend, submissions and their scores; resumable."""
+    """Run all stages and yield their results; a second call resumes."""
     begin, ws = time.monotonic(), Workspace.open(root, sets)
     if not (ws.root / "competition.yaml").exists():
         yield data.make_data(ws, DATASET)
@@ -52,7 +52,7 @@ def demo(root: Path, sets: list[str]) -> Iterator[Any]:
 
 
 def _forecast(ws: Workspace) -> DemoForecast:
-    """Forecast all runs of minilm from a few updates and predictions on this machine."""
+    """Forecast the time for all runs of minilm from a few updates and predictions."""
     settings = ws.model_settings("minilm")
     rows, test = ws.competition.train, ws.competition.test
     count = ws.competition.settings.folds.count

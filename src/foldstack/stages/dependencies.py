@@ -1,4 +1,4 @@
-"""Whether a run may be trained, is stale or is optimistic: by the runs and the rows that it rests on."""
+"""Checks by a run's dependencies and rows: whether it can be trained, is stale or is optimistic."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from foldstack.stages.run import PURPOSES, Dependency, Run, recorded
 from foldstack.store import Folds, RunKey
 from foldstack.workspace import Workspace
 
-WHAT = {"overlay": "external rows or weights"}  # what an identity's words mean to a user
+WHAT = {"overlay": "external rows or weights"}  # an identity's keys as messages name them
 COUNT = re.compile(r"(?<!\S)\d[\d,]*\b")
 
 
 def require_dependencies(ws: Workspace, run: Run) -> None:
-    """Raise InputError unless every run that this one rests on may be rested on today."""
+    """Raise InputError if a run that this one depends on is missing or stale."""
     if run.washed_by and run.folds.in_time_order:
         raise InputError(
-            f"{run.key}: augment_washed_by wants runs that leave two folds out, which time order "
-            "cannot: leave it out"
+            f"{run.key}: augment_washed_by requires runs that leave two folds out, which time order "
+            "cannot: remove it"
         )
     dependencies = run.dependencies()
     judges = [d.run for d in dependencies if d.purpose == "washed"]
@@ -34,7 +34,7 @@ def require_dependencies(ws: Workspace, run: Run) -> None:
     if missing:
         names = ",".join(key.run.removeprefix("fold") for key in missing)
         raise InputError(
-            f"{run.key}: its copies are washed by runs of {missing[0].model} that are not there: run "
+            f"{run.key}: its copies are filtered by runs of {missing[0].model} that are missing: run "
             f"`{ws.store.train_command(missing[0].model)} FOLD={names} SEED={run.key.seed}`"
         )
     for dependency in dependencies:
@@ -42,9 +42,9 @@ def require_dependencies(ws: Workspace, run: Run) -> None:
 
 
 def _require(ws: Workspace, dependency: Dependency, key: RunKey) -> None:
-    """Raise InputError unless the run is there, of today's folds and rows, and not stale itself.
+    """Raise InputError if the dependency is missing or stale.
 
-    key: the run that rests on it, for the message.
+    key: the run that depends on it, for the message.
     """
     setting, run = PURPOSES[dependency.purpose], dependency.run
     fold = run.run.removeprefix("fold")
@@ -52,7 +52,7 @@ def _require(ws: Workspace, dependency: Dependency, key: RunKey) -> None:
     found = ws.store.read_run(run)
     if found is None:
         ws.choose_model(run.model, f"{setting} of {key}")
-        raise InputError(f"{key}: {setting} needs {run}, which is not there: run {command}`")
+        raise InputError(f"{key}: {setting} needs {run}, which is missing: run {command}`")
     stale = why_stale(ws, found)
     if stale:
         raise InputError(
@@ -61,10 +61,11 @@ def _require(ws: Workspace, dependency: Dependency, key: RunKey) -> None:
 
 
 def why_stale(ws: Workspace, run: RunRecord, today: dict[str, Any] | None = None) -> list[str]:
-    """Return how a finished run differs from what would be trained today: nothing if it does not.
+    """Return why a finished run is stale, as clauses that follow the run's name; [] if it is not.
 
-    Each reason continues a sentence that names the run. A dependency that was removed since leaves
-    nothing to compare with, and is no reason. today: as `made_with` says, if it is at hand.
+    A dependency that was removed since cannot be compared and is ignored.
+
+    today: the result of `made_with`, if known.
     """
     today = today or made_with(ws)
     reasons = _made_otherwise(run.identity.to_json(), today)
@@ -73,14 +74,16 @@ def why_stale(ws: Workspace, run: RunRecord, today: dict[str, Any] | None = None
         if now is None:
             continue
         if ws.store.model_content(dependency.run, now) != content:
-            reasons.append(f"rests on {dependency.run} ({setting}), which was trained again since")
+            reasons.append(
+                f"depends on {dependency.run} ({setting}), which was trained again since"
+            )
         elif why_stale(ws, now, today):
-            reasons.append(f"rests on {dependency.run} ({setting}), which is stale")
+            reasons.append(f"depends on {dependency.run} ({setting}), which is stale")
     return reasons
 
 
 def _made_otherwise(hashes: dict[str, Any], today: dict[str, Any]) -> list[str]:
-    """Say which of the hashes that a run or a blend was made with are others than today's."""
+    """Return which hashes of a run or a blend differ from today's."""
     return [
         f"was made with other {WHAT.get(what, what)} (hash {hashes[what]}) than today's (hash {value})"
         for what, value in today.items()
@@ -89,7 +92,7 @@ def _made_otherwise(hashes: dict[str, Any], today: dict[str, Any]) -> list[str]:
 
 
 def made_with(ws: Workspace) -> dict[str, Any]:
-    """Return what a run trained today is made with; one of other folds may know held-out labels."""
+    """Return the hashes that a run trained today would record; with other folds it may leak labels."""
     competition = ws.competition
     folds = ws.store.read_folds(competition.train)
     return {
@@ -100,7 +103,7 @@ def made_with(ws: Workspace) -> dict[str, Any]:
 
 
 def inherited_reasons(ws: Workspace, dependencies: Iterable[Dependency]) -> list[str]:
-    """Return the reasons that a run inherits from those that it rests on, and from external rows."""
+    """Return why a run is optimistic because of its dependencies and of external rows."""
     reasons = []
     for dependency in dependencies:
         found = ws.store.read_run(dependency.run)
@@ -109,9 +112,9 @@ def inherited_reasons(ws: Workspace, dependencies: Iterable[Dependency]) -> list
 
 
 def shared_reasons(ws: Workspace, folds: Folds, left_out: tuple[int, ...]) -> list[str]:
-    """Return what the rows that a run learns from share with those that it leaves out.
+    """Return the texts, groups and near-duplicates that training and held-out rows share.
 
-    By the groups and near-duplicates of today's settings, which may be newer than the folds.
+    Today's settings decide, which may be newer than the folds.
     """
     learned, held = folds.learned(left_out), folds.held_out(left_out)
     if not left_out or not len(held):
@@ -132,7 +135,7 @@ def shared_reasons(ws: Workspace, folds: Folds, left_out: tuple[int, ...]) -> li
 
 
 def merged(reasons: Iterable[str]) -> list[str]:
-    """Return the reasons, sorted; those that differ in a count alone as one, `312 to 330 texts …`."""
+    """Return the sorted reasons; merge those that differ only in a count, as `312 to 330 texts …`."""
     counts = defaultdict(set)
     for reason in set(reasons):
         found = COUNT.search(reason)
@@ -144,10 +147,9 @@ def merged(reasons: Iterable[str]) -> list[str]:
 
 
 def external_reasons(ws: Workspace) -> list[str]:
-    """Return why external rows make every estimate optimistic: their labels may come from here.
+    """Return why external rows make every estimate optimistic, if a model may have labelled them.
 
-    A model of this competition that has labelled a text has seen the labels of every fold, and hands
-    them on to whoever learns from that text.
+    A model of this competition has seen the labels of every fold and leaks them through its own.
     """
     external = ws.competition.external
     if external is None:
@@ -168,21 +170,21 @@ def external_reasons(ws: Workspace) -> list[str]:
     ]
 
 
-# What views show beside a number
+# Marks in views
 
 
-Marks = tuple[list[str], list[str]]  # why it is stale, why it is optimistic
+Reasons = tuple[list[str], list[str]]  # why it is stale, why it is optimistic
 
 
 @dataclass(frozen=True)
 class Doubts:
-    """Marks of what is stored as stale or optimistic, compared with the files of today, read once.
+    """Stale and optimistic marks of stored results, by comparison with today's files, read once.
 
     Attributes:
-        today: as `made_with` says; None if there are no folds of these rows to compare with.
-        why_not: the reason for that.
-        of_rows: why external rows make every number optimistic.
-        of_folds: what each fold shares with the rows that are learned from without it.
+        today: the result of `made_with`; None if the folds are missing or for other rows.
+        why_not: why it is None.
+        of_rows: why external rows make every estimate optimistic.
+        of_folds: per fold what its rows share with the training rows.
     """
 
     ws: Workspace
@@ -202,15 +204,15 @@ class Doubts:
             why_not = f"cannot be compared with today's folds and rows ({e})"
         return cls(ws, today, why_not, external_reasons(ws), shared)
 
-    def of_run(self, run: RunRecord) -> Marks:
+    def of_run(self, run: RunRecord) -> Reasons:
         """Return the marks of a finished run."""
         stale = [self.why_not] if self.today is None else why_stale(self.ws, run, self.today)
         return stale, self._optimistic(run.optimistic, run.left_out)
 
-    def of_blend(self, record: BlendRecord | SubmissionRecord) -> Marks:
+    def of_blend(self, record: BlendRecord | SubmissionRecord) -> Reasons:
         """Return the marks of a stored blend or a submission.
 
-        It is stale as a run is, or since one of its runs is stale, was trained again or is missing.
+        It is also stale if one of its runs is stale, was trained again or is missing.
         """
         optimistic = self._optimistic(record.optimistic, list(self.of_folds))
         if self.today is None:
@@ -225,18 +227,18 @@ class Doubts:
         return stale, optimistic
 
     def _optimistic(self, known: list[str], left_out: list[int]) -> list[str]:
-        """Return the known reasons, of a blend each behind a model's name, and today's new ones."""
+        """Return the known reasons, which in a blend follow a model's name, and today's new ones."""
         of_folds = merged(why for fold in left_out for why in self.of_folds.get(fold, []))
         new = [why for why in of_folds if not any(each.endswith(why) for each in known)]
         return list(dict.fromkeys([*self.of_rows, *known, *new]))
 
     def _of_member(self, model: str, name: str, content: str) -> str | None:
-        """Return what is wrong with a blend's run, content being the digest of its predictions then."""
+        """Return why a blend's run is stale or missing; content: the digest of its predictions then."""
         key = RunKey.of_name(model, name)
         run = self.ws.store.read_run(key)
         if run is None:
-            return f"rests on {key}, which is missing"
+            return f"depends on {key}, which is missing"
         if not content.endswith(self.ws.store.content(key, "test")):
-            return f"rests on {key}, which was trained again or predicted another test file since"
+            return f"depends on {key}, which was trained again or predicted another test file since"
         stale = why_stale(self.ws, run, self.today)
-        return f"rests on {key}, which {stale[0]}" if stale else None
+        return f"depends on {key}, which {stale[0]}" if stale else None

@@ -1,4 +1,4 @@
-"""What stacks read beside the models' predictions: feature columns, then features of the texts."""
+"""Features of stacks beside the models' predictions: feature columns, then features of the texts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from foldstack.text.features import feature_names, text_features
 
 
 def stack_features(rows: Rows, text: bool) -> np.ndarray | None:
-    """(n, f): `Rows.features`, then, where wanted, those of the texts; None where there are none."""
+    """Return (n, f): `Rows.features`, then, if `text`, those of the texts; None if there are none."""
     if not text:
         return rows.features
     found = text_features(rows)
@@ -21,7 +21,7 @@ def stack_features(rows: Rows, text: bool) -> np.ndarray | None:
 
 
 def describe_features(competition: Competition, text: bool) -> FeaturesRecord:
-    """Return the columns of `stack_features`, with a digest of what codes of categories stand for."""
+    """Return the columns of `stack_features` with a digest of the category codes."""
     return FeaturesRecord(
         columns=list(competition.feature_names),
         categories=config.digest([list(names) for names in competition.task.categories]),
@@ -30,7 +30,7 @@ def describe_features(competition: Competition, text: bool) -> FeaturesRecord:
 
 
 def check_features(competition: Competition, name: str, stored: FeaturesRecord | None) -> None:
-    """Raise InputError if a blend's stack read other features than today's rows would give."""
+    """Raise InputError if a blend's stack was fitted on other features than today's."""
     text = stored is not None and bool(stored.text)
     if stored != describe_features(competition, text):
         raise InputError(

@@ -1,4 +1,4 @@
-"""Load a run's fitted model."""
+"""Loading of a run's fitted model."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 def load_learner(
     ws: Workspace, key: RunKey, cache: Callable[[], TokenCache] | None = None
 ) -> Learner:
-    """Return the learner of a finished run; InputError if its model is not there.
+    """Return the fitted learner of a finished run; raise InputError if its model is missing.
 
-    cache: makes what texts of the competition are found tokenised in. New texts go without: tokenising
-    is a small part of predicting them, they may never come again, and the workspace may be read-only.
+    cache: makes the token cache of the competition's texts; None for new texts, since tokenising them
+    is fast, they may never recur, and the workspace may be read-only.
     """
     record = ws.store.read_run(key)
     folder = model_folder(ws, key, record)
@@ -36,12 +36,12 @@ def load_learner(
 
 
 def token_cache(ws: Workspace) -> Callable[[], TokenCache]:
-    """Return what makes the workspace's token cache.
+    """Return a function that makes the workspace's token cache.
 
-    The first text that the cache lacks brings all of the competition's into it.
+    The first text that is not cached adds all texts of the competition.
     """
 
-    def make() -> TokenCache:  # imported here, with transformers, which a linear model does without
+    def make() -> TokenCache:  # a slow import of transformers, which a linear model does without
         from foldstack.text.cache import TokenCache
 
         competition = ws.competition
@@ -52,7 +52,7 @@ def token_cache(ws: Workspace) -> Callable[[], TokenCache]:
 
 
 def model_folder(ws: Workspace, key: RunKey, record: RunRecord | None) -> Path:
-    """Return where a finished run keeps its fitted model; InputError if it is not there, or damaged."""
+    """Return the folder of a run's fitted model; raise InputError if it is missing or damaged."""
     folder = ws.store.model_dir(key, record) if record else None
     if folder is None:
         raise InputError(
@@ -63,6 +63,6 @@ def model_folder(ws: Workspace, key: RunKey, record: RunRecord | None) -> Path:
 
 
 def threads_of(ws: Workspace, processes: int = 1) -> int:
-    """Return the threads of a run, whatever runs beside it; of each process, if several train it."""
-    wanted = ws.competition.settings.runtime.threads
-    return wanted or max(cpu_threads(0) // processes, 1)
+    """Return the number of threads per process of a run."""
+    threads = ws.competition.settings.runtime.threads
+    return threads or max(cpu_threads(0) // processes, 1)

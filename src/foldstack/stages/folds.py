@@ -27,10 +27,9 @@ QUANTILES = (0.1, 0.5, 0.9)
 
 
 def make_folds(ws: Workspace, *, force: bool = False) -> FoldsResult:
-    """Write folds/folds.csv, if it does not hold these folds yet, and return what is in it.
+    """Write folds/folds.csv, unless it holds these folds, and return its report.
 
-    Raises:
-        InputError: without `force`, if other folds would make runs stale.
+    Raises InputError if new folds would make runs stale, or overwrite a user's file, without `force`.
     """
     competition, store = ws.competition, ws.store
     splits.check_settings(competition.settings.folds)
@@ -60,7 +59,7 @@ def make_folds(ws: Workspace, *, force: bool = False) -> FoldsResult:
 
 
 def _split(ws: Workspace) -> Folds:
-    """The folds that today's files and settings make."""
+    """Return the folds of today's files and settings."""
     competition = ws.competition
     rows, settings, groups = competition.train, competition.settings.folds, None
     if settings.file:
@@ -84,9 +83,9 @@ def _split(ws: Workspace) -> Folds:
 
 
 def _old_folds(ws: Workspace) -> str:
-    """Say what folds/folds.csv holds, as the end of a sentence."""
+    """Return the content of folds/folds.csv as the end of a sentence."""
     if not ws.store.has_folds():
-        return "is gone"
+        return "is missing"
     try:
         return f"holds folds of hash {ws.store.read_folds(ws.competition.train).hash}"
     except InputError:
@@ -97,7 +96,7 @@ def _old_folds(ws: Workspace) -> str:
 
 
 def _record(ws: Workspace, folds: Folds) -> FoldsRecord:
-    """Count what in the rows, or in the way the folds part them, may surprise."""
+    """Return the content of folds.json, with counts of duplicates and contradictions."""
     competition = ws.competition
     rows, settings = competition.train, competition.settings.folds
     sizes = np.bincount(rows.groups)
@@ -133,7 +132,7 @@ def _result(
     made: bool,
     stale: Sequence[str] = (),
 ) -> FoldsResult:
-    """Put the record together with the table and what is said of single labels."""
+    """Return the result of the stage: record, table and notable labels."""
     competition = ws.competition
     counted = competition.kind.has_labels
     uneven, absent = _uneven(ws, folds) if counted else ([], [])
@@ -161,8 +160,11 @@ def _rare(ws: Workspace, count: int) -> list[RareLabel]:
 
 
 def fold_table(ws: Workspace, folds: Folds) -> pd.DataFrame:
-    """Return one row per fold: its number, rows and groups, then each output's share of positives, or
-    for regression each target's mean and quantiles."""
+    """Return one row per fold with its numbers of rows and groups.
+
+    The other columns are the share of positives per output, or per regression target its mean and
+    quantiles.
+    """
     competition = ws.competition
     rows, groups = competition.train, competition.fold_groups
     lines = []
@@ -186,9 +188,9 @@ def _balance(labels: np.ndarray, split: np.ndarray) -> Balance:
 
 
 def _uneven(ws: Workspace, folds: Folds) -> tuple[list[SpreadLabel], list[str]]:
-    """Return the labels that are spread worst, and those that are absent from a fold.
+    """Return the labels with the least even distribution, and those absent from a fold.
 
-    Empty if there are so few labels that the table has all of them.
+    Both are empty if the table shows all labels.
     """
     outputs = ws.competition.outputs
     if len(outputs) <= SHOWN_LABELS:

@@ -1,4 +1,4 @@
-"""Stage: competition.yaml guessed from the three files of a competition, each guess explained."""
+"""Stage: competition.yaml guessed from the three files of a competition, with reasons."""
 
 from __future__ import annotations
 
@@ -32,16 +32,20 @@ def init(
     overrides: Mapping[str, str | None] | None = None,
     force: bool = False,
 ) -> InitResult:
-    """Write competition.yaml for these files, or for those in input/, and return why it is so.
+    """Write competition.yaml for these files, or for those in input/.
 
     Args:
-        train, test, sample: files; copied into input/ where they lie elsewhere.
+        root: the workspace's folder.
+        train, test, sample: files, which are copied into input/ if they are elsewhere.
         overrides: see `guess.guess`.
-        force: write over another competition.yaml, and over other files of these names in input/.
+        force: overwrite competition.yaml, and files of these names in input/.
+
+    Returns:
+        The settings with a reason for each.
 
     Raises:
-        InputError: nothing is written; or, with a `result`, the files that it is written for have what
-            a later stage would refuse.
+        InputError: nothing was written; or, if it has a `result`, the written settings or the files
+            fail the checks of later stages.
     """
     path = root / "competition.yaml"
     if path.exists() and not force:
@@ -69,8 +73,13 @@ def init(
         rows=[_reason(*each) for each in found.reasons],
         checked=False,
     )
+    return _checked(root, made)
+
+
+def _checked(root: Path, made: InitResult) -> InitResult:
+    """Run the checks of later stages; an InputError carries the result."""
     try:
-        Competition.load(root).check()  # what a later stage would refuse is refused now
+        Competition.load(root).check()
     except InputError as e:
         e.result = made
         raise
@@ -86,13 +95,13 @@ def _reason(setting: str, value: Any, reason: str) -> GuessReason:
 
 
 def _source(root: Path, role: str, given: str | Path | None) -> Path:
-    """The file that was given, or the only one of its name in input/."""
+    """Return the given file, or the only one of its name in input/."""
     folder = root / "input"
     if given:
         for path in (Path(given), folder / given):
             if path.is_file():
                 return path
-        raise InputError(f"{role.upper()}={given} is no file: give the path of one")
+        raise InputError(f"{role.upper()}={given} is not a file: give the path of one")
     names = sorted(p.name for p in folder.iterdir() if p.is_file()) if folder.is_dir() else []
     for wanted in _stems(role):
         found = [name for name in names if wanted(stem(name) or "")]
@@ -116,7 +125,7 @@ def _stems(role: str) -> list:
 
 
 def _places(root: Path, sources: dict[str, Path], force: bool) -> dict[str, Path]:
-    """Where each file lies, or will lie, in input/; nothing there is lost without `force`."""
+    """Return the path of each file in input/; raise InputError if it would overwrite another."""
     places = {role: root / "input" / source.name for role, source in sources.items()}
     for one, other in (("train", "test"), ("train", "sample"), ("test", "sample")):
         if places[one] == places[other]:
@@ -135,7 +144,7 @@ def _places(root: Path, sources: dict[str, Path], force: bool) -> dict[str, Path
 
 
 def _copy(source: Path, place: Path) -> bool:
-    """By one rename, and only where that file is not there yet; returns whether it was copied."""
+    """Copy a file by one rename, unless it is there; return whether it was copied."""
     if place.exists() and (place.samefile(source) or filecmp.cmp(source, place, shallow=False)):
         return False
     with placing(place) as beside:
@@ -144,15 +153,15 @@ def _copy(source: Path, place: Path) -> bool:
 
 
 def _encoding(paths: list[Path]) -> str:
-    """UTF-8 where all files are; else the likely encoding of the others, if all files have it."""
+    """Return UTF-8 if all files are; otherwise the likely encoding, if it decodes all files."""
     data = {path: text_bytes(path) for path in paths}
     others = [path for path in paths if not decodes(data[path], "utf-8")]
     likely = likely_encoding(data[others[0]]) if others else "utf-8"
-    if likely is None or not others:  # what is no text is refused in reading
+    if likely is None or not others:  # reading refuses a file that is not text
         return "utf-8"
     for path in paths:
-        elsewise = path not in others and not decodes(data[path], "ascii")
-        if elsewise or not decodes(data[path], likely):
+        is_utf8 = path not in others and not decodes(data[path], "ascii")
+        if is_utf8 or not decodes(data[path], likely):
             raise InputError(
                 f"{others[0]} looks like {likely}, but {path} like {likely_encoding(data[path])}: save "
                 "both as UTF-8"
@@ -160,7 +169,7 @@ def _encoding(paths: list[Path]) -> str:
     return likely
 
 
-# What is written
+# competition.yaml
 
 
 def _file_settings(places: dict[str, Path], encoding: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Measure what int8 costs and gains on a run's held-out rows, before it predicts others."""
+"""Measurement of int8 on a run's held-out rows: loss of score and speed-up."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ ROUNDS = 3
 
 
 def check_int8(ws: Workspace, keys: list[RunKey]) -> None:
-    """Raise InputError if int8 would change nothing in any of these runs."""
+    """Raise InputError if int8 has no effect on any of these runs."""
     learners = {ws.store.read_run(key).identity.settings["learner"] for key in keys}
     if not any(LearnerSettings.registered[name].traits.int8 for name in learners):
         raise InputError("INT8=1 changes nothing: only a transformer is predicted in int8")
 
 
 def in_int8(ws: Workspace, key: RunKey, learner: Learner) -> Learner:
-    """Return the run's learner in int8, and log what that costs; another than a transformer unchanged.
+    """Return the run's learner in int8 and log the measurement; other learners stay as they are.
 
-    The scores are those of the stored held-out predictions and of the same rows in int8, 1,000 at most.
-    They are measured once on a machine and kept beside the run.
+    The scores are those of at most 1,000 held-out rows, as stored and in int8. They are measured once
+    per machine and stored with the run.
     """
     if not learner.settings.traits.int8:
         return learner
@@ -52,7 +52,7 @@ def in_int8(ws: Workspace, key: RunKey, learner: Learner) -> Learner:
 
 
 def describe(found: Int8Record) -> str:
-    """Return what was measured, in a line."""
+    """Return the measurement as one line."""
     gain = "" if found.times_as_fast > 1 else ": no gain, leave int8 out here"
     return (
         f"int8 has {found.metric} {found.int8:.4f} on {found.rows:,} held-out rows, "
@@ -64,7 +64,7 @@ def describe(found: Int8Record) -> str:
 def _measure(
     ws: Workspace, key: RunKey, exact: Learner, rough: Learner, machine: dict[str, Any]
 ) -> Int8Record:
-    """Score the run's held-out rows in int8 and time both learners; `machine` is where."""
+    """Score the run's held-out rows in int8 and time both learners."""
     folds, task = ws.store.read_folds(ws.competition.train), ws.competition.task
     held = ws.competition.train.take(folds.held_out(key.left_out))
     record = ws.store.read_run(key)
@@ -86,14 +86,14 @@ def _measure(
 
 
 def _evenly(n: int, most: int) -> np.ndarray:
-    """Return the positions of at most `most` of n rows, evenly spaced."""
+    """Return at most `most` evenly spaced positions of n rows."""
     return np.unique(np.linspace(0, n - 1, min(n, most)).astype(int))
 
 
 def _times_as_fast(rows: Rows, exact: Learner, rough: Learner) -> float:
-    """Return the ratio of the medians of CPU time, which other work on the machine leaves alone.
+    """Return the ratio of the medians of CPU time, which other processes hardly change.
 
-    The two take turns; the first round is for warming up.
+    The two take turns; the first round is a warm-up.
     """
     seconds = np.zeros((ROUNDS + 1, 2))
     for each in seconds:

@@ -1,4 +1,4 @@
-"""Runs as processes: several at once, or several processes for one; signals and exit codes."""
+"""Processes for runs: several runs at once, or several processes per run; signals and exit codes."""
 
 from __future__ import annotations
 
@@ -20,19 +20,20 @@ from foldstack.stages.run import Run
 from foldstack.system import LESS_MEMORY, say_error
 from foldstack.workspace import Workspace
 
-GRACE_SECONDS = 10.0  # for processes whose companion has failed to say so themselves
+GRACE_SECONDS = 10.0  # for the other processes of a failed run to end by themselves
 
 
 def train_each(
     ws: Workspace, todo: list[Run], *, force: bool, jobs: int, processes: int = 1
 ) -> None:
-    """Train each run in a process of its own, or in several; after a failure start no more.
+    """Train each run in a process of its own, or in several; start no more after a failure.
 
     Args:
-        todo: runs that do not rest on each other.
+        ws: the workspace.
+        todo: runs that do not depend on each other.
         force: train finished runs again.
-        jobs: runs at once.
-        processes: that train each run together.
+        jobs: the number of runs at once.
+        processes: the number of processes per run.
 
     Raises:
         ChildFailed: a run's process has failed, with its exit code.
@@ -79,9 +80,9 @@ def _child(
     """Train one run in a process, or in several; return its exit code.
 
     Args:
-        shown: whether its output goes where this process's goes; else behind the run's name.
-        running: the processes of all runs, to which its own belong while they run.
-        ended: set if this run fails; no process starts once it is.
+        shown: inherit this process's output; otherwise prefix each line with the run's name.
+        running: the running processes of all runs.
+        ended: set after a failure or a signal, to start no more runs.
     """
     key, command = run.key, _command(ws, run, force)
     pipe = {} if shown else {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
@@ -102,8 +103,8 @@ def _child(
     running.difference_update(group)
     if code == -signal.SIGKILL and not ended.is_set():
         say_error(
-            f"{key}: its process was killed (SIGKILL), as the system does where the memory is not "
-            f"enough: {LESS_MEMORY}"
+            f"{key}: its process was killed (SIGKILL), as the system does if memory runs out: "
+            f"{LESS_MEMORY}"
         )
     if code:
         ended.set()
@@ -125,7 +126,7 @@ def _command(ws: Workspace, run: Run, force: bool) -> list[str]:
 
 
 def _exit_code(group: list[subprocess.Popen]) -> int:
-    """Return 0, or the code of the first process that failed; end the others, which may wait for it."""
+    """Return 0, or the code of the first process that failed; kill the others, which may wait for it."""
     if len(group) == 1:
         return group[0].wait()
     while any(process.poll() is None for process in group):

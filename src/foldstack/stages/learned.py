@@ -1,4 +1,4 @@
-"""The rows that a run learns from: no label of the folds that it leaves out."""
+"""The training rows of a run, without any label of its left-out folds."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from foldstack.workspace import Workspace
 
 
 def rows_of(ws: Workspace, run: Run) -> tuple[Rows, Rows, Rows | None, list[str]]:
-    """Return (rows to learn from, held-out rows, rows that choose the epoch, why it is optimistic)."""
+    """Return training rows, held-out rows, rows that select the epoch, and why it is optimistic."""
     rows, left_out = ws.competition.train, run.key.left_out
     learned = run.folds.learned(left_out)
     train, held = rows.take(learned), rows.take(run.folds.held_out(left_out))
@@ -50,16 +50,16 @@ def rows_of(ws: Workspace, run: Run) -> tuple[Rows, Rows, Rows | None, list[str]
 
 
 def start_of(ws: Workspace, run: Run) -> Path | None:
-    """Return the folder of the fitted model that this run starts from; None if from none."""
+    """Return the folder of the fitted model that this run starts from, if any."""
     if run.start is None:
         return None
     return model_folder(ws, run.start, ws.store.read_run(run.start))
 
 
 def _with_external(ws: Workspace, run: Run, train: Rows, judged: np.ndarray) -> Rows:
-    """Return the rows to learn from, with those external ones that leak no label.
+    """Return the training rows followed by those external rows that leak no label.
 
-    judged: positions of the rows that are held out or choose the epoch.
+    judged: positions of the rows that are held out or select the epoch.
     """
     external = ws.competition.external
     if external is None:
@@ -79,7 +79,7 @@ def _with_external(ws: Workspace, run: Run, train: Rows, judged: np.ndarray) -> 
 def _with_difficulty(ws: Workspace, run: Run, train: Rows) -> Rows:
     """Return the rows with their losses under the run that `sampling: hard` names.
 
-    It left the same folds out, so no held-out label is in them.
+    That run left the same folds out, so the losses leak no held-out label.
     """
     judge = run.dependency("hard")
     if judge is None:
@@ -102,8 +102,8 @@ def _with_copies(ws: Workspace, run: Run, train: Rows) -> Rows:
         return both
     kept = _survivors(ws, run, train, both)
     say(
-        f"{run.key}: {len(both) - len(kept):,} of {len(both) - len(train):,} changed copies washed away "
-        f"by {run.washed_by}"
+        f"{run.key}: {len(both) - len(kept):,} of {len(both) - len(train):,} augmented copies filtered "
+        f"out by {run.washed_by}"
     )
     return both.take(kept)
 
@@ -111,8 +111,8 @@ def _with_copies(ws: Workspace, run: Run, train: Rows) -> Rows:
 def _survivors(ws: Workspace, run: Run, train: Rows, both: Rows) -> np.ndarray:
     """Return positions of the rows and of copies whose label an independent model still predicts.
 
-    Copies of rows in fold j are judged by the run that left out j and what this one leaves out. Nobody
-    can judge those of external rows, which every run has learned from.
+    The judge of copies of fold j left out j and this run's folds. Copies of external rows, which every
+    run learns from, have no judge and are kept.
     """
     n = len(train)
     fold = _folds_of(ws, run, train)
@@ -134,7 +134,7 @@ def _survivors(ws: Workspace, run: Run, train: Rows, both: Rows) -> np.ndarray:
 
 
 def _folds_of(ws: Workspace, run: Run, train: Rows) -> np.ndarray:
-    """Return (n,): each row's fold in the split that the run's folds are of; -1 for external rows."""
+    """Return (n,) each row's fold in the split of the run's folds; -1 for external rows."""
     split = run.folds.split_of(run.key.left_out).tolist()
     known = dict(zip(ws.competition.train.ids, split, strict=True))
     gold = zip(train.ids, train.origin == "gold", strict=True)

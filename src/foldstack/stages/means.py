@@ -1,7 +1,7 @@
-"""The mean over a model's runs, of stored predictions or of what their learners predict for new texts.
+"""The mean over a model's runs, of stored predictions or of predictions of new texts.
 
-The runs of a seed are made comparable by their test predictions (see `ensemble.alignment`) and
-averaged; then the seeds are.
+The runs of a seed are aligned by their test predictions (see `ensemble.alignment`) and averaged, then
+the seeds are averaged.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from foldstack.rows import Rows
 from foldstack.store import RunKey
 from foldstack.workspace import Workspace
 
-OfRuns = dict[RunKey, np.ndarray]  # what each run predicts for the same n rows, (n, outputs)
+OfRuns = dict[RunKey, np.ndarray]  # each run's (n, outputs) probabilities of the same n rows
 
 
 # Two sources
@@ -36,9 +36,14 @@ def stored_probabilities(
     """Return each run's stored probabilities.
 
     Args:
-        name: of the set of rows: `heldout` or `test`.
-        rows: that the predictions must be for; None for whatever rows they are.
-        records: of the runs, if they are at hand.
+        ws: the workspace.
+        keys: the runs.
+        name: the set of rows: `heldout` or `test`.
+        rows: the n rows of the predictions; None to skip that check.
+        records: records of the runs, where known.
+
+    Returns:
+        Per run (n, outputs).
 
     Raises:
         InputError: predictions are missing, damaged, for other rows, or not finite.
@@ -54,7 +59,7 @@ def stored_probabilities(
 
 
 def live_probabilities(learners: Iterable[tuple[RunKey, Learner]], rows: Rows) -> OfRuns:
-    """Return what each run's learner predicts for the rows."""
+    """Return the probabilities that each run's learner predicts for the rows."""
     return {key: to_probabilities(learner.predict(rows), learner.link) for key, learner in learners}
 
 
@@ -62,7 +67,7 @@ def live_probabilities(learners: Iterable[tuple[RunKey, Learner]], rows: Rows) -
 
 
 def over_runs(values: OfRuns) -> np.ndarray:
-    """Return (n, outputs): the mean over the runs of each seed, and then over the seeds."""
+    """Return (n, outputs): the mean over the runs of each seed, then over the seeds."""
     by_seed: dict[int, list[np.ndarray]] = {}
     for key, each in values.items():
         by_seed.setdefault(key.seed, []).append(each)
@@ -70,17 +75,17 @@ def over_runs(values: OfRuns) -> np.ndarray:
 
 
 def alignment(kind: Kind, tests: Sequence[np.ndarray], wanted: bool) -> list[Callable]:
-    """Return what makes the runs of a seed comparable, from their test predictions, if it is wanted."""
+    """Return per run of a seed a map that aligns its probabilities; the identity if not wanted."""
     return align(tests) if wanted and kind in KINDS else [np.asarray] * len(tests)
 
 
 @dataclass(frozen=True)
 class RunMean:
-    """How the runs of a model become one prediction.
+    """The aligned mean over the runs of a model.
 
     Attributes:
-        tests: their probabilities of the test rows, (t, outputs) each.
-        maps: per run, what makes its probabilities comparable with those of its seed's others.
+        tests: per run its (t, outputs) probabilities of the test rows.
+        maps: per run the function that aligns its probabilities with those of its seed.
     """
 
     tests: OfRuns
@@ -96,16 +101,16 @@ class RunMean:
         return cls(tests, maps)
 
     def mean(self, values: OfRuns) -> np.ndarray:
-        """Return the (n, outputs) mean of the runs' probabilities, made comparable."""
+        """Return the (n, outputs) mean of the runs' aligned probabilities."""
         return over_runs({key: self.maps[key](each) for key, each in values.items()})
 
     def mean_ranks(self, values: OfRuns) -> np.ndarray:
-        """Return the (n, outputs) mean rank, in (0, 1), that values have among a run's test rows."""
+        """Return the (n, outputs) mean rank, in (0, 1), of values among each run's test rows."""
         return over_runs({key: _ranks_among(self.tests[key], each) for key, each in values.items()})
 
 
 def _ranks_among(test: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Return where each value would stand in its column of (t, outputs) others: (n, outputs)."""
+    """Return the (n, outputs) ranks of values among the (t, outputs) test predictions."""
     columns = [
         (np.searchsorted(known, v, "left") + np.searchsorted(known, v, "right")) / 2
         for known, v in zip(np.sort(test, axis=0).T, values.T, strict=True)

@@ -44,7 +44,7 @@ PACKAGES = (
 
 
 def is_done(ws: Workspace, run: Run) -> bool:
-    """Whether the run is finished for the files of today; InputError if another one is there."""
+    """Return whether the run is finished; raise InputError if it has other settings or data."""
     done = ws.store.read_run(run.key)
     if done is None:
         return False
@@ -55,13 +55,13 @@ def is_done(ws: Workspace, run: Run) -> bool:
         shown = "; ".join(c.removeprefix("settings.") for c in changed)
         raise InputError(
             f"{run.key} is finished with other settings or data ({shown}): add --force "
-            "(FORCE=1) to train it anew, or NAME= to keep a variant beside it"
+            "(FORCE=1) to train it again, or NAME= to keep a variant beside it"
         )
     return _test_is_current(ws, run, done)
 
 
 def _test_is_current(ws: Workspace, run: Run, done: RunRecord) -> bool:
-    """Whether the run has predicted the test file of today."""
+    """Return whether the run has predicted today's test file."""
     if done.test_features != _test_features(ws, run).get("test_features"):
         return False
     try:
@@ -72,18 +72,18 @@ def _test_is_current(ws: Workspace, run: Run, done: RunRecord) -> bool:
 
 
 def _test_features(ws: Workspace, run: Run) -> dict[str, str | None]:
-    """Return what a run that joins features records of the test file beside its ids and texts."""
+    """Return the hash of the test features for the record of a run that joins features."""
     if not run.joins_features:
         return {}
     return {"test_features": ws.competition.features_hash(ws.competition.test)}
 
 
 def train_one(ws: Workspace, run: Run, *, force: bool) -> bool:
-    """Fit, predict and store one run, resuming it if it was interrupted.
+    """Fit, predict and store one run; resume it if it was interrupted.
 
-    Of several processes the main one holds the lock, writes and logs; the others compute.
+    With several processes, the main one holds the lock, writes and logs.
 
-    Returns: whether there was anything to do; another process may have trained it meanwhile.
+    Returns whether there was anything to do; another process may have trained it meanwhile.
     """
     store, key = ws.store, run.key
     parallel.join()
@@ -91,7 +91,7 @@ def train_one(ws: Workspace, run: Run, *, force: bool) -> bool:
         parallel.main_first(lambda: parallel.is_main() and stack.enter_context(store.lock(key)))
         found = None if force else store.read_run(key)
         if found is not None:
-            if is_done(ws, run):  # meanwhile, or it was killed while it was put in place
+            if is_done(ws, run):  # by another process, or finished after a kill
                 return False
             _predict_test_again(ws, run, found)
             return True
@@ -101,17 +101,17 @@ def train_one(ws: Workspace, run: Run, *, force: bool) -> bool:
         if not parallel.is_main():
             return True
         record = _store(ws, run, fitted)
-    _say_result(key, record, fitted.predictions)
+    _log_result(key, record, fitted.predictions)
     return True
 
 
 @dataclass(frozen=True)
 class _Fitted:
-    """A fitted learner, what it predicts, and what its run's record says of the training.
+    """A fitted learner, its predictions, and fields for its run's record.
 
     Attributes:
         predictions: each named set of rows with its logits.
-        begin: of the run, by `time.monotonic`.
+        begin: the start of the run, by `time.monotonic`.
         of_record: fields of `RunRecord`.
     """
 
@@ -122,7 +122,7 @@ class _Fitted:
 
 
 def _fit(ws: Workspace, run: Run) -> _Fitted:
-    """Fit the run's learner, resuming it if it was interrupted, and predict its rows."""
+    """Fit the run's learner, or resume that, and predict its rows."""
     key, threads, start = run.key, threads_of(ws), start_of(ws, run)
     backbone = pretrained(ws, run.settings, threads) if run.pretrains else None
     begin = time.monotonic()
@@ -146,7 +146,7 @@ def _fit(ws: Workspace, run: Run) -> _Fitted:
 
 
 def _store(ws: Workspace, run: Run, fitted: _Fitted) -> RunRecord:
-    """Write the run's predictions, fitted model and record, and put it in its place."""
+    """Write the run's predictions, fitted model and record, and finish it."""
     key, facts = run.key, fitted.of_record["facts"]
     scored = _write_predictions(ws, key, fitted.predictions)
     if ws.competition.settings.store.keep_models:
@@ -181,9 +181,9 @@ def _machine(settings: LearnerSettings, threads: int) -> dict:
 
 
 def _open_partial(ws: Workspace, run: Run, threads: int) -> None:
-    """Make the unfinished run's folder: as it was left if it is this very run, else empty.
+    """Open the unfinished run's folder if it has this run's identity; otherwise make an empty one.
 
-    One of other settings or data is put aside, and resumed when those are given again.
+    A run of other settings or data is put aside and can be resumed with those.
     """
     store, key, partial = ws.store, run.key, ws.store.partial_dir(run.key)
     wanted = PartialRecord(
@@ -195,7 +195,7 @@ def _open_partial(ws: Workspace, run: Run, threads: int) -> None:
     found = store.read_partial(key)
     changed = _differences(found, wanted) if found else []
     if partial.exists() and (found is None or found.run not in (None, wanted.run)):
-        say(f"{key}: what is unfinished there is damaged, or another run's: starting over")
+        say(f"{key}: the unfinished run is damaged, or another one: starting over")
         shutil.rmtree(partial)
         found = None
     elif changed:
@@ -208,7 +208,7 @@ def _open_partial(ws: Workspace, run: Run, threads: int) -> None:
     if not partial.exists() and store.take_back(key, config.digest(wanted.identity.to_json())):
         found = store.read_partial(key)
     if found and not changed:
-        _say_moved(key, found, wanted)
+        _log_environment_change(key, found, wanted)
     store.open_partial(key, wanted)
 
 
@@ -216,19 +216,19 @@ def _differences(found: PartialRecord, wanted: PartialRecord) -> list[str]:
     return config.differences(found.identity.to_json(), wanted.identity.to_json())
 
 
-def _say_moved(key: RunKey, found: PartialRecord, wanted: PartialRecord) -> None:
-    """Log whether the machine or the packages are others than when the run was left."""
+def _log_environment_change(key: RunKey, found: PartialRecord, wanted: PartialRecord) -> None:
+    """Log if the machine or the packages have changed since the run was interrupted."""
     before, now = ({"machine": each.machine, "versions": each.versions} for each in (found, wanted))
-    moved = config.differences(before, now)
-    if moved:
+    changed = config.differences(before, now)
+    if changed:
         say(
-            f"{key}: {'; '.join(moved)} since it was left: the last bits may differ from those of a run "
-            "made in one go"
+            f"{key}: {'; '.join(changed)} since it was interrupted: the last bits may differ from those "
+            "of an uninterrupted run"
         )
 
 
 def _predict(ws: Workspace, learner: Learner, held: Rows) -> dict[str, tuple[Rows, Predictions]]:
-    """Return each named set of rows, with the learner's logits for them."""
+    """Return each named set of rows with its logits."""
     test = ws.competition.test
     named = {"heldout": held, "test": test} if len(held) else {"test": test}
     return {
@@ -240,7 +240,7 @@ def _predict(ws: Workspace, learner: Learner, held: Rows) -> dict[str, tuple[Row
 def _write_predictions(
     ws: Workspace, key: RunKey, predictions: dict[str, tuple[Rows, Predictions]]
 ) -> dict[str, Any]:
-    """Write the predictions; return their digests, and the score on the held-out rows."""
+    """Write the predictions; return their digests and the score on the held-out rows."""
     competition, digests, score = ws.competition, {}, None
     for name, (rows, made) in predictions.items():
         digests[name] = ws.store.write_predictions(key, name, rows, made, competition.outputs)
@@ -250,7 +250,7 @@ def _write_predictions(
 
 
 def _predict_test_again(ws: Workspace, run: Run, record: RunRecord) -> None:
-    """Predict a new test file by the fitted model that was kept, and give the run that."""
+    """Predict a new test file with the stored model, and replace the run's predictions."""
     store, key = ws.store, run.key
     if not store.has_model(key):
         raise InputError(
@@ -270,11 +270,11 @@ def _predict_test_again(ws: Workspace, run: Run, record: RunRecord) -> None:
 
 
 def _remember_test(ws: Workspace) -> None:
-    """Record that the test texts get labels here, which outlives this test file."""
+    """Record the test texts as labelled by a model of this workspace, also after a new test file."""
     ws.store.predictions.remember(text_digests(ws.competition.test.texts))
 
 
-def _say_result(
+def _log_result(
     key: RunKey, record: RunRecord, predictions: dict[str, tuple[Rows, Predictions]]
 ) -> None:
     """Log a run's score, time and memory, and why it is optimistic."""
@@ -286,7 +286,7 @@ def _say_result(
 
 
 def _peak_memory_mb() -> int:
-    """Return this process's peak. getrusage is second choice: on Linux it begins with the parent's."""
+    """Return this process's peak memory; on Linux, that of getrusage includes the parent's."""
     status = Path("/proc/self/status")
     if status.exists():
         line = next(x for x in status.read_text().splitlines() if x.startswith("VmHWM"))

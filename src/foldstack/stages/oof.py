@@ -1,4 +1,4 @@
-"""A model's runs put together: out-of-fold predictions of all scored rows, and test predictions."""
+"""A model's stored runs as out-of-fold predictions of all scored rows, and test predictions."""
 
 from __future__ import annotations
 
@@ -28,10 +28,15 @@ from foldstack.workspace import Workspace
 
 @dataclass(frozen=True)
 class Model:
-    """A model's complete runs: out-of-fold and test predictions, means over folds, splits and seeds.
+    """The predictions of a model: means over folds, splits and seeds.
 
-    All arrays (rows, outputs), out-of-fold ones of `folds.scored` only; runs maps each run's name to a
-    digest of its predictions; temperature is the one that `match_confidence` gave to `test`.
+    Attributes:
+        oof, oof_ranks: (n, outputs) of the scored rows.
+        test, test_ranks: (t, outputs).
+        seed_variance: the variance of the mean of the seeds' scores.
+        runs: a digest of each run's predictions, by its name.
+        optimistic: why its score may be too good.
+        temperature: the temperature that `match_confidence` applied to `test`.
     """
 
     name: str
@@ -46,7 +51,7 @@ class Model:
 
 
 def read_model(ws: Workspace, name: str, folds: Folds) -> Model:
-    """Read a model's runs of all folds and seeds; InputError if some are missing or differ."""
+    """Read a model's runs of all folds and seeds; raise InputError if some are missing or differ."""
     runs = fold_runs(ws, name)
     seeds = sorted({key.seed for key in runs} or ws.competition.settings.seeds)
     wanted = require_runs(ws, runs, name, seeds, folds)
@@ -70,7 +75,7 @@ def read_model(ws: Workspace, name: str, folds: Folds) -> Model:
 
 
 def reasons_of(ws: Workspace, runs: Iterable[RunRecord], folds: Folds) -> list[str]:
-    """Return why the runs are optimistic, by what training found and by today's files and settings."""
+    """Return why the runs are optimistic, by their records and by today's files and settings."""
     runs = list(runs)
     found = [why for run in runs for why in run.optimistic]
     shared = [why for run in runs for why in shared_reasons(ws, folds, tuple(run.left_out))]
@@ -78,18 +83,23 @@ def reasons_of(ws: Workspace, runs: Iterable[RunRecord], folds: Folds) -> list[s
 
 
 def fold_runs(ws: Workspace, name: str) -> dict[RunKey, RunRecord]:
-    """Return a model's finished runs that leave one fold out."""
+    """Return a model's finished runs that leave out one fold."""
     return {k: v for k, v in ws.store.runs(name).items() if len(k.left_out) == 1}
 
 
 def require_runs(
     ws: Workspace, runs: dict[RunKey, RunRecord], name: str, seeds: list[int], folds: Folds
 ) -> list[RunKey]:
-    """Return the runs of every fold and these seeds; InputError if some are missing.
+    """Return the runs of all folds and these seeds.
 
     Args:
-        runs: that are there, of the model `name`.
-        seeds, folds: that are required.
+        ws: the workspace.
+        runs: the model's finished runs.
+        name: the model.
+        seeds, folds: the required seeds and folds.
+
+    Raises:
+        InputError: a run is missing.
     """
     wanted = [RunKey(name, s, (f,)) for s in seeds for f in folds.numbers]
     missing = [key for key in wanted if key not in runs]
@@ -104,7 +114,7 @@ def require_runs(
 
 
 def check_alike(ws: Workspace, runs: dict[RunKey, RunRecord]) -> None:
-    """Raise InputError unless every run is of today's folds and rows, and all of the same settings."""
+    """Raise InputError if a run is stale, or the runs have different settings."""
     first_key, first = next(iter(runs.items()))
     today = made_with(ws)
     for key, run in runs.items():
@@ -121,23 +131,34 @@ def check_alike(ws: Workspace, runs: dict[RunKey, RunRecord]) -> None:
 
 
 def _common(identity: RunIdentity) -> dict[str, Any]:
-    """Return what runs of one model share: all but the digests of the runs that each rests on."""
+    """Return the identity without the digests of dependencies, which differ from run to run."""
     return {k: v for k, v in identity.to_json().items() if k not in PURPOSES}
 
 
 def read_seed(ws: Workspace, name: str, seed: int, folds: Folds) -> tuple[np.ndarray, ...]:
-    """Return (out-of-fold, its ranks, test, its ranks) of one seed; ranks are taken within each run."""
+    """Read the predictions of one seed.
+
+    Args:
+        ws: the workspace.
+        name: the model.
+        seed: its seed.
+        folds: the folds that its runs leave out.
+
+    Returns:
+        Out-of-fold predictions and ranks (n, outputs), test predictions and ranks (t, outputs); ranks
+        are taken within each run.
+    """
     runs = StoredRuns.read(ws, name, [seed], folds)
     return (*runs.out_of_fold(seed), runs.test(), runs.test_ranks())
 
 
 @dataclass(frozen=True)
 class StoredRuns:
-    """A model's stored runs of some seeds, one per fold, as one prediction.
+    """A model's stored runs of some seeds, one per fold, and their mean.
 
     Attributes:
-        records: of the runs that are at hand.
-        mean: what makes the runs comparable, with their test predictions.
+        records: records of the runs, where known.
+        mean: the aligned mean over the runs, with their test predictions.
     """
 
     ws: Workspace
@@ -155,7 +176,20 @@ class StoredRuns:
         folds: Folds,
         records: dict[RunKey, RunRecord] | None = None,
     ) -> StoredRuns:
-        """Read the runs' test predictions; InputError as `Store.read_predictions` raises it."""
+        """Read the runs' test predictions.
+
+        Args:
+            ws: the workspace.
+            name: the model.
+            seeds, folds: those of the runs.
+            records: records of the runs, where known.
+
+        Returns:
+            The runs, whose held-out predictions are read later.
+
+        Raises:
+            InputError: see `Store.read_predictions`.
+        """
         competition, records = ws.competition, records or {}
         keys = [RunKey(name, seed, (fold,)) for seed in seeds for fold in folds.numbers]
         tests = stored_probabilities(ws, keys, "test", competition.test, records)
@@ -188,7 +222,7 @@ class StoredRuns:
 
 
 def _seed_variance(ws: Workspace, folds: Folds, by_seed: list[np.ndarray]) -> float:
-    """Return the variance of the mean of the seeds' scores; 0 for one seed, which has none to show."""
+    """Return the variance of the mean of the seeds' scores; 0 for a single seed."""
     if len(by_seed) < 2:
         return 0.0
     task, targets = ws.competition.task, ws.competition.train.targets[folds.scored]
@@ -200,11 +234,10 @@ def _seed_variance(ws: Workspace, folds: Folds, by_seed: list[np.ndarray]) -> fl
 
 
 def match_confidence(ws: Workspace, model: Model, folds: Folds) -> Model:
-    """Return the model with a test mean as confident as its out-of-fold predictions are.
+    """Return the model with its test mean tempered to the confidence of out-of-fold predictions.
 
-    An out-of-fold prediction is the mean over seeds, and over splits if there are several, of one
-    run each; a test prediction is a mean over folds as well, which is less confident. No label is
-    used.
+    An out-of-fold prediction is a mean over seeds and splits; a test prediction is also a mean over
+    folds, which is less confident. No label is used.
     """
     keys = [RunKey.of_name(model.name, run) for run in model.runs]
     seeds = sorted({key.seed for key in keys})

@@ -1,4 +1,4 @@
-"""A blend or a model with the competition's patterns over it, on out-of-fold and on new rows."""
+"""Patterns applied to a blend or a model, on out-of-fold and on new rows."""
 
 from __future__ import annotations
 
@@ -30,9 +30,11 @@ from foldstack.workspace import Workspace
 
 @dataclass(frozen=True)
 class OutOfFold:
-    """A blend's nested predictions of the scored rows, (n, outputs) each, and its record.
+    """A blend's nested predictions of the scored rows, and its record.
 
-    decisions: of 0/1 if labels are submitted, else None.
+    Attributes:
+        probabilities: (n, outputs).
+        decisions: (n, outputs) of 0/1 if labels are submitted, otherwise None.
     """
 
     probabilities: np.ndarray
@@ -41,14 +43,14 @@ class OutOfFold:
 
     @classmethod
     def of_blend(cls, ws: Workspace, name: str, record: BlendRecord) -> OutOfFold:
-        """Raises InputError if the blend was made before decisions were kept."""
+        """Read a stored blend; raise InputError if it has no decisions, as in older versions."""
         decisions = None
         if record.rule is not None:
             nested = ws.store.blend_file(name, record, "nested.parquet")
             if nested is None:
                 raise InputError(
-                    f"blend '{name}' kept no out-of-fold decisions, which patterns are judged "
-                    f"beside: run {blend_command(name)} again"
+                    f"blend '{name}' has no out-of-fold decisions, which patterns are compared "
+                    f"with: run {blend_command(name)} again"
                 )
             decisions = read_parquet(nested)[1].raw.astype(float)
         oof = read_parquet(ws.store.blend_file(name, record, "oof.parquet"))[1].raw
@@ -63,11 +65,12 @@ class OutOfFold:
 
 @dataclass(frozen=True)
 class Judged:
-    """Patterns over out-of-fold rows.
+    """Patterns applied to out-of-fold rows, without cached texts, since they hold each row's own label.
 
-    Cached texts are passed over: each row that one decides is itself where the text stands in training.
-
-    before, after: (n, outputs) as they are scored, decisions where labels are submitted.
+    Attributes:
+        decisions: (n, outputs) without the patterns; None if probabilities are submitted.
+        before, after: (n, outputs) as scored without and with the patterns: decisions if labels are
+            submitted.
     """
 
     patterns: Patterns
@@ -81,7 +84,7 @@ class Judged:
     seed: int
 
     def effect(self, line: Line) -> Difference:
-        """How much better the predictions are for what this line decides, paired, in an interval."""
+        """Return the paired difference, with its interval, that this line's decisions make."""
         only = self.applied.only(line.units)
         after = only.probabilities if self.decisions is None else only.decide(self.decisions)
         return ensemble.paired_difference(
@@ -90,21 +93,21 @@ class Judged:
 
 
 def require_probabilities(record: BlendRecord, source: str) -> None:
-    """Raise InputError if ranks were averaged, which say nothing of confidence."""
+    """Raise InputError if ranks were averaged, since they have no confidence."""
     found = ensemble.OF_RANKS.intersection([record.winner, *record.winners_by_fold.values()])
     if found:
         raise InputError(
             f"{source} has means of ranks ({', '.join(sorted(found))}), which say nothing of "
-            "confidence, but patterns want probabilities: run "
+            "confidence, but patterns require probabilities: run "
             '`make blend SET="blend.methods=[mean,greedy,stack]"`'
         )
 
 
 def judge(ws: Workspace, oof: OutOfFold) -> Judged:
-    """The competition's patterns over nested out-of-fold predictions.
+    """Return the patterns applied to nested out-of-fold predictions.
 
-    The nearest text of a row in fold k is one that runs which leave k out learned from, and never one
-    of the row's own duplicate group, so that no label of fold k decides there.
+    The nearest text of a row in fold k is a training row of the runs that leave k out, of another
+    duplicate group than the row, so that no label of fold k decides.
     """
     competition, patterns = ws.competition, ws.patterns
     folds = ws.store.read_folds(competition.train)
@@ -140,7 +143,7 @@ def judge(ws: Workspace, oof: OutOfFold) -> Judged:
 
 
 def neighbours(ws: Workspace, learned: Rows) -> Neighbours:
-    """Training rows, to be asked for the nearest text of new ones."""
+    """Return an index of training rows for nearest texts."""
     nearest = ws.patterns.nearest
     values = labels_of(learned.targets, ws.competition.kind)
     return Neighbours(learned.texts, values, nearest.similarity)
@@ -149,9 +152,13 @@ def neighbours(ws: Workspace, learned: Rows) -> Neighbours:
 def apply_to_new(
     ws: Workspace, rows: Rows, probabilities: np.ndarray, known: Neighbours | None = None
 ) -> Applied:
-    """The patterns, cached texts included, over rows that no run learned from.
+    """Return the patterns, cached texts included, applied to rows that no run learned from.
 
-    known: of all training rows, to be made here where it is not given.
+    Args:
+        ws: the workspace.
+        rows: the n rows.
+        probabilities: (n, outputs) predictions of the rows.
+        known: the index of all training rows; None to make it if a rule asks for it.
     """
 
     def look_up(asked: np.ndarray) -> np.ndarray:
@@ -164,7 +171,7 @@ def apply_to_new(
 
 @dataclass(frozen=True)
 class Described:
-    """What patterns change of a blend's record; in-sample score and candidates stay the blend's own."""
+    """The fields of a blend's record that patterns change."""
 
     nested: EstimateRecord
     optimistic: list[str]
@@ -172,16 +179,17 @@ class Described:
     patterns: PatternsEffect
 
     def changes(self) -> dict[str, Any]:
-        """Return the fields of the record that change, by name."""
+        """Return the changed fields of the record, by name."""
         return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
 
 
 def describe(ws: Workspace, oof: OutOfFold, judged: Judged, applied: Applied) -> Described:
-    """Return the estimate with the patterns, what makes it optimistic, and what the patterns do.
+    """Return the estimate with the patterns, why it is optimistic, and their effect.
 
     Args:
+        ws: the workspace.
         oof, judged: the out-of-fold rows without and with the patterns.
-        applied: the patterns over the test rows.
+        applied: the patterns applied to the test rows.
     """
     record = oof.record
     nested = ensemble.estimate(
@@ -202,7 +210,7 @@ def describe(ws: Workspace, oof: OutOfFold, judged: Judged, applied: Applied) ->
 
 
 def _seen_by_writer(judged: Judged) -> list[str]:
-    """Return why written rules make the estimate optimistic, if they decide any scored row."""
+    """Return why rules make the estimate optimistic, if they decide any scored row."""
     by, patterns = judged.applied.by, judged.patterns
     written = int(((by >= 0) & (by < len(patterns.rules))).any(axis=1).sum())
     if not written:
@@ -234,20 +242,26 @@ def interval_of(d: Difference) -> DifferenceRecord:
 def rates(
     ws: Workspace, oof: OutOfFold, judged: Judged, test: np.ndarray
 ) -> dict[str, PositiveRates]:
-    """Return the rates of positives with the patterns; test: (t, outputs) decisions."""
+    """Return the rates of predicted positives with the patterns.
+
+    Args:
+        ws: the workspace.
+        oof, judged: the out-of-fold rows without and with the patterns.
+        test: (t, outputs) decisions of 0/1 with the patterns.
+    """
     plain = default_rule(ws.competition.kind, len(ws.competition.outputs))
     after = judged.after if oof.decisions is not None else plain.apply(judged.after)
     return positive_rates(ws.competition.outputs, after, test)
 
 
 def decided_by(patterns: Patterns, applied: Applied) -> dict[str, int]:
-    """How many rows each rule, and the nearest text, decides; those that decide none are left out."""
+    """Return the number of rows that each rule and the nearest text decide, without zeros."""
     rows = {name: int((applied.by == k).any(axis=1).sum()) for k, name in enumerate(patterns.names)}
     return {name: count for name, count in rows.items() if count}
 
 
 def deciders(patterns: Patterns, applied: Applied) -> list[str]:
-    """(n,) for each row who decided; of several labels whoever decided any, in the list's order."""
+    """Return (n,) the names of the rules, nearest text or model that decided any label of each row."""
     names = np.array([*patterns.names, "model"], dtype=object)
-    # -1, the model, sorts last as the names do.
+    # -1, the model, sorts last.
     return ["|".join(names[sorted(set(row), key=lambda k: k % len(names))]) for row in applied.by]

@@ -1,4 +1,4 @@
-"""Stage: what each rule, and the nearest training texts, do to out-of-fold predictions."""
+"""Stage: an audit of the effect of each rule and of nearest texts on out-of-fold predictions."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from foldstack.workspace import Workspace
 def patterns(
     ws: Workspace, *, model: str | None = None, name: str | None = None
 ) -> AuditedPatterns:
-    """Audit the competition's patterns and keep that in oof/_patterns/NAME.json and .txt.
+    """Audit the competition's patterns; write oof/_patterns/NAME.json and .txt.
 
-    model: over this model alone instead of the blend `name`.
+    model: audit them on this model instead of the blend `name`.
     """
     if ws.patterns is None:
         raise InputError(
@@ -66,9 +66,9 @@ def _audit(
     """Return the record of the audit.
 
     Args:
-        name: of the blend or model that the patterns are over.
+        name: the blend or the model.
         oof, judged: the out-of-fold rows without and with the patterns.
-        applied: the patterns over the test rows.
+        applied: the patterns applied to the test rows.
         described: the estimate with the patterns.
     """
     effect, all_of_test = described.patterns, int((applied.by >= 0).any(axis=1).sum())

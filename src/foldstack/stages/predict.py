@@ -1,4 +1,4 @@
-"""Stage: new texts through a stored model or blend."""
+"""Stage: predictions of new texts by a stored model or blend."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from foldstack.rows import Rows, text_digests
 from foldstack.stages.predictor import Prediction, Predictor
 from foldstack.workspace import Workspace
 
-CHUNK = 20_000  # rows at once, which bounds memory
+CHUNK = 20_000  # rows at once, to bound memory
 
 
 def predict(
@@ -30,19 +30,31 @@ def predict(
     out: str | None = None,
     int8: bool = False,
 ) -> PredictedFile | PredictedText:
-    """Predict a file's rows into a CSV, or one text.
+    """Predict the rows of a file into a CSV, or one text.
 
-    A file may be larger than memory: it is read, predicted and written in parts, which changes nothing
-    in the predictions, since no blend or rule asks a row's neighbours (ranks are those among a run's
-    test predictions). The CSV appears when all of it is written.
+    A file may be larger than memory: it is read, predicted and written in chunks. Predictions do not
+    depend on the chunks, since ranks are those among a run's test predictions. The CSV appears by one
+    rename.
 
-    model: one model instead of the blend `name`. out: the CSV (default predictions/<file>.csv in the
-    workspace). int8: transformers in int8, whose loss of score is measured and said first.
+    Args:
+        ws: the workspace.
+        model: predict with this model instead of the blend `name`.
+        name: the blend; None for `blend`.
+        file: a CSV of new texts.
+        text: a single text, instead of a file.
+        out: the CSV to write; None for predictions/<file>.csv in the workspace.
+        int8: predict with transformers in int8, after measuring and logging the loss of score.
+
+    Returns:
+        A summary of the CSV, or the prediction of the text.
+
+    Raises:
+        InputError: options are incompatible, a model or column is missing, or the CSV is a user's.
     """
     if bool(file) == bool(text):
         raise InputError('predict takes either FILE=new.csv or TEXT="…" (--file, --text)')
     if file and not Path(file).is_file():
-        raise InputError(f"FILE={file} is no file: give the path of one")
+        raise InputError(f"FILE={file} is not a file: give the path of one")
     if out and not file:
         raise InputError("OUT= is for the predictions of a FILE=: leave it out with TEXT=")
     if model and name:
@@ -83,7 +95,7 @@ def _write(ws: Workspace, predictor: Predictor, file: Path, out: Path) -> Predic
             f.write(text)
             texts.append(text_digests(rows.texts))
             progress.add(len(rows))
-        predictions.check(out)  # nobody has put a file there meanwhile
+        predictions.check(out)  # a user may have created the file meanwhile
         unrecorded = _announce(ws, out, file, sha256.hexdigest(), np.concatenate(texts))
     if unrecorded is None:
         predictions.confirm(out, file, sha256.hexdigest())
@@ -113,10 +125,10 @@ def _announce(ws: Workspace, out: Path, file: Path, sha256: str, texts: np.ndarr
 
 
 def _check(ws: Workspace, predictor: Predictor, stream: TableStream) -> None:
-    """Refuse a column that is missing, or a number that is none, before anything is predicted."""
+    """Raise InputError for a missing column or an invalid number before anything is predicted."""
     for start, part in stream.parts(CHUNK):
         predictor.rows_of(part, str(stream.path), start)
-        if not ws.competition.settings.numeric:  # then all rows are as good as the first
+        if not ws.competition.settings.numeric:  # the columns of one chunk tell all
             return
 
 

@@ -1,4 +1,4 @@
-"""New texts through the stored runs of a model or of a blend, with the stored decision rule."""
+"""Predictions of new texts by the stored runs of a model or a blend, with its decision rule."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from foldstack.ensemble.candidates import Fitted
 from foldstack.errors import InputError
 from foldstack.learners import Learner
 from foldstack.patterns import Neighbours
+from foldstack.records import BlendRecord
 from foldstack.rows import Rows
 from foldstack.settings import CompetitionSettings
 from foldstack.stages.blend import blend_command, make_blend, read_stored
@@ -38,11 +39,14 @@ from foldstack.workspace import Workspace
 
 @dataclass(frozen=True)
 class Prediction:
-    """Of n rows.
+    """The predictions of n rows.
 
-    labels: (n,) the decided label, several joined by the competition's separator or a bar; None for
-    regression. probabilities: (n, labels) a column for each class, label or (regression) target. by:
-    (n,) who decided, `model`, `rule 2`, `nearest` or several of them; None where there are no patterns.
+    Attributes:
+        labels: (n,) the predicted label, several joined by the competition's separator or a bar; None
+            for regression.
+        probabilities: (n, labels), one column per class, label or regression target.
+        by: (n,) the source of the decision: `model`, `rule 2`, `nearest` or several of them; None
+            without patterns.
     """
 
     labels: list[str] | None
@@ -52,14 +56,20 @@ class Prediction:
 
 @dataclass
 class Predictor:
-    """A model's or a blend's stored runs, loaded when first needed and kept.
+    """The stored runs of a model or a blend, which are loaded when they are first needed.
 
-    members: for each model the runs whose mean it is. fitted, rule: what the blend made of the
-    members, and how probabilities become labels. temperatures: of the models' means,
-    where they were given those. text_features: whether a stack reads them. aligned: whether runs were.
-    int8: transformers predict in int8, and what that costs is said first. The competition's patterns,
-    where it has any, decide before or beside it, as they do in a submission. stale, optimistic: reasons
-    to doubt the estimate of what is loaded here.
+    The competition's patterns apply as in a submission.
+
+    Attributes:
+        members: per model its runs.
+        winner: the name of the blend's method.
+        fitted: the blend fitted on the members.
+        rule: the fitted decision rule; None for the default rule.
+        temperatures: per model the temperature of its mean; 1 if missing.
+        text_features: whether a stack reads features of the texts.
+        aligned: whether the runs are aligned.
+        int8: predict with transformers in int8, after measuring and logging the loss of score.
+        stale, optimistic: marks of the estimate.
     """
 
     ws: Workspace
@@ -82,27 +92,20 @@ class Predictor:
 
     @cached_property
     def _known(self) -> Neighbours | None:
-        """All training rows, for the unconfident to ask; None where the patterns ask nothing."""
+        """The index of all training rows; None if the patterns do not use nearest texts."""
         patterns = self.ws.patterns
-        wanted = patterns is not None and patterns.nearest is not None
-        return neighbours(self.ws, self.ws.competition.train) if wanted else None
+        if patterns is None or patterns.nearest is None:
+            return None
+        return neighbours(self.ws, self.ws.competition.train)
 
     @classmethod
     def of_blend(cls, ws: Workspace, name: str = "blend", *, int8: bool = False) -> Predictor:
-        """Raises InputError where there is no such blend, a run of it is gone, or int8 is in vain."""
+        """Load a stored blend.
+
+        Raises InputError if it or one of its runs is missing, or int8 has no effect.
+        """
         record = read_stored(ws, name)
-        members = {
-            model: [RunKey.of_name(model, run) for run in runs]
-            for model, runs in record.members.items()
-        }
-        for model, runs in record.members.items():
-            for key, content in zip(members[model], runs.values(), strict=True):
-                if not content.endswith(ws.store.content(key, "test")):
-                    raise InputError(
-                        f"blend '{name}' was made from other runs of '{model}' than are there now: "
-                        f"run {blend_command(name)} again"
-                    )
-        competition = ws.competition
+        members, competition = _members(ws, name, record), ws.competition
         if ws.patterns is not None:
             require_probabilities(record, name)
         if record.winner in STACKS:
@@ -132,7 +135,7 @@ class Predictor:
 
     @classmethod
     def of_model(cls, ws: Workspace, name: str, *, int8: bool = False) -> Predictor:
-        """One model's fold runs over all seeds, with the rule that `make submit MODEL=` would use."""
+        """Load a model's fold runs of all seeds, with the rule that `make submit MODEL=` uses."""
         made = make_blend(ws, [name], methods=(), quiet=True)
         keys = [RunKey.of_name(name, run) for run in made.record.members[name]]
         result = made.result
@@ -151,22 +154,21 @@ class Predictor:
     def predict(
         self, texts: Sequence[str] | Sequence[tuple[str, str]] | pd.DataFrame
     ) -> Prediction:
-        """Labels and probabilities of new texts.
+        """Return labels and probabilities of new texts.
 
-        texts: a list of texts, of pairs where the competition is of pairs, or a table with the
-        competition's text columns (and its feature columns, where a stack or a model uses them);
-        numbers and words alike are taken as text.
+        texts: a list of texts; a list of pairs if the competition has two text columns; or a table
+        with its text columns, and its feature columns if a stack or a model reads them.
 
-        Raises InputError where a column or a stored model is missing.
+        Raises InputError if a column or a stored model is missing.
         """
         return self.predict_rows(self.rows_of(texts))
 
     def rows_of(
         self, texts: Sequence | pd.DataFrame, source: str = "the given texts", start: int = 0
     ) -> Rows:
-        """Rows of new texts; their ids are the id column's, or numbers from 1.
+        """Return new texts as rows, with the ids of the id column or numbers from 1.
 
-        start: how many rows of the source stand before these, for those numbers and for messages.
+        start: the number of rows of the source before these, for ids and messages.
         """
         competition = self.ws.competition
         s = competition.settings
@@ -175,8 +177,8 @@ class Predictor:
         table.index = pd.RangeIndex(start, start + len(table))
         if not len(table):
             raise InputError(f"{source}: there is nothing to predict")
-        wanted = s.text if not self._uses_features else (*s.text, *competition.feature_names)
-        for column in wanted:
+        required = s.text if not self._uses_features else (*s.text, *competition.feature_names)
+        for column in required:
             require(Path(source), table, column)
         lacking = [c for c in competition.feature_names if c not in table.columns]
         table[lacking] = ""
@@ -192,15 +194,16 @@ class Predictor:
         return joined or (self.winner in STACKS and bool(self.ws.competition.feature_names))
 
     def predict_rows(self, rows: Rows) -> Prediction:
+        """Return labels and probabilities of rows."""
         competition = self.ws.competition
         outputs = list(competition.outputs)
         by_model = [self._of_model(name, rows) for name in self.members]
         probabilities, ranks = (np.stack(a, axis=1) for a in zip(*by_model, strict=True))
         text = self.text_features and self.winner in STACKS
         values = self.fitted.predict(Inputs(probabilities, ranks, stack_features(rows, text)))
-        if competition.kind == "regression":
+        if competition.kind.is_values:
             return Prediction(None, pd.DataFrame(values, columns=outputs))
-        # Ranks say nothing of .5: where nothing was fitted, decide on the mean probability.
+        # The default rule of .5 does not apply to ranks: decide on the mean probability.
         shown = probabilities.mean(axis=1) if self.winner in OF_RANKS else values
         rule = self.rule or default_rule(competition.kind, len(outputs))
         decisions, by = rule.apply(shown), None
@@ -209,7 +212,7 @@ class Predictor:
             values, decisions = applied.probabilities, applied.decide(decisions)
             by = deciders(self.ws.patterns, applied)
         labels = label_texts(decisions, competition.labels, competition.settings)
-        if competition.kind == "binary":
+        if competition.kind.has_positive_class:
             values, outputs = np.hstack([1 - values, values]), list(competition.labels)
         return Prediction(labels, pd.DataFrame(values, columns=outputs), by)
 
@@ -223,7 +226,7 @@ class Predictor:
         return mean, ranks
 
     def _runs(self, name: str) -> RunMean:
-        """Return what makes a model's runs comparable, as in the blend."""
+        """Return the aligned mean over a model's runs, as in the blend."""
         if name not in self._means:
             tests = stored_probabilities(self.ws, self.members[name], "test")
             kind = self.ws.competition.kind
@@ -237,13 +240,28 @@ class Predictor:
         return self._learners[key]
 
 
+def _members(ws: Workspace, name: str, record: BlendRecord) -> dict[str, list[RunKey]]:
+    """Return a blend's runs by model; raise InputError if their predictions have changed."""
+    members: dict[str, list[RunKey]] = {}
+    for model, runs in record.members.items():
+        members[model] = [RunKey.of_name(model, run) for run in runs]
+        for key, content in zip(members[model], runs.values(), strict=True):
+            if not content.endswith(ws.store.content(key, "test")):
+                raise InputError(
+                    f"blend '{name}' was made from other runs of '{model}' than exist now: "
+                    f"run {blend_command(name)} again"
+                )
+    return members
+
+
 def _table(texts: list, s: CompetitionSettings, source: str) -> pd.DataFrame:
-    """Texts, or tuples of as many texts as the competition has columns, as a table."""
+    """Return texts, or tuples with one text per text column, as a table."""
     rows = [(text,) if isinstance(text, str) else tuple(text) for text in texts]
     wrong = next((i for i, row in enumerate(rows) if len(row) != len(s.text)), None)
     if wrong is not None:
         raise InputError(
             f"{source}: row {wrong + 1} has {len(rows[wrong])} texts, but this competition has "
-            f"{len(s.text)} text columns ({', '.join(s.text)}): give each row as a tuple of so many"
+            f"{len(s.text)} text columns ({', '.join(s.text)}): give each row as a tuple of "
+            f"{len(s.text)}"
         )
     return pd.DataFrame(rows, columns=list(s.text), dtype=object)

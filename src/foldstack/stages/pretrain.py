@@ -1,4 +1,4 @@
-"""A backbone pretrained on the workspace's texts, made once and kept for all runs."""
+"""Pretraining of a backbone on the workspace's texts, once for all runs."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from foldstack.stages.fitted import token_cache
 from foldstack.techniques import TransformerSettings
 from foldstack.workspace import Workspace
 
-# What decides what it learns, beside the texts, and of the training that follows.
+# The settings that determine the pretrained backbone, the last of them from `training`.
 PARTS = ("backbone", "sha256", "prefix", "backbone_dropout", "pretrain")
 RECORD = "record.json"  # the digests of a kept backbone's files
 OF_TRAINING = ("max_length", "length_quantile", "precision")
 
 
 def pretrained(ws: Workspace, settings: TransformerSettings, threads: int) -> Path:
-    """Return the folder of the backbone that `pretrain` asks for; make it if it is not there yet.
+    """Return the folder of the pretrained backbone; pretrain it if it does not exist.
 
-    It has seen the texts of held-out rows as those of test rows, and no label. Runs that want the same
-    wait for the one that makes it; several processes of one run make it together.
+    It has seen the texts of held-out and test rows, but no label. Runs that need the same backbone wait
+    for the one that trains it; several processes of one run train it together.
     """
     texts = _texts(ws)
     key = _key(settings, texts)
@@ -62,8 +62,8 @@ def pretrained(ws: Workspace, settings: TransformerSettings, threads: int) -> Pa
 
 
 def _drop_damaged(place: Path) -> None:
-    """Remove a kept backbone that is not as it was written."""
-    if not (place / RECORD).exists():  # nothing kept, or by a version before there were records
+    """Remove a stored backbone that is damaged."""
+    if not (place / RECORD).exists():  # no backbone, or one of a version without records
         return
     try:
         record = read_mapping(place / RECORD, Record, RECORD, "")
@@ -89,7 +89,7 @@ def _texts(ws: Workspace) -> Rows:
 def _key(settings: TransformerSettings, texts: Rows) -> str:
     identity = config.identity(settings)
     parts = {name: identity[name] for name in PARTS}
-    if settings.trust_remote_code:  # what was kept before there was this setting keeps its key
+    if settings.trust_remote_code:  # backbones from before this setting keep their key
         parts["trust_remote_code"] = True
     parts["training"] = [identity["training"][name] for name in OF_TRAINING]
     whole = json.dumps([parts, texts.texts], ensure_ascii=False)

@@ -1,4 +1,4 @@
-"""Stage: a recipe as a workspace, made from the raw files of its data set."""
+"""Stage: a workspace made from a recipe and the raw files of its data set."""
 
 from __future__ import annotations
 
@@ -25,12 +25,20 @@ def make_recipe(
     backbone: str | None = None,
     force: bool = False,
 ) -> CompetitionMade:
-    """Write input/, competition.yaml and presets/ of a recipe; an existing one requires `force`.
+    """Write input/, competition.yaml and presets/ of a recipe.
 
-    source: the folder with its raw files. backbone: a shipped preset, a hub name or a folder, instead
-    of the recipe's own.
+    Args:
+        root: the workspace's folder.
+        name: the recipe.
+        source: the folder with its raw files.
+        backbone: a shipped preset, a hub name or a folder; None for the recipe's own.
+        force: overwrite an existing competition.
 
-    Raises InputError, before anything is written, where one of them is not there or cannot be read.
+    Returns:
+        The paths and the numbers of rows.
+
+    Raises:
+        InputError: the recipe, a file or the backbone is missing or invalid; nothing was written.
     """
     if name not in RECIPES:
         known = nearest(name, RECIPES) if name else f"NAME= is one of {', '.join(RECIPES)}"
@@ -59,12 +67,12 @@ def make_recipe(
 
 
 def _checked(source: Path | None, recipe: Recipe) -> Path:
-    wanted = " and ".join(recipe.files)
+    files = " and ".join(recipe.files)
     if source is None:
-        raise InputError(f"recipe wants SOURCE=, the folder with {wanted}")
+        raise InputError(f"recipe requires SOURCE=, the folder with {files}")
     for file in recipe.files:
         if not (source / file).is_file():
-            raise InputError(f"{source / file} does not exist: SOURCE= is the folder with {wanted}")
+            raise InputError(f"{source / file} does not exist: SOURCE= is the folder with {files}")
     return source
 
 
@@ -80,15 +88,15 @@ def _input(folder: Path, tables: Tables) -> dict[Path, bytes]:
 
 
 def _presets(folder: Path, name: str, shared: str) -> dict[Path, bytes]:
-    """The recipe's own, and what they lie over."""
+    """Return the recipe's presets and backbone.yaml, which they are based on."""
     own = {folder / p.name: p.read_bytes() for p in sorted((PRESETS / name).glob("*.yaml"))}
     return own | {folder / "backbone.yaml": shared.encode()}
 
 
 def _backbone(given: str) -> str:
-    """The preset of a shipped preset's, a hub's or a folder's backbone.
+    """Return backbone.yaml for a shipped preset, a hub name or a folder.
 
-    Raises InputError where there is no such folder.
+    Raises InputError if the folder does not exist.
     """
     if (SHIPPED / f"{given}.yaml").exists():
         return f"# What the other presets lie over.\npreset: {given}\n"

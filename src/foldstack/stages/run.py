@@ -1,8 +1,8 @@
-"""A run that is to be trained: which it is, what it rests on, and what decides what it learns.
+"""A run to be trained, its dependencies and its identity.
 
-Every way in which one run's result enters another's training is a `Dependency`. What a run is (its
-identity), whether it may be trained, why it is optimistic and whether it is stale all follow from
-the same list, `Run.dependencies`.
+Every way in which one run's result enters another's training is a `Dependency`. The identity of a run,
+whether it can be trained, why it is optimistic and whether it is stale all follow from the same list,
+`Run.dependencies`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from foldstack.store import Folds, RunKey
 from foldstack.techniques import LearnerSettings
 from foldstack.workspace import Workspace
 
-# What a run takes from another, and the setting that says so.
+# The setting behind each purpose of a dependency.
 PURPOSES = {
     "start": "start_from",
     "hard": "sampling hard",
@@ -29,18 +29,18 @@ PURPOSES = {
 
 @dataclass(frozen=True, order=True)
 class Dependency:
-    """Another run that a run rests on.
+    """A run that another run depends on.
 
     Attributes:
         purpose: 'start' (its weights), 'hard' (its losses), 'washed' (its predictions of copies).
-        run: leaves out the same folds, or more, so that it knows no label of theirs.
+        run: its key; it leaves out at least the same folds, so that it has seen none of their labels.
     """
 
     purpose: str
     run: RunKey
 
     def content(self, ws: Workspace) -> str | None:
-        """Return a digest of what the run would give today; None if it is missing."""
+        """Return a digest of the run's fitted model today; None if the run is missing."""
         record = ws.store.read_run(self.run)
         return None if record is None else ws.store.model_content(self.run, record)
 
@@ -50,7 +50,7 @@ class Run:
     """A run to be trained: its key, settings and folds.
 
     Attributes:
-        preset: that `settings` come from, another name than the key's model for a variant (NAME=).
+        preset: the source of `settings`, which differs from the key's model for a variant (NAME=).
     """
 
     key: RunKey
@@ -78,7 +78,7 @@ class Run:
         return self.settings.judge_model
 
     def dependencies(self) -> list[Dependency]:
-        """Return every run that this one rests on, all of its seed."""
+        """Return every run that this one depends on, all of its seed."""
         same, found = (self.key.seed, self.key.left_out), []
         if self.settings.start_model:
             found.append(Dependency("start", RunKey(self.settings.start_model, *same)))
@@ -91,12 +91,12 @@ class Run:
         return found
 
     def dependency(self, purpose: str) -> RunKey | None:
-        """Return the run that this one takes its start or its hard rows from."""
+        """Return the run of this purpose, if any; the first of several judges."""
         return next((d.run for d in self.dependencies() if d.purpose == purpose), None)
 
     @property
     def start(self) -> RunKey | None:
-        """The run that this one starts from."""
+        """The run whose weights this one starts from."""
         return self.dependency("start")
 
     @property
@@ -105,13 +105,13 @@ class Run:
         return self.settings.pretrains
 
     def judge_of_copies(self, fold: int) -> RunKey:
-        """Return the run that may wash copies of this fold's rows, from which it has not learned."""
+        """Return the run that filters copies of this fold's rows, which it has not learned from."""
         left_out = tuple(sorted({int(fold), *self.key.left_out}))
         return RunKey(self.washed_by, self.key.seed, left_out)
 
 
 def identity_of(ws: Workspace, run: Run) -> RunIdentity:
-    """Return all that decides what a run learns."""
+    """Return everything that determines what a run learns."""
     competition = ws.competition
     identity: dict[str, Any] = {
         "settings": config.identity(run.settings),
@@ -131,7 +131,7 @@ def identity_of(ws: Workspace, run: Run) -> RunIdentity:
 
 
 def content_by_purpose(ws: Workspace, dependencies: Iterable[Dependency]) -> dict[str, Any]:
-    """Return what a run's identity says of its dependencies: a digest, or one for each judge."""
+    """Return the digests of dependencies for a run's identity; for judges, one per run."""
     found: dict[str, Any] = {}
     for dependency in dependencies:
         if dependency.purpose == "washed":
@@ -143,7 +143,7 @@ def content_by_purpose(ws: Workspace, dependencies: Iterable[Dependency]) -> dic
 
 
 def recorded(run: RunRecord) -> list[tuple[Dependency, str | None]]:
-    """Return what a finished run was made from, each with its digest at that time."""
+    """Return the recorded dependencies of a finished run, each with its digest at that time."""
     identity, found = run.identity, []
     settings = config.stored_settings_or_none(identity.settings)
     models = {

@@ -1,6 +1,6 @@
-"""Stages that report: `score` against the private solution, `scores` over everything stored.
+"""Stages: `score` submissions against the solution, and list `scores` of runs and blends.
 
-`score` alone reads input/private.
+Only `score` reads input/private.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from foldstack.workspace import Workspace
 def score(ws: Workspace) -> PrivateScores:
     """Score every submission against input/private/solution.csv.
 
-    If labels are submitted, how each label does is written into submissions/private/.
+    If labels are submitted, write the scores per label into submissions/private/.
     """
     submissions = ws.store.submissions()
     if not submissions:
@@ -51,12 +51,12 @@ def score(ws: Workspace) -> PrivateScores:
 def _scored(
     ws: Workspace, name: str, record: SubmissionRecord, solution: pd.DataFrame, today: Doubts
 ) -> SubmissionScore:
-    """Score one submission, and write its report if it is of labels.
+    """Score one submission; if it is of labels, write its scores per label.
 
     Args:
         record: the submission's record.
-        solution: its ids and target columns, in any order.
-        today: what may be stale or optimistic.
+        solution: the ids and target columns, in any order.
+        today: the marks by today's files.
     """
     competition = ws.competition
     targets, values = _read_submission(ws, name, solution)
@@ -92,13 +92,13 @@ def _solution(ws: Workspace) -> pd.DataFrame:
     s = ws.competition.settings
     solution = read_table(ws.solution, s.encoding)
     if s.id not in solution.columns:
-        raise InputError(f"{ws.solution}: column '{s.id}' is missing: mend the file")
+        raise InputError(f"{ws.solution}: column '{s.id}' is missing: fix the file")
     ws.competition.check_ids(ws.solution, solution[s.id])
     missing = sorted(set(ws.competition.test.ids) - set(solution[s.id]))
     if missing:
         raise InputError(
             f"{ws.solution}: id '{missing[0]}' and {len(missing) - 1} more of "
-            "input/test.csv are missing there: mend the file"
+            "input/test.csv are missing there: fix the file"
         )
     return solution
 
@@ -106,7 +106,7 @@ def _solution(ws: Workspace) -> pd.DataFrame:
 def _read_submission(
     ws: Workspace, name: str, solution: pd.DataFrame
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(n, outputs) targets, and what was submitted for them."""
+    """Return (n, outputs) targets, and the predictions submitted for them."""
     competition, path = ws.competition, ws.store.submission_path(name)
     s = competition.settings
     submitted = read_table(path, s.encoding)
@@ -120,7 +120,7 @@ def _read_submission(
 
 
 def scores(ws: Workspace) -> ScoresResult:
-    """Return every run and every blend."""
+    """Return the scores of every run and every blend."""
     runs, today = ws.store.runs(), Doubts.of(ws)
     if not runs:
         raise InputError("oof/ holds no runs: run `make train` first")
@@ -134,7 +134,7 @@ def scores(ws: Workspace) -> ScoresResult:
 
 
 def blend_scores(ws: Workspace, today: Doubts | None = None) -> BlendScores:
-    """Return every blend; today: what may be stale or optimistic, if it is at hand."""
+    """Return the scores of every blend; today: the marks by today's files, if known."""
     today = today or Doubts.of(ws)
     return BlendScores(
         rows=[_blend_score(name, record, today) for name, record in ws.store.blends().items()]
@@ -156,7 +156,7 @@ def _run_score(key: RunKey, run: RunRecord, today: Doubts) -> RunScore:
 
 
 def _marks(model: str, rows: list[RunScore]) -> Marks:
-    """Gather the marks of a model's runs; those that differ in a count alone are one."""
+    """Merge the marks of a model's runs; those that differ only in a count become one."""
     ours = [row for row in rows if row.model == model]
     stale = list(dict.fromkeys(why for row in ours for why in row.stale))
     return Marks(

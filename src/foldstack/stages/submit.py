@@ -1,4 +1,4 @@
-"""Stage: submissions/."""
+"""Stage: a submission and its record in submissions/."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from foldstack.ensemble import Rule, default_rule
 from foldstack.errors import InputError
 from foldstack.links import to_probabilities
 from foldstack.records import BlendRecord, SubmissionRecord, Submitted
-from foldstack.stages.blend import VALUES, blend_command, make_blend, read_stored
+from foldstack.stages.blend import blend_command, make_blend, read_stored
 from foldstack.stages.dependencies import external_reasons
 from foldstack.stages.means import over_runs
 from foldstack.stages.oof import check_alike, read_model
@@ -28,10 +28,19 @@ from foldstack.workspace import Workspace
 def submit(
     ws: Workspace, *, model: str | None = None, fold: str | None = None, name: str | None = None
 ) -> Submitted:
-    """Write submissions/<name>.csv and .json: of a blend, or of one model alone.
+    """Write submissions/<name>.csv and .json of a blend, or of a single model.
 
-    model: submit this model, by the mean over its fold runs, or with fold='full' by its runs
-    that learned from everything (the estimate is then the fold runs').
+    Args:
+        ws: the workspace.
+        model: submit the mean over this model's fold runs instead of a blend.
+        fold: 'full' for the model's runs on all rows, with the estimate of the fold runs.
+        name: the submission and the blend; None for the model or `blend`.
+
+    Returns:
+        The path and the record.
+
+    Raises:
+        InputError: a run is missing or stale, or the CSV is not one of `submit`.
     """
     if fold not in (None, "", "all", "full"):
         raise InputError(
@@ -62,21 +71,19 @@ def submit(
 
 def _record(ws: Workspace, blend: BlendRecord) -> SubmissionRecord:
     competition = ws.competition
-    holds = "labels" if competition.submission.wants_labels else "probabilities"
-    if competition.kind == "regression":
-        holds = "values"
+    holds = "labels" if competition.submission.wants_labels else competition.kind.predicted
     return SubmissionRecord.of(blend, holds, len(competition.test))
 
 
 def stored_blend(ws: Workspace, name: str) -> tuple[np.ndarray, BlendRecord]:
-    """Return a blend's test predictions, if the runs it was made from are still today's."""
+    """Return a blend's test predictions and record; raise InputError if its runs or data changed."""
     record = read_stored(ws, name)
     folds = ws.store.read_folds(ws.competition.train)
     for member, runs in record.members.items():
         if read_model(ws, member, folds).runs != runs:
             raise InputError(
-                f"blend '{name}' was made from other runs of '{member}' than are there "
-                f"now: run {blend_command(name)} again"
+                f"blend '{name}' was made from other runs of '{member}' than exist now: "
+                f"run {blend_command(name)} again"
             )
     _, predictions, meta = read_parquet(ws.store.blend_file(name, record, "test.parquet"))
     if meta["rows"] != ws.competition.test.hash():
@@ -95,7 +102,7 @@ def stored_blend(ws: Workspace, name: str) -> tuple[np.ndarray, BlendRecord]:
 def _full(
     ws: Workspace, name: str, record: SubmissionRecord
 ) -> tuple[np.ndarray, SubmissionRecord]:
-    """Return the mean over the seeds' full runs, beside the fold runs' estimate."""
+    """Return the mean over the seeds' full runs, with the estimate of the fold runs."""
     runs = {key: run for key, run in ws.store.runs(name).items() if len(key.left_out) < 2}
     keys = [key for key in runs if not key.left_out]
     if not keys:
@@ -109,7 +116,7 @@ def _full(
     note = "the estimate is of the fold runs; these predictions come from runs on all rows"
     changes = {
         "members": {name: runs},
-        "test_mean": f"of {VALUES.get(ws.competition.kind, 'probabilities')} over seeds",
+        "test_mean": f"of {ws.competition.kind.predicted} over seeds",
         "temperatures": {},
         "note": note,
     }
@@ -124,16 +131,17 @@ def _patterned(
     values: np.ndarray,
     decisions: np.ndarray | None,
 ) -> tuple[np.ndarray, np.ndarray | None, SubmissionRecord]:
-    """Return test predictions and decisions with the patterns over them, and the record of that.
+    """Return test predictions and decisions with the patterns applied, and their record.
 
     Args:
-        name: of the submission.
-        oof: the out-of-fold predictions, by which the patterns are judged.
-        record: without the patterns.
-        values, decisions: (t, outputs); None if probabilities are submitted.
+        name: the submission.
+        oof: the out-of-fold predictions, which the patterns are evaluated on.
+        record: the record without patterns.
+        values: (t, outputs) predictions.
+        decisions: (t, outputs) of 0/1; None if probabilities are submitted.
 
     Raises:
-        InputError: ranks were averaged, which say nothing of confidence.
+        InputError: ranks were averaged, which have no confidence.
     """
     competition = ws.competition
     require_probabilities(oof.record, name)

@@ -1,4 +1,4 @@
-"""Stage: oof/. Choose the runs that are asked for and not done, and train them in their order."""
+"""Stage: choose the runs that are requested and not finished, and train them in order."""
 
 from __future__ import annotations
 
@@ -25,29 +25,30 @@ def train(
     jobs: int = 1,
     processes: int = 1,
 ) -> TrainedRecord:
-    """Train every run asked for that is not there yet.
+    """Train every requested run that is not finished.
 
     A launcher starts several processes for one run, and each of them calls this.
 
     Args:
-        model, fold, seed: lists as given on the command line, see `Workspace.choose_models`,
-            `choose_runs` and `choose_seeds`.
-        name: of the model that is stored, a variant of the one that is trained.
+        ws: the workspace.
+        model, fold, seed: comma lists, see `Workspace.choose_models`, `choose_runs` and `choose_seeds`.
+        name: store the runs under this name, as a variant of the model.
         force: train finished runs again.
-        jobs: runs at once.
-        processes: that train each run together.
+        jobs: the number of runs at once.
+        processes: the number of processes per run.
 
-    Returns: which runs were trained, and which were finished before.
+    Returns:
+        The names of the runs that were trained, and of those that were finished.
 
     Raises:
-        InputError: the options do not go together, or a run cannot be trained.
-        ChildFailed: the process of a run has failed, which has said why.
+        InputError: options are incompatible, or a run cannot be trained.
+        ChildFailed: the process of a run has failed.
     """
     if jobs > 1 and processes > 1:
         raise InputError(
             "--jobs does several runs at once and --processes shares out one: give one of them"
         )
-    runs = _asked(ws, model, fold, seed, name)
+    runs = _requested(ws, model, fold, seed, name)
     todo = [run for run in runs if force or not is_done(ws, run)]
     left = {run.key for run in todo}
     finished = [str(run.key) for run in runs if run.key not in left]
@@ -61,10 +62,10 @@ def train(
     return TrainedRecord(trained=[str(run.key) for run in todo], finished=finished)
 
 
-def _asked(
+def _requested(
     ws: Workspace, model: str | None, fold: str | None, seed: str | None, name: str | None
 ) -> list[Run]:
-    """Return the runs that the options of `train` ask for, done or not; InputError for a wrong one."""
+    """Return the requested runs, finished or not; raise InputError for an invalid option."""
     models = ws.choose_models(model)
     if name is not None:
         config.check_name(name, "name")
@@ -90,29 +91,29 @@ def _asked(
 
 
 def _by_dependency(todo: list[Run]) -> list[list[Run]]:
-    """Return the runs in groups, each after those that it rests on, in the order asked for."""
+    """Return the runs in groups, each run in a later group than its dependencies."""
     groups, left = [], list(todo)
     while left:
         waiting = {run.key for run in left}
         ready = [run for run in left if not any(d.run in waiting for d in run.dependencies())]
-        groups.append(ready or left)  # a circle: each run says what it lacks
+        groups.append(ready or left)  # a cycle: each run raises its own error
         left = [run for run in left if run not in groups[-1]]
     return groups
 
 
 def _check_overrides_used(ws: Workspace, settings: dict[str, Settings]) -> None:
-    if is_child():  # which knows one model only; its parent has looked at all of them
+    if is_child():  # a child knows one model only; its parent has checked all
         return
     for key in config.split_overrides(ws.given)[1]:
         if not any(key in type(s).model_fields for s in settings.values()):
             raise InputError(
                 f"--set: setting '{key}' changes nothing in {', '.join(settings)}: leave "
-                "it away or name another MODEL"
+                "it out or name another MODEL"
             )
 
 
 def _check_processes(todo: list[Run], processes: int) -> None:
-    """Raise InputError if several processes are asked for, and these runs cannot use them."""
+    """Raise InputError if several processes are requested and these runs cannot use them."""
     launched = parallel.world_size()
     if launched > 1 and (processes > 1 or len(todo) > 1):
         what = f"{len(todo)} runs are to be trained" if len(todo) > 1 else "--processes is given"

@@ -1,4 +1,4 @@
-"""Stage: the score on parts of the out-of-fold rows, so that a mean hides nothing."""
+"""Stage: scores on parts of the out-of-fold rows."""
 
 from __future__ import annotations
 
@@ -30,10 +30,19 @@ from foldstack.workspace import Workspace
 def views(
     ws: Workspace, *, model: str | None = None, name: str | None = None, tail: int = 10
 ) -> ViewsRecord:
-    """Score a blend, or one model, on parts of the out-of-fold rows; the rows are kept in views.csv.
+    """Score a blend, or a single model, on parts of the out-of-fold rows; write views.csv.
 
     Args:
-        tail: labels of fewer rows are the tail of the distribution.
+        ws: the workspace.
+        model: score this model instead of the blend `name`.
+        name: the blend; None for `blend`.
+        tail: labels with fewer rows form the tail.
+
+    Returns:
+        One row per part.
+
+    Raises:
+        InputError: there is no such blend or model, or it is for other rows.
     """
     folds = ws.store.read_folds(ws.competition.train)
     rows = ws.competition.train.take(folds.scored)
@@ -60,12 +69,12 @@ def views(
 
 
 def _of_blend(ws: Workspace, name: str, rows: Rows) -> np.ndarray:
-    """A stored blend's nested predictions, decided where labels are submitted."""
+    """Return a stored blend's nested predictions, which are decisions if labels are submitted."""
     record = read_stored(ws, name)
     again = f"run {blend_command(name)} again"
     path = ws.store.blend_file(name, record, "nested.parquet")
     if path is None:
-        raise InputError(f"blend '{name}' was made before views were there: {again}")
+        raise InputError(f"blend '{name}' is of a version without views: {again}")
     _, predictions, meta = read_parquet(path)
     if meta["rows"] != rows.hash():
         raise InputError(f"blend '{name}' was made for other training rows or folds: {again}")
@@ -74,7 +83,7 @@ def _of_blend(ws: Workspace, name: str, rows: Rows) -> np.ndarray:
 
 def _scored(ws: Workspace, rows: Rows, predictions: np.ndarray) -> Scored:
     competition, targets = ws.competition, rows.targets
-    if competition.metric.wants == "labels":  # Decisions pass through unchanged.
+    if competition.metric.wants == "labels":  # decisions do not change
         rule = ensemble.default_rule(competition.kind, targets.shape[1])
         predictions = rule.apply(predictions)
     labels = competition.labels
@@ -93,7 +102,7 @@ def _slices(ws: Workspace, scored: Scored, rows: Rows, folds: Folds, tail: int) 
     ]
     if s.group:
         values = competition.column(s.group)[folds.scored]
-        # Within a group its rows are what varies; drawn as a whole it would never differ.
+        # Resample duplicate groups: a slice of one group as a whole would not vary.
         slices += column_slices(s.group, values, duplicates)
     for column in s.categorical:
         if column != s.group:

@@ -28,13 +28,13 @@ def _(results: Iterator) -> None:
 
 
 from foldstack.views.console import (  # noqa: E402, F401
-    blends,
-    comparison,
-    folds,
-    patterns,
-    places,
-    predictions,
-    runs,
-    scores,
-    slices,
+    show_blends,
+    show_comparison,
+    show_folds,
+    show_patterns,
+    show_places,
+    show_predictions,
+    show_runs,
+    show_scores,
+    show_slices,
 )

@@ -90,7 +90,7 @@ def tiny_rows(kind: str = "binary", n: int = 32) -> Rows:
 def make_task(kind: str = "binary", outputs: int | None = None) -> Task:
     """Return a task of the kind, with outputs y0, y1, … and a metric that scores it."""
     names = tuple(f"y{i}" for i in range(outputs or OUTPUTS[kind]))
-    return Task(kind, Kind(kind).link, names, get(METRICS[kind], kind))
+    return Task(Kind(kind), Kind(kind).link, names, get(METRICS[kind], kind))
 
 
 def make_learner(
@@ -112,7 +112,7 @@ def make_learner(
         training=defaults | (training or {}),
         **settings,
     )
-    checked.check_kind(kind)
+    checked.check_kind(Kind(kind))
     return TransformerLearner(checked, LearnerContext(make_task(kind), seed))
 
 

@@ -170,7 +170,7 @@ def test_tf32_is_for_gpus_that_have_it(gpu):
     with pytest.raises(InputError) as e:
         precision.choose_precision("tf32")
     assert str(e.value) == (
-        "training.precision=tf32 wants a GPU of compute capability 8.0 or more and this machine has "
+        "training.precision=tf32 requires a GPU of compute capability 8.0 or more and this machine has "
         "none: use auto or fp32"
     )
 

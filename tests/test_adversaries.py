@@ -810,13 +810,13 @@ def test_a_pattern_that_is_found_nowhere_is_refused():
     with pytest.raises(InputError) as refusal:
         make_attack(FGM(name="fgm", parameters="hed.weight"), toy())
     assert str(refusal.value) == (
-        "adversary fgm: training.adversary.parameters 'hed.weight' is found in none of the names of "
+        "adversary fgm: training.adversary.parameters 'hed.weight' matches none of the names of "
         "the model's weights; the nearest is 'head.weight'"
     )
     with pytest.raises(InputError) as refusal:
         make_attack(AWP(name="awp", parameters="bias"), toy())
     assert str(refusal.value) == (
-        "adversary awp: training.adversary.parameters 'bias' is found in none of the names of "
+        "adversary awp: training.adversary.parameters 'bias' matches none of the names of "
         "the model's matrices; the nearest is 'backbone.words.weight'"
     )
 

@@ -113,7 +113,7 @@ def test_long_texts_without_dropout_are_torchs(monkeypatch):
     given, mask = tensors(), padding()
     expected, _ = attend(Module(), *given, mask)
     monkeypatch.setattr(attention, "LONG", 4)
-    monkeypatch.setattr(attention, "weighed_sums", None)
+    monkeypatch.setattr(attention, "weighted_sums", None)
     found, _ = attend(Module(), *given, mask)
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
     with pytest.raises(TypeError):  # with dropout they stay ours
@@ -127,8 +127,8 @@ def test_without_gradients_no_weights_are_kept(monkeypatch):
         kept.append(len(found := real(*args)))
         return found
 
-    real = attention.weighed_sums
-    monkeypatch.setattr(attention, "weighed_sums", watched)
+    real = attention.weighted_sums
+    monkeypatch.setattr(attention, "weighted_sums", watched)
     given = tensors()
     attend(Module(), *given, None)
     with torch.inference_mode():

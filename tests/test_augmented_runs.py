@@ -164,11 +164,11 @@ REFUSED = {
         "augment_washed_by drops copies, of which there are none: set augment_copies"
     ),
     "augment=[keyboard] training.freeze_backbone=true": (
-        "augment draws other texts in each epoch, but freeze_backbone runs the backbone once: set "
+        "augment resamples texts in each epoch, but freeze_backbone runs the backbone once: set "
         "augment_copies, or leave one of them out"
     ),
     "augment=[keyboard] long=windows": (
-        "augment draws other texts in each epoch, whose windows would be more or fewer: set "
+        "augment resamples texts in each epoch, which changes the number of windows: set "
         "augment_copies, or another `long`"
     ),
     "augment_copies=2": (

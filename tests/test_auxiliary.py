@@ -257,21 +257,21 @@ def test_a_change_of_them_is_another_run(root):
     [
         (
             ["training.auxiliary=1"],
-            "training.auxiliary 1 learns auxiliary columns alone, so that nothing learns the target: "
-            "let a stage with less follow",
+            "training.auxiliary 1 learns auxiliary columns only, so that nothing learns the target: "
+            "add a later stage with less",
         ),
         (
             ["stages=[{auxiliary: 1}, {metrics: [f1], auxiliary: 0}]"],
-            "training.auxiliary 1 learns auxiliary columns alone, so that nothing learns the target: "
-            "let a stage with less follow",
+            "training.auxiliary 1 learns auxiliary columns only, so that nothing learns the target: "
+            "add a later stage with less",
         ),
         (
             ["stages=[{auxiliary: 1, rdrop: 1}, {}]"],
-            "rdrop is of the target, which auxiliary 1 leaves out: set one of them only",
+            "rdrop uses the target, which auxiliary 1 leaves out: set one of them only",
         ),
         (
             ["training.select=inner", "stages=[{auxiliary: 1, schedule: plateau}, {}]"],
-            "schedule plateau looks at a score, but auxiliary 1 does not learn what is scored: leave "
+            "schedule plateau requires a score, but auxiliary 1 does not learn what is scored: leave "
             "one of them out",
         ),
         (

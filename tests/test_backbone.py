@@ -114,7 +114,7 @@ def test_a_weight_of_another_shape_is_refused(backbone, tmp_path):
     place = altered(backbone, tmp_path / "b", lambda w: w.update({KEY: torch.zeros(3, 5)}))
     assert refusal(load_backbone, str(place)) == (
         f"backbone '{place}': weight '{KEY}' has shape (3, 5) in its checkpoint, but its config.json "
-        "asks for (16, 32) (1 in all): take another checkpoint"
+        "expects (16, 32) (1 in all): take another checkpoint"
     )
 
 
@@ -186,7 +186,7 @@ def test_roberta_has_two_positions_fewer_than_it_says(backbone, tmp_path, capsys
     assert facts["max_length"] == 18
     assert facts["cut_share"] == 0.5
     assert (
-        "training.max_length 32 is more than the backbone's 18 positions: taking 18\n"
+        "training.max_length 32 is more than the backbone's 18 positions: using 18\n"
         in capsys.readouterr().out
     )
     assert np.isfinite(learner.predict(make_rows(["good film " * 30]))).all()
@@ -295,7 +295,7 @@ def test_a_pinned_checksum_passes_or_is_refused(backbone):
     right, wrong = file_sha256(weights), "0" * 64
     assert locate(str(backbone), right) == str(backbone)
     assert refusal(locate, str(backbone), wrong) == (
-        f"{weights} is not the file that the preset pins (sha256 {right}, wanted {wrong}): install "
+        f"{weights} is not the file that the preset pins (sha256 {right}, expected {wrong}): install "
         "the pinned package again"
     )
 

@@ -369,14 +369,14 @@ def rows_of(ids: str, **columns: np.ndarray) -> Rows:
 def test_a_column_that_one_side_lacks_is_unknown_there(name: str, first: bool) -> None:
     """It was dropped, or ended in numpy, by which side lacked it."""
     has, lacks = rows_of("ab", **{name: np.array([[1.0, 2.0], [3.0, 4.0]])}), rows_of("c")
-    both = has.and_then(lacks) if first else lacks.and_then(has)
+    both = has.concatenated(lacks) if first else lacks.concatenated(has)
     known = [[1.0, 2.0], [3.0, 4.0]]
     nan = [[np.nan, np.nan]]
     np.testing.assert_array_equal(getattr(both, name), known + nan if first else nan + known)
 
 
 def test_difficulties_of_both_sides_are_kept() -> None:
-    both = rows_of("a", difficulty=np.array([1.0])).and_then(
+    both = rows_of("a", difficulty=np.array([1.0])).concatenated(
         rows_of("b", difficulty=np.array([2.0]))
     )
     assert both.difficulty.tolist() == [1.0, 2.0]
@@ -390,7 +390,7 @@ def test_rows_with_and_without_targets_are_not_joined(name: str) -> None:
         with pytest.raises(
             ValueError, match=f"rows with {name} cannot be joined with rows without"
         ):
-            one.and_then(other)
+            one.concatenated(other)
 
 
 def test_an_own_metric_is_tried_before_anything_is_trained(tmp_path: Path, capsys) -> None:

@@ -30,7 +30,7 @@ from foldstack.near import bands_for, merge_groups, near_duplicates, shingles
 from foldstack.rows import Rows, duplicate_groups, normalise
 from foldstack.settings import FoldSettings
 from foldstack.store import RunKey, Store, read_parquet
-from foldstack.stratify import balance, deal
+from foldstack.stratify import assign_folds, balance
 from makers import make_rows
 from tiny import (
     files,
@@ -396,7 +396,7 @@ def random_groups(n: int, most: int, seed: int = 0) -> np.ndarray:
 
 
 def chi_squared(labels: np.ndarray, folds: np.ndarray, count: int) -> float:
-    """What `deal` makes small, from its definition; rows weigh as a tenth of the labels."""
+    """What `assign_folds` makes small, from its definition; rows weigh as a tenth of the labels."""
     held = np.array([labels[folds == f].sum(axis=0) for f in range(count)])
     sizes, weight = np.bincount(folds, minlength=count), max(1, labels.shape[1] / 10)
     total = np.maximum(labels.sum(axis=0), 1)
@@ -416,7 +416,7 @@ def test_no_single_move_of_a_group_lowers_the_imbalance_any_more() -> None:
     """Deltas are reckoned from sparse parts: one that reads them in another order raises the sum."""
     labels = np.random.default_rng(0).random((150, 4)) < [0.5, 0.3, 0.1, 0.05]
     groups = random_groups(150, 4)
-    folds = deal(groups, labels, 3, seed=0)
+    folds = assign_folds(groups, labels, 3, seed=0)
     reached = chi_squared(labels, folds, 3)
     for group in np.unique(groups):
         for to in range(3):
@@ -429,7 +429,7 @@ def test_dealt_groups_are_nearly_as_even_as_folds_that_split_them() -> None:
     rng = np.random.default_rng(0)
     labels = rng.random((2000, 40)) < 0.5 / np.arange(1, 41)
     groups = random_groups(2000, 8)
-    ours = deal(groups, labels, 5, seed=0)
+    ours = assign_folds(groups, labels, 5, seed=0)
     plain = by_splitter(
         MultilabelStratifiedKFold(5, shuffle=True, random_state=0), 2000, labels * 1
     )
@@ -453,7 +453,7 @@ def test_a_few_repeated_rows_leave_the_folds_as_even_as_none() -> None:
 
 def test_the_same_seed_deals_the_same_folds() -> None:
     labels, groups = np.eye(3)[np.arange(60) % 3], random_groups(60, 3)
-    dealt = [deal(groups, labels, 3, seed).tolist() for seed in (0, 0, 1)]
+    dealt = [assign_folds(groups, labels, 3, seed).tolist() for seed in (0, 0, 1)]
     assert dealt[0] == dealt[1] != dealt[2]
 
 

@@ -373,12 +373,10 @@ def test_where_it_is_no_gain_it_says_so():
 def test_where_there_is_no_int8(monkeypatch):
     with pytest.raises(InputError) as e:
         Int8Reader(torch.nn.Linear(2, 2, device="meta"), "fp32")
-    assert str(e.value) == (
-        "int8 is for processors, and this machine predicts on meta: leave it out"
-    )
+    assert str(e.value) == ("int8 is for CPUs, and this machine predicts on meta: leave it out")
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(InputError) as e:
         Int8Reader(torch.nn.Linear(2, 2), "fp32")
     assert str(e.value) == (
-        "int8 wants the package openvino, which is not installed: pip install 'foldstack[int8]'"
+        "int8 requires the package openvino, which is not installed: pip install 'foldstack[int8]'"
     )

@@ -281,14 +281,14 @@ def test_layers_drawn_anew_differ_from_each_other():
         (
             "albert",
             {"freeze_layers": 2},
-            "training.freeze_layers is 2, but the backbone has 1 layer, which it passes through 3 "
-            "times: set it to 1 or less",
+            "training.freeze_layers is 2, but the backbone has 1 layer, which it applies "
+            "3 times: set it to 1 or less",
         ),
         (
             "bert",
             {"freeze_layers": 2, "reinit_layers": 2},
-            "training.freeze_layers 2 and training.reinit_layers 2 meet in a backbone of 3 layers, "
-            "where a layer drawn anew would never learn: lower one of them",
+            "training.freeze_layers 2 and training.reinit_layers 2 overlap in a backbone of 3 layers, "
+            "so a re-initialised layer would be frozen: lower one of them",
         ),
     ],
 )

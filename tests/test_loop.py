@@ -597,7 +597,7 @@ def test_fp16_without_an_accelerator_is_refused(monkeypatch):
     with pytest.raises(InputError) as e:
         precision.choose_precision("fp16")
     assert str(e.value) == (
-        "training.precision=fp16 wants an accelerator and this machine has none: use auto, fp32 "
+        "training.precision=fp16 requires an accelerator and this machine has none: use auto, fp32 "
         "or bf16"
     )
 

@@ -100,7 +100,7 @@ def test_external_copies_of_the_rows_that_choose_the_epoch_are_not_learned_from(
     ((train, held, select),) = inner_rows(tmp_path / "w", 0)
     assert (len(held), len(select)) == (20, 4)
     assert [text.isupper() for (text,) in train.texts] == (train.origin == "external").tolist()
-    judged = held.and_then(select)
+    judged = held.concatenated(select)
     copies = [(text.lower(),) for (text,) in train.texts if text.isupper()]
     # Whatever nearly repeats one of those rows is left out with the copies themselves.
     assert len(near_pairs(copies, judged.texts, 0.8, 0)) == 0

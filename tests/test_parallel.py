@@ -193,7 +193,7 @@ def test_two_processes_train_a_run_and_one_writes_it(backbone, tmp_path):
     stop = ("foldstack.training.loop:update", 4, [signal.SIGTERM])
     codes, logs = together(root, *TRAIN, at=(None, stop))
     assert codes == [143, 143], logs
-    assert logs[0].endswith("stopped after update 4 of 8: the same command goes on from here\n"), (
+    assert logs[0].endswith("stopped after update 4 of 8: the same command resumes from here\n"), (
         logs
     )
     assert logs[1] == ""
@@ -202,7 +202,7 @@ def test_two_processes_train_a_run_and_one_writes_it(backbone, tmp_path):
 
     codes, logs = together(root, *TRAIN)
     assert codes == [0, 0], logs
-    assert "going on from the checkpoint after update 4\n" in logs[0]
+    assert "resuming from the checkpoint after update 4\n" in logs[0]
     assert results(root) == whole
 
     # One process finds the run that two have made.
@@ -266,7 +266,7 @@ def test_the_command_starts_the_processes_itself(backbone, tmp_path):
         started.send_signal(signal.SIGINT)
         out, err = started.communicate(timeout=180)
     assert (started.returncode, err) == (130, "")
-    assert "the same command goes on from here" in out
+    assert "the same command resumes from here" in out
 
 
 @pytest.mark.slow
@@ -334,7 +334,7 @@ def test_rows_of_several_processes_are_not_compared(backbone):
         two = SimpleNamespace(num_processes=2)
         loop.prepare(learner.model, examples, learner.settings.training, two)
     assert str(e.value) == (
-        "training.contrastive compares the rows of a whole update, which 2 processes would cut: train "
+        "training.contrastive compares the rows of a whole update, which 2 processes would split: train "
         "it in one process"
     )
 

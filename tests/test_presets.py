@@ -20,6 +20,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 
 from foldstack import config
 from foldstack.errors import InputError
+from foldstack.kinds import Kind
 from foldstack.learners import LearnerContext, Task
 from foldstack.learners.transformer import TransformerLearner
 from foldstack.metrics import get
@@ -294,7 +295,7 @@ def test_the_stages_of_a_preset(preset, tmp_path, monkeypatch):
     backbone = make_backbone(tmp_path / "backbone", num_hidden_layers=6)
     over = {"backbone": str(backbone), "sha256": "", "training": {"precision": "fp32"}}
     settings = config.load_model(preset, Path("nowhere"), competition, over)
-    task = Task("binary", "sigmoid", ("label",), get("f1", "binary"))
+    task = Task(Kind.BINARY, "sigmoid", ("label",), get("f1", "binary"))
     learner = TransformerLearner(settings, LearnerContext(task))
     moved = watch_stages(learner, monkeypatch)
     (tmp_path / "run").mkdir()
@@ -408,7 +409,7 @@ def test_a_package_that_a_tokenizer_wants_is_named(says, packages, tmp_path, mon
     with pytest.raises(InputError) as e:
         load_backbone(str(place))
     assert str(e.value) == (
-        f"backbone '{place}': its tokenizer wants a package that is not installed: "
+        f"backbone '{place}': its tokenizer requires a package that is not installed: "
         f"pip install {packages}"
     )
 
@@ -460,7 +461,7 @@ def test_relative_positions_have_no_end(tmp_path, capsys):
         assert learner.encoder.tokens(make_rows([text])).lengths.tolist() == [length]
         assert np.isfinite(learner.predict(make_rows([text]))).all()
     said = capsys.readouterr().out
-    assert said == ("training.max_length 256 is more than the backbone's 64 positions: taking 64\n")
+    assert said == ("training.max_length 256 is more than the backbone's 64 positions: using 64\n")
 
 
 # RoFormer v2

@@ -23,7 +23,7 @@ from foldstack.nets.word_head import load_word_head, new_word_head
 from foldstack.rows import Rows
 from foldstack.store import RunKey, Store
 from foldstack.techniques import Pretraining, TrainingSettings
-from foldstack.text.masking import NOT_ASKED, Masked, mask_words
+from foldstack.text.masking import IGNORE_INDEX, Masked, mask_tokens
 from foldstack.text.tokens import Tokens, tokenise
 from foldstack.training.masked_words import CRITERION, MaskedWords, examples_of, settings_of
 from makers import loop_learner, tiny_rows
@@ -45,9 +45,9 @@ def tokens_of(backbone: Path, rows: Rows, prefix: str = "") -> tuple[Tokens, Aut
 
 def test_of_the_asked_tokens_most_become_the_mask_some_stay_and_some_become_others(backbone):
     tokens, tokenizer = tokens_of(backbone, tiny_rows(n=3000))
-    masked = mask_words(tokens, tokenizer, "", 0.2, seed=0, epoch=0)
+    masked = mask_tokens(tokens, tokenizer, "", 0.2, seed=0, epoch=0)
     before, after, labels = tokens.flat, masked.tokens.flat, masked.labels.flat
-    asked, special = labels != NOT_ASKED, np.isin(before, tokenizer.all_special_ids)
+    asked, special = labels != IGNORE_INDEX, np.isin(before, tokenizer.all_special_ids)
     assert not (asked & special).any()
     assert np.array_equal(labels[asked], before[asked])
     assert np.array_equal(after[~asked], before[~asked])
@@ -65,7 +65,7 @@ def test_the_words_are_drawn_from_seed_and_epoch(backbone):
     tokens, tokenizer = tokens_of(backbone, tiny_rows(n=21))
 
     def labels(seed: int, epoch: int) -> list[int]:
-        return mask_words(tokens, tokenizer, "", 0.5, seed, epoch).labels.flat.tolist()
+        return mask_tokens(tokens, tokenizer, "", 0.5, seed, epoch).labels.flat.tolist()
 
     assert labels(0, 0) == labels(0, 0)
     assert labels(0, 0) != labels(0, 1) != labels(1, 0) != labels(0, 0)
@@ -74,21 +74,21 @@ def test_the_words_are_drawn_from_seed_and_epoch(backbone):
 def test_the_prefix_is_never_asked(backbone):
     """It stands before each text, so that there is nothing to learn of it."""
     tokens, tokenizer = tokens_of(backbone, tiny_rows(n=21), prefix="good film ")
-    masked = mask_words(tokens, tokenizer, "good film ", 0.99, 0, 0)
+    masked = mask_tokens(tokens, tokenizer, "good film ", 0.99, 0, 0)
     starts = masked.labels.offsets[:-1]
     for place in (0, 1, 2):  # [CLS], good, film
-        assert (masked.labels.flat[starts + place] == NOT_ASKED).all()
-    assert (masked.labels.flat[starts + 3] != NOT_ASKED).mean() > 0.9
+        assert (masked.labels.flat[starts + place] == IGNORE_INDEX).all()
+    assert (masked.labels.flat[starts + 3] != IGNORE_INDEX).mean() > 0.9
 
 
 def test_labels_are_padded_as_the_tokens_are(backbone):
     tokens, tokenizer = tokens_of(backbone, tiny_rows(n=21))
-    masked = mask_words(tokens, tokenizer, "", 0.5, 0, 0)
+    masked = mask_tokens(tokens, tokenizer, "", 0.5, 0, 0)
     batch = masked.batch(np.arange(4))
     assert batch["labels"].shape == batch["input_ids"].shape
-    assert (batch["labels"][batch["attention_mask"] == 0] == NOT_ASKED).all()
-    assert masked.asked.tolist() == [
-        (masked.labels.flat[a:b] != NOT_ASKED).sum()
+    assert (batch["labels"][batch["attention_mask"] == 0] == IGNORE_INDEX).all()
+    assert masked.predicted.tolist() == [
+        (masked.labels.flat[a:b] != IGNORE_INDEX).sum()
         for a, b in zip(tokens.offsets[:-1], tokens.offsets[1:], strict=True)
     ]
 
@@ -97,7 +97,7 @@ def test_a_tokenizer_without_a_mask_is_refused(backbone):
     tokens, tokenizer = tokens_of(backbone, tiny_rows(n=21))
     tokenizer.mask_token = None
     with pytest.raises(InputError) as e:
-        mask_words(tokens, tokenizer, "", 0.2, 0, 0)
+        mask_tokens(tokens, tokenizer, "", 0.2, 0, 0)
     assert str(e.value) == (
         "pretrain masks words, but this backbone's tokenizer has no mask token: leave it out"
     )
@@ -108,7 +108,7 @@ def test_a_tokenizer_without_a_mask_is_refused(backbone):
 
 def masked_batch(backbone: Path) -> tuple[Masked, dict[str, torch.Tensor]]:
     tokens, tokenizer = tokens_of(backbone, tiny_rows(n=21))
-    masked = mask_words(tokens, tokenizer, "", 0.5, 0, 0)
+    masked = mask_tokens(tokens, tokenizer, "", 0.5, 0, 0)
     return masked, masked.batch(np.arange(6))
 
 
@@ -118,7 +118,7 @@ def by_hand(net: MaskedWords, batch: dict[str, torch.Tensor], words: list[int]) 
     states, labels = net.backbone(**inputs)[0], batch["labels"]
     embedding = net.backbone.get_input_embeddings().weight[: len(words)]
     total = torch.zeros(())
-    for row, column in (labels != NOT_ASKED).nonzero().tolist():
+    for row, column in (labels != IGNORE_INDEX).nonzero().tolist():
         vector = net.vectors(states[row, column])
         scores = torch.stack([vector @ word for word in embedding]) + net.bias
         total = total + torch.logsumexp(scores, 0) - scores[words.index(labels[row, column])]
@@ -131,8 +131,8 @@ def test_the_loss_is_the_mean_over_the_asked_tokens(backbone, part):
     masked, batch = masked_batch(backbone)
     model, _ = load_backbone(str(backbone), dropout=0.0)
     size = model.config.vocab_size
-    words = [0, 1, 2, 3, 4, *sorted(set(masked.labels.flat) - {NOT_ASKED})][: size // 2 + 4]
-    batch["labels"][~torch.isin(batch["labels"], torch.tensor(words))] = NOT_ASKED
+    words = [0, 1, 2, 3, 4, *sorted(set(masked.labels.flat) - {IGNORE_INDEX})][: size // 2 + 4]
+    batch["labels"][~torch.isin(batch["labels"], torch.tensor(words))] = IGNORE_INDEX
     batch["input_ids"][~torch.isin(batch["input_ids"], torch.tensor(words))] = 4
     ids = np.array(words) if part else np.arange(size)
     head = new_word_head(model)
@@ -141,7 +141,7 @@ def test_the_loss_is_the_mean_over_the_asked_tokens(backbone, part):
         torch.nn.init.normal_(net.bias)
         raw, again = net(**batch)
         assert torch.equal(raw, again) and raw.shape == (6, 1)
-        counts = (batch["labels"] != NOT_ASKED).sum(dim=1).float()
+        counts = (batch["labels"] != IGNORE_INDEX).sum(dim=1).float()
         loss = CRITERION(raw, torch.zeros(6, 1), counts, counts.sum())
         expected = by_hand(net, batch, ids.tolist()) / counts.sum()
         torch.testing.assert_close(loss, expected)
@@ -192,11 +192,14 @@ def test_a_checkpoints_own_head_tells_words_as_the_librarys_model_does(preset, p
     head = load_word_head(str(tmp_path / "b"), model)
     rows = replace(tiny_rows(n=4), texts=[("a good film",), ("a bad plot",), ("dull",), ("good",)])
     tokens = tokenise(rows, tokenizer, max_length=16)
-    batch = mask_words(tokens, tokenizer, "", 0.6, 0, 0).batch(np.arange(4))
+    batch = mask_tokens(tokens, tokenizer, "", 0.6, 0, 0).batch(np.arange(4))
     words = np.unique(tokens.flat) if part else np.arange(model.config.vocab_size)
     words = np.unique([*words, tokenizer.mask_token_id, tokens.pad_id])
     batch["input_ids"][~torch.isin(batch["input_ids"], torch.tensor(words))] = int(words[-1])
-    asked, inputs = batch["labels"] != NOT_ASKED, {k: v for k, v in batch.items() if k != "labels"}
+    asked, inputs = (
+        batch["labels"] != IGNORE_INDEX,
+        {k: v for k, v in batch.items() if k != "labels"},
+    )
     wanted = torch.from_numpy(np.searchsorted(words, batch["labels"][asked].numpy()))
     with torch.no_grad():
         expected = F.cross_entropy(whole(**inputs).logits[asked][:, words], wanted)
@@ -213,7 +216,9 @@ def test_a_checkpoints_own_head_tells_words_as_the_librarys_model_does(preset, p
 def test_the_checkpoints_own_head_is_taken_where_it_has_one(tmp_path, capsys):
     whole_model("bert", tmp_path / "b")
     pretrain(tmp_path / "b", tmp_path)
-    assert "masked words are told by the checkpoint's own head\n" in capsys.readouterr().out
+    assert (
+        "predicting masked tokens with the checkpoint's own MLM head\n" in capsys.readouterr().out
+    )
 
 
 @pytest.mark.parametrize(
@@ -250,12 +255,12 @@ def test_words_told_by_other_weights_than_the_embeddings_are_learned_by_a_new_he
 
 def test_a_row_without_an_asked_token_counts_nothing(backbone):
     masked, batch = masked_batch(backbone)
-    batch["labels"][0] = NOT_ASKED
+    batch["labels"][0] = IGNORE_INDEX
     model, _ = load_backbone(str(backbone), dropout=0.0)
     net = MaskedWords(model, new_word_head(model)).eval()
     assert net(**batch)[0][0] == 0
     labels = masked.labels.flat.copy()
-    labels[: masked.labels.offsets[1]] = NOT_ASKED
+    labels[: masked.labels.offsets[1]] = IGNORE_INDEX
     examples = examples_of(Masked(masked.tokens, replace(masked.labels, flat=labels)))
     assert examples.weights[0] == 0 and (examples.weights[1:] > 0).any()
 
@@ -366,7 +371,7 @@ def test_it_is_done_once_and_all_runs_begin_from_it(backbone, tmp_path, capsys):
     train(root, 0)
     said = capsys.readouterr().out
     assert "pretraining on 36 texts without labels, kept for other runs\n" in said
-    assert "masked words are told by a new head\n" in said
+    assert "predicting masked tokens with a newly initialised MLM head\n" in said
     assert "pretrained in 4 updates, 0:0" in said
     train(root, 1)
     assert "pretrain" not in capsys.readouterr().out
@@ -453,7 +458,7 @@ def test_killed_and_gone_on_with(backbone, tmp_path, capsys):
     assert kept(root) == []
     capsys.readouterr()
     train(root, 0)
-    assert "going on from the checkpoint after update 2\n" in capsys.readouterr().out
+    assert "resuming from the checkpoint after update 2\n" in capsys.readouterr().out
     (a,), (b,) = kept(whole), kept(root)
     assert a.name == b.name
     assert (a / "model.safetensors").read_bytes() == (b / "model.safetensors").read_bytes()

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from foldstack import config, techniques
 from foldstack.errors import InputError
 from foldstack.files import read_json
+from foldstack.kinds import Kind
 from foldstack.learners import LearnerContext
 from foldstack.learners.judging import epoch_score
 from foldstack.nets.trainable import Trainable
@@ -390,7 +391,7 @@ def test_a_new_loss_is_refused_as_those_that_are_shipped(hinge):
     def sentence(training: dict, kind: str = "binary") -> str:
         with pytest.raises((InputError, ValueError)) as refused:
             data = {"learner": "transformer", "backbone": "b", "training": training}
-            config.validate(TransformerSettings, data, "tiny.yaml").check_kind(kind)
+            config.validate(TransformerSettings, data, "tiny.yaml").check_kind(Kind(kind))
         return str(refused.value)
 
     assert sentence({"loss": "toy_hing"}) == (

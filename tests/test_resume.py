@@ -165,7 +165,7 @@ def test_killed_at(root, reference, capsys, at, call, resumed):
     assert Store(root).read_run(KEY) is None
     finish(root)
     assert bytes_of(root) == reference
-    note = f"going on from the checkpoint after update {resumed}\n"
+    note = f"resuming from the checkpoint after update {resumed}\n"
     assert note in capsys.readouterr().out
     assert not (Store(root).run_dir(KEY) / "checkpoints").exists()
     assert not Store(root).partial_dir(KEY).exists()
@@ -308,7 +308,7 @@ def test_a_signal_saves_and_stops(backbone, tmp_path, reference, signals, code):
     root = make(tmp_path / "w", backbone, checkpoint_seconds=1000)
     assert end(start(root, at=(UPDATE, 7, signals))) == code
     assert steps(root) == [7]
-    said = "stopped after update 7 of 15: the same command goes on from here\n"
+    said = "stopped after update 7 of 15: the same command resumes from here\n"
     log = (root / "log").read_text()
     assert said in log and "Traceback" not in log
     assert log.count("stopping after this update\n") == 1
@@ -360,7 +360,7 @@ def test_a_second_signal_stops_at_once_but_an_echo_does_not(monkeypatch):
         stop._on_signal(signal.SIGINT, None)
         now[0] += SAME_SECONDS / 2
         stop._on_signal(signal.SIGTERM, None)  # the echo
-        assert stop.wanted()
+        assert stop.should_stop()
         now[0] += 2 * SAME_SECONDS
         stop._on_signal(signal.SIGINT, None)
         pytest.fail("the second signal was waited for")
@@ -433,8 +433,8 @@ def test_a_damaged_checkpoint(root, reference, monkeypatch, capsys, name, damage
     finish(root)
     out = capsys.readouterr().out
     assert f"checkpoint step-00000007 is damaged ({reason}" in out
-    assert "): going on from the one before it\n" in out
-    assert "going on from the checkpoint after update 6\n" in out
+    assert "): resuming from the one before it\n" in out
+    assert "resuming from the checkpoint after update 6\n" in out
     assert bytes_of(root) == reference
 
 
@@ -445,8 +445,8 @@ def test_all_checkpoints_damaged(root, reference, monkeypatch, capsys):
     finish(root)
     lines = capsys.readouterr().out.splitlines()
     damaged = "is damaged (its checksum does not match)"
-    assert f"checkpoint step-00000007 {damaged}: going on from the one before it" in lines
-    assert f"checkpoint step-00000006 {damaged}: none is left, beginning anew" in lines
+    assert f"checkpoint step-00000007 {damaged}: resuming from the one before it" in lines
+    assert f"checkpoint step-00000006 {damaged}: none is left, starting over" in lines
     assert bytes_of(root) == reference
 
 
@@ -556,10 +556,10 @@ def test_an_unfinished_run_of_other_settings_is_put_aside(root, reference, monke
         f"{NAME}: an unfinished run was made with other settings or data "
         "(training.lr 0.001 → 0.002): starting over; the same command as then resumes it\n"
     ) in out
-    assert "going on from the checkpoint" not in out
+    assert "resuming from the checkpoint" not in out
     assert Store(root).read_run(KEY).identity.settings["training"]["lr"] == 0.002
     finish(root, "--force")
-    assert "going on from the checkpoint after update 7\n" in capsys.readouterr().out
+    assert "resuming from the checkpoint after update 7\n" in capsys.readouterr().out
     assert bytes_of(root) == reference
     assert not unfinished(Store(root))
 
@@ -573,13 +573,13 @@ def test_an_unfinished_run_of_another_fold_is_not_resumed(root, reference, monke
     assert foldstack(root, "train", "--model", KEY.model, "--fold", "1") == 0
     out = capsys.readouterr().out
     assert "fold1: the unfinished run is damaged, or another one: starting over\n" in out
-    assert "going on from the checkpoint" not in out
+    assert "resuming from the checkpoint" not in out
 
 
 def test_how_often_to_save_is_no_other_setting(root, reference, monkeypatch, capsys):
     crash(root, monkeypatch, 8)
     finish(root, "--set", "checkpoint_seconds=30")
-    assert "going on from the checkpoint after update 7\n" in capsys.readouterr().out
+    assert "resuming from the checkpoint after update 7\n" in capsys.readouterr().out
     assert bytes_of(root) == reference
 
 
@@ -594,7 +594,7 @@ def test_other_threads_are_said(root, monkeypatch, capsys):
         f"{NAME}: machine.threads 2 → 1 since it was interrupted: the last bits may differ from "
         "those of an uninterrupted run\n"
     ) in out
-    assert "going on from the checkpoint after update 7\n" in out
+    assert "resuming from the checkpoint after update 7\n" in out
 
 
 # After the end

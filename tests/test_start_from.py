@@ -69,7 +69,10 @@ def test_each_run_begins_from_the_run_of_its_own_seed_and_fold(root, backbone):
 
 def test_another_head_is_drawn_anew(root, backbone, capsys):
     after, before = second(root, backbone, training=FROZEN), weights(root, "tiny")
-    assert "start_from tiny: its head is another, this one is drawn anew" in capsys.readouterr().out
+    assert (
+        "start_from tiny: its head differs; this one is newly initialised"
+        in capsys.readouterr().out
+    )
     shared = {k for k in before if k.startswith("backbone.")}
     assert all(torch.equal(before[k], after[k]) for k in shared)
     assert {k for k in after if k not in shared} == {"head.weight", "head.bias"}

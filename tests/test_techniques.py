@@ -302,26 +302,28 @@ REFUSED = {
         "setting 'training.adversary.epsilon' is '-1': input should be greater than 0"
     ),
     "training.loss=soft_f1 training.micro_batch_size=4": (
-        "loss soft_f1 is of the whole batch, which micro_batch_size would cut: set "
+        "loss soft_f1 is of the whole batch, which micro_batch_size would split: set "
         "micro_batch_size to 0 or take another loss"
     ),
     "training.contrastive.weight=1 training.micro_batch_size=4": (
-        "contrastive compares the rows of the whole batch, which micro_batch_size would cut: set "
+        "contrastive compares the rows of the whole batch, which micro_batch_size would split: set "
         "one of them only"
     ),
     "training.schedule=plateau": (
-        "schedule plateau looks at a score, but select is 'last', which looks at none: set "
+        "schedule plateau requires a score per epoch, but select is 'last', which computes none: set "
         "select: inner"
     ),
     "training.averaging=soup": (
-        "averaging soup looks at a score, but select is 'last', which looks at none: set "
+        "averaging soup requires a score per epoch, but select is 'last', which computes none: set "
         "select: inner"
     ),
     "training.patience=2": (
-        "patience looks at a score, but select is 'last', which looks at none: set select: inner"
+        "patience requires a score per epoch, but select is 'last', which computes none: set "
+        "select: inner"
     ),
     "training.select_by=accuracy": (
-        "select_by looks at a score, but select is 'last', which looks at none: set select: inner"
+        "select_by requires a score per epoch, but select is 'last', which computes none: set "
+        "select: inner"
     ),
     "training.select=inner training.select_by=acuracy": (
         "training.select_by: metric 'acuracy' is not known: did you mean 'accuracy'?"
@@ -330,14 +332,14 @@ REFUSED = {
         "averaging swa takes the last epochs' mean: set select: last"
     ),
     "dropout_samples=3 dropout=0": (
-        "dropout_samples draws several masks, but dropout is 0: set one of them"
+        "dropout_samples samples several masks, but dropout is 0: set one of them"
     ),
     "head_bias=prior training.loss=logit_adjusted": (
-        "loss logit_adjusted adds the log of each class's share to the outputs, which head_bias prior "
-        "begins with already: set one of them only"
+        "loss logit_adjusted adds the log of each class's share to the outputs, which head_bias "
+        "prior sets already: set one of them only"
     ),
     "training.rdrop=1 dropout=0 backbone_dropout=0": (
-        "training.rdrop compares two passes with other dropout, but dropout and backbone_dropout "
+        "training.rdrop compares two passes with different dropout, but dropout and backbone_dropout "
         "are 0: raise one of them"
     ),
 }
@@ -373,7 +375,7 @@ def test_what_does_not_go_together_is_refused(root, capsys, sets):
         (
             "regression",
             "head_bias=prior",
-            "head_bias prior goes by the shares of classes, but this competition is regression: leave "
+            "head_bias prior uses the shares of classes, but this competition is regression: leave "
             "it out",
         ),
         (

@@ -8,6 +8,7 @@ import pytest
 from scipy.sparse import csr_matrix
 from sklearn.linear_model import LogisticRegression, Ridge
 
+from foldstack.kinds import Kind
 from foldstack.learners import LearnerContext
 from foldstack.learners.tfidf import TfidfLearner, log_count_ratios
 from foldstack.links import to_probabilities
@@ -355,8 +356,8 @@ def test_ratios_count_soft_targets_in_parts() -> None:
 @pytest.mark.parametrize("kind", ["multiclass", "regression"])
 def test_ratios_want_two_sides(kind: str) -> None:
     with pytest.raises(ValueError) as e:
-        TfidfSettings(learner="tfidf", naive_bayes=True).check_kind(kind)
+        TfidfSettings(learner="tfidf", naive_bayes=True).check_kind(Kind(kind))
     assert str(e.value) == (
-        "naive_bayes sets rows with a label against those without, in binary and multilabel "
+        "naive_bayes compares rows with a label and those without, in binary and multilabel "
         f"competitions, but this one is {kind}: leave it out"
     )

@@ -120,7 +120,7 @@ def test_outputs_on_disk_are_those_in_memory_and_are_found_again(backbone, tmp_p
 def test_too_large_outputs_are_computed_in_each_epoch_and_that_is_said(backbone, tmp_path, capsys):
     fit(make_learner(backbone, training=FROZEN, cache_gb=0), tmp_path)
     assert (
-        "the frozen backbone's outputs would take 0.0 GB, more than cache_gb 0: computing them anew "
+        "the frozen backbone's outputs would take 0.0 GB, more than cache_gb 0: computing them again "
         "in each epoch\n"
     ) in capsys.readouterr().out
 
@@ -288,23 +288,24 @@ def test_settings_with_stages_come_back_from_what_is_stored():
 
 REFUSED = {
     "stages=[{max_length: 64}]": (
-        "stage 1 sets max_length, which is of the whole run: set training.max_length"
+        "stage 1 sets max_length, which applies to the whole run: set training.max_length"
     ),
     "stages=[{}, {reinit_layers: 1}]": (
-        "stage 2 sets reinit_layers, which would forget the stage before: set it in the first"
+        "stage 2 sets reinit_layers, which would discard the stage before: set it in the first"
     ),
     "training.freeze_backbone=true training.adversary=fgm": (
-        "adversary fgm goes through the backbone, which freeze_backbone runs once: set one of them "
-        "only"
+        "adversary fgm requires passes through the backbone, which freeze_backbone runs once: set "
+        "one of them only"
     ),
     "training.freeze_backbone=true training.rdrop=1": (
-        "rdrop goes through the backbone, which freeze_backbone runs once: set one of them only"
+        "rdrop requires passes through the backbone, which freeze_backbone runs once: set one of "
+        "them only"
     ),
     "stages=[{freeze_backbone: true}] training.adversary=fgm": (
-        "training.adversary is set, but every stage goes without it: set it in one, or leave it out"
+        "training.adversary is set, but no stage uses it: set it in one, or leave it out"
     ),
     "training.patience=1 training.select=inner stages=[{patience: 0}]": (
-        "training.patience is set, but every stage goes without it: set it in one, or leave it out"
+        "training.patience is set, but no stage uses it: set it in one, or leave it out"
     ),
     "training.length_quantile=0.5": (
         "length_quantile is for max_length: auto, but max_length is 16: leave one of them out"

@@ -94,7 +94,7 @@ def run(args: argparse.Namespace) -> None:
     from foldstack import parallel
 
     command = COMMANDS[args.command]
-    if not command.launched and parallel.count() > 1:
+    if not command.launched and parallel.world_size() > 1:
         raise InputError(f"`{args.command}` runs in one process: start it without a launcher")
     if command.no_debug and args.debug:
         raise InputError(command.no_debug)
@@ -178,7 +178,7 @@ def _code_of(error: Exception) -> int | None:
     if STOP.received is not None and (
         system.is_of_streams(error)  # the terminal is gone, which sent SIGHUP
         # A process that the signal stopped first closed the connection.
-        or (isinstance(error, RuntimeError) and parallel.count() > 1)
+        or (isinstance(error, RuntimeError) and parallel.world_size() > 1)
     ):
         return 128 + STOP.received
     if isinstance(error, BrokenPipeError):

@@ -299,7 +299,7 @@ class Competition:
                 "competition.yaml: folds.near keeps near-duplicates in one fold, but folds.dedupe is "
                 "false: set `dedupe: true` or `near: 0`"
             )
-        from foldstack.near import NearDuplicates, near_duplicates, remembered
+        from foldstack.near import NearDuplicates, cached, near_duplicates
 
         def search() -> dict[str, np.ndarray]:
             found = near_duplicates(self.train.texts, s.near, s.near_cap, s.seed)
@@ -307,7 +307,7 @@ class Competition:
             return {"groups": found.groups, "report": report, "refused": found.refused}
 
         key = config.digest([self.train.hash(), s.near, s.near_cap, s.seed])
-        kept = remembered(self._near_dir, key, search)
+        kept = cached(self._near_dir, key, search)
         return NearDuplicates(kept["groups"], json.loads(str(kept["report"])), kept["refused"])
 
     @property
@@ -365,7 +365,7 @@ class Competition:
             return None
         rows = parts[0]
         for part in parts[1:]:
-            rows = rows.and_then(part)
+            rows = rows.concatenated(part)
         first = {normalise(t): g for t, g in zip(self.train.texts, self.train.groups, strict=True)}
         own = duplicate_groups(rows.texts) + self.train.groups.max() + 1
         groups = [first.get(normalise(t), g) for t, g in zip(rows.texts, own, strict=True)]
@@ -380,7 +380,7 @@ class Competition:
         near-duplicates is `folds.near`, or .8 without it: a data set that is published twice differs in
         punctuation, and learning from such a copy leaks the held-out label.
         """
-        from foldstack.near import near_pairs, remembered
+        from foldstack.near import cached, near_pairs
 
         s, external = self.settings, self.external
         threshold = s.folds.near or EXTERNAL_NEAR
@@ -390,7 +390,7 @@ class Competition:
             return {"pairs": found}
 
         key = config.digest([self.train.hash(), external.hash(), threshold, s.folds.seed])
-        ties = remembered(self._near_dir, key, search)["pairs"]
+        ties = cached(self._near_dir, key, search)["pairs"]
         ties[:, 1] = self.tied[ties[:, 1]]
         if s.group is not None:
             of_value = dict(zip(self._train_table[s.group], self.tied.tolist(), strict=True))

@@ -10,7 +10,7 @@ from foldstack import parallel
 
 def machine(threads: int) -> dict[str, object]:
     """Return what else a run's bytes depend on beside its settings; see also `training.precision`."""
-    return {"processor": platform.machine(), "threads": threads, "processes": parallel.count()}
+    return {"processor": platform.machine(), "threads": threads, "processes": parallel.world_size()}
 
 
 def cpu_threads(requested: int) -> int:

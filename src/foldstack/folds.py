@@ -14,7 +14,7 @@ from foldstack.errors import InputError, cut
 from foldstack.kinds import Kind
 from foldstack.rows import Rows, duplicate_groups
 from foldstack.settings import FoldSettings
-from foldstack.stratify import deal
+from foldstack.stratify import assign_folds
 
 BINS = 10  # quantiles for stratifying a regression target
 
@@ -80,8 +80,8 @@ def make_folds(
     `stratified` keeps label shares equal: StratifiedKFold for one label per row,
     iterative-stratification's MultilabelStratifiedKFold (Sechidis et al. 2011) for several. A
     regression target is stratified by its quantile bins, several targets by those of each.
-    `kfold` is KFold(shuffle=True). If any rows form a group, `stratify.deal` assigns all of them, with
-    the labels (`stratified`) or without (`kfold`).
+    `kfold` is KFold(shuffle=True). If any rows form a group, `stratify.assign_folds` assigns all of
+    them, with the labels (`stratified`) or without (`kfold`).
 
     Args:
         rows: n training rows.
@@ -106,7 +106,7 @@ def make_folds(
     labels = label_indicators(rows.targets, kind, settings.count)
     if (size > 1).any():
         brings = labels if settings.kind == "stratified" else labels[:, :0]
-        return deal(groups, brings, settings.count, settings.seed)
+        return assign_folds(groups, brings, settings.count, settings.seed)
     if settings.kind == "kfold":
         splitter = KFold(settings.count, shuffle=True, random_state=settings.seed)
         return _assign(splitter, np.zeros(len(rows)), np.zeros(len(rows)))
@@ -235,7 +235,7 @@ def _assign(splitter, x: np.ndarray, y: np.ndarray) -> np.ndarray:
 def _stratified(labels: np.ndarray, kind: Kind, settings: FoldSettings) -> np.ndarray:
     n, k = len(labels), settings.count
     if labels.sum(axis=0).max(initial=0) < k:  # too few of any label for scikit-learn to split
-        return deal(np.arange(n), labels, k, settings.seed)
+        return assign_folds(np.arange(n), labels, k, settings.seed)
     if kind.several_labels_per_row or labels.sum(axis=1).max() > 1:  # or bins of several targets
         from iterstrat.ml_stratifiers import MultilabelStratifiedKFold
 

@@ -75,7 +75,7 @@ class Stop:
             self._deferred = False
         self.check()
 
-    def wanted(self) -> bool:
+    def should_stop(self) -> bool:
         """Return whether to stop: a signal was received, or the parent process is gone.
 
         All processes of a run call it at the same point, and all stop if one of them is to stop.
@@ -83,7 +83,7 @@ class Stop:
         parent = os.environ.get(_PARENT)
         if parent and os.getppid() != int(parent):
             self.requested = signal.SIGTERM
-        self.requested = parallel.largest(self.requested or 0) or None
+        self.requested = parallel.all_reduce_max(self.requested or 0) or None
         return self.requested is not None
 
     def check(self) -> None:

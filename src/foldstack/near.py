@@ -82,7 +82,7 @@ def near_duplicates(
     return NearDuplicates(_by_appearance(row_group), counts, first_row[refused])
 
 
-def remembered(
+def cached(
     folder: Path, key: str, make: Callable[[], dict[str, np.ndarray]]
 ) -> dict[str, np.ndarray]:
     """Return the arrays of `make`, cached in a file that the processes of all runs share.

@@ -25,7 +25,7 @@ def _from_launcher(name: str, default: int) -> int:
     return int(os.environ.get(name, default)) if "LOCAL_RANK" in os.environ else default
 
 
-def count() -> int:
+def world_size() -> int:
     """Return the number of processes (the world size)."""
     return _from_launcher("WORLD_SIZE", 1)
 
@@ -73,7 +73,7 @@ def join() -> None:
 
     Raises InputError if there are GPUs, but fewer than processes.
     """
-    if count() == 1:
+    if world_size() == 1:
         return
     import torch
     from accelerate import PartialState
@@ -90,15 +90,15 @@ def join() -> None:
 
 def leave() -> None:
     """Destroy the process group."""
-    if count() > 1:
+    if world_size() > 1:
         import torch.distributed as dist
 
         dist.destroy_process_group()
 
 
-def largest(number: int) -> int:
+def all_reduce_max(number: int) -> int:
     """Return the largest of the processes' numbers, reduced on the CPU so that no accelerator waits."""
-    if count() == 1:
+    if world_size() == 1:
         return number
     import torch
     import torch.distributed as dist
@@ -108,9 +108,9 @@ def largest(number: int) -> int:
     return int(reduced)
 
 
-def wait() -> None:
+def barrier() -> None:
     """Block until all processes reach this call (a barrier)."""
-    largest(0)
+    all_reduce_max(0)
 
 
 def main_first(work: Callable[[], T]) -> T:
@@ -119,7 +119,7 @@ def main_first(work: Callable[[], T]) -> T:
     Raises ChildFailed in the others if it failed in the main process, which reports the error.
     """
     if not is_main():
-        if largest(0):
+        if all_reduce_max(0):
             raise ChildFailed(1)
         return work()
     failed = 1
@@ -127,19 +127,19 @@ def main_first(work: Callable[[], T]) -> T:
         done = work()
         failed = 0
     finally:
-        largest(failed)
+        all_reduce_max(failed)
     return done
 
 
-def summed(tensor: Tensor) -> Tensor:
+def all_reduce_sum(tensor: Tensor) -> Tensor:
     """Sum a tensor over all processes, in place and without gradients (all-reduce)."""
-    if count() > 1:
+    if world_size() > 1:
         import torch.distributed as dist
 
         dist.all_reduce(tensor)
     return tensor
 
 
-def share(items: Sequence[T]) -> Sequence[T]:
+def shard(items: Sequence[T]) -> Sequence[T]:
     """Return this process's shard of the items; each item is in one shard."""
-    return items[rank() :: count()]
+    return items[rank() :: world_size()]

@@ -58,7 +58,7 @@ class Rows:
             difficulty=None if self.difficulty is None else self.difficulty[index],
         )
 
-    def and_then(self, more: Rows) -> Rows:
+    def concatenated(self, more: Rows) -> Rows:
         """Return these rows followed by `more`; missing features and auxiliary targets become nan.
 
         Raises ValueError if only one side has targets or difficulty, which have no missing value.

@@ -4,7 +4,7 @@
     oof/<model>/seed<s>/<run>/      run.json, heldout.parquet, test.parquet, model/
     oof/<model>/seed<s>/.<run>.*    an unfinished run (.partial) and its lock (.lock)
     oof/.tokens/                    tokenised texts, see text.cache
-    oof/.near/                      near-duplicates, see near.remembered
+    oof/.near/                      near-duplicates, see near.cached
     oof/.pretrained/<key>/          backbones pretrained on the texts, see stages.pretrain
     oof/_blends/<name>/             blend.json, oof.parquet, nested.parquet, test.parquet, model/
     oof/_patterns/<name>.json       the audit of rules on a blend or a model

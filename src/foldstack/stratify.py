@@ -57,7 +57,7 @@ def _sparse(labels: np.ndarray) -> csr_matrix:
     return csr_matrix(labels, dtype=np.float64)
 
 
-def deal(groups: np.ndarray, labels: np.ndarray, count: int, seed: int) -> np.ndarray:
+def assign_folds(groups: np.ndarray, labels: np.ndarray, count: int, seed: int) -> np.ndarray:
     """Assign whole groups to folds so that rows and labels are spread evenly.
 
     The objective is the sum, over folds and labels, of (positives - expected positives)² / all

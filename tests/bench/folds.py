@@ -18,7 +18,7 @@ from sklearn.model_selection import GroupKFold
 
 from foldstack.folds import split_groups
 from foldstack.progress import table
-from foldstack.stratify import balance, deal
+from foldstack.stratify import assign_folds, balance
 
 COUNT, SEED = 5, 0
 TITLES = Path(__file__).parents[3] / "shared/data/duee/train.txt"
@@ -54,7 +54,7 @@ def uniform(n: int, most: int) -> np.ndarray:
 
 
 def ours(labels: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    return deal(groups, labels, COUNT, SEED)
+    return assign_folds(groups, labels, COUNT, SEED)
 
 
 def by_splitter(kind: type) -> Splitter:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from foldstack.ensemble.decide import default_rule
+from foldstack.kinds import Kind
 from foldstack.links import to_probabilities
 from foldstack.metrics import Metric
 from foldstack.rows import Rows
@@ -24,18 +25,19 @@ if TYPE_CHECKING:
 class Task:
     """The competition as a learner sees it: kind, link, names of outputs, metric.
 
-    categories: for each categorical column, the last ones of `Rows.features`, what its codes stand for.
+    categories: for each categorical column (the last columns of `Rows.features`), the names of its
+    codes.
     """
 
-    kind: str
+    kind: Kind
     link: str
     outputs: tuple[str, ...]
     metric: Metric
     categories: tuple[tuple[str, ...], ...] = ()
 
-    def score(self, targets: np.ndarray, raw: np.ndarray) -> float:
+    def score(self, targets: np.ndarray, logits: np.ndarray) -> float:
         """Return the metric of (n, outputs) logits."""
-        return self.score_probabilities(targets, to_probabilities(raw, self.link))
+        return self.score_probabilities(targets, to_probabilities(logits, self.link))
 
     def score_probabilities(
         self, targets: np.ndarray, probabilities: np.ndarray, weights: np.ndarray | None = None
@@ -50,18 +52,18 @@ class Task:
 
 
 class Learner(Protocol):
-    """Code behind a kind of model, constructed as `(settings, LearnerContext)` for every run.
+    """A model of one kind, constructed as `(settings, LearnerContext)` for every run.
 
-    link: from logits to probabilities, that of the task.
+    link: from logits to probabilities; the same as the task's.
     """
 
     settings: LearnerSettings
     link: str
 
     def fit(self, train: Rows, select: Rows | None, run_dir: Path) -> dict:
-        """Learn from `train`; `select`, where given, chooses among epochs, and nothing else does.
+        """Learn from `train`; `select`, if given, chooses among epochs and is used for nothing else.
 
-        run_dir holds what the learner needs to resume after a kill. Returns facts for run.json.
+        run_dir holds what is needed to resume after a kill. Returns facts for run.json.
         """
 
     def predict(self, rows: Rows) -> np.ndarray:
@@ -76,11 +78,11 @@ class Learner(Protocol):
 
 @dataclass(frozen=True)
 class LearnerContext:
-    """All that a learner is given beside its settings.
+    """Everything a learner is given besides its settings.
 
-    threads: of a processor. start: the folder of a fitted model that it begins from. cache: makes what
-    it finds texts tokenised in, and keeps those that it tokenises. pretrained: the folder of the
-    backbone that it takes instead of its settings' own.
+    threads: number of CPU threads. start: folder of the fitted model whose weights are the initial
+    ones. cache: returns the cache of tokenised texts, which is read and extended. pretrained:
+    folder of a backbone that replaces the one in the settings.
     """
 
     task: Task

@@ -10,9 +10,7 @@ import numpy as np
 
 from foldstack.rows import Rows
 
-MOST_VALUES = (
-    100  # of one categorical column; each has a weight of its own, which few rows teach little
-)
+MOST_VALUES = 100  # per categorical column; each has its own weight, which a few rows cannot train
 FARTHEST = 10.0  # standard deviations
 
 
@@ -20,12 +18,13 @@ FARTHEST = 10.0  # standard deviations
 class FeatureColumns:
     """Encoding of m numeric columns and the categorical ones after them, fitted on training rows.
 
-    A number is standardised, and kept within 10 standard deviations; an unknown one is the mean, which
-    an indicator tells apart where training rows lack numbers too. A category is one-hot among the 100
-    most frequent of the training rows; any other, and none, is zero throughout.
+    Numbers are standardised and clipped to 10 standard deviations. A missing number is replaced by
+    the mean; an indicator column marks it if the column has missing numbers in the training rows. A
+    category is one-hot encoded among the 100 most frequent of the training rows; any other
+    category, or none, is all zeros.
 
-    mean, unit: (m,); lacking: the numeric columns with an indicator; values: each categorical column's
-    known ones, by name, since another test file may change what a code stands for.
+    mean, unit: (m,). lacking: the numeric columns with an indicator. values: the known names of
+    each categorical column; names, because the codes of another test file may differ.
     """
 
     mean: tuple[float, ...]
@@ -35,7 +34,7 @@ class FeatureColumns:
 
     @classmethod
     def of(cls, rows: Rows, categories: Sequence[Sequence[str]]) -> FeatureColumns:
-        """Fit on the rows with a weight; categories: what the codes of each column stand for."""
+        """Fit on the rows of positive weight; categories: the names of each column's codes."""
         counted = rows.take(np.flatnonzero(rows.weights > 0))
         numbers, codes = _split(counted.features, len(categories))
         known = np.ma.masked_invalid(numbers)
@@ -57,11 +56,11 @@ class FeatureColumns:
 
     @property
     def width(self) -> int:
-        """Columns that `apply` returns."""
+        """Number of columns that `apply` returns."""
         return len(self.mean) + len(self.lacking) + sum(map(len, self.values))
 
     def apply(self, features: np.ndarray, categories: Sequence[Sequence[str]]) -> np.ndarray:
-        """`Rows.features`, whose codes stand for these categories, to (n, width) float32."""
+        """Return (n, width) float32 from `Rows.features`, whose codes index these categories."""
         numbers, codes = _split(features, len(categories))
         unknown = np.isnan(numbers)
         scaled = np.clip((numbers - np.array(self.mean)) / self.unit, -FARTHEST, FARTHEST)
@@ -72,20 +71,20 @@ class FeatureColumns:
 
 
 def _split(features: np.ndarray, categorical: int) -> tuple[np.ndarray, np.ndarray]:
-    """The numeric columns and, after them, the categorical ones."""
+    """Return the numeric columns, and the categorical columns after them."""
     numeric = features.shape[1] - categorical
     return features[:, :numeric], features[:, numeric:]
 
 
 def _frequent(codes: np.ndarray, names: Sequence[str]) -> tuple[str, ...]:
-    """The names of the most frequent codes; of equally frequent ones, the first."""
+    """Return the names of the most frequent codes; ties are broken by the lower code."""
     counts = np.bincount(codes[~np.isnan(codes)].astype(int), minlength=len(names))
     order = np.argsort(-counts, kind="stable")[:MOST_VALUES]
     return tuple(names[i] for i in order if counts[i])
 
 
 def _one_hot(codes: np.ndarray, values: Sequence[str], names: Sequence[str]) -> np.ndarray:
-    """(n,) codes to (n, values) booleans; nan and other names to a row without any."""
+    """Return (n, values) booleans for (n,) codes; NaN and unknown names give a row of zeros."""
     place = {name: i for i, name in enumerate(values)}
     places = np.array([*(place.get(name, -1) for name in names), -1])
     found = places[np.where(np.isnan(codes), len(names), codes).astype(int)]

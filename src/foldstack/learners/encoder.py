@@ -1,4 +1,4 @@
-"""From rows to what a network reads, by what the rows to learn from say."""
+"""Encoding of rows as the network's input, fitted on the training rows."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ from foldstack.training.loop import Examples, Sequences
 
 @dataclass(frozen=True)
 class Scale:
-    """Regression targets as they are learned: (target - shift) / unit, both of shape (outputs,).
+    """Scaling of regression targets, (target - shift) / unit; both have shape (outputs,).
 
-    bounded: the logits pass through a sigmoid before they are targets again.
+    bounded: a sigmoid is applied to the logits before the scaling is inverted.
     """
 
     shift: np.ndarray
@@ -39,9 +39,9 @@ class Scale:
 
     @classmethod
     def of(cls, rows: Rows, bounded: bool) -> Scale:
-        """Fit on these rows: 0 … 1 between the least and the greatest, else (weighted) standardised.
+        """Fit on these rows: to 0 … 1 from minimum to maximum if bounded, else standardised (weighted).
 
-        A column that never changes has a unit of 1.
+        A constant column has unit 1.
         """
         counted = rows.targets[rows.weights > 0]
         least, width = counted.min(axis=0), np.ptp(counted, axis=0)
@@ -52,20 +52,20 @@ class Scale:
         return cls(mean, np.where(width > 0, std, 1.0), bounded)
 
     def apply(self, targets: np.ndarray) -> np.ndarray:
-        """(n, outputs) targets as the network learns them; rows without weight may leave 0 … 1."""
+        """Return (n, outputs) scaled targets; if bounded, rows of zero weight are clipped to 0 … 1."""
         scaled = (targets - self.shift) / self.unit
         return np.clip(scaled, 0, 1) if self.bounded else scaled
 
-    def restore(self, raw: np.ndarray) -> np.ndarray:
-        """Return (n, outputs) float32 values in the targets' units, from logits."""
-        values = expit(raw) if self.bounded else raw
+    def restore(self, logits: np.ndarray) -> np.ndarray:
+        """Return (n, outputs) float32 values in the units of the targets, from logits."""
+        values = expit(logits) if self.bounded else logits
         return (values * self.unit + self.shift).astype(np.float32)
 
 
 def zero_to_one(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """(n, a) values between the least (0) and the greatest (1) of a row with weight; nan stays.
+    """Return (n, a) values scaled to 0 … 1 between minimum and maximum of the weighted rows; NaN stays.
 
-    A column that never changes is 0; rows without weight are kept within 0 … 1.
+    A constant column is 0. Rows of zero weight are clipped to 0 … 1.
     """
     counted = values[weights > 0]
     least, greatest = np.fmin.reduce(counted), np.fmax.reduce(counted)
@@ -73,12 +73,12 @@ def zero_to_one(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 class Encoder:
-    """Texts to tokens, targets to what is learned, feature columns to numbers.
+    """Encoding of texts as tokens, of targets, and of feature columns as numbers.
 
-    Whatever of it is fitted (length, keywords, scale, columns, augmentation) is fitted on the rows to
-    learn from alone, and stored with the model. tokenizer: the backbone's; types: whether it tells the
-    texts of a pair apart by token types; limit: the most tokens that it has positions for; cache: where
-    texts are found tokenised, but for those that are resampled in each epoch.
+    All that is fitted (length, keywords, scale, columns, augmentation) is fitted on the training
+    rows only, and stored with the model. tokenizer: the backbone's. types: whether token types
+    separate the texts of a pair. limit: maximum number of tokens, by the backbone's positions.
+    cache: of tokenised texts, except those that are resampled in each epoch.
     """
 
     def __init__(
@@ -103,11 +103,11 @@ class Encoder:
         return self.columns.width if self.columns else 0
 
     def fit(self, train: Rows) -> Examples:
-        """Learn from these rows what is to be known of them; returns them encoded."""
+        """Fit on these rows; return them encoded."""
         s = self.settings
         if s.join_features:
             self.columns = FeatureColumns.of(train, self.task.categories)
-        if self.task.kind == "regression":
+        if self.task.kind.is_values:
             self.scale = Scale.of(train, bounded=s.bounded)
         texts = self._read(train)
         self._fit_length(texts)
@@ -115,9 +115,9 @@ class Encoder:
         return self._examples(train, self._cut(texts, training=True))
 
     def fit_texts(self, rows: Rows) -> Tokens:
-        """Learn the length alone, of rows without labels; returns all of their texts, in windows.
+        """Fit the length only, on rows without labels; return all of their texts, in windows.
 
-        Of sentence pairs, which must stay together, what finds room.
+        Sentence pairs are truncated instead, since their texts must stay together.
         """
         texts = self._read(rows)
         self._fit_length(texts)
@@ -135,22 +135,29 @@ class Encoder:
         else:
             what = f"training.max_length {self.max_length}"
         if self.max_length > self.limit:
-            say(f"{what} is more than the backbone's {self.limit} positions: taking {self.limit}")
+            say(f"{what} is more than the backbone's {self.limit} positions: using {self.limit}")
             self.max_length = self.limit
 
     def tokens(self, rows: Rows) -> Tokens:
-        """Return what the network reads of rows to be predicted."""
+        """Return the tokens of rows to be predicted."""
         return self._cut(self._read(rows))
 
-    def restore(self, raw: np.ndarray, tokens: Tokens) -> np.ndarray:
-        """Return (n, outputs) of rows, in the targets' units, from logits of their token sequences."""
-        raw = mean_by_row(raw, tokens.rows)
-        return self.scale.restore(raw) if self.scale else raw
+    def restore(self, logits: np.ndarray, tokens: Tokens) -> np.ndarray:
+        """Return (n, outputs) values in the units of the targets, from logits per token sequence."""
+        logits = mean_by_row(logits, tokens.rows)
+        return self.scale.restore(logits) if self.scale else logits
 
     def epochs(
         self, train: Rows, examples: Examples, stage: TrainingSettings, seed: int
     ) -> Callable[[int], Examples]:
-        """Return what each epoch of a stage learns from: other texts, windows or masks by chance."""
+        """Return a function from the epoch to its examples, with resampled texts, windows or masks.
+
+        Args:
+            train: n training rows.
+            examples: these rows encoded, as `fit` returned them.
+            stage: settings of the stage.
+            seed: of the resampling.
+        """
         tokens = self.tokens_by_epoch(train, examples, stage, seed)
 
         def of_epoch(epoch: int) -> Examples:
@@ -161,7 +168,14 @@ class Encoder:
     def tokens_by_epoch(
         self, train: Rows, examples: Examples, stage: TrainingSettings, seed: int
     ) -> Callable[[int], Sequences]:
-        """Return what each epoch of a stage reads, before rows are drawn from it."""
+        """Return a function from the epoch to its token sequences, before rows are sampled from them.
+
+        Args:
+            train: n training rows.
+            examples: these rows encoded, as `fit` returned them.
+            stage: settings of the stage.
+            seed: of the resampling.
+        """
         changed = None
         if self.settings.new_texts_each_epoch:
             changed = Augmenter.of(self.settings.augment, train)
@@ -195,7 +209,7 @@ class Encoder:
         return replace(tokens, features=features)
 
     def _examples(self, rows: Rows, tokens: Tokens) -> Examples:
-        """A row's windows share its weight."""
+        """Return the rows as examples; the windows of a row share its weight."""
         targets, weights, difficulty = rows.targets, rows.weights, rows.difficulty
         targets = self.scale.apply(targets) if self.scale else targets
         if tokens.rows is not None:
@@ -234,5 +248,5 @@ class Encoder:
         self.columns = FeatureColumns.from_json(facts["columns"]) if "columns" in facts else None
         if self.settings.long.fits_keywords:
             self.keywords = KeywordTable.from_json(read_json(folder / "keywords.json"))
-        if self.task.kind == "regression":
+        if self.task.kind.is_values:
             self.scale = Scale(np.array(facts["shift"]), np.array(facts["unit"]), facts["bounded"])

@@ -1,4 +1,4 @@
-"""The score of an epoch on the rows that choose among epochs."""
+"""The score of an epoch on the rows to select by."""
 
 from __future__ import annotations
 
@@ -14,22 +14,25 @@ from foldstack.techniques import LoopSettings
 from foldstack.training.loop import EpochScore
 
 
-def epoch_score(task: Task, settings: LoopSettings, select: Rows, raw: np.ndarray) -> EpochScore:
-    """Return the score of (n, outputs) logits of the rows to select by, for `loop.train`.
+def epoch_score(task: Task, settings: LoopSettings, select: Rows, logits: np.ndarray) -> EpochScore:
+    """Return the score of (n, outputs) logits on the rows to select by, for `loop.train`.
 
     Args:
         task: the competition's, with its metric.
-        settings: `select_by` names another metric to choose by.
+        settings: `select_by` names another metric to select by.
         select: the n rows.
-        raw: logits (values for regression).
+        logits: values for regression.
+
+    Returns:
+        The score that selects (larger is better), and the competition's metric.
 
     Raises:
         InputError: the metric is undefined on these rows.
     """
-    score = of_competition = task.score(select.targets, raw)
+    score = of_competition = task.score(select.targets, logits)
     if settings.select_by:
         task = replace(task, metric=metrics.get(settings.select_by, task.kind))
-        score = task.score(select.targets, raw)
+        score = task.score(select.targets, logits)
     if np.isnan(score):
         raise InputError(
             f"{task.metric.name} is undefined on the {len(select):,} rows that "

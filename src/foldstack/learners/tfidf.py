@@ -20,14 +20,14 @@ from foldstack.rows import Rows
 from foldstack.techniques import TfidfSettings
 from foldstack.text.ngrams import WORD, NgramTfidf, pieces, stack_rows
 
-RowsOf = Callable[[np.ndarray], csr_matrix]  # the features of the training rows of an index
+RowsOf = Callable[[np.ndarray], csr_matrix]  # from row numbers to their features
 
 
 def log_count_ratios(x: csr_matrix, y: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """(width,) how much likelier a feature is in rows of class 1 than in those of class 0, as a log.
+    """Return (width,) log-count ratios of features between rows of class 1 and rows of class 0.
 
-    ln p_j / Σp − ln q_j / Σq, where p_j and q_j are one plus the weight of each class's rows that have
-    the feature at all (Wang and Manning 2012, Baselines and Bigrams, with f̂ and α = 1).
+    ln p_j / Σp − ln q_j / Σq, where p_j and q_j are one plus the total weight of each class's rows
+    that contain the feature (Wang and Manning 2012, Baselines and Bigrams, with f̂ and α = 1).
     """
     of_entry, length = np.diff(x.indptr), x.shape[1]
     p, q = (
@@ -38,10 +38,10 @@ def log_count_ratios(x: csr_matrix, y: np.ndarray, weights: np.ndarray) -> np.nd
 
 
 class TfidfLearner:
-    """Logistic regression, multinomial for classes, one a label otherwise; ridge for real targets.
+    """Logistic regression (multinomial for multiclass, else one per label), or ridge regression.
 
     Soft targets become row weights. The ridge penalty is 1/(2C): both models minimise the sum of
-    their rows' losses plus the squared coefficients times that.
+    the rows' losses plus the squared coefficients times that penalty.
     """
 
     def __init__(self, settings: TfidfSettings, context: LearnerContext):
@@ -63,7 +63,7 @@ class TfidfLearner:
         return sum(len(v.vocabulary_) for v in self.vectorizers)
 
     def _features(self, texts: Sequence[str]) -> csr_matrix:
-        """(n, width), made piece by piece, since `hstack` of the whole would hold it twice."""
+        """Return (n, width), built chunk by chunk: `hstack` of all rows would need twice the memory."""
         parts = (self._piece(texts[part]) for part in pieces(texts))
         return stack_rows(parts, self._width)
 
@@ -83,9 +83,9 @@ class TfidfLearner:
                     f"no {vectorizer.analyzer} n-gram occurs in {vectorizer.min_df} texts: left out"
                 )
         self.vectorizers = kept
-        if self.task.kind == "multiclass":
+        if self.task.kind.is_one_hot:
             self.coef, self.intercept = self._regress_classes(self._made_of(texts), train)
-        elif self.task.kind == "regression":
+        elif self.task.kind.is_values:
             self.coef, self.intercept = self._regress_values(texts, train)
         elif len(train.targets.T) == 1:
             fits = [self._regress(self._made_of(texts), train.targets[:, 0], train.weights)]
@@ -97,17 +97,17 @@ class TfidfLearner:
         return {"features": self._width}
 
     def _made_of(self, texts: Sequence[str]) -> RowsOf:
-        """For a single regression: its rows in its own order at once, and no copy of them."""
+        """Return a function from row numbers to their features, built in that order without a copy."""
         return lambda index: self._features([texts[i] for i in index.tolist()])
 
     def _regress(self, rows_of: RowsOf, target: np.ndarray, weights: np.ndarray):
-        """One label: a soft target t is a positive row of weight t and a negative one of 1 − t."""
+        """Fit one label: a soft target t is a positive row of weight t and a negative one of 1 − t."""
         n = len(target)
         w = np.concatenate([weights * (1 - target), weights * target])
         keep = np.flatnonzero(w > 0)
         y = np.repeat([0, 1], n)[keep]
         total = [w[:n].sum(), w[n:].sum()]
-        if self._width == 0 or min(total) == 0:  # nothing to tell them apart: the smoothed log odds
+        if self._width == 0 or min(total) == 0:  # nothing to learn from: the smoothed log odds
             return np.zeros(self._width), np.log((total[1] + 0.5) / (total[0] + 0.5))
         x, w = rows_of(keep % n), w[keep]
         ratios = np.ones(self._width)
@@ -124,7 +124,7 @@ class TfidfLearner:
         y = np.repeat(np.arange(classes), n)[keep]
         seen = np.unique(y)
         coef = np.zeros((classes, self._width))
-        # A class that these rows lack gets the log odds of half a row.
+        # A class without rows gets the log odds of half a row.
         intercept = np.full(classes, np.log(0.5 / (n + 0.5)))
         if self._width and len(seen) > 1:
             model = self._solve(rows_of(keep % n), y, w[keep])

@@ -1,4 +1,4 @@
-"""A fine-tuned transformer."""
+"""The learner that fine-tunes a pre-trained transformer."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from foldstack.rows import Rows
 from foldstack.system import naming
 from foldstack.techniques import Sampling, StageSettings, TransformerSettings
 from foldstack.text.batches import epoch_batches
-from foldstack.text.masking import mask_words
+from foldstack.text.masking import mask_tokens
 from foldstack.text.tokens import Tokens
 from foldstack.training import frozen, loop
 from foldstack.training.checkpoint import save_weights
@@ -50,7 +50,7 @@ WEIGHTS = "classifier.safetensors"
 
 
 class TransformerLearner:
-    """AutoModel and a head, trained by `training.loop`."""
+    """AutoModel with a head, trained by `training.loop`."""
 
     def __init__(self, settings: TransformerSettings, context: LearnerContext):
         self.settings, self.task, self.seed = settings, context.task, context.seed
@@ -64,9 +64,9 @@ class TransformerLearner:
         self.encoder: Encoder | None = None
 
     def prepare(self, train: Rows) -> loop.Examples:
-        """Load the pre-trained backbone and put a new head, drawn from the seed, on it.
+        """Load the pre-trained backbone and add a head that is initialised from the seed.
 
-        Returns the rows to learn from in the loop's form.
+        Returns the training rows as examples.
         """
         s = self.settings
         backbone, tokenizer = self._load_backbone()
@@ -96,22 +96,22 @@ class TransformerLearner:
         return loaded
 
     def pretrain(self, rows: Rows, run_dir: Path, to: Path) -> dict:
-        """Let the backbone learn masked words of these rows, and save it in a folder like a hub's.
+        """Train the backbone on masked tokens of these rows; save it in the format of the hub.
 
         run_dir holds what is needed to resume after a kill. Returns facts, as `fit` does.
         """
         s, pretraining = self.settings, self.settings.pretrain
         backbone, tokenizer = self._load_backbone()
         head = load_word_head(self._place, backbone, s.trust_remote_code)
-        whose = "a new head" if head is None else "the checkpoint's own head"
-        say(f"masked words are told by {whose}")
+        whose = "a newly initialised" if head is None else "the checkpoint's own"
+        say(f"predicting masked tokens with {whose} MLM head")
         head = head or new_word_head(backbone)
         encoder = self._encoder(backbone, tokenizer)
         tokens = encoder.fit_texts(rows)
 
         def of_epoch(epoch: int) -> loop.Examples:
             drawn = (pretraining.share, pretraining.seed, epoch)
-            return examples_of(mask_words(tokens, tokenizer, s.prefix, *drawn))
+            return examples_of(mask_tokens(tokens, tokenizer, s.prefix, *drawn))
 
         with trimmed(backbone, _ids_of([tokens], tokenizer)):
             torch.manual_seed(pretraining.seed)
@@ -134,7 +134,7 @@ class TransformerLearner:
         return facts
 
     def _begin_from(self, weights: dict[str, torch.Tensor]) -> None:
-        """Take over another model's weights, its head only where it is the same."""
+        """Load another model's weights, its head only if all shapes match."""
         own = self.model.state_dict()
         backbone = {k for k in own if k.startswith("backbone.")}
         fits = {k for k in weights if k in own and own[k].shape == weights[k].shape}
@@ -146,7 +146,8 @@ class TransformerLearner:
             )
         if set(weights) != fits:
             say(
-                f"start_from {self.settings.start_from}: its head is another, this one is drawn anew"
+                f"start_from {self.settings.start_from}: its head differs; this one is newly "
+                "initialised"
             )
             fits = backbone
         self.model.load_state_dict({k: weights[k] for k in fits}, strict=False)
@@ -170,7 +171,7 @@ class TransformerLearner:
             head=s.head,
             features=self.encoder.feature_width,
             dropout_samples=s.dropout_samples,
-            as_difference=self.task.kind == "binary" and s.binary_link == "softmax",
+            as_difference=self.task.kind.has_positive_class and s.binary_link == "softmax",
             auxiliary=auxiliary,
         )
 
@@ -193,7 +194,7 @@ class TransformerLearner:
         stages = self.settings.stages_for(self.task.metric.name)
         with self._only_read(self._read_in_training(train, examples, stages, held)):
             facts = run_stages(self.model, stages, run_dir, train_stage)
-        self.model.auxiliary = None  # it has done its part
+        self.model.auxiliary = None  # not needed for prediction
         return facts | {
             "precision": self.precision,
             "cut_share": cut / n,
@@ -207,11 +208,11 @@ class TransformerLearner:
         stages: tuple[StageSettings, ...],
         held: Tokens | None,
     ) -> Iterator[Tokens] | None:
-        """All that the backbone reads; None where finding it out would take longer than it saves.
+        """Yield all tokens that the backbone reads; None if collecting them costs more than it saves.
 
-        If each epoch resamples its texts, they are drawn once more for this. On a processor that is
-        little beside what AdamW, an average and an adversary do to the word embeddings of one epoch; on
-        a GPU it is much.
+        If texts are resampled in each epoch, they are sampled once more here. On a CPU that is
+        cheap compared with what AdamW, a weight average and an adversary spend on the word
+        embeddings per epoch; on a GPU it is not.
         """
         redrawn = self.settings.new_texts_each_epoch or examples.tokens.redraw is not None
         if redrawn and self.accelerator.device.type != "cpu":
@@ -227,9 +228,10 @@ class TransformerLearner:
         return all_of_it()
 
     def _only_read(self, read: Iterable[Tokens] | None) -> AbstractContextManager[None]:
-        """Inside, the backbone has the word embeddings of these tokens alone, if that changes nothing.
+        """Trim the word embeddings to these tokens inside the context, if results stay the same.
 
-        It does where a step goes by the whole matrix: AWP's by its norm, Adafactor's by its columns.
+        They change if a step depends on the whole matrix: AWP's on its norm, Adafactor's on its
+        columns.
         """
         by_matrix = any(stage.by_matrix for stage in self.settings.all_stages)
         if read is None or by_matrix:
@@ -246,7 +248,7 @@ class TransformerLearner:
         held: Tokens | None,
         folder: Path,
     ) -> dict:
-        """Train the model in place, or its head alone where the backbone is frozen."""
+        """Train the model in place, or only its head if the backbone is frozen."""
         net: torch.nn.Module = self.model
         if stage.freeze_backbone:
             net, stage = frozen.HeadOnly(self.model), frozen.head_settings(stage)
@@ -259,7 +261,9 @@ class TransformerLearner:
             examples = self._with_synthetic(examples, stage.sampling)
             stage = stage.model_copy(update={"sampling": None})
         seed = stage_seed(self.seed, number)
-        judged = select is not None and stage.auxiliary < 1  # else what is scored is not learned
+        judged = (
+            select is not None and stage.auxiliary < 1
+        )  # else the scored outputs are not trained
         with dropout(self.model, stage.dropout, stage.backbone_dropout):
             return loop.train(
                 net,
@@ -277,7 +281,7 @@ class TransformerLearner:
         outputs = examples.tokens
         if not isinstance(outputs, frozen.Outputs):
             raise InputError(
-                f"sampling {sampling.name} wants the frozen backbone's outputs at hand, which are "
+                f"sampling {sampling.name} requires stored outputs of the frozen backbone, which are "
                 "larger than cache_gb: raise it, or take another sampling"
             )
         arrays = (outputs.flat, examples.targets.numpy(), examples.weights.numpy())
@@ -295,15 +299,15 @@ class TransformerLearner:
             return frozen.run_once(self.model, tokens, folder, limit, autocast)
 
     def _judge(self, select: Rows, held: Tokens, net: torch.nn.Module) -> loop.EpochScore:
-        """The score of the rows that choose the epoch."""
-        raw = self._predict(net, held, "rows to select by")
-        return epoch_score(self.task, self.settings.training, select, raw)
+        """Return the score of the rows to select by."""
+        logits = self._predict(net, held, "rows to select by")
+        return epoch_score(self.task, self.settings.training, select, logits)
 
     def measure(self, rows: Rows, updates: int = 8) -> tuple[float, float]:
-        """(seconds a row in training, seconds a row in prediction) on this machine, roughly.
+        """Return rough seconds per row in training and in prediction on this machine.
 
-        A few real updates and predictions on a copy that is thrown away; the first update, which
-        pays for set-up, is left out.
+        A copy of the model runs a few updates and predictions and is then discarded. The first
+        update, which includes set-up, is not measured.
         """
         s = self.settings.training
         examples = self.prepare(rows)
@@ -327,24 +331,24 @@ class TransformerLearner:
     def _predict(self, net: torch.nn.Module, tokens: Tokens, what: str = "") -> np.ndarray:
         """Return logits; identical inputs run through the network once."""
         read, which = tokens, np.arange(len(tokens.lengths))
-        if isinstance(tokens, Tokens):  # and not the outputs of a frozen backbone
+        if isinstance(tokens, Tokens):  # not the outputs of a frozen backbone
             first, which = tokens.distinct()
             read = loop.Taken(tokens, first)
         with cast_once(self.model.backbone, self.precision), self.accelerator.autocast():
-            raw = loop.predict(net, read, self.accelerator.device, what)
-        return self.encoder.restore(raw[which], tokens)
+            logits = loop.predict(net, read, self.accelerator.device, what)
+        return self.encoder.restore(logits[which], tokens)
 
     def predict(self, rows: Rows) -> np.ndarray:
         return self._predict(self.model.to(self.accelerator.device), self.encoder.tokens(rows))
 
     def in_int8(self) -> TransformerLearner:
-        """A copy whose backbone multiplies integers, for prediction alone.
+        """Return a copy whose backbone computes in int8, for prediction only.
 
-        Raises InputError where this machine cannot.
+        Raises InputError if this machine cannot.
         """
         other = copy(self)
         other.precision, other.model = "int8", copy(self.model)
-        # After a fit it is accelerate's, and bound to the model that this is a copy of.
+        # After a fit, accelerate has set it, bound to the original model.
         other.model.__dict__.pop("forward", None)
         other.model.read = Int8Reader(self.model, self.precision)
         return other
@@ -365,7 +369,7 @@ class TransformerLearner:
 
 
 def _ids_of(read: Iterable[Tokens], tokenizer: PreTrainedTokenizerBase) -> np.ndarray:
-    """(m,) the ids of all that is read, and of the special tokens."""
+    """Return (m,) unique token ids of all that is read, and of the special tokens."""
     ids = [tokenizer.all_special_ids]
     for tokens in read:
         ids += [[tokens.pad_id], np.unique(tokens.flat)]

@@ -1,6 +1,7 @@
-"""Attention on a processor: scores, softmax, dropout and products piece by piece, all from the cache.
+"""Attention on a CPU: scores, softmax, dropout and products block by block, all within the cache.
 
-torch has no fused kernel with dropout there, and its kernel without takes longer, above all backward.
+torch has no fused CPU kernel with dropout; its kernel without dropout is slower, above all in the
+backward pass.
 """
 
 from __future__ import annotations
@@ -18,20 +19,20 @@ from foldstack.nets.device import computes_ahead, lowered
 from foldstack.nets.dropout import Dropout, draw_kept, kept_share, seeded
 
 ATTENTION = "foldstack"
-AT_ONCE = 1 << 22  # bytes of attention weights, which stay in a processor's cache
+AT_ONCE = 1 << 22  # bytes of attention weights that fit the CPU's cache
 SHORT = 64  # tokens: a row of attention weights
-LONG = 512  # tokens, beyond which torch's kernel, which keeps no weights, is worth its time
-# What the library may pass to an attention and only its own computes.
+LONG = 512  # tokens, beyond which torch's kernel, which stores no weights, is faster
+# Options that the library may pass and only its own attention supports.
 SPECIAL = ("position_bias", "softcap", "cache")
 
 
 def use_ours(backbone: nn.Module) -> None:
-    """Give a backbone this project's dropout, and its attention where the library lets us, in place."""
+    """Install this project's dropout and, if the library allows it, its attention, in place."""
     for module in list(backbone.modules()):
         for name, child in module.named_children():
             if type(child) is nn.Dropout:
                 setattr(module, name, Dropout(child.p).train(child.training))
-    # An architecture that has its own attention (DeBERTa, XLNet) drops by the modules above.
+    # Architectures with their own attention (DeBERTa, XLNet) use the dropout modules above.
     if backbone.config._attn_implementation == "sdpa" and backbone._can_set_attn_implementation():
         backbone.set_attn_implementation(ATTENTION)
 
@@ -47,9 +48,21 @@ def attend(
     is_causal: bool | None = None,
     **others: object,
 ) -> tuple[Tensor, None]:
-    """Attention as transformers calls it for (b, h, t, d) queries, keys and values, to (b, t, h, d).
+    """Return (b, t, h, d) attention outputs for (b, h, t, d) queries, keys and values.
 
-    On a processor `_Attention`, elsewhere and for long texts without dropout torch's.
+    It has the signature that transformers calls. On a CPU it computes `_Attention`; on an
+    accelerator, and for long texts without dropout, torch's kernel.
+
+    Args:
+        module: the attention layer; `is_causal` is read from it if the argument is None.
+        query: (b, h, t, d).
+        key: (b, h, t, d).
+        value: (b, h, t, d).
+        attention_mask: (b, 1, t or 1, t), boolean or additive.
+        dropout: probability that a weight is dropped.
+        scaling: factor on the scores; d^-0.5 if None.
+        is_causal: whether a token attends to earlier tokens only.
+        others: options of the library; those in `SPECIAL` are left to torch's kernel.
     """
     causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
     ours = dropout < 1 and not computes_ahead(query) and query.shape[1] == key.shape[1]
@@ -62,7 +75,7 @@ def attend(
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout, scaling, is_causal, **others
         )
-    kind = lowered(query.dtype)  # layers that autocast does not know may give another
+    kind = lowered(query.dtype)  # layers unknown to autocast may return another dtype
     query, key, value = (x.to(kind) for x in (query, key, value))
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
     return _Attention.apply(query, key, value, as_bias(attention_mask), scaling, dropout), None
@@ -72,9 +85,9 @@ AttentionInterface.register(ATTENTION, attend)
 
 
 def _mask(make: Callable, *args, attention_mask: Tensor | None = None, **options) -> Tensor | None:
-    """The library's mask, but that an accelerator is not asked whether a batch has any padding.
+    """Return the library's mask without asking an accelerator whether a batch has any padding.
 
-    The answer, which spares the mask of a batch without, would wait for all that it has still to do.
+    The answer, which saves the mask of a batch without padding, would wait for all pending work.
     """
     if attention_mask is not None and computes_ahead(attention_mask):
         options["allow_is_bidirectional_skip"] = False
@@ -87,22 +100,22 @@ AttentionMaskInterface.register("eager", partial(_mask, eager_mask))
 
 
 def as_bias(mask: Tensor | None) -> Tensor | None:
-    """Return what is added to the scores for a (b, 1, t or 1, t) mask; an additive one is unchanged.
+    """Return the additive bias of a (b, 1, t or 1, t) mask; an additive mask is returned unchanged.
 
-    A mask that is the same for all queries, as padding is, stays one row.
+    A mask that is the same for all queries, such as a padding mask, stays one row.
     """
     if mask is None or mask.dtype != torch.bool:
         return mask
     if mask.stride(2) == 0:
         mask = mask[:, :, :1]
-    # Not -inf: a padding token that sees nothing shall be some number.
+    # Not -inf: a padding token that attends to nothing must not be NaN.
     return torch.zeros(mask.shape).masked_fill_(~mask, torch.finfo(torch.float32).min)
 
 
 class _Attention(torch.autograd.Function):
     """dropout(softmax(scaling q kᵀ + bias)) v.
 
-    A (b, h, t, t) array in the type of q is kept for the backward pass, where autograd would keep three
+    Keeps one (b, h, t, t) array in the dtype of q for the backward pass; autograd would keep three
     or four.
     """
 
@@ -112,18 +125,19 @@ class _Attention(torch.autograd.Function):
     ) -> Tensor:
         q = q * scaling
         out = q.new_empty(q.shape[0], q.shape[2], q.shape[1], v.shape[3])
-        with torch.autocast("cpu", enabled=False):  # these types are what it has chosen
+        with torch.autocast("cpu", enabled=False):  # dtypes are already autocast's
             keep = any(ctx.needs_input_grad)
-            signed = weighed_sums(q, k, v, bias, p, out.transpose(1, 2), keep)
+            signed = weighted_sums(q, k, v, bias, p, out.transpose(1, 2), keep)
         ctx.save_for_backward(q, k, v, out, *signed)
         ctx.scaling, ctx.p = scaling, p
         return out
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
-        """Softmax's gradient takes Σ weight · gradient from a row, which is the sum times its gradient.
+        """Return the gradients of q, k and v.
 
-        Dao et al. 2022, FlashAttention, appendix B.4. Dropout changes nothing of that.
+        The term Σ weight · gradient of softmax equals the output times its gradient (Dao et al.
+        2022, FlashAttention, appendix B.4), with dropout too.
         """
         q, k, v, out, *signed = ctx.saved_tensors
         taken = (out * grad).sum(dim=3, keepdim=True, dtype=_wide(q)).to(q.dtype).transpose(1, 2)
@@ -143,7 +157,7 @@ class _Attention(torch.autograd.Function):
         return dq.mul_(ctx.scaling), dk, dv, None, None, None
 
 
-def weighed_sums(
+def weighted_sums(
     q: Tensor,
     k: Tensor,
     v: Tensor,
@@ -152,10 +166,20 @@ def weighed_sums(
     out: Tensor,
     keep: bool,
 ) -> list[Tensor]:
-    """Write dropout(softmax(q kᵀ + bias)) v into `out`, all (b, h, t, d), some rows and heads at once.
+    """Write dropout(softmax(q kᵀ + bias)) v into `out`, block by block of rows and heads.
 
-    Returns the weights part by part, in the type of q, negative where they are dropped, or nothing where
-    they are not to be kept.
+    Args:
+        q: (b, h, t, d) scaled queries.
+        k: (b, h, t, d) keys.
+        v: (b, h, t, d) values.
+        bias: additive mask that broadcasts to (b, h, t, t), or None.
+        p: probability that a weight is dropped.
+        out: (b, h, t, d), overwritten.
+        keep: whether the weights are returned, for a backward pass.
+
+    Returns:
+        The attention weights of each block in the dtype of q, negative if dropped; empty unless
+            `keep`.
     """
     signed = []
     generator = seeded() if p else None
@@ -179,7 +203,10 @@ def weighed_sums(
 
 
 def _softmax(scores: Tensor) -> Tensor:
-    """Over the last dimension, in float32 within; torch's own for lower types is slow on short rows."""
+    """Return softmax over the last dimension, computed in float32.
+
+    torch's own softmax of lower dtypes is slow on short rows.
+    """
     if scores.shape[-1] < SHORT:
         return scores.to(_wide(scores)).softmax(dim=-1).to(scores.dtype)
     return scores.softmax(dim=-1)
@@ -190,7 +217,7 @@ def _wide(x: Tensor) -> torch.dtype:
 
 
 def _parts(q: Tensor, k: Tensor) -> Iterator[tuple[slice, slice]]:
-    """Rows and heads that are computed together: whole rows, or where they are too large some heads."""
+    """Yield slices of rows and heads to compute together: some heads only if a row is too large."""
     b, h, t, _ = q.shape
     of_head = t * k.shape[2] * q.element_size()
     rows, heads = max(AT_ONCE // (h * of_head), 1), min(max(AT_ONCE // of_head, 1), h)

@@ -1,4 +1,4 @@
-"""Pre-trained backbones: found, checked and loaded in float32, or refused with a reason."""
+"""Pre-trained backbones: located, checked and loaded in float32, or rejected with a reason."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from foldstack.system import is_fault
 
 transformers_logging.set_verbosity_error()
 transformers_logging.disable_progress_bar()
-# For a checkpoint without safetensors it would ask the hub, in a thread, to make a pull request.
+# Else a thread asks the hub to open a pull request for a checkpoint without safetensors.
 os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
 
 
@@ -61,15 +61,15 @@ HEADS = frozenset(
         "pooler",
     }
 )
-# Not learned from a checkpoint: what our heads do without, and RoFormer's sinusoids.
+# May be missing in a checkpoint: unused by our heads, or computed (RoFormer's sinusoids).
 COMPUTED = ("pooler.", "encoder.embed_positions.")
 OF_CHECKPOINTS = "transformers_modules."  # the package under which the library imports their code
 
 
 def locate(backbone: str, sha256: str | None = None) -> str:
-    """The folder of a `package:NAME/FOLDER`, a local folder as it is, or a hub name unchanged.
+    """Return the folder of `package:NAME/FOLDER`, a local folder unchanged, or a hub name unchanged.
 
-    Raises InputError where the package or folder is missing, or its weights have another checksum.
+    Raises InputError if the package or folder is missing, or the checksum of its weights differs.
     """
     if backbone.startswith("package:"):
         package, _, inside = backbone.removeprefix("package:").partition("/")
@@ -96,7 +96,7 @@ def locate(backbone: str, sha256: str | None = None) -> str:
         found = file_sha256(weights) if weights.exists() else "no such file"
         if found != sha256:
             raise InputError(
-                f"{weights} is not the file that the preset pins (sha256 {found}, wanted "
+                f"{weights} is not the file that the preset pins (sha256 {found}, expected "
                 f"{sha256}): install the pinned package again"
             )
     return str(place)
@@ -108,13 +108,18 @@ def load_backbone(
     dropout: float | None = None,
     trust_remote_code: bool = False,
 ) -> tuple[nn.Module, PreTrainedTokenizerBase]:
-    """The model in float32, whatever type its file has, and its tokenizer.
+    """Return the model in float32, whatever the dtype of its file, and its tokenizer.
 
-    dropout, where given, replaces every dropout rate in the checkpoint's config. trust_remote_code: run
-    the code that the checkpoint brings; else it is refused if the library has no classes for it.
+    Args:
+        place: a folder or a hub name.
+        ignore_weights: first parts of the names of weights that belong to another task's head.
+        dropout: if given, replaces every dropout rate in the checkpoint's config.
+        trust_remote_code: run the checkpoint's own code; else a checkpoint that needs it is
+            rejected.
 
-    Raises InputError where the checkpoint lacks a weight of the backbone, or has one that the
-    backbone does not know and that is no other task's head, naming its key.
+    Raises:
+        InputError: the checkpoint lacks a weight of the backbone, or has one that is neither the
+            backbone's nor another task's head; the message names its key.
     """
     config = from_pretrained(AutoConfig, place, trust_remote_code)
     if dropout is not None:
@@ -130,7 +135,7 @@ def load_backbone(
         config=config,
         dtype=torch.float32,
         output_loading_info=True,
-        ignore_mismatched_sizes=True,  # refused below, with the key
+        ignore_mismatched_sizes=True,  # rejected below, with the key
     )
     ignored = HEADS | set(ignore_weights)
     missing = sorted(k for k in info["missing_keys"] if not k.startswith(COMPUTED))
@@ -139,7 +144,7 @@ def load_backbone(
         key, found, wanted = sorted(info["mismatched_keys"])[0]
         raise InputError(
             f"backbone '{place}': weight '{key}' has shape {tuple(found)} in its checkpoint, but its "
-            f"config.json asks for {tuple(wanted)} ({len(info['mismatched_keys'])} in all): take "
+            f"config.json expects {tuple(wanted)} ({len(info['mismatched_keys'])} in all): take "
             "another checkpoint"
         )
     if missing:
@@ -167,16 +172,16 @@ def _load_tokenizer(place: str, trust_remote_code: bool) -> PreTrainedTokenizerB
     try:
         return fix_tokenizer(from_pretrained(AutoTokenizer, place, trust_remote_code), place)
     except ImportError as e:
-        # Without sentencepiece and protobuf the library takes a .model file for one of tiktoken's.
+        # Without sentencepiece and protobuf the library treats a .model file as tiktoken's.
         packages = "rjieba" if "rjieba" in str(e) else "sentencepiece protobuf"
         raise InputError(
-            f"backbone '{place}': its tokenizer wants a package that is not installed: "
+            f"backbone '{place}': its tokenizer requires a package that is not installed: "
             f"pip install {packages}"
         ) from None
 
 
 def from_pretrained(kind: type, place: str, trust_remote_code: bool, **options):
-    """A local folder or the cache first, the hub next, one sentence where neither has it.
+    """Load from a local folder or the cache, else from the hub; InputError if neither has it.
 
     trust_remote_code is always passed on: without it the library asks at the terminal, and runs the
     checkpoint's code if the answer is y.
@@ -211,7 +216,7 @@ def _load(kind: type, place: str, trust_remote_code: bool, **options):
     """Call the library; InputError if a file is damaged or unsafe, or trusted code lacks a package."""
     try:
         return kind.from_pretrained(place, trust_remote_code=trust_remote_code, **options)
-    except UnpicklingError:  # torch.load read tensors only, and stopped at something else
+    except UnpicklingError:  # torch.load(weights_only=True) found another type
         raise InputError(
             f"backbone '{place}' cannot be loaded: its weights are a pickle that is damaged or "
             "holds more than tensors: take a checkpoint with model.safetensors"
@@ -227,7 +232,7 @@ def _load(kind: type, place: str, trust_remote_code: bool, **options):
 
 
 def _refuse_code(kind: type, place: str, e: Exception) -> None:
-    """Raise InputError if what the library stopped at is code of the checkpoint that is not trusted."""
+    """Raise InputError if loading failed because the checkpoint's own code is not trusted."""
     if "trust_remote_code" not in str(e):
         return
     name = "tokenizer_config.json" if kind is AutoTokenizer else "config.json"
@@ -243,16 +248,16 @@ def _refuse_code(kind: type, place: str, e: Exception) -> None:
 
 
 def own_code(backbone: nn.Module) -> str | None:
-    """The class of a backbone that is defined by code of its checkpoint; None if the library has it."""
+    """Return the class of a backbone that its checkpoint's code defines; None if the library has it."""
     kind = type(backbone)
     module = kind.__module__
     return f"{module.split('.')[-1]}.{kind.__name__}" if module.startswith(OF_CHECKPOINTS) else None
 
 
 def save_config(backbone: PreTrainedModel, folder: Path) -> None:
-    """Write the architecture, with the checkpoint's code if that defines it, for `empty_backbone`.
+    """Write the architecture for `empty_backbone`, with the checkpoint's code if that defines it.
 
-    The run's own copy: what it predicts does not change if the checkpoint's folder does, or is gone.
+    The run has its own copy, so that predictions do not depend on the checkpoint's folder.
     """
     if own_code(backbone):
         custom_object_save(backbone, folder, config=backbone.config)
@@ -266,7 +271,7 @@ def _first_line(e: Exception) -> str:
 def empty_backbone(
     folder: Path, trust_remote_code: bool = False
 ) -> tuple[nn.Module, PreTrainedTokenizerBase]:
-    """The architecture of a saved run, its weights yet to be filled in, and its tokenizer."""
+    """Return the architecture of a saved run, without its weights, and its tokenizer."""
     config = from_pretrained(AutoConfig, str(folder), trust_remote_code)
     model = AutoModel.from_config(config, dtype=torch.float32, trust_remote_code=trust_remote_code)
     _adapt(model)

@@ -1,4 +1,4 @@
-"""A backbone, a pooling, a linear head: token ids in, logits out."""
+"""A backbone, a pooling and a linear head: from token ids to logits."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from foldstack.techniques.network_parts import NetworkPart
 
 DEFAULT_HEAD = PlainHead()  # the mean over tokens
 
-# RoBERTa and its kin number positions from after the padding index.
+# RoBERTa and its variants number positions from the padding index + 1.
 OFFSET_POSITIONS = frozenset({"roberta", "xlm-roberta", "camembert", "longformer", "mpnet"})
 
 
 class Classifier(Trainable):
-    """A pooling (see `heads`) and a linear layer, initialised as the backbone is.
+    """A backbone, a pooling and a linear layer that is initialised as the backbone's are.
 
-    head: which pooling; the mean over tokens unless it is given. features: the width of the feature
-    columns that are joined to each pooled vector. dropout_samples: in training, the number of masks on
-    the pooled vectors, each with outputs of its own (multi-sample dropout, Inoue 2019). as_difference:
-    the head has two outputs, and the second less the first is the logit: softmax over two classes as
-    a sigmoid. auxiliary: further outputs, in training only.
+    head: the pooling; default: mean. features: width of the feature columns that are concatenated
+    to each pooled vector. dropout_samples: number of dropout masks on the pooled vectors in
+    training, each with its own logits (multi-sample dropout, Inoue 2019). as_difference: the head
+    has two outputs, and their difference is the logit: softmax over two classes expressed as a
+    sigmoid. auxiliary: number of further outputs, in training only.
 
-    Raises InputError where the head does not fit the backbone.
+    Raises InputError if the head is incompatible with the backbone.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Classifier(Trainable):
             getattr(backbone.config, "initializer_range", 0.02),
         )
         self.head = _linear(width, outputs + as_difference, std)
-        # Drawn last, so that the rest is as it is without.
+        # Initialised last, so that the other weights are the same without it.
         self.auxiliary = _linear(width, auxiliary, std) if auxiliary else None
 
     @property
@@ -71,7 +71,7 @@ class Classifier(Trainable):
 
     @property
     def embeds_time_first(self) -> bool:
-        return self.backbone.config.model_type == "xlnet"  # alone of all
+        return self.backbone.config.model_type == "xlnet"  # the only one
 
     def word_embeddings(self) -> nn.Module | None:
         try:
@@ -86,9 +86,9 @@ class Classifier(Trainable):
         return NamedLayers(found, head, len(blocks(self.backbone)))
 
     @torch.no_grad()
-    def begin_at(self, raw: Tensor) -> None:
-        """Set the biases so that a vector of zeros gives these (outputs,) logits."""
-        self.head.bias.copy_(torch.cat([-raw / 2, raw / 2]) if self.as_difference else raw)
+    def begin_at(self, logits: Tensor) -> None:
+        """Set the biases so that a zero vector gives these (outputs,) logits."""
+        self.head.bias.copy_(torch.cat([-logits / 2, logits / 2]) if self.as_difference else logits)
 
     def forward(
         self,
@@ -100,12 +100,20 @@ class Classifier(Trainable):
         pooled: bool = False,
         mixup: Mixup | None = None,
     ) -> Tensor | tuple[Tensor, Tensor]:
-        """(b, t) token ids, mask and, where the texts have them, types to (b, outputs) logits.
+        """Return (b, outputs) logits.
 
-        features: (b, f), where the model joins them. In training (k b, outputs and auxiliary ones), one
-        block of b rows for each of k dropout masks. pooled: the (b, size) vectors too, without the
-        features; of a head with a vector an output, these in a row. mixup: of the vectors and features,
-        after which the outputs are those of mixed rows.
+        Args:
+            input_ids: (b, t) token ids.
+            attention_mask: (b, t).
+            token_type_ids: (b, t), if the backbone has token types.
+            features: (b, f), if the model has feature columns.
+            pooled: return the pooled vectors too.
+            mixup: of the pooled vectors and features; the logits are those of mixed rows.
+
+        Returns:
+            Logits; in training (k b, outputs and auxiliary ones), one block of b rows for each of k
+                dropout masks. With `pooled` also the (b, size) vectors, without features; if there
+                is one vector per output, these are concatenated.
         """
         states = self.read(input_ids, attention_mask, token_type_ids)
         return self.decide(states, attention_mask, features, pooled=pooled, mixup=mixup)
@@ -113,10 +121,10 @@ class Classifier(Trainable):
     def read(
         self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
     ) -> Tensor:
-        """(b, layers, t, h): what the head reads of the backbone, its last hidden states."""
+        """Return (b, layers, t, h): those last hidden states of the backbone that the head reads."""
         options = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
         if self.backbone.config.model_type == "longformer":
-            # The first token sees the whole text and is seen by it (Beltagy et al. 2020).
+            # The first token has global attention (Beltagy et al. 2020).
             options["global_attention_mask"] = torch.zeros_like(attention_mask)
             options["global_attention_mask"][:, 0] = 1
         layers = self.pooling.layers
@@ -125,7 +133,7 @@ class Classifier(Trainable):
         out = self.backbone(input_ids=input_ids, attention_mask=attention_mask, **options)
         if layers == 1:
             return out[0].unsqueeze(1)
-        # The last one as the backbone gives it: after its final norm, where it has one.
+        # The last one is the backbone's output: after its final norm, if it has one.
         return torch.stack([*out.hidden_states[-layers:-1], out[0]], dim=1)
 
     def decide(
@@ -137,7 +145,15 @@ class Classifier(Trainable):
         pooled: bool = False,
         mixup: Mixup | None = None,
     ) -> Tensor | tuple[Tensor, Tensor]:
-        """Return what `forward` does, from what `read` has returned."""
+        """Return the same as `forward`, from the hidden states.
+
+        Args:
+            states: (b, layers, t, h), as `read` returned them.
+            attention_mask: (b, t).
+            features: see `forward`.
+            pooled: see `forward`.
+            mixup: see `forward`.
+        """
         vectors = self.pooling(states, attention_mask)
         return self.score(vectors, features, pooled=pooled, mixup=mixup)
 
@@ -149,44 +165,52 @@ class Classifier(Trainable):
         pooled: bool = False,
         mixup: Mixup | None = None,
     ) -> Tensor | tuple[Tensor, Tensor]:
-        """Return what `forward` does, from the pooled vectors."""
+        """Return the same as `forward`, from the pooled vectors.
+
+        Args:
+            vectors: (b, size), or (b, outputs, size) with one vector per output.
+            features: see `forward`.
+            pooled: see `forward`.
+            mixup: see `forward`.
+        """
         read = vectors
         if mixup is not None:
             read = mixup.vectors(vectors)
             features = None if features is None else mixup.vectors(features)
         masks = self.dropout_samples if self.training else 1
-        raw = torch.cat([self._outputs(self.dropout(read), features) for _ in range(masks)])
-        return (raw, vectors.flatten(1)) if pooled else raw
+        logits = torch.cat([self._outputs(self.dropout(read), features) for _ in range(masks)])
+        return (logits, vectors.flatten(1)) if pooled else logits
 
     def _outputs(self, vectors: Tensor, features: Tensor | None) -> Tensor:
-        """(b, outputs) of (b, size) vectors, or of (b, outputs, size), where each output has its own.
+        """Return (b, outputs) logits of (b, size) vectors, or of (b, outputs, size), one per output.
 
-        Auxiliary outputs, which follow in training, then read the mean of those.
+        Auxiliary outputs follow in training; with one vector per output they read the mean of the
+        vectors.
         """
         weight = self.head.weight
-        # Not in the precision of the backbone: outputs in bf16 are so coarse that rows tie.
+        # Not in the backbone's precision: bf16 logits are so coarse that rows tie.
         with torch.autocast(weight.device.type, enabled=False):
             vectors = vectors.to(weight.dtype)
             if features is not None:
                 wide = features.to(vectors).view(len(features), *[1] * (vectors.ndim - 2), -1)
                 vectors = torch.cat([vectors, wide.expand(*vectors.shape[:-1], -1)], dim=-1)
             if vectors.ndim == 2:
-                raw = self.head(vectors)
+                logits = self.head(vectors)
             else:
-                raw = torch.einsum("bos,os->bo", vectors, weight) + self.head.bias
+                logits = torch.einsum("bos,os->bo", vectors, weight) + self.head.bias
             if self.as_difference:
-                raw = raw[:, 1:] - raw[:, :1]
+                logits = logits[:, 1:] - logits[:, :1]
             if self.auxiliary is None or not self.training:
-                return raw
+                return logits
             whole = vectors if vectors.ndim == 2 else vectors.mean(dim=1)
-            return torch.cat([raw, self.auxiliary(whole)], dim=1)
+            return torch.cat([logits, self.auxiliary(whole)], dim=1)
 
     def attention(
         self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
     ) -> Tensor | None:
-        """(b, t) weights that the head gives the tokens, for `labels` (b, outputs, t).
+        """Return (b, t) attention weights of the head, (b, outputs, t) for `labels`.
 
-        They are zero on padding and sum to 1. None where the head learns no weights.
+        They are zero on padding and sum to 1. None if the head learns no weights.
         """
         states = self.read(input_ids, attention_mask, token_type_ids)
         return self.pooling.attention(states, attention_mask)
@@ -200,10 +224,10 @@ def _linear(width: int, outputs: int, std: float) -> nn.Linear:
 
 
 def positions(backbone: nn.Module, tokenizer) -> int:
-    """The longest input, in tokens with special ones, that the backbone has positions for."""
+    """Return the maximum number of tokens, special ones included, by the backbone's positions."""
     config = backbone.config
     limit = getattr(config, "max_position_embeddings", None) or -1
-    # XLNet's and DeBERTa v3's are relative and without end.
+    # XLNet's and DeBERTa v3's positions are relative and unlimited.
     if limit < 0 or getattr(config, "position_biased_input", True) is False:
         return tokenizer.model_max_length
     offset = config.pad_token_id + 1 if config.model_type in OFFSET_POSITIONS else 0
@@ -211,7 +235,7 @@ def positions(backbone: nn.Module, tokenizer) -> int:
 
 
 def takes_types(backbone: nn.Module) -> bool:
-    """Whether the backbone tells the two texts of a pair apart by token types.
+    """Whether the backbone separates the two texts of a pair by token types.
 
     RoBERTa has one type only, DeBERTa v3 none; XLNet compares types and has no vocabulary of them.
     """

@@ -1,4 +1,4 @@
-"""Tensors on their way to an accelerator and back, without either side waiting for the other."""
+"""Asynchronous transfer of tensors to an accelerator and back."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ T = TypeVar("T", Tensor, dict[str, Tensor])
 
 
 def to_device(what: T, device: torch.device) -> T:
-    """A tensor, or those of a dictionary, on the device.
+    """Return a tensor, or a dictionary of tensors, on the device.
 
-    To a GPU they go by pinned memory, so that the CPU does not wait for what the GPU has still to do.
+    Transfer to a GPU uses pinned memory, so that the CPU does not wait for the GPU's pending work.
     """
     if isinstance(what, dict):
         return {k: to_device(v, device) for k, v in what.items()}
@@ -24,7 +24,7 @@ def to_device(what: T, device: torch.device) -> T:
 
 
 def to_host(tensor: Tensor) -> Callable[[], Tensor]:
-    """Begin to copy a tensor to the CPU; the function returned waits for the copy and gives it."""
+    """Begin to copy a tensor to the CPU; return a function that waits for the copy and returns it."""
     if tensor.device.type != "cuda":
         return tensor.cpu
     copy = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
@@ -40,10 +40,10 @@ def to_host(tensor: Tensor) -> Callable[[], Tensor]:
 
 
 def computes_ahead(tensor: Tensor) -> bool:
-    """Whether the device of a tensor computes while Python continues."""
+    """Whether the device of a tensor computes asynchronously."""
     return tensor.device.type != "cpu"
 
 
 def lowered(kind: torch.dtype) -> torch.dtype:
-    """Return the type that autocast makes a processor compute in, or `kind` if it is off."""
+    """Return the dtype that autocast computes in on a CPU, or `kind` if autocast is off."""
     return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else kind

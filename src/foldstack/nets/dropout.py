@@ -1,8 +1,9 @@
-"""Dropout on a processor, whose masks torch draws number by number: a twentieth of a step or more.
+"""Dropout on a CPU, where torch samples masks number by number: a twentieth of a step or more.
 
-Here a mask is drawn in 16 random bits a number, from a generator seeded by torch's own, so that what
-seeds torch seeds it. The share that is dropped is p to the nearest 2^-16, and what is kept is divided
-by exactly the share that is: the expectation is the input. An accelerator keeps torch's dropout.
+Here a mask takes 16 random bits per number, from a generator that is seeded by torch's, so that
+torch's seed determines it. The dropped share is p rounded to a multiple of 2^-16, and the input is
+divided by exactly the share that is kept: its expectation is unchanged. An accelerator uses torch's
+dropout.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 
 from foldstack.nets.device import computes_ahead
 
-LEVELS = 1 << 16  # of 16 bits
+LEVELS = 1 << 16  # values of 16 bits
 
 
 class Dropout(nn.Dropout):
@@ -26,21 +27,28 @@ class Dropout(nn.Dropout):
         if not (self.training and 0 < self.p < 1) or computes_ahead(x):
             return super().forward(x)
         kept = draw_kept(seeded(), x.shape, self.p, x.dtype)
-        return (x * kept).mul_(1 / kept_share(self.p))  # a factor in bf16 would not be that number
+        return (x * kept).mul_(1 / kept_share(self.p))  # bf16 cannot represent the factor
 
 
 def seeded() -> SFC64:
-    """A generator seeded by torch's; it makes eight random bytes in a nanosecond or two."""
+    """Return a generator seeded by torch's; it makes eight random bytes in a nanosecond or two."""
     return SFC64(int(torch.randint(2**62, ())))
 
 
 def kept_share(p: float) -> float:
-    """1 - p, to the nearest 2^-16."""
+    """Return 1 - p, rounded to a multiple of 2^-16."""
     return 1 - _cut(p) / LEVELS
 
 
 def draw_kept(generator: SFC64, shape: torch.Size, p: float, dtype: torch.dtype) -> Tensor:
-    """Zeros, with chance p each, and ones."""
+    """Return a mask of ones, and zeros with probability p each.
+
+    Args:
+        generator: source of the random bits.
+        shape: of the mask.
+        p: probability of a zero, rounded to a multiple of 2^-16.
+        dtype: of the mask.
+    """
     n = math.prod(shape)
     words = generator.random_raw(-(-n // 4)).astype("<u8", copy=False)
     bits = torch.from_numpy(words.view(np.int16)[:n]).view(shape)

@@ -1,4 +1,4 @@
-"""The layers of any backbone: how deep each weight lies, which are frozen, which are re-initialised."""
+"""Layers of any backbone: depth of each weight, freezing, re-initialisation."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ if TYPE_CHECKING:
 
 
 def prepare_layers(model: Classifier, settings: TrainingSettings, seed: int) -> None:
-    """Re-initialise layers and freeze what the settings say; the model lies on the CPU still.
+    """Re-initialise and freeze layers as the settings say, before the model leaves the CPU.
 
-    Raises InputError where the backbone has fewer layers, or one would be both new and frozen.
+    Raises InputError if the backbone has fewer layers, or a layer would be re-initialised and
+    frozen.
     """
     frozen, new = settings.freeze_layers, settings.reinit_layers
     reinit(model, new, seed)
@@ -29,15 +30,15 @@ def prepare_layers(model: Classifier, settings: TrainingSettings, seed: int) -> 
         model.auxiliary.requires_grad_(False)
     if frozen and new and frozen + new > (count := len(blocks(model.backbone))):
         raise InputError(
-            f"training.freeze_layers {frozen} and training.reinit_layers {new} meet in a backbone of "
-            f"{count} layers, where a layer drawn anew would never learn: lower one of them"
+            f"training.freeze_layers {frozen} and training.reinit_layers {new} overlap in a backbone "
+            f"of {count} layers, so a re-initialised layer would be frozen: lower one of them"
         )
 
 
 def blocks(backbone: nn.Module) -> list[nn.Module]:
-    """The stack of layers, the lowest first; ALBERT, which passes through one again and again, has one.
+    """Return the stack of layers, the lowest first; ALBERT, which repeats one layer, has one.
 
-    Raises InputError where there is no such stack, or several, as in an encoder with a decoder.
+    Raises InputError if there is no such stack, or several, as in an encoder-decoder.
     """
     lists = {k: m for k, m in backbone.named_modules() if isinstance(m, nn.ModuleList)}
     stacks = [
@@ -56,11 +57,11 @@ def blocks(backbone: nn.Module) -> list[nn.Module]:
 
 
 def depths(model: Classifier) -> dict[str, int]:
-    """The depth of each named parameter in a backbone of n blocks.
+    """Return the depth of each named parameter in a backbone of n blocks.
 
-    0: the embeddings, and what comes before the first block or is shared by all of them, such as
-    relative positions; i + 1: block i, and what stands between it and the next; n + 1: what follows
-    the last, and the head.
+    0: the embeddings, and parameters before the first block or shared by all, such as relative
+    positions. i + 1: block i, and parameters between it and the next. n + 1: parameters after the
+    last block, and the head.
     """
     stack = blocks(model.backbone)
     inside = {p: i for i, block in enumerate(stack, 1) for p in block.parameters()}
@@ -78,10 +79,10 @@ def depths(model: Classifier) -> dict[str, int]:
 
 
 def _depths_of_calls(backbone: nn.Module, stack: list[nn.Module]) -> dict[nn.Module, int]:
-    """Return the depths of modules outside the blocks, by when a short pass first calls them.
+    """Return the depths of modules outside the blocks, by the order in which a forward pass calls them.
 
-    Names and the order of definition do not tell: `encoder.LayerNorm` is DeBERTa's norm of relative
-    positions, before the blocks, and XLM-RoBERTa-XL's final norm, after them.
+    Names and the order of definition are not reliable: `encoder.LayerNorm` is DeBERTa's norm of
+    relative positions, before the blocks, and XLM-RoBERTa-XL's final norm, after them.
     """
     passed, out = 0, {}
 
@@ -111,12 +112,12 @@ def _depths_of_calls(backbone: nn.Module, stack: list[nn.Module]) -> dict[nn.Mod
 
 
 def freeze(model: Classifier, embeddings: bool, layers: int) -> None:
-    """No gradients for the embeddings, or for the `layers` lowest blocks and all that lies below them.
+    """Freeze the embeddings, or the `layers` lowest blocks and everything below them.
 
-    Blocks are never frozen without the embeddings: the backward pass would go through them all the
-    same, and nothing be saved. The head is never frozen.
+    Blocks are never frozen without the embeddings, since the backward pass would still reach them
+    and save nothing. The head is never frozen.
 
-    Raises InputError where there are fewer blocks.
+    Raises InputError if there are fewer blocks.
     """
     if not embeddings and not layers:
         return
@@ -131,19 +132,19 @@ def reinit(model: Classifier, layers: int, seed: int) -> None:
     """Re-initialise the `layers` topmost blocks, as the library does before pre-training.
 
     Zhang et al. 2021, Revisiting Few-sample BERT Fine-tuning: the top layers are specialised in the
-    pre-training task. The model lies on the CPU; the random state of the process stays as it is.
+    pre-training task. The model is on the CPU; the global random state is restored.
 
-    Raises InputError where there are fewer blocks.
+    Raises InputError if there are fewer blocks.
     """
     if not layers:
         return
     _check(model.backbone, "reinit_layers", layers)
-    own = np.random.SeedSequence((seed, 0, 1))  # unlike the head's and the updates' numbers
+    own = np.random.SeedSequence((seed, 0, 1))  # differs from the seeds of the head and the updates
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.default_generator.manual_seed(int(own.generate_state(1)[0]))
         for block in blocks(model.backbone)[-layers:]:
             for weight in [*block.parameters(), *block.buffers()]:
-                weight._is_hf_initialized = False  # else the library keeps what it has loaded
+                weight._is_hf_initialized = False  # else the library keeps loaded weights
             block.apply(model.backbone._init_weights)
 
 
@@ -152,7 +153,7 @@ def _check(backbone: nn.Module, setting: str, layers: int) -> None:
     if layers <= count:
         return
     passes = backbone.config.num_hidden_layers
-    shared = f", which it passes through {passes} times" if passes > count else ""
+    shared = f", which it applies {passes} times" if passes > count else ""
     raise InputError(
         f"training.{setting} is {layers}, but the backbone has {count} "
         f"layer{'s' if count > 1 else ''}{shared}: set it to {count} or less"

@@ -12,7 +12,7 @@ from foldstack.nets.device import to_device
 
 @dataclass(frozen=True)
 class Mixup:
-    """The partner that each of b rows is mixed with, and how much of itself is left.
+    """The partner that each of b rows is mixed with, and the weight of the row itself.
 
     partner: (b,) row numbers, a permutation; own: λ, a scalar.
     """
@@ -22,19 +22,19 @@ class Mixup:
 
     @classmethod
     def draw(cls, rows: int, alpha: float, device: torch.device) -> Mixup:
-        """λ ~ Beta(alpha, alpha), one for the batch, from torch's generator of the CPU."""
+        """Sample λ ~ Beta(alpha, alpha), one for the batch, from torch's CPU generator."""
         own = torch.distributions.Beta(alpha, alpha).sample()
         return cls(to_device(torch.randperm(rows), device), to_device(own, device))
 
     def vectors(self, pooled: Tensor) -> Tensor:
-        """(b, …) vectors, each mixed with its partner's."""
+        """Return (b, …) vectors, each mixed with its partner's."""
         return self.own * pooled + (1 - self.own) * pooled[self.partner]
 
     def targets(self, targets: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-        """(b, outputs) soft targets and (b,) weights of the mixed rows; the weights' sum stays.
+        """Return (b, outputs) soft targets and (b,) weights of the mixed rows; the weights' sum stays.
 
-        A loss linear in its targets, as cross-entropy is, comes out as λ w L(t) + (1 - λ) w' L(t')
-        with the partner's w' and t', so that a row without weight teaches nothing.
+        A loss that is linear in its targets, such as cross-entropy, becomes λ w L(t) + (1 - λ) w'
+        L(t') with the partner's w' and t', so that a row of zero weight contributes nothing.
         """
         mixed = self.vectors(weights)
         both = self.vectors(targets * weights[:, None]) / mixed.clamp(min=1e-12)[:, None]

@@ -1,7 +1,8 @@
-"""Heads: how a text's token vectors become the vector that the last linear layer decides by.
+"""Poolings: from the vectors of a text's tokens to the vector that the last linear layer reads.
 
-Each pooling reads the last `layers` hidden states, (b, layers, t, h), and the (b, t) mask of real
-tokens, of which each row has one at least and its padding on the right; padding changes nothing.
+Each pooling reads the last `layers` hidden states, (b, layers, t, h), and the (b, t) attention
+mask. Each row has at least one real token and its padding on the right; padding does not change the
+result.
 """
 
 from __future__ import annotations
@@ -16,13 +17,13 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_N
 from foldstack import techniques
 from foldstack.errors import InputError
 
-SMALLEST = 1e-6  # what GeM takes for anything below it
+SMALLEST = 1e-6  # GeM clamps smaller values to it
 
 
 def make_pooling(head: techniques.Head, config: PretrainedConfig, outputs: int) -> Pooling:
     """Return the pooling that the settings name, for a backbone of this config.
 
-    Raises InputError where the backbone has too few layers or an unfitting width.
+    Raises InputError if the backbone has too few layers or an incompatible width.
     """
     head.check_backbone(config)
     return head.load()(head, config, outputs)
@@ -30,10 +31,10 @@ def make_pooling(head: techniques.Head, config: PretrainedConfig, outputs: int) 
 
 @torch.no_grad()
 def check_first_token(pooling: Pooling, backbone: nn.Module, name: str) -> None:
-    """InputError where the pooling reads the first token and the backbone is causal.
+    """Raise InputError if the pooling reads the first token and the backbone is causal.
 
-    Attention of some decoders is set to both directions, and code of a checkpoint's own may do
-    anything, so that a backbone is asked: does the first token's vector depend on the second token?
+    Some decoders attend in both directions, and a checkpoint's own code may do anything, so the
+    backbone is tested: does the first token's vector depend on the second token?
     """
     kind, config = backbone.config.model_type, backbone.config
     encoder = kind in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not getattr(config, "is_decoder", False)
@@ -41,7 +42,7 @@ def check_first_token(pooling: Pooling, backbone: nn.Module, name: str) -> None:
         return
     training = backbone.training
     backbone.eval()
-    ids = torch.ones(2, 16, dtype=torch.long)  # Canine reads no fewer
+    ids = torch.ones(2, 16, dtype=torch.long)  # Canine's minimum
     ids[1, 1] = 2
     first, second = backbone(input_ids=ids, attention_mask=torch.ones_like(ids))[0][:, 0]
     backbone.train(training)
@@ -53,11 +54,11 @@ def check_first_token(pooling: Pooling, backbone: nn.Module, name: str) -> None:
 
 
 class Pooling(nn.Module):
-    """From hidden states to a vector a row.
+    """A module from hidden states to one vector per row.
 
-    size: the width of the vector; layers: how many of the last hidden states it reads; fixed: nothing
-    in it is learned, so that a frozen backbone's vectors need computing once only; reads_cls: the
-    [CLS] token's vector stands for the text.
+    size: width of the vector. layers: number of last hidden states that it reads. fixed: it has no
+    weights, so that a frozen backbone's vectors are computed once. reads_cls: it reads the vector
+    of the [CLS] token.
     """
 
     fixed = False
@@ -70,22 +71,22 @@ class Pooling(nn.Module):
         self.cls_last = config.model_type == "xlnet"  # every other architecture has [CLS] first
 
     def forward(self, states: Tensor, mask: Tensor) -> Tensor:
-        """(b, layers, t, h) hidden states and their (b, t) mask to (b, size)."""
+        """Return (b, size) vectors of (b, layers, t, h) hidden states with their (b, t) mask."""
         raise NotImplementedError
 
     def attention(self, states: Tensor, mask: Tensor) -> Tensor | None:
-        """(b, t) weights of the tokens, zero on padding, a row's sum 1; None where it learns none."""
+        """Return (b, t) attention weights, zero on padding, summing to 1; None if it learns none."""
         return None
 
     def cls(self, hidden: Tensor, mask: Tensor) -> Tensor:
-        """(b, …, t, h) token vectors to the [CLS] token's, (b, …, h)."""
+        """Return the [CLS] token's vector, (b, …, h), of (b, …, t, h) token vectors."""
         if not self.cls_last:
             return hidden[..., 0, :]
         rows = torch.arange(len(hidden), device=hidden.device)
         return hidden[rows, ..., mask.sum(dim=1) - 1, :]
 
 
-# Nothing to learn
+# Without weights
 
 
 class ClsPooling(Pooling):
@@ -108,7 +109,7 @@ class MeanPooling(Pooling):
 
 
 class MaxPooling(Pooling):
-    """The largest value of each feature over real tokens (Collobert et al. 2011)."""
+    """The maximum of each feature over real tokens (Collobert et al. 2011)."""
 
     fixed = True
 
@@ -163,10 +164,11 @@ class AttentionPooling(Pooling):
 
 
 class LabelsPooling(Pooling):
-    """A vector for each output, by its own attention (LAAT, Vu et al. 2020; cf. LEAM, Wang et al. 2018).
+    """One vector per output, by its own attention (LAAT, Vu et al. 2020; cf. LEAM, Wang et al. 2018).
 
-    The rows of the last layer of `scores` are the outputs' embeddings, which the tokens are compared
-    with: softmax(U tanh(W h + b)). The vectors are (b, outputs, size), the weights (b, outputs, t).
+    The rows of the last layer of `scores` are embeddings of the outputs, which the tokens are
+    compared with: softmax(U tanh(W h + b)). The vectors are (b, outputs, size), the weights (b,
+    outputs, t).
     """
 
     def __init__(self, head: techniques.AttentionHead, config: PretrainedConfig, outputs: int):
@@ -182,9 +184,9 @@ class LabelsPooling(Pooling):
 
 
 class ClsAttentionPooling(Pooling):
-    """Mean ‖ max ‖ what the [CLS] vector attends to over the sequence (Vaswani et al. 2017).
+    """Mean ‖ max ‖ attention with the [CLS] vector as the query (Vaswani et al. 2017).
 
-    attention: the mean over the attention's heads.
+    attention: mean of the weights over the attention heads.
     """
 
     reads_cls = True
@@ -213,7 +215,8 @@ class ClsAttentionPooling(Pooling):
 class LayersPooling(Pooling):
     """The last layers mixed by softmax(w) (Peters et al. 2018), then the mean over real tokens.
 
-    The mix begins as the plain mean. Their factor γ is left to the linear layer that follows.
+    Initially the mix is the plain mean. The scale γ of the paper is left to the linear layer that
+    follows.
     """
 
     def __init__(self, head: techniques.LayersHead, config: PretrainedConfig, outputs: int):
@@ -227,11 +230,11 @@ class LayersPooling(Pooling):
 
 
 class GemPooling(Pooling):
-    """Generalised mean (Radenović et al. 2019): (mean of x^p)^(1/p), one p for all features, learned.
+    """Generalised mean (Radenović et al. 2019), (mean of x^p)^(1/p), one learned p for all features.
 
-    As in its use on images, whose features are positive, x below 1e-6 counts as 1e-6: negative values
-    of a feature are lost. p is learned by its logarithm, which keeps it positive; powers are computed
-    as logarithms, which never overflow.
+    As in its use on images, whose features are positive, x below 1e-6 is clamped to 1e-6: negative
+    values are lost. log p is learned, so that p stays positive; powers are computed as logarithms,
+    which do not overflow.
     """
 
     def __init__(self, head: techniques.GemHead, config: PretrainedConfig, outputs: int):
@@ -253,8 +256,9 @@ class GemPooling(Pooling):
 class RecurrentPooling(Pooling):
     """Mean ‖ max over the outputs of a bidirectional LSTM (Hochreiter and Schmidhuber 1997) or GRU.
 
-    Cho et al. 2014 for the GRU. The backward direction reads each row's real tokens mirrored, so that
-    it begins at the last of them; packed sequences do the same, but require their lengths on the CPU.
+    Cho et al. 2014 for the GRU. The backward direction reads each row's real tokens reversed, so
+    that it starts at the last of them. Packed sequences would do the same, but require lengths on
+    the CPU.
     """
 
     kind: type[nn.RNNBase]
@@ -266,7 +270,7 @@ class RecurrentPooling(Pooling):
         self.back = self.kind(config.hidden_size, head.width, batch_first=True)
 
     def forward(self, states: Tensor, mask: Tensor) -> Tensor:
-        # On a GPU autocast would have fp16, also where it was asked for bf16: gradients vanish in it.
+        # On a GPU autocast would use fp16 for it, even if set to bf16: gradients vanish in fp16.
         with torch.autocast(states.device.type, enabled=False):
             tokens = states[:, -1].to(self.ahead.weight_ih_l0.dtype)
             mirrored = mirror(mask)
@@ -287,7 +291,8 @@ class GruPooling(RecurrentPooling):
 class CnnPooling(Pooling):
     """Convolutions of several widths, ReLU, max over time (Kim 2014); he-normal (He et al. 2015).
 
-    A window lies within the real tokens; a text shorter than it has one, filled up with zeros.
+    A window lies within the real tokens; a text shorter than a window is padded with zeros to its
+    size.
     """
 
     def __init__(self, head: techniques.CnnHead, config: PretrainedConfig, outputs: int):
@@ -309,46 +314,49 @@ class CnnPooling(Pooling):
 
     @staticmethod
     def _largest(convolution: nn.Conv1d, tokens: Tensor, lengths: Tensor) -> Tensor:
-        """(b, filters) over the windows of (b, h, t) tokens, of which `lengths` (b, 1) are real."""
+        """Return (b, filters) maxima over the windows of (b, h, t) tokens, `lengths` (b, 1) real."""
         found = convolution(tokens).relu()
         last = (lengths - convolution.kernel_size[0]).clamp(min=0)
         beyond = torch.arange(found.shape[2], device=found.device) > last
-        return found.masked_fill(beyond.unsqueeze(1), 0).amax(dim=2)  # nothing is below 0
+        return found.masked_fill(beyond.unsqueeze(1), 0).amax(dim=2)  # the minimum after ReLU
 
 
 def mean_pool(hidden: Tensor, mask: Tensor) -> Tensor:
-    """(b, t, h) token vectors and their (b, t) mask to (b, h): the mean over real tokens."""
+    """Return (b, h): the mean of (b, t, h) token vectors over real tokens, by their (b, t) mask."""
     mask = mask.unsqueeze(-1).to(hidden.dtype)
     return (hidden * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
 
 
 def max_pool(hidden: Tensor, mask: Tensor) -> Tensor:
-    """(b, t, h) token vectors and their (b, t) mask to (b, h): the maximum over real tokens."""
+    """Return (b, h): the maximum of (b, t, h) token vectors over real tokens, by their (b, t) mask."""
     return hidden.masked_fill(~mask.bool().unsqueeze(-1), -torch.inf).amax(dim=1)
 
 
 def mean_max_pool(hidden: Tensor, mask: Tensor) -> Tensor:
-    """(b, 2h): `mean_pool` ‖ `max_pool`."""
+    """Return (b, 2h): `mean_pool` ‖ `max_pool`."""
     return torch.cat([mean_pool(hidden, mask), max_pool(hidden, mask)], dim=1)
 
 
 def masked_softmax(scores: Tensor, mask: Tensor) -> Tensor:
-    """(…, t) scores to weights, zero where the mask is."""
+    """Return the softmax of (…, t) scores, zero where the mask is zero."""
     return scores.masked_fill(~mask.bool(), -torch.inf).softmax(dim=-1)
 
 
 def mirror(mask: Tensor) -> Tensor:
-    """(b, t) where each place's token goes when the real ones change their order; padding stays."""
+    """Return (b, t) positions that reverse the real tokens of each row and keep padding in place."""
     places = torch.arange(mask.shape[1], device=mask.device)
     turned = mask.sum(dim=1, keepdim=True) - 1 - places
     return torch.where(turned >= 0, turned, places)
 
 
 def at_places(hidden: Tensor, places: Tensor) -> Tensor:
-    """(b, t, h) vectors, each row's in the order of (b, t) places."""
+    """Return (b, t, h) vectors, each row's in the order of (b, t) positions."""
     return hidden.gather(1, places.unsqueeze(2).expand(-1, -1, hidden.shape[2]))
 
 
 def additive_scores(size: int, width: int, queries: int) -> nn.Sequential:
-    """(…, size) vectors to (…, queries) scores through `width` hyperbolic tangents."""
+    """Return the network of additive attention, from (…, size) vectors to (…, queries) scores.
+
+    width: number of tanh units.
+    """
     return nn.Sequential(nn.Linear(size, width), nn.Tanh(), nn.Linear(width, queries, bias=False))

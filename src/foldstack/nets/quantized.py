@@ -1,4 +1,4 @@
-"""A backbone in int8, for prediction on a processor: converted to OpenVINO and computed by it."""
+"""A backbone in int8 for prediction on a CPU, converted to and run by OpenVINO."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ if TYPE_CHECKING:
     from openvino import CompiledModel, InferRequest, Model
 
 GROUP = 128  # features of a token that share a scale
-LEVELS = 127  # a weight's integers go from -127 to 127
+LEVELS = 127  # integer weights are in -127 … 127
 
 
 def load_openvino() -> ModuleType:
-    """The package, which here tells its makers nothing; else it sends them a word of each use.
+    """Return the package, with its telemetry disabled; by default it reports each use.
 
-    Raises InputError where it is not installed.
+    Raises InputError if it is not installed.
     """
-    sys.modules.setdefault("openvino_telemetry", None)  # which it does without where it is missing
+    sys.modules.setdefault("openvino_telemetry", None)  # it is optional
     try:
         import openvino
     except ImportError:
         raise InputError(
-            "int8 wants the package openvino, which is not installed: pip install 'foldstack[int8]'"
+            "int8 requires the package openvino, which is not installed: pip install 'foldstack[int8]'"
         ) from None
     return openvino
 
@@ -43,11 +43,11 @@ def load_openvino() -> ModuleType:
 class Int8Reader:
     """`Classifier.read` with the products of linear layers in int8.
 
-    Weights have a scale for each output, inputs one for each GROUP features of each token, found as they
-    come (OpenVINO's dynamic quantisation), so what a text gives does not depend on those beside it.
-    Everything else is computed in `precision`.
+    Weights have one scale per output. Inputs have one per GROUP features of each token, computed at
+    run time (OpenVINO's dynamic quantisation), so a text's result does not depend on the rest of
+    its batch. Everything else is computed in `precision`.
 
-    Raises InputError where this machine cannot, and on its first call where OpenVINO cannot take the
+    Raises InputError if this machine cannot, and on the first call if OpenVINO cannot convert the
     backbone.
     """
 
@@ -55,12 +55,12 @@ class Int8Reader:
         place = next(model.parameters()).device.type
         if place != "cpu":
             raise InputError(
-                f"int8 is for processors, and this machine predicts on {place}: leave it out"
+                f"int8 is for CPUs, and this machine predicts on {place}: leave it out"
             )
         load_openvino()
         threads = torch.get_num_threads()
         self._settings = {
-            # A stream for each of the threads that `side_by_side` has.
+            # One stream per thread of `side_by_side`.
             "NUM_STREAMS": str(threads),
             "INFERENCE_NUM_THREADS": str(threads),
             "ENABLE_CPU_PINNING": False,  # two processes would share one core
@@ -73,13 +73,13 @@ class Int8Reader:
     def __call__(
         self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
     ) -> Tensor:
-        """(b, layers, t, h) float32 hidden states."""
+        """Return (b, layers, t, h) float32 hidden states."""
         inputs = [x for x in (input_ids, attention_mask, token_type_ids) if x is not None]
         found = self._request(len(inputs)).infer([x.numpy() for x in inputs], share_inputs=True)
         return torch.from_numpy(found[0])
 
     def _request(self, inputs: int) -> InferRequest:
-        """Return this thread's own, for this number of inputs."""
+        """Return this thread's inference request for this number of inputs."""
         requests = self._of_thread.__dict__
         if inputs not in requests:
             with self._lock:
@@ -93,7 +93,7 @@ class Int8Reader:
         try:
             graph = round_weights(converted(self._model, inputs))
             compiled = openvino.Core().compile_model(graph, "CPU", self._settings)
-            compiled([np.ones((1, 4), dtype=np.int64)] * inputs)  # sizes other than the example's
+            compiled([np.ones((1, 4), dtype=np.int64)] * inputs)  # other sizes than in `converted`
         except (RuntimeError, openvino.frontend.OpConversionFailure) as e:
             kind = self._model.backbone.config.model_type
             raise InputError(
@@ -103,13 +103,13 @@ class Int8Reader:
 
 
 def converted(model: Classifier, inputs: int) -> Model:
-    """Return OpenVINO's form of `model.read` with this number of its inputs, in float32."""
+    """Return `model.read` with this number of inputs as an OpenVINO model, in float32."""
     tokens = torch.ones(2, 9, dtype=torch.long)
     mask = tokens.clone()
-    mask[0, 5:] = 0  # the library leaves out the mask of a batch without padding
+    mask[0, 5:] = 0  # else the library omits the mask
     example = (tokens, mask, torch.zeros_like(tokens))[:inputs]
     with _for_tracing(model), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch's, of sizes that it takes for constants
+        warnings.simplefilter("ignore")  # torch warns of sizes that become constants
         return load_openvino().convert_model(_Reader(model), example_input=example)
 
 
@@ -126,7 +126,7 @@ class _Reader(nn.Module):
 
 @contextmanager
 def _for_tracing(model: Classifier) -> Iterator[None]:
-    """In evaluation, in float32, and with an attention that tracing sees into."""
+    """Set eval mode, float32, and an attention that tracing can convert, inside the context."""
     backbone, training = model.backbone, model.backbone.training
     ours = backbone.config._attn_implementation == ATTENTION
     if ours:
@@ -142,7 +142,7 @@ def _for_tracing(model: Classifier) -> Iterator[None]:
 
 
 def round_weights(graph: Model) -> Model:
-    """Those of linear layers, to 8 bits, in place; OpenVINO multiplies in int8 what has such weights."""
+    """Round the weights of linear layers to 8 bits, in place; OpenVINO then multiplies in int8."""
     ops = load_openvino().opset13
     for node in graph.get_ordered_ops():
         if node.get_type_name() != "MatMul":

@@ -1,4 +1,4 @@
-"""Two tokenizers that the library (transformers 5.23) reads from their files with a slip."""
+"""Fixes for two tokenizers that transformers 5.23 loads incorrectly."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from transformers.utils import cached_file
 
 
 def fix_tokenizer(tokenizer: PreTrainedTokenizerBase, place: str) -> PreTrainedTokenizerBase:
-    """The tokenizer, changed in place where it is one of the two; place: where it was loaded from."""
+    """Fix the tokenizer in place if it is one of the two; place: where it was loaded from."""
     kind = type(tokenizer).__name__
     if kind == "RoFormerTokenizer":
-        _mend_roformer(tokenizer)
+        _fix_roformer(tokenizer)
     if kind == "DebertaV2Tokenizer":
-        _mend_deberta(tokenizer, place)
+        _fix_deberta(tokenizer, place)
     return tokenizer
 
 
-def _mend_roformer(tokenizer: PreTrainedTokenizerBase) -> None:
-    """Loaded from a vocab.txt, it looks words up in that file's name, and finds none."""
+def _fix_roformer(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Pass the vocabulary to jieba; loaded from vocab.txt, it looks words up in the file's name."""
     from transformers.models.roformer.tokenization_utils import JiebaPreTokenizer
 
     backend = tokenizer.backend_tokenizer
     backend.pre_tokenizer = PreTokenizer.custom(JiebaPreTokenizer(backend.get_vocab()))
 
 
-def _mend_deberta(tokenizer: PreTrainedTokenizerBase, place: str) -> None:
-    """It drops SentencePiece's normalisation: `…` and full-width letters would be unknown."""
+def _fix_deberta(tokenizer: PreTrainedTokenizerBase, place: str) -> None:
+    """Restore SentencePiece's normalisation, without which `…` and full-width letters are unknown."""
     options = {"local_files_only": True, "_raise_exceptions_for_missing_entries": False}
     stored = cached_file(place, "tokenizer.json", **options)
     if stored is not None:

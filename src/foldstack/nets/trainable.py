@@ -10,10 +10,10 @@ from foldstack.techniques.network_parts import NetworkPart
 
 
 class NamedLayers(NamedTuple):
-    """Where each parameter lies in a network of `count` layers.
+    """The depth of each parameter in a network of `count` layers.
 
-    depths: of each named parameter; 0: what comes before the first layer, i + 1: layer i, count + 1:
-    what follows the last. head: the names of those that are no part of the backbone.
+    depths: of each named parameter; 0: before the first layer, i + 1: layer i, count + 1: after the
+    last. head: names of the parameters outside the backbone.
     """
 
     depths: dict[str, int]
@@ -24,13 +24,13 @@ class NamedLayers(NamedTuple):
 class Trainable(nn.Module):
     """A network that `training.loop` trains.
 
-    Its forward takes what `Examples.tokens.batch` returns as keywords, and `pooled=True`, with which it
+    Its forward takes what `Examples.tokens.batch` returns as keywords. With `pooled=True` it
     returns logits (k b, outputs and auxiliary ones) of k ≥ 1 dropout masks, and (b, size) pooled
-    vectors; without it the (b, outputs) logits alone. With `NetworkPart.MIXABLE` among its parts it
-    takes `mixup=`, a `nets.mixup.Mixup`, too.
+    vectors; without it, the (b, outputs) logits only. If `NetworkPart.MIXABLE` is among its parts,
+    it also takes `mixup=`, a `nets.mixup.Mixup`.
 
-    parts: those that it has; a setting that requires another is refused before the training.
-    embeds_time_first: its word embeddings are of (t, b) tokens.
+    parts: the parts that it has; a setting that requires another is rejected before training.
+    embeds_time_first: its word embeddings are given (t, b) tokens.
     """
 
     parts: frozenset[NetworkPart] = frozenset({NetworkPart.POOLED})
@@ -38,13 +38,13 @@ class Trainable(nn.Module):
 
     @property
     def body_name(self) -> str:
-        """Its name in messages."""
+        """The network's name in messages."""
         return type(self).__name__
 
     def word_embeddings(self) -> nn.Module | None:
         """Return the module from (b, t) ids to (b, t, h) vectors, with a `weight`; None without one.
 
-        A network with one is given the `attention_mask` (b, t) of its tokens.
+        A network that has one is given the `attention_mask` (b, t) of its tokens.
         """
         return None
 

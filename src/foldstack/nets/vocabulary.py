@@ -1,4 +1,4 @@
-"""Training with only the word embeddings that occur, which are the larger part of a small backbone."""
+"""Training with only the word embeddings that occur, the larger part of a small backbone."""
 
 from __future__ import annotations
 
@@ -10,19 +10,22 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-WORTHWHILE = 0.75  # of the vocabulary; with more of it in use there is little to gain
+WORTHWHILE = 0.75  # of the vocabulary; if more of it is used, trimming saves little
 
 
 class TrimmedEmbedding(nn.Module):
-    """Some rows of a word embedding, found by the ids of the whole.
+    """Some rows of a word embedding, looked up by the ids of the whole.
 
-    A row that no training text has gets no gradient, so that AdamW only ever scales it, by weight decay.
-    One more row, of ones and never read, is scaled along, and says in the end by how much: `restored`
-    is what training with the whole matrix would have given, averages of weights included.
+    A row that occurs in no training text gets no gradient, so AdamW only scales it, by weight
+    decay. One more row, of ones and never looked up, is scaled alike and records the factor:
+    `restored` equals the result of training with the whole matrix, averages of weights included.
     """
 
     def __init__(self, whole: nn.Embedding, ids: np.ndarray):
-        """ids: (m,) different ones, all that are ever looked up; another is an IndexError."""
+        """Keep the rows of these ids.
+
+        ids: (m,) unique ids, all that are ever looked up; any other raises IndexError.
+        """
         super().__init__()
         kept = torch.from_numpy(ids.astype(np.int64)).to(whole.weight.device)
         index = torch.full((whole.num_embeddings,), whole.num_embeddings, device=kept.device)
@@ -33,13 +36,13 @@ class TrimmedEmbedding(nn.Module):
         self.weight = nn.Parameter(torch.cat([rows[kept], torch.ones_like(rows[:1])]))
         self.weight.requires_grad_(whole.weight.requires_grad)
         self.padding_idx = None if whole.padding_idx is None else int(index[whole.padding_idx])
-        self._whole = [whole]  # in a list, so that its weights are no parameters of this module
+        self._whole = [whole]  # in a list, so that it is not registered as a submodule
 
     def forward(self, ids: Tensor) -> Tensor:
         return F.embedding(self.index[ids], self.weight, self.padding_idx)
 
     def restored(self) -> nn.Embedding:
-        """The whole embedding, on this module's device."""
+        """Return the whole embedding, on this module's device."""
         whole, weight = self._whole[0], self.weight.detach()
         whole.to(weight.device)
         with torch.no_grad():
@@ -51,10 +54,10 @@ class TrimmedEmbedding(nn.Module):
 
 @contextmanager
 def trimmed(backbone: nn.Module, ids: np.ndarray) -> Iterator[None]:
-    """Inside, the backbone has the word embeddings of these ids alone, where that is worth it."""
+    """Trim the word embeddings of a backbone to these ids inside the context, if that pays."""
     try:
         whole = backbone.get_input_embeddings()
-    except (NotImplementedError, AttributeError):  # what the library raises where it finds none
+    except (NotImplementedError, AttributeError):  # what the library raises if it finds none
         whole = None
     if type(whole) is not nn.Embedding or len(ids) > WORTHWHILE * whole.num_embeddings:
         yield

@@ -1,4 +1,4 @@
-"""From a backbone's vectors to words: a checkpoint's own head for masked words, or a new one."""
+"""MLM heads: the checkpoint's own, or a newly initialised one."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from foldstack.nets.backbone import from_pretrained
 
 
 class WordHead(NamedTuple):
-    """The layers between a backbone and its word embeddings, which predict the words.
+    """The layers of an MLM head between a backbone and its word embeddings.
 
-    vectors: (k, hidden) states to (k, width) vectors that are multiplied with the embeddings. bias:
-    (vocabulary,) of each word.
+    vectors: maps (k, hidden) states to (k, width) vectors, which are multiplied with the
+    embeddings. bias: (vocabulary,).
     """
 
     vectors: nn.Module
@@ -24,7 +24,7 @@ class WordHead(NamedTuple):
 
 
 def new_word_head(backbone: nn.Module) -> WordHead:
-    """A linear layer that begins as the identity, GELU and a norm, as BERT's is."""
+    """Return a new head like BERT's: a linear layer (initially the identity), GELU, layer norm."""
     words, width = backbone.get_input_embeddings().weight.shape
     linear = nn.Linear(backbone.config.hidden_size, width)
     nn.init.eye_(linear.weight)
@@ -35,10 +35,10 @@ def new_word_head(backbone: nn.Module) -> WordHead:
 def load_word_head(
     place: str, backbone: nn.Module, trust_remote_code: bool = False
 ) -> WordHead | None:
-    """That of the checkpoint which this backbone is from.
+    """Return the MLM head of the checkpoint that this backbone is from, or None.
 
-    None where the checkpoint has lost it, as most for sentence vectors have, where its architecture has
-    none or is defined by the checkpoint's own code, or where it tells words by other weights than the
+    None if the checkpoint lacks it (as most for sentence vectors do), if the architecture has none
+    or is defined by the checkpoint's own code, or if its decoder is not tied to the word
     embeddings.
     """
     if type(backbone.config) not in MODEL_FOR_MASKED_LM_MAPPING:
@@ -64,19 +64,19 @@ def load_word_head(
 
 
 class _Transform(nn.Module):
-    """A model for masked words without its backbone and without its words.
+    """An MLM model whose backbone and decoder are replaced by stubs.
 
-    Only its forward pass knows what it does between the two, so that is left as it is.
+    Only its own forward pass defines what is computed between the two, so it is kept.
     """
 
     def __init__(self, model: PreTrainedModel):
         super().__init__()
         bias = model.get_output_embeddings().bias
-        setattr(model, model.base_model_prefix, _Given())
-        model.set_output_embeddings(_Passed())
+        setattr(model, model.base_model_prefix, _StubBackbone())
+        model.set_output_embeddings(_StubDecoder())
         for module in model.modules():
             for name, parameter in list(module.named_parameters(recurse=False)):
-                if parameter is bias:  # which some keep beside the decoder
+                if parameter is bias:  # some keep it outside the decoder too
                     setattr(module, name, None)
         self.model = model
 
@@ -84,14 +84,14 @@ class _Transform(nn.Module):
         return self.model(inputs_embeds=states.unsqueeze(0), return_dict=False)[0][0]
 
 
-class _Given(nn.Module):
-    """In a backbone's place: it gives what it is given."""
+class _StubBackbone(nn.Module):
+    """Stub backbone that returns its input unchanged."""
 
     def forward(self, *_: object, inputs_embeds: Tensor, **__: object) -> BaseModelOutput:
         return BaseModelOutput(last_hidden_state=inputs_embeds)
 
 
-class _Passed(nn.Identity):
-    """In a decoder's place."""
+class _StubDecoder(nn.Identity):
+    """Stub decoder that returns its input unchanged."""
 
     bias = None

@@ -73,7 +73,7 @@ def _with_external(ws: Workspace, run: Run, train: Rows, judged: np.ndarray) -> 
         else ""
     )
     say(f"{run.key}: {(~known).sum():,} external rows to learn from{copies}")
-    return train.and_then(external.take(np.flatnonzero(~known)))
+    return train.concatenated(external.take(np.flatnonzero(~known)))
 
 
 def _with_difficulty(ws: Workspace, run: Run, train: Rows) -> Rows:

@@ -56,7 +56,7 @@ def pretrained(ws: Workspace, settings: TransformerSettings, threads: int) -> Pa
             write_record(new / RECORD, {"key": key, "files": digests_of(new)})
             new.rename(place)
             shutil.rmtree(partial)
-        parallel.wait()
+        parallel.barrier()
         say(f"pretrained in {facts['updates']:,} updates, {duration(facts['training_seconds'])}")
     return place
 

@@ -114,7 +114,7 @@ def _check_overrides_used(ws: Workspace, settings: dict[str, Settings]) -> None:
 
 def _check_processes(todo: list[Run], processes: int) -> None:
     """Raise InputError if several processes are requested and these runs cannot use them."""
-    launched = parallel.count()
+    launched = parallel.world_size()
     if launched > 1 and (processes > 1 or len(todo) > 1):
         what = f"{len(todo)} runs are to be trained" if len(todo) > 1 else "--processes is given"
         raise InputError(

@@ -1,4 +1,4 @@
-"""Adversaries. What each perturbs is in training/attacks.py."""
+"""Adversaries; their implementations are in training/attacks.py."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ class Adversary(Technique):
     implementation: `(settings, network) -> training.attacks.Attack`.
 
     Traits:
-        through_backbone: it requires gradients of the backbone, so that one which is frozen and runs
-            once cannot have it.
-        of_the_task: it goes by the outputs for the target, which `auxiliary: 1` leaves out.
-        by_matrix: the length of a step depends on a whole matrix, so that the word embeddings may not
-            be trimmed to the words that occur.
+        through_backbone: it requires gradients of the backbone, so that a frozen backbone excludes
+            it.
+        of_the_task: it uses the outputs for the target, which `auxiliary: 1` does not train.
+        by_matrix: the length of a step depends on the whole matrix, so that the word embeddings
+            must not be trimmed to the words that occur.
     """
 
     through_backbone: ClassVar[bool] = True

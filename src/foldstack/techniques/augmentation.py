@@ -17,12 +17,12 @@ class Augmentation(Technique):
     """A change of training texts.
 
     probability: that a row is changed.
-    share: of its words that are, rounded up.
+    share: of its words that are changed, rounded up.
 
     implementation: `(settings, training texts) -> text.augment.changes.Change`.
 
     Traits:
-        suits: the texts that it changes, by its name, for the message if it changes none.
+        suits: the texts that it applies to, by its name, for the message if it changes none.
     """
 
     suits: ClassVar[dict[str, str]]

@@ -1,4 +1,4 @@
-"""Types of numbers and names that the settings of techniques are made of."""
+"""Types of numbers and names that the settings of techniques consist of."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ UnitShare = Annotated[float, Field(gt=0, le=1)]
 
 
 def named(value: Any) -> Any:
-    """`focal` is short for `{name: focal}`."""
+    """Expand a name: `focal` is short for `{name: focal}`."""
     return {"name": value} if isinstance(value, str) else value
 
 
@@ -28,7 +28,7 @@ def named_or_auto(value: Any) -> Any:
 
 
 def each_named(value: Any) -> Any:
-    """`[keyboard]` is short for `[{name: keyboard}]`; a single one needs no list."""
+    """Expand names: `[keyboard]` is short for `[{name: keyboard}]`; one name needs no list."""
     value = none_from_text(value)
     listed = value if isinstance(value, list | tuple) else [] if value is None else [value]
     return [named(one) for one in listed]

@@ -1,4 +1,4 @@
-"""Heads. What each computes is in nets/poolings.py."""
+"""Heads; their implementations are in nets/poolings.py."""
 
 from __future__ import annotations
 
@@ -12,18 +12,19 @@ from foldstack.techniques.registry import Technique
 
 
 class Head(Technique):
-    """How the vectors of a text's tokens become one.
+    """How the vectors of a text's tokens become one vector.
 
     implementation: `(settings, backbone's config, outputs) -> nets.poolings.Pooling`.
 
     Traits:
-        fixed: its pooling learns nothing, so that a frozen backbone's pooled vectors are computed once.
+        fixed: its pooling has no weights, so that a frozen backbone's pooled vectors are computed
+            once.
     """
 
     fixed: ClassVar[bool] = False
 
     def check_backbone(self, config: Any) -> None:
-        """Raise InputError if a backbone with this config has not what the head requires."""
+        """Raise InputError if a backbone with this config lacks what the head requires."""
 
 
 class PlainHead(Head):

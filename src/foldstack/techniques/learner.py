@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, get_args, get_origin
 
+from foldstack.kinds import Kind
 from foldstack.settings import Settings
 from foldstack.techniques.loop_settings import LoopSettings
 
@@ -13,11 +14,11 @@ from foldstack.techniques.loop_settings import LoopSettings
 class Traits:
     """Capabilities of a learner.
 
-    torch: it computes with torch, whose version of the machine its bytes depend on. processes: several
-    processes may train a run of it together. int8: it has `in_int8`. epochs: it chooses among epochs by
-    the rows to select by. features: it reads the competition's feature columns. auxiliary: it learns
-    auxiliary columns. pretraining: it has `pretrain`. start: it may begin from another model's run.
-    difficulty: it may draw rows by the losses of another model's run.
+    torch: it uses torch, so its bytes depend on the machine's torch version. processes: several
+    processes can train one run. int8: it has `in_int8`. epochs: it can select an epoch by the rows
+    to select by. features: it reads feature columns. auxiliary: it learns auxiliary columns.
+    pretraining: it has `pretrain`. start: it can start from another model's weights. difficulty: it
+    can sample rows by another model's losses.
     """
 
     torch: bool = False
@@ -32,16 +33,16 @@ class Traits:
 
 
 class LearnerSettings(Settings):
-    """Settings of a preset; its `learner` says which class.
+    """Settings of a preset; its `learner` selects the class.
 
-    A subclass with `learner: Literal["name"]` registers itself under that name. Stages ask the
-    properties below of every learner; a subclass overrides those that its settings decide.
+    A subclass with `learner: Literal["name"]` registers itself under that name. Stages read the
+    properties below; a subclass overrides those that depend on its settings.
 
     Class variables:
         registered: the settings classes of all learners by name.
         implementation: `module:class` of `(settings, learners.LearnerContext) -> learners.Learner`,
-            imported when it is first used.
-        traits: what the implementation can do.
+            imported on first use.
+        traits: capabilities of the implementation.
     """
 
     registered: ClassVar[dict[str, type[LearnerSettings]]] = {}
@@ -60,7 +61,7 @@ class LearnerSettings(Settings):
 
     @property
     def epoch_chosen_by(self) -> str:
-        """Which rows choose the epoch: `last` (none do), `inner` or `fold`."""
+        """Rows that select the epoch: `last` (none), `inner` or `fold`."""
         return "last"
 
     @property
@@ -75,45 +76,45 @@ class LearnerSettings(Settings):
 
     @property
     def pretrains(self) -> bool:
-        """Whether a backbone learns from the workspace's texts first."""
+        """Whether the backbone is pre-trained on the workspace's texts first."""
         return False
 
     @property
     def start_model(self) -> str | None:
-        """The model whose run gives the weights to begin with, if one does."""
+        """Model whose run gives the initial weights, or None."""
         return None
 
     @property
     def hard_model(self) -> str | None:
-        """The model whose losses say which rows are hard, if one does."""
+        """Model whose losses define hard rows, or None."""
         return None
 
     @property
     def copies(self) -> int:
-        """Changed copies of each row to learn from."""
+        """Number of augmented copies per training row."""
         return 0
 
     @property
     def judge_model(self) -> str | None:
-        """The model whose runs judge the copies, if one does."""
+        """Model whose runs judge the copies, or None."""
         return None
 
     def check_traits(self) -> None:
-        """Raise ValueError if a setting asks for what the learner's traits do not have."""
+        """Raise ValueError if a setting requires a capability that the learner's traits lack."""
         can = self.traits
         for asked, able, what in (
             (self.epoch_chosen_by != "last", can.epochs, "has no epochs to choose among"),
             (self.joins_features, can.features, "reads no feature columns"),
             (self.learns_auxiliary, can.auxiliary, "learns no auxiliary columns"),
             (self.pretrains, can.pretraining, "has no backbone to pretrain"),
-            (self.start_model, can.start, "begins from no other model"),
-            (self.hard_model, can.difficulty, "draws no rows by another model's losses"),
+            (self.start_model, can.start, "starts from no other model"),
+            (self.hard_model, can.difficulty, "samples no rows by another model's losses"),
         ):
             if asked and not able:
                 raise ValueError(f"learner {self.learner} {what}: leave the setting for it out")
 
-    def check_kind(self, kind: str) -> None:
-        """Raise ValueError if a setting is not for this kind of competition."""
+    def check_kind(self, kind: Kind) -> None:
+        """Raise ValueError if a setting does not apply to this kind of competition."""
 
     def check_columns(self, features: tuple[str, ...], auxiliary: tuple[str, ...]) -> None:
         """Raise ValueError if a setting requires columns of which the competition has none."""
@@ -130,7 +131,7 @@ class LearnerSettings(Settings):
 
 
 class LoopLearnerSettings(LearnerSettings):
-    """Settings of a learner whose network `training.loop` trains in one go, as `training` says."""
+    """Settings of a learner whose network `training.loop` trains in one stage, as `training` says."""
 
     learner: str
     training: LoopSettings = LoopSettings()
@@ -147,5 +148,5 @@ class LoopLearnerSettings(LearnerSettings):
     def hard_model(self) -> str | None:
         return self.training.sampling.model if self.training.draws_hard_rows else None
 
-    def check_kind(self, kind: str) -> None:
+    def check_kind(self, kind: Kind) -> None:
         self.training.check_kind(kind)

@@ -16,11 +16,11 @@ class Long(Technique):
     implementation: `(settings, text.cutting.ToCut) -> text.cutting.Cut`.
 
     Traits:
-        for_pairs: it cuts each text of a sentence pair by itself.
-        several_windows: a text may become several sequences, as many as its length asks for.
+        for_pairs: it cuts each text of a sentence pair separately.
+        several_windows: a text may become several sequences, depending on its length.
         redraws: each epoch reads another part of a text.
-        fits_keywords: it weighs words by the rows to learn from.
-        may_be_empty: an input with room for special tokens alone is allowed.
+        fits_keywords: it fits word weights on the training rows.
+        may_be_empty: an input with room for special tokens only is allowed.
     """
 
     for_pairs: ClassVar[bool] = False
@@ -31,7 +31,7 @@ class Long(Technique):
 
     @property
     def head_share(self) -> float:
-        """The beginning's share of the length that is kept."""
+        """The beginning's share of the tokens that are kept."""
         return 1.0
 
 

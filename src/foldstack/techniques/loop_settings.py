@@ -1,4 +1,4 @@
-"""How the training loop trains any network."""
+"""Settings of the training loop for any network."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field, PositiveInt, model_validator
 
 from foldstack import metrics
 from foldstack.errors import InputError
+from foldstack.kinds import Kind
 from foldstack.settings import Settings, Share, none_from_text
 from foldstack.techniques.adversaries import Adversary
 from foldstack.techniques.averages import Averaging
@@ -80,7 +81,7 @@ class LoopSettings(Settings):
 
     @property
     def makes_vectors(self) -> bool:
-        """Whether rows of pooled vectors are made, which only a frozen backbone's are known before."""
+        """Whether the sampling makes pooled vectors, which requires a frozen backbone."""
         return self.sampling is not None and self.sampling.makes_vectors
 
     @property
@@ -89,7 +90,7 @@ class LoopSettings(Settings):
 
     @property
     def bounded(self) -> bool:
-        """Whether a regression's outputs pass through a sigmoid."""
+        """Whether a sigmoid is applied to the outputs of a regression."""
         return self.loss is not None and self.loss.bounded
 
     @property
@@ -118,19 +119,19 @@ class LoopSettings(Settings):
     def _whole_batches(self) -> LoopSettings:
         if self.micro_batch_size and self.loss and self.loss.whole_batch:
             raise ValueError(
-                f"loss {self.loss.name} is of the whole batch, which micro_batch_size would cut: set "
+                f"loss {self.loss.name} is of the whole batch, which micro_batch_size would split: set "
                 "micro_batch_size to 0 or take another loss"
             )
         if self.micro_batch_size and self.contrastive:
             raise ValueError(
-                "contrastive compares the rows of the whole batch, which micro_batch_size would cut: "
+                "contrastive compares the rows of the whole batch, which micro_batch_size would split: "
                 "set one of them only"
             )
         return self
 
     @model_validator(mode="after")
     def _auxiliary_alone(self) -> LoopSettings:
-        """Reject what goes by the task's outputs or labels if nothing learns them."""
+        """Reject what uses the target's outputs or labels if nothing learns them."""
         adversary = self.adversary
         of_the_task = [
             what
@@ -144,7 +145,7 @@ class LoopSettings(Settings):
         ]
         if self.auxiliary == 1 and of_the_task:
             raise ValueError(
-                f"{of_the_task[0]} is of the target, which auxiliary 1 leaves out: set one of them only"
+                f"{of_the_task[0]} uses the target, which auxiliary 1 leaves out: set one of them only"
             )
         return self
 
@@ -166,12 +167,12 @@ class LoopSettings(Settings):
         looking = [*judged, *(["select_by"] if self.select_by else [])]
         if looking and self.select == "last":
             raise ValueError(
-                f"{looking[0]} looks at a score, but select is 'last', which looks at none: set "
-                "select: inner"
+                f"{looking[0]} requires a score per epoch, but select is 'last', which computes none: "
+                "set select: inner"
             )
         if judged and self.auxiliary == 1:
             raise ValueError(
-                f"{judged[0]} looks at a score, but auxiliary 1 does not learn what is scored: leave "
+                f"{judged[0]} requires a score, but auxiliary 1 does not learn what is scored: leave "
                 "one of them out"
             )
         if averaging and averaging.takes_last_epochs and self.select != "last":
@@ -180,11 +181,11 @@ class LoopSettings(Settings):
             )
         return self
 
-    def check_kind(self, kind: str) -> None:
-        """Raise ValueError if a technique is not for this kind of competition."""
+    def check_kind(self, kind: Kind) -> None:
+        """Raise ValueError if a technique does not apply to this kind of competition."""
         self._check_loss_kind(kind)
         self._check_sampling_kind(kind)
-        if self.contrastive and kind == "regression":
+        if self.contrastive and kind.is_values:
             raise ValueError(
                 "training.contrastive compares labels, but this competition is regression: leave it "
                 "out"
@@ -195,7 +196,7 @@ class LoopSettings(Settings):
             except InputError as e:
                 raise ValueError(f"training.select_by: {e}") from None
 
-    def _check_loss_kind(self, kind: str) -> None:
+    def _check_loss_kind(self, kind: Kind) -> None:
         loss = self.loss
         if loss and kind not in loss.kinds:
             fitting = [name for name, other in Loss.registered.items() if kind in other.kinds]
@@ -204,14 +205,14 @@ class LoopSettings(Settings):
                 f"competitions, but this one is {kind}: take one of {', '.join(fitting)}"
             )
 
-    def _check_sampling_kind(self, kind: str) -> None:
+    def _check_sampling_kind(self, kind: Kind) -> None:
         sampling = self.sampling
-        if sampling and sampling.one_class_per_row and kind == "multilabel":
+        if sampling and sampling.one_class_per_row and kind.several_labels_per_row:
             raise ValueError(
                 f"training.sampling {sampling.name} is for rows of one class each, but this competition "
                 "is multilabel: take power, oversample or undersample"
             )
-        if sampling and sampling.counts_classes and kind == "regression":
+        if sampling and sampling.counts_classes and kind.is_values:
             raise ValueError(
                 f"training.sampling {sampling.name} counts classes, but this competition is "
                 "regression: take hard, or leave it out"

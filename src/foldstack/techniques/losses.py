@@ -1,4 +1,4 @@
-"""Losses. Each takes soft targets and row weights; what each computes is in training/criteria.py."""
+"""Losses of soft targets and row weights; their implementations are in training/criteria.py."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class Loss(Technique):
     targets (n, outputs) and weights (n,) of the run's own training rows.
 
     Traits:
-        kinds: the kinds of competition that it is for.
+        kinds: the kinds of competition that it applies to.
         whole_batch: it is computed over all rows of an update at once.
-        bounded: the outputs pass through a sigmoid before they are regression targets again.
+        bounded: a sigmoid is applied to the outputs before regression targets are unscaled.
         adds_log_priors: it adds the log of each class's share to the outputs.
-        least_batch: rows per update if only the head is trained and no `batch_size` is set there.
+        least_batch: rows per update if only the head is trained and the stage sets no `batch_size`.
     """
 
     kinds: ClassVar[tuple[str, ...]] = CLASSES

@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class NetworkPart(StrEnum):
-    """A part that not every network has; `nets.trainable.Trainable` says how it is used."""
+    """A part that not every network has; `nets.trainable.Trainable` defines its use."""
 
     POOLED = "pooled vectors"
     MIXABLE = "pooled vectors that can be mixed"

@@ -8,13 +8,13 @@ from foldstack.techniques.registry import Technique
 
 
 class Optimizer(Technique):
-    """The rule that makes steps of gradients.
+    """The update rule.
 
     implementation: `(parameter groups, rate) -> torch.optim.Optimizer`.
 
     Traits:
-        by_matrix: a step depends on a whole matrix, so that the word embeddings may not be trimmed to
-            the words that occur.
+        by_matrix: a step depends on the whole matrix, so that the word embeddings must not be
+            trimmed to the words that occur.
     """
 
     by_matrix: ClassVar[bool] = False

@@ -1,4 +1,4 @@
-"""How a backbone is pretrained on the competition's texts before a model learns the target."""
+"""Settings of pretraining a backbone on the competition's texts."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""The registry of techniques: to define a settings class with a name is to register it.
+"""The registry of techniques: defining a settings class with a name registers it.
 
 `Loss`, `Adversary` and so on are families: subclasses of `Technique` without names of their own. A
-subclass of a family with `name: Literal["focal"]` registers itself there, and a setting whose type is
-the family then accepts `focal` and `{name: focal, gamma: 1}`. What a technique can do, and what it
-needs, are class variables (traits) whose defaults stand in the family.
+subclass of a family with `name: Literal["focal"]` registers itself there, and a setting whose type
+is the family then accepts `focal` and `{name: focal, gamma: 1}`. Capabilities and requirements of a
+technique are class variables (traits) whose defaults are in the family.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from foldstack.settings import Settings
 
 
 def load(path: str) -> Any:
-    """Return what `package.module:name` is, importing the module when it is first used."""
+    """Return the object at `package.module:name`; import the module on first use."""
     module, _, name = path.partition(":")
     return getattr(importlib.import_module(module), name)
 
@@ -31,12 +31,12 @@ def _names(kind: type[Technique]) -> tuple[str, ...]:
 
 
 class Technique(Settings):
-    """Settings of one technique, told apart from the others of its family by `name`.
+    """Settings of one technique, identified within its family by `name`.
 
     Class variables:
         registered: the family's settings classes by name, in the order of their definition.
-        implementation: `module:name` of what computes it, imported when it is first used; or one for
-            each name, if a class has several. The family says how it is called.
+        implementation: `module:name` of the implementation, imported on first use; a dict by name
+            if the class has several names. The family defines its signature.
     """
 
     registered: ClassVar[dict[str, type[Self]]] = {}
@@ -55,7 +55,7 @@ class Technique(Settings):
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         """Return a class's own schema; for a family, one that accepts any of its techniques."""
-        if _names(cls) or Settings in cls.__bases__:  # Technique itself is no type of a setting
+        if _names(cls) or Settings in cls.__bases__:  # no setting has the type Technique itself
             return handler(source)
         return core_schema.no_info_plain_validator_function(cls.parse)
 

@@ -14,12 +14,12 @@ class Sampling(Technique):
     """Which training rows an epoch learns from.
 
     implementation: `(settings, targets, difficulty, generator) -> row numbers`, with (n, outputs)
-    targets and (n,) losses of an earlier run, if it draws hard rows; or, of one that makes vectors,
-    `(settings, vectors, targets, weights, seed) -> the three with synthetic rows behind them`.
+    targets and, if it draws hard rows, (n,) losses of an earlier run; or, if it makes vectors,
+    `(settings, vectors, targets, weights, seed) -> the three, with synthetic rows appended`.
 
     Traits:
-        counts_classes: it goes by the classes of rows, which a regression has not.
-        one_class_per_row: rows with several labels cannot be drawn.
+        counts_classes: it counts the classes of rows, which a regression lacks.
+        one_class_per_row: it is not for rows with several labels.
         draws_hard_rows: it requires the losses of the rows under the run of `model`.
         makes_vectors: it makes rows of pooled vectors, once, instead of drawing rows.
     """

@@ -1,4 +1,4 @@
-"""How the learning rate goes, see training/optim.py."""
+"""Learning-rate schedules, see training/optim.py."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from foldstack.techniques.registry import Technique
 
 
 class Schedule(Technique):
-    """How the learning rate changes after the warm-up.
+    """Change of the learning rate after the warm-up.
 
     implementation: `(settings, training.optim.Place) -> factor on the rate`, a pure function.
 

@@ -1,4 +1,4 @@
-"""The linear model."""
+"""Settings of the linear model."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, PositiveInt, model_validator
 
+from foldstack.kinds import Kind
 from foldstack.techniques.learner import LearnerSettings
 
 
@@ -44,9 +45,9 @@ class TfidfSettings(LearnerSettings):
             )
         return self
 
-    def check_kind(self, kind: str) -> None:
-        if self.naive_bayes and kind not in ("binary", "multilabel"):
+    def check_kind(self, kind: Kind) -> None:
+        if self.naive_bayes and not kind.decides_by_thresholds:
             raise ValueError(
-                "naive_bayes sets rows with a label against those without, in binary and multilabel "
+                "naive_bayes compares rows with a label and those without, in binary and multilabel "
                 f"competitions, but this one is {kind}: leave it out"
             )

@@ -1,4 +1,4 @@
-"""How a transformer is fine-tuned, in one stage or several."""
+"""Settings of fine-tuning a transformer, in one stage or several."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class TrainingSettings(LoopSettings):
 
     @model_validator(mode="after")
     def _frozen_backbone(self) -> TrainingSettings:
-        """Reject what a backbone that runs once cannot take part in."""
+        """Reject what requires repeated passes through a backbone that runs once."""
         adversary = self.adversary
         passing = [
             what
@@ -90,8 +90,8 @@ class TrainingSettings(LoopSettings):
         ]
         if self.freeze_backbone and passing:
             raise ValueError(
-                f"{passing[0]} goes through the backbone, which freeze_backbone runs once: set one of "
-                "them only"
+                f"{passing[0]} requires passes through the backbone, which freeze_backbone runs once: "
+                "set one of them only"
             )
         return self
 
@@ -110,29 +110,37 @@ class StageSettings(TrainingSettings):
     metrics: tuple[str, ...] = ()
 
 
-# Of the whole run, so that no stage has its own.
+# Settings of the whole run, which no stage may set.
 OF_THE_RUN = ("max_length", "length_quantile", "select", "select_by", "precision")
-# What `over_training` keeps from stages that it does not fit.
-PASSED_BY = ("loss", "rdrop", "contrastive", "patience", "mask_spans", "adversary", "reinit_layers")
+# Settings that a stage does not inherit if it cannot use them, see `over_training`.
+NOT_INHERITED = (
+    "loss",
+    "rdrop",
+    "contrastive",
+    "patience",
+    "mask_spans",
+    "adversary",
+    "reinit_layers",
+)
 
 
 def over_training(training: dict[str, Any], own: Any, first: bool) -> Any:
-    """A stage's settings laid over `training`; left as it is where it is no mapping.
+    """Return a stage's settings merged over `training`; unchanged if they are no mapping.
 
-    Layers are re-initialised in the first alone; a stage of auxiliary targets alone takes over nothing
-    of the task's, and one with a frozen backbone nothing that goes through it.
+    Layers are re-initialised in the first stage only. A stage of auxiliary targets only inherits
+    nothing of the task's, and one with a frozen backbone nothing that requires passes through it.
     """
     if not isinstance(own, dict):
         return own
-    passed_by = set() if first else {"reinit_layers"}
+    not_inherited = set() if first else {"reinit_layers"}
     if str(own.get("auxiliary")) in ("1", "1.0"):
-        passed_by |= {"loss", "rdrop", "contrastive", "patience"}
+        not_inherited |= {"loss", "rdrop", "contrastive", "patience"}
     if _is_true(own.get("freeze_backbone")):
-        passed_by |= {"rdrop", "mask_spans"}
+        not_inherited |= {"rdrop", "mask_spans"}
         adversary = Adversary.registered.get(_name(training.get("adversary")))
         if adversary is None or adversary.through_backbone:
-            passed_by.add("adversary")
-    merged = {k: v for k, v in training.items() if k not in passed_by} | own
+            not_inherited.add("adversary")
+    merged = {k: v for k, v in training.items() if k not in not_inherited} | own
     loss = Loss.registered.get(_name(merged.get("loss")))
     if _is_true(merged.get("freeze_backbone")) and loss and loss.least_batch:
         rows = str(merged.get("batch_size", 0))

@@ -1,4 +1,4 @@
-"""A transformer and all that its preset may switch on."""
+"""Settings of the transformer."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, PositiveInt, model_validator
 
+from foldstack.kinds import Kind
 from foldstack.settings import OptionalText, Share, none_from_text
 from foldstack.techniques.augmentation import Augmentation
 from foldstack.techniques.common import NonNegative, each_named, named
@@ -16,8 +17,8 @@ from foldstack.techniques.long import Beginning, Long
 from foldstack.techniques.losses import Loss
 from foldstack.techniques.pretraining import Pretraining
 from foldstack.techniques.training import (
+    NOT_INHERITED,
     OF_THE_RUN,
-    PASSED_BY,
     StageSettings,
     TrainingSettings,
     over_training,
@@ -117,24 +118,25 @@ class TransformerSettings(LearnerSettings):
         if self.head_bias == "prior" and first and first.adds_log_priors:
             raise ValueError(
                 f"loss {first.name} adds the log of each class's share to the outputs, which head_bias "
-                "prior begins with already: set one of them only"
+                "prior sets already: set one of them only"
             )
         if any(stage.auxiliary == 1 for stage in self._last_ones):
             raise ValueError(
-                "training.auxiliary 1 learns auxiliary columns alone, so that nothing learns the "
-                "target: let a stage with less follow"
+                "training.auxiliary 1 learns auxiliary columns only, so that nothing learns the "
+                "target: add a later stage with less"
             )
         for number, stage in enumerate(self.stages, 1):
             for name in OF_THE_RUN:
                 if getattr(stage, name) != getattr(self.training, name):
                     raise ValueError(
-                        f"stage {number} sets {name}, which is of the whole run: set training.{name}"
+                        f"stage {number} sets {name}, which applies to the whole run: set "
+                        f"training.{name}"
                     )
             if stage.bounded != self.bounded:
                 bounded = " or ".join(Loss.with_trait("bounded"))
                 raise ValueError(
                     f"stage {number} has loss {bounded} and another has not, but the outputs of "
-                    "all stages mean the same: set it in all of them"
+                    "all stages must mean the same: set it in all of them"
                 )
             if stage.draws_hard_rows and stage.sampling.model != self.hard_model:
                 raise ValueError(
@@ -143,7 +145,7 @@ class TransformerSettings(LearnerSettings):
                 )
             if number > 1 and stage.reinit_layers:
                 raise ValueError(
-                    f"stage {number} sets reinit_layers, which would forget the stage before: set "
+                    f"stage {number} sets reinit_layers, which would discard the stage before: set "
                     "it in the first"
                 )
         return self
@@ -151,15 +153,14 @@ class TransformerSettings(LearnerSettings):
     @model_validator(mode="after")
     def _some_stage_has_it(self) -> TransformerSettings:
         if not self.stages or all(stage.metrics for stage in self.stages):
-            return self  # `training` may be all there is
-        for name in PASSED_BY:
+            return self  # `training` may be the only stage
+        for name in NOT_INHERITED:
             usual = TrainingSettings.model_fields[name].default
             if getattr(self.training, name) != usual and all(
                 getattr(stage, name) == usual for stage in self.stages
             ):
                 raise ValueError(
-                    f"training.{name} is set, but every stage goes without it: set it in one, or leave "
-                    "it out"
+                    f"training.{name} is set, but no stage uses it: set it in one, or leave it out"
                 )
         return self
 
@@ -216,7 +217,7 @@ class TransformerSettings(LearnerSettings):
 
     @property
     def _last_ones(self) -> Iterator[TrainingSettings]:
-        """The stages that are the last, with this metric or that."""
+        """The stages that may be the last, depending on the metric."""
         for stage in reversed(self.stages):
             yield stage
             if not stage.metrics:
@@ -229,11 +230,11 @@ class TransformerSettings(LearnerSettings):
 
     @property
     def bounded(self) -> bool:
-        """Whether a regression's outputs pass through a sigmoid."""
+        """Whether a sigmoid is applied to the outputs of a regression."""
         return self.all_stages[0].bounded
 
     def stages_for(self, metric: str) -> tuple[StageSettings, ...]:
-        """The stages of a competition with this metric; `training` alone where none are listed."""
+        """Return the stages for a competition with this metric; `training` alone if none is listed."""
         listed = [s for s in self.stages if not s.metrics or metric in s.metrics]
         return tuple(listed) or (StageSettings(**self.training.model_dump()),)
 
@@ -252,19 +253,19 @@ class TransformerSettings(LearnerSettings):
             return self
         if self.long.several_windows:
             raise ValueError(
-                "augment draws other texts in each epoch, whose windows would be more or fewer: set "
+                "augment resamples texts in each epoch, which changes the number of windows: set "
                 "augment_copies, or another `long`"
             )
         if self._freezes_backbone:
             raise ValueError(
-                "augment draws other texts in each epoch, but freeze_backbone runs the backbone once: "
+                "augment resamples texts in each epoch, but freeze_backbone runs the backbone once: "
                 "set augment_copies, or leave one of them out"
             )
         return self
 
     @property
     def new_texts_each_epoch(self) -> bool:
-        """Whether training texts are resampled in each epoch, so that nothing of them can be kept."""
+        """Whether training texts are resampled in each epoch, so that their tokens cannot be cached."""
         return bool(self.augment) and not self.augment_copies
 
     @model_validator(mode="after")
@@ -280,29 +281,29 @@ class TransformerSettings(LearnerSettings):
     def _dropout_is_there(self) -> TransformerSettings:
         if self.dropout_samples > 1 and self.dropout == 0:
             raise ValueError(
-                "dropout_samples draws several masks, but dropout is 0: set one of them"
+                "dropout_samples samples several masks, but dropout is 0: set one of them"
             )
         if self.training.rdrop and self.dropout == 0 and self.backbone_dropout == 0:
             raise ValueError(
-                "training.rdrop compares two passes with other dropout, but dropout and "
+                "training.rdrop compares two passes with different dropout, but dropout and "
                 "backbone_dropout are 0: raise one of them"
             )
         return self
 
-    def check_kind(self, kind: str) -> None:
+    def check_kind(self, kind: Kind) -> None:
         for stage in (self.training, *self.stages):
             stage.check_kind(kind)
-        if self.augment_washed_by and kind == "regression":
+        if self.augment_washed_by and kind.is_values:
             raise ValueError(
-                "augment_washed_by goes by the probability of labels, but this competition is "
+                "augment_washed_by uses the probability of labels, but this competition is "
                 "regression: leave it out"
             )
-        if self.head_bias == "prior" and kind == "regression":
+        if self.head_bias == "prior" and kind.is_values:
             raise ValueError(
-                "head_bias prior goes by the shares of classes, but this competition is regression: "
+                "head_bias prior uses the shares of classes, but this competition is regression: "
                 "leave it out"
             )
-        if self.binary_link == "softmax" and kind != "binary":
+        if self.binary_link == "softmax" and not kind.has_positive_class:
             raise ValueError(
                 f"binary_link softmax is for binary competitions, but this one is {kind}: leave it out"
             )

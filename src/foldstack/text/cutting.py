@@ -1,4 +1,4 @@
-"""Cutting of texts that are longer than the model's input."""
+"""Truncation and windowing of texts that are longer than the model's input."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ from foldstack.text.cache import TokenCache
 from foldstack.text.keywords import KeywordTable, as_tokens, find_terms
 from foldstack.text.sequences import Frame, Frames, Stretches, columns_of, encode
 
-STREAM = 5  # tells the windows' random numbers from those of the batches
+STREAM = 5  # separates this random stream from that of the batches
 
 
 @dataclass(frozen=True)
 class Texts:
-    """n rows' texts as whole token sequences, one or (sentence pairs) two each, without special ones.
+    """Token sequences of n rows, one or (sentence pairs) two each, untruncated, without special tokens.
 
-    fixed: tokens of the prefix that every first text begins with, and that stay whatever is cut.
+    fixed: number of tokens of the prefix, with which every first text begins and which is never
+    cut.
     """
 
     rows: Rows
@@ -39,11 +40,19 @@ class Texts:
         prefix: str = "",
         cache: TokenCache | None = None,
     ) -> Texts:
+        """Return the tokenised texts of these rows.
+
+        Args:
+            rows: n rows.
+            tokenizer: the backbone's.
+            prefix: put before each first text.
+            cache: of tokenised texts, if they are to be read from it and added to it.
+        """
         if cache is None:
             columns = tuple(encode(texts, tokenizer) for texts in columns_of(rows, prefix))
         else:
             columns = cache.read(rows, tokenizer, prefix)
-        # A space that ends the prefix may be a part of the token after it.
+        # A space at the end of the prefix may belong to the next token.
         fixed = int(encode([prefix.rstrip()], tokenizer).lengths[0]) if prefix else 0
         return cls(rows, columns, fixed, Frames.of(tokenizer), tokenizer)
 
@@ -53,12 +62,12 @@ class Texts:
 
     @property
     def paired(self) -> np.ndarray:
-        """(n,) whether a row has two texts."""
+        """(n,) whether each row has two texts."""
         return np.full(len(self.columns[0]), len(self.columns) == 2)
 
     @property
     def lengths(self) -> np.ndarray:
-        """(n,) tokens of whole rows, special ones included."""
+        """(n,) number of tokens per row, special tokens included, untruncated."""
         return sum(c.lengths for c in self.columns) + self.frame.size
 
 
@@ -66,9 +75,9 @@ class Texts:
 class Cut:
     """The contents of m sequences: the parts of each one's first text, and of its second.
 
-    paired: (m,) whether there is a second, which may be empty. cut: rows of which a part is not read.
-    rows: (m,) the row that each is from, None where each row has one. redraw: (seed, epoch) to another
-    cut of the same sizes, None where there is none.
+    paired: (m,) whether there is a second text, which may be empty. cut: number of rows that are
+    not read in full. rows: (m,) the row of each sequence; None if there is one per row. redraw:
+    from (seed, epoch) to another cut of the same sizes; None if it does not change.
     """
 
     first: tuple[Stretches, ...]
@@ -83,8 +92,8 @@ class Cut:
 class ToCut:
     """Input of a technique for long texts.
 
-    room: tokens of a sequence beside the special ones. keywords: the table of the rows to learn from,
-    if the technique fits one. training: the sequences are learned from, not predicted.
+    room: tokens of a sequence besides the special ones. keywords: the table fitted on the training
+    rows, if the technique has one. training: the sequences are learned from, not predicted.
     """
 
     texts: Texts
@@ -95,12 +104,12 @@ class ToCut:
 
 
 def auto_length(texts: Texts, quantile: float) -> int:
-    """The least length, special tokens included, in which that share of the rows finds room."""
+    """Return the minimum length, special tokens included, that does not cut this share of the rows."""
     return max(4, int(np.quantile(texts.lengths, quantile, method="inverted_cdf")))
 
 
 def fit_keywords(long: Long, rows: Rows) -> KeywordTable | None:
-    """Return what the technique must know of the rows to learn from."""
+    """Return the keyword table of the training rows, if the technique requires one."""
     return KeywordTable.fit(rows.joined_texts()) if long.fits_keywords else None
 
 
@@ -112,13 +121,13 @@ def cut_texts(
     keywords: KeywordTable | None = None,
     training: bool = False,
 ) -> Cut:
-    """Return every row in one sequence, or some, of at most `max_length` tokens.
+    """Return every row as one or several sequences of at most `max_length` tokens.
 
     Args:
-        texts: n rows' texts as whole token sequences.
-        max_length: tokens of a sequence, special ones included.
+        texts: n rows.
+        max_length: tokens per sequence, special ones included.
         long: the technique.
-        keywords: what `fit_keywords` returned for the rows to learn from.
+        keywords: what `fit_keywords` returned for the training rows.
         training: the sequences are learned from, not predicted.
 
     Raises:
@@ -139,7 +148,7 @@ def cut_texts(
 
 
 def cut_ends(long: Long, given: ToCut) -> Cut:
-    """Return each text's beginning, its end, or some of both; sentence pairs together."""
+    """Return each text's beginning, its end, or some of both; for sentence pairs of each text."""
     texts, room, share = given.texts, given.room, long.head_share
     if len(texts.columns) == 2:
         return _pairs(texts, room, share)
@@ -149,18 +158,19 @@ def cut_ends(long: Long, given: ToCut) -> Cut:
 
 
 def cut_windows(long: Windows, given: ToCut) -> Cut:
+    """Return overlapping windows of each text."""
     return _windows(given.texts, given.room, long.most, long.overlap)
 
 
 def cut_random_window(long: RandomWindow, given: ToCut) -> Cut:
-    """Return one window in training, and windows from end to end for prediction."""
+    """Return one random window in training, and consecutive windows for prediction."""
     if given.training:
         return _random(given.texts, given.room)
     return _windows(given.texts, given.room, long.most, 0.0)
 
 
 def cut_with_keywords(long: Keywords, given: ToCut) -> Cut:
-    """Return the beginning of each text and, of one that is cut, its keywords."""
+    """Return the beginning of each text and, if it is cut, its keywords."""
     text = given.texts.columns[0]
     some = np.flatnonzero(text.lengths > given.max_length - given.texts.frames.one.size)
     found = given.keywords.top([given.texts.rows.texts[i][0] for i in some], long.count)
@@ -168,14 +178,14 @@ def cut_with_keywords(long: Keywords, given: ToCut) -> Cut:
 
 
 def cut_with_terms(long: Terms, given: ToCut) -> Cut:
-    """Return the beginning of each text and the listed terms that it has."""
+    """Return the beginning of each text and the listed terms that it contains."""
     rows = given.texts.rows
     found = find_terms([row[0] for row in rows.texts], long.terms)
     return _with_words(given, np.arange(len(rows)), found, segment=True)
 
 
 def _pairs(texts: Texts, room: int, share: float) -> Cut:
-    """The longer text loses tokens until both fit, as tokenizers do, each in the same way."""
+    """Remove tokens from the longer text until both fit, as tokenizers do."""
     a, b = (column.lengths for column in texts.columns)
     short = np.minimum(np.minimum(a, b), room // 2)
     room_a = np.where(a <= b, short, room - short)
@@ -187,7 +197,7 @@ def _pairs(texts: Texts, room: int, share: float) -> Cut:
 def _keep_ends(
     text: Stretches, room: np.ndarray | int, share: float, fixed: int
 ) -> tuple[Stretches, Stretches, Stretches]:
-    """The prefix, the beginning and the end of each text: all of it, or `room` tokens."""
+    """Return the prefix, the beginning and the end of each text: all of it, or `room` tokens."""
     prefix, rest = _parted(text, np.minimum(fixed, room))
     room = room - prefix.lengths
     head = np.where(rest.lengths > room, np.floor(share * room + 0.5).astype(np.int64), room)
@@ -196,14 +206,14 @@ def _keep_ends(
 
 
 def _parted(text: Stretches, at: np.ndarray | int) -> tuple[Stretches, Stretches]:
-    """The first `at` tokens of each text, and the others."""
+    """Return the first `at` tokens of each text, and the others."""
     return text.part(0, at), text.part(at, text.lengths)
 
 
 def _windows(texts: Texts, room: int, most: int, overlap: float) -> Cut:
-    """Windows in equal steps from the beginning to the end, as many as the overlap asks for.
+    """Return windows at equal steps from the beginning to the end, as many as the overlap requires.
 
-    A text that would have more than `most` has `most`, with gaps between them.
+    A text that requires more than `most` has `most`, with gaps between them.
     """
     prefix, rest = _parted(texts.columns[0], texts.fixed)
     size = room - texts.fixed
@@ -219,7 +229,7 @@ def _windows(texts: Texts, room: int, most: int, overlap: float) -> Cut:
 
 
 def _random(texts: Texts, room: int) -> Cut:
-    """The beginning, until `redraw` takes a window from anywhere, each place as likely."""
+    """Return the beginning; `redraw` takes a window from anywhere, uniformly."""
     prefix, rest = _parted(texts.columns[0], texts.fixed)
     size = room - texts.fixed
     places = np.maximum(rest.lengths - size, 0) + 1
@@ -236,9 +246,9 @@ def _random(texts: Texts, room: int) -> Cut:
 
 
 def _with_words(given: ToCut, some: np.ndarray, found: list, *, segment: bool) -> Cut:
-    """The beginning, and after it the words found in the text, which take half of the room at most.
+    """Return the beginning and after it the words found in the text, at most half of the room.
 
-    some: numbers of the rows in which words were looked for; found: the words of each. segment: they
+    some: numbers of the rows in which words were searched; found: the words of each. segment: they
     are a second text, with a separator after each.
     """
     texts, max_length = given.texts, given.max_length

@@ -12,12 +12,12 @@ from foldstack.errors import InputError
 from foldstack.text.tokens import Tokens
 
 MASKED, KEPT = 0.8, 0.1  # shares of the predicted tokens; the rest is replaced by random tokens
-NOT_ASKED = -100  # the ignore_index of torch's cross-entropy
+IGNORE_INDEX = -100  # the ignore_index of torch's cross-entropy
 
 
 @dataclass(frozen=True)
 class Masked:
-    """Masked tokens and, aligned with them, labels: the original id, or NOT_ASKED."""
+    """Masked tokens and, aligned with them, labels: the original id, or IGNORE_INDEX."""
 
     tokens: Tokens
     labels: Tokens
@@ -27,9 +27,9 @@ class Masked:
         return self.tokens.lengths
 
     @property
-    def asked(self) -> np.ndarray:
+    def predicted(self) -> np.ndarray:
         """(n,) number of tokens to predict per sequence."""
-        ends = np.concatenate([[0], np.cumsum(self.labels.flat != NOT_ASKED)])
+        ends = np.concatenate([[0], np.cumsum(self.labels.flat != IGNORE_INDEX)])
         return np.diff(ends[self.labels.offsets])
 
     def batch(self, rows: np.ndarray, multiple: int = 1) -> dict[str, Tensor]:
@@ -38,7 +38,7 @@ class Masked:
         return self.tokens.batch(rows, multiple) | {"labels": labels}
 
 
-def mask_words(
+def mask_tokens(
     tokens: Tokens,
     tokenizer: PreTrainedTokenizerBase,
     prefix: str,
@@ -84,8 +84,8 @@ def mask_words(
     flat[becomes_mask] = tokenizer.mask_token_id
     if becomes_any.any():
         flat[becomes_any] = rng.choice(np.unique(tokens.flat[free]), becomes_any.sum())
-    labels = np.where(asked, tokens.flat, NOT_ASKED)
+    labels = np.where(asked, tokens.flat, IGNORE_INDEX)
     return Masked(
         replace(tokens, flat=flat, redraw=None),
-        replace(tokens, flat=labels, pad_id=NOT_ASKED, types=None, features=None, redraw=None),
+        replace(tokens, flat=labels, pad_id=IGNORE_INDEX, types=None, features=None, redraw=None),
     )

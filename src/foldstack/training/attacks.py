@@ -1,16 +1,17 @@
-"""Adversaries: gradients where small worst-case changes of weights or word vectors raise the loss.
+"""Adversaries: gradients at small worst-case perturbations of weights or word vectors.
 
-The loop calls `backward` once per micro-batch, where it would call `loss.backward()`; afterwards
-`.grad` holds what came before plus what the method adds. Common to all:
+The loop calls `backward` once per micro-batch instead of `loss.backward()`; afterwards `.grad`
+holds the earlier gradient plus what the method adds. Common to all:
 
-- Under accumulation an adversary attacks the current micro-batch: the direction comes from its own
-  gradient alone, and what earlier micro-batches left in `.grad` comes through untouched.
-- Weights come back bit by bit, from copies, whatever happens in between.
-- Over several processes `backward` leaves the processes' mean gradient in `.grad` (DDP), so weights
-  take the same step everywhere. Do not wrap it in `no_sync`. Noise on word vectors is each row's own.
-- Directions are normalised, so a loss scaled for fp16 changes nothing; a gradient that is zero or not
-  finite gives no perturbation.
-- A tied weight (one parameter under several names) is perturbed once, a frozen one never.
+- Under gradient accumulation an adversary attacks the current micro-batch: the direction comes from
+  its own gradient only, and the gradients of earlier micro-batches in `.grad` are unchanged.
+- Weights are restored bit by bit, from copies, after errors too.
+- With several processes `backward` leaves the processes' mean gradient in `.grad` (DDP), so that
+  weights take the same step everywhere. Do not wrap it in `no_sync`. Noise on word vectors is per
+  row.
+- Directions are normalised, so that fp16's loss scaling changes nothing; a zero or non-finite
+  gradient gives no perturbation.
+- A tied weight (one parameter with several names) is perturbed once, a frozen one never.
 - Randomness comes from torch's global generators.
 """
 
@@ -34,31 +35,34 @@ if TYPE_CHECKING:
     from foldstack.training.micro_batch import MicroBatch
 
 Backward = Callable[[Tensor], None]
-ROW = (1, 2)  # of (b, t, h) noise: each row has a length of its own
+ROW = (1, 2)  # dimensions of (b, t, h) noise whose norm is taken: one per row
 
 
 class Attack(Protocol):
-    """draws_once: it does not set a generator back, which a CUDA graph cannot do."""
+    """A way to compute the gradient of a micro-batch.
+
+    draws_once: it does not reset a random generator, which a CUDA graph cannot do.
+    """
 
     draws_once: bool
 
     def attacks(self, epoch: float) -> bool:
-        """Whether it has begun."""
+        """Whether the attack has started by this epoch."""
 
     def backward(self, part: MicroBatch, backward: Backward, epoch: float) -> Tensor:
-        """Add the gradient of this micro-batch to `.grad`; returns its clean loss, detached.
+        """Add the gradient of this micro-batch to `.grad`; return its clean loss, detached.
 
-        backward: what computes gradients of a scalar, `accelerator.backward`. epoch: epochs done so
-        far, fractional.
+        backward: computes gradients of a scalar, `accelerator.backward`. epoch: number of finished
+        epochs, fractional.
         """
 
 
 def make_attack(settings: techniques.Adversary | None, model: Trainable) -> Attack:
-    """The adversary of a model whose layers are already frozen as they shall be; None: plain training.
+    """Return the adversary of a model whose layers are already frozen; None: plain training.
 
-    model: the network itself; the one that the parts call may be a DDP wrapper around it.
+    model: the network itself; micro-batches may call a DDP wrapper around it.
 
-    Raises InputError where the model has nothing to perturb.
+    Raises InputError if the model has nothing to perturb.
     """
     if settings is None:
         return NoAttack()
@@ -66,7 +70,7 @@ def make_attack(settings: techniques.Adversary | None, model: Trainable) -> Atta
 
 
 class _AtOnce:
-    """An adversary that begins with the training."""
+    """An adversary that starts with the first epoch."""
 
     draws_once = True
 
@@ -81,7 +85,7 @@ class NoAttack(_AtOnce):
         return backward_loss(part, backward)
 
 
-# Changed weights
+# Perturbed weights
 
 
 class FGMAttack(_AtOnce):
@@ -104,7 +108,7 @@ class FGMAttack(_AtOnce):
 
     @contextmanager
     def attack(self) -> Iterator[None]:
-        """The weights a step up the gradient that is in `.grad`."""
+        """Move the weights one step up the gradient in `.grad`, inside the context."""
         with restored(self.attacked):
             put(self.attacked, (p + self.settings.epsilon * direction(p) for p in self.attacked))
             yield
@@ -131,7 +135,7 @@ class PGDAttack(_AtOnce):
 
     @contextmanager
     def attack(self, part: MicroBatch, backward: Backward) -> Iterator[None]:
-        """The weights after all steps, the first of them up the gradient that is in `.grad`."""
+        """Move the weights by all steps, the first up the gradient in `.grad`, inside the context."""
         with restored(self.attacked) as start:
             self.climb(start)
             for _ in range(self.settings.steps - 1):
@@ -150,11 +154,11 @@ class PGDAttack(_AtOnce):
 
 
 class AWPAttack(_AtOnce):
-    """Adversarial weight perturbation (Wu et al. 2020), on matrices; biases and norms are left alone.
+    """Adversarial weight perturbation (Wu et al. 2020) of matrices; biases and norms are not perturbed.
 
     From epoch `start` on, each attacked matrix moves by lr ||w|| g / ||g||, no element by more than
-    epsilon times its own size, and the gradient at that point is the one that counts; the clean
-    gradient finds the direction only. Two passes.
+    epsilon times its own size. The gradient at that point counts; the clean gradient only gives the
+    direction. Two passes.
     """
 
     def __init__(self, settings: techniques.AWP, model: Trainable):
@@ -174,7 +178,7 @@ class AWPAttack(_AtOnce):
 
     @contextmanager
     def attack(self, part: MicroBatch, backward: Backward) -> Iterator[Tensor]:
-        """The weights after the step, with the loss before it."""
+        """Move the weights by the step inside the context; yield the clean loss."""
         with restored(self.attacked) as start:
             with not_counted(self.trained):
                 loss = backward_loss(part, backward)
@@ -193,10 +197,10 @@ class AWPAttack(_AtOnce):
 class FreeLBAttack(_AtOnce):
     """Free large-batch adversarial training (Zhu et al. 2020).
 
-    Noise on the word vectors of real tokens starts uniform in ±init / sqrt(tokens x width) and climbs
-    by lr g / ||g|| a row, projected to at most max_norm; the mean of the gradients on the way counts.
-    As in the paper, dropout draws the same masks in all steps. As many passes as steps; none of them
-    is clean, so the loss at the start stands for the clean one.
+    Noise on the word vectors of real tokens starts uniform in ±init / sqrt(tokens x width) and
+    climbs by lr g / ||g|| per row, projected to length max_norm; the mean gradient of the steps
+    counts. As in the paper, dropout samples the same masks in all steps. As many passes as steps;
+    none of them is clean, so the loss at the start stands for the clean one.
     """
 
     draws_once = False
@@ -223,7 +227,7 @@ class FreeLBAttack(_AtOnce):
         return losses[0]
 
     def start(self, real: Tensor) -> Tensor:
-        """(b, t, h) noise for a (b, t, 1) mask."""
+        """Return (b, t, h) initial noise for a (b, t, 1) mask."""
         noise = self.words.blank(real).uniform_(-1, 1) * real
         numbers = real.sum(dim=ROW, keepdim=True) * noise.shape[2]
         return noise * self.settings.init / numbers.clamp(min=1).to(noise).sqrt()
@@ -232,10 +236,10 @@ class FreeLBAttack(_AtOnce):
 class VATAttack(_AtOnce):
     """Virtual adversarial training (Miyato et al. 2018); SMART (Jiang et al. 2020) smooths likewise.
 
-    Added to the loss: weight times the divergence of the outputs from those under noise of length
-    epsilon a row on the word vectors. Its direction is that in which the divergence grows fastest, by
-    one power iteration from random noise of length xi. No label is looked at. Dropout draws the same
-    masks with and without the noise. Four passes, one of them without gradients.
+    Added to the loss: `weight` times the divergence of the outputs from those under noise on the
+    word vectors, of length epsilon per row. Its direction is that of the fastest growth of the
+    divergence, by one power iteration from random noise of length xi. Labels are not used. Dropout
+    samples the same masks with and without the noise. Four passes, one of them without gradients.
     """
 
     draws_once = False
@@ -250,15 +254,15 @@ class VATAttack(_AtOnce):
         noise = self.settings.xi * unit(self.words.blank(real).normal_() * real, ROW)
         with self.words.same_draws(), torch.no_grad():
             clean = part.outputs()
-            # Half precision rounds the effect of small noise to nothing, often: outputs off by a
-            # random 1e-7 then show a way instead of none.
+            # Half precision often rounds the effect of small noise to zero; outputs changed by a
+            # random 1e-7 then give some direction instead of none.
             almost = clean + torch.finfo(torch.float32).eps * torch.randn_like(clean)
         with self.words.same_draws(), self.words.attack(noise.requires_grad_()):
             noisy = part.outputs()
             (change,) = torch.autograd.grad(
                 part.divergence(almost, noisy), noisy, retain_graph=True
             )
-            # At length 1, since what is this small would vanish on its way back in fp16.
+            # Normalised, since so small a gradient would underflow in fp16's backward pass.
             (gradient,) = torch.autograd.grad(noisy, noise, unit(change))
         worst = self.settings.epsilon * unit(torch.where(real, gradient, 0.0), ROW)
         with self.words.attack(worst):
@@ -275,16 +279,16 @@ class WordVectors:
         self.time_first = model.embeds_time_first
 
     def blank(self, real: Tensor) -> Tensor:
-        """(b, t, h) zeros for a (b, t, 1) mask."""
+        """Return (b, t, h) zeros for a (b, t, 1) mask."""
         return self.embeddings.weight.new_zeros(*real.shape[:2], self.embeddings.weight.shape[1])
 
     @contextmanager
     def attack(self, noise: Tensor) -> Iterator[None]:
-        """(b, t, h) noise on the word vectors of every pass inside."""
+        """Add (b, t, h) noise to the word vectors of every pass inside the context."""
 
         def add(module: nn.Module, args: tuple, vectors: Tensor) -> Tensor:
             fitting = noise.transpose(0, 1) if self.time_first else noise
-            # Longformer fills its inputs up to whole windows.
+            # Longformer pads its inputs to whole windows.
             return vectors + F.pad(fitting, (0, 0, 0, vectors.shape[1] - fitting.shape[1]))
 
         handle = self.embeddings.register_forward_hook(add)
@@ -294,18 +298,18 @@ class WordVectors:
             handle.remove()
 
     def same_draws(self, enabled: bool = True):
-        """A context after which the generators of CPU and device are again as they were before it."""
+        """Return a context that restores the random state of CPU and device at its end."""
         device = self.embeddings.weight.device
         devices = [] if device.type == "cpu" else [device]
         return torch.random.fork_rng(devices, enabled, device_type=device.type)
 
 
 def real_tokens(part: MicroBatch) -> Tensor:
-    """(b, t, 1) whether a token is one: the attention mask, for ids alone do not tell padding."""
+    """Return (b, t, 1) whether each token is real, by the attention mask; ids do not mark padding."""
     return part.inputs["attention_mask"].unsqueeze(-1).bool()
 
 
-# What is attacked
+# Attacked parameters
 
 
 def attacked_parameters(
@@ -313,7 +317,7 @@ def attacked_parameters(
     model: Trainable,
     least_ndim: int = 1,
 ) -> list[nn.Parameter]:
-    """The trained parameters that `settings.parameters` names, each once; InputError if none."""
+    """Return the trained parameters that `settings.parameters` names, each once; InputError if none."""
     pattern = settings.parameters
     named = [
         (name, p)
@@ -330,7 +334,7 @@ def attacked_parameters(
         near = difflib.get_close_matches(pattern, [name for name, _ in named], n=1, cutoff=0)[0]
         what = "weights" if least_ndim == 1 else "matrices"
         raise InputError(
-            f"adversary {settings.name}: training.adversary.parameters '{pattern}' is found in none "
+            f"adversary {settings.name}: training.adversary.parameters '{pattern}' matches none "
             f"of the names of the model's {what}; the nearest is '{near}'"
         )
     trained = {id(p): p for _, p in found if p.requires_grad}
@@ -369,13 +373,13 @@ def backward_loss(part: MicroBatch, backward: Backward) -> Tensor:
 
 
 def unit(gradient: Tensor, dim: tuple[int, ...] | None = None) -> Tensor:
-    """The gradient over its Euclidean length (over `dim`); zero where that is zero or not finite."""
+    """Return the gradient over its Euclidean norm (over `dim`); zero if that is zero or not finite."""
     length = torch.linalg.vector_norm(gradient, dim=dim, keepdim=True)
     return torch.where((length > 0) & length.isfinite(), gradient / length, 0.0)
 
 
 def projected(move: Tensor, radius: float, dim: tuple[int, ...] | None = None) -> Tensor:
-    """The move, shortened to the radius where it is longer."""
+    """Return the move, shortened to the radius if it is longer."""
     length = torch.linalg.vector_norm(move, dim=dim, keepdim=True)
     return move * (radius / length).clamp(max=1)
 
@@ -389,14 +393,15 @@ def direction(parameter: nn.Parameter) -> Tensor:
 
 @torch.no_grad()
 def put(parameters: Sequence[nn.Parameter], values: Iterable[Tensor]) -> None:
+    """Assign values to parameters in place."""
     for parameter, value in zip(parameters, values, strict=True):
         parameter.copy_(value)
-    torch.clear_autocast_cache()  # an autocast around the step would keep using the old weights
+    torch.clear_autocast_cache()  # autocast around the step would use the cached old weights
 
 
 @contextmanager
 def restored(parameters: Sequence[nn.Parameter]) -> Iterator[list[Tensor]]:
-    """Within, weights may change (their copies are yielded); afterwards they are as before."""
+    """Yield copies of the weights, which may change inside the context; restore them afterwards."""
     start = [p.detach().clone() for p in parameters]
     try:
         yield start

@@ -1,4 +1,4 @@
-"""Checkpoints: the whole state of the loop, two generations, each with its checksum."""
+"""Checkpoints: the whole state of the loop, the last two, each with a checksum."""
 
 from __future__ import annotations
 
@@ -20,21 +20,27 @@ KEPT = 2
 
 
 def on_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors as a file can hold them."""
+    """Return contiguous copies of the tensors on the CPU, as a file requires."""
     return {k: v.detach().contiguous().cpu() for k, v in tensors.items()}
 
 
 def save_weights(model: nn.Module, path: Path) -> None:
-    """Write the weights, by the main process of several, which have the same."""
+    """Write the weights from the main process; all processes have the same."""
     if parallel.is_main():
         with placing(path) as beside:
             save_file(on_cpu(model.state_dict()), beside)
 
 
 def save(folder: Path, step: int, tensors: dict[str, Tensor], state: dict) -> None:
-    """Write `step-N`, complete before it gets its name, and drop all but the last two.
+    """Write `step-N`, renamed once complete, and delete all but the last two.
 
-    Of several processes, which have the same state, the main one writes it.
+    Processes have the same state; the main process writes it.
+
+    Args:
+        folder: of checkpoints.
+        step: number of finished updates.
+        tensors: of model, average and optimiser.
+        state: everything else, as JSON.
     """
     if not parallel.is_main():
         return
@@ -48,7 +54,7 @@ def save(folder: Path, step: int, tensors: dict[str, Tensor], state: dict) -> No
 
 
 def load_last(folder: Path) -> tuple[dict[str, Tensor], dict] | None:
-    """Tensors and state of the newest checkpoint that is whole; damaged ones are named, dropped."""
+    """Return tensors and state of the newest valid checkpoint; name and delete damaged ones."""
     for place in sorted(folder.glob("step-*"), reverse=True):
         try:
             state = json.loads((place / "state.json").read_text(encoding="utf-8"))
@@ -57,11 +63,11 @@ def load_last(folder: Path) -> tuple[dict[str, Tensor], dict] | None:
                 return load_file(place / "state.safetensors"), state
             reason = "its checksum does not match"
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
-            if is_fault(e):  # of the machine, which the checkpoint may outlast
+            if is_fault(e):  # of the machine; the checkpoint may be valid
                 raise
             reason = f"{type(e).__name__}: {e}"
         shutil.rmtree(place)
         left = any(folder.glob("step-*"))
-        then = "going on from the one before it" if left else "none is left, beginning anew"
+        then = "resuming from the one before it" if left else "none is left, starting over"
         say(f"checkpoint {place.name} is damaged ({reason}): {then}")
     return None

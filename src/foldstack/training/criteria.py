@@ -1,8 +1,8 @@
-"""Losses for soft targets and weighted rows, and what is added to them.
+"""Losses for soft targets and weighted rows, and terms added to them.
 
-A row-wise loss is a plain function `(raw (b, outputs), targets (b, outputs)) -> (b,)`; `RowWise` weighs
-and adds its rows, so that micro-batches add up to the whole batch. A loss of the whole batch is a
-`Criterion` of its own. All stay finite, with finite gradients, for logits of any size.
+A row-wise loss is a plain function `(logits (b, outputs), targets (b, outputs)) -> (b,)`; `RowWise`
+weights and sums its rows, so that micro-batches add up to the whole batch. A loss of the whole
+batch is a `Criterion` of its own. All losses and gradients are finite for logits of any size.
 """
 
 from __future__ import annotations
@@ -22,31 +22,38 @@ from foldstack import techniques
 
 RowLoss = Callable[[Tensor, Tensor], Tensor]
 
-BETA = 0.999  # of the effective number of rows
-TINY = 1e-6  # the least base of a power, whose gradient would else be infinite at 0
-ABSENT = 1e-6  # an outcome with a smaller share of the rows counts as having none
-FAR = -1e30  # a log probability of nothing, which unlike -inf leaves gradients finite
+BETA = 0.999  # of the effective number of samples
+TINY = 1e-6  # minimum base of a power; the gradient is infinite at 0
+ABSENT = 1e-6  # an outcome with a smaller share of the rows counts as absent
+FAR = -1e30  # log of probability 0; unlike -inf it keeps gradients finite
 
 
 class Criterion(Protocol):
     def __call__(
-        self, raw: Tensor, targets: Tensor, weights: Tensor, total_weight: Tensor
+        self, logits: Tensor, targets: Tensor, weights: Tensor, total_weight: Tensor
     ) -> Tensor:
-        """This micro-batch's share of the update's loss, a scalar.
+        """Return this micro-batch's part of the update's loss, a scalar.
 
-        raw, targets: (b, outputs); weights: (b,). total_weight: a scalar, the weight of all rows of
-        the update; with several processes the mean of theirs, so that gradients averaged over the
-        processes are those of the whole batch.
+        Args:
+            logits: (b, outputs).
+            targets: (b, outputs).
+            weights: (b,).
+            total_weight: scalar, the total weight of the update's rows; with several processes the
+                mean of theirs, so that gradients averaged over processes are those of the whole
+                batch.
         """
 
 
 def make_criterion(
     loss: techniques.Loss | None, link: str, targets: Tensor, weights: Tensor
 ) -> Criterion:
-    """The criterion of these settings; None is cross-entropy, or squared error for link `identity`.
+    """Return the criterion that the settings name.
 
-    targets (n, outputs), weights (n,): those of the run's own training rows, and of no others, since
-    class weights and priors are computed from them.
+    Args:
+        loss: settings; None is cross-entropy, or squared error for link `identity`.
+        link: from logits to probabilities.
+        targets: (n, outputs) of the run's own training rows only, for class weights and priors.
+        weights: (n,) of these rows.
     """
     if loss is None:
         loss = techniques.SquaredError() if link == "identity" else techniques.CrossEntropy()
@@ -55,156 +62,187 @@ def make_criterion(
 
 @dataclass(frozen=True)
 class RowWise:
-    """The weighted sum of the rows' losses over the update's total weight."""
+    """The weighted sum of row losses over the total weight of the update."""
 
     loss: RowLoss
 
     def __call__(
-        self, raw: Tensor, targets: Tensor, weights: Tensor, total_weight: Tensor
+        self, logits: Tensor, targets: Tensor, weights: Tensor, total_weight: Tensor
     ) -> Tensor:
-        return (weights * self.loss(raw, targets)).sum() / total_weight
+        return (weights * self.loss(logits, targets)).sum() / total_weight
 
 
 # Row-wise losses
 
 
-def _outcomes(raw: Tensor, targets: Tensor, link: str) -> tuple[Tensor, Tensor]:
-    """(b, k, m) log probabilities and targets of m choices, each among k outcomes.
+def _outcomes(logits: Tensor, targets: Tensor, link: str) -> tuple[Tensor, Tensor]:
+    """Return (b, k, m) log probabilities and targets of m choices among k outcomes.
 
-    softmax is one choice among all classes; sigmoid is one for each output, of yes and no.
+    softmax is one choice among all classes; sigmoid is one binary choice per output.
     """
     if link == "softmax":
-        return F.log_softmax(raw, dim=1).unsqueeze(2), targets.unsqueeze(2)
-    log_p = torch.stack([F.logsigmoid(raw), F.logsigmoid(-raw)], dim=1)
+        return F.log_softmax(logits, dim=1).unsqueeze(2), targets.unsqueeze(2)
+    log_p = torch.stack([F.logsigmoid(logits), F.logsigmoid(-logits)], dim=1)
     return log_p, torch.stack([targets, 1 - targets], dim=1)
 
 
-def probabilities(raw: Tensor, link: str) -> Tensor:
-    return raw.softmax(dim=1) if link == "softmax" else raw.sigmoid()
+def probabilities(logits: Tensor, link: str) -> Tensor:
+    return logits.softmax(dim=1) if link == "softmax" else logits.sigmoid()
 
 
 def _power(base: Tensor, exponent: float) -> Tensor:
     return base.clamp(min=TINY).pow(exponent)
 
 
-def _like(balance: Tensor | float, raw: Tensor) -> Tensor | float:
-    """On the device of the outputs; a plain number need not go there."""
-    return balance.to(raw) if isinstance(balance, Tensor) else balance
+def _like(balance: Tensor | float, logits: Tensor) -> Tensor | float:
+    """Return the balance on the device of the logits; a plain number unchanged."""
+    return balance.to(logits) if isinstance(balance, Tensor) else balance
 
 
 def cross_entropy(
     link: str,
-    raw: Tensor,
+    logits: Tensor,
     targets: Tensor,
     *,
     smoothing: float = 0.0,
     balance: Tensor | float = 1.0,
 ) -> Tensor:
-    """(b,) cross-entropy: summed over classes (softmax), the mean over outputs (sigmoid).
+    """Return (b,) cross-entropy: summed over classes (softmax), averaged over outputs (sigmoid).
 
-    smoothing: that share of each target is spread evenly over the classes, or over yes and no
-    (Szegedy et al. 2016, Rethinking the Inception architecture). balance: (k, m) `class_weights`.
-    With link `sigmoid` and targets scaled into 0 … 1, it is the regression loss `scaled_bce`.
+    Args:
+        link: softmax or sigmoid; sigmoid with targets scaled to 0 … 1 is the regression loss
+            `scaled_bce`.
+        logits: (b, outputs).
+        targets: (b, outputs).
+        smoothing: share of each target that is spread evenly over its outcomes (Szegedy et al.
+            2016, Rethinking the Inception architecture).
+        balance: (k, m) `class_weights`.
     """
-    log_p, wanted = _outcomes(raw, targets, link)
+    log_p, wanted = _outcomes(logits, targets, link)
     wanted = (1 - smoothing) * wanted + smoothing / wanted.shape[1]
-    return -(_like(balance, raw) * wanted * log_p).sum(dim=1).mean(dim=1)
+    return -(_like(balance, logits) * wanted * log_p).sum(dim=1).mean(dim=1)
 
 
 def focal(
-    link: str, raw: Tensor, targets: Tensor, *, gamma: float, balance: Tensor | float = 1.0
+    link: str, logits: Tensor, targets: Tensor, *, gamma: float, balance: Tensor | float = 1.0
 ) -> Tensor:
-    """(b,) focal loss, Σ t |t − p|^gamma (−log p) over outcomes, the mean over outputs (sigmoid).
+    """Return (b,) focal loss, Σ t |t − p|^gamma (−log p) over outcomes, output mean (sigmoid).
 
     For hard targets that is (1 − p)^gamma (−log p) of the true outcome (Lin et al. 2017, Focal loss
-    for dense object detection); for soft ones of yes and no it is the quality focal loss
-    |y − p|^gamma BCE (Li et al. 2020, Generalized focal loss), least at p = y, and for soft classes
-    its like. balance: (k, m) `class_weights`, the paper's alpha.
+    for dense object detection). For soft binary targets it is the quality focal loss |y − p|^gamma
+    BCE (Li et al. 2020, Generalized focal loss), minimal at p = y; for soft classes it is
+    analogous.
+
+    Args:
+        link: softmax or sigmoid.
+        logits: (b, outputs).
+        targets: (b, outputs).
+        gamma: exponent of the focus.
+        balance: (k, m) `class_weights`, the paper's alpha.
     """
-    log_p, wanted = _outcomes(raw, targets, link)
+    log_p, wanted = _outcomes(logits, targets, link)
     focus = _power((wanted - log_p.exp()).abs(), gamma)
-    return -(_like(balance, raw) * wanted * focus * log_p).sum(dim=1).mean(dim=1)
+    return -(_like(balance, logits) * wanted * focus * log_p).sum(dim=1).mean(dim=1)
 
 
-def dice(link: str, raw: Tensor, targets: Tensor, *, alpha: float, smooth: float) -> Tensor:
-    """(b,) self-adjusting dice loss: summed over classes (softmax), the mean over outputs (sigmoid).
+def dice(link: str, logits: Tensor, targets: Tensor, *, alpha: float, smooth: float) -> Tensor:
+    """Return (b,) self-adjusting dice loss: summed over classes (softmax), output mean (sigmoid).
 
     1 − (2 q y + smooth) / (q + y + smooth) with q = (1 − p)^alpha p (Li et al. 2020, Dice loss for
     data-imbalanced NLP tasks), differentiated through both factors of q, as the authors do. q is
-    largest at p = 1 / (1 + alpha): the loss asks for no more certainty than that, and pulls a
-    negative beyond it the wrong way.
+    maximal at p = 1 / (1 + alpha): the loss rewards no confidence beyond that, and the gradient of
+    a negative beyond it has the wrong sign.
+
+    Args:
+        link: softmax or sigmoid.
+        logits: (b, outputs).
+        targets: (b, outputs).
+        alpha: exponent of 1 − p.
+        smooth: added to numerator and denominator.
     """
-    p = probabilities(raw, link)
+    p = probabilities(logits, link)
     q = _power(1 - p, alpha) * p
     losses = 1 - (2 * q * targets + smooth) / (q + targets + smooth)
     return losses.sum(dim=1) if link == "softmax" else losses.mean(dim=1)
 
 
-def logit_adjusted(link: str, raw: Tensor, targets: Tensor, *, offset: Tensor) -> Tensor:
-    """(b,) cross-entropy of raw + offset, where raw alone is what is predicted with.
+def logit_adjusted(link: str, logits: Tensor, targets: Tensor, *, offset: Tensor) -> Tensor:
+    """Return (b,) cross-entropy of logits + offset; the logits alone are used for prediction.
 
-    offset: (outputs,) tau times `log_priors` (Menon et al. 2021, Long-tail learning via logit
-    adjustment).
+    Args:
+        link: softmax or sigmoid.
+        logits: (b, outputs).
+        targets: (b, outputs).
+        offset: (outputs,) tau times `log_priors` (Menon et al. 2021, Long-tail learning via logit
+            adjustment).
     """
-    return cross_entropy(link, raw + offset.to(raw), targets)
+    return cross_entropy(link, logits + offset.to(logits), targets)
 
 
-def known_cross_entropy(raw: Tensor, targets: Tensor) -> Tensor:
-    """(b,) cross-entropy of yes or no, the mean over the outputs whose targets are known; 0 without any.
+def known_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """Return (b,) binary cross-entropy, averaged over the outputs with a known target; 0 without any.
 
-    targets: (b, outputs) in 0 … 1, nan where unknown.
+    targets: (b, outputs) in 0 … 1, NaN if unknown.
     """
     known = ~targets.isnan()
-    losses = F.binary_cross_entropy_with_logits(raw, targets.nan_to_num(), reduction="none")
+    losses = F.binary_cross_entropy_with_logits(logits, targets.nan_to_num(), reduction="none")
     return (known * losses).sum(dim=1) / known.sum(dim=1).clamp(min=1)
 
 
-def multilabel_cross_entropy(raw: Tensor, targets: Tensor) -> Tensor:
-    """(b,) log(1 + Σ t e^−s) + log(1 + Σ (1 − t) e^s): every positive above 0, every negative below.
+def multilabel_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """Return (b,) log(1 + Σ t e^−s) + log(1 + Σ (1 − t) e^s): positives above 0, negatives below.
 
     Su et al. 2022, ZLPR: a novel loss for multi-label classification, with its soft labels. Its
-    threshold of 0 is the probability .5 of the sigmoid link, which is not calibrated by it.
+    threshold of 0 is probability .5 of the sigmoid link, which it does not calibrate.
     """
-    zero = torch.zeros_like(raw[:, :1])
-    positive = torch.cat([zero, targets.log() - raw], dim=1).logsumexp(dim=1)
-    negative = torch.cat([zero, (1 - targets).log() + raw], dim=1).logsumexp(dim=1)
+    zero = torch.zeros_like(logits[:, :1])
+    positive = torch.cat([zero, targets.log() - logits], dim=1).logsumexp(dim=1)
+    negative = torch.cat([zero, (1 - targets).log() + logits], dim=1).logsumexp(dim=1)
     return positive + negative
 
 
 def asymmetric(
-    gamma_positive: float, gamma_negative: float, margin: float, raw: Tensor, targets: Tensor
+    gamma_positive: float, gamma_negative: float, margin: float, logits: Tensor, targets: Tensor
 ) -> Tensor:
-    """(b,) −y (1 − p)^gamma_positive log p − (1 − y) q^gamma_negative log(1 − q), the mean over outputs.
+    """Return (b,) −y (1 − p)^gamma_positive log p − (1 − y) q^gamma_negative log(1 − q), output mean.
 
     q = max(p − margin, 0) (Ridnik et al. 2021, Asymmetric loss for multi-label classification). The
-    gradient goes through the focusing factors too, as in the paper.
+    gradient includes the focusing factors, as in the paper.
+
+    Args:
+        gamma_positive: focusing of positives.
+        gamma_negative: focusing of negatives.
+        margin: subtracted from the probability of negatives.
+        logits: (b, outputs).
+        targets: (b, outputs).
     """
-    log_yes, log_no = F.logsigmoid(raw), F.logsigmoid(-raw)
-    log_margin = raw.new_full((), math.log(margin) if margin else -math.inf)
+    log_yes, log_no = F.logsigmoid(logits), F.logsigmoid(-logits)
+    log_margin = logits.new_full((), math.log(margin) if margin else -math.inf)
     log_shifted = torch.logaddexp(log_no, log_margin).clamp(max=0)  # log(1 − q)
     positive = _power(log_no.exp(), gamma_positive) * log_yes
     negative = _power(-torch.expm1(log_shifted), gamma_negative) * log_shifted
     return -(targets * positive + (1 - targets) * negative).mean(dim=1)
 
 
-def squared_error(raw: Tensor, targets: Tensor) -> Tensor:
-    """(b,) the mean over outputs."""
-    return F.mse_loss(raw, targets, reduction="none").mean(dim=1)
+def squared_error(logits: Tensor, targets: Tensor) -> Tensor:
+    """Return (b,) squared error, averaged over outputs."""
+    return F.mse_loss(logits, targets, reduction="none").mean(dim=1)
 
 
-def huber(delta: float, raw: Tensor, targets: Tensor) -> Tensor:
-    """(b,) d² / 2 of the errors up to delta, delta (d − delta / 2) beyond; the mean over outputs.
+def huber(delta: float, logits: Tensor, targets: Tensor) -> Tensor:
+    """Return (b,) Huber loss of the errors d, averaged over outputs.
 
-    Huber 1964, Robust estimation of a location parameter.
+    d² / 2 up to delta, delta (d − delta / 2) beyond. Huber 1964, Robust estimation of a location
+    parameter.
     """
-    return F.huber_loss(raw, targets, reduction="none", delta=delta).mean(dim=1)
+    return F.huber_loss(logits, targets, reduction="none", delta=delta).mean(dim=1)
 
 
-# What some of them take from the run's own training rows
+# Statistics of the run's own training rows
 
 
 def _outcome_weights(targets: Tensor, weights: Tensor, link: str) -> Tensor:
-    """(k, m) summed row weight of each outcome: (classes, 1), or (yes and no, outputs)."""
+    """Return (k, m) total row weight of each outcome: (classes, 1), or (2, outputs), positive first."""
     targets, weights = targets.double(), weights.double()
     yes = weights @ targets
     return yes.unsqueeze(1) if link == "softmax" else torch.stack([yes, weights.sum() - yes])
@@ -213,12 +251,17 @@ def _outcome_weights(targets: Tensor, weights: Tensor, link: str) -> Tensor:
 def class_weights(
     method: techniques.ClassWeights, targets: Tensor, weights: Tensor, link: str
 ) -> Tensor:
-    """(k, m) weights of the outcomes whose mean over the training rows is 1.
+    """Return (k, m) weights of the outcomes, whose mean over the training rows is 1.
 
-    inverse: n / (K n_k), of the K classes that have rows; n_k is the sum of weights. effective: in
-    proportion to (1 − beta) / (1 − beta^n_k) with beta .999 (Cui et al. 2019, Class-balanced loss
-    based on effective number of samples). A class without rows, which only smoothed targets name, has
-    weight 1.
+    A class without rows, which only smoothed targets contain, has weight 1.
+
+    Args:
+        method: inverse: n / (K n_k), of the K classes with rows, where n_k is the sum of weights;
+            effective: proportional to (1 − beta) / (1 − beta^n_k) with beta .999 (Cui et al. 2019,
+            Class-balanced loss based on effective number of samples).
+        targets: (n, outputs) of the training rows.
+        weights: (n,).
+        link: softmax or sigmoid.
     """
     counts = _outcome_weights(targets, weights, link)
     if method == "none":
@@ -232,15 +275,15 @@ def class_weights(
 
 
 def _least(weights: Tensor) -> Tensor:
-    """The least weight above 0, which does not change with rows of weight 0 or twice the weight."""
+    """Return the minimum positive weight, which rows of zero weight do not change."""
     above = weights[weights > 0].double()
     return above.min() if len(above) else above.new_ones(())
 
 
 def log_priors(targets: Tensor, weights: Tensor, link: str) -> Tensor:
-    """(outputs,) log share of each class (softmax), or log odds of each label (sigmoid).
+    """Return (outputs,) log share of each class (softmax), or log odds of each label (sigmoid).
 
-    A class without rows counts as having one, of the least weight.
+    A class without rows counts as one row of the minimum weight.
     """
     counts, least = _outcome_weights(targets, weights, link), _least(weights)
     logs = counts.clamp(min=least).log() - counts.sum(dim=0).clamp(min=least).log()
@@ -251,7 +294,7 @@ def log_priors(targets: Tensor, weights: Tensor, link: str) -> Tensor:
 
 
 def sum_over_processes(local: Tensor) -> Tensor:
-    """The sum over all processes; its gradient reaches this one's part times their number.
+    """Return the sum over all processes; the gradient of the local part is multiplied by their number.
 
     Gradients that are then averaged over processes, as DistributedDataParallel does, are those of
     the whole batch. The backward pass needs no second reduction.
@@ -265,14 +308,16 @@ def sum_over_processes(local: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class SoftF1Criterion:
-    """1 − 2 Σ w p y / Σ w (p + y) over the batch, `share` of it, the rest cross-entropy.
+    """1 − 2 Σ w p y / Σ w (p + y) over the batch, weighted by `share`; the rest is cross-entropy.
 
-    F1 of expected counts (Bénédict et al. 2022, sigmoidF1). Several outputs or classes: micro adds
-    their sums; macro (auto) is the mean over the outputs that have a positive in the batch, or over
-    all where none has. Where the positives weigh less than one row, what lacks is added above and
-    below the fraction, so that a batch without any gives Σ w p / (row_weight + Σ w p): no jump on the
-    way there, and a gradient that pulls p down, where the plain formula is 1 and teaches nothing.
-    row_weight: the least weight of a training row, so that any positive row makes it the formula.
+    F1 of expected counts (Bénédict et al. 2022, sigmoidF1). For several outputs or classes, micro
+    adds their sums; macro (auto) is the mean over the outputs with a positive in the batch, or over
+    all if there is none. If the positives weigh less than one row, the difference is added to
+    numerator and denominator: a batch without positives gives Σ w p / (row_weight + Σ w p),
+    continuously, with a gradient that lowers p; the plain formula is 1 there and has no gradient.
+
+    row_weight: the minimum weight of a training row, so that one positive row gives the plain
+    formula.
     """
 
     link: str
@@ -281,14 +326,14 @@ class SoftF1Criterion:
     row_weight: float
 
     def __call__(
-        self, raw: Tensor, targets: Tensor, weights: Tensor, total_weight: Tensor
+        self, logits: Tensor, targets: Tensor, weights: Tensor, total_weight: Tensor
     ) -> Tensor:
-        p = probabilities(raw, self.link)
+        p = probabilities(logits, self.link)
         loss = self._loss(*sum_over_processes(weights @ torch.stack([p * targets, p, targets])))
         if self.share == 1:
             return loss
         rest = RowWise(partial(cross_entropy, self.link))
-        return self.share * loss + (1 - self.share) * rest(raw, targets, weights, total_weight)
+        return self.share * loss + (1 - self.share) * rest(logits, targets, weights, total_weight)
 
     def _loss(self, found: Tensor, predicted: Tensor, positives: Tensor) -> Tensor:
         """Return the loss of (outputs,) sums Σ w p y, Σ w p and Σ w y."""
@@ -303,25 +348,25 @@ class SoftF1Criterion:
 
 @dataclass(frozen=True)
 class GHMCriterion:
-    """Gradient harmonising, for yes or no: the mean over bins of the mean cross-entropy in each.
+    """Gradient harmonising for binary outputs: the mean over bins of the mean cross-entropy in each.
 
     GHM-C (Li, Liu and Wang 2019, Gradient harmonized single-stage detector): each row and output is
-    divided by how much weight has a gradient |p − y| in the same of `bins` equal parts of 0 … 1, and
-    by the number of parts that have any, as in the authors' code. Densities are this batch's, without
-    a running mean, and constant to the gradient.
+    divided by the weight in its bin of |p − y|, one of `bins` equal parts of 0 … 1, and by the
+    number of non-empty bins, as in the authors' code. Densities are this batch's, without a running
+    mean, and constant in the gradient.
     """
 
     bins: int
 
     def __call__(
-        self, raw: Tensor, targets: Tensor, weights: Tensor, total_weight: Tensor
+        self, logits: Tensor, targets: Tensor, weights: Tensor, total_weight: Tensor
     ) -> Tensor:
-        losses = F.binary_cross_entropy_with_logits(raw, targets, reduction="none")
-        steepness = (raw.detach().sigmoid() - targets).abs()
+        losses = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+        steepness = (logits.detach().sigmoid() - targets).abs()
         bin_of = (steepness * self.bins).long().clamp(0, self.bins - 1).flatten()
-        # A product, not a scattered sum, whose order and so last bits a GPU does not fix.
-        inside = (bin_of[:, None] == torch.arange(self.bins, device=raw.device)).to(raw)
-        each = weights[:, None].expand_as(raw)
+        # A product: the order of a scattered sum, and so its last bits, varies on a GPU.
+        inside = (bin_of[:, None] == torch.arange(self.bins, device=logits.device)).to(logits)
+        each = weights[:, None].expand_as(logits)
         parts = torch.stack([(each * losses).flatten(), each.flatten()])
         loss_in, weight_in = sum_over_processes(parts @ inside)
         filled = weight_in > 0
@@ -329,34 +374,39 @@ class GHMCriterion:
         return means.sum() / filled.sum().clamp(min=1)
 
 
-# Additions
+# Additional terms
 
 
 def divergence(a: Tensor, b: Tensor, link: str) -> Tensor:
-    """(b,) symmetric divergence of two (b, outputs) logits: 0, and no gradient, where equal.
+    """Return (b,) symmetric divergence of two (b, outputs) logits: 0, without gradient, if equal.
 
     ½ KL(a‖b) + ½ KL(b‖a) = ½ Σ (p_a − p_b)(log p_a − log p_b) (R-Drop, Wu et al. 2021, Regularized
-    dropout for neural networks), of yes and no for sigmoid, there the mean over outputs. identity:
-    the squared difference, the mean over outputs.
+    dropout for neural networks); binary and averaged over outputs for sigmoid. identity: the
+    squared difference, averaged over outputs.
     """
     if link == "identity":
         return squared_error(a, b)
     apart = probabilities(a, link) - probabilities(b, link)
     if link == "softmax":
         return 0.5 * (apart * (F.log_softmax(a, dim=1) - F.log_softmax(b, dim=1))).sum(dim=1)
-    return 0.5 * (apart * (a - b)).mean(dim=1)  # yes and no together leave the logits
+    return 0.5 * (apart * (a - b)).mean(dim=1)  # the sum over both outcomes, in logits
 
 
 def supervised_contrastive(
     vectors: Tensor, targets: Tensor, weights: Tensor, temperature: float
 ) -> Tensor:
-    """Supervised contrastive loss (Khosla et al. 2020, L_out) of (b, h) vectors, a scalar.
+    """Return the supervised contrastive loss (Khosla et al. 2020, L_out), a scalar.
 
-    Vectors are scaled to length 1 here. Two rows are positives of each other to the degree that
-    their (b, outputs) targets agree, see `agreement`; a row counts as far as its best positive agrees,
-    and one without any is left out. The mean over the others, by their (b,) weights; 0 without
-    gradient where there are none. A row of weight 0 is nobody's positive or negative. Rows of other
-    processes are not compared. Not for regression.
+    Two rows are positives of each other to the degree that their targets agree, see `agreement`. A
+    row counts to the degree of its best positive; one without any is left out. The loss is the
+    weighted mean over the rows, and 0 without gradient if none counts. A row of zero weight is
+    nobody's positive or negative. Rows of other processes are not compared. Not for regression.
+
+    Args:
+        vectors: (b, h), normalised to length 1 here.
+        targets: (b, outputs).
+        weights: (b,).
+        temperature: divisor of the similarities.
     """
     vectors = F.normalize(vectors, dim=1)
     self_pair = torch.eye(len(vectors), dtype=torch.bool, device=vectors.device)
@@ -373,10 +423,10 @@ def supervised_contrastive(
 
 
 def agreement(targets: Tensor) -> Tensor:
-    """(b, b) how far rows' targets agree, 0 … 1: Σ min / Σ max, the Jaccard similarity.
+    """Return (b, b) agreement of rows' targets in 0 … 1: Σ min / Σ max, the Jaccard similarity.
 
-    One-hot: 1 for the same class, else 0. Several 0/1 labels: of the sets of labels, and two empty
-    sets agree. One 0/1 column: as the two classes that it means. Soft targets lie between.
+    One-hot: 1 for the same class, else 0. Several 0/1 labels: of the sets of labels; two empty sets
+    agree. One 0/1 column: as two classes. Soft targets lie between.
     """
     if targets.shape[1] == 1:
         targets = torch.cat([targets, 1 - targets], dim=1)
@@ -386,7 +436,7 @@ def agreement(targets: Tensor) -> Tensor:
     return torch.where(both > 0, (both - apart) / (both + apart), 1).clamp(min=0)
 
 
-# The criterion of each technique, of its settings and the run's own training rows
+# Implementations of the losses in `techniques.losses`, whose family defines the signature
 
 
 def cross_entropy_criterion(

@@ -1,4 +1,4 @@
-"""A frozen backbone: it runs once over the rows, and only the head learns from what it gave."""
+"""A frozen backbone: it runs once over the rows, and only the head is trained on its outputs."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ IN_MEMORY_GB = 1.0
 class HeadOnly(Trainable):
     """A classifier whose backbone stays in eval mode, without gradients.
 
-    It holds the head's own modules, which the classifier shares, and neither trains nor saves others.
+    It holds the head's modules, which the classifier shares, and trains and saves only these.
     """
 
     def __init__(self, classifier: Classifier):
         super().__init__()
         self.pooling, self.head = classifier.pooling, classifier.head
         self.auxiliary = classifier.auxiliary
-        self._whole = (classifier,)  # in a tuple, so that it is no part of this module
+        self._whole = (classifier,)  # in a tuple, so that it is not registered as a submodule
 
     @property
     def parts(self) -> frozenset[NetworkPart]:
@@ -72,7 +72,17 @@ class HeadOnly(Trainable):
         mixup: Mixup | None = None,
         **inputs: Tensor,
     ) -> Tensor | tuple[Tensor, Tensor]:
-        """From token ids, or from what `Outputs.batch` has of them: states, or their fixed pooling."""
+        """Return what `Classifier.forward` returns, from the first given of vectors, states, token ids.
+
+        Args:
+            pooled: return the pooled vectors too.
+            states: (b, layers, t, h) hidden states.
+            vectors: (b, size) pooled vectors.
+            attention_mask: (b, t); not needed with `vectors`.
+            features: (b, f), if the model has feature columns.
+            mixup: of the pooled vectors and features.
+            inputs: token ids and types, for the backbone.
+        """
         if vectors is None:
             if states is None:
                 with torch.no_grad():
@@ -89,9 +99,10 @@ def head_settings(settings: TrainingSettings) -> TrainingSettings:
 
 @dataclass(frozen=True)
 class Outputs:
-    """Input of the head for n rows, instead of their tokens.
+    """The head's input for n rows, in place of their tokens.
 
-    flat: (tokens in all, layers, h) float32, or, where the pooling learns nothing, (n, size) pooled.
+    flat: (total tokens, layers, h) float32, or (n, size) pooled vectors if the pooling has no
+    weights.
     """
 
     tokens: Tokens
@@ -107,7 +118,7 @@ class Outputs:
         return self.tokens.rows
 
     def batch(self, rows: np.ndarray, multiple: int = 1) -> dict[str, Tensor]:
-        """`vectors` (b, size), or `states` (b, layers, t, h) with their `attention_mask` (b, t)."""
+        """Return `vectors` (b, size), or `states` (b, layers, t, h) and `attention_mask` (b, t)."""
         given = self.tokens.batch(rows, multiple)
         kept = {"features": given["features"]} if "features" in given else {}
         if self.pooled:
@@ -124,7 +135,7 @@ class Outputs:
 
 @dataclass(frozen=True)
 class Vectors:
-    """(n, size) pooled vectors in the place of tokens."""
+    """(n, size) pooled vectors in place of tokens."""
 
     vectors: np.ndarray
 
@@ -143,10 +154,17 @@ def run_once(
     limit_gb: float,
     autocast=nullcontext,
 ) -> Outputs | None:
-    """The backbone's outputs for all tokens, or None where they would take more than `limit_gb`.
+    """Return the backbone's outputs for all tokens, or None if they would take more than `limit_gb`.
 
-    From 1 GB on they lie in `folder`, under a name made of weights, tokens and layers, where a resumed
-    run finds them again. Those of several processes, which share the rows, always lie there.
+    From 1 GB on they are a file in `folder`, named by a hash of weights, tokens and layers, which a
+    resumed run finds again. Outputs of several processes, which share the rows, are always a file.
+
+    Args:
+        classifier: whose backbone runs.
+        tokens: n token sequences.
+        folder: for the file.
+        limit_gb: maximum size in GB.
+        autocast: context of the computation.
     """
     pooled = classifier.pooling.fixed
     config = classifier.backbone.config
@@ -157,10 +175,10 @@ def run_once(
     if size_gb > limit_gb:
         say(
             f"the frozen backbone's outputs would take {size_gb:.1f} GB, more than cache_gb "
-            f"{limit_gb:g}: computing them anew in each epoch"
+            f"{limit_gb:g}: computing them again in each epoch"
         )
         return None
-    if size_gb <= IN_MEMORY_GB and parallel.count() == 1:
+    if size_gb <= IN_MEMORY_GB and parallel.world_size() == 1:
         return Outputs(
             tokens, _fill(classifier, tokens, np.empty(shape, np.float32), autocast), pooled
         )
@@ -170,18 +188,18 @@ def run_once(
         with filling(beside, place):
             flat = parallel.main_first(partial(_open, beside, shape))
             _fill(classifier, tokens, flat, autocast).flush()
-            parallel.wait()
+            parallel.barrier()
             if parallel.is_main():
                 beside.rename(place)
-            parallel.wait()
+            parallel.barrier()
     return Outputs(tokens, np.load(place, mmap_mode="r"), pooled)
 
 
 def _fill(classifier: Classifier, tokens: Tokens, flat: np.ndarray, autocast) -> np.ndarray:
-    """This process's share of the batches, each written while the next is being computed."""
+    """Compute this process's batches; write each while the next one is computed."""
     classifier.eval()
     device = next(classifier.backbone.parameters()).device
-    own = parallel.share(token_batches(tokens.lengths, batch_tokens(device)))
+    own = parallel.shard(token_batches(tokens.lengths, batch_tokens(device)))
     before: tuple[np.ndarray, Callable[[], Tensor]] | None = None
 
     def states_of(rows: np.ndarray) -> Tensor:
@@ -203,12 +221,12 @@ def _fill(classifier: Classifier, tokens: Tokens, flat: np.ndarray, autocast) ->
 
 
 def _read(classifier: Classifier, given: dict[str, Tensor], device: torch.device) -> Tensor:
-    """(b, size) pooled vectors, or (tokens in all, layers, h) where the pooling learns something."""
+    """Return (b, size) pooled vectors, or (tokens, layers, h) states if the pooling has weights."""
     inputs = to_device({k: v for k, v in given.items() if k != "features"}, device)
     states = classifier.read(**inputs)
     if classifier.pooling.fixed:
         return classifier.pooling(states, inputs["attention_mask"])
-    # Numbered on the CPU, for a GPU would have to say how many there are.
+    # On the CPU: on a GPU, nonzero waits for the count.
     real = torch.from_numpy(np.flatnonzero(given["attention_mask"].numpy()))
     return states.permute(0, 2, 1, 3).flatten(0, 1)[to_device(real, device)]
 
@@ -216,7 +234,7 @@ def _read(classifier: Classifier, given: dict[str, Tensor], device: torch.device
 def _put(
     flat: np.ndarray, tokens: Tokens, pooled: bool, rows: np.ndarray, found: Callable[[], Tensor]
 ) -> None:
-    """Write what `_read` returned for these rows into its places."""
+    """Write what `_read` returned for these rows to their place in `flat`."""
     values = found().numpy()
     if pooled:
         flat[rows] = values
@@ -228,10 +246,10 @@ def _put(
 
 
 def _open(path: Path, shape: tuple[int, ...]) -> np.memmap:
-    """The file that all processes fill; the main one makes it."""
+    """Return the file that all processes fill; the main process creates it."""
     if parallel.is_main():
         flat = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
-        if hasattr(os, "posix_fallocate"):  # to run out of disk here, and not by SIGBUS later
+        if hasattr(os, "posix_fallocate"):  # a full disk fails here, not later by SIGBUS
             with path.open("r+b") as f:
                 os.posix_fallocate(f.fileno(), 0, path.stat().st_size)
         return flat

@@ -1,8 +1,9 @@
-"""CUDA graphs: all that a GPU computes for a micro-batch, launched at once.
+"""CUDA graphs: all kernels of a micro-batch, launched at once.
 
-The kernels of a small backbone take microseconds, and Python takes longer to launch one than the GPU to
-run it. A graph holds the kernels of one pass over inputs of one shape, the adversary's passes and the
-gradients too, and launches them without Python (Gray 2019, Getting started with CUDA graphs).
+The kernels of a small backbone take microseconds, and Python takes longer to launch a kernel than
+the GPU to run it. A graph holds the kernels of one pass over inputs of one shape, adversary's
+passes and gradients included, and launches them without Python (Gray 2019, Getting started with
+CUDA graphs).
 """
 
 from __future__ import annotations
@@ -18,19 +19,22 @@ from foldstack.nets.mixup import Mixup
 from foldstack.progress import say
 from foldstack.training.micro_batch import MicroBatch
 
-Pass = Callable[[MicroBatch], Tensor]  # adds to the gradients, returns the loss
+Pass = Callable[[MicroBatch], Tensor]  # adds gradients, returns the loss
 
 
 class Graphs:
-    """Passes of one kind over micro-batches, from the second of a shape on as a graph.
+    """Passes over micro-batches, captured as a CUDA graph from the second of each shape on.
 
-    The first of a shape runs as it is, which lets libraries choose their kernels and gives the weights
-    that learn their gradients. These must stay where they are: zero them, do not drop them. Where a
-    pass cannot become a graph, because something in it looks at a value, all run as they are.
+    The first pass of a shape runs eagerly, which lets libraries choose their kernels and allocates
+    the gradients. These must stay allocated: zero them, do not drop them. If a pass cannot be
+    captured, because it reads a value from the device, all passes run eagerly.
     """
 
     def __init__(self, run: Pass, capture: Callable[[Pass, MicroBatch], Pass] | None = None):
-        """capture: makes a graph of a pass, on the current CUDA device unless it is given."""
+        """Set what runs a pass.
+
+        capture: makes a graph of a pass; default: on the current CUDA device.
+        """
         self.run = run
         self.capture = capture or partial(Graph, pool=torch.cuda.graph_pool_handle())
         self.graphs: dict[tuple[torch.Size, ...], Pass | None] = {}
@@ -57,12 +61,13 @@ class Graphs:
 
 
 class Graph:
-    """One pass over parts of one shape, captured on the current CUDA device.
+    """One pass over micro-batches of one shape, captured on the current CUDA device.
 
-    Each replay draws from torch's generator what the pass itself would draw. Graphs of one pool share
-    their memory, so that the loss is to be used before another one runs.
+    Each replay takes the random numbers from torch's generator that an eager pass would take.
+    Graphs of one pool share memory, so the loss must be used before another graph runs.
 
-    Raises RuntimeError where the pass waits for the device or leaves it, which is then as before.
+    Raises RuntimeError if the pass reads a value from the device; the random state is then
+    restored.
     """
 
     def __init__(self, run: Pass, part: MicroBatch, pool: tuple[int, int]):
@@ -74,7 +79,7 @@ class Graph:
             with torch.cuda.graph(self.graph, pool=pool):
                 self.loss = run(self.inputs)
         except RuntimeError:
-            generator.graphsafe_set_state(as_before)  # else it stays as in a capture
+            generator.graphsafe_set_state(as_before)  # else it remains in capture mode
             raise
 
     def __call__(self, part: MicroBatch) -> Tensor:
@@ -84,14 +89,14 @@ class Graph:
 
 
 def tensors(part: MicroBatch) -> list[Tensor]:
-    """All that differs between two micro-batches."""
+    """Return all tensors that differ between two micro-batches."""
     found: list[Tensor] = []
     each(lambda t: found.append(t) or t, part)
     return found
 
 
 def each(change: Callable[[Tensor], Tensor], part: MicroBatch) -> MicroBatch:
-    """The part with all of its tensors changed."""
+    """Return the micro-batch with `change` applied to all of its tensors."""
     mixup, auxiliary = part.mixup, part.auxiliary
     return replace(
         part,

@@ -41,12 +41,12 @@ from foldstack.training.samplers import sampled_rows
 from foldstack.training.threads import side_by_side
 from foldstack.training.weight_averaging import WeightAverage, greedy_soup, make_averaging
 
-MOST_POINTS = 200  # of the loss curve
-LOSS_EVERY = 20  # updates between two looks at the loss, each of which waits for the device
+MOST_POINTS = 200  # maximum length of the loss curve
+LOSS_EVERY = 20  # updates between two reads of the loss, each of which waits for the device
 
 
 class Sequences(Protocol):
-    """Input of a network: tokens, or what a frozen backbone made of them."""
+    """Input of a network: tokens, or a frozen backbone's outputs for them."""
 
     @property
     def lengths(self) -> np.ndarray: ...
@@ -59,8 +59,8 @@ class Sequences(Protocol):
 class Examples:
     """Tokens of n rows with their (n, outputs) soft targets, (n,) weights, and the link.
 
-    auxiliary: (n, a) further targets in 0 … 1, nan where unknown, where a stage learns them.
-    difficulty: (n,) losses under an earlier run, for sampling that draws hard rows.
+    auxiliary: (n, a) auxiliary targets in 0 … 1, NaN if unknown, if a stage learns them.
+    difficulty: (n,) losses of an earlier run, for sampling of hard rows.
     """
 
     tokens: Sequences
@@ -71,7 +71,7 @@ class Examples:
     difficulty: np.ndarray | None = None
 
     def take(self, rows: np.ndarray) -> Examples:
-        """These rows, of which some may come several times."""
+        """Return these rows, which may repeat."""
         some = Taken(self.tokens, rows)
         return replace(
             self,
@@ -85,7 +85,7 @@ class Examples:
 
 @dataclass(frozen=True)
 class Taken:
-    """Some of the sequences, by number; nothing is copied."""
+    """Some of the sequences, by number, without a copy."""
 
     of: Sequences
     rows: np.ndarray
@@ -99,7 +99,7 @@ class Taken:
 
 
 class EpochScore(NamedTuple):
-    """Score of an epoch's weights: larger is better and chooses; metric: the competition's own."""
+    """Score of an epoch's weights: larger is better and selects; metric: the competition's."""
 
     chooses: float
     metric: float
@@ -109,8 +109,8 @@ class EpochScore(NamedTuple):
 class Training:
     """A model and everything that an update of it needs.
 
-    net: the model as accelerate wraps it, which over several processes makes gradients their mean; what
-    needs none goes through the model itself. graphs: by the adversary's phase, on a GPU.
+    net: the model wrapped by accelerate, which averages gradients over processes; passes without
+    gradients use the model itself. graphs: by the adversary's phase, on a GPU.
     """
 
     model: Trainable
@@ -124,7 +124,7 @@ class Training:
     graphs: dict[bool, Graphs] | None
 
     def backward(self, part: MicroBatch, epoch: float) -> Tensor:
-        """Add the gradient of this micro-batch; returns its loss, for use before the next one."""
+        """Add the gradient of this micro-batch; return its loss, valid until the next call."""
         run = partial(self.adversary.backward, backward=self.accelerator.backward, epoch=epoch)
         if self.graphs is None:
             return run(part)
@@ -141,24 +141,24 @@ def prepare(
     accelerator: Accelerator,
     criterion: Criterion | None = None,
 ) -> Training:
-    """Return what the settings name, made for this network and these rows.
+    """Return the training state of this network and these rows, as the settings say.
 
     Args:
         model: the network.
-        examples: n rows to learn from.
+        examples: n training rows.
         settings: of the loop.
         accelerator: of this process.
-        criterion: instead of the loss that the settings name.
+        criterion: used instead of the settings' loss.
 
     Raises:
-        InputError: the network lacks a part that a setting requires, or a setting cannot be split over
-            several processes.
+        InputError: the network lacks a part that a setting requires, or a setting cannot be split
+            over several processes.
     """
     check_network(model, settings)
     if settings.contrastive and accelerator.num_processes > 1:
         raise InputError(
             "training.contrastive compares the rows of a whole update, which "
-            f"{accelerator.num_processes} processes would cut: train it in one process"
+            f"{accelerator.num_processes} processes would split: train it in one process"
         )
     if accelerator.num_processes > 1:
         _freeze_idle(model, examples)
@@ -192,20 +192,20 @@ def check_network(network: Trainable, settings: LoopSettings) -> None:
 
 
 def _allows_graphs(accelerator: Accelerator, adversary: Attack) -> bool:
-    """Not where a step goes by what was found: whether fp16 overflowed, or what other processes have."""
+    """Whether no step reads a value first: fp16's overflow, or other processes' results."""
     on_gpu = accelerator.device.type == "cuda" and accelerator.num_processes == 1
     return on_gpu and accelerator.scaler is None and adversary.draws_once
 
 
 def _freeze_idle(model: nn.Module, examples: Examples) -> None:
-    """No gradients for weights that the outputs do not depend on, which several processes would await.
+    """Freeze weights without effect on the outputs; processes would wait for their gradients.
 
-    They get none anyway, and no optimiser touches a weight without one.
+    They would get no gradient, and no optimiser updates a weight without one.
     """
     trained = [p for p in model.parameters() if p.requires_grad]
     inputs = to_device(examples.tokens.batch(np.arange(1)), trained[0].device)
-    raw, _ = model.train()(**inputs, pooled=True)
-    gradients = torch.autograd.grad(raw.sum(), trained, allow_unused=True)
+    logits, _ = model.train()(**inputs, pooled=True)
+    gradients = torch.autograd.grad(logits.sum(), trained, allow_unused=True)
     for parameter, gradient in zip(trained, gradients, strict=True):
         parameter.requires_grad_(gradient is not None)
 
@@ -226,32 +226,32 @@ def train(
 ) -> dict:
     """Train `model` in place; resume from the newest checkpoint in `folder`, if there is one.
 
-    Everything random depends on the seed, the step and the process alone, so a resumed run takes the
-    very same steps. Several processes divide each update's rows among them.
+    All randomness depends on seed, step and process only, so that a resumed run takes identical
+    steps. Several processes divide each update's rows among them.
 
     Args:
-        model: the network, whose last or best weights are left in it.
-        examples: n rows to learn from.
+        model: the network; it has the last or best weights afterwards.
+        examples: n training rows.
         settings: of the loop.
         accelerator: of this process.
-        seed: of everything random.
+        seed: of all randomness.
         folder: of checkpoints.
-        checkpoint_seconds: least time between two of them.
-        evaluate: scores the model after each epoch, and the best epoch's weights are left in the model;
-            without it the last ones are.
-        of_epoch: what an epoch (from 0) learns from instead of `examples`, as many rows in each, before
-            `settings.sampling` draws from them.
-        criterion: instead of the loss that the settings name.
-        what: the work, for the user.
+        checkpoint_seconds: minimum time between two checkpoints.
+        evaluate: scores the model after each epoch, and the best epoch's weights are used; without
+            it, the last ones.
+        of_epoch: from an epoch (from 0) to its examples, always the same number of rows, before
+            `settings.sampling`; default: `examples` in each.
+        criterion: used instead of the settings' loss.
+        what: name of the work, for progress lines.
 
     Returns:
-        Facts for run.json: `updates`, `training_seconds`; `losses`, at most 200 points
-        [update, running mean of the training loss]; with `evaluate` also `epoch_scores` (larger is
-        better), `epoch_metric` and `best_epoch`.
+        Facts for run.json: `updates`, `training_seconds`; `losses`, at most 200 points [update,
+            running mean of the training loss]; with `evaluate` also `epoch_scores` (larger is
+            better), `epoch_metric` and `best_epoch`.
 
     Raises:
         InputError: the loss is no longer finite, or the network lacks what a setting requires.
-        Interrupted: a signal came; the newest checkpoint is that of the last update.
+        Interrupted: a signal arrived; the newest checkpoint is that of the last update.
     """
     training = prepare(model, examples, settings, accelerator, criterion)
     optimizer, averaging = training.optimizer, training.averaging
@@ -269,7 +269,7 @@ def train(
     with STOP.deferred(), Progress(what, total, "updates", start=step) as progress:
         while True:
             epoch, position = divmod(step, per_epoch)
-            if position == 0 and epoch > 0:  # no checkpoint is written from here to the next update
+            if position == 0 and epoch > 0:  # no checkpoint until the next update
                 averaging.after_epoch(model, epoch, settings.epochs)
                 if evaluate:
                     with averaging.applied(model):
@@ -300,19 +300,19 @@ def train(
             if step % LOSS_EVERY == 0 or step == total:
                 shown = {"loss": _finite(curve.running, step)}
             progress.add(1, **shown)
-            stop = STOP.wanted()
+            stop = STOP.should_stop()
             if stop or time.monotonic() - saved_at >= patience:
                 took = _save(training, curve, folder, step, scores, time.monotonic() - begin)
-                # At most a twentieth of the time goes into checkpoints, however large they are.
+                # At most a twentieth of the time is spent on checkpoints, whatever their size.
                 saved_at, patience = time.monotonic(), max(checkpoint_seconds, 20 * took)
                 if checkpoint_seconds == 0:
                     patience = 0.0
             if stop:
-                parallel.wait()  # so that the checkpoint is not cut short
-                say(f"stopped after update {step} of {total}: the same command goes on from here")
+                parallel.barrier()  # so that the checkpoint is complete
+                say(f"stopped after update {step} of {total}: the same command resumes from here")
                 STOP.check()
 
-    parallel.wait()  # for the weights of the last epoch
+    parallel.barrier()  # until the weights of the last epoch are written
     chosen = _choose(training, scores, folder, evaluate)
     facts = {"updates": step, "training_seconds": round(time.monotonic() - begin, 2)}
     return facts | {"losses": curve.points()} | chosen
@@ -321,8 +321,8 @@ def train(
 class LossCurve:
     """The running mean of the training loss, and its value at evenly spaced updates.
 
-    Nothing here asks an accelerator for a value until `points` or `state` does. All processes add the
-    same losses, so that the main one's state is everybody's.
+    Only `points` and `state` read values from an accelerator. All processes add the same losses, so
+    that the main process's state is valid for all.
     """
 
     def __init__(self, total: int):
@@ -345,12 +345,12 @@ class LossCurve:
         return [[step, float(f"{value:.6g}")] for step, value in zip(self.at, values, strict=True)]
 
     def state(self) -> dict:
-        """Return what a checkpoint keeps, as JSON."""
+        """Return the state for a checkpoint, as JSON."""
         values = [float(v) for v in (self.running, *self.values) if v is not None]
         return {"running": values[:1], "at": list(self.at), "values": values[1:]}
 
     def load(self, state: dict, device: torch.device) -> None:
-        """Put back what `state` returned."""
+        """Load what `state` returned."""
         running, *values = torch.tensor([*state["running"], *state["values"]], device=device)
         self.running, self.at, self.values = running, list(state["at"]), values
 
@@ -358,7 +358,7 @@ class LossCurve:
 def _sampled(
     of_epoch: Callable[[int], Examples], settings: LoopSettings, seed: int
 ) -> Callable[[int], Examples]:
-    """Return what an epoch learns from once its rows are drawn as the settings say."""
+    """Return a function from the epoch to its examples, sampled as the settings say."""
     if settings.sampling is None:
         return of_epoch
 
@@ -372,23 +372,32 @@ def _sampled(
 
 
 def update(training: Training, examples: Examples, rows: np.ndarray, epoch: float) -> Tensor:
-    """One step on these rows of the examples; returns their weighted mean loss.
+    """Take one optimiser step on these rows; return their weighted mean loss.
 
-    Each row counts by its weight over the whole update's, so that micro-batches of any size, a
-    short last one too, add up to the gradient of the large batch. Of several processes each takes its
-    share of the rows, and what is returned has the processes' mean for the loss. epoch: how many are
-    done, with the part of this one.
+    Each row counts by its share of the update's total weight, so that micro-batches of any size, a
+    short last one included, add up to the gradient of the large batch. Each of several processes
+    takes its share of the rows, and the mean over processes is the loss. No value is read from an
+    accelerator, which would wait for its pending work.
 
-    Nothing here asks an accelerator for a value, which would wait for all that it has still to do.
+    Args:
+        training: the model and its optimiser.
+        examples: n training rows.
+        rows: (b,) numbers of the update's rows.
+        epoch: number of finished epochs, fractional.
+
+    Returns:
+        The loss, a scalar on the device.
     """
     settings, accelerator = training.settings, training.accelerator
     device, processes = accelerator.device, accelerator.num_processes
-    # Over the processes' number, since the gradient is the mean of theirs.
+    # Divided by the number of processes, since DDP averages gradients.
     total_weight = to_device(examples.weights[rows].sum().clamp(min=1e-12) / processes, device)
     update_loss = torch.zeros((), device=device)
     size = settings.micro_batch_size
     for own in micro_batches(rows, size, processes, accelerator.process_index):
-        some = own if len(own) else rows[:1]  # without weight: all processes pass equally often
+        some = (
+            own if len(own) else rows[:1]
+        )  # of zero weight: all processes need the same number of passes
         part = MicroBatch(
             training.objective,
             training.net,
@@ -410,31 +419,37 @@ def update(training: Training, examples: Examples, rows: np.ndarray, epoch: floa
 def predict(net: nn.Module, tokens: Sequences, device: torch.device, what: str = "") -> np.ndarray:
     """Return (n, outputs) float32 logits in the order of the tokens, computed longest first.
 
-    They stay on the device until the last batch. Several processes share the batches, and each returns
-    all rows.
+    They stay on the device until the last batch. Several processes share the batches, and each
+    returns all rows.
+
+    Args:
+        net: the network.
+        tokens: n sequences.
+        device: of the network.
+        what: name of the rows, for the progress line.
     """
     net.eval()
     n, out = len(tokens.lengths), None
-    own = parallel.share(token_batches(tokens.lengths, batch_tokens(device)))
+    own = parallel.shard(token_batches(tokens.lengths, batch_tokens(device)))
 
     def outputs_of(rows: np.ndarray) -> Tensor:
         inputs = tokens.batch(rows, padding_multiple(device))
         return net(**to_device(inputs, device)).float()
 
     with Progress(f"predicting {what}".strip(), sum(map(len, own)), "rows") as progress:
-        for rows, raw in zip(own, side_by_side(outputs_of, own, device), strict=True):
+        for rows, logits in zip(own, side_by_side(outputs_of, own, device), strict=True):
             if out is None:
-                out = torch.zeros(n, raw.shape[1], device=device)
-            out[to_device(torch.from_numpy(rows), device)] = raw
+                out = torch.zeros(n, logits.shape[1], device=device)
+            out[to_device(torch.from_numpy(rows), device)] = logits
             progress.add(len(rows))
-    outputs = parallel.largest(0 if out is None else out.shape[1])
+    outputs = parallel.all_reduce_max(0 if out is None else out.shape[1])
     if out is None:  # fewer batches than processes
         out = torch.zeros(n, outputs, device=device)
-    return parallel.summed(out).cpu().numpy()
+    return parallel.all_reduce_sum(out).cpu().numpy()
 
 
 def _step_seed(seed: int, step: int, process: int = 0) -> int:
-    sequence = np.random.SeedSequence((seed, step, process))  # a trailing 0 changes nothing
+    sequence = np.random.SeedSequence((seed, step, process))  # a trailing 0 does not change it
     return int(sequence.generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
@@ -457,7 +472,7 @@ def _choosing(scores: list[EpochScore]) -> list[float]:
 
 
 def _best(scores: list[EpochScore]) -> int:
-    """The epoch with the best score, the earliest of equals, from 1."""
+    """Return the number of the epoch with the best score, from 1; the earliest if several have it."""
     return int(np.argmax(_choosing(scores))) + 1
 
 
@@ -471,7 +486,7 @@ def _choose(
     folder: Path,
     evaluate: Callable[[nn.Module], EpochScore] | None,
 ) -> dict:
-    """Leave the weights that the settings choose in the model; returns what was chosen, if anything."""
+    """Load the weights that the settings select into the model; return facts about the selection."""
     model = training.model
     if not evaluate:
         with training.averaging.applied(model):
@@ -505,9 +520,9 @@ def _save(
     scores: list[EpochScore],
     seconds: float,
 ) -> float:
-    """Write a checkpoint; returns the seconds it took.
+    """Write a checkpoint; return the seconds it took.
 
-    It is the same in all processes, of which the main one writes it.
+    It is the same in all processes; the main process writes it.
     """
     begin = time.monotonic()
     tensors = {f"model.{k}": v for k, v in training.model.state_dict().items()}
@@ -523,8 +538,8 @@ def _save(
 def _restore(
     training: Training, curve: LossCurve, folder: Path
 ) -> tuple[int, list[EpochScore], float]:
-    """Put the newest checkpoint back; returns its step, the epochs' scores, the seconds so far."""
-    # The main process removes what is damaged before the others look.
+    """Load the newest checkpoint; return its step, the scores of its epochs, and the seconds so far."""
+    # The main process deletes damaged checkpoints before the others read.
     saved = parallel.main_first(partial(checkpoint.load_last, folder))
     if saved is None:
         return 0, [], 0.0
@@ -538,7 +553,7 @@ def _restore(
     load_state_tensors(training.model, training.optimizer, under("optimizer."))
     if training.accelerator.scaler and state["scaler"]:
         training.accelerator.scaler.load_state_dict(state["scaler"])
-    if "curve" in state:  # which checkpoints before 0.2 do not have
+    if "curve" in state:  # missing in checkpoints before 0.2
         curve.load(state["curve"], training.accelerator.device)
-    say(f"going on from the checkpoint after update {state['step']}")
+    say(f"resuming from the checkpoint after update {state['step']}")
     return state["step"], [EpochScore(*score) for score in state["scores"]], state["seconds"]

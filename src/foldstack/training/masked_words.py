@@ -1,4 +1,4 @@
-"""Task-adaptive pretraining: a backbone learns to predict masked words, on texts without labels.
+"""Task-adaptive pretraining: a backbone learns to predict masked tokens of texts without labels.
 
 Gururangan et al. 2020, Don't Stop Pretraining: Adapt Language Models to Domains and Tasks.
 """
@@ -13,7 +13,7 @@ from foldstack.nets.trainable import Trainable
 from foldstack.nets.vocabulary import TrimmedEmbedding
 from foldstack.nets.word_head import WordHead
 from foldstack.techniques import LoopSettings, Pretraining, TrainingSettings
-from foldstack.text.masking import NOT_ASKED, Masked
+from foldstack.text.masking import IGNORE_INDEX, Masked
 from foldstack.training.criteria import RowWise
 from foldstack.training.loop import Examples
 
@@ -21,9 +21,9 @@ WARMUP = 0.06  # of the updates
 
 
 class MaskedWords(Trainable):
-    """A backbone and a head that tells masked tokens by the backbone's own word embeddings.
+    """A backbone with an MLM head whose decoder is tied to the word embeddings.
 
-    Where the backbone has some of the vocabulary alone (`trimmed`), so does the choice.
+    If the embeddings are `trimmed`, the prediction is among the words that are kept.
     """
 
     def __init__(self, backbone: nn.Module, head: WordHead):
@@ -42,17 +42,23 @@ class MaskedWords(Trainable):
         *,
         pooled: bool = True,
     ) -> tuple[Tensor, Tensor]:
-        """(b, 1) each row's mean cross-entropy over the tokens that are asked, 0 where none is; twice.
+        """Return (b, 1) mean cross-entropy per row over its masked tokens, 0 if it has none; twice.
 
-        labels: (b, t) token ids, NOT_ASKED elsewhere. What `loop.train` reads of a network are outputs
-        and vectors.
+        `loop.train` expects logits and pooled vectors of a network, so both are this loss.
+
+        Args:
+            input_ids: (b, t) token ids.
+            attention_mask: (b, t).
+            labels: (b, t) token ids, IGNORE_INDEX for tokens that are not predicted.
+            token_type_ids: (b, t), if the backbone has token types.
+            pooled: ignored.
         """
         options = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
         states = self.backbone(input_ids=input_ids, attention_mask=attention_mask, **options)[0]
-        asked = labels != NOT_ASKED
+        asked = labels != IGNORE_INDEX
         embedding = self.backbone.get_input_embeddings()
         weight, wanted = embedding.weight, labels[asked]
-        if isinstance(embedding, TrimmedEmbedding):  # whose last row is no word
+        if isinstance(embedding, TrimmedEmbedding):  # whose last row is not a word
             weight, wanted = weight[:-1], embedding.index[wanted]
         scores = F.linear(self.vectors(states[asked]), weight).float() + self.bias
         losses = F.cross_entropy(scores, wanted, reduction="none")
@@ -62,17 +68,17 @@ class MaskedWords(Trainable):
         return means, means
 
 
-# The outputs are losses already; a row counts by its asked tokens, so that an update has their mean.
-CRITERION = RowWise(lambda raw, targets: raw[:, 0])
+# The outputs are losses; a row is weighted by its masked tokens, so the loss is their mean.
+CRITERION = RowWise(lambda logits, targets: logits[:, 0])
 
 
 def examples_of(masked: Masked) -> Examples:
-    asked = torch.from_numpy(masked.asked).float()
+    asked = torch.from_numpy(masked.predicted).float()
     return Examples(masked, torch.zeros(len(asked), 1), asked, "identity")
 
 
 def settings_of(pretraining: Pretraining, training: TrainingSettings) -> LoopSettings:
-    """Return the loop's settings; the precision is that of the training that follows."""
+    """Return the loop's settings; precision and micro-batches are those of `training`."""
     return LoopSettings(
         epochs=pretraining.epochs,
         batch_size=pretraining.batch_size,

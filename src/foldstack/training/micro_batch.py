@@ -1,4 +1,4 @@
-"""The objective of an update: the loss of the network's outputs, and what is added to it."""
+"""The objective of an update: the loss of the network's outputs, and the terms added to it."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ KNOWN = RowWise(known_cross_entropy)
 
 @dataclass(frozen=True)
 class TrainingObjective:
-    """The criterion; R-Drop (Wu et al. 2021) and a supervised contrastive term (Gunel et al. 2021).
+    """The criterion, R-Drop (Wu et al. 2021) and a supervised contrastive term (Gunel et al. 2021).
 
-    Losses of rows are divided by the whole update's weight, so that micro-batches add up to it.
+    Row losses are divided by the total weight of the update, so that micro-batches add up to it.
     """
 
     criterion: Criterion
@@ -35,7 +35,14 @@ class TrainingObjective:
     def of(
         cls, settings: LoopSettings, targets: Tensor, weights: Tensor, link: str
     ) -> TrainingObjective:
-        """For a run with these (n, outputs) training targets and (n,) weights."""
+        """Return the objective of a run.
+
+        Args:
+            settings: of the loop.
+            targets: (n, outputs) of the training rows.
+            weights: (n,) of the training rows.
+            link: from logits to probabilities.
+        """
         return cls(make_criterion(settings.loss, link, targets, weights), settings, link)
 
 
@@ -43,10 +50,10 @@ class TrainingObjective:
 class MicroBatch:
     """A micro-batch: the network, its inputs (b, t), soft targets (b, outputs) and weights (b,).
 
-    auxiliary: (b, a) further targets in 0 … 1, nan where unknown, for a network that has outputs for
-    them behind the others.
+    auxiliary: (b, a) auxiliary targets in 0 … 1, NaN if unknown, for a network whose further
+    outputs predict them.
 
-    Each call is a new pass through the network, with whatever its weights are just then.
+    Each call is a new forward pass with the network's current weights.
     """
 
     objective: TrainingObjective
@@ -54,7 +61,7 @@ class MicroBatch:
     inputs: dict[str, Tensor]
     targets: Tensor
     weights: Tensor
-    total_weight: Tensor  # of the whole update
+    total_weight: Tensor  # of the update
     mixup: Mixup | None = None  # the same in all passes
     auxiliary: Tensor | None = None
 
@@ -63,7 +70,7 @@ class MicroBatch:
         return self._pass()[0]
 
     def loss(self) -> Tensor:
-        """This part's share of the update's loss, a scalar."""
+        """Return this micro-batch's part of the update's loss, a scalar."""
         s = self.objective.settings
         passes = [self._pass() for _ in range(2 if s.rdrop else 1)]
         loss = sum(self._supervised(*each) + self._contrast(pooled) for *each, pooled in passes)
@@ -72,21 +79,21 @@ class MicroBatch:
         return loss
 
     def divergence(self, a: Tensor, b: Tensor) -> Tensor:
-        """Return the divergence of two passes' logits, the rows weighed as in the loss; a scalar."""
+        """Return the divergence of two passes' logits, rows weighted as in the loss; a scalar."""
         _, weights, total_weight = self._for(a, self.targets)
         return (divergence(a, b, self.objective.link) * weights).sum() / total_weight
 
     def _pass(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Return logits for the targets, for the auxiliary ones, and the pooled vectors."""
+        """Return the target's logits, the auxiliary logits, and the pooled vectors."""
         options = {} if self.mixup is None else {"mixup": self.mixup}
-        raw, pooled = self.net(**self.inputs, pooled=True, **options)
-        task, auxiliary = raw.float().tensor_split([self.targets.shape[1]], dim=1)
+        logits, pooled = self.net(**self.inputs, pooled=True, **options)
+        task, auxiliary = logits.float().tensor_split([self.targets.shape[1]], dim=1)
         return task, auxiliary, pooled.float()
 
-    def _supervised(self, raw: Tensor, auxiliary: Tensor) -> Tensor:
+    def _supervised(self, logits: Tensor, auxiliary: Tensor) -> Tensor:
         share = self.objective.settings.auxiliary
         if share < 1:
-            loss = self.objective.criterion(raw, *self._for(raw, self.targets))
+            loss = self.objective.criterion(logits, *self._for(logits, self.targets))
         if share == 0:
             return loss
         further = KNOWN(auxiliary, *self._for(auxiliary, self.auxiliary))
@@ -98,10 +105,10 @@ class MicroBatch:
             return 0.0
         return s.weight * supervised_contrastive(pooled, self.targets, self.weights, s.temperature)
 
-    def _for(self, raw: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Targets, weights and total weight for outputs of k masks: the loss is their mean."""
+    def _for(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return targets, weights and total weight for the k dropout masks; the loss is their mean."""
         weights = self.weights
         if self.mixup is not None:
             targets, weights = self.mixup.targets(targets, weights)
-        k = len(raw) // len(targets)
+        k = len(logits) // len(targets)
         return targets.repeat(k, 1), weights.repeat(k), self.total_weight * k

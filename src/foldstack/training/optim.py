@@ -1,4 +1,4 @@
-"""The optimiser's parameter groups and the learning rate as a pure function of the step."""
+"""Parameter groups of the optimiser, and the learning rate as a pure function of the step."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from foldstack.techniques import LoopSettings, Optimizer, Schedule
 
 
 def make_optimizer(model: nn.Module, settings: LoopSettings) -> torch.optim.Optimizer:
-    """Return the optimiser over what is not frozen, in groups of one rate and one weight decay.
+    """Return the optimiser over the trained parameters, grouped by learning rate and weight decay.
 
-    Each group keeps its rate at the schedule's top as `initial_lr`. Decay is for matrices, none for
-    biases and norms.
+    Each group keeps its rate at the top of the schedule as `initial_lr`. Weight decay applies to
+    matrices, not to biases and norms.
     """
     members = defaultdict(list)
     rates = layer_rates(model, settings)
     for name, p in model.named_parameters():
         if p.requires_grad:
-            decays = p.ndim > 1 and not name.endswith("bias")  # XLNet has biases for each head
+            decays = p.ndim > 1 and not name.endswith("bias")  # XLNet's biases are matrices
             rate = settings.lr if rates is None else rates[name]
             members[rate, settings.weight_decay if decays else 0.0].append(p)
     groups = [
@@ -37,11 +37,11 @@ def make_optimizer(model: nn.Module, settings: LoopSettings) -> torch.optim.Opti
 
 
 def layer_rates(model: Trainable, settings: LoopSettings) -> dict[str, float] | None:
-    """Return the rate of each named parameter at the schedule's top; None if all have `lr`.
+    """Return each named parameter's learning rate at the top of the schedule; None if all have `lr`.
 
     Layer-wise rates (Howard and Ruder 2018): `lr` for the top layer and what follows it, times
-    `layer_decay` for each layer below, once more for the embeddings; `head_lr`, or else `lr`, for the
-    head and for layers that are re-initialised.
+    `layer_decay` for each layer below, once more for the embeddings; `head_lr`, or else `lr`, for
+    the head and re-initialised layers.
     """
     if not settings.rates_by_layer:
         return None
@@ -60,7 +60,7 @@ def adamw(groups: list[dict], lr: float) -> torch.optim.Optimizer:
 
 
 def adafactor(groups: list[dict], lr: float) -> torch.optim.Optimizer:
-    """Return Adafactor whose rate is the root mean square of a matrix's step, so that AdamW's fit."""
+    """Return Adafactor with absolute rates: `lr` is a step's root mean square, so AdamW's rates fit."""
     # torch multiplies the rate by the weights' own size, at least eps[1]: 1 makes it absolute. It
     # bounds mean squared gradients by eps[0], whose default, 1e-7, is above those of a large model;
     # its square, the bound of their product, must not vanish in float32.
@@ -79,7 +79,7 @@ def state_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[st
 def load_state_tensors(
     model: nn.Module, optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]
 ) -> None:
-    """Put back what `state_tensors` returned, each tensor in the optimiser's place."""
+    """Load what `state_tensors` returned, each tensor to its parameter's device."""
     trained = [p for group in optimizer.param_groups for p in group["params"]]
     numbers = {p: i for i, p in enumerate(trained)}
     named = dict(model.named_parameters())
@@ -98,12 +98,19 @@ def lr_factor(
     schedule: Schedule,
     scores: Sequence[float] = (),
 ) -> float:
-    """Factor on the rate for update `step` (from 0) of `total`, of which an epoch has `per_epoch`.
+    """Return the factor on the learning rate for an update.
 
-    It climbs over the first `warmup` share of the updates to 1. Then it falls towards 0, linearly or
-    along half a cosine, stays, or is cut: after whole epochs since the training began (step), or
-    where the finished epochs' `scores`, larger is better, no longer rise (plateau). It depends on
-    nothing else, so a resumed run needs no schedule restored.
+    It rises linearly to 1 during the warm-up. Then it decays to 0, linearly or along half a cosine,
+    stays constant, or is cut: every few epochs (step), or if the epochs' scores no longer improve
+    (plateau). It has no other state, so a resumed run needs no schedule restored.
+
+    Args:
+        step: number of the update, from 0.
+        total: number of updates.
+        per_epoch: updates per epoch.
+        warmup: share of the updates during which the rate rises.
+        schedule: settings.
+        scores: of the finished epochs; larger is better.
     """
     climb = math.ceil(total * warmup)
     if step < climb:
@@ -114,10 +121,10 @@ def lr_factor(
 
 @dataclass(frozen=True)
 class Place:
-    """Where in the training an update is, for a schedule.
+    """The position of an update in the training, for a schedule.
 
-    done: share of the updates after the warm-up. epoch: how many are finished. scores: theirs, larger
-    is better.
+    done: share of the updates after the warm-up that are done. epoch: number of finished epochs.
+    scores: of these epochs; larger is better.
     """
 
     done: float
@@ -146,7 +153,7 @@ def plateau_factor(schedule: techniques.Plateau, place: Place) -> float:
 
 
 def _plateaus(scores: Sequence[float], patience: int) -> int:
-    """How often `patience` epochs in a row brought no better score; the count then starts over."""
+    """Return how often `patience` successive epochs had no better score; the count then restarts."""
     best, waited, cuts = -math.inf, 0, 0
     for score in scores:
         waited = 0 if score > best else waited + 1

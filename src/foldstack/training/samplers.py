@@ -1,4 +1,4 @@
-"""Which training rows an epoch learns from, and how often each: as many rows in every epoch."""
+"""Sampling of the rows that an epoch learns from; their number is the same in all epochs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from foldstack import techniques
 
-SALT = 1  # keeps these draws apart from those of the batches
+SALT = 1  # separates this random stream from that of the batches
 
 
 def sampled_rows(
@@ -16,10 +16,16 @@ def sampled_rows(
     seed: int,
     epoch: int,
 ) -> np.ndarray:
-    """Row numbers of an epoch (from 0), some repeated, some left out; they depend on seed and epoch.
+    """Return the row numbers of an epoch; rows may repeat or be left out.
 
-    targets: (n, outputs), see `classes_of`. difficulty: (n,) losses, for `hard`. Within a class each row
-    comes equally often but for one time, and which ones come once more is drawn.
+    Rows of one class occur equally often, up to one time; which ones occur once more is random.
+
+    Args:
+        settings: of the sampling.
+        targets: (n, outputs), see `classes_of`.
+        difficulty: (n,) losses, for `hard`.
+        seed: of the sampling.
+        epoch: from 0.
     """
     rng = np.random.default_rng([seed, epoch, SALT])
     return settings.load()(settings, targets, difficulty, rng)
@@ -31,12 +37,24 @@ def hard_rows(
     difficulty: np.ndarray,
     rng: np.random.Generator,
 ) -> np.ndarray:
+    """Return n row numbers in proportion to the losses raised to the exponent.
+
+    Args:
+        settings: the exponent.
+        targets: (n, outputs).
+        difficulty: (n,) losses.
+        rng: random generator.
+    """
     return _as_often(difficulty**settings.exponent, len(targets), rng)
 
 
 def power_rows(
     settings: techniques.Power, targets: np.ndarray, _: object, rng: np.random.Generator
 ) -> np.ndarray:
+    """Return n row numbers, a class in proportion to its size raised to the exponent.
+
+    Args: see `hard_rows`.
+    """
     classes, counts = _counted(targets)
     shares = np.where(counts > 0, counts.astype(float) ** settings.exponent, 0)
     return _drawn(classes, _rounded(shares, counts.sum()), rng)
@@ -45,6 +63,10 @@ def power_rows(
 def oversampled_rows(
     settings: techniques.Oversample, targets: np.ndarray, _: object, rng: np.random.Generator
 ) -> np.ndarray:
+    """Return row numbers with every class as often as the largest.
+
+    Args: see `hard_rows`.
+    """
     classes, counts = _counted(targets)
     return _drawn(classes, np.where(counts > 0, counts.max(), 0), rng)
 
@@ -52,6 +74,10 @@ def oversampled_rows(
 def undersampled_rows(
     settings: techniques.Undersample, targets: np.ndarray, _: object, rng: np.random.Generator
 ) -> np.ndarray:
+    """Return row numbers with every class as often as the smallest.
+
+    Args: see `hard_rows`.
+    """
     classes, counts = _counted(targets)
     return _drawn(classes, np.where(counts > 0, counts[counts > 0].min(), 0), rng)
 
@@ -63,10 +89,20 @@ def smote(
     weights: np.ndarray,
     seed: int,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The (n, h) vectors, (n, outputs) targets, (n,) weights, then synthetic rows of the small classes.
+    """Return the rows and, after them, synthetic rows of smaller classes (SMOTE, Chawla et al. 2002).
 
-    Each lies between a row and one of its nearest of the same class (Chawla et al. 2002, SMOTE), and has
-    the class's mean target and weight. A class of one row has no neighbour and stays as it is.
+    Each synthetic row lies between a row and one of its nearest neighbours of the same class, and
+    has the class's mean target and weight. A class of one row has no neighbour and gets none.
+
+    Args:
+        settings: number of neighbours.
+        vectors: (n, h) pooled vectors.
+        targets: (n, outputs).
+        weights: (n,).
+        seed: of the sampling.
+
+    Returns:
+        Vectors, targets and weights of m ≥ n rows.
     """
     from imblearn.over_sampling import SMOTE
 
@@ -89,10 +125,10 @@ def smote(
 
 
 def classes_of(targets: np.ndarray) -> np.ndarray:
-    """(n,) the class of each row, from (n, outputs) targets; soft ones count by their largest part.
+    """Return (n,) the class of each row, from (n, outputs) targets; of soft ones the largest.
 
-    One output: 0 or 1. Several labels at once: the rarest label that a row has, and one class more for
-    rows without any. A row of one-hot targets has one label, so there it is the class itself.
+    One output: 0 or 1. One-hot targets: the class. Several labels: the rarest label of the row, and
+    one more class for rows without any.
     """
     if targets.shape[1] == 1:
         return (targets[:, 0] >= 0.5).astype(int)
@@ -105,7 +141,7 @@ def classes_of(targets: np.ndarray) -> np.ndarray:
 
 
 def _counted(targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return (n,) the class of each row and (classes,) how many rows each has."""
+    """Return (n,) the class of each row and (classes,) the number of rows of each."""
     classes = classes_of(targets)
     return classes, np.bincount(classes)
 
@@ -118,7 +154,7 @@ def _drawn(classes: np.ndarray, wanted: np.ndarray, rng: np.random.Generator) ->
 
 
 def _rounded(shares: np.ndarray, total: int) -> np.ndarray:
-    """Whole numbers in proportion to the shares that add up to `total`: the largest remainders go up."""
+    """Return integers in proportion to the shares that add up to `total` (largest remainders)."""
     exact = shares / shares.sum() * total
     whole = np.floor(exact).astype(int)
     up = np.argsort(whole - exact, kind="stable")[: total - whole.sum()]
@@ -127,13 +163,13 @@ def _rounded(shares: np.ndarray, total: int) -> np.ndarray:
 
 
 def _evenly(rows: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    """`count` of these rows, each equally often but for one time."""
+    """Return `count` of these rows, each equally often up to one time."""
     times, rest = divmod(count, len(rows))
     return np.concatenate([np.tile(rows, times), rng.choice(rows, rest, replace=False)])
 
 
 def _as_often(weights: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    """`count` row numbers in proportion to the weights: systematic sampling, so with little chance."""
+    """Return `count` row numbers in proportion to the weights, by systematic sampling."""
     points = (rng.random() + np.arange(count)) / count * weights.sum()
     order = rng.permutation(len(weights))
     return order[

@@ -1,4 +1,4 @@
-"""Stages that follow each other in one run, each from the weights that the one before has left."""
+"""Successive training stages of one run, each starting from the weights of the one before."""
 
 from __future__ import annotations
 
@@ -27,10 +27,17 @@ def run_stages(
     folder: Path,
     train_stage: Callable[[int, TrainingSettings, Path], dict],
 ) -> dict:
-    """Train each stage in a folder of its own; a finished one is not trained again after a kill.
+    """Train each stage in a folder of its own; a finished stage is not trained again after a kill.
 
-    train_stage: number from 1, settings, folder; trains `model` in place and returns its facts. A single
-    stage has `folder` itself. Returns the last stage's facts, and of several all of them.
+    Args:
+        model: trained in place.
+        stages: settings of each.
+        folder: of the run; a single stage uses `folder` itself.
+        train_stage: called with number (from 1), settings and folder; trains `model` in place and
+            returns its facts.
+
+    Returns:
+        Facts of the last stage and, if there are several, of all stages.
     """
     if len(stages) == 1:
         return train_stage(1, stages[0], folder)
@@ -57,7 +64,7 @@ def run_stages(
 
 def describe(stage: TrainingSettings) -> str:
     """Return a line about a stage."""
-    loss = stage.loss.name if stage.loss else "the usual loss"
+    loss = stage.loss.name if stage.loss else "the default loss"
     if stage.auxiliary:
         loss = "auxiliary targets" if stage.auxiliary == 1 else f"{loss} and auxiliary targets"
     learned = "the head, the backbone frozen" if stage.freeze_backbone else "all"
@@ -68,7 +75,7 @@ def describe(stage: TrainingSettings) -> str:
 
 
 def stage_seed(seed: int, number: int) -> int:
-    """The first stage has the run's own seed, each later one another made of it."""
+    """Return the run's seed for the first stage, and a seed derived from it for each later one."""
     if number == 1:
         return seed
     return int(np.random.SeedSequence((seed, number)).generate_state(1)[0])
@@ -76,7 +83,7 @@ def stage_seed(seed: int, number: int) -> int:
 
 @contextmanager
 def dropout(model: Classifier, head: float | None, backbone: float | None) -> Iterator[None]:
-    """Other rates than the preset's for a stage (None: no other), put back after it."""
+    """Set a stage's dropout rates (None: unchanged) inside the context; restore them afterwards."""
     rates = _rates(model.backbone)
     before = [(module, name, getattr(module, name)) for module, name in rates]
     before.append((model.dropout, "p", model.dropout.p))
@@ -93,7 +100,7 @@ def dropout(model: Classifier, head: float | None, backbone: float | None) -> It
 
 
 def _rates(backbone: nn.Module) -> list[tuple[nn.Module, str]]:
-    """Where a backbone keeps its dropout rates: in dropout modules, or as plain numbers of a module."""
+    """Return where a backbone's dropout rates are: dropout modules, or float attributes of modules."""
     found = []
     for module in backbone.modules():
         if isinstance(module, nn.Dropout):
@@ -107,7 +114,7 @@ def _rates(backbone: nn.Module) -> list[tuple[nn.Module, str]]:
 
 
 def _finished(path: Path) -> dict | None:
-    """The facts of a finished stage; None if it is not, or not as it was written."""
+    """Return the facts of a finished stage; None if it is unfinished or its files have changed."""
     if not path.exists():
         return None
     try:
@@ -121,7 +128,7 @@ def _finished(path: Path) -> dict | None:
 
 
 def _finish(model: Classifier, facts: dict, place: Path) -> None:
-    """Keep the stage's weights, then say that it is finished, then drop its checkpoints."""
+    """Write the stage's weights, then the record that it is finished, then delete its checkpoints."""
     if not parallel.is_main():
         return
     save_weights(model, place / "weights.safetensors")

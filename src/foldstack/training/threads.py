@@ -1,7 +1,7 @@
-"""Batches without gradients, each computed by one thread of a processor, as many at once as there are.
+"""Batches without gradients, computed in parallel, each by one CPU thread.
 
-What is serial in a pass, Python and small operations, then keeps one core waiting instead of all; and
-what a batch gives does not depend on their number.
+Serial parts of a pass (Python and small operations) then block one core instead of all, and a
+batch's result does not depend on the number of threads.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ Result = TypeVar("Result")
 def side_by_side(
     work: Callable[[Item], Result], items: Sequence[Item], device: torch.device
 ) -> Iterator[Result]:
-    """work(item) of each, in their order, in inference mode and under the caller's autocast.
+    """Yield work(item) of each item in order, in inference mode and under the caller's autocast.
 
-    An accelerator, or a single thread, takes one after the other.
+    On an accelerator, or with a single thread, items are computed one after the other.
     """
     threads = torch.get_num_threads()
     if device.type != "cpu" or threads == 1 or len(items) < 2:
@@ -38,4 +38,4 @@ def side_by_side(
         with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             yield from pool.map(alone, items)
     finally:
-        torch.set_num_threads(threads)  # which a thread has set for those to come, too
+        torch.set_num_threads(threads)  # the threads above have set it globally

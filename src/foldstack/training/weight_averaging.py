@@ -1,7 +1,6 @@
-"""Averages of weights along the training, from which the predictions are made.
+"""Averages of weights during training, which are used for prediction.
 
-No backbone here has batch normalisation, so that nothing has to be re-estimated for the
-averaged weights.
+No backbone here has batch normalisation, so nothing needs re-estimation for averaged weights.
 """
 
 from __future__ import annotations
@@ -24,10 +23,10 @@ class WeightAverage(Protocol):
     def after_update(self, model: nn.Module) -> None: ...
 
     def after_epoch(self, model: nn.Module, epoch: int, epochs: int) -> None:
-        """epoch: the number of the one that has ended, from 1, of `epochs`."""
+        """Update after an epoch; epoch: number of the finished one, from 1, of `epochs`."""
 
     def applied(self, model: nn.Module) -> AbstractContextManager[None]:
-        """The average stands in the model; after it, also after an error, the very weights again."""
+        """Put the average into the model inside the context; restore the exact weights afterwards."""
 
     def state(self) -> dict[str, Tensor]: ...
 
@@ -35,16 +34,16 @@ class WeightAverage(Protocol):
 
 
 def make_averaging(settings: techniques.Averaging | None, model: nn.Module) -> WeightAverage:
-    """The average over the weights that are trained, for a model that lies on its device already.
+    """Return the average of the trained weights, for a model that is already on its device.
 
-    A soup is made of whole epochs when the training has ended, by `greedy_soup`: until then there is
-    nothing to do.
+    A soup is mixed from whole epochs by `greedy_soup` after training; during training it does
+    nothing.
     """
     return NoAverage(settings, model) if settings is None else settings.load()(settings, model)
 
 
 class NoAverage:
-    """The weights themselves."""
+    """No average: the current weights."""
 
     def __init__(self, settings: techniques.Averaging | None, model: nn.Module):
         pass
@@ -67,9 +66,9 @@ class NoAverage:
 
 
 class _Running(NoAverage):
-    """An average that moves a share of the way to the weights, time and again.
+    """A running average that moves a share of the way towards the weights at each step.
 
-    Until it first moves, it is the weights themselves. Frozen weights and buffers stay as they are.
+    Until its first step it equals the weights. Frozen weights and buffers are not averaged.
     """
 
     def __init__(self, settings: techniques.EMA | techniques.SWA, model: nn.Module):
@@ -109,10 +108,10 @@ class _Running(NoAverage):
 
 
 class EMAverage(_Running):
-    """Exponential moving average (Polyak and Juditsky 1992), its decay warmed up.
+    """Exponential moving average (Polyak and Juditsky 1992) with a warmed-up decay.
 
-    After t earlier updates it is min(decay, (1 + t) / (10 + t)), so that the weights from before the
-    training are soon forgotten, however short it is.
+    After t earlier updates the decay is min(decay, (1 + t) / (10 + t)), so that the initial weights
+    are soon forgotten, however short the training is.
     """
 
     def after_update(self, model: nn.Module) -> None:
@@ -121,9 +120,9 @@ class EMAverage(_Running):
 
 
 class SWAverage(_Running):
-    """Stochastic weight averaging (Izmailov et al. 2018): the mean of late epochs' last weights.
+    """Mean of the weights after each of the last epochs (Izmailov et al. 2018).
 
-    Epochs count whose number is more than `start` of all of them.
+    An epoch counts if its number is more than `start` times the number of epochs.
     """
 
     def after_epoch(self, model: nn.Module, epoch: int, epochs: int) -> None:
@@ -140,19 +139,25 @@ def greedy_soup(
     scores: Sequence[float],
     score_of: Callable[[dict[str, Tensor]], float],
 ) -> tuple[dict[str, Tensor], list[int]]:
-    """The mean of some epochs' weights (greedy soup, Wortsman et al. 2022), and which, from 1.
+    """Return the mean of some epochs' weights (greedy soup, Wortsman et al. 2022), and which, from 1.
 
-    files: each epoch's state dict as safetensors; scores: each epoch's, larger is better; score_of: a
-    mean's. The best epoch comes first; each other, in the order of their scores, stays in the mean if
-    that does not lower its score. Two sets of weights are in memory at a time.
+    The best epoch comes first; each other, in order of its score, is kept in the mean if that does
+    not lower the mean's score. Two sets of weights are in memory at a time.
+
+    Args:
+        files: each epoch's state dict as safetensors.
+        scores: each epoch's; larger is better.
+        score_of: returns the score of a state dict.
     """
-    order = sorted(range(len(files)), key=lambda i: -scores[i])  # stable: of equals the earlier
+    order = sorted(
+        range(len(files)), key=lambda i: -scores[i]
+    )  # stable: the earlier of equal scores
     mean, best, chosen = load_file(files[order[0]]), scores[order[0]], [order[0]]
     for i in order[1:]:
         wider = load_file(files[i])
         for name, tensor in wider.items():
             if tensor.is_floating_point():
-                # A running mean leaves what is the same in all epochs as it is, to the bit.
+                # A running mean keeps tensors that are equal in all epochs, bit by bit.
                 torch.lerp(mean[name], tensor, 1 / (len(chosen) + 1), out=tensor)
         score = score_of(wider)
         if score >= best:

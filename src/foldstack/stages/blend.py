@@ -407,12 +407,12 @@ def _report_of_models(ws: Workspace, model: str) -> ReportRecord:
 
 def _report_of_blend(ws: Workspace, name: str) -> ReportRecord:
     record = read_stored(ws, name)
-    path = ws.store.blend_file(name, record, "labels.csv")
+    shown, path = (ws.store.blend_file(name, record, f"labels.{form}") for form in ("txt", "csv"))
     stale, optimistic = Doubts.of(ws).of_blend(record)
     return ReportRecord(
         of=name,
         winner=record.winner,
-        file=ws.store.name(path.with_suffix(".txt")),
+        file=ws.store.name(shown),
         rows=report_rows(read_report(path)),
         stale=stale,
         optimistic=optimistic,

@@ -49,7 +49,7 @@ class Watch(TorchDispatchMode):
 def ahead(monkeypatch) -> None:
     """The CPU is treated as a device that computes while Python goes on."""
     for module in (attention, dropout):
-        monkeypatch.setattr(module, "computes_ahead", lambda tensor: True)
+        monkeypatch.setattr(module, "is_asynchronous", lambda tensor: True)
 
 
 TECHNIQUES = [
@@ -100,7 +100,7 @@ def test_the_mask_of_a_batch_without_padding_changes_nothing(backbone, monkeypat
     assert len(same) > 1
     predicted = []
     for ahead in (False, True):
-        monkeypatch.setattr(attention, "computes_ahead", lambda tensor, ahead=ahead: ahead)
+        monkeypatch.setattr(attention, "is_asynchronous", lambda tensor, ahead=ahead: ahead)
         predicted.append(learner.model.eval()(**tokens.batch(same)))
     torch.testing.assert_close(*predicted)
 

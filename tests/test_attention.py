@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from transformers import BertConfig, BertModel
 
 from foldstack.nets import attention
-from foldstack.nets.attention import ATTENTION, attend, use_ours
+from foldstack.nets.attention import ATTENTION, attend, install_attention
 from foldstack.nets.backbone import load_backbone
 from foldstack.nets.dropout import Dropout, draw_kept, kept_share
 from tiny import TINY
@@ -174,7 +174,7 @@ def test_without_dropout_a_step_is_the_librarys(backbone):
     theirs = BertModel(BertConfig(**TINY)).eval()
     ours = BertModel(BertConfig(**TINY)).eval()
     ours.load_state_dict(theirs.state_dict())
-    use_ours(ours)
+    install_attention(ours)
     ids, mask = torch.randint(40, (3, 6)), torch.ones(3, 6, dtype=torch.long)
     mask[1, 4:] = 0
     a, b = (m(input_ids=ids, attention_mask=mask)[0] for m in (theirs, ours))

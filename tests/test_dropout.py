@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from transformers import BertConfig, BertModel, DebertaV2Config, DebertaV2Model
 
-from foldstack.nets.attention import use_ours
+from foldstack.nets.attention import install_attention
 from foldstack.nets.backbone import load_backbone
 from foldstack.nets.dropout import Dropout, draw_kept, kept_share, seeded
 from foldstack.training.stagewise import dropout as other_rates
@@ -107,7 +107,7 @@ def test_the_draw_is_the_same_on_every_machine():
 def test_every_rate_of_a_backbone_counts():
     """Attention's too, in an architecture with the library's attention and in one with its own."""
     for model in (BertModel(BertConfig(**TINY)), DebertaV2Model(DebertaV2Config(**TINY))):
-        use_ours(model.train())
+        install_attention(model.train())
         rates = [m for m in model.modules() if isinstance(m, nn.Dropout)]
         ids = torch.arange(12).view(2, 6)
 

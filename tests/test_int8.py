@@ -21,7 +21,7 @@ from foldstack.ensemble import load_fitted
 from foldstack.errors import InputError
 from foldstack.learners import Learner
 from foldstack.links import to_probabilities
-from foldstack.nets.attention import use_ours
+from foldstack.nets.attention import install_attention
 from foldstack.nets.classifier import Classifier
 from foldstack.nets.poolings import make_pooling
 from foldstack.nets.quantized import GROUP, Int8Reader, converted, load_openvino, round_weights
@@ -139,7 +139,7 @@ def adapted(kind: str, **config: object) -> Classifier:
     for weight in model.backbone.parameters():
         if weight.ndim == 2:
             torch.nn.init.normal_(weight, std=0.3)
-    use_ours(model.backbone)
+    install_attention(model.backbone)
     return model.eval()
 
 

@@ -497,7 +497,7 @@ def test_auto_goes_no_further_than_the_backbone(place_of, tmp_path, capsys):
     assert learner.encoder.max_length == 64
     assert capsys.readouterr().out == (
         "the length 72, enough for 100% of the rows, is more than the backbone's 64 positions: "
-        "taking 64\n"
+        "using 64\n"
     )
 
 

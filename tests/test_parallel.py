@@ -362,5 +362,5 @@ def test_a_weight_that_takes_no_part_is_not_awaited(backbone):
     learner = loop_learner(backbone)
     examples = learner.prepare(tiny_rows(n=21))
     learner.model.idle = torch.nn.Parameter(torch.ones(1))
-    loop._freeze_idle(learner.model, examples)
+    loop._freeze_unused(learner.model, examples)
     assert [k for k, p in learner.model.named_parameters() if not p.requires_grad] == ["idle"]

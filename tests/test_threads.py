@@ -11,7 +11,7 @@ import torch
 
 from foldstack.learners.transformer import TransformerLearner
 from foldstack.training import loop
-from foldstack.training.threads import side_by_side
+from foldstack.training.threads import parallel_map
 from makers import loop_learner, tiny_rows
 
 pytestmark = pytest.mark.usefixtures("cpu_settings_restored")
@@ -30,9 +30,9 @@ def test_results_come_in_order_from_threads_of_one_core_each():
         return (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.bfloat16
 
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert list(side_by_side(work, range(4), CPU)) == [(i, 1, True, True) for i in range(4)]
+        assert list(parallel_map(work, range(4), CPU)) == [(i, 1, True, True) for i in range(4)]
     both = threading.Barrier(2, timeout=20)
-    assert [in_lower for *_, in_lower in side_by_side(work, range(2), CPU)] == [False, False]
+    assert [in_lower for *_, in_lower in parallel_map(work, range(2), CPU)] == [False, False]
     assert torch.get_num_threads() == 2
 
 
@@ -43,7 +43,7 @@ def test_an_error_in_a_batch_is_the_callers():
         return 1 / item
 
     with pytest.raises(ZeroDivisionError):
-        list(side_by_side(work, [1, 0, 2], CPU))
+        list(parallel_map(work, [1, 0, 2], CPU))
     assert torch.get_num_threads() == 2
 
 

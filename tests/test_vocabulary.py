@@ -95,9 +95,9 @@ def test_a_gpu_keeps_all_pieces_of_texts_that_are_drawn_anew(roomy, settings):
     learner = make_learner(roomy, training=SHORT, **settings)
     examples = learner.prepare(tiny_rows())
     stages = learner.settings.stages_for("accuracy")
-    assert list(learner._read_in_training(tiny_rows(), examples, stages, None))[1:]
+    assert list(learner._tokens_read(tiny_rows(), examples, stages, None))[1:]
     learner.accelerator = SimpleNamespace(device=torch.device("cuda"))
-    assert learner._read_in_training(tiny_rows(), examples, stages, None) is None
+    assert learner._tokens_read(tiny_rows(), examples, stages, None) is None
 
 
 def test_a_lookup_is_the_same_and_its_gradient_too():

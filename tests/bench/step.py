@@ -64,7 +64,7 @@ def main() -> None:
     sides = {"torch": (nn.Dropout, "sdpa"), "foldstack": (dropout.Dropout, implementation)}
     batches = epoch_batches(examples.tokens.lengths, args.batch, SEED, 0)
     seconds: dict[str, list[float]] = {name: [] for name in sides}
-    with learner._only_read([examples.tokens]):
+    with learner._trimmed_to([examples.tokens]):
         training = loop.prepare(learner.model, examples, settings.training, learner.accelerator)
         training.net.train()
         for i, batch in enumerate([batches[0], *batches[: args.updates]]):

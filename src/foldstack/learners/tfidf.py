@@ -84,11 +84,11 @@ class TfidfLearner:
                 )
         self.vectorizers = kept
         if self.task.kind.is_one_hot:
-            self.coef, self.intercept = self._regress_classes(self._made_of(texts), train)
+            self.coef, self.intercept = self._regress_classes(self._by_row(texts), train)
         elif self.task.kind.is_values:
             self.coef, self.intercept = self._regress_values(texts, train)
         elif len(train.targets.T) == 1:
-            fits = [self._regress(self._made_of(texts), train.targets[:, 0], train.weights)]
+            fits = [self._regress(self._by_row(texts), train.targets[:, 0], train.weights)]
             self.coef, self.intercept = (np.stack(a) for a in zip(*fits, strict=True))
         else:
             x = self._features(texts)
@@ -96,7 +96,7 @@ class TfidfLearner:
             self.coef, self.intercept = (np.stack(a) for a in zip(*fits, strict=True))
         return {"features": self._width}
 
-    def _made_of(self, texts: Sequence[str]) -> RowsOf:
+    def _by_row(self, texts: Sequence[str]) -> RowsOf:
         """Return a function from row numbers to their features, built in that order without a copy."""
         return lambda index: self._features([texts[i] for i in index.tolist()])
 

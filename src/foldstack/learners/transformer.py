@@ -76,9 +76,9 @@ class TransformerLearner:
         further = examples.auxiliary
         self.model = self._classifier(backbone, 0 if further is None else further.shape[1])
         if s.head_bias == "prior":
-            self.model.begin_at(log_priors(examples.targets, examples.weights, examples.link))
+            self.model.set_bias(log_priors(examples.targets, examples.weights, examples.link))
         if self.start:
-            self._begin_from(load_file(self.start / WEIGHTS))
+            self._load_start(load_file(self.start / WEIGHTS))
         return examples
 
     @property
@@ -133,7 +133,7 @@ class TransformerLearner:
                 tokenizer.save_pretrained(to)
         return facts
 
-    def _begin_from(self, weights: dict[str, torch.Tensor]) -> None:
+    def _load_start(self, weights: dict[str, torch.Tensor]) -> None:
         """Load another model's weights, its head only if all shapes match."""
         own = self.model.state_dict()
         backbone = {k for k in own if k.startswith("backbone.")}
@@ -192,7 +192,7 @@ class TransformerLearner:
             return self._train_stage(number, stage, train, examples, select, held, folder)
 
         stages = self.settings.stages_for(self.task.metric.name)
-        with self._only_read(self._read_in_training(train, examples, stages, held)):
+        with self._trimmed_to(self._tokens_read(train, examples, stages, held)):
             facts = run_stages(self.model, stages, run_dir, train_stage)
         self.model.auxiliary = None  # not needed for prediction
         return facts | {
@@ -201,7 +201,7 @@ class TransformerLearner:
             "max_length": max_length,
         }
 
-    def _read_in_training(
+    def _tokens_read(
         self,
         train: Rows,
         examples: loop.Examples,
@@ -227,7 +227,7 @@ class TransformerLearner:
 
         return all_of_it()
 
-    def _only_read(self, read: Iterable[Tokens] | None) -> AbstractContextManager[None]:
+    def _trimmed_to(self, read: Iterable[Tokens] | None) -> AbstractContextManager[None]:
         """Trim the word embeddings to these tokens inside the context, if results stay the same.
 
         They change if a step depends on the whole matrix: AWP's on its norm, Adafactor's on its

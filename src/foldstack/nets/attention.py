@@ -15,7 +15,7 @@ from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, eager_mask, sdpa_mask
 
-from foldstack.nets.device import computes_ahead, lowered
+from foldstack.nets.device import autocast_dtype, is_asynchronous
 from foldstack.nets.dropout import Dropout, draw_kept, kept_share, seeded
 
 ATTENTION = "foldstack"
@@ -26,7 +26,7 @@ LONG = 512  # tokens, beyond which torch's kernel, which stores no weights, is f
 SPECIAL = ("position_bias", "softcap", "cache")
 
 
-def use_ours(backbone: nn.Module) -> None:
+def install_attention(backbone: nn.Module) -> None:
     """Install this project's dropout and, if the library allows it, its attention, in place."""
     for module in list(backbone.modules()):
         for name, child in module.named_children():
@@ -65,7 +65,7 @@ def attend(
         others: options of the library; those in `SPECIAL` are left to torch's kernel.
     """
     causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
-    ours = dropout < 1 and not computes_ahead(query) and query.shape[1] == key.shape[1]
+    ours = dropout < 1 and not is_asynchronous(query) and query.shape[1] == key.shape[1]
     ours = ours and (dropout > 0 or key.shape[2] <= LONG)
     if attention_mask is None:
         ours = ours and not causal
@@ -75,7 +75,7 @@ def attend(
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout, scaling, is_causal, **others
         )
-    kind = lowered(query.dtype)  # layers unknown to autocast may return another dtype
+    kind = autocast_dtype(query.dtype)  # layers unknown to autocast may return another dtype
     query, key, value = (x.to(kind) for x in (query, key, value))
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
     return _Attention.apply(query, key, value, as_bias(attention_mask), scaling, dropout), None
@@ -89,7 +89,7 @@ def _mask(make: Callable, *args, attention_mask: Tensor | None = None, **options
 
     The answer, which saves the mask of a batch without padding, would wait for all pending work.
     """
-    if attention_mask is not None and computes_ahead(attention_mask):
+    if attention_mask is not None and is_asynchronous(attention_mask):
         options["allow_is_bidirectional_skip"] = False
     return make(*args, attention_mask=attention_mask, **options)
 

@@ -24,7 +24,7 @@ from transformers.utils import logging as transformers_logging
 
 from foldstack.errors import InputError
 from foldstack.files import file_sha256, read_json
-from foldstack.nets.attention import use_ours
+from foldstack.nets.attention import install_attention
 from foldstack.nets.tokenizer import fix_tokenizer
 from foldstack.system import is_fault
 
@@ -165,7 +165,7 @@ def load_backbone(
 def _adapt(model: nn.Module) -> None:
     if hasattr(model, "pooler"):
         model.pooler = None  # our heads pool the token vectors themselves
-    use_ours(model)
+    install_attention(model)
 
 
 def _load_tokenizer(place: str, trust_remote_code: bool) -> PreTrainedTokenizerBase:

@@ -86,7 +86,7 @@ class Classifier(Trainable):
         return NamedLayers(found, head, len(blocks(self.backbone)))
 
     @torch.no_grad()
-    def begin_at(self, logits: Tensor) -> None:
+    def set_bias(self, logits: Tensor) -> None:
         """Set the biases so that a zero vector gives these (outputs,) logits."""
         self.head.bias.copy_(torch.cat([-logits / 2, logits / 2]) if self.as_difference else logits)
 

@@ -39,11 +39,11 @@ def to_host(tensor: Tensor) -> Callable[[], Tensor]:
     return wait
 
 
-def computes_ahead(tensor: Tensor) -> bool:
+def is_asynchronous(tensor: Tensor) -> bool:
     """Whether the device of a tensor computes asynchronously."""
     return tensor.device.type != "cpu"
 
 
-def lowered(kind: torch.dtype) -> torch.dtype:
+def autocast_dtype(kind: torch.dtype) -> torch.dtype:
     """Return the dtype that autocast computes in on a CPU, or `kind` if autocast is off."""
     return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else kind

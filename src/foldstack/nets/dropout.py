@@ -15,7 +15,7 @@ import torch
 from numpy.random import SFC64
 from torch import Tensor, nn
 
-from foldstack.nets.device import computes_ahead
+from foldstack.nets.device import is_asynchronous
 
 LEVELS = 1 << 16  # values of 16 bits
 
@@ -24,7 +24,7 @@ class Dropout(nn.Dropout):
     """Dropout (Srivastava et al. 2014) of any tensor."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if not (self.training and 0 < self.p < 1) or computes_ahead(x):
+        if not (self.training and 0 < self.p < 1) or is_asynchronous(x):
             return super().forward(x)
         kept = draw_kept(seeded(), x.shape, self.p, x.dtype)
         return (x * kept).mul_(1 / kept_share(self.p))  # bf16 cannot represent the factor

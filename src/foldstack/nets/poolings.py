@@ -275,8 +275,8 @@ class RecurrentPooling(Pooling):
             tokens = states[:, -1].to(self.ahead.weight_ih_l0.dtype)
             mirrored = mirror(mask)
             ahead, _ = self.ahead(tokens)
-            back, _ = self.back(at_places(tokens, mirrored))
-            outputs = torch.cat([ahead, at_places(back, mirrored)], dim=2)
+            back, _ = self.back(gather_tokens(tokens, mirrored))
+            outputs = torch.cat([ahead, gather_tokens(back, mirrored)], dim=2)
             return mean_max_pool(outputs, mask)
 
 
@@ -349,7 +349,7 @@ def mirror(mask: Tensor) -> Tensor:
     return torch.where(turned >= 0, turned, places)
 
 
-def at_places(hidden: Tensor, places: Tensor) -> Tensor:
+def gather_tokens(hidden: Tensor, places: Tensor) -> Tensor:
     """Return (b, t, h) vectors, each row's in the order of (b, t) positions."""
     return hidden.gather(1, places.unsqueeze(2).expand(-1, -1, hidden.shape[2]))
 

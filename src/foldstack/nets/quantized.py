@@ -60,7 +60,7 @@ class Int8Reader:
         load_openvino()
         threads = torch.get_num_threads()
         self._settings = {
-            # One stream per thread of `side_by_side`.
+            # One stream per thread of `parallel_map`.
             "NUM_STREAMS": str(threads),
             "INFERENCE_NUM_THREADS": str(threads),
             "ENABLE_CPU_PINNING": False,  # two processes would share one core

@@ -77,14 +77,14 @@ def mask_tokens(
         in_sequence = so_far[1:] - np.repeat(so_far[tokens.offsets[:-1]], tokens.lengths)
         free &= in_sequence > before
     rng = np.random.default_rng([seed, epoch])
-    asked = free & (rng.random(len(free)) < share)
+    chosen = free & (rng.random(len(free)) < share)
     fate = rng.random(len(free))
-    becomes_mask, becomes_any = asked & (fate < MASKED), asked & (fate >= MASKED + KEPT)
+    becomes_mask, becomes_any = chosen & (fate < MASKED), chosen & (fate >= MASKED + KEPT)
     flat = np.array(tokens.flat)
     flat[becomes_mask] = tokenizer.mask_token_id
     if becomes_any.any():
         flat[becomes_any] = rng.choice(np.unique(tokens.flat[free]), becomes_any.sum())
-    labels = np.where(asked, tokens.flat, IGNORE_INDEX)
+    labels = np.where(chosen, tokens.flat, IGNORE_INDEX)
     return Masked(
         replace(tokens, flat=flat, redraw=None),
         replace(tokens, flat=labels, pad_id=IGNORE_INDEX, types=None, features=None, redraw=None),

@@ -41,10 +41,10 @@ ROW = (1, 2)  # dimensions of (b, t, h) noise whose norm is taken: one per row
 class Attack(Protocol):
     """A way to compute the gradient of a micro-batch.
 
-    draws_once: it does not reset a random generator, which a CUDA graph cannot do.
+    capturable: a CUDA graph can capture it; it cannot if it resets a random generator.
     """
 
-    draws_once: bool
+    capturable: bool
 
     def attacks(self, epoch: float) -> bool:
         """Whether the attack has started by this epoch."""
@@ -69,16 +69,16 @@ def make_attack(settings: techniques.Adversary | None, model: Trainable) -> Atta
     return settings.load()(settings, model)
 
 
-class _AtOnce:
+class _FromStart:
     """An adversary that starts with the first epoch."""
 
-    draws_once = True
+    capturable = True
 
     def attacks(self, epoch: float) -> bool:
         return True
 
 
-class NoAttack(_AtOnce):
+class NoAttack(_FromStart):
     """No adversary."""
 
     def backward(self, part: MicroBatch, backward: Backward, epoch: float) -> Tensor:
@@ -88,7 +88,7 @@ class NoAttack(_AtOnce):
 # Perturbed weights
 
 
-class FGMAttack(_AtOnce):
+class FGMAttack(_FromStart):
     """Fast gradient method (Miyato et al. 2017, Adversarial Training Methods for Text).
 
     Each attacked parameter moves by epsilon g / ||g||; the gradient there is added to the clean one.
@@ -100,7 +100,7 @@ class FGMAttack(_AtOnce):
         self.attacked = attacked_parameters(settings, model)
 
     def backward(self, part: MicroBatch, backward: Backward, epoch: float) -> Tensor:
-        with earlier_added(self.attacked):
+        with gradients_accumulated(self.attacked):
             loss = backward_loss(part, backward)
             with self.attack():
                 backward(part.loss())
@@ -114,7 +114,7 @@ class FGMAttack(_AtOnce):
             yield
 
 
-class PGDAttack(_AtOnce):
+class PGDAttack(_FromStart):
     """Projected gradient descent (Madry et al. 2018).
 
     Steps of alpha g / ||g||, each attacked parameter projected into the ball of radius epsilon around
@@ -127,7 +127,7 @@ class PGDAttack(_AtOnce):
         self.trained = trained_parameters(model)
 
     def backward(self, part: MicroBatch, backward: Backward, epoch: float) -> Tensor:
-        with earlier_added(self.attacked):
+        with gradients_accumulated(self.attacked):
             loss = backward_loss(part, backward)
             with self.attack(part, backward):
                 backward(part.loss())
@@ -139,7 +139,7 @@ class PGDAttack(_AtOnce):
         with restored(self.attacked) as start:
             self.climb(start)
             for _ in range(self.settings.steps - 1):
-                with not_counted(self.trained):
+                with gradients_restored(self.trained):
                     backward(part.loss())
                     self.climb(start)
             yield
@@ -153,7 +153,7 @@ class PGDAttack(_AtOnce):
         put(self.attacked, (w + move for w, move in zip(start, moves, strict=True)))
 
 
-class AWPAttack(_AtOnce):
+class AWPAttack(_FromStart):
     """Adversarial weight perturbation (Wu et al. 2020) of matrices; biases and norms are not perturbed.
 
     From epoch `start` on, each attacked matrix moves by lr ||w|| g / ||g||, no element by more than
@@ -180,7 +180,7 @@ class AWPAttack(_AtOnce):
     def attack(self, part: MicroBatch, backward: Backward) -> Iterator[Tensor]:
         """Move the weights by the step inside the context; yield the clean loss."""
         with restored(self.attacked) as start:
-            with not_counted(self.trained):
+            with gradients_restored(self.trained):
                 loss = backward_loss(part, backward)
                 put(self.attacked, map(self.worse, self.attacked, start))
             yield loss
@@ -194,7 +194,7 @@ class AWPAttack(_AtOnce):
 # Noise on word vectors
 
 
-class FreeLBAttack(_AtOnce):
+class FreeLBAttack(_FromStart):
     """Free large-batch adversarial training (Zhu et al. 2020).
 
     Noise on the word vectors of real tokens starts uniform in ±init / sqrt(tokens x width) and
@@ -203,7 +203,7 @@ class FreeLBAttack(_AtOnce):
     none of them is clean, so the loss at the start stands for the clean one.
     """
 
-    draws_once = False
+    capturable = False
 
     def __init__(self, settings: techniques.FreeLB, model: Trainable):
         self.settings = settings
@@ -220,7 +220,7 @@ class FreeLBAttack(_AtOnce):
                 noise = projected(climbed, s.max_norm, ROW)
             last = step == s.steps - 1
             noise.requires_grad_(not last)
-            with self.words.same_draws(not last), self.words.attack(noise):
+            with self.words.same_random_state(not last), self.words.attack(noise):
                 loss = part.loss()
                 backward(loss / s.steps)
             losses.append(loss.detach())
@@ -233,7 +233,7 @@ class FreeLBAttack(_AtOnce):
         return noise * self.settings.init / numbers.clamp(min=1).to(noise).sqrt()
 
 
-class VATAttack(_AtOnce):
+class VATAttack(_FromStart):
     """Virtual adversarial training (Miyato et al. 2018); SMART (Jiang et al. 2020) smooths likewise.
 
     Added to the loss: `weight` times the divergence of the outputs from those under noise on the
@@ -242,7 +242,7 @@ class VATAttack(_AtOnce):
     samples the same masks with and without the noise. Four passes, one of them without gradients.
     """
 
-    draws_once = False
+    capturable = False
 
     def __init__(self, settings: techniques.VAT, model: Trainable):
         self.settings = settings
@@ -252,12 +252,12 @@ class VATAttack(_AtOnce):
         loss = backward_loss(part, backward)
         real = real_tokens(part)
         noise = self.settings.xi * unit(self.words.blank(real).normal_() * real, ROW)
-        with self.words.same_draws(), torch.no_grad():
+        with self.words.same_random_state(), torch.no_grad():
             clean = part.outputs()
             # Half precision often rounds the effect of small noise to zero; outputs changed by a
             # random 1e-7 then give some direction instead of none.
             almost = clean + torch.finfo(torch.float32).eps * torch.randn_like(clean)
-        with self.words.same_draws(), self.words.attack(noise.requires_grad_()):
+        with self.words.same_random_state(), self.words.attack(noise.requires_grad_()):
             noisy = part.outputs()
             (change,) = torch.autograd.grad(
                 part.divergence(almost, noisy), noisy, retain_graph=True
@@ -297,7 +297,7 @@ class WordVectors:
         finally:
             handle.remove()
 
-    def same_draws(self, enabled: bool = True):
+    def same_random_state(self, enabled: bool = True):
         """Return a context that restores the random state of CPU and device at its end."""
         device = self.embeddings.weight.device
         devices = [] if device.type == "cpu" else [device]
@@ -418,7 +418,7 @@ def set_aside(parameters: Sequence[nn.Parameter]) -> list[Tensor | None]:
 
 
 @contextmanager
-def earlier_added(parameters: Sequence[nn.Parameter]) -> Iterator[None]:
+def gradients_accumulated(parameters: Sequence[nn.Parameter]) -> Iterator[None]:
     """Reset gradients inside; afterwards add the earlier ones."""
     earlier = set_aside(parameters)
     try:
@@ -432,7 +432,7 @@ def earlier_added(parameters: Sequence[nn.Parameter]) -> Iterator[None]:
 
 
 @contextmanager
-def not_counted(parameters: Sequence[nn.Parameter]) -> Iterator[None]:
+def gradients_restored(parameters: Sequence[nn.Parameter]) -> Iterator[None]:
     """Reset gradients inside; afterwards put the earlier ones back."""
     earlier = set_aside(parameters)
     try:

@@ -442,6 +442,10 @@ def agreement(targets: Tensor) -> Tensor:
 def cross_entropy_criterion(
     loss: techniques.CrossEntropy, link: str, targets: Tensor, weights: Tensor
 ) -> Criterion:
+    """Return cross-entropy with label smoothing and class weights.
+
+    Args: see `make_criterion`.
+    """
     balance = class_weights(loss.class_weights, targets, weights, link)
     smoothing = loss.label_smoothing
     return RowWise(partial(cross_entropy, link, smoothing=smoothing, balance=balance))
@@ -450,6 +454,10 @@ def cross_entropy_criterion(
 def focal_criterion(
     loss: techniques.Focal, link: str, targets: Tensor, weights: Tensor
 ) -> Criterion:
+    """Return focal loss with class weights.
+
+    Args: see `make_criterion`.
+    """
     balance = class_weights(loss.class_weights, targets, weights, link)
     return RowWise(partial(focal, link, gamma=loss.gamma, balance=balance))
 
@@ -461,6 +469,10 @@ def dice_criterion(loss: techniques.Dice, link: str, *rows: Tensor) -> Criterion
 def logit_adjusted_criterion(
     loss: techniques.LogitAdjusted, link: str, targets: Tensor, weights: Tensor
 ) -> Criterion:
+    """Return cross-entropy of logits adjusted by the priors of the training rows.
+
+    Args: see `make_criterion`.
+    """
     offset = loss.tau * log_priors(targets, weights, link)
     return RowWise(partial(logit_adjusted, link, offset=offset))
 
@@ -489,6 +501,10 @@ def scaled_criterion(loss: techniques.Loss, link: str, *rows: Tensor) -> Criteri
 def soft_f1_criterion(
     loss: techniques.SoftF1, link: str, targets: Tensor, weights: Tensor
 ) -> Criterion:
+    """Return the soft F1 loss.
+
+    Args: see `make_criterion`.
+    """
     return SoftF1Criterion(link, loss.share, loss.average, _least(weights).item())
 
 

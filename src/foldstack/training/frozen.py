@@ -26,7 +26,7 @@ from foldstack.techniques.network_parts import NetworkPart
 from foldstack.text.batches import token_batches
 from foldstack.text.tokens import Tokens
 from foldstack.training.precision import batch_tokens, padding_multiple
-from foldstack.training.threads import side_by_side
+from foldstack.training.threads import parallel_map
 
 IN_MEMORY_GB = 1.0
 
@@ -210,7 +210,7 @@ def _fill(classifier: Classifier, tokens: Tokens, flat: np.ndarray, autocast) ->
         Progress("running the frozen backbone", sum(map(len, own)), "rows") as progress,
         autocast(),
     ):
-        for rows, found in zip(own, side_by_side(states_of, own, device), strict=True):
+        for rows, found in zip(own, parallel_map(states_of, own, device), strict=True):
             if before is not None:
                 _put(flat, tokens, classifier.pooling.fixed, *before)
             before = rows, to_host(found)

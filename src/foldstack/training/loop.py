@@ -38,7 +38,7 @@ from foldstack.training.optim import (
 )
 from foldstack.training.precision import batch_tokens, padding_multiple
 from foldstack.training.samplers import sampled_rows
-from foldstack.training.threads import side_by_side
+from foldstack.training.threads import parallel_map
 from foldstack.training.weight_averaging import WeightAverage, greedy_soup, make_averaging
 
 MOST_POINTS = 200  # maximum length of the loss curve
@@ -161,7 +161,7 @@ def prepare(
             f"{accelerator.num_processes} processes would split: train it in one process"
         )
     if accelerator.num_processes > 1:
-        _freeze_idle(model, examples)
+        _freeze_unused(model, examples)
     net, optimizer = accelerator.prepare(model, make_optimizer(model, settings))
     adversary = make_attack(settings.adversary, model)
     if criterion is None:
@@ -194,10 +194,10 @@ def check_network(network: Trainable, settings: LoopSettings) -> None:
 def _allows_graphs(accelerator: Accelerator, adversary: Attack) -> bool:
     """Whether no step reads a value first: fp16's overflow, or other processes' results."""
     on_gpu = accelerator.device.type == "cuda" and accelerator.num_processes == 1
-    return on_gpu and accelerator.scaler is None and adversary.draws_once
+    return on_gpu and accelerator.scaler is None and adversary.capturable
 
 
-def _freeze_idle(model: nn.Module, examples: Examples) -> None:
+def _freeze_unused(model: nn.Module, examples: Examples) -> None:
     """Freeze weights without effect on the outputs; processes would wait for their gradients.
 
     They would get no gradient, and no optimiser updates a weight without one.
@@ -437,7 +437,7 @@ def predict(net: nn.Module, tokens: Sequences, device: torch.device, what: str =
         return net(**to_device(inputs, device)).float()
 
     with Progress(f"predicting {what}".strip(), sum(map(len, own)), "rows") as progress:
-        for rows, logits in zip(own, side_by_side(outputs_of, own, device), strict=True):
+        for rows, logits in zip(own, parallel_map(outputs_of, own, device), strict=True):
             if out is None:
                 out = torch.zeros(n, logits.shape[1], device=device)
             out[to_device(torch.from_numpy(rows), device)] = logits

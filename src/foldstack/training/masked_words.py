@@ -55,16 +55,16 @@ class MaskedWords(Trainable):
         """
         options = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
         states = self.backbone(input_ids=input_ids, attention_mask=attention_mask, **options)[0]
-        asked = labels != IGNORE_INDEX
+        masked_at = labels != IGNORE_INDEX
         embedding = self.backbone.get_input_embeddings()
-        weight, wanted = embedding.weight, labels[asked]
+        weight, wanted = embedding.weight, labels[masked_at]
         if isinstance(embedding, TrimmedEmbedding):  # whose last row is not a word
             weight, wanted = weight[:-1], embedding.index[wanted]
-        scores = F.linear(self.vectors(states[asked]), weight).float() + self.bias
+        scores = F.linear(self.vectors(states[masked_at]), weight).float() + self.bias
         losses = F.cross_entropy(scores, wanted, reduction="none")
-        rows = asked.nonzero()[:, 0]
+        rows = masked_at.nonzero()[:, 0]
         sums = losses.new_zeros(len(labels)).index_add(0, rows, losses)
-        means = (sums / asked.sum(dim=1).clamp(min=1)).unsqueeze(1)
+        means = (sums / masked_at.sum(dim=1).clamp(min=1)).unsqueeze(1)
         return means, means
 
 
@@ -73,8 +73,9 @@ CRITERION = RowWise(lambda logits, targets: logits[:, 0])
 
 
 def examples_of(masked: Masked) -> Examples:
-    asked = torch.from_numpy(masked.predicted).float()
-    return Examples(masked, torch.zeros(len(asked), 1), asked, "identity")
+    """Return examples without targets, a row weighted by its number of masked tokens."""
+    weights = torch.from_numpy(masked.predicted).float()
+    return Examples(masked, torch.zeros(len(weights), 1), weights, "identity")
 
 
 def settings_of(pretraining: Pretraining, training: TrainingSettings) -> LoopSettings:

@@ -16,7 +16,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def side_by_side(
+def parallel_map(
     work: Callable[[Item], Result], items: Sequence[Item], device: torch.device
 ) -> Iterator[Result]:
     """Yield work(item) of each item in order, in inference mode and under the caller's autocast.

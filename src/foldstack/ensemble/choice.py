@@ -14,7 +14,7 @@ RESAMPLES = 100
 
 
 @dataclass(frozen=True)
-class Comparison:
+class ScoreComparison:
     """Scores of several predictions, and their differences from a reference; (k,) each.
 
     Attributes:
@@ -38,7 +38,7 @@ def compare(
     *,
     seed: int,
     reference: int | None = None,
-) -> Comparison:
+) -> ScoreComparison:
     """Score predictions on the same resamples of the groups.
 
     Args:
@@ -58,4 +58,4 @@ def compare(
     # An undefined metric is undefined for all (one class only): then the first is the reference.
     base = int(signed.argmax()) if reference is None else reference
     errors = spread(resampled[:, [base]] - resampled)
-    return Comparison(scores, signed, signed[base] - signed, errors)
+    return ScoreComparison(scores, signed, signed[base] - signed, errors)

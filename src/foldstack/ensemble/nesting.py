@@ -10,7 +10,7 @@ from scipy.stats import rankdata
 from sklearn.model_selection import GroupKFold
 
 from foldstack.ensemble.calibrated import Calibrated
-from foldstack.ensemble.choice import Comparison, compare
+from foldstack.ensemble.choice import ScoreComparison, compare
 from foldstack.ensemble.decide import (
     Rule,
     choose_families,
@@ -89,8 +89,8 @@ class Choice:
 
     winner: int
     family: str | None
-    candidates: Comparison
-    rules: Comparison | None
+    candidates: ScoreComparison
+    rules: ScoreComparison | None
 
 
 class Nesting:
@@ -225,7 +225,7 @@ class Nesting:
 
     def _compare(
         self, parts: list[FoldSet], predictions: list[np.ndarray], reference: int | None = None
-    ) -> Comparison:
+    ) -> ScoreComparison:
         rows = self.rows(frozenset().union(*parts))
         targets, groups = self.members.targets[rows], self.members.groups[rows]
         return compare(
@@ -234,7 +234,7 @@ class Nesting:
 
     def _compare_rules(
         self, winner: int, parts: list[FoldSet], left_out: np.ndarray
-    ) -> Comparison | None:
+    ) -> ScoreComparison | None:
         """Compare the families of rules with the metric's own; return None if it is the only one."""
         if len(self.families) == 1:
             return None

@@ -1,21 +1,17 @@
-"""Layers of any backbone: depth of each weight, freezing, re-initialisation."""
+"""Layers of a network's `backbone`, of any type: depth of each weight, freezing, re-initialisation."""
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import nn
 
 from foldstack.errors import InputError
+from foldstack.nets.trainable import Trainable
 from foldstack.techniques import TrainingSettings
 
-if TYPE_CHECKING:
-    from foldstack.nets.classifier import Classifier
 
-
-def prepare_layers(model: Classifier, settings: TrainingSettings, seed: int) -> None:
+def prepare_layers(model: Trainable, settings: TrainingSettings, seed: int) -> None:
     """Re-initialise and freeze layers as the settings say, before the model leaves the CPU.
 
     Raises InputError if the backbone has fewer layers, or a layer would be re-initialised and
@@ -56,7 +52,7 @@ def blocks(backbone: nn.Module) -> list[nn.Module]:
     return stacks[0]
 
 
-def depths(model: Classifier) -> dict[str, int]:
+def depths(model: Trainable) -> dict[str, int]:
     """Return the depth of each named parameter in a backbone of n blocks.
 
     0: the embeddings, and parameters before the first block or shared by all, such as relative
@@ -111,7 +107,7 @@ def _depths_of_calls(backbone: nn.Module, stack: list[nn.Module]) -> dict[nn.Mod
     return out
 
 
-def freeze(model: Classifier, embeddings: bool, layers: int) -> None:
+def freeze(model: Trainable, embeddings: bool, layers: int) -> None:
     """Freeze the embeddings, or the `layers` lowest blocks and everything below them.
 
     Blocks are never frozen without the embeddings, since the backward pass would still reach them
@@ -128,7 +124,7 @@ def freeze(model: Classifier, embeddings: bool, layers: int) -> None:
             parameter.requires_grad_(False)
 
 
-def reinit(model: Classifier, layers: int, seed: int) -> None:
+def reinit(model: Trainable, layers: int, seed: int) -> None:
     """Re-initialise the `layers` topmost blocks, as the library does before pre-training.
 
     Zhang et al. 2021, Revisiting Few-sample BERT Fine-tuning: the top layers are specialised in the

@@ -153,7 +153,6 @@ class TextCnnLearner:
         return loop.predict(self.model.to(device), Words(rows, self.vocabulary), device)
 
     def save(self, folder: Path) -> None:
-        folder.mkdir(parents=True)
         save_file(self.model.state_dict(), folder / "model.safetensors")
         (folder / "words.json").write_text(json.dumps(self.vocabulary))
 
@@ -335,7 +334,7 @@ def test_settings_of_fine_tuning_require_a_backbones_parts(setting, part):
 
 
 def test_the_names_of_learners_are_their_settings(textcnn):
-    assert list(LearnerSettings.registered) == ["tfidf", "transformer", "textcnn"]
+    assert {"tfidf", "transformer", "textcnn"} <= LearnerSettings.registered.keys()
     with pytest.raises(TypeError, match="the learner 'tfidf' is registered already"):
 
         class Other(LearnerSettings):

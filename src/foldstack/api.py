@@ -6,7 +6,7 @@
     project.scores()
     project.compare("tfidf", "minilm").frame
 
-Results are not printed; a notebook displays tables as tables.
+Results are not printed, lines during long work are; a notebook displays tables as tables.
 """
 
 from __future__ import annotations

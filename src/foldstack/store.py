@@ -647,8 +647,11 @@ class Store:
         return record
 
     def new_model_dir(self, key: RunKey) -> Path:
-        """Return the folder of an unfinished run's fitted model."""
-        return self.partial_dir(key) / "model"
+        """Return the folder of an unfinished run's fitted model, empty again."""
+        folder = self.partial_dir(key) / "model"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        return folder
 
     def has_model(self, key: RunKey) -> bool:
         """Return whether a finished run has kept its fitted model."""

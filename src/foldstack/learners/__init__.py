@@ -63,14 +63,15 @@ class Learner(Protocol):
     def fit(self, train: Rows, select: Rows | None, run_dir: Path) -> dict:
         """Learn from `train`; `select`, if given, chooses among epochs and is used for nothing else.
 
-        run_dir holds what is needed to resume after a kill. Returns facts for run.json.
+        run_dir holds what is needed to resume after a kill. Returns facts for run.json, under names
+        that no field of `RunRecord` has.
         """
 
     def predict(self, rows: Rows) -> np.ndarray:
         """Return (n, outputs) float32 logits (values for regression), in the order of the rows."""
 
     def save(self, folder: Path) -> None:
-        """Write the fitted model, without pickle."""
+        """Write the fitted model into an empty folder, without pickle."""
 
     def load(self, folder: Path) -> None:
         """Read what `save` wrote."""

@@ -102,7 +102,8 @@ class StageSettings(TrainingSettings):
 
     dropout: instead of the preset's.
     backbone_dropout: instead of the preset's.
-    metrics: skip the stage unless the competition's metric is one of these; `[]`: never.
+    metrics: skip the stage unless the competition's metric is one of these; `[]`: run it for every
+        metric.
     """
 
     dropout: Annotated[Share | None, BeforeValidator(none_from_text)] = None

@@ -72,6 +72,17 @@ def test_what_is_undefined_is_null_on_disk_and_nan_in_memory(tmp_path: Path) -> 
     assert Store(tmp_path).read_comparison(path).to_json() == found.to_json()
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [(("a", "b-vs-c"), ("a-vs-b", "c")), (("a", "vs-b"), ("a-vs", "b"))],
+    ids=str,
+)
+def test_each_comparison_has_a_file_of_its_own(one: tuple, other: tuple, tmp_path: Path) -> None:
+    """A variant may have -vs- in its name."""
+    paths = {Store(tmp_path).comparison_path(base, [model]) for base, model in (one, other)}
+    assert len(paths) == 2
+
+
 def test_views_come_back_from_json_as_they_were() -> None:
     row = {"view": "all rows", "rows": 3, "score": 0.5, "low": 0.4, "high": 0.6}
     row |= {"better_by": math.nan, "standard_error": math.nan, "differs": False, "why": ""}

@@ -104,7 +104,7 @@ class RunKey:
 
     @staticmethod
     def left_out_of(run: str) -> tuple[int, ...]:
-        """Return the left-out folds in a run's name; raise ValueError if it is not such a name."""
+        """Return the held-out folds in a run's name; raise ValueError if it is not such a name."""
         match = RUN_NAME.fullmatch(run)
         if not match:
             raise ValueError(f"'{run}' is not the name of a run")
@@ -795,10 +795,11 @@ class Store:
     # Comparisons and views
 
     def comparison_path(self, baseline: str, others: Sequence[str]) -> Path:
-        """Return the path of a comparison, named by a digest if the models' names are too long."""
+        """Return the path of a comparison, named by a digest if the names are too long or ambiguous."""
         of = "+".join(config.check_name(name, "model") for name in others)
         name = f"{config.check_name(baseline, 'model')}-vs-{of}"
-        if len(name) > LONGEST_COMPARISON:
+        ambiguous = len(re.findall("(?=-vs-)", name)) > 1  # models may have -vs- in their names
+        if ambiguous or len(name) > LONGEST_COMPARISON:
             name = f"vs-{digest([baseline, *others])}"
         return self.root / "oof" / "_comparisons" / f"{name}.json"
 

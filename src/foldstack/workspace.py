@@ -128,7 +128,7 @@ class Workspace:
         return [int(part) for part in _comma_list(text)]
 
     def choose_runs(self, text: str | None, folds: Folds) -> list[tuple[int, ...]]:
-        """Return the left-out folds of each run: `0,2-4,full` as named, `all` or None each fold."""
+        """Return the held-out folds of each run: `0,2-4,full` as named, `all` or None each fold."""
         if text in (None, "", "all"):
             return [(fold,) for fold in range(folds.count)]
         runs = []

@@ -116,7 +116,7 @@ Again = str | Callable[[], str]  # advice on how to make a damaged record again
 
 def read_record(path: Path, form: type[R], name: str, again: Again) -> R:
     """Return a typed record; see `read_mapping` for arguments and errors."""
-    return form.model_validate(read_mapping(path, form, name, again))
+    return _read(path, form, name, again)[0]
 
 
 def read_mapping(path: Path, form: type[Record], name: str, again: Again) -> dict[str, Any]:
@@ -134,10 +134,15 @@ def read_mapping(path: Path, form: type[Record], name: str, again: Again) -> dic
     Raises:
         InputError: it is damaged, of a newer version, or not a record of this form.
     """
+    return _read(path, form, name, again)[1]
+
+
+def _read(path: Path, form: type[R], name: str, again: Again) -> tuple[R, dict[str, Any]]:
+    """Return a record and its JSON object."""
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         _refuse_newer(record, form, name, again)
-        form.model_validate(record)
+        typed = form.model_validate(record)
         found = record.pop("digest", None)
         if found is not None and found != digest(record):
             raise ValueError("its digest does not match")
@@ -147,7 +152,7 @@ def read_mapping(path: Path, form: type[Record], name: str, again: Again) -> dic
         raise damaged(name, f"{where}: {first['msg'].lower()}", again) from None
     except (ValueError, RecursionError) as e:
         raise damaged(name, str(e).splitlines()[0], again) from None
-    return record
+    return typed, record
 
 
 def _refuse_newer(record: Any, form: type[Record], name: str, again: Again) -> None:

@@ -1,4 +1,4 @@
-"""The training rows of a run, without any label of its left-out folds."""
+"""The training rows of a run, without any label of its held-out folds."""
 
 from __future__ import annotations
 

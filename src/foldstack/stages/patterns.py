@@ -72,15 +72,9 @@ def _audit(
         described: the estimate with the patterns.
     """
     effect, all_of_test = described.patterns, int((applied.by >= 0).any(axis=1).sum())
+    lines = _lines(judged, effect.test, all_of_test)
     return PatternsAudit(
-        file=effect.file,
-        hash=effect.hash,
-        mode=effect.mode,
-        cached=effect.cached,
-        nested_without=effect.nested_without,
-        better_by=effect.better_by,
-        lines=_lines(judged, effect.test, all_of_test),
-        test=effect.test,
+        **dict(effect) | {"lines": lines},
         all_of_test=all_of_test,
         of=name,
         metric=oof.record.metric,

@@ -6,6 +6,7 @@ Only `score` reads input/private.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -68,18 +69,11 @@ def _scored(
     if competition.submission.wants_labels:
         report = label_report(targets, values, competition.labels, competition.kind)
         ws.store.write_private(name, report.to_csv(), format_report(report) + "\n")
-    stale, optimistic = today.of_blend(record)
     return SubmissionScore(
         submission=name,
-        winner=record.winner,
-        nested=record.nested.score,
-        low=record.nested.low,
-        high=record.nested.high,
-        in_sample=record.in_sample,
         private=private,
-        stale=stale,
-        optimistic=optimistic,
         changed=not ws.store.is_as_submitted(name, record),
+        **_estimate(record, today),
     )
 
 
@@ -137,7 +131,10 @@ def blend_scores(ws: Workspace, today: Doubts | None = None) -> BlendScores:
     """Return the scores of every blend; today: the marks by today's files, if known."""
     today = today or Doubts.of(ws)
     return BlendScores(
-        rows=[_blend_score(name, record, today) for name, record in ws.store.blends().items()]
+        rows=[
+            BlendScore(blend=name, **_estimate(record, today))
+            for name, record in ws.store.blends().items()
+        ]
     )
 
 
@@ -164,15 +161,15 @@ def _marks(model: str, rows: list[RunScore]) -> Marks:
     )
 
 
-def _blend_score(name: str, record: BlendRecord, today: Doubts) -> BlendScore:
+def _estimate(record: BlendRecord | SubmissionRecord, today: Doubts) -> dict[str, Any]:
+    """Return the fields that a blend's score and a submission's have in common."""
     stale, optimistic = today.of_blend(record)
-    return BlendScore(
-        blend=name,
-        winner=record.winner,
-        nested=record.nested.score,
-        low=record.nested.low,
-        high=record.nested.high,
-        in_sample=record.in_sample,
-        stale=stale,
-        optimistic=optimistic,
-    )
+    return {
+        "winner": record.winner,
+        "nested": record.nested.score,
+        "low": record.nested.low,
+        "high": record.nested.high,
+        "in_sample": record.in_sample,
+        "stale": stale,
+        "optimistic": optimistic,
+    }

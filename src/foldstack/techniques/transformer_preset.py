@@ -55,7 +55,7 @@ class TransformerSettings(LearnerSettings):
     augment_washed_by: a model that judges the copies: those whose label loses half its confidence
         under the model's runs that know neither the copy's fold nor those left out (`fold2-4`) are
         dropped.
-    start_from: a model whose run with the same seed and left-out folds gives the initial weights;
+    start_from: a model whose run with the same seed and held-out folds gives the initial weights;
         it has the same backbone, and for its head to be used the same head.
     training: how the run is trained.
     stages: trained one after the other, each over `training` and from the weights of the one

@@ -5,11 +5,13 @@ from __future__ import annotations
 from foldstack.progress import say, table
 from foldstack.records import (
     BlendRecord,
+    CandidateRecord,
     PatternsEffect,
     PositiveRates,
     RepeatedTexts,
     ReportRecord,
     RulesRecord,
+    RuleTrial,
     Submitted,
 )
 from foldstack.report import format_report
@@ -20,15 +22,7 @@ from foldstack.views.console.text import difference, interval, say_marks
 @show.register
 def show_blend(blend: BlendRecord) -> None:
     """Print the candidates, the winner, its nested and in-sample scores, and rates of positives."""
-    rows = [
-        [
-            c.name,
-            f"{c.nested:.4f}",
-            f"{c.difference_to_best:.4f} ± {c.standard_error:.4f}",
-            f"{c.in_sample:.4f}",
-        ]
-        for c in blend.candidates
-    ]
+    rows = [[c.name, *_score_cells(c, f"{c.difference_to_best:.4f}")] for c in blend.candidates]
     say(
         table(["candidate", "CV score", "difference from the best", "in-sample (optimistic)"], rows)
     )
@@ -86,19 +80,16 @@ def _say_rules(name: str, kind: str, rules: RulesRecord | None) -> None:
 
 
 def _say_tried(rules: RulesRecord) -> None:
-    lines = [
-        [
-            r.family,
-            f"{r.nested:.4f}",
-            f"{r.gain:+.4f} ± {r.standard_error:.4f}",
-            f"{r.in_sample:.4f}",
-        ]
-        for r in rules.tried
-    ]
+    lines = [[r.family, *_score_cells(r, f"{r.gain:+.4f}")] for r in rules.tried]
     zero = (r.family for r in rules.tried if r.standard_error == r.gain == 0)
     own = next(zero, "default")  # a metric that is nan for all has no gain of 0
     header = ["decision rule", "CV score", f"better than {own}", "in-sample (optimistic)"]
     say(table(header, lines))
+
+
+def _score_cells(of: CandidateRecord | RuleTrial, compared: str) -> list[str]:
+    """Return the cells of CV score, comparison with its standard error, and in-sample score."""
+    return [f"{of.nested:.4f}", f"{compared} ± {of.standard_error:.4f}", f"{of.in_sample:.4f}"]
 
 
 def _say_calibration(blend: BlendRecord) -> None:

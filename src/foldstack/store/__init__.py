@@ -48,5 +48,10 @@ class Store(FoldFiles, RunPredictions, ComparisonFiles, BlendFiles, SubmissionFi
         return self.root / "input" / "private" / "solution.csv"
 
     @property
+    def shared_folders(self) -> tuple[Path, ...]:
+        """The folders of stages that are there in every workspace."""
+        return (self.blends_dir, self.audits_dir, self.comparisons_dir, self.private_dir)
+
+    @property
     def predictions(self) -> PredictionFiles:
         return PredictionFiles(self.root / "predictions")

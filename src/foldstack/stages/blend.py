@@ -389,6 +389,8 @@ def _fill(ws: Workspace, made: Blend, place: Path) -> None:
 
 def report(ws: Workspace, *, model: str | None = None, name: str | None = None) -> ReportRecord:
     """Return the scores per label on out-of-fold rows, by nested decisions."""
+    if model and name:
+        raise InputError("report takes MODEL= or the blend's NAME=, not both")
     return _report_of_models(ws, model) if model else _report_of_blend(ws, name or "blend")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +14,7 @@ from foldstack.competition import require
 from foldstack.ensemble import OF_RANKS, STACKS, Inputs, Rule, default_rule, load_fitted
 from foldstack.ensemble.calibration import temper
 from foldstack.ensemble.candidates import Fitted
-from foldstack.errors import InputError
+from foldstack.errors import InputError, shown
 from foldstack.learners import Learner
 from foldstack.patterns import Neighbours
 from foldstack.records import BlendRecord
@@ -172,6 +172,8 @@ class Predictor:
         """
         competition = self.ws.competition
         s = competition.settings
+        if isinstance(texts, str) or not isinstance(texts, Iterable):
+            raise InputError(f"{source}: {shown(texts)} is not a list of texts: put it into a list")
         table = texts if isinstance(texts, pd.DataFrame) else _table(list(texts), s, source)
         table = table.astype(str).astype(object)
         table.index = pd.RangeIndex(start, start + len(table))
@@ -256,7 +258,10 @@ def _members(ws: Workspace, name: str, record: BlendRecord) -> dict[str, list[Ru
 
 def _table(texts: list, s: CompetitionSettings, source: str) -> pd.DataFrame:
     """Return texts, or tuples with one text per text column, as a table."""
-    rows = [(text,) if isinstance(text, str) else tuple(text) for text in texts]
+    rows = [(text,) if isinstance(text, str) else _texts(text) for text in texts]
+    odd = next((i for i, row in enumerate(rows) if not all(isinstance(t, str) for t in row)), None)
+    if odd is not None:
+        raise InputError(f"{source}: row {odd + 1} is {shown(texts[odd])}, which is not a text")
     wrong = next((i for i, row in enumerate(rows) if len(row) != len(s.text)), None)
     if wrong is not None:
         raise InputError(
@@ -265,3 +270,8 @@ def _table(texts: list, s: CompetitionSettings, source: str) -> pd.DataFrame:
             f"{len(s.text)}"
         )
     return pd.DataFrame(rows, columns=list(s.text), dtype=object)
+
+
+def _texts(row: object) -> tuple:
+    """Return the texts of a row; the value itself, if it is no sequence."""
+    return tuple(row) if isinstance(row, Iterable) else (row,)

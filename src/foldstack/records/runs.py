@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
-from pydantic import ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, field_validator, model_validator
 
 from foldstack.errors import shown
 from foldstack.records.base import Record, Value
+
+
+def _names_learner(settings: dict[str, Any]) -> dict[str, Any]:
+    if not isinstance(settings.get("learner"), str):
+        raise ValueError("they name no learner")
+    return settings
 
 
 class RunIdentity(Value):
@@ -30,7 +36,7 @@ class RunIdentity(Value):
         ("start", "hard", "washed", "features", "auxiliary")
     )
 
-    settings: dict[str, Any]
+    settings: Annotated[dict[str, Any], AfterValidator(_names_learner)]
     folds: str
     train: str
     overlay: str | None

@@ -25,6 +25,7 @@ from foldstack.records import (
     PositiveRates,
     RepeatedTexts,
     ReportRecord,
+    RuleRecord,
 )
 from foldstack.report import (
     format_report,
@@ -206,7 +207,7 @@ def _describe(
         winner=result.winner,
         winners_by_fold={str(fold): winner for fold, winner in result.winners_by_fold.items()},
         parameters=result.parameters,
-        rule=None if result.rule is None else result.rule.to_json(),
+        rule=None if result.rule is None else RuleRecord(**result.rule.to_json()),
         nested=EstimateRecord(**dataclasses.asdict(result.nested)),
         in_sample=result.in_sample,
         seed_variance=members.seed_variance,
@@ -266,6 +267,8 @@ def read_stored(ws: Workspace, name: str) -> BlendRecord:
         other = f"metric {record.metric}, not {metric}"
     elif record.costs != _costs(ws.competition):
         other = "other costs than competition.yaml has now"
+    elif record.rule is not None and not record.rule.fits(len(ws.competition.outputs)):
+        other = "another number of labels"
     else:
         return record
     raise InputError(f"blend '{name}' was made for {other}: run {blend_command(name)} again")

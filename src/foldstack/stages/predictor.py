@@ -17,7 +17,7 @@ from foldstack.ensemble.candidates import Fitted
 from foldstack.errors import InputError, shown
 from foldstack.learners import Learner
 from foldstack.patterns import Neighbours
-from foldstack.records import BlendRecord
+from foldstack.records import BlendRecord, damaged
 from foldstack.rows import Rows
 from foldstack.settings import CompetitionSettings
 from foldstack.stages.blend import blend_command, make_blend, read_stored
@@ -110,15 +110,8 @@ class Predictor:
             require_probabilities(record, name)
         if record.winner in STACKS:
             check_features(competition, name, record.features)
-        fitted = load_fitted(
-            record.winner,
-            record.parameters,
-            list(members),
-            competition.kind,
-            len(competition.outputs),
-            ws.store.blend_model(name, record),
-        )
-        rule = Rule.from_json(record.rule) if record.rule else None
+        fitted = _fitted(ws, name, record)
+        rule = Rule.from_json(record.rule.to_json()) if record.rule else None
         text = record.features is not None and bool(record.features.text)
         return cls(
             ws,
@@ -254,6 +247,19 @@ def _members(ws: Workspace, name: str, record: BlendRecord) -> dict[str, list[Ru
                     f"run {blend_command(name)} again"
                 )
     return members
+
+
+def _fitted(ws: Workspace, name: str, record: BlendRecord) -> Fitted:
+    """Return a blend's fitted candidate; raise InputError if its parameters are not of its form."""
+    place = ws.store.blend_model(name, record)
+    kind, outputs = ws.competition.kind, len(ws.competition.outputs)
+    try:
+        names = list(record.members)
+        return load_fitted(record.winner, record.parameters, names, kind, outputs, place)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as e:
+        file = ws.store.name(place.with_name("blend.json"))
+        again = f"run {blend_command(name)} again"
+        raise damaged(file, f"parameters: not those of {record.winner}: {e!r}", again) from None
 
 
 def _table(texts: list, s: CompetitionSettings, source: str) -> pd.DataFrame:

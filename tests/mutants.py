@@ -918,7 +918,7 @@ MUTANTS = [
     Mutant(
         "inner-by-rows",
         "stages/learned.py",
-        "split.split(learned, groups=train.groups)",
+        "split.split(learned, groups=groups)",
         "split.split(learned, groups=learned)",
         "copies stand on both sides of the rows that choose",
         ("test_loop.py",),

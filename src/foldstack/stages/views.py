@@ -46,7 +46,7 @@ def views(
     if model and name:
         raise InputError("views takes MODEL= or the blend's NAME=, not both")
     folds = ws.store.read_folds(ws.competition.train)
-    rows = ws.competition.train.take(folds.scored)
+    rows = ws.competition.scored_rows(folds.scored)
     if model:
         shown = ws.choose_model(model, "views")
         made = make_blend(ws, [shown], methods=(), quiet=True)

@@ -1623,9 +1623,9 @@ MUTANTS = [
     ),
     Mutant(
         "clean-takes-all",
-        "stages/clean.py",
-        'if name != "debug" and not has_made(store, path):',
-        "if False:",
+        "tidy.py",
+        "(made if _has_made(store, path) else kept).append(path)",
+        "made.append(path)",
         "clean removes the user's own files",
         ("test_outputs.py",),
     ),

@@ -28,6 +28,7 @@ from foldstack.records.blends import (
     Submitted,
 )
 from foldstack.records.comparisons import ComparedModel, Comparison
+from foldstack.records.decisions import RuleRecord
 from foldstack.records.estimates import DifferenceRecord, EstimateRecord, GainRecord
 from foldstack.records.folds import (
     SHOWN_LABELS,
@@ -120,6 +121,7 @@ __all__ = [
     "Record",
     "RepeatedTexts",
     "ReportRecord",
+    "RuleRecord",
     "RuleTrial",
     "RulesRecord",
     "RunIdentity",

@@ -11,7 +11,6 @@ from foldstack import ensemble
 from foldstack.ensemble import Members
 from foldstack.errors import InputError
 from foldstack.metrics import Metric
-from foldstack.progress import say
 from foldstack.records import ComparedModel, Comparison, RunRecord
 from foldstack.stages.dependencies import made_with
 from foldstack.stages.oof import check_alike, fold_runs, read_seed, reasons_of, require_runs
@@ -46,11 +45,12 @@ def compare(
         InputError: the models cannot be compared, or a run cannot be trained.
     """
     first, others = _choose_models(ws, a, b)
+    ws.refuse_named(ws.store.comparison_path(first, others))
+    ws.store.refuse_foreign_comparison(first, others)
     whole, seeds = ws.store.read_folds(ws.competition.train), ws.choose_seeds(seed)
     folds = _choose_folds(ws, fold, whole)
     _train_missing(ws, [first, *others], folds, seed, jobs)
     runs = {name: _runs(ws, name, seeds, folds) for name in (first, *others)}
-    ws.refuse_named(ws.store.comparison_path(first, others))
     metric, base = _by_seed(ws, first, seeds, folds)
     rows = [_compared(ws, name, runs, first, base, folds, seeds) for name in others]
     targets = ws.competition.train.targets[folds.scored]
@@ -157,9 +157,7 @@ def _train_missing(
     """Train missing runs, except for variants (NAME=), which have no preset."""
     presets = [name for name in names if ws.has_preset(name)]
     if presets:
-        made = train(ws, model=",".join(presets), fold=_list(folds.numbers), seed=seed, jobs=jobs)
-        if made.nothing_to_do:
-            say(made.nothing_to_do)
+        train(ws, model=",".join(presets), fold=_list(folds.numbers), seed=seed, jobs=jobs)
 
 
 def _runs(ws: Workspace, name: str, seeds: list[int], folds: Folds) -> dict[RunKey, RunRecord]:

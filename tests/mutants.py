@@ -131,7 +131,7 @@ MUTANTS = [
     Mutant(
         "few-seeds-as-many",
         "ensemble/estimate.py",
-        "student_t.ppf(0.975, effective)",
+        "student_t.ppf(0.975, degrees)",
         "student_t.ppf(0.975, np.inf)",
         "the interval of two seeds is that of infinitely many",
         ("test_difference.py",),

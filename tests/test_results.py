@@ -46,7 +46,7 @@ COMPARISON = {
             "standard_error": 0.125,
             "row_error": 0.125,
             "seed_error": None,
-            "degrees_of_freedom": 15.0,
+            "degrees_of_freedom": None,
             "seeds_paired": False,
             "by_seed": [0.25],
             "time": None,

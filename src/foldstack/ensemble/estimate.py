@@ -169,6 +169,7 @@ class Difference:
         seed_error: the seeds' part: models trained with other seeds and scored on the same rows. nan
             for a single seed, which does not show it; the interval is then over rows only.
         degrees: degrees of freedom of the standard error; the interval is their t quantile times it.
+            Infinite, and the quantile 1.96, if seeds add nothing.
         seeds_paired: whether equal seeds share their noise, see `paired_difference`.
     """
 
@@ -215,14 +216,14 @@ def paired_difference(
     by_seed = scores[0] - scores[1]
     resampled = metric.sign * bootstrap(metric, targets, [*a, *b], groups, seed=seed)
     row_variance, seeds_paired = split_variance(resampled.reshape(-1, 2, seeds))
-    parts = [row_variance]
-    degrees = [max(1, min(len(np.unique(groups)), len(resampled)) - 1)]
+    seed_variances = [0.0]
     if seeds > 1:
         independent = [by_seed] if seeds_paired else scores
-        parts += [float(each.var(ddof=1)) / seeds for each in independent]
-        degrees += [seeds - 1] * len(independent)
-    error, effective = float(np.sqrt(sum(parts))), _welch_satterthwaite(parts, degrees)
-    half = float(student_t.ppf(0.975, effective)) * error
+        seed_variances = [float(each.var(ddof=1)) / seeds for each in independent]
+    variance = row_variance + sum(seed_variances)
+    degrees = _welch_satterthwaite(variance, seed_variances, seeds - 1)
+    error = float(np.sqrt(variance))
+    half = error * (1.96 if np.isinf(degrees) else float(student_t.ppf(0.975, degrees)))
     difference = float(by_seed.mean())
     return Difference(
         difference,
@@ -231,8 +232,8 @@ def paired_difference(
         error,
         by_seed,
         float(np.sqrt(row_variance)),
-        float(np.sqrt(sum(parts[1:]))) if seeds > 1 else np.nan,
-        effective,
+        float(np.sqrt(sum(seed_variances))) if seeds > 1 else np.nan,
+        degrees,
         seeds_paired,
     )
 
@@ -268,11 +269,19 @@ def split_variance(resampled: np.ndarray) -> tuple[float, bool]:
     return max(0.0, variance - float(interaction) / seeds), seeds_paired
 
 
-def _welch_satterthwaite(variances: Sequence[float], degrees: Sequence[float]) -> float:
-    """Return the effective degrees of freedom of a sum of independent variances.
+def _welch_satterthwaite(variance: float, seed_variances: Sequence[float], degrees: int) -> float:
+    """Return the effective degrees of freedom of a variance over rows and seeds.
 
     Welch 1947, "The generalization of 'Student's' problem when several different population variances
-    are involved". If all are 0 the first one's.
+    are involved". Rows are many, so that only what seeds add to the variance is uncertain.
+
+    Args:
+        variance: the sum.
+        seed_variances: the seeds' parts.
+        degrees: degrees of freedom of each of these parts.
+
+    Returns:
+        The degrees of freedom, infinite if seeds add nothing.
     """
-    weighted = sum(variance**2 / of for variance, of in zip(variances, degrees, strict=True))
-    return float(sum(variances) ** 2 / weighted if weighted else degrees[0])
+    squares = sum(each**2 for each in seed_variances)
+    return float(degrees * variance**2 / squares) if squares else float("inf")

@@ -19,8 +19,8 @@ class ComparedModel(Value):
         standard_error: the standard error of `better_by`.
         row_error: the part of it that is due to rows; undefined in records of older versions.
         seed_error: the part of it that is due to seeds; undefined for a single seed.
-        degrees_of_freedom: of the t quantile that makes `standard_error` the interval; undefined in
-            records of older versions, whose intervals are 1.96 standard errors either way.
+        degrees_of_freedom: of the t quantile that makes `standard_error` the interval; undefined if
+            seeds add nothing to it, and the interval is 1.96 standard errors either way.
         seeds_paired: whether equal seeds share noise in both models; if not, `by_seed` pairs seeds
             that have nothing in common, and each model's variance over seeds counts.
         by_seed: `better_by` of each seed, in the order of `Comparison.seeds`.

@@ -124,7 +124,7 @@ def _compared(
         standard_error=difference.standard_error,
         row_error=difference.row_error,
         seed_error=difference.seed_error,
-        degrees_of_freedom=difference.degrees,
+        degrees_of_freedom=difference.degrees if np.isfinite(difference.degrees) else math.nan,
         seeds_paired=difference.seeds_paired,
         by_seed=difference.by_seed.tolist(),
         time=_time(runs[name], runs[first]),

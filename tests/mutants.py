@@ -129,6 +129,14 @@ MUTANTS = [
         ("test_difference.py",),
     ),
     Mutant(
+        "compare-shares-no-training-rows",
+        "ensemble/estimate.py",
+        "    row_variance *= variance_ratio\n",
+        "",
+        "the folds' scores are taken for independent in comparisons",
+        ("test_difference.py", "test_meeting_points.py"),
+    ),
+    Mutant(
         "few-seeds-as-many",
         "ensemble/estimate.py",
         "student_t.ppf(0.975, degrees)",

@@ -7,6 +7,7 @@ import pytest
 
 from foldstack.ensemble import paired_difference
 from foldstack.ensemble.estimate import split_variance
+from foldstack.ensemble.optimism import difference_variance_ratio
 from foldstack.metrics import get
 from makers import make_members
 
@@ -82,3 +83,18 @@ def test_a_copy_with_the_same_seeds_is_paired_and_one_with_other_seeds_is_not():
     assert same.seeds_paired and same.low == same.high == 0
     other = paired_difference(*arguments, [a, b, c], [c, a, b], members.groups, 0)
     assert not other.seeds_paired and other.low < 0 < other.high
+
+
+def test_runs_that_differ_by_their_training_rows_raise_the_rows_variance():
+    """By 1 + (runs - 1) h: not if all runs predict alike, double if their difference is all noise."""
+    rng = np.random.default_rng(0)
+    a, b = rng.random((2, 1, 40, 1))
+    alike = np.repeat(a, 5, axis=0), np.repeat(b, 5, axis=0)
+    assert difference_variance_ratio(*alike) == 1
+    assert difference_variance_ratio(rng.random((5, 40, 1)), rng.random((5, 40, 1))) == 2
+    members = make_members([2.0, 1.0, 0.5])
+    a, b, c = members.probabilities.transpose(1, 0, 2)
+    arguments = (get("roc_auc", "binary"), members.targets, [a, a], [b, c], members.groups, 0)
+    once, twice = (paired_difference(*arguments, ratio) for ratio in (1.0, 2.0))
+    assert twice.row_error == pytest.approx(np.sqrt(2) * once.row_error)
+    assert twice.seed_error == once.seed_error

@@ -196,6 +196,7 @@ def paired_difference(
     b: Sequence[np.ndarray],
     groups: np.ndarray,
     seed: int,
+    variance_ratio: float = 1.0,
 ) -> Difference:
     """Return how much better predictions `a` are than `b`; positive if `a` is better, for losses too.
 
@@ -212,6 +213,7 @@ def paired_difference(
         a, b: one (n, outputs) array per seed.
         groups: (n,) duplicate groups.
         seed: of the bootstrap.
+        variance_ratio: by which the rows' variance is multiplied, see `optimism.py`.
 
     Returns:
         The mean difference over seeds, with its interval.
@@ -221,6 +223,7 @@ def paired_difference(
     by_seed = scores[0] - scores[1]
     resampled = metric.sign * bootstrap(metric, targets, [*a, *b], groups, seed=seed)
     row_variance, seeds_paired = split_variance(resampled.reshape(-1, 2, seeds))
+    row_variance *= variance_ratio
     seed_variances = [0.0]
     if seeds > 1:
         independent = [by_seed] if seeds_paired else scores

@@ -17,7 +17,8 @@ class ComparedModel(Value):
         better_by: the mean over seeds of the improvement over the baseline, positive for lower losses.
         low, high: the 95 % interval of `better_by`.
         standard_error: the standard error of `better_by`.
-        row_error: the part of it that is due to rows; undefined in records of older versions.
+        row_error: the part of it that is due to rows, as they are scored and as they are shared by the
+            training of several folds; undefined in records of older versions.
         seed_error: the part of it that is due to seeds; undefined for a single seed.
         degrees_of_freedom: of the t quantile that makes `standard_error` the interval; undefined if
             seeds add nothing to it, and the interval is 1.96 standard errors either way.

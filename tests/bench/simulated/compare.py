@@ -1,6 +1,6 @@
 """False alarms of `make compare`: models of which neither is better, compared on made-up rows.
 
-    python tests/bench/simulated/compare.py [--draws 400] [--jobs 2]
+    PYTHONPATH=tests/bench python -m simulated.compare [--draws 400] [--jobs 2]
 
 Two models are trained five-fold with 1 to 5 seeds each. The expectation of their difference is 0 over
 rows and seeds, so that a 95 % interval should exclude 0 in 5 % of the draws.
@@ -11,9 +11,7 @@ rows and seeds, so that a 95 % interval should exclude 0 in 5 % of the draws.
 - skill by seed: runs add noise to a true score, a seed more or less of it in all its folds
 - one recipe: the same under two names, with other random numbers
 - one recipe, shared seeds: equal seeds have most of their noise in common
-- two recipes: exchangeable ones, which see other features of the same rows. Which is better on these
-  training rows is up to chance, which no interval over rows includes (Bengio and Grandvalet 2004, "No
-  unbiased estimator of the variance of k-fold cross-validation"); it matters less with more rows
+- two recipes: exchangeable ones, which see other features of the same rows
 """
 
 from __future__ import annotations
@@ -22,7 +20,7 @@ import argparse
 import os
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache, partial
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -32,11 +30,15 @@ from scipy.special import expit
 from scipy.stats import binomtest
 
 from foldstack.ensemble import paired_difference
+from foldstack.ensemble.optimism import difference_variance_ratio
+from foldstack.links import within_run_ranks
 from foldstack.metrics import get
 from foldstack.progress import Progress, table
+from simulated import Draw
 
 FOLDS = 5
 ROWS = 600
+TEST_ROWS = 300
 FEATURES = 20
 HIDDEN = 40
 SEEDS = (1, 2, 3, 5)
@@ -47,23 +49,25 @@ Learner = Callable[[np.ndarray, np.ndarray, np.ndarray, np.random.Generator], np
 
 
 @dataclass(frozen=True)
-class Draw:
-    """One estimate, larger is better, and what it estimates."""
-
-    estimate: float
-    truth: float
-    low: float
-    high: float
-    standard_error: float
-
-
-@dataclass(frozen=True)
 class Pair:
-    """Two models, each with an out-of-fold prediction per seed, on the same labelled rows."""
+    """Two models on the same labelled rows.
+
+    Attributes:
+        targets: (n, 1).
+        a, b: an out-of-fold prediction (n, 1) per seed.
+        tests: of each model (seeds, folds, t, 1) ranks of test rows within each run; empty if it
+            learns nothing.
+    """
 
     targets: np.ndarray
     a: list[np.ndarray]
     b: list[np.ndarray]
+    tests: list[np.ndarray] = field(default_factory=list)
+
+    def variance_ratio(self, seeds: int) -> float:
+        if not self.tests:
+            return 1.0
+        return difference_variance_ratio(*(test[:seeds].mean(axis=0) for test in self.tests))
 
 
 def ridge(x: np.ndarray, y: np.ndarray, new: np.ndarray) -> np.ndarray:
@@ -85,14 +89,22 @@ def random_features(
 
 def out_of_fold(
     learner: Learner, x: np.ndarray, y: np.ndarray, folds: np.ndarray, seed: list[int], shared: bool
-) -> np.ndarray:
-    """Return (n, 1) scores. shared: the runs of all folds start from the same random state."""
-    scores = np.empty((len(x), 1))
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return (n, 1) scores, and ranks of the test rows by each run, (folds, t, 1).
+
+    x: (n + t, features) training and test rows. shared: the runs of all folds start from the same
+    random state.
+    """
+    n = len(y)
+    x, test = x[:n], x[n:]
+    scores, ranks = np.empty((n, 1)), []
     for fold in range(FOLDS):
         rng = np.random.default_rng(seed if shared else [*seed, fold])
         learned, held = folds != fold, folds == fold
-        scores[held, 0] = learner(x[learned], y[learned], x[held], rng)
-    return scores
+        predicted = learner(x[learned], y[learned], np.concatenate([x[held], test]), rng)[:, None]
+        scores[held] = predicted[: -len(test)]
+        ranks.append(within_run_ranks(predicted[-len(test) :]))
+    return scores, np.stack(ranks)
 
 
 def trained(
@@ -108,17 +120,24 @@ def trained(
         rows: the number of rows.
     """
     rng = np.random.default_rng(seed)
-    x = rng.normal(size=(rows, FEATURES))
+    x = rng.normal(size=(rows + TEST_ROWS, FEATURES))
     halves = np.split(rng.normal(size=FEATURES), 2)
     weights = np.concatenate([1.3 * half / np.linalg.norm(half) for half in halves])
-    y = (rng.random(rows) < expit(x @ weights)).astype(float)
+    y = (rng.random(rows) < expit(x[:rows] @ weights)).astype(float)
     folds = rng.permutation(rows) % FOLDS
     views = np.split(x, 2, axis=1) if two else (x, x)
     a, b = (
-        [out_of_fold(learner, view, y, folds, [seed, m, s], shared) for s in range(max(SEEDS))]
+        zip(
+            *(
+                out_of_fold(learner, view, y, folds, [seed, m, s], shared)
+                for s in range(max(SEEDS))
+            ),
+            strict=True,
+        )
         for m, view in enumerate(views)
     )
-    return Pair(y[:, None], a, b)
+    (oof_a, tests_a), (oof_b, tests_b) = a, b
+    return Pair(y[:, None], list(oof_a), list(oof_b), [np.stack(tests_a), np.stack(tests_b)])
 
 
 def skilled(seed: int, shared: float = 0.0) -> Pair:
@@ -160,7 +179,15 @@ def draw(seed: int, kind: str, seeds: int) -> Draw:
     """
     made = pair(kind, seed)
     rows = np.arange(len(made.targets))
-    found = paired_difference(METRIC, made.targets, made.a[:seeds], made.b[:seeds], rows, seed)
+    found = paired_difference(
+        METRIC,
+        made.targets,
+        made.a[:seeds],
+        made.b[:seeds],
+        rows,
+        seed,
+        made.variance_ratio(seeds),
+    )
     return Draw(found.difference, 0.0, found.low, found.high, found.standard_error)
 
 
@@ -170,7 +197,7 @@ def _draws(kind: str, seed: int) -> list[Draw]:
 
 
 def line(kind: str, seeds: int, draws: list[Draw]) -> list[str]:
-    alarms = [not each.low <= each.truth <= each.high for each in draws]
+    alarms = [not each.covers for each in draws]
     test = binomtest(sum(alarms), len(alarms)).proportion_ci(method="wilson")
     estimates = np.array([each.estimate for each in draws])
     stated = np.sqrt(np.mean([each.standard_error**2 for each in draws]))

@@ -69,7 +69,7 @@ MUTANTS = [
         "        ]\n"
         "    )",
         "a and b are scored on different resamples",
-        ("test_ensemble.py",),
+        ("test_difference.py",),
     ),
     Mutant(
         "seed-variance-of-one-seed",
@@ -118,7 +118,7 @@ MUTANTS = [
         "float(each.var(ddof=1)) / seeds for each",
         "float(each.var(ddof=1)) for each",
         "the standard error of a mean over seeds is that of one",
-        ("test_ensemble.py",),
+        ("test_difference.py",),
     ),
     Mutant(
         "seed-noise-twice",
@@ -166,7 +166,7 @@ MUTANTS = [
         "[[metric.signed(targets, each) for each in model] for model in (a, b)]",
         "[[metric.score(targets, each) for each in model] for model in (a, b)]",
         "a smaller loss counts as worse",
-        ("test_ensemble.py",),
+        ("test_difference.py",),
     ),
     Mutant(
         "sums-without-weights",

@@ -92,9 +92,8 @@ def test_runs_that_differ_by_their_training_rows_raise_the_rows_variance():
     alike = np.repeat(a, 5, axis=0), np.repeat(b, 5, axis=0)
     assert difference_variance_ratio(*alike) == 1
     assert difference_variance_ratio(rng.random((5, 40, 1)), rng.random((5, 40, 1))) == 2
-    members = make_members([2.0, 1.0, 0.5])
-    a, b, c = members.probabilities.transpose(1, 0, 2)
-    arguments = (get("roc_auc", "binary"), members.targets, [a, a], [b, c], members.groups, 0)
+    members = make_members([2.0, 0.5])
+    good, bad = members.probabilities.transpose(1, 0, 2)
+    arguments = (get("roc_auc", "binary"), members.targets, [good], [bad], members.groups, 0)
     once, twice = (paired_difference(*arguments, ratio) for ratio in (1.0, 2.0))
-    assert twice.row_error == pytest.approx(np.sqrt(2) * once.row_error)
-    assert twice.seed_error == once.seed_error
+    assert twice.row_error == pytest.approx(np.sqrt(2) * once.row_error) and once.row_error > 0

@@ -69,7 +69,7 @@ MUTANTS = [
         "        ]\n"
         "    )",
         "a and b are scored on different resamples",
-        ("test_ensemble.py",),
+        ("test_difference.py",),
     ),
     Mutant(
         "seed-variance-of-one-seed",
@@ -115,10 +115,42 @@ MUTANTS = [
     Mutant(
         "seed-error-of-one-seed",
         "ensemble/estimate.py",
-        "by_seed.std(ddof=1) / np.sqrt(pairs)",
-        "by_seed.std(ddof=1)",
+        "float(each.var(ddof=1)) / seeds for each",
+        "float(each.var(ddof=1)) for each",
         "the standard error of a mean over seeds is that of one",
-        ("test_ensemble.py",),
+        ("test_difference.py",),
+    ),
+    Mutant(
+        "seed-noise-twice",
+        "ensemble/estimate.py",
+        "max(0.0, variance - float(interaction) / seeds)",
+        "variance",
+        "what seeds do to single rows is in the variance over rows and in that over seeds",
+        ("test_difference.py",),
+    ),
+    Mutant(
+        "compare-shares-no-training-rows",
+        "ensemble/estimate.py",
+        "    row_variance *= variance_ratio\n",
+        "",
+        "the folds' scores are taken for independent in comparisons",
+        ("test_difference.py", "test_meeting_points.py"),
+    ),
+    Mutant(
+        "few-seeds-as-many",
+        "ensemble/estimate.py",
+        "student_t.ppf(0.975, degrees)",
+        "student_t.ppf(0.975, np.inf)",
+        "the interval of two seeds is that of infinitely many",
+        ("test_difference.py",),
+    ),
+    Mutant(
+        "seeds-always-paired",
+        "ensemble/estimate.py",
+        "seeds_paired = bool(products[0, 1] > ",
+        "seeds_paired = bool(np.inf > ",
+        "equal seeds of unlike models are taken for pairs",
+        ("test_difference.py",),
     ),
     Mutant(
         "interval-of-one-error",
@@ -131,10 +163,10 @@ MUTANTS = [
     Mutant(
         "difference-unsigned",
         "ensemble/estimate.py",
-        "[metric.signed(targets, x) - metric.signed(targets, y)",
-        "[metric.score(targets, x) - metric.score(targets, y)",
+        "[[metric.signed(targets, each) for each in model] for model in (a, b)]",
+        "[[metric.score(targets, each) for each in model] for model in (a, b)]",
         "a smaller loss counts as worse",
-        ("test_ensemble.py",),
+        ("test_difference.py",),
     ),
     Mutant(
         "sums-without-weights",

@@ -31,9 +31,11 @@ from foldstack.ensemble.nested import (
     RuleReport,
     blend,
     count_fits,
+    for_submission,
     single_estimate,
     single_predictions,
 )
+from foldstack.ensemble.one_fold import is_fitted, one_fold
 from foldstack.ensemble.stacks import STACKS, Stack
 
 __all__ = [
@@ -65,8 +67,11 @@ __all__ = [
     "default_rule",
     "estimate",
     "fit_rule",
+    "for_submission",
+    "is_fitted",
     "list_candidates",
     "load_fitted",
+    "one_fold",
     "paired_difference",
     "single_estimate",
     "single_predictions",

@@ -28,7 +28,13 @@ from foldstack.records.blends import (
     Submitted,
 )
 from foldstack.records.comparisons import ComparedModel, Comparison
-from foldstack.records.estimates import DifferenceRecord, EstimateRecord, GainRecord
+from foldstack.records.estimates import (
+    DifferenceRecord,
+    EstimateRecord,
+    FoldsUsed,
+    GainRecord,
+    name_folds,
+)
 from foldstack.records.folds import (
     SHOWN_LABELS,
     BalanceRecord,
@@ -68,6 +74,8 @@ from foldstack.records.scores import (
     BlendScore,
     BlendScores,
     Marks,
+    ModelScore,
+    ModelScores,
     PrivateScores,
     RunScore,
     RunScores,
@@ -102,6 +110,7 @@ __all__ = [
     "FeaturesRecord",
     "FoldsRecord",
     "FoldsResult",
+    "FoldsUsed",
     "GainRecord",
     "GuessReason",
     "InitResult",
@@ -109,6 +118,8 @@ __all__ = [
     "LineRecord",
     "Marks",
     "ModelEstimate",
+    "ModelScore",
+    "ModelScores",
     "PartialRecord",
     "PatternsAudit",
     "PatternsEffect",
@@ -140,6 +151,7 @@ __all__ = [
     "ViewsRecord",
     "damaged",
     "digests_of",
+    "name_folds",
     "read_mapping",
     "read_record",
     "verify",

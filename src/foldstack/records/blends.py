@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from foldstack.records.base import Record, Table, Value
-from foldstack.records.estimates import EstimateRecord, GainRecord
+from foldstack.records.estimates import EstimateRecord, FoldsUsed, GainRecord
 from foldstack.records.patterns import PatternsEffect
 
 
@@ -110,10 +110,11 @@ class _Estimated(Record):
         nested: the estimate.
         in_sample: the optimistic score on the rows of the fit.
         seed_variance: the variance of the mean of the seeds' scores; 0 for one seed.
+        folds: the folds that it was made of; None for all.
         name: the name of the stored blend; None for a single model.
     """
 
-    ABSENT: ClassVar[frozenset[str]] = frozenset({"name"})
+    ABSENT: ClassVar[frozenset[str]] = frozenset({"folds", "name"})
 
     kind: str
     metric: str
@@ -139,7 +140,13 @@ class _Estimated(Record):
     models: dict[str, ModelEstimate] = Field(default_factory=dict)
     positives: dict[str, PositiveRates] = Field(default_factory=dict)
     features: FeaturesRecord | None = None
+    folds: FoldsUsed | None = None
     name: str | None = None
+
+    @property
+    def is_nested(self) -> bool:
+        """Whether the estimate is nested, which one fold cannot be."""
+        return self.folds is None or len(self.folds.numbers) > 1
 
 
 class BlendRecord(_Estimated):
@@ -150,7 +157,7 @@ class BlendRecord(_Estimated):
             digests.
     """
 
-    ABSENT: ClassVar[frozenset[str]] = frozenset({"name", "files"})
+    ABSENT: ClassVar[frozenset[str]] = _Estimated.ABSENT | {"files"}
 
     # Required here; only submissions of the first versions lack them.
     winners_by_fold: dict[str, str]
@@ -177,7 +184,7 @@ class SubmissionRecord(_Estimated):
         replaces: the digest of the file that NAME.csv is about to replace.
     """
 
-    ABSENT: ClassVar[frozenset[str]] = frozenset({"name", "note", "patterns"})
+    ABSENT: ClassVar[frozenset[str]] = _Estimated.ABSENT | {"note", "patterns"}
 
     note: str | None = None
     patterns: PatternsEffect | None = None
@@ -213,6 +220,7 @@ class ReportRecord(Table):
         rows: one per label, then the averages; their keys are the columns of `report.label_report`
             or `report.target_report`, the index first.
         of: the blend, or the models.
+        folds: the folds whose rows they are; None for all.
         file: the blend's report file; None for models.
     """
 
@@ -220,5 +228,6 @@ class ReportRecord(Table):
     of: str
     winner: str
     file: str | None
+    folds: FoldsUsed | None = None
     stale: list[str]
     optimistic: list[str]

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from foldstack.records.base import Record, Value
+from foldstack.records.scores import ModelScores
 
 
 class RunIdentity(Value):
@@ -124,10 +125,14 @@ class RunRecord(Record):
 
 
 class TrainedRecord(Record):
-    """The result of the train stage: names of the runs trained now, and of those finished before."""
+    """The result of the train stage: names of the runs trained now, and of those finished before.
+
+    scores: the models' pooled scores after training; None if nothing was trained.
+    """
 
     trained: list[str]
     finished: list[str]
+    scores: ModelScores | None = None
 
     @property
     def nothing_to_do(self) -> str | None:

@@ -12,6 +12,7 @@ from foldstack.records import (
     ReportRecord,
     RulesRecord,
     RuleTrial,
+    SubmissionRecord,
     Submitted,
 )
 from foldstack.report import format_report
@@ -22,15 +23,20 @@ from foldstack.views.console.text import difference, interval, say_marks
 @show.register
 def show_blend(blend: BlendRecord) -> None:
     """Print the candidates, the winner, its nested and in-sample scores, and rates of positives."""
-    rows = [[c.name, *_score_cells(c, f"{c.difference_to_best:.4f}")] for c in blend.candidates]
-    say(
-        table(["candidate", "CV score", "difference from the best", "in-sample (optimistic)"], rows)
-    )
-    say(
-        f"{blend.name}: chose {blend.winner}, the simplest within one standard error of the best; "
-        f"nested {blend.metric} {interval(blend.nested)}, in-sample {blend.in_sample:.4f} "
-        f"(optimistic); {blend.scores_are}"
-    )
+    if blend.is_nested:
+        header = ["candidate", "CV score", "difference from the best", "in-sample (optimistic)"]
+        rows = [[c.name, *_score_cells(c, f"{c.difference_to_best:.4f}")] for c in blend.candidates]
+        say(table(header, rows))
+        say(
+            f"{blend.name}: chose {blend.winner}, the simplest within one standard error of the best; "
+            f"nested {blend.metric} {interval(blend.nested)}, in-sample {blend.in_sample:.4f} "
+            f"(optimistic); {blend.scores_are}"
+        )
+    else:
+        say(
+            f"{blend.name}: {blend.winner} as it is, since one fold leaves nothing to choose by; "
+            f"{blend.metric} {interval(blend.nested)}{_marked(blend)}; {blend.scores_are}"
+        )
     _say_rules(blend.name, blend.kind, blend.rules)
     _say_calibration(blend)
     say_marks(blend.name, [], blend.optimistic)
@@ -41,10 +47,11 @@ def show_blend(blend: BlendRecord) -> None:
 @show.register
 def show_report(report: ReportRecord) -> None:
     """Print the report of each label, and reasons that make it stale or optimistic."""
+    rows = "out-of-fold rows" + (f" of {report.folds}" if report.folds else "")
     if report.file is None:
-        say(f"{report.of}: {report.winner}, out-of-fold rows, nested decisions")
+        say(f"{report.of}: {report.winner}, {rows}, nested decisions")
     else:
-        say(f"{report.of}: out-of-fold rows, nested decisions ({report.file}, and .csv beside it)")
+        say(f"{report.of}: {rows}, nested decisions ({report.file}, and .csv beside it)")
     say(format_report(report.frame.set_index(report.frame.columns[0])))
     say_marks("report" if report.file is None else report.of, report.stale, report.optimistic)
 
@@ -55,16 +62,21 @@ def show_submission(submitted: Submitted) -> None:
     submission = submitted.submission
     if submission.patterns is not None:
         _say_patterns(submission.patterns, submission.rows)
-    marked = " (OPTIMISTIC)" if submission.optimistic else ""
+    source = submission.winner + (f" ({submission.folds})" if submission.folds else "")
+    nested = "nested " if submission.is_nested else ""
     say(
-        f"submit: {submitted.file}, {submission.rows:,} rows of {submission.holds} from "
-        f"{submission.winner}, nested {submission.metric} {interval(submission.nested)}{marked}; test "
+        f"submit: {submitted.file}, {submission.rows:,} rows of {submission.holds} from {source}, "
+        f"{nested}{submission.metric} {interval(submission.nested)}{_marked(submission)}; test "
         f"predictions are means {submission.test_mean}"
     )
     say_marks(submitted.name, [], submission.optimistic)
     if submission.note is not None:
         say(f"submit: {submission.note}")
     _say_positives(submitted.name, submission.positives)
+
+
+def _marked(of: BlendRecord | SubmissionRecord) -> str:
+    return " (OPTIMISTIC)" if of.optimistic else ""
 
 
 def _say_rules(name: str, kind: str, rules: RulesRecord | None) -> None:

@@ -12,8 +12,9 @@ from foldstack.views.console.text import say_marks
 
 @show.register
 def _(found: ViewsRecord) -> None:
+    over = "" if found.folds is None else f" over {found.folds}"
     say(
-        f"{found.marks.name}: {found.metric} of nested out-of-fold predictions, pooled "
+        f"{found.marks.name}: {found.metric} of nested out-of-fold predictions, pooled{over} "
         f"({found.file}); intervals by bootstrap over rows, without the variance between seeds"
     )
     header = ["view", "rows", "score [95 % interval]", "better than the rest by", ""]

@@ -94,7 +94,7 @@ def make_blend(
     folds = choose_shared(ws, names, ws.store.read_folds(ws.competition.train), command)
     alone = len(folds.numbers) == 1
     options = _options(ws, () if alone else methods)
-    train = ws.competition.train.take(folds.scored)
+    train = ws.competition.scored_rows(folds.scored)
     models = [read_model(ws, name, folds) for name in names]
     text = options.text_features and any(method in STACKS for method in options.methods)
     members = members_of(ws, models, folds, text)
@@ -120,7 +120,7 @@ def _options(ws: Workspace, methods: tuple[str, ...] | None) -> BlendOptions:
 def members_of(ws: Workspace, models: list[Model], folds: Folds, text: bool = False) -> Members:
     """Return the models' predictions and the features of stacks, with text: those of texts too."""
     competition = ws.competition
-    train = competition.train.take(folds.scored)
+    train = competition.scored_rows(folds.scored)
     return Members(
         names=[m.name for m in models],
         probabilities=np.stack([m.oof for m in models], axis=1),

@@ -54,7 +54,7 @@ def views(
         blend = read_stored(ws, shown)
         marks = Doubts.of(ws).of_blend(blend)
     folds = folds_of(ws, blend)
-    rows = ws.competition.train.take(folds.scored)
+    rows = ws.competition.scored_rows(folds.scored)
     predictions = made.result.nested_predictions if model else _of_blend(ws, shown, blend, rows)
     scored = _scored(ws, rows, predictions)
     asked = _slices(ws, scored, rows, folds, tail)

@@ -206,7 +206,7 @@ def submission_estimate(
     """
     if result.of_runs is None:
         return None
-    metric = _for_submission(metric, members, wants_labels)
+    metric = for_submission(metric, members, wants_labels)
     of_mean = result.test if result.test_decisions is None else result.test_decisions
     drawn = draw_targets(members.kind, result.oof, members.targets, result.of_runs.raw, seed)
     gain = averaging_gain(metric, result.of_runs.decided, of_mean[members.runs.rows], drawn)

@@ -70,6 +70,8 @@ def one_fold(
             seed=seed,
             seed_variance=members.seed_variance,
         ),
+        optimism=0.0,
+        of_runs=None,
         in_sample=score,
         candidates=[CandidateReport(single.name, single.complexity, score, score, 0.0, 0.0)],
         winners_by_fold={fold: single.name},

@@ -15,7 +15,7 @@ from foldstack.progress import say
 from foldstack.records import ComparedModel, Comparison, RunRecord
 from foldstack.stages.dependencies import made_with
 from foldstack.stages.oof import check_alike, fold_runs, read_seed, reasons_of, require_runs
-from foldstack.stages.shared import choose_shared
+from foldstack.stages.shared import choose_compared
 from foldstack.stages.train import train_missing
 from foldstack.store import Folds, RunKey
 from foldstack.workspace import Workspace
@@ -144,7 +144,7 @@ def _choose_folds(ws: Workspace, asked: str | None, folds: Folds, names: list[st
     """
     variants = [name for name in names if not ws.has_preset(name)]
     if variants and asked in (None, "", "all"):
-        return choose_shared(ws, variants, folds, "make compare")
+        return choose_compared(ws, variants, folds)
     chosen = ws.choose_runs(asked, folds)
     if any(len(left_out) != 1 for left_out in chosen) or len(chosen) == 1:
         raise InputError(

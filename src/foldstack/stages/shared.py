@@ -34,7 +34,23 @@ def choose_shared(
     _require_any(ws, trained, command)
     shared = _reduce(folds, trained)
     if len(names) > 1 and len(shared.numbers) < 2:
-        raise InputError(_too_few(ws, trained, folds, command))
+        most = max(trained, key=lambda name: len(trained[name]))
+        raise InputError(
+            f"{_share(trained)}, but a blend is chosen on two folds or more: run "
+            f"{_missing(ws, trained, folds)}, or take one model: `{command} MODEL={most}`"
+        )
+    return shared
+
+
+def choose_compared(ws: Workspace, names: Sequence[str], folds: Folds) -> Folds:
+    """Return the folds that all models have runs for; raise InputError if there are fewer than two."""
+    trained = {name: trained_folds(ws, name, folds) for name in names}
+    shared = _reduce(folds, trained)
+    if len(shared.numbers) < 2:
+        raise InputError(
+            f"{_share(trained)}, but models are compared on two folds or more: run "
+            f"{_missing(ws, trained, folds)}"
+        )
     return shared
 
 
@@ -92,22 +108,23 @@ def _require_any(ws: Workspace, trained: dict[str, list[int]], command: str) -> 
     )
 
 
-def _too_few(ws: Workspace, trained: dict[str, list[int]], folds: Folds, command: str) -> str:
-    """Return the sentence that refuses to choose a blend on fewer than two folds."""
+def _share(trained: dict[str, list[int]]) -> str:
+    """Return which folds the models share, for a message that there are too few."""
     common = sorted(set.intersection(*map(set, trained.values())))
-    wanted = set().union(*trained.values())
-    if len(wanted) < 2:  # the same fold of each
-        wanted = set(folds.numbers)
-    missing = {
-        name: sorted(wanted - set(known)) for name, known in trained.items() if wanted - set(known)
-    }
-    each = "; ".join(f"{name}: {name_folds(known)}" for name, known in trained.items())
-    share = f"only {name_folds(common)}" if common else "no fold"
-    most = max(trained, key=lambda name: len(trained[name]))
-    return (
-        f"the models share {share} ({each}), but a blend is chosen on two folds or more: run "
-        f"{_train_commands(ws, missing)}, or take one model: `{command} MODEL={most}`"
+    each = "; ".join(
+        f"{name}: {name_folds(folds) if folds else 'no fold'}" for name, folds in trained.items()
     )
+    who = "the models share" if len(trained) > 1 else "there is"
+    return f"{who} {f'only {name_folds(common)}' if common else 'no fold'} ({each})"
+
+
+def _missing(ws: Workspace, trained: dict[str, list[int]], folds: Folds) -> str:
+    """Return the commands that train what other models have, or all folds if that is one fold."""
+    wanted = set().union(*trained.values())
+    if len(wanted) < 2:
+        wanted = set(folds.numbers)
+    missing = {name: sorted(wanted - set(known)) for name, known in trained.items()}
+    return _train_commands(ws, {name: lacking for name, lacking in missing.items() if lacking})
 
 
 def _train_commands(ws: Workspace, missing: dict[str, list[int]]) -> str:

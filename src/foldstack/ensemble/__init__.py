@@ -1,5 +1,6 @@
 """Blending, stacking and decision rules over out-of-fold predictions, honestly scored."""
 
+from foldstack.ensemble.alone import decide_by_fold, is_fitted, one_fold
 from foldstack.ensemble.blends import (
     OF_RANKS,
     BlendOptions,
@@ -31,11 +32,9 @@ from foldstack.ensemble.nested import (
     RuleReport,
     blend,
     count_fits,
-    for_submission,
     single_estimate,
     single_predictions,
 )
-from foldstack.ensemble.one_fold import is_fitted, one_fold
 from foldstack.ensemble.stacks import STACKS, Stack
 
 __all__ = [
@@ -64,10 +63,10 @@ __all__ = [
     "blend",
     "bootstrap",
     "count_fits",
+    "decide_by_fold",
     "default_rule",
     "estimate",
     "fit_rule",
-    "for_submission",
     "is_fitted",
     "list_candidates",
     "load_fitted",

@@ -171,11 +171,11 @@ def score_one_fold(ws: Workspace, members: Members) -> BlendResult:
     )
 
 
-def why_optimistic(result: BlendResult) -> list[str]:
-    """Return why the estimate is optimistic: a decision rule that is fitted on the only fold."""
-    if len(result.winners_by_fold) > 1 or not ensemble.is_fitted(result.family):
+def rule_reasons(family: str | None, folds: Sequence[int]) -> list[str]:
+    """Return why an estimate is optimistic: rules of this family are fitted on the only fold."""
+    if len(folds) > 1 or not ensemble.is_fitted(family):
         return []
-    (fold,) = result.winners_by_fold
+    (fold,) = folds
     return [f"its decision rule is fitted on fold {fold}, the only one trained, and scored on it"]
 
 
@@ -262,7 +262,11 @@ def _scores_are(used: FoldsUsed) -> str:
 def _why_optimistic(ws: Workspace, models: list[Model], result: BlendResult) -> list[str]:
     of_rows = external_reasons(ws)  # the same for all models
     of_models = {f"{m.name}: {why}" for m in models for why in m.optimistic if why not in of_rows}
-    return [*of_rows, *sorted(of_models), *why_optimistic(result)]
+    return [
+        *of_rows,
+        *sorted(of_models),
+        *rule_reasons(result.family, list(result.winners_by_fold)),
+    ]
 
 
 def _hashes(competition: Competition, folds: Folds) -> BlendHashes:
@@ -329,7 +333,10 @@ def _single(
         return ModelEstimate(
             nested=EstimateRecord(**dataclasses.asdict(result.nested)),
             in_sample=result.in_sample,
-            optimistic=[*model.optimistic, *why_optimistic(result)],
+            optimistic=[
+                *model.optimistic,
+                *rule_reasons(result.family, list(result.winners_by_fold)),
+            ],
         )
     of_model = dataclasses.replace(members, seed_variance=model.seed_variance)
     nested, in_sample = ensemble.single_estimate(

@@ -12,7 +12,7 @@ from foldstack.ensemble import Members
 from foldstack.errors import InputError
 from foldstack.metrics import Metric
 from foldstack.records import ModelScore, ModelScores
-from foldstack.stages.blend import members_of, score_one_fold, why_optimistic
+from foldstack.stages.blend import members_of, rule_reasons
 from foldstack.stages.oof import read_model
 from foldstack.stages.shared import shared_folds, trained_folds
 from foldstack.store import Folds
@@ -20,9 +20,10 @@ from foldstack.workspace import Workspace
 
 
 def model_scores(ws: Workspace, names: Iterable[str]) -> ModelScores:
-    """Return the scores of those models that have runs of single folds, decided as in a blend.
+    """Return the scores of those models that have runs of single folds.
 
-    A model whose runs cannot be pooled, because they are stale for instance, has the reason instead.
+    Labels are decided by the metric's own family of rules, fitted on the other folds. A model whose
+    runs cannot be pooled, because they are stale for instance, has the reason instead.
     """
     scores = ModelScores(metric=ws.competition.metric.name, rows=[])
     try:
@@ -42,28 +43,21 @@ def _score(ws: Workspace, name: str, folds: Folds) -> ModelScore:
         "optimistic": [],
         "why": "",
     }
+    competition = ws.competition
     try:
         model = read_model(ws, name, own)
         members = members_of(ws, [model], own)
-        metric, decided, reasons = _decide(ws, members)
-        found |= _pool(metric, members, decided) | {"optimistic": [*model.optimistic, *reasons]}
+        metric, decided, family = ensemble.decide_by_fold(
+            members,
+            competition.metric,
+            wants_labels=competition.submission.wants_labels,
+            rules=competition.settings.blend.rules,
+        )
+        reasons = [*model.optimistic, *rule_reasons(family, own.numbers)]
+        found |= _pool(metric, members, decided) | {"optimistic": reasons}
     except InputError as e:
         found |= dict.fromkeys(("score", "mean", "spread"), math.nan) | {"why": str(e)}
     return ModelScore(**found)
-
-
-def _decide(ws: Workspace, members: Members) -> tuple[Metric, np.ndarray, list[str]]:
-    """Return the metric, the (n, outputs) that it scores, and why they are optimistic."""
-    competition, blend = ws.competition, ws.competition.settings.blend
-    wants_labels = competition.submission.wants_labels
-    if len(np.unique(members.folds)) == 1:
-        result = score_one_fold(ws, members)
-        metric = ensemble.for_submission(competition.metric, members, wants_labels)
-        return metric, result.nested_predictions, why_optimistic(result)
-    metric, decided = ensemble.single_predictions(
-        members, 0, competition.metric, wants_labels, blend.seed, blend.rules
-    )
-    return metric, decided, []
 
 
 def _pool(metric: Metric, members: Members, decided: np.ndarray) -> dict[str, float]:

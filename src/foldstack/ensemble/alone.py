@@ -1,7 +1,8 @@
-"""A single model with runs of one fold: nothing is chosen, and nothing can be nested.
+"""A single model, for which nothing is chosen: its decisions by fold, and its result if it has one fold.
 
-The fold's predictions come from a run that did not learn from it, so their score is honest. A decision
-rule that is fitted on the fold's labels is scored on the same rows: that score is optimistic.
+A fold's predictions come from a run that did not learn from it, so their score is honest. With one
+fold nothing can be nested: a decision rule that is fitted on the fold's labels is scored on the same
+rows, and that score is optimistic.
 """
 
 from __future__ import annotations
@@ -11,13 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from foldstack.ensemble.candidates import list_candidates
-from foldstack.ensemble.decide import (
-    Rule,
-    choose_families,
-    default_rule,
-    fit_rule,
-    reference_family,
-)
+from foldstack.ensemble.decide import choose_families, fit_rule, reference_family
 from foldstack.ensemble.estimate import estimate
 from foldstack.ensemble.members import Members
 from foldstack.ensemble.nested import BlendResult, for_submission
@@ -54,7 +49,9 @@ def one_fold(
     (single,) = list_candidates(members.names, metric, (), kind=members.kind)
     fitted = single.fit(members, np.arange(len(members.targets)), metric, seed)
     oof = fitted.predict(members.inputs)
-    family, rule = _decide(members, metric, oof, rules)
+    family, rule = _own_family(metric, members, rules), None
+    if family is not None:
+        rule = fit_rule(metric, members.kind, members.targets, oof, family=family)
     decided = oof if rule is None else rule.apply(oof)
     score = metric.score(members.targets, decided)
     test, fold = fitted.predict(members.test_inputs), int(members.folds[0])
@@ -88,19 +85,45 @@ def one_fold(
     )
 
 
+def decide_by_fold(
+    members: Members, metric: Metric, *, wants_labels: bool, rules: Sequence[str] | None = None
+) -> tuple[Metric, np.ndarray, str | None]:
+    """Return the only model's predictions as they are scored, decided by the metric's own family.
+
+    Args:
+        members: the predictions of one model.
+        metric: scores them.
+        wants_labels: labels are submitted, see `nested.blend`.
+        rules: families of decision rules; None for all.
+
+    Returns:
+        The metric that scores what is submitted; (n, outputs), each fold by a rule fitted on the other
+        folds, if there are any; the family of the rules, None if probabilities are submitted.
+
+    Raises:
+        InputError: see `nested.blend`.
+    """
+    metric = for_submission(metric, members, wants_labels)
+    oof, targets = members.probabilities[:, 0].astype(float), members.targets
+    family = _own_family(metric, members, rules)
+    if family is None:
+        return metric, oof, None
+    folds, decided = np.unique(members.folds), np.empty_like(oof)
+    for fold in folds:
+        own = members.folds == fold
+        known = own if len(folds) == 1 else ~own
+        rule = fit_rule(metric, members.kind, targets[known], oof[known], family=family)
+        decided[own] = rule.apply(oof[own])
+    return metric, decided, family
+
+
 def is_fitted(family: str | None) -> bool:
     """Return whether rules of the family (None: no rule) are fitted to labels."""
     return family is not None and family not in WITHOUT_LABELS
 
 
-def _decide(
-    members: Members, metric: Metric, oof: np.ndarray, rules: Sequence[str] | None
-) -> tuple[str | None, Rule | None]:
-    """Return the family that needs no choice, and its rule for these rows; None, None without labels."""
+def _own_family(metric: Metric, members: Members, rules: Sequence[str] | None) -> str | None:
+    """Return the family of rules that requires no choice; None if probabilities are scored."""
     if metric.wants != "labels":
-        return None, None
-    kind = members.kind
-    family = reference_family(metric, kind, choose_families(rules, metric, kind))
-    if family == "default":
-        return family, default_rule(kind, oof.shape[1])
-    return family, fit_rule(metric, kind, members.targets, oof, family=family)
+        return None
+    return reference_family(metric, members.kind, choose_families(rules, metric, members.kind))

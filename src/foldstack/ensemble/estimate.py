@@ -148,7 +148,8 @@ def estimate(
         seed_variance: variance of the score over training seeds, added to the bootstrap's.
         weights: (n,) row weights, None for ones.
         variance_ratio: by which the bootstrap's variance is multiplied, see `optimism.py`.
-        optimism: taken off the score, in units in which larger is better.
+        optimism: taken off the score, in units in which larger is better; half of it counts as its
+            own standard error.
 
     Returns:
         The score with its 95 % interval, clipped to the metric's bounds.
@@ -156,7 +157,8 @@ def estimate(
     score = metric.score(targets, predictions, weights) - metric.sign * optimism
     score = float(np.clip(score, *metric.bounds))
     resampled = bootstrap(metric, targets, [predictions], groups, seed=seed, weights=weights)
-    error = float(np.sqrt(variance_ratio * spread(resampled)[0] ** 2 + seed_variance))
+    variance = variance_ratio * spread(resampled)[0] ** 2 + seed_variance
+    error = float(np.sqrt(variance + (optimism / 2) ** 2))
     # A normal interval may exceed the metric's bounds.
     low, high = np.clip([score - 1.96 * error, score + 1.96 * error], *metric.bounds)
     return Estimate(score, float(low), float(high), error)

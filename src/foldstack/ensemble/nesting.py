@@ -197,6 +197,18 @@ class Nesting:
         ]
         return RunPredictions(*(np.stack(each) for each in zip(*both, strict=True)))
 
+    def final_of_runs(self, choice: Choice) -> tuple[np.ndarray, np.ndarray] | None:
+        """Return the final choice's predictions by single runs, before the decision.
+
+        Returns:
+            (n, outputs) out-of-fold, and (folds, rows, outputs) for the rows of `Members.runs`.
+        """
+        if self.members.runs is None:
+            return None
+        fitted = self.fit(choice.winner, self.everything).fitted
+        inputs = map(self.members.run_inputs, range(len(self.folds)))
+        return self.left_out(choice.winner, self.folds), np.stack([*map(fitted.predict, inputs)])
+
     def optimism(self, choices: Sequence[Choice], of_runs: RunPredictions | None) -> float:
         """Return how far the nested score is expected to be above truth; see `optimism.py`.
 

@@ -107,7 +107,10 @@ class _Estimated(Record):
         settings: `settings.BlendSettings` as JSON.
         parameters: the winner's fitted parameters, for `ensemble.load_fitted`.
         rule: the decision rule, for `ensemble.Rule.from_json`; None for probabilities.
-        nested: the estimate.
+        nested: the estimate of the runs of one fold, as held-out rows are predicted.
+        submitted: the estimate of the mean over all runs; None if it is not known.
+        optimism: what was taken off the nested score for shared training rows; larger is better.
+        variance_ratio: by which the variance of the bootstrap over rows was multiplied for them.
         in_sample: the optimistic score on the rows of the fit.
         seed_variance: the variance of the mean of the seeds' scores; 0 for one seed.
         folds: the folds that it was made of; None for all.
@@ -130,6 +133,9 @@ class _Estimated(Record):
     parameters: dict[str, Any] = Field(default_factory=dict)
     rule: dict[str, Any] | None = None
     nested: EstimateRecord
+    submitted: EstimateRecord | None = None
+    optimism: float = 0.0
+    variance_ratio: float = 1.0
     in_sample: float
     seed_variance: float = 0.0
     optimistic: list[str]

@@ -12,7 +12,7 @@ import pandas as pd
 
 from foldstack import config, ensemble
 from foldstack.competition import Competition
-from foldstack.ensemble import OF_RANKS, STACKS, BlendOptions, BlendResult, Members
+from foldstack.ensemble import OF_RANKS, STACKS, BlendOptions, BlendResult, Members, RunTests
 from foldstack.errors import InputError
 from foldstack.files import write_text
 from foldstack.progress import Progress
@@ -38,10 +38,12 @@ from foldstack.rows import Rows
 from foldstack.stages.choices import describe_calibration, describe_rules, reliability_csv
 from foldstack.stages.dependencies import Doubts, external_reasons
 from foldstack.stages.features import describe_features, stack_features
-from foldstack.stages.oof import Model, match_confidence, read_model
+from foldstack.stages.oof import Model, match_confidence, read_model, sampled
 from foldstack.stages.shared import choose_shared, folds_used
 from foldstack.store import Folds, write_parquet
 from foldstack.workspace import Workspace
+
+FEWEST = 50  # test rows
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,7 @@ def make_blend(
     members = members_of(ws, models, folds, text)
     result = score_one_fold(ws, members) if alone else _fit(ws, members, options, quiet)
     if options.match_sharpness and not alone and _rests_on_confidence(members, result):
-        models = [match_confidence(ws, model, folds) for model in models]
+        models = [match_confidence(ws, model) for model in models]
         tests = np.stack([m.test for m in models], axis=1)
         members = dataclasses.replace(members, test_probabilities=tests)
         result = result.predicting(members.test_inputs)
@@ -135,6 +137,18 @@ def members_of(ws: Workspace, models: list[Model], folds: Folds, text: bool = Fa
         features=stack_features(train, text),
         test_features=stack_features(competition.test, text),
         categorical=tuple(range(len(competition.settings.numeric), len(competition.feature_names))),
+        runs=_runs(competition, models),
+    )
+
+
+def _runs(competition: Competition, models: list[Model]) -> RunTests | None:
+    """Return the test predictions of single runs; None if the rows are too few to compare them."""
+    if len(competition.test) < FEWEST:
+        return None
+    return RunTests(
+        sampled(len(competition.test)),
+        np.stack([m.of_folds.probabilities for m in models], axis=2),
+        np.stack([m.of_folds.ranks for m in models], axis=2),
     )
 
 
@@ -241,6 +255,9 @@ def _describe(
         parameters=result.parameters,
         rule=None if result.rule is None else result.rule.to_json(),
         nested=EstimateRecord(**dataclasses.asdict(result.nested)),
+        submitted=_submitted(competition, members, result),
+        optimism=result.optimism,
+        variance_ratio=result.variance_ratio,
         in_sample=result.in_sample,
         seed_variance=members.seed_variance,
         optimistic=_why_optimistic(ws, models, result),
@@ -253,6 +270,19 @@ def _describe(
         features=describe_features(competition, text),
         folds=used,
     )
+
+
+def _submitted(
+    competition: Competition, members: Members, result: BlendResult
+) -> EstimateRecord | None:
+    found = ensemble.submission_estimate(
+        members,
+        competition.metric,
+        result,
+        wants_labels=competition.submission.wants_labels,
+        seed=competition.settings.blend.seed,
+    )
+    return None if found is None else EstimateRecord(**dataclasses.asdict(found))
 
 
 def _scores_are(used: FoldsUsed) -> str:

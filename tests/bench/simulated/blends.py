@@ -10,8 +10,10 @@ from scipy.special import expit, logit
 from foldstack.ensemble import BlendOptions, Members
 from foldstack.ensemble.members import RunTests
 from foldstack.ensemble.nested import blend, submission_estimate
+from foldstack.kinds import Kind
 from foldstack.links import within_run_ranks
 from foldstack.metrics import get
+from foldstack.stages.means import alignment, is_aligned
 from simulated import Draw
 
 TEST = 3_000  # rows, whose labels are the truth
@@ -124,14 +126,19 @@ def train(of: Competition, seed: int) -> tuple[Members, np.ndarray]:
     for m in range(of.members):
         words = rng.permutation(of.words)[: max(1, round(of.seen * of.words))]
         penalty = of.penalties[m % len(of.penalties)]
+        made = []
         for k in range(of.folds):
             held = fold == k
             parts = (x[held][:, words], test[:, words])
             out = fit_predict(x[~held][:, words], y[~held], penalty, of.kind, *parts)
             if of.seed_noise:
                 out = shaken(out, parts, of.seed_noise, rng)
-            oof[held, m], tests[k, :, m] = out
+            made.append(out)
             ranks[held, m], test_ranks[k, :, m] = map(within_run_ranks, out)
+        aligned = is_aligned(get(of.metric, of.kind), wanted=True)
+        maps = alignment(Kind(of.kind), [test for _, test in made], aligned)
+        for k, ((own, new), comparable) in enumerate(zip(made, maps, strict=True)):
+            oof[fold == k, m], tests[k, :, m] = comparable(own), comparable(new)
     members = Members(
         [f"m{m}" for m in range(of.members)],
         oof,

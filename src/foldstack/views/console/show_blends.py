@@ -24,14 +24,7 @@ from foldstack.views.console.text import difference, interval, say_marks
 def show_blend(blend: BlendRecord) -> None:
     """Print the candidates, the winner, its nested and in-sample scores, and rates of positives."""
     if blend.is_nested:
-        header = ["candidate", "CV score", "difference from the best", "in-sample (optimistic)"]
-        rows = [[c.name, *_score_cells(c, f"{c.difference_to_best:.4f}")] for c in blend.candidates]
-        say(table(header, rows))
-        say(
-            f"{blend.name}: chose {blend.winner}, the simplest within one standard error of the best; "
-            f"nested {blend.metric} {interval(blend.nested)}, in-sample {blend.in_sample:.4f} "
-            f"(optimistic); {blend.scores_are}"
-        )
+        _say_candidates(blend)
     else:
         say(
             f"{blend.name}: {blend.winner} as it is, since one fold leaves nothing to choose by; "
@@ -69,6 +62,11 @@ def show_submission(submitted: Submitted) -> None:
         f"{nested}{submission.metric} {interval(submission.nested)}{_marked(submission)}; test "
         f"predictions are means {submission.test_mean}"
     )
+    if submission.submitted is not None:
+        say(
+            f"submit: the mean over runs is expected to score {interval(submission.submitted)}"
+            f"{_marked(submission)}"
+        )
     say_marks(submitted.name, [], submission.optimistic)
     if submission.note is not None:
         say(f"submit: {submission.note}")
@@ -77,6 +75,38 @@ def show_submission(submitted: Submitted) -> None:
 
 def _marked(of: BlendRecord | SubmissionRecord) -> str:
     return " (OPTIMISTIC)" if of.optimistic else ""
+
+
+def _say_candidates(blend: BlendRecord) -> None:
+    """Print the candidates, the winner, its nested and in-sample scores, and their corrections."""
+    header = ["candidate", "CV score", "difference from the best", "in-sample (optimistic)"]
+    rows = [[c.name, *_score_cells(c, f"{c.difference_to_best:.4f}")] for c in blend.candidates]
+    say(table(header, rows))
+    if len(blend.candidates) > 1:
+        say(
+            "the best CV score of several is above what it scores on new rows; believe the nested one"
+        )
+    say(
+        f"{blend.name}: chose {blend.winner}, the simplest within one standard error of the best; "
+        f"nested {blend.metric} {interval(blend.nested)}, in-sample {blend.in_sample:.4f} "
+        f"(optimistic); {blend.scores_are}"
+    )
+    _say_corrections(blend)
+
+
+def _say_corrections(blend: BlendRecord) -> None:
+    """Print what was taken off the nested score, and the estimate of the mean over runs."""
+    if abs(blend.optimism) >= 0.00005:
+        say(
+            f"{blend.name}: the nested score is corrected by {-blend.optimism:+.4f} (larger is better) "
+            f"for choosing among {len(blend.members)} models whose runs share training rows"
+        )
+    if blend.submitted is not None:
+        over = "all folds" if blend.folds is None else str(blend.folds)
+        say(
+            f"{blend.name}: nested is the score of the runs of one fold; the mean over {over}, which "
+            f"is submitted, is expected to score {interval(blend.submitted)}"
+        )
 
 
 def _say_rules(name: str, kind: str, rules: RulesRecord | None) -> None:

@@ -149,11 +149,6 @@ class _Estimated(Record):
     folds: FoldsUsed | None = None
     name: str | None = None
 
-    @property
-    def is_nested(self) -> bool:
-        """Whether the estimate is nested, which one fold cannot be."""
-        return self.folds is None or len(self.folds.numbers) > 1
-
 
 class BlendRecord(_Estimated):
     """blend.json: the members of a blend, its choices and its estimate.

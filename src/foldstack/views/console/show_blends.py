@@ -17,13 +17,13 @@ from foldstack.records import (
 )
 from foldstack.report import format_report
 from foldstack.views.console import show
-from foldstack.views.console.text import difference, interval, say_marks
+from foldstack.views.console.text import difference, interval, nested, say_marks
 
 
 @show.register
 def show_blend(blend: BlendRecord) -> None:
     """Print the candidates, the winner, its nested and in-sample scores, and rates of positives."""
-    if blend.is_nested:
+    if nested(blend.folds):
         _say_candidates(blend)
     else:
         say(
@@ -41,10 +41,11 @@ def show_blend(blend: BlendRecord) -> None:
 def show_report(report: ReportRecord) -> None:
     """Print the report of each label, and reasons that make it stale or optimistic."""
     rows = "out-of-fold rows" + (f" of {report.folds}" if report.folds else "")
+    decisions = f"{nested(report.folds)}decisions"
     if report.file is None:
-        say(f"{report.of}: {report.winner}, {rows}, nested decisions")
+        say(f"{report.of}: {report.winner}, {rows}, {decisions}")
     else:
-        say(f"{report.of}: {rows}, nested decisions ({report.file}, and .csv beside it)")
+        say(f"{report.of}: {rows}, {decisions} ({report.file}, and .csv beside it)")
     say(format_report(report.frame.set_index(report.frame.columns[0])))
     say_marks("report" if report.file is None else report.of, report.stale, report.optimistic)
 
@@ -56,11 +57,10 @@ def show_submission(submitted: Submitted) -> None:
     if submission.patterns is not None:
         _say_patterns(submission.patterns, submission.rows)
     source = submission.winner + (f" ({submission.folds})" if submission.folds else "")
-    nested = "nested " if submission.is_nested else ""
     say(
         f"submit: {submitted.file}, {submission.rows:,} rows of {submission.holds} from {source}, "
-        f"{nested}{submission.metric} {interval(submission.nested)}{_marked(submission)}; test "
-        f"predictions are means {submission.test_mean}"
+        f"{nested(submission.folds)}{submission.metric} {interval(submission.nested)}"
+        f"{_marked(submission)}; test predictions are means {submission.test_mean}"
     )
     if submission.submitted is not None:
         say(

@@ -38,7 +38,7 @@ from foldstack.ensemble.nesting import (
     Choice,
     Nesting,
     RuleReport,
-    RunPredictions,
+    FoldPredictions,
 )
 from foldstack.ensemble.submitted import averaging_gain, draw_targets, shifted
 from foldstack.errors import InputError
@@ -84,7 +84,7 @@ class BlendResult:
     nested: Estimate
     optimism: float
     variance_ratio: float
-    of_runs: RunPredictions | None
+    of_runs: FoldPredictions | None
     final_of_runs: tuple[np.ndarray, np.ndarray] | None
     in_sample: float
     candidates: list[CandidateReport]
@@ -322,7 +322,7 @@ def _estimate(
     nesting: Nesting,
     choices: Sequence[Choice],
     predictions: np.ndarray,
-    of_runs: RunPredictions | None,
+    of_runs: FoldPredictions | None,
 ) -> Estimate:
     """Return the score of pooled predictions (n, outputs), corrected for shared training rows."""
     members = nesting.members

@@ -26,6 +26,7 @@ from foldstack.records import (
     PositiveRates,
     RepeatedTexts,
     ReportRecord,
+    RuleRecord,
 )
 from foldstack.report import (
     format_report,
@@ -253,7 +254,7 @@ def _describe(
         winner=result.winner,
         winners_by_fold={str(fold): winner for fold, winner in result.winners_by_fold.items()},
         parameters=result.parameters,
-        rule=None if result.rule is None else result.rule.to_json(),
+        rule=None if result.rule is None else RuleRecord(**result.rule.to_json()),
         nested=EstimateRecord(**dataclasses.asdict(result.nested)),
         submitted=_submitted(competition, members, result),
         optimism=result.optimism,
@@ -338,6 +339,8 @@ def read_stored(ws: Workspace, name: str) -> BlendRecord:
         other = f"metric {record.metric}, not {metric}"
     elif record.costs != _costs(ws.competition):
         other = "other costs than competition.yaml has now"
+    elif record.rule is not None and not record.rule.fits(len(ws.competition.outputs)):
+        other = "another number of labels"
     else:
         return record
     raise InputError(f"blend '{name}' was made for {other}: run {blend_command(name)} again")
@@ -476,6 +479,8 @@ def _fill(ws: Workspace, made: Blend, place: Path) -> None:
 
 def report(ws: Workspace, *, model: str | None = None, name: str | None = None) -> ReportRecord:
     """Return the scores per label on out-of-fold rows, by nested decisions."""
+    if model and name:
+        raise InputError("report takes MODEL= or the blend's NAME=, not both")
     return _report_of_models(ws, model) if model else _report_of_blend(ws, name or "blend")
 
 

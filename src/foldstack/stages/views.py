@@ -18,7 +18,6 @@ from foldstack.ensemble.slices import (
     score_slices,
 )
 from foldstack.errors import InputError
-from foldstack.files import write_text
 from foldstack.records import BlendRecord, Marks, SliceRow, ViewsRecord
 from foldstack.rows import Rows, duplicate_groups
 from foldstack.stages.blend import blend_command, make_blend, read_stored
@@ -43,8 +42,10 @@ def views(
         One row per part.
 
     Raises:
-        InputError: there is no such blend or model, or it is for other rows.
+        InputError: both are named, there is no such blend or model, or it is for other rows.
     """
+    if model and name:
+        raise InputError("views takes MODEL= or the blend's NAME=, not both")
     if model:
         shown = ws.choose_model(model, "views")
         made = make_blend(ws, [shown], methods=(), quiet=True, command="make views")
@@ -67,7 +68,7 @@ def views(
         rows=[SliceRow(**dataclasses.asdict(each)) for each in found],
         marks=Marks(name=shown, stale=marks[0], optimistic=marks[1]),
     )
-    write_text(path, record.frame.to_csv(index=False))
+    ws.store.write_views(shown, record.frame.to_csv(index=False), of_model=bool(model))
     return record
 
 

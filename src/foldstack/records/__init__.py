@@ -30,7 +30,13 @@ from foldstack.records.blends import (
 )
 from foldstack.records.comparisons import ComparedModel, Comparison
 from foldstack.records.decisions import RuleRecord
-from foldstack.records.estimates import DifferenceRecord, EstimateRecord, GainRecord
+from foldstack.records.estimates import (
+    DifferenceRecord,
+    EstimateRecord,
+    FoldsUsed,
+    GainRecord,
+    name_folds,
+)
 from foldstack.records.folds import (
     SHOWN_LABELS,
     BalanceRecord,
@@ -70,6 +76,8 @@ from foldstack.records.scores import (
     BlendScore,
     BlendScores,
     Marks,
+    ModelScore,
+    ModelScores,
     PrivateScores,
     RunScore,
     RunScores,
@@ -105,6 +113,7 @@ __all__ = [
     "FeaturesRecord",
     "FoldsRecord",
     "FoldsResult",
+    "FoldsUsed",
     "GainRecord",
     "GuessReason",
     "InitResult",
@@ -112,6 +121,8 @@ __all__ = [
     "LineRecord",
     "Marks",
     "ModelEstimate",
+    "ModelScore",
+    "ModelScores",
     "PartialRecord",
     "PatternsAudit",
     "PatternsEffect",
@@ -144,6 +155,7 @@ __all__ = [
     "ViewsRecord",
     "damaged",
     "digests_of",
+    "name_folds",
     "read_mapping",
     "read_record",
     "verify",

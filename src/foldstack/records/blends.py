@@ -8,7 +8,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from foldstack.records.base import Finite, Record, Table, Value, is_finite
 from foldstack.records.decisions import MemberRuns, Parameters, RuleRecord, weights_of
-from foldstack.records.estimates import EstimateRecord, GainRecord
+from foldstack.records.estimates import EstimateRecord, FoldsUsed, GainRecord
 from foldstack.records.patterns import PatternsEffect
 
 
@@ -125,10 +125,11 @@ class _Estimated(Record):
         correction: of the nested score, for shared training rows; None if it has none.
         in_sample: the optimistic score on the rows of the fit.
         seed_variance: the variance of the mean of the seeds' scores; 0 for one seed.
+        folds: the folds that it was made of; None for all.
         name: the name of the stored blend; None for a single model.
     """
 
-    ABSENT: ClassVar[frozenset[str]] = frozenset({"name", "submitted", "correction"})
+    ABSENT: ClassVar[frozenset[str]] = frozenset({"folds", "name", "submitted", "correction"})
 
     kind: str
     metric: str
@@ -156,6 +157,7 @@ class _Estimated(Record):
     models: dict[str, ModelEstimate] = Field(default_factory=dict)
     positives: dict[str, PositiveRates] = Field(default_factory=dict)
     features: FeaturesRecord | None = None
+    folds: FoldsUsed | None = None
     name: str | None = None
 
     @field_validator("nested")
@@ -184,7 +186,7 @@ class BlendRecord(_Estimated):
             digests.
     """
 
-    ABSENT: ClassVar[frozenset[str]] = frozenset({"name", "files", "submitted", "correction"})
+    ABSENT: ClassVar[frozenset[str]] = _Estimated.ABSENT | {"files"}
 
     # Required here; only submissions of the first versions lack them.
     winners_by_fold: dict[str, str]
@@ -211,9 +213,7 @@ class SubmissionRecord(_Estimated):
         replaces: the digest of the file that NAME.csv is about to replace.
     """
 
-    ABSENT: ClassVar[frozenset[str]] = frozenset(
-        {"name", "note", "patterns", "submitted", "correction"}
-    )
+    ABSENT: ClassVar[frozenset[str]] = _Estimated.ABSENT | {"note", "patterns"}
 
     note: str | None = None
     patterns: PatternsEffect | None = None
@@ -249,6 +249,7 @@ class ReportRecord(Table):
         rows: one per label, then the averages; their keys are the columns of `report.label_report`
             or `report.target_report`, the index first.
         of: the blend, or the models.
+        folds: the folds whose rows they are; None for all.
         file: the blend's report file; None for models.
     """
 
@@ -256,5 +257,6 @@ class ReportRecord(Table):
     of: str
     winner: str
     file: str | None
+    folds: FoldsUsed | None = None
     stale: list[str]
     optimistic: list[str]

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, ConfigDict, Field, field_validator, model_v
 
 from foldstack.errors import shown
 from foldstack.records.base import Record, Value
+from foldstack.records.scores import ModelScores
 
 
 def _names_learner(settings: dict[str, Any]) -> dict[str, Any]:
@@ -142,10 +143,14 @@ class RunRecord(Record):
 
 
 class TrainedRecord(Record):
-    """The result of the train stage: names of the runs trained now, and of those finished before."""
+    """The result of the train stage: names of the runs trained now, and of those finished before.
+
+    scores: the models' pooled scores after training; None if nothing was trained.
+    """
 
     trained: list[str]
     finished: list[str]
+    scores: ModelScores | None = None
 
     @property
     def nothing_to_do(self) -> str | None:

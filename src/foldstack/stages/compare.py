@@ -17,7 +17,8 @@ from foldstack.records import ComparedModel, Comparison, RunRecord
 from foldstack.stages.dependencies import made_with
 from foldstack.stages.means import stored_probabilities
 from foldstack.stages.oof import check_alike, fold_runs, read_seed, reasons_of, require_runs
-from foldstack.stages.train import train
+from foldstack.stages.shared import choose_compared
+from foldstack.stages.train import train_missing
 from foldstack.store import Folds, RunKey
 from foldstack.workspace import Workspace
 
@@ -51,7 +52,7 @@ def compare(
     ws.refuse_named(ws.store.comparison_path(first, others))
     ws.store.refuse_foreign_comparison(first, others)
     whole, seeds = ws.store.read_folds(ws.competition.train), ws.choose_seeds(seed)
-    folds = _choose_folds(ws, fold, whole)
+    folds = _choose_folds(ws, fold, whole, [first, *others])
     _train_missing(ws, [first, *others], folds, seed, jobs)
     runs = {name: _runs(ws, name, seeds, folds) for name in (first, *others)}
     metric, base = _by_seed(ws, first, seeds, folds)
@@ -164,8 +165,15 @@ def _digests(ws: Workspace, runs: Iterable[RunKey]) -> dict[str, str]:
     return {f"seed{key.seed}/{key.run}": ws.store.content(key, "heldout") for key in runs}
 
 
-def _choose_folds(ws: Workspace, asked: str | None, folds: Folds) -> Folds:
-    """Return the chosen folds, on which all models are trained and scored."""
+def _choose_folds(ws: Workspace, asked: str | None, folds: Folds, names: list[str]) -> Folds:
+    """Return the chosen folds, on which all models are trained and scored.
+
+    Without a choice they are all folds, or those that the variants (NAME=) share, which cannot be
+    trained by name.
+    """
+    variants = [name for name in names if not ws.has_preset(name)]
+    if variants and asked in (None, "", "all"):
+        return choose_compared(ws, variants, folds)
     chosen = ws.choose_runs(asked, folds)
     if any(len(left_out) != 1 for left_out in chosen) or len(chosen) == 1:
         raise InputError(
@@ -186,7 +194,7 @@ def _train_missing(
     """Train missing runs, except for variants (NAME=), which have no preset."""
     presets = [name for name in names if ws.has_preset(name)]
     if presets:
-        train(ws, model=",".join(presets), fold=_list(folds.numbers), seed=seed, jobs=jobs)
+        train_missing(ws, ",".join(presets), _list(folds.numbers), seed, jobs=jobs)
 
 
 def _runs(ws: Workspace, name: str, seeds: list[int], folds: Folds) -> dict[RunKey, RunRecord]:

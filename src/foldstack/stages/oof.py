@@ -63,10 +63,10 @@ class Model:
 
 
 def read_model(ws: Workspace, name: str, folds: Folds) -> Model:
-    """Read a model's runs of all folds and seeds; raise InputError if some are missing or differ."""
-    runs = fold_runs(ws, name)
-    seeds = sorted({key.seed for key in runs} or ws.competition.settings.seeds)
-    wanted = require_runs(ws, runs, name, seeds, folds)
+    """Read a model's runs of these folds, all seeds; raise InputError if some are missing or differ."""
+    found = fold_runs(ws, name)
+    seeds = sorted({key.seed for key in found} or ws.competition.settings.seeds)
+    runs = {key: found[key] for key in require_runs(ws, found, name, seeds, folds)}
     check_alike(ws, runs)
     stored = StoredRuns.read(ws, name, seeds, folds, runs)
     by_seed = [stored.out_of_fold(seed) for seed in seeds]
@@ -80,7 +80,7 @@ def read_model(ws: Workspace, name: str, folds: Folds) -> Model:
         seed_variance=_seed_variance(ws, folds, [oof for oof, _ in by_seed]),
         runs={
             f"seed{k.seed}/{k.run}": ws.store.content(k, "heldout") + ws.store.content(k, "test")
-            for k in wanted
+            for k in runs
         },
         optimistic=reasons_of(ws, runs.values(), folds),
         of_folds=stored.of_folds(sampled(len(ws.competition.test))),
@@ -226,7 +226,7 @@ class StoredRuns:
             values = stored_probabilities(self.ws, [key], "heldout", rows, self.records)[key]
             oof[held] += self.mean.maps[key](values)  # once in each split
             oof_ranks[held] += within_run_ranks(values)
-        repeats = folds.splits.shape[1]
+        repeats = folds.held.shape[1]
         return oof[scored] / repeats, oof_ranks[scored] / repeats
 
     def test(self) -> np.ndarray:
@@ -239,7 +239,7 @@ class StoredRuns:
         Like an out-of-fold prediction, each is a mean over seeds and splits.
         """
         by_fold: list[tuple[np.ndarray, np.ndarray]] = []
-        by_split = [np.unique(split[split >= 0]).tolist() for split in self.folds.splits.T]
+        by_split = [np.unique(split[split >= 0]).tolist() for split in self.folds.held.T]
         for together in zip(*by_split, strict=False):
             keys = [key for key in self.mean.tests if key.left_out[0] in together]
             tests = {key: self.mean.tests[key][rows] for key in keys}

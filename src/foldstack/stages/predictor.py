@@ -129,7 +129,7 @@ class Predictor:
     @classmethod
     def of_model(cls, ws: Workspace, name: str, *, int8: bool = False) -> Predictor:
         """Load a model's fold runs of all seeds, with the rule that `make submit MODEL=` uses."""
-        made = make_blend(ws, [name], methods=(), quiet=True)
+        made = make_blend(ws, [name], methods=(), quiet=True, command="make predict")
         keys = [RunKey.of_name(name, run) for run in made.record.members[name]]
         result = made.result
         return cls(

@@ -14,7 +14,9 @@ from foldstack.views.console.text import say_marks
 @show.register
 def _(found: Comparison) -> None:
     whole = len(found.folds) == found.folds_in_all
-    over = f"the {found.folds_in_all} folds" if whole else f"folds {_list(found.folds)}"
+    over = f"the {found.folds_in_all} folds"
+    if not whole:
+        over = f"folds {_list(found.folds)} of {found.folds_in_all} ({found.scored_rows:,} rows)"
     seeds = found.seeds
     of = f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {_list(seeds)}"
     say(f"compare: {found.baseline} has {found.metric} {found.score:.4f}, pooled over {over}, {of}")

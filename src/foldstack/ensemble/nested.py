@@ -36,9 +36,9 @@ from foldstack.ensemble.members import Fitted, Inputs, Members
 from foldstack.ensemble.nesting import (
     CandidateReport,
     Choice,
+    FoldPredictions,
     Nesting,
     RuleReport,
-    FoldPredictions,
 )
 from foldstack.ensemble.submitted import averaging_gain, draw_targets, shifted
 from foldstack.errors import InputError

@@ -179,8 +179,8 @@ MUTANTS = [
     Mutant(
         "pool-fits-the-fold",
         "ensemble/nesting.py",
-        "self.fit(winner, self.everything - fold)",
-        "self.fit(winner, self.everything)",
+        "fit = self.fit(choice.winner, self.everything - fold)",
+        "fit = self.fit(choice.winner, self.everything)",
         "a fold is predicted by a fit that saw it",
         ("test_ensemble.py",),
     ),
@@ -217,11 +217,11 @@ MUTANTS = [
         ("test_decide.py", "test_stacks.py"),
     ),
     Mutant(
-        "ranks-along-the-row",
+        "pool-of-unlike-scales",
         "ensemble/nesting.py",
-        "rankdata(raw[rows], axis=0) / len(rows)",
-        "rankdata(raw[rows], axis=1) / len(rows)",
-        "ranks are taken within a row",
+        "raw[rows] = comparable(raw[rows])",
+        "raw[rows] = raw[rows]",
+        "folds won by different candidates are pooled as they are",
         ("test_ensemble.py",),
     ),
     Mutant(
@@ -461,8 +461,8 @@ MUTANTS = [
     Mutant(
         "aligned-to-the-first-run",
         "ensemble/alignment.py",
-        "common=np.mean(own, axis=0)",
-        "common=own[0]",
+        "common = np.mean(own, axis=0)",
+        "common = own[0]",
         "runs are aligned to the first one",
         ("test_alignment.py",),
     ),
@@ -1086,8 +1086,8 @@ MUTANTS = [
     Mutant(
         "new-texts-unaligned",
         "stages/predictor.py",
-        "RunMean.of(kind, tests, aligned=self.aligned)",
-        "RunMean.of(kind, tests, aligned=False)",
+        "RunMean.of(competition.kind, tests, aligned=aligned)",
+        "RunMean.of(competition.kind, tests, aligned=False)",
         "new texts are not aligned as test rows are",
         ("test_alignment.py",),
     ),

@@ -90,6 +90,18 @@ class RepeatedTexts(Value):
     score: float | None
 
 
+class Correction(Value):
+    """The correction of a nested score since runs share training rows; see `ensemble.optimism`.
+
+    Attributes:
+        optimism: what was taken off the score; larger is better.
+        variance_ratio: by which the variance of the bootstrap over rows was multiplied.
+    """
+
+    optimism: float
+    variance_ratio: float
+
+
 class FeaturesRecord(Value):
     """The features of a stack beside predictions; categories: a digest of the category codes."""
 
@@ -110,15 +122,14 @@ class _Estimated(Record):
         rule: the decision rule, see `ensemble.Rule`; None for probabilities.
         nested: the estimate of the runs of one fold, as held-out rows are predicted.
         submitted: the estimate of the mean over all runs; None if it is not known.
-        optimism: what was taken off the nested score for shared training rows; larger is better.
-        variance_ratio: by which the variance of the bootstrap over rows was multiplied for them.
+        correction: of the nested score, for shared training rows; None if it has none.
         in_sample: the optimistic score on the rows of the fit.
         seed_variance: the variance of the mean of the seeds' scores; 0 for one seed.
         folds: the folds that it was made of; None for all.
         name: the name of the stored blend; None for a single model.
     """
 
-    ABSENT: ClassVar[frozenset[str]] = frozenset({"folds", "name"})
+    ABSENT: ClassVar[frozenset[str]] = frozenset({"folds", "name", "submitted", "correction"})
 
     kind: str
     metric: str
@@ -135,8 +146,7 @@ class _Estimated(Record):
     rule: RuleRecord | None = None
     nested: EstimateRecord
     submitted: EstimateRecord | None = None
-    optimism: float = 0.0
-    variance_ratio: float = 1.0
+    correction: Correction | None = None
     in_sample: float
     seed_variance: Finite = 0.0
     optimistic: list[str]

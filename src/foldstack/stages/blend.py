@@ -20,6 +20,7 @@ from foldstack.records import (
     BlendHashes,
     BlendRecord,
     CandidateRecord,
+    Correction,
     EstimateRecord,
     FoldsUsed,
     ModelEstimate,
@@ -257,8 +258,9 @@ def _describe(
         rule=None if result.rule is None else RuleRecord(**result.rule.to_json()),
         nested=EstimateRecord(**dataclasses.asdict(result.nested)),
         submitted=_submitted(competition, members, result),
-        optimism=result.optimism,
-        variance_ratio=result.variance_ratio,
+        correction=None
+        if members.runs is None
+        else Correction(optimism=result.optimism, variance_ratio=result.variance_ratio),
         in_sample=result.in_sample,
         seed_variance=members.seed_variance,
         optimistic=_why_optimistic(ws, models, result),

@@ -20,7 +20,7 @@ from foldstack.stages.dependencies import (
     shared_reasons,
     why_stale,
 )
-from foldstack.stages.means import RunMean, is_aligned, over_runs, stored_probabilities
+from foldstack.stages.means import OfRuns, RunMean, is_aligned, over_runs, stored_probabilities
 from foldstack.stages.run import PURPOSES
 from foldstack.store import Folds, RunKey
 from foldstack.workspace import Workspace
@@ -243,14 +243,17 @@ class StoredRuns:
         for together in zip(*by_split, strict=False):
             keys = [key for key in self.mean.tests if key.left_out[0] in together]
             tests = {key: self.mean.tests[key][rows] for key in keys}
-            ranks = over_runs({key: within_run_ranks(test) for key, test in tests.items()})
-            by_fold.append((self.mean.mean(tests), ranks))
+            by_fold.append((self.mean.mean(tests), _mean_ranks(tests)))
         return OfFolds(*(np.stack(each) for each in zip(*by_fold, strict=True)))
 
     def test_ranks(self) -> np.ndarray:
         """Return the (t, outputs) mean of the ranks within each run's test predictions."""
-        tests = self.mean.tests
-        return over_runs({key: within_run_ranks(test) for key, test in tests.items()})
+        return _mean_ranks(self.mean.tests)
+
+
+def _mean_ranks(tests: OfRuns) -> np.ndarray:
+    """Return the (n, outputs) mean of the ranks within each run."""
+    return over_runs({key: within_run_ranks(test) for key, test in tests.items()})
 
 
 def _seed_variance(ws: Workspace, folds: Folds, by_seed: list[np.ndarray]) -> float:

@@ -200,8 +200,7 @@ def describe(ws: Workspace, oof: OutOfFold, judged: Judged, applied: Applied) ->
         judged.rows.groups,
         seed=judged.seed,
         seed_variance=record.seed_variance,
-        variance_ratio=record.variance_ratio,
-        optimism=record.optimism,
+        **({} if record.correction is None else record.correction.to_json()),
     )
     folds = folds_of(ws, record)
     return Described(

@@ -96,10 +96,10 @@ def _say_candidates(blend: BlendRecord) -> None:
 
 def _say_corrections(blend: BlendRecord) -> None:
     """Print what was taken off the nested score, and the estimate of the mean over runs."""
-    if abs(blend.optimism) >= 0.00005:
+    if blend.correction is not None and abs(blend.correction.optimism) >= 0.00005:
         say(
-            f"{blend.name}: the nested score is corrected by {-blend.optimism:+.4f} (larger is better) "
-            f"for choosing among {len(blend.members)} models whose runs share training rows"
+            f"{blend.name}: the nested score is corrected by {-blend.correction.optimism:+.4f} (larger "
+            f"is better) for choosing among {len(blend.members)} models whose runs share training rows"
         )
     if blend.submitted is not None:
         over = "all folds" if blend.folds is None else str(blend.folds)

@@ -102,6 +102,11 @@ class Metric:
         """Return `score`, negated for losses: larger is always better."""
         return self.sign * self.score(targets, predictions, weights)
 
+    def ranked(self, targets: np.ndarray, predictions: np.ndarray) -> float:
+        """Return `signed` to choose by: an undefined score is -inf, worse than any other."""
+        score = self.signed(targets, predictions)
+        return -np.inf if np.isnan(score) else score
+
     def of_decisions(self, decide: Callable[[np.ndarray], np.ndarray]) -> Metric:
         """Return this metric of labels as one of probabilities, which are decided first."""
         of = self.scorer

@@ -160,7 +160,7 @@ class SearchObjective:
         family = "default" if self.kind.is_one_hot else "fitted"
         if self.metric.costs is not None:
             family = "least_cost"
-        rule = fit_rule(self.metric, self.kind, self.targets, values, family=family)
+        rule = fit_rule(self.metric, self.kind, self.targets, values, family=family, thorough=False)
         return self.metric.signed(self.targets, rule.apply(values))
 
     def by_label(self) -> list[SearchObjective | None] | None:

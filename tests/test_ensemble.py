@@ -171,7 +171,7 @@ def test_a_difference_over_seeds_adds_the_variance_of_their_mean():
     np.testing.assert_allclose(two.by_seed, [one.difference, other.difference])
     assert two.difference == pytest.approx(two.by_seed.mean())
     assert two.seed_error == pytest.approx(abs(two.by_seed[0] - two.by_seed[1]) / 2)
-    assert two.standard_error > two.seed_error
+    assert two.standard_error == pytest.approx(np.hypot(two.row_error, two.seed_error))
     same = paired_difference(
         metric, members.targets, [best, best], [middle, middle], members.groups, 0
     )

@@ -17,6 +17,7 @@ from foldstack.records.blends import (
     BlendRecord,
     CalibrationRecord,
     CandidateRecord,
+    Correction,
     FeaturesRecord,
     ModelEstimate,
     PositiveRates,
@@ -28,7 +29,14 @@ from foldstack.records.blends import (
     Submitted,
 )
 from foldstack.records.comparisons import ComparedModel, Comparison
-from foldstack.records.estimates import DifferenceRecord, EstimateRecord, GainRecord
+from foldstack.records.decisions import RuleRecord
+from foldstack.records.estimates import (
+    DifferenceRecord,
+    EstimateRecord,
+    FoldsUsed,
+    GainRecord,
+    name_folds,
+)
 from foldstack.records.folds import (
     SHOWN_LABELS,
     BalanceRecord,
@@ -68,6 +76,8 @@ from foldstack.records.scores import (
     BlendScore,
     BlendScores,
     Marks,
+    ModelScore,
+    ModelScores,
     PrivateScores,
     RunScore,
     RunScores,
@@ -93,6 +103,7 @@ __all__ = [
     "Comparison",
     "CompetitionMade",
     "CopiedFile",
+    "Correction",
     "DemoForecast",
     "DemoResult",
     "DemoScores",
@@ -102,6 +113,7 @@ __all__ = [
     "FeaturesRecord",
     "FoldsRecord",
     "FoldsResult",
+    "FoldsUsed",
     "GainRecord",
     "GuessReason",
     "InitResult",
@@ -109,6 +121,8 @@ __all__ = [
     "LineRecord",
     "Marks",
     "ModelEstimate",
+    "ModelScore",
+    "ModelScores",
     "PartialRecord",
     "PatternsAudit",
     "PatternsEffect",
@@ -120,6 +134,7 @@ __all__ = [
     "Record",
     "RepeatedTexts",
     "ReportRecord",
+    "RuleRecord",
     "RuleTrial",
     "RulesRecord",
     "RunIdentity",
@@ -140,6 +155,7 @@ __all__ = [
     "ViewsRecord",
     "damaged",
     "digests_of",
+    "name_folds",
     "read_mapping",
     "read_record",
     "verify",

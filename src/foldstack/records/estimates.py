@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 from foldstack.records.base import Value
@@ -16,6 +17,28 @@ class EstimateRecord(Value):
     low: float
     high: float
     standard_error: float | None = None
+
+
+def name_folds(folds: Sequence[int]) -> str:
+    """Return `fold 0` or `folds 0,1,3`."""
+    return f"fold{'s' if len(folds) > 1 else ''} {','.join(map(str, folds))}"
+
+
+class FoldsUsed(Value):
+    """The folds that an estimate is of, if they are not all.
+
+    Attributes:
+        numbers: the folds.
+        of: how many there are in all.
+        rows: the number of their rows.
+    """
+
+    numbers: list[int]
+    of: int
+    rows: int
+
+    def __str__(self) -> str:
+        return f"{name_folds(self.numbers)} of {self.of}"
 
 
 class DifferenceRecord(Value):

@@ -24,6 +24,7 @@ from foldstack.records import (
 )
 from foldstack.rows import Rows
 from foldstack.stages.blend import Blend, blend_command, positive_rates, reweighted
+from foldstack.stages.shared import folds_of
 from foldstack.store import read_parquet
 from foldstack.workspace import Workspace
 
@@ -110,7 +111,7 @@ def judge(ws: Workspace, oof: OutOfFold) -> Judged:
     duplicate group than the row, so that no label of fold k decides.
     """
     competition, patterns = ws.competition, ws.patterns
-    folds = ws.store.read_folds(competition.train)
+    folds = folds_of(ws, oof.record)
     train, scored = competition.train, folds.scored
     rows, fold = competition.scored_rows(scored), folds.fold[scored]
 
@@ -199,10 +200,9 @@ def describe(ws: Workspace, oof: OutOfFold, judged: Judged, applied: Applied) ->
         judged.rows.groups,
         seed=judged.seed,
         seed_variance=record.seed_variance,
-        variance_ratio=record.variance_ratio,
-        optimism=record.optimism,
+        **({} if record.correction is None else record.correction.to_json()),
     )
-    folds = ws.store.read_folds(ws.competition.train)
+    folds = folds_of(ws, record)
     return Described(
         nested=EstimateRecord(**dataclasses.asdict(nested)),
         optimistic=[*record.optimistic, *_seen_by_writer(judged)],

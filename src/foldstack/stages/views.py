@@ -18,11 +18,11 @@ from foldstack.ensemble.slices import (
     score_slices,
 )
 from foldstack.errors import InputError
-from foldstack.files import write_text
-from foldstack.records import Marks, SliceRow, ViewsRecord
+from foldstack.records import BlendRecord, Marks, SliceRow, ViewsRecord
 from foldstack.rows import Rows, duplicate_groups
 from foldstack.stages.blend import blend_command, make_blend, read_stored
 from foldstack.stages.dependencies import Doubts
+from foldstack.stages.shared import folds_of
 from foldstack.store import Folds, read_parquet
 from foldstack.workspace import Workspace
 
@@ -42,18 +42,21 @@ def views(
         One row per part.
 
     Raises:
-        InputError: there is no such blend or model, or it is for other rows.
+        InputError: both are named, there is no such blend or model, or it is for other rows.
     """
-    folds = ws.store.read_folds(ws.competition.train)
-    rows = ws.competition.scored_rows(folds.scored)
+    if model and name:
+        raise InputError("views takes MODEL= or the blend's NAME=, not both")
     if model:
         shown = ws.choose_model(model, "views")
-        made = make_blend(ws, [shown], methods=(), quiet=True)
-        predictions, marks = made.result.nested_predictions, ([], made.record.optimistic)
+        made = make_blend(ws, [shown], methods=(), quiet=True, command="make views")
+        blend, marks = made.record, ([], made.record.optimistic)
     else:
         shown = name or "blend"
-        predictions = _of_blend(ws, shown, rows)
-        marks = Doubts.of(ws).of_blend(read_stored(ws, shown))
+        blend = read_stored(ws, shown)
+        marks = Doubts.of(ws).of_blend(blend)
+    folds = folds_of(ws, blend)
+    rows = ws.competition.scored_rows(folds.scored)
+    predictions = made.result.nested_predictions if model else _of_blend(ws, shown, blend, rows)
     scored = _scored(ws, rows, predictions)
     asked = _slices(ws, scored, rows, folds, tail)
     found = score_slices(scored, asked, seed=ws.competition.settings.blend.seed)
@@ -61,16 +64,16 @@ def views(
     record = ViewsRecord(
         metric=ws.competition.metric.name,
         file=ws.store.name(path),
+        folds=blend.folds,
         rows=[SliceRow(**dataclasses.asdict(each)) for each in found],
         marks=Marks(name=shown, stale=marks[0], optimistic=marks[1]),
     )
-    write_text(path, record.frame.to_csv(index=False))
+    ws.store.write_views(shown, record.frame.to_csv(index=False), of_model=bool(model))
     return record
 
 
-def _of_blend(ws: Workspace, name: str, rows: Rows) -> np.ndarray:
+def _of_blend(ws: Workspace, name: str, record: BlendRecord, rows: Rows) -> np.ndarray:
     """Return a stored blend's nested predictions, which are decisions if labels are submitted."""
-    record = read_stored(ws, name)
     again = f"run {blend_command(name)} again"
     path = ws.store.blend_file(name, record, "nested.parquet")
     if path is None:

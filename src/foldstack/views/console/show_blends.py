@@ -12,30 +12,24 @@ from foldstack.records import (
     ReportRecord,
     RulesRecord,
     RuleTrial,
+    SubmissionRecord,
     Submitted,
 )
 from foldstack.report import format_report
 from foldstack.views.console import show
-from foldstack.views.console.text import difference, interval, say_marks
+from foldstack.views.console.text import difference, interval, nested, say_marks
 
 
 @show.register
 def show_blend(blend: BlendRecord) -> None:
     """Print the candidates, the winner, its nested and in-sample scores, and rates of positives."""
-    rows = [[c.name, *_score_cells(c, f"{c.difference_to_best:.4f}")] for c in blend.candidates]
-    say(
-        table(["candidate", "CV score", "difference from the best", "in-sample (optimistic)"], rows)
-    )
-    if len(blend.candidates) > 1:
+    if nested(blend.folds):
+        _say_candidates(blend)
+    else:
         say(
-            "the best CV score of several is above what it scores on new rows; believe the nested one"
+            f"{blend.name}: {blend.winner} as it is, since one fold leaves nothing to choose by; "
+            f"{blend.metric} {interval(blend.nested)}{_marked(blend)}; {blend.scores_are}"
         )
-    say(
-        f"{blend.name}: chose {blend.winner}, the simplest within one standard error of the best; "
-        f"nested {blend.metric} {interval(blend.nested)}, in-sample {blend.in_sample:.4f} "
-        f"(optimistic); {blend.scores_are}"
-    )
-    _say_corrections(blend)
     _say_rules(blend.name, blend.kind, blend.rules)
     _say_calibration(blend)
     say_marks(blend.name, [], blend.optimistic)
@@ -46,10 +40,12 @@ def show_blend(blend: BlendRecord) -> None:
 @show.register
 def show_report(report: ReportRecord) -> None:
     """Print the report of each label, and reasons that make it stale or optimistic."""
+    rows = "out-of-fold rows" + (f" of {report.folds}" if report.folds else "")
+    decisions = f"{nested(report.folds)}decisions"
     if report.file is None:
-        say(f"{report.of}: {report.winner}, out-of-fold rows, nested decisions")
+        say(f"{report.of}: {report.winner}, {rows}, {decisions}")
     else:
-        say(f"{report.of}: out-of-fold rows, nested decisions ({report.file}, and .csv beside it)")
+        say(f"{report.of}: {rows}, {decisions} ({report.file}, and .csv beside it)")
     say(format_report(report.frame.set_index(report.frame.columns[0])))
     say_marks("report" if report.file is None else report.of, report.stale, report.optimistic)
 
@@ -60,15 +56,16 @@ def show_submission(submitted: Submitted) -> None:
     submission = submitted.submission
     if submission.patterns is not None:
         _say_patterns(submission.patterns, submission.rows)
-    marked = " (OPTIMISTIC)" if submission.optimistic else ""
+    source = submission.winner + (f" ({submission.folds})" if submission.folds else "")
     say(
-        f"submit: {submitted.file}, {submission.rows:,} rows of {submission.holds} from "
-        f"{submission.winner}, nested {submission.metric} {interval(submission.nested)}{marked}; test "
-        f"predictions are means {submission.test_mean}"
+        f"submit: {submitted.file}, {submission.rows:,} rows of {submission.holds} from {source}, "
+        f"{nested(submission.folds)}{submission.metric} {interval(submission.nested)}"
+        f"{_marked(submission)}; test predictions are means {submission.test_mean}"
     )
     if submission.submitted is not None:
         say(
-            f"submit: the mean over runs is expected to score {interval(submission.submitted)}{marked}"
+            f"submit: the mean over runs is expected to score {interval(submission.submitted)}"
+            f"{_marked(submission)}"
         )
     say_marks(submitted.name, [], submission.optimistic)
     if submission.note is not None:
@@ -76,16 +73,38 @@ def show_submission(submitted: Submitted) -> None:
     _say_positives(submitted.name, submission.positives)
 
 
+def _marked(of: BlendRecord | SubmissionRecord) -> str:
+    return " (OPTIMISTIC)" if of.optimistic else ""
+
+
+def _say_candidates(blend: BlendRecord) -> None:
+    """Print the candidates, the winner, its nested and in-sample scores, and their corrections."""
+    header = ["candidate", "CV score", "difference from the best", "in-sample (optimistic)"]
+    rows = [[c.name, *_score_cells(c, f"{c.difference_to_best:.4f}")] for c in blend.candidates]
+    say(table(header, rows))
+    if len(blend.candidates) > 1:
+        say(
+            "the best CV score of several is above what it scores on new rows; believe the nested one"
+        )
+    say(
+        f"{blend.name}: chose {blend.winner}, the simplest within one standard error of the best; "
+        f"nested {blend.metric} {interval(blend.nested)}, in-sample {blend.in_sample:.4f} "
+        f"(optimistic); {blend.scores_are}"
+    )
+    _say_corrections(blend)
+
+
 def _say_corrections(blend: BlendRecord) -> None:
     """Print what was taken off the nested score, and the estimate of the mean over runs."""
-    if abs(blend.optimism) >= 0.00005:
+    if blend.correction is not None and abs(blend.correction.optimism) >= 0.00005:
         say(
-            f"{blend.name}: the nested score is corrected by {-blend.optimism:+.4f} (larger is better) "
-            f"for choosing among {len(blend.members)} models whose runs share training rows"
+            f"{blend.name}: the nested score is corrected by {-blend.correction.optimism:+.4f} (larger "
+            f"is better) for choosing among {len(blend.members)} models whose runs share training rows"
         )
     if blend.submitted is not None:
+        over = "all folds" if blend.folds is None else str(blend.folds)
         say(
-            f"{blend.name}: nested is the score of the runs of one fold; the mean over all folds, which "
+            f"{blend.name}: nested is the score of the runs of one fold; the mean over {over}, which "
             f"is submitted, is expected to score {interval(blend.submitted)}"
         )
 

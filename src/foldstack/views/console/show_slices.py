@@ -7,14 +7,16 @@ import math
 from foldstack.progress import say, table
 from foldstack.records import SliceRow, ViewsRecord
 from foldstack.views.console import show
-from foldstack.views.console.text import say_marks
+from foldstack.views.console.text import nested, say_marks
 
 
 @show.register
 def _(found: ViewsRecord) -> None:
+    over = "" if found.folds is None else f" over {found.folds}"
     say(
-        f"{found.marks.name}: {found.metric} of nested out-of-fold predictions, pooled "
-        f"({found.file}); intervals by bootstrap over rows, without the variance between seeds"
+        f"{found.marks.name}: {found.metric} of {nested(found.folds)}out-of-fold predictions, "
+        f"pooled{over} ({found.file}); intervals by bootstrap over rows, without the variance between "
+        "seeds"
     )
     header = ["view", "rows", "score [95 % interval]", "better than the rest by", ""]
     say(table(header, [_cells(row) for row in found.rows]))

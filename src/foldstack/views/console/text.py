@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from foldstack.progress import say
-from foldstack.records import DifferenceRecord, EstimateRecord
+from foldstack.records import DifferenceRecord, EstimateRecord, FoldsUsed
 
 
 def interval(estimate: EstimateRecord) -> str:
@@ -16,6 +16,11 @@ def interval(estimate: EstimateRecord) -> str:
 def difference(d: DifferenceRecord) -> str:
     """Return `+0.0012 [-0.0003, +0.0027]`."""
     return f"{d.difference:+.4f} [{d.low:+.4f}, {d.high:+.4f}]"
+
+
+def nested(folds: FoldsUsed | None) -> str:
+    """Return `nested ` before a score or decisions; nothing with one fold, which nests nothing."""
+    return "nested " if folds is None or len(folds.numbers) > 1 else ""
 
 
 def say_marks(name: str, stale: Iterable[str], optimistic: Iterable[str]) -> None:

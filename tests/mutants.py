@@ -227,8 +227,8 @@ MUTANTS = [
     Mutant(
         "choice-of-the-largest-loss",
         "ensemble/choice.py",
-        "signed = metric.sign * scores",
-        "signed = scores",
+        "-np.inf, metric.sign * scores)",
+        "-np.inf, scores)",
         "the candidate with the largest loss is the best",
         ("test_ensemble.py", "test_calibration.py"),
     ),

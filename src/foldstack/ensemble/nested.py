@@ -307,6 +307,7 @@ def for_submission(metric: Metric, members: Members, wants_labels: bool) -> Metr
     A metric of labels over submitted probabilities becomes a metric of probabilities, which
     decides by the default rule itself.
     """
+    metric = metric.over(members.scored)
     if wants_labels and metric.wants != "labels":
         raise InputError(
             f"metric '{metric.name}' requires a {metric.wants}, but labels are submitted: "

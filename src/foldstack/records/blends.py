@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, ClassVar, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from foldstack.records.base import Finite, Record, Table, Value, is_finite
+from foldstack.records.base import Finite, Record, Table, Undefined, Value, is_finite
 from foldstack.records.decisions import MemberRuns, Parameters, RuleRecord, weights_of
 from foldstack.records.estimates import EstimateRecord, FoldsUsed, GainRecord
 from foldstack.records.patterns import PatternsEffect
@@ -25,20 +26,20 @@ class BlendHashes(Value):
 class CandidateRecord(Value):
     name: str
     complexity: int | float
-    nested: float
-    in_sample: float
-    difference_to_best: float
-    standard_error: float
+    nested: Undefined
+    in_sample: Undefined
+    difference_to_best: Undefined
+    standard_error: Undefined
 
 
 class RuleTrial(Value):
     """Scores of a family of decision rules; gain is over the metric's reference family."""
 
     family: str
-    nested: float
-    in_sample: float
-    gain: float
-    standard_error: float
+    nested: Undefined
+    in_sample: Undefined
+    gain: Undefined
+    standard_error: Undefined
 
 
 class RulesRecord(Value):
@@ -47,12 +48,16 @@ class RulesRecord(Value):
     Attributes:
         family: the chosen family.
         families_by_fold: per fold the family chosen on the other folds.
+        may_miss_best: see `ensemble.decide.may_miss_best`; None in records of older versions.
         gain_over_default: the gain of the nested decisions over .5 or the most probable class.
     """
+
+    ABSENT: ClassVar[frozenset[str]] = frozenset({"may_miss_best"})
 
     family: str
     families_by_fold: dict[str, str]
     tried: list[RuleTrial]
+    may_miss_best: bool | None = None
     gain_over_default: GainRecord
 
 
@@ -70,7 +75,7 @@ class ModelEstimate(Value):
     """The estimate of a single model."""
 
     nested: EstimateRecord
-    in_sample: float
+    in_sample: Undefined
     optimistic: list[str]
 
 
@@ -120,6 +125,8 @@ class _Estimated(Record):
         settings: `settings.BlendSettings` as JSON.
         parameters: the winner's fitted parameters, for `ensemble.load_fitted`.
         rule: the decision rule, see `ensemble.Rule`; None for probabilities.
+        undefined: what of the metric no fold defines, see `defined.scored_by`, or why the nested score
+            is undefined; None if nothing is.
         nested: the estimate of the runs of one fold, as held-out rows are predicted.
         submitted: the estimate of the mean over all runs; None if it is not known.
         correction: of the nested score, for shared training rows; None if it has none.
@@ -129,7 +136,9 @@ class _Estimated(Record):
         name: the name of the stored blend; None for a single model.
     """
 
-    ABSENT: ClassVar[frozenset[str]] = frozenset({"folds", "name", "submitted", "correction"})
+    ABSENT: ClassVar[frozenset[str]] = frozenset(
+        {"folds", "name", "submitted", "correction", "undefined"}
+    )
 
     kind: str
     metric: str
@@ -144,10 +153,11 @@ class _Estimated(Record):
     winners_by_fold: dict[str, str] = Field(default_factory=dict)
     parameters: Parameters = Field(default_factory=dict)
     rule: RuleRecord | None = None
+    undefined: list[str] | None = None
     nested: EstimateRecord
     submitted: EstimateRecord | None = None
     correction: Correction | None = None
-    in_sample: float
+    in_sample: Undefined
     seed_variance: Finite = 0.0
     optimistic: list[str]
     repeated_texts: RepeatedTexts | None = None
@@ -164,6 +174,8 @@ class _Estimated(Record):
     @classmethod
     def _is_defined(cls, nested: EstimateRecord, info: ValidationInfo) -> EstimateRecord:
         """Check the score alone: resamples and candidates may leave a metric undefined."""
+        if math.isnan(nested.score) and info.data.get("undefined"):
+            return nested
         try:
             is_finite(nested.score, info)
         except ValueError as e:
@@ -251,6 +263,7 @@ class ReportRecord(Table):
         of: the blend, or the models.
         folds: the folds whose rows they are; None for all.
         file: the blend's report file; None for models.
+        undefined: see `BlendRecord`.
     """
 
     rows: list[dict[str, Any]]
@@ -260,3 +273,4 @@ class ReportRecord(Table):
     folds: FoldsUsed | None = None
     stale: list[str]
     optimistic: list[str]
+    undefined: list[str] | None = None

@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
-from foldstack.records.base import Value
+from pydantic import BeforeValidator
+
+from foldstack.records.base import Undefined, Value
+
+# A number that older versions lack, and that may be undefined; both are None.
+Unknown = Annotated[float | None, BeforeValidator(lambda value: None if value != value else value)]
 
 
 class EstimateRecord(Value):
-    """A score, pooled over its rows, with a 95 % interval."""
+    """A score, pooled over its rows, with a 95 % interval.
 
-    ABSENT: ClassVar[frozenset[str]] = frozenset({"standard_error"})
+    undefined_share: see `ensemble.Estimate`; None in records of older versions.
+    """
 
-    score: float
-    low: float
-    high: float
-    standard_error: float | None = None
+    ABSENT: ClassVar[frozenset[str]] = frozenset({"standard_error", "undefined_share"})
+
+    score: Undefined
+    low: Undefined
+    high: Undefined
+    standard_error: Unknown = None
+    undefined_share: float | None = None
 
 
 def name_folds(folds: Sequence[int]) -> str:
@@ -44,10 +53,10 @@ class FoldsUsed(Value):
 class DifferenceRecord(Value):
     """A paired difference between two predictions, with a 95 % interval."""
 
-    difference: float
-    low: float
-    high: float
+    difference: Undefined
+    low: Undefined
+    high: Undefined
 
 
 class GainRecord(DifferenceRecord):
-    standard_error: float
+    standard_error: Undefined

@@ -74,6 +74,7 @@ class FoldsResult(Table):
         unscored: rows that time order never holds out.
         stale: the runs that the new folds have made stale.
         rare: labels with fewer rows than folds.
+        lone: sentences on labels whose rows stand in one fold, see `defined.lone_labels`.
         uneven: the labels with the least even distribution; empty if there are few labels.
         absent: labels that are absent from a fold; empty if there are few labels.
     """
@@ -89,5 +90,6 @@ class FoldsResult(Table):
     unscored: int
     stale: list[str]
     rare: list[RareLabel]
+    lone: list[str]
     uneven: list[SpreadLabel]
     absent: list[str]

@@ -71,7 +71,7 @@ class RunRecord(Record):
         preset: the preset that it was trained with, which differs from the model's name for a variant
             (NAME=); None in older records.
         left_out: the folds that it has not learned from.
-        score: the score on its held-out rows; None if it has none.
+        score: the score on its held-out rows; None if it has none, or if it is undefined there.
         predictions: the digest of each named set of predictions.
         test_features: the hash of the test rows' feature columns, if the model reads them.
         optimistic: why its score may be too good.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from pydantic import Field
+
 from foldstack.records.base import Record, Table, Undefined, Value
 from foldstack.records.estimates import FoldsUsed
 
@@ -41,6 +43,7 @@ class ViewsRecord(Table):
     folds: FoldsUsed | None = None
     rows: list[SliceRow]
     marks: Marks
+    undefined: list[str] = Field(default_factory=list)
 
 
 class RunScore(Value):
@@ -95,10 +98,11 @@ class BlendScore(Value):
     blend: str
     winner: str
     folds: str | None = None
-    nested: float
-    low: float
-    high: float
-    in_sample: float
+    nested: Undefined
+    low: Undefined
+    high: Undefined
+    in_sample: Undefined
+    undefined: list[str] | None = None
     stale: list[str]
     optimistic: list[str]
 
@@ -129,10 +133,11 @@ class SubmissionScore(Value):
     submission: str
     winner: str
     folds: str | None = None
-    nested: float
-    low: float
-    high: float
-    in_sample: float
+    nested: Undefined
+    low: Undefined
+    high: Undefined
+    in_sample: Undefined
+    undefined: list[str] | None = None
     private: dict[str, float]
     stale: list[str]
     optimistic: list[str]

@@ -12,6 +12,7 @@ import pandas as pd
 
 from foldstack import config, ensemble
 from foldstack.competition import Competition
+from foldstack.defined import scored_by
 from foldstack.ensemble import OF_RANKS, STACKS, BlendOptions, BlendResult, Members, RunTests
 from foldstack.errors import InputError
 from foldstack.files import write_text
@@ -140,6 +141,7 @@ def members_of(ws: Workspace, models: list[Model], folds: Folds, text: bool = Fa
         test_features=stack_features(competition.test, text),
         categorical=tuple(range(len(competition.settings.numeric), len(competition.feature_names))),
         runs=_runs(competition, models),
+        scored=scored_by(competition, folds).columns,
     )
 
 
@@ -266,12 +268,13 @@ def _describe(
         optimistic=_why_optimistic(ws, models, result),
         repeated_texts=reweighted(ws, folds, result.nested_predictions),
         candidates=[CandidateRecord(**dataclasses.asdict(c)) for c in result.candidates],
-        rules=describe_rules(result),
+        rules=describe_rules(result, competition.metric, competition.kind),
         calibration=describe_calibration(members, result),
         models={m.name: _single(ws, members, i, m, result) for i, m in enumerate(models)},
         positives=_positives(ws, members, result),
         features=describe_features(competition, text),
         folds=used,
+        undefined=_undefined(competition, folds, result),
     )
 
 
@@ -286,6 +289,14 @@ def _submitted(
         seed=competition.settings.blend.seed,
     )
     return None if found is None else EstimateRecord(**dataclasses.asdict(found))
+
+
+def _undefined(competition: Competition, folds: Folds, result: BlendResult) -> list[str] | None:
+    """Return what of the metric is undefined, and why; None if all is defined."""
+    sentences = scored_by(competition, folds).undefined
+    if not sentences and np.isnan(result.nested.score):
+        sentences = [f"{competition.metric.name} has no value for the nested predictions"]
+    return sentences or None
 
 
 def _scores_are(used: FoldsUsed) -> str:
@@ -414,9 +425,11 @@ def reweighted(ws: Workspace, folds: Folds, nested: np.ndarray) -> RepeatedTexts
     weights = np.where(repeated, share / found, (1 - share) / (1 - found))
     targets = competition.train.targets[folds.scored]
     try:
-        score = competition.task.score_probabilities(targets, nested, weights)
+        task = dataclasses.replace(competition.task, metric=scored_by(competition, folds).metric)
+        score = task.score_probabilities(targets, nested, weights)
     except InputError:  # a user's metric without weights
-        score = None
+        score = np.nan
+    score = None if np.isnan(score) else score
     return RepeatedTexts(test_share=share, train_share=found, score=score)
 
 
@@ -498,6 +511,7 @@ def _report_of_models(ws: Workspace, model: str) -> ReportRecord:
         rows=report_rows(made.report),
         stale=[],
         optimistic=made.record.optimistic,
+        undefined=made.record.undefined,
     )
 
 
@@ -513,4 +527,5 @@ def _report_of_blend(ws: Workspace, name: str) -> ReportRecord:
         rows=report_rows(read_report(path)),
         stale=stale,
         optimistic=optimistic,
+        undefined=record.undefined,
     )

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from foldstack import ensemble
+from foldstack.defined import scored_by
 from foldstack.ensemble import Members
 from foldstack.ensemble.optimism import difference_variance_ratio
 from foldstack.errors import InputError
@@ -73,6 +74,7 @@ def compare(
         optimistic={
             name: reasons_of(ws, of_model.values(), folds) for name, of_model in runs.items()
         },
+        undefined=scored_by(ws.competition, folds).undefined,
     )
     ws.store.write_comparison(found)
     return found
@@ -226,6 +228,7 @@ def _by_seed(
         folds=folds.fold[folds.scored],
         groups=rows.groups,
         kind=competition.kind,
+        scored=scored_by(competition, folds).columns,
     )
     scored = [
         ensemble.single_predictions(

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from foldstack import folds as splits
+from foldstack.defined import lone_labels
 from foldstack.errors import InputError, first_of
 from foldstack.files import read_table
 from foldstack.records import (
@@ -151,6 +152,7 @@ def _result(
         unscored=int(np.sum(folds.fold < 0)),
         stale=list(stale),
         rare=_rare(ws, folds.count // competition.settings.folds.repeats) if counted else [],
+        lone=lone_labels(competition, folds) if counted else [],
         uneven=uneven,
         absent=absent,
     )

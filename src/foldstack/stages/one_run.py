@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import math
 import platform
 import resource
 import shutil
@@ -257,6 +258,7 @@ def _write_predictions(
         digests[name] = ws.store.write_predictions(key, name, rows, made, competition.outputs)
         if name == "heldout":
             score = competition.task.score(rows.targets, made.raw)
+            score = None if math.isnan(score) else score
     return {"score": score, "predictions": digests}
 
 
@@ -290,7 +292,8 @@ def _log_result(
 ) -> None:
     """Log a run's score, time and memory, and why it is optimistic."""
     held = len(predictions["heldout"][0]) if "heldout" in predictions else 0
-    score = f"{record.metric} {record.score:.4f} on {held:,} held-out rows, " if held else ""
+    scored = "undefined" if record.score is None else f"{record.score:.4f}"
+    score = f"{record.metric} {scored} on {held:,} held-out rows, " if held else ""
     say(f"{key}: {score}{duration(record.seconds)}, peak {record.peak_memory_mb:,} MB")
     for reason in record.optimistic:
         say(f"{key}: OPTIMISTIC, {reason}")

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from foldstack import config
+from foldstack.defined import scored_by
 from foldstack.ensemble.calibration import matching_temperature, temper
 from foldstack.errors import InputError
 from foldstack.links import within_run_ranks
@@ -260,9 +261,11 @@ def _seed_variance(ws: Workspace, folds: Folds, by_seed: list[np.ndarray]) -> fl
     """Return the variance of the mean of the seeds' scores; 0 for a single seed."""
     if len(by_seed) < 2:
         return 0.0
-    task, targets = ws.competition.task, ws.competition.train.targets[folds.scored]
+    targets = ws.competition.train.targets[folds.scored]
+    task = replace(ws.competition.task, metric=scored_by(ws.competition, folds).metric)
     scores = [task.score_probabilities(targets, oof) for oof in by_seed]
-    return float(np.var(scores, ddof=1) / len(scores))
+    variance = float(np.var(scores, ddof=1) / len(scores))
+    return 0.0 if np.isnan(variance) else variance
 
 
 # Confidence

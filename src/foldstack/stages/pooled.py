@@ -8,8 +8,9 @@ from collections.abc import Iterable
 import numpy as np
 
 from foldstack import ensemble
+from foldstack.defined import scored_by
 from foldstack.ensemble import Members
-from foldstack.errors import InputError
+from foldstack.errors import InputError, first_of
 from foldstack.metrics import Metric
 from foldstack.records import ModelScore, ModelScores
 from foldstack.stages.blend import members_of, rule_reasons
@@ -55,6 +56,8 @@ def _score(ws: Workspace, name: str, folds: Folds) -> ModelScore:
         )
         reasons = [*model.optimistic, *rule_reasons(family, own.numbers)]
         found |= _pool(metric, members, decided) | {"optimistic": reasons}
+        if np.isnan(found["score"]):
+            found["why"] = first_of(scored_by(competition, own).undefined)
     except InputError as e:
         found |= dict.fromkeys(("score", "mean", "spread"), math.nan) | {"why": str(e)}
     return ModelScore(**found)

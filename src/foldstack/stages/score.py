@@ -174,6 +174,7 @@ def _estimate(record: BlendRecord | SubmissionRecord, today: Doubts) -> dict[str
         "low": record.nested.low,
         "high": record.nested.high,
         "in_sample": record.in_sample,
+        "undefined": record.undefined,
         "stale": stale,
         "optimistic": optimistic,
     }

@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 
 from foldstack import ensemble
+from foldstack.defined import scored_by
 from foldstack.ensemble.slices import (
     Scored,
     Slice,
@@ -18,6 +19,7 @@ from foldstack.ensemble.slices import (
     score_slices,
 )
 from foldstack.errors import InputError
+from foldstack.metrics import Metric
 from foldstack.records import BlendRecord, Marks, SliceRow, ViewsRecord
 from foldstack.rows import Rows, duplicate_groups
 from foldstack.stages.blend import blend_command, make_blend, read_stored
@@ -57,7 +59,8 @@ def views(
     folds = folds_of(ws, blend)
     rows = ws.competition.scored_rows(folds.scored)
     predictions = made.result.nested_predictions if model else _of_blend(ws, shown, blend, rows)
-    scored = _scored(ws, rows, predictions)
+    by_folds = scored_by(ws.competition, folds)
+    scored = _scored(ws, by_folds.metric, rows, predictions)
     asked = _slices(ws, scored, rows, folds, tail)
     found = score_slices(scored, asked, seed=ws.competition.settings.blend.seed)
     path = ws.store.views_path(shown, of_model=bool(model))
@@ -67,6 +70,7 @@ def views(
         folds=blend.folds,
         rows=[SliceRow(**dataclasses.asdict(each)) for each in found],
         marks=Marks(name=shown, stale=marks[0], optimistic=marks[1]),
+        undefined=by_folds.undefined,
     )
     ws.store.write_views(shown, record.frame.to_csv(index=False), of_model=bool(model))
     return record
@@ -84,13 +88,13 @@ def _of_blend(ws: Workspace, name: str, record: BlendRecord, rows: Rows) -> np.n
     return predictions.raw.astype(float)
 
 
-def _scored(ws: Workspace, rows: Rows, predictions: np.ndarray) -> Scored:
+def _scored(ws: Workspace, metric: Metric, rows: Rows, predictions: np.ndarray) -> Scored:
     competition, targets = ws.competition, rows.targets
-    if competition.metric.wants == "labels":  # decisions do not change
+    if metric.wants == "labels":  # decisions do not change
         rule = ensemble.default_rule(competition.kind, targets.shape[1])
         predictions = rule.apply(predictions)
     labels = competition.labels
-    return Scored(competition.metric, competition.kind, labels, targets, predictions, rows.groups)
+    return Scored(metric, competition.kind, labels, targets, predictions, rows.groups)
 
 
 def _slices(ws: Workspace, scored: Scored, rows: Rows, folds: Folds, tail: int) -> list[Slice]:

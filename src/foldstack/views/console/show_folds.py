@@ -24,6 +24,7 @@ def _(result: FoldsResult) -> None:
             f"warning: label '{rare.label}' has {rare.rows} rows, fewer than the {folds} folds: some "
             "folds have none to score"
         )
+    _say_lone(result.lone)
     _say_table(result)
     if result.labels > SHOWN_LABELS and record.balance:
         _say_balance(result)
@@ -34,6 +35,14 @@ def _(result: FoldsResult) -> None:
         )
     rows = ", ".join(str(row["rows"]) for row in result.rows)
     say(f"folds: {how}, hash {record.hash}, rows {rows}")
+
+
+def _say_lone(lone: list[str]) -> None:
+    """Print a warning for labels whose rows stand in one fold; of many, the first."""
+    for sentence in lone[:SHOWN_LABELS]:
+        say(f"warning: {sentence}")
+    if len(lone) > SHOWN_LABELS:
+        say(f"warning: and so for {len(lone) - SHOWN_LABELS:,} more labels")
 
 
 def _how(result: FoldsResult) -> str:

@@ -15,7 +15,7 @@ from foldstack.records import (
     SubmissionScore,
 )
 from foldstack.views.console import show
-from foldstack.views.console.text import mark, say_marks
+from foldstack.views.console.text import mark, number, say_marks, say_undefined, span
 
 
 @show.register
@@ -35,6 +35,7 @@ def _(found: ScoresResult) -> None:
     header = ["blend", "made of", "nested CV [95 % interval]", "in-sample (optimistic)", ""]
     say(table(header, [_of_blend(row) for row in found.blends.rows]))
     for row in found.blends.rows:
+        say_undefined(row.blend, row.undefined)
         say_marks(row.blend, row.stale, row.optimistic)
 
 
@@ -78,7 +79,7 @@ def _of_blend(row: BlendScore) -> list[str]:
         row.blend,
         _made_of(row),
         _interval(row),
-        f"{row.in_sample:.4f}",
+        number(row.in_sample),
         mark(row.stale, row.optimistic),
     ]
 
@@ -88,7 +89,7 @@ def _made_of(row: BlendScore | SubmissionScore) -> str:
 
 
 def _interval(row: BlendScore | SubmissionScore) -> str:
-    return f"{row.nested:.4f} [{row.low:.4f}, {row.high:.4f}]"
+    return span(row.nested, row.low, row.high)
 
 
 @show.register
@@ -106,6 +107,7 @@ def _(found: PrivateScores) -> None:
     ]
     say(table(header, [_of_submission(row) for row in found.rows]))
     for row in found.rows:
+        say_undefined(row.submission, row.undefined)
         say_marks(row.submission, row.stale, row.optimistic)
         if row.changed:
             say(
@@ -120,6 +122,6 @@ def _of_submission(row: SubmissionScore) -> list[str]:
         row.submission,
         _made_of(row),
         _interval(row) + marks,
-        f"{row.in_sample:.4f}",
-        *(f"{score:.4f}" for score in row.private.values()),
+        number(row.in_sample),
+        *map(number, row.private.values()),
     ]

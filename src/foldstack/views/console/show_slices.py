@@ -7,7 +7,7 @@ import math
 from foldstack.progress import say, table
 from foldstack.records import SliceRow, ViewsRecord
 from foldstack.views.console import show
-from foldstack.views.console.text import nested, say_marks
+from foldstack.views.console.text import nested, say_marks, say_undefined
 
 
 @show.register
@@ -29,6 +29,7 @@ def _(found: ViewsRecord) -> None:
     for row in found.rows:
         if row.why:
             say(f"{row.view}: undefined, since {row.why}")
+    say_undefined(found.marks.name, found.undefined)
     say_marks(found.marks.name, found.marks.stale, found.marks.optimistic)
 
 

@@ -1,6 +1,7 @@
 """Files of a workspace: the only reader and writer of folds, runs, blends and submissions.
 
     folds/folds.csv, folds.json, report.csv
+    folds/drift.json, drift.csv     how the test file differs, and which rows are most like it
     oof/<model>/seed<s>/<run>/      run.json, heldout.parquet, test.parquet, model/
     oof/<model>/seed<s>/.<run>.*    an unfinished run (.partial) and its lock (.lock)
     oof/.tokens/                    tokenised texts, see text.cache
@@ -57,6 +58,7 @@ from foldstack.predictions import PredictionFiles
 from foldstack.records import (
     BlendRecord,
     Comparison,
+    DriftRecord,
     FoldsRecord,
     Int8Record,
     PartialRecord,
@@ -467,6 +469,39 @@ class Store:
         if len(lacking) or alone:
             what = f"no row has fold {lacking[0]}" if len(lacking) else "a split has one fold only"
             raise InputError(f"{name}: {what}: run `make folds FORCE=1`")
+
+    # Drift
+
+    @property
+    def drift_path(self) -> Path:
+        return self.folds_path.with_name("drift.json")
+
+    @property
+    def drift_rows_path(self) -> Path:
+        """The training rows with their probability to be test rows, most like test first."""
+        return self.folds_path.with_name("drift.csv")
+
+    def write_drift(self, record: DriftRecord, rows: pd.DataFrame) -> DriftRecord:
+        """Write drift.csv and drift.json; return the record with the digest of the former."""
+        data = csv_text(rows).encode("utf-8")
+        record = record.model_copy(update={"sha256": hashlib.sha256(data).hexdigest()})
+        with together():
+            publish(self.drift_rows_path, data)
+            write_record(self.drift_path, record.to_json())
+        return record
+
+    def read_drift(self) -> DriftRecord | None:
+        """Return drift.json; None if there is none, or if drift.csv is another."""
+        if not self.drift_path.exists() or not self.drift_rows_path.exists():
+            return None
+        again = "run `make drift FORCE=1`"
+        record = read_record(self.drift_path, DriftRecord, self.name(self.drift_path), again)
+        return record if record.sha256 == file_sha256(self.drift_rows_path) else None
+
+    def read_drift_rows(self) -> pd.DataFrame:
+        """Return columns `p` and `weight` by id."""
+        table = read_table(self.drift_rows_path, "utf-8").set_index("id")
+        return table.astype(float)
 
     # Runs
 

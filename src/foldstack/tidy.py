@@ -39,7 +39,8 @@ def has_made(store: Store, path: Path) -> bool:
     if path.name.startswith("."):
         return path.is_dir() or path.suffix == ".lock" or _is_ours(path)
     if path.parent == store.folder("folds"):
-        return path in (store.folds_path, store.folds_record_path, store.folds_report_path)
+        made = (store.folds_path, store.folds_record_path, store.folds_report_path)
+        return path in (*made, store.drift_path, store.drift_rows_path)
     if path.parent == store.folder("submissions"):
         return path == store.private_dir or _is_own_submission(store, path)
     kept = ("oof.parquet", "views.csv")

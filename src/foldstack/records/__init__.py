@@ -28,6 +28,13 @@ from foldstack.records.blends import (
     Submitted,
 )
 from foldstack.records.comparisons import ComparedModel, Comparison
+from foldstack.records.drift import (
+    DriftedScore,
+    DriftReason,
+    DriftRecord,
+    DriftResult,
+    SharedRecord,
+)
 from foldstack.records.estimates import DifferenceRecord, EstimateRecord, GainRecord
 from foldstack.records.folds import (
     SHOWN_LABELS,
@@ -97,6 +104,10 @@ __all__ = [
     "DemoResult",
     "DemoScores",
     "DifferenceRecord",
+    "DriftReason",
+    "DriftRecord",
+    "DriftResult",
+    "DriftedScore",
     "EmptiedFolder",
     "EstimateRecord",
     "FeaturesRecord",
@@ -127,6 +138,7 @@ __all__ = [
     "RunScore",
     "RunScores",
     "ScoresResult",
+    "SharedRecord",
     "SliceRow",
     "SpreadLabel",
     "SubmissionRecord",

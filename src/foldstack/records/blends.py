@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from foldstack.records.base import Record, Table, Value
+from foldstack.records.drift import DriftedScore
 from foldstack.records.estimates import EstimateRecord, GainRecord
 from foldstack.records.patterns import PatternsEffect
 
@@ -110,10 +111,11 @@ class _Estimated(Record):
         nested: the estimate.
         in_sample: the optimistic score on the rows of the fit.
         seed_variance: the variance of the mean of the seeds' scores; 0 for one seed.
+        drift: the estimate weighted to the test file, if that differs from the training file.
         name: the name of the stored blend; None for a single model.
     """
 
-    ABSENT: ClassVar[frozenset[str]] = frozenset({"name"})
+    ABSENT: ClassVar[frozenset[str]] = frozenset({"name", "drift"})
 
     kind: str
     metric: str
@@ -139,6 +141,7 @@ class _Estimated(Record):
     models: dict[str, ModelEstimate] = Field(default_factory=dict)
     positives: dict[str, PositiveRates] = Field(default_factory=dict)
     features: FeaturesRecord | None = None
+    drift: DriftedScore | None = None
     name: str | None = None
 
 
@@ -150,7 +153,7 @@ class BlendRecord(_Estimated):
             digests.
     """
 
-    ABSENT: ClassVar[frozenset[str]] = frozenset({"name", "files"})
+    ABSENT: ClassVar[frozenset[str]] = frozenset({"name", "files", "drift"})
 
     # Required here; only submissions of the first versions lack them.
     winners_by_fold: dict[str, str]
@@ -177,7 +180,7 @@ class SubmissionRecord(_Estimated):
         replaces: the digest of the file that NAME.csv is about to replace.
     """
 
-    ABSENT: ClassVar[frozenset[str]] = frozenset({"name", "note", "patterns"})
+    ABSENT: ClassVar[frozenset[str]] = frozenset({"name", "note", "patterns", "drift"})
 
     note: str | None = None
     patterns: PatternsEffect | None = None

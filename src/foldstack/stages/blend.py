@@ -36,6 +36,7 @@ from foldstack.report import (
 from foldstack.rows import Rows
 from foldstack.stages.choices import describe_calibration, describe_rules, reliability_csv
 from foldstack.stages.dependencies import Doubts, external_reasons
+from foldstack.stages.drift import drifted_score
 from foldstack.stages.features import describe_features, stack_features
 from foldstack.stages.oof import Model, match_confidence, read_model
 from foldstack.store import Folds, write_parquet
@@ -218,6 +219,7 @@ def _describe(
         models={m.name: _single(ws, members, i, m) for i, m in enumerate(models)},
         positives=_positives(ws, members, result),
         features=describe_features(competition, text),
+        drift=drifted_score(ws, folds, result.nested_predictions, members.seed_variance),
     )
 
 

@@ -1,14 +1,14 @@
 """Adversarial validation: how the test file differs from the training file."""
 
-from foldstack.drift.files import Files
-from foldstack.drift.model import (
+from foldstack.drift.adversary import (
     CLAIMED,
     FEWEST,
     Drift,
     compare,
     effective_rows,
 )
-from foldstack.drift.reasons import Reason
+from foldstack.drift.both_files import Files
+from foldstack.drift.giveaways import Reason
 from foldstack.drift.sharing import Sharing, sharing
 
 __all__ = [

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from foldstack.drift.columns import repeatable
-from foldstack.drift.files import Files
+from foldstack.drift.both_files import Files
+from foldstack.drift.drift_table import repeatable
 
 APART = 0.1  # shares that differ by more than this are worth a warning
 

@@ -28,7 +28,7 @@ from foldstack.records.blends import (
     Submitted,
 )
 from foldstack.records.comparisons import ComparedModel, Comparison
-from foldstack.records.drift import (
+from foldstack.records.drifts import (
     DriftedScore,
     DriftReason,
     DriftRecord,

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from foldstack.records.base import Record, Table, Value
-from foldstack.records.drift import DriftedScore
+from foldstack.records.drifts import DriftedScore
 from foldstack.records.estimates import EstimateRecord, GainRecord
 from foldstack.records.patterns import PatternsEffect
 

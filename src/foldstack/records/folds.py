@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from foldstack.records.base import Record, Table, Value
-from foldstack.records.drift import DriftRecord, SharedRecord
+from foldstack.records.drifts import DriftRecord, SharedRecord
 
 SHOWN_LABELS = 12  # of the folds' table on the console; folds/report.csv has all
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from foldstack.drift.columns import Column, repeatable, repeats
-from foldstack.drift.files import Files
+from foldstack.drift.both_files import Files
+from foldstack.drift.drift_table import DriftColumn, repeatable, repeats
 from foldstack.text.features import feature_names, text_features
 
 SHOWN = 5
@@ -39,7 +39,7 @@ class Reason:
 
 
 def reasons(
-    files: Files, x: csr_matrix, columns: Sequence[Column], coefficients: np.ndarray
+    files: Files, x: csr_matrix, columns: Sequence[DriftColumn], coefficients: np.ndarray
 ) -> tuple[Reason, ...]:
     """Return the columns with the largest contributions whose means differ beyond chance.
 
@@ -82,7 +82,7 @@ def _differences(x: csr_matrix, is_test: np.ndarray) -> tuple[np.ndarray, np.nda
     return means[0] - means[1], np.sqrt(sum(variances))
 
 
-def _alike(a: Column, b: Column) -> bool:
+def _alike(a: DriftColumn, b: DriftColumn) -> bool:
     if a.is_ngram and b.is_ngram:
         mine, other = a.name.strip(), b.name.strip()
         return mine in other or other in mine
@@ -99,7 +99,7 @@ class _Describer:
         self.names = feature_names(files.are_pairs)
         self.surface: np.ndarray | None = None
 
-    def __call__(self, column: Column, at: int, contribution: float) -> Reason:
+    def __call__(self, column: DriftColumn, at: int, contribution: float) -> Reason:
         text, values = getattr(self, f"_{column.kind}")(column, at)
         if text.startswith("median"):
             test, train = (float(np.nanmedian(values[side])) for side in (self.test, ~self.test))
@@ -111,13 +111,13 @@ class _Describer:
     def _holds(self, at: int) -> np.ndarray:
         return (self.x[:, [at]].toarray() != 0)[:, 0]
 
-    def _word(self, column: Column, at: int) -> tuple[str, np.ndarray]:
+    def _word(self, column: DriftColumn, at: int) -> tuple[str, np.ndarray]:
         return f"word '{_safe(column.name)}' " + SHARES.format("texts"), self._holds(at)
 
-    def _char(self, column: Column, at: int) -> tuple[str, np.ndarray]:
+    def _char(self, column: DriftColumn, at: int) -> tuple[str, np.ndarray]:
         return f"characters '{_safe(column.name)}' " + SHARES.format("texts"), self._holds(at)
 
-    def _text(self, column: Column, at: int) -> tuple[str, np.ndarray]:
+    def _text(self, column: DriftColumn, at: int) -> tuple[str, np.ndarray]:
         if self.surface is None:
             self.surface = text_features(self.files.rows)
         values = self.surface[:, self.names.index(column.name)]
@@ -144,7 +144,7 @@ class _Describer:
             values,
         )
 
-    def _repeats(self, column: Column, at: int) -> tuple[str, np.ndarray]:
+    def _repeats(self, column: DriftColumn, at: int) -> tuple[str, np.ndarray]:
         values = repeats(repeatable(self.files)[column.name])
         return (
             f"a test {column.name} has {{test:.2f}} copies on average, a training {column.name} "
@@ -152,19 +152,19 @@ class _Describer:
             values,
         )
 
-    def _number(self, column: Column, at: int) -> tuple[str, np.ndarray]:
+    def _number(self, column: DriftColumn, at: int) -> tuple[str, np.ndarray]:
         values = self.files.rows.features[:, self.files.numeric.index(column.name)]
         return (
             f"column '{_safe(column.name)}': mean {{test:.4g}} in test, {{train:.4g}} in training",
             values,
         )
 
-    def _empty(self, column: Column, at: int) -> tuple[str, np.ndarray]:
+    def _empty(self, column: DriftColumn, at: int) -> tuple[str, np.ndarray]:
         place = (*self.files.numeric, *self.files.categorical).index(column.name)
         values = np.isnan(self.files.rows.features[:, place])
         return f"column '{_safe(column.name)}' is empty " + SHARES.format("rows"), values
 
-    def _category(self, column: Column, at: int) -> tuple[str, np.ndarray]:
+    def _category(self, column: DriftColumn, at: int) -> tuple[str, np.ndarray]:
         place = self.files.categorical.index(column.name)
         code = list(self.files.categories[place]).index(column.value)
         values = self.files.rows.features[:, len(self.files.numeric) + place] == code

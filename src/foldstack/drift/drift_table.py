@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.sparse import csr_matrix, hstack
 
-from foldstack.drift.files import Files
+from foldstack.drift.both_files import Files
 from foldstack.rows import normalise
 from foldstack.text.features import feature_names, text_features
 from foldstack.text.ngrams import NgramTfidf
@@ -26,7 +26,7 @@ READ = 1_000  # characters of a text whose n-grams are read
 
 
 @dataclass(frozen=True)
-class Column:
+class DriftColumn:
     """A column of the table and how it is described.
 
     Attributes:
@@ -44,7 +44,7 @@ class Column:
         return self.kind in ("word", "char")
 
 
-def table_of(files: Files) -> tuple[csr_matrix, list[Column]]:
+def table_of(files: Files) -> tuple[csr_matrix, list[DriftColumn]]:
     """Return (n + t, columns) features and their columns; dense ones are standardised."""
     texts = [text[:READ] for text in files.rows.joined_texts()]
     parts, columns = [], []
@@ -56,7 +56,7 @@ def table_of(files: Files) -> tuple[csr_matrix, list[Column]]:
             parts.append(vectorizer.fit(texts).transform(texts))
         except ValueError:  # no n-gram is frequent enough
             continue
-        columns += [Column(analyzer, ngram) for ngram in vectorizer.vocabulary_]
+        columns += [DriftColumn(analyzer, ngram) for ngram in vectorizer.vocabulary_]
     dense, more = zip(*_dense(files), strict=True)
     values = np.column_stack(dense)
     spread = values.std(axis=0)
@@ -64,17 +64,17 @@ def table_of(files: Files) -> tuple[csr_matrix, list[Column]]:
     return hstack([*parts, csr_matrix(values)], format="csr"), [*columns, *more]
 
 
-def _dense(files: Files) -> Iterator[tuple[np.ndarray, Column]]:
+def _dense(files: Files) -> Iterator[tuple[np.ndarray, DriftColumn]]:
     """Yield (n + t,) values and columns."""
     names = feature_names(files.are_pairs)
     for name, values in zip(names, text_features(files.rows).T, strict=True):
-        yield values, Column("text", name)
+        yield values, DriftColumn("text", name)
     for name, units in repeatable(files).items():
-        yield np.log1p(repeats(units)), Column("repeats", name)
+        yield np.log1p(repeats(units)), DriftColumn("repeats", name)
     yield from _of_features(files)
 
 
-def _of_features(files: Files) -> Iterator[tuple[np.ndarray, Column]]:
+def _of_features(files: Files) -> Iterator[tuple[np.ndarray, DriftColumn]]:
     features = files.rows.features
     if features is None:
         return
@@ -83,17 +83,17 @@ def _of_features(files: Files) -> Iterator[tuple[np.ndarray, Column]]:
         known = np.isfinite(values)
         yield (
             np.where(known, values, values[known].mean() if known.any() else 0),
-            Column("number", name),
+            DriftColumn("number", name),
         )
         if not known.all():
-            yield (~known).astype(float), Column("empty", name)
+            yield (~known).astype(float), DriftColumn("empty", name)
     for name, names, codes in zip(
         files.categorical, files.categories, features[:, numeric:].T, strict=True
     ):
         for code, _ in Counter(codes[np.isfinite(codes)].tolist()).most_common(MOST_CATEGORIES):
-            yield (codes == code).astype(float), Column("category", name, names[int(code)])
+            yield (codes == code).astype(float), DriftColumn("category", name, names[int(code)])
         if not np.isfinite(codes).all():
-            yield np.isnan(codes).astype(float), Column("empty", name)
+            yield np.isnan(codes).astype(float), DriftColumn("empty", name)
 
 
 def repeatable(files: Files) -> dict[str, list[Sequence[Hashable]]]:

@@ -20,9 +20,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import normalize, scale
 from threadpoolctl import threadpool_limits
 
-from foldstack.drift.columns import Column, table_of
-from foldstack.drift.files import Files, independent_groups
-from foldstack.drift.reasons import Reason, reasons
+from foldstack.drift.both_files import Files, independent_groups
+from foldstack.drift.drift_table import DriftColumn, table_of
+from foldstack.drift.giveaways import Reason, reasons
 from foldstack.stratify import assign_folds
 
 FEWEST = 100  # rows of each file: fewer cannot show a difference
@@ -131,7 +131,7 @@ def balanced(weights: np.ndarray, values: np.ndarray, is_test: np.ndarray) -> np
     return found / found.mean()
 
 
-def _to_balance(x: csr_matrix, columns: list[Column], seed: int) -> np.ndarray:
+def _to_balance(x: csr_matrix, columns: list[DriftColumn], seed: int) -> np.ndarray:
     """Return (n + t, q) standardised columns: dense ones, latent topics, their clusters."""
     ngrams = sum(column.is_ngram for column in columns)
     dense = x[:, ngrams:].toarray()

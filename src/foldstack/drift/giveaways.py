@@ -1,4 +1,4 @@
-"""What tells test rows from training rows, in words and numbers."""
+"""The features that tell test rows from training rows, in words and numbers."""
 
 from __future__ import annotations
 

@@ -88,7 +88,8 @@ def drifted_score(
     effective = validation.effective_rows(weights)
     score = None
     if effective >= FEWEST_EFFECTIVE:
-        score = _weighted(ws, rows.targets, nested, rows.groups, weights, seed_variance)
+        groups = ws.competition.tied[folds.scored]
+        score = _weighted(ws, rows.targets, nested, groups, weights, seed_variance)
     return DriftedScore(
         auc=found.auc,
         reasons=[reason.text for reason in found.reasons],

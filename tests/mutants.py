@@ -918,7 +918,7 @@ MUTANTS = [
     Mutant(
         "inner-by-rows",
         "stages/learned.py",
-        "split.split(learned, groups=train.groups)",
+        "split.split(learned, groups=groups)",
         "split.split(learned, groups=learned)",
         "copies stand on both sides of the rows that choose",
         ("test_loop.py",),
@@ -1093,7 +1093,7 @@ MUTANTS = [
     ),
     Mutant(
         "folds-in-their-own-order",
-        "store.py",
+        "store/fold_files.py",
         'order = pd.Index(table["id"]).get_indexer(rows.ids)',
         'order = pd.Index(rows.ids).get_indexer(table["id"])',
         "sorted folds are given to other rows",
@@ -1101,7 +1101,7 @@ MUTANTS = [
     ),
     Mutant(
         "time-folds-learn-the-future",
-        "store.py",
+        "store/splits.py",
         "earlier = self.fold < min(left_out)",
         "earlier = self.fold != min(left_out)",
         "a run in time order learns from later rows",
@@ -1109,7 +1109,7 @@ MUTANTS = [
     ),
     Mutant(
         "time-folds-share-groups",
-        "store.py",
+        "store/splits.py",
         "np.flatnonzero(earlier & ~np.isin(self.groups, self.groups[held]))",
         "np.flatnonzero(earlier)",
         "copies of held-out rows are learned from",
@@ -1117,7 +1117,7 @@ MUTANTS = [
     ),
     Mutant(
         "held-out-in-every-split",
-        "store.py",
+        "store/splits.py",
         "np.isin(self.splits, left_out).any(axis=1)",
         "np.isin(self.splits, left_out).all(axis=1)",
         "a fold of repeated splits has no rows",
@@ -1125,7 +1125,7 @@ MUTANTS = [
     ),
     Mutant(
         "predictions-of-any-rows",
-        "store.py",
+        "store/run_predictions.py",
         'if meta["rows"] != rows.hash():',
         "if len(ids) != len(rows):",
         "predictions for other texts are read",
@@ -1133,7 +1133,7 @@ MUTANTS = [
     ),
     Mutant(
         "infinite-in-one-output",
-        "store.py",
+        "store/run_predictions.py",
         "np.isfinite(predictions.raw).all(axis=1)",
         "np.isfinite(predictions.raw).any(axis=1)",
         "an output that is not finite is read",
@@ -1511,7 +1511,7 @@ MUTANTS = [
     ),
     Mutant(
         "models-unverified",
-        "store.py",
+        "store/run_files.py",
         '        self._verify(folder, record.files, "model")\n        return folder / "model"',
         '        return folder / "model"',
         "a model with other weights predicts",
@@ -1535,7 +1535,7 @@ MUTANTS = [
     ),
     Mutant(
         "model-content-of-test",
-        "store.py",
+        "store/run_predictions.py",
         'return digest(model) if model else self.content(key, "test")',
         'return self.content(key, "test")',
         "a new test file makes what rests on the run stale",
@@ -1543,7 +1543,7 @@ MUTANTS = [
     ),
     Mutant(
         "blends-unlocked",
-        "store.py",
+        "store/blend_files.py",
         'locked(place.with_name(f".{name}.lock")),\n            placing',
         'locked(place.with_name(f".{name}.{os.getpid()}.lock")),\n            placing',
         "two blends at once remove each other's files",
@@ -1559,7 +1559,7 @@ MUTANTS = [
     ),
     Mutant(
         "submit-over-anything",
-        "store.py",
+        "store/submission_files.py",
         "if known is not None and found not in",
         "if False and found not in",
         "submit writes over any file",
@@ -1583,7 +1583,7 @@ MUTANTS = [
     ),
     Mutant(
         "test-file-in-place",
-        "store.py",
+        "store/run_predictions.py",
         "write_parquet(beside / file, rows",
         "write_parquet(place / file, rows",
         "a kill leaves another file's digest in a run's record",
@@ -1599,7 +1599,7 @@ MUTANTS = [
     ),
     Mutant(
         "run-at-anothers-place",
-        "store.py",
+        "store/run_files.py",
         "if (record.seed, tuple(record.left_out)) != (key.seed, key.left_out):",
         "if False:",
         "a run that has learned fold 1 stands for the one that left it out",

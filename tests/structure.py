@@ -14,7 +14,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 
-STORED = {"store.py", "base.py", "predictions.py"}  # which make paths and read records
+STORED = {"store", "store.py", "base.py", "predictions.py"}  # which make paths and read records
 # The keys of blend.json and of a submission's record, but for those that other mappings have too.
 BLEND_KEYS = {
     "calibration", "candidates", "features", "hashes", "in_sample", "members", "metric", "models",
@@ -173,7 +173,7 @@ def places(src: Path) -> dict[str, list[str]]:
         def add(to: list[str], lines: Iterator[int], path: Path = path) -> None:
             to += [f"{path}:{line}" for line in lines]
 
-        if path.name not in STORED:
+        if not STORED & set(path.parts):
             add(of_blend, blend_key_reads(tree))
             add(paths, paths_built(tree))
         add(checks, name_checks(tree, names, classes))

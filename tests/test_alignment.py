@@ -10,8 +10,9 @@ import pytest
 from scipy.special import expit, logit
 from sklearn.metrics import roc_auc_score
 
+from foldstack import metrics
 from foldstack.ensemble.alignment import align
-from foldstack.stages.means import alignment
+from foldstack.stages.means import alignment, is_aligned
 from foldstack.stages.oof import read_model
 from foldstack.stages.predictor import Predictor
 from foldstack.store import RunKey, write_parquet
@@ -65,6 +66,35 @@ def test_too_few_rows_tell_nothing():
     z = logits(99)
     given = expit(z)
     assert all(aligned(given) is given for aligned in align([given, expit(z + 1)]))
+
+
+def test_runs_of_unequal_skill_keep_unequal_spreads():
+    """A calibrated run spreads by its skill: equal distributions would let noise speak as loudly."""
+    rng = np.random.default_rng(0)
+    z = rng.normal(size=(4000, 1))
+    noise = [0.5, 0.5, 3.0]
+    runs = [expit((z + s * rng.normal(size=z.shape)) / (1 + s**2)) for s in noise]
+    spreads = [logit(m(run)).std() for m, run in zip(align(runs), runs, strict=True)]
+    assert spreads[2] < 0.5 * spreads[0] and spreads[1] == pytest.approx(spreads[0], rel=0.05)
+
+
+def test_a_collapsed_run_becomes_a_constant_and_harms_no_mean():
+    """One of five runs is constant but for rounding: stretched to the others' spread it is noise."""
+    rng = np.random.default_rng(0)
+    z = rng.normal(size=(T * 5, 1))
+    labels = rng.random(len(z)) < expit(2 * z[:, 0])
+    runs = [expit(2 * z + rng.normal(size=z.shape)) for _ in range(4)]
+    runs.append(0.3 + 1e-6 * rng.normal(size=z.shape))
+    aligned = [m(run) for m, run in zip(align(runs), runs, strict=True)]
+    assert logit(aligned[4]).std() < 0.1 * logit(aligned[0]).std()
+    plain, found = (roc_auc_score(labels, np.mean(each, axis=0)) for each in (runs, aligned))
+    assert found == pytest.approx(plain, abs=5e-4)
+
+
+def test_a_metric_of_probabilities_needs_no_alignment():
+    for name, aligned in (("log_loss", False), ("roc_auc", True), ("f1", True)):
+        assert is_aligned(metrics.get(name, "binary"), wanted=True) == aligned
+        assert not is_aligned(metrics.get(name, "binary"), wanted=False)
 
 
 # --- in a competition -------------------------------------------------------------------------

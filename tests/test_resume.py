@@ -153,8 +153,8 @@ def alive(pid: int) -> bool:
         (UPDATE, PER_EPOCH + 4, PER_EPOCH + 3),
         ("foldstack.training.checkpoint:save_file", 7, 6),  # no weights yet
         ("foldstack.training.checkpoint:write_json", 7, 6),  # weights, but no state
-        ("foldstack.store:write_parquet", 1, 15),  # trained, not predicted
-        ("foldstack.store:write_parquet", 2, 15),  # one file of two
+        ("foldstack.store.run_predictions:write_parquet", 1, 15),  # trained, not predicted
+        ("foldstack.store.run_predictions:write_parquet", 2, 15),  # one file of two
         ("foldstack.records.base:write_json", 2, 15),  # predicted
         ("foldstack.store:Store.finish", 1, 15),  # all but its name
     ],

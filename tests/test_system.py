@@ -472,7 +472,7 @@ def test_an_unfinished_run_that_cannot_be_read_now_is_not_begun_anew(
     write_text(partial / "identity.json", "{}")
     write_text(partial / "checkpoints/step-00000001/state.json", "{}")
     unreadable = error_of(errno.EMFILE, str(partial / "identity.json"))
-    monkeypatch.setattr("foldstack.store.read_record", raising(unreadable))
+    monkeypatch.setattr("foldstack.store.run_files.read_record", raising(unreadable))
     before = files(partial)
     what = "too many files are open: raise the limit that `ulimit -n` shows"
     capsys.readouterr()

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from foldstack import store as store_module
-from foldstack.store import RunKey, Store
+from foldstack.store import RunKey, Store, run_predictions
 from tiny import files, foldstack, write
 
 KEY = RunKey("tfidf", 0, (1,))
@@ -103,7 +102,7 @@ def test_a_kill_while_a_new_test_file_is_predicted(
 
     with monkeypatch.context() as patch:
         if at in ("write_parquet", "write_record"):
-            patch.setattr(store_module, at, killed)
+            patch.setattr(run_predictions, at, killed)
         else:
             real, calls = Path.rename, []
 

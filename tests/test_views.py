@@ -1,5 +1,7 @@
 """Views of a score: which rows and labels they take, what they are compared with, what is undefined."""
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -269,7 +271,16 @@ def test_few_groups_are_never_said_to_differ():
     found = by_name(of, column_slices("author", values))["author = a"]
     assert found.score == 0 and np.isnan([found.low, found.high, found.better_by]).all()
     apart = by_name(of, column_slices("author", values, np.arange(60)))["author = a"]
-    assert apart == few
+    assert dataclasses.astuple(apart) == pytest.approx(dataclasses.astuple(few), nan_ok=True)
+
+
+def test_a_view_without_one_error_has_no_interval_and_no_star():
+    """Fifty rows that are all right vary in no resample, which does not make their score certain."""
+    of, values = binary(n=400), np.repeat(["a", "b"], [50, 350]).astype(object)
+    of.predictions[:50] = of.targets[:50]
+    found = by_name(of, column_slices("author", values))["author = a"]
+    assert found.score == 1 and found.better_by > 0 and not found.differs
+    assert np.isnan([found.low, found.high]).all()
 
 
 # --- what is undefined ------------------------------------------------------------------------

@@ -332,6 +332,14 @@ class Competition:
             tied = merge_groups(tied, connected_groups(self.train.texts))
         return tied
 
+    def scored_rows(self, positions: np.ndarray) -> Rows:
+        """Return the training rows at these positions, with the groups of `tied`.
+
+        Scores are resampled and rows split by these groups, since rows that share a text, a
+        near-duplicate or a group are not independent.
+        """
+        return replace(self.train.take(positions), groups=self.tied[positions])
+
     @cached_property
     def fold_groups(self) -> np.ndarray:
         """(n,) int: training rows that must share a fold; without dedupe, only by the group column."""

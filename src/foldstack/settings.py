@@ -194,7 +194,8 @@ class BlendSettings(Settings):
         kind if the metric is one of probabilities, and for every metric the mean of models
         calibrated one by one if their confidence differs.
     align_runs: give each run's predictions the distribution that the runs have on average on the
-        test rows (100 or more) before they are pooled.
+        test rows (100 or more) before they are pooled, narrower for runs that agree less with the
+        others; not for metrics of probabilities.
     match_sharpness: give test means over runs the confidence of single runs by a temperature, if a
         decision rule or a calibration was fitted on single runs.
     seed: of all resampling in the blend.

@@ -22,12 +22,14 @@ class ScoreComparison:
         signed: the same, larger is better.
         worse_by: how much worse than the reference; below 0 if better.
         errors: standard error of that paired difference; 0 for the reference itself.
+        covariance: (k, k) of the signed scores over the resamples in which all are defined.
     """
 
     scores: np.ndarray
     signed: np.ndarray
     worse_by: np.ndarray
     errors: np.ndarray
+    covariance: np.ndarray
 
 
 def compare(
@@ -58,4 +60,8 @@ def compare(
     # An undefined metric is undefined for all (one class only): then the first is the reference.
     base = int(signed.argmax()) if reference is None else reference
     errors = spread(resampled[:, [base]] - resampled)
-    return ScoreComparison(scores, signed, signed[base] - signed, errors)
+    defined = resampled[np.isfinite(resampled).all(axis=1)]
+    covariance = np.full(2 * [len(scores)], np.nan)
+    if len(defined) > 1:
+        covariance = np.cov(defined, rowvar=False).reshape(covariance.shape)
+    return ScoreComparison(scores, signed, signed[base] - signed, errors, covariance)

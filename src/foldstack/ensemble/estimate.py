@@ -134,6 +134,8 @@ def estimate(
     seed: int,
     seed_variance: float = 0.0,
     weights: np.ndarray | None = None,
+    variance_ratio: float = 1.0,
+    optimism: float = 0.0,
 ) -> Estimate:
     """Return the score of predictions, with an interval.
 
@@ -145,13 +147,16 @@ def estimate(
         seed: of the bootstrap.
         seed_variance: variance of the score over training seeds, added to the bootstrap's.
         weights: (n,) row weights, None for ones.
+        variance_ratio: by which the bootstrap's variance is multiplied, see `optimism.py`.
+        optimism: taken off the score, in units in which larger is better.
 
     Returns:
         The score with its 95 % interval, clipped to the metric's bounds.
     """
-    score = metric.score(targets, predictions, weights)
+    score = metric.score(targets, predictions, weights) - metric.sign * optimism
+    score = float(np.clip(score, *metric.bounds))
     resampled = bootstrap(metric, targets, [predictions], groups, seed=seed, weights=weights)
-    error = float(np.sqrt(spread(resampled)[0] ** 2 + seed_variance))
+    error = float(np.sqrt(variance_ratio * spread(resampled)[0] ** 2 + seed_variance))
     # A normal interval may exceed the metric's bounds.
     low, high = np.clip([score - 1.96 * error, score + 1.96 * error], *metric.bounds)
     return Estimate(score, float(low), float(high), error)

@@ -34,6 +34,19 @@ class Inputs:
 
 
 @dataclass(frozen=True)
+class RunTests:
+    """Predictions of single runs for some test rows, to see how runs differ; no label is needed.
+
+    rows: (s,) positions of the test rows. probabilities, ranks: (folds, s, models, outputs), for each
+    fold those of the runs that left it out, in the order of the folds' numbers.
+    """
+
+    rows: np.ndarray
+    probabilities: np.ndarray
+    ranks: np.ndarray
+
+
+@dataclass(frozen=True)
 class Members:
     """Predictions of the models to blend, aligned by row.
 
@@ -51,6 +64,7 @@ class Members:
         seed_variance: variance of a score over training seeds, added to intervals.
         features, test_features: (n, f) and (t, f) feature columns, nan if unknown, or None.
         categorical: which of the features are codes of categories.
+        runs: the test predictions of single runs; None if they are not known.
 
     Raises:
         ValueError: shapes disagree, or a prediction is not a number between 0 and 1 (for regression:
@@ -70,6 +84,7 @@ class Members:
     features: np.ndarray | None = None
     test_features: np.ndarray | None = None
     categorical: tuple[int, ...] = ()
+    runs: RunTests | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "kind", Kind(self.kind))
@@ -102,6 +117,12 @@ class Members:
     @property
     def test_inputs(self) -> Inputs:
         return Inputs(self.test_probabilities, self.test_ranks, self.test_features)
+
+    def run_inputs(self, fold: int) -> Inputs:
+        """Return the inputs of the rows of `runs` by the runs that left out one fold (a position)."""
+        runs = self.runs
+        features = None if self.test_features is None else self.test_features[runs.rows]
+        return Inputs(runs.probabilities[fold], runs.ranks[fold], features)
 
 
 class Fitted(Protocol):

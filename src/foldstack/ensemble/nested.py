@@ -13,7 +13,8 @@ on few rows a standard error hides that. So each metric has its own family
 standard error of the paired difference.
 
 What nesting cannot undo: an out-of-fold prediction outside fold j comes from a run that saw j's
-labels. A second level free of that too needs runs that leave out pairs of folds.
+labels. Runs that leave out pairs of folds would be free of that; `optimism.py` corrects the score for
+it instead, and `submitted.py` estimates the score of the mean over runs.
 """
 
 from __future__ import annotations
@@ -32,7 +33,14 @@ from foldstack.ensemble.candidates import (
 from foldstack.ensemble.decide import Rule, default_rule
 from foldstack.ensemble.estimate import Difference, Estimate, estimate, paired_difference
 from foldstack.ensemble.members import Fitted, Inputs, Members
-from foldstack.ensemble.nesting import CandidateReport, Choice, Nesting, RuleReport
+from foldstack.ensemble.nesting import (
+    CandidateReport,
+    Choice,
+    Nesting,
+    RuleReport,
+    RunPredictions,
+)
+from foldstack.ensemble.submitted import averaging_gain, draw_targets, shifted
 from foldstack.errors import InputError
 from foldstack.metrics import Metric
 
@@ -45,7 +53,9 @@ class BlendResult:
         winner: the candidate's name.
         parameters: what was fitted, JSON-able.
         rule: from probabilities to labels, or None if probabilities are submitted.
-        nested: the headline: the score of fitting and choosing, pooled over all rows.
+        nested: the headline: the score of fitting and choosing, pooled over all rows, of single runs.
+        optimism: what was taken off that score; larger is better.
+        of_runs: what single runs would submit for some test rows; None if they are not known.
         in_sample: the winner's score on the rows it was fitted on; optimistic.
         candidates: one report per candidate, in the order listed.
         winners_by_fold: per fold, the winner chosen without it.
@@ -70,6 +80,8 @@ class BlendResult:
     parameters: dict
     rule: Rule | None
     nested: Estimate
+    optimism: float
+    of_runs: RunPredictions | None
     in_sample: float
     candidates: list[CandidateReport]
     winners_by_fold: dict[int, str]
@@ -142,7 +154,8 @@ def blend(
     seed = options.seed
     nesting = Nesting(members, metric, candidates, seed, progress, options.rules)
     choices = nesting.choose_by_fold()
-    oof, nested_predictions = nesting.pool(*_each(choices))
+    of_runs = nesting.of_runs(choices)
+    oof, nested_predictions = nesting.pool(choices, of_runs)
     final = nesting.choose(nesting.folds)
     fit = nesting.fit(final.winner, nesting.everything)
     rule = fit.rule(final.family)
@@ -153,7 +166,9 @@ def blend(
         winner=candidates[final.winner].name,
         parameters=fit.fitted.parameters,
         rule=rule,
-        nested=_estimate(members, metric, nested_predictions, seed),
+        nested=_estimate(nesting, choices, nested_predictions, of_runs),
+        optimism=nesting.optimism(choices, of_runs),
+        of_runs=of_runs,
         in_sample=nesting.in_sample(final.winner, [final.family])[0],
         candidates=nesting.report(final),
         winners_by_fold=dict(
@@ -174,9 +189,28 @@ def blend(
     )
 
 
-def _each(choices: list[Choice]) -> tuple[list[int], list[str | None]]:
-    """Return the winners and the families of their rules."""
-    return [choice.winner for choice in choices], [choice.family for choice in choices]
+def submission_estimate(
+    members: Members, metric: Metric, result: BlendResult, *, wants_labels: bool, seed: int
+) -> Estimate | None:
+    """Return the estimate of the submitted mean over runs; None if single runs are not known.
+
+    Args:
+        members: the models' predictions.
+        metric: of the competition.
+        result: the blend of these members.
+        wants_labels: labels are submitted, see `blend`.
+        seed: of the drawn labels.
+
+    Returns:
+        The nested estimate, moved by the expected gain of the mean; see `submitted.py`.
+    """
+    if result.of_runs is None:
+        return None
+    metric = _for_submission(metric, members, wants_labels)
+    of_mean = result.test if result.test_decisions is None else result.test_decisions
+    drawn = draw_targets(members.kind, result.oof, members.targets, result.of_runs.raw, seed)
+    gain = averaging_gain(metric, result.of_runs.decided, of_mean[members.runs.rows], drawn)
+    return shifted(result.nested, gain, metric.sign, metric.bounds)
 
 
 def _gain(
@@ -213,9 +247,10 @@ def single_estimate(
             kind.
     """
     nesting = _single(members, model_index, metric, wants_labels, seed, rules)
-    _, predictions = nesting.pool(*_each(nesting.choose_by_fold()))
+    choices = nesting.choose_by_fold()
+    _, predictions = nesting.pool(choices)
     (in_sample,) = nesting.in_sample(0, [nesting.choose(nesting.folds).family])
-    return _estimate(members, nesting.metric, predictions, seed), in_sample
+    return _estimate(nesting, choices, predictions, nesting.of_runs(choices)), in_sample
 
 
 def single_predictions(
@@ -241,7 +276,7 @@ def single_predictions(
         the other folds.
     """
     nesting = _single(members, model_index, metric, wants_labels, seed, rules)
-    return nesting.metric, nesting.pool(*_each(nesting.choose_by_fold()))[1]
+    return nesting.metric, nesting.pool(nesting.choose_by_fold())[1]
 
 
 def _single(
@@ -274,12 +309,21 @@ def _for_submission(metric: Metric, members: Members, wants_labels: bool) -> Met
     return metric.of_decisions(decide)
 
 
-def _estimate(members: Members, metric: Metric, predictions: np.ndarray, seed: int) -> Estimate:
+def _estimate(
+    nesting: Nesting,
+    choices: Sequence[Choice],
+    predictions: np.ndarray,
+    of_runs: RunPredictions | None,
+) -> Estimate:
+    """Return the score of pooled predictions (n, outputs), corrected for shared training rows."""
+    members = nesting.members
     return estimate(
-        metric,
+        nesting.metric,
         members.targets,
         predictions,
         members.groups,
-        seed=seed,
+        seed=nesting.seed,
         seed_variance=members.seed_variance,
+        variance_ratio=nesting.variance_ratio(of_runs),
+        optimism=nesting.optimism(choices, of_runs),
     )

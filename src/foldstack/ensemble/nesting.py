@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy.stats import rankdata
 from sklearn.model_selection import GroupKFold
 
+from foldstack.ensemble.alignment import align
+from foldstack.ensemble.blends import Single
 from foldstack.ensemble.calibrated import Calibrated
 from foldstack.ensemble.choice import ScoreComparison, compare
 from foldstack.ensemble.decide import (
@@ -18,7 +19,14 @@ from foldstack.ensemble.decide import (
     fit_rule,
     reference_family,
 )
-from foldstack.ensemble.members import Candidate, Fitted, Members
+from foldstack.ensemble.members import Candidate, Fitted, Inputs, Members
+from foldstack.ensemble.optimism import (
+    effective_weights,
+    leads,
+    shared_variance,
+    variance_ratio,
+)
+from foldstack.links import within_run_ranks
 from foldstack.metrics import Metric
 
 FoldSet = frozenset[int]
@@ -93,6 +101,17 @@ class Choice:
     rules: ScoreComparison | None
 
 
+@dataclass(frozen=True)
+class RunPredictions:
+    """What each fold's blend predicts for the rows of `Members.runs`, by the runs of that fold.
+
+    raw, decided: (folds, rows, outputs) before and after the decision.
+    """
+
+    raw: np.ndarray
+    decided: np.ndarray
+
+
 class Nesting:
     """The memoised fits of every candidate on sets of folds, and predictions pooled from them.
 
@@ -162,9 +181,46 @@ class Nesting:
         self, fit: Fit, rows: np.ndarray, family: str | None
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return predictions (rows, outputs) before and after the decision, the same without a rule."""
-        raw = fit.fitted.predict(self.members.inputs.take(rows))
-        rule = fit.rule(family)
-        return raw, raw if rule is None else rule.apply(raw)
+        return _predict(fit, self.members.inputs.take(rows), family)
+
+    def of_runs(self, choices: Sequence[Choice]) -> RunPredictions | None:
+        """Return each fold's choice, applied to test rows by the runs of that fold alone."""
+        if self.members.runs is None:
+            return None
+        both = [
+            _predict(
+                self.fit(choice.winner, self.everything - fold),
+                self.members.run_inputs(position),
+                choice.family,
+            )
+            for position, (choice, fold) in enumerate(zip(choices, self.folds, strict=True))
+        ]
+        return RunPredictions(*(np.stack(each) for each in zip(*both, strict=True)))
+
+    def optimism(self, choices: Sequence[Choice], of_runs: RunPredictions | None) -> float:
+        """Return how far the nested score is expected to be above truth; see `optimism.py`.
+
+        0 if there is one model, or single runs are not known.
+        """
+        singles = [k for k, each in enumerate(self.candidates) if isinstance(each, Single)]
+        if of_runs is None or len(singles) < 2:
+            return 0.0
+        ranks = self.members.runs.ranks
+        shared = shared_variance(ranks, between_models=True)
+        total = 0.0
+        for position, (choice, fold) in enumerate(zip(choices, self.folds, strict=True)):
+            found, own = choice.candidates, np.ix_(singles, singles)
+            lead = leads(found.signed[singles], found.covariance[own], shared, len(self.folds))
+            blended = within_run_ranks(of_runs.raw[position])
+            weights = effective_weights(ranks[position], blended)
+            total += len(self.rows(fold)) * float(weights @ lead)
+        return total / len(self.units)
+
+    def variance_ratio(self, of_runs: RunPredictions | None) -> float:
+        """Return the variance of the nested score relative to the bootstrap's; see `optimism.py`."""
+        if of_runs is None:
+            return 1.0
+        return variance_ratio(np.stack([within_run_ranks(raw) for raw in of_runs.raw]))
 
     def left_out(self, candidate: int, parts: list[FoldSet]) -> np.ndarray:
         """Return predictions over the rows of all parts, each part by the fit on the others."""
@@ -246,31 +302,29 @@ class Nesting:
         return (complexity, -signed[candidate] if complexity == 0 else 0.0, candidate)
 
     def pool(
-        self, winners: Sequence[int], families: Sequence[str | None] | None = None
+        self, choices: Sequence[Choice], of_runs: RunPredictions | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return predictions (n, outputs) before and after the decision, each fold by its winner.
+        """Return predictions (n, outputs) before and after the decision, each fold by its choice.
 
-        The winner of a fold is fitted on the other folds and decides by its family of rules (None: the
-        metric's own).
+        The winner of a fold is fitted on the other folds and decides by its family of rules. If
+        different winners are pooled for a ranking metric, their scales are made equal: by the
+        distributions that they have on test rows, or by ranks within the fold if those are few.
         """
-        families = [self.reference] * len(self.folds) if families is None else families
         raw = np.empty(self.members.targets.shape)
         decided = np.empty_like(raw)
-        fits = [
-            self.fit(winner, self.everything - fold)
-            for winner, fold in zip(winners, self.folds, strict=True)
-        ]
-        for fit, family, fold in zip(fits, families, self.folds, strict=True):
+        for choice, fold in zip(choices, self.folds, strict=True):
             rows = self.rows(fold)
-            raw[rows], decided[rows] = self.predict(fit, rows, family)
-        if len({fit.fitted.scale for fit in fits}) > 1:
-            # Pooled ranks and probabilities would be ordered by fold. Rank means exist for ranking
-            # metrics only, without decisions.
-            for fold in self.folds:
-                rows = self.rows(fold)
-                raw[rows] = rankdata(raw[rows], axis=0) / len(rows)
-            return raw, raw
-        return raw, decided
+            fit = self.fit(choice.winner, self.everything - fold)
+            raw[rows], decided[rows] = self.predict(fit, rows, choice.family)
+        if self.metric.wants != "ranking" or len({choice.winner for choice in choices}) == 1:
+            return raw, decided
+        maps = [within_run_ranks] * len(self.folds)
+        if of_runs is not None and not self.members.kind.is_values:
+            maps = align(of_runs.raw, within_run_ranks)
+        for fold, comparable in zip(self.folds, maps, strict=True):
+            rows = self.rows(fold)
+            raw[rows] = comparable(raw[rows])
+        return raw, raw
 
     def in_sample(self, candidate: int, families: Sequence[str | None]) -> list[float]:
         """Return the candidate's scores on all rows, which it was fitted on, with a rule of each family;
@@ -320,6 +374,13 @@ class Nesting:
             after = max(calibrated, key=lambda k: choice.candidates.signed[k])
         before = self.candidates.index(self.candidates[after].base)
         return {self.candidates[k].name: self.left_out(k, self.folds) for k in (before, after)}
+
+
+def _predict(fit: Fit, inputs: Inputs, family: str | None) -> tuple[np.ndarray, np.ndarray]:
+    """Return predictions (rows, outputs) before and after the decision."""
+    raw = fit.fitted.predict(inputs)
+    rule = fit.rule(family)
+    return raw, raw if rule is None else rule.apply(raw)
 
 
 def _halves(members: Members, fold: np.ndarray, seed: int) -> np.ndarray:

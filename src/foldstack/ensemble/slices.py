@@ -233,7 +233,9 @@ def _score_slice(scored: Scored, one: Slice, seed: int, resamples: int) -> Slice
     if _groups_in(scored, one.part, groups) < 2:  # It is the same whenever it is drawn.
         error = np.nan
     bounds = _metric_of(scored, one.part).bounds
-    low, high = np.clip([score - 1.96 * error, score + 1.96 * error], *bounds)
+    varies = bool(error != 0)  # a part without one error does not show its precision
+    half = 1.96 * error if varies else np.nan
+    low, high = np.clip([score - half, score + half], *bounds)
     plain = SliceScore(one.name, one.rows, score, float(low), float(high))
     if len(scorers) == 1 or np.isnan(error):
         return plain
@@ -242,7 +244,7 @@ def _score_slice(scored: Scored, one: Slice, seed: int, resamples: int) -> Slice
         plain,
         better_by=scored.metric.sign * (score - other) + 0.0,  # no -0.0
         standard_error=float(spread(resampled[:, :1] - resampled[:, 1:])[0]),
-        differs=enough,
+        differs=enough and varies,
     )
 
 

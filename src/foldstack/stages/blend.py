@@ -83,7 +83,7 @@ def make_blend(
     """
     options = _options(ws, methods)
     folds = ws.store.read_folds(ws.competition.train)
-    train = ws.competition.train.take(folds.scored)
+    train = ws.competition.scored_rows(folds.scored)
     models = [read_model(ws, name, folds) for name in names]
     text = options.text_features and any(method in STACKS for method in options.methods)
     members = _members(ws, models, folds, train, text)

@@ -104,7 +104,7 @@ def _compared(
         first, base: the baseline, and per seed its (n, outputs) out-of-fold predictions.
         folds: the folds that are held out and scored.
     """
-    train_rows = ws.competition.train.take(folds.scored)
+    train_rows = ws.competition.scored_rows(folds.scored)
     metric, predictions = _by_seed(ws, name, seeds, folds)
     difference = ensemble.paired_difference(
         metric,
@@ -178,7 +178,7 @@ def _by_seed(
     If labels are submitted these are decisions, by rules fitted on the other folds.
     """
     competition = ws.competition
-    rows = competition.train.take(folds.scored)
+    rows = competition.scored_rows(folds.scored)
     arrays = [read_seed(ws, name, seed, folds) for seed in seeds]
     oof, ranks, test, test_ranks = (np.stack(each, axis=1) for each in zip(*arrays, strict=True))
     members = Members(

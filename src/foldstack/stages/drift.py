@@ -83,13 +83,12 @@ def drifted_score(
     found = checked(ws)
     if found is None or not found.claimed:
         return None
-    rows = ws.competition.train.take(folds.scored)
+    rows = ws.competition.scored_rows(folds.scored)
     weights = _column(ws, "weight")[folds.scored]
     effective = validation.effective_rows(weights)
     score = None
     if effective >= FEWEST_EFFECTIVE:
-        groups = ws.competition.tied[folds.scored]
-        score = _weighted(ws, rows.targets, nested, groups, weights, seed_variance)
+        score = _weighted(ws, rows.targets, nested, rows.groups, weights, seed_variance)
     return DriftedScore(
         auc=found.auc,
         reasons=[reason.text for reason in found.reasons],

@@ -27,13 +27,14 @@ def rows_of(ws: Workspace, run: Run) -> tuple[Rows, Rows, Rows | None, list[str]
     train, held = rows.take(learned), rows.take(run.folds.held_out(left_out))
     select, optimistic = None, []
     if run.select == "inner":
-        if np.unique(train.groups).size < 2:
+        groups = ws.competition.tied[learned]
+        if np.unique(groups).size < 2:
             raise InputError(
                 f"{run.key}: training.select=inner holds back a tenth of the texts to learn from, but "
                 "there is only one: use select=last"
             )
         split = GroupShuffleSplit(1, test_size=0.1, random_state=run.key.seed)
-        inner, chosen = next(split.split(learned, groups=train.groups))
+        inner, chosen = next(split.split(learned, groups=groups))
         train, select = train.take(inner), train.take(chosen)
     elif run.select == "fold":
         select = held

@@ -15,6 +15,7 @@ from foldstack.ensemble.alignment import KINDS, align
 from foldstack.kinds import Kind
 from foldstack.learners import Learner
 from foldstack.links import to_probabilities
+from foldstack.metrics import Metric
 from foldstack.records import RunRecord
 from foldstack.rows import Rows
 from foldstack.store import RunKey
@@ -72,6 +73,11 @@ def over_runs(values: OfRuns) -> np.ndarray:
     for key, each in values.items():
         by_seed.setdefault(key.seed, []).append(each)
     return np.mean([np.mean(of_seed, axis=0) for of_seed in by_seed.values()], axis=0)
+
+
+def is_aligned(metric: Metric, wanted: bool) -> bool:
+    """Return whether runs are aligned: a metric of probabilities has no need of equal scales."""
+    return wanted and metric.wants != "probability"
 
 
 def alignment(kind: Kind, tests: Sequence[np.ndarray], wanted: bool) -> list[Callable]:

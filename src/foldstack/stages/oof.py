@@ -20,7 +20,7 @@ from foldstack.stages.dependencies import (
     shared_reasons,
     why_stale,
 )
-from foldstack.stages.means import RunMean, over_runs, stored_probabilities
+from foldstack.stages.means import RunMean, is_aligned, over_runs, stored_probabilities
 from foldstack.stages.run import PURPOSES
 from foldstack.store import Folds, RunKey
 from foldstack.workspace import Workspace
@@ -193,7 +193,7 @@ class StoredRuns:
         competition, records = ws.competition, records or {}
         keys = [RunKey(name, seed, (fold,)) for seed in seeds for fold in folds.numbers]
         tests = stored_probabilities(ws, keys, "test", competition.test, records)
-        aligned = competition.settings.blend.align_runs
+        aligned = is_aligned(competition.metric, competition.settings.blend.align_runs)
         return cls(ws, name, folds, records, RunMean.of(competition.kind, tests, aligned=aligned))
 
     def out_of_fold(self, seed: int) -> tuple[np.ndarray, np.ndarray]:

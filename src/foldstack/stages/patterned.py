@@ -112,13 +112,13 @@ def judge(ws: Workspace, oof: OutOfFold) -> Judged:
     competition, patterns = ws.competition, ws.patterns
     folds = ws.store.read_folds(competition.train)
     train, scored = competition.train, folds.scored
-    rows, fold = train.take(scored), folds.fold[scored]
+    rows, fold = competition.scored_rows(scored), folds.fold[scored]
 
     def look_up(asked: np.ndarray) -> np.ndarray:
         found = np.full(asked.shape, -1)
         for k in np.unique(fold[asked.any(axis=1)]):
             held, learned = np.flatnonzero(fold == k), folds.learned((int(k),))
-            learned = learned[~np.isin(train.groups[learned], rows.groups[held])]
+            learned = learned[~np.isin(competition.tied[learned], rows.groups[held])]
             near = neighbours(ws, train.take(learned))
             found[held] = near.look_up([rows.texts[i] for i in held], asked[held])
         return found

@@ -25,7 +25,7 @@ from foldstack.stages.dependencies import Doubts
 from foldstack.stages.features import check_features, stack_features
 from foldstack.stages.fitted import load_learner
 from foldstack.stages.int8 import check_int8, in_int8
-from foldstack.stages.means import RunMean, live_probabilities, stored_probabilities
+from foldstack.stages.means import RunMean, is_aligned, live_probabilities, stored_probabilities
 from foldstack.stages.patterned import (
     apply_to_new,
     deciders,
@@ -229,8 +229,9 @@ class Predictor:
         """Return the aligned mean over a model's runs, as in the blend."""
         if name not in self._means:
             tests = stored_probabilities(self.ws, self.members[name], "test")
-            kind = self.ws.competition.kind
-            self._means[name] = RunMean.of(kind, tests, aligned=self.aligned)
+            competition = self.ws.competition
+            aligned = is_aligned(competition.metric, self.aligned)
+            self._means[name] = RunMean.of(competition.kind, tests, aligned=aligned)
         return self._means[name]
 
     def _learner(self, key: RunKey) -> Learner:

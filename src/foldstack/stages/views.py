@@ -45,7 +45,7 @@ def views(
         InputError: there is no such blend or model, or it is for other rows.
     """
     folds = ws.store.read_folds(ws.competition.train)
-    rows = ws.competition.train.take(folds.scored)
+    rows = ws.competition.scored_rows(folds.scored)
     if model:
         shown = ws.choose_model(model, "views")
         made = make_blend(ws, [shown], methods=(), quiet=True)

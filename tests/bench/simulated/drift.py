@@ -13,11 +13,14 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import numpy as np
 from scipy.special import expit
@@ -29,8 +32,10 @@ from foldstack.ensemble import estimate
 from foldstack.metrics import get
 from foldstack.progress import Progress, table
 from foldstack.rows import Rows
+from simulated import Draw
 
 FOLDS, WORDS, FRESH = 5, 200, 20_000
+ROWS = 1_500
 EASE = np.array([0.2, 0.4, 0.6, 0.9])  # how much a label changes the words of each topic
 TRAIN = np.array([0.4, 0.3, 0.2, 0.1])
 
@@ -51,17 +56,6 @@ SHIFTS = {
     "lengths": Shift(length=22.0),
     "both, accuracy": Shift((0.25, 0.25, 0.25, 0.25), 20.0, "accuracy"),
 }
-
-
-@dataclass(frozen=True)
-class Draw:
-    """One estimate, larger is better, and what it estimates."""
-
-    estimate: float
-    truth: float
-    low: float
-    high: float
-    standard_error: float
 
 
 @dataclass(frozen=True)
@@ -129,6 +123,15 @@ def outcome(seed: int, kind: str, rows: int) -> Outcome:
     return Outcome(*draws, auc.score, auc.low, effective_rows(found.weights))
 
 
+def estimates(kind: str, seed: int) -> dict[str, Draw]:
+    """Return the reweighted and the plain estimate of one competition."""
+    found = outcome(seed, kind, ROWS)
+    return {"reweighted": found.reweighted, "plain": found.plain}
+
+
+KINDS = {f"test file: {kind}": partial(estimates, kind) for kind in SHIFTS}
+
+
 def shown(values: np.ndarray, shift: Shift) -> np.ndarray:
     """Return (n, 1) probabilities, or decisions for accuracy."""
     p = expit(values)[:, None]
@@ -145,7 +148,7 @@ def line(kind: str, outcomes: list[Outcome]) -> list[str]:
         draws = [getattr(o, name) for o in outcomes]
         bias = np.array([(d.estimate - d.truth) / d.standard_error for d in draws])
         error = 1.96 * bias.std(ddof=1) / np.sqrt(len(bias))
-        covered = np.mean([d.low <= d.truth <= d.high for d in draws])
+        covered = np.mean([d.covers for d in draws])
         points = np.mean([d.estimate - d.truth for d in draws])
         cells += [f"{points:+.4f}", f"{bias.mean():+.2f} ± {error:.2f}", f"{covered:.1%}"]
     return cells
@@ -154,7 +157,7 @@ def line(kind: str, outcomes: list[Outcome]) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--draws", type=int, default=400)
-    parser.add_argument("--rows", type=int, default=1_500)
+    parser.add_argument("--rows", type=int, default=ROWS)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--kinds", default=",".join(SHIFTS).replace(", ", "; "))
     a = parser.parse_args()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import shutil
 from pathlib import Path
@@ -64,8 +65,8 @@ def test_the_difference_is_of_pooled_scores_with_its_interval(done, capsys):
     assert (f"compare: words has roc_auc {first:.4f}, pooled over the 3 folds, seeds 0, 1\n") in out
     weak, kept = out.splitlines()[-2:]
     by_seed = [pooled(done, "weak", s) - pooled(done, "words", s) for s in (0, 1)]
-    found = re.match(r"weak +(\S+) +(\S+) \[(\S+), (\S+)\] +(\S+) (\S+) +(\S+)x$", weak).groups()
-    score, difference, low, high, one, two, time = map(float, found)
+    form = r"weak +(\S+) +(\S+) \[(\S+), (\S+)\] +\S+ +\S+ +(\S+) (\S+) +(\S+)x$"
+    score, difference, low, high, one, two, time = map(float, re.match(form, weak).groups())
     assert score == pytest.approx(np.mean([pooled(done, "weak", s) for s in (0, 1)]), abs=1e-4)
     assert difference == pytest.approx(np.mean(by_seed), abs=1e-4)
     assert (one, two) == pytest.approx(tuple(by_seed), abs=1e-4)
@@ -82,17 +83,42 @@ def test_a_model_is_exactly_as_good_as_its_copy(done, tmp_path, capsys):
     capsys.readouterr()
     assert foldstack(root, "compare", "--a", "words", "--b", "copy", *SEEDS) == 0
     last = capsys.readouterr().out.splitlines()[-1]
-    assert " +0.0000 [+0.0000, +0.0000]  +0.0000 +0.0000 " in last
+    assert re.search(r" \+0.0000 \[\+0.0000, \+0.0000\] +0.0000 +0.0000  \+0.0000 \+0.0000 ", last)
 
 
-def test_one_seed_is_said_to_say_nothing_of_seeds(done, capsys):
+def stored(root: Path) -> dict:
+    return json.loads((root / "oof/_comparisons/words-vs-weak.json").read_text())
+
+
+def test_one_seed_gives_intervals_over_rows_only_and_says_so(done, capsys):
     capsys.readouterr()
     assert foldstack(done, "compare", "--a", "words", "--b", "weak", "--seed", "0") == 0
     out = capsys.readouterr().out
     assert "pooled over the 3 folds, seed 0\n" in out
     assert (
-        "compare: one seed shows no variance between seeds; SEED=0,1,2 adds it to the intervals\n"
+        "compare: intervals over rows only, since one seed shows no variance between seeds; "
+        "SEED=0,1,2 includes it\n"
     ) in out
+    assert "± seeds" not in out
+    found = stored(done)
+    assert found["interval_over"] == ["rows"]
+    (row,) = found["rows"]
+    assert row["seed_error"] is None and row["row_error"] == row["standard_error"]
+
+
+def test_several_seeds_give_intervals_over_rows_and_seeds_and_say_so(done, capsys):
+    capsys.readouterr()
+    assert foldstack(done, "compare", "--a", "words", "--b", "weak", *SEEDS) == 0
+    out = capsys.readouterr().out
+    assert (
+        "compare: intervals over rows and 2 seeds of each model, by a t quantile; ± rows and ± seeds "
+        "are the two parts of the standard error\n"
+    ) in out
+    found = stored(done)
+    assert found["interval_over"] == ["rows", "seeds"]
+    (row,) = found["rows"]
+    assert row["standard_error"] == pytest.approx(math.hypot(row["row_error"], row["seed_error"]))
+    assert f"  {row['row_error']:.4f}   {row['seed_error']:.4f}  " in out.splitlines()[-1]
 
 
 def test_what_is_missing_is_trained_first(tmp_path, capsys):

@@ -15,6 +15,7 @@ from foldstack.drift.adversary import balanced, clipped, importance_weights
 from foldstack.drift.both_files import independent_groups
 from foldstack.drift.drift_table import repeatable, repeats, table_of
 from foldstack.ensemble import estimate
+from foldstack.ensemble.on_test import estimate_on_test
 from foldstack.errors import InputError
 from foldstack.files import read_json
 from foldstack.folds import refuse_giant_group, test_like_folds
@@ -314,6 +315,18 @@ def test_clean_removes_what_drift_has_made(tmp_path: Path) -> None:
 # --- the weighted score -----------------------------------------------------------------------
 
 
+def test_a_part_of_the_correction_counts_as_a_standard_error() -> None:
+    """Three rows of four are right, three quarters of the weight are on the wrong one."""
+    metric, targets = get("accuracy", "binary"), np.ones((4, 1))
+    scored = (metric, targets, np.array([[1, 1, 1, 0.0]]).T, np.arange(4))
+    weights = np.array([1, 1, 1, 9.0])
+    found = estimate_on_test(*scored, weights, seed=0)
+    plain = estimate(*scored, seed=0, weights=weights)
+    assert found.score == plain.score == 0.25
+    missing = 0.15 * (0.75 - 0.25)
+    assert found.standard_error == pytest.approx(np.hypot(plain.standard_error, missing))
+
+
 def test_blends_and_submissions_have_the_score_weighted_to_the_test_file(shifted: Path) -> None:
     ws = Workspace.open(shifted, [])
     record = ws.store.read_blend("blend")
@@ -321,13 +334,15 @@ def test_blends_and_submissions_have_the_score_weighted_to_the_test_file(shifted
     weights = pd.read_csv(shifted / "folds/drift.csv").set_index("id")["weight"]
     train = ws.competition.train
     weights = weights.loc[train.ids].to_numpy()
-    wanted = estimate(
+    wanted = estimate_on_test(
         ws.competition.metric,
         train.targets,
         nested.raw.astype(float),
         train.groups,
+        weights,
         seed=0,
-        weights=weights,
+        variance_ratio=record.variance_ratio,
+        optimism=record.optimism,
     )
     assert record.drift.nested.score == pytest.approx(wanted.score, abs=1e-6)
     assert record.drift.nested.standard_error == pytest.approx(wanted.standard_error, abs=1e-6)

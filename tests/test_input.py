@@ -1247,3 +1247,14 @@ def test_a_comma_alone_names_nothing(done: Path, option: str, capsys) -> None:
     """`train --fold ,` used to say that nothing was left to do."""
     sentence = "',' names nothing: give one name, a comma list, or all"
     refuses(done, ["train", option, ","], sentence, capsys)
+
+
+@pytest.mark.parametrize("command", ["train", "blend", "submit", "scores"])
+def test_a_setting_of_other_folds_is_refused_where_folds_exist(done: Path, command, capsys) -> None:
+    """`make all SET=` gives it to every command, each of which then finds the folds that it made."""
+    sentence = (
+        "--set: folds.count=4 has no effect on folds that exist, and folds/folds.csv has "
+        "folds.count=3: run `make folds SET=folds.count=4` first, or leave it out"
+    )
+    refuses_and_keeps(done, f"--set folds.count=4 {command}", sentence, capsys)
+    assert foldstack(done, "--set", "folds.count=3", command) == 0

@@ -18,6 +18,7 @@ from foldstack.files import read_json, read_table
 from foldstack.near import near_pairs
 from foldstack.rows import Rows
 from foldstack.stages.blend import make_blend, reweighted
+from foldstack.stages.compare import _variance_ratio
 from foldstack.stages.learned import rows_of
 from foldstack.stages.oof import read_model, read_seed
 from foldstack.store import RunKey, Store, read_parquet, write_parquet
@@ -164,9 +165,10 @@ def test_compare_draws_copies_together(copies: Path, capsys) -> None:
     train, folds = ws.competition.train, ws.store.read_folds(ws.competition.train)
     words, chars = (read_seed(ws, name, 0, folds)[0] for name in ("words", "chars"))
     metric = ws.competition.metric
+    ratio = _variance_ratio(ws, ("chars", "words"), [0], folds)
     shown = []
     for groups in (train.groups, np.arange(60)):
-        found = paired_difference(metric, train.targets, [chars], [words], groups, 0)
+        found = paired_difference(metric, train.targets, [chars], [words], groups, 0, ratio)
         shown.append(f"{found.difference:+.4f} [{found.low:+.4f}, {found.high:+.4f}]")
     assert shown[0] != shown[1]
     capsys.readouterr()

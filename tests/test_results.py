@@ -35,6 +35,7 @@ COMPARISON = {
     "folds": [0, 1],
     "folds_in_all": 3,
     "scored_rows": 16,
+    "interval_over": ["rows"],
     "rows": [
         {
             "model": "b",
@@ -43,7 +44,10 @@ COMPARISON = {
             "low": 0.0,
             "high": 0.5,
             "standard_error": 0.125,
+            "row_error": 0.125,
             "seed_error": None,
+            "degrees_of_freedom": None,
+            "seeds_paired": False,
             "by_seed": [0.25],
             "time": None,
         }

@@ -50,7 +50,9 @@ def test_a_fact_may_not_replace_a_field() -> None:
     known = Store(OLD).read_run(KEY)
     values = {name: getattr(known, name) for name in RunRecord.model_fields}
     assert RunRecord(**values) == known
-    with pytest.raises(ValidationError, match="a learner's fact cannot be named 'score'"):
+    with pytest.raises(
+        ValidationError, match=r"'score' is a field of run\.json and cannot be a learner's fact"
+    ):
         RunRecord(**values | {"facts": {"score": 1.0}})
 
 

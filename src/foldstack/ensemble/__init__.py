@@ -24,7 +24,7 @@ from foldstack.ensemble.estimate import (
     estimate,
     paired_difference,
 )
-from foldstack.ensemble.members import Candidate, Fitted, Inputs, Members
+from foldstack.ensemble.members import Candidate, Fitted, Inputs, Members, RunTests
 from foldstack.ensemble.nested import (
     BlendResult,
     CandidateReport,
@@ -33,6 +33,7 @@ from foldstack.ensemble.nested import (
     count_fits,
     single_estimate,
     single_predictions,
+    submission_estimate,
 )
 from foldstack.ensemble.stacks import STACKS, Stack
 
@@ -55,6 +56,7 @@ __all__ = [
     "RankMean",
     "Rule",
     "RuleReport",
+    "RunTests",
     "Simplex",
     "Single",
     "Stack",
@@ -70,4 +72,5 @@ __all__ = [
     "paired_difference",
     "single_estimate",
     "single_predictions",
+    "submission_estimate",
 ]

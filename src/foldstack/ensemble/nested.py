@@ -36,9 +36,9 @@ from foldstack.ensemble.members import Fitted, Inputs, Members
 from foldstack.ensemble.nesting import (
     CandidateReport,
     Choice,
+    FoldPredictions,
     Nesting,
     RuleReport,
-    RunPredictions,
 )
 from foldstack.ensemble.submitted import averaging_gain, draw_targets, shifted
 from foldstack.errors import InputError
@@ -55,7 +55,9 @@ class BlendResult:
         rule: from probabilities to labels, or None if probabilities are submitted.
         nested: the headline: the score of fitting and choosing, pooled over all rows, of single runs.
         optimism: what was taken off that score; larger is better.
+        variance_ratio: by which the bootstrap's variance was multiplied.
         of_runs: what single runs would submit for some test rows; None if they are not known.
+        final_of_runs: the winner by single runs, see `Nesting.final_of_runs`.
         in_sample: the winner's score on the rows it was fitted on; optimistic.
         candidates: one report per candidate, in the order listed.
         winners_by_fold: per fold, the winner chosen without it.
@@ -81,7 +83,9 @@ class BlendResult:
     rule: Rule | None
     nested: Estimate
     optimism: float
-    of_runs: RunPredictions | None
+    variance_ratio: float
+    of_runs: FoldPredictions | None
+    final_of_runs: tuple[np.ndarray, np.ndarray] | None
     in_sample: float
     candidates: list[CandidateReport]
     winners_by_fold: dict[int, str]
@@ -168,7 +172,9 @@ def blend(
         rule=rule,
         nested=_estimate(nesting, choices, nested_predictions, of_runs),
         optimism=nesting.optimism(choices, of_runs),
+        variance_ratio=nesting.variance_ratio(of_runs),
         of_runs=of_runs,
+        final_of_runs=nesting.final_of_runs(final),
         in_sample=nesting.in_sample(final.winner, [final.family])[0],
         candidates=nesting.report(final),
         winners_by_fold=dict(
@@ -204,12 +210,15 @@ def submission_estimate(
     Returns:
         The nested estimate, moved by the expected gain of the mean; see `submitted.py`.
     """
-    if result.of_runs is None:
+    if result.final_of_runs is None:
         return None
     metric = _for_submission(metric, members, wants_labels)
     of_mean = result.test if result.test_decisions is None else result.test_decisions
-    drawn = draw_targets(members.kind, result.oof, members.targets, result.of_runs.raw, seed)
-    gain = averaging_gain(metric, result.of_runs.decided, of_mean[members.runs.rows], drawn)
+    oof, of_runs = result.final_of_runs
+    drawn = draw_targets(members.kind, oof, members.targets, of_runs, seed)
+    if result.rule is not None:
+        of_runs = np.stack([result.rule.apply(run) for run in of_runs])
+    gain = averaging_gain(metric, of_runs, of_mean[members.runs.rows], drawn)
     return shifted(result.nested, gain, metric.sign, metric.bounds)
 
 
@@ -313,7 +322,7 @@ def _estimate(
     nesting: Nesting,
     choices: Sequence[Choice],
     predictions: np.ndarray,
-    of_runs: RunPredictions | None,
+    of_runs: FoldPredictions | None,
 ) -> Estimate:
     """Return the score of pooled predictions (n, outputs), corrected for shared training rows."""
     members = nesting.members

@@ -102,8 +102,8 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class RunPredictions:
-    """What each fold's blend predicts for the rows of `Members.runs`, by the runs of that fold.
+class FoldPredictions:
+    """Predictions of each fold's blend for the rows of `Members.runs`, by the runs of that fold.
 
     raw, decided: (folds, rows, outputs) before and after the decision.
     """
@@ -183,7 +183,7 @@ class Nesting:
         """Return predictions (rows, outputs) before and after the decision, the same without a rule."""
         return _predict(fit, self.members.inputs.take(rows), family)
 
-    def of_runs(self, choices: Sequence[Choice]) -> RunPredictions | None:
+    def of_runs(self, choices: Sequence[Choice]) -> FoldPredictions | None:
         """Return each fold's choice, applied to test rows by the runs of that fold alone."""
         if self.members.runs is None:
             return None
@@ -195,9 +195,21 @@ class Nesting:
             )
             for position, (choice, fold) in enumerate(zip(choices, self.folds, strict=True))
         ]
-        return RunPredictions(*(np.stack(each) for each in zip(*both, strict=True)))
+        return FoldPredictions(*(np.stack(each) for each in zip(*both, strict=True)))
 
-    def optimism(self, choices: Sequence[Choice], of_runs: RunPredictions | None) -> float:
+    def final_of_runs(self, choice: Choice) -> tuple[np.ndarray, np.ndarray] | None:
+        """Return the final choice's predictions by single runs, before the decision.
+
+        Returns:
+            (n, outputs) out-of-fold, and (folds, rows, outputs) for the rows of `Members.runs`.
+        """
+        if self.members.runs is None:
+            return None
+        fitted = self.fit(choice.winner, self.everything).fitted
+        inputs = map(self.members.run_inputs, range(len(self.folds)))
+        return self.left_out(choice.winner, self.folds), np.stack([*map(fitted.predict, inputs)])
+
+    def optimism(self, choices: Sequence[Choice], of_runs: FoldPredictions | None) -> float:
         """Return how far the nested score is expected to be above truth; see `optimism.py`.
 
         0 if there is one model, or single runs are not known.
@@ -216,7 +228,7 @@ class Nesting:
             total += len(self.rows(fold)) * float(weights @ lead)
         return total / len(self.units)
 
-    def variance_ratio(self, of_runs: RunPredictions | None) -> float:
+    def variance_ratio(self, of_runs: FoldPredictions | None) -> float:
         """Return the variance of the nested score relative to the bootstrap's; see `optimism.py`."""
         if of_runs is None:
             return 1.0
@@ -302,7 +314,7 @@ class Nesting:
         return (complexity, -signed[candidate] if complexity == 0 else 0.0, candidate)
 
     def pool(
-        self, choices: Sequence[Choice], of_runs: RunPredictions | None = None
+        self, choices: Sequence[Choice], of_runs: FoldPredictions | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return predictions (n, outputs) before and after the decision, each fold by its choice.
 

@@ -58,6 +58,15 @@ def variance_ratio(predictions: np.ndarray) -> float:
     return 1 + (len(predictions) - 1) * shared_variance(predictions[:, :, None])
 
 
+def difference_variance_ratio(a: np.ndarray, b: np.ndarray) -> float:
+    """Return `variance_ratio` of the difference between two models' scores, from 1 to 2.
+
+    a, b: (runs, rows, outputs) ranks of the same rows by each model's runs, one per fold.
+    """
+    both = np.stack([a, b], axis=2)
+    return 1 + (len(both) - 1) * shared_variance(both, between_models=True)
+
+
 def leads(scores: np.ndarray, covariance: np.ndarray, shared: float, folds: int) -> np.ndarray:
     """Return how far each model's score on a held-out fold is above truth, given the other folds'.
 

@@ -28,6 +28,7 @@ from foldstack.records.blends import (
     Submitted,
 )
 from foldstack.records.comparisons import ComparedModel, Comparison
+from foldstack.records.decisions import RuleRecord
 from foldstack.records.drifts import (
     DriftedScore,
     DriftReason,
@@ -131,6 +132,7 @@ __all__ = [
     "Record",
     "RepeatedTexts",
     "ReportRecord",
+    "RuleRecord",
     "RuleTrial",
     "RulesRecord",
     "RunIdentity",

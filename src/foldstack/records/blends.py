@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from foldstack.records.base import Record, Table, Value
+from foldstack.records.base import Finite, Record, Table, Value, is_finite
+from foldstack.records.decisions import MemberRuns, Parameters, RuleRecord, weights_of
 from foldstack.records.drifts import DriftedScore
 from foldstack.records.estimates import EstimateRecord, GainRecord
 from foldstack.records.patterns import PatternsEffect
@@ -107,8 +108,11 @@ class _Estimated(Record):
             `sharpness` on disk.
         settings: `settings.BlendSettings` as JSON.
         parameters: the winner's fitted parameters, for `ensemble.load_fitted`.
-        rule: the decision rule, for `ensemble.Rule.from_json`; None for probabilities.
-        nested: the estimate.
+        rule: the decision rule, see `ensemble.Rule`; None for probabilities.
+        nested: the estimate of the runs of one fold, as held-out rows are predicted.
+        submitted: the estimate of the mean over all runs; None if it is not known.
+        optimism: what was taken off the nested score for shared training rows; larger is better.
+        variance_ratio: by which the variance of the bootstrap over rows was multiplied for them.
         in_sample: the optimistic score on the rows of the fit.
         seed_variance: the variance of the mean of the seeds' scores; 0 for one seed.
         drift: the estimate weighted to the test file, if that differs from the training file.
@@ -122,17 +126,20 @@ class _Estimated(Record):
     costs: list[list[int | float]] | None = None
     scores_are: str = ""
     test_mean: str = ""
-    temperatures: dict[str, float] = Field(default_factory=dict, alias="sharpness")
-    members: dict[str, dict[str, str]]
+    temperatures: dict[str, Finite] = Field(default_factory=dict, alias="sharpness")
+    members: MemberRuns
     settings: dict[str, Any] = Field(default_factory=dict)
     hashes: BlendHashes
     winner: str
     winners_by_fold: dict[str, str] = Field(default_factory=dict)
-    parameters: dict[str, Any] = Field(default_factory=dict)
-    rule: dict[str, Any] | None = None
+    parameters: Parameters = Field(default_factory=dict)
+    rule: RuleRecord | None = None
     nested: EstimateRecord
+    submitted: EstimateRecord | None = None
+    optimism: float = 0.0
+    variance_ratio: float = 1.0
     in_sample: float
-    seed_variance: float = 0.0
+    seed_variance: Finite = 0.0
     optimistic: list[str]
     repeated_texts: RepeatedTexts | None = None
     candidates: list[CandidateRecord] = Field(default_factory=list)
@@ -143,6 +150,23 @@ class _Estimated(Record):
     features: FeaturesRecord | None = None
     drift: DriftedScore | None = None
     name: str | None = None
+
+    @field_validator("nested")
+    @classmethod
+    def _is_defined(cls, nested: EstimateRecord, info: ValidationInfo) -> EstimateRecord:
+        """Check the score alone: resamples and candidates may leave a metric undefined."""
+        try:
+            is_finite(nested.score, info)
+        except ValueError as e:
+            raise ValueError(f"score: {e}") from None
+        return nested
+
+    @model_validator(mode="after")
+    def _weighs_members(self) -> Self:
+        weights = weights_of(self.parameters)
+        if weights is not None and weights.keys() != self.members.keys():
+            raise ValueError("the weights of parameters are of other models than members")
+        return self
 
 
 class BlendRecord(_Estimated):
@@ -157,11 +181,11 @@ class BlendRecord(_Estimated):
 
     # Required here; only submissions of the first versions lack them.
     winners_by_fold: dict[str, str]
-    parameters: dict[str, Any]
-    rule: dict[str, Any] | None
+    parameters: Parameters
+    rule: RuleRecord | None
     settings: dict[str, Any]
     candidates: list[CandidateRecord]
-    seed_variance: float
+    seed_variance: Finite
     positives: dict[str, PositiveRates]
     files: dict[str, str] | None = None
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+
+from pydantic import Field
+
 from foldstack.records.base import Table, Undefined, Value
 
 
@@ -13,7 +17,13 @@ class ComparedModel(Value):
         better_by: the mean over seeds of the improvement over the baseline, positive for lower losses.
         low, high: the 95 % interval of `better_by`.
         standard_error: the standard error of `better_by`.
+        row_error: the part of it that is due to rows, as they are scored and as they are shared by the
+            training of several folds; undefined in records of older versions.
         seed_error: the part of it that is due to seeds; undefined for a single seed.
+        degrees_of_freedom: of the t quantile that makes `standard_error` the interval; undefined if
+            seeds add nothing to it, and the interval is 1.96 standard errors either way.
+        seeds_paired: whether equal seeds share noise in both models; if not, `by_seed` pairs seeds
+            that have nothing in common, and each model's variance over seeds counts.
         by_seed: `better_by` of each seed, in the order of `Comparison.seeds`.
         time: the ratio of the training times; undefined if the machines differ.
     """
@@ -24,7 +34,10 @@ class ComparedModel(Value):
     low: float
     high: float
     standard_error: float
+    row_error: Undefined = math.nan
     seed_error: Undefined
+    degrees_of_freedom: Undefined = math.nan
+    seeds_paired: bool = False
     by_seed: list[float]
     time: Undefined
 
@@ -36,6 +49,8 @@ class Comparison(Table):
         score: the baseline's score, defined as in `ComparedModel`.
         folds: the folds that were held out and scored, of `folds_in_all`.
         scored_rows: the number of rows that the scores are pooled over.
+        interval_over: what the intervals include: rows, and seeds if there are several; empty in
+            records of older versions.
         hashes: those of the folds, the training rows and their overlay, as in a run's identity.
         runs: per model the digest of each run's held-out predictions.
         optimistic: per model why its score may be too good.
@@ -48,6 +63,7 @@ class Comparison(Table):
     folds: list[int]
     folds_in_all: int
     scored_rows: int
+    interval_over: list[str] = Field(default_factory=list)
     rows: list[ComparedModel]
     hashes: dict[str, str | None]
     runs: dict[str, dict[str, str]]

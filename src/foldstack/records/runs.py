@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+import json
+from typing import Annotated, Any, ClassVar
 
-from pydantic import ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, field_validator, model_validator
 
+from foldstack.errors import shown
 from foldstack.records.base import Record, Value
+
+
+def _names_learner(settings: dict[str, Any]) -> dict[str, Any]:
+    if not isinstance(settings.get("learner"), str):
+        raise ValueError("they name no learner")
+    return settings
 
 
 class RunIdentity(Value):
@@ -29,7 +37,7 @@ class RunIdentity(Value):
         ("start", "hard", "washed", "features", "auxiliary", "row_weights")
     )
 
-    settings: dict[str, Any]
+    settings: Annotated[dict[str, Any], AfterValidator(_names_learner)]
     folds: str
     train: str
     overlay: str | None
@@ -111,12 +119,22 @@ class RunRecord(Record):
     @field_validator("facts")
     @classmethod
     def _is_no_field(cls, facts: dict[str, Any]) -> dict[str, Any]:
-        taken = sorted(facts.keys() & cls.model_fields.keys())
+        taken = sorted(facts.keys() & (cls.model_fields.keys() | {"digest"}))
         if taken:
-            raise ValueError(
-                f"a learner's fact cannot be named '{taken[0]}' as a field of the record"
-            )
+            raise ValueError(f"'{taken[0]}' is a field of run.json and cannot be a learner's fact")
         return facts
+
+    @classmethod
+    def check_facts(cls, facts: Any) -> None:
+        """Raise ValueError if what a learner's `fit` returned cannot be part of run.json."""
+        if not isinstance(facts, dict) or not all(isinstance(name, str) for name in facts):
+            raise ValueError(f"{shown(facts)} is not a dict of facts by name")
+        cls._is_no_field(facts)
+        for name, value in facts.items():
+            try:
+                json.dumps(value)
+            except (TypeError, ValueError):
+                raise ValueError(f"the fact '{name}' is {shown(value)}, not JSON") from None
 
     def to_json(self) -> dict[str, Any]:
         flat: dict[str, Any] = {}

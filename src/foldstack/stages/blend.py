@@ -12,7 +12,7 @@ import pandas as pd
 
 from foldstack import config, ensemble
 from foldstack.competition import Competition
-from foldstack.ensemble import OF_RANKS, STACKS, BlendOptions, BlendResult, Members
+from foldstack.ensemble import OF_RANKS, STACKS, BlendOptions, BlendResult, Members, RunTests
 from foldstack.errors import InputError
 from foldstack.files import write_text
 from foldstack.progress import Progress
@@ -25,6 +25,7 @@ from foldstack.records import (
     PositiveRates,
     RepeatedTexts,
     ReportRecord,
+    RuleRecord,
 )
 from foldstack.report import (
     format_report,
@@ -38,9 +39,11 @@ from foldstack.stages.choices import describe_calibration, describe_rules, relia
 from foldstack.stages.dependencies import Doubts, external_reasons
 from foldstack.stages.drift import drifted_score
 from foldstack.stages.features import describe_features, stack_features
-from foldstack.stages.oof import Model, match_confidence, read_model
+from foldstack.stages.oof import Model, match_confidence, read_model, sampled
 from foldstack.store import Folds, write_parquet
 from foldstack.workspace import Workspace
+
+FEWEST = 50  # test rows
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,7 @@ def make_blend(
     members = _members(ws, models, folds, train, text)
     result = _fit(ws, members, options, quiet)
     if options.match_sharpness and _rests_on_confidence(members, result):
-        models = [match_confidence(ws, model, folds) for model in models]
+        models = [match_confidence(ws, model) for model in models]
         tests = np.stack([m.test for m in models], axis=1)
         members = dataclasses.replace(members, test_probabilities=tests)
         result = result.predicting(members.test_inputs)
@@ -123,6 +126,18 @@ def _members(ws: Workspace, models: list[Model], folds: Folds, train: Rows, text
         features=stack_features(train, text),
         test_features=stack_features(competition.test, text),
         categorical=tuple(range(len(competition.settings.numeric), len(competition.feature_names))),
+        runs=_runs(competition, models),
+    )
+
+
+def _runs(competition: Competition, models: list[Model]) -> RunTests | None:
+    """Return the test predictions of single runs; None if the rows are too few to compare them."""
+    if len(competition.test) < FEWEST:
+        return None
+    return RunTests(
+        sampled(len(competition.test)),
+        np.stack([m.of_folds.probabilities for m in models], axis=2),
+        np.stack([m.of_folds.ranks for m in models], axis=2),
     )
 
 
@@ -207,8 +222,11 @@ def _describe(
         winner=result.winner,
         winners_by_fold={str(fold): winner for fold, winner in result.winners_by_fold.items()},
         parameters=result.parameters,
-        rule=None if result.rule is None else result.rule.to_json(),
+        rule=None if result.rule is None else RuleRecord(**result.rule.to_json()),
         nested=EstimateRecord(**dataclasses.asdict(result.nested)),
+        submitted=_submitted(competition, members, result),
+        optimism=result.optimism,
+        variance_ratio=result.variance_ratio,
         in_sample=result.in_sample,
         seed_variance=members.seed_variance,
         optimistic=_why_optimistic(ws, models),
@@ -219,8 +237,21 @@ def _describe(
         models={m.name: _single(ws, members, i, m) for i, m in enumerate(models)},
         positives=_positives(ws, members, result),
         features=describe_features(competition, text),
-        drift=drifted_score(ws, folds, result.nested_predictions, members.seed_variance),
+        drift=drifted_score(ws, folds, result, members.seed_variance),
     )
+
+
+def _submitted(
+    competition: Competition, members: Members, result: BlendResult
+) -> EstimateRecord | None:
+    found = ensemble.submission_estimate(
+        members,
+        competition.metric,
+        result,
+        wants_labels=competition.submission.wants_labels,
+        seed=competition.settings.blend.seed,
+    )
+    return None if found is None else EstimateRecord(**dataclasses.asdict(found))
 
 
 def _why_optimistic(ws: Workspace, models: list[Model]) -> list[str]:
@@ -268,6 +299,8 @@ def read_stored(ws: Workspace, name: str) -> BlendRecord:
         other = f"metric {record.metric}, not {metric}"
     elif record.costs != _costs(ws.competition):
         other = "other costs than competition.yaml has now"
+    elif record.rule is not None and not record.rule.fits(len(ws.competition.outputs)):
+        other = "another number of labels"
     else:
         return record
     raise InputError(f"blend '{name}' was made for {other}: run {blend_command(name)} again")
@@ -391,6 +424,8 @@ def _fill(ws: Workspace, made: Blend, place: Path) -> None:
 
 def report(ws: Workspace, *, model: str | None = None, name: str | None = None) -> ReportRecord:
     """Return the scores per label on out-of-fold rows, by nested decisions."""
+    if model and name:
+        raise InputError("report takes MODEL= or the blend's NAME=, not both")
     return _report_of_models(ws, model) if model else _report_of_blend(ws, name or "blend")
 
 

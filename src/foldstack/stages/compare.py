@@ -9,11 +9,13 @@ import numpy as np
 
 from foldstack import ensemble
 from foldstack.ensemble import Members
+from foldstack.ensemble.optimism import difference_variance_ratio
 from foldstack.errors import InputError
+from foldstack.links import within_run_ranks
 from foldstack.metrics import Metric
-from foldstack.progress import say
 from foldstack.records import ComparedModel, Comparison, RunRecord
 from foldstack.stages.dependencies import made_with
+from foldstack.stages.means import stored_probabilities
 from foldstack.stages.oof import check_alike, fold_runs, read_seed, reasons_of, require_runs
 from foldstack.stages.train import train
 from foldstack.store import Folds, RunKey
@@ -46,11 +48,12 @@ def compare(
         InputError: the models cannot be compared, or a run cannot be trained.
     """
     first, others = _choose_models(ws, a, b)
+    ws.refuse_named(ws.store.comparison_path(first, others))
+    ws.store.refuse_foreign_comparison(first, others)
     whole, seeds = ws.store.read_folds(ws.competition.train), ws.choose_seeds(seed)
     folds = _choose_folds(ws, fold, whole)
     _train_missing(ws, [first, *others], folds, seed, jobs)
     runs = {name: _runs(ws, name, seeds, folds) for name in (first, *others)}
-    ws.refuse_named(ws.store.comparison_path(first, others))
     metric, base = _by_seed(ws, first, seeds, folds)
     rows = [_compared(ws, name, runs, first, base, folds, seeds) for name in others]
     targets = ws.competition.train.targets[folds.scored]
@@ -62,6 +65,7 @@ def compare(
         folds=folds.numbers,
         folds_in_all=whole.count,
         scored_rows=len(folds.scored),
+        interval_over=["rows", "seeds"] if len(seeds) > 1 else ["rows"],
         rows=rows,
         hashes=made_with(ws),
         runs={name: _digests(ws, of_model) for name, of_model in runs.items()},
@@ -113,18 +117,43 @@ def _compared(
         base,
         train_rows.groups,
         ws.competition.settings.blend.seed,
+        _variance_ratio(ws, (name, first), seeds, folds),
     )
     return ComparedModel(
         model=name,
         score=_mean_score(metric, train_rows.targets, predictions),
         better_by=difference.difference,
-        low=float(difference.low),
-        high=float(difference.high),
+        low=difference.low,
+        high=difference.high,
         standard_error=difference.standard_error,
-        seed_error=float(difference.seed_error),
+        row_error=difference.row_error,
+        seed_error=difference.seed_error,
+        degrees_of_freedom=difference.degrees if np.isfinite(difference.degrees) else math.nan,
+        seeds_paired=difference.seeds_paired,
         by_seed=difference.by_seed.tolist(),
         time=_time(runs[name], runs[first]),
     )
+
+
+def _variance_ratio(ws: Workspace, names: tuple[str, str], seeds: list[int], folds: Folds) -> float:
+    """Return by how much shared training rows raise the rows' variance; 1 in time order."""
+    if folds.in_time_order:  # no two runs learn from each other's held-out rows
+        return 1.0
+    return difference_variance_ratio(*(_test_ranks(ws, name, seeds, folds) for name in names))
+
+
+def _test_ranks(ws: Workspace, name: str, seeds: list[int], folds: Folds) -> np.ndarray:
+    """Return the mean over seeds of test ranks within each run, (folds, t, outputs).
+
+    With repeated folds those of the first split.
+    """
+    split = folds.splits[:, 0]
+    ranks = []
+    for fold in np.unique(split[split >= 0]):
+        keys = [RunKey(name, seed, (int(fold),)) for seed in seeds]
+        tests = stored_probabilities(ws, keys, "test", ws.competition.test)
+        ranks.append(np.mean([within_run_ranks(test) for test in tests.values()], axis=0))
+    return np.stack(ranks)
 
 
 def _mean_score(metric: Metric, targets: np.ndarray, by_seed: Sequence[np.ndarray]) -> float:
@@ -157,9 +186,7 @@ def _train_missing(
     """Train missing runs, except for variants (NAME=), which have no preset."""
     presets = [name for name in names if ws.has_preset(name)]
     if presets:
-        made = train(ws, model=",".join(presets), fold=_list(folds.numbers), seed=seed, jobs=jobs)
-        if made.nothing_to_do:
-            say(made.nothing_to_do)
+        train(ws, model=",".join(presets), fold=_list(folds.numbers), seed=seed, jobs=jobs)
 
 
 def _runs(ws: Workspace, name: str, seeds: list[int], folds: Folds) -> dict[RunKey, RunRecord]:

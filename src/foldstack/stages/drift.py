@@ -10,7 +10,9 @@ from scipy.special import expit
 
 from foldstack import config
 from foldstack import drift as validation
+from foldstack.ensemble import BlendResult
 from foldstack.ensemble.estimate import estimate
+from foldstack.ensemble.on_test import estimate_on_test
 from foldstack.errors import InputError
 from foldstack.metrics import get
 from foldstack.records import (
@@ -21,6 +23,7 @@ from foldstack.records import (
     EstimateRecord,
     SharedRecord,
 )
+from foldstack.rows import Rows
 from foldstack.store import Folds
 from foldstack.workspace import Workspace
 
@@ -70,14 +73,14 @@ def probabilities_of_test(ws: Workspace, setting: str) -> np.ndarray:
 
 
 def drifted_score(
-    ws: Workspace, folds: Folds, nested: np.ndarray, seed_variance: float
+    ws: Workspace, folds: Folds, result: BlendResult, seed_variance: float
 ) -> DriftedScore | None:
     """Return the nested score weighted to the test file; None if the files do not differ.
 
     Args:
         ws: the workspace.
         folds: which rows are scored.
-        nested: (scored, outputs) nested predictions.
+        result: has the nested predictions and what their score is corrected by.
         seed_variance: of the score, see `estimate`.
     """
     found = checked(ws)
@@ -86,13 +89,11 @@ def drifted_score(
     rows = ws.competition.scored_rows(folds.scored)
     weights = _column(ws, "weight")[folds.scored]
     effective = validation.effective_rows(weights)
-    score = None
-    if effective >= FEWEST_EFFECTIVE:
-        score = _weighted(ws, rows.targets, nested, rows.groups, weights, seed_variance)
+    enough = effective >= FEWEST_EFFECTIVE
     return DriftedScore(
         auc=found.auc,
         reasons=[reason.text for reason in found.reasons],
-        nested=score,
+        nested=_weighted(ws, rows, result, weights, seed_variance) if enough else None,
         effective_rows=effective,
         rows=len(rows),
     )
@@ -107,23 +108,20 @@ def shared_with(ws: Workspace, folds: Folds) -> list[SharedRecord]:
 
 
 def _weighted(
-    ws: Workspace,
-    targets: np.ndarray,
-    nested: np.ndarray,
-    groups: np.ndarray,
-    weights: np.ndarray,
-    seed_variance: float,
+    ws: Workspace, rows: Rows, result: BlendResult, weights: np.ndarray, seed_variance: float
 ) -> EstimateRecord | None:
     """Return the weighted score with its interval; None if a user's metric takes no weights."""
     try:
-        found = estimate(
+        found = estimate_on_test(
             ws.competition.metric,
-            targets,
-            nested,
-            groups,
+            rows.targets,
+            result.nested_predictions,
+            rows.groups,
+            weights,
             seed=ws.competition.settings.blend.seed,
             seed_variance=seed_variance,
-            weights=weights,
+            variance_ratio=result.variance_ratio,
+            optimism=result.optimism,
         )
     except InputError:
         return None

@@ -38,10 +38,13 @@ def make_folds(ws: Workspace, *, force: bool = False) -> FoldsResult:
     folds = _split(ws)
     ws.refuse_named(store.folds_path)
     ws.refuse_named(store.folds_report_path)
-    if not force and store.has_folds() and not store.folds_record_path.exists():
+    if not force and (foreign := store.foreign_folds()):
+        own = (
+            "name it by `folds.file` from input/" if foreign == store.folds_path else "move it away"
+        )
         raise InputError(
-            f"{store.name(store.folds_path)} is there already and `make folds` did not write it: name "
-            "it by `folds.file` from input/, or add --force (FORCE=1) to write over it"
+            f"{store.name(foreign)} is there already and `make folds` did not write it: {own}, or add "
+            "--force (FORCE=1) to write over it"
         )
     stale = [key for key, run in store.runs().items() if run.identity.folds != folds.hash]
     if not force:

@@ -133,6 +133,7 @@ def _fit(ws: Workspace, run: Run) -> _Fitted:
     context = LearnerContext(task, key.seed, threads, start, cache, backbone)
     learner = make_learner(run.settings, context)
     facts = learner.fit(train, select, ws.store.checkpoints_dir(key))
+    _check_facts(run, learner, facts)
     predictions = _predict(ws, learner, held)
     of_record = {
         "optimistic": optimistic,
@@ -143,6 +144,16 @@ def _fit(ws: Workspace, run: Run) -> _Fitted:
         "versions": _versions(),
     }
     return _Fitted(learner, predictions, begin, of_record)
+
+
+def _check_facts(run: Run, learner: Learner, facts: Any) -> None:
+    """Raise InputError if a learner's facts do not fit into run.json; its checkpoints stay."""
+    try:
+        RunRecord.check_facts(facts)
+    except ValueError as e:
+        raise InputError(
+            f"{run.key}: {type(learner).__name__}.fit: {e}: return other facts, then train again"
+        ) from None
 
 
 def _store(ws: Workspace, run: Run, fitted: _Fitted) -> RunRecord:

@@ -25,6 +25,16 @@ from foldstack.stages.run import PURPOSES
 from foldstack.store import Folds, RunKey
 from foldstack.workspace import Workspace
 
+SAMPLE = 10_000  # test rows
+
+
+@dataclass(frozen=True)
+class OfFolds:
+    """Predictions of a fold's runs for s test rows: probabilities, ranks (folds, s, outputs)."""
+
+    probabilities: np.ndarray
+    ranks: np.ndarray
+
 
 @dataclass(frozen=True)
 class Model:
@@ -36,6 +46,7 @@ class Model:
         seed_variance: the variance of the mean of the seeds' scores.
         runs: a digest of each run's predictions, by its name.
         optimistic: why its score may be too good.
+        of_folds: what the runs of each fold alone predict for `sampled` test rows.
         temperature: the temperature that `match_confidence` applied to `test`.
     """
 
@@ -47,6 +58,7 @@ class Model:
     seed_variance: float
     runs: dict[str, str]
     optimistic: list[str]
+    of_folds: OfFolds
     temperature: float = 1.0
 
 
@@ -71,7 +83,13 @@ def read_model(ws: Workspace, name: str, folds: Folds) -> Model:
             for k in wanted
         },
         optimistic=reasons_of(ws, runs.values(), folds),
+        of_folds=stored.of_folds(sampled(len(ws.competition.test))),
     )
+
+
+def sampled(rows: int) -> np.ndarray:
+    """Return positions of at most SAMPLE evenly spaced rows, which suffice to see how runs differ."""
+    return np.unique(np.linspace(0, rows - 1, min(rows, SAMPLE)).astype(int))
 
 
 def reasons_of(ws: Workspace, runs: Iterable[RunRecord], folds: Folds) -> list[str]:
@@ -215,6 +233,20 @@ class StoredRuns:
         """Return the (t, outputs) mean of the runs' test probabilities."""
         return self.mean.mean(self.mean.tests)
 
+    def of_folds(self, rows: np.ndarray) -> OfFolds:
+        """Return what the runs that left out one fold (one of each split) predict for test rows.
+
+        Like an out-of-fold prediction, each is a mean over seeds and splits.
+        """
+        by_fold: list[tuple[np.ndarray, np.ndarray]] = []
+        by_split = [np.unique(split[split >= 0]).tolist() for split in self.folds.splits.T]
+        for together in zip(*by_split, strict=False):
+            keys = [key for key in self.mean.tests if key.left_out[0] in together]
+            tests = {key: self.mean.tests[key][rows] for key in keys}
+            ranks = over_runs({key: within_run_ranks(test) for key, test in tests.items()})
+            by_fold.append((self.mean.mean(tests), ranks))
+        return OfFolds(*(np.stack(each) for each in zip(*by_fold, strict=True)))
+
     def test_ranks(self) -> np.ndarray:
         """Return the (t, outputs) mean of the ranks within each run's test predictions."""
         tests = self.mean.tests
@@ -233,21 +265,13 @@ def _seed_variance(ws: Workspace, folds: Folds, by_seed: list[np.ndarray]) -> fl
 # Confidence
 
 
-def match_confidence(ws: Workspace, model: Model, folds: Folds) -> Model:
+def match_confidence(ws: Workspace, model: Model) -> Model:
     """Return the model with its test mean tempered to the confidence of out-of-fold predictions.
 
     An out-of-fold prediction is a mean over seeds and splits; a test prediction is also a mean over
     folds, which is less confident. No label is used.
     """
-    keys = [RunKey.of_name(model.name, run) for run in model.runs]
-    seeds = sorted({key.seed for key in keys})
-    mean = StoredRuns.read(ws, model.name, seeds, folds).mean
-    of_run = {key: mean.maps[key](test) for key, test in mean.tests.items()}
-    by_split = [np.unique(split[split >= 0]).tolist() for split in folds.splits.T]
-    like_oof = []
-    for together in zip(*by_split, strict=False):  # a fold of each split
-        alike = [RunKey(model.name, seed, (fold,)) for seed in seeds for fold in together]
-        like_oof.append(np.mean([of_run[key] for key in alike], axis=0))
     kind = ws.competition.kind
-    found = matching_temperature(kind, model.test, like_oof)
+    rows = sampled(len(model.test))
+    found = matching_temperature(kind, model.test[rows], model.of_folds.probabilities)
     return replace(model, test=temper(kind, model.test, found), temperature=found)

@@ -199,6 +199,8 @@ def describe(ws: Workspace, oof: OutOfFold, judged: Judged, applied: Applied) ->
         judged.rows.groups,
         seed=judged.seed,
         seed_variance=record.seed_variance,
+        variance_ratio=record.variance_ratio,
+        optimism=record.optimism,
     )
     folds = ws.store.read_folds(ws.competition.train)
     return Described(

@@ -62,7 +62,7 @@ def submit(
         values, stored = stored_blend(ws, name)
         oof = None if ws.patterns is None else OutOfFold.of_blend(ws, name, stored)
         record = _record(ws, stored)
-    rule = Rule.from_json(record.rule) if record.rule else None
+    rule = Rule.from_json(record.rule.to_json()) if record.rule else None
     decisions = None if rule is None else rule.apply(values)
     if ws.patterns is not None:
         values, decisions, record = _patterned(ws, name, oof, record, values, decisions)

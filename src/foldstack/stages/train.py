@@ -75,6 +75,8 @@ def _requested(
                 f"asked for ({', '.join(models)}): add MODEL="
             )
     settings = {m: ws.model_settings(m) for m in models}
+    for each in settings.values():
+        each.check_implementation()
     _check_overrides_used(ws, settings)
     ws.check()
     folds = ws.store.read_folds(ws.competition.train)

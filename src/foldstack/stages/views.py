@@ -18,7 +18,6 @@ from foldstack.ensemble.slices import (
     score_slices,
 )
 from foldstack.errors import InputError
-from foldstack.files import write_text
 from foldstack.records import Marks, SliceRow, ViewsRecord
 from foldstack.rows import Rows, duplicate_groups
 from foldstack.stages.blend import blend_command, make_blend, read_stored
@@ -42,8 +41,10 @@ def views(
         One row per part.
 
     Raises:
-        InputError: there is no such blend or model, or it is for other rows.
+        InputError: both are named, there is no such blend or model, or it is for other rows.
     """
+    if model and name:
+        raise InputError("views takes MODEL= or the blend's NAME=, not both")
     folds = ws.store.read_folds(ws.competition.train)
     rows = ws.competition.scored_rows(folds.scored)
     if model:
@@ -64,7 +65,7 @@ def views(
         rows=[SliceRow(**dataclasses.asdict(each)) for each in found],
         marks=Marks(name=shown, stale=marks[0], optimistic=marks[1]),
     )
-    write_text(path, record.frame.to_csv(index=False))
+    ws.store.write_views(shown, record.frame.to_csv(index=False), of_model=bool(model))
     return record
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from foldstack.errors import InputError
 from foldstack.files import csv_text, file_sha256, publish, read_table, together
 from foldstack.records import DriftRecord, read_record, write_record
 from foldstack.store.part import StorePart
@@ -40,6 +41,13 @@ class DriftFiles(StorePart):
         again = "remove it and run `make drift`"
         record = read_record(self.drift_path, DriftRecord, self.name(self.drift_path), again)
         return record if record.sha256 == file_sha256(self.drift_rows_path) else None
+
+    def is_of_drift(self, path: Path) -> bool:
+        """Return whether this is a file of drift as it was written."""
+        try:
+            return path in (self.drift_path, self.drift_rows_path) and self.read_drift() is not None
+        except InputError:
+            return False
 
     def read_drift_rows(self) -> pd.DataFrame:
         """Return columns `p` and `weight` by id."""

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal, get_args, get_origin
 from foldstack.kinds import Kind
 from foldstack.settings import Settings
 from foldstack.techniques.loop_settings import LoopSettings
+from foldstack.techniques.registry import check_path, load
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,22 @@ class LearnerSettings(Settings):
         for name in get_args(field.annotation):
             if name in cls.registered:
                 raise TypeError(f"{cls.__name__}: the learner '{name}' is registered already")
+            check_path(cls.implementation, cls)
             cls.registered[name] = cls
+
+    @classmethod
+    def load(cls) -> Any:
+        """Return the implementation."""
+        return load(cls.implementation, cls)
+
+    @classmethod
+    def check_implementation(cls) -> None:
+        """Raise InputError, before rows are read, if the implementation of an added learner is missing.
+
+        Those of this package exist, and importing them takes long.
+        """
+        if not cls.implementation.startswith("foldstack."):
+            cls.load()
 
     @property
     def epoch_chosen_by(self) -> str:

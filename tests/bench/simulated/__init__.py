@@ -1,6 +1,6 @@
 """Made-up competitions whose truth is known: does an estimate have a bias, and does its interval cover?
 
-Each module holds kinds of competition: functions from a seed to named draws.
+Each module's KINDS holds kinds of competition: functions from a seed to draws, by what is estimated.
 """
 
 from __future__ import annotations
@@ -31,19 +31,18 @@ class Summary:
 
     Attributes:
         draws: their number.
+        truth: its mean.
         bias, bias_error: the mean of estimate less truth, and its standard error.
         stated: the mean stated standard error.
         covered: the share of intervals that cover the truth.
-        above, below: the shares of intervals that lie wholly above and below it.
     """
 
     draws: int
+    truth: float
     bias: float
     bias_error: float
     stated: float
     covered: float
-    above: float
-    below: float
 
     @property
     def relative_bias(self) -> tuple[float, float]:
@@ -62,10 +61,9 @@ def summarise(draws: list[Draw]) -> Summary:
     errors = np.array([draw.estimate - draw.truth for draw in draws])
     return Summary(
         len(draws),
+        float(np.mean([draw.truth for draw in draws])),
         float(errors.mean()),
         float(errors.std(ddof=1) / np.sqrt(len(draws))),
         float(np.mean([draw.standard_error for draw in draws])),
         float(np.mean([draw.covers for draw in draws])),
-        float(np.mean([draw.low > draw.truth for draw in draws])),
-        float(np.mean([draw.high < draw.truth for draw in draws])),
     )

@@ -5,7 +5,7 @@
 Documents have one of four topics and a length; labels are easier to tell in some topics, and in long
 documents. Test documents have other shares of topics, or are longer. A ridge regression of word counts
 is trained on five folds; the truth is the mean score of its five models on 20,000 fresh test documents.
-`reweighted` is `estimate(weights=…)` with the weights of `drift.compare`, `plain` the same without.
+`reweighted` is `estimate_on_test` with the weights of `drift.compare`, `plain` the same without.
 `alike` draws both files from one distribution: drift should not be claimed.
 """
 
@@ -29,6 +29,7 @@ from sklearn.model_selection import StratifiedKFold
 
 from foldstack.drift import CLAIMED, Files, compare, effective_rows
 from foldstack.ensemble import estimate
+from foldstack.ensemble.on_test import estimate_on_test
 from foldstack.metrics import get
 from foldstack.progress import Progress, table
 from foldstack.rows import Rows
@@ -113,11 +114,9 @@ def outcome(seed: int, kind: str, rows: int) -> Outcome:
         found.groups,
         seed=seed,
     )
-    scored = partial(
-        estimate, metric, y[:, None].astype(float), shown(oof, shift), np.arange(rows), seed=seed
-    )
+    scored = (metric, y[:, None].astype(float), shown(oof, shift), np.arange(rows))
     draws = []
-    for each in (scored(weights=found.weights), scored()):
+    for each in (estimate_on_test(*scored, found.weights, seed=seed), estimate(*scored, seed=seed)):
         error = each.standard_error
         draws.append(Draw(each.score, float(np.mean(truths)), each.low, each.high, error))
     return Outcome(*draws, auc.score, auc.low, effective_rows(found.weights))

@@ -27,11 +27,16 @@ def show_blend(blend: BlendRecord) -> None:
     say(
         table(["candidate", "CV score", "difference from the best", "in-sample (optimistic)"], rows)
     )
+    if len(blend.candidates) > 1:
+        say(
+            "the best CV score of several is above what it scores on new rows; believe the nested one"
+        )
     say(
         f"{blend.name}: chose {blend.winner}, the simplest within one standard error of the best; "
         f"nested {blend.metric} {interval(blend.nested)}, in-sample {blend.in_sample:.4f} "
         f"(optimistic); {blend.scores_are}"
     )
+    _say_corrections(blend)
     _say_rules(blend.name, blend.kind, blend.rules)
     _say_calibration(blend)
     say_marks(blend.name, [], blend.optimistic)
@@ -63,11 +68,29 @@ def show_submission(submitted: Submitted) -> None:
         f"{submission.winner}, nested {submission.metric} {interval(submission.nested)}{marked}; test "
         f"predictions are means {submission.test_mean}"
     )
+    if submission.submitted is not None:
+        say(
+            f"submit: the mean over runs is expected to score {interval(submission.submitted)}{marked}"
+        )
     say_marks(submitted.name, [], submission.optimistic)
     if submission.note is not None:
         say(f"submit: {submission.note}")
     say_drifted(submitted.name, submission.metric, submission.drift)
     _say_positives(submitted.name, submission.positives)
+
+
+def _say_corrections(blend: BlendRecord) -> None:
+    """Print what was taken off the nested score, and the estimate of the mean over runs."""
+    if abs(blend.optimism) >= 0.00005:
+        say(
+            f"{blend.name}: the nested score is corrected by {-blend.optimism:+.4f} (larger is better) "
+            f"for choosing among {len(blend.members)} models whose runs share training rows"
+        )
+    if blend.submitted is not None:
+        say(
+            f"{blend.name}: nested is the score of the runs of one fold; the mean over all folds, which "
+            f"is submitted, is expected to score {interval(blend.submitted)}"
+        )
 
 
 def _say_rules(name: str, kind: str, rules: RulesRecord | None) -> None:

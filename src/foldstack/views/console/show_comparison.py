@@ -18,27 +18,41 @@ def _(found: Comparison) -> None:
     seeds = found.seeds
     of = f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {_list(seeds)}"
     say(f"compare: {found.baseline} has {found.metric} {found.score:.4f}, pooled over {over}, {of}")
-    if len(seeds) == 1:
-        say(
-            "compare: one seed shows no variance between seeds; SEED=0,1,2 adds it to the intervals"
-        )
+    _say_interval(found)
+    parts = ["± rows", "± seeds"] if "seeds" in found.interval_over else []
     header = [
         f"against {found.baseline}",
         found.metric,
         "better by [95 % interval]",
+        *parts,
         "by seed",
         "time",
     ]
-    say(table(header, [_cells(row) for row in found.rows]))
+    say(table(header, [_cells(row, bool(parts)) for row in found.rows]))
     for name, optimistic in found.optimistic.items():
         say_marks(name, [], optimistic)
 
 
-def _cells(row: ComparedModel) -> list[str]:
+def _say_interval(found: Comparison) -> None:
+    if "seeds" in found.interval_over:
+        say(
+            f"compare: intervals over rows and {len(found.seeds)} seeds of each model, by a t quantile; "
+            "± rows and ± seeds are the two parts of the standard error"
+        )
+    elif found.interval_over:
+        say(
+            "compare: intervals over rows only, since one seed shows no variance between seeds; "
+            "SEED=0,1,2 includes it"
+        )
+
+
+def _cells(row: ComparedModel, with_parts: bool) -> list[str]:
+    parts = [f"{row.row_error:.4f}", f"{row.seed_error:.4f}"] if with_parts else []
     return [
         row.model,
         f"{row.score:.4f}",
         f"{row.better_by:+.4f} [{row.low:+.4f}, {row.high:+.4f}]",
+        *parts,
         " ".join(f"{each:+.4f}" for each in row.by_seed),
         "other machine" if math.isnan(row.time) else f"{row.time:.2f}x",
     ]

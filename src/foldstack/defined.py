@@ -69,7 +69,8 @@ def _sentences(competition: Competition, folds: Folds, defined: np.ndarray) -> l
         return [f"{name} is undefined, since no fold holds out and learns more than one class"]
     whole = f"{name} is undefined" if not defined.any() else ""
     sentences = [
-        f"{whole or f'{name} is the mean without {outputs[k]!r}'}, since {_reason(competition, folds, k)}"
+        f"{whole or f'{name} is the mean without {outputs[k]!r}'}, since "
+        f"{_reason(competition, folds, k)}"
         for k in missing[: 1 if whole else SHOWN]
     ]
     if whole and len(missing) > 1:

@@ -30,6 +30,13 @@ from foldstack.records.blends import (
 )
 from foldstack.records.comparisons import ComparedModel, Comparison
 from foldstack.records.decisions import RuleRecord
+from foldstack.records.drifts import (
+    DriftedScore,
+    DriftReason,
+    DriftRecord,
+    DriftResult,
+    SharedRecord,
+)
 from foldstack.records.estimates import (
     DifferenceRecord,
     EstimateRecord,
@@ -108,6 +115,10 @@ __all__ = [
     "DemoResult",
     "DemoScores",
     "DifferenceRecord",
+    "DriftReason",
+    "DriftRecord",
+    "DriftResult",
+    "DriftedScore",
     "EmptiedFolder",
     "EstimateRecord",
     "FeaturesRecord",
@@ -142,6 +153,7 @@ __all__ = [
     "RunScore",
     "RunScores",
     "ScoresResult",
+    "SharedRecord",
     "SliceRow",
     "SpreadLabel",
     "SubmissionRecord",

@@ -1,4 +1,4 @@
-"""What the folds can score: a metric needs rows with and without a label, held out and learned.
+"""Tell what the folds can score: a metric needs rows with and without a label, held out and learned.
 
 If all rows with a label stand in one fold, its run learns none of them, and the others are scored on
 none. No fold then defines a score, but pooled predictions have one: as each run predicts the rate of the
@@ -20,7 +20,7 @@ SHOWN = 3  # columns with a sentence of their own
 
 
 @dataclass(frozen=True)
-class Scored:
+class ScoredByFolds:
     """A metric as far as folds define it.
 
     Attributes:
@@ -49,14 +49,14 @@ def defined_by_fold(metric: Metric, targets: np.ndarray, folds: Folds) -> np.nda
     )
 
 
-def scored_by(competition: Competition, folds: Folds) -> Scored:
+def scored_by(competition: Competition, folds: Folds) -> ScoredByFolds:
     """Return the competition's metric over what these folds define."""
     metric, targets = competition.metric, competition.train.targets
     defined = defined_by_fold(metric, targets, folds).any(axis=0)
     if defined.all():
-        return Scored(metric, None, [])
+        return ScoredByFolds(metric, None, [])
     columns = tuple(np.flatnonzero(defined).tolist())
-    return Scored(metric.over(columns), columns, _sentences(competition, folds, defined))
+    return ScoredByFolds(metric.over(columns), columns, _sentences(competition, folds, defined))
 
 
 def _sentences(competition: Competition, folds: Folds, defined: np.ndarray) -> list[str]:
@@ -67,17 +67,16 @@ def _sentences(competition: Competition, folds: Folds, defined: np.ndarray) -> l
         return [f"{name} is undefined, since {reason}"]
     if len(defined) < len(outputs):  # of all classes together
         return [f"{name} is undefined, since no fold holds out and learns more than one class"]
-    whole = f"{name} is undefined" if not defined.any() else ""
+    reasons = [_reason(competition, folds, k) for k in missing[:SHOWN]]
+    if not defined.any():
+        more = f", and likewise for {len(missing) - 1} more" if len(missing) > 1 else ""
+        return [f"{name} is undefined, since {reasons[0]}{more}"]
     sentences = [
-        f"{whole or f'{name} is the mean without {outputs[k]!r}'}, since {_reason(competition, folds, k)}"
-        for k in missing[: 1 if whole else SHOWN]
+        f"{name} is the mean without '{outputs[k]}', since {reason}"
+        for k, reason in zip(missing, reasons, strict=False)
     ]
-    if whole and len(missing) > 1:
-        return [f"{sentences[0]}, and so on for {len(missing)} columns"]
-    more = len(missing) - len(sentences)
-    return sentences + (
-        [f"{name} is the mean without {more} more for such reasons"] if more else []
-    )
+    more = len(missing) - SHOWN
+    return sentences + ([f"{name} is the mean without {more} more, likewise"] if more > 0 else [])
 
 
 def _reason(competition: Competition, folds: Folds, column: int) -> str:

@@ -150,7 +150,7 @@ def _test_ranks(ws: Workspace, name: str, seeds: list[int], folds: Folds) -> np.
 
     With repeated folds those of the first split.
     """
-    split = folds.splits[:, 0]
+    split = folds.fold
     ranks = []
     for fold in np.unique(split[split >= 0]):
         keys = [RunKey(name, seed, (int(fold),)) for seed in seeds]

@@ -14,6 +14,7 @@ import numpy as np
 
 from foldstack.competition import Competition
 from foldstack.metrics import Metric, defined_columns
+from foldstack.records import LoneLabel
 from foldstack.store import Folds
 
 SHOWN = 3  # columns with a sentence of their own
@@ -81,19 +82,34 @@ def _sentences(competition: Competition, folds: Folds, defined: np.ndarray) -> l
 
 def _reason(competition: Competition, folds: Folds, column: int) -> str:
     """Return why no fold defines a column of a metric."""
-    name, values = competition.outputs[column], competition.train.targets[:, column]
+    name = competition.outputs[column]
     if not competition.kind.has_labels:
         return f"no fold holds out and learns different values of '{name}'"
-    for rows, of in ((values >= 0.5, "with"), (values < 0.5, "without")):
+    for rows, of in _sides(competition, column):
         if not rows.any():
-            return f"there are no rows {of} '{name}'"
-        place = lone_place(competition, folds, rows)
+            return f"no row is {of}"
+        place = _lone_place(competition, folds, rows)
         if place is not None:
-            return f"all {rows.sum():,} rows {of} '{name}' stand in {place}"
+            return f"{_all(rows, of)} in {place}"
     return f"no fold holds out and learns rows with and without '{name}'"
 
 
-def lone_place(competition: Competition, folds: Folds, rows: np.ndarray) -> str | None:
+def _sides(competition: Competition, column: int) -> list[tuple[np.ndarray, str]]:
+    """Return the rows (n,) bool with and without a label, and what to call them."""
+    given = competition.train.targets[:, column] >= 0.5
+    if competition.kind.has_positive_class:
+        negative, positive = competition.labels
+        return [(given, f"with '{positive}'"), (~given, f"with '{negative}'")]
+    name = competition.outputs[column]
+    return [(given, f"with '{name}'"), (~given, f"without '{name}'")]
+
+
+def _all(rows: np.ndarray, of: str) -> str:
+    count = np.count_nonzero(rows)
+    return f"all {count:,} rows {of} stand" if count > 1 else f"the only row {of} stands"
+
+
+def _lone_place(competition: Competition, folds: Folds, rows: np.ndarray) -> str | None:
     """Return `fold 3`, or `one group, in fold 3`, if all rows (n,) bool stand there; otherwise None.
 
     Rows in one group stand in one fold of every split.
@@ -102,22 +118,17 @@ def lone_place(competition: Competition, folds: Folds, rows: np.ndarray) -> str 
     if len(found) != 1 or found[0] < 0:
         return None
     groups = np.unique(competition.fold_groups[rows])
-    alone = len(groups) == 1 and rows.sum() > 1
+    alone = len(groups) == 1 and np.count_nonzero(rows) > 1
     return f"{'one group, in ' if alone else ''}fold {found[0]}"
 
 
-def lone_labels(competition: Competition, folds: Folds) -> list[str]:
-    """Return a sentence for each label, the rows with or without which stand in one fold."""
-    sentences = []
-    for name, values in zip(competition.outputs, competition.train.targets.T, strict=True):
-        sides = [(values >= 0.5, "with")]
-        if not competition.kind.is_one_hot:
-            sides.append((values < 0.5, "without"))
-        for rows, of in sides:
-            place = lone_place(competition, folds, rows)
+def lone_labels(competition: Competition, folds: Folds) -> list[LoneLabel]:
+    """Return the labels of which all rows with it, or all without it, stand in one fold."""
+    found = []
+    for column in range(len(competition.outputs)):
+        sides = _sides(competition, column)
+        for rows, of in sides[:1] if competition.kind.is_one_hot else sides:
+            place = _lone_place(competition, folds, rows)
             if place is not None:
-                sentences.append(
-                    f"all {rows.sum():,} rows {of} '{name}' stand in {place}: its run learns none of "
-                    "them, and no other is scored on one"
-                )
-    return sentences
+                found.append(LoneLabel(of=of, stand=f"{_all(rows, of)} in {place}"))
+    return found

@@ -42,6 +42,7 @@ from foldstack.records.folds import (
     BalanceRecord,
     FoldsRecord,
     FoldsResult,
+    LoneLabel,
     RareLabel,
     SpreadLabel,
 )
@@ -119,6 +120,7 @@ __all__ = [
     "InitResult",
     "Int8Record",
     "LineRecord",
+    "LoneLabel",
     "Marks",
     "ModelEstimate",
     "ModelScore",

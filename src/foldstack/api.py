@@ -30,6 +30,7 @@ from foldstack.errors import InputError
 from foldstack.records import (
     BlendRecord,
     Comparison,
+    DriftResult,
     FoldsResult,
     ReportRecord,
     Submitted,
@@ -61,6 +62,12 @@ class Project:
         from foldstack.stages.folds import make_folds
 
         return make_folds(self.workspace, force=switch(force, "force"))
+
+    def drift(self, *, force: bool = False) -> DriftResult:
+        """Compare the test file with the training file."""
+        from foldstack.stages.drift import drift
+
+        return drift(self.workspace, force=force)
 
     def train(
         self,

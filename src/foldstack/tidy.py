@@ -86,7 +86,7 @@ def _has_made(store: Store, path: Path) -> bool:
         return path in caches or _is_whole_model(path)
     if parent == store.folder("folds"):
         files = (store.folds_path, store.folds_record_path, store.folds_report_path)
-        return path in files and store.are_as_written()
+        return (path in files and store.are_as_written()) or store.is_of_drift(path)
     if parent == store.folder("submissions"):
         return _is_own_submission(store, path)
     known = {

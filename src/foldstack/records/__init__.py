@@ -30,6 +30,13 @@ from foldstack.records.blends import (
 )
 from foldstack.records.comparisons import ComparedModel, Comparison
 from foldstack.records.decisions import RuleRecord
+from foldstack.records.drifts import (
+    DriftedScore,
+    DriftReason,
+    DriftRecord,
+    DriftResult,
+    SharedRecord,
+)
 from foldstack.records.estimates import (
     DifferenceRecord,
     EstimateRecord,
@@ -109,6 +116,10 @@ __all__ = [
     "DemoResult",
     "DemoScores",
     "DifferenceRecord",
+    "DriftReason",
+    "DriftRecord",
+    "DriftResult",
+    "DriftedScore",
     "EmptiedFolder",
     "EstimateRecord",
     "FeaturesRecord",
@@ -144,6 +155,7 @@ __all__ = [
     "RunScore",
     "RunScores",
     "ScoresResult",
+    "SharedRecord",
     "SliceRow",
     "SpreadLabel",
     "SubmissionRecord",

@@ -9,6 +9,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from foldstack.records.base import Finite, Record, Table, Undefined, Value, is_finite
 from foldstack.records.decisions import MemberRuns, Parameters, RuleRecord, weights_of
+from foldstack.records.drifts import DriftedScore
 from foldstack.records.estimates import EstimateRecord, FoldsUsed, GainRecord
 from foldstack.records.patterns import PatternsEffect
 
@@ -133,11 +134,12 @@ class _Estimated(Record):
         in_sample: the optimistic score on the rows of the fit.
         seed_variance: the variance of the mean of the seeds' scores; 0 for one seed.
         folds: the folds that it was made of; None for all.
+        drift: the estimate weighted to the test file, if that differs from the training file.
         name: the name of the stored blend; None for a single model.
     """
 
     ABSENT: ClassVar[frozenset[str]] = frozenset(
-        {"folds", "name", "submitted", "correction", "undefined"}
+        {"folds", "name", "submitted", "correction", "undefined", "drift"}
     )
 
     kind: str
@@ -168,6 +170,7 @@ class _Estimated(Record):
     positives: dict[str, PositiveRates] = Field(default_factory=dict)
     features: FeaturesRecord | None = None
     folds: FoldsUsed | None = None
+    drift: DriftedScore | None = None
     name: str | None = None
 
     @field_validator("nested")

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from pydantic import Field
+
 from foldstack.records.base import Record, Table, Value
+from foldstack.records.drifts import DriftRecord, SharedRecord
 
 SHOWN_LABELS = 12  # of the folds' table on the console; folds/report.csv has all
 
@@ -89,6 +92,8 @@ class FoldsResult(Table):
         lone: labels whose rows stand in one fold, see `defined.lone_labels`.
         uneven: the labels with the least even distribution; empty if there are few labels.
         absent: labels that are absent from a fold; empty if there are few labels.
+        shared: sentences and groups on both sides of folds, and of training and test.
+        drift: how the test file differs; None if it was not compared.
     """
 
     record: FoldsRecord
@@ -105,3 +110,5 @@ class FoldsResult(Table):
     lone: list[LoneLabel]
     uneven: list[SpreadLabel]
     absent: list[str]
+    shared: list[SharedRecord] = Field(default_factory=list)
+    drift: DriftRecord | None = None

@@ -29,12 +29,13 @@ class RunIdentity(Value):
         start, hard, washed: digests of the runs that it depends on, see `stages.run.Dependency`; for
             filtered copies one per judge.
         features: hashes of the feature columns of the training and the external rows.
+        row_weights: the digest of the weights to the test file, if the model learns with them.
         auxiliary: the auxiliary targets' settings and their hashes, in the same order.
     """
 
     model_config = ConfigDict(extra="allow")
     ABSENT: ClassVar[frozenset[str]] = frozenset(
-        ("start", "hard", "washed", "features", "auxiliary")
+        ("start", "hard", "washed", "features", "auxiliary", "row_weights")
     )
 
     settings: Annotated[dict[str, Any], AfterValidator(_names_learner)]
@@ -46,6 +47,7 @@ class RunIdentity(Value):
     washed: dict[str, str | None] | None = None
     features: list[str | None] | None = None
     auxiliary: list[Any] | None = None
+    row_weights: str | None = None
 
 
 class PartialRecord(Record):

@@ -40,6 +40,7 @@ from foldstack.report import (
 from foldstack.rows import Rows
 from foldstack.stages.choices import describe_calibration, describe_rules, reliability_csv
 from foldstack.stages.dependencies import Doubts, external_reasons
+from foldstack.stages.drift import drifted_score
 from foldstack.stages.features import describe_features, stack_features
 from foldstack.stages.oof import Model, match_confidence, read_model, sampled
 from foldstack.stages.shared import choose_shared, folds_used
@@ -275,6 +276,7 @@ def _describe(
         features=describe_features(competition, text),
         folds=used,
         undefined=_undefined(competition, folds, result),
+        drift=drifted_score(ws, folds, result, members.seed_variance),
     )
 
 

@@ -19,6 +19,7 @@ from foldstack.records import (
     RareLabel,
     SpreadLabel,
 )
+from foldstack.stages.drift import checked, probabilities_of_test, shared_with
 from foldstack.store import Folds
 from foldstack.stratify import Balance, balance
 from foldstack.workspace import Workspace
@@ -73,7 +74,13 @@ def _split(ws: Workspace) -> Folds:
     elif settings.kind == "time":
         of_row = splits.time_folds(competition.times, settings.count)[:, None]
         groups = competition.fold_groups
+    elif settings.kind == "test_like":
+        likeness = probabilities_of_test(ws, "folds.kind: test_like")
+        args = (rows, competition.kind, settings, competition.fold_groups, likeness)
+        of_row = splits.test_like_folds(*args)[:, None]
     else:
+        if settings.connected:
+            splits.refuse_giant_group(competition.fold_groups, settings.count)
         of_row = splits.make_splits(rows, competition.kind, settings, competition.fold_groups)
     dumped = settings.model_dump(mode="json")
     folds = Folds(of_row, dumped, ws.store.folds_hash(rows.ids, of_row, groups), groups)
@@ -155,6 +162,8 @@ def _result(
         lone=lone_labels(competition, folds) if counted else [],
         uneven=uneven,
         absent=absent,
+        shared=shared_with(ws, folds),
+        drift=checked(ws),
     )
 
 

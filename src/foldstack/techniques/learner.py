@@ -19,7 +19,7 @@ class Traits:
     processes can train one run. int8: it has `in_int8`. epochs: it can select an epoch by the rows
     to select by. features: it reads feature columns. auxiliary: it learns auxiliary columns.
     pretraining: it has `pretrain`. start: it can start from another model's weights. difficulty: it
-    can sample rows by another model's losses.
+    can sample rows by another model's losses. weights: it weights rows by `Rows.weights`.
     """
 
     torch: bool = False
@@ -31,6 +31,7 @@ class Traits:
     pretraining: bool = False
     start: bool = False
     difficulty: bool = False
+    weights: bool = False
 
 
 class LearnerSettings(Settings):
@@ -91,6 +92,11 @@ class LearnerSettings(Settings):
         return False
 
     @property
+    def weighs_by_drift(self) -> bool:
+        """Whether rows are weighted to the test file."""
+        return False
+
+    @property
     def pretrains(self) -> bool:
         """Whether the backbone is pre-trained on the workspace's texts first."""
         return False
@@ -125,6 +131,7 @@ class LearnerSettings(Settings):
             (self.pretrains, can.pretraining, "has no backbone to pretrain"),
             (self.start_model, can.start, "starts from no other model"),
             (self.hard_model, can.difficulty, "samples no rows by another model's losses"),
+            (self.weighs_by_drift, can.weights, "weights no rows"),
         ):
             if asked and not able:
                 raise ValueError(f"learner {self.learner} {what}: leave the setting for it out")

@@ -19,6 +19,7 @@ from foldstack.records import (
 )
 from foldstack.report import format_report
 from foldstack.views.console import show
+from foldstack.views.console.show_drift import say_drifted
 from foldstack.views.console.text import (
     difference,
     interval,
@@ -44,6 +45,7 @@ def show_blend(blend: BlendRecord) -> None:
     _say_calibration(blend)
     say_marks(blend.name, [], blend.optimistic)
     _say_repeated(blend.name, blend.repeated_texts)
+    say_drifted(blend.name, blend.metric, blend.drift)
     _say_positives(blend.name, blend.positives)
 
 
@@ -83,6 +85,7 @@ def show_submission(submitted: Submitted) -> None:
     say_marks(submitted.name, [], submission.optimistic)
     if submission.note is not None:
         say(f"submit: {submission.note}")
+    say_drifted(submitted.name, submission.metric, submission.drift)
     _say_positives(submitted.name, submission.positives)
 
 

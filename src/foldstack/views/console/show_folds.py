@@ -9,6 +9,7 @@ from foldstack.kinds import Kind
 from foldstack.progress import say, table
 from foldstack.records import SHOWN_LABELS, FoldsResult, LoneLabel
 from foldstack.views.console import show
+from foldstack.views.console.show_drift import say_drift, say_shared
 
 
 @show.register
@@ -29,6 +30,10 @@ def _(result: FoldsResult) -> None:
     _say_table(result)
     if result.labels > SHOWN_LABELS and record.balance:
         _say_balance(result)
+    for shared in result.shared:
+        say_shared(shared, record.settings.get("connected", False))
+    if result.drift is not None:
+        say_drift("folds", result.drift)
     if result.stale:
         say(
             f"stale now: {len(result.stale)} runs made with other folds, {first_of(result.stale)}; "

@@ -225,6 +225,22 @@ MUTANTS = [
         ("test_ensemble.py",),
     ),
     Mutant(
+        "nan-is-the-best",
+        "ensemble/choice.py",
+        "signed = np.where(np.isnan(scores), -np.inf, metric.sign * scores)",
+        "signed = metric.sign * scores",
+        "a candidate whose score is undefined is the best",
+        ("test_undefined.py",),
+    ),
+    Mutant(
+        "defined-where-held-out",
+        "defined.py",
+        "& defined_columns(metric, targets[folds.learned((fold,))])",
+        "",
+        "a run that has learned no row with a label is scored on it",
+        ("test_undefined.py",),
+    ),
+    Mutant(
         "choice-of-the-largest-loss",
         "ensemble/choice.py",
         "-np.inf, metric.sign * scores)",

@@ -403,7 +403,7 @@ def test_an_own_metric_is_tried_before_anything_is_trained(tmp_path: Path, capsy
         refuses(root, [command], sentence, capsys)
 
 
-def test_an_own_metric_without_any_score_is_shown_as_nan(tmp_path: Path, capsys) -> None:
+def test_an_own_metric_without_any_score_is_shown_as_undefined(tmp_path: Path, capsys) -> None:
     """It has one for what is nearly right, but none for any out-of-fold prediction."""
     root = make_workspace(tmp_path / "w", metric="metrics.py:own")
     source = (
@@ -414,4 +414,9 @@ def test_an_own_metric_without_any_score_is_shown_as_nan(tmp_path: Path, capsys)
     )
     write(root / "metrics.py", source)
     go_through(root, "folds", "train", "blend")
-    assert "nested metrics.py:own nan [nan, nan]" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "nested metrics.py:own undefined; pooled over all rows" in said
+    assert (
+        "blend: metrics.py:own is undefined, since no fold holds out and learns rows on which it has a "
+        "value for good predictions"
+    ) in said

@@ -257,7 +257,8 @@ def test_the_stage_reports_what_may_surprise(workspace: Path, capsys) -> None:
         "folds: 3 rows repeat another's text or group, each kept in one fold",
         "folds: 1 texts carry contradicting labels, in 3 rows",
         "folds: 2 of 6 test texts stand in train (4 rows there)",
-        "warning: label '1' has 1 rows, fewer than the 3 folds: some folds have none to score",
+        "warning: the only row with '1' stands in fold 0: its run learns none of them, and no other is "
+        "scored on one; a score that requires both is undefined",
         "fold  rows  groups    '1'",
         "----  ----  ------  -----",
         "0        4       2  25.0%",

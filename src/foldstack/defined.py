@@ -1,4 +1,4 @@
-"""The metrics that folds can score: each needs rows with and without a label, held out and learned.
+"""Tell what the folds can score: a metric needs rows with and without a label, held out and learned.
 
 If all rows with a label stand in one fold, its run learns none of them, and the others are scored on
 none. No fold then defines a score, but pooled predictions have one: as each run predicts the rate of the
@@ -14,13 +14,14 @@ import numpy as np
 
 from foldstack.competition import Competition
 from foldstack.metrics import Metric, defined_columns
+from foldstack.records import LoneLabel
 from foldstack.store import Folds
 
 SHOWN = 3  # columns with a sentence of their own
 
 
 @dataclass(frozen=True)
-class DefinedMetric:
+class ScoredByFolds:
     """A metric as far as folds define it.
 
     Attributes:
@@ -49,14 +50,14 @@ def defined_by_fold(metric: Metric, targets: np.ndarray, folds: Folds) -> np.nda
     )
 
 
-def scored_by(competition: Competition, folds: Folds) -> DefinedMetric:
+def scored_by(competition: Competition, folds: Folds) -> ScoredByFolds:
     """Return the competition's metric over what these folds define."""
     metric, targets = competition.metric, competition.train.targets
     defined = defined_by_fold(metric, targets, folds).any(axis=0)
     if defined.all():
-        return DefinedMetric(metric, None, [])
+        return ScoredByFolds(metric, None, [])
     columns = tuple(np.flatnonzero(defined).tolist())
-    return DefinedMetric(metric.over(columns), columns, _sentences(competition, folds, defined))
+    return ScoredByFolds(metric.over(columns), columns, _sentences(competition, folds, defined))
 
 
 def _sentences(competition: Competition, folds: Folds, defined: np.ndarray) -> list[str]:
@@ -67,35 +68,48 @@ def _sentences(competition: Competition, folds: Folds, defined: np.ndarray) -> l
         return [f"{name} is undefined, since {reason}"]
     if len(defined) < len(outputs):  # of all classes together
         return [f"{name} is undefined, since no fold holds out and learns more than one class"]
-    whole = f"{name} is undefined" if not defined.any() else ""
+    reasons = [_reason(competition, folds, k) for k in missing[:SHOWN]]
+    if not defined.any():
+        more = f", and likewise for {len(missing) - 1} more" if len(missing) > 1 else ""
+        return [f"{name} is undefined, since {reasons[0]}{more}"]
     sentences = [
-        f"{whole or f'{name} is the mean without {outputs[k]!r}'}, since "
-        f"{_reason(competition, folds, k)}"
-        for k in missing[: 1 if whole else SHOWN]
+        f"{name} is the mean without '{outputs[k]}', since {reason}"
+        for k, reason in zip(missing, reasons, strict=False)
     ]
-    if whole and len(missing) > 1:
-        return [f"{sentences[0]}, and so on for {len(missing)} columns"]
-    more = len(missing) - len(sentences)
-    return sentences + (
-        [f"{name} is the mean without {more} more for such reasons"] if more else []
-    )
+    more = len(missing) - SHOWN
+    return sentences + ([f"{name} is the mean without {more} more, likewise"] if more > 0 else [])
 
 
 def _reason(competition: Competition, folds: Folds, column: int) -> str:
     """Return why no fold defines a column of a metric."""
-    name, values = competition.outputs[column], competition.train.targets[:, column]
+    name = competition.outputs[column]
     if not competition.kind.has_labels:
         return f"no fold holds out and learns different values of '{name}'"
-    for rows, of in ((values >= 0.5, "with"), (values < 0.5, "without")):
+    for rows, of in _sides(competition, column):
         if not rows.any():
-            return f"there are no rows {of} '{name}'"
-        place = lone_place(competition, folds, rows)
+            return f"no row is {of}"
+        place = _lone_place(competition, folds, rows)
         if place is not None:
-            return f"all {rows.sum():,} rows {of} '{name}' stand in {place}"
+            return f"{_all(rows, of)} in {place}"
     return f"no fold holds out and learns rows with and without '{name}'"
 
 
-def lone_place(competition: Competition, folds: Folds, rows: np.ndarray) -> str | None:
+def _sides(competition: Competition, column: int) -> list[tuple[np.ndarray, str]]:
+    """Return the rows (n,) bool with and without a label, and what to call them."""
+    given = competition.train.targets[:, column] >= 0.5
+    if competition.kind.has_positive_class:
+        negative, positive = competition.labels
+        return [(given, f"with '{positive}'"), (~given, f"with '{negative}'")]
+    name = competition.outputs[column]
+    return [(given, f"with '{name}'"), (~given, f"without '{name}'")]
+
+
+def _all(rows: np.ndarray, of: str) -> str:
+    count = np.count_nonzero(rows)
+    return f"all {count:,} rows {of} stand" if count > 1 else f"the only row {of} stands"
+
+
+def _lone_place(competition: Competition, folds: Folds, rows: np.ndarray) -> str | None:
     """Return `fold 3`, or `one group, in fold 3`, if all rows (n,) bool stand there; otherwise None.
 
     Rows in one group stand in one fold of every split.
@@ -104,22 +118,17 @@ def lone_place(competition: Competition, folds: Folds, rows: np.ndarray) -> str 
     if len(found) != 1 or found[0] < 0:
         return None
     groups = np.unique(competition.fold_groups[rows])
-    alone = len(groups) == 1 and rows.sum() > 1
+    alone = len(groups) == 1 and np.count_nonzero(rows) > 1
     return f"{'one group, in ' if alone else ''}fold {found[0]}"
 
 
-def lone_labels(competition: Competition, folds: Folds) -> list[str]:
-    """Return a sentence for each label, the rows with or without which stand in one fold."""
-    sentences = []
-    for name, values in zip(competition.outputs, competition.train.targets.T, strict=True):
-        sides = [(values >= 0.5, "with")]
-        if not competition.kind.is_one_hot:
-            sides.append((values < 0.5, "without"))
-        for rows, of in sides:
-            place = lone_place(competition, folds, rows)
+def lone_labels(competition: Competition, folds: Folds) -> list[LoneLabel]:
+    """Return the labels of which all rows with it, or all without it, stand in one fold."""
+    found = []
+    for column in range(len(competition.outputs)):
+        sides = _sides(competition, column)
+        for rows, of in sides[:1] if competition.kind.is_one_hot else sides:
+            place = _lone_place(competition, folds, rows)
             if place is not None:
-                sentences.append(
-                    f"all {rows.sum():,} rows {of} '{name}' stand in {place}: its run learns none of "
-                    "them, and no other is scored on one"
-                )
-    return sentences
+                found.append(LoneLabel(of=of, stand=f"{_all(rows, of)} in {place}"))
+    return found

@@ -26,7 +26,11 @@ ResampleScorer = Callable[
 
 @dataclass(frozen=True)
 class Estimate:
-    """A score pooled over rows, with a 95 % interval of 1.96 standard errors either way."""
+    """A score pooled over rows, with a 95 % interval of 1.96 standard errors either way.
+
+    undefined_share: of the bootstrap's resamples, those that leave the score undefined; the interval is
+    of the others.
+    """
 
     score: float
     low: float

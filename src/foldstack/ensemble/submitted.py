@@ -131,4 +131,4 @@ def shifted(nested: Estimate, gain: float, sign: int, bounds: tuple[float, float
     score = float(np.clip(nested.score + sign * gain, *bounds))
     error = float(np.hypot(nested.standard_error, gain / 2))
     low, high = np.clip([score - 1.96 * error, score + 1.96 * error], *bounds)
-    return Estimate(score, float(low), float(high), error)
+    return Estimate(score, float(low), float(high), error, nested.undefined_share)

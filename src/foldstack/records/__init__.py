@@ -49,6 +49,7 @@ from foldstack.records.folds import (
     BalanceRecord,
     FoldsRecord,
     FoldsResult,
+    LoneLabel,
     RareLabel,
     SpreadLabel,
 )
@@ -130,6 +131,7 @@ __all__ = [
     "InitResult",
     "Int8Record",
     "LineRecord",
+    "LoneLabel",
     "Marks",
     "ModelEstimate",
     "ModelScore",

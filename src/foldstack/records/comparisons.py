@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 from pydantic import Field
 
@@ -54,8 +55,10 @@ class Comparison(Table):
         hashes: those of the folds, the training rows and their overlay, as in a run's identity.
         runs: per model the digest of each run's held-out predictions.
         optimistic: per model why its score may be too good.
-        undefined: what of the metric no fold defines, see `defined.scored_by`.
+        undefined: what of the metric no fold defines, see `defined.scored_by`; None if nothing is.
     """
+
+    ABSENT: ClassVar[frozenset[str]] = frozenset({"undefined"})
 
     baseline: str
     metric: str
@@ -69,4 +72,4 @@ class Comparison(Table):
     hashes: dict[str, str | None]
     runs: dict[str, dict[str, str]]
     optimistic: dict[str, list[str]]
-    undefined: list[str] = Field(default_factory=list)
+    undefined: list[str] | None = None

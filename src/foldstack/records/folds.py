@@ -57,6 +57,18 @@ class RareLabel(Value):
     rows: int
 
 
+class LoneLabel(Value):
+    """Rows with, or without, a label that all stand in one fold.
+
+    Attributes:
+        of: as `with 'LABEL'`.
+        stand: how many they are, and where they stand.
+    """
+
+    of: str
+    stand: str
+
+
 class SpreadLabel(Value):
     """The minimum and maximum number of a label's rows per fold."""
 
@@ -77,7 +89,7 @@ class FoldsResult(Table):
         unscored: rows that time order never holds out.
         stale: the runs that the new folds have made stale.
         rare: labels with fewer rows than folds.
-        lone: sentences on labels whose rows stand in one fold, see `defined.lone_labels`.
+        lone: labels whose rows stand in one fold, see `defined.lone_labels`.
         uneven: the labels with the least even distribution; empty if there are few labels.
         absent: labels that are absent from a fold; empty if there are few labels.
         shared: sentences and groups on both sides of folds, and of training and test.
@@ -95,7 +107,7 @@ class FoldsResult(Table):
     unscored: int
     stale: list[str]
     rare: list[RareLabel]
-    lone: list[str]
+    lone: list[LoneLabel]
     uneven: list[SpreadLabel]
     absent: list[str]
     shared: list[SharedRecord] = Field(default_factory=list)

@@ -74,7 +74,7 @@ def compare(
         optimistic={
             name: reasons_of(ws, of_model.values(), folds) for name, of_model in runs.items()
         },
-        undefined=scored_by(ws.competition, folds).undefined,
+        undefined=scored_by(ws.competition, folds).undefined or None,
     )
     ws.store.write_comparison(found)
     return found

@@ -10,6 +10,7 @@ from scipy.special import expit
 
 from foldstack import config
 from foldstack import drift as validation
+from foldstack.defined import scored_by
 from foldstack.ensemble import BlendResult
 from foldstack.ensemble.estimate import estimate
 from foldstack.ensemble.on_test import estimate_on_test
@@ -23,7 +24,6 @@ from foldstack.records import (
     EstimateRecord,
     SharedRecord,
 )
-from foldstack.rows import Rows
 from foldstack.store import Folds
 from foldstack.workspace import Workspace
 
@@ -93,7 +93,7 @@ def drifted_score(
     return DriftedScore(
         auc=found.auc,
         reasons=[reason.text for reason in found.reasons],
-        nested=_weighted(ws, rows, result, weights, seed_variance) if enough else None,
+        nested=_weighted(ws, folds, result, weights, seed_variance) if enough else None,
         effective_rows=effective,
         rows=len(rows),
     )
@@ -108,12 +108,13 @@ def shared_with(ws: Workspace, folds: Folds) -> list[SharedRecord]:
 
 
 def _weighted(
-    ws: Workspace, rows: Rows, result: BlendResult, weights: np.ndarray, seed_variance: float
+    ws: Workspace, folds: Folds, result: BlendResult, weights: np.ndarray, seed_variance: float
 ) -> EstimateRecord | None:
     """Return the weighted score with its interval; None if a user's metric takes no weights."""
+    rows = ws.competition.scored_rows(folds.scored)
     try:
         found = estimate_on_test(
-            ws.competition.metric,
+            scored_by(ws.competition, folds).metric,
             rows.targets,
             result.nested_predictions,
             rows.groups,

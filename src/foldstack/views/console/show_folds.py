@@ -7,7 +7,7 @@ from typing import Any
 from foldstack.errors import first_of
 from foldstack.kinds import Kind
 from foldstack.progress import say, table
-from foldstack.records import SHOWN_LABELS, FoldsResult
+from foldstack.records import SHOWN_LABELS, FoldsResult, LoneLabel
 from foldstack.views.console import show
 from foldstack.views.console.show_drift import say_drift, say_shared
 
@@ -19,7 +19,8 @@ def _(result: FoldsResult) -> None:
         say(f"folds: nothing to do, {result.file} holds these folds ({how}, hash {record.hash})")
         return
     _say_repeats(result)
-    for rare in result.rare:
+    lone = {label.of for label in result.lone}
+    for rare in (each for each in result.rare if f"with '{each.label}'" not in lone):
         folds = result.count // record.settings["repeats"]
         say(
             f"warning: label '{rare.label}' has {rare.rows} rows, fewer than the {folds} folds: some "
@@ -42,12 +43,15 @@ def _(result: FoldsResult) -> None:
     say(f"folds: {how}, hash {record.hash}, rows {rows}")
 
 
-def _say_lone(lone: list[str]) -> None:
+def _say_lone(lone: list[LoneLabel]) -> None:
     """Print a warning for labels whose rows stand in one fold; of many, the first."""
-    for sentence in lone[:SHOWN_LABELS]:
-        say(f"warning: {sentence}")
+    for label in lone[:SHOWN_LABELS]:
+        say(
+            f"warning: {label.stand}: its run learns none of them, and no other is scored on one; a "
+            "score that requires both is undefined"
+        )
     if len(lone) > SHOWN_LABELS:
-        say(f"warning: and so for {len(lone) - SHOWN_LABELS:,} more labels")
+        say(f"warning: and so for {len(lone) - SHOWN_LABELS:,} more")
 
 
 def _how(result: FoldsResult) -> str:

@@ -1,4 +1,4 @@
-"""What the folds can score: a metric needs rows with and without a label, held out and learned.
+"""The metrics that folds can score: each needs rows with and without a label, held out and learned.
 
 If all rows with a label stand in one fold, its run learns none of them, and the others are scored on
 none. No fold then defines a score, but pooled predictions have one: as each run predicts the rate of the
@@ -20,7 +20,7 @@ SHOWN = 3  # columns with a sentence of their own
 
 
 @dataclass(frozen=True)
-class Scored:
+class DefinedMetric:
     """A metric as far as folds define it.
 
     Attributes:
@@ -49,14 +49,14 @@ def defined_by_fold(metric: Metric, targets: np.ndarray, folds: Folds) -> np.nda
     )
 
 
-def scored_by(competition: Competition, folds: Folds) -> Scored:
+def scored_by(competition: Competition, folds: Folds) -> DefinedMetric:
     """Return the competition's metric over what these folds define."""
     metric, targets = competition.metric, competition.train.targets
     defined = defined_by_fold(metric, targets, folds).any(axis=0)
     if defined.all():
-        return Scored(metric, None, [])
+        return DefinedMetric(metric, None, [])
     columns = tuple(np.flatnonzero(defined).tolist())
-    return Scored(metric.over(columns), columns, _sentences(competition, folds, defined))
+    return DefinedMetric(metric.over(columns), columns, _sentences(competition, folds, defined))
 
 
 def _sentences(competition: Competition, folds: Folds, defined: np.ndarray) -> list[str]:

@@ -16,7 +16,7 @@ Unknown = Annotated[float | None, BeforeValidator(lambda value: None if value !=
 class EstimateRecord(Value):
     """A score, pooled over its rows, with a 95 % interval.
 
-    undefined_share: see `ensemble.Estimate`; None in records of older versions.
+    undefined_share: see `ensemble.Estimate`; None if it is 0 or not known.
     """
 
     ABSENT: ClassVar[frozenset[str]] = frozenset({"standard_error", "undefined_share"})
@@ -25,7 +25,7 @@ class EstimateRecord(Value):
     low: Undefined
     high: Undefined
     standard_error: Unknown = None
-    undefined_share: float | None = None
+    undefined_share: Annotated[float | None, BeforeValidator(lambda value: value or None)] = None
 
 
 def name_folds(folds: Sequence[int]) -> str:

@@ -22,7 +22,7 @@ def describe_rules(result: BlendResult, metric: Metric, kind: Kind) -> RulesReco
         family=result.family,
         families_by_fold={str(fold): family for fold, family in result.families_by_fold.items()},
         tried=[RuleTrial(**dataclasses.asdict(trial)) for trial in result.rules],
-        may_miss_best=may_miss_best(metric, kind),
+        may_miss_best=may_miss_best(metric, kind) or None,
         gain_over_default=GainRecord(
             difference=gain.difference,
             low=gain.low,

@@ -43,7 +43,7 @@ STAGES := data init folds train blend submit score scores
 ASKED := $(MAKECMDGOALS) $(if $(filter all,$(MAKECMDGOALS)),folds train blend submit)
 before = $(filter $(ASKED),$(wordlist 1,$(1),$(STAGES)))
 
-.PHONY: help venv lock demo test bench lint reference all recipe predict compare report views patterns $(STAGES) clean clean-folds clean-oof clean-submissions clean-debug clean-tmp
+.PHONY: help venv lock demo test bench lint reference all recipe predict compare report views patterns drift $(STAGES) clean clean-folds clean-oof clean-submissions clean-debug clean-tmp
 
 help: ## these targets
 	@sed -n 's/^#   /  /p' Makefile
@@ -70,6 +70,9 @@ recipe: $(NEEDS) ## a published system from its raw files: NAME= SOURCE=folder W
 
 folds: $(NEEDS) | $(call before,2) ## folds/folds.csv: which rows are held out together
 	@$(RUN) folds $(FORCED)
+
+drift: $(NEEDS) ## how the test file differs from the training file, and which rows are most like it
+	@$(RUN) drift $(FORCED)
 
 train: $(NEEDS) | $(call before,3) ## runs into oof/: every listed model and fold, or MODEL= FOLD= SEED= NAME= PROCESSES=
 	@$(RUN) train $(call opt,MODEL,model) $(call opt,FOLD,fold) $(call opt,SEED,seed) \

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import shutil
+import signal
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import foldstack
 from foldstack.errors import InputError
 from foldstack.files import read_json
 from foldstack.records import Comparison, ViewsRecord
+from foldstack.stages import launch
 from tiny import files, make_workspace, write
 
 OLD = Path(__file__).parent / "fixtures" / "workspace"
@@ -89,3 +93,104 @@ def test_what_is_wrong_is_an_input_error(tmp_path: Path, old: Path) -> None:
     with pytest.raises(InputError, match="compare requires two models"):
         project.compare("tfidf")
     assert isinstance(project.compare("tfidf", "tiny"), Comparison)
+
+
+CHOICE = "give a name, a whole number, a list of them, or None for all"
+NOTHING = "names nothing: give None for all"
+
+
+@pytest.mark.parametrize(
+    ("call", "sentence"),
+    [
+        (lambda p: p.train([]), f"model=[] {NOTHING}"),
+        (lambda p: p.train("tfidf", fold=[]), f"fold=[] {NOTHING}"),
+        (lambda p: p.train("tfidf", seed=()), f"seed=() {NOTHING}"),
+        (lambda p: p.blend([]), f"model=[] {NOTHING}"),
+        (lambda p: p.report(model=[]), f"model=[] {NOTHING}"),
+        (lambda p: p.train("tfidf", fold=0.0), f"fold=0.0: {CHOICE}"),
+        (lambda p: p.train("tfidf", fold=[None]), f"fold=[None]: {CHOICE}"),
+        (lambda p: p.train("tfidf", fold=True), f"fold=True: {CHOICE}"),
+        (lambda p: p.train({"tfidf": 1}), f"model={{'tfidf': 1}}: {CHOICE}"),
+        (lambda p: p.train(jobs="2"), "jobs='2' is not a whole number of 1 or more"),
+        (lambda p: p.train(jobs=0), "jobs=0 is not a whole number of 1 or more"),
+        (lambda p: p.train(jobs=None), "jobs=None is not a whole number of 1 or more"),
+        (lambda p: p.train(force="no"), "force='no' is neither True nor False"),
+        (lambda p: p.train("tfidf", name=3), "name=3 is not a name: give a text"),
+        (lambda p: p.compare("tfidf", "tiny", jobs=0), "jobs=0 is not a whole number of 1 or more"),
+        (lambda p: p.compare(0, "tiny"), "baseline=0 is not a name: give a text"),
+        (lambda p: p.views(tail=0), "tail=0 is not a whole number of 1 or more"),
+        (lambda p: p.views(model=["tfidf"]), "model=['tfidf'] is not a name: give a text"),
+        (
+            lambda p: p.views(model="tfidf", name="blend"),
+            "views takes MODEL= or the blend's NAME=, not both",
+        ),
+        (
+            lambda p: p.report(model="tfidf", name="blend"),
+            "report takes MODEL= or the blend's NAME=, not both",
+        ),
+        (
+            lambda p: p.predict(["a"], model="tfidf", blend="blend"),
+            "predict takes a model or a blend, not both",
+        ),
+        (
+            lambda p: p.predict("a film", model="tfidf"),
+            "the given texts: 'a film' is not a list of texts: put it into a list",
+        ),
+        (
+            lambda p: p.predict(["a film", 3], model="tfidf"),
+            "the given texts: row 2 is 3, which is not a text",
+        ),
+        (
+            lambda p: p.predict(None, model="tfidf"),
+            "the given texts: None is not a list of texts: put it into a list",
+        ),
+        (lambda p: p.submit(fold=0), "fold=0 is not a name: give a text"),
+        (
+            lambda p: foldstack.open(p.workspace.root, {"folds.count": 10}),
+            "sets={'folds.count': 10}: give a list of texts such as 'folds.count=10'",
+        ),
+        (lambda p: foldstack.open(None), "workspace=None is not a folder: give its path"),
+    ],
+)
+def test_an_argument_of_another_type_is_refused(old: Path, call, sentence: str) -> None:
+    """None of them is taken for all models or folds, or letter by letter."""
+    with pytest.raises(InputError) as error:
+        call(foldstack.open(old))
+    assert str(error.value) == sentence
+
+
+def test_numbers_of_numpy_and_settings_in_one_text_are_taken(old: Path) -> None:
+    project = foldstack.open(old, "folds.count=10 blend.seed=3")
+    assert project.workspace.given == {"folds": {"count": "10"}, "blend": {"seed": "3"}}
+    project = foldstack.open(old)
+    assert project.train("tfidf", fold=np.int64(1), seed=np.arange(1)).finished == [
+        "tfidf seed 0 fold1"
+    ]
+
+
+def test_a_comparison_of_finished_runs_prints_nothing(old: Path, capsys) -> None:
+    foldstack.open(old).compare("tfidf", "tiny")
+    shown = capsys.readouterr()
+    assert shown.out == shown.err == ""
+
+
+def test_ctrl_c_stops_the_runs(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A notebook's signal reaches this process alone, where no handler of foldstack's is installed."""
+    stopped = old / "stopped"
+    program = (
+        "import os, pathlib, signal, time\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "try:\n"
+        "    os.kill(os.getppid(), signal.SIGINT)\n"
+        "    time.sleep(60)\n"
+        "except KeyboardInterrupt:\n"
+        f"    pathlib.Path({str(stopped)!r}).touch()\n"
+    )
+    monkeypatch.setattr(launch, "_command", lambda *_: [sys.executable, "-c", program])
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            foldstack.open(old).train("tfidf", fold=[0, 1], force=True)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert stopped.exists()

@@ -128,7 +128,7 @@ def test_every_change_of_a_record_is_noticed(tmp_path: Path) -> None:
     run = {
         "seed": 0,
         "left_out": [1],
-        "identity": {"settings": {}, "folds": "a", "train": "b", "overlay": None},
+        "identity": {"settings": {"learner": "tfidf"}, "folds": "a", "train": "b", "overlay": None},
         "metric": "f1",
         "score": 0.5,
         "predictions": {},

@@ -15,10 +15,12 @@ from foldstack.ensemble.classes import (
     expected_class,
     kappa_cut_points,
 )
-from foldstack.ensemble.decide import default_rule, families, is_fitted
+from foldstack.ensemble.decide import default_rule, families, is_fitted, may_miss_best
 from foldstack.ensemble.nesting import Nesting
 from foldstack.ensemble.row_thresholds import (
     OF_ROWS,
+    SEARCHED,
+    Pairs,
     ascend_rows,
     common_row_threshold,
     row_thresholds,
@@ -213,8 +215,9 @@ def test_no_single_label_can_improve_what_coordinate_ascent_has_found(name):
     for seed in range(5):
         targets, probabilities = labels(seed, steps=12 if seed % 2 else 0)
         start = np.full(3, 0.5)
-        found = ascend_rows(name, targets, probabilities, start)
+        found, total = ascend_rows(name, targets, probabilities, start)
         score = metric.score(targets, decide(probabilities, found))
+        assert score == pytest.approx(total / len(targets))
         assert score >= metric.score(targets, decide(probabilities, start)) - 1e-12
         for k, column in enumerate(probabilities.T):
             for cut in cuts(column):
@@ -244,6 +247,39 @@ def test_thresholds_for_rows_start_from_the_common_one():
     found = row_thresholds("f1_samples", targets, probabilities, shrinkage=0)
     one, own = (metric.score(targets, decide(probabilities, t)) for t in (common, found))
     assert own > one
+
+
+@pytest.mark.parametrize("name", OF_ROWS)
+def test_thresholds_for_rows_equal_brute_force_on_few_rows(name):
+    """Coordinate ascent alone is up to .4 behind every combination of cuts of 3 labels."""
+    metric = get(name, "multilabel")
+    for seed in range(15):
+        targets, probabilities = labels(seed, 4 + seed % 5, steps=10 if seed % 2 else 0)
+        found = row_thresholds(name, targets, probabilities, shrinkage=0)
+        every = product(*(cuts(column) for column in probabilities.T))
+        best = max(metric.score(targets, decide(probabilities, each)) for each in every)
+        assert metric.score(targets, decide(probabilities, found)) > best - 0.01
+
+
+def test_a_pair_of_thresholds_moves_where_neither_alone_improves():
+    """Both labels of the only row are wrong, and one of them being right is no exact match."""
+    targets, probabilities = np.ones((1, 2)), np.full((1, 2), 0.2)
+    stuck, right = ascend_rows("exact_match", targets, probabilities, np.full(2, 0.5))
+    assert (stuck.tolist(), right) == ([0.5, 0.5], 0.0)
+    found, right = Pairs("exact_match", targets, probabilities).climb(stuck)
+    assert (found.tolist(), right) == ([0.1, 0.1], 1.0)
+
+
+def test_thresholds_for_many_rows_are_at_least_those_of_coordinate_ascent():
+    """The search reads a sample of the rows; its result is then climbed from on all of them."""
+    targets, probabilities = labels(0, SEARCHED + 200)
+    quick, thorough = (
+        row_thresholds("exact_match", targets, probabilities, shrinkage=0, thorough=each)
+        for each in (False, True)
+    )
+    metric = get("exact_match", "multilabel")
+    least, score = (metric.score(targets, decide(probabilities, t)) for t in (quick, thorough))
+    assert score >= least
 
 
 # --- classes ----------------------------------------------------------------------------------
@@ -296,6 +332,47 @@ def test_class_weights_never_lose_to_the_most_probable_class(name):
         decided = rule.apply(probabilities)
         assert get(name, "multiclass").score(targets, decided) >= start - 1e-12
     assert improved > 5
+
+
+def every_decision(probabilities):
+    """All decisions (n,) that weights of three classes can give.
+
+    In the plane of the logarithms of two weights over the third, each row has three lines, on which two
+    of its classes tie. Around every crossing of two lines lie all areas of equal decisions.
+    """
+    logs = np.log(probabilities)
+    a, b = logs[:, 0] - logs[:, 1], logs[:, 0] - logs[:, 2]
+    crossings = [(x, y) for x in a for y in b] + [(x, x + d) for x in a for d in b - a]
+    crossings += [(y - d, y) for y in b for d in b - a]
+    angles = np.arange(12) * np.pi / 6 + 0.1
+    around = 1e-6 * np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    points = (np.array(crossings)[:, None] + around).reshape(-1, 2)
+    weighted = logs[None] + np.pad(points, ((0, 0), (1, 0)))[:, None]
+    return np.unique(weighted.argmax(axis=2), axis=0)
+
+
+@pytest.mark.parametrize("name", OF_CLASSES)
+def test_class_weights_equal_brute_force_on_few_rows(name):
+    """Coordinate ascent from weights of 1 alone is up to .27 behind."""
+    metric = get(name, "multiclass")
+    for seed in range(12):
+        targets, probabilities = classes(seed, n=6 + seed % 7, count=3, skill=0.5)
+        if targets.any(axis=0).sum() == 1:  # Then nothing is fitted.
+            continue
+        rule = fit_rule(metric, "multiclass", targets, probabilities, shrinkage=0)
+        every = (np.eye(3)[decided] for decided in every_decision(probabilities))
+        best = max(metric.score(targets, decided) for decided in every)
+        assert metric.score(targets, rule.apply(probabilities)) > best - 0.01
+
+
+@pytest.mark.parametrize("name,kind,may", [
+    ("f1_macro", "binary", False), ("f1_micro", "multilabel", False),
+    ("exact_match", "multilabel", True), ("jaccard", "multilabel", True),
+    ("balanced_accuracy", "multiclass", True), ("quadratic_kappa", "multiclass", False),
+    ("accuracy", "multiclass", False),  # Nothing is fitted.
+])  # fmt: skip
+def test_which_rules_may_miss_the_best(name, kind, may):
+    assert may_miss_best(get(name, kind), Kind(kind)) is may
 
 
 def test_class_weights_undo_a_bias_of_the_probabilities():

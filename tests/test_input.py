@@ -830,8 +830,8 @@ COMMANDS = {
     ),
     "submit one fold": (
         "submit --model tfidf --fold 1",
-        "submit takes FOLD=full or none, not '1': a submission is the mean over all folds, or the "
-        "full runs'",
+        "submit takes FOLD=full or none, not '1': a submission is the mean over all trained folds, or "
+        "the full runs'",
     ),
     "submit full runs of a blend": (
         "submit --fold full",
@@ -847,8 +847,17 @@ COMMANDS = {
     ),
     "blend a model without runs": (
         "blend --model minilm",
-        "model 'minilm' has no run for fold0 of seed 0 (3 missing in all): run `make train "
-        "MODEL=minilm FOLD=0,1,2 SEED=0`, or leave this model out",
+        "model 'minilm' has no runs: run `make train MODEL=minilm`",
+    ),
+    "blend a model with runs and one without": (
+        "blend --model tfidf,minilm --name both",
+        "model 'minilm' has no runs: run `make train MODEL=minilm`, or leave it out: `make blend "
+        "NAME=both MODEL=tfidf`",
+    ),
+    "blend a model with runs and two without": (
+        "blend --model tfidf,minilm,roberta",
+        "models minilm, roberta have no runs: run `make train MODEL=minilm,roberta`, or leave them "
+        "out: `make blend MODEL=tfidf`",
     ),
     "train with other settings": (
         "--set C=2 --set min_count=1 train --fold 0",
@@ -966,7 +975,7 @@ def test_clean_outside_a_workspace_removes_nothing(tmp_path: Path, capsys) -> No
 # Folds and runs that do not belong together
 
 
-def test_a_blend_with_missing_folds_is_refused(done: Path, capsys) -> None:
+def test_a_blend_whose_runs_are_removed_is_not_submitted(done: Path, capsys) -> None:
     """Test predictions of two folds of three would be means of another kind, unseen."""
     for fold in ("fold0", "fold2"):
         shutil.rmtree(done / "oof/tfidf/seed0" / fold)
@@ -974,7 +983,6 @@ def test_a_blend_with_missing_folds_is_refused(done: Path, capsys) -> None:
         "model 'tfidf' has no run for fold0 of seed 0 (2 missing in all): run `make train "
         "MODEL=tfidf FOLD=0,2 SEED=0`, or leave this model out"
     )
-    refuses_and_keeps(done, "blend", sentence, capsys)
     refuses_and_keeps(done, "submit", sentence, capsys)
 
 
@@ -1247,3 +1255,14 @@ def test_a_comma_alone_names_nothing(done: Path, option: str, capsys) -> None:
     """`train --fold ,` used to say that nothing was left to do."""
     sentence = "',' names nothing: give one name, a comma list, or all"
     refuses(done, ["train", option, ","], sentence, capsys)
+
+
+@pytest.mark.parametrize("command", ["train", "blend", "submit", "scores"])
+def test_a_setting_of_other_folds_is_refused_where_folds_exist(done: Path, command, capsys) -> None:
+    """`make all SET=` gives it to every command, each of which then finds the folds that it made."""
+    sentence = (
+        "--set: folds.count=4 has no effect on folds that exist, and folds/folds.csv has "
+        "folds.count=3: run `make folds SET=folds.count=4` first, or leave it out"
+    )
+    refuses_and_keeps(done, f"--set folds.count=4 {command}", sentence, capsys)
+    assert foldstack(done, "--set", "folds.count=3", command) == 0

@@ -414,6 +414,114 @@ def test_clean_leaves_what_no_stage_has_made(root: Path, capsys) -> None:
     assert "clean: oof/experiments stays: no stage wrote it, or it changed since\n" in said
 
 
+def test_clean_leaves_the_users_files_beside_those_of_stages(root: Path, capsys) -> None:
+    """In the folders that stages share with her, however they are named."""
+    for command in ("views --model tfidf", "compare --a tfidf --b plain"):
+        if command.startswith("compare"):
+            shutil.copytree(root / "oof/tfidf", root / "oof/plain")
+        assert foldstack(root, *command.split()) == 0
+    mine = [
+        "oof/_comparisons/mine.json",
+        "oof/_mine/notes.txt",
+        "oof/_notes.txt",
+        "oof/.mine/notes.txt",
+        "oof/_blends/mine/notes.txt",
+        "oof/_patterns/mine.json",
+        "oof/plain/notes.txt",
+        "oof/plain/views.csv",
+        "oof/tfidf/seed0/fold0 copy/run.json",
+        "submissions/private/notes.txt",
+        "folds/report.csv",
+    ]
+    (root / "folds/folds.json").unlink()  # which says what `folds` wrote
+    for name in mine:
+        write(root / name, "{}")
+    capsys.readouterr()
+    assert foldstack(root, "clean", "all") == 0
+    left = {k for k in files(root) if k.split("/")[0] in ("folds", "oof", "submissions")}
+    assert left == {*mine, "folds/folds.csv"}
+    stays = "stays: no stage wrote it, or it changed since"
+    assert capsys.readouterr().out.splitlines() == [
+        f"clean: folds/folds.csv {stays}",
+        f"clean: folds/report.csv {stays}",
+        "clean: folds/ was empty",
+        *(
+            f"clean: oof/{name} {stays}"
+            for name in (
+                ".mine",
+                "_blends/mine",
+                "_comparisons/mine.json",
+                "_mine",
+                "_notes.txt",
+                "_patterns",
+                "plain/notes.txt",
+                "plain/views.csv",
+                "tfidf/seed0/fold0 copy",
+            )
+        ),
+        "clean: oof/ emptied",
+        f"clean: submissions/private {stays}",
+        "clean: submissions/ emptied",
+        "clean: debug/ was empty",
+    ]
+
+
+@pytest.mark.parametrize(
+    "command, place, said",
+    [
+        ("compare --a tfidf --b plain", "oof/_comparisons/tfidf-vs-plain.json", "compare"),
+        ("patterns", "oof/_patterns/blend.json", "patterns"),
+        ("patterns", "oof/_patterns/blend.txt", "patterns"),
+        ("views --model tfidf", "oof/tfidf/views.csv", "views"),
+    ],
+)
+def test_a_file_of_the_user_is_not_written_over(
+    root: Path, command: str, place: str, said: str, capsys
+) -> None:
+    shutil.copytree(root / "oof/tfidf", root / "oof/plain")
+    write(root / "patterns.yaml", "rules: [{text: a good film, label: '1'}]")
+    write_competition(root, patterns="patterns.yaml")
+    assert foldstack(root, *command.split()) == 0  # a file of its own is written over
+    assert foldstack(root, *command.split()) == 0
+    for name in (place, str(Path(place).with_suffix(".json"))):
+        (root / name).unlink(missing_ok=True)
+    write(root / place, "mine")
+    before = files(root)
+    capsys.readouterr()
+    sentence = f"{place} is there already and `{said}` did not write it so: move it away"
+    refuses(root, command.split(), sentence, capsys)
+    assert files(root) == before
+
+
+def test_scores_per_label_leave_a_file_of_the_user(root: Path, capsys) -> None:
+    write_competition(root, metric="f1", submission="labels")
+    solution = "id,label\n" + "".join(f"{id_},1\n" for id_ in Competition.load(root).test.ids)
+    write(root / "input/private/solution.csv", solution)
+    assert foldstack(root, "blend") == 0
+    (root / "submissions/blend.csv").unlink()
+    assert foldstack(root, "submit") == 0
+    assert foldstack(root, "score") == 0
+    write(root / "submissions/private/blend.csv", "mine")
+    capsys.readouterr()
+    refuses(
+        root,
+        ["score"],
+        "submissions/private/blend.csv is there already and `score` did not write it so: move it away",
+        capsys,
+    )
+
+
+def test_a_report_of_the_user_in_folds_is_left(workspace: Path, capsys) -> None:
+    write(workspace / "folds/report.csv", "mine")
+    refuses(
+        workspace,
+        ["folds"],
+        "folds/report.csv is there already and `make folds` did not write it: move it away, or add "
+        "--force (FORCE=1) to write over it",
+        capsys,
+    )
+
+
 def test_clean_waits_for_no_run_that_is_being_trained(root: Path, capsys) -> None:
     before = files(root)
     capsys.readouterr()

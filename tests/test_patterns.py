@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -472,7 +473,9 @@ def nearest_of_all(root: Path) -> np.ndarray:
     """(n,) what the nearest texts say of out-of-fold rows, none of which the model is sure of."""
     ws = Workspace.open(root, [])
     n = len(ws.store.read_folds(ws.competition.train).scored)
-    return judge(ws, OutOfFold(np.full((n, 1), 0.5), np.ones((n, 1)), {})).applied.values.ravel()
+    of_all_folds = SimpleNamespace(folds=None)
+    oof = OutOfFold(np.full((n, 1), 0.5), np.ones((n, 1)), of_all_folds)
+    return judge(ws, oof).applied.values.ravel()
 
 
 @pytest.mark.parametrize("fold", [0, 1, 2])

@@ -185,7 +185,7 @@ def test_the_backbone_is_one_setting(backbone, tmp_path):
 
 
 REFUSED = {
-    "": "recipe '' is not known: NAME= is one of " + ", ".join(RECIPES),
+    "": "recipe requires a NAME=, one of " + ", ".join(RECIPES),
     "--name due --source raw": "recipe 'due' is not known: did you mean 'duee'?",
     "--name duee": "recipe requires SOURCE=, the folder with train.txt and test.txt",
     "--name duee --source nowhere": (

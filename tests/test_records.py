@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
+from foldstack import config
 from foldstack.errors import InputError
 from foldstack.files import read_json
 from foldstack.records import (
@@ -24,6 +27,7 @@ from foldstack.records import (
     write_record,
 )
 from foldstack.store import Store
+from tiny import refuses, write
 
 OLD = Path(__file__).parent / "fixtures" / "workspace"
 BLEND = "oof/_blends/blend/blend.json"
@@ -206,3 +210,119 @@ def test_a_blend_that_cannot_be_filled_leaves_the_old_one(tmp_path: Path) -> Non
         store.write_blend("blend", made, fail)
     assert store.read_blend("blend") == old
     assert sorted(p.name for p in store.blends_dir.iterdir()) == [".blend.lock", "blend"]
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "why"),
+    [
+        ("members", {}, "members: dictionary should have at least 1 item after validation, not 0"),
+        (
+            "members.tiny",
+            {},
+            "members.tiny: dictionary should have at least 1 item after validation, not 0",
+        ),
+        (
+            "members.tiny",
+            {"fold0": "abc"},
+            "members.tiny.fold0.[key]: string should match pattern "
+            r"'^seed\d+/(full|fold\d+(-\d+)*)$'",
+        ),
+        ("rule.thresholds", [{}], "rule.thresholds.0: input should be a valid number"),
+        ("rule.thresholds", [None], "rule.thresholds.0: input should be a valid number"),
+        (
+            "rule.thresholds",
+            [],
+            "rule.thresholds: list should have at least 1 item after validation, not 0",
+        ),
+        ("rule.thresholds", None, "rule: a rule of kind binary requires thresholds"),
+        ("rule.thresholds", [float("nan")], "rule.thresholds.0: nan is not a finite number"),
+        (
+            "rule.kind",
+            [],
+            "rule.kind: input should be 'binary', 'multiclass', 'multilabel' or 'regression'",
+        ),
+        ("rule.more", 1, "rule.more: extra inputs are not permitted"),
+        (
+            "parameters.weights.tiny",
+            [],
+            "parameters: weights.tiny: neither a number nor numbers by output",
+        ),
+        (
+            "parameters.weights",
+            {},
+            "it: the weights of parameters are of other models than members",
+        ),
+        ("parameters.weights", [], "parameters: weights: not numbers by model"),
+        ("nested.score", float("nan"), "nested: score: nan is not a finite number"),
+        ("sharpness.tiny", float("inf"), "sharpness.tiny: inf is not a finite number"),
+        ("version", 0, "version: 0 is not a version from 1 to 1"),
+    ],
+)
+def test_a_blend_changed_by_hand_is_refused(tmp_path, capsys, field, value, why) -> None:
+    """Also with the digest of its new content."""
+    root = Path(shutil.copytree(OLD, tmp_path / "w"))
+    changed(root / BLEND, field, value)
+    capsys.readouterr()
+    for command in ("predict --text film", "submit", "scores", "views", "report"):
+        sentence = f"{BLEND} is damaged ({why}): run `make blend NAME=blend` again"
+        refuses(root, command.split(), sentence, capsys)
+
+
+def changed(path: Path, field: str, value: object) -> None:
+    """Change one field of a record, and give it the digest of its new content."""
+    record = read_json(path)
+    *parts, last = field.split(".")
+    functools.reduce(dict.__getitem__, parts, record)[last] = value
+    write_record(path, record)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "why"),
+    [
+        ({}, "KeyError('weights')"),
+        ({"base": {}, "calibration": {}}, "KeyError('maps')"),
+    ],
+)
+def test_parameters_of_another_form_do_not_predict(tmp_path, capsys, parameters, why) -> None:
+    root = Path(shutil.copytree(OLD, tmp_path / "w"))
+    changed(root / BLEND, "parameters", parameters)
+    capsys.readouterr()
+    refuses(
+        root,
+        ["predict", "--text", "film"],
+        f"{BLEND} is damaged (parameters: not those of single:tfidf: {why}): run `make blend` again",
+        capsys,
+    )
+
+
+def test_a_rule_for_more_labels_is_refused(tmp_path, capsys) -> None:
+    root = Path(shutil.copytree(OLD, tmp_path / "w"))
+    changed(root / BLEND, "rule.thresholds", [0.5, 0.5])
+    capsys.readouterr()
+    sentence = "blend 'blend' was made for another number of labels: run `make blend` again"
+    refuses(root, ["predict", "--text", "film"], sentence, capsys)
+
+
+def test_settings_of_no_learner_are_refused(tmp_path, capsys) -> None:
+    root = Path(shutil.copytree(OLD, tmp_path / "w"))
+    changed(root / "oof/tfidf/seed0/fold1/run.json", "identity.settings", {})
+    capsys.readouterr()
+    refuses(
+        root,
+        ["predict", "--text", "film", "--model", "tfidf"],
+        "oof/tfidf/seed0/fold1/run.json is damaged (identity.settings: they name no learner): run "
+        "`make train MODEL=tfidf FOLD=1 SEED=0 FORCE=1`",
+        capsys,
+    )
+    with pytest.raises(InputError, match=r"^run\.json: learner 'tfdif' is not known: did you mean"):
+        config.stored_settings({"learner": "tfdif"})
+
+
+def test_a_comparison_that_is_no_object_is_refused(tmp_path) -> None:
+    write(tmp_path / "oof/_comparisons/a-vs-b.json", "[]")
+    with pytest.raises(InputError) as error:
+        Store(tmp_path).comparisons()
+    assert str(error.value) == (
+        "oof/_comparisons/a-vs-b.json is damaged (it is not a JSON object): remove it and run "
+        "`make compare` again"
+    )

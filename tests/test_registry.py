@@ -190,6 +190,69 @@ def test_a_new_learner_is_trained_blended_submitted_and_predicts(root, tmp_path)
     assert good > bad
 
 
+@pytest.mark.parametrize("path", ["", "nowhere", ":Cnn", "a b:Cnn", None])
+def test_a_learner_without_an_implementation_does_not_register(path) -> None:
+    wrong = f"^Nowhere: implementation {path!r} is not of the form 'package.module:name'$"
+    with pytest.raises(TypeError, match=wrong):
+
+        class Nowhere(LearnerSettings):
+            implementation: ClassVar[str] = path
+            learner: Literal["nowhere"]
+
+    assert "nowhere" not in LearnerSettings.registered
+
+
+def test_a_technique_without_an_implementation_does_not_register() -> None:
+    with pytest.raises(TypeError, match=r"^Nothing: implementation None is not of the form"):
+
+        class Nothing(Loss):
+            implementation: ClassVar[dict[str, str]] = {"one": "a:b"}
+            name: Literal["two"]
+
+    assert "two" not in Loss.registered
+
+
+@pytest.mark.parametrize(
+    ("path", "why"),
+    [
+        (
+            "nowhere.cnn:Cnn",
+            "cannot be loaded (No module named 'nowhere'): correct the class variable",
+        ),
+        (
+            f"{__name__}:Cnn",
+            f"cannot be loaded (module '{__name__}' has no attribute 'Cnn'): correct the class variable",
+        ),
+        (f"{__name__}:WIDTH", "cannot be called"),
+    ],
+)
+def test_an_implementation_that_is_not_there_is_refused_before_rows_are_read(
+    root, textcnn, monkeypatch, capsys, path, why
+):
+    monkeypatch.setattr(textcnn, "implementation", path)
+    (root / "input/train.csv").unlink()
+    more = ", or install what that module imports" if "loaded" in why else ""
+    capsys.readouterr()
+    args = ["train", "--model", "cnn", "--fold", "0"]
+    refuses(root, args, f"TextCnnSettings: its implementation '{path}' {why}{more}", capsys)
+
+
+@pytest.mark.parametrize(
+    ("facts", "why"),
+    [
+        ({"score": 1.0}, "'score' is a field of run.json and cannot be a learner's fact"),
+        ({"digest": 1.0}, "'digest' is a field of run.json and cannot be a learner's fact"),
+        (None, "None is not a dict of facts by name"),
+        ({"mean": {1, 2}}, "the fact 'mean' is {1, 2}, not JSON"),
+    ],
+)
+def test_facts_that_do_not_fit_into_the_record_are_refused(root, monkeypatch, capsys, facts, why):
+    monkeypatch.setattr(TextCnnLearner, "fit", lambda *_: facts)
+    capsys.readouterr()
+    sentence = f"cnn seed 0 fold0: TextCnnLearner.fit: {why}: return other facts, then train again"
+    refuses(root, ["train", "--model", "cnn", "--fold", "0"], sentence, capsys)
+
+
 def test_its_runs_are_finished_and_the_same_again(root):
     assert foldstack(root, "train", "--model", "cnn", "--fold", "0") == 0
     place = Store(root).run_dir(RunKey("cnn", 0, (0,)))
@@ -221,7 +284,7 @@ def fitted(settings: LearnerSettings, folder: Path) -> np.ndarray:
     rows = tiny_rows()
     weights = np.where(rows.targets[:, 0], 1.0, np.arange(len(rows)) % 3)  # so classes weigh unlike
     rows = rows.take(np.flatnonzero(weights > 0))
-    learner = load(settings.implementation)(settings, LearnerContext(make_task()))
+    learner = settings.load()(settings, LearnerContext(make_task()))
     learner.fit(rows, rows if settings.epoch_chosen_by == "inner" else None, folder)
     return learner.predict(rows)
 
@@ -420,15 +483,15 @@ def test_every_shipped_technique_has_an_implementation():
     for family in families():
         for name, kind in family.registered.items():
             path = kind.implementation
-            assert callable(load(path if isinstance(path, str) else path[name])), name
+            assert callable(load(path if isinstance(path, str) else path[name], kind)), name
 
 
 def test_every_shipped_learner_has_an_implementation():
     for kind in LearnerSettings.registered.values():
         for method in ("fit", "predict", "save", "load"):
-            assert hasattr(load(kind.implementation), method)
-        assert kind.traits.int8 == hasattr(load(kind.implementation), "in_int8")
-        assert kind.traits.pretraining == hasattr(load(kind.implementation), "pretrain")
+            assert hasattr(kind.load(), method)
+        assert kind.traits.int8 == hasattr(kind.load(), "in_int8")
+        assert kind.traits.pretraining == hasattr(kind.load(), "pretrain")
 
 
 def test_a_name_is_registered_once():

@@ -50,7 +50,9 @@ def test_a_fact_may_not_replace_a_field() -> None:
     known = Store(OLD).read_run(KEY)
     values = {name: getattr(known, name) for name in RunRecord.model_fields}
     assert RunRecord(**values) == known
-    with pytest.raises(ValidationError, match="a learner's fact cannot be named 'score'"):
+    with pytest.raises(
+        ValidationError, match=r"'score' is a field of run\.json and cannot be a learner's fact"
+    ):
         RunRecord(**values | {"facts": {"score": 1.0}})
 
 
@@ -125,11 +127,14 @@ def test_a_run_keeps_the_name_of_its_preset(variant: Path) -> None:
 
 
 def test_a_missing_run_of_a_variant_is_trained_by_its_preset(variant: Path, capsys) -> None:
+    assert foldstack(variant, "blend", "--model", "weak") == 0
+    shutil.rmtree(Store(variant).run_dir(RunKey("weak", 0, (1,))))
+    capsys.readouterr()
     sentence = (
-        "model 'weak' has no run for fold2 of seed 0 (1 missing in all): run "
-        f"`{COMMAND} FOLD=2 SEED=0`, or leave this model out"
+        "model 'weak' has no run for fold1 of seed 0 (1 missing in all): run "
+        f"`{COMMAND} FOLD=1 SEED=0`, or leave this model out"
     )
-    refuses(variant, ["blend", "--model", "weak"], sentence, capsys)
+    refuses(variant, ["submit"], sentence, capsys)
 
 
 @pytest.mark.parametrize("damage", ["half", "digest"])

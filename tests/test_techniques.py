@@ -295,6 +295,13 @@ REFUSED = {
         "setting 'training.loss' has no name: write `training.loss: {name: …, …}`"
     ),
     "training.adversary=fmg": "setting 'training.adversary' is 'fmg': did you mean 'fgm'?",
+    "training.loss=[focal]": (
+        "setting 'training.loss' is ['focal']: give one name, or `training.loss: {name: …, …}`"
+    ),
+    "training.adversary=[fgm,awp]": (
+        "setting 'training.adversary' is ['fgm', 'awp']: give one name, or "
+        "`training.adversary: {name: …, …}`"
+    ),
     "pretrain=yes": (
         "setting 'pretrain' is 'yes': it has settings of its own, write `pretrain: {…}`"
     ),

@@ -21,6 +21,7 @@ from foldstack.ensemble.slices import (
 from foldstack.files import read_json
 from foldstack.kinds import Kind
 from foldstack.metrics import get
+from foldstack.progress import table
 from tiny import foldstack, go_through, make_workspace, refuses, turn_labels, write
 
 # Nine rows of class a, five of b, three of c, one of d; a third is taken for the next class.
@@ -421,3 +422,10 @@ def test_a_metric_of_ones_own_says_what_it_cannot(tmp_path, capsys):
     go_through(root, "folds", "train", "blend")
     assert foldstack(root, "views") == 0
     assert "duplicates once: undefined, since" in capsys.readouterr().out
+
+
+def test_no_line_of_a_table_ends_in_blanks() -> None:
+    """Nor the rule below a column without a name and without cells."""
+    assert table(["model", "f1", ""], [["tfidf", "0.5", ""]]) == (
+        "model   f1\n-----  ---\ntfidf  0.5"
+    )

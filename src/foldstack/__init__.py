@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 
-def open(workspace: str | Path = ".", sets: Sequence[str] = ()) -> Project:
+def open(workspace: str | Path = ".", sets: str | Sequence[str] = ()) -> Project:
     """Return a workspace whose methods are the stages: `foldstack.open("w").scores()`.
 
     Args:
@@ -32,7 +32,7 @@ def load(
     workspace: str | Path = ".",
     *,
     model: str | None = None,
-    blend: str = "blend",
+    blend: str | None = None,
     int8: bool = False,
 ) -> Predictor:
     """Return a workspace's blend, or one model, ready to predict new texts.
@@ -42,7 +42,7 @@ def load(
     Args:
         workspace: the folder.
         model: load this model instead of the blend.
-        blend: the blend.
+        blend: the blend; None for `blend`.
         int8: predict with transformers in int8, after measuring and logging the loss of score.
 
     Returns:
@@ -51,10 +51,6 @@ def load(
     Raises:
         foldstack.errors.InputError: there is no such blend or model.
     """
-    from foldstack.stages.predictor import Predictor  # a slow import, which help does without
-    from foldstack.workspace import Workspace
+    from foldstack.api import Project, predictor  # a slow import, which help does without
 
-    ws = Workspace.open(Path(workspace), [])
-    if model:
-        return Predictor.of_model(ws, model, int8=int8)
-    return Predictor.of_blend(ws, blend, int8=int8)
+    return predictor(Project(workspace).workspace, model=model, blend=blend, int8=int8)

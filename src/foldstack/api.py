@@ -11,15 +11,26 @@ Results are not printed, lines during long work are; a notebook displays tables 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from foldstack.arguments import (
+    Chosen,
+    as_text,
+    folder,
+    one_name,
+    settings,
+    switch,
+    whole_number,
+)
+from foldstack.errors import InputError
 from foldstack.records import (
     BlendRecord,
     Comparison,
+    DriftResult,
     FoldsResult,
     ReportRecord,
     Submitted,
@@ -29,17 +40,7 @@ from foldstack.records import (
 from foldstack.workspace import Workspace
 
 if TYPE_CHECKING:
-    from foldstack.stages.predictor import Prediction
-
-# Text as on the command line, or Python values: `0`, `[0, 1]`, `"0,2-4"`, `"full"`.
-Chosen = str | int | Iterable[str | int] | None
-
-
-def as_text(chosen: Chosen) -> str | None:
-    """Return a choice of models, folds or seeds in the syntax of the command line."""
-    if chosen is None or isinstance(chosen, str):
-        return chosen
-    return str(chosen) if isinstance(chosen, int) else ",".join(map(str, chosen))
+    from foldstack.stages.predictor import Prediction, Predictor
 
 
 class Project:
@@ -48,9 +49,9 @@ class Project:
     Settings and input are read once: open the workspace again after changing them.
     """
 
-    def __init__(self, workspace: str | Path, sets: Sequence[str] = ()):
+    def __init__(self, workspace: str | Path, sets: str | Sequence[str] = ()):
         """sets: settings that override competition.yaml and presets, such as `folds.count=10`."""
-        self.workspace = Workspace.open(Path(workspace), list(sets))
+        self.workspace = Workspace.open(folder(workspace, "workspace"), settings(sets))
         _ = self.workspace.competition  # fail here if it is not a workspace
 
     def __repr__(self) -> str:
@@ -60,7 +61,13 @@ class Project:
         """Make the folds, unless they exist."""
         from foldstack.stages.folds import make_folds
 
-        return make_folds(self.workspace, force=force)
+        return make_folds(self.workspace, force=switch(force, "force"))
+
+    def drift(self, *, force: bool = False) -> DriftResult:
+        """Compare the test file with the training file."""
+        from foldstack.stages.drift import drift
+
+        return drift(self.workspace, force=force)
 
     def train(
         self,
@@ -94,12 +101,12 @@ class Project:
 
         return train(
             self.workspace,
-            model=as_text(model),
-            fold=as_text(fold),
-            seed=as_text(seed),
-            name=name,
-            force=force,
-            jobs=jobs,
+            model=as_text(model, "model"),
+            fold=as_text(fold, "fold"),
+            seed=as_text(seed, "seed"),
+            name=one_name(name, "name"),
+            force=switch(force, "force"),
+            jobs=whole_number(jobs, "jobs"),
         )
 
     def scores(self) -> pd.DataFrame:
@@ -136,11 +143,11 @@ class Project:
 
         return compare(
             self.workspace,
-            a=baseline,
-            b=as_text(others),
-            fold=as_text(fold),
-            seed=as_text(seed),
-            jobs=jobs,
+            a=one_name(baseline, "baseline"),
+            b=as_text(others, "others") if others else None,
+            fold=as_text(fold, "fold"),
+            seed=as_text(seed, "seed"),
+            jobs=whole_number(jobs, "jobs"),
         )
 
     def comparisons(self) -> list[Comparison]:
@@ -151,7 +158,7 @@ class Project:
         """Blend models, by default all that have runs, and store the blend under a name."""
         from foldstack.stages.blend import blend
 
-        return blend(self.workspace, model=as_text(model), name=name)
+        return blend(self.workspace, model=as_text(model, "model"), name=one_name(name, "name"))
 
     def views(
         self, *, model: str | None = None, name: str | None = None, tail: int = 10
@@ -165,13 +172,18 @@ class Project:
         """
         from foldstack.stages.views import views
 
-        return views(self.workspace, model=model, name=name, tail=tail)
+        return views(
+            self.workspace,
+            model=one_name(model, "model"),
+            name=one_name(name, "name"),
+            tail=whole_number(tail, "tail"),
+        )
 
     def report(self, *, model: Chosen = None, name: str | None = None) -> ReportRecord:
         """Return the scores of each label on out-of-fold rows, for a blend or for models."""
         from foldstack.stages.blend import report
 
-        return report(self.workspace, model=as_text(model), name=name)
+        return report(self.workspace, model=as_text(model, "model"), name=one_name(name, "name"))
 
     def submit(
         self, model: str | None = None, *, fold: str | None = None, name: str | None = None
@@ -179,17 +191,27 @@ class Project:
         """Write submissions/NAME.csv from a blend or a model; with `fold="full"` from its full runs."""
         from foldstack.stages.submit import submit
 
-        return submit(self.workspace, model=model, fold=fold, name=name)
+        return submit(
+            self.workspace,
+            model=one_name(model, "model"),
+            fold=one_name(fold, "fold"),
+            name=one_name(name, "name"),
+        )
 
     def predict(
-        self, texts: list, *, model: str | None = None, blend: str = "blend", int8: bool = False
+        self,
+        texts: list,
+        *,
+        model: str | None = None,
+        blend: str | None = None,
+        int8: bool = False,
     ) -> Prediction:
         """Predict new texts; to predict repeatedly, keep the result of `foldstack.load`.
 
         Args:
             texts: n texts, or n tuples with one text per text column.
             model: predict with this model instead of the blend.
-            blend: the blend.
+            blend: the blend; None for `blend`.
             int8: predict with transformers in int8, after measuring the loss of score.
 
         Returns:
@@ -198,8 +220,16 @@ class Project:
         Raises:
             InputError: there is no such model or blend, or a run or feature column is missing.
         """
-        from foldstack.stages.predictor import Predictor
+        return predictor(self.workspace, model=model, blend=blend, int8=int8).predict(texts)
 
-        if model:
-            return Predictor.of_model(self.workspace, model, int8=int8).predict(texts)
-        return Predictor.of_blend(self.workspace, blend, int8=int8).predict(texts)
+
+def predictor(ws: Workspace, *, model: str | None, blend: str | None, int8: bool) -> Predictor:
+    """Return a model or a blend, ready to predict; see `foldstack.load`."""
+    from foldstack.stages.predictor import Predictor
+
+    int8 = switch(int8, "int8")
+    if model and blend:
+        raise InputError("predict takes a model or a blend, not both")
+    if model:
+        return Predictor.of_model(ws, one_name(model, "model"), int8=int8)
+    return Predictor.of_blend(ws, one_name(blend, "blend") or "blend", int8=int8)

@@ -123,6 +123,8 @@ def _place(command: Command, args: argparse.Namespace) -> list[Any]:
             return [Workspace(args.workspace)]
     ws = Workspace.open(args.workspace, sets, debug=args.debug)
     _ = ws.competition  # outside a workspace this is the error, not missing runs
+    if command.name != "folds":
+        ws.check_folds_given()
     return [ws]
 
 

@@ -173,6 +173,12 @@ _LISTED = (
         (_force("make other folds although runs exist, which become stale"),),
     ),
     Command(
+        "drift",
+        "how the test file differs from the training file, and which rows are most like it",
+        "drift:drift",
+        (_force("compare the files again"),),
+    ),
+    Command(
         "train",
         "train runs: every listed model, seed and fold, or those named",
         "train:train",

@@ -21,12 +21,13 @@ from foldstack.errors import InputError, cut, nearest, some
 from foldstack.files import read_table
 from foldstack.kinds import Kind
 from foldstack.learners import Task
-from foldstack.rows import Rows, duplicate_groups, normalise
+from foldstack.rows import Rows, connected_groups, duplicate_groups, normalise
 from foldstack.settings import CompetitionSettings
 from foldstack.store import Store
 from foldstack.submission import Submission, joined_targets, split_labels
 
 if TYPE_CHECKING:
+    from foldstack.drift import Files
     from foldstack.near import NearDuplicates
 
 TRUE, FALSE = {"1", "1.0", "true", "True", "TRUE"}, {"0", "0.0", "false", "False", "FALSE"}
@@ -318,13 +319,18 @@ class Competition:
     def tied(self) -> np.ndarray:
         """(n,) int: equal for training rows that share a text, a near-duplicate or a group.
 
+        With `folds.connected` also for pairs that share a sentence.
+
         A run that learns from one of them has information on the others' labels.
         """
-        if self.near is None:
-            return self.train.groups
         from foldstack.near import merge_groups
 
-        return merge_groups(self.train.groups, self.near.groups)
+        tied = self.train.groups
+        if self.near is not None:
+            tied = merge_groups(tied, self.near.groups)
+        if self.settings.folds.connected:
+            tied = merge_groups(tied, connected_groups(self.train.texts))
+        return tied
 
     def scored_rows(self, positions: np.ndarray) -> Rows:
         """Return the training rows at these positions, with the groups of `tied`.
@@ -447,6 +453,24 @@ class Competition:
         ].all():  # other rows than equal texts are left out, too
             parts.append(config.digest(self.external_ties.tolist()))
         return hashlib.sha256(" ".join(parts).encode()).hexdigest()[:16]
+
+    @property
+    def both_files(self) -> Files:
+        """The training and the test rows without targets, to be compared."""
+        from foldstack.drift import Files
+
+        s, keys = self.settings, None
+        if s.group in self._test_table.columns:
+            keys = [*self._train_table[s.group], *self._test_table[s.group]]
+        return Files.of(
+            self.train,
+            self.test,
+            keys=keys,
+            train_keys=None if s.group is None else list(self._train_table[s.group]),
+            numeric=s.numeric,
+            categorical=s.categorical,
+            categories=tuple(self._categories[name] for name in s.categorical),
+        )
 
     def check(self) -> None:
         """Read and check all files now, instead of after hours of training."""

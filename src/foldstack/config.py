@@ -157,6 +157,9 @@ def _sentence(kind: type[Settings], error: dict[str, Any]) -> str:
         return f"setting '{key}' is '{error['ctx']['tag']}': {nearest(error['ctx']['tag'], names)}"
     if error["type"] == "union_tag_not_found":
         return f"setting '{key}' has no name: write `{key}: {{name: …, …}}`"
+    if error["type"] == "model_attributes_type":  # a technique as a list
+        value = error["input"]
+        return f"setting '{key}' is {shown(value)}: give one name, or `{key}: {{name: …, …}}`"
     if error["type"] == "model_type":
         value = error["input"]
         return (
@@ -365,7 +368,11 @@ def identity(settings: Settings) -> dict[str, Any]:
 
 def stored_settings(identity: dict[str, Any]) -> Settings:
     """Return a model's settings, restored from `identity`."""
-    return validate(LearnerSettings.registered[identity["learner"]], identity, "run.json")
+    learner = identity["learner"]
+    if learner not in LearnerSettings.registered:
+        known = nearest(learner, LearnerSettings.registered)
+        raise InputError(f"run.json: learner '{cut(learner)}' is not known: {known}")
+    return validate(LearnerSettings.registered[learner], identity, "run.json")
 
 
 def stored_settings_or_none(identity: dict[str, Any]) -> Settings | None:

@@ -21,7 +21,7 @@ BINS = 10  # quantiles for stratifying a regression target
 
 def check_settings(settings: FoldSettings) -> None:
     """Raise InputError if two settings contradict each other, or one has no effect."""
-    timed = settings.kind == "time"
+    timed, test_like = settings.kind == "time", settings.kind == "test_like"
     for wrong, sentence in (
         (
             settings.near and not settings.dedupe,
@@ -29,8 +29,14 @@ def check_settings(settings: FoldSettings) -> None:
             "set folds.dedupe: true or folds.near: 0",
         ),
         (
-            settings.file and timed,
-            "folds.file gives the folds and folds.kind: time would make others: leave one of them out",
+            settings.connected and not settings.dedupe,
+            "folds.connected requires dedupe: pairs that share a sentence cannot share a fold if equal "
+            "pairs may cross; set folds.dedupe: true or folds.connected: false",
+        ),
+        (
+            settings.file and (timed or test_like),
+            f"folds.file gives the folds and folds.kind: {settings.kind} would make others: leave one "
+            "of them out",
         ),
         (
             settings.repeats > 1 and settings.file,
@@ -39,6 +45,11 @@ def check_settings(settings: FoldSettings) -> None:
         (
             settings.repeats > 1 and timed,
             "folds.repeats changes nothing in time order, which allows one split: leave it out",
+        ),
+        (
+            settings.repeats > 1 and test_like,
+            "folds.repeats would hold out the same rows in fold 0 of each split of kind test_like: "
+            "leave it out",
         ),
         (
             settings.file and "count" in settings.model_fields_set,
@@ -111,6 +122,49 @@ def make_folds(
         splitter = KFold(settings.count, shuffle=True, random_state=settings.seed)
         return _assign(splitter, np.zeros(len(rows)), np.zeros(len(rows)))
     return _stratified(labels, Kind(kind), settings)
+
+
+def test_like_folds(
+    rows: Rows, kind: Kind, settings: FoldSettings, groups: np.ndarray, likeness: np.ndarray
+) -> np.ndarray:
+    """Return folds of which 0 has the groups most like the test file; the others are stratified.
+
+    Args:
+        rows: n training rows.
+        kind: of the competition.
+        settings: count and seed.
+        groups: (n,) int, rows that must share a fold.
+        likeness: (n,) probability to be a test row; a group has the mean of its rows.
+
+    Returns:
+        (n,) folds.
+    """
+    _, group = np.unique(groups, return_inverse=True)
+    size = np.bincount(group)
+    order = np.argsort(-np.bincount(group, likeness) / size, kind="stable")
+    most_like = order[np.cumsum(size[order]) - size[order] / 2 <= len(rows) / settings.count]
+    if not len(most_like):
+        most_like = order[:1]
+    others = np.flatnonzero(~np.isin(group, most_like))
+    folds = np.zeros(len(rows), dtype=np.int64)
+    if settings.count == 2:
+        folds[others] = 1
+        return folds
+    rest = settings.model_copy(update={"kind": "stratified", "count": settings.count - 1})
+    names = np.unique(group[others], return_inverse=True)[1]
+    folds[others] = 1 + make_folds(rows.take(others), kind, rest, names)
+    return folds
+
+
+def refuse_giant_group(groups: np.ndarray, count: int) -> None:
+    """Raise InputError if pairs that share sentences are one component too large for a fold."""
+    largest = int(np.bincount(groups).max())
+    if largest > min(len(groups) / 2, 2 * len(groups) / count):
+        raise InputError(
+            f"folds.connected: {largest:,} of the {len(groups):,} training pairs are connected by "
+            f"sentences that they share, too many to be one of {count} folds: set folds.connected: "
+            "false, or choose fewer folds"
+        )
 
 
 def time_folds(times: np.ndarray, count: int) -> np.ndarray:

@@ -47,6 +47,7 @@ class Metric:
         greater_is_better: False for losses and errors.
         bounds: its lowest and highest value.
         costs: of decisions, see `foldstack.costs`; only for the metric `cost`.
+        columns: the columns that are scored; None for all.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Metric:
     bounds: tuple[float, float]
     scorer: Scorer = field(repr=False)
     costs: Costs | None = None
+    columns: tuple[int, ...] | None = None
 
     def score(
         self, targets: np.ndarray, predictions: np.ndarray, weights: np.ndarray | None = None
@@ -82,6 +84,8 @@ class Metric:
         weights = np.ones(len(targets)) if weights is None else np.asarray(weights, float)
         if not weights.any():
             return float("nan")
+        if self.columns is not None:
+            targets, predictions = (x[:, list(self.columns)] for x in (targets, predictions))
         return float(self.scorer(targets, predictions, weights))
 
     def of_rows(
@@ -93,6 +97,8 @@ class Metric:
         """
         if not isinstance(self.scorer, (Prepared, OfSums)):
             return lambda weights: self.score(targets, predictions, weights)
+        if self.columns is not None:
+            targets, predictions = (x[:, list(self.columns)] for x in (targets, predictions))
         scorer = self.scorer.of_rows(targets, predictions)
         return lambda weights: float(scorer(weights)) if weights.any() else float("nan")
 
@@ -101,6 +107,17 @@ class Metric:
     ) -> float:
         """Return `score`, negated for losses: larger is always better."""
         return self.sign * self.score(targets, predictions, weights)
+
+    def ranked(self, targets: np.ndarray, predictions: np.ndarray) -> float:
+        """Return `signed` to choose by: an undefined score is -inf, worse than any other."""
+        score = self.signed(targets, predictions)
+        return -np.inf if np.isnan(score) else score
+
+    def over(self, columns: tuple[int, ...] | None) -> Metric:
+        """Return this mean over columns as one over some of them; undefined for none, None for all."""
+        if columns is None:
+            return self
+        return replace(self, columns=columns, scorer=self.scorer if columns else _never)
 
     def of_decisions(self, decide: Callable[[np.ndarray], np.ndarray]) -> Metric:
         """Return this metric of labels as one of probabilities, which are decided first."""
@@ -120,6 +137,10 @@ class Metric:
     def sign(self) -> float:
         """1.0 if greater is better, else -1.0."""
         return 1.0 if self.greater_is_better else -1.0
+
+
+def _never(targets: np.ndarray, predictions: np.ndarray, weights: np.ndarray) -> float:
+    return float("nan")
 
 
 @dataclass(frozen=True)
@@ -677,6 +698,41 @@ def _own(name: str, kind: Kind, root: Path | None) -> Metric:
     return Metric(name, frozenset([kind]), wants, greater_is_better, (-np.inf, np.inf), scorer)
 
 
+# Means over the columns whose target varies, and metrics that require more than one class.
+OVER_VARYING = frozenset(
+    {"roc_auc", "roc_auc_ovr", "average_precision", "r2", "pearson", "spearman"}
+)
+OF_SEVERAL_CLASSES = frozenset({"balanced_accuracy", "matthews", "quadratic_kappa"})
+
+
+def defined_columns(metric: Metric, targets: np.ndarray) -> np.ndarray:
+    """Return whether good predictions have a score on these rows.
+
+    Args:
+        metric: one of the table, or of the user's own.
+        targets: (n, outputs).
+
+    Returns:
+        (outputs,) bool for a mean over columns; otherwise (1,) for all of them together.
+    """
+    if metric.is_own:
+        score = metric.score(targets, _nearly(metric, targets)) if len(targets) else np.nan
+        return np.array([not np.isnan(score)])
+    varying = (targets != targets[:1]).any(axis=0)
+    if metric.name in OVER_VARYING:
+        return varying
+    return np.array([len(targets) > 0 and (metric.name not in OF_SEVERAL_CLASSES or varying.any())])
+
+
+def _nearly(metric: Metric, targets: np.ndarray) -> np.ndarray:
+    """Return predictions that are nearly right, but not certain, for an own metric."""
+    (kind,) = metric.kinds  # an own metric is made for one
+    toward = 1 / targets.shape[1] if kind.is_one_hot else 0.5
+    if kind.is_values:
+        toward = targets.mean(axis=0)
+    return targets if metric.wants == "labels" else 0.8 * targets + 0.2 * toward
+
+
 def try_on(metric: Metric, targets: np.ndarray, path: Path) -> None:
     """Raise InputError if an own metric fails, or returns no finite number, for good predictions.
 
@@ -687,12 +743,7 @@ def try_on(metric: Metric, targets: np.ndarray, path: Path) -> None:
         targets: (n, outputs) of all training rows.
         path: of metrics.py.
     """
-    (kind,) = metric.kinds  # an own metric is made for one
-    toward = 1 / targets.shape[1] if kind.is_one_hot else 0.5
-    if kind.is_values:
-        toward = targets.mean(axis=0)
-    nearly = targets if metric.wants == "labels" else 0.8 * targets + 0.2 * toward
-    score = metric.score(targets, nearly)
+    score = metric.score(targets, _nearly(metric, targets))
     if not np.isfinite(score):
         name = metric.name.removeprefix("metrics.py:")
         raise InputError(

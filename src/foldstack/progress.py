@@ -104,5 +104,5 @@ def table(header: list[str], rows: list[list[str]]) -> str:
         ).rstrip()
         for row in cells
     ]
-    lines.insert(1, "  ".join("-" * w for w in width))
+    lines.insert(1, "  ".join("-" * w for w in width).rstrip())
     return "\n".join(lines)

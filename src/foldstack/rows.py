@@ -168,3 +168,26 @@ def duplicate_groups(texts: list[tuple[str, ...]], keys: Iterable[str] | None = 
     _, component = connected_components(graph, directed=False)
     _, first_row, group = np.unique(component, return_index=True, return_inverse=True)
     return np.argsort(np.argsort(first_row))[group]
+
+
+def connected_groups(texts: list[tuple[str, ...]]) -> np.ndarray:
+    """Return (n,) int groups: pairs that share a sentence on either side share one, transitively.
+
+    Sentences are compared after normalising; empty ones are not shared. Groups are numbered by first
+    appearance.
+    """
+    n, number = len(texts), {}
+    edges = [
+        (row, number.setdefault(form, len(number)))
+        for row, text in enumerate(texts)
+        for form in map(_normal, text)
+        if form
+    ]
+    rows, sentences = np.array(edges, dtype=np.int64).reshape(-1, 2).T
+    size = n + len(number)
+    graph = coo_matrix(
+        (np.ones(len(rows), dtype=np.int8), (rows, n + sentences)), shape=(size, size)
+    )
+    component = connected_components(graph, directed=False)[1][:n]
+    _, first_row, group = np.unique(component, return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(first_row))[group]

@@ -116,7 +116,8 @@ class FoldSettings(Settings):
     """How the training rows are split.
 
     kind: stratified by label, by labels, or by quantile bins of a regression target; kfold is plain
-        KFold(shuffle); time learns only from earlier rows, see `time`.
+        KFold(shuffle); time learns only from earlier rows, see `time`; test_like has the rows most
+        like the test file in fold 0 (`make drift`), the others are stratified.
     count: number of folds.
     repeats: number of splits; the folds of the second one are numbered from `count` on.
     seed: of the split.
@@ -124,16 +125,18 @@ class FoldSettings(Settings):
     near: Jaccard similarity of character n-grams from which texts share a fold; 0: equal texts
         only.
     near_cap: most rows that near-duplicates may chain together.
+    connected: pairs that share a sentence on either side share a fold, transitively.
     file: given folds, in `input/`, with columns id and fold, instead of the settings above.
     """
 
-    kind: Literal["stratified", "kfold", "time"] = "stratified"
+    kind: Literal["stratified", "kfold", "time", "test_like"] = "stratified"
     count: Annotated[int, Field(ge=2, le=MOST_FOLDS)] = 5
     repeats: Annotated[int, Field(ge=1, le=MOST_REPEATS)] = 1
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     dedupe: bool = True
     near: Share = 0.0
     near_cap: Annotated[int, Field(ge=2)] = 100
+    connected: bool = False
     file: OptionalFileName = None
 
 
@@ -239,6 +242,22 @@ class BlendSettings(Settings):
         return self
 
 
+class DriftSettings(Settings):
+    """How the test file is compared with the training file; see `make drift`.
+
+    check: `folds`, `blend` and `submit` say how the files differ, if each has 100 rows or more.
+    rows: most rows that the model of drift is fitted on; of more it is a random part, and only
+        `make drift` compares them.
+    clip: quantile of the importance weights above which they are clipped.
+    seed: of the model's folds and of that part.
+    """
+
+    check: bool = True
+    rows: Annotated[int, Field(ge=200)] = 50_000
+    clip: Annotated[float, Field(gt=0.5, le=1)] = 0.99
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+
+
 class StoreSettings(Settings):
     """The contents of `oof/`.
 
@@ -289,6 +308,7 @@ class CompetitionSettings(Settings):
     models: presets, each with settings of its own if needed: `{name: {preset: …, setting: value}}`.
     seeds: `train` trains every model with each.
     folds: how the training rows are split.
+    drift: how the test file is compared with the training file.
     blend: which blends are tried.
     store: what is kept in `oof/`.
     runtime: how a run uses the machine.
@@ -321,6 +341,7 @@ class CompetitionSettings(Settings):
     models: tuple[ModelEntry, ...] = ()
     seeds: Annotated[tuple[Annotated[int, Field(ge=0, lt=2**32)], ...], Field(min_length=1)] = (0,)
     folds: FoldSettings = FoldSettings()
+    drift: DriftSettings = DriftSettings()
     blend: BlendSettings = BlendSettings()
     store: StoreSettings = StoreSettings()
     runtime: RuntimeSettings = RuntimeSettings()
@@ -379,6 +400,10 @@ class CompetitionSettings(Settings):
             )
         if (self.folds.kind == "time") != (self.time is not None):
             raise ValueError("`time` names a column for `folds.kind: time`: set both or neither")
+        if self.folds.connected and not self.pair:
+            raise ValueError(
+                "`folds.connected` joins pairs that share a sentence: set `pair: true` or leave it out"
+            )
         inputs = (*self.text, *self.numeric, *self.categorical)
         for what, columns in (("target", self.target), ("auxiliary target", self.auxiliary)):
             for column in columns:

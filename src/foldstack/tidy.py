@@ -11,6 +11,7 @@ from foldstack import config
 from foldstack.files import remove, size_of
 from foldstack.store import FOLDERS, TEMPORARY, Store
 
+SEED = re.compile(r"seed\d+")
 OURS = re.compile(r"\..+\.\d+\.tmp")
 LEFT_SECONDS = 600  # a file that is being written is modified more often
 
@@ -34,18 +35,76 @@ def unfinished(store: Store) -> dict[str, int]:
     return {store.name(path): size_of(path) for path in store.unfinished()}
 
 
-def has_made(store: Store, path: Path) -> bool:
-    """Return whether a stage made this file or folder of folds/, oof/ or submissions/."""
-    if path.name.startswith("."):
-        return path.is_dir() or path.suffix == ".lock" or _is_ours(path)
-    if path.parent == store.folder("folds"):
-        return path in (store.folds_path, store.folds_record_path, store.folds_report_path)
-    if path.parent == store.folder("submissions"):
-        return path == store.private_dir or _is_own_submission(store, path)
-    kept = ("oof.parquet", "views.csv")
-    return path.name.startswith("_") or (
-        path.is_dir() and (any(path.glob("seed*")) or any((path / k).exists() for k in kept))
-    )
+def sort_made(store: Store, folder: Path) -> tuple[list[Path], list[Path]]:
+    """Return what stages have made below folds/, oof/ or submissions/, and what they have not.
+
+    A folder is one entry if all that is in it is of one sort. Links are not followed.
+    """
+    made, kept = [], []
+    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
+        if path.name == ".gitkeep" and folder.parent == store.root:
+            continue
+        if not _is_shared(store, path):
+            (made if _has_made(store, path) else kept).append(path)
+            continue
+        inner_made, inner_kept = sort_made(store, path)
+        if inner_made and inner_kept:
+            made += inner_made
+            kept += inner_kept
+        elif inner_made or (not inner_kept and _is_of_stages(store, path)):
+            made.append(path)
+        else:
+            kept.append(path)
+    return made, kept
+
+
+def _is_shared(store: Store, path: Path) -> bool:
+    """Return whether a folder holds files of stages, beside which the user may have put others."""
+    if path.is_symlink() or not path.is_dir():
+        return False
+    if path in store.shared_folders:
+        return True
+    oof = store.folder("oof")
+    if path.parent == oof:  # a model, unless it is the blend of an old version
+        return bool(config.MODEL_NAME.fullmatch(path.name)) and not (path / "oof.parquet").exists()
+    named = path.parent.parent == oof and path.parent not in store.shared_folders
+    return named and bool(SEED.fullmatch(path.name))
+
+
+def _is_of_stages(store: Store, path: Path) -> bool:
+    """Return whether an empty folder has a name that stages give."""
+    return path in store.shared_folders or bool(SEED.fullmatch(path.name))
+
+
+def _has_made(store: Store, path: Path) -> bool:
+    """Return whether a stage made this file, or this folder as a whole."""
+    parent, oof = path.parent, store.folder("oof")
+    if path.suffix == ".lock" or _is_ours(path):
+        return path.name.startswith(".")
+    if parent == oof:
+        caches = (store.tokens_dir, store.near_dir, store.pretrained_dir)
+        return path in caches or _is_whole_model(path)
+    if parent == store.folder("folds"):
+        files = (store.folds_path, store.folds_record_path, store.folds_report_path)
+        return (path in files and store.are_as_written()) or store.is_of_drift(path)
+    if parent == store.folder("submissions"):
+        return _is_own_submission(store, path)
+    known = {
+        store.private_dir: store.is_private_report,
+        store.blends_dir: store.is_of_blend,
+        store.audits_dir: store.is_audit,
+        store.comparisons_dir: store.is_comparison,
+    }
+    if parent in known:
+        return known[parent](path)
+    if SEED.fullmatch(parent.name):
+        return store.is_of_run(path)
+    return path.is_file() and path.name == "views.csv" and store.is_views(path)
+
+
+def _is_whole_model(path: Path) -> bool:
+    """Return whether this is the blend of an old version, or a link to a model's folder."""
+    return path.is_dir() and ((path / "oof.parquet").exists() or any(path.glob("seed*")))
 
 
 def _is_own_submission(store: Store, path: Path) -> bool:

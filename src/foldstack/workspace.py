@@ -74,6 +74,22 @@ class Workspace:
                     "and would be written over: copy it into input/, or write to another file"
                 )
 
+    def check_folds_given(self) -> None:
+        """Raise InputError if `--set` gives settings of folds that the stored folds do not have."""
+        path = self.store.folds_path
+        record = self.store.read_folds_record() if self.given.get("folds") else None
+        if record is None:
+            return
+        today = self.competition.settings.folds.model_dump(mode="json")
+        for key in self.given["folds"]:
+            if key in record.settings and record.settings[key] != today[key]:
+                setting = f"folds.{key}={today[key]}"
+                raise InputError(
+                    f"--set: {setting} has no effect on folds that exist, and {self.store.name(path)} "
+                    f"has folds.{key}={record.settings[key]}: run `make folds SET={setting}` first, or "
+                    "leave it out"
+                )
+
     def model_settings(self, name: str) -> Settings:
         """Return a model's settings with those overrides that its learner has."""
         _, of_models = config.split_overrides(self.overrides)

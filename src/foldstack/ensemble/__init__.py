@@ -1,5 +1,6 @@
 """Blending, stacking and decision rules over out-of-fold predictions, honestly scored."""
 
+from foldstack.ensemble.alone import decide_by_fold, is_fitted, one_fold
 from foldstack.ensemble.blends import (
     OF_RANKS,
     BlendOptions,
@@ -64,11 +65,14 @@ __all__ = [
     "blend",
     "bootstrap",
     "count_fits",
+    "decide_by_fold",
     "default_rule",
     "estimate",
     "fit_rule",
+    "is_fitted",
     "list_candidates",
     "load_fitted",
+    "one_fold",
     "paired_difference",
     "single_estimate",
     "single_predictions",

@@ -18,9 +18,9 @@ class ScoreComparison:
     """Scores of several predictions, and their differences from a reference; (k,) each.
 
     Attributes:
-        scores: by the metric.
-        signed: the same, larger is better.
-        worse_by: how much worse than the reference; below 0 if better.
+        scores: by the metric; nan if undefined.
+        signed: the same, larger is better; -inf if undefined, so that it is never the best.
+        worse_by: how much worse than the reference; below 0 if better, nan if either is undefined.
         errors: standard error of that paired difference; 0 for the reference itself.
         covariance: (k, k) of the signed scores over the resamples in which all are defined.
     """
@@ -30,6 +30,16 @@ class ScoreComparison:
     worse_by: np.ndarray
     errors: np.ndarray
     covariance: np.ndarray
+
+    def better(self, reference: int) -> int | None:
+        """Return the best if it beats the reference by more than one standard error; otherwise None.
+
+        An undefined reference is beaten by any defined score.
+        """
+        best = int(self.signed.argmax())  # of equals the first
+        if np.isneginf(self.signed[reference]):
+            return None if np.isneginf(self.signed[best]) else best
+        return best if -self.worse_by[best] > self.errors[best] else None
 
 
 def compare(
@@ -56,12 +66,13 @@ def compare(
     """
     scores = np.array([metric.score(targets, each) for each in predictions])
     resampled = bootstrap(metric, targets, predictions, groups, seed=seed, resamples=RESAMPLES)
-    signed = metric.sign * scores
-    # An undefined metric is undefined for all (one class only): then the first is the reference.
+    signed = np.where(np.isnan(scores), -np.inf, metric.sign * scores)
+    # If all are undefined (one class only), the first is the reference.
     base = int(signed.argmax()) if reference is None else reference
     errors = spread(resampled[:, [base]] - resampled)
     defined = resampled[np.isfinite(resampled).all(axis=1)]
     covariance = np.full(2 * [len(scores)], np.nan)
     if len(defined) > 1:
         covariance = np.cov(defined, rowvar=False).reshape(covariance.shape)
-    return ScoreComparison(scores, signed, signed[base] - signed, errors, covariance)
+    worse_by = metric.sign * (scores[base] - scores)
+    return ScoreComparison(scores, signed, worse_by, errors, covariance)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from foldstack.ensemble.thresholds import own_share
+from foldstack.ensemble.thresholds import CERTAIN, own_share
 from foldstack.metrics import AVERAGED
 
 # From a class's counts (tp, predicted, given) to its score, and whether it takes part.
@@ -20,6 +20,11 @@ ByClass = Callable[[np.ndarray, np.ndarray, np.ndarray], tuple[np.ndarray, np.nd
 SHRINKAGE = 20.0
 ROUNDS = 20
 IMPROVEMENT = 1e-12
+DRAWS = 2000
+DRAWN = 100_000  # values (rows times classes) of all draws together
+FEWEST = 20
+ASIDE = 0.01  # standard deviation of the logarithm of a drawn weight from where classes tie
+CLIMBS = 2  # best draws at which coordinate ascent begins
 
 
 def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
@@ -58,10 +63,10 @@ def class_weights(
 ) -> np.ndarray:
     """Return (classes,) weights w for deciding by the largest w p, a local optimum.
 
-    Coordinate ascent from weights of 1: each weight in turn is set to its best value while the others
-    stay fixed, which `best_weight` finds exactly, until a round changes nothing. Then the weights'
-    logarithms are shrunk (see `thresholds.own_share`) towards 0, their mean, since a common factor
-    changes no decision.
+    Coordinate ascent (`ascend_weights`) begins at weights of 1, at inverse frequencies, which are
+    optimal for the mean recall of calibrated probabilities, and on few rows at the best of
+    `drawn_weights`; of equally good results the first is taken. Then the weights' logarithms are shrunk
+    (see `thresholds.own_share`) towards 0, their mean, since a common factor changes no decision.
 
     Args:
         name: one of `OF_CLASSES`.
@@ -72,7 +77,49 @@ def class_weights(
     Returns:
         Positive weights.
     """
-    weights = np.ones(probabilities.shape[1])
+    counts = np.bincount(given, minlength=probabilities.shape[1])
+    starts = [np.ones(len(counts)), len(given) / np.maximum(counts, 0.5)]
+    drawn = drawn_weights(probabilities)
+    if len(drawn):
+        order = np.argsort(-_scores(name, given, probabilities, drawn), kind="stable")
+        starts += list(drawn[order[:CLIMBS]])
+    weights, score = starts[0], -np.inf
+    for start in starts:
+        found, reached = ascend_weights(name, given, probabilities, start)
+        if reached > score + IMPROVEMENT:
+            weights, score = found, reached
+    rarer = np.minimum(counts, len(given) - counts)
+    logs = np.log(weights) - np.average(np.log(weights), weights=counts)
+    return np.exp(logs * own_share(rarer, shrinkage))
+
+
+def drawn_weights(probabilities: np.ndarray) -> np.ndarray:
+    """Return (draws, classes) weights near which decisions change, the same every time.
+
+    The areas of weights with equal decisions are bounded by the weights at which two classes tie in a
+    row. So each weight is drawn as the one at which its class ties with a reference class in some row,
+    and moved a little to either side. There are as many draws as `DRAWN` allows, none if
+    those are too few to be of use.
+    """
+    n, classes = probabilities.shape
+    count = min(DRAWS, DRAWN // probabilities.size)
+    count = count if count >= FEWEST else 0
+    rng = np.random.default_rng(0)
+    rows, reference = rng.integers(n, size=(count, classes)), rng.integers(classes, size=count)
+    logs = np.log(np.maximum(probabilities, CERTAIN))
+    ties = logs[rows, reference[:, None]] - logs[rows, np.arange(classes)]
+    return np.exp(ties + rng.normal(scale=ASIDE, size=ties.shape))
+
+
+def ascend_weights(
+    name: str, given: np.ndarray, probabilities: np.ndarray, start: np.ndarray
+) -> tuple[np.ndarray, float]:
+    """Return (classes,) weights by coordinate ascent, never worse than `start`, and their score.
+
+    Each weight in turn is set to its best value while the others stay fixed, which `best_weight` finds
+    exactly, until a round changes nothing.
+    """
+    weights = start
     score = _score(name, given, probabilities, weights)
     for _ in range(ROUNDS):
         before = score
@@ -85,10 +132,7 @@ def class_weights(
                 weights, score = tried, reached
         if not score > before:
             break
-    counts = np.bincount(given, minlength=len(weights))
-    rarer = np.minimum(counts, len(given) - counts)
-    logs = np.log(weights) - np.average(np.log(weights), weights=counts)
-    return np.exp(logs * own_share(rarer, shrinkage))
+    return weights, score
 
 
 def best_weight(
@@ -190,6 +234,19 @@ def _score(name: str, given: np.ndarray, probabilities: np.ndarray, weights: np.
     counts = (np.bincount(x, minlength=classes).astype(float) for x in (decided, given))
     tp = np.bincount(given[decided == given], minlength=classes).astype(float)
     return float(_ratio(*(np.sum(part) for part in OF_CLASSES[name](tp, *counts))))
+
+
+def _scores(
+    name: str, given: np.ndarray, probabilities: np.ndarray, weights: np.ndarray
+) -> np.ndarray:
+    """Return the (draws,) scores of weights (draws, classes)."""
+    classes = np.arange(weights.shape[1])
+    decided = (probabilities * weights[:, None]).argmax(axis=2)
+    predicted = np.stack([(decided == k).sum(axis=1) for k in classes], axis=1)
+    tp = np.stack([(decided[:, given == k] == k).sum(axis=1) for k in classes], axis=1)
+    rows = np.bincount(given, minlength=len(classes))
+    parts = OF_CLASSES[name](tp.astype(float), predicted.astype(float), rows.astype(float))
+    return _ratio(*(np.broadcast_to(part, tp.shape).sum(axis=1, dtype=float) for part in parts))
 
 
 # --- cut points -------------------------------------------------------------------------------

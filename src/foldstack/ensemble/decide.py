@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -120,6 +121,14 @@ def is_fitted(metric: Metric, kind: Kind) -> bool:
     return kind.decides_by_thresholds or fitted
 
 
+def may_miss_best(metric: Metric, kind: Kind) -> bool:
+    """Return whether `fit_rule` searches where no exact method is known: a local optimum, or a grid."""
+    if metric.name == "quadratic_kappa" or metric.costs is not None:
+        return False
+    exact = FROM_COUNTS if kind.has_positive_class else OF_LABELS
+    return is_fitted(metric, kind) and (kind.is_one_hot or metric.name not in exact)
+
+
 # --- fitting ----------------------------------------------------------------------------------
 
 
@@ -131,6 +140,7 @@ def fit_rule(
     *,
     family: str = "fitted",
     shrinkage: float | None = None,
+    thorough: bool = True,
 ) -> Rule:
     """Return the best rule of a family on these rows, or the default rule if that is no worse.
 
@@ -163,6 +173,7 @@ def fit_rule(
             for the least expected cost, and fits nothing.
         shrinkage: k of the weight above, 0 for the optimum on these rows; by default 5 for labels and
             20 for classes.
+        thorough: False for one climb only where the fitted rule is a local optimum over labels.
 
     Returns:
         The rule.
@@ -172,7 +183,8 @@ def fit_rule(
         return default
     if shrinkage is None:
         shrinkage = classes.SHRINKAGE if kind.is_one_hot else thresholds.SHRINKAGE
-    rule = _FAMILIES[family](metric, kind, targets, probabilities, shrinkage)
+    fit = partial(_fitted, thorough=thorough) if family == "fitted" else _FAMILIES[family]
+    rule = fit(metric, kind, targets, probabilities, shrinkage)
     if family in ("rate", "least_cost"):  # Not chosen by their score.
         return rule
     return rule if _beats(metric, targets, probabilities, rule, default) else default
@@ -235,7 +247,12 @@ def reference_family(metric: Metric, kind: Kind, among: Sequence[str]) -> str:
 
 
 def _fitted(
-    metric: Metric, kind: Kind, targets: np.ndarray, probabilities: np.ndarray, shrinkage: float
+    metric: Metric,
+    kind: Kind,
+    targets: np.ndarray,
+    probabilities: np.ndarray,
+    shrinkage: float,
+    thorough: bool = True,
 ) -> Rule:
     if kind.is_one_hot:
         return _fit_classes(metric, targets.argmax(axis=1), probabilities, shrinkage)
@@ -248,7 +265,7 @@ def _fitted(
             *OF_LABELS[metric.name], targets, probabilities, shrinkage=shrinkage
         )
     elif kind.several_labels_per_row and metric.name in OF_ROWS:
-        found = row_thresholds(metric.name, targets, probabilities, shrinkage)
+        found = row_thresholds(metric.name, targets, probabilities, shrinkage, thorough=thorough)
     else:
         found = [_common(metric, targets, probabilities)] * targets.shape[1]
     return Rule(kind, tuple(float(threshold) for threshold in found))
@@ -276,7 +293,7 @@ def _least_cost(
 
 def _common(metric: Metric, targets: np.ndarray, probabilities: np.ndarray) -> float:
     grid = thresholds.threshold_grid(probabilities)
-    scores = [metric.signed(targets, (probabilities >= t).astype(float)) for t in grid]
+    scores = [metric.ranked(targets, (probabilities >= t).astype(float)) for t in grid]
     return thresholds.nearest_best(grid, np.array(scores))
 
 
@@ -295,7 +312,7 @@ def _top_k(
 ) -> Rule:
     most = max(1, int(targets.sum(axis=1).max()))
     rules = [Rule(kind, None, top_k=k) for k in range(1, most + 1)]
-    return max(rules, key=lambda rule: metric.signed(targets, rule.apply(probabilities)))
+    return max(rules, key=lambda rule: metric.ranked(targets, rule.apply(probabilities)))
 
 
 _FAMILIES: dict[str, Callable[..., Rule]] = {
@@ -310,15 +327,15 @@ _FAMILIES: dict[str, Callable[..., Rule]] = {
 def _beats(
     metric: Metric, targets: np.ndarray, probabilities: np.ndarray, rule: Rule, other: Rule
 ) -> bool:
-    """Return whether the rule scores better on these rows; False if either score is undefined."""
-    found, least = (_signed(metric, targets, probabilities, each) for each in (rule, other))
+    """Return whether the rule scores better on these rows; an undefined score is worse than any."""
+    found, least = (_ranked(metric, targets, probabilities, each) for each in (rule, other))
     return bool(found > least + 1e-12)  # Less is rounding.
 
 
-def _signed(metric: Metric, targets: np.ndarray, probabilities: np.ndarray, rule: Rule) -> float:
+def _ranked(metric: Metric, targets: np.ndarray, probabilities: np.ndarray, rule: Rule) -> float:
     plain = rule.thresholds is not None and not rule.at_least_one
     if plain and metric.name in OF_LABELS and rule.kind.several_labels_per_row:
         # The same as the metric, but label by label, without matrices of decisions.
         counts = thresholds.counts_at(np.array(rule.thresholds), targets, probabilities)
         return float(thresholds.average_counts(*OF_LABELS[metric.name], counts))
-    return metric.signed(targets, rule.apply(probabilities))
+    return metric.ranked(targets, rule.apply(probabilities))

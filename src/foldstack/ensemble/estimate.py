@@ -32,6 +32,7 @@ class Estimate:
     low: float
     high: float
     standard_error: float
+    undefined_share: float = 0.0
 
 
 def bootstrap(
@@ -163,7 +164,8 @@ def estimate(
     error = float(np.sqrt(variance + (optimism / 2) ** 2))
     # A normal interval may exceed the metric's bounds.
     low, high = np.clip([score - 1.96 * error, score + 1.96 * error], *metric.bounds)
-    return Estimate(score, float(low), float(high), error)
+    undefined = float(np.isnan(resampled).mean())
+    return Estimate(score, float(low), float(high), error, undefined)
 
 
 @dataclass(frozen=True)

@@ -65,6 +65,7 @@ class Members:
         features, test_features: (n, f) and (t, f) feature columns, nan if unknown, or None.
         categorical: which of the features are codes of categories.
         runs: the test predictions of single runs; None if they are not known.
+        scored: the columns that some fold defines the metric for, see `defined.py`; None for all.
 
     Raises:
         ValueError: shapes disagree, or a prediction is not a number between 0 and 1 (for regression:
@@ -85,6 +86,7 @@ class Members:
     test_features: np.ndarray | None = None
     categorical: tuple[int, ...] = ()
     runs: RunTests | None = None
+    scored: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "kind", Kind(self.kind))

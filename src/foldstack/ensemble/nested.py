@@ -36,9 +36,9 @@ from foldstack.ensemble.members import Fitted, Inputs, Members
 from foldstack.ensemble.nesting import (
     CandidateReport,
     Choice,
+    FoldPredictions,
     Nesting,
     RuleReport,
-    FoldPredictions,
 )
 from foldstack.ensemble.submitted import averaging_gain, draw_targets, shifted
 from foldstack.errors import InputError
@@ -144,7 +144,7 @@ def blend(
             are submitted to a metric of something else.
         ValueError: there are fewer than two folds.
     """
-    metric = _for_submission(metric, members, wants_labels)
+    metric = for_submission(metric, members, wants_labels)
     features = members.features is not None
     candidates = list_candidates(
         members.names,
@@ -212,7 +212,7 @@ def submission_estimate(
     """
     if result.final_of_runs is None:
         return None
-    metric = _for_submission(metric, members, wants_labels)
+    metric = for_submission(metric, members, wants_labels)
     of_mean = result.test if result.test_decisions is None else result.test_decisions
     oof, of_runs = result.final_of_runs
     drawn = draw_targets(members.kind, oof, members.targets, of_runs, seed)
@@ -297,16 +297,17 @@ def _single(
     rules: Sequence[str] | None,
 ) -> Nesting:
     single = Single(members.names[model_index], model_index)
-    metric = _for_submission(metric, members, wants_labels)
+    metric = for_submission(metric, members, wants_labels)
     return Nesting(members, metric, [single], seed, None, rules)
 
 
-def _for_submission(metric: Metric, members: Members, wants_labels: bool) -> Metric:
+def for_submission(metric: Metric, members: Members, wants_labels: bool) -> Metric:
     """Return the metric that scores what is submitted.
 
     A metric of labels over submitted probabilities becomes a metric of probabilities, which
     decides by the default rule itself.
     """
+    metric = metric.over(members.scored)
     if wants_labels and metric.wants != "labels":
         raise InputError(
             f"metric '{metric.name}' requires a {metric.wants}, but labels are submitted: "

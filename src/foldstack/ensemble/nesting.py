@@ -286,9 +286,9 @@ class Nesting:
         rules = self._compare_rules(int(winner), parts, left_out[winner])
         family = self.reference
         if rules is not None:
-            best = int(rules.signed.argmax())  # of equals the simplest
-            if -rules.worse_by[best] > rules.errors[best]:
-                family = self.families[best]
+            better = rules.better(self.families.index(self.reference))  # of equals the simplest
+            if better is not None:
+                family = self.families[better]
         return Choice(int(winner), family, found, rules)
 
     def _compare(

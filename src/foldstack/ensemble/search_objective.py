@@ -138,7 +138,7 @@ class SearchObjective:
 
     @cached_property
     def _shares(self) -> np.ndarray:
-        return _shares(self._columns, self.average)
+        return _shares(self._columns, self.average, self.metric.columns)
 
     def __call__(self, values: np.ndarray) -> float:
         """Return the score of predictions (outputs, n), float64; -inf if it is undefined."""
@@ -160,7 +160,7 @@ class SearchObjective:
         family = "default" if self.kind.is_one_hot else "fitted"
         if self.metric.costs is not None:
             family = "least_cost"
-        rule = fit_rule(self.metric, self.kind, self.targets, values, family=family)
+        rule = fit_rule(self.metric, self.kind, self.targets, values, family=family, thorough=False)
         return self.metric.signed(self.targets, rule.apply(values))
 
     def by_label(self) -> list[SearchObjective | None] | None:
@@ -197,12 +197,14 @@ def _by_columns(metric: Metric, kind: Kind) -> tuple[Callable[[Cuts], float] | N
     return None, ""
 
 
-def _shares(columns: list[Column], average: str) -> np.ndarray:
-    """Return (columns,) that sum to one; all 0 if nothing is defined."""
+def _shares(columns: list[Column], average: str, scored: tuple[int, ...] | None) -> np.ndarray:
+    """Return (columns,) that sum to one; all 0 if nothing is defined. scored: see `Metric.columns`."""
     if average == "weighted":
         shares = np.array([column.positives for column in columns], float)
     elif average == "ranking":  # undefined for a column with one class
         shares = np.array([column.has_both for column in columns], float)
+        if scored is not None:
+            shares[np.isin(np.arange(len(shares)), scored, invert=True)] = 0
     else:
         shares = np.ones(len(columns))
     return shares / max(shares.sum(), 1)

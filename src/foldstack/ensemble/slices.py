@@ -259,9 +259,13 @@ def _scorer(scored: Scored, part: Selection) -> Callable[[np.ndarray], float]:
 
 
 def _metric_of(scored: Scored, part: Selection) -> Metric:
-    """The metric, with the costs of the part's labels alone."""
-    if part.columns is None or scored.metric.costs is None:
+    """Return the metric of the part's labels alone, with their costs."""
+    if part.columns is None:
         return scored.metric
+    if scored.metric.costs is None:
+        own = scored.metric.columns
+        of_part = own and tuple(np.flatnonzero(np.isin(part.columns, own)).tolist())
+        return scored.metric.over(of_part)
     costs = tuple(scored.metric.costs[k] for k in part.columns)
     return metrics.get(scored.metric.name, scored.kind, costs=costs)
 

@@ -15,7 +15,6 @@ from foldstack.links import to_probabilities
 from foldstack.metrics import Metric
 from foldstack.rows import Rows
 from foldstack.techniques import LearnerSettings
-from foldstack.techniques.registry import load
 
 if TYPE_CHECKING:
     from foldstack.text.cache import TokenCache
@@ -96,4 +95,4 @@ class LearnerContext:
 
 def make_learner(settings: LearnerSettings, context: LearnerContext) -> Learner:
     """Return the learner that a preset names; its module is imported when it is first used."""
-    return load(settings.implementation)(settings, context)
+    return settings.load()(settings, context)

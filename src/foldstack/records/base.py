@@ -15,15 +15,18 @@ from typing import Annotated, Any, ClassVar, TypeVar
 
 import pandas as pd
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
     PlainSerializer,
     SerializerFunctionWrapHandler,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_serializer,
 )
+from pydantic_core import ErrorDetails
 
 from foldstack.config import digest
 from foldstack.errors import InputError
@@ -77,6 +80,8 @@ class Record(Value):
         return version
 
 
+STORED = "stored"  # the context in which a record is validated that is read from disk
+
 R = TypeVar("R", bound=Record)
 
 # A number that may be undefined: nan in memory, null in JSON.
@@ -85,6 +90,17 @@ Undefined = Annotated[
     BeforeValidator(lambda value: math.nan if value is None else value),
     PlainSerializer(lambda value: None if math.isnan(value) else value, when_used="json"),
 ]
+
+
+def is_finite(value: float, info: ValidationInfo) -> float:
+    """Return a number; raise ValueError if it is read from disk and is nan or infinite."""
+    if info.context == STORED and not math.isfinite(value):
+        raise ValueError(f"{value} is not a finite number")
+    return value
+
+
+# A number that a stored record always has, unless somebody has changed it.
+Finite = Annotated[float, AfterValidator(is_finite)]
 
 
 class Table(Record):
@@ -141,23 +157,31 @@ def _read(path: Path, form: type[R], name: str, again: Again) -> tuple[R, dict[s
     """Return a record and its JSON object."""
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(record, dict):
+            raise ValueError("it is not a JSON object")
         _refuse_newer(record, form, name, again)
-        typed = form.model_validate(record)
+        typed = form.model_validate(record, context=STORED)
         found = record.pop("digest", None)
         if found is not None and found != digest(record):
             raise ValueError("its digest does not match")
     except ValidationError as e:
         first = e.errors()[0]
         where = ".".join(map(str, first["loc"])) or "it"
-        raise damaged(name, f"{where}: {first['msg'].lower()}", again) from None
+        raise damaged(name, f"{where}: {_reason(first)}", again) from None
     except (ValueError, RecursionError) as e:
         raise damaged(name, str(e).splitlines()[0], again) from None
     return typed, record
 
 
-def _refuse_newer(record: Any, form: type[Record], name: str, again: Again) -> None:
+def _reason(error: ErrorDetails) -> str:
+    """Return what is wrong with a field, as a part of a sentence."""
+    text = error["msg"].removeprefix("Value error, ")
+    return text[:1].lower() + text[1:]
+
+
+def _refuse_newer(record: dict[str, Any], form: type[Record], name: str, again: Again) -> None:
     """Raise InputError if a record has a newer version than this code reads."""
-    version = record.get("version") if isinstance(record, dict) else None
+    version = record.get("version")
     if type(version) is int and version > form.VERSION:
         other = _advice(again)
         raise InputError(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+import math
+from typing import Any, ClassVar, Self
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from foldstack.records.base import Record, Table, Value
-from foldstack.records.estimates import EstimateRecord, GainRecord
+from foldstack.records.base import Finite, Record, Table, Undefined, Value, is_finite
+from foldstack.records.decisions import MemberRuns, Parameters, RuleRecord, weights_of
+from foldstack.records.drifts import DriftedScore
+from foldstack.records.estimates import EstimateRecord, FoldsUsed, GainRecord
 from foldstack.records.patterns import PatternsEffect
 
 
@@ -24,20 +27,20 @@ class BlendHashes(Value):
 class CandidateRecord(Value):
     name: str
     complexity: int | float
-    nested: float
-    in_sample: float
-    difference_to_best: float
-    standard_error: float
+    nested: Undefined
+    in_sample: Undefined
+    difference_to_best: Undefined
+    standard_error: Undefined
 
 
 class RuleTrial(Value):
     """Scores of a family of decision rules; gain is over the metric's reference family."""
 
     family: str
-    nested: float
-    in_sample: float
-    gain: float
-    standard_error: float
+    nested: Undefined
+    in_sample: Undefined
+    gain: Undefined
+    standard_error: Undefined
 
 
 class RulesRecord(Value):
@@ -46,12 +49,16 @@ class RulesRecord(Value):
     Attributes:
         family: the chosen family.
         families_by_fold: per fold the family chosen on the other folds.
+        may_miss_best: see `ensemble.decide.may_miss_best`; None in records of older versions.
         gain_over_default: the gain of the nested decisions over .5 or the most probable class.
     """
+
+    ABSENT: ClassVar[frozenset[str]] = frozenset({"may_miss_best"})
 
     family: str
     families_by_fold: dict[str, str]
     tried: list[RuleTrial]
+    may_miss_best: bool | None = None
     gain_over_default: GainRecord
 
 
@@ -69,7 +76,7 @@ class ModelEstimate(Value):
     """The estimate of a single model."""
 
     nested: EstimateRecord
-    in_sample: float
+    in_sample: Undefined
     optimistic: list[str]
 
 
@@ -89,6 +96,18 @@ class RepeatedTexts(Value):
     score: float | None
 
 
+class Correction(Value):
+    """The correction of a nested score since runs share training rows; see `ensemble.optimism`.
+
+    Attributes:
+        optimism: what was taken off the score; larger is better.
+        variance_ratio: by which the variance of the bootstrap over rows was multiplied.
+    """
+
+    optimism: float
+    variance_ratio: float
+
+
 class FeaturesRecord(Value):
     """The features of a stack beside predictions; categories: a digest of the category codes."""
 
@@ -106,37 +125,42 @@ class _Estimated(Record):
             `sharpness` on disk.
         settings: `settings.BlendSettings` as JSON.
         parameters: the winner's fitted parameters, for `ensemble.load_fitted`.
-        rule: the decision rule, for `ensemble.Rule.from_json`; None for probabilities.
+        rule: the decision rule, see `ensemble.Rule`; None for probabilities.
+        undefined: what of the metric no fold defines, see `defined.scored_by`, or why the nested score
+            is undefined; None if nothing is.
         nested: the estimate of the runs of one fold, as held-out rows are predicted.
         submitted: the estimate of the mean over all runs; None if it is not known.
-        optimism: what was taken off the nested score for shared training rows; larger is better.
-        variance_ratio: by which the variance of the bootstrap over rows was multiplied for them.
+        correction: of the nested score, for shared training rows; None if it has none.
         in_sample: the optimistic score on the rows of the fit.
         seed_variance: the variance of the mean of the seeds' scores; 0 for one seed.
+        folds: the folds that it was made of; None for all.
+        drift: the estimate weighted to the test file, if that differs from the training file.
         name: the name of the stored blend; None for a single model.
     """
 
-    ABSENT: ClassVar[frozenset[str]] = frozenset({"name"})
+    ABSENT: ClassVar[frozenset[str]] = frozenset(
+        {"folds", "name", "submitted", "correction", "undefined", "drift"}
+    )
 
     kind: str
     metric: str
     costs: list[list[int | float]] | None = None
     scores_are: str = ""
     test_mean: str = ""
-    temperatures: dict[str, float] = Field(default_factory=dict, alias="sharpness")
-    members: dict[str, dict[str, str]]
+    temperatures: dict[str, Finite] = Field(default_factory=dict, alias="sharpness")
+    members: MemberRuns
     settings: dict[str, Any] = Field(default_factory=dict)
     hashes: BlendHashes
     winner: str
     winners_by_fold: dict[str, str] = Field(default_factory=dict)
-    parameters: dict[str, Any] = Field(default_factory=dict)
-    rule: dict[str, Any] | None = None
+    parameters: Parameters = Field(default_factory=dict)
+    rule: RuleRecord | None = None
+    undefined: list[str] | None = None
     nested: EstimateRecord
     submitted: EstimateRecord | None = None
-    optimism: float = 0.0
-    variance_ratio: float = 1.0
-    in_sample: float
-    seed_variance: float = 0.0
+    correction: Correction | None = None
+    in_sample: Undefined
+    seed_variance: Finite = 0.0
     optimistic: list[str]
     repeated_texts: RepeatedTexts | None = None
     candidates: list[CandidateRecord] = Field(default_factory=list)
@@ -145,7 +169,28 @@ class _Estimated(Record):
     models: dict[str, ModelEstimate] = Field(default_factory=dict)
     positives: dict[str, PositiveRates] = Field(default_factory=dict)
     features: FeaturesRecord | None = None
+    folds: FoldsUsed | None = None
+    drift: DriftedScore | None = None
     name: str | None = None
+
+    @field_validator("nested")
+    @classmethod
+    def _is_defined(cls, nested: EstimateRecord, info: ValidationInfo) -> EstimateRecord:
+        """Check the score alone: resamples and candidates may leave a metric undefined."""
+        if math.isnan(nested.score) and info.data.get("undefined"):
+            return nested
+        try:
+            is_finite(nested.score, info)
+        except ValueError as e:
+            raise ValueError(f"score: {e}") from None
+        return nested
+
+    @model_validator(mode="after")
+    def _weighs_members(self) -> Self:
+        weights = weights_of(self.parameters)
+        if weights is not None and weights.keys() != self.members.keys():
+            raise ValueError("the weights of parameters are of other models than members")
+        return self
 
 
 class BlendRecord(_Estimated):
@@ -156,15 +201,15 @@ class BlendRecord(_Estimated):
             digests.
     """
 
-    ABSENT: ClassVar[frozenset[str]] = frozenset({"name", "files"})
+    ABSENT: ClassVar[frozenset[str]] = _Estimated.ABSENT | {"files"}
 
     # Required here; only submissions of the first versions lack them.
     winners_by_fold: dict[str, str]
-    parameters: dict[str, Any]
-    rule: dict[str, Any] | None
+    parameters: Parameters
+    rule: RuleRecord | None
     settings: dict[str, Any]
     candidates: list[CandidateRecord]
-    seed_variance: float
+    seed_variance: Finite
     positives: dict[str, PositiveRates]
     files: dict[str, str] | None = None
 
@@ -183,7 +228,7 @@ class SubmissionRecord(_Estimated):
         replaces: the digest of the file that NAME.csv is about to replace.
     """
 
-    ABSENT: ClassVar[frozenset[str]] = frozenset({"name", "note", "patterns"})
+    ABSENT: ClassVar[frozenset[str]] = _Estimated.ABSENT | {"note", "patterns"}
 
     note: str | None = None
     patterns: PatternsEffect | None = None
@@ -219,12 +264,16 @@ class ReportRecord(Table):
         rows: one per label, then the averages; their keys are the columns of `report.label_report`
             or `report.target_report`, the index first.
         of: the blend, or the models.
+        folds: the folds whose rows they are; None for all.
         file: the blend's report file; None for models.
+        undefined: see `BlendRecord`.
     """
 
     rows: list[dict[str, Any]]
     of: str
     winner: str
     file: str | None
+    folds: FoldsUsed | None = None
     stale: list[str]
     optimistic: list[str]
+    undefined: list[str] | None = None

@@ -29,16 +29,16 @@ class ComparedModel(Value):
     """
 
     model: str
-    score: float
-    better_by: float
-    low: float
-    high: float
-    standard_error: float
+    score: Undefined
+    better_by: Undefined
+    low: Undefined
+    high: Undefined
+    standard_error: Undefined
     row_error: Undefined = math.nan
     seed_error: Undefined
     degrees_of_freedom: Undefined = math.nan
     seeds_paired: bool = False
-    by_seed: list[float]
+    by_seed: list[Undefined]
     time: Undefined
 
 
@@ -54,11 +54,12 @@ class Comparison(Table):
         hashes: those of the folds, the training rows and their overlay, as in a run's identity.
         runs: per model the digest of each run's held-out predictions.
         optimistic: per model why its score may be too good.
+        undefined: what of the metric no fold defines, see `defined.scored_by`.
     """
 
     baseline: str
     metric: str
-    score: float
+    score: Undefined
     seeds: list[int]
     folds: list[int]
     folds_in_all: int
@@ -68,3 +69,4 @@ class Comparison(Table):
     hashes: dict[str, str | None]
     runs: dict[str, dict[str, str]]
     optimistic: dict[str, list[str]]
+    undefined: list[str] = Field(default_factory=list)

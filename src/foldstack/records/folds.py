@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from pydantic import Field
+
 from foldstack.records.base import Record, Table, Value
+from foldstack.records.drifts import DriftRecord, SharedRecord
 
 SHOWN_LABELS = 12  # of the folds' table on the console; folds/report.csv has all
 
@@ -74,8 +77,11 @@ class FoldsResult(Table):
         unscored: rows that time order never holds out.
         stale: the runs that the new folds have made stale.
         rare: labels with fewer rows than folds.
+        lone: sentences on labels whose rows stand in one fold, see `defined.lone_labels`.
         uneven: the labels with the least even distribution; empty if there are few labels.
         absent: labels that are absent from a fold; empty if there are few labels.
+        shared: sentences and groups on both sides of folds, and of training and test.
+        drift: how the test file differs; None if it was not compared.
     """
 
     record: FoldsRecord
@@ -89,5 +95,8 @@ class FoldsResult(Table):
     unscored: int
     stale: list[str]
     rare: list[RareLabel]
+    lone: list[str]
     uneven: list[SpreadLabel]
     absent: list[str]
+    shared: list[SharedRecord] = Field(default_factory=list)
+    drift: DriftRecord | None = None

@@ -56,7 +56,7 @@ class InitResult(Table):
 
 
 class EmptiedFolder(Value):
-    """An emptied folder with the names removed and those kept, which no stage made."""
+    """An emptied folder with the paths removed and those kept, which no stage made."""
 
     folder: str
     removed: list[str]

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+import json
+from typing import Annotated, Any, ClassVar
 
-from pydantic import ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, field_validator, model_validator
 
+from foldstack.errors import shown
 from foldstack.records.base import Record, Value
+from foldstack.records.scores import ModelScores
+
+
+def _names_learner(settings: dict[str, Any]) -> dict[str, Any]:
+    if not isinstance(settings.get("learner"), str):
+        raise ValueError("they name no learner")
+    return settings
 
 
 class RunIdentity(Value):
@@ -20,15 +29,16 @@ class RunIdentity(Value):
         start, hard, washed: digests of the runs that it depends on, see `stages.run.Dependency`; for
             filtered copies one per judge.
         features: hashes of the feature columns of the training and the external rows.
+        row_weights: the digest of the weights to the test file, if the model learns with them.
         auxiliary: the auxiliary targets' settings and their hashes, in the same order.
     """
 
     model_config = ConfigDict(extra="allow")
     ABSENT: ClassVar[frozenset[str]] = frozenset(
-        ("start", "hard", "washed", "features", "auxiliary")
+        ("start", "hard", "washed", "features", "auxiliary", "row_weights")
     )
 
-    settings: dict[str, Any]
+    settings: Annotated[dict[str, Any], AfterValidator(_names_learner)]
     folds: str
     train: str
     overlay: str | None
@@ -37,6 +47,7 @@ class RunIdentity(Value):
     washed: dict[str, str | None] | None = None
     features: list[str | None] | None = None
     auxiliary: list[Any] | None = None
+    row_weights: str | None = None
 
 
 class PartialRecord(Record):
@@ -62,7 +73,7 @@ class RunRecord(Record):
         preset: the preset that it was trained with, which differs from the model's name for a variant
             (NAME=); None in older records.
         left_out: the folds that it has not learned from.
-        score: the score on its held-out rows; None if it has none.
+        score: the score on its held-out rows; None if it has none, or if it is undefined there.
         predictions: the digest of each named set of predictions.
         test_features: the hash of the test rows' feature columns, if the model reads them.
         optimistic: why its score may be too good.
@@ -109,12 +120,22 @@ class RunRecord(Record):
     @field_validator("facts")
     @classmethod
     def _is_no_field(cls, facts: dict[str, Any]) -> dict[str, Any]:
-        taken = sorted(facts.keys() & cls.model_fields.keys())
+        taken = sorted(facts.keys() & (cls.model_fields.keys() | {"digest"}))
         if taken:
-            raise ValueError(
-                f"a learner's fact cannot be named '{taken[0]}' as a field of the record"
-            )
+            raise ValueError(f"'{taken[0]}' is a field of run.json and cannot be a learner's fact")
         return facts
+
+    @classmethod
+    def check_facts(cls, facts: Any) -> None:
+        """Raise ValueError if what a learner's `fit` returned cannot be part of run.json."""
+        if not isinstance(facts, dict) or not all(isinstance(name, str) for name in facts):
+            raise ValueError(f"{shown(facts)} is not a dict of facts by name")
+        cls._is_no_field(facts)
+        for name, value in facts.items():
+            try:
+                json.dumps(value)
+            except (TypeError, ValueError):
+                raise ValueError(f"the fact '{name}' is {shown(value)}, not JSON") from None
 
     def to_json(self) -> dict[str, Any]:
         flat: dict[str, Any] = {}
@@ -124,10 +145,14 @@ class RunRecord(Record):
 
 
 class TrainedRecord(Record):
-    """The result of the train stage: names of the runs trained now, and of those finished before."""
+    """The result of the train stage: names of the runs trained now, and of those finished before.
+
+    scores: the models' pooled scores after training; None if nothing was trained.
+    """
 
     trained: list[str]
     finished: list[str]
+    scores: ModelScores | None = None
 
     @property
     def nothing_to_do(self) -> str | None:

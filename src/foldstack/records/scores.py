@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from pydantic import Field
+
 from foldstack.records.base import Record, Table, Undefined, Value
+from foldstack.records.estimates import FoldsUsed
 
 
 class Marks(Value):
@@ -30,12 +33,17 @@ class SliceRow(Value):
 
 
 class ViewsRecord(Table):
-    """The score of a blend or a model on parts of the out-of-fold rows; `file` holds the rows."""
+    """The score of a blend or a model on parts of the out-of-fold rows; `file` holds the rows.
+
+    folds: the folds whose rows they are; None for all.
+    """
 
     metric: str
     file: str
+    folds: FoldsUsed | None = None
     rows: list[SliceRow]
     marks: Marks
+    undefined: list[str] = Field(default_factory=list)
 
 
 class RunScore(Value):
@@ -55,15 +63,46 @@ class RunScores(Table):
     rows: list[RunScore]
 
 
+class ModelScore(Value):
+    """A model's out-of-fold score, pooled over its trained folds and decided as in a blend.
+
+    Attributes:
+        folds: the number of its trained folds.
+        of: the number of folds in all.
+        score: of all rows together; nan if undefined, or if `why` says why there is none.
+        mean, spread: mean and standard deviation of the scores of single folds.
+        optimistic: why the score may be too good.
+    """
+
+    model: str
+    folds: int
+    of: int
+    score: Undefined
+    mean: Undefined
+    spread: Undefined
+    optimistic: list[str]
+    why: str
+
+
+class ModelScores(Table):
+    metric: str
+    rows: list[ModelScore]
+
+
 class BlendScore(Value):
-    """The nested score of a stored blend with its 95 % interval, and its optimistic in-sample score."""
+    """The nested score of a stored blend with its 95 % interval, and its optimistic in-sample score.
+
+    folds: the folds that it was made of, as `folds 0,1 of 5`; None for all.
+    """
 
     blend: str
     winner: str
-    nested: float
-    low: float
-    high: float
-    in_sample: float
+    folds: str | None = None
+    nested: Undefined
+    low: Undefined
+    high: Undefined
+    in_sample: Undefined
+    undefined: list[str] | None = None
     stale: list[str]
     optimistic: list[str]
 
@@ -73,10 +112,11 @@ class BlendScores(Table):
 
 
 class ScoresResult(Record):
-    """The scores of every run and blend; `models` merges the marks of each model's runs."""
+    """The scores of every run, model and blend; `models` merges the marks of each model's runs."""
 
     metric: str
     runs: RunScores
+    pooled: ModelScores
     models: list[Marks]
     blends: BlendScores
 
@@ -85,16 +125,19 @@ class SubmissionScore(Value):
     """The scores of a submission: its estimate, and those against the solution.
 
     Attributes:
+        folds: the folds that it was made of, as `folds 0,1 of 5`; None for all.
         private: the score by each metric on the solution, the competition's own first.
         changed: whether the file differs from what `submit` wrote.
     """
 
     submission: str
     winner: str
-    nested: float
-    low: float
-    high: float
-    in_sample: float
+    folds: str | None = None
+    nested: Undefined
+    low: Undefined
+    high: Undefined
+    in_sample: Undefined
+    undefined: list[str] | None = None
     private: dict[str, float]
     stale: list[str]
     optimistic: list[str]

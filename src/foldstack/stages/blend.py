@@ -12,6 +12,7 @@ import pandas as pd
 
 from foldstack import config, ensemble
 from foldstack.competition import Competition
+from foldstack.defined import scored_by
 from foldstack.ensemble import OF_RANKS, STACKS, BlendOptions, BlendResult, Members, RunTests
 from foldstack.errors import InputError
 from foldstack.files import write_text
@@ -20,11 +21,14 @@ from foldstack.records import (
     BlendHashes,
     BlendRecord,
     CandidateRecord,
+    Correction,
     EstimateRecord,
+    FoldsUsed,
     ModelEstimate,
     PositiveRates,
     RepeatedTexts,
     ReportRecord,
+    RuleRecord,
 )
 from foldstack.report import (
     format_report,
@@ -36,8 +40,10 @@ from foldstack.report import (
 from foldstack.rows import Rows
 from foldstack.stages.choices import describe_calibration, describe_rules, reliability_csv
 from foldstack.stages.dependencies import Doubts, external_reasons
+from foldstack.stages.drift import drifted_score
 from foldstack.stages.features import describe_features, stack_features
 from foldstack.stages.oof import Model, match_confidence, read_model, sampled
+from foldstack.stages.shared import choose_shared, folds_used
 from foldstack.store import Folds, write_parquet
 from foldstack.workspace import Workspace
 
@@ -66,30 +72,40 @@ def choose_members(ws: Workspace, text: str | None) -> list[str]:
 
 
 def make_blend(
-    ws: Workspace, names: list[str], *, methods: tuple[str, ...] | None = None, quiet: bool = False
+    ws: Workspace,
+    names: list[str],
+    *,
+    methods: tuple[str, ...] | None = None,
+    quiet: bool = False,
+    command: str = "make blend",
 ) -> Blend:
     """Read the models, choose and fit a blend, and estimate it nested; write nothing.
+
+    The blend is made on the folds that all models have runs for. One fold allows a single model only,
+    as it is.
 
     Args:
         ws: the workspace.
         names: the models.
         methods: replace those of the settings; () keeps a single model as it is.
         quiet: show no progress.
+        command: the command that takes MODEL=, for messages.
 
     Returns:
         The fitted blend.
 
     Raises:
-        InputError: a run is missing, stale or damaged.
+        InputError: a run is missing, stale or damaged, or several models share fewer than two folds.
     """
-    options = _options(ws, methods)
-    folds = ws.store.read_folds(ws.competition.train)
+    folds = choose_shared(ws, names, ws.store.read_folds(ws.competition.train), command)
+    alone = len(folds.numbers) == 1
+    options = _options(ws, () if alone else methods)
     train = ws.competition.scored_rows(folds.scored)
     models = [read_model(ws, name, folds) for name in names]
     text = options.text_features and any(method in STACKS for method in options.methods)
-    members = _members(ws, models, folds, train, text)
-    result = _fit(ws, members, options, quiet)
-    if options.match_sharpness and _rests_on_confidence(members, result):
+    members = members_of(ws, models, folds, text)
+    result = score_one_fold(ws, members) if alone else _fit(ws, members, options, quiet)
+    if options.match_sharpness and not alone and _rests_on_confidence(members, result):
         models = [match_confidence(ws, model) for model in models]
         tests = np.stack([m.test for m in models], axis=1)
         members = dataclasses.replace(members, test_probabilities=tests)
@@ -107,9 +123,10 @@ def _options(ws: Workspace, methods: tuple[str, ...] | None) -> BlendOptions:
     return options.model_copy(update={"methods": methods, "calibration": calibration})
 
 
-def _members(ws: Workspace, models: list[Model], folds: Folds, train: Rows, text: bool) -> Members:
-    """Return the models' predictions and the features of stacks; train holds the scored rows."""
+def members_of(ws: Workspace, models: list[Model], folds: Folds, text: bool = False) -> Members:
+    """Return the models' predictions and the features of stacks, with text: those of texts too."""
     competition = ws.competition
+    train = competition.scored_rows(folds.scored)
     return Members(
         names=[m.name for m in models],
         probabilities=np.stack([m.oof for m in models], axis=1),
@@ -125,6 +142,7 @@ def _members(ws: Workspace, models: list[Model], folds: Folds, train: Rows, text
         test_features=stack_features(competition.test, text),
         categorical=tuple(range(len(competition.settings.numeric), len(competition.feature_names))),
         runs=_runs(competition, models),
+        scored=scored_by(competition, folds).columns,
     )
 
 
@@ -158,6 +176,26 @@ def _fit(ws: Workspace, members: Members, options: BlendOptions, quiet: bool) ->
             options=options,
             progress=None if quiet else progress.add,
         )
+
+
+def score_one_fold(ws: Workspace, members: Members) -> BlendResult:
+    """Return the only model as it is, scored on its only fold."""
+    settings = ws.competition.settings.blend
+    return ensemble.one_fold(
+        members,
+        ws.competition.metric,
+        wants_labels=ws.competition.submission.wants_labels,
+        seed=settings.seed,
+        rules=settings.rules,
+    )
+
+
+def rule_reasons(family: str | None, folds: Sequence[int]) -> list[str]:
+    """Return why an estimate is optimistic: rules of this family are fitted on the only fold."""
+    if len(folds) > 1 or not ensemble.is_fitted(family):
+        return []
+    (fold,) = folds
+    return [f"its decision rule is fitted on fold {fold}, the only one trained, and scored on it"]
 
 
 def _rests_on_confidence(members: Members, result: BlendResult) -> bool:
@@ -206,12 +244,12 @@ def _describe(
     Args:
         text: whether stacks read features of the texts.
     """
-    competition = ws.competition
+    competition, used = ws.competition, folds_used(folds)
     return BlendRecord(
         kind=competition.kind,
         metric=competition.metric.name,
         costs=_costs(competition),
-        scores_are="pooled over all rows",
+        scores_are="pooled over all rows" if used is None else _scores_are(used),
         test_mean=_test_mean(competition, models, result),
         temperatures={m.name: m.temperature for m in models} if _are_matched(models) else {},
         members={m.name: m.runs for m in models},
@@ -220,21 +258,25 @@ def _describe(
         winner=result.winner,
         winners_by_fold={str(fold): winner for fold, winner in result.winners_by_fold.items()},
         parameters=result.parameters,
-        rule=None if result.rule is None else result.rule.to_json(),
+        rule=None if result.rule is None else RuleRecord(**result.rule.to_json()),
         nested=EstimateRecord(**dataclasses.asdict(result.nested)),
         submitted=_submitted(competition, members, result),
-        optimism=result.optimism,
-        variance_ratio=result.variance_ratio,
+        correction=None
+        if members.runs is None
+        else Correction(optimism=result.optimism, variance_ratio=result.variance_ratio),
         in_sample=result.in_sample,
         seed_variance=members.seed_variance,
-        optimistic=_why_optimistic(ws, models),
+        optimistic=_why_optimistic(ws, models, result),
         repeated_texts=reweighted(ws, folds, result.nested_predictions),
         candidates=[CandidateRecord(**dataclasses.asdict(c)) for c in result.candidates],
-        rules=describe_rules(result),
+        rules=describe_rules(result, competition.metric, competition.kind),
         calibration=describe_calibration(members, result),
-        models={m.name: _single(ws, members, i, m) for i, m in enumerate(models)},
+        models={m.name: _single(ws, members, i, m, result) for i, m in enumerate(models)},
         positives=_positives(ws, members, result),
         features=describe_features(competition, text),
+        folds=used,
+        undefined=_undefined(competition, folds, result),
+        drift=drifted_score(ws, folds, result, members.seed_variance),
     )
 
 
@@ -251,10 +293,26 @@ def _submitted(
     return None if found is None else EstimateRecord(**dataclasses.asdict(found))
 
 
-def _why_optimistic(ws: Workspace, models: list[Model]) -> list[str]:
+def _undefined(competition: Competition, folds: Folds, result: BlendResult) -> list[str] | None:
+    """Return what of the metric is undefined, and why; None if all is defined."""
+    sentences = scored_by(competition, folds).undefined
+    if not sentences and np.isnan(result.nested.score):
+        sentences = [f"{competition.metric.name} has no value for the nested predictions"]
+    return sentences or None
+
+
+def _scores_are(used: FoldsUsed) -> str:
+    return f"pooled over the {used.rows:,} rows of {used}"
+
+
+def _why_optimistic(ws: Workspace, models: list[Model], result: BlendResult) -> list[str]:
     of_rows = external_reasons(ws)  # the same for all models
     of_models = {f"{m.name}: {why}" for m in models for why in m.optimistic if why not in of_rows}
-    return [*of_rows, *sorted(of_models)]
+    return [
+        *of_rows,
+        *sorted(of_models),
+        *rule_reasons(result.family, list(result.winners_by_fold)),
+    ]
 
 
 def _hashes(competition: Competition, folds: Folds) -> BlendHashes:
@@ -296,6 +354,8 @@ def read_stored(ws: Workspace, name: str) -> BlendRecord:
         other = f"metric {record.metric}, not {metric}"
     elif record.costs != _costs(ws.competition):
         other = "other costs than competition.yaml has now"
+    elif record.rule is not None and not record.rule.fits(len(ws.competition.outputs)):
+        other = "another number of labels"
     else:
         return record
     raise InputError(f"blend '{name}' was made for {other}: run {blend_command(name)} again")
@@ -310,7 +370,22 @@ def _are_matched(models: list[Model]) -> bool:
     return any(model.temperature != 1 for model in models)
 
 
-def _single(ws: Workspace, members: Members, index: int, model: Model) -> ModelEstimate:
+def _single(
+    ws: Workspace, members: Members, index: int, model: Model, result: BlendResult
+) -> ModelEstimate:
+    """Return the estimate of a model alone.
+
+    result: that of the blend, which is the model itself if there is one fold.
+    """
+    if len(np.unique(members.folds)) == 1:
+        return ModelEstimate(
+            nested=EstimateRecord(**dataclasses.asdict(result.nested)),
+            in_sample=result.in_sample,
+            optimistic=[
+                *model.optimistic,
+                *rule_reasons(result.family, list(result.winners_by_fold)),
+            ],
+        )
     of_model = dataclasses.replace(members, seed_variance=model.seed_variance)
     nested, in_sample = ensemble.single_estimate(
         of_model,
@@ -352,9 +427,11 @@ def reweighted(ws: Workspace, folds: Folds, nested: np.ndarray) -> RepeatedTexts
     weights = np.where(repeated, share / found, (1 - share) / (1 - found))
     targets = competition.train.targets[folds.scored]
     try:
-        score = competition.task.score_probabilities(targets, nested, weights)
+        task = dataclasses.replace(competition.task, metric=scored_by(competition, folds).metric)
+        score = task.score_probabilities(targets, nested, weights)
     except InputError:  # a user's metric without weights
-        score = None
+        score = np.nan
+    score = None if np.isnan(score) else score
     return RepeatedTexts(test_share=share, train_share=found, score=score)
 
 
@@ -395,7 +472,7 @@ def positive_rates(
 def blend(ws: Workspace, *, model: str | None = None, name: str | None = None) -> BlendRecord:
     """Blend the models' runs and store the result in oof/_blends/<name>/."""
     name = config.check_name(name or "blend", "name")
-    made = make_blend(ws, choose_members(ws, model))
+    made = make_blend(ws, choose_members(ws, model), command=blend_command(name).strip("`"))
     return ws.store.write_blend(name, made.record, lambda place: _fill(ws, made, place))
 
 
@@ -419,19 +496,24 @@ def _fill(ws: Workspace, made: Blend, place: Path) -> None:
 
 def report(ws: Workspace, *, model: str | None = None, name: str | None = None) -> ReportRecord:
     """Return the scores per label on out-of-fold rows, by nested decisions."""
+    if model and name:
+        raise InputError("report takes MODEL= or the blend's NAME=, not both")
     return _report_of_models(ws, model) if model else _report_of_blend(ws, name or "blend")
 
 
 def _report_of_models(ws: Workspace, model: str) -> ReportRecord:
     names = ws.choose_models(model)
-    made = make_blend(ws, names, methods=None if len(names) > 1 else (), quiet=True)
+    methods = None if len(names) > 1 else ()
+    made = make_blend(ws, names, methods=methods, quiet=True, command="make report")
     return ReportRecord(
         of=", ".join(names),
         winner=made.record.winner,
         file=None,
+        folds=made.record.folds,
         rows=report_rows(made.report),
         stale=[],
         optimistic=made.record.optimistic,
+        undefined=made.record.undefined,
     )
 
 
@@ -443,7 +525,9 @@ def _report_of_blend(ws: Workspace, name: str) -> ReportRecord:
         of=name,
         winner=record.winner,
         file=ws.store.name(shown),
+        folds=record.folds,
         rows=report_rows(read_report(path)),
         stale=stale,
         optimistic=optimistic,
+        undefined=record.undefined,
     )

@@ -7,10 +7,13 @@ import dataclasses
 import pandas as pd
 
 from foldstack.ensemble import BlendResult, Members, reliability
+from foldstack.ensemble.decide import may_miss_best
+from foldstack.kinds import Kind
+from foldstack.metrics import Metric
 from foldstack.records import CalibrationRecord, GainRecord, RulesRecord, RuleTrial
 
 
-def describe_rules(result: BlendResult) -> RulesRecord | None:
+def describe_rules(result: BlendResult, metric: Metric, kind: Kind) -> RulesRecord | None:
     """Return the record of the rule families tried; None if no rule was fitted."""
     gain = result.gain
     if gain is None:
@@ -19,6 +22,7 @@ def describe_rules(result: BlendResult) -> RulesRecord | None:
         family=result.family,
         families_by_fold={str(fold): family for fold, family in result.families_by_fold.items()},
         tried=[RuleTrial(**dataclasses.asdict(trial)) for trial in result.rules],
+        may_miss_best=may_miss_best(metric, kind),
         gain_over_default=GainRecord(
             difference=gain.difference,
             low=gain.low,

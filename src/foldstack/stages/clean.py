@@ -9,7 +9,7 @@ from foldstack.errors import InputError
 from foldstack.files import remove
 from foldstack.records import CleanResult, EmptiedFolder, TidyResult
 from foldstack.store import FOLDERS, Store
-from foldstack.tidy import has_made, require_nothing_is_trained, tidy, unfinished
+from foldstack.tidy import require_nothing_is_trained, sort_made, tidy, unfinished
 
 
 def clean(root: Path, what: str) -> CleanResult | TidyResult:
@@ -41,16 +41,17 @@ def clean(root: Path, what: str) -> CleanResult | TidyResult:
 
 def _empty(store: Store, name: str) -> EmptiedFolder:
     """Remove from one folder what stages have made."""
-    folder, removed, kept = store.folder(name), [], []
-    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
-        if path.name == ".gitkeep":
-            continue
-        if name != "debug" and not has_made(store, path):
-            kept.append(path.name)
-            continue
+    folder = store.folder(name)
+    made, kept = _all_of_debug(folder) if name == "debug" else sort_made(store, folder)
+    for path in made:
         remove(path)
-        removed.append(path.name)
-    return EmptiedFolder(folder=name, removed=removed, kept=kept)
+    removed, left = ([str(path.relative_to(folder)) for path in each] for each in (made, kept))
+    return EmptiedFolder(folder=name, removed=removed, kept=left)
+
+
+def _all_of_debug(folder: Path) -> tuple[list[Path], list[Path]]:
+    paths = sorted(folder.iterdir()) if folder.is_dir() else []
+    return [path for path in paths if path.name != ".gitkeep"], []
 
 
 def _clean_tmp(store: Store) -> TidyResult:

@@ -8,17 +8,18 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from foldstack import ensemble
+from foldstack.defined import scored_by
 from foldstack.ensemble import Members
 from foldstack.ensemble.optimism import difference_variance_ratio
 from foldstack.errors import InputError
 from foldstack.links import within_run_ranks
 from foldstack.metrics import Metric
-from foldstack.progress import say
 from foldstack.records import ComparedModel, Comparison, RunRecord
 from foldstack.stages.dependencies import made_with
 from foldstack.stages.means import stored_probabilities
 from foldstack.stages.oof import check_alike, fold_runs, read_seed, reasons_of, require_runs
-from foldstack.stages.train import train
+from foldstack.stages.shared import choose_compared
+from foldstack.stages.train import train_missing
 from foldstack.store import Folds, RunKey
 from foldstack.workspace import Workspace
 
@@ -49,11 +50,12 @@ def compare(
         InputError: the models cannot be compared, or a run cannot be trained.
     """
     first, others = _choose_models(ws, a, b)
+    ws.refuse_named(ws.store.comparison_path(first, others))
+    ws.store.refuse_foreign_comparison(first, others)
     whole, seeds = ws.store.read_folds(ws.competition.train), ws.choose_seeds(seed)
-    folds = _choose_folds(ws, fold, whole)
+    folds = _choose_folds(ws, fold, whole, [first, *others])
     _train_missing(ws, [first, *others], folds, seed, jobs)
     runs = {name: _runs(ws, name, seeds, folds) for name in (first, *others)}
-    ws.refuse_named(ws.store.comparison_path(first, others))
     metric, base = _by_seed(ws, first, seeds, folds)
     rows = [_compared(ws, name, runs, first, base, folds, seeds) for name in others]
     targets = ws.competition.train.targets[folds.scored]
@@ -72,6 +74,7 @@ def compare(
         optimistic={
             name: reasons_of(ws, of_model.values(), folds) for name, of_model in runs.items()
         },
+        undefined=scored_by(ws.competition, folds).undefined,
     )
     ws.store.write_comparison(found)
     return found
@@ -147,7 +150,7 @@ def _test_ranks(ws: Workspace, name: str, seeds: list[int], folds: Folds) -> np.
 
     With repeated folds those of the first split.
     """
-    split = folds.splits[:, 0]
+    split = folds.fold
     ranks = []
     for fold in np.unique(split[split >= 0]):
         keys = [RunKey(name, seed, (int(fold),)) for seed in seeds]
@@ -164,8 +167,15 @@ def _digests(ws: Workspace, runs: Iterable[RunKey]) -> dict[str, str]:
     return {f"seed{key.seed}/{key.run}": ws.store.content(key, "heldout") for key in runs}
 
 
-def _choose_folds(ws: Workspace, asked: str | None, folds: Folds) -> Folds:
-    """Return the chosen folds, on which all models are trained and scored."""
+def _choose_folds(ws: Workspace, asked: str | None, folds: Folds, names: list[str]) -> Folds:
+    """Return the chosen folds, on which all models are trained and scored.
+
+    Without a choice they are all folds, or those that the variants (NAME=) share, which cannot be
+    trained by name.
+    """
+    variants = [name for name in names if not ws.has_preset(name)]
+    if variants and asked in (None, "", "all"):
+        return choose_compared(ws, variants, folds)
     chosen = ws.choose_runs(asked, folds)
     if any(len(left_out) != 1 for left_out in chosen) or len(chosen) == 1:
         raise InputError(
@@ -186,9 +196,7 @@ def _train_missing(
     """Train missing runs, except for variants (NAME=), which have no preset."""
     presets = [name for name in names if ws.has_preset(name)]
     if presets:
-        made = train(ws, model=",".join(presets), fold=_list(folds.numbers), seed=seed, jobs=jobs)
-        if made.nothing_to_do:
-            say(made.nothing_to_do)
+        train_missing(ws, ",".join(presets), _list(folds.numbers), seed, jobs=jobs)
 
 
 def _runs(ws: Workspace, name: str, seeds: list[int], folds: Folds) -> dict[RunKey, RunRecord]:
@@ -220,6 +228,7 @@ def _by_seed(
         folds=folds.fold[folds.scored],
         groups=rows.groups,
         kind=competition.kind,
+        scored=scored_by(competition, folds).columns,
     )
     scored = [
         ensemble.single_predictions(

@@ -214,7 +214,8 @@ class Doubts:
 
         It is also stale if one of its runs is stale, was trained again or is missing.
         """
-        optimistic = self._optimistic(record.optimistic, list(self.of_folds))
+        used = list(self.of_folds) if record.folds is None else record.folds.numbers
+        optimistic = self._optimistic(record.optimistic, used)
         if self.today is None:
             return [self.why_not], optimistic
         stale = _made_otherwise(dict(record.hashes), self.today)

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from foldstack import folds as splits
+from foldstack.defined import lone_labels
 from foldstack.errors import InputError, first_of
 from foldstack.files import read_table
 from foldstack.records import (
@@ -18,6 +19,7 @@ from foldstack.records import (
     RareLabel,
     SpreadLabel,
 )
+from foldstack.stages.drift import checked, probabilities_of_test, shared_with
 from foldstack.store import Folds
 from foldstack.stratify import Balance, balance
 from foldstack.workspace import Workspace
@@ -37,10 +39,13 @@ def make_folds(ws: Workspace, *, force: bool = False) -> FoldsResult:
     folds = _split(ws)
     ws.refuse_named(store.folds_path)
     ws.refuse_named(store.folds_report_path)
-    if not force and store.has_folds() and not store.folds_record_path.exists():
+    if not force and (foreign := store.foreign_folds()):
+        own = (
+            "name it by `folds.file` from input/" if foreign == store.folds_path else "move it away"
+        )
         raise InputError(
-            f"{store.name(store.folds_path)} is there already and `make folds` did not write it: name "
-            "it by `folds.file` from input/, or add --force (FORCE=1) to write over it"
+            f"{store.name(foreign)} is there already and `make folds` did not write it: {own}, or add "
+            "--force (FORCE=1) to write over it"
         )
     stale = [key for key, run in store.runs().items() if run.identity.folds != folds.hash]
     if not force:
@@ -69,7 +74,13 @@ def _split(ws: Workspace) -> Folds:
     elif settings.kind == "time":
         of_row = splits.time_folds(competition.times, settings.count)[:, None]
         groups = competition.fold_groups
+    elif settings.kind == "test_like":
+        likeness = probabilities_of_test(ws, "folds.kind: test_like")
+        args = (rows, competition.kind, settings, competition.fold_groups, likeness)
+        of_row = splits.test_like_folds(*args)[:, None]
     else:
+        if settings.connected:
+            splits.refuse_giant_group(competition.fold_groups, settings.count)
         of_row = splits.make_splits(rows, competition.kind, settings, competition.fold_groups)
     dumped = settings.model_dump(mode="json")
     folds = Folds(of_row, dumped, ws.store.folds_hash(rows.ids, of_row, groups), groups)
@@ -148,8 +159,11 @@ def _result(
         unscored=int(np.sum(folds.fold < 0)),
         stale=list(stale),
         rare=_rare(ws, folds.count // competition.settings.folds.repeats) if counted else [],
+        lone=lone_labels(competition, folds) if counted else [],
         uneven=uneven,
         absent=absent,
+        shared=shared_with(ws, folds),
+        drift=checked(ws),
     )
 
 

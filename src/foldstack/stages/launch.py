@@ -59,10 +59,11 @@ def train_each(
     with ThreadPoolExecutor(jobs) as pool:
         try:
             codes = [code for code in pool.map(start, todo) if code]
-        except Interrupted as e:
+        except (Interrupted, KeyboardInterrupt) as e:  # the latter outside of the command line
             ended.set()
+            signum = e.signum if isinstance(e, Interrupted) else signal.SIGINT
             for process in list(running):
-                process.send_signal(e.signum)
+                process.send_signal(signum)
             raise
     if codes:
         raise ChildFailed(codes[0])

@@ -13,6 +13,7 @@ from foldstack.links import row_losses, to_probabilities
 from foldstack.progress import say
 from foldstack.rows import Rows
 from foldstack.stages.dependencies import inherited_reasons, shared_reasons
+from foldstack.stages.drift import weights_to_test
 from foldstack.stages.fitted import load_learner, model_folder, token_cache
 from foldstack.stages.run import Run
 from foldstack.text.augment import augmented, wash
@@ -21,7 +22,7 @@ from foldstack.workspace import Workspace
 
 def rows_of(ws: Workspace, run: Run) -> tuple[Rows, Rows, Rows | None, list[str]]:
     """Return training rows, held-out rows, rows that select the epoch, and why it is optimistic."""
-    rows, left_out = ws.competition.train, run.key.left_out
+    rows, left_out = _weighted(ws, run, ws.competition.train), run.key.left_out
     learned = run.folds.learned(left_out)
     train, held = rows.take(learned), rows.take(run.folds.held_out(left_out))
     select, optimistic = None, []
@@ -48,6 +49,13 @@ def rows_of(ws: Workspace, run: Run) -> tuple[Rows, Rows, Rows | None, list[str]
     train = _with_external(ws, run, train, judged)
     train = _with_copies(ws, run, _with_difficulty(ws, run, train))
     return train, held, select, optimistic
+
+
+def _weighted(ws: Workspace, run: Run, rows: Rows) -> Rows:
+    """Return the training rows, weighted to the test file if the preset says so."""
+    if not run.settings.weighs_by_drift:
+        return rows
+    return replace(rows, weights=rows.weights * weights_to_test(ws))
 
 
 def start_of(ws: Workspace, run: Run) -> Path | None:

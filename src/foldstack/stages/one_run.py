@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import math
 import platform
 import resource
 import shutil
@@ -133,6 +134,7 @@ def _fit(ws: Workspace, run: Run) -> _Fitted:
     context = LearnerContext(task, key.seed, threads, start, cache, backbone)
     learner = make_learner(run.settings, context)
     facts = learner.fit(train, select, ws.store.checkpoints_dir(key))
+    _check_facts(run, learner, facts)
     predictions = _predict(ws, learner, held)
     of_record = {
         "optimistic": optimistic,
@@ -143,6 +145,16 @@ def _fit(ws: Workspace, run: Run) -> _Fitted:
         "versions": _versions(),
     }
     return _Fitted(learner, predictions, begin, of_record)
+
+
+def _check_facts(run: Run, learner: Learner, facts: Any) -> None:
+    """Raise InputError if a learner's facts do not fit into run.json; its checkpoints stay."""
+    try:
+        RunRecord.check_facts(facts)
+    except ValueError as e:
+        raise InputError(
+            f"{run.key}: {type(learner).__name__}.fit: {e}: return other facts, then train again"
+        ) from None
 
 
 def _store(ws: Workspace, run: Run, fitted: _Fitted) -> RunRecord:
@@ -246,6 +258,7 @@ def _write_predictions(
         digests[name] = ws.store.write_predictions(key, name, rows, made, competition.outputs)
         if name == "heldout":
             score = competition.task.score(rows.targets, made.raw)
+            score = None if math.isnan(score) else score
     return {"score": score, "predictions": digests}
 
 
@@ -279,7 +292,8 @@ def _log_result(
 ) -> None:
     """Log a run's score, time and memory, and why it is optimistic."""
     held = len(predictions["heldout"][0]) if "heldout" in predictions else 0
-    score = f"{record.metric} {record.score:.4f} on {held:,} held-out rows, " if held else ""
+    scored = "undefined" if record.score is None else f"{record.score:.4f}"
+    score = f"{record.metric} {scored} on {held:,} held-out rows, " if held else ""
     say(f"{key}: {score}{duration(record.seconds)}, peak {record.peak_memory_mb:,} MB")
     for reason in record.optimistic:
         say(f"{key}: OPTIMISTIC, {reason}")

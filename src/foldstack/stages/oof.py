@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from foldstack import config
+from foldstack.defined import scored_by
 from foldstack.ensemble.calibration import matching_temperature, temper
 from foldstack.errors import InputError
 from foldstack.links import within_run_ranks
@@ -20,7 +21,7 @@ from foldstack.stages.dependencies import (
     shared_reasons,
     why_stale,
 )
-from foldstack.stages.means import RunMean, is_aligned, over_runs, stored_probabilities
+from foldstack.stages.means import OfRuns, RunMean, is_aligned, over_runs, stored_probabilities
 from foldstack.stages.run import PURPOSES
 from foldstack.store import Folds, RunKey
 from foldstack.workspace import Workspace
@@ -63,10 +64,10 @@ class Model:
 
 
 def read_model(ws: Workspace, name: str, folds: Folds) -> Model:
-    """Read a model's runs of all folds and seeds; raise InputError if some are missing or differ."""
-    runs = fold_runs(ws, name)
-    seeds = sorted({key.seed for key in runs} or ws.competition.settings.seeds)
-    wanted = require_runs(ws, runs, name, seeds, folds)
+    """Read a model's runs of these folds, all seeds; raise InputError if some are missing or differ."""
+    found = fold_runs(ws, name)
+    seeds = sorted({key.seed for key in found} or ws.competition.settings.seeds)
+    runs = {key: found[key] for key in require_runs(ws, found, name, seeds, folds)}
     check_alike(ws, runs)
     stored = StoredRuns.read(ws, name, seeds, folds, runs)
     by_seed = [stored.out_of_fold(seed) for seed in seeds]
@@ -80,7 +81,7 @@ def read_model(ws: Workspace, name: str, folds: Folds) -> Model:
         seed_variance=_seed_variance(ws, folds, [oof for oof, _ in by_seed]),
         runs={
             f"seed{k.seed}/{k.run}": ws.store.content(k, "heldout") + ws.store.content(k, "test")
-            for k in wanted
+            for k in runs
         },
         optimistic=reasons_of(ws, runs.values(), folds),
         of_folds=stored.of_folds(sampled(len(ws.competition.test))),
@@ -226,7 +227,7 @@ class StoredRuns:
             values = stored_probabilities(self.ws, [key], "heldout", rows, self.records)[key]
             oof[held] += self.mean.maps[key](values)  # once in each split
             oof_ranks[held] += within_run_ranks(values)
-        repeats = folds.splits.shape[1]
+        repeats = folds.held.shape[1]
         return oof[scored] / repeats, oof_ranks[scored] / repeats
 
     def test(self) -> np.ndarray:
@@ -239,27 +240,32 @@ class StoredRuns:
         Like an out-of-fold prediction, each is a mean over seeds and splits.
         """
         by_fold: list[tuple[np.ndarray, np.ndarray]] = []
-        by_split = [np.unique(split[split >= 0]).tolist() for split in self.folds.splits.T]
+        by_split = [np.unique(split[split >= 0]).tolist() for split in self.folds.held.T]
         for together in zip(*by_split, strict=False):
             keys = [key for key in self.mean.tests if key.left_out[0] in together]
             tests = {key: self.mean.tests[key][rows] for key in keys}
-            ranks = over_runs({key: within_run_ranks(test) for key, test in tests.items()})
-            by_fold.append((self.mean.mean(tests), ranks))
+            by_fold.append((self.mean.mean(tests), _mean_ranks(tests)))
         return OfFolds(*(np.stack(each) for each in zip(*by_fold, strict=True)))
 
     def test_ranks(self) -> np.ndarray:
         """Return the (t, outputs) mean of the ranks within each run's test predictions."""
-        tests = self.mean.tests
-        return over_runs({key: within_run_ranks(test) for key, test in tests.items()})
+        return _mean_ranks(self.mean.tests)
+
+
+def _mean_ranks(tests: OfRuns) -> np.ndarray:
+    """Return the (n, outputs) mean of the ranks within each run."""
+    return over_runs({key: within_run_ranks(test) for key, test in tests.items()})
 
 
 def _seed_variance(ws: Workspace, folds: Folds, by_seed: list[np.ndarray]) -> float:
     """Return the variance of the mean of the seeds' scores; 0 for a single seed."""
     if len(by_seed) < 2:
         return 0.0
-    task, targets = ws.competition.task, ws.competition.train.targets[folds.scored]
+    targets = ws.competition.train.targets[folds.scored]
+    task = replace(ws.competition.task, metric=scored_by(ws.competition, folds).metric)
     scores = [task.score_probabilities(targets, oof) for oof in by_seed]
-    return float(np.var(scores, ddof=1) / len(scores))
+    variance = float(np.var(scores, ddof=1) / len(scores))
+    return 0.0 if np.isnan(variance) else variance
 
 
 # Confidence

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 
 from foldstack import ensemble
+from foldstack.competition import Competition
+from foldstack.defined import scored_by
 from foldstack.ensemble import Difference, default_rule
 from foldstack.errors import InputError
 from foldstack.metrics import Metric
@@ -24,7 +26,8 @@ from foldstack.records import (
 )
 from foldstack.rows import Rows
 from foldstack.stages.blend import Blend, blend_command, positive_rates, reweighted
-from foldstack.store import read_parquet
+from foldstack.stages.shared import folds_of
+from foldstack.store import Folds, read_parquet
 from foldstack.workspace import Workspace
 
 
@@ -110,7 +113,7 @@ def judge(ws: Workspace, oof: OutOfFold) -> Judged:
     duplicate group than the row, so that no label of fold k decides.
     """
     competition, patterns = ws.competition, ws.patterns
-    folds = ws.store.read_folds(competition.train)
+    folds = folds_of(ws, oof.record)
     train, scored = competition.train, folds.scored
     rows, fold = competition.scored_rows(scored), folds.fold[scored]
 
@@ -133,13 +136,19 @@ def judge(ws: Workspace, oof: OutOfFold) -> Judged:
         patterns,
         applied,
         audit(patterns, applied, everything, rows.targets, decided),
-        dataclasses.replace(competition.metric, scorer=competition.task.score_probabilities),
+        _metric_of(competition, folds),
         rows,
         oof.decisions,
         before=oof.probabilities if oof.decisions is None else oof.decisions,
         after=applied.probabilities if oof.decisions is None else applied.decide(oof.decisions),
         seed=competition.settings.blend.seed,
     )
+
+
+def _metric_of(competition: Competition, folds: Folds) -> Metric:
+    """Return the metric of probabilities, or of decisions, over what the folds define."""
+    metric = dataclasses.replace(competition.metric, scorer=competition.task.score_probabilities)
+    return metric.over(scored_by(competition, folds).columns)
 
 
 def neighbours(ws: Workspace, learned: Rows) -> Neighbours:
@@ -199,10 +208,9 @@ def describe(ws: Workspace, oof: OutOfFold, judged: Judged, applied: Applied) ->
         judged.rows.groups,
         seed=judged.seed,
         seed_variance=record.seed_variance,
-        variance_ratio=record.variance_ratio,
-        optimism=record.optimism,
+        **({} if record.correction is None else record.correction.to_json()),
     )
-    folds = ws.store.read_folds(ws.competition.train)
+    folds = folds_of(ws, record)
     return Described(
         nested=EstimateRecord(**dataclasses.asdict(nested)),
         optimistic=[*record.optimistic, *_seen_by_writer(judged)],

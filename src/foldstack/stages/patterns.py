@@ -51,7 +51,8 @@ def patterns(
 
 
 def _of_model(ws: Workspace, model: str) -> tuple[OutOfFold, np.ndarray]:
-    made = make_blend(ws, [ws.choose_model(model, "patterns")], methods=(), quiet=True)
+    chosen = [ws.choose_model(model, "patterns")]
+    made = make_blend(ws, chosen, methods=(), quiet=True, command="make patterns")
     return OutOfFold.of_made(made), made.result.test
 
 

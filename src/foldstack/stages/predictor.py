@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -14,10 +14,10 @@ from foldstack.competition import require
 from foldstack.ensemble import OF_RANKS, STACKS, Inputs, Rule, default_rule, load_fitted
 from foldstack.ensemble.calibration import temper
 from foldstack.ensemble.candidates import Fitted
-from foldstack.errors import InputError
+from foldstack.errors import InputError, shown
 from foldstack.learners import Learner
 from foldstack.patterns import Neighbours
-from foldstack.records import BlendRecord
+from foldstack.records import BlendRecord, damaged
 from foldstack.rows import Rows
 from foldstack.settings import CompetitionSettings
 from foldstack.stages.blend import blend_command, make_blend, read_stored
@@ -110,15 +110,8 @@ class Predictor:
             require_probabilities(record, name)
         if record.winner in STACKS:
             check_features(competition, name, record.features)
-        fitted = load_fitted(
-            record.winner,
-            record.parameters,
-            list(members),
-            competition.kind,
-            len(competition.outputs),
-            ws.store.blend_model(name, record),
-        )
-        rule = Rule.from_json(record.rule) if record.rule else None
+        fitted = _fitted(ws, name, record)
+        rule = Rule.from_json(record.rule.to_json()) if record.rule else None
         text = record.features is not None and bool(record.features.text)
         return cls(
             ws,
@@ -136,7 +129,7 @@ class Predictor:
     @classmethod
     def of_model(cls, ws: Workspace, name: str, *, int8: bool = False) -> Predictor:
         """Load a model's fold runs of all seeds, with the rule that `make submit MODEL=` uses."""
-        made = make_blend(ws, [name], methods=(), quiet=True)
+        made = make_blend(ws, [name], methods=(), quiet=True, command="make predict")
         keys = [RunKey.of_name(name, run) for run in made.record.members[name]]
         result = made.result
         return cls(
@@ -172,6 +165,8 @@ class Predictor:
         """
         competition = self.ws.competition
         s = competition.settings
+        if isinstance(texts, str) or not isinstance(texts, Iterable):
+            raise InputError(f"{source}: {shown(texts)} is not a list of texts: put it into a list")
         table = texts if isinstance(texts, pd.DataFrame) else _table(list(texts), s, source)
         table = table.astype(str).astype(object)
         table.index = pd.RangeIndex(start, start + len(table))
@@ -255,9 +250,25 @@ def _members(ws: Workspace, name: str, record: BlendRecord) -> dict[str, list[Ru
     return members
 
 
+def _fitted(ws: Workspace, name: str, record: BlendRecord) -> Fitted:
+    """Return a blend's fitted candidate; raise InputError if its parameters are not of its form."""
+    place = ws.store.blend_model(name, record)
+    kind, outputs = ws.competition.kind, len(ws.competition.outputs)
+    try:
+        names = list(record.members)
+        return load_fitted(record.winner, record.parameters, names, kind, outputs, place)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as e:
+        file = ws.store.name(place.with_name("blend.json"))
+        again = f"run {blend_command(name)} again"
+        raise damaged(file, f"parameters: not those of {record.winner}: {e!r}", again) from None
+
+
 def _table(texts: list, s: CompetitionSettings, source: str) -> pd.DataFrame:
     """Return texts, or tuples with one text per text column, as a table."""
-    rows = [(text,) if isinstance(text, str) else tuple(text) for text in texts]
+    rows = [(text,) if isinstance(text, str) else _texts(text) for text in texts]
+    odd = next((i for i, row in enumerate(rows) if not all(isinstance(t, str) for t in row)), None)
+    if odd is not None:
+        raise InputError(f"{source}: row {odd + 1} is {shown(texts[odd])}, which is not a text")
     wrong = next((i for i, row in enumerate(rows) if len(row) != len(s.text)), None)
     if wrong is not None:
         raise InputError(
@@ -266,3 +277,8 @@ def _table(texts: list, s: CompetitionSettings, source: str) -> pd.DataFrame:
             f"{len(s.text)}"
         )
     return pd.DataFrame(rows, columns=list(s.text), dtype=object)
+
+
+def _texts(row: object) -> tuple:
+    """Return the texts of a row; the value itself, if it is no sequence."""
+    return tuple(row) if isinstance(row, Iterable) else (row,)

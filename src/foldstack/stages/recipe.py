@@ -40,9 +40,10 @@ def make_recipe(
     Raises:
         InputError: the recipe, a file or the backbone is missing or invalid; nothing was written.
     """
+    if not name:
+        raise InputError(f"recipe requires a NAME=, one of {', '.join(RECIPES)}")
     if name not in RECIPES:
-        known = nearest(name, RECIPES) if name else f"NAME= is one of {', '.join(RECIPES)}"
-        raise InputError(f"recipe '{name or ''}' is not known: {known}")
+        raise InputError(f"recipe '{name}' is not known: {nearest(name, RECIPES)}")
     recipe, path = RECIPES[name], root / "competition.yaml"
     if path.exists() and not force:
         raise InputError(

@@ -15,6 +15,7 @@ import numpy as np
 
 from foldstack import config
 from foldstack.records import RunIdentity, RunRecord
+from foldstack.stages.drift import weights_to_test
 from foldstack.store import Folds, RunKey
 from foldstack.techniques import LearnerSettings
 from foldstack.workspace import Workspace
@@ -123,6 +124,8 @@ def identity_of(ws: Workspace, run: Run) -> RunIdentity:
     if run.joins_features:
         learned = (competition.train, competition.external)
         identity["features"] = [competition.features_hash(rows) for rows in learned]
+    if run.settings.weighs_by_drift:
+        identity["row_weights"] = config.digest(weights_to_test(ws).tolist())
     if run.settings.learns_auxiliary:
         learned = (competition.train, competition.external)
         hashes = [None if rows is None else rows.auxiliary_hash() for rows in learned]

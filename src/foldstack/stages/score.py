@@ -28,6 +28,7 @@ from foldstack.records import (
 )
 from foldstack.report import format_report, label_report
 from foldstack.stages.dependencies import Doubts, merged
+from foldstack.stages.pooled import model_scores
 from foldstack.store import RunKey
 from foldstack.workspace import Workspace
 
@@ -114,15 +115,17 @@ def _read_submission(
 
 
 def scores(ws: Workspace) -> ScoresResult:
-    """Return the scores of every run and every blend."""
+    """Return the scores of every run, every model and every blend."""
     runs, today = ws.store.runs(), Doubts.of(ws)
     if not runs:
         raise InputError("oof/ holds no runs: run `make train` first")
     rows = [_run_score(key, run, today) for key, run in runs.items()]
+    names = list(dict.fromkeys(row.model for row in rows))
     return ScoresResult(
         metric=ws.competition.metric.name,
         runs=RunScores(rows=rows),
-        models=[_marks(name, rows) for name in dict.fromkeys(row.model for row in rows)],
+        pooled=model_scores(ws, names),
+        models=[_marks(name, rows) for name in names],
         blends=blend_scores(ws, today),
     )
 
@@ -166,10 +169,12 @@ def _estimate(record: BlendRecord | SubmissionRecord, today: Doubts) -> dict[str
     stale, optimistic = today.of_blend(record)
     return {
         "winner": record.winner,
+        "folds": record.folds and str(record.folds),
         "nested": record.nested.score,
         "low": record.nested.low,
         "high": record.nested.high,
         "in_sample": record.in_sample,
+        "undefined": record.undefined,
         "stale": stale,
         "optimistic": optimistic,
     }

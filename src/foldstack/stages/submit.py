@@ -8,7 +8,7 @@ from foldstack import config
 from foldstack.ensemble import Rule, default_rule
 from foldstack.errors import InputError
 from foldstack.links import to_probabilities
-from foldstack.records import BlendRecord, SubmissionRecord, Submitted
+from foldstack.records import BlendRecord, SubmissionRecord, Submitted, name_folds
 from foldstack.stages.blend import blend_command, make_blend, read_stored
 from foldstack.stages.dependencies import external_reasons
 from foldstack.stages.means import over_runs
@@ -21,6 +21,7 @@ from foldstack.stages.patterned import (
     rates,
     require_probabilities,
 )
+from foldstack.stages.shared import folds_of, shared_folds
 from foldstack.store import read_parquet
 from foldstack.workspace import Workspace
 
@@ -45,12 +46,12 @@ def submit(
     if fold not in (None, "", "all", "full"):
         raise InputError(
             f"submit takes FOLD=full or none, not '{fold}': a submission is the mean "
-            "over all folds, or the full runs'"
+            "over all trained folds, or the full runs'"
         )
     if model:
         chosen = ws.choose_model(model, "submit")
         name = config.check_name(name or chosen, "name")
-        made = make_blend(ws, [chosen], methods=(), quiet=True)
+        made = make_blend(ws, [chosen], methods=(), quiet=True, command="make submit")
         values, oof = made.result.test, OutOfFold.of_made(made)
         record = _record(ws, made.record)
         if fold == "full":
@@ -62,7 +63,7 @@ def submit(
         values, stored = stored_blend(ws, name)
         oof = None if ws.patterns is None else OutOfFold.of_blend(ws, name, stored)
         record = _record(ws, stored)
-    rule = Rule.from_json(record.rule) if record.rule else None
+    rule = Rule.from_json(record.rule.to_json()) if record.rule else None
     decisions = None if rule is None else rule.apply(values)
     if ws.patterns is not None:
         values, decisions, record = _patterned(ws, name, oof, record, values, decisions)
@@ -78,13 +79,19 @@ def _record(ws: Workspace, blend: BlendRecord) -> SubmissionRecord:
 def stored_blend(ws: Workspace, name: str) -> tuple[np.ndarray, BlendRecord]:
     """Return a blend's test predictions and record; raise InputError if its runs or data changed."""
     record = read_stored(ws, name)
-    folds = ws.store.read_folds(ws.competition.train)
+    folds = folds_of(ws, record)
     for member, runs in record.members.items():
         if read_model(ws, member, folds).runs != runs:
             raise InputError(
                 f"blend '{name}' was made from other runs of '{member}' than exist now: "
                 f"run {blend_command(name)} again"
             )
+    shared = shared_folds(ws, list(record.members), ws.store.read_folds(ws.competition.train))
+    if shared.numbers != folds.numbers:
+        raise InputError(
+            f"blend '{name}' was made of {name_folds(folds.numbers)}, but its models have runs of "
+            f"{name_folds(shared.numbers)} now: run {blend_command(name)} again"
+        )
     _, predictions, meta = read_parquet(ws.store.blend_file(name, record, "test.parquet"))
     if meta["rows"] != ws.competition.test.hash():
         raise InputError(

@@ -9,6 +9,7 @@ from foldstack.records import TrainedRecord
 from foldstack.settings import Settings
 from foldstack.stages.launch import train_each
 from foldstack.stages.one_run import is_done, train_one
+from foldstack.stages.pooled import model_scores
 from foldstack.stages.run import Run
 from foldstack.store import RunKey
 from foldstack.workspace import Workspace
@@ -38,12 +39,32 @@ def train(
         processes: the number of processes per run.
 
     Returns:
-        The names of the runs that were trained, and of those that were finished.
+        The names of the runs that were trained, and of those that were finished; if any was trained,
+        the scores of its models.
 
     Raises:
         InputError: options are incompatible, or a run cannot be trained.
         ChildFailed: the process of a run has failed.
     """
+    made = train_missing(ws, model, fold, seed, name, force=force, jobs=jobs, processes=processes)
+    if not made.trained or is_child() or not parallel.is_main():
+        return made
+    names = [name] if name is not None else ws.choose_models(model)
+    return made.model_copy(update={"scores": model_scores(ws, names)})
+
+
+def train_missing(
+    ws: Workspace,
+    model: str | None = None,
+    fold: str | None = None,
+    seed: str | None = None,
+    name: str | None = None,
+    *,
+    force: bool = False,
+    jobs: int = 1,
+    processes: int = 1,
+) -> TrainedRecord:
+    """Train as `train` does, with the same arguments, but score no models."""
     if jobs > 1 and processes > 1:
         raise InputError(
             "--jobs does several runs at once and --processes shares out one: give one of them"
@@ -75,6 +96,8 @@ def _requested(
                 f"asked for ({', '.join(models)}): add MODEL="
             )
     settings = {m: ws.model_settings(m) for m in models}
+    for each in settings.values():
+        each.check_implementation()
     _check_overrides_used(ws, settings)
     ws.check()
     folds = ws.store.read_folds(ws.competition.train)

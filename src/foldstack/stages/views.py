@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 
 from foldstack import ensemble
+from foldstack.defined import scored_by
 from foldstack.ensemble.slices import (
     Scored,
     Slice,
@@ -18,11 +19,12 @@ from foldstack.ensemble.slices import (
     score_slices,
 )
 from foldstack.errors import InputError
-from foldstack.files import write_text
-from foldstack.records import Marks, SliceRow, ViewsRecord
+from foldstack.metrics import Metric
+from foldstack.records import BlendRecord, Marks, SliceRow, ViewsRecord
 from foldstack.rows import Rows, duplicate_groups
 from foldstack.stages.blend import blend_command, make_blend, read_stored
 from foldstack.stages.dependencies import Doubts
+from foldstack.stages.shared import folds_of
 from foldstack.store import Folds, read_parquet
 from foldstack.workspace import Workspace
 
@@ -42,35 +44,40 @@ def views(
         One row per part.
 
     Raises:
-        InputError: there is no such blend or model, or it is for other rows.
+        InputError: both are named, there is no such blend or model, or it is for other rows.
     """
-    folds = ws.store.read_folds(ws.competition.train)
-    rows = ws.competition.scored_rows(folds.scored)
+    if model and name:
+        raise InputError("views takes MODEL= or the blend's NAME=, not both")
     if model:
         shown = ws.choose_model(model, "views")
-        made = make_blend(ws, [shown], methods=(), quiet=True)
-        predictions, marks = made.result.nested_predictions, ([], made.record.optimistic)
+        made = make_blend(ws, [shown], methods=(), quiet=True, command="make views")
+        blend, marks = made.record, ([], made.record.optimistic)
     else:
         shown = name or "blend"
-        predictions = _of_blend(ws, shown, rows)
-        marks = Doubts.of(ws).of_blend(read_stored(ws, shown))
-    scored = _scored(ws, rows, predictions)
+        blend = read_stored(ws, shown)
+        marks = Doubts.of(ws).of_blend(blend)
+    folds = folds_of(ws, blend)
+    rows = ws.competition.scored_rows(folds.scored)
+    predictions = made.result.nested_predictions if model else _of_blend(ws, shown, blend, rows)
+    by_folds = scored_by(ws.competition, folds)
+    scored = _scored(ws, by_folds.metric, rows, predictions)
     asked = _slices(ws, scored, rows, folds, tail)
     found = score_slices(scored, asked, seed=ws.competition.settings.blend.seed)
     path = ws.store.views_path(shown, of_model=bool(model))
     record = ViewsRecord(
         metric=ws.competition.metric.name,
         file=ws.store.name(path),
+        folds=blend.folds,
         rows=[SliceRow(**dataclasses.asdict(each)) for each in found],
         marks=Marks(name=shown, stale=marks[0], optimistic=marks[1]),
+        undefined=by_folds.undefined,
     )
-    write_text(path, record.frame.to_csv(index=False))
+    ws.store.write_views(shown, record.frame.to_csv(index=False), of_model=bool(model))
     return record
 
 
-def _of_blend(ws: Workspace, name: str, rows: Rows) -> np.ndarray:
+def _of_blend(ws: Workspace, name: str, record: BlendRecord, rows: Rows) -> np.ndarray:
     """Return a stored blend's nested predictions, which are decisions if labels are submitted."""
-    record = read_stored(ws, name)
     again = f"run {blend_command(name)} again"
     path = ws.store.blend_file(name, record, "nested.parquet")
     if path is None:
@@ -81,13 +88,13 @@ def _of_blend(ws: Workspace, name: str, rows: Rows) -> np.ndarray:
     return predictions.raw.astype(float)
 
 
-def _scored(ws: Workspace, rows: Rows, predictions: np.ndarray) -> Scored:
+def _scored(ws: Workspace, metric: Metric, rows: Rows, predictions: np.ndarray) -> Scored:
     competition, targets = ws.competition, rows.targets
-    if competition.metric.wants == "labels":  # decisions do not change
+    if metric.wants == "labels":  # decisions do not change
         rule = ensemble.default_rule(competition.kind, targets.shape[1])
         predictions = rule.apply(predictions)
     labels = competition.labels
-    return Scored(competition.metric, competition.kind, labels, targets, predictions, rows.groups)
+    return Scored(metric, competition.kind, labels, targets, predictions, rows.groups)
 
 
 def _slices(ws: Workspace, scored: Scored, rows: Rows, folds: Folds, tail: int) -> list[Slice]:

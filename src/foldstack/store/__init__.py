@@ -1,6 +1,7 @@
 """Files of a workspace: the only reader and writer of folds, runs, blends and submissions.
 
     folds/folds.csv, folds.json, report.csv
+    folds/drift.json, drift.csv     how the test file differs, and which rows are most like it
     oof/<model>/seed<s>/<run>/      run.json, heldout.parquet, test.parquet, model/
     oof/<model>/seed<s>/.<run>.*    an unfinished run (.partial) and its lock (.lock)
     oof/.tokens/                    tokenised texts, see text.cache
@@ -24,11 +25,12 @@ from pathlib import Path
 from foldstack.predictions import PredictionFiles
 from foldstack.store.blend_files import BlendFiles
 from foldstack.store.comparison_files import ComparisonFiles
+from foldstack.store.drift_files import DriftFiles
 from foldstack.store.fold_files import FoldFiles
 from foldstack.store.keys import RunKey
 from foldstack.store.parquet import Predictions, parquet_meta, read_parquet, write_parquet
 from foldstack.store.run_files import NO_ARTEFACTS, TEMPORARY
-from foldstack.store.run_predictions import RunPredictions
+from foldstack.store.run_predictions import RunPredictionFiles
 from foldstack.store.splits import Folds
 from foldstack.store.submission_files import SubmissionFiles
 
@@ -39,13 +41,20 @@ __all__ = [
 FOLDERS = ("folds", "oof", "submissions")
 
 
-class Store(FoldFiles, RunPredictions, ComparisonFiles, BlendFiles, SubmissionFiles):
+class Store(
+    FoldFiles, DriftFiles, RunPredictionFiles, ComparisonFiles, BlendFiles, SubmissionFiles
+):
     """The files of one workspace."""
 
     @property
     def solution(self) -> Path:
         """The test labels, which only the score stage reads."""
         return self.root / "input" / "private" / "solution.csv"
+
+    @property
+    def shared_folders(self) -> tuple[Path, ...]:
+        """The folders of stages that are there in every workspace."""
+        return (self.blends_dir, self.audits_dir, self.comparisons_dir, self.private_dir)
 
     @property
     def predictions(self) -> PredictionFiles:

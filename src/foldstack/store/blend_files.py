@@ -34,6 +34,16 @@ class BlendFiles(StorePart):
     def blends_dir(self) -> Path:
         return self.root / "oof" / "_blends"
 
+    @property
+    def audits_dir(self) -> Path:
+        return self.root / "oof" / "_patterns"
+
+    def is_of_blend(self, path: Path) -> bool:
+        """Return whether an entry of `blends_dir` is a blend, or beside one."""
+        if path.name.startswith("."):
+            return path.suffix in (".lock", ".old", ".partial")
+        return any((path / name).exists() for name in ("blend.json", "oof.parquet"))
+
     def blend_dir(self, name: str) -> Path:
         return self.blends_dir / config.check_name(name, "name")
 
@@ -106,13 +116,42 @@ class BlendFiles(StorePart):
             return self.blend_dir(name) / "views.csv"
         return self.root / "oof" / config.check_name(name, "model") / "views.csv"
 
+    def is_views(self, path: Path) -> bool:
+        """Return whether a file has the header of `views.csv`."""
+        with path.open("rb") as f:
+            return f.readline().startswith(b"view,rows,")
+
+    def write_views(self, name: str, table: str, *, of_model: bool) -> None:
+        """Write the scores on parts of the rows as CSV.
+
+        Args:
+            name: the model or the blend.
+            table: the CSV.
+            of_model: whether it is a model.
+
+        Raises:
+            InputError: the model's views.csv is a file that `views` did not write.
+        """
+        path = self.views_path(name, of_model=of_model)
+        if of_model:
+            self._refuse_foreign(path, self.is_views, "views")
+        write_text(path, table)
+
     def audit_path(self, name: str) -> Path:
         """Return the path of the audit of patterns on a blend or a model."""
-        return self.root / "oof" / "_patterns" / f"{config.check_name(name, 'name')}.json"
+        return self.audits_dir / f"{config.check_name(name, 'name')}.json"
+
+    def is_audit(self, path: Path) -> bool:
+        """Return whether `write_audit` wrote this file; a table is known by the record beside it."""
+        record = path.with_suffix(".json")
+        known = path.suffix in (".json", ".txt") and record.is_file()
+        return known and self._is_record(record, PatternsAudit)
 
     def write_audit(self, audit: PatternsAudit, text: str) -> None:
         """Write the audit of patterns as JSON and its table as text."""
         path = self.audit_path(audit.of)
+        for each in (path, path.with_suffix(".txt")):
+            self._refuse_foreign(each, self.is_audit, "patterns")
         with together():
             write_json(path, audit.to_json())
             write_text(path.with_suffix(".txt"), text)

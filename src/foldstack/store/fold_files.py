@@ -67,6 +67,27 @@ class FoldFiles(StorePart):
             write_table(self.folds_report_path, per_fold)
             write_table(self.folds_path, table)
 
+    def are_as_written(self) -> bool:
+        """Return whether folds.csv and folds.json are as `write_folds` wrote them."""
+        try:
+            record = self.read_folds_record()
+            table = read_table(self.folds_path, "utf-8")
+            splits, groups = self._splits_and_groups(table, self.name(self.folds_path))
+        except InputError:
+            return False
+        found = self.folds_hash(table["id"].to_numpy(), splits, groups)
+        return record is not None and record.hash == found
+
+    def foreign_folds(self) -> Path | None:
+        """Return a file in the place of one of folds/ that `write_folds` did not write; None if none.
+
+        folds.json is the first to be put in place, so that after a kill the others are known by it.
+        """
+        if self._is_record(self.folds_record_path, FoldsRecord):
+            return None
+        paths = (self.folds_path, self.folds_report_path, self.folds_record_path)
+        return next((path for path in paths if path.exists()), None)
+
     def has_folds(self) -> bool:
         return self.folds_path.exists()
 

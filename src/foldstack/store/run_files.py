@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -200,6 +201,12 @@ class RunFiles(StorePart):
                 return sum(remove(path) for path in left) if place.exists() else 0
         except (InputError, OSError):
             return 0
+
+    def is_of_run(self, path: Path) -> bool:
+        """Return whether an entry of a seed's folder is a run, finished or not, or beside one."""
+        name = re.sub(r"^\.|\.(lock|next|old|partial(-\w+)?)$", "", path.name)
+        hidden = path.name.startswith(".")
+        return hidden == (name != path.name) and bool(RUN_NAME.fullmatch(name))
 
     def models(self) -> set[str]:
         """Return the names of all models with a finished run."""

@@ -20,7 +20,7 @@ from foldstack.store.parquet import Predictions, parquet_meta, read_parquet, wri
 from foldstack.store.run_files import CHECKPOINTS, RunFiles
 
 
-class RunPredictions(RunFiles):
+class RunPredictionFiles(RunFiles):
     """The runs of one workspace, with their predictions."""
 
     def write_predictions(

@@ -20,17 +20,27 @@ class Folds:
         hash: see `Store.folds_hash`.
         groups: (n,) groups that must not occur both in training and in held-out rows in time order;
             None for the other kinds, which keep a group in one fold.
+        chosen: the folds that are held out and scored; None for all.
     """
 
     splits: np.ndarray
     settings: dict[str, Any]
     hash: str
     groups: np.ndarray | None = None
+    chosen: tuple[int, ...] | None = None
+
+    @property
+    def held(self) -> np.ndarray:
+        """(n, splits with a chosen fold) the fold of each row; -1 for rows of other folds."""
+        if self.chosen is None:
+            return self.splits
+        held = np.where(np.isin(self.splits, self.chosen), self.splits, -1)
+        return held[:, (held >= 0).any(axis=0)]
 
     @property
     def fold(self) -> np.ndarray:
         """(n,) fold in the first split, which nests blends."""
-        return self.splits[:, 0]
+        return self.held[:, 0]
 
     @property
     def count(self) -> int:
@@ -40,11 +50,11 @@ class Folds:
     @property
     def numbers(self) -> list[int]:
         """All folds that are held out."""
-        return np.unique(self.splits[self.splits >= 0]).tolist()
+        return np.unique(self.held[self.held >= 0]).tolist()
 
     def only(self, numbers: Sequence[int]) -> Folds:
         """Return the same folds with only these held out and scored."""
-        return replace(self, splits=np.where(np.isin(self.splits, numbers), self.splits, -1))
+        return replace(self, chosen=tuple(numbers))
 
     @property
     def in_time_order(self) -> bool:
@@ -64,7 +74,7 @@ class Folds:
         held = self._in(left_out)
         if not self.in_time_order or not left_out:
             return np.flatnonzero(~held)
-        earlier = self.fold < min(left_out)
+        earlier = self.splits[:, 0] < min(left_out)
         return np.flatnonzero(earlier & ~np.isin(self.groups, self.groups[held]))
 
     def split_of(self, left_out: tuple[int, ...]) -> np.ndarray:

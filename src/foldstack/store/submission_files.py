@@ -89,10 +89,7 @@ class SubmissionFiles(StorePart):
         return read_record(path, SubmissionRecord, self.name(path), again)
 
     def is_submissions(self, path: Path) -> bool:
-        try:
-            return bool(self.read_submission(path))
-        except InputError:
-            return False
+        return self._is_record(path, SubmissionRecord)
 
     def is_as_submitted(self, name: str, record: SubmissionRecord) -> bool:
         """Return whether NAME.csv is unchanged since `submit` wrote it."""
@@ -106,8 +103,19 @@ class SubmissionFiles(StorePart):
         """The folder of scores against the solution, which no other stage reads."""
         return self.root / "submissions" / "private"
 
+    def is_private_report(self, path: Path) -> bool:
+        """Return whether `write_private` wrote this file; the text is known by the CSV beside it."""
+        table = path.with_suffix(".csv")
+        if path.suffix not in (".csv", ".txt") or not table.is_file():
+            return False
+        with table.open("rb") as f:
+            return f.readline().startswith(b"label,precision,recall,")
+
     def write_private(self, name: str, table: str, text: str) -> None:
         """Write the scores per label of a submission as CSV and as text."""
+        for suffix in (".csv", ".txt"):
+            place = self.private_dir / f"{name}{suffix}"
+            self._refuse_foreign(place, self.is_private_report, "score")
         with together():
             write_text(self.private_dir / f"{name}.csv", table)
             write_text(self.private_dir / f"{name}.txt", text)

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal, get_args, get_origin
 from foldstack.kinds import Kind
 from foldstack.settings import Settings
 from foldstack.techniques.loop_settings import LoopSettings
+from foldstack.techniques.registry import check_path, load
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,7 @@ class Traits:
     processes can train one run. int8: it has `in_int8`. epochs: it can select an epoch by the rows
     to select by. features: it reads feature columns. auxiliary: it learns auxiliary columns.
     pretraining: it has `pretrain`. start: it can start from another model's weights. difficulty: it
-    can sample rows by another model's losses.
+    can sample rows by another model's losses. weights: it weights rows by `Rows.weights`.
     """
 
     torch: bool = False
@@ -30,6 +31,7 @@ class Traits:
     pretraining: bool = False
     start: bool = False
     difficulty: bool = False
+    weights: bool = False
 
 
 class LearnerSettings(Settings):
@@ -57,7 +59,22 @@ class LearnerSettings(Settings):
         for name in get_args(field.annotation):
             if name in cls.registered:
                 raise TypeError(f"{cls.__name__}: the learner '{name}' is registered already")
+            check_path(cls.implementation, cls)
             cls.registered[name] = cls
+
+    @classmethod
+    def load(cls) -> Any:
+        """Return the implementation."""
+        return load(cls.implementation, cls)
+
+    @classmethod
+    def check_implementation(cls) -> None:
+        """Raise InputError, before rows are read, if the implementation of an added learner is missing.
+
+        Those of this package exist, and importing them takes long.
+        """
+        if not cls.implementation.startswith("foldstack."):
+            cls.load()
 
     @property
     def epoch_chosen_by(self) -> str:
@@ -72,6 +89,11 @@ class LearnerSettings(Settings):
     @property
     def learns_auxiliary(self) -> bool:
         """Whether the competition's auxiliary columns are learned."""
+        return False
+
+    @property
+    def weighs_by_drift(self) -> bool:
+        """Whether rows are weighted to the test file."""
         return False
 
     @property
@@ -109,6 +131,7 @@ class LearnerSettings(Settings):
             (self.pretrains, can.pretraining, "has no backbone to pretrain"),
             (self.start_model, can.start, "starts from no other model"),
             (self.hard_model, can.difficulty, "samples no rows by another model's losses"),
+            (self.weighs_by_drift, can.weights, "weights no rows"),
         ):
             if asked and not able:
                 raise ValueError(f"learner {self.learner} {what}: leave the setting for it out")

@@ -9,19 +9,43 @@ technique are class variables (traits) whose defaults are in the family.
 from __future__ import annotations
 
 import importlib
+import re
 from functools import lru_cache
 from typing import Annotated, Any, ClassVar, Literal, Self, Union, get_args, get_origin
 
 from pydantic import Field, GetCoreSchemaHandler, TypeAdapter
 from pydantic_core import CoreSchema, PydanticKnownError, core_schema
 
+from foldstack.errors import InputError
 from foldstack.settings import Settings
 
+PATH = re.compile(r"\w+(\.\w+)*:\w+")
 
-def load(path: str) -> Any:
-    """Return the object at `package.module:name`; import the module on first use."""
+
+def load(path: str, owner: type) -> Any:
+    """Return the object at `package.module:name`; import the module on first use.
+
+    Raises InputError, which names the settings class that has this path, if there is no such object.
+    """
     module, _, name = path.partition(":")
-    return getattr(importlib.import_module(module), name)
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as e:
+        raise InputError(
+            f"{owner.__name__}: its implementation '{path}' cannot be loaded ({e}): correct the class "
+            "variable, or install what that module imports"
+        ) from None
+    if not callable(found):
+        raise InputError(f"{owner.__name__}: its implementation '{path}' cannot be called")
+    return found
+
+
+def check_path(path: Any, owner: type) -> None:
+    """Raise TypeError, when a settings class registers, if its implementation is none."""
+    if not isinstance(path, str) or not PATH.fullmatch(path):
+        raise TypeError(
+            f"{owner.__name__}: implementation {path!r} is not of the form 'package.module:name'"
+        )
 
 
 def _names(kind: type[Technique]) -> tuple[str, ...]:
@@ -50,6 +74,8 @@ class Technique(Settings):
         for name in _names(cls):
             if name in cls.registered:
                 raise TypeError(f"{cls.__name__}: the name '{name}' is registered already")
+            path = cls.implementation
+            check_path(path.get(name) if isinstance(path, dict) else path, cls)
             cls.registered[name] = cls
 
     @classmethod
@@ -75,7 +101,7 @@ class Technique(Settings):
     def load(self) -> Any:
         """Return the implementation."""
         path = self.implementation
-        return load(path if isinstance(path, str) else path[self.name])
+        return load(path if isinstance(path, str) else path[self.name], type(self))
 
 
 @lru_cache

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, PositiveInt, model_validator
 
 from foldstack.kinds import Kind
-from foldstack.techniques.learner import LearnerSettings
+from foldstack.techniques.learner import LearnerSettings, Traits
 
 
 class TfidfSettings(LearnerSettings):
@@ -20,9 +20,12 @@ class TfidfSettings(LearnerSettings):
     C: inverse strength of the L2 penalty; the ridge penalty of a regression is 1 / (2C).
     naive_bayes: multiply each n-gram by its log-count ratio between the labels in the run's own
         rows (NB-SVM; Wang and Manning 2012, Baselines and Bigrams).
+    row_weights: drift multiplies the rows' weights by those of `make drift`, which are large for
+        rows like the test file's.
     """
 
     implementation: ClassVar[str] = "foldstack.learners.tfidf:TfidfLearner"
+    traits: ClassVar[Traits] = Traits(weights=True)
     learner: Literal["tfidf"]
     word_ngrams: tuple[int, int] = (1, 2)
     char_ngrams: tuple[int, int] = (2, 5)
@@ -30,6 +33,11 @@ class TfidfSettings(LearnerSettings):
     max_features: PositiveInt = 200_000
     C: Annotated[float, Field(gt=0)] = 4.0
     naive_bayes: bool = False
+    row_weights: Literal["file", "drift"] = "file"
+
+    @property
+    def weighs_by_drift(self) -> bool:
+        return self.row_weights == "drift"
 
     @model_validator(mode="after")
     def _ranges(self) -> TfidfSettings:

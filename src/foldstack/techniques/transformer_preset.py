@@ -57,6 +57,8 @@ class TransformerSettings(LearnerSettings):
         dropped.
     start_from: a model whose run with the same seed and held-out folds gives the initial weights;
         it has the same backbone, and for its head to be used the same head.
+    row_weights: drift multiplies the rows' weights by those of `make drift`, which are large for
+        rows like the test file's.
     training: how the run is trained.
     stages: trained one after the other, each over `training` and from the weights of the one
         before.
@@ -75,6 +77,7 @@ class TransformerSettings(LearnerSettings):
         pretraining=True,
         start=True,
         difficulty=True,
+        weights=True,
     )
     learner: Literal["transformer"]
     backbone: str
@@ -96,6 +99,7 @@ class TransformerSettings(LearnerSettings):
     augment_copies: Annotated[int, Field(ge=0)] = 0
     augment_washed_by: OptionalText = None
     start_from: OptionalText = None
+    row_weights: Literal["file", "drift"] = "file"
     training: TrainingSettings = TrainingSettings()
     stages: tuple[StageSettings, ...] = ()
     cache_gb: NonNegative = 20.0
@@ -178,6 +182,10 @@ class TransformerSettings(LearnerSettings):
                 f"sampling {name} makes rows without auxiliary values: leave auxiliary or "
                 f"{name} out"
             )
+
+    @property
+    def weighs_by_drift(self) -> bool:
+        return self.row_weights == "drift"
 
     @property
     def _freezes_backbone(self) -> bool:

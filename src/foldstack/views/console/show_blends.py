@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from foldstack.progress import say, table
 from foldstack.records import (
     BlendRecord,
@@ -12,46 +14,54 @@ from foldstack.records import (
     ReportRecord,
     RulesRecord,
     RuleTrial,
+    SubmissionRecord,
     Submitted,
 )
 from foldstack.report import format_report
 from foldstack.views.console import show
-from foldstack.views.console.text import difference, interval, say_marks
+from foldstack.views.console.show_drift import say_drifted
+from foldstack.views.console.text import (
+    difference,
+    interval,
+    nested,
+    number,
+    say_marks,
+    say_undefined,
+)
 
 
 @show.register
 def show_blend(blend: BlendRecord) -> None:
     """Print the candidates, the winner, its nested and in-sample scores, and rates of positives."""
-    rows = [[c.name, *_score_cells(c, f"{c.difference_to_best:.4f}")] for c in blend.candidates]
-    say(
-        table(["candidate", "CV score", "difference from the best", "in-sample (optimistic)"], rows)
-    )
-    if len(blend.candidates) > 1:
+    if nested(blend.folds):
+        _say_candidates(blend)
+    else:
         say(
-            "the best CV score of several is above what it scores on new rows; believe the nested one"
+            f"{blend.name}: {blend.winner} as it is, since one fold leaves nothing to choose by; "
+            f"{blend.metric} {interval(blend.nested)}{_marked(blend)}; {blend.scores_are}"
         )
-    say(
-        f"{blend.name}: chose {blend.winner}, the simplest within one standard error of the best; "
-        f"nested {blend.metric} {interval(blend.nested)}, in-sample {blend.in_sample:.4f} "
-        f"(optimistic); {blend.scores_are}"
-    )
-    _say_corrections(blend)
+    say_undefined(blend.name, blend.undefined, blend.nested)
     _say_rules(blend.name, blend.kind, blend.rules)
     _say_calibration(blend)
     say_marks(blend.name, [], blend.optimistic)
     _say_repeated(blend.name, blend.repeated_texts)
+    say_drifted(blend.name, blend.metric, blend.drift)
     _say_positives(blend.name, blend.positives)
 
 
 @show.register
 def show_report(report: ReportRecord) -> None:
     """Print the report of each label, and reasons that make it stale or optimistic."""
+    rows = "out-of-fold rows" + (f" of {report.folds}" if report.folds else "")
+    decisions = f"{nested(report.folds)}decisions"
     if report.file is None:
-        say(f"{report.of}: {report.winner}, out-of-fold rows, nested decisions")
+        say(f"{report.of}: {report.winner}, {rows}, {decisions}")
     else:
-        say(f"{report.of}: out-of-fold rows, nested decisions ({report.file}, and .csv beside it)")
+        say(f"{report.of}: {rows}, {decisions} ({report.file}, and .csv beside it)")
     say(format_report(report.frame.set_index(report.frame.columns[0])))
-    say_marks("report" if report.file is None else report.of, report.stale, report.optimistic)
+    name = "report" if report.file is None else report.of
+    say_undefined(name, report.undefined)
+    say_marks(name, report.stale, report.optimistic)
 
 
 @show.register
@@ -60,32 +70,62 @@ def show_submission(submitted: Submitted) -> None:
     submission = submitted.submission
     if submission.patterns is not None:
         _say_patterns(submission.patterns, submission.rows)
-    marked = " (OPTIMISTIC)" if submission.optimistic else ""
+    source = submission.winner + (f" ({submission.folds})" if submission.folds else "")
     say(
-        f"submit: {submitted.file}, {submission.rows:,} rows of {submission.holds} from "
-        f"{submission.winner}, nested {submission.metric} {interval(submission.nested)}{marked}; test "
-        f"predictions are means {submission.test_mean}"
+        f"submit: {submitted.file}, {submission.rows:,} rows of {submission.holds} from {source}, "
+        f"{nested(submission.folds)}{submission.metric} {interval(submission.nested)}"
+        f"{_marked(submission)}; test predictions are means {submission.test_mean}"
     )
-    if submission.submitted is not None:
+    say_undefined(submitted.name, submission.undefined, submission.nested)
+    if submission.submitted is not None and not math.isnan(submission.submitted.score):
         say(
-            f"submit: the mean over runs is expected to score {interval(submission.submitted)}{marked}"
+            f"submit: the mean over runs is expected to score {interval(submission.submitted)}"
+            f"{_marked(submission)}"
         )
     say_marks(submitted.name, [], submission.optimistic)
     if submission.note is not None:
         say(f"submit: {submission.note}")
+    say_drifted(submitted.name, submission.metric, submission.drift)
     _say_positives(submitted.name, submission.positives)
+
+
+def _marked(of: BlendRecord | SubmissionRecord) -> str:
+    return " (OPTIMISTIC)" if of.optimistic else ""
+
+
+def _say_candidates(blend: BlendRecord) -> None:
+    """Print the candidates, the winner, its nested and in-sample scores, and their corrections."""
+    header = ["candidate", "CV score", "difference from the best", "in-sample (optimistic)"]
+    rows = [[c.name, *_score_cells(c, number(c.difference_to_best))] for c in blend.candidates]
+    say(table(header, rows))
+    if len(blend.candidates) > 1:
+        say(
+            "the best CV score of several is above what it scores on new rows; believe the nested one"
+        )
+    why = "the simplest within one standard error of the best"
+    if all(math.isnan(each.nested) for each in blend.candidates):
+        why = "the first, since no candidate has a score"
+    in_sample = (
+        "" if math.isnan(blend.in_sample) else f", in-sample {blend.in_sample:.4f} (optimistic)"
+    )
+    say(
+        f"{blend.name}: chose {blend.winner}, {why}; nested {blend.metric} {interval(blend.nested)}"
+        f"{in_sample}; {blend.scores_are}"
+    )
+    _say_corrections(blend)
 
 
 def _say_corrections(blend: BlendRecord) -> None:
     """Print what was taken off the nested score, and the estimate of the mean over runs."""
-    if abs(blend.optimism) >= 0.00005:
+    if blend.correction is not None and abs(blend.correction.optimism) >= 0.00005:
         say(
-            f"{blend.name}: the nested score is corrected by {-blend.optimism:+.4f} (larger is better) "
-            f"for choosing among {len(blend.members)} models whose runs share training rows"
+            f"{blend.name}: the nested score is corrected by {-blend.correction.optimism:+.4f} (larger "
+            f"is better) for choosing among {len(blend.members)} models whose runs share training rows"
         )
-    if blend.submitted is not None:
+    if blend.submitted is not None and not math.isnan(blend.submitted.score):
+        over = "all folds" if blend.folds is None else str(blend.folds)
         say(
-            f"{blend.name}: nested is the score of the runs of one fold; the mean over all folds, which "
+            f"{blend.name}: nested is the score of the runs of one fold; the mean over {over}, which "
             f"is submitted, is expected to score {interval(blend.submitted)}"
         )
 
@@ -99,11 +139,13 @@ def _say_rules(name: str, kind: str, rules: RulesRecord | None) -> None:
         by_fold = ", ".join(dict.fromkeys(rules.families_by_fold.values()))
         say(f"{name}: decided by the rule '{rules.family}' (without one fold: {by_fold})")
     default = "the most probable class" if kind == "multiclass" else "thresholds of .5"
+    if rules.may_miss_best and rules.family in ("fitted", "at_least_one"):
+        say(f"{name}: the rule is found by a search that may miss the best one (a local optimum)")
     say(f"{name}: gain over {default} {difference(rules.gain_over_default)}, nested")
 
 
 def _say_tried(rules: RulesRecord) -> None:
-    lines = [[r.family, *_score_cells(r, f"{r.gain:+.4f}")] for r in rules.tried]
+    lines = [[r.family, *_score_cells(r, number(r.gain, "+.4f"))] for r in rules.tried]
     zero = (r.family for r in rules.tried if r.standard_error == r.gain == 0)
     own = next(zero, "default")  # a metric that is nan for all has no gain of 0
     header = ["decision rule", "CV score", f"better than {own}", "in-sample (optimistic)"]
@@ -112,7 +154,9 @@ def _say_tried(rules: RulesRecord) -> None:
 
 def _score_cells(of: CandidateRecord | RuleTrial, compared: str) -> list[str]:
     """Return the cells of CV score, comparison with its standard error, and in-sample score."""
-    return [f"{of.nested:.4f}", f"{compared} ± {of.standard_error:.4f}", f"{of.in_sample:.4f}"]
+    if not math.isnan(of.standard_error):
+        compared += f" ± {of.standard_error:.4f}"
+    return [number(of.nested), compared, number(of.in_sample)]
 
 
 def _say_calibration(blend: BlendRecord) -> None:

@@ -6,18 +6,22 @@ import math
 from collections.abc import Sequence
 
 from foldstack.progress import say, table
-from foldstack.records import ComparedModel, Comparison
+from foldstack.records import ComparedModel, Comparison, DifferenceRecord
 from foldstack.views.console import show
-from foldstack.views.console.text import say_marks
+from foldstack.views.console.text import difference, number, say_marks, say_undefined
 
 
 @show.register
 def _(found: Comparison) -> None:
     whole = len(found.folds) == found.folds_in_all
-    over = f"the {found.folds_in_all} folds" if whole else f"folds {_list(found.folds)}"
+    over = f"the {found.folds_in_all} folds"
+    if not whole:
+        over = f"folds {_list(found.folds)} of {found.folds_in_all} ({found.scored_rows:,} rows)"
     seeds = found.seeds
     of = f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {_list(seeds)}"
-    say(f"compare: {found.baseline} has {found.metric} {found.score:.4f}, pooled over {over}, {of}")
+    say(
+        f"compare: {found.baseline} has {found.metric} {number(found.score)}, pooled over {over}, {of}"
+    )
     _say_interval(found)
     parts = ["± rows", "± seeds"] if "seeds" in found.interval_over else []
     header = [
@@ -29,6 +33,7 @@ def _(found: Comparison) -> None:
         "time",
     ]
     say(table(header, [_cells(row, bool(parts)) for row in found.rows]))
+    say_undefined("compare", found.undefined)
     for name, optimistic in found.optimistic.items():
         say_marks(name, [], optimistic)
 
@@ -47,13 +52,13 @@ def _say_interval(found: Comparison) -> None:
 
 
 def _cells(row: ComparedModel, with_parts: bool) -> list[str]:
-    parts = [f"{row.row_error:.4f}", f"{row.seed_error:.4f}"] if with_parts else []
+    parts = [number(row.row_error), number(row.seed_error)] if with_parts else []
     return [
         row.model,
-        f"{row.score:.4f}",
-        f"{row.better_by:+.4f} [{row.low:+.4f}, {row.high:+.4f}]",
+        number(row.score),
+        difference(DifferenceRecord(difference=row.better_by, low=row.low, high=row.high)),
         *parts,
-        " ".join(f"{each:+.4f}" for each in row.by_seed),
+        " ".join(number(each, "+.4f") for each in row.by_seed),
         "other machine" if math.isnan(row.time) else f"{row.time:.2f}x",
     ]
 

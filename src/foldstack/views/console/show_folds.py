@@ -9,6 +9,7 @@ from foldstack.kinds import Kind
 from foldstack.progress import say, table
 from foldstack.records import SHOWN_LABELS, FoldsResult
 from foldstack.views.console import show
+from foldstack.views.console.show_drift import say_drift, say_shared
 
 
 @show.register
@@ -24,9 +25,14 @@ def _(result: FoldsResult) -> None:
             f"warning: label '{rare.label}' has {rare.rows} rows, fewer than the {folds} folds: some "
             "folds have none to score"
         )
+    _say_lone(result.lone)
     _say_table(result)
     if result.labels > SHOWN_LABELS and record.balance:
         _say_balance(result)
+    for shared in result.shared:
+        say_shared(shared, record.settings.get("connected", False))
+    if result.drift is not None:
+        say_drift("folds", result.drift)
     if result.stale:
         say(
             f"stale now: {len(result.stale)} runs made with other folds, {first_of(result.stale)}; "
@@ -34,6 +40,14 @@ def _(result: FoldsResult) -> None:
         )
     rows = ", ".join(str(row["rows"]) for row in result.rows)
     say(f"folds: {how}, hash {record.hash}, rows {rows}")
+
+
+def _say_lone(lone: list[str]) -> None:
+    """Print a warning for labels whose rows stand in one fold; of many, the first."""
+    for sentence in lone[:SHOWN_LABELS]:
+        say(f"warning: {sentence}")
+    if len(lone) > SHOWN_LABELS:
+        say(f"warning: and so for {len(lone) - SHOWN_LABELS:,} more labels")
 
 
 def _how(result: FoldsResult) -> str:

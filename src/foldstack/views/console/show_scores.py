@@ -7,28 +7,59 @@ import math
 from foldstack.progress import duration, say, table
 from foldstack.records import (
     BlendScore,
+    ModelScore,
+    ModelScores,
     PrivateScores,
     RunScore,
     ScoresResult,
     SubmissionScore,
 )
 from foldstack.views.console import show
-from foldstack.views.console.text import mark, say_marks
+from foldstack.views.console.text import mark, number, say_marks, say_undefined, span
 
 
 @show.register
 def _(found: ScoresResult) -> None:
     header = ["model", "seed", "run", found.metric, "time", "peak MB", ""]
     say(table(header, [_of_run(row) for row in found.runs.rows]))
+    if found.pooled.rows:
+        say("")
+        show_models(found.pooled)
+    marked = {row.model: row.optimistic for row in found.pooled.rows}
     for marks in found.models:
-        say_marks(marks.name, marks.stale, marks.optimistic)
+        of_model = dict.fromkeys([*marks.optimistic, *marked.get(marks.name, [])])
+        say_marks(marks.name, marks.stale, of_model)
     if not found.blends.rows:
         return
     say("")
     header = ["blend", "made of", "nested CV [95 % interval]", "in-sample (optimistic)", ""]
     say(table(header, [_of_blend(row) for row in found.blends.rows]))
     for row in found.blends.rows:
+        say_undefined(row.blend, row.undefined)
         say_marks(row.blend, row.stale, row.optimistic)
+
+
+def show_models(found: ModelScores) -> None:
+    """Print the models' pooled scores, with their mean and spread over folds."""
+    header = ["model", "trained", f"pooled {found.metric}", "mean of folds", "their deviation", ""]
+    say(table(header, [_of_model(row) for row in found.rows]))
+    for row in found.rows:
+        if row.why:
+            say(f"{row.model}: no pooled score, {row.why}")
+
+
+def _of_model(row: ModelScore) -> list[str]:
+    of = "" if row.folds == row.of else f"of {row.of} "
+    return [
+        row.model,
+        f"{row.folds} {of}folds",
+        *map(_score, (row.score, row.mean, row.spread)),
+        mark([], row.optimistic),
+    ]
+
+
+def _score(score: float) -> str:
+    return "–" if math.isnan(score) else f"{score:.4f}"
 
 
 def _of_run(row: RunScore) -> list[str]:
@@ -36,7 +67,7 @@ def _of_run(row: RunScore) -> list[str]:
         row.model,
         str(row.seed),
         row.run,
-        "–" if math.isnan(row.score) else f"{row.score:.4f}",
+        _score(row.score),
         duration(row.seconds),
         f"{row.peak_memory_mb:,}",
         mark(row.stale, row.optimistic),
@@ -46,15 +77,19 @@ def _of_run(row: RunScore) -> list[str]:
 def _of_blend(row: BlendScore) -> list[str]:
     return [
         row.blend,
-        row.winner,
+        _made_of(row),
         _interval(row),
-        f"{row.in_sample:.4f}",
+        number(row.in_sample),
         mark(row.stale, row.optimistic),
     ]
 
 
+def _made_of(row: BlendScore | SubmissionScore) -> str:
+    return row.winner if row.folds is None else f"{row.winner}, {row.folds}"
+
+
 def _interval(row: BlendScore | SubmissionScore) -> str:
-    return f"{row.nested:.4f} [{row.low:.4f}, {row.high:.4f}]"
+    return span(row.nested, row.low, row.high)
 
 
 @show.register
@@ -72,6 +107,7 @@ def _(found: PrivateScores) -> None:
     ]
     say(table(header, [_of_submission(row) for row in found.rows]))
     for row in found.rows:
+        say_undefined(row.submission, row.undefined)
         say_marks(row.submission, row.stale, row.optimistic)
         if row.changed:
             say(
@@ -84,8 +120,8 @@ def _of_submission(row: SubmissionScore) -> list[str]:
     marks = "".join(f" {word}!" for word in mark(row.stale, row.optimistic).split(", ") if word)
     return [
         row.submission,
-        row.winner,
+        _made_of(row),
         _interval(row) + marks,
-        f"{row.in_sample:.4f}",
-        *(f"{score:.4f}" for score in row.private.values()),
+        number(row.in_sample),
+        *map(number, row.private.values()),
     ]

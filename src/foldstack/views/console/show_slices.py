@@ -7,14 +7,16 @@ import math
 from foldstack.progress import say, table
 from foldstack.records import SliceRow, ViewsRecord
 from foldstack.views.console import show
-from foldstack.views.console.text import say_marks
+from foldstack.views.console.text import nested, say_marks, say_undefined
 
 
 @show.register
 def _(found: ViewsRecord) -> None:
+    over = "" if found.folds is None else f" over {found.folds}"
     say(
-        f"{found.marks.name}: {found.metric} of nested out-of-fold predictions, pooled "
-        f"({found.file}); intervals by bootstrap over rows, without the variance between seeds"
+        f"{found.marks.name}: {found.metric} of {nested(found.folds)}out-of-fold predictions, "
+        f"pooled{over} ({found.file}); intervals by bootstrap over rows, without the variance between "
+        "seeds"
     )
     header = ["view", "rows", "score [95 % interval]", "better than the rest by", ""]
     say(table(header, [_cells(row) for row in found.rows]))
@@ -27,6 +29,7 @@ def _(found: ViewsRecord) -> None:
     for row in found.rows:
         if row.why:
             say(f"{row.view}: undefined, since {row.why}")
+    say_undefined(found.marks.name, found.undefined)
     say_marks(found.marks.name, found.marks.stale, found.marks.optimistic)
 
 

@@ -1,6 +1,6 @@
 """False alarms of `make compare`: models of which neither is better, compared on made-up rows.
 
-    PYTHONPATH=tests/bench python -m simulated.compare [--draws 400] [--jobs 2]
+    PYTHONPATH=tests/bench python -m simulated.compare [--draws 400] [--jobs 2] [--kinds stable]
 
 Two models are trained five-fold with 1 to 5 seeds each. The expectation of their difference is 0 over
 rows and seeds, so that a 95 % interval should exclude 0 in 5 % of the draws.
@@ -216,13 +216,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--draws", type=int, default=400)
     parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--kinds", default="", help="only kinds with this in their name")
     a = parser.parse_args()
+    kinds = [kind for kind in PAIRS if a.kinds in kind]
     lines = []
     with (
         ProcessPoolExecutor(a.jobs) as pool,
-        Progress("simulating", a.draws * len(PAIRS), "") as progress,
+        Progress("simulating", a.draws * len(kinds), "") as progress,
     ):
-        for kind in PAIRS:
+        for kind in kinds:
             found = []
             for draws in pool.map(partial(_draws, kind), range(a.draws)):
                 found.append(draws)

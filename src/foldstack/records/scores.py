@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import Field
 
 from foldstack.records.base import Record, Table, Undefined, Value
-from foldstack.records.estimates import FoldsUsed
+from foldstack.records.estimates import EstimateRecord, FoldsUsed
 
 
 class Marks(Value):
@@ -126,6 +126,7 @@ class SubmissionScore(Value):
 
     Attributes:
         folds: the folds that it was made of, as `folds 0,1 of 5`; None for all.
+        expected: the estimate of the submitted mean over runs; None if it is not known.
         private: the score by each metric on the solution, the competition's own first.
         changed: whether the file differs from what `submit` wrote.
     """
@@ -136,6 +137,7 @@ class SubmissionScore(Value):
     nested: Undefined
     low: Undefined
     high: Undefined
+    expected: EstimateRecord | None = None
     in_sample: Undefined
     undefined: list[str] | None = None
     private: dict[str, float]

@@ -75,6 +75,7 @@ def _scored(
         private=private,
         changed=not ws.store.is_as_submitted(name, record),
         **_estimate(record, today),
+        expected=record.submitted,
     )
 
 

@@ -15,7 +15,7 @@ from foldstack.records import (
     SubmissionScore,
 )
 from foldstack.views.console import show
-from foldstack.views.console.text import mark, number, say_marks, say_undefined, span
+from foldstack.views.console.text import interval, mark, number, say_marks, say_undefined, span
 
 
 @show.register
@@ -97,15 +97,17 @@ def _(found: PrivateScores) -> None:
     if found.reports is not None:
         say(f"score: scores per label are in {found.reports}/NAME.txt, and .csv beside it")
     _, *others = found.rows[0].private
+    known = any(row.expected is not None for row in found.rows)
     header = [
         "submission",
         "made of",
         f"nested CV {found.metric} [95 % interval]",
+        *(["expected of the mean over runs"] if known else []),
         "in-sample (optimistic)",
         "private score",
         *(f"private {name}" for name in others),
     ]
-    say(table(header, [_of_submission(row) for row in found.rows]))
+    say(table(header, [_of_submission(row, known) for row in found.rows]))
     for row in found.rows:
         say_undefined(row.submission, row.undefined)
         say_marks(row.submission, row.stale, row.optimistic)
@@ -116,12 +118,13 @@ def _(found: PrivateScores) -> None:
             )
 
 
-def _of_submission(row: SubmissionScore) -> list[str]:
+def _of_submission(row: SubmissionScore, known: bool) -> list[str]:
     marks = "".join(f" {word}!" for word in mark(row.stale, row.optimistic).split(", ") if word)
     return [
         row.submission,
         _made_of(row),
         _interval(row) + marks,
+        *([interval(row.expected) if row.expected else "–"] if known else []),
         number(row.in_sample),
         *map(number, row.private.values()),
     ]

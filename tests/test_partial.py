@@ -384,3 +384,19 @@ def test_of_repeated_splits_those_that_are_complete_are_pooled(tmp_path: Path, c
     train(root, "words", "2")
     assert foldstack(root, "blend") == 0
     assert "folds" not in read_json(root / "oof/_blends/blend/blend.json")
+
+
+def test_a_fold_with_other_settings_is_refused_before_it_trains(tmp_path: Path, capsys):
+    """Runs of unlike settings cannot be blended: hours of training would be lost."""
+    root = make_workspace(tmp_path / "w")
+    assert foldstack(root, "folds") == 0
+    assert foldstack(root, "train", "--fold", "0", "--name", "words", "--set", "min_count=1") == 0
+    capsys.readouterr()
+    refuses(
+        root,
+        ["train", "--model", "tfidf", "--fold", "1", "--name", "words", "--set", "min_count=2"],
+        "words seed 0 fold1 would have other settings than words seed 0 fold0 (min_count 1 → 2), so "
+        "that they could not be blended: give the same SET=, another NAME=, or --force (FORCE=1)",
+        capsys,
+    )
+    assert not (root / "oof/words/seed0/fold1").exists()

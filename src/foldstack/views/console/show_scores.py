@@ -41,7 +41,14 @@ def _(found: ScoresResult) -> None:
 
 def show_models(found: ModelScores) -> None:
     """Print the models' pooled scores, with their mean and spread over folds."""
-    header = ["model", "trained", f"pooled {found.metric}", "mean of folds", "their deviation", ""]
+    header = [
+        "model",
+        "trained",
+        f"pooled {found.metric}",
+        "mean of folds",
+        "standard deviation",
+        "",
+    ]
     say(table(header, [_of_model(row) for row in found.rows]))
     for row in found.rows:
         if row.why:

@@ -341,8 +341,7 @@ def test_blends_and_submissions_have_the_score_weighted_to_the_test_file(shifted
         train.groups,
         weights,
         seed=0,
-        variance_ratio=record.variance_ratio,
-        optimism=record.optimism,
+        **({} if record.correction is None else record.correction.to_json()),
     )
     assert record.drift.nested.score == pytest.approx(wanted.score, abs=1e-6)
     assert record.drift.nested.standard_error == pytest.approx(wanted.standard_error, abs=1e-6)

@@ -1,4 +1,4 @@
-"""Tell what the folds can score: a metric needs rows with and without a label, held out and learned.
+"""The metrics that folds can score: each needs rows with and without a label, held out and learned.
 
 If all rows with a label stand in one fold, its run learns none of them, and the others are scored on
 none. No fold then defines a score, but pooled predictions have one: as each run predicts the rate of the
@@ -21,7 +21,7 @@ SHOWN = 3  # columns with a sentence of their own
 
 
 @dataclass(frozen=True)
-class ScoredByFolds:
+class DefinedMetric:
     """A metric as far as folds define it.
 
     Attributes:
@@ -50,14 +50,14 @@ def defined_by_fold(metric: Metric, targets: np.ndarray, folds: Folds) -> np.nda
     )
 
 
-def scored_by(competition: Competition, folds: Folds) -> ScoredByFolds:
+def scored_by(competition: Competition, folds: Folds) -> DefinedMetric:
     """Return the competition's metric over what these folds define."""
     metric, targets = competition.metric, competition.train.targets
     defined = defined_by_fold(metric, targets, folds).any(axis=0)
     if defined.all():
-        return ScoredByFolds(metric, None, [])
+        return DefinedMetric(metric, None, [])
     columns = tuple(np.flatnonzero(defined).tolist())
-    return ScoredByFolds(metric.over(columns), columns, _sentences(competition, folds, defined))
+    return DefinedMetric(metric.over(columns), columns, _sentences(competition, folds, defined))
 
 
 def _sentences(competition: Competition, folds: Folds, defined: np.ndarray) -> list[str]:

@@ -49,7 +49,7 @@ class RulesRecord(Value):
     Attributes:
         family: the chosen family.
         families_by_fold: per fold the family chosen on the other folds.
-        may_miss_best: see `ensemble.decide.may_miss_best`; None for no.
+        may_miss_best: see `ensemble.decide.may_miss_best`; None if it may not, or is not known.
         gain_over_default: the gain of the nested decisions over .5 or the most probable class.
     """
 

@@ -16,8 +16,7 @@ Unknown = Annotated[float | None, BeforeValidator(lambda value: None if value !=
 class EstimateRecord(Value):
     """A score, pooled over its rows, with a 95 % interval.
 
-    undefined_share: the share of the bootstrap's resamples in which the score is undefined; None if
-    it is defined in all.
+    undefined_share: see `ensemble.Estimate`; None if it is 0 or not known.
     """
 
     ABSENT: ClassVar[frozenset[str]] = frozenset({"standard_error", "undefined_share"})
@@ -26,7 +25,7 @@ class EstimateRecord(Value):
     low: Undefined
     high: Undefined
     standard_error: Unknown = None
-    undefined_share: Annotated[float | None, BeforeValidator(lambda share: share or None)] = None
+    undefined_share: Annotated[float | None, BeforeValidator(lambda value: value or None)] = None
 
 
 def name_folds(folds: Sequence[int]) -> str:

@@ -24,7 +24,8 @@ DRAWS = 2000
 DRAWN = 100_000  # values (rows times classes) of all draws together
 FEWEST = 20
 ASIDE = 0.01  # standard deviation of the logarithm of a drawn weight from where classes tie
-CLIMBS = 2  # best draws at which coordinate ascent begins
+CLIMBS = 2, 10  # fewest and most draws, the best ones, at which coordinate ascent begins
+CLIMBED = 400  # values (rows times classes) of all these climbs together, beyond the fewest
 
 
 def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
@@ -82,7 +83,8 @@ def class_weights(
     drawn = drawn_weights(probabilities)
     if len(drawn):
         order = np.argsort(-_scores(name, given, probabilities, drawn), kind="stable")
-        starts += list(drawn[order[:CLIMBS]])
+        climbs = int(np.clip(CLIMBED // probabilities.size, *CLIMBS))
+        starts += list(drawn[order[:climbs]])
     weights, score = starts[0], -np.inf
     for start in starts:
         found, reached = ascend_weights(name, given, probabilities, start)

@@ -32,7 +32,7 @@ from foldstack.metrics import AVERAGED, Counted
 ROUNDS = 20
 ROWS = 1 << 16
 SEARCHED = 1000  # rows of the sample on which starts, pairs and restarts are tried
-RESTARTS = 10
+RESTARTS = 30
 RESTARTED = 1000  # values (rows times labels) of all restarts together
 GRID = 64  # thresholds per label in a pair move; all of them if the values are fewer
 

@@ -11,6 +11,7 @@ import pytest
 from scipy.special import expit
 
 from foldstack import drift
+from foldstack.drift import adversary
 from foldstack.drift.adversary import balanced, clipped, importance_weights
 from foldstack.drift.both_files import independent_groups
 from foldstack.drift.drift_table import repeatable, repeats, table_of
@@ -572,3 +573,32 @@ def test_records_without_drift_are_read(shifted: Path) -> None:
 
     assert BlendRecord.model_validate(record).drift is None
     assert DriftRecord.model_validate(read_json(shifted / "folds/drift.json")).claimed
+
+
+def test_files_of_one_group_each_are_not_compared(tmp_path: Path, capsys) -> None:
+    """Rows of one text stay together, so that no model can learn from both files."""
+    root = make_workspace(tmp_path / "w", n=120)
+    write(
+        root / "input/train.csv",
+        "id,text,label\n" + "".join(f"r{i},word n{i},{i % 2}\n" for i in range(120)),
+    )
+    write(root / "input/test.csv", "id,text\n" + "".join(f"t{i},the same\n" for i in range(120)))
+    write(
+        root / "input/sample_submission.csv",
+        "id,label\n" + "".join(f"t{i},0\n" for i in range(120)),
+    )
+    assert foldstack(root, "folds") == 0
+    capsys.readouterr()
+    refuses(
+        root,
+        ["drift"],
+        "the test file cannot be compared with the training file: rows that share a text or a group "
+        "stay together, and too few such groups are left for 5 folds of both files",
+        capsys,
+    )
+
+
+def test_a_group_larger_than_the_part_that_is_read_is_passed_over() -> None:
+    groups = np.repeat([0, 1, 2, 3], [50, 4, 3, 2])
+    assert set(groups[adversary._draw(groups, 9, seed=0)]) == {1, 2, 3}
+    assert len(adversary._draw(groups[:50], 9, seed=0)) == 0

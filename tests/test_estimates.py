@@ -158,6 +158,17 @@ def test_the_gain_of_the_mean_is_found_without_labels_of_the_test_rows(name: str
     assert drawn.mean() == pytest.approx(y.mean(), abs=0.01)
 
 
+def test_out_of_fold_scores_below_chance_promise_no_loss():
+    """A calibration that falls by chance would draw labels that the mean predicts worst."""
+    rng = np.random.default_rng(0)
+    oof = rng.random((400, 1))
+    y = (rng.random(oof.shape) < 0.7 - 0.4 * oof).astype(float)
+    of_runs = np.clip(0.5 + rng.normal(size=(5, 4000, 1)) / 10, 0.01, 0.99)
+    drawn = draw_targets(Kind.BINARY, oof, y, of_runs, seed=0)
+    gain = averaging_gain(metrics.get("roc_auc", "binary"), of_runs, of_runs.mean(axis=0), drawn)
+    assert gain == pytest.approx(0, abs=0.005)
+
+
 def test_drawn_classes_are_one_hot_and_values_scatter_as_the_residuals_do():
     rng = np.random.default_rng(0)
     oof, y = np.full((90, 3), 1 / 3), np.eye(3)[np.arange(90) % 3]

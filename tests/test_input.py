@@ -333,7 +333,8 @@ YAML = {
     ),
     "unknown choice": (
         "folds: {kind: grouped}",
-        "setting 'folds.kind' is 'grouped': input should be 'stratified', 'kfold' or 'time'",
+        "setting 'folds.kind' is 'grouped': input should be 'stratified', 'kfold', 'time' or "
+        "'test_like'",
     ),
     "negative seed": (
         "seeds: [0, -1]",
@@ -924,7 +925,7 @@ OWN = {
     "unknown key": (
         "learner: tfidf\nc: 2\n",
         "own.yaml: unknown setting 'c': known: C, char_ngrams, learner, max_features, min_count, "
-        "naive_bayes, word_ngrams",
+        "naive_bayes, row_weights, word_ngrams",
     ),
 }
 

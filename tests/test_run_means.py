@@ -58,7 +58,7 @@ def test_new_texts_that_are_the_test_rows_get_the_stored_test_mean(ws: Workspace
     """Aligned, averaged and made as confident in the same way."""
     folds = ws.store.read_folds(ws.competition.train)
     model = read_model(ws, "tfidf", folds)
-    matched = match_confidence(ws, model, folds)
+    matched = match_confidence(ws, model)
     assert matched.temperature < 1
     predictor = Predictor.of_model(ws, "tfidf")
     found, _ = predictor._of_model("tfidf", ws.competition.test)

@@ -416,6 +416,7 @@ def test_a_run_says_what_it_was_made_from(runs: Path) -> None:
             "max_features": 200000,
             "C": 4.0,
             "naive_bayes": False,
+            "row_weights": "file",
         },
         "folds": Store(runs).read_folds(competition.train).hash,
         "train": competition.train.hash(),

@@ -77,7 +77,10 @@ PARTS = (
             "folds",
             "",
             within=(
-                Entry("kind", "stratified; kfold: plain KFold(shuffle); time: see `time`"),
+                Entry(
+                    "kind",
+                    "or kfold: plain KFold(shuffle); time: see `time`; test_like: see `make drift`",
+                ),
                 Entry("count", ""),
                 Entry("repeats", "that many splits"),
                 Entry("seed", ""),
@@ -86,6 +89,7 @@ PARTS = (
                     "near", "so do texts of this Jaccard similarity, 0.8 say; 0: equal ones only"
                 ),
                 Entry("near_cap", "the most rows that near-duplicates chain together"),
+                Entry("connected", "true: pairs that share a sentence share a fold, in chains"),
                 Entry("file", "given folds, in input/, instead of these", "folds.csv"),
             ),
         ),
@@ -107,6 +111,16 @@ PARTS = (
                 Entry("calibration", "none, auto, or temperature, vector, platt, beta, isotonic"),
                 Entry("align_runs", "runs' predictions made comparable by the test rows"),
                 Entry("match_sharpness", "test means get the confidence of single runs"),
+                Entry("seed", ""),
+            ),
+        ),
+        Entry(
+            "drift",
+            "",
+            within=(
+                Entry("check", "how test and training file differ is said by folds, blend, submit"),
+                Entry("rows", "most rows that the comparison reads"),
+                Entry("clip", "quantile of the weights above which they are clipped"),
                 Entry("seed", ""),
             ),
         ),

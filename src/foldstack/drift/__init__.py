@@ -4,6 +4,7 @@ from foldstack.drift.adversary import (
     CLAIMED,
     FEWEST,
     Drift,
+    TooFewGroups,
     compare,
     effective_rows,
 )
@@ -18,6 +19,7 @@ __all__ = [
     "Files",
     "Reason",
     "Sharing",
+    "TooFewGroups",
     "compare",
     "effective_rows",
     "sharing",

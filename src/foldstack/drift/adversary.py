@@ -23,6 +23,7 @@ from threadpoolctl import threadpool_limits
 from foldstack.drift.both_files import Files, independent_groups
 from foldstack.drift.drift_table import DriftColumn, table_of
 from foldstack.drift.giveaways import Reason, reasons
+from foldstack.errors import InputError
 from foldstack.stratify import assign_folds
 
 FEWEST = 100  # rows of each file: fewer cannot show a difference
@@ -57,6 +58,10 @@ class Drift:
     reasons: tuple[Reason, ...]
 
 
+class TooFewGroups(InputError):
+    """The rows of a file stand in too few independent groups to be told apart out of fold."""
+
+
 def compare(files: Files, *, rows: int, clip: float, seed: int) -> Drift:
     """Fit the model out of fold and return what it finds.
 
@@ -68,13 +73,18 @@ def compare(files: Files, *, rows: int, clip: float, seed: int) -> Drift:
 
     Returns:
         The predictions of the compared rows, probabilities and weights of the training rows, reasons.
+
+    Raises:
+        TooFewGroups: the learned part of a fold would have rows of one file only.
     """
     groups = independent_groups(files, FOLDS)
     x, columns = table_of(files)
     drawn = _draw(groups, rows, seed)
     folds = np.full(len(groups), -1)
     both = np.column_stack([~files.is_test, files.is_test])[drawn]
-    folds[drawn] = assign_folds(groups[drawn], both, FOLDS, seed)
+    if len(drawn):
+        folds[drawn] = assign_folds(groups[drawn], both, FOLDS, seed)
+    _check_groups(files.is_test, folds)
     with threadpool_limits(1):  # the order of sums changes their bytes
         values, coefficients = _out_of_fold(x, files.is_test, folds)
         p = _calibrated(values, files.is_test, drawn)[~files.is_test]
@@ -151,10 +161,22 @@ def _draw(groups: np.ndarray, rows: int, seed: int) -> np.ndarray:
     """Return ascending positions of the rows of randomly drawn groups; all rows if they are few."""
     if len(groups) <= rows:
         return np.arange(len(groups))
-    sizes = np.bincount(groups)
-    order = np.random.default_rng(seed).permutation(len(sizes))
-    chosen = order[np.cumsum(sizes[order]) <= rows]
+    sizes, chosen = np.bincount(groups), []
+    for group in np.random.default_rng(seed).permutation(len(sizes)):
+        if sizes[group] <= rows:
+            chosen.append(group)
+            rows -= sizes[group]
     return np.flatnonzero(np.isin(groups, chosen))
+
+
+def _check_groups(is_test: np.ndarray, folds: np.ndarray) -> None:
+    """Raise TooFewGroups unless rows of both files stand outside each fold."""
+    for fold in range(FOLDS):
+        if len(np.unique(is_test[(folds >= 0) & (folds != fold)])) < 2:
+            raise TooFewGroups(
+                "the test file cannot be compared with the training file: rows that share a text or a "
+                f"group stay together, and too few such groups are left for {FOLDS} folds of both files"
+            )
 
 
 def _out_of_fold(

@@ -20,6 +20,7 @@ from foldstack.text.ngrams import NgramTfidf
 
 NGRAMS = (("word", (1, 1)), ("char", (1, 2)))
 MIN_DOCUMENTS = 5
+HUGE = 1e100  # beyond it the square of a number overflows
 MOST_NGRAMS = 20_000  # of each analyzer
 MOST_CATEGORIES = 50  # of a column, the most frequent ones
 READ = 1_000  # characters of a text whose n-grams are read
@@ -58,7 +59,7 @@ def table_of(files: Files) -> tuple[csr_matrix, list[DriftColumn]]:
             continue
         columns += [DriftColumn(analyzer, ngram) for ngram in vectorizer.vocabulary_]
     dense, more = zip(*_dense(files), strict=True)
-    values = np.column_stack(dense)
+    values = np.clip(np.column_stack(dense), -HUGE, HUGE)
     spread = values.std(axis=0)
     values = (values - values.mean(axis=0)) / np.where(spread > 0, spread, 1)
     return hstack([*parts, csr_matrix(values)], format="csr"), [*columns, *more]

@@ -80,6 +80,9 @@ def draw_targets(
         to_logits(calibrated) if not kind.is_one_hot else np.log(np.clip(calibrated, TINY, 1))
     )
     steeper = _undiluted(log_odds)
+    # By chance a calibration may fall: its outputs then tell nothing of the rows.
+    together = (of_runs - of_runs.mean(axis=(0, 1))) * (log_odds - log_odds.mean(axis=(0, 1)))
+    steeper = np.where(together.sum(axis=(0, 1)) > 0, steeper, steeper.mean(axis=0))
     if not kind.is_one_hot:
         rates = calibrated.mean(axis=(0, 1))
         pairs = zip(steeper.T, rates, strict=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from contextlib import suppress
 
 import numpy as np
 import pandas as pd
@@ -55,7 +56,8 @@ def checked(ws: Workspace) -> DriftRecord | None:
         return None
     found = _stored(ws)
     if found is None and sum(sizes) <= settings.rows:
-        found = _compare(ws)
+        with suppress(validation.TooFewGroups):
+            found = _compare(ws)
     return found
 
 

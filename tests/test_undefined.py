@@ -10,9 +10,11 @@ from foldstack.defined import defined_by_fold
 from foldstack.ensemble import BlendOptions, Members, blend, estimate, fit_rule
 from foldstack.ensemble.choice import compare
 from foldstack.metrics import METRICS, defined_columns, get
+from foldstack.records import EstimateRecord
 from foldstack.store import Folds
+from foldstack.views.console.text import say_undefined
 from makers import draw_targets, make_members
-from tiny import foldstack, go_through, write, write_competition
+from tiny import foldstack, go_through, make_kind, write, write_competition
 
 WORDS = ["red", "green", "blue", "one", "two", "three", "four", "five", "six", "seven"]
 OWN = """
@@ -135,6 +137,49 @@ def test_a_label_in_one_group_leaves_the_mean_over_labels(tmp_path: Path, capsys
     record = json.loads((root / "oof/_blends/blend/blend.json").read_text())
     assert record["nested"]["score"] > 0.2
     assert [each[:34] for each in record["undefined"]] == ["roc_auc is the mean without 'b', s"]
+
+
+def test_a_comparison_that_no_fold_defines_says_so(tmp_path: Path, capsys) -> None:
+    root = grouped(tmp_path / "w", "binary")
+    for name in ("words", "chars"):
+        write(root / f"presets/{name}.yaml", "preset: tfidf\n")
+    assert foldstack(root, "folds") == 0
+    for fold in range(3):
+        assert foldstack(root, "train", "--model", "words,chars", "--fold", str(fold)) == 0
+    capsys.readouterr()
+    assert foldstack(root, "compare", "--a", "words", "--b", "chars") == 0
+    said = capsys.readouterr().out
+    assert "compare: words has roc_auc undefined, pooled over the 3 folds, seed 0\n" in said
+    assert "compare: roc_auc is undefined, since all 3 rows with '1' stand in one group" in said
+    (stored,) = (root / "oof/_comparisons").glob("*.json")
+    assert "NaN" not in stored.read_text()
+    assert json.loads(stored.read_text())["score"] is None
+
+
+def test_resamples_without_a_score_are_said_from_5_percent_on(capsys) -> None:
+    for share in (0.05, 0.125):
+        of = EstimateRecord(score=0.8, low=0.7, high=0.9, undefined_share=share)
+        say_undefined("blend", None, of)
+    assert capsys.readouterr().out == (
+        "blend: the score is undefined in 12% of the bootstrap's resamples; the interval is of the "
+        "others\n"
+    )
+
+
+def test_a_rule_that_a_search_found_is_called_a_local_optimum(tmp_path: Path, capsys) -> None:
+    root = make_kind(tmp_path / "w", "multilabel", "jaccard", ["p", "q", "r"])
+    write_competition(
+        root,
+        kind="multilabel",
+        metric="jaccard",
+        target=["p", "q", "r"],
+        submission="labels",
+        blend={"rules": ["fitted"]},
+    )
+    go_through(root, "folds", "train", "blend")
+    assert (
+        "blend: the rule is found by a search that may miss the best one (a local optimum)\n"
+    ) in capsys.readouterr().out
 
 
 # --- nan is never best ------------------------------------------------------------------------

@@ -1679,7 +1679,7 @@ MUTANTS = [
     ),
     Mutant(
         "rule-of-one-fold-unmarked",
-        "ensemble/alone.py",
+        "ensemble/decide.py",
         "return family is not None and family not in WITHOUT_LABELS",
         "return False",
         "a rule fitted on the only fold is scored on it unmarked",

@@ -16,11 +16,11 @@ from functools import partial
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from simulated import Draw, blends, summarise
+from simulated import Draw, blends, drift, summarise
 
 from foldstack.progress import Progress, table
 
-KINDS = {**blends.KINDS}
+KINDS = {**blends.KINDS, **drift.KINDS}
 HEADER = [
     "kind",
     "estimate of",

@@ -49,7 +49,7 @@ class Files:
 def independent_groups(files: Files, folds: int) -> np.ndarray:
     """Return (n + t,) groups: rows of both files that share a text, a sentence or a group value.
 
-    Pairs are joined by their sentences unless one component would fill one of so many folds.
+    Pairs are joined by their sentences unless one component would fill a fold.
     """
     texts = files.rows.texts
     keys = files.keys

@@ -1,6 +1,6 @@
 """Blending, stacking and decision rules over out-of-fold predictions, honestly scored."""
 
-from foldstack.ensemble.alone import decide_by_fold, is_fitted, one_fold
+from foldstack.ensemble.alone import decide_by_fold, one_fold
 from foldstack.ensemble.blends import (
     OF_RANKS,
     BlendOptions,
@@ -17,7 +17,7 @@ from foldstack.ensemble.candidates import (
     list_candidates,
     load_fitted,
 )
-from foldstack.ensemble.decide import Rule, default_rule, fit_rule
+from foldstack.ensemble.decide import Rule, default_rule, fit_rule, reads_labels
 from foldstack.ensemble.estimate import (
     Difference,
     Estimate,
@@ -69,11 +69,11 @@ __all__ = [
     "default_rule",
     "estimate",
     "fit_rule",
-    "is_fitted",
     "list_candidates",
     "load_fitted",
     "one_fold",
     "paired_difference",
+    "reads_labels",
     "single_estimate",
     "single_predictions",
     "submission_estimate",

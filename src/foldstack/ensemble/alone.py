@@ -17,9 +17,8 @@ from foldstack.ensemble.estimate import estimate
 from foldstack.ensemble.members import Members
 from foldstack.ensemble.nested import BlendResult, for_submission
 from foldstack.ensemble.nesting import CandidateReport
+from foldstack.ensemble.optimism import SharedTraining
 from foldstack.metrics import Metric
-
-WITHOUT_LABELS = ("default", "least_cost", "rate")  # families of rules that no label is fitted to
 
 
 def one_fold(
@@ -40,7 +39,7 @@ def one_fold(
         rules: families of decision rules; None for all.
 
     Returns:
-        The model with the score of its fold, which is optimistic if `is_fitted(family)`.
+        The model with the score of its fold, which is optimistic if `reads_labels(family)`.
 
     Raises:
         InputError: see `nested.blend`.
@@ -67,8 +66,7 @@ def one_fold(
             seed=seed,
             seed_variance=members.seed_variance,
         ),
-        optimism=0.0,
-        variance_ratio=1.0,
+        correction=SharedTraining(),
         of_runs=None,
         final_of_runs=None,
         in_sample=score,
@@ -117,11 +115,6 @@ def decide_by_fold(
         rule = fit_rule(metric, members.kind, targets[known], oof[known], family=family)
         decided[own] = rule.apply(oof[own])
     return metric, decided, family
-
-
-def is_fitted(family: str | None) -> bool:
-    """Return whether rules of the family (None: no rule) are fitted to labels."""
-    return family is not None and family not in WITHOUT_LABELS
 
 
 def _own_family(metric: Metric, members: Members, rules: Sequence[str] | None) -> str | None:

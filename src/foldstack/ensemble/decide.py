@@ -15,6 +15,7 @@ from foldstack.errors import InputError, nearest
 from foldstack.kinds import Kind
 from foldstack.metrics import AVERAGED, FROM_COUNTS, Metric
 
+WITHOUT_LABELS = ("default", "least_cost", "rate")  # families of rules that no label is fitted to
 # Metrics of several labels computed from each label's counts: name and average.
 OF_LABELS = {
     f"{one}_{average}": (one, average)
@@ -119,6 +120,11 @@ def is_fitted(metric: Metric, kind: Kind) -> bool:
     """Return whether `fit_rule` uses targets and probabilities; otherwise it returns the default."""
     fitted = metric.name in classes.OF_CLASSES or metric.name == "quadratic_kappa"
     return kind.decides_by_thresholds or fitted
+
+
+def reads_labels(family: str | None) -> bool:
+    """Return whether rules of the family (None: no rule) are fitted to labels."""
+    return family is not None and family not in WITHOUT_LABELS
 
 
 def may_miss_best(metric: Metric, kind: Kind) -> bool:

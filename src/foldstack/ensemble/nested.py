@@ -20,7 +20,7 @@ it instead, and `submitted.py` estimates the score of the mean over runs.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
@@ -35,11 +35,11 @@ from foldstack.ensemble.estimate import Difference, Estimate, estimate, paired_d
 from foldstack.ensemble.members import Fitted, Inputs, Members
 from foldstack.ensemble.nesting import (
     CandidateReport,
-    Choice,
     FoldPredictions,
     Nesting,
     RuleReport,
 )
+from foldstack.ensemble.optimism import SharedTraining
 from foldstack.ensemble.submitted import averaging_gain, draw_targets, shifted
 from foldstack.errors import InputError
 from foldstack.metrics import Metric
@@ -54,8 +54,7 @@ class BlendResult:
         parameters: what was fitted, JSON-able.
         rule: from probabilities to labels, or None if probabilities are submitted.
         nested: the headline: the score of fitting and choosing, pooled over all rows, of single runs.
-        optimism: what was taken off that score; larger is better.
-        variance_ratio: by which the bootstrap's variance was multiplied.
+        correction: of that score, for shared training rows.
         of_runs: what single runs would submit for some test rows; None if they are not known.
         final_of_runs: the winner by single runs, see `Nesting.final_of_runs`.
         in_sample: the winner's score on the rows it was fitted on; optimistic.
@@ -82,8 +81,7 @@ class BlendResult:
     parameters: dict
     rule: Rule | None
     nested: Estimate
-    optimism: float
-    variance_ratio: float
+    correction: SharedTraining
     of_runs: FoldPredictions | None
     final_of_runs: tuple[np.ndarray, np.ndarray] | None
     in_sample: float
@@ -159,6 +157,7 @@ def blend(
     nesting = Nesting(members, metric, candidates, seed, progress, options.rules)
     choices = nesting.choose_by_fold()
     of_runs = nesting.of_runs(choices)
+    correction = nesting.correction(choices, of_runs)
     oof, nested_predictions = nesting.pool(choices, of_runs)
     final = nesting.choose(nesting.folds)
     fit = nesting.fit(final.winner, nesting.everything)
@@ -170,9 +169,8 @@ def blend(
         winner=candidates[final.winner].name,
         parameters=fit.fitted.parameters,
         rule=rule,
-        nested=_estimate(nesting, choices, nested_predictions, of_runs),
-        optimism=nesting.optimism(choices, of_runs),
-        variance_ratio=nesting.variance_ratio(of_runs),
+        nested=_estimate(nesting, nested_predictions, correction),
+        correction=correction,
         of_runs=of_runs,
         final_of_runs=nesting.final_of_runs(final),
         in_sample=nesting.in_sample(final.winner, [final.family])[0],
@@ -259,7 +257,8 @@ def single_estimate(
     choices = nesting.choose_by_fold()
     _, predictions = nesting.pool(choices)
     (in_sample,) = nesting.in_sample(0, [nesting.choose(nesting.folds).family])
-    return _estimate(nesting, choices, predictions, nesting.of_runs(choices)), in_sample
+    correction = nesting.correction(choices, nesting.of_runs(choices))
+    return _estimate(nesting, predictions, correction), in_sample
 
 
 def single_predictions(
@@ -319,13 +318,8 @@ def for_submission(metric: Metric, members: Members, wants_labels: bool) -> Metr
     return metric.of_decisions(decide)
 
 
-def _estimate(
-    nesting: Nesting,
-    choices: Sequence[Choice],
-    predictions: np.ndarray,
-    of_runs: FoldPredictions | None,
-) -> Estimate:
-    """Return the score of pooled predictions (n, outputs), corrected for shared training rows."""
+def _estimate(nesting: Nesting, predictions: np.ndarray, correction: SharedTraining) -> Estimate:
+    """Return the corrected score of pooled predictions (n, outputs)."""
     members = nesting.members
     return estimate(
         nesting.metric,
@@ -334,6 +328,5 @@ def _estimate(
         members.groups,
         seed=nesting.seed,
         seed_variance=members.seed_variance,
-        variance_ratio=nesting.variance_ratio(of_runs),
-        optimism=nesting.optimism(choices, of_runs),
+        **asdict(correction),
     )

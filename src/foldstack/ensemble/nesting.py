@@ -21,6 +21,7 @@ from foldstack.ensemble.decide import (
 )
 from foldstack.ensemble.members import Candidate, Fitted, Inputs, Members
 from foldstack.ensemble.optimism import (
+    SharedTraining,
     effective_weights,
     leads,
     shared_variance,
@@ -209,13 +210,22 @@ class Nesting:
         inputs = map(self.members.run_inputs, range(len(self.folds)))
         return self.left_out(choice.winner, self.folds), np.stack([*map(fitted.predict, inputs)])
 
-    def optimism(self, choices: Sequence[Choice], of_runs: FoldPredictions | None) -> float:
-        """Return how far the nested score is expected to be above truth; see `optimism.py`.
+    def correction(
+        self, choices: Sequence[Choice], of_runs: FoldPredictions | None
+    ) -> SharedTraining:
+        """Return the correction of the nested score; none if single runs are not known."""
+        if of_runs is None:
+            return SharedTraining()
+        blended = np.stack([within_run_ranks(raw) for raw in of_runs.raw])
+        return SharedTraining(self._optimism(choices, blended), variance_ratio(blended))
 
-        0 if there is one model, or single runs are not known.
+    def _optimism(self, choices: Sequence[Choice], blended: np.ndarray) -> float:
+        """Return how far the nested score is expected to be above truth; 0 for one model.
+
+        blended: (folds, rows, outputs) ranks of each fold's choice by the runs of that fold.
         """
         singles = [k for k, each in enumerate(self.candidates) if isinstance(each, Single)]
-        if of_runs is None or len(singles) < 2:
+        if len(singles) < 2:
             return 0.0
         ranks = self.members.runs.ranks
         shared = shared_variance(ranks, between_models=True)
@@ -223,16 +233,9 @@ class Nesting:
         for position, (choice, fold) in enumerate(zip(choices, self.folds, strict=True)):
             found, own = choice.candidates, np.ix_(singles, singles)
             lead = leads(found.signed[singles], found.covariance[own], shared, len(self.folds))
-            blended = within_run_ranks(of_runs.raw[position])
-            weights = effective_weights(ranks[position], blended)
+            weights = effective_weights(ranks[position], blended[position])
             total += len(self.rows(fold)) * float(weights @ lead)
         return total / len(self.units)
-
-    def variance_ratio(self, of_runs: FoldPredictions | None) -> float:
-        """Return the variance of the nested score relative to the bootstrap's; see `optimism.py`."""
-        if of_runs is None:
-            return 1.0
-        return variance_ratio(np.stack([within_run_ranks(raw) for raw in of_runs.raw]))
 
     def left_out(self, candidate: int, parts: list[FoldSet]) -> np.ndarray:
         """Return predictions over the rows of all parts, each part by the fit on the others."""

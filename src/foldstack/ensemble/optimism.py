@@ -25,11 +25,25 @@ is beta times the lead of its score, and that of a weighted mean the mean of the
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from scipy.optimize import nnls
 from scipy.stats import median_abs_deviation
 
 FAR = 3.0  # standard deviations, beyond which a model's lead counts as that much
+
+
+@dataclass(frozen=True)
+class SharedTraining:
+    """The correction of a nested score for runs that share training rows; by default there is none.
+
+    optimism: taken off the score, larger is better. variance_ratio: by which the bootstrap's variance
+    is multiplied.
+    """
+
+    optimism: float = 0.0
+    variance_ratio: float = 1.0
 
 
 def shared_variance(predictions: np.ndarray, *, between_models: bool = False) -> float:

@@ -284,5 +284,5 @@ class Pairs:
 
 
 def _spread(count: int) -> np.ndarray:
-    """Return `GRID` of so many cuts at equal distances, the first and the last among them; or all."""
+    """Return `GRID` of the cuts at equal distances, the first and the last among them; or all."""
     return np.unique(np.linspace(0, count - 1, min(count, GRID)).round().astype(int))

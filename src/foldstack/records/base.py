@@ -7,11 +7,12 @@ versions, are only validated.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar, Self, TypeVar
 
 import pandas as pd
 from pydantic import (
@@ -53,6 +54,11 @@ class Value(BaseModel):
     def _without_absent(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
         found = plain(self)
         return {k: v for k, v in found.items() if v is not None or k not in self.ABSENT}
+
+    @classmethod
+    def from_dataclass(cls, made: Any) -> Self:
+        """Return the record of a dataclass that has the same fields."""
+        return cls(**dataclasses.asdict(made))
 
     def to_json(self) -> dict[str, Any]:
         """Return the plain JSON values."""

@@ -192,7 +192,7 @@ def score_one_fold(ws: Workspace, members: Members) -> BlendResult:
 
 def rule_reasons(family: str | None, folds: Sequence[int]) -> list[str]:
     """Return why an estimate is optimistic: rules of this family are fitted on the only fold."""
-    if len(folds) > 1 or not ensemble.is_fitted(family):
+    if len(folds) > 1 or not ensemble.reads_labels(family):
         return []
     (fold,) = folds
     return [f"its decision rule is fitted on fold {fold}, the only one trained, and scored on it"]
@@ -259,16 +259,14 @@ def _describe(
         winners_by_fold={str(fold): winner for fold, winner in result.winners_by_fold.items()},
         parameters=result.parameters,
         rule=None if result.rule is None else RuleRecord(**result.rule.to_json()),
-        nested=EstimateRecord(**dataclasses.asdict(result.nested)),
+        nested=EstimateRecord.from_dataclass(result.nested),
         submitted=_submitted(competition, members, result),
-        correction=None
-        if members.runs is None
-        else Correction(optimism=result.optimism, variance_ratio=result.variance_ratio),
+        correction=None if members.runs is None else Correction.from_dataclass(result.correction),
         in_sample=result.in_sample,
         seed_variance=members.seed_variance,
         optimistic=_why_optimistic(ws, models, result),
         repeated_texts=reweighted(ws, folds, result.nested_predictions),
-        candidates=[CandidateRecord(**dataclasses.asdict(c)) for c in result.candidates],
+        candidates=[CandidateRecord.from_dataclass(c) for c in result.candidates],
         rules=describe_rules(result, competition.metric, competition.kind),
         calibration=describe_calibration(members, result),
         models={m.name: _single(ws, members, i, m, result) for i, m in enumerate(models)},
@@ -290,7 +288,7 @@ def _submitted(
         wants_labels=competition.submission.wants_labels,
         seed=competition.settings.blend.seed,
     )
-    return None if found is None else EstimateRecord(**dataclasses.asdict(found))
+    return None if found is None else EstimateRecord.from_dataclass(found)
 
 
 def _undefined(competition: Competition, folds: Folds, result: BlendResult) -> list[str] | None:
@@ -379,7 +377,7 @@ def _single(
     """
     if len(np.unique(members.folds)) == 1:
         return ModelEstimate(
-            nested=EstimateRecord(**dataclasses.asdict(result.nested)),
+            nested=EstimateRecord.from_dataclass(result.nested),
             in_sample=result.in_sample,
             optimistic=[
                 *model.optimistic,
@@ -396,7 +394,7 @@ def _single(
         ws.competition.settings.blend.rules,
     )
     return ModelEstimate(
-        nested=EstimateRecord(**dataclasses.asdict(nested)),
+        nested=EstimateRecord.from_dataclass(nested),
         in_sample=in_sample,
         optimistic=model.optimistic,
     )

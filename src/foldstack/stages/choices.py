@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import pandas as pd
 
 from foldstack.ensemble import BlendResult, Members, reliability
@@ -21,7 +19,7 @@ def describe_rules(result: BlendResult, metric: Metric, kind: Kind) -> RulesReco
     return RulesRecord(
         family=result.family,
         families_by_fold={str(fold): family for fold, family in result.families_by_fold.items()},
-        tried=[RuleTrial(**dataclasses.asdict(trial)) for trial in result.rules],
+        tried=[RuleTrial.from_dataclass(trial) for trial in result.rules],
         may_miss_best=may_miss_best(metric, kind) or None,
         gain_over_default=GainRecord(
             difference=gain.difference,

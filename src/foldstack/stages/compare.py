@@ -150,10 +150,9 @@ def _test_ranks(ws: Workspace, name: str, seeds: list[int], folds: Folds) -> np.
 
     With repeated folds those of the first split.
     """
-    split = folds.fold
     ranks = []
-    for fold in np.unique(split[split >= 0]):
-        keys = [RunKey(name, seed, (int(fold),)) for seed in seeds]
+    for fold in folds.by_split[0]:
+        keys = [RunKey(name, seed, (fold,)) for seed in seeds]
         tests = stored_probabilities(ws, keys, "test", ws.competition.test)
         ranks.append(np.mean([within_run_ranks(test) for test in tests.values()], axis=0))
     return np.stack(ranks)

@@ -123,12 +123,11 @@ def _weighted(
             weights,
             seed=ws.competition.settings.blend.seed,
             seed_variance=seed_variance,
-            variance_ratio=result.variance_ratio,
-            optimism=result.optimism,
+            **dataclasses.asdict(result.correction),
         )
     except InputError:
         return None
-    return EstimateRecord(**dataclasses.asdict(found)) if np.isfinite(found.score) else None
+    return EstimateRecord.from_dataclass(found) if np.isfinite(found.score) else None
 
 
 def _required(ws: Workspace, setting: str, column: str) -> np.ndarray:
@@ -197,10 +196,10 @@ def _compare(ws: Workspace) -> DriftRecord:
         train_rows=n,
         test_rows=t,
         compared=len(found.is_test),
-        auc=EstimateRecord(**dataclasses.asdict(auc)),
+        auc=EstimateRecord.from_dataclass(auc),
         claimed=bool(auc.low > validation.CLAIMED),
         effective_rows=validation.effective_rows(found.weights),
-        reasons=[DriftReason(**dataclasses.asdict(reason)) for reason in found.reasons],
+        reasons=[DriftReason.from_dataclass(reason) for reason in found.reasons],
     )
     columns = {"id": competition.train.ids, "p": found.p, "weight": found.weights}
     rows = pd.DataFrame(columns).round(DECIMALS)

@@ -240,8 +240,7 @@ class StoredRuns:
         Like an out-of-fold prediction, each is a mean over seeds and splits.
         """
         by_fold: list[tuple[np.ndarray, np.ndarray]] = []
-        by_split = [np.unique(split[split >= 0]).tolist() for split in self.folds.held.T]
-        for together in zip(*by_split, strict=False):
+        for together in zip(*self.folds.by_split, strict=False):
             keys = [key for key in self.mean.tests if key.left_out[0] in together]
             tests = {key: self.mean.tests[key][rows] for key in keys}
             by_fold.append((self.mean.mean(tests), _mean_ranks(tests)))

@@ -212,7 +212,7 @@ def describe(ws: Workspace, oof: OutOfFold, judged: Judged, applied: Applied) ->
     )
     folds = folds_of(ws, record)
     return Described(
-        nested=EstimateRecord(**dataclasses.asdict(nested)),
+        nested=EstimateRecord.from_dataclass(nested),
         optimistic=[*record.optimistic, *_seen_by_writer(judged)],
         repeated_texts=reweighted(ws, folds, judged.after),
         patterns=_effect(judged, record.nested, applied),

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from foldstack.errors import InputError
 from foldstack.records import BlendRecord, FoldsUsed, SubmissionRecord, name_folds
 from foldstack.stages.oof import fold_runs
@@ -68,7 +66,7 @@ def _reduce(folds: Folds, trained: dict[str, list[int]]) -> Folds:
     shared = set.intersection(*map(set, trained.values()))
     if len(shared) == folds.count:
         return folds
-    splits = [set(np.unique(split[split >= 0]).tolist()) for split in folds.splits.T]
+    splits = list(map(set, folds.by_split))
     whole = [split for split in splits if split <= shared]
     chosen = set().union(*whole) or max((split & shared for split in splits), key=len)
     return folds.only(sorted(chosen))

@@ -9,6 +9,7 @@ from foldstack.records import TrainedRecord
 from foldstack.settings import Settings
 from foldstack.stages.launch import train_each
 from foldstack.stages.one_run import is_done, train_one
+from foldstack.stages.oof import fold_runs
 from foldstack.stages.pooled import model_scores
 from foldstack.stages.run import Run
 from foldstack.store import RunKey
@@ -139,12 +140,11 @@ def _check_overrides_used(ws: Workspace, settings: dict[str, Settings]) -> None:
 
 def _check_alike(ws: Workspace, todo: list[Run]) -> None:
     """Raise InputError if a run would have other settings than the model's runs of other folds."""
-    for run in todo:
+    first = {run.key.model: run for run in reversed(todo) if len(run.key.left_out) == 1}
+    for run in first.values():
         ours = config.identity(run.settings)
-        for key, done in ws.store.runs(run.key.model).items():
-            if not len(key.left_out) == len(run.key.left_out) == 1:
-                continue
-            changed = config.differences(done.identity.to_json()["settings"], ours)
+        for key, done in fold_runs(ws, run.key.model).items():
+            changed = config.differences(done.identity.settings, ours)
             if changed:
                 raise InputError(
                     f"{run.key} would have other settings than {key} ({'; '.join(changed)}), so that "

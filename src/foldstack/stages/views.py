@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 
 from foldstack import ensemble
@@ -68,7 +66,7 @@ def views(
         metric=ws.competition.metric.name,
         file=ws.store.name(path),
         folds=blend.folds,
-        rows=[SliceRow(**dataclasses.asdict(each)) for each in found],
+        rows=[SliceRow.from_dataclass(each) for each in found],
         marks=Marks(name=shown, stale=marks[0], optimistic=marks[1]),
         undefined=by_folds.undefined,
     )

@@ -52,6 +52,11 @@ class Folds:
         """All folds that are held out."""
         return np.unique(self.held[self.held >= 0]).tolist()
 
+    @property
+    def by_split(self) -> list[list[int]]:
+        """The folds of each split that are held out."""
+        return [np.unique(split[split >= 0]).tolist() for split in self.held.T]
+
     def only(self, numbers: Sequence[int]) -> Folds:
         """Return the same folds with only these held out and scored."""
         return replace(self, chosen=tuple(numbers))

@@ -31,7 +31,17 @@ from foldstack.techniques import LearnerSettings
 from foldstack.views.console.show_drift import say_shared
 from foldstack.workspace import Workspace
 from makers import make_rows, unlabelled
-from tiny import PLACES, foldstack, go_through, make_workspace, refuses, run_of, turn_labels, write
+from tiny import (
+    PLACES,
+    foldstack,
+    go_through,
+    make_workspace,
+    refuses,
+    run_of,
+    turn_labels,
+    write,
+    write_competition,
+)
 
 test_like_folds.__test__ = False  # a function of folds.py, no test
 
@@ -305,6 +315,21 @@ def test_many_rows_are_left_to_make_drift(tmp_path: Path) -> None:
     assert not (root / "folds/drift.json").exists()
     assert foldstack(root, "drift") == 0
     assert read_json(root / "folds/drift.json")["compared"] <= 200
+
+
+@pytest.mark.parametrize("setting", [{"clip": 0.6}, {"seed": 1}])
+def test_clip_and_seed_give_other_weights(tmp_path: Path, setting: dict) -> None:
+    root = shifted_workspace(tmp_path)
+    assert foldstack(root, "drift") == 0
+    plain = pd.read_csv(root / "folds/drift.csv").set_index("id").sort_index()
+    write_competition(root, drift=setting)  # what is stored is of other settings
+    assert foldstack(root, "drift") == 0
+    other = pd.read_csv(root / "folds/drift.csv").set_index("id").sort_index()
+    assert plain["p"].equals(other["p"]) == ("clip" in setting)
+    assert not plain["weight"].equals(other["weight"])
+    if "clip" in setting:
+        assert other["weight"].max() < plain["weight"].max()
+        assert (other["weight"] == other["weight"].max()).mean() == pytest.approx(0.4, abs=0.02)
 
 
 def test_clean_removes_what_drift_has_made(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from foldstack.ensemble.submitted import averaging_gain, draw_targets, shifted
 from foldstack.kinds import Kind
 from foldstack.store import read_parquet
 from foldstack.workspace import Workspace
-from tiny import PLACES, foldstack, write, write_competition
+from tiny import PLACES, foldstack, make_workspace, write, write_competition
 
 TEXTS, COPIES = 12, 8
 
@@ -111,6 +111,24 @@ def test_effective_weights_are_those_of_the_blend():
     blended = np.einsum("nmo,m->no", models, [0.2, 0.8, 0.0])
     np.testing.assert_allclose(effective_weights(models, blended), [0.2, 0.8, 0.0], atol=1e-9)
     np.testing.assert_allclose(effective_weights(models, 0 * blended), np.full(3, 1 / 3))
+
+
+@pytest.mark.parametrize("kind", ["kfold", "time"])
+def test_runs_in_time_order_learn_nothing_of_each_others_rows(tmp_path: Path, kind: str):
+    """An earlier run never saw a later label, so their scores have no products of labels in common."""
+    time = {"time": "day"} if kind == "time" else {}
+    root = make_workspace(tmp_path, 60, folds={"count": 4, "kind": kind}, **time)
+    lines = (root / "input/train.csv").read_text().splitlines()
+    dated = [f"{line},{day}" for day, line in enumerate(lines[1:])]
+    write(root / "input/train.csv", "\n".join([f"{lines[0]},day", *dated]) + "\n")
+    test = [f"t{i},{word} here {i}" for i, word in enumerate(["good", "bad", "fine"] * 20)]
+    write(root / "input/test.csv", "\n".join(["id,text", *test]) + "\n")
+    sample = [f"t{i},0" for i in range(len(test))]
+    write(root / "input/sample_submission.csv", "\n".join(["id,label", *sample]) + "\n")
+    for command in (["folds"], ["train"], ["blend"]):
+        assert foldstack(root, *command) == 0
+    correction = Workspace(root).store.read_blend("blend").correction
+    assert (correction is None) == (kind == "time")
 
 
 def test_optimism_and_shared_rows_move_and_widen_the_interval():

@@ -38,12 +38,14 @@ class RunTests:
     """Predictions of single runs for some test rows, to see how runs differ; no label is needed.
 
     rows: (s,) positions of the test rows. probabilities, ranks: (folds, s, models, outputs), for each
-    fold those of the runs that left it out, in the order of the folds' numbers.
+    fold those of the runs that left it out, in the order of the folds' numbers. share_labels: whether
+    two runs learn from each other's held-out rows, as they do unless folds are in time order.
     """
 
     rows: np.ndarray
     probabilities: np.ndarray
     ranks: np.ndarray
+    share_labels: bool = True
 
 
 @dataclass(frozen=True)

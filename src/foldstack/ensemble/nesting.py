@@ -213,8 +213,11 @@ class Nesting:
     def correction(
         self, choices: Sequence[Choice], of_runs: FoldPredictions | None
     ) -> SharedTraining:
-        """Return the correction of the nested score; none if single runs are not known."""
-        if of_runs is None:
+        """Return the correction of the nested score.
+
+        There is none if single runs are not known, or if no two learn from each other's rows.
+        """
+        if of_runs is None or not self.members.runs.share_labels:
             return SharedTraining()
         blended = np.stack([within_run_ranks(raw) for raw in of_runs.raw])
         return SharedTraining(self._optimism(choices, blended), variance_ratio(blended))

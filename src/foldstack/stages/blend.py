@@ -14,6 +14,7 @@ from foldstack import config, ensemble
 from foldstack.competition import Competition
 from foldstack.defined import scored_by
 from foldstack.ensemble import OF_RANKS, STACKS, BlendOptions, BlendResult, Members, RunTests
+from foldstack.ensemble.optimism import SharedTraining
 from foldstack.errors import InputError
 from foldstack.files import write_text
 from foldstack.progress import Progress
@@ -141,12 +142,12 @@ def members_of(ws: Workspace, models: list[Model], folds: Folds, text: bool = Fa
         features=stack_features(train, text),
         test_features=stack_features(competition.test, text),
         categorical=tuple(range(len(competition.settings.numeric), len(competition.feature_names))),
-        runs=_runs(competition, models),
+        runs=_runs(competition, folds, models),
         scored=scored_by(competition, folds).columns,
     )
 
 
-def _runs(competition: Competition, models: list[Model]) -> RunTests | None:
+def _runs(competition: Competition, folds: Folds, models: list[Model]) -> RunTests | None:
     """Return the test predictions of single runs; None if the rows are too few to compare them."""
     if len(competition.test) < FEWEST:
         return None
@@ -154,6 +155,7 @@ def _runs(competition: Competition, models: list[Model]) -> RunTests | None:
         sampled(len(competition.test)),
         np.stack([m.of_folds.probabilities for m in models], axis=2),
         np.stack([m.of_folds.ranks for m in models], axis=2),
+        share_labels=not folds.in_time_order,
     )
 
 
@@ -188,6 +190,10 @@ def score_one_fold(ws: Workspace, members: Members) -> BlendResult:
         seed=settings.seed,
         rules=settings.rules,
     )
+
+
+def _correction(found: SharedTraining) -> Correction | None:
+    return None if found == SharedTraining() else Correction.from_dataclass(found)
 
 
 def rule_reasons(family: str | None, folds: Sequence[int]) -> list[str]:
@@ -261,7 +267,7 @@ def _describe(
         rule=None if result.rule is None else RuleRecord(**result.rule.to_json()),
         nested=EstimateRecord.from_dataclass(result.nested),
         submitted=_submitted(competition, members, result),
-        correction=None if members.runs is None else Correction.from_dataclass(result.correction),
+        correction=_correction(result.correction),
         in_sample=result.in_sample,
         seed_variance=members.seed_variance,
         optimistic=_why_optimistic(ws, models, result),

@@ -509,6 +509,12 @@ def test_every_setting_is_shown(tmp_path: Path) -> None:
             assert [e.name for e in entry.within] == list(inner.model_fields)
 
 
+def test_the_metrics_of_the_kind_stand_below_the_metric(tmp_path: Path) -> None:
+    lines = competition_yaml(LEAST, "about").splitlines()
+    below = lines[next(i for i, line in enumerate(lines) if line.startswith("metric: f1")) + 1]
+    assert below.startswith("#   metrics of kind binary: roc_auc, average_precision, log_loss, ")
+
+
 def test_commented_settings_stand_there_as_they_could_be_used(tmp_path: Path) -> None:
     """Without their `# ` the defaults and examples are valid YAML of the same settings."""
     text = competition_yaml(LEAST, "about", {"time": "my: date"})

@@ -75,7 +75,13 @@ class Competition:
     def report_metrics(self) -> list[metrics.Metric]:
         """Metrics reported beside the main one; InputError if the submission does not determine one."""
         found = [self._metric(name) for name in self.settings.report_metrics]
+        top = self.submission.top
         for metric in found:
+            if top is not None and metric.wants != "labels" and (metric.top or top + 1) > top:
+                raise InputError(
+                    f"competition.yaml: report_metrics names {metric.name}, but {top} labels per row "
+                    "are submitted, without probabilities: leave it out"
+                )
             if self.submission.wants_labels and metric.wants != "labels":
                 raise InputError(
                     f"competition.yaml: report_metrics names {metric.name}, which requires a "

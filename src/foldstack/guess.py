@@ -567,7 +567,7 @@ def _metric(tables: GivenTables, found: Guess) -> None:
                 "own numbers"
             )
         if not _own(name):  # a workspace's own is looked up there
-            metrics.get(name, kind)
+            name = metrics.get(name, kind).name
         return found.set("metric", name, "given by METRIC=")
     name, why = {
         Kind.BINARY: _binary_metric,

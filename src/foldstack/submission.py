@@ -39,6 +39,31 @@ class Submission:
         return set(self.columns) == set(self.labels)
 
     @cached_property
+    def top(self) -> int | None:
+        """The number of labels that a cell joins by spaces, for a metric of the most probable ones.
+
+        None if there is a column per class, which probabilities fill.
+
+        Raises InputError if a label itself holds a space.
+        """
+        if self.metric.top is None or self.per_label or len(self.columns) != 1:
+            return None
+        split = [label for label in self.labels if not label or label.split() != [label]]
+        if split:
+            raise InputError(
+                f"{self.path}: {self.metric.name} joins labels by spaces, but label '{split[0]}' is "
+                "empty or holds one: choose accuracy or log_loss, or rename the labels"
+            )
+        return self.metric.top
+
+    @property
+    def holds(self) -> str:
+        """What is submitted, for messages: labels, probabilities or values."""
+        if self.top is not None:
+            return f"the {self.top} most probable labels"
+        return "labels" if self.wants_labels else self.settings.kind.predicted
+
+    @cached_property
     def wants_labels(self) -> bool:
         """Whether the submission holds labels, by the metric and the sample's columns.
 
@@ -62,7 +87,7 @@ class Submission:
                 "competition.yaml: `submission: labels` does not fit a sample with one "
                 "column per class: set `submission: probabilities`"
             )
-        if not labels and kind.has_output_per_label and not self.per_label:
+        if self.top is None and not labels and kind.has_output_per_label and not self.per_label:
             one, several = kind.label_nouns
             raise InputError(
                 f"{self.path}: probabilities of {len(self.labels)} "
@@ -97,6 +122,8 @@ class Submission:
             )
             for column in self.columns:
                 out[column] = _texts_of(full[:, self.labels.index(column)], decided)
+        elif self.top is not None:
+            out[self.columns[0]] = _joined_top(values, self.labels, self.top)
         elif decided:
             out[self.columns[0]] = np.array(label_texts(values, self.labels, self.settings), object)
         else:
@@ -106,6 +133,8 @@ class Submission:
     def read(self, path: Path, submitted: pd.DataFrame) -> np.ndarray:
         """Return (n, outputs) of a submission's file: probabilities, values, or 0/1 decisions."""
         kind = self.settings.kind
+        if self.top is not None:
+            return self._read_top(path, submitted[self.columns[0]])
         if self.per_label or not self.wants_labels:
             columns = self.columns
             if self.per_label:
@@ -124,6 +153,20 @@ class Submission:
         if kind.has_positive_class:
             return index.astype(float)[:, None]
         return np.eye(len(self.labels))[index]
+
+    def _read_top(self, path: Path, column: pd.Series) -> np.ndarray:
+        """Return (n, classes): k, k - 1, … for the labels of a cell in their order, 0 for the others."""
+        place = {label: k for k, label in enumerate(self.labels)}
+        rows = [text.split(" ") for text in column]
+        bad = [
+            len(row) > self.top or len(set(row)) < len(row) or not place.keys() >= set(row)
+            for row in rows
+        ]
+        _refuse(path, column.to_frame(), np.array(bad), f"1 to {self.top} different labels")
+        values = np.zeros((len(rows), len(place)))
+        for i, row in enumerate(rows):
+            values[i, [place[label] for label in row]] = self.top - np.arange(len(row))
+        return values
 
 
 def split_labels(text: str, separator: str) -> list[str]:
@@ -156,6 +199,12 @@ def label_texts(
         else decisions.argmax(axis=1)
     )
     return [labels[k] for k in hit]
+
+
+def _joined_top(probabilities: np.ndarray, labels: tuple[str, ...], top: int) -> list[str]:
+    """Return the `top` most probable labels per row, joined by spaces, the first of equals first."""
+    order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top]
+    return [" ".join(labels[k] for k in row) for row in order]
 
 
 def _texts_of(values: np.ndarray, labels: bool) -> list[str]:

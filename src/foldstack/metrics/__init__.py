@@ -19,6 +19,7 @@ from foldstack.errors import InputError, nearest
 from foldstack.kinds import Kind
 from foldstack.metrics.confusion import AVERAGED, FROM_COUNTS, Counted, cost_metric, from_counts
 from foldstack.metrics.metric import Metric, OfSums
+from foldstack.metrics.names import canonical, definition, listed, names_for
 from foldstack.metrics.own import own_metric
 from foldstack.metrics.table import METRICS
 from foldstack.metrics.trial import defined_columns, try_on
@@ -30,9 +31,11 @@ __all__ = [
     "Counted",
     "Metric",
     "OfSums",
+    "canonical",
     "defined_columns",
     "from_counts",
     "get",
+    "listed",
     "try_on",
 ]
 
@@ -53,7 +56,8 @@ def get(name: str, kind: Kind, root: Path | None = None, costs: Costs | None = N
     `NAME.greater_is_better = False`.
 
     Args:
-        name: a name of the table below, or metrics.py:NAME.
+        name: a name of `METRICS`, or one that others use for it (`names.ALIASES`), map_at_K,
+            top_K_accuracy, or metrics.py:NAME.
         kind: 'binary', 'multiclass', 'multilabel' or 'regression'.
         root: the workspace, for metrics.py:NAME only.
         costs: of decisions, for `cost` only; see `foldstack.costs.cost_table`.
@@ -70,16 +74,18 @@ def get(name: str, kind: Kind, root: Path | None = None, costs: Costs | None = N
     kind = Kind(kind)
     if ".py" in name or ":" in name:
         return own_metric(name, kind, root)
-    if name not in METRICS:
+    given, name = name, canonical(name, kind)
+    of = definition(name)
+    if of is None:
         raise InputError(f"metric '{name}' is not known: {nearest(name, METRICS)}")
-    of = METRICS[name]
     if kind not in of.scorers:
-        fitting = ", ".join(other for other, has in METRICS.items() if kind in has.scorers)
+        meant = "" if given == name else f" ('{name}')"
         raise InputError(
-            f"metric '{name}' does not fit kind '{kind}' (it is for {', '.join(of.scorers)}): "
-            f"choose one of {fitting}"
+            f"metric '{given}'{meant} does not fit kind '{kind}' (it is for {', '.join(of.scorers)}): "
+            f"choose one of {', '.join(names_for(kind))}"
         )
     kinds = frozenset(of.scorers)
     if name == "cost":
         return cost_metric(kind, kinds, costs)
-    return Metric(name, kinds, of.wants, of.greater_is_better, of.bounds, of.scorers[kind])
+    scorer = of.scorers[kind]
+    return Metric(name, kinds, of.wants, of.greater_is_better, of.bounds, scorer, top=of.top)

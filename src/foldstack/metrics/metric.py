@@ -26,6 +26,7 @@ class Metric:
         bounds: its lowest and highest value.
         costs: of decisions, see `foldstack.costs`; only for the metric `cost`.
         columns: the columns that are scored; None for all.
+        top: the number of labels per row that it reads, the most probable first; None for other metrics.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Metric:
     scorer: Scorer = field(repr=False)
     costs: Costs | None = None
     columns: tuple[int, ...] | None = None
+    top: int | None = None
 
     def score(
         self, targets: np.ndarray, predictions: np.ndarray, weights: np.ndarray | None = None

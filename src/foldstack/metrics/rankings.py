@@ -8,7 +8,7 @@ from functools import cache
 
 import numpy as np
 
-from foldstack.metrics.metric import Prepared, Scorer, ratio, weighted_sum
+from foldstack.metrics.metric import OfSums, Prepared, Scorer, mean_of_rows, ratio, weighted_sum
 
 
 @dataclass(frozen=True)
@@ -85,3 +85,26 @@ def log_loss_columns(targets: np.ndarray, predictions: np.ndarray) -> np.ndarray
 
 def log_loss_classes(targets: np.ndarray, predictions: np.ndarray) -> np.ndarray:
     return -(targets * np.log(_clip(predictions))).sum(axis=1)
+
+
+def _places(targets: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """Return (n,) the place of each row's class by descending probability, the first of equals first."""
+    given = targets.argmax(axis=1)[:, None]
+    own = np.take_along_axis(probabilities, given, axis=1)
+    before = (probabilities == own) & (np.arange(targets.shape[1]) < given)
+    return 1 + ((probabilities > own) | before).sum(axis=1)
+
+
+def mean_reciprocal_rank(top: int) -> OfSums:
+    """Return the scorer MAP@k for one class per row: 1 / its place if that is at most `top`, else 0."""
+
+    def value(targets: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+        places = _places(targets, probabilities)
+        return (places <= top) / places
+
+    return mean_of_rows(value)
+
+
+def top_accuracy(top: int) -> OfSums:
+    """Return a scorer: the share of rows whose class is among the `top` most probable."""
+    return mean_of_rows(lambda targets, probabilities: _places(targets, probabilities) <= top)

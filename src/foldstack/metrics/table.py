@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +19,7 @@ class Definition:
     scorers: dict[str, Scorer]
     bounds: tuple[float, float] = (0.0, 1.0)
     greater_is_better: bool = True
+    top: int | None = None
 
 
 def _averages(name: str) -> dict[str, Definition]:
@@ -99,6 +101,7 @@ METRICS: dict[str, Definition] = {
         greater_is_better=False,
     ),
     "rmse": Definition("value", {"regression": values.rmse}, _POSITIVE, greater_is_better=False),
+    "mse": Definition("value", {"regression": values.mse}, _POSITIVE, greater_is_better=False),
     "mae": Definition("value", {"regression": values.mae}, _POSITIVE, greater_is_better=False),
     # The usual name of rmse for several columns: scikit-learn's is the mean over them, too.
     "mcrmse": Definition("value", {"regression": values.rmse}, _POSITIVE, greater_is_better=False),
@@ -111,4 +114,15 @@ METRICS: dict[str, Definition] = {
     "spearman": Definition(
         "ranking", {"regression": values.mean_of_varying(values.spearman_column)}, _SIGNED
     ),
+}
+
+
+def _of_top(scorer: Callable[[int], Scorer]) -> Callable[[int], Definition]:
+    return lambda top: Definition("probability", {"multiclass": scorer(top)}, top=top)
+
+
+# Metrics named with a number, by a pattern that holds it: the labels that are submitted per row.
+OF_TOP: dict[str, Callable[[int], Definition]] = {
+    r"map_at_([1-9]\d*)": _of_top(rankings.mean_reciprocal_rank),
+    r"top_([1-9]\d*)_accuracy": _of_top(rankings.top_accuracy),
 }

@@ -11,6 +11,10 @@ def rmse(targets: np.ndarray, predictions: np.ndarray, weights: np.ndarray) -> f
     return np.sqrt(np.average((targets - predictions) ** 2, axis=0, weights=weights)).mean()
 
 
+def mse(targets: np.ndarray, predictions: np.ndarray, weights: np.ndarray) -> float:
+    return np.average((targets - predictions) ** 2, axis=0, weights=weights).mean()
+
+
 def mae(targets: np.ndarray, predictions: np.ndarray, weights: np.ndarray) -> float:
     return np.average(np.abs(targets - predictions), axis=0, weights=weights).mean()
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from foldstack.near import NearDuplicates
 
 TRUE, FALSE = {"1", "1.0", "true", "True", "TRUE"}, {"0", "0.0", "false", "False", "FALSE"}
+WHOLE_LEVELS, LEVELS = 100, 20  # most values that a regression is decided among
 EXTERNAL_NEAR = 0.8  # Jaccard similarity from which an external text counts as a copy
 
 
@@ -58,7 +59,28 @@ class Competition:
 
     def _metric(self, name: str) -> metrics.Metric:
         costs = self.costs if name == "cost" and self.kind.has_labels else None
-        return metrics.get(name, self.kind, root=self.root, costs=costs)
+        metric = metrics.get(name, self.kind, root=self.root, costs=costs)
+        if self.kind.is_values and metric.wants == "labels":
+            return replace(metric, levels=self._levels(metric.name))
+        return metric
+
+    def _levels(self, metric: str) -> tuple[float, ...]:
+        """Return the different values of a regression's target, which the metric decides among."""
+        s, path = self.settings, self.path("train")
+        if len(s.target) != 1:
+            raise InputError(
+                f"competition.yaml: metric '{metric}' of kind regression is of one target, got "
+                f"{len(s.target)}: {some(s.target)}"
+            )
+        levels = np.unique(self.train.targets)
+        most = WHOLE_LEVELS if (levels == np.round(levels)).all() else LEVELS
+        if not 2 <= len(levels) <= most:
+            raise InputError(
+                f"{path}: column '{s.target[0]}' holds {len(levels):,} different values, but metric "
+                f"'{metric}' decides among 2 to {WHOLE_LEVELS} whole numbers, or {LEVELS} of any kind: "
+                "choose rmse"
+            )
+        return tuple(levels.tolist())
 
     @cached_property
     def costs(self) -> Costs | None:
@@ -82,7 +104,8 @@ class Competition:
                     f"competition.yaml: report_metrics names {metric.name}, but {top} labels per row "
                     "are submitted, without probabilities: leave it out"
                 )
-            if self.submission.wants_labels and metric.wants != "labels":
+            decided = self.submission.wants_labels and self.kind.has_labels
+            if decided and metric.wants != "labels":
                 raise InputError(
                     f"competition.yaml: report_metrics names {metric.name}, which requires a "
                     f"{metric.wants}, but labels are submitted: leave it out"

@@ -58,7 +58,7 @@ class Submission:
 
     @property
     def holds(self) -> str:
-        """What is submitted, for messages: labels, probabilities or values."""
+        """The noun for what is submitted: labels, probabilities or values."""
         if self.top is not None:
             return f"the {self.top} most probable labels"
         return "labels" if self.wants_labels else self.settings.kind.predicted
@@ -78,7 +78,7 @@ class Submission:
             labels = asked == "labels"
         else:
             labels = self.metric.wants == "labels" and not per_class
-        if labels and kind.is_values:
+        if labels and kind.is_values and self.metric.wants != "labels":
             raise InputError(
                 "competition.yaml: `submission: labels` does not fit kind regression: remove it"
             )
@@ -121,21 +121,37 @@ class Submission:
                 np.hstack([1 - values, values]) if self.settings.kind.has_positive_class else values
             )
             for column in self.columns:
-                out[column] = _texts_of(full[:, self.labels.index(column)], decided)
+                out[column] = self._texts(full[:, self.labels.index(column)])
         elif self.top is not None:
             out[self.columns[0]] = _joined_top(values, self.labels, self.top)
-        elif decided:
+        elif decided and not self.settings.kind.is_values:
             out[self.columns[0]] = np.array(label_texts(values, self.labels, self.settings), object)
         else:
-            out[self.columns[0]] = _texts_of(values[:, 0], False)
+            out[self.columns[0]] = self._texts(values[:, 0])
         return out
+
+    def _texts(self, values: np.ndarray) -> list[str]:
+        if not self.wants_labels:
+            return [f"{v:.8g}" for v in values]
+        return (
+            self.level_texts(values)
+            if self.settings.kind.is_values
+            else [f"{v:.0f}" for v in values]
+        )
+
+    def level_texts(self, levels: np.ndarray) -> list[str]:
+        """Return levels (n,) of a regression as text: 3, or 3.0 if the sample is written so."""
+        cells = self.table[self.columns[0]]
+        pointed = len(cells) and cells.str.fullmatch(r"-?\d+\.0+").all()
+        zeros = len(cells.iloc[0].partition(".")[2]) if pointed else 0
+        return [f"{v:.{zeros}f}" if v == round(v) else f"{v:.8g}" for v in levels.tolist()]
 
     def read(self, path: Path, submitted: pd.DataFrame) -> np.ndarray:
         """Return (n, outputs) of a submission's file: probabilities, values, or 0/1 decisions."""
         kind = self.settings.kind
         if self.top is not None:
             return self._read_top(path, submitted[self.columns[0]])
-        if self.per_label or not self.wants_labels:
+        if self.per_label or kind.is_values or not self.wants_labels:
             columns = self.columns
             if self.per_label:
                 columns = list(kind.outputs_of(self.labels))
@@ -205,10 +221,6 @@ def _joined_top(probabilities: np.ndarray, labels: tuple[str, ...], top: int) ->
     """Return the `top` most probable labels per row, joined by spaces, the first of equals first."""
     order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top]
     return [" ".join(labels[k] for k in row) for row in order]
-
-
-def _texts_of(values: np.ndarray, labels: bool) -> list[str]:
-    return [f"{v:.0f}" if labels else f"{v:.8g}" for v in values]
 
 
 def _refuse(path: Path, values: pd.DataFrame, bad: np.ndarray, wanted: str) -> None:

@@ -175,7 +175,7 @@ class Nesting:
     def _rule(self, fitted: Fitted, rows: np.ndarray, family: str) -> Rule:
         kind, targets = self.members.kind, self.members.targets[rows]
         if family == "default":  # Avoids the costly crossfit.
-            return default_rule(kind, targets.shape[1])
+            return default_rule(kind, targets.shape[1], self.metric.levels)
         return fit_rule(self.metric, kind, targets, fitted.crossfit, family=family)
 
     def predict(

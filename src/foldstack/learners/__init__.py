@@ -41,12 +41,13 @@ class Task:
     def score_probabilities(
         self, targets: np.ndarray, probabilities: np.ndarray, weights: np.ndarray | None = None
     ) -> float:
-        """Return the metric of (n, outputs) probabilities; if it requires labels, by argmax or at .5.
+        """Return the metric of (n, outputs) probabilities; if it requires labels, by the default rule.
 
         Decisions of 0 and 1, by whatever rule, pass through unchanged.
         """
         if self.metric.wants == "labels":
-            probabilities = default_rule(self.kind, len(self.outputs)).apply(probabilities)
+            rule = default_rule(self.kind, len(self.outputs), self.metric.levels)
+            probabilities = rule.apply(probabilities)
         return self.metric.score(targets, probabilities, weights)
 
 

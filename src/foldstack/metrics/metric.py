@@ -21,11 +21,14 @@ class Metric:
         kinds: the kinds of target it is defined for: 'binary', 'multiclass', 'multilabel',
             'regression'.
         wants: what it scores: 'ranking' (only the order within a column counts), 'probability',
-            'labels' (decisions 0/1, one-hot for multiclass), or 'value' (a number, for regression).
+            'labels' (decisions 0/1, one-hot for multiclass, one of `levels` for regression), or 'value'
+            (a number, for regression).
         greater_is_better: False for losses and errors.
         bounds: its lowest and highest value.
         costs: of decisions, see `foldstack.costs`; only for the metric `cost`.
         columns: the columns that are scored; None for all.
+        levels: for regression with decisions, the ascending values to decide among; None for other
+            metrics.
         top: the number of labels per row that it reads, the most probable first; None for other metrics.
     """
 
@@ -37,6 +40,7 @@ class Metric:
     scorer: Scorer = field(repr=False)
     costs: Costs | None = None
     columns: tuple[int, ...] | None = None
+    levels: tuple[float, ...] | None = None
     top: int | None = None
 
     def score(

@@ -93,7 +93,11 @@ METRICS: dict[str, Definition] = {
         {"binary": confusion.binary("matthews"), "multiclass": confusion.matthews},
         _SIGNED,
     ),
-    "quadratic_kappa": Definition("labels", {"multiclass": confusion.quadratic_kappa}, _SIGNED),
+    "quadratic_kappa": Definition(
+        "labels",
+        {"multiclass": confusion.quadratic_kappa, "regression": values.quadratic_kappa},
+        _SIGNED,
+    ),
     "cost": Definition(
         "labels",
         dict.fromkeys(("binary", "multiclass", "multilabel"), confusion.without_costs),

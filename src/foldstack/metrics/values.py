@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from foldstack.metrics.metric import Scorer, ratio, weighted_sum
+from foldstack.metrics.metric import OfSums, Scorer, ratio, weighted_sum
 
 
 def rmse(targets: np.ndarray, predictions: np.ndarray, weights: np.ndarray) -> float:
@@ -30,6 +30,24 @@ def mean_of_varying(column_score: Scorer) -> Scorer:
         return np.mean(scores) if scores else np.nan
 
     return score
+
+
+def _kappa_sums(targets: np.ndarray, decisions: np.ndarray) -> list[np.ndarray]:
+    # Kappa does not change if a number is added to all values; near 0 sums of squares are precise.
+    middle = targets.mean(axis=0)
+    t, p = targets - middle, decisions - middle
+    return [np.ones(len(t)), t, p, t**2, p**2, (t - p) ** 2]
+
+
+def _kappa_of_sums(weight, t, p, t2, p2, apart) -> float:
+    chance = weight * (t2 + p2) - 2 * t * p
+    varying = weight * t2 - t**2 > 1e-9 * weight * t2
+    return (1 - weight * apart[varying] / chance[varying]).mean() if varying.any() else np.nan
+
+
+# As for classes, by the distances between the values themselves. The squared distance that is expected
+# by chance is a sum over all pairs of rows, which sums over rows give.
+quadratic_kappa = OfSums(_kappa_sums, _kappa_of_sums)
 
 
 def _centred(values: np.ndarray, weights: np.ndarray) -> np.ndarray:

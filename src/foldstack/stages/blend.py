@@ -232,7 +232,8 @@ def _report(ws: Workspace, members: Members, result: BlendResult) -> pd.DataFram
     """Return one row per label, or regression target, with its out-of-fold scores."""
     competition = ws.competition
     if competition.kind.is_values:
-        return target_report(members.targets, result.oof, competition.outputs)
+        values = result.oof if result.rule is None else result.nested_predictions
+        return target_report(members.targets, values, competition.outputs)
     decisions = _nested_decisions(members, result)
     return label_report(members.targets, decisions, competition.labels, competition.kind)
 

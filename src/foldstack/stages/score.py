@@ -26,7 +26,7 @@ from foldstack.records import (
     SubmissionRecord,
     SubmissionScore,
 )
-from foldstack.report import format_report, label_report
+from foldstack.report import format_report, label_report, target_report
 from foldstack.stages.dependencies import Doubts, merged
 from foldstack.stages.pooled import model_scores
 from foldstack.store import RunKey
@@ -68,7 +68,12 @@ def _scored(
         for task in (competition.task, *tasks)
     }
     if competition.submission.wants_labels:
-        report = label_report(targets, values, competition.labels, competition.kind)
+        of_values = competition.kind.is_values
+        report = (
+            target_report(targets, values, competition.labels)
+            if of_values
+            else label_report(targets, values, competition.labels, competition.kind)
+        )
         ws.store.write_private(name, report.to_csv(), format_report(report) + "\n")
     return SubmissionScore(
         submission=name,

@@ -29,6 +29,8 @@ from foldstack.views.console.text import (
     say_undefined,
 )
 
+DEFAULTS = {"multiclass": "the most probable class", "regression": "the nearest level"}
+
 
 @show.register
 def show_blend(blend: BlendRecord) -> None:
@@ -140,7 +142,7 @@ def _say_rules(name: str, kind: str, rules: RulesRecord | None) -> None:
         _say_tried(rules)
         by_fold = ", ".join(dict.fromkeys(rules.families_by_fold.values()))
         say(f"{name}: decided by the rule '{rules.family}' (without one fold: {by_fold})")
-    default = "the most probable class" if kind == "multiclass" else "thresholds of .5"
+    default = DEFAULTS.get(kind, "thresholds of .5")
     if rules.may_miss_best and rules.family in ("fitted", "at_least_one"):
         say(f"{name}: the rule is found by a search that may miss the best one (a local optimum)")
     say(f"{name}: gain over {default} {difference(rules.gain_over_default)}, nested")

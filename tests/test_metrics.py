@@ -260,7 +260,8 @@ def test_unknown_and_unfitting_names_are_told_what_would_do():
     with pytest.raises(InputError) as refused:
         get("f1", "regression")
     assert str(refused.value) == (
-        "metric 'f1' does not fit kind 'regression' (it is for binary): choose one of rmse, mse, "
+        "metric 'f1' does not fit kind 'regression' (it is for binary): choose one of "
+        "quadratic_kappa, rmse, mse, "
         "mae, mcrmse, r2, pearson, spearman"
     )
 
@@ -401,7 +402,7 @@ def test_a_name_that_others_use_is_refused_with_the_one_here():
 
 def test_the_metrics_of_a_kind_are_listed_shortly():
     assert listed(Kind.REGRESSION, 90) == [
-        "metrics of kind regression: rmse, mse, mae, mcrmse, r2, pearson, spearman"
+        "metrics of kind regression: quadratic_kappa, rmse, mse, mae, mcrmse, r2, pearson, spearman"
     ]
     (*_, last) = lines = listed(Kind.MULTICLASS, 60)
     assert max(map(len, lines)) <= 60
@@ -500,7 +501,10 @@ def test_an_undefined_own_metric_is_nan_and_not_refused(tmp_path):
 
 
 GOOD = "def own(targets, predictions):\n    return 1.0\n"
-TAKES = "function 'own' must take (targets, predictions) or (targets, predictions, weights)"
+TAKES = (
+    "function 'own' must take (targets, predictions), and may take `weights` and columns of the "
+    "training file by their names"
+)
 REFUSED = {
     "name": ("def owl(t, p):\n    return 1", "there is no function 'own': did you mean 'owl'?"),
     "nothing": (
@@ -517,7 +521,7 @@ REFUSED = {
     ),
     "exit": ("raise SystemExit(3)", "the file does not import (SystemExit: 3): fix it"),
     "one parameter": ("def own(targets):\n    return 1", TAKES),
-    "another third": ("def own(targets, predictions, extra):\n    return 1", TAKES),
+    "no names": ("def own(targets, predictions, extra, /):\n    return 1", TAKES),
     "written in C": ("own = max", TAKES),
     "wants": (
         GOOD + "own.wants = 'label'",

@@ -60,9 +60,28 @@ class Competition:
     def _metric(self, name: str) -> metrics.Metric:
         costs = self.costs if name == "cost" and self.kind.has_labels else None
         metric = metrics.get(name, self.kind, root=self.root, costs=costs)
+        if metric.reads:
+            metric = self.beside(metric, self.path("train"), self._train_table)
         if self.kind.is_values and metric.wants == "labels":
             return replace(metric, levels=self._levels(metric.name))
         return metric
+
+    def beside(self, metric: metrics.Metric, path: Path, table: pd.DataFrame) -> metrics.Metric:
+        """Return the metric of the rows of a table, whose columns a user's function may take.
+
+        A column is of numbers, nan for empty cells, if it holds nothing else; otherwise of text.
+
+        Raises InputError if a column is missing.
+        """
+        for column in metric.reads:
+            if column not in table.columns:
+                function = metric.name.partition(":")[2]
+                raise InputError(
+                    f"{self.root / 'metrics.py'}: {function} takes '{column}', which is no column of "
+                    f"{path} ({nearest(column, table.columns)}): rename it, or give it a default"
+                )
+        cells = {column: _numbers_or_texts(table[column]) for column in metric.reads}
+        return metric.given(pd.DataFrame(cells).set_axis(table[self.settings.id].to_numpy()))
 
     def _levels(self, metric: str) -> tuple[float, ...]:
         """Return the different values of a regression's target, which the metric decides among."""
@@ -637,6 +656,13 @@ def require(path: Path, table: pd.DataFrame, column: str) -> None:
 
 def _numbers(column: pd.Series) -> np.ndarray:
     return pd.to_numeric(column, errors="coerce").to_numpy(dtype=float)
+
+
+def _numbers_or_texts(column: pd.Series) -> np.ndarray:
+    """Return (n,) float, nan for empty cells, if the others are numbers; otherwise the texts."""
+    values, empty = _numbers(column), (column == "").to_numpy()
+    only_numbers = not (np.isnan(values) & ~empty).any() and not empty.all()
+    return values if only_numbers else column.to_numpy(dtype=object)
 
 
 def _numbers_or_nothing(path: Path, column: pd.Series, wanted: str, what: str) -> np.ndarray:

@@ -208,7 +208,7 @@ def submission_estimate(
     Returns:
         The nested estimate, moved by the expected gain of the mean; see `submitted.py`.
     """
-    if result.final_of_runs is None:
+    if result.final_of_runs is None or metric.reads:  # columns of test rows are not known
         return None
     metric = for_submission(metric, members, wants_labels)
     of_mean = result.test if result.test_decisions is None else result.test_decisions
@@ -310,6 +310,8 @@ def for_submission(metric: Metric, members: Members, wants_labels: bool) -> Metr
     decides by the default rule itself.
     """
     metric = metric.over(members.scored)
+    if members.cells is not None:
+        metric = metric.given(members.cells)
     if wants_labels and metric.wants != "labels":
         raise InputError(
             f"metric '{metric.name}' requires a {metric.wants}, but labels are submitted: "

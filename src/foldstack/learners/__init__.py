@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -33,6 +33,10 @@ class Task:
     outputs: tuple[str, ...]
     metric: Metric
     categories: tuple[tuple[str, ...], ...] = ()
+
+    def of(self, rows: Rows) -> Task:
+        """Return the task with the metric of these training rows, whose columns it may read."""
+        return replace(self, metric=self.metric.of_ids(rows.ids))
 
     def score(self, targets: np.ndarray, logits: np.ndarray) -> float:
         """Return the metric of (n, outputs) logits."""

@@ -48,7 +48,8 @@ def get(name: str, kind: Kind, root: Path | None = None, costs: Costs | None = N
 
         def NAME(targets, predictions) -> float
 
-    or has a third parameter `weights`, (n,) numbers of 0 or more. Its arrays are copies, (n,) if
+    or has a third parameter `weights`, (n,) numbers of 0 or more. Further parameters without a default
+    are columns of the rows by their names, see `Metric.given`. Its arrays are copies, (n,) if
     there is one output, else (n, outputs), with targets and decisions as everywhere in this module.
     Without `weights` it gets each row as often as its weight, so that bootstraps work. It returns
     nan if a score is undefined on these rows. Two attributes may describe it: `NAME.wants`, as in

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+import pandas as pd
 
 from foldstack.costs import Costs
 
@@ -27,6 +28,8 @@ class Metric:
         bounds: its lowest and highest value.
         costs: of decisions, see `foldstack.costs`; only for the metric `cost`.
         columns: the columns that are scored; None for all.
+        reads: names of the columns of the rows that the user's function takes beside the predictions.
+        cells: those columns of the rows that are scored, by their ids; see `given` and `take`.
         levels: for regression with decisions, the ascending values to decide among; None for other
             metrics.
         top: the number of labels per row that it reads, the most probable first; None for other metrics.
@@ -40,6 +43,8 @@ class Metric:
     scorer: Scorer = field(repr=False)
     costs: Costs | None = None
     columns: tuple[int, ...] | None = None
+    reads: tuple[str, ...] = ()
+    cells: pd.DataFrame | None = field(default=None, repr=False, compare=False)
     levels: tuple[float, ...] | None = None
     top: int | None = None
 
@@ -70,7 +75,29 @@ class Metric:
             return float("nan")
         if self.columns is not None:
             targets, predictions = (x[:, list(self.columns)] for x in (targets, predictions))
-        return float(self.scorer(targets, predictions, weights))
+        return float(self.scorer(targets, predictions, weights, *self._beside(len(targets))))
+
+    def _beside(self, rows: int) -> tuple[pd.DataFrame, ...]:
+        """Return the columns that the scorer takes as a fourth argument, if any."""
+        if not self.reads:
+            return ()
+        if self.cells is None or len(self.cells) != rows:
+            # A metric of other rows would silently read their columns.
+            found = None if self.cells is None else len(self.cells)
+            raise ValueError(f"{self.name} has columns of {found} rows, but scores {rows}")
+        return (self.cells,)
+
+    def given(self, cells: pd.DataFrame) -> Metric:
+        """Return the metric of other rows, with their columns `reads`, indexed by the rows' ids."""
+        return replace(self, cells=cells[list(self.reads)]) if self.reads else self
+
+    def take(self, rows: np.ndarray) -> Metric:
+        """Return the metric of those of its rows at these positions, in this order."""
+        return replace(self, cells=self.cells.iloc[rows]) if self.reads else self
+
+    def of_ids(self, ids: np.ndarray) -> Metric:
+        """Return the metric of those of its rows that have these ids, in this order."""
+        return replace(self, cells=self.cells.loc[ids]) if self.reads else self
 
     def of_rows(
         self, targets: np.ndarray, predictions: np.ndarray
@@ -109,7 +136,7 @@ class Metric:
         if isinstance(of, OfSums):
             scorer = replace(of, parts=lambda t, p: of.parts(t, decide(p)))
         else:
-            scorer = lambda t, p, w: of(t, decide(p), w)  # noqa: E731
+            scorer = lambda t, p, *rest: of(t, decide(p), *rest)  # noqa: E731
         return replace(self, wants="probability", scorer=scorer)
 
     @property
@@ -123,7 +150,7 @@ class Metric:
         return 1.0 if self.greater_is_better else -1.0
 
 
-def _never(targets: np.ndarray, predictions: np.ndarray, weights: np.ndarray) -> float:
+def _never(targets: np.ndarray, predictions: np.ndarray, *weights_and_cells) -> float:
     return float("nan")
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import ModuleType
 
 import numpy as np
+import pandas as pd
 
 from foldstack.errors import InputError, Interrupted, cut, nearest
 from foldstack.kinds import Kind
@@ -32,8 +33,10 @@ def own_metric(name: str, kind: Kind, root: Path | None) -> Metric:
     path = root / "metrics.py"
     function = _own_function(path, form[1])
     wants, greater_is_better = _own_attributes(path, function, form[1], kind)
-    scorer = _own_scorer(path, function, form[1])
-    return Metric(name, frozenset([kind]), wants, greater_is_better, (-np.inf, np.inf), scorer)
+    weighted, reads = _own_parameters(path, function, form[1])
+    scorer = _own_scorer(path, function, form[1], weighted)
+    bounds = (-np.inf, np.inf)
+    return Metric(name, frozenset([kind]), wants, greater_is_better, bounds, scorer, reads=reads)
 
 
 def _own_function(path: Path, name: str) -> Callable:
@@ -92,26 +95,47 @@ def _own_attributes(path: Path, function: Callable, name: str, kind: Kind) -> tu
     return wants, greater_is_better
 
 
-def _own_scorer(path: Path, function: Callable, name: str) -> Scorer:
+def _own_parameters(path: Path, function: Callable, name: str) -> tuple[bool, tuple[str, ...]]:
+    """Return whether the user's function takes weights, and the columns of the rows that it takes.
+
+    Columns are its other parameters without a default.
+    """
     try:
-        signature = inspect.signature(function)
-        weighted = "weights" in signature.parameters
-        signature.bind(0, 0, **({"weights": 0} if weighted else {}))
+        parameters = inspect.signature(function).parameters
+        asked = [
+            key
+            for key, each in list(parameters.items())[2:]
+            if each.default is each.empty
+            and each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)
+        ]
+        weighted = "weights" in parameters
+        reads = tuple(key for key in asked if key != "weights")
+        given = dict.fromkeys((*reads, "weights") if weighted else reads, 0)
+        inspect.signature(function).bind(0, 0, **given)
     except (TypeError, ValueError):  # It takes other arguments, or, written in C, does not tell.
         raise InputError(
-            f"{path}: function '{name}' must take (targets, predictions) or (targets, "
-            "predictions, weights)"
+            f"{path}: function '{name}' must take (targets, predictions), and may take `weights` and "
+            "columns of the training file by their names"
         ) from None
+    return weighted, reads
 
-    def score(targets: np.ndarray, predictions: np.ndarray, weights: np.ndarray) -> float:
+
+def _own_scorer(path: Path, function: Callable, name: str, weighted: bool) -> Scorer:
+    def score(
+        targets: np.ndarray,
+        predictions: np.ndarray,
+        weights: np.ndarray,
+        cells: pd.DataFrame | None = None,
+    ) -> float:
         # Copies both ways, since a function may modify its arguments.
         arrays = [x[:, 0] if x.shape[1] == 1 else x for x in (targets, predictions)]
+        beside = {} if cells is None else {key: cells[key].to_numpy() for key in cells}
+        times = np.ones(len(targets), int) if weighted else _times(path, name, weights)
+        arrays = [np.repeat(x, times, axis=0) for x in arrays]
+        beside = {key: np.repeat(x, times) for key, x in beside.items()}
         if weighted:
-            given = {"weights": weights.copy()}
-            value = _called(path, function, name, [x.copy() for x in arrays], given)
-        else:
-            times = _times(path, name, weights)
-            value = _called(path, function, name, [np.repeat(x, times, axis=0) for x in arrays], {})
+            beside["weights"] = weights.copy()
+        value = _called(path, function, name, arrays, beside)
         if not isinstance(value, Real):
             raise InputError(
                 f"{path}: {name} returned a value of type {type(value).__name__}: a metric "

@@ -144,6 +144,7 @@ def members_of(ws: Workspace, models: list[Model], folds: Folds, text: bool = Fa
         categorical=tuple(range(len(competition.settings.numeric), len(competition.feature_names))),
         runs=_runs(competition, folds, models),
         scored=scored_by(competition, folds).columns,
+        cells=competition.metric.take(folds.scored).cells,
     )
 
 

@@ -61,12 +61,12 @@ def _scored(
         today: the marks by today's files.
     """
     competition = ws.competition
-    targets, values = _read_submission(ws, name, solution)
-    tasks = [replace(competition.task, metric=m) for m in competition.report_metrics]
-    private = {
-        task.metric.name: float(task.score_probabilities(targets, values))
-        for task in (competition.task, *tasks)
-    }
+    rows, values = _read_submission(ws, name, solution)
+    targets = competition.targets_of(rows, ws.solution)
+    private = {}
+    for metric in (competition.metric, *competition.report_metrics):
+        task = replace(competition.task, metric=competition.beside(metric, ws.solution, rows))
+        private[metric.name] = float(task.score_probabilities(targets, values))
     if competition.submission.wants_labels:
         of_values = competition.kind.is_values
         report = (
@@ -106,8 +106,8 @@ def _solution(ws: Workspace) -> pd.DataFrame:
 
 def _read_submission(
     ws: Workspace, name: str, solution: pd.DataFrame
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return (n, outputs) targets, and the predictions submitted for them."""
+) -> tuple[pd.DataFrame, np.ndarray]:
+    """Return the rows of the solution, and (n, outputs) the predictions submitted for them."""
     competition, path = ws.competition, ws.store.submission_path(name)
     s = competition.settings
     submitted = read_table(path, s.encoding)
@@ -116,8 +116,8 @@ def _read_submission(
             f"{path}: its ids are not those of input/test.csv: run `make submit` again"
         )
     order = pd.Index(solution[s.id]).get_indexer(submitted[s.id])
-    targets = competition.targets_of(solution.iloc[order].reset_index(drop=True), ws.solution)
-    return targets, competition.submission.read(path, submitted)
+    rows = solution.iloc[order].reset_index(drop=True)
+    return rows, competition.submission.read(path, submitted)
 
 
 def scores(ws: Workspace) -> ScoresResult:

@@ -100,14 +100,15 @@ def _say_candidates(blend: BlendRecord) -> None:
     header = ["candidate", "CV score", "difference from the best", "in-sample (optimistic)"]
     rows = [[c.name, *_score_cells(c, number(c.difference_to_best))] for c in blend.candidates]
     say(table(header, rows))
-    if len(blend.candidates) > 1:
+    defined = [each for each in blend.candidates if not math.isnan(each.nested)]
+    if len(blend.candidates) > 1 and defined:
         say(
             "the best CV score of several is above what it scores on new rows; believe the nested one"
         )
     why = "the simplest within one standard error of the best"
     if len(blend.candidates) == 1:
         why = "the only candidate"
-    if all(math.isnan(each.nested) for each in blend.candidates):
+    if not defined:
         why = "the first, since no candidate has a score"
     in_sample = (
         "" if math.isnan(blend.in_sample) else f", in-sample {blend.in_sample:.4f} (optimistic)"

@@ -235,7 +235,7 @@ MUTANTS = [
     Mutant(
         "defined-where-held-out",
         "defined.py",
-        "& defined_columns(metric, targets[folds.learned((fold,))])",
+        "& defined_columns(metric.take(learned), targets[learned])",
         "",
         "a run that has learned no row with a label is scored on it",
         ("test_undefined.py",),

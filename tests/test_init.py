@@ -433,6 +433,14 @@ def test_a_given_metric_tells_classes_from_quantities() -> None:
     assert settings(train, sample, metric="f1_macro")["kind"] == "multiclass"
     many = {"y": column(range(30), 60)}
     assert settings(many, {"y": "0"}, metric="accuracy")["kind"] == "multiclass"
+    assert settings(many, {"y": "0"}, metric="qwk")["kind"] == "multiclass"
+
+
+def test_the_metric_is_written_by_its_name_here() -> None:
+    binary, stars = {"label": BALANCED}, {"stars": column([1, 2, 3, 4, 5], 10)}
+    assert settings(binary, {"label": "0.5"}, metric="auc")["metric"] == "roc_auc"
+    found = settings(stars, {"stars": "3"}, kind="regression", metric="qwk")
+    assert (found["kind"], found["metric"]) == ("regression", "quadratic_kappa")
 
 
 @pytest.mark.parametrize(

@@ -119,7 +119,7 @@ def test_metrics_that_require_probabilities_are_not_reported(tmp_path: Path):
 
 def test_from_folds_to_the_private_score(tmp_path: Path, capsys: pytest.CaptureFixture):
     root = make_kind(tmp_path / "w", "multiclass", "map_at_2", ["label"])
-    go_through(root, "folds", "train", "blend", "submit", "score")
+    go_through(root, "folds", "train", "blend", "submit", "report", "views", "scores", "score")
     said = capsys.readouterr().out
     assert "6 rows of the 2 most probable labels from" in said
     cells = list(read_table(root / "submissions/blend.csv", "utf-8")["label"])

@@ -180,8 +180,7 @@ def fit_rule(
     - multiclass macro averages and balanced_accuracy: class weights, a local optimum
       (`classes.class_weights`); quadratic_kappa: cut points, exact before shrinking
       (`classes.kappa_cut_points`); others: the most probable class.
-    - quadratic_kappa, regression: cut points between the levels, exact before shrinking
-      (`classes.kappa_level_cuts`).
+    - quadratic_kappa, regression: cut points between the levels, exact (`classes.kappa_level_cuts`).
     - cost, binary and multilabel: the thresholds of the least cost, exact before shrinking
       (`least_cost.fitted_thresholds`).
 
@@ -199,8 +198,8 @@ def fit_rule(
             is the fitted rule, plus the most probable label of a row without one; 'top_k' assigns
             the k most probable labels, for the best k; 'least_cost', for the metric cost, decides
             for the least expected cost, and fits nothing.
-        shrinkage: k of the weight above, 0 for the optimum on these rows; by default 5 for labels and
-            20 for classes.
+        shrinkage: k of the weight above, 0 for the optimum on these rows; by default 5 for labels,
+            20 for classes and 0 for levels.
         thorough: False for one climb only where the fitted rule is a local optimum over labels.
 
     Returns:
@@ -213,13 +212,18 @@ def fit_rule(
     if family == "default" or (family == "fitted" and not is_fitted(metric, kind)):
         return default
     if shrinkage is None:
-        by_label = kind.decides_by_thresholds
-        shrinkage = thresholds.SHRINKAGE if by_label else classes.SHRINKAGE
+        shrinkage = _shrinkage(kind)
     fit = partial(_fitted, thorough=thorough) if family == "fitted" else _FAMILIES[family]
     rule = fit(metric, kind, targets, probabilities, shrinkage)
     if family in ("rate", "least_cost"):  # Not chosen by their score.
         return rule
     return rule if _beats(metric, targets, probabilities, rule, default) else default
+
+
+def _shrinkage(kind: Kind) -> float:
+    if kind.is_values:
+        return classes.LEVEL_SHRINKAGE
+    return classes.SHRINKAGE if kind.is_one_hot else thresholds.SHRINKAGE
 
 
 FAMILIES = {

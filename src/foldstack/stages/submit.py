@@ -48,6 +48,10 @@ def submit(
             f"submit takes FOLD=full or none, not '{fold}': a submission is the mean "
             "over all trained folds, or the full runs'"
         )
+    names = ws.choose_models(model) if model else []
+    if len(names) > 1:
+        _refuse_other_members(ws, names, name or "blend")
+        model = None
     if model:
         chosen = ws.choose_model(model, "submit")
         name = config.check_name(name or chosen, "name")
@@ -68,6 +72,16 @@ def submit(
     if ws.patterns is not None:
         values, decisions, record = _patterned(ws, name, oof, record, values, decisions)
     return _write(ws, name, values if decisions is None else decisions, record)
+
+
+def _refuse_other_members(ws: Workspace, models: list[str], name: str) -> None:
+    """Raise InputError unless the blend of this name was made of these models."""
+    members = list(read_stored(ws, name).members)
+    if set(members) != set(models):
+        raise InputError(
+            f"MODEL={','.join(models)} are not the models of blend '{name}', {', '.join(members)}: run "
+            f"`make blend submit MODEL={','.join(models)}`, or name one model"
+        )
 
 
 def _record(ws: Workspace, blend: BlendRecord) -> SubmissionRecord:

@@ -20,6 +20,7 @@ def plain_commands(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureReque
     """Sentences name commands without the WORKSPACE= of a temporary folder, but in test_shell.py."""
     if request.path.name != "test_shell.py":
         monkeypatch.setattr(hints, "remember", lambda workspace, debug: None)
+        monkeypatch.setattr(hints, "_options", [])  # of a fixture of the session
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ PYTHON ?= python3
 # so each is only read as `$(value NAME)`, or in a recipe as "$$FOLDSTACK_NAME", both unexpanded.
 # `opt` makes an option of one, `flag` an option without a value, which 0 omits.
 GIVEN := WORKSPACE SET DEBUG FORCE MODEL FOLD SEED NAME JOBS PROCESSES DATASET TRAIN TEST SAMPLE \
-	METRIC KIND ID TEXT TARGET PAIR SOURCE BACKBONE FILE OUT INT8 A B TAIL JSON SHORT ARGS PY PYTHON LOCKED
+	METRIC KIND ID TEXT TARGET PAIR SOURCE BACKBONE FILE OUT FORM INT8 A B TAIL JSON SHORT ARGS PY PYTHON LOCKED
 $(foreach name,$(GIVEN),$(eval export FOLDSTACK_$(name) := $$(value $(name))))
 unexport $(GIVEN)
 UNKNOWN := $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name)))
@@ -102,9 +102,9 @@ set: $(NEEDS) ## settings into competition.yaml, for every later command: SET="f
 completion: $(NEEDS) ## a script that completes `foldstack` in the shell: eval "$$(make -s completion)"
 	@$(RUN) completion
 
-predict: $(NEEDS) ## new texts by the blend or MODEL=: FILE=new.csv (OUT=), or TEXT="…"; INT8=1: coarser, quicker
+predict: $(NEEDS) ## new texts by the blend or MODEL=: FILE=new.csv (OUT=, FORM=submission), or TEXT="…"; INT8=1: quicker
 	@$(RUN) predict $(call opt,MODEL,model) $(call opt,NAME,name) $(call opt,FILE,file) \
-		$(call opt,TEXT,text) $(call opt,OUT,out) $(call flag,INT8,int8)
+		$(call opt,TEXT,text) $(call opt,OUT,out) $(call opt,FORM,form) $(call flag,INT8,int8)
 
 compare: $(NEEDS) ## how much better B= (one or more models) is than A=, with its interval: SEED=0,1,2 FOLD=0,1
 	@$(RUN) compare $(call opt,A,a) $(call opt,B,b) $(call opt,FOLD,fold) $(call opt,SEED,seed) \

@@ -251,6 +251,7 @@ _LISTED = (
             Option("file", "a file with the competition's text column(s)"),
             Option("text", "one text"),
             Option("out", "the CSV to write (default: predictions/FILE.csv)"),
+            Option("form", "submission: in the columns of the sample, as a code competition asks"),
             Option(
                 "int8",
                 "transformers in int8, quicker on most processors; the loss of score is measured first",

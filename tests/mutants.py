@@ -98,8 +98,8 @@ MUTANTS = [
     Mutant(
         "blend-of-another-test-file",
         "stages/submit.py",
-        'if meta["rows"] != ws.competition.test.hash():',
-        'if meta["rows"] is None:',
+        'return ws.patterns is None and parquet_meta(path)["rows"] != ws.competition.test.hash()',
+        'return ws.patterns is None and parquet_meta(path)["rows"] is None',
         "a blend made for another test file is submitted",
         ("test_meeting_points.py",),
     ),

@@ -101,3 +101,47 @@ class DemoScores(Record):
 class DemoResult(Record):
     seconds: float
     workspace: str
+
+
+class CompetitionSummary(Record):
+    """A workspace: the competition as it is understood, and what was made of it.
+
+    Attributes:
+        submits: what the submission holds.
+        labels: classes, labels, or the names of regression targets.
+        unlabelled: rows of the training file without a label.
+        columns: the columns of each use; [] if there is none.
+        folds: their number; None if there are none of these rows.
+        models: those that competition.yaml lists.
+        runs: of each model, the number of finished runs.
+        next: the next command.
+    """
+
+    name: str
+    kind: str
+    metric: str
+    submits: str
+    labels: list[str]
+    train_rows: int
+    test_rows: int
+    unlabelled: int
+    columns: dict[str, list[str]]
+    folds: int | None
+    models: list[str]
+    runs: dict[str, int]
+    blends: list[str]
+    submissions: list[str]
+    next: str
+
+
+class RememberedSettings(Value):
+    """The settings that were written into competition.yaml, as YAML."""
+
+    file: str
+    settings: dict[str, str]
+
+
+class CompletionScript(Value):
+    """A shell script."""
+
+    script: str

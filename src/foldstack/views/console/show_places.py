@@ -9,10 +9,13 @@ from foldstack.progress import duration, say
 from foldstack.records import (
     CleanResult,
     CompetitionMade,
+    CompetitionSummary,
+    CompletionScript,
     DemoForecast,
     DemoResult,
     DemoScores,
     InitResult,
+    RememberedSettings,
     TidyResult,
 )
 from foldstack.views.console import show
@@ -98,3 +101,36 @@ def _(done: DemoResult) -> None:
         f"\ndemo: done in {duration(done.seconds)}; the workspace is {done.workspace}, `make help` "
         "shows what to try next"
     )
+
+
+@show.register
+def _(found: CompetitionSummary) -> None:
+    say(f"{found.name}: {found.kind}, metric {found.metric}, {found.submits} are submitted")
+    without = f", {found.unlabelled:,} more without a label" if found.unlabelled else ""
+    say(f"rows: {found.train_rows:,} in train{without}, {found.test_rows:,} in test")
+    for use, columns in found.columns.items():
+        if columns:
+            say(f"{use}: {_short(columns)}")
+    if found.columns["target"] != found.labels:
+        say(f"labels: {_short(found.labels)}")
+    say(f"folds: {found.folds or 'none yet'}")
+    for model in dict.fromkeys([*found.models, *found.runs]):
+        listed = "" if model in found.models else ", not listed in competition.yaml"
+        count = found.runs.get(model, 0)
+        runs = "no run" if not count else "1 run" if count == 1 else f"{count} runs"
+        say(f"model {model}: {runs}{listed}")
+    for what, names in (("blends", found.blends), ("submissions", found.submissions)):
+        if names:
+            say(f"{what}: {_short(names)}")
+    say(f"next: `{found.next}`")
+
+
+@show.register
+def _(made: RememberedSettings) -> None:
+    for name, value in made.settings.items():
+        say(f"set: {name}: {value} is in {made.file}")
+
+
+@show.register
+def _(made: CompletionScript) -> None:
+    say(made.script.rstrip())

@@ -1,0 +1,210 @@
+"""The kind of target, its labels and their separator."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pandas as pd
+
+from foldstack import metrics
+from foldstack.competition import FALSE, TRUE, number_or_text
+from foldstack.errors import InputError, some
+from foldstack.guess.contents import (
+    MANY_NUMBERS,
+    distinct,
+    is_number,
+    is_numeric,
+    sample_has_decimals,
+)
+from foldstack.guess.given import GivenTables, Guess
+from foldstack.guess.target import refuse_classes
+from foldstack.kinds import Kind
+from foldstack.separators import find_separator, join_of, parts_of
+
+MANY_SHARE = 0.05  # … if they are also this share of the rows
+NEGATIVE = {"false", "no", "n", "f", "negative", "neg", "ham", "non", "none", "normal", "neutral"}
+POSITIVE = {
+    "true",
+    "yes",
+    "y",
+    "t",
+    "positive",
+    "pos",
+    "spam",
+    "toxic",
+    "hate",
+    "fake",
+    "sarcastic",
+}
+
+
+def guess_kind(tables: GivenTables, found: Guess) -> None:
+    target = found.settings["target"]
+    if "kind" in tables.given:
+        kind, why = Kind(tables.given["kind"]), "given by KIND="
+        separator = _given_separator(tables, kind, target)
+    else:
+        kind, why, separator = _kind_of(tables, target)
+        if "metric" in tables.given and not separator:
+            kind, why = _kind_of_metric(tables, target, kind, why)
+    found.set("kind", kind.value, why)
+    if len(target) > 1 and kind.one_class_per_row:
+        raise InputError(
+            f"kind {kind} requires one target column, got {some(target)}: name one with TARGET="
+        )
+    column = tables.train[target[0]]
+    if separator and kind.several_labels_per_row:
+        joined = column.str.contains(separator.strip() or separator, regex=False).sum()
+        rows = f"{joined:,} {'row holds' if joined == 1 else 'rows hold'}"
+        found.set("separator", separator, f"{rows} several labels joined by {separator!r}")
+    if len(target) == 1 and (kind.one_class_per_row or separator):
+        _labels(tables, found, distinct(column))
+
+
+def _kind_of(tables: GivenTables, target: tuple[str, ...]) -> tuple[Kind, str, str | None]:
+    """Return (kind, why, separator) for the values of the target columns."""
+    if len(target) > 1:
+        return (*_kind_of_several(tables, target), None)
+    column = tables.train[target[0]]
+    values = distinct(column)
+    wanted = set(tables.sample_columns)
+    separator = join_of(values, wanted) if len(wanted) > 1 and values != wanted else None
+    if separator is None and len(values - {""}) > 2 and not is_numeric(values):
+        separator = find_separator(values)
+    if separator:
+        return Kind.MULTILABEL, f"cells of '{target[0]}' join several labels", separator
+    _refuse_empty(column)
+    return (*_kind_of_one(tables, column, values), None)
+
+
+def _kind_of_several(tables: GivenTables, target: tuple[str, ...]) -> tuple[Kind, str]:
+    for column in target:
+        _refuse_empty(tables.train[column])
+    values = {v for column in target for v in tables.train[column].unique()}
+    if values <= TRUE | FALSE:
+        return Kind.MULTILABEL, f"{len(target)} target columns of 0 and 1"
+    if is_numeric(values):
+        return Kind.REGRESSION, f"{len(target)} target columns of numbers"
+    word = min(v for v in values if not is_number(v) and v not in TRUE | FALSE)
+    raise InputError(
+        f"the target columns {some(target)} hold '{word}' besides: several targets are 0/1 columns or "
+        "numbers; name others with TARGET="
+    )
+
+
+def _kind_of_one(tables: GivenTables, column: pd.Series, values: set[str]) -> tuple[Kind, str]:
+    name, n = column.name, len(values)
+    if n == 1:
+        raise InputError(
+            f"train's target column '{name}' holds nothing but '{next(iter(values))}': give another "
+            "TARGET="
+        )
+    if n == 2:
+        return Kind.BINARY, f"'{name}' holds two different values"
+    if set(tables.sample_columns) == values:
+        return Kind.MULTICLASS, f"the sample has a column for each of the {n} classes of '{name}'"
+    if not is_numeric(values):
+        if n > MANY_NUMBERS and n > len(column) / 2:
+            raise InputError(
+                f"train's target column '{name}' holds {n:,} different texts in {len(column):,} rows, "
+                "too many for classes: name another TARGET="
+            )
+        return Kind.MULTICLASS, f"'{name}' holds {n} different names"
+    if any(not float(v).is_integer() for v in values):
+        return Kind.REGRESSION, f"'{name}' holds numbers with decimals"
+    if n > MANY_NUMBERS and n > MANY_SHARE * len(column):
+        return Kind.REGRESSION, (
+            f"'{name}' holds {n:,} different whole numbers in {len(column):,} rows; KIND=multiclass "
+            "makes them classes"
+        )
+    if sample_has_decimals(tables) and not any("." in v for v in values):
+        return (
+            Kind.REGRESSION,
+            f"'{name}' holds whole numbers, but the sample numbers with decimals",
+        )
+    return Kind.MULTICLASS, (
+        f"'{name}' holds {n} different whole numbers; KIND=regression makes them quantities"
+    )
+
+
+def _kind_of_metric(
+    tables: GivenTables, target: tuple[str, ...], kind: Kind, why: str
+) -> tuple[Kind, str]:
+    """Return the kind of a numeric target that a given metric decides: classes or quantities."""
+    metric = tables.given["metric"]
+    values = {v for column in target for v in tables.train[column].unique()}
+    if is_own_metric(metric) or _fits(metric, kind) or not is_numeric(values):
+        return kind, why
+    other = Kind.REGRESSION if kind.has_labels else Kind.MULTICLASS
+    if _fits(metric, other) and (other.is_values or len(target) == 1):
+        return other, f"METRIC={metric} is for it"
+    return kind, why
+
+
+def is_own_metric(metric: str) -> bool:
+    return ".py" in metric or ":" in metric
+
+
+def _fits(metric: str, kind: Kind) -> bool:
+    try:
+        return bool(metrics.get(metric, kind))
+    except InputError:
+        return False
+
+
+def _given_separator(tables: GivenTables, kind: Kind, target: tuple[str, ...]) -> str | None:
+    values = distinct(tables.train[target[0]])
+    if kind.several_labels_per_row and len(target) == 1 and not (values <= TRUE | FALSE):
+        wanted = set(tables.sample_columns)
+        separator = join_of(values, wanted) or find_separator(values)
+        if separator is None:
+            raise InputError(
+                f"KIND=multilabel: no separator was found in train's column '{target[0]}': set "
+                "`separator` in competition.yaml, or name a 0/1 column per label with TARGET="
+            )
+        return separator
+    if kind.several_labels_per_row and len(target) == 1:
+        raise InputError(
+            f"KIND=multilabel: train's column '{target[0]}' holds 0 and 1, which is kind binary: leave "
+            "KIND out, or name a 0/1 column per label with TARGET="
+        )
+    for name in target:
+        _refuse_empty(tables.train[name])
+    return None
+
+
+def _refuse_empty(column: pd.Series) -> None:
+    empty = np.flatnonzero(column == "")
+    if len(empty):
+        raise InputError(
+            f"train, row {empty[0] + 1}: target column '{column.name}' is empty, and so it is in "
+            f"{len(empty) - 1} more rows: fill it, or take the rows out"
+        )
+
+
+def _labels(tables: GivenTables, found: Guess, values: set[str]) -> None:
+    wanted, target = set(tables.sample_columns), found.settings["target"][0]
+    separator = found.settings.get("separator")
+    classes = parts_of(values, separator) if separator else values
+    if len(wanted) > 1 and classes != wanted:
+        refuse_classes(target, classes, wanted)
+    labels = tuple(sorted(classes, key=number_or_text))
+    if not found.kind.has_positive_class or len(labels) != 2:
+        return found.set(
+            "labels", labels, f"the {len(labels)} different ones of '{target}', sorted"
+        )
+    labels = _positive_last(labels)
+    found.set("labels", labels, f"'{labels[1]}' is the positive class: the last one is")
+
+
+def _positive_last(labels: tuple[str, ...]) -> tuple[str, ...]:
+    """Return two labels, sorted, or reversed if their words imply it."""
+
+    def rank(label: str) -> int:
+        first = re.split(r"[\W_]+", label.strip().lower())[0]
+        word = label.strip().lower()
+        return (word in POSITIVE) - (word in NEGATIVE or first in ("not", "non", "no"))
+
+    a, b = labels
+    return (b, a) if rank(a) > rank(b) else labels

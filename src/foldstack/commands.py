@@ -162,6 +162,8 @@ _LISTED = (
             _guessed("text", "the text column(s), a comma list"),
             _guessed("target", "the target column(s), a comma list"),
             _guessed("pair", "a,b: these two text columns are a sentence pair"),
+            _guessed("group", "the column whose rows share a fold, or none"),
+            Option("reasons", "say every guess with its reason", switch=True),
             _force("write over an existing competition.yaml"),
         ),
         place="folder",

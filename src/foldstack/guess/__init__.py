@@ -11,6 +11,7 @@ import pandas as pd
 
 from foldstack.errors import InputError, nearest
 from foldstack.guess.given import OVERRIDES, GivenTables, Guess
+from foldstack.guess.group_column import guess_group
 from foldstack.guess.ids import guess_id
 from foldstack.guess.inputs import guess_text
 from foldstack.guess.metric import guess_metric
@@ -31,8 +32,8 @@ def guess(
 
     Args:
         train, test, sample: tables of text.
-        overrides: `metric`, `kind`, `id`, `text`, `target`, `pair`; the last three may be comma lists
-            of columns. Empty ones count as not given.
+        overrides: `metric`, `kind`, `id`, `text`, `target`, `pair`, `group`; text, target and pair may
+            be comma lists of columns, and group `none`. Empty ones count as not given.
 
     Returns:
         The settings, with a reason for each.
@@ -51,6 +52,7 @@ def guess(
     guess_target(tables, found)
     guess_kind(tables, found)
     guess_text(tables, found)
+    guess_group(tables, found)
     guess_other_columns(tables, found)
     guess_metric(tables, found)
     guess_models(tables, found)

@@ -11,7 +11,7 @@ import pandas as pd
 from foldstack.errors import InputError, nearest
 from foldstack.kinds import Kind
 
-OVERRIDES = ("metric", "kind", "id", "text", "target", "pair")
+OVERRIDES = ("metric", "kind", "id", "text", "target", "pair", "group")
 
 
 @dataclass
@@ -19,12 +19,16 @@ class Guess:
     """Settings for competition.yaml, and why: (setting, value, sentence) in the order of guessing.
 
     A reason whose value is None is about a column that no setting names. `examples` are settings that
-    the data suggests and the user must decide.
+    the data suggests and the user may decide. `proposals` are questions that the files do not answer
+    and that change scores: (setting, value, sentence). `symmetric` are two columns of which neither
+    comes first.
     """
 
     settings: dict[str, Any] = field(default_factory=dict)
     reasons: list[tuple[str, Any, str]] = field(default_factory=list)
     examples: dict[str, Any] = field(default_factory=dict)
+    proposals: list[tuple[str, Any, str]] = field(default_factory=list)
+    symmetric: tuple[str, ...] = ()
 
     @property
     def kind(self) -> Kind:
@@ -33,6 +37,9 @@ class Guess:
     def set(self, setting: str, value: Any, reason: str) -> None:
         self.settings[setting] = value
         self.reasons.append((setting, value, reason))
+
+    def propose(self, setting: str, value: Any, sentence: str) -> None:
+        self.proposals.append((setting, value, sentence))
 
     def unused(self, column: str, why: str) -> None:
         self.reasons.append((column, None, f"not used: {why}"))

@@ -1,8 +1,6 @@
-"""Groups, weights, times and feature columns."""
+"""Weights, times and feature columns."""
 
 from __future__ import annotations
-
-import re
 
 from foldstack.guess.contents import (
     MANY_NUMBERS,
@@ -10,19 +8,16 @@ from foldstack.guess.contents import (
     WEIGHT,
     distinct,
     holds_dates,
+    holds_ids,
     is_numeric,
 )
 from foldstack.guess.given import GivenTables, Guess
-
-GROUP = re.compile(r"group|grp|group_?(id|key|name|no)|grp_?id|fold_?group", re.IGNORECASE)
+from foldstack.guess.group_column import REPEATED
 
 
 def guess_other_columns(tables: GivenTables, found: Guess) -> None:
-    """Set groups, weights and features; report unused columns."""
+    """Set weights and features; report unused columns."""
     train = tables.train
-    for column in [c for c in (*tables.train_only, *tables.shared) if GROUP.fullmatch(c)]:
-        if train[column].nunique() < len(train) and "group" not in found.settings:
-            found.set("group", column, "by its name; rows of one group share a fold")
     for column in [c for c in tables.train_only if WEIGHT.fullmatch(c)]:
         if is_numeric(train[column].unique()) and "weight" not in found.settings:
             found.set("weight", column, "by its name, and train alone has it")
@@ -33,7 +28,16 @@ def guess_other_columns(tables: GivenTables, found: Guess) -> None:
             taken.add(column)
     _features(tables, found, [c for c in tables.shared if c not in taken])
     for column in [c for c in tables.train_only if c not in taken]:
-        found.unused(column, "test does not have it")
+        found.unused(column, f"test does not have it{_maybe_group(tables, column)}")
+
+
+def _maybe_group(tables: GivenTables, column: str) -> str:
+    """Return what to say of ids that train alone has and that repeat."""
+    cells = tables.train[column]
+    counts = cells[cells != ""].value_counts()
+    if not holds_ids(column, cells) or counts[counts > 1].sum() < REPEATED * len(cells):
+        return ""
+    return f"; GROUP={column} if the rows of test have other ones"
 
 
 def _features(tables: GivenTables, found: Guess, columns: list[str]) -> None:
@@ -45,6 +49,8 @@ def _features(tables: GivenTables, found: Guess, columns: list[str]) -> None:
             found.unused(column, "it holds one value only")
         elif ROW_NUMBER.fullmatch(column) and len(values) == n:
             found.unused(column, "it numbers the rows")
+        elif holds_ids(column, train):
+            found.unused(column, "its values are ids, no features")
         elif is_numeric((values | distinct(tables.test[column])) - {""}):
             numeric.append(column)
         elif len(values) <= n / 2 and len(values) <= max(MANY_NUMBERS, n / 10):

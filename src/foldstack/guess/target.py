@@ -7,6 +7,7 @@ import pandas as pd
 from foldstack.competition import number_or_text
 from foldstack.errors import InputError, some
 from foldstack.guess.contents import (
+    GROUP_NAME,
     ROW_NUMBER,
     WEIGHT,
     distinct,
@@ -15,8 +16,9 @@ from foldstack.guess.contents import (
     reads_like_text,
 )
 from foldstack.guess.given import GivenTables, Guess
-from foldstack.guess.other_columns import GROUP
 from foldstack.separators import find_separator, join_of, parts_of
+
+NAMES = ("target", "label", "labels", "class")
 
 
 def guess_target(tables: GivenTables, found: Guess) -> None:
@@ -59,6 +61,12 @@ def _found_target(tables: GivenTables) -> tuple[tuple[str, ...], str]:
         return (likely[0],), (
             f"the only column of train that test lacks and that can be a target; the sample calls it "
             f"'{wanted[0]}'"
+        )
+    called = [c for c in likely if c.lower() in NAMES]
+    if len(called) == 1:
+        return (called[0],), (
+            f"by its name, among {len(likely)} columns that test lacks and that can be a target; the "
+            f"sample calls it '{wanted[0]}'"
         )
     found = f"several could be it: {some(likely)}" if likely else "test has all that could be one"
     raise InputError(
@@ -104,7 +112,7 @@ def refuse_classes(column: str, classes: set[str], wanted: set[str]) -> None:
 
 
 def _may_be_target(name: str, column: pd.Series) -> bool:
-    if GROUP.fullmatch(name) or ROW_NUMBER.fullmatch(name):
+    if GROUP_NAME.fullmatch(name) or ROW_NUMBER.fullmatch(name):
         return False
     values = distinct(column)
     if len(values) < 2 or holds_dates(column):

@@ -22,6 +22,8 @@ from foldstack.guess.target import refuse_classes
 from foldstack.kinds import Kind
 from foldstack.separators import find_separator, join_of, parts_of
 
+THRESHOLD = 0.5
+ROUNDED = 0.011  # how far a row's sum may be from 1: thirds with two decimals
 MANY_SHARE = 0.05  # … if they are also this share of the rows
 NEGATIVE = {"false", "no", "n", "f", "negative", "neg", "ham", "non", "none", "normal", "neutral"}
 POSITIVE = {
@@ -50,16 +52,30 @@ def guess_kind(tables: GivenTables, found: Guess) -> None:
             kind, why = _kind_of_metric(tables, target, kind, why)
     found.set("kind", kind.value, why)
     if len(target) > 1 and kind.one_class_per_row:
-        raise InputError(
-            f"kind {kind} requires one target column, got {some(target)}: name one with TARGET="
-        )
+        return _check_one_hot(tables, kind, target)
     column = tables.train[target[0]]
     if separator and kind.several_labels_per_row:
         joined = column.str.contains(separator.strip() or separator, regex=False).sum()
         rows = f"{joined:,} {'row holds' if joined == 1 else 'rows hold'}"
         found.set("separator", separator, f"{rows} several labels joined by {separator!r}")
-    if len(target) == 1 and (kind.one_class_per_row or separator):
+    if kind.one_class_per_row and _in_0_to_1(distinct(column)):
+        why = f"'{target[0]}' holds numbers; rows are positive from this value on"
+        found.set("threshold", THRESHOLD, why)
+    elif len(target) == 1 and (kind.one_class_per_row or separator):
         _labels(tables, found, distinct(column))
+
+
+def _check_one_hot(tables: GivenTables, kind: Kind, target: tuple[str, ...]) -> None:
+    """Raise InputError unless several target columns are the classes of a row, one 1 in each."""
+    if not kind.is_one_hot:
+        raise InputError(
+            f"kind {kind} requires one target column, got {some(target)}: name one with TARGET="
+        )
+    if not _one_hot(tables.train, target):
+        raise InputError(
+            f"kind {kind} requires one target column, or several with one 1 in each row, got "
+            f"{some(target)}: name one with TARGET="
+        )
 
 
 def _kind_of(tables: GivenTables, target: tuple[str, ...]) -> tuple[Kind, str, str | None]:
@@ -83,14 +99,57 @@ def _kind_of_several(tables: GivenTables, target: tuple[str, ...]) -> tuple[Kind
         _refuse_empty(tables.train[column])
     values = {v for column in target for v in tables.train[column].unique()}
     if values <= TRUE | FALSE:
-        return Kind.MULTILABEL, f"{len(target)} target columns of 0 and 1"
+        return _multilabel_or_classes(tables, target)
     if is_numeric(values):
-        return Kind.REGRESSION, f"{len(target)} target columns of numbers"
+        return Kind.REGRESSION, f"{len(target)} target columns of numbers{_soft(tables, target)}"
     word = min(v for v in values if not is_number(v) and v not in TRUE | FALSE)
     raise InputError(
         f"the target columns {some(target)} hold '{word}' besides: several targets are 0/1 columns or "
         "numbers; name others with TARGET="
     )
+
+
+def _multilabel_or_classes(tables: GivenTables, target: tuple[str, ...]) -> tuple[Kind, str]:
+    """Return multiclass if each row has one 1 and the sample's rows sum to 1, else multilabel."""
+    columns = f"{len(target)} target columns of 0 and 1"
+    if not _one_hot(tables.train, target):
+        return Kind.MULTILABEL, columns
+    if _sum_to_1(tables.sample, target):
+        return Kind.MULTICLASS, f"{columns}, one 1 in each row, and the sample's rows sum to 1"
+    return Kind.MULTILABEL, f"{columns}, one 1 in each row: KIND=multiclass makes them classes"
+
+
+def _one_hot(table: pd.DataFrame, target: tuple[str, ...]) -> bool:
+    held = sum(table[c].isin(TRUE).to_numpy(int) for c in target)
+    return bool(np.all(held == 1))
+
+
+def _sum_to_1(table: pd.DataFrame, target: tuple[str, ...]) -> bool:
+    """Return whether the numbers of each row sum to 1, but for what rounding may change."""
+    if not set(target) <= set(table.columns):
+        return False
+    if not all(is_numeric(table[c].unique()) for c in target):
+        return False
+    sums = sum(table[c].astype(float).to_numpy() for c in target)
+    return bool(np.all(np.abs(sums - 1) <= ROUNDED))
+
+
+def _soft(tables: GivenTables, target: tuple[str, ...]) -> str:
+    """Return what to say of targets that are shares of a whole."""
+    if not _sum_to_1(tables.train, target):
+        return ""
+    return (
+        ", each row's sum to 1: soft targets, shares of classes; learned as values, so that "
+        "predicted rows need not sum to 1"
+    )
+
+
+def _in_0_to_1(values: set[str]) -> bool:
+    """Return whether these are numbers of 0 to 1 with some between."""
+    if not is_numeric(values):
+        return False
+    numbers = {float(v) for v in values}
+    return min(numbers) >= 0 and max(numbers) <= 1 and not numbers <= {0.0, 1.0}
 
 
 def _kind_of_one(tables: GivenTables, column: pd.Series, values: set[str]) -> tuple[Kind, str]:
@@ -112,7 +171,7 @@ def _kind_of_one(tables: GivenTables, column: pd.Series, values: set[str]) -> tu
             )
         return Kind.MULTICLASS, f"'{name}' holds {n} different names"
     if any(not float(v).is_integer() for v in values):
-        return Kind.REGRESSION, f"'{name}' holds numbers with decimals"
+        return Kind.REGRESSION, f"'{name}' holds numbers with decimals{_as_labels(tables, values)}"
     if n > MANY_NUMBERS and n > MANY_SHARE * len(column):
         return Kind.REGRESSION, (
             f"'{name}' holds {n:,} different whole numbers in {len(column):,} rows; KIND=multiclass "
@@ -128,6 +187,19 @@ def _kind_of_one(tables: GivenTables, column: pd.Series, values: set[str]) -> tu
     )
 
 
+def _as_labels(tables: GivenTables, values: set[str]) -> str:
+    """Return what to say of shares for which the sample asks probabilities."""
+    asked = {v for c in tables.sample_columns for v in tables.sample[c].unique()}
+    if not _in_0_to_1(values) or not sample_has_decimals(tables):
+        return ""
+    if not all(0 <= float(v) <= 1 for v in asked):
+        return ""
+    return (
+        f" of 0 to 1, and so does the sample: if the metric takes them as labels, KIND=binary sets "
+        f"`threshold: {THRESHOLD}`"
+    )
+
+
 def _kind_of_metric(
     tables: GivenTables, target: tuple[str, ...], kind: Kind, why: str
 ) -> tuple[Kind, str]:
@@ -136,6 +208,8 @@ def _kind_of_metric(
     values = {v for column in target for v in tables.train[column].unique()}
     if is_own_metric(metric) or _fits(metric, kind) or not is_numeric(values):
         return kind, why
+    if kind.is_one_hot and len(target) > 1 and _fits(metric, Kind.MULTILABEL):
+        return Kind.MULTILABEL, f"METRIC={metric} is for it"
     other = Kind.REGRESSION if kind.has_labels else Kind.MULTICLASS
     if _fits(metric, other) and (other.is_values or len(target) == 1):
         return other, f"METRIC={metric} is for it"

@@ -263,7 +263,7 @@ def test_overrides_join_a_pair() -> None:
 
 def test_one_hot_columns_are_classes() -> None:
     train = {"a": cells([1, 0, 0], 120), "b": cells([0, 1, 0], 120), "c": cells([0, 0, 1], 120)}
-    third = dict.fromkeys("abc", ["0.333333"])
+    third = dict.fromkeys("abc", ("0.333333",))
     found = guessed(train, {}, third)
     assert {k: found.settings.get(k) for k in ("kind", "target", "metric", "labels")} == {
         "kind": "multiclass",
@@ -280,7 +280,7 @@ def test_one_hot_columns_are_classes() -> None:
 
 def test_one_hot_columns_of_a_sample_that_does_not_sum_to_1() -> None:
     train = {"a": cells([1, 0], 120), "b": cells([0, 1], 120)}
-    half = dict.fromkeys("ab", ["0"])
+    half = dict.fromkeys("ab", ("0",))
     found = guessed(train, {}, half)
     assert found.settings["kind"] == "multilabel"
     assert why(found, "kind") == (
@@ -297,7 +297,7 @@ def test_one_hot_columns_of_a_sample_that_does_not_sum_to_1() -> None:
 
 def test_soft_targets_are_said() -> None:
     train = {"a": cells(["0.25", "1.0"], 120), "b": cells(["0.75", "0.0"], 120)}
-    found = guessed(train, {}, dict.fromkeys("ab", ["0.5"]))
+    found = guessed(train, {}, dict.fromkeys("ab", ("0.5",)))
     assert found.settings["kind"] == "regression"
     assert why(found, "kind") == (
         "2 target columns of numbers, each row's sum to 1: soft targets, shares of classes; learned as "
@@ -344,7 +344,7 @@ METRICS = {
     ),
     "six ratings of 0 to 1": (
         {c: [0, 0.5, 1] for c in "abcdef"},
-        dict.fromkeys("abcdef", ["0.00165"]),
+        dict.fromkeys("abcdef", ("0.00165",)),
         "spearman",
     ),
     "one quantity": ({"ease": [0.2, -1.5, 3]}, {"ease": ["0.0"]}, "rmse"),

@@ -328,6 +328,16 @@ def test_of_many_columns_the_target_is_the_one_that_is_called_so() -> None:
     )
 
 
+def test_of_several_columns_the_target_is_the_one_that_holds_the_samples_values() -> None:
+    train = {"relevance": cells([1, 2, 3], 120), "variance": cells([0.0, 0.471], 120)}
+    found = guessed(train, {}, {"prediction": ["1"]})
+    assert found.settings["target"] == ("relevance",)
+    assert why(found, "target") == (
+        "the only one of 2 columns that test lacks that holds the sample's values; the sample calls it "
+        "'prediction'"
+    )
+
+
 # Metrics
 
 METRICS = {
@@ -376,10 +386,19 @@ def test_a_given_metric_is_confirmed() -> None:
 def test_a_placeholder_of_zeros_asks_for_the_metric() -> None:
     found = guessed({"label": cells("01", 120)}, {}, {"label": ["0"]})
     assert proposed(found, "metric") == {
-        "accuracy": "accuracy is a guess (the sample holds '0' throughout, and '1' has 50.0% of the "
-        "rows), f1 or roc_auc would fit as well; the competition's page says which: give METRIC=NAME "
-        "FORCE=1, METRIC=accuracy confirms"
+        "accuracy": "accuracy is a guess, f1 or roc_auc would fit as well; the competition's page says "
+        "which: give METRIC=NAME FORCE=1; METRIC=accuracy confirms it"
     }
+    assert why(found, "metric") == (
+        "the sample holds '0' throughout, and '1' has 50.0% of the rows; METRIC= overrides"
+    )
+
+
+def test_a_proposal_repeats_the_overrides_that_were_given() -> None:
+    found = guessed({}, {}, kind="binary", text="text")
+    assert proposed(found, "metric")["roc_auc"].endswith(
+        "give KIND=binary TEXT=text METRIC=NAME FORCE=1; METRIC=roc_auc confirms it"
+    )
 
 
 # Languages

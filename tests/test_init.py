@@ -17,7 +17,7 @@ from foldstack.separators import find_separator
 from foldstack.settings import CompetitionSettings
 from foldstack.stages.init import init
 from foldstack.views.console import show
-from tiny import files, make_workspace, refuses, sentences, write
+from tiny import files, foldstack, make_workspace, refuses, sentences, write
 
 TEXTS = [text for text, _ in sentences(60)]
 
@@ -574,9 +574,8 @@ def test_files_from_elsewhere_are_copied_and_the_guesses_said(
     said = capsys.readouterr().out.replace(str(root), "ROOT").splitlines()
     assert "init: kind: binary ('label' holds two different values)" in said
     assert said[-4:] == [
-        "init: METRIC? roc_auc is a guess (the sample holds no labels of train, so probabilities), "
-        "log_loss would fit as well; the competition's page says which: give METRIC=NAME FORCE=1, "
-        "METRIC=roc_auc confirms",
+        "init: METRIC? roc_auc is a guess, log_loss would fit as well; the competition's page says "
+        "which: give METRIC=NAME FORCE=1; METRIC=roc_auc confirms it",
         "init: ROOT/competition.yaml is written; METRIC= KIND= ID= TEXT= TARGET= PAIR= GROUP= "
         "override, with FORCE=1",
         "init: next, look at competition.yaml, then `make folds`, `make train`, `make blend submit`",
@@ -701,3 +700,15 @@ def test_one_column_of_0_and_1_is_no_multilabel_competition(tmp_path, capsys):
     )
     refuses(root, ["init", "--kind", "multilabel"], sentence, capsys)
     assert not (root / "competition.yaml").exists()
+
+
+def test_submit_repeats_a_metric_that_was_never_confirmed(tmp_path, capsys) -> None:
+    root = make_workspace(tmp_path / "w", metric_confirmed=False)
+    for command in ("folds", "train", "blend", "submit"):
+        assert foldstack(root, command) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == (
+        "submit: METRIC? roc_auc was guessed and never confirmed: compare it with the competition's "
+        "page, then set another `metric`, or `metric_confirmed: true`, in competition.yaml"
+    )
+    assert foldstack(root, "--set", "metric_confirmed=true", "submit") == 0
+    assert "METRIC?" not in capsys.readouterr().out

@@ -73,6 +73,10 @@ class GivenTables:
     def shared(self) -> list[str]:
         return [c for c in self.train.columns if c != self.id and c in self.test.columns]
 
+    def again(self, **more: str) -> str:
+        """Return the arguments that repeat the overrides given, with these besides."""
+        return " ".join(f"{k.upper()}={v}" for k, v in (self.given | more | {"force": "1"}).items())
+
     def columns(self, what: str) -> tuple[str, ...]:
         """Return the train columns that an override names: one whole name, or a comma list."""
         text = self.given[what]

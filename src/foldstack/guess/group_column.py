@@ -103,7 +103,7 @@ def guess_group(tables: GivenTables, found: Guess) -> None:
     ]
     if proposed:
         chosen = min(proposed, key=_coarsest)
-        found.propose("group", chosen.column, _why_proposed(chosen))
+        found.propose("group", chosen.column, _why_proposed(tables, chosen))
 
 
 def _given(tables: GivenTables, found: Guess) -> str:
@@ -182,14 +182,14 @@ def _why_taken(each: Repeats) -> str:
     )
 
 
-def _why_proposed(each: Repeats) -> str:
+def _why_proposed(tables: GivenTables, each: Repeats) -> str:
     few = each.values < FoldSettings().count
     folds = f" (of {each.values} values: set `folds.count` to {each.values} at most)" if few else ""
     return (
         f"{each.column} repeats over rows ({each.values:,} values in {each.rows:,} rows), and of the "
         f"test file's {each.test_values:,} {_count(each.known)} in train; if the hidden test file has "
         f"others, rows of one must share a fold, or the score is too good: give "
-        f"GROUP={each.column} FORCE=1{folds}"
+        f"{tables.again(group=each.column)}{folds}"
     )
 
 

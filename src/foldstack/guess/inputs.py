@@ -77,7 +77,9 @@ def _set_pair(
     if len(texts) > 2:
         found.set("text", tuple(texts), "these columns of train and test read like text")
         segments = _segments(texts, pair)
-        return found.set("segments", segments, f"{_named(pair)}; TEXT= joins them instead")
+        return found.set(
+            "segments", segments, f"a segment each, as {_named(pair)}; TEXT= joins them"
+        )
     context = context_column(tables, pair, words)
     if context is not None:
         first, second = pair.columns

@@ -17,7 +17,7 @@ from foldstack.guess.target_kind import is_own_metric
 from foldstack.kinds import Kind
 
 RARE = 0.2
-EVEN = 0.45  # the share of the rarer of two labels from which on accuracy is the usual metric
+EVEN = 0.435  # the share of the rarer of two labels from which on accuracy is the usual metric
 UNEVEN = 20  # times as many rows of a class as of another, from which on it is not
 GRADES = range(4, 11)  # the number of levels of grades: 1 to 6, say
 SEVERAL_RATINGS = 6  # targets of 0 to 1
@@ -41,20 +41,20 @@ def guess_metric(tables: GivenTables, found: Guess) -> None:
         Kind.MULTICLASS: _multiclass,
         Kind.MULTILABEL: _multilabel,
         Kind.REGRESSION: _regression,
-    }[found.kind](tables, found.settings)
+    }[found.kind](tables, found)
     found.set("metric", choice.metric, f"{choice.why}; METRIC= overrides")
     if choice.instead:
         found.settings["metric_confirmed"] = False
         found.propose(
             "metric",
             choice.metric,
-            f"{choice.metric} is a guess ({choice.why}), {_or(choice.instead)} would fit as well; the "
-            f"competition's page says which: give METRIC=NAME FORCE=1, METRIC={choice.metric} confirms",
+            f"{choice.metric} is a guess, {_or(choice.instead)} would fit as well; the competition's "
+            f"page says which: give {tables.again(metric='NAME')}; METRIC={choice.metric} confirms it",
         )
 
 
 def _or(names: tuple[str, ...]) -> str:
-    return " or ".join(names)
+    return f"{', '.join(names[:-1])} or {names[-1]}" if len(names) > 1 else names[0]
 
 
 def _set_given(found: Guess, name: str) -> None:
@@ -79,7 +79,8 @@ def _costs(found: Guess) -> str:
     return flow({first: {last: 1}, last: {first: 5}})
 
 
-def _binary(tables: GivenTables, settings: dict) -> MetricChoice:
+def _binary(tables: GivenTables, found: Guess) -> MetricChoice:
+    settings = found.settings
     if len(tables.sample_columns) > 1:
         return MetricChoice("log_loss", "the sample has a column of probabilities for each class")
     placeholders = distinct(tables.sample[tables.sample_columns[0]])
@@ -108,7 +109,8 @@ def _binary_of_placeholder(value: str, labels: tuple[str, str], share: float) ->
     return MetricChoice("f1", f"{why}, and {even}", ("accuracy", "roc_auc"))
 
 
-def _multiclass(tables: GivenTables, settings: dict) -> MetricChoice:
+def _multiclass(tables: GivenTables, found: Guess) -> MetricChoice:
+    settings = found.settings
     if len(tables.sample_columns) > 1:
         return MetricChoice("log_loss", "the sample has a column of probabilities for each class")
     column = tables.train[settings["target"][0]]
@@ -138,7 +140,8 @@ def _grades(counts: pd.Series) -> bool:
     return one_peak and max(rows) > 2 * min(rows)
 
 
-def _multilabel(tables: GivenTables, settings: dict) -> MetricChoice:
+def _multilabel(tables: GivenTables, found: Guess) -> MetricChoice:
+    settings = found.settings
     if sample_has_decimals(tables):
         why = "the sample holds numbers with decimals, so probabilities"
         return MetricChoice("roc_auc", why, ("log_loss", "average_precision"))
@@ -150,8 +153,8 @@ def _multilabel(tables: GivenTables, settings: dict) -> MetricChoice:
     )
 
 
-def _regression(tables: GivenTables, settings: dict) -> MetricChoice:
-    target = settings["target"]
+def _regression(tables: GivenTables, found: Guess) -> MetricChoice:
+    settings, target = found.settings, found.settings["target"]
     numbers = tables.train[list(target)].astype(float)
     of_0_to_1 = numbers.min().min() >= 0 and numbers.max().max() <= 1
     if len(target) >= SEVERAL_RATINGS and of_0_to_1:
@@ -161,6 +164,6 @@ def _regression(tables: GivenTables, settings: dict) -> MetricChoice:
     if len(target) > 1:
         why = "the mean over several targets of the root mean squared error"
         return MetricChoice("mcrmse", why, ("mae", "spearman"))
-    if of_0_to_1 and ("pair" in settings or "segments" in settings):
-        return MetricChoice("pearson", "how alike two texts are, of 0 to 1", ("spearman", "rmse"))
+    if found.symmetric or (of_0_to_1 and ("pair" in settings or "segments" in settings)):
+        return MetricChoice("pearson", "how alike two texts are", ("spearman", "rmse"))
     return MetricChoice("rmse", "the usual one for numbers", ("mae", "spearman", "pearson"))

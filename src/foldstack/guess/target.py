@@ -62,10 +62,17 @@ def _found_target(tables: GivenTables) -> tuple[tuple[str, ...], str]:
             f"the only column of train that test lacks and that can be a target; the sample calls it "
             f"'{wanted[0]}'"
         )
+    placeholders = distinct(tables.sample[wanted[0]])
+    holding = [c for c in likely if placeholders <= distinct(tables.train[c])]
     called = [c for c in likely if c.lower() in NAMES]
     if len(called) == 1:
         return (called[0],), (
             f"by its name, among {len(likely)} columns that test lacks and that can be a target; the "
+            f"sample calls it '{wanted[0]}'"
+        )
+    if len(holding) == 1:
+        return (holding[0],), (
+            f"the only one of {len(likely)} columns that test lacks that holds the sample's values; the "
             f"sample calls it '{wanted[0]}'"
         )
     found = f"several could be it: {some(likely)}" if likely else "test has all that could be one"

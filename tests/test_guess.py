@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pandas as pd
 import pytest
 
@@ -250,6 +252,28 @@ def test_texts_that_share_words_are_a_pair() -> None:
     assert why(found, "text").endswith("they share more words than texts of other rows")
 
 
+FORMS = {
+    "the same words": ("text", "comment", str.upper),
+    "a name that says so": ("text", "text_clean", lambda text: text.removesuffix("m")),
+    "other texts of similar length": ("text", "comment", lambda text: f"is {text[::-1]}"),
+}
+
+
+@pytest.mark.parametrize(("one", "other", "form"), FORMS.values(), ids=FORMS.keys())
+def test_two_forms_of_a_text_and_unlike_texts_are_no_pair(one: str, other: str, form) -> None:
+    train = {one: TEXTS, other: [form(t) for t in TEXTS]}
+    found = guess(*without_text(train, {k: v[:40] for k, v in train.items()}))
+    assert found.settings["text"] == (one, other)
+    assert "pair" not in found.settings
+
+
+def test_three_numbered_texts_are_no_pair() -> None:
+    train = {"option_a": TEXTS, "option_b": OTHERS, "option_c": TEXTS[7:] + TEXTS[:7]}
+    found = guess(*without_text(train, {k: v[:40] for k, v in train.items()}))
+    assert found.settings["text"] == ("option_a", "option_b", "option_c")
+    assert "pair" not in found.settings and "segments" not in found.settings
+
+
 def test_overrides_join_a_pair() -> None:
     train = {"premise": TEXTS, "hypothesis": OTHERS}
     tables = without_text(train, {k: v[:40] for k, v in train.items()})
@@ -313,9 +337,13 @@ def test_shares_may_be_labels_by_a_threshold() -> None:
         "'target' holds numbers with decimals of 0 to 1, and so does the sample: if the metric takes "
         "them as labels, KIND=binary sets `threshold: 0.5`"
     )
+    assert "roc_auc, log_loss or mae would fit as well" in proposed(found, "metric")["rmse"]
     given = guessed(train, {}, {"prediction": ["0.0"]}, kind="binary").settings
     assert (given["threshold"], given["metric"]) == (0.5, "roc_auc")
     assert "labels" not in given
+    by_metric = guessed(train, {}, {"prediction": ["0.0"]}, metric="roc_auc").settings
+    assert (by_metric["kind"], by_metric["threshold"]) == ("binary", 0.5)
+    assert "threshold" not in guessed(train, {}, {"prediction": ["0.0"]}, metric="mae").settings
 
 
 def test_of_many_columns_the_target_is_the_one_that_is_called_so() -> None:
@@ -418,3 +446,31 @@ def test_texts_of_many_scripts_get_a_model_of_many() -> None:
     assert why(found, "models") == (
         "the texts are in several scripts, Latin, Cyrillic: a model of many languages"
     )
+
+
+# Known competitions
+
+
+@pytest.fixture(scope="module")
+def bench():
+    """tests/bench/competitions.py, without the files of known competitions."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(Path(__file__).parent / "bench")
+        import competitions
+
+        yield competitions
+
+
+def test_known_competitions_are_understood(bench) -> None:
+    """All but the metrics that the files of four do not show; see docs/competitions.md."""
+    wrong = {
+        (form.name, name): guessed
+        for form in bench.MADE
+        for name, (guessed, right) in bench.compared(form, bench.tables_of(form, Path())).items()
+        if not right
+    }
+    assert wrong == {
+        ("stumbleupon", "metric"): "accuracy",
+        ("bag-of-words-reviews", "metric"): "accuracy",
+        ("facebook-keywords", "metric"): "f1_micro",
+    }

@@ -1,11 +1,10 @@
 """What `init` guesses of known competitions, against what is right: docs/competitions.md.
 
-    python tests/bench/competitions.py [--cases DIR] [--markdown]
+    python tests/bench/competitions.py [--cases DIR]
 
 DIR (default: ../shared/cases/competitions, if it is there) holds the file forms of 14 competitions; the
 others are made here: columns, values and sizes of their form, in words of our own. A guess is right if
-it is what the competition asked for; a group also counts if it is proposed. `--markdown` prints the
-table of the document.
+it is what the competition asked for; a group also counts if it is proposed.
 """
 
 from __future__ import annotations
@@ -144,7 +143,7 @@ STORED = (
     kaggle(
         "jigsaw-bias",
         CSV,
-        "KIND=binary METRIC=auc",
+        "METRIC=auc",
         id="id",
         target=("target",),
         text=("comment_text",),

@@ -19,7 +19,7 @@ WEIGHT = re.compile(r"(sample|row)?_?weights?", re.IGNORECASE)
 DATE = re.compile(r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}\b.*|\d{1,2}[-/.]\d{1,2}[-/.]\d{4}\b.*", re.DOTALL)
 ROW_NUMBER = re.compile(r"|index|row|unnamed: \d+|__index_level_\d+__", re.IGNORECASE)
 ID_NAME = re.compile(
-    r"(?i:(?:.*[_\W])?(?:ids?|uuid|guid|hash|md5|sha1)\d?)|(?i:[pqstu]id\d?)|.*[a-z](?:Id|ID)s?\d?"
+    r"(?i:(?:.*[_\W])?(?:[mpqstuv]?ids?|uuid|guid|hash|md5|sha1)\d?)|.*[a-z](?:Id|ID)s?\d?"
 )
 LINK = re.compile(r"(https?://|www\.)\S+")
 CODE = re.compile(r"(?=\D*\d)(?=[^A-Za-z]*[A-Za-z])[\w.-]{6,}")  # letters and digits, no space

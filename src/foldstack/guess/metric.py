@@ -155,7 +155,7 @@ def _multilabel(tables: GivenTables, found: Guess) -> MetricChoice:
 
 def _regression(tables: GivenTables, found: Guess) -> MetricChoice:
     settings, target = found.settings, found.settings["target"]
-    numbers = tables.train[list(target)].astype(float)
+    numbers = tables.train[list(target)].apply(pd.to_numeric, errors="coerce")
     of_0_to_1 = numbers.min().min() >= 0 and numbers.max().max() <= 1
     if len(target) >= SEVERAL_RATINGS and of_0_to_1:
         return MetricChoice(
@@ -166,4 +166,6 @@ def _regression(tables: GivenTables, found: Guess) -> MetricChoice:
         return MetricChoice("mcrmse", why, ("mae", "spearman"))
     if found.symmetric or (of_0_to_1 and ("pair" in settings or "segments" in settings)):
         return MetricChoice("pearson", "how alike two texts are", ("spearman", "rmse"))
+    if of_0_to_1 and sample_has_decimals(tables):
+        return MetricChoice("rmse", "the usual one for numbers", ("roc_auc", "log_loss", "mae"))
     return MetricChoice("rmse", "the usual one for numbers", ("mae", "spearman", "pearson"))

@@ -9,7 +9,8 @@ from foldstack.guess.contents import LOOKED_AT, script_of
 from foldstack.guess.given import GivenTables, Guess
 
 LANGUAGE = re.compile(r"(.*[_\W])?(lang|language|locale)([_\W].*)?", re.IGNORECASE)
-SEVERAL = 0.05  # the share of rows in another language, or script, than the most frequent one
+SEVERAL = 0.05  # the share of rows in other languages than the most frequent one
+SEVERAL_SCRIPTS = 0.1  # … in another script
 
 
 def guess_models(tables: GivenTables, found: Guess) -> None:
@@ -44,7 +45,7 @@ def _scripts(tables: GivenTables, text: tuple[str, ...]) -> str | None:
     rows = tables.train[list(text)].head(LOOKED_AT).itertuples(index=False)
     scripts = Counter(script_of(row) for row in rows)
     (_, most), *others = scripts.most_common()
-    frequent = [script for script, count in others if count >= SEVERAL * len(tables.train)]
+    frequent = [script for script, count in others if count >= SEVERAL_SCRIPTS * scripts.total()]
     if {script for script, _ in scripts.most_common(2)} <= {"CJK", "JAPANESE", "HIRAGANA"}:
         return None
     if not frequent or most == 0:

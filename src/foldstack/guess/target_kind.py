@@ -58,8 +58,8 @@ def guess_kind(tables: GivenTables, found: Guess) -> None:
         joined = column.str.contains(separator.strip() or separator, regex=False).sum()
         rows = f"{joined:,} {'row holds' if joined == 1 else 'rows hold'}"
         found.set("separator", separator, f"{rows} several labels joined by {separator!r}")
-    if kind.one_class_per_row and _in_0_to_1(distinct(column)):
-        why = f"'{target[0]}' holds numbers; rows are positive from this value on"
+    if kind.decides_by_thresholds and _in_0_to_1(_values_of(tables, target)):
+        why = "the target holds numbers of 0 to 1; rows are positive from this value on"
         found.set("threshold", THRESHOLD, why)
     elif len(target) == 1 and (kind.one_class_per_row or separator):
         _labels(tables, found, distinct(column))
@@ -97,7 +97,7 @@ def _kind_of(tables: GivenTables, target: tuple[str, ...]) -> tuple[Kind, str, s
 def _kind_of_several(tables: GivenTables, target: tuple[str, ...]) -> tuple[Kind, str]:
     for column in target:
         _refuse_empty(tables.train[column])
-    values = {v for column in target for v in tables.train[column].unique()}
+    values = _values_of(tables, target)
     if values <= TRUE | FALSE:
         return _multilabel_or_classes(tables, target)
     if is_numeric(values):
@@ -142,6 +142,10 @@ def _soft(tables: GivenTables, target: tuple[str, ...]) -> str:
         ", each row's sum to 1: soft targets, shares of classes; learned as values, so that "
         "predicted rows need not sum to 1"
     )
+
+
+def _values_of(tables: GivenTables, target: tuple[str, ...]) -> set[str]:
+    return {v for column in target for v in tables.train[column].unique()}
 
 
 def _in_0_to_1(values: set[str]) -> bool:
@@ -205,11 +209,14 @@ def _kind_of_metric(
 ) -> tuple[Kind, str]:
     """Return the kind of a numeric target that a given metric decides: classes or quantities."""
     metric = tables.given["metric"]
-    values = {v for column in target for v in tables.train[column].unique()}
+    values = _values_of(tables, target)
     if is_own_metric(metric) or _fits(metric, kind) or not is_numeric(values):
         return kind, why
     if kind.is_one_hot and len(target) > 1 and _fits(metric, Kind.MULTILABEL):
         return Kind.MULTILABEL, f"METRIC={metric} is for it"
+    by_threshold = Kind.BINARY if len(target) == 1 else Kind.MULTILABEL
+    if kind.is_values and _in_0_to_1(values) and _fits(metric, by_threshold):
+        return by_threshold, f"METRIC={metric} is for it"
     other = Kind.REGRESSION if kind.has_labels else Kind.MULTICLASS
     if _fits(metric, other) and (other.is_values or len(target) == 1):
         return other, f"METRIC={metric} is for it"

@@ -19,6 +19,7 @@ from foldstack.guess.contents import (
 from foldstack.guess.given import GivenTables
 
 NUMBERED = (("1", "2"), ("a", "b"), ("left", "right"), ("first", "second"), ("one", "two"))
+NEXT = {"2": "3", "b": "c", "second": "third", "two": "three"}
 # Roles that two texts have to each other, by words of their columns' names.
 ROLES = (
     ("premise", "hypothesis"),
@@ -37,7 +38,11 @@ ROLES = (
     ("instruction", "response"),
     ("source", "translation"),
 )
-JOINED = {"title", "headline", "subject", "summary", "keyword", "keywords", "body"}
+# Words of the names of columns that are parts, or forms, of one text.
+JOINED = {
+    "title", "headline", "subject", "summary", "keyword", "keywords", "body", "clean", "cleaned",
+    "processed", "preprocessed", "lemmatized", "stemmed", "tokens", "tokenized", "normalized",
+}  # fmt: skip
 CONTEXT = {"context", "topic", "domain", "aspect", "section", "theme"}
 MOST = 8  # columns that are compared with one another
 COMPARED = 200  # rows whose words are compared
@@ -59,11 +64,10 @@ class TextPair:
 def find_pair(tables: GivenTables, columns: list[str]) -> TextPair | None:
     """Return the two of these columns that are a pair; None if nothing says so."""
     columns = [c for c in columns if _worded(tables, c)][:MOST]
-    for a, b in combinations(columns, 2):
-        if _numbered(a, b):
-            return TextPair(
-                (a, b), "their names differ by a number or letter alone", symmetric=True
-            )
+    numbered = [two for two in combinations(columns, 2) if _numbered(*two)]
+    if numbered and not _third(numbered[0], columns):
+        shortest = min(numbered, key=lambda two: len(two[0]))
+        return TextPair(shortest, "their names differ by a number or letter alone", symmetric=True)
     for roles in ROLES:
         chosen = [next((c for c in columns if role in _tokens(c)), None) for role in roles]
         if None not in chosen and chosen[0] != chosen[1]:
@@ -112,6 +116,16 @@ def _numbered(a: str, b: str) -> bool:
     return len(odd) == 1 and odd[0] in NUMBERED
 
 
+def _third(two: tuple[str, str], columns: list[str]) -> bool:
+    """Return whether the numbers go on: option_a, option_b, option_c are no pair."""
+    parts = _parts(two[1])
+    for part, following in NEXT.items():
+        if part in parts and part not in _parts(two[0]):
+            wanted = [following if p == part else p for p in parts]
+            return any(_parts(c) == wanted for c in columns)
+    return False
+
+
 def _parts(name: str) -> list[str]:
     return re.findall(r"\d|[a-z]+", re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower())
 
@@ -132,7 +146,10 @@ def _alike(tables: GivenTables, a: str, b: str) -> bool:
     lengths = [sum(map(len, texts)) for texts in (one, other)]
     if max(lengths) > LENGTHS * min(lengths):
         return False
-    own = np.mean([shared_words(x, y) for x, y in zip(one, other, strict=True)])
+    shares = [shared_words(x, y) for x, y in zip(one, other, strict=True)]
+    own = np.mean(shares)
+    if np.median(shares) == 1:  # one text in two forms
+        return False
     shifted = other[1:] + other[:1]
     chance = np.mean([shared_words(x, y) for x, y in zip(one, shifted, strict=True)])
     return bool(own > ALIKE * chance and own > SHARED)

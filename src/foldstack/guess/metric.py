@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from foldstack import metrics
-from foldstack.competition import FALSE, TRUE
+from foldstack.labels import FALSE, TRUE
 from foldstack.competition_file import flow
 from foldstack.costs import example
 from foldstack.errors import InputError

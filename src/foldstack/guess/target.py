@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from foldstack.competition import number_or_text
+from foldstack.labels import number_or_text
 from foldstack.errors import InputError, some
 from foldstack.guess.contents import (
     GROUP_NAME,

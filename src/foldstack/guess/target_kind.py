@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from foldstack import metrics
-from foldstack.competition import FALSE, TRUE, number_or_text
+from foldstack.labels import FALSE, TRUE, different, number_or_text
 from foldstack.errors import InputError, some
 from foldstack.guess.contents import (
     MANY_NUMBERS,

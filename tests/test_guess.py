@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -314,19 +315,56 @@ def test_one_hot_columns_of_a_sample_that_does_not_sum_to_1() -> None:
     with pytest.raises(InputError) as reason:
         guessed(train | {"b": cells([1, 1], 120)}, {}, half, kind="multiclass")
     assert str(reason.value) == (
-        "kind multiclass requires one target column, or several with one 1 in each row, got 'a', 'b': "
-        "name one with TARGET="
+        "kind multiclass requires one target column, or several with one 1 in each row, or shares, got "
+        "'a', 'b': name one with TARGET="
     )
 
 
 def test_soft_targets_are_said() -> None:
     train = {"a": cells(["0.25", "1.0"], 120), "b": cells(["0.75", "0.0"], 120)}
     found = guessed(train, {}, dict.fromkeys("ab", ("0.5",)))
-    assert found.settings["kind"] == "regression"
+    assert (found.settings["kind"], found.settings["metric"]) == ("multiclass", "log_loss")
     assert why(found, "kind") == (
-        "2 target columns of numbers, each row's sum to 1: soft targets, shares of classes; learned as "
-        "values, so that predicted rows need not sum to 1"
+        "2 target columns of numbers that sum to 1 in each row: soft targets, shares of classes, and so "
+        "do the sample's; KIND=regression makes them values"
     )
+    values = guessed(train, {}, dict.fromkeys("ab", ("0.0",)))
+    assert values.settings["kind"] == "regression"
+    assert why(values, "kind").endswith("; KIND=multiclass makes predicted rows sum to 1, too")
+
+
+UNLABELLED = {
+    "an empty cell": (["a", "", "b"], "row 2 has no label: column 'y' holds nothing there"),
+    "nan": (["0", "1", "nan"], "row 3 has no label: column 'y' holds 'nan' there"),
+    "-1 beside 0 and 1": (["-1", "0", "1"], "row 1 has no label: column 'y' holds '-1' there"),
+}
+
+
+@pytest.mark.parametrize(("values", "sentence"), UNLABELLED.values(), ids=UNLABELLED.keys())
+def test_rows_without_a_label_are_refused_or_left_out(values: list[str], sentence: str) -> None:
+    train = {"y": [*values, *cells(["a", "b"] if "a" in values else ["0", "1"], 117)]}
+    with pytest.raises(InputError, match=re.escape(f"train: {sentence}: set `unlabelled: drop`")):
+        guessed(train, {}, {"y": values})
+    for way in ("drop", "pool"):
+        settings = guessed(train, {}, {"y": values}, unlabelled=way).settings
+        assert (settings["kind"], settings["unlabelled"]) == ("binary", way)
+    assert guessed(train, {}, {"y": values}, unlabelled="class").settings["kind"] == "multiclass"
+    with pytest.raises(InputError) as reason:
+        guessed(train, {}, {"y": values}, unlabelled="skip")
+    assert str(reason.value) == "UNLABELLED=skip: choose one of refuse, drop, pool, class"
+
+
+def test_minus_one_and_one_are_labels() -> None:
+    assert guessed({"y": cells(["-1", "1"], 120)}, {}, {"y": ["1"]}).settings["labels"] == (
+        "-1",
+        "1",
+    )
+
+
+def test_one_number_is_one_label_however_it_is_spelled() -> None:
+    found = guessed({"y": cells(["1", "1.0", "0.0"], 120)}, {}, {"y": ["0"]})
+    assert (found.settings["kind"], found.settings["labels"]) == ("binary", ("0.0", "1"))
+    assert found.settings["metric"] == "f1"
 
 
 def test_shares_may_be_labels_by_a_threshold() -> None:

@@ -328,8 +328,9 @@ REFUSED = {
         {"y": ["a", "", "b", "c"]},
         {"y": "a"},
         {},
-        "train, row 2: target column 'y' is empty, and so it is in 0 more rows: fill it, or take the "
-        "rows out",
+        "train: row 2 has no label: column 'y' holds nothing there: set `unlabelled: drop` in "
+        "competition.yaml (UNLABELLED=drop for `make init`) to leave them out, `pool` to keep their "
+        "texts for pretraining, or `class` if that is a label",
     ),
     "lists of Python": (
         {"y": ["['a', 'b']", "['a']", "['b']"]},

@@ -163,6 +163,7 @@ _LISTED = (
             _guessed("target", "the target column(s), a comma list"),
             _guessed("pair", "a,b: these two text columns are a sentence pair"),
             _guessed("group", "the column whose rows share a fold, or none"),
+            _guessed("unlabelled", "drop, pool or class: what happens with rows without a label"),
             Option("reasons", "say every guess with its reason", switch=True),
             _force("write over an existing competition.yaml"),
         ),

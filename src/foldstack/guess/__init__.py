@@ -15,6 +15,7 @@ from foldstack.guess.group_column import guess_group
 from foldstack.guess.ids import guess_id
 from foldstack.guess.inputs import guess_text
 from foldstack.guess.metric import guess_metric
+from foldstack.guess.missing_labels import guess_unlabelled
 from foldstack.guess.model import guess_models
 from foldstack.guess.other_columns import guess_other_columns
 from foldstack.guess.target import guess_target
@@ -32,8 +33,9 @@ def guess(
 
     Args:
         train, test, sample: tables of text.
-        overrides: `metric`, `kind`, `id`, `text`, `target`, `pair`, `group`; text, target and pair may
-            be comma lists of columns, and group `none`. Empty ones count as not given.
+        overrides: `metric`, `kind`, `id`, `text`, `target`, `pair`, `group`, `unlabelled`; text,
+            target and pair may be comma lists of columns, and group `none`. Empty ones count as not
+            given.
 
     Returns:
         The settings, with a reason for each.
@@ -50,6 +52,7 @@ def guess(
     tables, found = GivenTables(train, test, sample, given), Guess()
     guess_id(tables, found)
     guess_target(tables, found)
+    guess_unlabelled(tables, found)
     guess_kind(tables, found)
     guess_text(tables, found)
     guess_group(tables, found)

@@ -11,7 +11,7 @@ import pandas as pd
 from foldstack.errors import InputError, nearest
 from foldstack.kinds import Kind
 
-OVERRIDES = ("metric", "kind", "id", "text", "target", "pair", "group")
+OVERRIDES = ("metric", "kind", "id", "text", "target", "pair", "group", "unlabelled")
 
 
 @dataclass

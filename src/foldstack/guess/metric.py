@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import pandas as pd
 
 from foldstack import metrics
-from foldstack.labels import FALSE, TRUE
 from foldstack.competition_file import flow
 from foldstack.costs import example
 from foldstack.errors import InputError
@@ -15,6 +14,7 @@ from foldstack.guess.contents import distinct, is_numeric, sample_has_decimals
 from foldstack.guess.given import GivenTables, Guess
 from foldstack.guess.target_kind import is_own_metric
 from foldstack.kinds import Kind
+from foldstack.labels import FALSE, TRUE, value_of
 
 RARE = 0.2
 EVEN = 0.435  # the share of the rarer of two labels from which on accuracy is the usual metric
@@ -85,10 +85,10 @@ def _binary(tables: GivenTables, found: Guess) -> MetricChoice:
         return MetricChoice("log_loss", "the sample has a column of probabilities for each class")
     placeholders = distinct(tables.sample[tables.sample_columns[0]])
     labels = settings.get("labels", ())
-    if not placeholders <= set(labels):
+    if not _are_labels(placeholders, labels):
         why = "the sample holds no labels of train, so probabilities"
         return MetricChoice("roc_auc", why, ("log_loss",))
-    share = (tables.train[settings["target"][0]] == labels[1]).mean()
+    share = _share(tables.train[settings["target"][0]], labels[1])
     if len(placeholders) == 1 and set(labels) <= TRUE | FALSE and is_numeric(labels):
         return _binary_of_placeholder(next(iter(placeholders)), labels, share)
     if share < RARE:
@@ -98,10 +98,23 @@ def _binary(tables: GivenTables, found: Guess) -> MetricChoice:
     return MetricChoice("accuracy", why, ("f1",))
 
 
+def _share(column: pd.Series, label: str) -> float:
+    counts = column.value_counts(normalize=True)
+    return sum(share for value, share in counts.items() if value_of(value) == value_of(label))
+
+
+def _are_labels(placeholders: set[str], labels: tuple[str, ...]) -> bool:
+    """Return whether the sample holds labels; 0 is one for 0.0, but 0.0 a probability beside 0."""
+    if placeholders <= set(labels):
+        return True
+    known = {value_of(label) for label in labels}
+    return all("." not in v and value_of(v) in known for v in placeholders)
+
+
 def _binary_of_placeholder(value: str, labels: tuple[str, str], share: float) -> MetricChoice:
     """Return the metric if one of 0 and 1 fills the sample."""
     why = f"the sample holds '{value}' throughout"
-    if value == labels[1]:
+    if value_of(value) == value_of(labels[1]):
         return MetricChoice("log_loss", f"{why}, no usual label", ("roc_auc", "accuracy", "f1"))
     even = f"'{labels[1]}' has {share:.1%} of the rows"
     if EVEN <= share <= 1 - EVEN:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pandas as pd
 
-from foldstack.labels import number_or_text
 from foldstack.errors import InputError, some
 from foldstack.guess.contents import (
     GROUP_NAME,
@@ -16,6 +15,7 @@ from foldstack.guess.contents import (
     reads_like_text,
 )
 from foldstack.guess.given import GivenTables, Guess
+from foldstack.labels import number_or_text
 from foldstack.separators import find_separator, join_of, parts_of
 
 NAMES = ("target", "label", "labels", "class")

@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 
 from foldstack import metrics
-from foldstack.labels import FALSE, TRUE, different, number_or_text
 from foldstack.errors import InputError, some
 from foldstack.guess.contents import (
     MANY_NUMBERS,
@@ -20,6 +19,7 @@ from foldstack.guess.contents import (
 from foldstack.guess.given import GivenTables, Guess
 from foldstack.guess.target import refuse_classes
 from foldstack.kinds import Kind
+from foldstack.labels import FALSE, TRUE, different
 from foldstack.separators import find_separator, join_of, parts_of
 
 THRESHOLD = 0.5
@@ -66,14 +66,14 @@ def guess_kind(tables: GivenTables, found: Guess) -> None:
 
 
 def _check_one_hot(tables: GivenTables, kind: Kind, target: tuple[str, ...]) -> None:
-    """Raise InputError unless several target columns are the classes of a row, one 1 in each."""
+    """Raise InputError unless several target columns are classes: one 1, or shares, in each row."""
     if not kind.is_one_hot:
         raise InputError(
             f"kind {kind} requires one target column, got {some(target)}: name one with TARGET="
         )
-    if not _one_hot(tables.train, target):
+    if not _one_hot(tables.train, target) and not _sum_to_1(tables.train, target):
         raise InputError(
-            f"kind {kind} requires one target column, or several with one 1 in each row, got "
+            f"kind {kind} requires one target column, or several with one 1 in each row, or shares, got "
             f"{some(target)}: name one with TARGET="
         )
 
@@ -90,18 +90,15 @@ def _kind_of(tables: GivenTables, target: tuple[str, ...]) -> tuple[Kind, str, s
         separator = find_separator(values)
     if separator:
         return Kind.MULTILABEL, f"cells of '{target[0]}' join several labels", separator
-    _refuse_empty(column)
     return (*_kind_of_one(tables, column, values), None)
 
 
 def _kind_of_several(tables: GivenTables, target: tuple[str, ...]) -> tuple[Kind, str]:
-    for column in target:
-        _refuse_empty(tables.train[column])
     values = _values_of(tables, target)
     if values <= TRUE | FALSE:
         return _multilabel_or_classes(tables, target)
     if is_numeric(values):
-        return Kind.REGRESSION, f"{len(target)} target columns of numbers{_soft(tables, target)}"
+        return _values_or_shares(tables, target)
     word = min(v for v in values if not is_number(v) and v not in TRUE | FALSE)
     raise InputError(
         f"the target columns {some(target)} hold '{word}' besides: several targets are 0/1 columns or "
@@ -134,14 +131,16 @@ def _sum_to_1(table: pd.DataFrame, target: tuple[str, ...]) -> bool:
     return bool(np.all(np.abs(sums - 1) <= ROUNDED))
 
 
-def _soft(tables: GivenTables, target: tuple[str, ...]) -> str:
-    """Return what to say of targets that are shares of a whole."""
-    if not _sum_to_1(tables.train, target):
-        return ""
-    return (
-        ", each row's sum to 1: soft targets, shares of classes; learned as values, so that "
-        "predicted rows need not sum to 1"
-    )
+def _values_or_shares(tables: GivenTables, target: tuple[str, ...]) -> tuple[Kind, str]:
+    """Return multiclass if the rows of train and sample sum to 1, as shares of classes do."""
+    columns = f"{len(target)} target columns of numbers"
+    least = tables.train[list(target)].astype(float).min().min()
+    if least < 0 or not _sum_to_1(tables.train, target):
+        return Kind.REGRESSION, columns
+    soft = f"{columns} that sum to 1 in each row: soft targets, shares of classes"
+    if _sum_to_1(tables.sample, target):
+        return Kind.MULTICLASS, f"{soft}, and so do the sample's; KIND=regression makes them values"
+    return Kind.REGRESSION, f"{soft}; KIND=multiclass makes predicted rows sum to 1, too"
 
 
 def _values_of(tables: GivenTables, target: tuple[str, ...]) -> set[str]:
@@ -157,7 +156,7 @@ def _in_0_to_1(values: set[str]) -> bool:
 
 
 def _kind_of_one(tables: GivenTables, column: pd.Series, values: set[str]) -> tuple[Kind, str]:
-    name, n = column.name, len(values)
+    name, n = column.name, len(different(values))
     if n == 1:
         raise InputError(
             f"train's target column '{name}' holds nothing but '{next(iter(values))}': give another "
@@ -250,18 +249,7 @@ def _given_separator(tables: GivenTables, kind: Kind, target: tuple[str, ...]) -
             f"KIND=multilabel: train's column '{target[0]}' holds 0 and 1, which is kind binary: leave "
             "KIND out, or name a 0/1 column per label with TARGET="
         )
-    for name in target:
-        _refuse_empty(tables.train[name])
     return None
-
-
-def _refuse_empty(column: pd.Series) -> None:
-    empty = np.flatnonzero(column == "")
-    if len(empty):
-        raise InputError(
-            f"train, row {empty[0] + 1}: target column '{column.name}' is empty, and so it is in "
-            f"{len(empty) - 1} more rows: fill it, or take the rows out"
-        )
 
 
 def _labels(tables: GivenTables, found: Guess, values: set[str]) -> None:
@@ -270,7 +258,7 @@ def _labels(tables: GivenTables, found: Guess, values: set[str]) -> None:
     classes = parts_of(values, separator) if separator else values
     if len(wanted) > 1 and classes != wanted:
         refuse_classes(target, classes, wanted)
-    labels = tuple(sorted(classes, key=number_or_text))
+    labels = different(classes)
     if not found.kind.has_positive_class or len(labels) != 2:
         return found.set(
             "labels", labels, f"the {len(labels)} different ones of '{target}', sorted"

@@ -268,6 +268,15 @@ def test_two_forms_of_a_text_and_unlike_texts_are_no_pair(one: str, other: str, 
     assert "pair" not in found.settings
 
 
+def test_parses_of_a_pair_are_no_further_texts() -> None:
+    train = {"sentence1_parse": TEXTS, "sentence2_parse": OTHERS, "sentence1": TEXTS}
+    train |= {"sentence2": OTHERS}
+    found = guess(*without_text(train, {k: v[:40] for k, v in train.items()}))
+    assert found.settings["text"] == ("sentence1", "sentence2")
+    assert found.settings["pair"] is True
+    assert why(found, "sentence1_parse") == "not used: by its name another form of 'sentence1'"
+
+
 def test_three_numbered_texts_are_no_pair() -> None:
     train = {"option_a": TEXTS, "option_b": OTHERS, "option_c": TEXTS[7:] + TEXTS[:7]}
     found = guess(*without_text(train, {k: v[:40] for k, v in train.items()}))

@@ -72,7 +72,11 @@ def _set_pair(
     tables: GivenTables, found: Guess, pair: TextPair, text: list[str], words: list[str]
 ) -> None:
     """Set two columns as a pair, or with further ones as segments."""
-    texts = [c for c in words if c in text or c in pair.columns]
+    forms = {c: p for c in text for p in pair.columns if c != p and c.startswith(p)}
+    texts = [c for c in words if c in pair.columns or (c in text and c not in forms)]
+    tables.shared = [c for c in tables.shared if c not in forms]
+    for column, of in forms.items():
+        found.unused(column, f"by its name another form of '{of}'")
     found.symmetric = pair.columns if pair.symmetric else ()
     if len(texts) > 2:
         found.set("text", tuple(texts), "these columns of train and test read like text")

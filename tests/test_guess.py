@@ -312,6 +312,13 @@ def test_one_hot_columns_are_classes() -> None:
     assert guessed(train, {}, third, metric="roc_auc").settings["kind"] == "multilabel"
 
 
+def test_columns_of_which_some_rows_have_no_1_are_labels() -> None:
+    train = {"a": cells([1, 0, 0], 120), "b": cells([0, 1, 0], 120)}
+    found = guessed(train, {}, dict.fromkeys("ab", ("0.5",)))
+    assert found.settings["kind"] == "multilabel"
+    assert why(found, "kind") == "2 target columns of 0 and 1"
+
+
 def test_one_hot_columns_of_a_sample_that_does_not_sum_to_1() -> None:
     train = {"a": cells([1, 0], 120), "b": cells([0, 1], 120)}
     half = dict.fromkeys("ab", ("0",))

@@ -39,19 +39,24 @@ class GuessReason(Value):
 
 
 class InitResult(Table):
-    """The competition.yaml that was written for three files.
+    """The competition.yaml for three files.
 
     Attributes:
         file: its path.
         encoding: the encoding of the three files.
+        copied: the files that were copied into input/.
         rows: the guesses in their order.
-        checked: False if a check of the files raised InputError afterwards.
+        proposals: questions that the files leave open and that change scores, with the proposed value.
+        all_reasons: whether all rows are shown with their reasons.
+        checked: False if a check of the files raised InputError, and nothing was written.
     """
 
     file: str
     encoding: str
     copied: list[CopiedFile]
     rows: list[GuessReason]
+    proposals: list[GuessReason]
+    all_reasons: bool
     checked: bool
 
 

@@ -201,4 +201,9 @@ def _write(ws: Workspace, name: str, values: np.ndarray, record: SubmissionRecor
     ws.refuse_named(ws.store.submission_path(name))
     table = competition.submission.fill(competition.test.ids, values)
     path = ws.store.write_submission(name, table, record, competition.settings.encoding)
-    return Submitted(name=name, file=ws.store.name(path), submission=record)
+    return Submitted(
+        name=name,
+        file=ws.store.name(path),
+        submission=record,
+        metric_confirmed=ws.competition.settings.metric_confirmed,
+    )

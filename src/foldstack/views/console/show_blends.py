@@ -85,6 +85,12 @@ def show_submission(submitted: Submitted) -> None:
     say_drifted(submitted.name, submission.metric, submission.drift)
     _say_positives(submitted.name, submission.positives)
     _say_what_to_believe(submission)
+    if not submitted.metric_confirmed:
+        say(
+            f"submit: METRIC? {submission.metric} was guessed and never confirmed: compare it with the "
+            "competition's page, then set another `metric`, or `metric_confirmed: true`, in "
+            "competition.yaml"
+        )
 
 
 def _say_what_to_believe(submission: SubmissionRecord) -> None:

@@ -14,11 +14,15 @@ from foldstack.records import (
     DemoForecast,
     DemoResult,
     DemoScores,
+    GuessReason,
     InitResult,
     RememberedSettings,
     TidyResult,
 )
 from foldstack.views.console import show
+
+CHIEF = ("kind", "target", "text", "pair", "segments", "metric", "group")
+MOST = 8  # values and columns that are listed
 
 
 @show.register
@@ -38,22 +42,53 @@ def _(made: InitResult) -> None:
         say(
             f"init: encoding: {made.encoding} (guessed: not all files are UTF-8; check a few words)"
         )
-    for each in made.rows:
-        name = each.setting
-        shown = f"column {flow(name)}" if each.value is None else f"{name}: {_short(each.value)}"
-        say(f"init: {shown} ({each.reason})")
-    say(
-        f"init: {made.file} is written; METRIC= KIND= ID= TEXT= TARGET= PAIR= override, with FORCE=1"
-    )
+    chief = [each for name in CHIEF for each in made.rows if each.setting == name and _is_set(each)]
+    further = [each for each in made.rows if each not in chief]
+    for each in chief:
+        _say_reason(each)
+    for each in made.proposals:
+        say(f"init: {each.setting.upper()}? {each.reason}")
     if made.checked:
+        say(
+            f"init: {made.file} is written; METRIC= KIND= ID= TEXT= TARGET= PAIR= GROUP= override, with "
+            "FORCE=1"
+        )
         say(
             "init: next, look at competition.yaml, then `make folds`, `make train`, `make blend submit`"
         )
+    else:
+        say("init: nothing is written; METRIC= KIND= ID= TEXT= TARGET= PAIR= GROUP= override")
+    if made.all_reasons:
+        for each in further:
+            _say_reason(each)
+    else:
+        _say_shortly(further)
+
+
+def _is_set(each: GuessReason) -> bool:
+    return each.value is not None
+
+
+def _say_reason(each: GuessReason) -> None:
+    name = each.setting
+    shown = f"{name}: {_short(each.value)}" if _is_set(each) else f"column {flow(name)}"
+    say(f"init: {shown} ({each.reason})")
+
+
+def _say_shortly(further: list[GuessReason]) -> None:
+    """Print further settings on one line, and columns that no setting names on another."""
+    settings = [f"{each.setting}: {_short(each.value)}" for each in further if _is_set(each)]
+    columns = [flow(each.setting) for each in further if not _is_set(each)]
+    more = f" … {len(columns) - MOST} more" if len(columns) > MOST else ""
+    if settings:
+        say(f"init: besides, {', '.join(settings)} (REASONS=1 says why)")
+    if columns:
+        say(f"init: columns not used: {', '.join(columns[:MOST])}{more} (REASONS=1 says why)")
 
 
 def _short(value: Any) -> str:
-    if isinstance(value, list) and len(value) > 8:
-        return f"[{', '.join(map(flow, value[:8]))}, … {len(value) - 8} more]"
+    if isinstance(value, list) and len(value) > MOST:
+        return f"[{', '.join(map(flow, value[:MOST]))}, … {len(value) - MOST} more]"
     return flow(value)
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from foldstack.encoding import likely_encoding
 from foldstack.errors import InputError
-from foldstack.files import read_table
+from foldstack.tables import read_table
 from tiny import write
 
 ROWS = {
@@ -370,7 +370,7 @@ def test_a_small_file_that_expands_without_end_is_refused(tmp_path: Path, packin
 
 def test_text_that_packs_well_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """2 MB of rows with equal texts and a hundred zeros each, packed fifty times smaller."""
-    monkeypatch.setattr("foldstack.files.FREE_BYTES", 1 << 20)
+    monkeypatch.setattr("foldstack.tables.packed.FREE_BYTES", 1 << 20)
     header = ",".join(["id", "text", *(f"c{i}" for i in range(100))])
     rows = [f"{i},the same words again and again{',0' * 100}" for i in range(8_000)]
     data = "\n".join([header, *rows]).encode()
@@ -394,7 +394,7 @@ def test_json_lines_of_other_columns_each_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """n objects of one key each, all different, are a table of n times n cells."""
-    monkeypatch.setattr("foldstack.files.FREE_CELLS", 10_000)
+    monkeypatch.setattr("foldstack.tables.json_lines.FREE_CELLS", 10_000)
     path = write(tmp_path / "x.jsonl", "".join(f'{{"c{i}": 1}}\n' for i in range(300)))
     assert refused(path) == (
         "FILE: its objects name different columns, so the table has 10,201 cells, nearly all "

@@ -21,9 +21,10 @@ from hypothesis import strategies as st
 from foldstack import config
 from foldstack.competition import Competition
 from foldstack.errors import InputError
-from foldstack.files import READERS, TableStream, csv_text, read_table
+from foldstack.files import csv_text
 from foldstack.folds import given_folds
 from foldstack.store import Store
+from foldstack.tables import READERS, TableStream, read_table
 from foldstack.techniques import LearnerSettings
 from makers import make_rows
 from tiny import make_workspace, write

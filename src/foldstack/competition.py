@@ -18,13 +18,13 @@ import pandas as pd
 from foldstack import config, metrics
 from foldstack.costs import Costs, cost_table, read_costs
 from foldstack.errors import InputError, cut, nearest, some
-from foldstack.files import read_table
 from foldstack.kinds import Kind
 from foldstack.learners import Task
 from foldstack.rows import Rows, connected_groups, duplicate_groups, normalise
 from foldstack.settings import CompetitionSettings
 from foldstack.store import Store
 from foldstack.submission import Submission, joined_targets, split_labels
+from foldstack.tables import read_table
 
 if TYPE_CHECKING:
     from foldstack.drift import Files

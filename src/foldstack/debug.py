@@ -16,8 +16,9 @@ import yaml
 from foldstack import config
 from foldstack.competition import Competition
 from foldstack.errors import InputError
-from foldstack.files import publish, read_table, write_table, write_text
+from foldstack.files import publish, write_table, write_text
 from foldstack.settings import CompetitionSettings
+from foldstack.tables import read_table
 
 DEBUG_ROWS = 200
 DEBUG_SETTINGS = ("folds.count=2", "training.epochs=1", "training.max_length=64")

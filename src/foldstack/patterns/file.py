@@ -10,10 +10,10 @@ import regex
 from foldstack import config
 from foldstack.competition import Competition
 from foldstack.errors import InputError, nearest
-from foldstack.files import read_table
 from foldstack.patterns.rule_settings import PatternSettings, RuleSettings
 from foldstack.patterns.rules import CompiledRule, Patterns, labels_of
 from foldstack.rows import normalise
+from foldstack.tables import read_table
 
 SHOWN = 40  # characters of a pattern or text in a table
 

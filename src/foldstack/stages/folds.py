@@ -10,7 +10,6 @@ import pandas as pd
 from foldstack import folds as splits
 from foldstack.defined import lone_labels
 from foldstack.errors import InputError, first_of
-from foldstack.files import read_table
 from foldstack.records import (
     SHOWN_LABELS,
     BalanceRecord,
@@ -22,6 +21,7 @@ from foldstack.records import (
 from foldstack.stages.drift import checked, probabilities_of_test, shared_with
 from foldstack.store import Folds
 from foldstack.stratify import Balance, balance
+from foldstack.tables import read_table
 from foldstack.workspace import Workspace
 
 WORST = 5

@@ -15,10 +15,11 @@ from foldstack.competition_file import SHOWN, competition_yaml
 from foldstack.config import validate
 from foldstack.encoding import decodes, likely_encoding
 from foldstack.errors import InputError, some
-from foldstack.files import placing, read_table, stem, text_bytes, together, write_text
+from foldstack.files import placing, together, write_text
 from foldstack.guess import guess
 from foldstack.records import CopiedFile, GuessReason, InitResult
 from foldstack.settings import CompetitionSettings, FileSettings
+from foldstack.tables import read_table, stem, text_bytes
 
 ROLES = ("train", "test", "sample")
 

@@ -10,11 +10,12 @@ import numpy as np
 import pandas as pd
 
 from foldstack.errors import InputError
-from foldstack.files import TableStream, csv_text, writing
+from foldstack.files import csv_text, writing
 from foldstack.progress import Progress
 from foldstack.records import PredictedFile, PredictedText
 from foldstack.rows import Rows, text_digests
 from foldstack.stages.predictor import Prediction, Predictor
+from foldstack.tables import TableStream
 from foldstack.workspace import Workspace
 
 CHUNK = 20_000  # rows at once, to bound memory

@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 
 from foldstack.errors import InputError
-from foldstack.files import read_table
 from foldstack.records import (
     BlendRecord,
     BlendScore,
@@ -30,6 +29,7 @@ from foldstack.report import format_report, label_report
 from foldstack.stages.dependencies import Doubts, merged
 from foldstack.stages.pooled import model_scores
 from foldstack.store import RunKey
+from foldstack.tables import read_table
 from foldstack.workspace import Workspace
 
 

@@ -17,11 +17,33 @@ JOIN = "|"  # separator of list items from JSON or Parquet
 Columns = dict[str, list[str]]
 
 
+class Embedded(NamedTuple):
+    """A cell with line breaks that holds what looks like rows of its file.
+
+    Attributes:
+        line: the line in which its row begins, from 1.
+        column: its column.
+        rows: how many rows seem to stand in it.
+    """
+
+    line: int
+    column: str
+    rows: int
+
+
 class Chunk(NamedTuple):
-    """Consecutive rows of a table; for JSON lines, only the columns that these rows name."""
+    """Consecutive rows of a table; for JSON, only the columns that these rows name.
+
+    Attributes:
+        lines: of the file that these rows and those before have taken, without the header; 0 if the
+            format is not one of lines.
+        embedded: cells among these rows that hold what looks like rows.
+    """
 
     rows: int
     columns: Columns
+    lines: int = 0
+    embedded: tuple[Embedded, ...] = ()
 
 
 def check_header(path: Path, header: list[str]) -> None:

@@ -18,7 +18,7 @@ from foldstack.system import is_fault
 from foldstack.tables.chunks import first_line
 
 # Types of data files that are read.
-SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
+SUFFIXES = (".csv", ".tsv", ".txt", ".json", ".jsonl", ".ndjson", ".parquet")
 
 # Limits on decompression. Text compresses 3 to 30 times, a table of zeros beside texts 100 times;
 # deflate allows 1000 times, which only a crafted file reaches.

@@ -12,13 +12,14 @@ import pyarrow.parquet as pq
 
 from foldstack.errors import InputError, cut
 from foldstack.tables.chunks import Chunk, cell, check_header, first_line
+from foldstack.tables.form import TableForm
 
 # A row of text takes bytes; a Parquet file of a kilobyte can claim billions of rows.
 FREE_ROWS = 1_000_000
 MOST_ROWS_PER_BYTE = 8
 
 
-def read_parquet(stream: BinaryIO, path: Path, encoding: str, most: int) -> Iterator[Chunk]:
+def read_parquet(stream: BinaryIO, path: Path, form: TableForm, most: int) -> Iterator[Chunk]:
     start = 0
     try:
         file = pq.ParquetFile(stream)

@@ -1200,7 +1200,7 @@ SOLUTION = "input/private/solution.csv"
             " does not exist: only a competition whose test labels are at hand can be scored here; "
             "put id and target columns there",
         ),
-        ("Id,label\nt0,0\n", ": column 'id' is missing: fix the file"),
+        ("Key,label\nt0,0\n", ": column 'id' is missing: fix the file"),
         (
             "id,label\nt0,0\nt1,0\n",
             ": id 't2' and 3 more of input/test.csv are missing there: fix the file",

@@ -205,11 +205,13 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(f, "sha256").hexdigest()
 
 
-def csv_text(table: pd.DataFrame, *, header: bool = True) -> str:
+def csv_text(table: pd.DataFrame, *, header: bool = True, sep: str = ",") -> str:
     """Return a table, or a chunk of one, as CSV; lines end in \\n."""
-    text = table.to_csv(index=False, header=header, lineterminator="\n")
+    text = table.to_csv(index=False, header=header, sep=sep, lineterminator="\n")
     if "\r" in text:  # Python 3.11 may leave it unquoted, and readers take it for a line end
-        text = table.to_csv(index=False, header=header, lineterminator="\n", quoting=csv.QUOTE_ALL)
+        text = table.to_csv(
+            index=False, header=header, sep=sep, lineterminator="\n", quoting=csv.QUOTE_ALL
+        )
     return text
 
 

@@ -129,7 +129,7 @@ def _cached(competition: Competition, name: str) -> tuple[dict[str, int], np.nda
     from foldstack.competition import require
 
     path = competition.input_path(name)
-    table = read_table(path, competition.settings.encoding)
+    table = read_table(path, competition.settings.form_of(name))
     for column in competition.settings.text:
         require(path, table, column)
     answers = labels_of(competition.targets_of(table, path), competition.kind)

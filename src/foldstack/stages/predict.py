@@ -84,7 +84,8 @@ def _text(predictor: Predictor, text: str) -> PredictedText:
 
 def _write(ws: Workspace, predictor: Predictor, file: Path, out: Path) -> PredictedFile:
     encoding, predictions = ws.competition.settings.encoding, ws.store.predictions
-    stream = TableStream.of(file, encoding)
+    settings = ws.competition.settings
+    stream = TableStream.of(file, settings.form_of(file.name, like=settings.files.test))
     _check(ws, predictor, stream)
     sha256, texts = hashlib.sha256(), []
     with writing(out, encoding) as f, Progress("predicting", stream.rows, "rows") as progress:

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from foldstack.errors import InputError
+from foldstack.input_tables import in_spelling_of, spelled
 from foldstack.records import (
     BlendRecord,
     BlendScore,
@@ -86,10 +87,12 @@ def _solution(ws: Workspace) -> pd.DataFrame:
             "hand can be scored here; put id and target columns there"
         )
     s = ws.competition.settings
-    solution = read_table(ws.solution, s.encoding)
+    name = ws.solution.relative_to(ws.competition.input_path("")).as_posix()
+    solution = spelled(read_table(ws.solution, s.form_of(name)), (s.id, *s.target))
     if s.id not in solution.columns:
         raise InputError(f"{ws.solution}: column '{s.id}' is missing: fix the file")
     ws.competition.check_ids(ws.solution, solution[s.id])
+    solution[s.id] = in_spelling_of(ws.competition.test.ids, solution[s.id])
     missing = sorted(set(ws.competition.test.ids) - set(solution[s.id]))
     if missing:
         raise InputError(
@@ -105,7 +108,9 @@ def _read_submission(
     """Return (n, outputs) targets, and the predictions submitted for them."""
     competition, path = ws.competition, ws.store.submission_path(name)
     s = competition.settings
-    submitted = read_table(path, s.encoding)
+    submitted = read_table(path, competition.submission_form)
+    if s.id in submitted.columns:
+        submitted[s.id] = in_spelling_of(competition.test.ids, submitted[s.id])
     if s.id not in submitted.columns or set(submitted[s.id]) != set(competition.test.ids):
         raise InputError(
             f"{path}: its ids are not those of input/test.csv: run `make submit` again"

@@ -82,8 +82,8 @@ class InputTables:
                 key = twice.iloc[0]
                 row = np.flatnonzero(table[join.on] == key)[-1]
                 raise InputError(
-                    f"{path}: row {row + 1} repeats '{cut(join.on)}' '{cut(key)}': a file that is joined "
-                    "has one row for each key"
+                    f"{path}: row {row + 1} repeats '{cut(join.on)}' '{cut(key)}': a file that is "
+                    "joined has one row for each key"
                 )
         return found.set_index(join.on)
 

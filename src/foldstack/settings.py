@@ -479,6 +479,7 @@ class CompetitionSettings(Settings):
             name: the file, by the name that a setting gives it.
             like: the file that a new one resembles, if no setting names the new one.
         """
+        name = next((each for each in (name, PurePath(name).name) if self._names(each)), name)
         if like is not None and not self._names(name):
             name = like
         delimiter, header = self.delimiter, self.header

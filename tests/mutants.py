@@ -1134,8 +1134,8 @@ MUTANTS = [
     Mutant(
         "solution-in-its-own-order",
         "stages/score.py",
-        "pd.Index(solution[s.id]).get_indexer(submitted[s.id])",
-        "pd.Index(submitted[s.id]).get_indexer(solution[s.id])",
+        "known.get_indexer(submitted[s.id])",
+        "pd.Index(submitted[s.id]).get_indexer(known)",
         "a submission is scored against other rows",
         ("test_meeting_points.py",),
     ),

@@ -63,6 +63,7 @@ def test_ids_texts_and_labels_come_back_unchanged(tmp_path: Path) -> None:
         sample,
         kind="multiclass",
         metric="accuracy",
+        unlabelled="class",  # the empty one, too
     )
     assert list(competition.train.ids) == list(competition.test.ids) == ids
     assert competition.train.texts == competition.test.texts == [(s,) for s in STRANGE]
@@ -123,7 +124,7 @@ def test_labels_are_ordered_by_number_then_by_text(
     """By text, 10 would come before 2; `nan` as a number would leave the order to chance."""
     rows = "".join(f"r{i},x,{label}\n" for i, label in enumerate(found))
     train = "id,text,label\n" + rows
-    competition = load(tmp_path, train, kind="multiclass", metric="accuracy")
+    competition = load(tmp_path, train, kind="multiclass", metric="accuracy", unlabelled="class")
     assert competition.labels == competition.outputs == order
     wanted = np.eye(len(order))[[order.index(label) for label in found]]
     assert competition.train.targets.tolist() == wanted.tolist()

@@ -198,8 +198,9 @@ OUTSIDE = {
     "an empty label beside `labels`": (
         {"kind": "multiclass", "metric": "accuracy", "labels": ["a", "b", "c"]},
         "id,text,label\na,x,a\nb,y,\n",
-        "ROOT/input/train.csv: row 2: column 'label' holds '', which is none of the labels 'a', "
-        "'b', 'c': fix the row or `labels` in competition.yaml",
+        "ROOT/input/train.csv: row 2 has no label: column 'label' holds nothing there: set "
+        "`unlabelled: drop` in competition.yaml (UNLABELLED=drop for `make init`) to leave them out, "
+        "`pool` to keep their texts for pretraining, or `class` if that is a label",
     ),
     "multilabel 2": (
         {"kind": "multilabel", "target": ["p", "q"]},

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import string
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -17,21 +16,22 @@ import pandas as pd
 
 from foldstack import config, metrics
 from foldstack.costs import Costs, cost_table, read_costs
-from foldstack.errors import InputError, cut, nearest, some
+from foldstack.errors import InputError, cut, nearest
 from foldstack.input_tables import FileFacts, InputTables, in_spelling_of
 from foldstack.kinds import Kind
+from foldstack.labels import alike
 from foldstack.learners import Task
 from foldstack.rows import Rows, connected_groups, duplicate_groups, normalise
 from foldstack.settings import CompetitionSettings
 from foldstack.store import Store
-from foldstack.submission import Submission, joined_targets, split_labels
+from foldstack.submission import Submission
 from foldstack.tables.form import FIRST_SPACE, TableForm
+from foldstack.targets import TargetColumns, numbers_of, refuse_first
 
 if TYPE_CHECKING:
     from foldstack.drift import Files
     from foldstack.near import NearDuplicates
 
-TRUE, FALSE = {"1", "1.0", "true", "True", "TRUE"}, {"0", "0.0", "false", "False", "FALSE"}
 EXTERNAL_NEAR = 0.8  # Jaccard similarity from which an external text counts as a copy
 
 
@@ -134,7 +134,7 @@ class Competition:
         return [self.tables.facts[name] for name in (names.train, names.test)]
 
     @cached_property
-    def _train_table(self) -> pd.DataFrame:
+    def _all_rows(self) -> pd.DataFrame:
         s = self.settings
         table = self.tables.read(s.files.train, decides=True)
         if not s.train_has_id:
@@ -149,6 +149,11 @@ class Competition:
         table = self.tables.named(self.path("train"), table, columns)
         self._check(self.path("train"), table, columns)
         return table
+
+    @cached_property
+    def _train_table(self) -> pd.DataFrame:
+        """The rows of the training file that have a label."""
+        return self.labelled(self.path("train"), self._all_rows)
 
     @cached_property
     def _test_table(self) -> pd.DataFrame:
@@ -255,8 +260,8 @@ class Competition:
         column = self.settings.weight
         if column is None:
             return np.ones(len(table))
-        weights = _numbers(table[column])
-        _refuse_first(
+        weights = numbers_of(table[column])
+        refuse_first(
             ~(np.isfinite(weights) & (weights >= 0)),
             path,
             table[column],
@@ -391,15 +396,56 @@ class Competition:
         no_texts = [("",)] * len(self.train)
         return duplicate_groups(no_texts, list(self._train_table[s.group]))
 
+    def check_groups(self) -> None:
+        """Raise InputError if the group column has fewer values than there are folds."""
+        name, count = self.settings.group, self.settings.folds.count
+        if name is None:
+            return
+        values = self._train_table[name]
+        different = values[values != ""].nunique() + int((values == "").sum())
+        if different < count:
+            held = "one value" if different == 1 else f"{different} different values"
+            raise InputError(
+                f"{self.path('train')}: group column '{name}' holds {held}, and rows of one share a "
+                f"fold, which is too few for {count} folds: set `folds.count` to {different} or fewer, "
+                "or leave `group` out"
+                if different > 1
+                else f"{self.path('train')}: group column '{name}' holds one value, so that all rows "
+                "would share a fold: leave `group` out of competition.yaml"
+            )
+
+    @property
+    def group_remarks(self) -> list[str]:
+        """Sentences about a group column with empty cells, or with a value that most rows share."""
+        name, n, found = self.settings.group, len(self.train), []
+        if name is None:
+            return found
+        values = self._train_table[name]
+        empty = int((values == "").sum())
+        if empty:
+            rows = "1 row has" if empty == 1 else f"{empty:,} rows have"
+            found.append(
+                f"{rows} an empty '{name}' (group): each is a group of its own; if they belong "
+                "together, fill the cells"
+            )
+        counts = values[values != ""].value_counts()
+        if len(counts) and counts.iloc[0] >= 2 * n / self.settings.folds.count:
+            found.append(
+                f"group '{cut(counts.index[0])}' of column '{name}' has {counts.iloc[0]:,} of the "
+                f"{n:,} rows and stands in one fold: its run learns from the few others, and the score "
+                "rests on it; split the group, or leave `group` out if rows of it are independent"
+            )
+        return found
+
     @cached_property
     def times(self) -> np.ndarray:
         """(n,) float: the time of each training row, used for its order only."""
         values = self._train_table[self.settings.time]
-        numbers = _numbers(values)
+        numbers = numbers_of(values)
         if np.isfinite(numbers).all():
             return numbers
         parsed = pd.to_datetime(values, errors="coerce", format="ISO8601", utc=True)
-        _refuse_first(
+        refuse_first(
             parsed.isna().to_numpy(),
             self.path("train"),
             values,
@@ -463,21 +509,26 @@ class Competition:
         return found
 
     @cached_property
-    def _external_tables(self) -> dict[str, pd.DataFrame]:
+    def _external_files(self) -> dict[str, pd.DataFrame]:
         s = self.settings
         found = {name: self.tables.read(name) for name in s.external}
-        return {
-            name: self.tables.joined(self.input_path(name), table, required=False)
-            for name, table in found.items()
-        }
+        for name, table in found.items():
+            found[name] = self.tables.external(self.input_path(name), table, (*s.text, *s.target))
+            for column in (*s.text, *s.target):
+                require(self.input_path(name), found[name], column)
+        return found
+
+    @cached_property
+    def _external_tables(self) -> dict[str, pd.DataFrame]:
+        """The rows of each external file that have a label."""
+        files = self._external_files.items()
+        return {name: self.labelled(self.input_path(name), table) for name, table in files}
 
     def _external(self, name: str) -> Rows:
         """Return one external file: text and targets as in train, features and the like if present."""
         s, path = self.settings, self.input_path(name)
         table = self._external_tables[name].copy()
-        for column in (*s.text, *s.target):
-            require(path, table, column)
-        table[s.id] = np.array([f"{name}:{i + 1}" for i in range(len(table))], dtype=object)
+        table[s.id] = np.array([f"{name}:{i + 1}" for i in table.index], dtype=object)
         lacking = [c for c in (*self.feature_names, *s.auxiliary) if c not in table.columns]
         table[lacking] = ""
         has_weights = s.weight in table.columns
@@ -532,79 +583,54 @@ class Competition:
 
         In a binary competition the last one is the positive class.
         """
-        s = self.settings
-        if self.kind.is_values or (self.kind.several_labels_per_row and not s.separator):
-            return s.target
-        if len(s.target) != 1:
-            raise InputError(
-                f"competition.yaml: kind {self.kind} requires one target column, got "
-                f"{len(s.target)}: {', '.join(s.target)}"
-            )
-        labels = s.labels or self._found_labels()
-        if self.kind.has_positive_class and len(labels) != 2:
-            raise InputError(
-                f"{self.path('train')}: kind binary requires two labels in "
-                f"column '{s.target[0]}', found {len(labels)}: {some(labels)}; fix "
-                "the column or set `kind: multiclass`"
-            )
-        if len(labels) < 2 or len(set(labels)) < len(labels):
-            raise InputError(
-                f"competition.yaml: labels are {some(labels)}: at least two different "
-                "ones are required"
-            )
-        return labels
-
-    def _found_labels(self) -> tuple[str, ...]:
-        values = set(self._train_table[self.settings.target[0]])
-        if self.kind.several_labels_per_row:
-            by = self.settings.separator
-            values = {part for value in values for part in split_labels(value, by)}
-        return tuple(sorted(values, key=number_or_text))
+        return self._columns.labels(self.path("train"), self._train_table)
 
     @property
     def outputs(self) -> tuple[str, ...]:
         """Names of a learner's outputs, in order."""
         return self.kind.outputs_of(self.labels)
 
+    @property
+    def _columns(self) -> TargetColumns:
+        return TargetColumns(self.settings)
+
+    def labelled(self, path: Path, table: pd.DataFrame) -> pd.DataFrame:
+        """Return the rows of a table that have a label; see the setting `unlabelled`."""
+        for column in self.settings.target:
+            require(path, table, column)
+        return self._columns.labelled(path, table)
+
     def targets_of(self, table: pd.DataFrame, path: Path) -> np.ndarray:
         """Return (n, outputs) targets of a table's label column(s); InputError naming path and row."""
-        s = self.settings
-        for column in s.target:
+        for column in self.settings.target:
             require(path, table, column)
-        if self.kind.is_values:
-            return np.column_stack([self._values(path, table[c]) for c in s.target])
-        if s.separator:
-            targets, bad = joined_targets(table[s.target[0]], self.labels, s.separator)
-            self._refuse_label(bad, path, table[s.target[0]])
-            return targets
-        if self.kind.several_labels_per_row:
-            return np.column_stack([self._zero_one(path, table[c]) for c in s.target])
-        index = pd.Index(self.labels).get_indexer(table[s.target[0]])
-        self._refuse_label(index < 0, path, table[s.target[0]])
-        if self.kind.has_positive_class:
-            return index.astype(float)[:, None]
-        return np.eye(len(self.labels))[index]
+        return self._columns.read(path, table, self.labels)
 
-    def _refuse_label(self, bad: np.ndarray, path: Path, column: pd.Series) -> None:
-        wanted = f"which is none of the labels {some(self.labels)}"
-        rows = np.flatnonzero(bad)
-        if len(rows):
-            raise InputError(
-                f"{path}: row {rows[0] + 1}: column '{column.name}' holds "
-                f"'{cut(column.iloc[rows[0]])}', {wanted}: fix the row or `labels` in competition.yaml"
-            )
+    @cached_property
+    def pool(self) -> list[tuple[str, ...]]:
+        """The texts of rows without a label, for pretraining; none unless `unlabelled: pool`."""
+        s = self.settings
+        if s.unlabelled != "pool":
+            return []
+        tables = [self._all_rows, *self._external_files.values()]
+        return [text for t in tables for text in self.texts_of(self._columns.unlabelled(t))]
 
-    def _values(self, path: Path, column: pd.Series) -> np.ndarray:
-        values = _numbers(column)
-        _refuse_first(
-            ~np.isfinite(values), path, column, "kind regression requires a number", "column"
-        )
-        return values
+    @property
+    def unlabelled_rows(self) -> int:
+        """The number of rows of the training file that are not learned, since they have no label."""
+        return len(self._all_rows) - len(self._train_table)
 
-    def _zero_one(self, path: Path, column: pd.Series) -> np.ndarray:
-        bad = ~column.isin(TRUE | FALSE).to_numpy()
-        _refuse_first(bad, path, column, "kind multilabel requires 0 or 1", "column")
-        return column.isin(TRUE).to_numpy(dtype=float)
+    @cached_property
+    def label_remarks(self) -> list[str]:
+        """Sentences about labels that may be spelled wrong, in train or in the sample."""
+        found = []
+        if self.kind.has_labels and not self._columns.one_hot:
+            for same in alike(self.labels):
+                found.append(
+                    f"labels {' and '.join(repr(label) for label in same)} differ in case or white "
+                    "space alone, and are different classes: fix the file if they are one"
+                )
+        return found + self.submission.label_remarks
 
     # The submission
 
@@ -660,32 +686,8 @@ def require(path: Path, table: pd.DataFrame, column: str) -> None:
         )
 
 
-def _numbers(column: pd.Series) -> np.ndarray:
-    return pd.to_numeric(column, errors="coerce").to_numpy(dtype=float)
-
-
 def _numbers_or_nothing(path: Path, column: pd.Series, wanted: str, what: str) -> np.ndarray:
     """Return (n,) float, nan for empty cells."""
-    values = _numbers(column)
-    _refuse_first(~np.isfinite(values) & (column != "").to_numpy(), path, column, wanted, what)
+    values = numbers_of(column)
+    refuse_first(~np.isfinite(values) & (column != "").to_numpy(), path, column, wanted, what)
     return values
-
-
-def _refuse_first(bad: np.ndarray, path: Path, column: pd.Series, wanted: str, what: str) -> None:
-    rows = np.flatnonzero(bad)
-    if len(rows):  # a part of a larger table counts its rows by its index
-        value = column.iloc[rows[0]]
-        holds = f"holds '{cut(value)}'" if value else "is empty"
-        raise InputError(
-            f"{path}: row {column.index[rows[0]] + 1}: {what} '{column.name}' {holds}: {wanted}"
-        )
-
-
-def number_or_text(label: str) -> tuple[int, float, str]:
-    """Return a sort key: numbers by value, then words."""
-    try:
-        number = float(label)
-    except ValueError:
-        return (1, 0.0, label)
-    # `nan` and `inf` are words here: nan has no place in an order.
-    return (0, number, label) if math.isfinite(number) else (1, 0.0, label)

@@ -68,6 +68,8 @@ PARTS = (
         ),
         Entry("separator", "between the labels of a multilabel target's cells", "|"),
         Entry("labels", "classes; in a binary competition the last is the positive", ("no", "yes")),
+        Entry("threshold", "of targets that are numbers: positive from this value on", 0.5),
+        Entry("unlabelled", "rows without a label: refuse, drop, pool (for pretraining), class"),
         Entry("submission", "labels or probabilities; auto follows the metric and the sample"),
     ),
     (

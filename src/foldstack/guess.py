@@ -18,11 +18,11 @@ import numpy as np
 import pandas as pd
 
 from foldstack import metrics
-from foldstack.competition import FALSE, TRUE, number_or_text
 from foldstack.competition_file import flow
 from foldstack.costs import example
 from foldstack.errors import InputError, nearest, some
 from foldstack.kinds import Kind
+from foldstack.labels import FALSE, TRUE, number_or_text
 from foldstack.separators import find_separator, join_of, parts_of
 
 OVERRIDES = ("metric", "kind", "id", "text", "target", "pair")

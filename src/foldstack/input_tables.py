@@ -118,6 +118,10 @@ class InputTables:
                 table = _with_columns(path, table, join, second[added])
         return table
 
+    def external(self, path: Path, table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+        """Return rows from elsewhere, which may have the joined columns or the keys."""
+        return spelled(self.joined(path, table, required=False), columns)
+
     def named(self, path: Path, table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
         """Return the table with these columns, joined and found without regard to case."""
         return spelled(self.joined(path, table), columns)

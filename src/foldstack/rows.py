@@ -149,7 +149,7 @@ def text_digests(texts: Iterable[tuple[str, ...]]) -> np.ndarray:
 def duplicate_groups(texts: list[tuple[str, ...]], keys: Iterable[str] | None = None) -> np.ndarray:
     """Return (n,) int groups: rows with equal normalised text or equal key share one, transitively.
 
-    Texts that are empty after normalising are not duplicates of each other. Groups are numbered by
+    Texts that are empty after normalising, and empty keys, are not shared. Groups are numbered by
     first appearance.
     """
     n, rows = len(texts), np.arange(len(texts))
@@ -161,7 +161,7 @@ def duplicate_groups(texts: list[tuple[str, ...]], keys: Iterable[str] | None = 
     edges = [(rows, np.array(mates, dtype=np.int64))]
     if keys is not None:
         first = {}
-        mates = [first.setdefault(key, row) for row, key in enumerate(keys)]
+        mates = [first.setdefault(key, row) if key else row for row, key in enumerate(keys)]
         edges.append((rows, np.array(mates, dtype=np.int64)))
     a, b = (np.concatenate(ends) for ends in zip(*edges, strict=True))
     graph = coo_matrix((np.ones(len(a), dtype=np.int8), (a, b)), shape=(n, n))

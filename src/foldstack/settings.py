@@ -337,6 +337,10 @@ class CompetitionSettings(Settings):
     target: column of the label; several: one 0/1 column per label, or numbers.
     separator: between the labels in the cells of a multilabel competition's single target column.
     labels: classes in order; the last of a binary competition is the positive one.
+    threshold: of binary or multilabel target columns of numbers: positive from this value on.
+    unlabelled: what is done about training rows without a label (empty, nan, None, inf, or -1 beside
+        labels from 0 on): refuse them, drop them, pool their texts for pretraining, or take what is
+        written there for a class.
     numeric: columns of numbers, for stacks and for heads that join them.
     categorical: columns of categories, for stacks and for heads that join them.
     auxiliary: columns of numbers that only train has, learned beside the target if a preset sets
@@ -378,6 +382,8 @@ class CompetitionSettings(Settings):
     target: Annotated[tuple[str, ...], Field(min_length=1)]
     separator: OptionalText = None
     labels: tuple[str, ...] = ()
+    threshold: float | None = None
+    unlabelled: Literal["refuse", "drop", "pool", "class"] = "refuse"
     numeric: tuple[str, ...] = ()
     categorical: tuple[str, ...] = ()
     auxiliary: tuple[str, ...] = ()
@@ -442,6 +448,15 @@ class CompetitionSettings(Settings):
     def _fitting_settings(self) -> CompetitionSettings:
         if self.separator and (not self.kind.several_labels_per_row or len(self.target) != 1):
             raise ValueError("`separator` is for kind multilabel with one target column")
+        by_number = self.threshold is not None
+        if by_number and (self.kind.is_values or self.kind.is_one_hot or self.separator):
+            raise ValueError(
+                "`threshold` is for kind binary, or multilabel with a column per label"
+            )
+        if by_number and self.labels:
+            raise ValueError("with a `threshold` the labels are 0 and 1: remove `labels`")
+        if self.kind.is_one_hot and len(self.target) > 1 and self.labels:
+            raise ValueError("with a target column per class `labels` are the columns: remove it")
         if self.kind.several_labels_per_row and len(self.target) == 1 and not self.separator:
             raise ValueError(
                 "kind multilabel has a 0/1 column for each label, but `target` names one, "

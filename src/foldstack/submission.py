@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from foldstack.errors import InputError, some
+from foldstack.errors import InputError, cut, some
+from foldstack.labels import joined_targets, positions, spelled
 from foldstack.metrics import Metric
 from foldstack.settings import CompetitionSettings
 
@@ -76,6 +76,37 @@ class Submission:
             )
         return labels
 
+    @cached_property
+    def _shown(self) -> set[str]:
+        """The values of the one column of labels."""
+        return set(self.table[self.columns[0]])
+
+    @cached_property
+    def spelled(self) -> tuple[str, ...]:
+        """The labels as they are submitted: in the sample's spelling, if it shows another one."""
+        if self.per_label or not self.wants_labels or self.settings.separator:
+            return self.labels
+        return spelled(self.labels, self._shown)
+
+    @property
+    def label_remarks(self) -> list[str]:
+        """Sentences about the spelling of labels, and values of the sample that are no label."""
+        if self.per_label or not self.wants_labels or self.settings.separator:
+            return []
+        if self.spelled != self.labels:
+            both = ", ".join(
+                f"'{a}' for '{b}'" for a, b in zip(self.spelled, self.labels, strict=True) if a != b
+            )
+            return [f"submitted in the spelling of {self.path.name}: {cut(both)}"]
+        odd = sorted(self._shown - set(self.labels) - {""})
+        if not odd or (len(odd) == len(self._shown) == 1 and odd[0] in ("0", "0.0")):
+            return []  # a placeholder
+        verb = "is no label" if len(odd) == 1 else "are no labels"
+        return [
+            f"{self.path.name} holds {some(odd)}, which {verb} of the training file "
+            f"({some(self.labels)}): look whether the spelling is right"
+        ]
+
     def _check_columns(self) -> None:
         kind, columns = self.settings.kind, self.columns
         if self.per_label:
@@ -103,7 +134,9 @@ class Submission:
             for column in self.columns:
                 out[column] = _texts_of(full[:, self.labels.index(column)], decided)
         elif decided:
-            out[self.columns[0]] = np.array(label_texts(values, self.labels, self.settings), object)
+            out[self.columns[0]] = np.array(
+                label_texts(values, self.spelled, self.settings), object
+            )
         else:
             out[self.columns[0]] = _texts_of(values[:, 0], False)
         return out
@@ -124,28 +157,11 @@ class Submission:
             values, bad = joined_targets(column, self.labels, self.settings.separator)
             _refuse(path, column.to_frame(), bad, "labels")
             return values
-        index = pd.Index(self.labels).get_indexer(column)
+        index = positions(self.labels, column)
         _refuse(path, column.to_frame(), index < 0, "one of the labels")
         if kind.has_positive_class:
             return index.astype(float)[:, None]
         return np.eye(len(self.labels))[index]
-
-
-def split_labels(text: str, separator: str) -> list[str]:
-    """Return the labels that one cell joins; none for an empty cell."""
-    return [part for part in map(str.strip, text.split(separator)) if part]
-
-
-def joined_targets(
-    cells: Iterable[str], labels: tuple[str, ...], separator: str
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return ((n, labels) 0/1 of cells that join labels, (n,) whether a cell has an unknown part)."""
-    place = {label: k for k, label in enumerate(labels)}
-    parts = [split_labels(text, separator) for text in cells]
-    targets = np.zeros((len(parts), len(labels)))
-    for i, row in enumerate(parts):
-        targets[i, [place[part] for part in row if part in place]] = 1
-    return targets, np.array([any(part not in place for part in row) for row in parts], dtype=bool)
 
 
 def label_texts(

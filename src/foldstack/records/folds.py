@@ -94,6 +94,8 @@ class FoldsResult(Table):
         absent: labels that are absent from a fold; empty if there are few labels.
         shared: sentences and groups on both sides of folds, and of training and test.
         drift: how the test file differs; None if it was not compared.
+        unlabelled: rows of the training file without a label, which are not learned.
+        remarks: sentences about labels and groups that may be wrong in the files.
     """
 
     record: FoldsRecord
@@ -112,3 +114,5 @@ class FoldsResult(Table):
     absent: list[str]
     shared: list[SharedRecord] = Field(default_factory=list)
     drift: DriftRecord | None = None
+    unlabelled: int = 0
+    remarks: list[str] = Field(default_factory=list)

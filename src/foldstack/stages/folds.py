@@ -36,6 +36,7 @@ def make_folds(ws: Workspace, *, force: bool = False) -> FoldsResult:
     competition, store = ws.competition, ws.store
     splits.check_settings(competition.settings.folds)
     ws.check()
+    competition.check_groups()
     folds = _split(ws)
     ws.refuse_named(store.folds_path)
     ws.refuse_named(store.folds_report_path)
@@ -164,6 +165,8 @@ def _result(
         absent=absent,
         shared=shared_with(ws, folds),
         drift=checked(ws),
+        unlabelled=competition.unlabelled_rows,
+        remarks=competition.label_remarks + competition.group_remarks,
     )
 
 

@@ -115,9 +115,12 @@ def _read_submission(
         raise InputError(
             f"{path}: its ids are not those of input/test.csv: run `make submit` again"
         )
-    order = pd.Index(solution[s.id]).get_indexer(submitted[s.id])
-    targets = competition.targets_of(solution.iloc[order].reset_index(drop=True), ws.solution)
-    return targets, competition.submission.read(path, submitted)
+    solution = competition.labelled(ws.solution, solution)
+    known = pd.Index(solution[s.id])
+    submitted = submitted[submitted[s.id].isin(known)]  # of the others no label is known
+    ordered = solution.iloc[known.get_indexer(submitted[s.id])].reset_index(drop=True)
+    targets = competition.targets_of(ordered, ws.solution)
+    return targets, competition.submission.read(path, submitted.reset_index(drop=True))
 
 
 def scores(ws: Workspace) -> ScoresResult:

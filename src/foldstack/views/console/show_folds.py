@@ -18,6 +18,11 @@ def _(result: FoldsResult) -> None:
     if not result.made:
         say(f"folds: nothing to do, {result.file} holds these folds ({how}, hash {record.hash})")
         return
+    if result.unlabelled:
+        rows = "1 row has" if result.unlabelled == 1 else f"{result.unlabelled:,} rows have"
+        say(f"folds: {rows} no label and stand in no fold (`unlabelled` in competition.yaml)")
+    for remark in result.remarks:
+        say(f"warning: {remark}")
     _say_repeats(result)
     lone = {label.of for label in result.lone}
     for rare in (each for each in result.rare if f"with '{each.label}'" not in lone):

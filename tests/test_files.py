@@ -142,6 +142,12 @@ BROKEN = {
         'FILE, line 1 is JSON but not an object: write {"column": value, …}; an array of objects is '
         "read from a file named .json",
     ),
+    "json, the first line of an array": (
+        "x.jsonl",
+        '[{"a": 1},\n{"a": 2}]\n',
+        "FILE, line 1 is not JSON (Expecting value, column 1): an array of objects is read from a file "
+        "named .json",
+    ),
     "json array, a number": (
         "x.json",
         '[{"a": 1}, 2]',
@@ -150,7 +156,7 @@ BROKEN = {
     "json array, cut off": (
         "x.json",
         '[{"a": 1},\n{"a":',
-        "FILE is not JSON (Expecting value, line 2): write one object per line",
+        "FILE is not JSON (Expecting value, line 2): write an array of objects",
     ),
     "json, an object within": (
         "x.jsonl",

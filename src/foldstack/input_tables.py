@@ -115,7 +115,7 @@ class InputTables:
                     "`columns` in competition.yaml"
                 )
             if added:
-                table = _with_columns(path, table, join, second[added])
+                table = joined_columns(path, table, join, second[added])
         return table
 
     def external(self, path: Path, table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
@@ -127,9 +127,20 @@ class InputTables:
         return spelled(self.joined(path, table), columns)
 
 
-def _with_columns(
+def joined_columns(
     path: Path, table: pd.DataFrame, join: JoinSettings, second: pd.DataFrame
 ) -> pd.DataFrame:
+    """Return the table with the columns of a second one.
+
+    Args:
+        path: of the table, for messages.
+        table: rows with the key column.
+        join: the second file and the key.
+        second: its columns, by the key.
+
+    Raises:
+        InputError: it lacks a key of the table.
+    """
     places = second.index.get_indexer(table[join.on])
     lost = np.flatnonzero(places < 0)
     if len(lost):

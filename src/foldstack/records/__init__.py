@@ -61,6 +61,7 @@ from foldstack.records.patterns import (
     PatternsEffect,
 )
 from foldstack.records.places import (
+    CellOfRows,
     CleanResult,
     CompetitionMade,
     CopiedFile,
@@ -70,6 +71,7 @@ from foldstack.records.places import (
     EmptiedFolder,
     GuessReason,
     InitResult,
+    ReadFile,
     TidyResult,
 )
 from foldstack.records.predictions import PredictedFile, PredictedText
@@ -106,6 +108,7 @@ __all__ = [
     "BlendScores",
     "CalibrationRecord",
     "CandidateRecord",
+    "CellOfRows",
     "CleanResult",
     "ComparedModel",
     "Comparison",
@@ -144,6 +147,7 @@ __all__ = [
     "PredictedText",
     "PrivateScores",
     "RareLabel",
+    "ReadFile",
     "Record",
     "RepeatedTexts",
     "ReportRecord",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from pydantic import Field
+
 from foldstack.records.base import Record, Table, Value
 from foldstack.records.scores import PrivateScores
 
@@ -38,6 +40,36 @@ class GuessReason(Value):
     reason: str
 
 
+class CellOfRows(Value):
+    """A cell with line breaks that holds what looks like rows of its file.
+
+    Attributes:
+        line: the line in which its row begins, from 1.
+        column: its column.
+        rows: how many rows seem to stand in it.
+    """
+
+    line: int
+    column: str
+    rows: int
+
+
+class ReadFile(Value):
+    """A file that was read.
+
+    Attributes:
+        file: its path.
+        rows: their number.
+        lines: of the file, without the header; 0 if the format is not one of lines.
+        cells: those that hold what looks like rows.
+    """
+
+    file: str
+    rows: int
+    lines: int
+    cells: list[CellOfRows]
+
+
 class InitResult(Table):
     """The competition.yaml that was written for three files.
 
@@ -45,6 +77,8 @@ class InitResult(Table):
         file: its path.
         encoding: the encoding of the three files.
         rows: the guesses in their order.
+        notes: sentences on the files.
+        files: the files as they were read.
         checked: False if a check of the files raised InputError afterwards.
     """
 
@@ -52,6 +86,8 @@ class InitResult(Table):
     encoding: str
     copied: list[CopiedFile]
     rows: list[GuessReason]
+    notes: list[str] = Field(default_factory=list)
+    files: list[ReadFile] = Field(default_factory=list)
     checked: bool
 
 

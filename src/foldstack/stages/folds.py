@@ -19,6 +19,7 @@ from foldstack.records import (
     SpreadLabel,
 )
 from foldstack.stages.drift import checked, probabilities_of_test, shared_with
+from foldstack.stages.reading import read_file
 from foldstack.store import Folds
 from foldstack.stratify import Balance, balance
 from foldstack.tables import read_table
@@ -165,6 +166,7 @@ def _result(
         absent=absent,
         shared=shared_with(ws, folds),
         drift=checked(ws),
+        files=[read_file(each) for each in competition.facts],
         unlabelled=competition.unlabelled_rows,
         remarks=competition.label_remarks + competition.group_remarks,
     )

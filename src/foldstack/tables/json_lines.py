@@ -50,7 +50,7 @@ def _of_lines(path: Path, lines: Iterable[str]) -> Iterator[_Object]:
 
 
 def _of_array(path: Path, data: str) -> Iterator[_Object]:
-    for number, value in enumerate(_parsed(str(path), data), start=1):
+    for number, value in enumerate(_parsed(str(path), data, "write an array of objects"), start=1):
         if not isinstance(value, dict):
             raise InputError(
                 f'{path}, row {number} is JSON but not an object: write {{"column": value, …}}'
@@ -92,17 +92,19 @@ def _check_cells(path: Path, cells: int, size: int) -> None:
         )
 
 
+ARRAY = "an array of objects is read from a file named .json"
+
+
 def _object(where: str, line: str) -> dict[str, Any]:
-    value = _parsed(where, line)
+    remedy = ARRAY if line.startswith("[") else "write one object per line"
+    value = _parsed(where, line, remedy)
     if not isinstance(value, dict):
-        more = (
-            "; an array of objects is read from a file named .json" if type(value) is list else ""
-        )
+        more = f"; {ARRAY}" if isinstance(value, list) else ""
         raise InputError(f'{where} is JSON but not an object: write {{"column": value, …}}{more}')
     return value
 
 
-def _parsed(where: str, data: str) -> Any:
+def _parsed(where: str, data: str, remedy: str) -> Any:
     """Return the parsed JSON; raise InputError for what is not JSON or cannot be held as text."""
     try:
         value = json.loads(data)
@@ -111,9 +113,7 @@ def _parsed(where: str, data: str) -> Any:
             json.dumps(value, ensure_ascii=False).encode()
     except json.JSONDecodeError as e:
         place = f"column {e.colno}" if "\n" not in data.rstrip() else f"line {e.lineno}"
-        raise InputError(
-            f"{where} is not JSON ({e.msg}, {place}): write one object per line"
-        ) from None
+        raise InputError(f"{where} is not JSON ({e.msg}, {place}): {remedy}") from None
     except UnicodeEncodeError:
         raise InputError(f"{where} contains a lone surrogate (\\ud…): remove it") from None
     except RecursionError:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import gzip
 import io
 import lzma
+import shutil
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path, PurePath
 from typing import BinaryIO
@@ -113,16 +114,62 @@ def _check_expansion(path: Path, size: int, packed: int) -> None:
 
 
 def _only_member(path: Path, archive: zipfile.ZipFile) -> zipfile.ZipInfo:
-    def hidden(name: str) -> bool:  # files that macOS adds
-        return any(part.startswith((".", "__MACOSX")) for part in PurePath(name).parts)
-
-    members = [m for m in archive.infolist() if not m.is_dir() and not hidden(m.filename)]
+    members = _members(archive)
     if len(members) != 1:
         held = some([m.filename for m in members]) if members else "no file"
         raise InputError(f"{path} holds {held}: pack exactly one data file into it")
     if members[0].flag_bits & 1:
         raise InputError(f"{path} is password-protected: unpack it first")
     return members[0]
+
+
+def data_files(path: Path) -> list[str]:
+    """Return the names of a zip's files, without those that macOS adds; none if it is damaged."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return [member.filename for member in _members(archive)]
+    except (OSError, *DAMAGE, ValueError):
+        return []
+
+
+def extract(path: Path, folder: Path, wanted: Callable[[str], bool]) -> None:
+    """Write files of a zip into a folder, without the folders that they are in.
+
+    Args:
+        path: the zip.
+        folder: an existing folder.
+        wanted: which of the names, without folders, are written.
+
+    Raises:
+        InputError: the zip is damaged, protected or a decompression bomb, or has a name twice.
+    """
+    try:
+        with path.open("rb") as file, zipfile.ZipFile(file) as archive:
+            for member in _members(archive):
+                name = PurePath(member.filename).name
+                if not wanted(name):
+                    continue
+                if member.flag_bits & 1:
+                    raise InputError(f"{path} is password-protected: unpack it first")
+                if (folder / name).exists():
+                    raise InputError(
+                        f"{path} holds '{cut(name)}' in several folders: unpack it, and name the files "
+                        "that are meant with TRAIN= TEST= SAMPLE="
+                    )
+                _check_expansion(path, member.file_size, member.compress_size)
+                with (folder / name).open("wb") as out, archive.open(member) as stream:
+                    shutil.copyfileobj(_bounded(path, file, stream), out)
+    except (*DAMAGE, ValueError, LookupError, RuntimeError) as e:
+        raise InputError(
+            f"{path} cannot be read ({first_line(e)}): fetch or pack it again"
+        ) from None
+
+
+def _members(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
+    def hidden(name: str) -> bool:  # files that macOS adds
+        return any(part.startswith((".", "__MACOSX")) for part in PurePath(name).parts)
+
+    return [m for m in archive.infolist() if not m.is_dir() and not hidden(m.filename)]
 
 
 def _suffix(path: Path, name: str) -> str:

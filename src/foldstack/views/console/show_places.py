@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import PurePath
 from typing import Any
 
 from foldstack.competition_file import flow
+from foldstack.errors import cut
 from foldstack.progress import duration, say
 from foldstack.records import (
     CleanResult,
@@ -13,6 +15,7 @@ from foldstack.records import (
     DemoResult,
     DemoScores,
     InitResult,
+    ReadFile,
     TidyResult,
 )
 from foldstack.views.console import show
@@ -35,6 +38,9 @@ def _(made: InitResult) -> None:
         say(
             f"init: encoding: {made.encoding} (guessed: not all files are UTF-8; check a few words)"
         )
+    say_read("init", made.files)
+    for note in made.notes:
+        say(f"init: {note}")
     for each in made.rows:
         name = each.setting
         shown = f"column {flow(name)}" if each.value is None else f"{name}: {_short(each.value)}"
@@ -46,6 +52,22 @@ def _(made: InitResult) -> None:
         say(
             "init: next, look at competition.yaml, then `make folds`, `make train`, `make blend submit`"
         )
+
+
+def say_read(stage: str, files: list[ReadFile]) -> None:
+    """Print how many rows were read from how many lines, if these differ, and cells like rows."""
+    for each in files:
+        name = PurePath(each.file).name
+        if each.lines and each.lines != each.rows:
+            say(f"{stage}: {name}: {each.rows:,} rows were read from {each.lines:,} lines")
+        if each.cells:
+            cell, more = each.cells[0], len(each.cells) - 1
+            also = f", and {more:,} more cells do" if more else ""
+            rows = "1 row" if cell.rows == 1 else f"{cell.rows:,} rows"
+            say(
+                f"warning: {name}, line {cell.line}: a cell of column '{cut(cell.column)}' holds what "
+                f"looks like {rows} of the file{also}: fix its quotes, or set `quoting: none`"
+            )
 
 
 def _short(value: Any) -> str:

@@ -652,10 +652,13 @@ def test_files_of_two_encodings_are_refused(given: Path, tmp_path: Path) -> None
 
 
 def test_what_a_later_stage_would_refuse_is_refused_now(given: Path, tmp_path: Path) -> None:
+    """Nothing is written, so that nothing asks for FORCE=1 once the file is right."""
     write(given / "train.csv", TRAIN.replace("r1,", "r0,"))
-    with pytest.raises(InputError, match=r"train.csv: row 2 repeats 'id' 'r0'"):
-        init(tmp_path / "w", **paths(given))
-    assert (tmp_path / "w/competition.yaml").exists()  # to be mended, or the file
+    assert refuses_init(tmp_path / "w", **paths(given)).startswith(
+        "TMP/downloads/train.csv: row 2 repeats 'id' 'r0'"
+    )
+    write(given / "train.csv", TRAIN)
+    assert init(tmp_path / "w", **paths(given)).checked
 
 
 def test_one_column_of_0_and_1_is_no_multilabel_competition(tmp_path, capsys):

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from itertools import combinations
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import yaml
@@ -50,8 +51,8 @@ def init(
         The settings with a reason for each.
 
     Raises:
-        InputError: nothing was written; or, if it has a `result`, the written settings or the files
-            fail the checks of later stages.
+        InputError: nothing was written. If it has a `result`, these guesses or the files fail the
+            checks of later stages.
     """
     path = root / "competition.yaml"
     if path.exists() and not force:
@@ -102,50 +103,54 @@ def _init(
     places = _places(root, sources | joined, force)
     encoding = _encoding([*sources.values(), *second])
     files = InputFiles.of(sources, encoding, second)
-    found = _guessed(files, overrides)
-    files.propose_joins(folder)
-    name = root.resolve().name or "competition"
-    settings = {"name": name} | SHOWN | found.settings | files.settings
-    settings |= _file_settings({r: p for r, p in places.items() if r in ROLES}, encoding)
-    text = competition_yaml(settings, _about(sources), found.examples)
-    validate(CompetitionSettings, yaml.load(text, yaml.BaseLoader), str(path))
-    with together():
-        copied = [role for role, place in places.items() if _copy((sources | joined)[role], place)]
-        if files.made is not None:
-            write_text(root / "input" / FileSettings().sample, files.made)
-        write_text(path, text)
-    shown = {role: str(source) for role, source in (sources | joined).items()}
-    if archive is not None:
-        shown = {role: f"{archive}/{Path(source).name}" for role, source in shown.items()}
-    made = InitResult(
-        file=str(path),
-        encoding=encoding,
-        copied=[CopiedFile(source=shown[r], place=str(places[r])) for r in copied],
-        rows=[_reason(*each) for each in (*files.said, *found.reasons)],
-        notes=files.notes,
-        files=[read_file(each) for each in files.facts],
-        checked=False,
-    )
-    return _checked(root, made)
+    with TemporaryDirectory() as made_in:
+        found = _guessed(files, overrides, Path(made_in))
+        files.propose_joins(folder)
+        places |= _places(root, files.sources, force)
+        name = root.resolve().name or "competition"
+        settings = {"name": name} | SHOWN | found.settings | files.settings
+        settings |= _file_settings({r: p for r, p in places.items() if r in ROLES}, encoding)
+        text = competition_yaml(settings, _about(sources), found.examples)
+        checked = validate(CompetitionSettings, yaml.load(text, yaml.BaseLoader), str(path))
+        made = InitResult(
+            file=str(path),
+            encoding=encoding,
+            copied=[],
+            rows=[_reason(*each) for each in (*files.said, *found.reasons)],
+            notes=files.notes,
+            files=[read_file(each) for each in files.facts],
+            checked=False,
+        )
+        _check(root, files.where_found(checked), made)
+        sources = files.sources | joined
+        with together():
+            copied = [role for role, place in places.items() if _copy(sources[role], place)]
+            write_text(path, text)
+    shown = {
+        role: f"{archive}/{source.name}" if archive and source.parent == folder else str(source)
+        for role, source in sources.items()
+    }
+    given_ones = [role for role in copied if found_at.get(role, True)]  # a sample may be made
+    pairs = [CopiedFile(source=shown[r], place=str(places[r])) for r in given_ones]
+    return made.model_copy(update={"copied": pairs, "checked": True})
 
 
-def _guessed(files: InputFiles, overrides: Mapping[str, str | None]) -> Guess:
-    """Return the guess from the tables; make a sample if there is none."""
+def _guessed(files: InputFiles, overrides: Mapping[str, str | None], made_in: Path) -> Guess:
+    """Return the guess from the tables; make a sample in this folder if there is none."""
     if "sample" in files.tables:
         files.tables["sample"] = files.without_repeated(overrides.get("id"))
     else:
-        files.make_sample(overrides)
+        files.make_sample(overrides, made_in)
     return guess(*(files.tables[role] for role in ROLES), overrides)
 
 
-def _checked(root: Path, made: InitResult) -> InitResult:
-    """Run the checks of later stages; an InputError carries the result."""
+def _check(root: Path, settings: CompetitionSettings, made: InitResult) -> None:
+    """Run the checks of later stages on the files where they are; an InputError carries the guesses."""
     try:
-        Competition.load(root).check()
+        Competition(root, settings).check()
     except InputError as e:
         e.result = made
         raise
-    return made.model_copy(update={"checked": True})
 
 
 def _reason(setting: str, value: Any, reason: str) -> GuessReason:

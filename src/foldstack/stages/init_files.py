@@ -19,7 +19,7 @@ from foldstack.files import csv_text
 from foldstack.guess import Guess, guess
 from foldstack.input_tables import FileFacts, folded, in_spelling_of, joined_columns, spelled
 from foldstack.kinds import Kind
-from foldstack.settings import JoinSettings
+from foldstack.settings import CompetitionSettings, FileSettings, JoinSettings
 from foldstack.tables import read, read_table, stem
 from foldstack.tables.form import FIRST_SPACE, TableForm
 from foldstack.tables.packed import data_files, extract
@@ -75,7 +75,6 @@ class InputFiles:
         notes: sentences on what else was found.
         facts: on each file as it was read.
         tables: by role.
-        made: the sample's contents, if there was none.
     """
 
     sources: dict[str, Path]
@@ -86,7 +85,6 @@ class InputFiles:
     notes: list[str] = field(default_factory=list)
     facts: list[FileFacts] = field(default_factory=list)
     tables: dict[str, pd.DataFrame] = field(default_factory=dict)
-    made: str | None = None
 
     @classmethod
     def of(cls, sources: dict[str, Path], encoding: str, join: list[Path]) -> InputFiles:
@@ -269,8 +267,15 @@ class InputFiles:
                         f"JOIN={path.name} joins its columns"
                     )
 
-    def make_sample(self, overrides: Mapping[str, str | None]) -> None:
-        """Make a sample from the ids of test and the target: probabilities for each class or label."""
+    def where_found(self, settings: CompetitionSettings) -> CompetitionSettings:
+        """Return the settings with the files named where they are, before they are copied."""
+        files = {role: str(path.resolve()) for role, path in self.sources.items()}
+        names = tuple(str(path.resolve()) for path in self.join)
+        joins = tuple(each.model_copy(update={"file": names}) for each in settings.join)
+        return settings.model_copy(update={"files": FileSettings(**files), "join": joins})
+
+    def make_sample(self, overrides: Mapping[str, str | None], folder: Path) -> None:
+        """Make a sample in a folder: the ids of test, and probabilities of each class or label."""
         train, test = self.tables["train"], self.tables["test"]
         id_ = id_of(test, overrides.get("id"))
         target = targets_of(train, test, id_, overrides.get("target"))
@@ -279,7 +284,9 @@ class InputFiles:
         sample = plain if _of_labels(overrides, found) else plain_sample(test, id_, _values(found))
         self.tables["sample"] = sample
         delimiter = self.settings.get("delimiter")
-        self.made = csv_text(sample, sep=delimiter if isinstance(delimiter, str) else ",")
+        self.sources["sample"] = folder / FileSettings().sample
+        text = csv_text(sample, sep=delimiter if isinstance(delimiter, str) else ",")
+        self.sources["sample"].write_bytes(text.encode(self.encoding))
         self.notes.append(
             f"there is no sample submission: one is made from the ids of test, columns "
             f"{some(list(sample.columns))}"

@@ -45,10 +45,12 @@ def _(made: InitResult) -> None:
         name = each.setting
         shown = f"column {flow(name)}" if each.value is None else f"{name}: {_short(each.value)}"
         say(f"init: {shown} ({each.reason})")
-    say(
-        f"init: {made.file} is written; METRIC= KIND= ID= TEXT= TARGET= PAIR= override, with FORCE=1"
-    )
-    if made.checked:
+    if not made.checked:
+        say("init: nothing is written; METRIC= KIND= ID= TEXT= TARGET= PAIR= override")
+    else:
+        say(
+            f"init: {made.file} is written; METRIC= KIND= ID= TEXT= TARGET= PAIR= override, with FORCE=1"
+        )
         say(
             "init: next, look at competition.yaml, then `make folds`, `make train`, `make blend submit`"
         )

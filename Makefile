@@ -20,7 +20,7 @@ PYTHON ?= python3
 # Variables given to make. Make and the shell would expand `$5`, `$(…)` and backquotes in their values,
 # so each is only read as `$(value NAME)`, or in a recipe as "$$FOLDSTACK_NAME", both unexpanded.
 # `opt` makes an option of one, `flag` an option without a value, which 0 omits.
-GIVEN := WORKSPACE SET DEBUG FORCE MODEL FOLD SEED NAME JOBS PROCESSES DATASET TRAIN TEST SAMPLE \
+GIVEN := WORKSPACE SET DEBUG FORCE MODEL FOLD SEED NAME JOBS PROCESSES DATASET TRAIN TEST SAMPLE JOIN \
 	METRIC KIND ID TEXT TARGET PAIR GROUP UNLABELLED REASONS SOURCE BACKBONE FILE OUT FORM INT8 A B TAIL JSON \
 	SHORT ARGS PY PYTHON LOCKED
 $(foreach name,$(GIVEN),$(eval export FOLDSTACK_$(name) := $$(value $(name))))
@@ -65,7 +65,7 @@ data: $(NEEDS) ## an embedded competition into input/: DATASET=movie-reviews|bbc
 	@$(RUN) data $(call opt,DATASET,dataset) $(FORCED)
 
 init: $(NEEDS) ## competition.yaml from TRAIN= TEST= SAMPLE=; METRIC= KIND= ID= TEXT= TARGET= PAIR=a,b GROUP= override; REASONS=1
-	@$(RUN) init $(call opt,TRAIN,train) $(call opt,TEST,test) $(call opt,SAMPLE,sample) \
+	@$(RUN) init $(call opt,TRAIN,train) $(call opt,TEST,test) $(call opt,SAMPLE,sample) $(call opt,JOIN,join) \
 		$(call opt,METRIC,metric) $(call opt,KIND,kind) $(call opt,ID,id) $(call opt,TEXT,text) \
 		$(call opt,TARGET,target) $(call opt,PAIR,pair) $(call opt,GROUP,group) \
 		$(call opt,UNLABELLED,unlabelled) $(call flag,REASONS,reasons) $(FORCED)

@@ -16,8 +16,9 @@ import pytest
 
 from foldstack.config import load_competition
 from foldstack.errors import InputError
-from foldstack.files import read_json, read_table
+from foldstack.files import read_json
 from foldstack.stages.data import DATASETS
+from foldstack.tables import read_table
 from tiny import foldstack, sentences
 
 DUEE = Path(__file__).parents[2] / "shared" / "data" / "duee"

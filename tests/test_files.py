@@ -13,7 +13,7 @@ import pytest
 
 from foldstack.encoding import likely_encoding
 from foldstack.errors import InputError
-from foldstack.files import read_table
+from foldstack.tables import read_table
 from tiny import write
 
 ROWS = {
@@ -40,14 +40,15 @@ def save(path: Path, rows: dict = ROWS) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".parquet":
         frame.to_parquet(path)
-    elif path.suffix in (".jsonl", ".ndjson"):
-        frame.to_json(path, orient="records", lines=True, force_ascii=False)
+    elif path.suffix in (".json", ".jsonl", ".ndjson"):
+        lines = path.suffix != ".json"
+        frame.to_json(path, orient="records", lines=lines, force_ascii=False)
     else:
-        frame.to_csv(path, index=False, sep="\t" if path.suffix == ".tsv" else ",")
+        frame.to_csv(path, index=False, sep="\t" if path.suffix in (".tsv", ".txt") else ",")
     return path
 
 
-FORMATS = ["csv", "tsv", "jsonl", "ndjson", "parquet", "CSV"]
+FORMATS = ["csv", "tsv", "txt", "json", "jsonl", "ndjson", "parquet", "CSV"]
 
 
 @pytest.mark.parametrize("packing", ["", ".gz", ".zip"])
@@ -115,10 +116,10 @@ def test_values_of_parquet_become_text_as_python_writes_them(tmp_path: Path) -> 
 
 BROKEN = {
     "unknown suffix": (
-        "x.txt",
+        "x.xlsx",
         "a\n1\n",
-        "FILE has an unknown file type: .csv, .tsv, .jsonl, .ndjson, .parquet are read, each also as "
-        ".gz or .zip",
+        "FILE has an unknown file type: .csv, .tsv, .txt, .json, .jsonl, .ndjson, .parquet are read, "
+        "each also as .gz or .zip",
     ),
     "tsv, too many fields": (
         "x.tsv",
@@ -127,7 +128,7 @@ BROKEN = {
     ),
     "tsv, open quote": (
         "x.tsv",
-        'a\tb\n1\t"2\n',
+        'a\tb\n1\t"2\n3\n',
         "FILE: the row that begins in line 2 is not TSV (unexpected end of data): fix its quotes",
     ),
     "json, damaged line": (
@@ -138,7 +139,24 @@ BROKEN = {
     "json, a list": (
         "x.jsonl",
         '[{"a": 1}, {"a": 2}]\n',
-        'FILE, line 1 is JSON but not an object: write {"column": value, …}',
+        'FILE, line 1 is JSON but not an object: write {"column": value, …}; an array of objects is '
+        "read from a file named .json",
+    ),
+    "json, the first line of an array": (
+        "x.jsonl",
+        '[{"a": 1},\n{"a": 2}]\n',
+        "FILE, line 1 is not JSON (Expecting value, column 1): an array of objects is read from a file "
+        "named .json",
+    ),
+    "json array, a number": (
+        "x.json",
+        '[{"a": 1}, 2]',
+        'FILE, row 2 is JSON but not an object: write {"column": value, …}',
+    ),
+    "json array, cut off": (
+        "x.json",
+        '[{"a": 1},\n{"a":',
+        "FILE is not JSON (Expecting value, line 2): write an array of objects",
     ),
     "json, an object within": (
         "x.jsonl",
@@ -206,9 +224,9 @@ def test_a_damaged_archive_is_refused(tmp_path: Path) -> None:
         (["a.csv", "b.csv"], "FILE holds 'a.csv', 'b.csv': pack exactly one data file into it"),
         ([], "FILE holds no file: pack exactly one data file into it"),
         (
-            ["a.txt"],
-            "FILE (in it 'a.txt') has an unknown file type: .csv, .tsv, .jsonl, .ndjson, .parquet "
-            "are read, each also as .gz or .zip",
+            ["a.xlsx"],
+            "FILE (in it 'a.xlsx') has an unknown file type: .csv, .tsv, .txt, .json, .jsonl, .ndjson, "
+            ".parquet are read, each also as .gz or .zip",
         ),
     ],
 )
@@ -370,7 +388,7 @@ def test_a_small_file_that_expands_without_end_is_refused(tmp_path: Path, packin
 
 def test_text_that_packs_well_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """2 MB of rows with equal texts and a hundred zeros each, packed fifty times smaller."""
-    monkeypatch.setattr("foldstack.files.FREE_BYTES", 1 << 20)
+    monkeypatch.setattr("foldstack.tables.packed.FREE_BYTES", 1 << 20)
     header = ",".join(["id", "text", *(f"c{i}" for i in range(100))])
     rows = [f"{i},the same words again and again{',0' * 100}" for i in range(8_000)]
     data = "\n".join([header, *rows]).encode()
@@ -394,7 +412,7 @@ def test_json_lines_of_other_columns_each_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """n objects of one key each, all different, are a table of n times n cells."""
-    monkeypatch.setattr("foldstack.files.FREE_CELLS", 10_000)
+    monkeypatch.setattr("foldstack.tables.json_lines.FREE_CELLS", 10_000)
     path = write(tmp_path / "x.jsonl", "".join(f'{{"c{i}": 1}}\n' for i in range(300)))
     assert refused(path) == (
         "FILE: its objects name different columns, so the table has 10,201 cells, nearly all "

@@ -828,7 +828,8 @@ COMMANDS = {
     ),
     "submit two models": (
         "submit --model tfidf,minilm",
-        "submit takes one MODEL, not 2: blend them with `make blend MODEL=tfidf,minilm` first",
+        "MODEL=tfidf,minilm are not the models of blend 'blend', tfidf: run `make blend submit "
+        "MODEL=tfidf,minilm`, or name one model",
     ),
     "submit one fold": (
         "submit --model tfidf --fold 1",
@@ -1114,7 +1115,7 @@ def test_a_submission_for_another_test_file_is_refused(done: Path, capsys) -> No
         f"today (hash {today}): train tfidf seed 0 fold0 again"
     )
     refuses_and_keeps(done, "blend", sentence, capsys)
-    refuses_and_keeps(done, "submit", sentence, capsys)
+    refuses_and_keeps(done, "submit --model tfidf", sentence, capsys)
 
 
 # Damaged predictions
@@ -1201,7 +1202,7 @@ SOLUTION = "input/private/solution.csv"
             " does not exist: only a competition whose test labels are at hand can be scored here; "
             "put id and target columns there",
         ),
-        ("Id,label\nt0,0\n", ": column 'id' is missing: fix the file"),
+        ("Key,label\nt0,0\n", ": column 'id' is missing: fix the file"),
         (
             "id,label\nt0,0\nt1,0\n",
             ": id 't2' and 3 more of input/test.csv are missing there: fix the file",

@@ -14,7 +14,7 @@ import foldstack as package
 from foldstack.competition import Competition
 from foldstack.ensemble import paired_difference
 from foldstack.errors import InputError
-from foldstack.files import read_json, read_table
+from foldstack.files import read_json
 from foldstack.near import near_pairs
 from foldstack.rows import Rows
 from foldstack.stages.blend import make_blend, reweighted
@@ -22,6 +22,7 @@ from foldstack.stages.compare import _variance_ratio
 from foldstack.stages.learned import rows_of
 from foldstack.stages.oof import read_model, read_seed
 from foldstack.store import RunKey, Store, read_parquet, write_parquet
+from foldstack.tables import read_table
 from foldstack.workspace import Workspace
 from makers import unlabelled
 from tiny import (

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from foldstack.competition import Competition
-from foldstack.files import read_table
 from foldstack.store import RunKey, Store
+from foldstack.tables import read_table
 from foldstack.workspace import Workspace
 from tiny import (
     files,

@@ -9,7 +9,8 @@ from sklearn.metrics import roc_auc_score
 from foldstack.competition import Competition
 from foldstack.ensemble.estimate import bootstrap
 from foldstack.errors import InputError
-from foldstack.files import read_json, read_table
+from foldstack.files import read_json
+from foldstack.tables import read_table
 from foldstack.store import read_parquet
 from tiny import foldstack, go_through, make_workspace, write, write_competition
 

@@ -10,8 +10,9 @@ import pytest
 from scipy.special import expit
 from sklearn.metrics import f1_score, roc_auc_score
 
-from foldstack.files import read_json, read_table
+from foldstack.files import read_json
 from foldstack.store import Folds, RunKey, Store, read_parquet, write_parquet
+from foldstack.tables import read_table
 from foldstack.workspace import Workspace
 from tiny import (
     foldstack,

@@ -10,12 +10,13 @@ import pytest
 
 from foldstack.competition import Competition
 from foldstack.errors import InputError
-from foldstack.files import read_json, read_table
+from foldstack.files import read_json
 from foldstack.near import shingles
 from foldstack.patterns import Index, Neighbours, Patterns, audit, load, rules
 from foldstack.stages.patterned import Judged, OutOfFold, deciders, judge
 from foldstack.stages.predictor import Predictor
 from foldstack.store import read_parquet
+from foldstack.tables import read_table
 from foldstack.workspace import Workspace
 from tiny import (
     foldstack,

@@ -10,11 +10,12 @@ import foldstack as package
 from foldstack.competition import Competition
 from foldstack.ensemble import METHODS, BlendOptions, load_fitted
 from foldstack.errors import InputError
-from foldstack.files import read_json, read_table
+from foldstack.files import read_json
 from foldstack.metrics import get
 from foldstack.stages.blend import make_blend
 from foldstack.stages.predictor import Predictor
 from foldstack.store import RunKey, Store
+from foldstack.tables import read_table
 from foldstack.workspace import Workspace
 from tiny import foldstack, go_through, make_workspace, refuses, sentences, write, write_competition
 

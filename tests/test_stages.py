@@ -18,10 +18,11 @@ from sklearn.metrics import f1_score, log_loss, roc_auc_score
 
 from foldstack.cli import main, parser, run
 from foldstack.competition import Competition
-from foldstack.files import read_json, read_table, write_json
+from foldstack.files import read_json, write_json
 from foldstack.stages import launch
 from foldstack.stages.oof import read_model
 from foldstack.store import RunKey, Store, read_parquet, write_parquet
+from foldstack.tables import read_table
 from foldstack.workspace import Workspace
 from tiny import (
     files,

@@ -8,16 +8,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from foldstack import files
+from foldstack import tables
 from foldstack.ensemble import METHODS, BlendOptions
 from foldstack.errors import InputError, Interrupted
-from foldstack.files import TableStream, csv_text, read_table, writing
+from foldstack.files import csv_text, writing
 from foldstack.metrics import get
 from foldstack.rows import Rows
 from foldstack.stages import predict
 from foldstack.stages.blend import make_blend
 from foldstack.stages.predictor import Predictor
 from foldstack.store import RunKey
+from foldstack.tables import TableStream, read_table
 from foldstack.workspace import Workspace
 from tiny import files as files_of
 from tiny import (
@@ -64,7 +65,7 @@ def test_a_table_does_not_depend_on_how_many_rows_are_read_at_once(
 ) -> None:
     path = table_file(tmp_path, kind)
     whole = read_table(path, "utf-8")
-    monkeypatch.setattr(files, "CHUNK_ROWS", 2)
+    monkeypatch.setattr(tables, "CHUNK_ROWS", 2)
     pd.testing.assert_frame_equal(read_table(path, "utf-8"), whole)
 
 

@@ -626,7 +626,7 @@ def test_a_process_that_ignores_sighup_goes_on_doing_so(handlers_restored):
 def test_a_file_that_cannot_be_opened_now_is_not_damaged(workspace, monkeypatch, capsys):
     """Too many files are open: to fetch the file again would not help."""
     unreadable = error_of(errno.EMFILE, "train.csv")
-    monkeypatch.setattr("foldstack.files._open", raising(unreadable))
+    monkeypatch.setattr("foldstack.tables.packed._open", raising(unreadable))
     capsys.readouterr()
     assert foldstack(workspace, "folds") == 2
     assert "too many files are open" in capsys.readouterr().err

@@ -8,7 +8,7 @@ from sklearn import metrics as sk
 
 from foldstack.competition import Competition
 from foldstack.errors import InputError
-from foldstack.files import read_table
+from foldstack.tables import read_table
 from foldstack.metrics import get
 from tiny import go_through, make_kind, write, write_competition
 

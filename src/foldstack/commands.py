@@ -159,6 +159,7 @@ _LISTED = (
             Option("train", "the training file (default: the one in input/)", type=Path),
             Option("test", "the test file", type=Path),
             Option("sample", "the sample submission", type=Path),
+            Option("join", "a second file by a key that train and test share, or a comma list"),
             _guessed("metric", "the metric, if the guess does not fit; likewise:"),
             _guessed("kind", "binary, multiclass, multilabel or regression"),
             _guessed("id", "the id column"),

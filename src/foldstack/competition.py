@@ -17,7 +17,7 @@ import pandas as pd
 from foldstack import config, metrics
 from foldstack.costs import Costs, cost_table, read_costs
 from foldstack.errors import InputError, cut, nearest, some
-from foldstack.files import read_table
+from foldstack.input_tables import FileFacts, InputTables, in_spelling_of
 from foldstack.kinds import Kind
 from foldstack.labels import alike
 from foldstack.learners import Task
@@ -25,6 +25,7 @@ from foldstack.rows import Rows, connected_groups, duplicate_groups, normalise
 from foldstack.settings import CompetitionSettings
 from foldstack.store import Store
 from foldstack.submission import Submission
+from foldstack.tables.form import FIRST_SPACE, TableForm
 from foldstack.targets import TargetColumns, numbers_of, refuse_first
 
 if TYPE_CHECKING:
@@ -160,6 +161,9 @@ class Competition:
         found |= {f"external ('{name}')": self.input_path(name) for name in s.external}
         if isinstance(s.costs, str):
             found["costs"] = self.input_path(s.costs)
+        found |= {
+            f"join ('{name}')": self.input_path(name) for join in s.join for name in join.file
+        }
         if s.patterns is not None:
             found["patterns"] = self.root / s.patterns
         if s.folds.file is not None:
@@ -167,9 +171,20 @@ class Competition:
         return found
 
     @cached_property
+    def tables(self) -> InputTables:
+        return InputTables(self.settings, self.input_path)
+
+    @property
+    def facts(self) -> list[FileFacts]:
+        """Facts on the training and the test file, which are read for them."""
+        _ = self._train_table, self._test_table
+        names = self.settings.files
+        return [self.tables.facts[name] for name in (names.train, names.test)]
+
+    @cached_property
     def _all_rows(self) -> pd.DataFrame:
         s = self.settings
-        table = read_table(self.path("train"), s.encoding, decides=True)
+        table = self.tables.read(s.files.train, decides=True)
         if not s.train_has_id:
             if s.id in table.columns:
                 raise InputError(
@@ -178,7 +193,9 @@ class Competition:
                 )
             table.insert(0, s.id, np.array([f"train-{i + 1}" for i in range(len(table))], object))
         extra = [c for c in (s.group, s.weight, s.time) if c]
-        self._check(self.path("train"), table, (*self._inputs, *s.target, *s.auxiliary, *extra))
+        columns = (*self._inputs, *s.target, *s.auxiliary, *extra)
+        table = self.tables.named(self.path("train"), table, columns)
+        self._check(self.path("train"), table, columns)
         return table
 
     @cached_property
@@ -188,7 +205,8 @@ class Competition:
 
     @cached_property
     def _test_table(self) -> pd.DataFrame:
-        table = read_table(self.path("test"), self.settings.encoding)
+        table = self.tables.read(self.settings.files.test)
+        table = self.tables.named(self.path("test"), table, self._inputs)
         self._check(self.path("test"), table, self._inputs)
         return table
 
@@ -224,7 +242,9 @@ class Competition:
     def train(self) -> Rows:
         table, path = self._train_table, self.path("train")
         keys = list(table[self.settings.group]) if self.settings.group else None
-        return self._labelled(path, table, self._weights(path, table), keys)
+        rows = self._labelled(path, table, self._weights(path, table), keys)
+        self._refuse_weightless(path, rows)
+        return rows
 
     def column(self, name: str) -> np.ndarray:
         """Return (n,) a column of the training file, as text."""
@@ -297,6 +317,26 @@ class Competition:
             "weight column",
         )
         return weights
+
+    def _refuse_weightless(self, path: Path, rows: Rows) -> None:
+        """Refuse a class whose rows all weigh 0: it would be learned from nothing, in silence."""
+        if rows.weights.all():
+            return
+        labels = self.labels if self.kind.has_labels else ()
+        of_label = rows.targets >= 0.5
+        if self.kind.has_positive_class:
+            of_label = np.hstack([~of_label, of_label])
+        for label, has in zip(labels, of_label.T, strict=False):
+            if has.any() and not rows.weights[has].any():
+                raise InputError(
+                    f"{path}: weight column '{self.settings.weight}' is 0 in every row of label "
+                    f"'{cut(label)}', so that nothing could learn it: give its rows a weight, or leave "
+                    "`weight` out"
+                )
+        if not rows.weights.any():
+            raise InputError(
+                f"{path}: weight column '{self.settings.weight}' is 0 in every row: leave `weight` out"
+            )
 
     @property
     def feature_names(self) -> tuple[str, ...]:
@@ -519,10 +559,11 @@ class Competition:
     @cached_property
     def _external_files(self) -> dict[str, pd.DataFrame]:
         s = self.settings
-        found = {name: read_table(self.input_path(name), s.encoding) for name in s.external}
+        found = {name: self.tables.read(name) for name in s.external}
         for name, table in found.items():
+            found[name] = self.tables.external(self.input_path(name), table, (*s.text, *s.target))
             for column in (*s.text, *s.target):
-                require(self.input_path(name), table, column)
+                require(self.input_path(name), found[name], column)
         return found
 
     @cached_property
@@ -645,12 +686,13 @@ class Competition:
     def submission(self) -> Submission:
         """The sample submission, read and compared with the test file."""
         path, s = self.path("sample"), self.settings
-        table = read_table(path, s.encoding)
+        table = self.tables.read(s.files.sample)
         require(path, table, s.id)
         self.check_ids(path, table[s.id])
+        ids = in_spelling_of(self.test.ids, table[s.id])
         test = self.path("test")
         test = test.relative_to(self.root) if test.is_relative_to(self.root) else test
-        wanted, given = set(self.test.ids), set(table[s.id])
+        wanted, given = set(self.test.ids), set(ids)
         for a, b, where in ((given, wanted, test), (wanted, given, path.name)):
             only = sorted(a - b)
             if only:
@@ -658,7 +700,16 @@ class Competition:
                     f"{path}: ids differ from {test}: '{only[0]}' and "
                     f"{len(only) - 1} more are missing in {where}"
                 )
-        return Submission(path, table, s, self.labels, self.metric)
+        outputs = {*s.target, *self.labels, s.id}
+        repeated = tuple(c for c in table.columns if c in self._test_table and c not in outputs)
+        return Submission(path, table, s, self.labels, self.metric, ids.to_numpy(object), repeated)
+
+    @property
+    def submission_form(self) -> TableForm:
+        """How a submission is written: as CSV, with the sample's delimiter if one is set."""
+        form = self.settings.form_of(self.settings.files.sample)
+        delimiter = None if form.delimiter == FIRST_SPACE else form.delimiter
+        return replace(form, delimiter=delimiter, quoting="csv", columns={}, header=True)
 
     # What the data says of itself
 

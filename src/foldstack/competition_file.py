@@ -44,10 +44,19 @@ PARTS = (
         ),
         Entry(
             "files",
-            "in input/: CSV, TSV, JSON lines or Parquet, also .gz or .zip",
+            "in input/: CSV, TSV, JSON or Parquet, also .gz or .zip",
             within=(Entry("train", ""), Entry("test", ""), Entry("sample", "")),
         ),
         Entry("encoding", "of the files"),
+        Entry("delimiter", "of CSV and text files, or {FILE: …}; else by the suffix", ";"),
+        Entry("quoting", "csv, none: quotes are part of the text, or auto"),
+        Entry("header", "false: columns are c1, c2, …; or {FILE: false}"),
+        Entry("columns", "other names for columns, by file", {"train.csv": {"c1": "id"}}),
+        Entry(
+            "join",
+            "second files, whose columns are joined by a key",
+            ({"file": "prompts.csv", "on": "prompt_id"},),
+        ),
     ),
     (
         Entry("id", "column of ids in train, test and sample"),

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from foldstack.errors import InputError, cut, nearest, shown
-from foldstack.files import read_table
 from foldstack.kinds import Kind
+from foldstack.tables import read_table
 
 Costs = tuple[tuple[float, ...], ...]
 Given = Mapping[str, "float | Mapping[str, float]"]

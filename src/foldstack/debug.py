@@ -16,7 +16,8 @@ import yaml
 from foldstack import config
 from foldstack.competition import Competition
 from foldstack.errors import InputError
-from foldstack.files import publish, read_table, write_table, write_text
+from foldstack.files import publish, write_table, write_text
+from foldstack.input_tables import in_spelling_of
 from foldstack.settings import CompetitionSettings
 
 DEBUG_ROWS = 200
@@ -28,6 +29,11 @@ EXTERNAL = "external-"
 FILES = {
     "files": {"train": "train.csv", "test": "test.csv", "sample": "sample_submission.csv"},
     "folds": {"file": "null"},
+    "delimiter": "null",
+    "quoting": "csv",
+    "header": True,
+    "columns": "null",
+    "join": [],
 }
 
 
@@ -80,15 +86,18 @@ def _claim(competition: Competition, place: Path) -> None:
 
 
 def _write_truncated(competition: Competition, folder: Path) -> None:
-    s = competition.settings
-    train, test, sample = (
-        read_table(competition.path(name), s.encoding) for name in ("train", "test", "sample")
+    s, tables = competition.settings, competition.tables
+    train, test = (
+        tables.joined(competition.input_path(name), tables.read(name))
+        for name in (s.files.train, s.files.test)
     )
+    sample = tables.read(s.files.sample)
     rng = np.random.default_rng(0)
     train = train.iloc[_small_sample(train, s, rng)]
+    all_ids = test[s.id] if s.id in test.columns else []
     test = test.iloc[np.sort(rng.permutation(len(test))[:DEBUG_ROWS])]
     if s.id in sample.columns and s.id in test.columns:
-        sample = sample[sample[s.id].isin(test[s.id])]
+        sample = sample[in_spelling_of(all_ids, sample[s.id]).isin(test[s.id])]
     for role, table in (("train", train), ("test", test), ("sample", sample)):
         write_table(folder / FILES["files"][role], table, s.encoding)
 
@@ -96,7 +105,9 @@ def _write_truncated(competition: Competition, folder: Path) -> None:
 def _write_external(competition: Competition, index: int, place: Path) -> str:
     """Write the first rows of an external file; return the new name in `input/`."""
     s = competition.settings
-    table = read_table(competition.input_path(s.external[index]), s.encoding)
+    source = s.external[index]
+    table = competition.tables.read(source)
+    table = competition.tables.joined(competition.input_path(source), table, required=False)
     name = f"{EXTERNAL}{index}.csv"
     write_table(place / "input" / name, table.head(DEBUG_ROWS), s.encoding)
     return name

@@ -19,7 +19,8 @@ import numpy as np
 
 from foldstack.config import digest
 from foldstack.errors import InputError
-from foldstack.files import file_sha256, publish_with, read_json, stem, write_json
+from foldstack.files import file_sha256, publish_with, read_json, write_json
+from foldstack.tables import stem
 
 
 class PredictionFiles:

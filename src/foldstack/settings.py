@@ -19,6 +19,7 @@ from pydantic import (
 from foldstack.costs import cost_of, example
 from foldstack.errors import cut, nearest
 from foldstack.kinds import Kind
+from foldstack.tables.form import FIRST_SPACE, TableForm
 
 
 def none_from_text(value: Any) -> Any:
@@ -72,6 +73,38 @@ WrittenCosts = Annotated[str | dict[str, float | dict[str, float]] | None, Befor
 Share = Annotated[float, Field(ge=0, lt=1)]
 
 
+def _one_in_a_list(value: Any) -> Any:
+    """Read `temperature` as `[temperature]`, and one mapping as a list of it."""
+    return [value] if isinstance(value, (str, dict)) else value
+
+
+def _delimiter(value: Any) -> Any:
+    """Reject what separates no columns; one for all files, or by file."""
+    for each in value.values() if isinstance(value, dict) else [value]:
+        if each != FIRST_SPACE and (
+            not isinstance(each, str) or len(each) != 1 or each in '"\r\n\0'
+        ):
+            raise ValueError(
+                f'write one character, as `delimiter: ";"`, {FIRST_SPACE} for lines of labels, a space '
+                "and the text, or `{FILE: …}`"
+            )
+    return value
+
+
+def _by_file(value: Any) -> Any:
+    if value in ("", "null", "~"):
+        return {}
+    if not isinstance(value, dict) or not all(isinstance(v, dict) for v in value.values()):
+        raise ValueError("write `{FILE: {NAME IN THE FILE: NAME}}`")
+    return value
+
+
+Delimiter = Annotated[
+    str | dict[str, str] | None,
+    BeforeValidator(lambda value: None if value in ("", "null", "~") else _delimiter(value)),
+]
+
+
 class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -92,8 +125,7 @@ LISTS = (
 
 
 class FileSettings(Settings):
-    """Names of the competition's files in `input/`: CSV, TSV, JSON lines or Parquet, also .gz or
-    .zip.
+    """Names of the competition's files in `input/`: CSV, TSV, JSON or Parquet, also .gz or .zip.
 
     train: the training rows.
     test: the rows to predict.
@@ -103,6 +135,22 @@ class FileSettings(Settings):
     train: FileName = "train.csv"
     test: FileName = "test.csv"
     sample: FileName = "sample_submission.csv"
+
+
+class JoinSettings(Settings):
+    """A second file whose columns are joined to the rows of train and test.
+
+    file: its name in `input/`; several, if the rows of train and test stand in files of their own.
+    on: the key column, which the files share; one row for each key.
+    """
+
+    file: Annotated[tuple[FileName, ...], BeforeValidator(_one_in_a_list), Field(min_length=1)]
+    on: str
+
+    @property
+    def named(self) -> str:
+        """The files, as named in a message."""
+        return ", ".join(self.file)
 
 
 # Each fold of each repeat trains every model: more is a typing error, and would fill memory with
@@ -168,11 +216,6 @@ def _one_of(names: Any) -> BeforeValidator:
         return value
 
     return BeforeValidator(check)
-
-
-def _one_in_a_list(value: Any) -> Any:
-    """Read `temperature` as `[temperature]`."""
-    return [value] if isinstance(value, str) else value
 
 
 class BlendSettings(Settings):
@@ -310,7 +353,14 @@ class CompetitionSettings(Settings):
     external: files with more training rows, which are never scored.
     patterns: file in the workspace with rules that decide before or beside the blend.
     submission: what is submitted; auto follows the metric and the sample's columns.
+    join: second files whose columns are joined by a key: `{file: prompts.csv, on: prompt_id}`.
     encoding: of the files.
+    delimiter: between the columns of CSV and text files, or `{FILE: …}`; by default a comma, in TSV
+        and .txt a tab. `first_space`: each line is labels, a space, the text.
+    quoting: whether quotes enclose cells (csv) or are part of the text (none); auto: csv, but in TSV
+        only if each field that opens with a quote closes on its line.
+    header: whether the first line names the columns, or `{FILE: …}`; without, they are c1, c2, …
+    columns: other names for columns: `{FILE: {c1: id}}`.
     models: presets, each with settings of its own if needed: `{name: {preset: …, setting: value}}`.
     seeds: `train` trains every model with each.
     folds: how the training rows are split.
@@ -346,7 +396,12 @@ class CompetitionSettings(Settings):
     external: tuple[FileName, ...] = ()
     patterns: OptionalFileName = None
     submission: Literal["auto", "labels", "probabilities"] = "auto"
+    join: Annotated[tuple[JoinSettings, ...], BeforeValidator(_one_in_a_list)] = ()
     encoding: str = "utf-8"
+    delimiter: Delimiter = None
+    quoting: Literal["auto", "csv", "none"] = "auto"
+    header: bool | dict[str, bool] = True
+    columns: Annotated[dict[str, dict[str, str]], BeforeValidator(_by_file)] = {}
     models: tuple[ModelEntry, ...] = ()
     seeds: Annotated[tuple[Annotated[int, Field(ge=0, lt=2**32)], ...], Field(min_length=1)] = (0,)
     folds: FoldSettings = FoldSettings()
@@ -434,6 +489,29 @@ class CompetitionSettings(Settings):
         if twice:
             raise ValueError(f"column '{twice[0]}' is named twice: leave one out")
         return self
+
+    def form_of(self, name: str, *, like: str | None = None) -> TableForm:
+        """Return how a file is written.
+
+        Args:
+            name: the file, by the name that a setting gives it.
+            like: the file that a new one resembles, if no setting names the new one.
+        """
+        name = next((each for each in (name, PurePath(name).name) if self._names(each)), name)
+        if like is not None and not self._names(name):
+            name = like
+        delimiter, header = self.delimiter, self.header
+        return TableForm(
+            self.encoding,
+            delimiter.get(name) if isinstance(delimiter, dict) else delimiter,
+            self.quoting,
+            header.get(name, True) if isinstance(header, dict) else header,
+            self.columns.get(name, {}),
+        )
+
+    def _names(self, name: str) -> bool:
+        by_file = (self.delimiter, self.header, self.columns)
+        return any(isinstance(each, dict) and name in each for each in by_file)
 
 
 def _template_fields(template: str) -> list[str] | None:

@@ -19,7 +19,10 @@ from foldstack.settings import CompetitionSettings
 class Submission:
     """A competition's sample: `table` as text, with the test ids in the sample's order.
 
-    `labels` are the competition's: classes, labels, or names of regression targets.
+    Attributes:
+        labels: the competition's: classes, labels, or names of regression targets.
+        ids: (n,) the sample's ids as the test file spells them.
+        repeated: columns of the test file, which are copied as they are.
     """
 
     path: Path
@@ -27,11 +30,13 @@ class Submission:
     settings: CompetitionSettings
     labels: tuple[str, ...]
     metric: Metric
+    ids: np.ndarray
+    repeated: tuple[str, ...] = ()
 
     @cached_property
     def columns(self) -> list[str]:
         """The columns to fill."""
-        return [c for c in self.table.columns if c != self.settings.id]
+        return [c for c in self.table.columns if c not in (self.settings.id, *self.repeated)]
 
     @cached_property
     def per_label(self) -> bool:
@@ -150,7 +155,7 @@ class Submission:
 
     def fill(self, ids: np.ndarray, values: np.ndarray) -> pd.DataFrame:
         """Return the sample filled with (n, outputs) probabilities, values, or 0/1 decisions."""
-        values = values[pd.Index(ids).get_indexer(self.table[self.settings.id])]
+        values = values[pd.Index(ids).get_indexer(self.ids)]
         return self._filled(self.table.copy(), values)
 
     def form(self, ids: np.ndarray, values: np.ndarray) -> pd.DataFrame:

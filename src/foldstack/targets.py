@@ -229,9 +229,10 @@ def refuse_first(bad: np.ndarray, path: Path, column: pd.Series, wanted: str, wh
     """Raise InputError for the first row (n,) bool whose cell is not what is wanted."""
     rows = np.flatnonzero(bad)
     if len(rows):  # a part of a larger table counts its rows by its index
+        value = column.iloc[rows[0]]
+        holds = f"holds '{cut(value)}'" if value else "is empty"
         raise InputError(
-            f"{path}: row {column.index[rows[0]] + 1}: {what} '{column.name}' holds "
-            f"'{cut(column.iloc[rows[0]])}': {wanted}"
+            f"{path}: row {column.index[rows[0]] + 1}: {what} '{column.name}' {holds}: {wanted}"
         )
 
 

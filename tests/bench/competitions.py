@@ -18,7 +18,7 @@ from pathlib import Path
 import pandas as pd
 
 from foldstack.errors import InputError
-from foldstack.files import read_table
+from foldstack.tables import read_table
 from foldstack.guess import Guess, guess
 
 CASES = Path(__file__).parents[3] / "shared" / "cases" / "competitions"

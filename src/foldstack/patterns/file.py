@@ -10,10 +10,10 @@ import regex
 from foldstack import config
 from foldstack.competition import Competition
 from foldstack.errors import InputError, nearest
-from foldstack.files import read_table
 from foldstack.patterns.rule_settings import PatternSettings, RuleSettings
 from foldstack.patterns.rules import CompiledRule, Patterns, labels_of
 from foldstack.rows import normalise
+from foldstack.tables import read_table
 
 SHOWN = 40  # characters of a pattern or text in a table
 
@@ -129,7 +129,7 @@ def _cached(competition: Competition, name: str) -> tuple[dict[str, int], np.nda
     from foldstack.competition import require
 
     path = competition.input_path(name)
-    table = read_table(path, competition.settings.encoding)
+    table = read_table(path, competition.settings.form_of(name))
     for column in competition.settings.text:
         require(path, table, column)
     answers = labels_of(competition.targets_of(table, path), competition.kind)

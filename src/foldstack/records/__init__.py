@@ -61,6 +61,7 @@ from foldstack.records.patterns import (
     PatternsEffect,
 )
 from foldstack.records.places import (
+    CellOfRows,
     CleanResult,
     CompetitionMade,
     CompetitionSummary,
@@ -72,6 +73,7 @@ from foldstack.records.places import (
     EmptiedFolder,
     GuessReason,
     InitResult,
+    ReadFile,
     RememberedSettings,
     TidyResult,
 )
@@ -109,6 +111,7 @@ __all__ = [
     "BlendScores",
     "CalibrationRecord",
     "CandidateRecord",
+    "CellOfRows",
     "CleanResult",
     "ComparedModel",
     "Comparison",
@@ -149,6 +152,7 @@ __all__ = [
     "PredictedText",
     "PrivateScores",
     "RareLabel",
+    "ReadFile",
     "Record",
     "RememberedSettings",
     "RepeatedTexts",

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from foldstack.records.base import Record, Table, Value
 from foldstack.records.drifts import DriftRecord, SharedRecord
+from foldstack.records.places import ReadFile
 
 SHOWN_LABELS = 12  # of the folds' table on the console; folds/report.csv has all
 
@@ -94,6 +95,7 @@ class FoldsResult(Table):
         absent: labels that are absent from a fold; empty if there are few labels.
         shared: sentences and groups on both sides of folds, and of training and test.
         drift: how the test file differs; None if it was not compared.
+        files: the training and the test file as they were read.
         unlabelled: rows of the training file without a label, which are not learned.
         remarks: sentences about labels and groups that may be wrong in the files.
     """
@@ -114,5 +116,6 @@ class FoldsResult(Table):
     absent: list[str]
     shared: list[SharedRecord] = Field(default_factory=list)
     drift: DriftRecord | None = None
+    files: list[ReadFile] = Field(default_factory=list)
     unlabelled: int = 0
     remarks: list[str] = Field(default_factory=list)

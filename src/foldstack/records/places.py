@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from pydantic import Field
+
 from foldstack.records.base import Record, Table, Value
 from foldstack.records.scores import PrivateScores
 
@@ -38,6 +40,36 @@ class GuessReason(Value):
     reason: str
 
 
+class CellOfRows(Value):
+    """A cell with line breaks that holds what looks like rows of its file.
+
+    Attributes:
+        line: the line in which its row begins, from 1.
+        column: its column.
+        rows: how many rows seem to stand in it.
+    """
+
+    line: int
+    column: str
+    rows: int
+
+
+class ReadFile(Value):
+    """A file that was read.
+
+    Attributes:
+        file: its path.
+        rows: their number.
+        lines: of the file, without the header; 0 if the format is not one of lines.
+        cells: those that hold what looks like rows.
+    """
+
+    file: str
+    rows: int
+    lines: int
+    cells: list[CellOfRows]
+
+
 class InitResult(Table):
     """The competition.yaml for three files.
 
@@ -48,6 +80,8 @@ class InitResult(Table):
         rows: the guesses in their order.
         proposals: questions that the files leave open and that change scores, with the proposed value.
         all_reasons: whether all rows are shown with their reasons.
+        notes: sentences on the files.
+        files: the files as they were read.
         checked: False if a check of the files raised InputError, and nothing was written.
     """
 
@@ -57,6 +91,8 @@ class InitResult(Table):
     rows: list[GuessReason]
     proposals: list[GuessReason]
     all_reasons: bool
+    notes: list[str] = Field(default_factory=list)
+    files: list[ReadFile] = Field(default_factory=list)
     checked: bool
 
 

@@ -10,7 +10,6 @@ import pandas as pd
 from foldstack import folds as splits
 from foldstack.defined import lone_labels
 from foldstack.errors import InputError, first_of
-from foldstack.files import read_table
 from foldstack.records import (
     SHOWN_LABELS,
     BalanceRecord,
@@ -20,8 +19,10 @@ from foldstack.records import (
     SpreadLabel,
 )
 from foldstack.stages.drift import checked, probabilities_of_test, shared_with
+from foldstack.stages.reading import read_file
 from foldstack.store import Folds
 from foldstack.stratify import Balance, balance
+from foldstack.tables import read_table
 from foldstack.workspace import Workspace
 
 WORST = 5
@@ -165,6 +166,7 @@ def _result(
         absent=absent,
         shared=shared_with(ws, folds),
         drift=checked(ws),
+        files=[read_file(each) for each in competition.facts],
         unlabelled=competition.unlabelled_rows,
         remarks=competition.label_remarks + competition.group_remarks,
     )

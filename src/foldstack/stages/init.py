@@ -5,7 +5,10 @@ from __future__ import annotations
 import filecmp
 import shutil
 from collections.abc import Mapping
+from contextlib import ExitStack
+from itertools import combinations
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import yaml
@@ -15,12 +18,13 @@ from foldstack.competition_file import SHOWN, competition_yaml
 from foldstack.config import validate
 from foldstack.encoding import decodes, likely_encoding
 from foldstack.errors import InputError, some
-from foldstack.files import placing, read_table, stem, text_bytes, together, write_text
-from foldstack.guess import guess
+from foldstack.files import placing, together, write_text
+from foldstack.guess import Guess, guess
 from foldstack.records import CopiedFile, GuessReason, InitResult
 from foldstack.settings import CompetitionSettings, FileSettings
-
-ROLES = ("train", "test", "sample")
+from foldstack.stages.init_files import ROLES, InputFiles, archive_of, unpacked_archive
+from foldstack.stages.reading import read_file
+from foldstack.tables import stem, text_bytes
 
 
 def init(
@@ -29,6 +33,7 @@ def init(
     train: str | Path | None = None,
     test: str | Path | None = None,
     sample: str | Path | None = None,
+    join: str | None = None,
     overrides: Mapping[str, str | None] | None = None,
     reasons: bool = False,
     force: bool = False,
@@ -37,7 +42,9 @@ def init(
 
     Args:
         root: the workspace's folder.
-        train, test, sample: files, which are copied into input/ if they are elsewhere.
+        train, test, sample: files, which are copied into input/ if they are elsewhere; train may be
+            a zip with all of them. Without a sample, one is made.
+        join: a second file by a key that train and test share, or a comma list of its parts.
         overrides: see `guess.guess`.
         reasons: whether the result is shown with every reason, those of further settings and unused
             columns included.
@@ -57,39 +64,97 @@ def init(
             "over it"
         )
     given = dict(zip(ROLES, (train, test, sample), strict=True))
-    sources = {role: _source(root, role, given[role]) for role in ROLES}
-    places = _places(root, sources, force)
-    encoding = _encoding(list(sources.values()))
-    tables = (read_table(source, encoding) for source in sources.values())
-    found = guess(*tables, overrides)
-    name = root.resolve().name or "competition"
-    settings = {"name": name} | SHOWN | found.settings | _file_settings(places, encoding)
-    text = competition_yaml(settings, _about(sources), found.examples)
-    checked = validate(CompetitionSettings, yaml.load(text, yaml.BaseLoader), str(path))
-    made = InitResult(
-        file=str(path),
-        encoding=encoding,
-        copied=[],
-        rows=[_reason(*each) for each in found.reasons],
-        proposals=[_reason(*each) for each in found.proposals],
-        all_reasons=reasons,
-        checked=False,
-    )
-    _check(root, sources, checked, made)
-    with together():
-        copied = [role for role in ROLES if _copy(sources[role], places[role])]
-        write_text(path, text)
-    pairs = [CopiedFile(source=str(sources[r]), place=str(places[r])) for r in copied]
+    with ExitStack() as stack:
+        folder = root / "input"
+        archive = archive_of(folder, train)
+        if archive is not None:
+            given["train"], folder = None, stack.enter_context(unpacked_archive(archive))
+        return _init(root, folder, given, join, overrides or {}, reasons, force, archive)
+
+
+def _init(
+    root: Path,
+    folder: Path,
+    given: dict[str, str | Path | None],
+    join: str | None,
+    overrides: Mapping[str, str | None],
+    reasons: bool,
+    force: bool,
+    archive: Path | None,
+) -> InitResult:
+    """Guess from the files given, or else those in this folder, and write.
+
+    Args:
+        root: the workspace's folder.
+        folder: where files are that are not given.
+        given: the files by role.
+        join: as of `init`.
+        overrides: as of `init`.
+        reasons: as of `init`.
+        force: as of `init`.
+        archive: the zip that the folder was unpacked from.
+
+    Returns:
+        The result of `init`.
+
+    Raises:
+        InputError: as `init`.
+    """
+    path = root / "competition.yaml"
+    found_at = {role: _source(folder, role, given[role]) for role in ROLES}
+    sources = {role: source for role, source in found_at.items() if source is not None}
+    second = [_named(folder, "join", each.strip()) for each in (join or "").split(",") if each]
+    joined = {f"join{i}": source for i, source in enumerate(second, start=1)}
+    places = _places(root, sources | joined, force)
+    encoding = _encoding([*sources.values(), *second])
+    files = InputFiles.of(sources, encoding, second)
+    with TemporaryDirectory() as made_in:
+        found = _guessed(files, overrides, Path(made_in))
+        files.propose_joins(folder)
+        places |= _places(root, files.sources, force)
+        name = root.resolve().name or "competition"
+        settings = {"name": name} | SHOWN | found.settings | files.settings
+        settings |= _file_settings({r: p for r, p in places.items() if r in ROLES}, encoding)
+        text = competition_yaml(settings, _about(sources), found.examples)
+        checked = validate(CompetitionSettings, yaml.load(text, yaml.BaseLoader), str(path))
+        made = InitResult(
+            file=str(path),
+            encoding=encoding,
+            copied=[],
+            rows=[_reason(*each) for each in (*files.said, *found.reasons)],
+            proposals=[_reason(*each) for each in found.proposals],
+            all_reasons=reasons,
+            notes=files.notes,
+            files=[read_file(each) for each in files.facts],
+            checked=False,
+        )
+        _check(root, files.where_found(checked), made)
+        sources = files.sources | joined
+        with together():
+            copied = [role for role, place in places.items() if _copy(sources[role], place)]
+            write_text(path, text)
+    shown = {
+        role: f"{archive}/{source.name}" if archive and source.parent == folder else str(source)
+        for role, source in sources.items()
+    }
+    given_ones = [role for role in copied if found_at.get(role, True)]  # a sample may be made
+    pairs = [CopiedFile(source=shown[r], place=str(places[r])) for r in given_ones]
     return made.model_copy(update={"copied": pairs, "checked": True})
 
 
-def _check(
-    root: Path, sources: dict[str, Path], settings: CompetitionSettings, made: InitResult
-) -> None:
+def _guessed(files: InputFiles, overrides: Mapping[str, str | None], made_in: Path) -> Guess:
+    """Return the guess from the tables; make a sample in this folder if there is none."""
+    if "sample" in files.tables:
+        files.tables["sample"] = files.without_repeated(overrides.get("id"))
+    else:
+        files.make_sample(overrides, made_in)
+    return guess(*(files.tables[role] for role in ROLES), overrides)
+
+
+def _check(root: Path, settings: CompetitionSettings, made: InitResult) -> None:
     """Run the checks of later stages on the files where they are; an InputError carries the guesses."""
-    files = FileSettings(**{role: str(source.resolve()) for role, source in sources.items()})
     try:
-        Competition(root, settings.model_copy(update={"files": files})).check()
+        Competition(root, settings).check()
     except InputError as e:
         e.result = made
         raise
@@ -103,14 +168,17 @@ def _reason(setting: str, value: Any, reason: str) -> GuessReason:
 # The files
 
 
-def _source(root: Path, role: str, given: str | Path | None) -> Path:
-    """Return the given file, or the only one of its name in input/."""
-    folder = root / "input"
+def _named(folder: Path, role: str, given: str | Path) -> Path:
+    for path in (Path(given), folder / given):
+        if path.is_file():
+            return path
+    raise InputError(f"{role.upper()}={given} is not a file: give the path of one")
+
+
+def _source(folder: Path, role: str, given: str | Path | None) -> Path | None:
+    """Return the given file, or the only one of its name in the folder; None for no sample."""
     if given:
-        for path in (Path(given), folder / given):
-            if path.is_file():
-                return path
-        raise InputError(f"{role.upper()}={given} is not a file: give the path of one")
+        return _named(folder, role, given)
     names = sorted(p.name for p in folder.iterdir() if p.is_file()) if folder.is_dir() else []
     for wanted in _stems(role):
         found = [name for name in names if wanted(stem(name) or "")]
@@ -120,6 +188,8 @@ def _source(root: Path, role: str, given: str | Path | None) -> Path:
             )
         if found:
             return folder / found[0]
+    if role == "sample":
+        return None
     default = getattr(FileSettings(), role)
     raise InputError(f"{folder} holds no {default}: put it there, or name it with {role.upper()}=")
 
@@ -136,7 +206,7 @@ def _stems(role: str) -> list:
 def _places(root: Path, sources: dict[str, Path], force: bool) -> dict[str, Path]:
     """Return the path of each file in input/; raise InputError if it would overwrite another."""
     places = {role: root / "input" / source.name for role, source in sources.items()}
-    for one, other in (("train", "test"), ("train", "sample"), ("test", "sample")):
+    for one, other in combinations(places, 2):
         if places[one] == places[other]:
             raise InputError(
                 f"{one.upper()}={sources[one]} and {other.upper()}={sources[other]} would both be "
@@ -182,7 +252,7 @@ def _encoding(paths: list[Path]) -> str:
 
 
 def _file_settings(places: dict[str, Path], encoding: str) -> dict[str, Any]:
-    names = {role: place.name for role, place in places.items()}
+    names = FileSettings().model_dump() | {role: place.name for role, place in places.items()}
     settings: dict[str, Any] = {}
     if names != FileSettings().model_dump():
         settings["files"] = names
@@ -192,5 +262,5 @@ def _file_settings(places: dict[str, Path], encoding: str) -> dict[str, Any]:
 
 
 def _about(sources: dict[str, Path]) -> str:
-    train, test, sample = (source.name for source in sources.values())
-    return f"Guessed by `make init` from {train}, {test} and {sample}."
+    *names, last = (source.name for source in sources.values())
+    return f"Guessed by `make init` from {', '.join(names)} and {last}."

@@ -11,11 +11,12 @@ import numpy as np
 import pandas as pd
 
 from foldstack.errors import InputError
-from foldstack.files import TableStream, csv_text, writing
+from foldstack.files import csv_text, writing
 from foldstack.progress import Progress
 from foldstack.records import PredictedFile, PredictedText
 from foldstack.rows import Rows, text_digests
 from foldstack.stages.predictor import Predictor
+from foldstack.tables import TableStream
 from foldstack.workspace import Workspace
 
 CHUNK = 20_000  # rows at once, to bound memory
@@ -94,7 +95,8 @@ def _write(
     ws: Workspace, predictor: Predictor, file: Path, out: Path, values_of: Values
 ) -> PredictedFile:
     encoding, predictions = ws.competition.settings.encoding, ws.store.predictions
-    stream = TableStream.of(file, encoding)
+    settings = ws.competition.settings
+    stream = TableStream.of(file, settings.form_of(file.name, like=settings.files.test))
     _check(ws, predictor, stream)
     sha256, texts = hashlib.sha256(), []
     with writing(out, encoding) as f, Progress("predicting", stream.rows, "rows") as progress:

@@ -15,6 +15,7 @@ from foldstack.ensemble import OF_RANKS, STACKS, Inputs, Rule, default_rule, loa
 from foldstack.ensemble.calibration import temper
 from foldstack.ensemble.candidates import Fitted
 from foldstack.errors import InputError, shown
+from foldstack.input_tables import spelled
 from foldstack.learners import Learner
 from foldstack.patterns import Neighbours
 from foldstack.records import BlendRecord, damaged
@@ -185,7 +186,9 @@ class Predictor:
         table.index = pd.RangeIndex(start, start + len(table))
         if not len(table):
             raise InputError(f"{source}: there is nothing to predict")
+        table = competition.tables.joined(Path(source), table, required=False)
         required = s.text if not self._uses_features else (*s.text, *competition.feature_names)
+        table = spelled(table, (*required, s.id))
         for column in required:
             require(Path(source), table, column)
         lacking = [c for c in competition.feature_names if c not in table.columns]

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from foldstack.errors import InputError
-from foldstack.files import read_table
+from foldstack.input_tables import in_spelling_of, spelled
 from foldstack.records import (
     BlendRecord,
     BlendScore,
@@ -30,6 +30,7 @@ from foldstack.report import format_report, label_report, target_report
 from foldstack.stages.dependencies import Doubts, merged
 from foldstack.stages.pooled import model_scores
 from foldstack.store import RunKey
+from foldstack.tables import read_table
 from foldstack.workspace import Workspace
 
 
@@ -91,10 +92,14 @@ def _solution(ws: Workspace) -> pd.DataFrame:
             "hand can be scored here; put id and target columns there"
         )
     s = ws.competition.settings
-    solution = read_table(ws.solution, s.encoding)
+    name = (
+        f"{ws.solution.parent.name}/{ws.solution.name}"  # with DEBUG=1 it is not below this input/
+    )
+    solution = spelled(read_table(ws.solution, s.form_of(name)), (s.id, *s.target))
     if s.id not in solution.columns:
         raise InputError(f"{ws.solution}: column '{s.id}' is missing: fix the file")
     ws.competition.check_ids(ws.solution, solution[s.id])
+    solution[s.id] = in_spelling_of(ws.competition.test.ids, solution[s.id])
     missing = sorted(set(ws.competition.test.ids) - set(solution[s.id]))
     if missing:
         raise InputError(
@@ -110,7 +115,9 @@ def _read_submission(
     """Return the rows of the solution, and (n, outputs) the predictions submitted for them."""
     competition, path = ws.competition, ws.store.submission_path(name)
     s = competition.settings
-    submitted = read_table(path, s.encoding)
+    submitted = read_table(path, competition.submission_form)
+    if s.id in submitted.columns:
+        submitted[s.id] = in_spelling_of(competition.test.ids, submitted[s.id])
     if s.id not in submitted.columns or set(submitted[s.id]) != set(competition.test.ids):
         raise InputError(
             f"{path}: its ids are not those of input/test.csv: run `make submit` again"

@@ -200,7 +200,7 @@ def _write(ws: Workspace, name: str, values: np.ndarray, record: SubmissionRecor
     competition = ws.competition
     ws.refuse_named(ws.store.submission_path(name))
     table = competition.submission.fill(competition.test.ids, values)
-    path = ws.store.write_submission(name, table, record, competition.settings.encoding)
+    path = ws.store.write_submission(name, table, record, competition.submission_form)
     return Submitted(
         name=name,
         file=ws.store.name(path),

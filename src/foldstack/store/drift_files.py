@@ -8,9 +8,10 @@ from pathlib import Path
 import pandas as pd
 
 from foldstack.errors import InputError
-from foldstack.files import csv_text, file_sha256, publish, read_table, together
+from foldstack.files import csv_text, file_sha256, publish, together
 from foldstack.records import DriftRecord, read_record, write_record
 from foldstack.store.part import StorePart
+from foldstack.tables import read_table
 
 
 class DriftFiles(StorePart):

@@ -10,11 +10,12 @@ import pandas as pd
 
 from foldstack.config import digest
 from foldstack.errors import InputError, cut
-from foldstack.files import read_table, together, write_table
+from foldstack.files import together, write_table
 from foldstack.records import FoldsRecord, read_record, write_record
 from foldstack.rows import Rows
 from foldstack.store.part import StorePart
 from foldstack.store.splits import Folds
+from foldstack.tables import read_table
 
 
 class FoldFiles(StorePart):

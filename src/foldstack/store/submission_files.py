@@ -12,13 +12,14 @@ from foldstack.errors import InputError
 from foldstack.files import csv_text, file_sha256, locked, publish, together, write_text
 from foldstack.records import SubmissionRecord, read_record, write_record
 from foldstack.store.part import StorePart
+from foldstack.tables.form import TableForm
 
 
 class SubmissionFiles(StorePart):
     """The submissions of one workspace."""
 
     def write_submission(
-        self, name: str, table: pd.DataFrame, record: SubmissionRecord, encoding: str
+        self, name: str, table: pd.DataFrame, record: SubmissionRecord, form: TableForm
     ) -> Path:
         """Write NAME.csv and NAME.json, which has the sha256 of the CSV.
 
@@ -29,7 +30,7 @@ class SubmissionFiles(StorePart):
             name: the submission.
             table: the rows of the CSV.
             record: its record without digests.
-            encoding: the encoding of the CSV.
+            form: encoding and delimiter of the CSV.
 
         Returns:
             The path of the CSV.
@@ -38,7 +39,7 @@ class SubmissionFiles(StorePart):
             InputError: NAME.csv exists and differs from what `submit` wrote.
         """
         path = self.submission_path(name)
-        data = csv_text(table).encode(encoding)
+        data = csv_text(table, sep=form.delimiter or ",").encode(form.encoding)
         sha256 = hashlib.sha256(data).hexdigest()
         with locked(path.with_name(f".{name}.lock")):
             old = self._own_submission(name)

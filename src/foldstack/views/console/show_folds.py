@@ -10,6 +10,7 @@ from foldstack.progress import say, table
 from foldstack.records import SHOWN_LABELS, FoldsResult, LoneLabel
 from foldstack.views.console import show
 from foldstack.views.console.show_drift import say_drift, say_shared
+from foldstack.views.console.show_places import say_read
 
 
 @show.register
@@ -23,6 +24,7 @@ def _(result: FoldsResult) -> None:
         say(f"folds: {rows} no label and stand in no fold (`unlabelled` in competition.yaml)")
     for remark in result.remarks:
         say(f"warning: {remark}")
+    say_read("folds", result.files)
     _say_repeats(result)
     lone = {label.of for label in result.lone}
     for rare in (each for each in result.rare if f"with '{each.label}'" not in lone):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import PurePath
 from typing import Any
 
 from foldstack.competition_file import flow
+from foldstack.errors import cut
 from foldstack.progress import duration, say
 from foldstack.records import (
     CleanResult,
@@ -16,12 +18,14 @@ from foldstack.records import (
     DemoScores,
     GuessReason,
     InitResult,
+    ReadFile,
     RememberedSettings,
     TidyResult,
 )
 from foldstack.views.console import show
 
-CHIEF = ("kind", "target", "text", "pair", "segments", "metric", "group")
+OF_FILES = ("delimiter", "header", "quoting", "columns", "join")
+CHIEF = (*OF_FILES, "kind", "target", "text", "pair", "segments", "metric", "group")
 MOST = 8  # values and columns that are listed
 
 
@@ -42,6 +46,9 @@ def _(made: InitResult) -> None:
         say(
             f"init: encoding: {made.encoding} (guessed: not all files are UTF-8; check a few words)"
         )
+    say_read("init", made.files)
+    for note in made.notes:
+        say(f"init: {note}")
     chief = [each for name in CHIEF for each in made.rows if each.setting == name and _is_set(each)]
     further = [each for each in made.rows if each not in chief]
     for each in chief:
@@ -84,6 +91,22 @@ def _say_shortly(further: list[GuessReason]) -> None:
         say(f"init: besides, {', '.join(settings)} (REASONS=1 says why)")
     if columns:
         say(f"init: columns not used: {', '.join(columns[:MOST])}{more} (REASONS=1 says why)")
+
+
+def say_read(stage: str, files: list[ReadFile]) -> None:
+    """Print how many rows were read from how many lines, if these differ, and cells like rows."""
+    for each in files:
+        name = PurePath(each.file).name
+        if each.lines and each.lines != each.rows:
+            say(f"{stage}: {name}: {each.rows:,} rows were read from {each.lines:,} lines")
+        if each.cells:
+            cell, more = each.cells[0], len(each.cells) - 1
+            also = f", and {more:,} more cells do" if more else ""
+            rows = "1 row" if cell.rows == 1 else f"{cell.rows:,} rows"
+            say(
+                f"warning: {name}, line {cell.line}: a cell of column '{cut(cell.column)}' holds what "
+                f"looks like {rows} of the file{also}: fix its quotes, or set `quoting: none`"
+            )
 
 
 def _short(value: Any) -> str:

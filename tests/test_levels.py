@@ -13,10 +13,10 @@ from foldstack.ensemble import Rule, fit_rule
 from foldstack.ensemble.classes import kappa_level_cuts
 from foldstack.ensemble.decide import default_rule
 from foldstack.errors import InputError
-from foldstack.tables import read_table
 from foldstack.metrics import get
 from foldstack.records.decisions import RuleRecord
 from foldstack.stages.predictor import Predictor
+from foldstack.tables import read_table
 from foldstack.workspace import Workspace
 from tiny import foldstack, go_through, make_workspace, sentences, write, write_competition
 

@@ -10,8 +10,8 @@ from foldstack.competition import Competition
 from foldstack.ensemble.estimate import bootstrap
 from foldstack.errors import InputError
 from foldstack.files import read_json
-from foldstack.tables import read_table
 from foldstack.store import read_parquet
+from foldstack.tables import read_table
 from tiny import foldstack, go_through, make_workspace, write, write_competition
 
 # The mean of the AUC of all rows and of those that name a group, as in a competition on bias.

@@ -8,8 +8,8 @@ from sklearn import metrics as sk
 
 from foldstack.competition import Competition
 from foldstack.errors import InputError
-from foldstack.tables import read_table
 from foldstack.metrics import get
+from foldstack.tables import read_table
 from tiny import go_through, make_kind, write, write_competition
 
 IDS = ["t5", "t4", "t3", "t2", "t1", "t0"]

@@ -18,8 +18,8 @@ from pathlib import Path
 import pandas as pd
 
 from foldstack.errors import InputError
-from foldstack.tables import read_table
 from foldstack.guess import Guess, guess
+from foldstack.tables import read_table
 
 CASES = Path(__file__).parents[3] / "shared" / "cases" / "competitions"
 ASKED = ("id", "target", "text", "kind", "metric", "group", "pair")

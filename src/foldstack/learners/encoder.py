@@ -110,6 +110,8 @@ class Encoder:
         if self.task.kind.is_values:
             self.scale = Scale.of(train, bounded=s.bounded)
         texts = self._read(train)
+        if joining := texts.joining(self.types):
+            say(joining)
         self._fit_length(texts)
         self.keywords = fit_keywords(s.long, train)
         return self._examples(train, self._cut(texts, training=True))
@@ -117,7 +119,7 @@ class Encoder:
     def fit_texts(self, rows: Rows) -> Tokens:
         """Fit the length only, on rows without labels; return all of their texts, in windows.
 
-        Sentence pairs are truncated instead, since their texts must stay together.
+        Several segments are truncated instead, since they must stay together.
         """
         texts = self._read(rows)
         self._fit_length(texts)

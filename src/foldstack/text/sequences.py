@@ -96,11 +96,10 @@ def copy_to(out: np.ndarray, at: np.ndarray, part: Stretches) -> None:
 
 
 def columns_of(rows: Rows, prefix: str = "") -> list[list[str]]:
-    """Return the first texts of all rows with the prefix and, for sentence pairs, the second texts."""
-    columns = [[prefix + text[0] for text in rows.texts]]
-    if len(rows) and len(rows.texts[0]) == 2:
-        columns.append([text[1] for text in rows.texts])
-    return columns
+    """Return the first texts of all rows with the prefix, then the further segments, if any."""
+    segments = len(rows.texts[0]) if len(rows) else 1
+    further = ([text[place] for text in rows.texts] for place in range(1, segments))
+    return [[prefix + text[0] for text in rows.texts], *further]
 
 
 def backend_of(tokenizer: PreTrainedTokenizerBase) -> Tokenizer | None:
@@ -215,8 +214,9 @@ class Frames:
 
         Args:
             first: parts of each row's first text, concatenated.
-            second: parts of each row's second text; empty if the row is not paired.
-            paired: (n,) whether the row has two texts.
+            second: parts of each row's second text, with a separator and the third, if there is one;
+                empty if the row is not paired.
+            paired: (n,) whether the row has several texts.
             types: whether to return token type ids.
 
         Returns:

@@ -87,7 +87,8 @@ class Competition:
     def task(self) -> Task:
         """The task as seen by a learner."""
         categories = tuple(tuple(self._categories[c]) for c in self.settings.categorical)
-        return Task(self.kind, self.link, self.outputs, self.metric, categories)
+        templates = self.settings.templates
+        return Task(self.kind, self.link, self.outputs, self.metric, categories, templates)
 
     @property
     def link(self) -> str:

@@ -25,7 +25,7 @@ class Task:
     """The competition as a learner sees it: kind, link, names of outputs, metric.
 
     categories: for each categorical column (the last columns of `Rows.features`), the names of its
-    codes.
+    codes. templates: what the user wrote around the texts of the files.
     """
 
     kind: Kind
@@ -33,6 +33,7 @@ class Task:
     outputs: tuple[str, ...]
     metric: Metric
     categories: tuple[tuple[str, ...], ...] = ()
+    templates: tuple[str, ...] = ()
 
     def score(self, targets: np.ndarray, logits: np.ndarray) -> float:
         """Return the metric of (n, outputs) logits."""

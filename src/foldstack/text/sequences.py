@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from foldstack.progress import Progress
 from foldstack.rows import Rows
+from foldstack.text.special import Speller, kept_tokens
 
 CHUNK = 2000  # texts per call: a tokenizer's results take far more memory than an array
 BLOCK = 2**20  # tokens per copy
@@ -114,7 +115,7 @@ def backend_of(tokenizer: PreTrainedTokenizerBase) -> Tokenizer | None:
     backend = tokenizer.backend_tokenizer
     backend.no_truncation()
     backend.no_padding()
-    backend.encode_special_tokens = tokenizer.split_special_tokens
+    backend.encode_special_tokens = tokenizer.split_special_tokens and not kept_tokens(tokenizer)
     return backend
 
 
@@ -127,6 +128,7 @@ def encode_each(
     and masks, which is slow.
     """
     backend = backend_of(tokenizer)
+    speller = Speller(tokenizer) if tokenizer.split_special_tokens else None
     with Progress("tokenising", len(texts), "texts") as progress:
         for start in range(0, len(texts), CHUNK):
             some = list(texts[start : start + CHUNK])
@@ -142,6 +144,8 @@ def encode_each(
                     return_attention_mask=False,
                     return_token_type_ids=False,
                 )["input_ids"]
+            if speller:
+                ids = speller.spelled(some, ids)
             flat = np.fromiter(chain.from_iterable(ids), np.int32)
             yield flat, np.fromiter(map(len, ids), np.int64, len(ids))
             progress.add(len(some))

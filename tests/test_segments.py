@@ -105,21 +105,13 @@ def test_wrong_segments_are_refused(tmp_path: Path, segments, sentence, capsys) 
     refuses(root, ["folds"], f"{root}/competition.yaml: {sentence}", capsys)
 
 
-def test_segments_a_pair_and_a_template_exclude_each_other(tmp_path: Path, capsys) -> None:
-    segments = {"text": ["a", "b"], "segments": ["{a}", "{b}"]}
-    for other, sentence in (
-        (
-            {"pair": True},
-            "`pair: true` makes two segments of two text columns, and `segments` says what they are: "
-            "leave `pair` out",
-        ),
-        (
-            {"template": "{a}{b}"},
-            "`template` joins the text columns to one text, `segments` makes several: set one of them",
-        ),
-    ):
-        root = make_workspace(tmp_path, **segments, **other)
-        refuses(root, ["folds"], f"{root}/competition.yaml: {sentence}", capsys)
+def test_segments_and_a_template_exclude_each_other(tmp_path: Path, capsys) -> None:
+    settings = {"text": ["a", "b"], "template": "{a}{b}", "segments": ["{a}", "{b}"]}
+    root = make_workspace(tmp_path, **settings)
+    sentence = (
+        "`template` joins the text columns to one text, `segments` makes several: set one of them"
+    )
+    refuses(root, ["folds"], f"{root}/competition.yaml: {sentence}", capsys)
 
 
 # As tokens

@@ -235,7 +235,7 @@ MUTANTS = [
     Mutant(
         "defined-where-held-out",
         "defined.py",
-        "& defined_columns(metric, targets[folds.learned((fold,))])",
+        "& defined_columns(metric.take(learned), targets[learned])",
         "",
         "a run that has learned no row with a label is scored on it",
         ("test_undefined.py",),
@@ -1383,7 +1383,7 @@ MUTANTS = [
     # Metrics and folds
     Mutant(
         "auc-without-ties",
-        "metrics.py",
+        "metrics/rankings.py",
         "below + negatives / 2",
         "below",
         "ties count as lost",
@@ -1391,7 +1391,7 @@ MUTANTS = [
     ),
     Mutant(
         "rmse-over-columns",
-        "metrics.py",
+        "metrics/values.py",
         "np.sqrt(np.average((targets - predictions) ** 2, axis=0, weights=weights)).mean()",
         "np.sqrt(np.average((targets - predictions) ** 2, axis=0, weights=weights).mean())",
         "the root is taken after the mean over columns",
@@ -1399,7 +1399,7 @@ MUTANTS = [
     ),
     Mutant(
         "weighted-by-predicted",
-        "metrics.py",
+        "metrics/confusion.py",
         "support = tp + fn\n",
         "support = tp + fp\n",
         "weighted averages go by what is predicted",
@@ -1407,7 +1407,7 @@ MUTANTS = [
     ),
     Mutant(
         "kappa-linear",
-        "metrics.py",
+        "metrics/confusion.py",
         "apart = (classes[:, None] - classes) ** 2",
         "apart = np.abs(classes[:, None] - classes)",
         "kappa's chance is linear",
@@ -1415,7 +1415,7 @@ MUTANTS = [
     ),
     Mutant(
         "other-class-mixed-up",
-        "metrics.py",
+        "metrics/confusion.py",
         "one(tn, fn, fp, tp)",
         "one(tn, fp, fn, tp)",
         "the negative class's precision is its recall",
@@ -1423,7 +1423,7 @@ MUTANTS = [
     ),
     Mutant(
         "spearman-without-weights",
-        "metrics.py",
+        "metrics/values.py",
         "np.bincount(where, weights=weights)",
         "np.bincount(where)",
         "ranks ignore how often a row is drawn",
@@ -1431,7 +1431,7 @@ MUTANTS = [
     ),
     Mutant(
         "loss-summed-over-labels",
-        "metrics.py",
+        "metrics/rankings.py",
         "np.log1p(-clipped)).mean(axis=1)",
         "np.log1p(-clipped)).sum(axis=1)",
         "the log loss of labels is a sum",

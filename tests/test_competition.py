@@ -419,5 +419,18 @@ def test_an_own_metric_without_any_score_is_shown_as_undefined(tmp_path: Path, c
     assert "nested metrics.py:own undefined; pooled over all rows" in said
     assert (
         "blend: metrics.py:own is undefined, since no fold holds out and learns rows on which it has a "
-        "value for good predictions"
+        "value for good predictions (the largest holds out 8)"
     ) in said
+
+
+def test_no_best_score_is_spoken_of_if_no_candidate_has_one(tmp_path: Path, capsys) -> None:
+    second = {"second": {"preset": "tfidf", "C": 0.1}}
+    root = make_workspace(tmp_path / "w", metric="metrics.py:own", models=["tfidf", second])
+    source = (
+        "def own(targets, predictions):\n    return 1.0 if len(targets) == 24 else float('nan')\n"
+    )
+    write(root / "metrics.py", source)
+    go_through(root, "folds", "train", "blend")
+    said = capsys.readouterr().out
+    assert "chose single:tfidf, the first, since no candidate has a score" in said
+    assert "the best CV score of several" not in said

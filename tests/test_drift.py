@@ -387,6 +387,18 @@ def test_the_weighted_score_is_printed(shifted: Path, capsys: pytest.CaptureFixt
     ) in capsys.readouterr().out
 
 
+def test_a_metric_without_row_weights_is_named_as_the_reason(tmp_path: Path, capsys) -> None:
+    """The line read as if there were too few rows."""
+    root = shifted_workspace(tmp_path / "w", metric="metrics.py:own")
+    write(
+        root / "metrics.py", "def own(targets, predictions):\n    return float(predictions.mean())"
+    )
+    go_through(root, "folds", "train", "blend")
+    said = capsys.readouterr().out
+    assert ": no weighted metrics.py:own can be given (metrics.py:own takes no row weights)" in said
+    assert Workspace.open(root, []).store.read_blend("blend").drift.nested is None
+
+
 def test_alike_files_get_no_weighted_score(tmp_path: Path) -> None:
     root = go_through(shifted_workspace(tmp_path, test=0.1), "folds", "train", "blend")
     assert Workspace.open(root, []).store.read_blend("blend").drift is None

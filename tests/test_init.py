@@ -433,6 +433,14 @@ def test_a_given_metric_tells_classes_from_quantities() -> None:
     assert settings(train, sample, metric="f1_macro")["kind"] == "multiclass"
     many = {"y": column(range(30), 60)}
     assert settings(many, {"y": "0"}, metric="accuracy")["kind"] == "multiclass"
+    assert settings(many, {"y": "0"}, metric="qwk")["kind"] == "multiclass"
+
+
+def test_the_metric_is_written_by_its_name_here() -> None:
+    binary, stars = {"label": BALANCED}, {"stars": column([1, 2, 3, 4, 5], 10)}
+    assert settings(binary, {"label": "0.5"}, metric="auc")["metric"] == "roc_auc"
+    found = settings(stars, {"stars": "3"}, kind="regression", metric="qwk")
+    assert (found["kind"], found["metric"]) == ("regression", "quadratic_kappa")
 
 
 @pytest.mark.parametrize(
@@ -507,6 +515,12 @@ def test_every_setting_is_shown(tmp_path: Path) -> None:
         if entry.within:
             inner = CompetitionSettings.model_fields[name].annotation
             assert [e.name for e in entry.within] == list(inner.model_fields)
+
+
+def test_the_metrics_of_the_kind_stand_below_the_metric(tmp_path: Path) -> None:
+    lines = competition_yaml(LEAST, "about").splitlines()
+    below = lines[next(i for i, line in enumerate(lines) if line.startswith("metric: f1")) + 1]
+    assert below.startswith("#   metrics of kind binary: roc_auc, average_precision, log_loss, ")
 
 
 def test_commented_settings_stand_there_as_they_could_be_used(tmp_path: Path) -> None:

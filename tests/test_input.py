@@ -490,8 +490,8 @@ WHOLE = {
         "ROOT/competition.yaml: setting 'kind' is missing: add `kind: …`",
     ),
     "unknown metric": (
-        "name: tiny\nkind: binary\nmetric: roc-auc\ntarget: label\n",
-        "metric 'roc-auc' is not known: did you mean 'roc_auc'?",
+        "name: tiny\nkind: binary\nmetric: roc-aux\ntarget: label\n",
+        "metric 'roc-aux' is not known: did you mean 'roc_auc'?",
     ),
     "invalid": (
         "name: tiny\nkind: [binary\nmetric: f1\n",

@@ -9,7 +9,9 @@ from sklearn import metrics as sk
 
 from foldstack.ensemble import Rule, fit_rule
 from foldstack.errors import InputError, Interrupted
-from foldstack.metrics import FROM_COUNTS, Metric, from_counts, get, try_on
+from foldstack.kinds import Kind
+from foldstack.metrics import FROM_COUNTS, METRICS, Metric, from_counts, get, listed, try_on
+from foldstack.metrics.names import ALIASES
 from tiny import write
 
 KINDS = {"binary": 1, "multiclass": 4, "multilabel": 3}
@@ -244,8 +246,8 @@ def test_shapes_that_numpy_would_broadcast_are_refused():
 
 def test_unknown_and_unfitting_names_are_told_what_would_do():
     with pytest.raises(InputError) as refused:
-        get("rocauc", "binary")
-    assert str(refused.value) == "metric 'rocauc' is not known: did you mean 'roc_auc'?"
+        get("roc_aux", "binary")
+    assert str(refused.value) == "metric 'roc_aux' is not known: did you mean 'roc_auc'?"
     with pytest.raises(InputError) as refused:
         get("f1", "multiclass")
     assert str(refused.value) == (
@@ -253,13 +255,14 @@ def test_unknown_and_unfitting_names_are_told_what_would_do():
         "roc_auc_ovr, log_loss, accuracy, balanced_accuracy, f1_micro, f1_macro, f1_weighted, "
         "precision_micro, precision_macro, precision_weighted, recall_micro, recall_macro, "
         "recall_weighted, jaccard_micro, jaccard_macro, jaccard_weighted, matthews, "
-        "quadratic_kappa, cost"
+        "quadratic_kappa, cost, map_at_3, top_3_accuracy"
     )
     with pytest.raises(InputError) as refused:
         get("f1", "regression")
     assert str(refused.value) == (
-        "metric 'f1' does not fit kind 'regression' (it is for binary): choose one of rmse, mae, "
-        "mcrmse, r2, pearson, spearman"
+        "metric 'f1' does not fit kind 'regression' (it is for binary): choose one of "
+        "quadratic_kappa, rmse, mse, "
+        "mae, mcrmse, r2, pearson, spearman"
     )
 
 
@@ -305,6 +308,7 @@ def by_column(score):
 REGRESSION = {
     "rmse": sk.root_mean_squared_error,
     "mcrmse": sk.root_mean_squared_error,
+    "mse": sk.mean_squared_error,
     "mae": sk.mean_absolute_error,
     "r2": sk.r2_score,
     "pearson": by_column(stats.pearsonr),
@@ -353,6 +357,57 @@ def test_only_spearman_is_a_matter_of_order():
     """Guards means of ranks, which blend where the metric wants a ranking, from pearson."""
     for name in REGRESSION:
         assert get(name, "regression").wants == ("ranking" if name == "spearman" else "value")
+
+
+# --- names ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "given,kind,name",
+    [
+        ("auc", "binary", "roc_auc"),
+        ("auc", "multilabel", "roc_auc"),
+        ("AUC", "multiclass", "roc_auc_ovr"),
+        ("qwk", "multiclass", "quadratic_kappa"),
+        ("f1score", "binary", "f1"),
+        ("F1-macro", "multiclass", "f1_macro"),
+        ("logloss", "binary", "log_loss"),
+        ("ap", "binary", "average_precision"),
+        ("acc", "multiclass", "accuracy"),
+        ("mse", "regression", "mse"),
+        ("MAP@3", "multiclass", "map_at_3"),
+        ("top5", "multiclass", "top_5_accuracy"),
+        ("roc_auc", "binary", "roc_auc"),
+    ],
+)
+def test_a_metric_is_found_by_what_others_call_it(given, kind, name):
+    assert get(given, kind).name == name
+
+
+@pytest.mark.parametrize("alias,names", ALIASES.items(), ids=ALIASES)
+def test_every_other_name_is_plain_and_of_a_metric(alias, names):
+    """Guards an alias that is never looked up, and one that hides a metric."""
+    assert alias == "".join(c for c in alias if c.isalnum()).lower()
+    assert alias not in METRICS
+    assert set(names) <= set(METRICS)
+
+
+def test_a_name_that_others_use_is_refused_with_the_one_here():
+    with pytest.raises(InputError) as refused:
+        get("qwk", "multilabel")
+    assert str(refused.value).startswith(
+        "metric 'qwk' ('quadratic_kappa') does not fit kind 'multilabel' (it is for multiclass"
+    )
+
+
+def test_the_metrics_of_a_kind_are_listed_shortly():
+    assert listed(Kind.REGRESSION, 90) == [
+        "metrics of kind regression: quadratic_kappa, rmse, mse, mae, mcrmse, r2, pearson, spearman"
+    ]
+    (*_, last) = lines = listed(Kind.MULTICLASS, 60)
+    assert max(map(len, lines)) <= 60
+    assert last == "cost, map_at_3, top_3_accuracy"
+    assert "f1_weighted (likewise precision, recall, jaccard)" in " ".join(lines)
 
 
 # --- metrics of the user's own ----------------------------------------------------------------
@@ -446,7 +501,10 @@ def test_an_undefined_own_metric_is_nan_and_not_refused(tmp_path):
 
 
 GOOD = "def own(targets, predictions):\n    return 1.0\n"
-TAKES = "function 'own' must take (targets, predictions) or (targets, predictions, weights)"
+TAKES = (
+    "function 'own' must take (targets, predictions), and may take `weights` and columns of the "
+    "training file by their names"
+)
 REFUSED = {
     "name": ("def owl(t, p):\n    return 1", "there is no function 'own': did you mean 'owl'?"),
     "nothing": (
@@ -463,7 +521,7 @@ REFUSED = {
     ),
     "exit": ("raise SystemExit(3)", "the file does not import (SystemExit: 3): fix it"),
     "one parameter": ("def own(targets):\n    return 1", TAKES),
-    "another third": ("def own(targets, predictions, extra):\n    return 1", TAKES),
+    "no names": ("def own(targets, predictions, extra, /):\n    return 1", TAKES),
     "written in C": ("own = max", TAKES),
     "wants": (
         GOOD + "own.wants = 'label'",

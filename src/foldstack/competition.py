@@ -16,7 +16,7 @@ import pandas as pd
 
 from foldstack import config, metrics
 from foldstack.costs import Costs, cost_table, read_costs
-from foldstack.errors import InputError, cut, nearest
+from foldstack.errors import InputError, cut, nearest, some
 from foldstack.files import read_table
 from foldstack.kinds import Kind
 from foldstack.labels import alike
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from foldstack.drift import Files
     from foldstack.near import NearDuplicates
 
+WHOLE_LEVELS, LEVELS = 100, 20  # most values that a regression is decided among
 EXTERNAL_NEAR = 0.8  # Jaccard similarity from which an external text counts as a copy
 
 
@@ -58,7 +59,47 @@ class Competition:
 
     def _metric(self, name: str) -> metrics.Metric:
         costs = self.costs if name == "cost" and self.kind.has_labels else None
-        return metrics.get(name, self.kind, root=self.root, costs=costs)
+        metric = metrics.get(name, self.kind, root=self.root, costs=costs)
+        if metric.reads:
+            metric = self.beside(metric, self.path("train"), self._train_table)
+        if self.kind.is_values and metric.wants == "labels":
+            return replace(metric, levels=self._levels(metric.name))
+        return metric
+
+    def beside(self, metric: metrics.Metric, path: Path, table: pd.DataFrame) -> metrics.Metric:
+        """Return the metric of the rows of a table, whose columns a user's function may take.
+
+        A column is of numbers, nan for empty cells, if it holds nothing else; otherwise of text.
+
+        Raises InputError if a column is missing.
+        """
+        for column in metric.reads:
+            if column not in table.columns:
+                function = metric.name.partition(":")[2]
+                raise InputError(
+                    f"{self.root / 'metrics.py'}: {function} takes '{column}', which is no column of "
+                    f"{path} ({nearest(column, table.columns)}): rename it, or give it a default"
+                )
+        cells = {column: _numbers_or_texts(table[column]) for column in metric.reads}
+        return metric.given(pd.DataFrame(cells).set_axis(table[self.settings.id].to_numpy()))
+
+    def _levels(self, metric: str) -> tuple[float, ...]:
+        """Return the different values of a regression's target, which the metric decides among."""
+        s, path = self.settings, self.path("train")
+        if len(s.target) != 1:
+            raise InputError(
+                f"competition.yaml: metric '{metric}' of kind regression is of one target, got "
+                f"{len(s.target)}: {some(s.target)}"
+            )
+        levels = np.unique(self.train.targets)
+        most = WHOLE_LEVELS if (levels == np.round(levels)).all() else LEVELS
+        if not 2 <= len(levels) <= most:
+            raise InputError(
+                f"{path}: column '{s.target[0]}' holds {len(levels):,} different values, but metric "
+                f"'{metric}' decides among 2 to {WHOLE_LEVELS} whole numbers, or {LEVELS} of any kind: "
+                "choose rmse"
+            )
+        return tuple(levels.tolist())
 
     @cached_property
     def costs(self) -> Costs | None:
@@ -75,8 +116,15 @@ class Competition:
     def report_metrics(self) -> list[metrics.Metric]:
         """Metrics reported beside the main one; InputError if the submission does not determine one."""
         found = [self._metric(name) for name in self.settings.report_metrics]
+        top = self.submission.top
         for metric in found:
-            if self.submission.wants_labels and metric.wants != "labels":
+            if top is not None and metric.wants != "labels" and (metric.top or top + 1) > top:
+                raise InputError(
+                    f"competition.yaml: report_metrics names {metric.name}, but {top} labels per row "
+                    "are submitted, without probabilities: leave it out"
+                )
+            decided = self.submission.wants_labels and self.kind.has_labels
+            if decided and metric.wants != "labels":
                 raise InputError(
                     f"competition.yaml: report_metrics names {metric.name}, which requires a "
                     f"{metric.wants}, but labels are submitted: leave it out"
@@ -638,6 +686,13 @@ def require(path: Path, table: pd.DataFrame, column: str) -> None:
             f"{path}: column '{column}' is missing ({nearest(column, table.columns)}): fix the file "
             "or competition.yaml"
         )
+
+
+def _numbers_or_texts(column: pd.Series) -> np.ndarray:
+    """Return (n,) float, nan for empty cells, if the others are numbers; otherwise the texts."""
+    values, empty = numbers_of(column), (column == "").to_numpy()
+    only_numbers = not (np.isnan(values) & ~empty).any() and not empty.all()
+    return values if only_numbers else column.to_numpy(dtype=object)
 
 
 def _numbers_or_nothing(path: Path, column: pd.Series, wanted: str, what: str) -> np.ndarray:

@@ -9,9 +9,12 @@ from typing import Any
 
 import yaml
 
+from foldstack import metrics
+from foldstack.kinds import Kind
 from foldstack.settings import CompetitionSettings, FoldSettings, Settings
 
 COMMENT_AT = 22  # the column at which comments begin
+WIDTH = 90  # of a list in a comment
 LONG = 60  # longer lines have their comment above
 
 
@@ -162,6 +165,8 @@ def competition_yaml(
         for entry in part:
             example = (examples or {}).get(entry.name, entry.example)
             lines += _entry(entry, CompetitionSettings, settings, example)
+            if entry.name == "metric":
+                lines += [f"#   {line}" for line in metrics.listed(Kind(settings["kind"]), WIDTH)]
         lines.append("")
     return "\n".join(lines)
 

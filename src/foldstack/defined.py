@@ -8,6 +8,7 @@ below .5. It says nothing of the model.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,8 +26,8 @@ class ScoredByFolds:
     """A metric as far as folds define it.
 
     Attributes:
-        metric: over the columns that at least one fold defines; undefined for any predictions if there
-            are none.
+        metric: of the rows that the folds score, over the columns that at least one fold defines;
+            undefined for any predictions if there are none.
         columns: those columns; None for all.
         undefined: sentences that say what is not scored, and why.
     """
@@ -43,17 +44,24 @@ def defined_by_fold(metric: Metric, targets: np.ndarray, folds: Folds) -> np.nda
     """
     return np.array(
         [
-            defined_columns(metric, targets[folds.held_out((fold,))])
-            & defined_columns(metric, targets[folds.learned((fold,))])
-            for fold in folds.numbers
+            defined_columns(metric.take(held), targets[held])
+            & defined_columns(metric.take(learned), targets[learned])
+            for held, learned in _held_and_learned(folds)
         ]
     )
 
 
+def _held_and_learned(folds: Folds) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield the positions of the rows that each fold holds out, and of those that its run learns."""
+    for fold in folds.numbers:
+        yield folds.held_out((fold,)), folds.learned((fold,))
+
+
 def scored_by(competition: Competition, folds: Folds) -> ScoredByFolds:
-    """Return the competition's metric over what these folds define."""
+    """Return the competition's metric of the scored rows, over what these folds define."""
     metric, targets = competition.metric, competition.train.targets
     defined = defined_by_fold(metric, targets, folds).any(axis=0)
+    metric = metric.take(folds.scored)
     if defined.all():
         return ScoredByFolds(metric, None, [])
     columns = tuple(np.flatnonzero(defined).tolist())
@@ -64,7 +72,11 @@ def _sentences(competition: Competition, folds: Folds, defined: np.ndarray) -> l
     name, outputs = competition.metric.name, competition.outputs
     missing = np.flatnonzero(~defined)
     if competition.metric.is_own:
-        reason = "no fold holds out and learns rows on which it has a value for good predictions"
+        most = max(len(held) for held, _ in _held_and_learned(folds))
+        reason = (
+            "no fold holds out and learns rows on which it has a value for good predictions (the "
+            f"largest holds out {most:,})"
+        )
         return [f"{name} is undefined, since {reason}"]
     if len(defined) < len(outputs):  # of all classes together
         return [f"{name} is undefined, since no fold holds out and learns more than one class"]

@@ -386,10 +386,12 @@ def _kind_of_metric(
     """Return the kind of a numeric target that a given metric decides: classes or quantities."""
     metric = tables.given["metric"]
     values = {v for column in target for v in tables.train[column].unique()}
-    if _own(metric) or _fits(metric, kind) or not _numeric(values):
+    if _own(metric) or not _numeric(values):
         return kind, why
     other = Kind.REGRESSION if kind.has_labels else Kind.MULTICLASS
-    if _fits(metric, other) and (other.is_values or len(target) == 1):
+    fits_other = _fits(metric, other) and (other.is_values or len(target) == 1)
+    # Of a metric for both, classes are taken: KIND=regression asks for the other.
+    if fits_other and (other.has_labels or not _fits(metric, kind)):
         return other, f"METRIC={metric} is for it"
     return kind, why
 
@@ -567,7 +569,7 @@ def _metric(tables: GivenTables, found: Guess) -> None:
                 "own numbers"
             )
         if not _own(name):  # a workspace's own is looked up there
-            metrics.get(name, kind)
+            name = metrics.get(name, kind).name
         return found.set("metric", name, "given by METRIC=")
     name, why = {
         Kind.BINARY: _binary_metric,

@@ -39,6 +39,31 @@ class Submission:
         return set(self.columns) == set(self.labels)
 
     @cached_property
+    def top(self) -> int | None:
+        """The number of labels that a cell joins by spaces, for a metric of the most probable ones.
+
+        None if there is a column per class, which probabilities fill.
+
+        Raises InputError if a label itself holds a space.
+        """
+        if self.metric.top is None or self.per_label or len(self.columns) != 1:
+            return None
+        split = [label for label in self.labels if not label or label.split() != [label]]
+        if split:
+            raise InputError(
+                f"{self.path}: {self.metric.name} joins labels by spaces, but label '{split[0]}' is "
+                "empty or holds one: choose accuracy or log_loss, or rename the labels"
+            )
+        return self.metric.top
+
+    @property
+    def holds(self) -> str:
+        """The noun for what is submitted: labels, probabilities or values."""
+        if self.top is not None:
+            return f"the {self.top} most probable labels"
+        return "labels" if self.wants_labels else self.settings.kind.predicted
+
+    @cached_property
     def wants_labels(self) -> bool:
         """Whether the submission holds labels, by the metric and the sample's columns.
 
@@ -53,7 +78,7 @@ class Submission:
             labels = asked == "labels"
         else:
             labels = self.metric.wants == "labels" and not per_class
-        if labels and kind.is_values:
+        if labels and kind.is_values and self.metric.wants != "labels":
             raise InputError(
                 "competition.yaml: `submission: labels` does not fit kind regression: remove it"
             )
@@ -62,7 +87,7 @@ class Submission:
                 "competition.yaml: `submission: labels` does not fit a sample with one "
                 "column per class: set `submission: probabilities`"
             )
-        if not labels and kind.has_output_per_label and not self.per_label:
+        if self.top is None and not labels and kind.has_output_per_label and not self.per_label:
             one, several = kind.label_nouns
             raise InputError(
                 f"{self.path}: probabilities of {len(self.labels)} "
@@ -76,17 +101,22 @@ class Submission:
         """The values of the one column of labels."""
         return set(self.table[self.columns[0]])
 
+    @property
+    def _names_labels(self) -> bool:
+        """Whether a cell that holds a label holds its name alone."""
+        return self.settings.kind.has_labels and not self.settings.separator
+
     @cached_property
     def spelled(self) -> tuple[str, ...]:
         """The labels as they are submitted: in the sample's spelling, if it shows another one."""
-        if self.per_label or not self.wants_labels or self.settings.separator:
+        if self.per_label or not self.wants_labels or not self._names_labels:
             return self.labels
         return spelled(self.labels, self._shown)
 
     @property
     def label_remarks(self) -> list[str]:
         """Sentences about the spelling of labels, and values of the sample that are no label."""
-        if self.per_label or not self.wants_labels or self.settings.separator:
+        if self.per_label or not self.wants_labels or not self._names_labels:
             return []
         if self.spelled != self.labels:
             both = ", ".join(
@@ -127,19 +157,35 @@ class Submission:
                 np.hstack([1 - values, values]) if self.settings.kind.has_positive_class else values
             )
             for column in self.columns:
-                out[column] = _texts_of(full[:, self.labels.index(column)], decided)
-        elif decided:
+                out[column] = self._texts(full[:, self.labels.index(column)])
+        elif self.top is not None:
+            out[self.columns[0]] = _joined_top(values, self.labels, self.top)
+        elif decided and not self.settings.kind.is_values:
             out[self.columns[0]] = np.array(
                 label_texts(values, self.spelled, self.settings), object
             )
         else:
-            out[self.columns[0]] = _texts_of(values[:, 0], False)
+            out[self.columns[0]] = self._texts(values[:, 0])
         return out
+
+    def _texts(self, values: np.ndarray) -> list[str]:
+        if not self.wants_labels:
+            return [f"{v:.8g}" for v in values]
+        of_values = self.settings.kind.is_values
+        return self.level_texts(values) if of_values else [f"{v:.0f}" for v in values]
+
+    def level_texts(self, levels: np.ndarray) -> list[str]:
+        """Return levels (n,) of a regression as text, whole numbers in the sample's spelling."""
+        values, where = np.unique(levels, return_inverse=True)
+        texts = spelled(tuple(f"{v:.8g}" for v in values), self.table[self.columns[0]])
+        return [texts[k] for k in where]
 
     def read(self, path: Path, submitted: pd.DataFrame) -> np.ndarray:
         """Return (n, outputs) of a submission's file: probabilities, values, or 0/1 decisions."""
         kind = self.settings.kind
-        if self.per_label or not self.wants_labels:
+        if self.top is not None:
+            return self._read_top(path, submitted[self.columns[0]])
+        if self.per_label or kind.is_values or not self.wants_labels:
             columns = self.columns
             if self.per_label:
                 columns = list(kind.outputs_of(self.labels))
@@ -158,6 +204,20 @@ class Submission:
             return index.astype(float)[:, None]
         return np.eye(len(self.labels))[index]
 
+    def _read_top(self, path: Path, column: pd.Series) -> np.ndarray:
+        """Return (n, classes): k, k - 1, … for the labels of a cell in their order, 0 for the others."""
+        place = {label: k for k, label in enumerate(self.labels)}
+        rows = [text.split(" ") for text in column]
+        bad = [
+            len(row) > self.top or len(set(row)) < len(row) or not place.keys() >= set(row)
+            for row in rows
+        ]
+        _refuse(path, column.to_frame(), np.array(bad), f"1 to {self.top} different labels")
+        values = np.zeros((len(rows), len(place)))
+        for i, row in enumerate(rows):
+            values[i, [place[label] for label in row]] = self.top - np.arange(len(row))
+        return values
+
 
 def label_texts(
     decisions: np.ndarray, labels: tuple[str, ...], settings: CompetitionSettings
@@ -174,8 +234,10 @@ def label_texts(
     return [labels[k] for k in hit]
 
 
-def _texts_of(values: np.ndarray, labels: bool) -> list[str]:
-    return [f"{v:.0f}" if labels else f"{v:.8g}" for v in values]
+def _joined_top(probabilities: np.ndarray, labels: tuple[str, ...], top: int) -> list[str]:
+    """Return the `top` most probable labels per row, joined by spaces, the first of equals first."""
+    order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top]
+    return [" ".join(labels[k] for k in row) for row in order]
 
 
 def _refuse(path: Path, values: pd.DataFrame, bad: np.ndarray, wanted: str) -> None:

@@ -112,7 +112,8 @@ def decide_by_fold(
     for fold in folds:
         own = members.folds == fold
         known = own if len(folds) == 1 else ~own
-        rule = fit_rule(metric, members.kind, targets[known], oof[known], family=family)
+        part = metric.take(np.flatnonzero(known))
+        rule = fit_rule(part, members.kind, targets[known], oof[known], family=family)
         decided[own] = rule.apply(oof[own])
     return metric, decided, family
 

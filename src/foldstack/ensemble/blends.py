@@ -268,7 +268,7 @@ def _search(
     predictions = np.ascontiguousarray(_read(members, scale)[rows].transpose(2, 1, 0), float)
     return Search(
         predictions,
-        SearchObjective.of(metric, members.kind, members.targets[rows]),
+        SearchObjective.of(metric.take(rows), members.kind, members.targets[rows]),
         members.kind,
         lowest=-options.negative,
         threads=options.threads,

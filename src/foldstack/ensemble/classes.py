@@ -18,6 +18,10 @@ ByClass = Callable[[np.ndarray, np.ndarray, np.ndarray], tuple[np.ndarray, np.nd
 # probabilities hardly gain by weights: with smaller values, simulated sets of 8 classes and 100 to
 # 2,000 rows lost more there than they won with uncalibrated probabilities.
 SHRINKAGE = 20.0
+# Predicted numbers are nearer to their mean than the truth is, so that the middles between levels are
+# far from the best cut points. On simulated grades 1 to 6, 100 to 5,000 rows, a shrinkage of 20 lost up
+# to .03 of the kappa on new rows against 0, and 5 won at most .001.
+LEVEL_SHRINKAGE = 0.0
 ROUNDS = 20
 IMPROVEMENT = 1e-12
 DRAWS = 2000
@@ -271,16 +275,32 @@ def kappa_cut_points(
     given ratio are ascending. Then each is shrunk towards the middle of its two classes (see
     `thresholds.own_share`), where m is the number of rows on its rarer side.
     """
-    middles = np.arange(probabilities.shape[1] - 1) + 0.5
-    expected = expected_class(probabilities)
-    order = np.argsort(expected)
-    values, truth = expected[order], given[order].astype(float)
+    levels = np.arange(probabilities.shape[1], dtype=float)
+    return kappa_level_cuts(given.astype(float), expected_class(probabilities), levels, shrinkage)
+
+
+def kappa_level_cuts(
+    given: np.ndarray, predicted: np.ndarray, levels: np.ndarray, shrinkage: float = SHRINKAGE
+) -> np.ndarray:
+    """Return (levels - 1,) ascending cut points on predicted numbers for quadratic kappa.
+
+    Args:
+        given: (n,) true values, each one of the levels.
+        predicted: (n,) numbers.
+        levels: ascending.
+        shrinkage: see `kappa_cut_points`.
+    """
+    middles, steps = (levels[1:] + levels[:-1]) / 2, np.diff(levels)
+    order = np.argsort(predicted)
+    values, truth = predicted[order], given[order]
     cuts = np.flatnonzero(np.concatenate(([True], values[1:] != values[:-1], [True])))
     # The sum of the given classes and the number of rows from each cut on.
     above = np.append(np.cumsum(truth[::-1])[::-1], 0.0)[cuts]
     rows = (len(given) - cuts).astype(float)
     points = _points(values[cuts[:-1]])
-    points = points[_best_cuts(above, rows, points, middles, (truth**2).sum())]
+    least = levels[0]  # kappa does not change if all values are moved
+    above, squares = above - least * rows, ((truth - least) ** 2).sum()
+    points = points[_best_cuts(above, rows, points, middles, least, steps, squares)]
     beyond = np.array([np.count_nonzero(given > middle) for middle in middles])
     share = own_share(np.minimum(beyond, len(given) - beyond), shrinkage)
     return np.maximum.accumulate(share * points + (1 - share) * middles)
@@ -294,19 +314,31 @@ def _points(values: np.ndarray) -> np.ndarray:
 
 
 def _best_cuts(
-    above: np.ndarray, rows: np.ndarray, points: np.ndarray, middles: np.ndarray, squares: float
+    above: np.ndarray,
+    rows: np.ndarray,
+    points: np.ndarray,
+    middles: np.ndarray,
+    least: float,
+    steps: np.ndarray,
+    squares: float,
 ) -> np.ndarray:
     """Return (classes - 1,) indices of cuts, by Dinkelbach's iteration from 0, a constant's kappa.
 
-    above, rows: (cuts,) the sum of the given classes and the number of rows from each cut on.
+    above, rows: (cuts,) the sum of the given values above the least level, and the number of rows,
+    from each cut on. middles, steps: (levels - 1,) between neighbouring levels. squares: the sum of
+    the squares of the given values above the least level.
     """
     mean, kappa, best = above[0] / rows[0], 0.0, np.zeros(len(middles), int)
+    rises = middles - least
     while True:
         picks = np.array(
-            [_pick(above, rows, points, c, kappa * c + (1 - kappa) * mean) for c in middles]
+            [
+                _pick(above, rows, points, middle, kappa * rise + (1 - kappa) * mean)
+                for middle, rise in zip(middles, rises, strict=True)
+            ]
         )
-        observed = squares + 2 * (middles * rows[picks] - above[picks]).sum()
-        chance = squares + 2 * ((middles - mean) * rows[picks]).sum()
+        observed = squares + 2 * (steps * (rises * rows[picks] - above[picks])).sum()
+        chance = squares + 2 * (steps * (rises - mean) * rows[picks]).sum()
         reached = 1 - observed / chance
         # At the optimum itself there are many ties, and these picks are those nearest the middles.
         if reached >= kappa - 1e-15:

@@ -1,10 +1,11 @@
-"""Decision rules: from probabilities to labels, for metrics of decisions."""
+"""Decision rules: from probabilities to labels, or from numbers to levels, for metrics of decisions."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import pairwise
 
 import numpy as np
 
@@ -26,19 +27,21 @@ OF_LABELS = {
 
 @dataclass(frozen=True)
 class Rule:
-    """A map from probabilities to labels.
+    """A map from probabilities to labels, or from numbers to levels.
 
     Attributes:
-        kind: 'binary', 'multiclass' or 'multilabel'.
+        kind: of the competition.
         thresholds: one per column; a label is positive if its probability reaches the threshold. None
             for multiclass, and with `top_k`.
         class_weights: for multiclass, one per class: decide for the largest weight times probability.
             None for the most probable class.
         cut_points: for multiclass with ordered classes, (classes - 1,) ascending: decide for the
-            number of cut points that the mean class index reaches.
+            number of cut points that the mean class index reaches. For regression (levels - 1,): decide
+            for the level of as many cut points as the number reaches.
         costs: for multiclass, (truths, decisions): decide for the least expected cost.
         top_k: for multilabel, assign the k most probable labels.
         at_least_one: for multilabel, assign the most probable label if no other is.
+        levels: for regression, ascending; None to round to whole numbers.
     """
 
     kind: Kind
@@ -48,12 +51,15 @@ class Rule:
     costs: Costs | None = None
     top_k: int | None = None
     at_least_one: bool = False
+    levels: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "kind", Kind(self.kind))  # text if read from JSON
 
     def apply(self, probabilities: np.ndarray) -> np.ndarray:
-        """Return decisions 0.0/1.0 in the shape of the probabilities (n, outputs)."""
+        """Return decisions in the shape of the probabilities (n, outputs): 0.0/1.0, or levels."""
+        if self.kind.is_values:
+            return self._levels(probabilities)
         if self.kind.is_one_hot:
             return np.eye(probabilities.shape[1])[self._classes(probabilities)]
         if self.top_k is not None:
@@ -76,6 +82,11 @@ class Rule:
             return classes.weighted_argmax(probabilities, np.array(self.class_weights))
         return probabilities.argmax(axis=1)
 
+    def _levels(self, values: np.ndarray) -> np.ndarray:
+        if self.levels is None:
+            return np.floor(values + 0.5)
+        return np.array(self.levels)[np.searchsorted(self.cut_points, values, "right")]
+
     def to_json(self) -> dict:
         """Return a dict of plain values, without unused ones, for `from_json`."""
         values = {"kind": self.kind, "thresholds": _list(self.thresholds)}
@@ -85,6 +96,7 @@ class Rule:
             "costs": None if self.costs is None else [list(row) for row in self.costs],
             "top_k": self.top_k,
             "at_least_one": self.at_least_one or None,
+            "levels": _list(self.levels),
         }
         return values | {name: value for name, value in used.items() if value is not None}
 
@@ -110,8 +122,16 @@ def _most_probable(probabilities: np.ndarray, count: int) -> np.ndarray:
     return decided
 
 
-def default_rule(kind: Kind, outputs: int) -> Rule:
-    """Return the rule without fitting: the most probable class, otherwise a threshold of .5."""
+def default_rule(kind: Kind, outputs: int, levels: tuple[float, ...] | None = None) -> Rule:
+    """Return the rule without fitting: the most probable class, the nearest level, a threshold of .5.
+
+    levels: of the metric, for regression; None rounds to whole numbers.
+    """
+    if levels is not None:
+        middles = tuple((a + b) / 2 for a, b in pairwise(levels))
+        return Rule(kind, None, cut_points=middles, levels=levels)
+    if Kind(kind).is_values:
+        return Rule(kind, None)
     thresholds = (0.5,) * outputs if Kind(kind).decides_by_thresholds else None
     return Rule(kind, thresholds)
 
@@ -160,6 +180,7 @@ def fit_rule(
     - multiclass macro averages and balanced_accuracy: class weights, a local optimum
       (`classes.class_weights`); quadratic_kappa: cut points, exact before shrinking
       (`classes.kappa_cut_points`); others: the most probable class.
+    - quadratic_kappa, regression: cut points between the levels, exact (`classes.kappa_level_cuts`).
     - cost, binary and multilabel: the thresholds of the least cost, exact before shrinking
       (`least_cost.fitted_thresholds`).
 
@@ -169,26 +190,29 @@ def fit_rule(
 
     Args:
         metric: a metric of labels.
-        kind: not regression.
-        targets: (n, outputs) of 0/1.
-        probabilities: (n, outputs) between 0 and 1, float32 or float64.
+        kind: of the competition.
+        targets: (n, outputs) of 0/1, (n, 1) of levels for regression.
+        probabilities: (n, outputs) between 0 and 1, float32 or float64; numbers for regression.
         family: one of `families(kind)`. 'default' fits nothing; 'rate' takes thresholds at which the
             number of predicted positives per label is the sum of its probabilities; 'at_least_one'
             is the fitted rule, plus the most probable label of a row without one; 'top_k' assigns
             the k most probable labels, for the best k; 'least_cost', for the metric cost, decides
             for the least expected cost, and fits nothing.
-        shrinkage: k of the weight above, 0 for the optimum on these rows; by default 5 for labels and
-            20 for classes.
+        shrinkage: k of the weight above, 0 for the optimum on these rows; by default 5 for labels,
+            20 for classes and 0 for levels.
         thorough: False for one climb only where the fitted rule is a local optimum over labels.
 
     Returns:
         The rule.
     """
-    kind, default = Kind(kind), default_rule(kind, targets.shape[1])
+    kind = Kind(kind)
+    if kind.is_values and metric.levels is None:
+        metric = replace(metric, levels=tuple(np.unique(targets).tolist()))
+    default = default_rule(kind, targets.shape[1], metric.levels)
     if family == "default" or (family == "fitted" and not is_fitted(metric, kind)):
         return default
     if shrinkage is None:
-        shrinkage = classes.SHRINKAGE if kind.is_one_hot else thresholds.SHRINKAGE
+        shrinkage = _shrinkage(kind)
     fit = partial(_fitted, thorough=thorough) if family == "fitted" else _FAMILIES[family]
     rule = fit(metric, kind, targets, probabilities, shrinkage)
     if family in ("rate", "least_cost"):  # Not chosen by their score.
@@ -196,10 +220,17 @@ def fit_rule(
     return rule if _beats(metric, targets, probabilities, rule, default) else default
 
 
+def _shrinkage(kind: Kind) -> float:
+    if kind.is_values:
+        return classes.LEVEL_SHRINKAGE
+    return classes.SHRINKAGE if kind.is_one_hot else thresholds.SHRINKAGE
+
+
 FAMILIES = {
     Kind.BINARY: ("default", "rate", "fitted"),
     Kind.MULTICLASS: ("default", "fitted"),
     Kind.MULTILABEL: ("default", "rate", "top_k", "fitted", "at_least_one"),
+    Kind.REGRESSION: ("default", "fitted"),
 }
 
 
@@ -260,6 +291,8 @@ def _fitted(
     shrinkage: float,
     thorough: bool = True,
 ) -> Rule:
+    if kind.is_values:
+        return _fit_levels(metric, targets[:, 0], probabilities[:, 0], shrinkage)
     if kind.is_one_hot:
         return _fit_classes(metric, targets.argmax(axis=1), probabilities, shrinkage)
     if metric.costs is not None:
@@ -287,6 +320,13 @@ def _fit_classes(
         return Rule(Kind.MULTICLASS, None, cut_points=tuple(points.tolist()))
     weights = classes.class_weights(metric.name, given, probabilities, shrinkage)
     return Rule(Kind.MULTICLASS, None, class_weights=tuple(weights.tolist()))
+
+
+def _fit_levels(metric: Metric, given: np.ndarray, predicted: np.ndarray, shrinkage: float) -> Rule:
+    if (given == given[0]).all():  # Kappa is undefined here.
+        return default_rule(Kind.REGRESSION, 1, metric.levels)
+    points = classes.kappa_level_cuts(given, predicted, np.array(metric.levels), shrinkage)
+    return Rule(Kind.REGRESSION, None, cut_points=tuple(points.tolist()), levels=metric.levels)
 
 
 def _least_cost(

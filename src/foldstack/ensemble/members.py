@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+import pandas as pd
 
 from foldstack.kinds import Kind
 from foldstack.metrics import Metric
@@ -68,6 +69,7 @@ class Members:
         categorical: which of the features are codes of categories.
         runs: the test predictions of single runs; None if they are not known.
         scored: the columns that some fold defines the metric for, see `defined.py`; None for all.
+        cells: the columns of these rows that a user's metric reads, see `Metric.given`; None for others.
 
     Raises:
         ValueError: shapes disagree, or a prediction is not a number between 0 and 1 (for regression:
@@ -89,6 +91,7 @@ class Members:
     categorical: tuple[int, ...] = ()
     runs: RunTests | None = None
     scored: tuple[int, ...] | None = None
+    cells: pd.DataFrame | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "kind", Kind(self.kind))
@@ -164,7 +167,7 @@ class Candidate(Protocol):
         Args:
             members: of which nothing but these rows may be read.
             rows: (k,) row indices.
-            metric: to optimise.
+            metric: to optimise, of all rows of the members.
             seed: of whatever is random.
 
         Returns:

@@ -208,12 +208,15 @@ def submission_estimate(
     Returns:
         The nested estimate, moved by the expected gain of the mean; see `submitted.py`.
     """
-    if result.final_of_runs is None:
+    if result.final_of_runs is None or metric.reads:  # columns of test rows are not known
         return None
     metric = for_submission(metric, members, wants_labels)
     of_mean = result.test if result.test_decisions is None else result.test_decisions
     oof, of_runs = result.final_of_runs
     drawn = draw_targets(members.kind, oof, members.targets, of_runs, seed)
+    if metric.levels is not None:
+        nearest = default_rule(members.kind, 1, metric.levels)
+        drawn = np.stack([nearest.apply(targets) for targets in drawn])
     if result.rule is not None:
         of_runs = np.stack([result.rule.apply(run) for run in of_runs])
     gain = averaging_gain(metric, of_runs, of_mean[members.runs.rows], drawn)
@@ -224,7 +227,7 @@ def _gain(
     members: Members, metric: Metric, decided: np.ndarray, oof: np.ndarray, seed: int
 ) -> Difference:
     """Return the gain of the decisions over the default rule's on the same predictions."""
-    plain = default_rule(members.kind, oof.shape[1]).apply(oof)
+    plain = default_rule(members.kind, oof.shape[1], metric.levels).apply(oof)
     return paired_difference(metric, members.targets, [decided], [plain], members.groups, seed)
 
 
@@ -307,6 +310,8 @@ def for_submission(metric: Metric, members: Members, wants_labels: bool) -> Metr
     decides by the default rule itself.
     """
     metric = metric.over(members.scored)
+    if members.cells is not None:
+        metric = metric.given(members.cells)
     if wants_labels and metric.wants != "labels":
         raise InputError(
             f"metric '{metric.name}' requires a {metric.wants}, but labels are submitted: "
@@ -314,7 +319,7 @@ def for_submission(metric: Metric, members: Members, wants_labels: bool) -> Metr
         )
     if wants_labels or metric.wants != "labels":
         return metric
-    decide = default_rule(members.kind, members.targets.shape[1]).apply
+    decide = default_rule(members.kind, members.targets.shape[1], metric.levels).apply
     return metric.of_decisions(decide)
 
 

@@ -175,8 +175,8 @@ class Nesting:
     def _rule(self, fitted: Fitted, rows: np.ndarray, family: str) -> Rule:
         kind, targets = self.members.kind, self.members.targets[rows]
         if family == "default":  # Avoids the costly crossfit.
-            return default_rule(kind, targets.shape[1])
-        return fit_rule(self.metric, kind, targets, fitted.crossfit, family=family)
+            return default_rule(kind, targets.shape[1], self.metric.levels)
+        return fit_rule(self.metric.take(rows), kind, targets, fitted.crossfit, family=family)
 
     def predict(
         self, fit: Fit, rows: np.ndarray, family: str | None
@@ -303,7 +303,12 @@ class Nesting:
         rows = self.rows(frozenset().union(*parts))
         targets, groups = self.members.targets[rows], self.members.groups[rows]
         return compare(
-            self.metric, targets, predictions, groups, seed=self.seed, reference=reference
+            self.metric.take(rows),
+            targets,
+            predictions,
+            groups,
+            seed=self.seed,
+            reference=reference,
         )
 
     def _compare_rules(

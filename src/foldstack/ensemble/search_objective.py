@@ -128,7 +128,7 @@ class SearchObjective:
         return cls(metric, kind, targets, *_by_columns(metric, kind))
 
     def take(self, rows: np.ndarray) -> SearchObjective:
-        return replace(self, targets=self.targets[rows])
+        return replace(self, metric=self.metric.take(rows), targets=self.targets[rows])
 
     @cached_property
     def _columns(self) -> list[Column]:

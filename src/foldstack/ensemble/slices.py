@@ -254,6 +254,7 @@ def _scorer(scored: Scored, part: Selection) -> Callable[[np.ndarray], float]:
     targets, predictions = scored.targets[part.rows], scored.predictions[part.rows]
     if part.columns is not None:
         targets, predictions = targets[:, part.columns], predictions[:, part.columns]
+    metric = metric.take(part.rows)
     weights = 1.0 if part.weights is None else part.weights
     return lambda times: metric.score(targets, predictions, times[part.rows] * weights)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -35,6 +35,10 @@ class Task:
     categories: tuple[tuple[str, ...], ...] = ()
     templates: tuple[str, ...] = ()
 
+    def of(self, rows: Rows) -> Task:
+        """Return the task with the metric of these training rows, whose columns it may read."""
+        return replace(self, metric=self.metric.of_ids(rows.ids))
+
     def score(self, targets: np.ndarray, logits: np.ndarray) -> float:
         """Return the metric of (n, outputs) logits."""
         return self.score_probabilities(targets, to_probabilities(logits, self.link))
@@ -42,12 +46,13 @@ class Task:
     def score_probabilities(
         self, targets: np.ndarray, probabilities: np.ndarray, weights: np.ndarray | None = None
     ) -> float:
-        """Return the metric of (n, outputs) probabilities; if it requires labels, by argmax or at .5.
+        """Return the metric of (n, outputs) probabilities; if it requires labels, by the default rule.
 
         Decisions of 0 and 1, by whatever rule, pass through unchanged.
         """
         if self.metric.wants == "labels":
-            probabilities = default_rule(self.kind, len(self.outputs)).apply(probabilities)
+            rule = default_rule(self.kind, len(self.outputs), self.metric.levels)
+            probabilities = rule.apply(probabilities)
         return self.metric.score(targets, probabilities, weights)
 
 

@@ -29,6 +29,7 @@ def epoch_score(task: Task, settings: LoopSettings, select: Rows, logits: np.nda
     Raises:
         InputError: the metric is undefined on these rows.
     """
+    task = task.of(select)
     score = of_competition = task.score(select.targets, logits)
     if settings.select_by:
         task = replace(task, metric=metrics.get(settings.select_by, task.kind))

@@ -18,7 +18,7 @@ class RuleRecord(Value):
 
     model_config = ConfigDict(extra="forbid")
     ABSENT: ClassVar[frozenset[str]] = frozenset(
-        ("class_weights", "cut_points", "costs", "top_k", "at_least_one")
+        ("class_weights", "cut_points", "costs", "top_k", "at_least_one", "levels")
     )
 
     kind: Annotated[Kind, Field(strict=False)]
@@ -28,10 +28,14 @@ class RuleRecord(Value):
     costs: list[list[int | Finite]] | None = None
     top_k: Annotated[int, Field(ge=1)] | None = None
     at_least_one: bool | None = None
+    levels: Numbers | None = None
 
     @model_validator(mode="after")
     def _decides(self) -> Self:
-        if self.thresholds is None and self.top_k is None and not self.kind.is_one_hot:
+        if self.kind.is_values:
+            if self.levels is None or len(self.levels) != len(self.cut_points or ()) + 1:
+                raise ValueError("a rule of kind regression requires levels and cut points")
+        elif self.thresholds is None and self.top_k is None and not self.kind.is_one_hot:
             raise ValueError(f"a rule of kind {self.kind} requires thresholds")
         return self
 

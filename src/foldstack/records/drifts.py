@@ -69,6 +69,7 @@ class DriftedScore(Value):
         nested: the score with importance weights; None if it is undefined, or rests on too few rows.
         effective_rows: of the weighted rows.
         rows: their number.
+        why: there is no score; None if there is one, or in records of older versions.
     """
 
     auc: EstimateRecord
@@ -76,6 +77,7 @@ class DriftedScore(Value):
     nested: EstimateRecord | None
     effective_rows: float
     rows: int
+    why: str | None = None
 
 
 class SharedRecord(Value):

@@ -144,6 +144,7 @@ def members_of(ws: Workspace, models: list[Model], folds: Folds, text: bool = Fa
         categorical=tuple(range(len(competition.settings.numeric), len(competition.feature_names))),
         runs=_runs(competition, folds, models),
         scored=scored_by(competition, folds).columns,
+        cells=competition.metric.take(folds.scored).cells,
     )
 
 
@@ -232,7 +233,8 @@ def _report(ws: Workspace, members: Members, result: BlendResult) -> pd.DataFram
     """Return one row per label, or regression target, with its out-of-fold scores."""
     competition = ws.competition
     if competition.kind.is_values:
-        return target_report(members.targets, result.oof, competition.outputs)
+        values = result.oof if result.rule is None else result.nested_predictions
+        return target_report(members.targets, values, competition.outputs)
     decisions = _nested_decisions(members, result)
     return label_report(members.targets, decisions, competition.labels, competition.kind)
 

@@ -228,6 +228,7 @@ def _by_seed(
         groups=rows.groups,
         kind=competition.kind,
         scored=scored_by(competition, folds).columns,
+        cells=competition.metric.take(folds.scored).cells,
     )
     scored = [
         ensemble.single_predictions(

@@ -90,14 +90,18 @@ def drifted_score(
         return None
     rows = ws.competition.scored_rows(folds.scored)
     weights = _column(ws, "weight")[folds.scored]
-    effective = validation.effective_rows(weights)
-    enough = effective >= FEWEST_EFFECTIVE
+    effective, nested, why = validation.effective_rows(weights), None, None
+    if effective < FEWEST_EFFECTIVE:
+        why = f"too few: {FEWEST_EFFECTIVE} are required"
+    else:
+        nested, why = _weighted(ws, folds, result, weights, seed_variance)
     return DriftedScore(
         auc=found.auc,
         reasons=[reason.text for reason in found.reasons],
-        nested=_weighted(ws, folds, result, weights, seed_variance) if enough else None,
+        nested=nested,
         effective_rows=effective,
         rows=len(rows),
+        why=why,
     )
 
 
@@ -111,8 +115,8 @@ def shared_with(ws: Workspace, folds: Folds) -> list[SharedRecord]:
 
 def _weighted(
     ws: Workspace, folds: Folds, result: BlendResult, weights: np.ndarray, seed_variance: float
-) -> EstimateRecord | None:
-    """Return the weighted score with its interval; None if a user's metric takes no weights."""
+) -> tuple[EstimateRecord | None, str | None]:
+    """Return the weighted score with its interval; None and why, if it is undefined."""
     rows = ws.competition.scored_rows(folds.scored)
     try:
         found = estimate_on_test(
@@ -126,8 +130,10 @@ def _weighted(
             **dataclasses.asdict(result.correction),
         )
     except InputError:
-        return None
-    return EstimateRecord.from_dataclass(found) if np.isfinite(found.score) else None
+        return None, f"{ws.competition.metric.name} takes no row weights"
+    if not np.isfinite(found.score):
+        return None, f"{ws.competition.metric.name} is undefined there"
+    return EstimateRecord.from_dataclass(found), None
 
 
 def _required(ws: Workspace, setting: str, column: str) -> np.ndarray:

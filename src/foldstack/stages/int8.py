@@ -71,6 +71,7 @@ def _measure(
     stored = ws.store.read_predictions(key, "heldout", held, record)
     some = _evenly(len(held), JUDGED_ROWS)
     rows = held.take(some)
+    task = task.of(rows)
     before = to_probabilities(stored.raw[some], stored.link)
     after = to_probabilities(rough.predict(rows), rough.link)
     return Int8Record(

@@ -257,7 +257,7 @@ def _write_predictions(
     for name, (rows, made) in predictions.items():
         digests[name] = ws.store.write_predictions(key, name, rows, made, competition.outputs)
         if name == "heldout":
-            score = competition.task.score(rows.targets, made.raw)
+            score = competition.task.of(rows).score(rows.targets, made.raw)
             score = None if math.isnan(score) else score
     return {"score": score, "predictions": digests}
 

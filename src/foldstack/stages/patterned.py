@@ -147,8 +147,10 @@ def judge(ws: Workspace, oof: OutOfFold) -> Judged:
 
 def _metric_of(competition: Competition, folds: Folds) -> Metric:
     """Return the metric of probabilities, or of decisions, over what the folds define."""
-    metric = dataclasses.replace(competition.metric, scorer=competition.task.score_probabilities)
-    return metric.over(scored_by(competition, folds).columns)
+    found = scored_by(competition, folds)
+    task = dataclasses.replace(competition.task, metric=competition.metric.take(folds.scored))
+    metric = dataclasses.replace(task.metric, scorer=task.score_probabilities, reads=())
+    return metric.over(found.columns)
 
 
 def neighbours(ws: Workspace, learned: Rows) -> Neighbours:

@@ -66,7 +66,7 @@ def _score(ws: Workspace, name: str, folds: Folds) -> ModelScore:
 def _pool(metric: Metric, members: Members, decided: np.ndarray) -> dict[str, float]:
     """Return the score of all rows, and the mean and standard deviation of those of single folds."""
     rows = [np.flatnonzero(members.folds == fold) for fold in np.unique(members.folds)]
-    by_fold = [metric.score(members.targets[own], decided[own]) for own in rows]
+    by_fold = [metric.take(own).score(members.targets[own], decided[own]) for own in rows]
     return {
         "score": metric.score(members.targets, decided),
         "mean": float(np.mean(by_fold)),

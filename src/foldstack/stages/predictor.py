@@ -42,8 +42,8 @@ class Prediction:
     """The predictions of n rows.
 
     Attributes:
-        labels: (n,) the predicted label, several joined by the competition's separator or a bar; None
-            for regression.
+        labels: (n,) the predicted label, several joined by the competition's separator or a bar; for
+            regression the level, None if there are none.
         probabilities: (n, labels), one column per class, label or regression target.
         by: (n,) the source of the decision: `model`, `rule 2`, `nearest` or several of them; None
             without patterns.
@@ -197,7 +197,7 @@ class Predictor:
         text = self.text_features and self.winner in STACKS
         values = self.fitted.predict(Inputs(probabilities, ranks, stack_features(rows, text)))
         if competition.kind.is_values:
-            return Prediction(None, pd.DataFrame(values, columns=outputs))
+            return Prediction(self._levels(values), pd.DataFrame(values, columns=outputs))
         # The default rule of .5 does not apply to ranks: decide on the mean probability.
         shown = probabilities.mean(axis=1) if self.winner in OF_RANKS else values
         rule = self.rule or default_rule(competition.kind, len(outputs))
@@ -210,6 +210,12 @@ class Predictor:
         if competition.kind.has_positive_class:
             values, outputs = np.hstack([1 - values, values]), list(competition.labels)
         return Prediction(labels, pd.DataFrame(values, columns=outputs), by)
+
+    def _levels(self, values: np.ndarray) -> list[str] | None:
+        """Return the levels decided for a regression's values; None without a rule."""
+        if self.rule is None:
+            return None
+        return self.ws.competition.submission.level_texts(self.rule.apply(values)[:, 0])
 
     def _of_model(self, name: str, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
         """Return a model's (probabilities, ranks), each (n, outputs): means over its runs."""

@@ -26,7 +26,7 @@ from foldstack.records import (
     SubmissionRecord,
     SubmissionScore,
 )
-from foldstack.report import format_report, label_report
+from foldstack.report import format_report, label_report, target_report
 from foldstack.stages.dependencies import Doubts, merged
 from foldstack.stages.pooled import model_scores
 from foldstack.store import RunKey
@@ -61,14 +61,19 @@ def _scored(
         today: the marks by today's files.
     """
     competition = ws.competition
-    targets, values = _read_submission(ws, name, solution)
-    tasks = [replace(competition.task, metric=m) for m in competition.report_metrics]
-    private = {
-        task.metric.name: float(task.score_probabilities(targets, values))
-        for task in (competition.task, *tasks)
-    }
+    rows, values = _read_submission(ws, name, solution)
+    targets = competition.targets_of(rows, ws.solution)
+    private = {}
+    for metric in (competition.metric, *competition.report_metrics):
+        task = replace(competition.task, metric=competition.beside(metric, ws.solution, rows))
+        private[metric.name] = float(task.score_probabilities(targets, values))
     if competition.submission.wants_labels:
-        report = label_report(targets, values, competition.labels, competition.kind)
+        of_values = competition.kind.is_values
+        report = (
+            target_report(targets, values, competition.labels)
+            if of_values
+            else label_report(targets, values, competition.labels, competition.kind)
+        )
         ws.store.write_private(name, report.to_csv(), format_report(report) + "\n")
     return SubmissionScore(
         submission=name,
@@ -101,8 +106,8 @@ def _solution(ws: Workspace) -> pd.DataFrame:
 
 def _read_submission(
     ws: Workspace, name: str, solution: pd.DataFrame
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return (n, outputs) targets, and the predictions submitted for them."""
+) -> tuple[pd.DataFrame, np.ndarray]:
+    """Return the rows of the solution, and (n, outputs) the predictions submitted for them."""
     competition, path = ws.competition, ws.store.submission_path(name)
     s = competition.settings
     submitted = read_table(path, s.encoding)
@@ -113,9 +118,8 @@ def _read_submission(
     solution = competition.labelled(ws.solution, solution)
     known = pd.Index(solution[s.id])
     submitted = submitted[submitted[s.id].isin(known)]  # of the others no label is known
-    ordered = solution.iloc[known.get_indexer(submitted[s.id])].reset_index(drop=True)
-    targets = competition.targets_of(ordered, ws.solution)
-    return targets, competition.submission.read(path, submitted.reset_index(drop=True))
+    rows = solution.iloc[known.get_indexer(submitted[s.id])].reset_index(drop=True)
+    return rows, competition.submission.read(path, submitted.reset_index(drop=True))
 
 
 def scores(ws: Workspace) -> ScoresResult:

@@ -72,8 +72,7 @@ def submit(
 
 def _record(ws: Workspace, blend: BlendRecord) -> SubmissionRecord:
     competition = ws.competition
-    holds = "labels" if competition.submission.wants_labels else competition.kind.predicted
-    return SubmissionRecord.of(blend, holds, len(competition.test))
+    return SubmissionRecord.of(blend, competition.submission.holds, len(competition.test))
 
 
 def stored_blend(ws: Workspace, name: str) -> tuple[np.ndarray, BlendRecord]:

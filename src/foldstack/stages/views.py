@@ -89,7 +89,7 @@ def _of_blend(ws: Workspace, name: str, record: BlendRecord, rows: Rows) -> np.n
 def _scored(ws: Workspace, metric: Metric, rows: Rows, predictions: np.ndarray) -> Scored:
     competition, targets = ws.competition, rows.targets
     if metric.wants == "labels":  # decisions do not change
-        rule = ensemble.default_rule(competition.kind, targets.shape[1])
+        rule = ensemble.default_rule(competition.kind, targets.shape[1], metric.levels)
         predictions = rule.apply(predictions)
     labels = competition.labels
     return Scored(metric, competition.kind, labels, targets, predictions, rows.groups)

@@ -29,6 +29,8 @@ from foldstack.views.console.text import (
     say_undefined,
 )
 
+DEFAULTS = {"multiclass": "the most probable class", "regression": "the nearest level"}
+
 
 @show.register
 def show_blend(blend: BlendRecord) -> None:
@@ -98,14 +100,15 @@ def _say_candidates(blend: BlendRecord) -> None:
     header = ["candidate", "CV score", "difference from the best", "in-sample (optimistic)"]
     rows = [[c.name, *_score_cells(c, number(c.difference_to_best))] for c in blend.candidates]
     say(table(header, rows))
-    if len(blend.candidates) > 1:
+    defined = [each for each in blend.candidates if not math.isnan(each.nested)]
+    if len(blend.candidates) > 1 and defined:
         say(
             "the best CV score of several is above what it scores on new rows; believe the nested one"
         )
     why = "the simplest within one standard error of the best"
     if len(blend.candidates) == 1:
         why = "the only candidate"
-    if all(math.isnan(each.nested) for each in blend.candidates):
+    if not defined:
         why = "the first, since no candidate has a score"
     in_sample = (
         "" if math.isnan(blend.in_sample) else f", in-sample {blend.in_sample:.4f} (optimistic)"
@@ -140,7 +143,7 @@ def _say_rules(name: str, kind: str, rules: RulesRecord | None) -> None:
         _say_tried(rules)
         by_fold = ", ".join(dict.fromkeys(rules.families_by_fold.values()))
         say(f"{name}: decided by the rule '{rules.family}' (without one fold: {by_fold})")
-    default = "the most probable class" if kind == "multiclass" else "thresholds of .5"
+    default = DEFAULTS.get(kind, "thresholds of .5")
     if rules.may_miss_best and rules.family in ("fitted", "at_least_one"):
         say(f"{name}: the rule is found by a search that may miss the best one (a local optimum)")
     say(f"{name}: gain over {default} {difference(rules.gain_over_default)}, nested")

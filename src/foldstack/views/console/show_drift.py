@@ -39,7 +39,8 @@ def say_drifted(name: str, metric: str, drift: DriftedScore | None) -> None:
     if drift is None:
         return
     if drift.nested is None:
-        score = f"no weighted {metric} can be given"
+        why = "" if drift.why is None else f" ({drift.why})"
+        score = f"no weighted {metric} can be given{why}"
     else:
         score = f"weighted to the test file the nested {metric} is {interval(drift.nested)}"
     say(

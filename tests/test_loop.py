@@ -615,9 +615,9 @@ def test_progress_off_a_terminal_is_sparse_plain_lines(monkeypatch):
             now[0] += 10.0
             shown.add(1, loss=0.5)
     assert out.getvalue().splitlines() == [
-        "training: 3/8 updates (0.1/s, 0:50 left) loss 0.5000",
-        "training: 6/8 updates (0.1/s, 0:20 left) loss 0.5000",
-        "training: 8/8 updates (0.1/s, 0:00 left) loss 0.5000",
+        "training: 3/8 updates (6.0/min, 0:50 left) loss 0.5000",
+        "training: 6/8 updates (6.0/min, 0:20 left) loss 0.5000",
+        "training: 8/8 updates (6.0/min, 0:00 left) loss 0.5000",
     ]
 
 
@@ -637,4 +637,4 @@ def test_a_resumed_bar_counts_from_where_it_was(monkeypatch):
     shown = Progress("training", 100, "updates", start=50, stream=out)
     now[0] = 30.0
     shown.add(3)
-    assert out.getvalue() == "training: 53/100 updates (0.1/s, 7:50 left)\n"
+    assert out.getvalue() == "training: 53/100 updates (6.0/min, 7:50 left)\n"

@@ -16,7 +16,7 @@ import pytest
 
 from foldstack import config
 from foldstack.cli import parser
-from foldstack.commands import COMMANDS, GENERAL, Command
+from foldstack.commands import COMMANDS, GENERAL, JSON, Command
 from foldstack.workspace import Workspace
 from tiny import foldstack, refuses, write
 
@@ -53,7 +53,7 @@ OPTIONS = {
     for name, command in TABLE.items()
 }
 SWITCHES = {
-    name: [option.variable for option in command.options if option.switch]
+    name: [o.variable for o in (*command.options, *[JSON] * command.as_json) if o.switch]
     for name, command in TABLE.items()
 }
 EVERYWHERE = [option.variable for option in GENERAL]
@@ -170,6 +170,15 @@ def test_every_variable_is_one_of_these(place: Path) -> None:
     assert [name for name in given if re.search(rf"\$[({{]{name}[)}}]", makefile)] == []
 
 
+def test_an_unknown_variable_is_refused(place: Path) -> None:
+    """`MODELS=tfidf` would otherwise train every model."""
+    done = subprocess.run(
+        ["make", "train", "PY=./py", "MODELS=tfidf"], cwd=place, capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert "no target takes MODELS=: `make help` names the settings" in done.stderr
+
+
 def test_every_command_has_its_target(place: Path) -> None:
     """And no target calls a command that the table does not have."""
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
@@ -190,6 +199,8 @@ def test_a_stage_takes_what_its_command_gives(command: Command) -> None:
         [command.name, *(command.choice.choices[:1] if command.choice else [])]
     )
     first = [None] * (2 if command.choice or command.place == "folder and settings" else 1)
+    if command.place == "nowhere":
+        first = []
     inspect.signature(stage).bind(*first, **command.arguments(given))
 
 

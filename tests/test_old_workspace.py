@@ -46,6 +46,7 @@ def test_blend_and_submit_give_the_same_bytes(old: Path) -> None:
         assert (old / name).read_bytes() == (OLD / name).read_bytes(), name
     for name in ("oof/_blends/blend/blend.json", "submissions/blend.json", "submissions/tiny.json"):
         now, then = (without_version(read_json(root / name)) for root in (old, OLD))
+        then.pop("positives")  # of probabilities and of few test rows they are no longer counted
         assert {k: now.get(k) for k in then} == then, name
 
 

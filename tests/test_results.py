@@ -209,6 +209,8 @@ def test_init_shows_its_guesses_before_the_files_are_refused(
     assert not refused.value.result.checked
     assert foldstack(root, "init", "--force") == 2
     said = capsys.readouterr()
-    assert "init: kind: binary" in said.out and "is written; METRIC=" in said.out
+    assert "init: kind: binary" in said.out
+    assert "init: nothing is written; METRIC= KIND=" in said.out
     assert "init: next" not in said.out
+    assert not (root / "competition.yaml").exists()
     assert said.err == f"foldstack: {refused.value}\n"

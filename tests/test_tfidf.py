@@ -186,6 +186,22 @@ def test_a_label_without_both_values_gets_its_smoothed_odds(value: int) -> None:
     assert len(set(probabilities[:, 0])) > 1
 
 
+def test_many_classes_are_solved_in_less_memory(monkeypatch, capsys) -> None:
+    """SAG finds the optimum of L-BFGS (Schmidt, Le Roux and Bach 2017)."""
+    rng = np.random.default_rng(0)
+    x = csr_matrix(rng.random((90, 12)) * (rng.random((90, 12)) < 0.4))
+    y, weights = np.arange(90) % 3, rng.random(90) + 0.5
+    learner = linear_learner("multiclass", 3)
+    exact = learner._solve(x, y, weights)
+    monkeypatch.setattr("foldstack.learners.tfidf.MANY_COEFFICIENTS", 20)
+    found = learner._solve(x, y, weights)
+    assert found.coef_ == pytest.approx(exact.coef_, abs=0.01)
+    assert capsys.readouterr().out == (
+        "tfidf: 3 classes with 12 features are solved by SAG, in about 0 MB; a larger min_count or a "
+        "smaller max_features needs less\n"
+    )
+
+
 @pytest.mark.parametrize("texts", [["", "", "", ""], ["a", "b", "c", "d"]])
 def test_texts_without_a_common_ngram_get_the_share_of_positives(texts: list[str]) -> None:
     """Nothing to learn from is no crash, and can be stored too."""

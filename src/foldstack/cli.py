@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import json
 import pkgutil
 import signal
 from typing import Any
 
 from foldstack import system
-from foldstack.commands import COMMANDS, GENERAL, Command, Option
+from foldstack.commands import COMMANDS, GENERAL, JSON, Command, Option
 from foldstack.errors import ChildFailed, InputError, Interrupted, cut
 
 EPILOG = """\
@@ -57,7 +58,7 @@ def parser() -> argparse.ArgumentParser:
         p = commands.add_parser(
             command.name, help=command.help, description=description, parents=[everywhere]
         )
-        for option in command.options:
+        for option in (*command.options, *((JSON,) if command.as_json else ())):
             _add(p, option)
         if command.choice:
             p.add_argument(command.choice.name, choices=command.choice.choices)
@@ -91,8 +92,9 @@ def _refuse_other_bytes(args: argparse.Namespace) -> None:
 def run(args: argparse.Namespace) -> None:
     """Run the command's stage and show its result. Stages are imported here, so that help is quick."""
     _refuse_other_bytes(args)
-    from foldstack import parallel
+    from foldstack import hints, parallel, progress
 
+    hints.remember(args.workspace, args.debug)
     command = COMMANDS[args.command]
     if not command.launched and parallel.world_size() > 1:
         raise InputError(f"`{args.command}` runs in one process: start it without a launcher")
@@ -101,20 +103,27 @@ def run(args: argparse.Namespace) -> None:
     first = _place(command, args)
     if command.choice:
         first.append(getattr(args, command.choice.name))
+    as_json = command.as_json and args.json
+    progress.say_aside(as_json)
     stage = pkgutil.resolve_name(f"foldstack.stages.{command.stage}")
     result = stage(*first, **command.arguments(args))
+    if as_json:
+        print(json.dumps(result.to_json(), indent=2, ensure_ascii=False))
+        return
     from foldstack.views.console import show
 
     show(result)
 
 
 def _place(command: Command, args: argparse.Namespace) -> list[Any]:
-    """Return the stage's first argument, as `Command.place` says."""
+    """Return the stage's first arguments, as `Command.place` says."""
     from foldstack.config import split_settings
     from foldstack.workspace import Workspace
 
     sets = [s for text in args.set + getattr(args, AFTER + "set") for s in split_settings(text)]
     match command.place:
+        case "nowhere":
+            return []
         case "folder":
             return [args.workspace]
         case "folder and settings":

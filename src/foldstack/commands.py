@@ -61,20 +61,22 @@ class Command:
         stage: `module:function` below `foldstack.stages`, imported when the command is run.
         options: passed to the stage as keyword arguments of their names.
         place: what the stage gets first: an opened workspace, the workspace of a folder that may hold
-            no competition yet, its path alone, or the path and the settings of `--set`.
+            no competition yet, its path alone, the path and the settings of `--set`, or nothing.
         choice: an argument that is passed by position.
         launched: whether a launcher may start it in several processes at once.
         no_debug: the sentence that refuses `--debug`.
+        as_json: whether `--json` prints the result as JSON instead of tables.
     """
 
     name: str
     help: str
     stage: str
     options: tuple[Option, ...] = ()
-    place: Literal["opened", "unopened", "folder", "folder and settings"] = "opened"
+    place: Literal["opened", "unopened", "folder", "folder and settings", "nowhere"] = "opened"
     choice: Positional | None = None
     launched: bool = False
     no_debug: str | None = None
+    as_json: bool = False
 
     def arguments(self, given: argparse.Namespace) -> dict[str, Any]:
         """Return the stage's keyword arguments for these parsed ones."""
@@ -104,6 +106,7 @@ SET = Option(
 )
 DEBUG = Option("debug", "work on 200 rows in DIR/debug: end to end within a minute", switch=True)
 GENERAL = (WORKSPACE, SET, DEBUG)  # before or after any command
+JSON = Option("json", "print the result as JSON, other lines on standard error", switch=True)
 
 SEED = Option("seed", "0, a comma list, or all: those of competition.yaml (default)")
 JOBS = Option(
@@ -162,6 +165,9 @@ _LISTED = (
             _guessed("text", "the text column(s), a comma list"),
             _guessed("target", "the target column(s), a comma list"),
             _guessed("pair", "a,b: these two text columns are a sentence pair"),
+            _guessed("group", "the column whose rows share a fold, or none"),
+            _guessed("unlabelled", "drop, pool or class: what happens with rows without a label"),
+            Option("reasons", "say every guess with its reason", switch=True),
             _force("write over an existing competition.yaml"),
         ),
         place="folder",
@@ -226,6 +232,7 @@ _LISTED = (
             SEED,
             JOBS,
         ),
+        as_json=True,
     ),
     Command(
         "submit",
@@ -247,6 +254,7 @@ _LISTED = (
             Option("file", "a file with the competition's text column(s)"),
             Option("text", "one text"),
             Option("out", "the CSV to write (default: predictions/FILE.csv)"),
+            Option("form", "submission: in the columns of the sample, as a code competition asks"),
             Option(
                 "int8",
                 "transformers in int8, quicker on most processors; the loss of score is measured first",
@@ -281,8 +289,32 @@ _LISTED = (
         "patterns:patterns",
         (Option("model", "over this model alone instead of a blend"), BLEND),
     ),
-    Command("score", "score the submissions against input/private/solution.csv", "score:score"),
-    Command("scores", "show every run and blend in a table", "score:scores"),
+    Command(
+        "score",
+        "score the submissions against input/private/solution.csv",
+        "score:score",
+        as_json=True,
+    ),
+    Command("scores", "show every run and blend in a table", "score:scores", as_json=True),
+    Command(
+        "show",
+        "what the competition is, what was made, and what comes next",
+        "summary:summary",
+        as_json=True,
+    ),
+    Command(
+        "set",
+        "write the settings of --set into competition.yaml",
+        "remember:remember",
+        place="folder and settings",
+        no_debug="set writes competition.yaml, which DEBUG=1 copies: leave DEBUG out",
+    ),
+    Command(
+        "completion",
+        "print a script for the shell that completes commands and options",
+        "completion:completion",
+        place="nowhere",
+    ),
     Command(
         "demo",
         "run end to end on the embedded film reviews",

@@ -590,7 +590,7 @@ class Competition:
 
         In a binary competition the last one is the positive class.
         """
-        return self._columns.labels(self.path("train"), self._train_table)
+        return self._columns.labels(self.path("train"), lambda: self._train_table)
 
     @property
     def outputs(self) -> tuple[str, ...]:

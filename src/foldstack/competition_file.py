@@ -33,6 +33,9 @@ PARTS = (
         Entry("name", "of the competition"),
         Entry("kind", "binary, multiclass (one label per row), multilabel, or regression"),
         Entry("metric", "what is optimised and reported; metrics.py:NAME is your own function"),
+        Entry(
+            "metric_confirmed", "false: guessed, as `submit` repeats; true, once you have looked"
+        ),
         Entry("report_metrics", "further ones for `make score` to show", ("accuracy",)),
         Entry(
             "costs",

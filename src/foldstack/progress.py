@@ -9,17 +9,39 @@ from typing import TextIO
 
 from tqdm import tqdm
 
-from foldstack import parallel, system
+from foldstack import hints, parallel, system
 
 PLAIN_SECONDS = 30.0
+BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt}{unit} [{speed}, {remaining} left{postfix}]"
+
+
+_aside = [False]  # whether standard output is for something else
+
+
+def say_aside(aside: bool) -> None:
+    """Let `say` print on standard error, or again on standard output."""
+    _aside[0] = aside
 
 
 def say(text: str) -> None:
     """Print a line on standard output above any progress bar, in the main process only."""
     if parallel.is_main():
+        stream = sys.stderr if _aside[0] else sys.stdout
         with system.naming(system.OUTPUT):
-            tqdm.write(text)
-            sys.stdout.flush()
+            tqdm.write(hints.completed(text), file=stream)
+            stream.flush()
+
+
+class _Bar(tqdm):
+    """A bar that gives a slow rate per minute, not as seconds per step."""
+
+    @property
+    def format_dict(self) -> dict:
+        found = super().format_dict
+        rate = found["rate"]
+        if not rate and found["elapsed"]:
+            rate = (found["n"] - found["initial"]) / found["elapsed"]
+        return found | {"speed": speed(rate or 0.0)}
 
 
 class Progress:
@@ -40,11 +62,12 @@ class Progress:
         self._values = ""
         self._bar = None
         if self.stream.isatty() and parallel.is_main():
-            self._bar = tqdm(
+            self._bar = _Bar(
                 total=total,
                 initial=start,
                 desc=what,
                 unit=f" {unit}",
+                bar_format=BAR,
                 leave=False,
                 file=self.stream,
                 dynamic_ncols=True,
@@ -68,7 +91,7 @@ class Progress:
         rate = (self.done - self._first) / max(now - self._begin, 1e-9)
         left = (self.total - self.done) / rate if rate > 0 else float("inf")
         print(
-            f"{self.what}: {self.done}/{self.total} {self.unit} ({rate:.1f}/s, {duration(left)} left)"
+            f"{self.what}: {self.done}/{self.total} {self.unit} ({speed(rate)}, {duration(left)} left)"
             f" {self._values}".rstrip(),
             file=self.stream,
             flush=True,
@@ -83,6 +106,11 @@ class Progress:
                 self._bar.close()
             elif self._last > self._begin and self.done >= self.total:
                 self._line()
+
+
+def speed(rate: float) -> str:
+    """Return a rate per second as `5.3/s`, or a slow one as `12.0/min`."""
+    return f"{rate:.1f}/s" if rate >= 1 or rate == 0 else f"{rate * 60:.1f}/min"
 
 
 def duration(seconds: float) -> str:

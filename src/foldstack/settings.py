@@ -284,6 +284,8 @@ class CompetitionSettings(Settings):
     name: of the competition.
     kind: what a row's target is.
     metric: what is optimised and reported; `metrics.py:NAME` is your own function.
+    metric_confirmed: false if `init` guessed a metric beside which others would fit; `submit` repeats
+        it until it is confirmed.
     report_metrics: further metrics that `score` shows; they decide nothing.
     costs: for metric `cost`: `{truth: {decision: cost}}`, or a table in `input/`.
     files: names of the files in `input/`.
@@ -324,6 +326,7 @@ class CompetitionSettings(Settings):
     name: str
     kind: Kind
     metric: str
+    metric_confirmed: bool = True
     report_metrics: tuple[str, ...] = ()
     costs: WrittenCosts = None
     files: FileSettings = FileSettings()

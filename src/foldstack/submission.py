@@ -151,7 +151,14 @@ class Submission:
     def fill(self, ids: np.ndarray, values: np.ndarray) -> pd.DataFrame:
         """Return the sample filled with (n, outputs) probabilities, values, or 0/1 decisions."""
         values = values[pd.Index(ids).get_indexer(self.table[self.settings.id])]
-        out, decided = self.table.copy(), self.wants_labels
+        return self._filled(self.table.copy(), values)
+
+    def form(self, ids: np.ndarray, values: np.ndarray) -> pd.DataFrame:
+        """Return predictions (n, outputs) of other rows in the sample's columns."""
+        return self._filled(pd.DataFrame({self.settings.id: ids}), values)
+
+    def _filled(self, out: pd.DataFrame, values: np.ndarray) -> pd.DataFrame:
+        decided = self.wants_labels
         if self.per_label:
             full = (
                 np.hstack([1 - values, values]) if self.settings.kind.has_positive_class else values

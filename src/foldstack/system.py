@@ -16,6 +16,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NoReturn
 
+from foldstack import hints
+
 OUTPUT, ERRORS = "standard output", "standard error"
 
 AGAIN = "and run the same command again"
@@ -196,7 +198,7 @@ def drop_output() -> None:
 def say_error(text: str) -> None:
     """Print a line on standard error; if that fails, only the exit code remains."""
     with suppress(OSError):
-        print(f"foldstack: {text}", file=sys.stderr, flush=True)
+        print(f"foldstack: {hints.completed(text)}", file=sys.stderr, flush=True)
 
 
 def is_of_streams(error: BaseException) -> bool:

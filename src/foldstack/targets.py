@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,8 +72,11 @@ class TargetColumns:
             found.discard("")  # a row without any label
         return column.isin(found).to_numpy()
 
-    def labels(self, path: Path, table: pd.DataFrame) -> tuple[str, ...]:
-        """Return the names of the classes, the labels, or the targets; see `Competition.labels`."""
+    def labels(self, path: Path, table: Callable[[], pd.DataFrame]) -> tuple[str, ...]:
+        """Return the names of the classes, the labels, or the targets; see `Competition.labels`.
+
+        table: returns the labelled rows, which are read only if the settings name no labels.
+        """
         s = self.settings
         if s.kind.is_values or self.one_hot or (s.kind.several_labels_per_row and not s.separator):
             return s.target
@@ -82,7 +85,7 @@ class TargetColumns:
                 f"competition.yaml: kind {s.kind} requires one target column, got "
                 f"{len(s.target)}: {', '.join(s.target)}"
             )
-        labels = s.labels or self._found(table)
+        labels = s.labels or self._found(table())
         if s.kind.has_positive_class and len(labels) != 2:
             raise InputError(
                 f"{path}: kind binary requires two labels in column '{s.target[0]}', found "

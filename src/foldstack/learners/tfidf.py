@@ -22,6 +22,7 @@ from foldstack.techniques import TfidfSettings
 from foldstack.text.features import shared_words
 from foldstack.text.ngrams import WORD, NgramTfidf, pieces, stack_rows
 
+MANY_COEFFICIENTS = 5_000_000  # of classes and features, for which L-BFGS would take a gigabyte
 RowsOf = Callable[[np.ndarray], csr_matrix]  # from row numbers to their features
 
 
@@ -181,7 +182,18 @@ class TfidfLearner:
         return model.coef_.reshape(len(model.intercept_), -1), model.intercept_
 
     def _solve(self, x: csr_matrix, y: np.ndarray, weights: np.ndarray) -> LogisticRegression:
-        model = LogisticRegression(C=self.settings.C, max_iter=300, random_state=self.seed)
+        """Fit by L-BFGS; many coefficients by SAG, which keeps two copies of them instead of 25."""
+        classes, solver = int(y.max()) + 1, "lbfgs"
+        if classes > 2 and classes * x.shape[1] > MANY_COEFFICIENTS:
+            solver, megabytes = "sag", 3 * 8 * classes * x.shape[1] / 2**20
+            say(
+                f"tfidf: {classes:,} classes with {x.shape[1]:,} features are solved by SAG, in about "
+                f"{megabytes + 8 * classes * len(y) / 2**20:,.0f} MB; a larger min_count or a smaller "
+                "max_features needs less"
+            )
+        model = LogisticRegression(
+            C=self.settings.C, max_iter=300, random_state=self.seed, solver=solver
+        )
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", ConvergenceWarning)
             model.fit(x, y, sample_weight=weights)

@@ -63,6 +63,8 @@ from foldstack.records.patterns import (
 from foldstack.records.places import (
     CleanResult,
     CompetitionMade,
+    CompetitionSummary,
+    CompletionScript,
     CopiedFile,
     DemoForecast,
     DemoResult,
@@ -70,6 +72,7 @@ from foldstack.records.places import (
     EmptiedFolder,
     GuessReason,
     InitResult,
+    RememberedSettings,
     TidyResult,
 )
 from foldstack.records.predictions import PredictedFile, PredictedText
@@ -110,6 +113,8 @@ __all__ = [
     "ComparedModel",
     "Comparison",
     "CompetitionMade",
+    "CompetitionSummary",
+    "CompletionScript",
     "CopiedFile",
     "Correction",
     "DemoForecast",
@@ -145,6 +150,7 @@ __all__ = [
     "PrivateScores",
     "RareLabel",
     "Record",
+    "RememberedSettings",
     "RepeatedTexts",
     "ReportRecord",
     "RuleRecord",

@@ -250,11 +250,13 @@ class Submitted(Record):
     Attributes:
         name: the name of the submission.
         file: its path relative to the workspace.
+        metric_confirmed: see `CompetitionSettings`.
     """
 
     name: str
     file: str
     submission: SubmissionRecord
+    metric_confirmed: bool = True
 
 
 class ReportRecord(Table):

@@ -39,19 +39,24 @@ class GuessReason(Value):
 
 
 class InitResult(Table):
-    """The competition.yaml that was written for three files.
+    """The competition.yaml for three files.
 
     Attributes:
         file: its path.
         encoding: the encoding of the three files.
+        copied: the files that were copied into input/.
         rows: the guesses in their order.
-        checked: False if a check of the files raised InputError afterwards.
+        proposals: questions that the files leave open and that change scores, with the proposed value.
+        all_reasons: whether all rows are shown with their reasons.
+        checked: False if a check of the files raised InputError, and nothing was written.
     """
 
     file: str
     encoding: str
     copied: list[CopiedFile]
     rows: list[GuessReason]
+    proposals: list[GuessReason]
+    all_reasons: bool
     checked: bool
 
 
@@ -101,3 +106,47 @@ class DemoScores(Record):
 class DemoResult(Record):
     seconds: float
     workspace: str
+
+
+class CompetitionSummary(Record):
+    """A workspace: the competition as it is understood, and what was made of it.
+
+    Attributes:
+        submits: what the submission holds.
+        labels: classes, labels, or the names of regression targets.
+        unlabelled: rows of the training file without a label.
+        columns: the columns of each use; [] if there is none.
+        folds: their number; None if there are none of these rows.
+        models: those that competition.yaml lists.
+        runs: of each model, the number of finished runs.
+        next: the next command.
+    """
+
+    name: str
+    kind: str
+    metric: str
+    submits: str
+    labels: list[str]
+    train_rows: int
+    test_rows: int
+    unlabelled: int
+    columns: dict[str, list[str]]
+    folds: int | None
+    models: list[str]
+    runs: dict[str, int]
+    blends: list[str]
+    submissions: list[str]
+    next: str
+
+
+class RememberedSettings(Value):
+    """The settings that were written into competition.yaml, as YAML."""
+
+    file: str
+    settings: dict[str, str]
+
+
+class CompletionScript(Value):
+    """A shell script."""
+
+    script: str

@@ -92,7 +92,10 @@ class ModelScores(Table):
 class BlendScore(Value):
     """The nested score of a stored blend with its 95 % interval, and its optimistic in-sample score.
 
-    folds: the folds that it was made of, as `folds 0,1 of 5`; None for all.
+    Attributes:
+        folds: the folds that it was made of, as `folds 0,1 of 5`; None for all.
+        expected: the estimate of its mean over runs, which is submitted; None if it is not known.
+        weighted: the nested score weighted to the test file; None if the files do not differ.
     """
 
     blend: str
@@ -102,6 +105,8 @@ class BlendScore(Value):
     low: Undefined
     high: Undefined
     in_sample: Undefined
+    expected: EstimateRecord | None = None
+    weighted: EstimateRecord | None = None
     undefined: list[str] | None = None
     stale: list[str]
     optimistic: list[str]
@@ -112,9 +117,13 @@ class BlendScores(Table):
 
 
 class ScoresResult(Record):
-    """The scores of every run, model and blend; `models` merges the marks of each model's runs."""
+    """The scores of every run, model and blend; `models` merges the marks of each model's runs.
+
+    labels: whether the metric is one of labels; single runs decide by the default rule.
+    """
 
     metric: str
+    labels: bool = False
     runs: RunScores
     pooled: ModelScores
     models: list[Marks]

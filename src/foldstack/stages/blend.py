@@ -443,8 +443,9 @@ def reweighted(ws: Workspace, folds: Folds, nested: np.ndarray) -> RepeatedTexts
 
 def _positives(ws: Workspace, members: Members, result: BlendResult) -> dict[str, PositiveRates]:
     competition = ws.competition
-    if competition.kind.is_values:
-        return {}
+    labels = competition.kind.has_labels and competition.submission.wants_labels
+    if not labels or len(members.test_probabilities) < FEWEST:
+        return {}  # rates are those of decisions, and of many rows
     test_mean = members.test_probabilities.mean(axis=1)
     oof, test = (
         _nested_decisions(members, result),

@@ -30,6 +30,7 @@ def init(
     test: str | Path | None = None,
     sample: str | Path | None = None,
     overrides: Mapping[str, str | None] | None = None,
+    reasons: bool = False,
     force: bool = False,
 ) -> InitResult:
     """Write competition.yaml for these files, or for those in input/.
@@ -38,14 +39,16 @@ def init(
         root: the workspace's folder.
         train, test, sample: files, which are copied into input/ if they are elsewhere.
         overrides: see `guess.guess`.
+        reasons: whether the result is shown with every reason, those of further settings and unused
+            columns included.
         force: overwrite competition.yaml, and files of these names in input/.
 
     Returns:
         The settings with a reason for each.
 
     Raises:
-        InputError: nothing was written; or, if it has a `result`, the written settings or the files
-            fail the checks of later stages.
+        InputError: nothing was written. If it has a `result`, these guesses or the files fail the
+            checks of later stages.
     """
     path = root / "competition.yaml"
     if path.exists() and not force:
@@ -62,28 +65,34 @@ def init(
     name = root.resolve().name or "competition"
     settings = {"name": name} | SHOWN | found.settings | _file_settings(places, encoding)
     text = competition_yaml(settings, _about(sources), found.examples)
-    validate(CompetitionSettings, yaml.load(text, yaml.BaseLoader), str(path))
-    with together():
-        copied = [role for role in ROLES if _copy(sources[role], places[role])]
-        write_text(path, text)
+    checked = validate(CompetitionSettings, yaml.load(text, yaml.BaseLoader), str(path))
     made = InitResult(
         file=str(path),
         encoding=encoding,
-        copied=[CopiedFile(source=str(sources[r]), place=str(places[r])) for r in copied],
+        copied=[],
         rows=[_reason(*each) for each in found.reasons],
+        proposals=[_reason(*each) for each in found.proposals],
+        all_reasons=reasons,
         checked=False,
     )
-    return _checked(root, made)
+    _check(root, sources, checked, made)
+    with together():
+        copied = [role for role in ROLES if _copy(sources[role], places[role])]
+        write_text(path, text)
+    pairs = [CopiedFile(source=str(sources[r]), place=str(places[r])) for r in copied]
+    return made.model_copy(update={"copied": pairs, "checked": True})
 
 
-def _checked(root: Path, made: InitResult) -> InitResult:
-    """Run the checks of later stages; an InputError carries the result."""
+def _check(
+    root: Path, sources: dict[str, Path], settings: CompetitionSettings, made: InitResult
+) -> None:
+    """Run the checks of later stages on the files where they are; an InputError carries the guesses."""
+    files = FileSettings(**{role: str(source.resolve()) for role, source in sources.items()})
     try:
-        Competition.load(root).check()
+        Competition(root, settings.model_copy(update={"files": files})).check()
     except InputError as e:
         e.result = made
         raise
-    return made.model_copy(update={"checked": True})
 
 
 def _reason(setting: str, value: Any, reason: str) -> GuessReason:

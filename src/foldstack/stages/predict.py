@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +15,11 @@ from foldstack.files import TableStream, csv_text, writing
 from foldstack.progress import Progress
 from foldstack.records import PredictedFile, PredictedText
 from foldstack.rows import Rows, text_digests
-from foldstack.stages.predictor import Prediction, Predictor
+from foldstack.stages.predictor import Predictor
 from foldstack.workspace import Workspace
 
 CHUNK = 20_000  # rows at once, to bound memory
+Values = Callable[[Predictor, Rows], pd.DataFrame]
 
 
 def predict(
@@ -28,6 +30,7 @@ def predict(
     file: str | None = None,
     text: str | None = None,
     out: str | None = None,
+    form: str | None = None,
     int8: bool = False,
 ) -> PredictedFile | PredictedText:
     """Predict the rows of a file into a CSV, or one text.
@@ -43,6 +46,7 @@ def predict(
         file: a CSV of new texts.
         text: a single text, instead of a file.
         out: the CSV to write; None for predictions/<file>.csv in the workspace.
+        form: 'submission' for the columns of the sample instead of label and probabilities.
         int8: predict with transformers in int8, after measuring and logging the loss of score.
 
     Returns:
@@ -57,6 +61,10 @@ def predict(
         raise InputError(f"FILE={file} is not a file: give the path of one")
     if out and not file:
         raise InputError("OUT= is for the predictions of a FILE=: leave it out with TEXT=")
+    if form not in (None, "", "submission"):
+        raise InputError(f"FORM={form} is not known: give FORM=submission, or leave it out")
+    if form and not file:
+        raise InputError("FORM= is for the predictions of a FILE=: leave it out with TEXT=")
     if model and name:
         raise InputError("predict takes MODEL= or the blend's NAME=, not both")
     place = ws.store.predictions.place(out, Path(file)) if file else None
@@ -66,7 +74,8 @@ def predict(
         predictor = Predictor.of_model(ws, ws.choose_model(model, "predict"), int8=int8)
     else:
         predictor = Predictor.of_blend(ws, name or "blend", int8=int8)
-    return _text(predictor, text) if text else _write(ws, predictor, Path(file), place)
+    values = _submitted if form else _labelled
+    return _text(predictor, text) if text else _write(ws, predictor, Path(file), place, values)
 
 
 def _text(predictor: Predictor, text: str) -> PredictedText:
@@ -81,7 +90,9 @@ def _text(predictor: Predictor, text: str) -> PredictedText:
     )
 
 
-def _write(ws: Workspace, predictor: Predictor, file: Path, out: Path) -> PredictedFile:
+def _write(
+    ws: Workspace, predictor: Predictor, file: Path, out: Path, values_of: Values
+) -> PredictedFile:
     encoding, predictions = ws.competition.settings.encoding, ws.store.predictions
     stream = TableStream.of(file, encoding)
     _check(ws, predictor, stream)
@@ -89,8 +100,7 @@ def _write(ws: Workspace, predictor: Predictor, file: Path, out: Path) -> Predic
     with writing(out, encoding) as f, Progress("predicting", stream.rows, "rows") as progress:
         for start, part in stream.parts(CHUNK):
             rows = predictor.rows_of(part, str(file), start)
-            values = _values(ws, rows, predictor.predict_rows(rows))
-            text = csv_text(values, header=start == 0)
+            text = csv_text(values_of(predictor, rows), header=start == 0)
             sha256.update(text.encode(encoding))
             f.write(text)
             texts.append(text_digests(rows.texts))
@@ -132,9 +142,17 @@ def _check(ws: Workspace, predictor: Predictor, stream: TableStream) -> None:
             return
 
 
-def _values(ws: Workspace, rows: Rows, prediction: Prediction) -> pd.DataFrame:
+def _submitted(predictor: Predictor, rows: Rows) -> pd.DataFrame:
+    """Return predictions in the form of the sample submission."""
+    submission, found = predictor.ws.competition.submission, predictor.outcome(rows)
+    return submission.form(rows.ids, found.decisions if submission.wants_labels else found.values)
+
+
+def _labelled(predictor: Predictor, rows: Rows) -> pd.DataFrame:
+    """Return the predicted label and the probabilities."""
+    prediction = predictor.predict_rows(rows)
     values = prediction.probabilities.map(lambda v: f"{v:.8g}")
-    values.insert(0, ws.competition.settings.id, rows.ids)
+    values.insert(0, predictor.ws.competition.settings.id, rows.ids)
     if prediction.labels is not None:
         values.insert(1, "predicted", prediction.labels, allow_duplicates=True)
     if prediction.by is not None:

@@ -54,6 +54,19 @@ class Prediction:
     by: list[str] | None = None
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """Predictions as a submission holds them.
+
+    values: (n, outputs) probabilities, ranks or values. decisions: (n, outputs) of 0/1, or the levels
+    of a regression; None if none are decided. by: see `Prediction`.
+    """
+
+    values: np.ndarray
+    decisions: np.ndarray | None
+    by: list[str] | None = None
+
+
 @dataclass
 class Predictor:
     """The stored runs of a model or a blend, which are loaded when they are first needed.
@@ -190,32 +203,39 @@ class Predictor:
 
     def predict_rows(self, rows: Rows) -> Prediction:
         """Return labels and probabilities of rows."""
+        competition, found = self.ws.competition, self.outcome(rows)
+        values, outputs = found.values, list(competition.outputs)
+        if competition.kind.is_values:
+            return Prediction(self._levels(found.decisions), pd.DataFrame(values, columns=outputs))
+        labels = label_texts(found.decisions, competition.labels, competition.settings)
+        if competition.kind.has_positive_class:
+            values, outputs = np.hstack([1 - values, values]), list(competition.labels)
+        return Prediction(labels, pd.DataFrame(values, columns=outputs), found.by)
+
+    def outcome(self, rows: Rows) -> Outcome:
+        """Return the predictions of rows before they are named."""
         competition = self.ws.competition
-        outputs = list(competition.outputs)
         by_model = [self._of_model(name, rows) for name in self.members]
         probabilities, ranks = (np.stack(a, axis=1) for a in zip(*by_model, strict=True))
         text = self.text_features and self.winner in STACKS
         values = self.fitted.predict(Inputs(probabilities, ranks, stack_features(rows, text)))
         if competition.kind.is_values:
-            return Prediction(self._levels(values), pd.DataFrame(values, columns=outputs))
+            return Outcome(values, None if self.rule is None else self.rule.apply(values))
         # The default rule of .5 does not apply to ranks: decide on the mean probability.
         shown = probabilities.mean(axis=1) if self.winner in OF_RANKS else values
-        rule = self.rule or default_rule(competition.kind, len(outputs))
+        rule = self.rule or default_rule(competition.kind, len(competition.outputs))
         decisions, by = rule.apply(shown), None
         if self.ws.patterns is not None:
             applied = apply_to_new(self.ws, rows, values, self._known)
             values, decisions = applied.probabilities, applied.decide(decisions)
             by = deciders(self.ws.patterns, applied)
-        labels = label_texts(decisions, competition.labels, competition.settings)
-        if competition.kind.has_positive_class:
-            values, outputs = np.hstack([1 - values, values]), list(competition.labels)
-        return Prediction(labels, pd.DataFrame(values, columns=outputs), by)
+        return Outcome(values, decisions, by)
 
-    def _levels(self, values: np.ndarray) -> list[str] | None:
+    def _levels(self, decisions: np.ndarray | None) -> list[str] | None:
         """Return the levels decided for a regression's values; None without a rule."""
-        if self.rule is None:
+        if decisions is None:
             return None
-        return self.ws.competition.submission.level_texts(self.rule.apply(values)[:, 0])
+        return self.ws.competition.submission.level_texts(decisions[:, 0])
 
     def _of_model(self, name: str, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
         """Return a model's (probabilities, ranks), each (n, outputs): means over its runs."""

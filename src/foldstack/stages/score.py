@@ -131,6 +131,7 @@ def scores(ws: Workspace) -> ScoresResult:
     names = list(dict.fromkeys(row.model for row in rows))
     return ScoresResult(
         metric=ws.competition.metric.name,
+        labels=ws.competition.metric.wants == "labels",
         runs=RunScores(rows=rows),
         pooled=model_scores(ws, names),
         models=[_marks(name, rows) for name in names],
@@ -143,7 +144,12 @@ def blend_scores(ws: Workspace, today: Doubts | None = None) -> BlendScores:
     today = today or Doubts.of(ws)
     return BlendScores(
         rows=[
-            BlendScore(blend=name, **_estimate(record, today))
+            BlendScore(
+                blend=name,
+                **_estimate(record, today),
+                expected=record.submitted,
+                weighted=record.drift and record.drift.nested,
+            )
             for name, record in ws.store.blends().items()
         ]
     )

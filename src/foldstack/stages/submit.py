@@ -22,7 +22,7 @@ from foldstack.stages.patterned import (
     require_probabilities,
 )
 from foldstack.stages.shared import folds_of, shared_folds
-from foldstack.store import read_parquet
+from foldstack.store import parquet_meta, read_parquet
 from foldstack.workspace import Workspace
 
 
@@ -48,6 +48,10 @@ def submit(
             f"submit takes FOLD=full or none, not '{fold}': a submission is the mean "
             "over all trained folds, or the full runs'"
         )
+    names = ws.choose_models(model) if model else []
+    if len(names) > 1:
+        _refuse_other_members(ws, names, name or "blend")
+        model = None
     if model:
         chosen = ws.choose_model(model, "submit")
         name = config.check_name(name or chosen, "name")
@@ -58,8 +62,10 @@ def submit(
             values, record = _full(ws, chosen, record)
     elif fold == "full":
         raise InputError("FOLD=full submits one model's full runs: add MODEL=")
+    elif _is_of_other_rows(ws, config.check_name(name or "blend", "name")):
+        return _of_new_test(ws, name or "blend")
     else:
-        name = config.check_name(name or "blend", "name")
+        name = name or "blend"
         values, stored = stored_blend(ws, name)
         oof = None if ws.patterns is None else OutOfFold.of_blend(ws, name, stored)
         record = _record(ws, stored)
@@ -70,9 +76,38 @@ def submit(
     return _write(ws, name, values if decisions is None else decisions, record)
 
 
+def _refuse_other_members(ws: Workspace, models: list[str], name: str) -> None:
+    """Raise InputError unless the blend of this name was made of these models."""
+    members = list(read_stored(ws, name).members)
+    if set(members) != set(models):
+        raise InputError(
+            f"MODEL={','.join(models)} are not the models of blend '{name}', {', '.join(members)}: run "
+            f"`make blend submit MODEL={','.join(models)}`, or name one model"
+        )
+
+
 def _record(ws: Workspace, blend: BlendRecord) -> SubmissionRecord:
     competition = ws.competition
     return SubmissionRecord.of(blend, competition.submission.holds, len(competition.test))
+
+
+def _is_of_other_rows(ws: Workspace, name: str) -> bool:
+    """Return whether the test file has other rows than the blend was made for."""
+    path = ws.store.blend_file(name, read_stored(ws, name), "test.parquet")
+    return ws.patterns is None and parquet_meta(path)["rows"] != ws.competition.test.hash()
+
+
+def _of_new_test(ws: Workspace, name: str) -> Submitted:
+    """Submit a blend for a new test file, as a code competition has one, by the stored models."""
+    from foldstack.stages.predictor import Predictor
+
+    record = read_stored(ws, name)
+    found = Predictor.of_blend(ws, name).outcome(ws.competition.test)
+    note = "the test file is another than the blend was made for: its stored models predicted it"
+    changes = {"note": note, "positives": {}, "drift": None}
+    labels = ws.competition.submission.wants_labels
+    values = found.decisions if labels else found.values
+    return _write(ws, name, values, _record(ws, record).model_copy(update=changes))
 
 
 def stored_blend(ws: Workspace, name: str) -> tuple[np.ndarray, BlendRecord]:
@@ -166,4 +201,9 @@ def _write(ws: Workspace, name: str, values: np.ndarray, record: SubmissionRecor
     ws.refuse_named(ws.store.submission_path(name))
     table = competition.submission.fill(competition.test.ids, values)
     path = ws.store.write_submission(name, table, record, competition.settings.encoding)
-    return Submitted(name=name, file=ws.store.name(path), submission=record)
+    return Submitted(
+        name=name,
+        file=ws.store.name(path),
+        submission=record,
+        metric_confirmed=ws.competition.settings.metric_confirmed,
+    )

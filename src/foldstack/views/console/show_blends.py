@@ -79,16 +79,32 @@ def show_submission(submitted: Submitted) -> None:
         f"{_marked(submission)}; test predictions are means {submission.test_mean}"
     )
     say_undefined(submitted.name, submission.undefined, submission.nested)
-    if submission.submitted is not None and not math.isnan(submission.submitted.score):
-        say(
-            f"submit: the mean over runs is expected to score {interval(submission.submitted)}"
-            f"{_marked(submission)}"
-        )
     say_marks(submitted.name, [], submission.optimistic)
     if submission.note is not None:
         say(f"submit: {submission.note}")
     say_drifted(submitted.name, submission.metric, submission.drift)
     _say_positives(submitted.name, submission.positives)
+    _say_what_to_believe(submission)
+    if not submitted.metric_confirmed:
+        say(
+            f"submit: METRIC? {submission.metric} was guessed and never confirmed: compare it with the "
+            "competition's page, then set another `metric`, or `metric_confirmed: true`, in "
+            "competition.yaml"
+        )
+
+
+def _say_what_to_believe(submission: SubmissionRecord) -> None:
+    """Print the one estimate of the submitted file, or why there is none."""
+    found, drift = submission.submitted or submission.nested, submission.drift
+    if math.isnan(found.score):
+        return
+    what = f"the expected {submission.metric} of this file is {interval(found)}"
+    if submission.optimistic:
+        say(f"submit: {what}, which is OPTIMISTIC for the reasons above: believe less")
+        return
+    why = "nested" if submission.submitted is None else "nested, and what the mean over runs gains"
+    shift = "" if drift is None else "; the test file differs, see the weighted score above"
+    say(f"submit: {what} (95 % interval; {why}){shift}")
 
 
 def _marked(of: BlendRecord | SubmissionRecord) -> str:

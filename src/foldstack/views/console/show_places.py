@@ -9,13 +9,20 @@ from foldstack.progress import duration, say
 from foldstack.records import (
     CleanResult,
     CompetitionMade,
+    CompetitionSummary,
+    CompletionScript,
     DemoForecast,
     DemoResult,
     DemoScores,
+    GuessReason,
     InitResult,
+    RememberedSettings,
     TidyResult,
 )
 from foldstack.views.console import show
+
+CHIEF = ("kind", "target", "text", "pair", "segments", "metric", "group")
+MOST = 8  # values and columns that are listed
 
 
 @show.register
@@ -35,22 +42,53 @@ def _(made: InitResult) -> None:
         say(
             f"init: encoding: {made.encoding} (guessed: not all files are UTF-8; check a few words)"
         )
-    for each in made.rows:
-        name = each.setting
-        shown = f"column {flow(name)}" if each.value is None else f"{name}: {_short(each.value)}"
-        say(f"init: {shown} ({each.reason})")
-    say(
-        f"init: {made.file} is written; METRIC= KIND= ID= TEXT= TARGET= PAIR= override, with FORCE=1"
-    )
+    chief = [each for name in CHIEF for each in made.rows if each.setting == name and _is_set(each)]
+    further = [each for each in made.rows if each not in chief]
+    for each in chief:
+        _say_reason(each)
+    for each in made.proposals:
+        say(f"init: {each.setting.upper()}? {each.reason}")
     if made.checked:
+        say(
+            f"init: {made.file} is written; METRIC= KIND= ID= TEXT= TARGET= PAIR= GROUP= override, with "
+            "FORCE=1"
+        )
         say(
             "init: next, look at competition.yaml, then `make folds`, `make train`, `make blend submit`"
         )
+    else:
+        say("init: nothing is written; METRIC= KIND= ID= TEXT= TARGET= PAIR= GROUP= override")
+    if made.all_reasons:
+        for each in further:
+            _say_reason(each)
+    else:
+        _say_shortly(further)
+
+
+def _is_set(each: GuessReason) -> bool:
+    return each.value is not None
+
+
+def _say_reason(each: GuessReason) -> None:
+    name = each.setting
+    shown = f"{name}: {_short(each.value)}" if _is_set(each) else f"column {flow(name)}"
+    say(f"init: {shown} ({each.reason})")
+
+
+def _say_shortly(further: list[GuessReason]) -> None:
+    """Print further settings on one line, and columns that no setting names on another."""
+    settings = [f"{each.setting}: {_short(each.value)}" for each in further if _is_set(each)]
+    columns = [flow(each.setting) for each in further if not _is_set(each)]
+    more = f" … {len(columns) - MOST} more" if len(columns) > MOST else ""
+    if settings:
+        say(f"init: besides, {', '.join(settings)} (REASONS=1 says why)")
+    if columns:
+        say(f"init: columns not used: {', '.join(columns[:MOST])}{more} (REASONS=1 says why)")
 
 
 def _short(value: Any) -> str:
-    if isinstance(value, list) and len(value) > 8:
-        return f"[{', '.join(map(flow, value[:8]))}, … {len(value) - 8} more]"
+    if isinstance(value, list) and len(value) > MOST:
+        return f"[{', '.join(map(flow, value[:MOST]))}, … {len(value) - MOST} more]"
     return flow(value)
 
 
@@ -98,3 +136,36 @@ def _(done: DemoResult) -> None:
         f"\ndemo: done in {duration(done.seconds)}; the workspace is {done.workspace}, `make help` "
         "shows what to try next"
     )
+
+
+@show.register
+def _(found: CompetitionSummary) -> None:
+    say(f"{found.name}: {found.kind}, metric {found.metric}, {found.submits} are submitted")
+    without = f", {found.unlabelled:,} more without a label" if found.unlabelled else ""
+    say(f"rows: {found.train_rows:,} in train{without}, {found.test_rows:,} in test")
+    for use, columns in found.columns.items():
+        if columns:
+            say(f"{use}: {_short(columns)}")
+    if found.columns["target"] != found.labels:
+        say(f"labels: {_short(found.labels)}")
+    say(f"folds: {found.folds or 'none yet'}")
+    for model in dict.fromkeys([*found.models, *found.runs]):
+        listed = "" if model in found.models else ", not listed in competition.yaml"
+        count = found.runs.get(model, 0)
+        runs = "no run" if not count else "1 run" if count == 1 else f"{count} runs"
+        say(f"model {model}: {runs}{listed}")
+    for what, names in (("blends", found.blends), ("submissions", found.submissions)):
+        if names:
+            say(f"{what}: {_short(names)}")
+    say(f"next: `{found.next}`")
+
+
+@show.register
+def _(made: RememberedSettings) -> None:
+    for name, value in made.settings.items():
+        say(f"set: {name}: {value} is in {made.file}")
+
+
+@show.register
+def _(made: CompletionScript) -> None:
+    say(made.script.rstrip())

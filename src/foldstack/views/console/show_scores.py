@@ -20,7 +20,8 @@ from foldstack.views.console.text import interval, mark, number, say_marks, say_
 
 @show.register
 def _(found: ScoresResult) -> None:
-    header = ["model", "seed", "run", found.metric, "time", "peak MB", ""]
+    decided = " at thresholds of .5" if found.labels else ""
+    header = ["model", "seed", "run", found.metric + decided, "time", "peak MB", ""]
     say(table(header, [_of_run(row) for row in found.runs.rows]))
     if found.pooled.rows:
         say("")
@@ -32,8 +33,10 @@ def _(found: ScoresResult) -> None:
     if not found.blends.rows:
         return
     say("")
-    header = ["blend", "made of", "nested CV [95 % interval]", "in-sample (optimistic)", ""]
-    say(table(header, [_of_blend(row) for row in found.blends.rows]))
+    extra = _extra(found.blends.rows)
+    header = ["blend", "made of", "nested CV [95 % interval]", *extra.values()]
+    header += ["in-sample (optimistic)", ""]
+    say(table(header, [_of_blend(row, list(extra)) for row in found.blends.rows]))
     for row in found.blends.rows:
         say_undefined(row.blend, row.undefined)
         say_marks(row.blend, row.stale, row.optimistic)
@@ -81,11 +84,18 @@ def _of_run(row: RunScore) -> list[str]:
     ]
 
 
-def _of_blend(row: BlendScore) -> list[str]:
+def _extra(rows: list[BlendScore]) -> dict[str, str]:
+    """Return the estimates that some blend has beside the nested one, and their columns."""
+    names = {"expected": "expected of the mean over runs", "weighted": "nested, weighted to test"}
+    return {k: name for k, name in names.items() if any(getattr(row, k) for row in rows)}
+
+
+def _of_blend(row: BlendScore, extra: list[str]) -> list[str]:
     return [
         row.blend,
         _made_of(row),
         _interval(row),
+        *(interval(each) if (each := getattr(row, name)) else "–" for name in extra),
         number(row.in_sample),
         mark(row.stale, row.optimistic),
     ]

@@ -1,0 +1,52 @@
+"""Training rows without a label: refused, or as UNLABELLED= says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+
+from foldstack.errors import InputError
+from foldstack.guess.contents import MANY_NUMBERS, distinct
+from foldstack.guess.given import GivenTables, Guess
+from foldstack.kinds import Kind
+from foldstack.labels import value_of
+from foldstack.separators import find_separator
+from foldstack.settings import CompetitionSettings
+from foldstack.targets import missing_values, unlabelled_sentence
+
+WAYS = get_args(CompetitionSettings.model_fields["unlabelled"].annotation)
+
+
+def guess_unlabelled(tables: GivenTables, found: Guess) -> None:
+    """Refuse rows without a label, or set what happens with them and guess from the others."""
+    way = tables.given.get("unlabelled", "refuse")
+    if way not in WAYS:
+        raise InputError(f"UNLABELLED={way}: choose one of {', '.join(WAYS)}")
+    if way != "refuse":
+        found.set("unlabelled", way, "given by UNLABELLED=")
+    if way == "class":
+        return
+    missing = np.zeros(len(tables.train), dtype=bool)
+    for column in found.settings["target"]:
+        cells = tables.train[column]
+        own = cells.isin(_missing(tables, column, found.settings["target"])).to_numpy()
+        if own.any() and way == "refuse":
+            raise InputError(unlabelled_sentence(Path("train"), cells.reset_index(drop=True), own))
+        missing |= own
+    if missing.all() and len(missing):
+        raise InputError(f"UNLABELLED={way}: no row of train has a label: name another TARGET=")
+    if missing.any():
+        tables.train = tables.train[~missing].reset_index(drop=True)
+
+
+def _missing(tables: GivenTables, column: str, target: tuple[str, ...]) -> set[str]:
+    """Return the values of a target column that say that a row has no label."""
+    values = distinct(tables.train[column])
+    labels = {value_of(v) for v in values}
+    quantities = len(labels) > MANY_NUMBERS or tables.given.get("kind") == Kind.REGRESSION
+    missing = missing_values(values, numbers=quantities or labels == {-1.0, 1.0})
+    if len(target) == 1 and "" in missing and find_separator(values) is not None:
+        missing.discard("")  # a row without any label
+    return missing

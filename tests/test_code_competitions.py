@@ -1,0 +1,75 @@
+"""Code competitions: a test file of three rows, and another one when the submission is scored."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tiny import foldstack, go_through, make_workspace, refuses, write, write_competition
+
+
+def hidden_test(root: Path, rows: int = 3) -> None:
+    """The test file and the sample of a code competition, as they are when it is scored."""
+    texts = "".join(f"h{i},{word} here\n" for i, word in enumerate(["good", "bad", "fine"][:rows]))
+    write(root / "input/test.csv", "id,text\n" + texts)
+    sample = "".join(f"h{i},0\n" for i in range(rows))
+    write(root / "input/sample_submission.csv", "id,label\n" + sample)
+
+
+@pytest.mark.parametrize("metric", ["roc_auc", "f1"])
+def test_a_new_test_file_is_submitted_by_the_stored_models(
+    tmp_path: Path, capsys, metric: str
+) -> None:
+    root = go_through(make_workspace(tmp_path, metric=metric))
+    hidden_test(root)
+    capsys.readouterr()
+    assert foldstack(root, "submit") == 0
+    assert (
+        "submit: the test file is another than the blend was made for: its stored models predicted it"
+        in capsys.readouterr().out
+    )
+    submitted = pd.read_csv(root / "submissions/blend.csv", dtype=str)
+    assert submitted["id"].tolist() == ["h0", "h1", "h2"]
+    out = root / "form.csv"
+    args = ["--file", str(root / "input/test.csv"), "--form", "submission", "--out", str(out)]
+    assert foldstack(root, "predict", *args) == 0
+    assert out.read_bytes() == (root / "submissions/blend.csv").read_bytes()
+
+
+def test_few_test_rows_and_probabilities_have_no_rates(tmp_path: Path, capsys) -> None:
+    go_through(make_workspace(tmp_path, metric="f1"))
+    assert "predicted positive" not in capsys.readouterr().out
+
+
+def test_forms_of_predictions_that_do_not_exist(finished: Path, capsys) -> None:
+    refuses(
+        finished,
+        ["predict", "--file", str(finished / "input/test.csv"), "--form", "json"],
+        "FORM=json is not known: give FORM=submission, or leave it out",
+        capsys,
+    )
+    refuses(
+        finished,
+        ["predict", "--text", "x", "--form", "submission"],
+        "FORM= is for the predictions of a FILE=: leave it out with TEXT=",
+        capsys,
+    )
+
+
+def test_several_models_are_submitted_as_their_blend(tmp_path: Path, capsys) -> None:
+    root = make_workspace(tmp_path)
+    write_competition(root, models=["tfidf", {"other": {"preset": "tfidf", "C": 2.0}}])
+    go_through(root, "folds", "train")
+    assert foldstack(root, "blend", "--model", "tfidf,other") == 0
+    assert foldstack(root, "submit", "--model", "other,tfidf") == 0
+    assert foldstack(root, "blend", "--model", "tfidf") == 0
+    capsys.readouterr()
+    refuses(
+        root,
+        ["submit", "--model", "other,tfidf"],
+        "MODEL=other,tfidf are not the models of blend 'blend', tfidf: run `make blend submit "
+        "MODEL=other,tfidf`, or name one model",
+        capsys,
+    )

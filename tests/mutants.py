@@ -1319,8 +1319,8 @@ MUTANTS = [
     Mutant(
         "room-of-the-other-text",
         "text/cutting.py",
-        "np.where(a <= b, short, room - short)",
-        "np.where(a >= b, short, room - short)",
+        "np.argsort(lengths, axis=0",
+        "np.argsort(-lengths, axis=0",
         "the longer text of a pair gets the shorter's room",
         ("test_long.py",),
     ),

@@ -394,6 +394,11 @@ PARTS = {
         {"text": ["a", "b"], "pair": True, "template": "{a}{b}"},
         "`pair: true` requires exactly two text columns and no template",
     ),
+    "segments and a pair": (
+        {"text": ["a", "b"], "pair": True, "segments": ["{a}", "{b}"]},
+        "`pair: true` makes two segments of two text columns, and `segments` says what they are: leave "
+        "`pair` out",
+    ),
     "a template without a column": (
         {"text": ["a", "b"], "template": "{a}"},
         "setting 'template' is '{a}': it must name each text column once in braces, {a} {b}, and "
@@ -927,7 +932,7 @@ OWN = {
     "unknown key": (
         "learner: tfidf\nc: 2\n",
         "own.yaml: unknown setting 'c': known: C, char_ngrams, learner, max_features, min_count, "
-        "naive_bayes, row_weights, word_ngrams",
+        "naive_bayes, row_weights, segments, word_ngrams",
     ),
 }
 

@@ -93,12 +93,12 @@ def test_rows_do_not_depend_on_their_neighbours(monkeypatch):
 
 def test_of_sentence_pairs_both_are_told_and_what_they_share():
     found = text_features(unlabelled([("A good film", "a GOOD book, good"), ("", ""), ("x", "y")]))
-    assert found.shape == (3, len(feature_names(pair=True)))
+    assert found.shape == (3, len(feature_names(2)))
     np.testing.assert_array_equal(
         found[:, : len(NAMES)], text_features(unlabelled(["A good film", "", "x"]))
     )
     np.testing.assert_allclose(found[:, -1], [2 / 4, 0, 0])
-    assert text_features(unlabelled(["a"])).shape == (1, len(feature_names(pair=False)))
+    assert text_features(unlabelled(["a"])).shape == (1, len(feature_names(1)))
 
 
 def test_no_rows_have_no_features():

@@ -240,7 +240,7 @@ def test_regression_is_a_ridge_on_the_same_features() -> None:
     rows = signal(weights=np.linspace(0.2, 2, 60))
     learner = fitted(rows, "regression", C=2.0)
     reference = Ridge(alpha=0.25, solver="cholesky").fit(
-        learner._features(rows.joined_texts()).toarray(), rows.targets, sample_weight=rows.weights
+        learner._features(rows.texts).toarray(), rows.targets, sample_weight=rows.weights
     )
     np.testing.assert_allclose(learner.coef, reference.coef_, atol=1e-4)
     np.testing.assert_allclose(learner.intercept, reference.intercept_, atol=1e-4)
@@ -347,7 +347,7 @@ def test_naive_bayes_is_a_regression_on_features_times_their_ratios(kind: str) -
     """Each label's own; what is stored are coefficients of the features as they are."""
     rows = sentence_rows(kind)
     learner = fitted(rows, kind, naive_bayes=True)
-    x = learner._features(rows.joined_texts())
+    x = learner._features(rows.texts)
     found = learner.predict(rows)
     for k, target in enumerate(rows.targets.T):
         ratios = log_count_ratios(x, target, rows.weights)

@@ -136,7 +136,8 @@ class Competition:
     def task(self) -> Task:
         """The task as seen by a learner."""
         categories = tuple(tuple(self._categories[c]) for c in self.settings.categorical)
-        return Task(self.kind, self.link, self.outputs, self.metric, categories)
+        templates = self.settings.templates
+        return Task(self.kind, self.link, self.outputs, self.metric, categories, templates)
 
     @property
     def link(self) -> str:
@@ -291,17 +292,16 @@ class Competition:
         return replace(rows, auxiliary=np.column_stack(columns))
 
     def texts_of(self, table: pd.DataFrame) -> list[tuple[str, ...]]:
-        """Return each row's text columns as one text (by the template, or with spaces), or as a pair."""
+        """Return each row's segments: one text, by the template or with spaces, or two or three."""
         s = self.settings
         columns = [table[c].tolist() for c in s.text]
-        if s.pair or len(columns) == 1:
+        if s.pair or (len(columns) == 1 and not s.segments):
             return list(zip(*columns, strict=True))
-        if s.template:
-            parts = list(string.Formatter().parse(s.template))  # `{a.b}` may name a column, too
+        if s.templates:
+            # A field such as `{a.b}` may name a column, too.
+            parts = [list(string.Formatter().parse(template)) for template in s.templates]
             rows = (dict(zip(s.text, row, strict=True)) for row in zip(*columns, strict=True))
-            return [
-                ("".join(text + row.get(name, "") for text, name, *_ in parts),) for row in rows
-            ]
+            return [tuple(_filled(of_one, row) for of_one in parts) for row in rows]
         return [(" ".join(filter(None, row)),) for row in zip(*columns, strict=True)]
 
     def _weights(self, path: Path, table: pd.DataFrame) -> np.ndarray:
@@ -723,6 +723,11 @@ class Competition:
             sum(t in in_test for t in train if t.strip("\x1f")),
             sum(t in in_train for t in test if t.strip("\x1f")),
         )
+
+
+def _filled(parts: list[tuple], row: dict[str, str]) -> str:
+    """Return a template, parsed to parts, with a row's cells in it."""
+    return "".join(text + row.get(name, "") for text, name, *_ in parts)
 
 
 def require(path: Path, table: pd.DataFrame, column: str) -> None:

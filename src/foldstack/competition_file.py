@@ -64,6 +64,7 @@ PARTS = (
         Entry("text", "text column(s); several are joined by a space"),
         Entry("template", "joins several text columns otherwise", "{title}: {body}"),
         Entry("pair", "true: the two text columns are a sentence pair"),
+        Entry("segments", "two or three templates, each read apart", ("{title}", "{body}")),
         Entry("numeric", "columns of numbers, offered to stacks", ("stars",)),
         Entry("categorical", "columns of few words, offered to stacks", ("source",)),
     ),

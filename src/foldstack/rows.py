@@ -19,7 +19,7 @@ class Rows:
 
     Attributes:
         ids: (n,) str.
-        texts: n tuples of one text, or of two for sentence pairs.
+        texts: n tuples of one text, or of two (a sentence pair) or three segments.
         targets: (n, outputs) float64, soft targets allowed (binary: 1 output, multiclass: one per class,
             multilabel: one per label, regression: one per target); None if unlabelled.
         weights: (n,) float64, used in training only.
@@ -86,7 +86,7 @@ class Rows:
         return np.concatenate(filled)
 
     def joined_texts(self) -> list[str]:
-        """Return one text per row, sentence pairs joined by a space."""
+        """Return one text per row, segments joined by a space."""
         return [" ".join(part for part in text if part) for text in self.texts]
 
     def hash(self) -> str:
@@ -171,9 +171,9 @@ def duplicate_groups(texts: list[tuple[str, ...]], keys: Iterable[str] | None = 
 
 
 def connected_groups(texts: list[tuple[str, ...]]) -> np.ndarray:
-    """Return (n,) int groups: pairs that share a sentence on either side share one, transitively.
+    """Return (n,) int groups: rows that share a segment, in whatever place, share one, transitively.
 
-    Sentences are compared after normalising; empty ones are not shared. Groups are numbered by first
+    Segments are compared after normalising; empty ones are not shared. Groups are numbered by first
     appearance.
     """
     n, number = len(texts), {}

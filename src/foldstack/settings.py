@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import string
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import PurePath
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
@@ -335,7 +336,9 @@ class CompetitionSettings(Settings):
     train_has_id: false: training rows are numbered.
     text: text column(s); several are joined by a space.
     template: joins several text columns, as `"{title}: {body}"`.
-    pair: the two text columns are a sentence pair.
+    pair: the two text columns are a sentence pair, each a segment of its own.
+    segments: two or three templates, each of which makes one segment, as `["{anchor}", "{context}:
+        {target}"]`; what the model reads apart.
     target: column of the label; several: one 0/1 column per label, or numbers.
     separator: between the labels in the cells of a multilabel competition's single target column.
     labels: classes in order; the last of a binary competition is the positive one.
@@ -382,6 +385,7 @@ class CompetitionSettings(Settings):
     text: Annotated[tuple[str, ...], Field(min_length=1)] = ("text",)
     template: OptionalText = None
     pair: bool = False
+    segments: tuple[str, ...] = ()
     target: Annotated[tuple[str, ...], Field(min_length=1)]
     separator: OptionalText = None
     labels: tuple[str, ...] = ()
@@ -422,6 +426,8 @@ class CompetitionSettings(Settings):
 
     @model_validator(mode="after")
     def _text_columns(self) -> CompetitionSettings:
+        if self.segments:
+            self._check_segments()
         if self.pair and (len(self.text) != 2 or self.template):
             raise ValueError("`pair: true` requires exactly two text columns and no template")
         if self.template:
@@ -429,9 +435,52 @@ class CompetitionSettings(Settings):
             if parsed is None or set(parsed) != set(self.text):
                 raise ValueError(
                     f"setting 'template' is {self.template!r}: it must name each text column once in "
-                    f"braces, {' '.join('{' + c + '}' for c in self.text)}, and nothing else in braces"
+                    f"braces, {_in_braces(self.text)}, and nothing else in braces"
                 )
         return self
+
+    def _check_segments(self) -> None:
+        if self.pair:
+            raise ValueError(
+                "`pair: true` makes two segments of two text columns, and `segments` says what they "
+                "are: leave `pair` out"
+            )
+        if self.template:
+            raise ValueError(
+                "`template` joins the text columns to one text, `segments` makes several: set one of "
+                "them"
+            )
+        if len(self.segments) not in (2, 3):
+            count = f"{len(self.segments)} template{'s'[: len(self.segments) > 1]}"
+            raise ValueError(
+                f"`segments` has {count}: write two or three, or `template` for one text"
+            )
+        named: set[str] = set()
+        for number, template in enumerate(self.segments, 1):
+            fields = _template_fields(template)
+            if not fields or not set(fields) <= set(self.text):
+                raise ValueError(
+                    f"setting 'segments' has {template!r} as number {number}: it must name at least "
+                    f"one of the text columns in braces, {_in_braces(self.text)}, and nothing else "
+                    "in braces"
+                )
+            named |= set(fields)
+        unread = [column for column in self.text if column not in named]
+        if unread:
+            raise ValueError(
+                f"no segment names the text column '{cut(unread[0])}': add {_in_braces(unread[:1])} "
+                "to one, or take the column out of `text`"
+            )
+
+    @property
+    def segment_count(self) -> int:
+        """The number of texts of a row that a model reads apart: 1, 2 or 3."""
+        return 2 if self.pair else len(self.segments) or 1
+
+    @property
+    def templates(self) -> tuple[str, ...]:
+        """The templates that the user wrote, of the text or of each segment."""
+        return self.segments or ((self.template,) if self.template else ())
 
     @model_validator(mode="after")
     def _costs_with_their_metric(self) -> CompetitionSettings:
@@ -473,7 +522,7 @@ class CompetitionSettings(Settings):
             )
         if (self.folds.kind == "time") != (self.time is not None):
             raise ValueError("`time` names a column for `folds.kind: time`: set both or neither")
-        if self.folds.connected and not self.pair:
+        if self.folds.connected and self.segment_count == 1:
             raise ValueError(
                 "`folds.connected` joins pairs that share a sentence: set `pair: true` or leave it out"
             )
@@ -512,6 +561,10 @@ class CompetitionSettings(Settings):
     def _names(self, name: str) -> bool:
         by_file = (self.delimiter, self.header, self.columns)
         return any(isinstance(each, dict) and name in each for each in by_file)
+
+
+def _in_braces(columns: Sequence[str]) -> str:
+    return " ".join("{" + column + "}" for column in columns)
 
 
 def _template_fields(template: str) -> list[str] | None:

@@ -42,14 +42,14 @@ class Files:
         )
 
     @property
-    def are_pairs(self) -> bool:
-        return len(self.rows.texts[0]) == 2
+    def segment_count(self) -> int:
+        return len(self.rows.texts[0])
 
 
 def independent_groups(files: Files, folds: int) -> np.ndarray:
     """Return (n + t,) groups: rows of both files that share a text, a sentence or a group value.
 
-    Pairs are joined by their sentences unless one component would fill a fold.
+    Rows are joined by their segments, sentences of a pair, unless one component would fill a fold.
     """
     texts = files.rows.texts
     keys = files.keys
@@ -59,7 +59,7 @@ def independent_groups(files: Files, folds: int) -> np.ndarray:
             *map(str, range(int(files.is_test.sum()))),
         ]
     groups = duplicate_groups(texts, keys)
-    if files.are_pairs:
+    if files.segment_count > 1:
         connected = merge_groups(groups, connected_groups(texts))
         if np.bincount(connected).max() * folds <= len(texts):
             return connected

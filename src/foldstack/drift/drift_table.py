@@ -23,6 +23,7 @@ MIN_DOCUMENTS = 5
 HUGE = 1e100  # beyond it the square of a number overflows
 MOST_NGRAMS = 20_000  # of each analyzer
 MOST_CATEGORIES = 50  # of a column, the most frequent ones
+WHOLE = {1: "text", 2: "pair", 3: "triple"}  # what a row's segments are together
 READ = 1_000  # characters of a text whose n-grams are read
 
 
@@ -67,7 +68,7 @@ def table_of(files: Files) -> tuple[csr_matrix, list[DriftColumn]]:
 
 def _dense(files: Files) -> Iterator[tuple[np.ndarray, DriftColumn]]:
     """Yield (n + t,) values and columns."""
-    names = feature_names(files.are_pairs)
+    names = feature_names(files.segment_count)
     for name, values in zip(names, text_features(files.rows).T, strict=True):
         yield values, DriftColumn("text", name)
     for name, units in repeatable(files).items():
@@ -100,9 +101,11 @@ def _of_features(files: Files) -> Iterator[tuple[np.ndarray, DriftColumn]]:
 def repeatable(files: Files) -> dict[str, list[Sequence[Hashable]]]:
     """Return what may repeat: per name the n + t values of one or more columns that are one pool."""
     texts = files.rows.texts
-    found = {"pair" if files.are_pairs else "text": [[normalise(text) for text in texts]]}
-    if files.are_pairs:
-        found["sentence"] = [[normalise((text[side],)) for text in texts] for side in (0, 1)]
+    count = files.segment_count
+    found = {WHOLE[count]: [[normalise(text) for text in texts]]}
+    if count > 1:
+        one = "sentence" if count == 2 else "segment"
+        found[one] = [[normalise((text[side],)) for text in texts] for side in range(count)]
     if files.keys is not None:
         found["group"] = [files.keys]
     return found

@@ -10,7 +10,7 @@ from scipy.sparse import csr_matrix
 
 from foldstack.drift.both_files import Files
 from foldstack.drift.drift_table import DriftColumn, repeatable, repeats
-from foldstack.text.features import feature_names, text_features
+from foldstack.text.features import PLACES, feature_names, text_features
 
 SHOWN = 5
 BEYOND_CHANCE = 4  # standard errors of the difference of means; among thousands of columns
@@ -96,7 +96,7 @@ class _Describer:
     def __init__(self, files: Files, x: csr_matrix):
         self.files, self.test = files, files.is_test
         self.x = x.tocsc()
-        self.names = feature_names(files.are_pairs)
+        self.names = feature_names(files.segment_count)
         self.surface: np.ndarray | None = None
 
     def __call__(self, column: DriftColumn, at: int, contribution: float) -> Reason:
@@ -122,7 +122,8 @@ class _Describer:
             self.surface = text_features(self.files.rows)
         values = self.surface[:, self.names.index(column.name)]
         which, _, name = column.name.partition(":")
-        where = {"first": "first sentences", "second": "second sentences"}.get(which, "texts")
+        one = "sentences" if self.files.segment_count == 2 else "segments"
+        where = f"{which} {one}" if which in PLACES else "texts"
         if name in LENGTHS:
             lengths = np.expm1(values)
             medians = [np.median(lengths[side]) for side in (self.test, ~self.test)]
@@ -138,7 +139,7 @@ class _Describer:
                 "training",
                 lengths,
             )
-        of = "pairs" if which == "pair" else where
+        of = {"pair": "pairs"}.get(which, f"{which} segments" if "+" in which else where)
         return (
             f"'{name}' of {of}: mean {{test:.3g}} in test, {{train:.3g}} in training",
             values,

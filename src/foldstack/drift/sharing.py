@@ -15,10 +15,10 @@ APART = 0.1  # shares that differ by more than this are worth a warning
 
 @dataclass(frozen=True)
 class Sharing:
-    """How many rows share a sentence or a group with rows that a run learned from.
+    """How many rows share a sentence, a segment or a group with rows that a run learned from.
 
     Attributes:
-        what: 'sentence' or 'group'.
+        what: 'sentence' (of a pair), 'segment' (of three) or 'group'.
         held_out: share of the training rows, each compared with the rows of the other folds.
         test: share of the test rows, compared with all training rows.
     """
@@ -33,7 +33,7 @@ class Sharing:
 
 
 def sharing(files: Files, folds: np.ndarray) -> list[Sharing]:
-    """Return how sentences of pairs, and groups, are shared.
+    """Return how sentences of pairs, segments, and groups are shared.
 
     Args:
         files: both files.
@@ -41,7 +41,7 @@ def sharing(files: Files, folds: np.ndarray) -> list[Sharing]:
     """
     found = []
     for what, columns in repeatable(files).items():
-        if what in ("sentence", "group"):
+        if what in ("sentence", "segment", "group"):
             found.append(_sharing(what, columns, files.is_test, folds))
     return found
 

@@ -25,7 +25,7 @@ class Task:
     """The competition as a learner sees it: kind, link, names of outputs, metric.
 
     categories: for each categorical column (the last columns of `Rows.features`), the names of its
-    codes.
+    codes. templates: what the user wrote around the texts of the files.
     """
 
     kind: Kind
@@ -33,6 +33,7 @@ class Task:
     outputs: tuple[str, ...]
     metric: Metric
     categories: tuple[tuple[str, ...], ...] = ()
+    templates: tuple[str, ...] = ()
 
     def of(self, rows: Rows) -> Task:
         """Return the task with the metric of these training rows, whose columns it may read."""

@@ -22,6 +22,7 @@ from foldstack.text.cache import TokenCache
 from foldstack.text.cutting import Texts, auto_length, cut_texts, fit_keywords
 from foldstack.text.keywords import KeywordTable
 from foldstack.text.spans import mask_spans
+from foldstack.text.special import set_special
 from foldstack.text.tokens import Tokens, mean_by_row, to_tokens
 from foldstack.training.loop import Examples, Sequences
 
@@ -94,9 +95,15 @@ class Encoder:
         self.settings, self.task, self.tokenizer = settings, task, tokenizer
         self.types, self.limit, self.cache = types, limit, cache
         self.max_length = settings.training.max_length
+        self._set_special(settings.special_tokens)
         self.keywords: KeywordTable | None = None
         self.scale: Scale | None = None
         self.columns: FeatureColumns | None = None
+
+    def _set_special(self, read_as: str) -> None:
+        self.special_tokens = read_as
+        written = (self.settings.prefix, *self.task.templates)
+        set_special(self.tokenizer, read_as == "text", written)
 
     @property
     def feature_width(self) -> int:
@@ -110,6 +117,8 @@ class Encoder:
         if self.task.kind.is_values:
             self.scale = Scale.of(train, bounded=s.bounded)
         texts = self._read(train)
+        if joining := texts.joining(self.types):
+            say(joining)
         self._fit_length(texts)
         self.keywords = fit_keywords(s.long, train)
         return self._examples(train, self._cut(texts, training=True))
@@ -117,7 +126,7 @@ class Encoder:
     def fit_texts(self, rows: Rows) -> Tokens:
         """Fit the length only, on rows without labels; return all of their texts, in windows.
 
-        Sentence pairs are truncated instead, since their texts must stay together.
+        Several segments are truncated instead, since they must stay together.
         """
         texts = self._read(rows)
         self._fit_length(texts)
@@ -232,7 +241,7 @@ class Encoder:
 
     def save(self, folder: Path) -> None:
         self.tokenizer.save_pretrained(folder)
-        facts: dict = {"max_length": self.max_length}
+        facts: dict = {"max_length": self.max_length, "special_tokens": self.special_tokens}
         if self.scale:
             facts |= {"shift": self.scale.shift.tolist(), "unit": self.scale.unit.tolist()}
             facts["bounded"] = self.scale.bounded
@@ -245,6 +254,7 @@ class Encoder:
     def load(self, folder: Path) -> None:
         facts = read_json(folder / "classifier.json")
         self.max_length = facts["max_length"]
+        self._set_special(facts.get("special_tokens", "tokens"))  # older runs read the tokens
         self.columns = FeatureColumns.from_json(facts["columns"]) if "columns" in facts else None
         if self.settings.long.fits_keywords:
             self.keywords = KeywordTable.from_json(read_json(folder / "keywords.json"))

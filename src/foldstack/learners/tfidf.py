@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from foldstack.learners import LearnerContext
 from foldstack.progress import say
 from foldstack.rows import Rows
 from foldstack.techniques import TfidfSettings
+from foldstack.text.features import shared_words
 from foldstack.text.ngrams import WORD, NgramTfidf, pieces, stack_rows
 
 MANY_COEFFICIENTS = 5_000_000  # of classes and features, for which L-BFGS would take a gigabyte
@@ -38,6 +40,11 @@ def log_count_ratios(x: csr_matrix, y: np.ndarray, weights: np.ndarray) -> np.nd
     return np.log(p / p.sum()) - np.log(q / q.sum())
 
 
+def _pieces(texts: Sequence[tuple[str, ...]]) -> Iterator[slice]:
+    """Yield slices of consecutive rows of about as many characters as `pieces` takes of texts."""
+    return pieces([" ".join(text) for text in texts])
+
+
 class TfidfLearner:
     """Logistic regression (multinomial for multiclass, else one per label), or ridge regression.
 
@@ -49,6 +56,10 @@ class TfidfLearner:
         self.settings, self.task, self.seed = settings, context.task, context.seed
         self.link = context.task.link
         self.vectorizers: list[NgramTfidf] = []
+        self.places: list[
+            int
+        ] = []  # what each vectorizer reads: 0 is the whole row, k its segment k
+        self.shared = 0  # columns of words that two segments have in common
         self.coef = self.intercept = np.zeros(0)
 
     def _new_vectorizers(self) -> list[NgramTfidf]:
@@ -61,29 +72,52 @@ class TfidfLearner:
 
     @property
     def _width(self) -> int:
-        return sum(len(v.vocabulary_) for v in self.vectorizers)
+        return sum(len(v.vocabulary_) for v in self.vectorizers) + self.shared
 
-    def _features(self, texts: Sequence[str]) -> csr_matrix:
+    def _texts(self, rows: Rows) -> list[tuple[str, ...]]:
+        """Return each row's texts that have n-grams of their own: all in one, and its segments."""
+        count = len(rows.texts[0]) if len(rows) else 1
+        apart = count > 2 if self.settings.segments == "auto" else self.settings.segments == "apart"
+        whole = rows.joined_texts()
+        if apart and count > 1:
+            return [(text, *parts) for text, parts in zip(whole, rows.texts, strict=True)]
+        return [(text,) for text in whole]
+
+    def _features(self, texts: Sequence[tuple[str, ...]]) -> csr_matrix:
         """Return (n, width), built chunk by chunk: `hstack` of all rows would need twice the memory."""
-        parts = (self._piece(texts[part]) for part in pieces(texts))
+        parts = (self._piece(texts[part]) for part in _pieces(texts))
         return stack_rows(parts, self._width)
 
-    def _piece(self, texts: Sequence[str]) -> csr_matrix:
-        return hstack([v.transform(texts) for v in self.vectorizers], format="csr")
+    def _piece(self, texts: Sequence[tuple[str, ...]]) -> csr_matrix:
+        columns = list(zip(*texts, strict=True))
+        found = [
+            v.transform(columns[k]) for k, v in zip(self.places, self.vectorizers, strict=True)
+        ]
+        if self.shared:
+            found.append(csr_matrix(shared_words([parts for _, *parts in texts])))
+        return hstack(found, format="csr")
+
+    def _fit_columns(self, texts: Sequence[tuple[str, ...]]) -> None:
+        self.vectorizers, self.places = [], []
+        columns = list(zip(*texts, strict=True))
+        self.shared = math.comb(len(columns) - 1, 2)
+        for place, column in enumerate(columns):
+            for vectorizer in self._new_vectorizers():
+                if len(texts) < self.settings.min_count:
+                    vectorizer.min_df = 1
+                try:
+                    self.vectorizers.append(vectorizer.fit(column))
+                    self.places.append(place)
+                except ValueError:  # no n-gram of this kind is frequent enough
+                    of = f" of segment {place}" if place else ""
+                    say(
+                        f"no {vectorizer.analyzer} n-gram{of} occurs in {vectorizer.min_df} texts: "
+                        "left out"
+                    )
 
     def fit(self, train: Rows, select: Rows | None, run_dir: Path) -> dict:
-        texts = train.joined_texts()
-        kept = []
-        for vectorizer in self._new_vectorizers():
-            if len(texts) < self.settings.min_count:
-                vectorizer.min_df = 1
-            try:
-                kept.append(vectorizer.fit(texts))
-            except ValueError:  # no n-gram of this kind is frequent enough
-                say(
-                    f"no {vectorizer.analyzer} n-gram occurs in {vectorizer.min_df} texts: left out"
-                )
-        self.vectorizers = kept
+        texts = self._texts(train)
+        self._fit_columns(texts)
         if self.task.kind.is_one_hot:
             self.coef, self.intercept = self._regress_classes(self._by_row(texts), train)
         elif self.task.kind.is_values:
@@ -97,7 +131,7 @@ class TfidfLearner:
             self.coef, self.intercept = (np.stack(a) for a in zip(*fits, strict=True))
         return {"features": self._width}
 
-    def _by_row(self, texts: Sequence[str]) -> RowsOf:
+    def _by_row(self, texts: Sequence[tuple[str, ...]]) -> RowsOf:
         """Return a function from row numbers to their features, built in that order without a copy."""
         return lambda index: self._features([texts[i] for i in index.tolist()])
 
@@ -138,7 +172,7 @@ class TfidfLearner:
             intercept = np.log(np.bincount(y, w[keep], minlength=classes) + 0.5)
         return coef, intercept
 
-    def _regress_values(self, texts: Sequence[str], train: Rows):
+    def _regress_values(self, texts: Sequence[tuple[str, ...]], train: Rows):
         if self._width == 0:
             mean = np.average(train.targets, axis=0, weights=train.weights)
             return np.zeros((len(mean), 0)), mean
@@ -173,10 +207,10 @@ class TfidfLearner:
         return model
 
     def predict(self, rows: Rows) -> np.ndarray:
-        if not self.vectorizers:
+        if self._width == 0:
             return np.tile(self.intercept, (len(rows), 1)).astype(np.float32)
-        texts = rows.joined_texts()
-        found = [self._piece(texts[part]) @ self.coef.T for part in pieces(texts)]
+        texts = self._texts(rows)
+        found = [self._piece(texts[part]) @ self.coef.T for part in _pieces(texts)]
         values = np.concatenate(found) if found else np.zeros((0, len(self.intercept)))
         return (values + self.intercept).astype(np.float32)
 
@@ -189,18 +223,23 @@ class TfidfLearner:
                 "token_pattern": WORD.pattern if v.analyzer == "word" else None,
                 "vocabulary": v.vocabulary_,
             }
-            for v in self.vectorizers
+            | ({"segment": place} if self.shared else {})
+            for place, v in zip(self.places, self.vectorizers, strict=True)
         ]
         tensors = {f"idf{i}": v.idf_ for i, v in enumerate(self.vectorizers)}
         tensors |= {"coef": np.ascontiguousarray(self.coef), "intercept": self.intercept}
         with placing(folder / "model.safetensors") as beside:
             save_file(tensors, beside)
-        text = json.dumps({"link": self.link, "vectorizers": described}, ensure_ascii=False)
-        write_text(folder / "model.json", text)
+        facts = {"link": self.link, "vectorizers": described}
+        if self.shared:
+            facts["shared"] = self.shared
+        write_text(folder / "model.json", json.dumps(facts, ensure_ascii=False))
 
     def load(self, folder: Path) -> None:
         tensors = load_file(folder / "model.safetensors")
         described = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+        self.shared = described.get("shared", 0)
+        self.places = [d.get("segment", 0) for d in described["vectorizers"]]
         self.coef, self.intercept = tensors["coef"], tensors["intercept"]
         self.vectorizers = [
             NgramTfidf(

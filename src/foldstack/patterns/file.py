@@ -114,9 +114,12 @@ def _regex(pattern: str, source: str) -> regex.Pattern:
 
 
 def _form(competition: Competition, text: str, source: str) -> str:
-    if competition.settings.pair:
+    count = competition.settings.segment_count
+    if count > 1:
+        several = "pairs" if count == 2 else f"{count} segments"
         raise InputError(
-            f"{source}: `text` is one text, but this competition is of pairs: use `texts` with a file"
+            f"{source}: `text` is one text, but this competition is of {several}: use `texts` with a "
+            "file"
         )
     form = normalise((text,))
     if not form:

@@ -25,7 +25,7 @@ def describe_features(competition: Competition, text: bool) -> FeaturesRecord:
     return FeaturesRecord(
         columns=list(competition.feature_names),
         categories=config.digest([list(names) for names in competition.task.categories]),
-        text=list(feature_names(competition.settings.pair)) if text else [],
+        text=list(feature_names(competition.settings.segment_count)) if text else [],
     )
 
 

@@ -92,6 +92,8 @@ def _key(settings: TransformerSettings, texts: Rows) -> str:
     parts = {name: identity[name] for name in PARTS}
     if settings.trust_remote_code:  # backbones from before this setting keep their key
         parts["trust_remote_code"] = True
+    if settings.special_tokens != "text":
+        parts["special_tokens"] = settings.special_tokens
     parts["training"] = [identity["training"][name] for name in OF_TRAINING]
     whole = json.dumps([parts, texts.texts], ensure_ascii=False)
     return hashlib.sha256(whole.encode("utf-8", "surrogatepass")).hexdigest()[:16]

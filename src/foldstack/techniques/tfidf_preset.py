@@ -18,6 +18,9 @@ class TfidfSettings(LearnerSettings):
     min_count: least number of training texts that an n-gram occurs in.
     max_features: most n-grams of each of the two kinds, the most frequent ones.
     C: inverse strength of the L2 penalty; the ridge penalty of a regression is 1 / (2C).
+    segments: how several segments of a row are read; joined: as one text; apart: beside that each
+        with n-grams of its own, and the share of words that every two have in common; auto: pairs
+        joined, three apart.
     naive_bayes: multiply each n-gram by its log-count ratio between the labels in the run's own
         rows (NB-SVM; Wang and Manning 2012, Baselines and Bigrams).
     row_weights: drift multiplies the rows' weights by those of `make drift`, which are large for
@@ -32,6 +35,7 @@ class TfidfSettings(LearnerSettings):
     min_count: PositiveInt = 2
     max_features: PositiveInt = 200_000
     C: Annotated[float, Field(gt=0)] = 4.0
+    segments: Literal["auto", "joined", "apart"] = "auto"
     naive_bayes: bool = False
     row_weights: Literal["file", "drift"] = "file"
 

@@ -34,6 +34,9 @@ class TransformerSettings(LearnerSettings):
         and tokenizer_config.json); false: none is ever run, and a checkpoint of a type that
         transformers does not know is refused.
     prefix: put before each text, for backbones trained with one (`"query: "`).
+    special_tokens: what a special token typed in a text, such as [SEP] or </s>, is read as: text, or
+        the token that it names; those that you write in a prefix, `template` or `segments` are
+        tokens, and so are the same ones in texts.
     pretrain: pre-train the backbone on masked tokens of all texts of the workspace first, `{}` or
         `{setting: value}`; runs that start from another one do not.
     long: what is read of a text longer than training.max_length; the prefix stays before it.
@@ -84,6 +87,7 @@ class TransformerSettings(LearnerSettings):
     sha256: OptionalText = None
     trust_remote_code: bool = False
     prefix: str = ""
+    special_tokens: Literal["text", "tokens"] = "text"
     pretrain: Annotated[Pretraining | None, BeforeValidator(none_from_text)] = None
     long: Annotated[Long, BeforeValidator(named)] = Beginning()
     head: Annotated[Head, BeforeValidator(named)] = PlainHead()

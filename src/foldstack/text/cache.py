@@ -37,6 +37,7 @@ from foldstack.text.sequences import (
     encode,
     encode_each,
 )
+from foldstack.text.special import kept_tokens
 
 DIGEST = 16  # bytes: a billion texts collide with a probability of 1e-21
 ARRAYS = ("digests.npy", "ends.npy", "ids.npy")
@@ -159,6 +160,8 @@ def tokenizer_key(tokenizer: PreTrainedTokenizerBase) -> str | None:
         return None
     versions = [importlib.metadata.version(name) for name in ("tokenizers", "transformers")]
     whole = f"{versions} {tokenizer.split_special_tokens} {content}"
+    if tokenizer.split_special_tokens:
+        whole += f" spelled but for {sorted(kept_tokens(tokenizer))}"
     return hashlib.sha256(whole.encode()).hexdigest()[:16]
 
 

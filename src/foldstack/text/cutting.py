@@ -20,7 +20,7 @@ STREAM = 5  # separates this random stream from that of the batches
 
 @dataclass(frozen=True)
 class Texts:
-    """Token sequences of n rows, one or (sentence pairs) two each, untruncated, without special tokens.
+    """Token sequences of n rows, one to three segments each, untruncated, without special tokens.
 
     fixed: number of tokens of the prefix, with which every first text begins and which is never
     cut.
@@ -58,26 +58,43 @@ class Texts:
 
     @property
     def frame(self) -> Frame:
-        return self.frames.two if len(self.columns) == 2 else self.frames.one
+        return self.frames.two if len(self.columns) > 1 else self.frames.one
+
+    @property
+    def special(self) -> int:
+        """The number of special tokens of a row, those between two segments at each such place."""
+        return self.frame.size + len(self.frame.ids[1]) * max(len(self.columns) - 2, 0)
 
     @property
     def paired(self) -> np.ndarray:
-        """(n,) whether each row has two texts."""
-        return np.full(len(self.columns[0]), len(self.columns) == 2)
+        """(n,) whether each row has several segments."""
+        return np.full(len(self.columns[0]), len(self.columns) > 1)
 
     @property
     def lengths(self) -> np.ndarray:
         """(n,) number of tokens per row, special tokens included, untruncated."""
-        return sum(c.lengths for c in self.columns) + self.frame.size
+        return sum(c.lengths for c in self.columns) + self.special
+
+    def joining(self, types: bool) -> str | None:
+        """Return how the segments are joined, for the user; None if there is one."""
+        if len(self.columns) == 1:
+            return None
+        between = "".join(self.tokenizer.convert_ids_to_tokens(self.frame.ids[1].tolist()))
+        between = between or "nothing, as the tokenizer has no separator"
+        first, other = self.frame.text_types
+        told = ", ".join(map(str, [first, *[other] * (len(self.columns) - 1)]))
+        kinds = f"token types {told}" if types and other != first else "no token types"
+        return f"{len(self.columns)} segments, joined by {between}; {kinds}"
 
 
 @dataclass(frozen=True)
 class Cut:
     """The contents of m sequences: the parts of each one's first text, and of its second.
 
-    paired: (m,) whether there is a second text, which may be empty. cut: number of rows that are
-    not read in full. rows: (m,) the row of each sequence; None if there is one per row. redraw:
-    from (seed, epoch) to another cut of the same sizes; None if it does not change.
+    Of three segments the third, and the separator before it, are parts of the second text. paired:
+    (m,) whether there is a second text, which may be empty. cut: number of rows that are not read
+    in full. rows: (m,) the row of each sequence; None if there is one per row. redraw: from
+    (seed, epoch) to another cut of the same sizes; None if it does not change.
     """
 
     first: tuple[Stretches, ...]
@@ -133,12 +150,14 @@ def cut_texts(
     Raises:
         InputError: the technique is not for sentence pairs, or no token is left for the text.
     """
-    if len(texts.columns) == 2 and not long.for_pairs:
+    count = len(texts.columns)
+    if count > 1 and not long.for_pairs:
+        several = "sentence pairs" if count == 2 else f"{count} segments"
         raise InputError(
-            f"long {long.name} is for single texts, but this competition has sentence pairs: take one "
+            f"long {long.name} is for single texts, but this competition has {several}: take one "
             f"of {', '.join(long.with_trait('for_pairs'))}"
         )
-    room = max(max_length - texts.frame.size, 0)
+    room = max(max_length - texts.special, 0)
     if not long.may_be_empty and room <= texts.fixed:
         raise InputError(
             f"training.max_length {max_length} leaves no token for the text beside the special ones "
@@ -148,10 +167,10 @@ def cut_texts(
 
 
 def cut_ends(long: Long, given: ToCut) -> Cut:
-    """Return each text's beginning, its end, or some of both; for sentence pairs of each text."""
+    """Return each text's beginning, its end, or some of both; of several segments each one's."""
     texts, room, share = given.texts, given.room, long.head_share
-    if len(texts.columns) == 2:
-        return _pairs(texts, room, share)
+    if len(texts.columns) > 1:
+        return _segments(texts, room, share)
     text = texts.columns[0]
     cut = int((text.lengths > room).sum())
     return Cut(_keep_ends(text, room, share, texts.fixed), (), texts.paired, cut)
@@ -184,14 +203,36 @@ def cut_with_terms(long: Terms, given: ToCut) -> Cut:
     return _with_words(given, np.arange(len(rows)), found, segment=True)
 
 
-def _pairs(texts: Texts, room: int, share: float) -> Cut:
-    """Remove tokens from the longer text until both fit, as tokenizers do."""
-    a, b = (column.lengths for column in texts.columns)
-    short = np.minimum(np.minimum(a, b), room // 2)
-    room_a = np.where(a <= b, short, room - short)
-    first = _keep_ends(texts.columns[0], room_a, share, texts.fixed)
-    second = _keep_ends(texts.columns[1], room - room_a, share, 0)
-    return Cut(first, second, texts.paired, int((a + b > room).sum()))
+def _segments(texts: Texts, room: int, share: float) -> Cut:
+    """Remove tokens from the longest segment until all fit, as tokenizers do with two."""
+    lengths = np.stack([column.lengths for column in texts.columns])
+    rooms = fair_rooms(lengths, room)
+    first, *others = (
+        _keep_ends(column, own, share, 0 if number else texts.fixed)
+        for number, (column, own) in enumerate(zip(texts.columns, rooms, strict=True))
+    )
+    separator = Stretches.repeat(texts.frame.ids[1], len(lengths.T))
+    second = [part for parts in others for part in (separator, *parts)][1:]
+    return Cut(first, tuple(second), texts.paired, int((lengths.sum(axis=0) > room).sum()))
+
+
+def fair_rooms(lengths: np.ndarray, room: int) -> np.ndarray:
+    """Return (k, n) tokens that each segment keeps, at most `room` per row.
+
+    They are what is left if tokens are removed one by one from the longest segment; among equally
+    long ones from the one that was shortest, then from the first.
+
+    Args:
+        lengths: (k, n) tokens of the k segments of n rows.
+        room: most tokens per row.
+    """
+    order = np.argsort(lengths, axis=0, kind="stable")
+    kept, left = np.zeros_like(lengths), np.full(lengths.shape[1], room)
+    for place, segment in enumerate(order):  # the shortest of each row first
+        at = segment, np.arange(lengths.shape[1])
+        kept[at] = np.minimum(lengths[at], left // (len(lengths) - place))
+        left = left - kept[at]
+    return kept
 
 
 def _keep_ends(

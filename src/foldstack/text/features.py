@@ -10,6 +10,7 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
+from itertools import combinations
 
 import numpy as np
 import regex
@@ -40,6 +41,8 @@ CASES = {"Lu": UPPER, "Lt": UPPER, "Ll": LOWER}
 STOPS = ".!?…。！？｡؟।"
 PICTURE = regex.compile(r"\p{Extended_Pictographic}")
 LATIN = regex.compile(r"\p{Latin}")
+
+PLACES = ("first", "second", "third")  # of segments
 
 NAMES = (
     "log_characters",
@@ -74,8 +77,8 @@ def text_features(rows: Rows) -> np.ndarray:
     `upper_words` (at least two capitals) are shares of words. `upper_case`, `not_latin` and
     `unspaced_script` (Han, kana, Thai and the like) are shares of letters. `repeated` (characters
     equal to the two before) and the other shares are of all characters. The last six are counts.
-    Sentence pairs have the features of both texts and `shared_words`, the Jaccard similarity of
-    their sets of words (Jaccard 1901).
+    Segments have the features of each and, for every two of them, `shared_words`, the Jaccard
+    similarity of their sets of words (Jaccard 1901).
     """
     sizes = np.cumsum([sum(map(len, texts)) for texts in rows.texts], dtype=np.int64)
     ends = [*np.flatnonzero(np.diff(sizes // CHUNK)) + 1, len(rows)]
@@ -84,22 +87,28 @@ def text_features(rows: Rows) -> np.ndarray:
     return np.concatenate(parts) if parts else np.empty((0, len(NAMES)))
 
 
-def feature_names(pair: bool) -> tuple[str, ...]:
-    """Return the column names of `text_features`."""
-    if not pair:
+def feature_names(segments: int) -> tuple[str, ...]:
+    """Return the column names of `text_features` of rows of this many texts."""
+    if segments == 1:
         return tuple(f"text:{name}" for name in NAMES)
+    places = PLACES[:segments]
+    both = ["pair"] if segments == 2 else [f"{a}+{b}" for a, b in combinations(places, 2)]
     return (
-        *(f"{text}:{name}" for text in ("first", "second") for name in NAMES),
-        "pair:shared_words",
+        *(f"{text}:{name}" for text in places for name in NAMES),
+        *(f"{two}:shared_words" for two in both),
     )
 
 
 def _columns(texts: Sequence[tuple[str, ...]]) -> np.ndarray:
     found = [Characters.of(column) for column in zip(*texts, strict=True)]
     tables = [_table(each) for each in found]
-    if len(found) == 2:
-        tables.append(_shared_words(*found)[:, None])
-    return np.hstack(tables)
+    return np.hstack([*tables, *(_shared_words(*two)[:, None] for two in combinations(found, 2))])
+
+
+def shared_words(texts: Sequence[tuple[str, ...]]) -> np.ndarray:
+    """Return (n, pairs of segments) Jaccard similarities of the sets of words of every two segments."""
+    found = [Characters.of(column) for column in zip(*texts, strict=True)]
+    return np.column_stack([_shared_words(*two) for two in combinations(found, 2)])
 
 
 @dataclass(frozen=True)

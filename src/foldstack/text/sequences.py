@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from foldstack.progress import Progress
 from foldstack.rows import Rows
+from foldstack.text.special import Speller, kept_tokens
 
 CHUNK = 2000  # texts per call: a tokenizer's results take far more memory than an array
 BLOCK = 2**20  # tokens per copy
@@ -96,11 +97,10 @@ def copy_to(out: np.ndarray, at: np.ndarray, part: Stretches) -> None:
 
 
 def columns_of(rows: Rows, prefix: str = "") -> list[list[str]]:
-    """Return the first texts of all rows with the prefix and, for sentence pairs, the second texts."""
-    columns = [[prefix + text[0] for text in rows.texts]]
-    if len(rows) and len(rows.texts[0]) == 2:
-        columns.append([text[1] for text in rows.texts])
-    return columns
+    """Return the first texts of all rows with the prefix, then the further segments, if any."""
+    segments = len(rows.texts[0]) if len(rows) else 1
+    further = ([text[place] for text in rows.texts] for place in range(1, segments))
+    return [[prefix + text[0] for text in rows.texts], *further]
 
 
 def backend_of(tokenizer: PreTrainedTokenizerBase) -> Tokenizer | None:
@@ -115,7 +115,7 @@ def backend_of(tokenizer: PreTrainedTokenizerBase) -> Tokenizer | None:
     backend = tokenizer.backend_tokenizer
     backend.no_truncation()
     backend.no_padding()
-    backend.encode_special_tokens = tokenizer.split_special_tokens
+    backend.encode_special_tokens = tokenizer.split_special_tokens and not kept_tokens(tokenizer)
     return backend
 
 
@@ -128,6 +128,7 @@ def encode_each(
     and masks, which is slow.
     """
     backend = backend_of(tokenizer)
+    speller = Speller(tokenizer) if tokenizer.split_special_tokens else None
     with Progress("tokenising", len(texts), "texts") as progress:
         for start in range(0, len(texts), CHUNK):
             some = list(texts[start : start + CHUNK])
@@ -143,9 +144,16 @@ def encode_each(
                     return_attention_mask=False,
                     return_token_type_ids=False,
                 )["input_ids"]
-            flat = np.fromiter(chain.from_iterable(ids), np.int32)
-            yield flat, np.fromiter(map(len, ids), np.int64, len(ids))
+            found = _flat(ids)
+            if speller and (typed := speller.typed_in(some, *found)):
+                found = _flat(speller.spell(some, ids, typed))
+            yield found
             progress.add(len(some))
+
+
+def _flat(ids: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
+    flat = np.fromiter(chain.from_iterable(ids), np.int32)
+    return flat, np.fromiter(map(len, ids), np.int64, len(ids))
 
 
 def encode(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> Stretches:
@@ -215,8 +223,9 @@ class Frames:
 
         Args:
             first: parts of each row's first text, concatenated.
-            second: parts of each row's second text; empty if the row is not paired.
-            paired: (n,) whether the row has two texts.
+            second: parts of each row's second text, with a separator and the third, if there is one;
+                empty if the row is not paired.
+            paired: (n,) whether the row has several texts.
             types: whether to return token type ids.
 
         Returns:

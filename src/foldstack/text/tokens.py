@@ -101,7 +101,7 @@ def tokenise(
     types: bool = False,
     long: Long = HEAD,
 ) -> Tokens:
-    """Tokenise each row's text or sentence pair, with special tokens.
+    """Tokenise each row's text, or two or three segments, with special tokens.
 
     Args:
         rows: n rows.

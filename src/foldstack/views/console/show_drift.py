@@ -59,7 +59,9 @@ def say_shared(shared: SharedRecord, connected: bool) -> None:
     high = shared.held_out > shared.test
     advice = {
         ("sentence", True): "; set folds.connected: true to keep pairs that share one in one fold",
+        ("segment", True): "; set folds.connected: true to keep rows that share one in one fold",
         ("sentence", False): "; set folds.connected: false" if connected else "",
+        ("segment", False): "; set folds.connected: false" if connected else "",
         ("group", False): "; without `group` in competition.yaml folds share groups, too",
     }.get((shared.what, high), "")
     say(

@@ -50,6 +50,11 @@ folds:
   count: 5            # how many
   seed: 0
 blend: {power: 2}
+models:  # presets
+  - tfidf
+#  - minilm-long
+
+name: x
 """
 
 
@@ -57,11 +62,12 @@ blend: {power: 2}
     ("path", "value", "line"),
     [
         (["metric"], "f1", "metric: f1       # what is optimised\n"),
-        (["seeds"], ["0", "1"], "seeds: ['0', '1']\n"),
-        (["folds", "count"], "10", "  count: '10'            # how many\n"),
-        (["folds", "near"], "0.8", "  near: '0.8'\n  count: 5"),
-        (["blend", "power"], "3", "blend: {power: '3'}\n"),
-        (["blend", "seed"], "1", "blend: {seed: '1', power: 2}\n"),
+        (["seeds"], ["0", "1"], "seeds: [0, 1]\n"),
+        (["models"], ["a", "b"], "models: [a, b]  # presets\n#  - minilm-long\n\nname: x\n"),
+        (["folds", "count"], "10", "  count: 10            # how many\n"),
+        (["folds", "near"], "0.8", "  near: 0.8\n  count: 5"),
+        (["blend", "power"], "3", "blend: {power: 3}\n"),
+        (["blend", "seed"], "1", "blend: {seed: 1, power: 2}\n"),
         (["drift", "check"], "no", "drift: {check: 'no'}\n"),
     ],
 )
@@ -90,7 +96,7 @@ def test_a_setting_that_is_kept_counts_in_later_commands(tmp_path: Path, capsys)
     root = make_workspace(tmp_path)
     assert foldstack(root, "set", "--set", "folds.count=4 models=[tfidf]") == 0
     assert capsys.readouterr().out.splitlines() == [
-        f'set: folds.count: "4" is in {root}/competition.yaml',
+        f"set: folds.count: 4 is in {root}/competition.yaml",
         f"set: models: [tfidf] is in {root}/competition.yaml",
     ]
     assert Competition.load(root).settings.folds.count == 4

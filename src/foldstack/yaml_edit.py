@@ -10,6 +10,8 @@ import yaml
 
 from foldstack.competition_file import flow
 
+PLAIN = re.compile(r"-?\d+(\.\d+)?|true|false|null")
+
 
 def with_value(text: str, path: Sequence[str], value: Any) -> str:
     """Return YAML text whose setting at this path, such as `folds.count`, has another value.
@@ -24,25 +26,45 @@ def with_value(text: str, path: Sequence[str], value: Any) -> str:
     """
     node = yaml.compose(text, Loader=yaml.BaseLoader)
     for depth, name in enumerate(path):
-        found = _value_of(node, name)
+        found = _entry_of(node, name)
         if found is None:
             rest = _nested(path[depth + 1 :], value)
             return _added(text, None if depth == 0 else node, name, rest)
-        node = found
-    begin, end = node.start_mark.index, node.end_mark.index
-    old = text[begin:end]
-    kept = old[len(old.rstrip()) :] if isinstance(node, yaml.CollectionNode) else ""
-    lead = " " if not old else ""  # an empty value begins at the colon
-    if (begin and text[begin - 1] == "\n") or "\n" in old.rstrip():  # a block on lines of its own
-        begin = len(text[:begin].rstrip())
-        lead = " "
-    return text[:begin] + lead + flow(value) + kept + text[end:]
+        key, node = found
+    colon = text.index(":", key.end_mark.index) + 1
+    end = _end(node)
+    if node.start_mark.line == key.start_mark.line and node.start_mark.index < end:
+        return text[: node.start_mark.index] + plain(value) + text[end:]
+    line_end = text.find("\n", colon)  # a block on lines of its own, or nothing
+    comment = text[colon : line_end if line_end >= 0 else len(text)].strip()
+    after = f" {plain(value)}" + (f"  {comment}" if comment else "")
+    rest = text[max(end, line_end) :] if line_end >= 0 else ""
+    return text[:colon] + after + rest
 
 
-def _value_of(node: yaml.Node, name: str) -> yaml.Node | None:
+def _entry_of(node: yaml.Node, name: str) -> tuple[yaml.Node, yaml.Node] | None:
     if not isinstance(node, yaml.MappingNode):
         return None
-    return next((value for key, value in node.value if key.value == name), None)
+    return next(((key, value) for key, value in node.value if key.value == name), None)
+
+
+def _end(node: yaml.Node) -> int:
+    """Return where a value ends; the mark of a block is behind the comments that follow it."""
+    while isinstance(node, yaml.CollectionNode) and not node.flow_style and node.value:
+        last = node.value[-1]
+        node = last[1] if isinstance(node, yaml.MappingNode) else last
+    return node.end_mark.index
+
+
+def plain(value: Any) -> str:
+    """Return a value as YAML on one line; numbers and booleans without quotes, since all is text."""
+    if isinstance(value, str) and PLAIN.fullmatch(value):
+        return value
+    if isinstance(value, list):
+        return f"[{', '.join(map(plain, value))}]"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{flow(k)}: {plain(v)}" for k, v in value.items()) + "}"
+    return flow(value)
 
 
 def _nested(path: Sequence[str], value: Any) -> Any:
@@ -53,7 +75,7 @@ def _nested(path: Sequence[str], value: Any) -> Any:
 
 def _added(text: str, within: yaml.Node | None, name: str, value: Any) -> str:
     """Return the text with a new key in a mapping, or at the top level (None)."""
-    line = f"{flow(name)}: {flow(value)}"
+    line = f"{flow(name)}: {plain(value)}"
     if within is None:
         commented = re.compile(rf"^# {re.escape(name)}: .*$", re.MULTILINE)
         if commented.search(text):

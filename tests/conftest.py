@@ -21,6 +21,7 @@ def plain_commands(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureReque
     if request.path.name != "test_shell.py":
         monkeypatch.setattr(hints, "remember", lambda workspace, debug: None)
         monkeypatch.setattr(hints, "_options", [])  # of a fixture of the session
+        monkeypatch.setattr(hints, "_by_make", [True])
 
 
 @pytest.fixture

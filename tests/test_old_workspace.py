@@ -47,6 +47,7 @@ def test_blend_and_submit_give_the_same_bytes(old: Path) -> None:
     for name in ("oof/_blends/blend/blend.json", "submissions/blend.json", "submissions/tiny.json"):
         now, then = (without_version(read_json(root / name)) for root in (old, OLD))
         then.pop("positives")  # of probabilities and of few test rows they are no longer counted
+        now["rules"].pop("reference")
         assert {k: now.get(k) for k in then} == then, name
 
 

@@ -142,8 +142,8 @@ def _place(command: Command, args: argparse.Namespace) -> list[Any]:
             return [Workspace(args.workspace)]
     ws = Workspace.open(args.workspace, sets, debug=args.debug)
     _ = ws.competition  # outside a workspace this is the error, not missing runs
-    if command.name != "folds":
-        ws.check_folds_given()
+    if command.name not in ("folds", "show"):
+        ws.check_folds()
     return [ws]
 
 

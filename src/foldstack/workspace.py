@@ -74,21 +74,26 @@ class Workspace:
                     "and would be written over: copy it into input/, or write to another file"
                 )
 
-    def check_folds_given(self) -> None:
-        """Raise InputError if `--set` gives settings of folds that the stored folds do not have."""
-        path = self.store.folds_path
-        record = self.store.read_folds_record() if self.given.get("folds") else None
+    def check_folds(self) -> None:
+        """Raise InputError if the stored folds were made with other settings than today's."""
+        path, record = self.store.folds_path, self.store.read_folds_record()
         if record is None:
             return
         today = self.competition.settings.folds.model_dump(mode="json")
-        for key in self.given["folds"]:
-            if key in record.settings and record.settings[key] != today[key]:
+        for key, made_with in record.settings.items():
+            if key not in today or made_with == today[key]:
+                continue
+            has = f"{self.store.name(path)} has folds.{key}={made_with}"
+            if key in self.given.get("folds", {}):
                 setting = f"folds.{key}={today[key]}"
                 raise InputError(
-                    f"--set: {setting} has no effect on folds that exist, and {self.store.name(path)} "
-                    f"has folds.{key}={record.settings[key]}: run `make folds SET={setting}` first, or "
-                    "leave it out"
+                    f"--set: {setting} has no effect on folds that exist, and {has}: run `make folds "
+                    f"SET={setting}` first, or leave it out"
                 )
+            raise InputError(
+                f"competition.yaml sets folds.{key}={today[key]}, but {has}: run `make folds` "
+                "(FORCE=1 if runs exist, which become stale), or set it back"
+            )
 
     def model_settings(self, name: str) -> Settings:
         """Return a model's settings with those overrides that its learner has."""

@@ -19,7 +19,7 @@ from foldstack.errors import InputError, nearest
 from foldstack.kinds import Kind
 from foldstack.metrics.confusion import AVERAGED, FROM_COUNTS, Counted, cost_metric, from_counts
 from foldstack.metrics.metric import Metric, OfSums
-from foldstack.metrics.names import canonical, definition, listed, names_for
+from foldstack.metrics.names import ALIASES, canonical, definition, listed, names_for
 from foldstack.metrics.own import own_metric
 from foldstack.metrics.table import METRICS
 from foldstack.metrics.trial import defined_columns, try_on
@@ -78,7 +78,8 @@ def get(name: str, kind: Kind, root: Path | None = None, costs: Costs | None = N
     given, name = name, canonical(name, kind)
     of = definition(name)
     if of is None:
-        raise InputError(f"metric '{name}' is not known: {nearest(name, METRICS)}")
+        known = {*names_for(kind), *(a for a, of in ALIASES.items() if {*of} & {*names_for(kind)})}
+        raise InputError(f"metric '{name}' is not known: {nearest(name, known)}")
     if kind not in of.scorers:
         meant = "" if given == name else f" ('{name}')"
         raise InputError(

@@ -49,15 +49,17 @@ class RulesRecord(Value):
     Attributes:
         family: the chosen family.
         families_by_fold: per fold the family chosen on the other folds.
+        reference: the family that is taken unless another is clearly better; None in older records.
         may_miss_best: see `ensemble.decide.may_miss_best`; None for no.
         gain_over_default: the gain of the nested decisions over .5 or the most probable class.
     """
 
-    ABSENT: ClassVar[frozenset[str]] = frozenset({"may_miss_best"})
+    ABSENT: ClassVar[frozenset[str]] = frozenset({"may_miss_best", "reference"})
 
     family: str
     families_by_fold: dict[str, str]
     tried: list[RuleTrial]
+    reference: str | None = None
     may_miss_best: bool | None = None
     gain_over_default: GainRecord
 

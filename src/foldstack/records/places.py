@@ -155,6 +155,7 @@ class CompetitionSummary(Record):
         folds: their number; None if there are none of these rows.
         models: those that competition.yaml lists.
         runs: of each model, the number of finished runs.
+        metric_confirmed: see `CompetitionSettings`.
         next: the next command.
     """
 
@@ -172,6 +173,7 @@ class CompetitionSummary(Record):
     runs: dict[str, int]
     blends: list[str]
     submissions: list[str]
+    metric_confirmed: bool
     next: str
 
 

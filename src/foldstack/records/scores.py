@@ -47,12 +47,16 @@ class ViewsRecord(Table):
 
 
 class RunScore(Value):
-    """The score of a finished run; undefined if it holds no rows out."""
+    """The score of a finished run; undefined if it holds no rows out.
+
+    metric: of the score, if it was another than today's.
+    """
 
     model: str
     seed: int
     run: str
     score: Undefined
+    metric: str | None = None
     seconds: float
     peak_memory_mb: int
     stale: list[str]
@@ -85,7 +89,10 @@ class ModelScore(Value):
 
 
 class ModelScores(Table):
+    """The models' out-of-fold scores; decides: whether a fitted rule decides their labels."""
+
     metric: str
+    decides: bool = False
     rows: list[ModelScore]
 
 
@@ -119,11 +126,11 @@ class BlendScores(Table):
 class ScoresResult(Record):
     """The scores of every run, model and blend; `models` merges the marks of each model's runs.
 
-    labels: whether the metric is one of labels; single runs decide by the default rule.
+    decided: how single runs decide if the metric is one of labels, by the default rule; else "".
     """
 
     metric: str
-    labels: bool = False
+    decided: str = ""
     runs: RunScores
     pooled: ModelScores
     models: list[Marks]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from foldstack.ensemble import BlendResult, Members, reliability
-from foldstack.ensemble.decide import may_miss_best
+from foldstack.ensemble.decide import may_miss_best, reference_family
 from foldstack.kinds import Kind
 from foldstack.metrics import Metric
 from foldstack.records import CalibrationRecord, GainRecord, RulesRecord, RuleTrial
@@ -20,6 +20,7 @@ def describe_rules(result: BlendResult, metric: Metric, kind: Kind) -> RulesReco
         family=result.family,
         families_by_fold={str(fold): family for fold, family in result.families_by_fold.items()},
         tried=[RuleTrial.from_dataclass(trial) for trial in result.rules],
+        reference=reference_family(metric, kind, [trial.family for trial in result.rules]),
         may_miss_best=may_miss_best(metric, kind) or None,
         gain_over_default=GainRecord(
             difference=gain.difference,

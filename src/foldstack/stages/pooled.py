@@ -26,7 +26,8 @@ def model_scores(ws: Workspace, names: Iterable[str]) -> ModelScores:
     Labels are decided by the metric's own family of rules, fitted on the other folds. A model whose
     runs cannot be pooled, because they are stale for instance, has the reason instead.
     """
-    scores = ModelScores(metric=ws.competition.metric.name, rows=[])
+    decides = ws.competition.metric.wants == "labels"
+    scores = ModelScores(decides=decides, metric=ws.competition.metric.name, rows=[])
     try:
         folds = ws.store.read_folds(ws.competition.train)
     except InputError:  # with which every run is marked

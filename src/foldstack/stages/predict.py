@@ -98,11 +98,12 @@ def _write(
     settings = ws.competition.settings
     stream = TableStream.of(file, settings.form_of(file.name, like=settings.files.test))
     _check(ws, predictor, stream)
-    sha256, texts = hashlib.sha256(), []
+    sep = ws.competition.submission_form.delimiter if values_of is _submitted else None
+    sep, sha256, texts = sep or ",", hashlib.sha256(), []
     with writing(out, encoding) as f, Progress("predicting", stream.rows, "rows") as progress:
         for start, part in stream.parts(CHUNK):
             rows = predictor.rows_of(part, str(file), start)
-            text = csv_text(values_of(predictor, rows), header=start == 0)
+            text = csv_text(values_of(predictor, rows), header=start == 0, sep=sep)
             sha256.update(text.encode(encoding))
             f.write(text)
             texts.append(text_digests(rows.texts))

@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from foldstack import config
+from foldstack.competition import Competition
 from foldstack.errors import InputError
 from foldstack.files import write_text
 from foldstack.records import RememberedSettings
@@ -40,7 +41,8 @@ def remember(root: Path, sets: list[str]) -> RememberedSettings:
         text = with_value(text, name.split("."), value)
         changed[name] = plain(value)
     data = yaml.load(text, yaml.BaseLoader)
-    config.validate(CompetitionSettings, data, f"{path} with these settings")
+    settings = config.validate(CompetitionSettings, data, f"{path} with these settings")
+    _ = Competition(root, settings).metric  # whether it is known, and fits the kind
     write_text(path, text)
     return RememberedSettings(file=str(path), settings=changed)
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from foldstack.competition import Competition
 from foldstack.errors import InputError
 from foldstack.input_tables import in_spelling_of, spelled
 from foldstack.records import (
@@ -138,12 +139,18 @@ def scores(ws: Workspace) -> ScoresResult:
     names = list(dict.fromkeys(row.model for row in rows))
     return ScoresResult(
         metric=ws.competition.metric.name,
-        labels=ws.competition.metric.wants == "labels",
+        decided=_decided(ws.competition),
         runs=RunScores(rows=rows),
         pooled=model_scores(ws, names),
         models=[_marks(name, rows) for name in names],
         blends=blend_scores(ws, today),
     )
+
+
+def _decided(competition: Competition) -> str:
+    if competition.metric.wants != "labels" or competition.kind.is_values:
+        return ""
+    return "most probable class" if competition.kind.is_one_hot else "thresholds of .5"
 
 
 def blend_scores(ws: Workspace, today: Doubts | None = None) -> BlendScores:
@@ -169,6 +176,7 @@ def _run_score(key: RunKey, run: RunRecord, today: Doubts) -> RunScore:
         seed=key.seed,
         run=key.run,
         score=run.score,
+        metric=None if run.metric == today.ws.competition.metric.name else run.metric,
         seconds=run.seconds,
         peak_memory_mb=run.peak_memory_mb,
         stale=stale,

@@ -62,6 +62,8 @@ def submit(
         record = _record(ws, made.record)
         if fold == "full":
             values, record = _full(ws, chosen, record)
+        elif other := _blend_of_it(ws, chosen, record):
+            record = record.model_copy(update={"note": other})
     elif fold == "full":
         raise InputError("FOLD=full submits one model's full runs: add MODEL=")
     elif _is_of_other_rows(ws, config.check_name(name or "blend", "name")):
@@ -76,6 +78,17 @@ def submit(
     if ws.patterns is not None:
         values, decisions, record = _patterned(ws, name, oof, record, values, decisions)
     return _write(ws, name, values if decisions is None else decisions, record)
+
+
+def _blend_of_it(ws: Workspace, model: str, record: SubmissionRecord) -> str | None:
+    """Return a sentence if the stored blend is of this model alone and chose more than its mean."""
+    blend = ws.store.blends().get("blend")
+    if blend is None or list(blend.members) != [model] or blend.winner == record.winner:
+        return None
+    return (
+        f"blend 'blend' of this model alone chose {blend.winner}, nested {blend.metric} "
+        f"{blend.nested.score:.4f}: `make submit` without MODEL= submits that"
+    )
 
 
 def _refuse_other_members(ws: Workspace, models: list[str], name: str) -> None:

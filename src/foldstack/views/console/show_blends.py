@@ -163,7 +163,10 @@ def _say_rules(name: str, kind: str, rules: RulesRecord | None) -> None:
     if len(rules.tried) > 1:
         _say_tried(rules)
         by_fold = ", ".join(dict.fromkeys(rules.families_by_fold.values()))
-        say(f"{name}: decided by the rule '{rules.family}' (without one fold: {by_fold})")
+        why = ""
+        if rules.family == rules.reference:
+            why = ", the metric's own, as no other is better by more than its standard error"
+        say(f"{name}: decided by the rule '{rules.family}'{why} (without one fold: {by_fold})")
     default = DEFAULTS.get(kind, "thresholds of .5")
     if rules.may_miss_best and rules.family in ("fitted", "at_least_one"):
         say(f"{name}: the rule is found by a search that may miss the best one (a local optimum)")
@@ -174,8 +177,8 @@ def _say_tried(rules: RulesRecord) -> None:
     lines = [
         [r.family, *_score_cells(r, number(round(r.gain, 4) + 0.0, "+.4f"))] for r in rules.tried
     ]
-    zero = (r.family for r in rules.tried if r.standard_error == r.gain == 0)
-    own = next(zero, "default")  # a metric that is nan for all has no gain of 0
+    zero = (r.family for r in rules.tried if r.standard_error == r.gain == 0)  # of older records
+    own = rules.reference or next(zero, "default")
     header = ["decision rule", "CV score", f"better than {own}", "in-sample (optimistic)"]
     say(table(header, lines))
 

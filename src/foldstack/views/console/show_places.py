@@ -181,6 +181,11 @@ def _(found: CompetitionSummary) -> None:
     for what, names in (("blends", found.blends), ("submissions", found.submissions)):
         if names:
             say(f"{what}: {_short(names)}")
+    if not found.metric_confirmed:
+        say(
+            f"METRIC? {found.metric} was guessed: `make set SET=metric_confirmed=true` if the "
+            'competition\'s page says so, else `make set SET="metric=NAME metric_confirmed=true"`'
+        )
     say(f"next: `{found.next}`")
 
 

@@ -20,7 +20,7 @@ from foldstack.views.console.text import interval, mark, number, say_marks, say_
 
 @show.register
 def _(found: ScoresResult) -> None:
-    decided = " at thresholds of .5" if found.labels else ""
+    decided = f", {found.decided}" if found.decided else ""
     header = ["model", "seed", "run", found.metric + decided, "time", "peak MB", ""]
     say(table(header, [_of_run(row) for row in found.runs.rows]))
     if found.pooled.rows:
@@ -53,6 +53,10 @@ def show_models(found: ModelScores) -> None:
         "",
     ]
     say(table(header, [_of_model(row) for row in found.rows]))
+    if found.decides:
+        say(
+            "labels are decided by a rule that was fitted on the other folds, unlike in single runs"
+        )
     for row in found.rows:
         if row.why:
             say(f"{row.model}: no pooled score, {row.why}")
@@ -77,7 +81,7 @@ def _of_run(row: RunScore) -> list[str]:
         row.model,
         str(row.seed),
         row.run,
-        _score(row.score),
+        _score(row.score) + (f" ({row.metric})" if row.metric else ""),
         duration(row.seconds),
         f"{row.peak_memory_mb:,}",
         mark(row.stale, row.optimistic),

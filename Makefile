@@ -149,6 +149,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	@test -x $(VENV)/bin/python || "$$FOLDSTACK_PYTHON" -m venv $(VENV)
 	@echo "installing into $(VENV), with the versions of constraints.txt (minutes, once)"
 	@$(PIP) --constraint constraints.txt --editable '.[embedded,int8,test]'
+	@echo "installed; \`source $(VENV)/bin/activate\` puts the command foldstack on the PATH of a shell"
 	@touch $@
 
 # Build isolation would fetch a build backend without a hash.

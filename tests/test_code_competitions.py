@@ -40,7 +40,7 @@ def test_a_new_test_file_is_submitted_by_the_stored_models(
 
 def test_few_test_rows_and_probabilities_have_no_rates(tmp_path: Path, capsys) -> None:
     go_through(make_workspace(tmp_path, metric="f1"))
-    assert "predicted positive" not in capsys.readouterr().out
+    assert "OOF / test" not in capsys.readouterr().out
 
 
 def test_forms_of_predictions_that_do_not_exist(finished: Path, capsys) -> None:
@@ -72,4 +72,15 @@ def test_several_models_are_submitted_as_their_blend(tmp_path: Path, capsys) -> 
         "MODEL=other,tfidf are not the models of blend 'blend', tfidf: run `make blend submit "
         "MODEL=other,tfidf`, or name one model",
         capsys,
+    )
+
+
+def test_a_sample_of_another_format_is_said(tmp_path: Path, capsys) -> None:
+    root = make_workspace(tmp_path, files={"sample": "sample_submission.tsv"})
+    text = (root / "input/sample_submission.csv").read_text()
+    write(root / "input/sample_submission.tsv", text.replace(",", "\t"))
+    go_through(root)
+    assert (
+        "submit: the sample is TSV, and submissions/blend.csv is CSV: convert it if the competition "
+        "asks for the sample's format" in capsys.readouterr().out
     )

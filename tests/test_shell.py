@@ -20,6 +20,34 @@ from tiny import foldstack, go_through, make_workspace, refuses, write_competiti
 # --- commands in sentences --------------------------------------------------------------------
 
 
+@pytest.fixture(autouse=True)
+def by_make(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MAKELEVEL", "1")
+
+
+@pytest.mark.parametrize(
+    ("said", "command"),
+    [
+        (
+            "`make blend submit MODEL=a,b`",
+            "blend --model a,b && foldstack --workspace w submit --model a,b",
+        ),
+        ("`make folds FORCE=1`", "folds --force"),
+        ("`make clean-oof`", "clean oof"),
+        ("`make train NAME='a b'`", "train --name 'a b'"),
+    ],
+)
+def test_without_make_a_sentence_names_the_command(
+    monkeypatch: pytest.MonkeyPatch, said: str, command: str
+) -> None:
+    monkeypatch.delenv("MAKELEVEL")
+    hints.remember(Path("w"), debug=False)
+    assert hints.completed(said) == f"`foldstack --workspace w {command}`"
+    settings = hints.completed('`make folds SET="folds.count=3"`')
+    assert settings == "`foldstack --workspace w --set folds.count=3 folds`"
+    assert hints.completed("`make test`") == "`make test`"
+
+
 def test_a_command_in_a_sentence_can_be_pasted() -> None:
     hints.remember(Path("my toxic"), debug=True)
     try:

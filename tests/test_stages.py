@@ -417,6 +417,7 @@ def test_a_run_says_what_it_was_made_from(runs: Path) -> None:
             "max_features": 200000,
             "C": 4.0,
             "naive_bayes": False,
+            "segments": "auto",
             "row_weights": "file",
         },
         "folds": Store(runs).read_folds(competition.train).hash,

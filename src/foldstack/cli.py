@@ -6,6 +6,7 @@ import argparse
 import json
 import pkgutil
 import signal
+import sys
 from typing import Any
 
 from foldstack import system
@@ -95,6 +96,7 @@ def run(args: argparse.Namespace) -> None:
     from foldstack import hints, parallel, progress
 
     hints.remember(args.workspace, args.debug)
+    _say_loading(args.command)
     command = COMMANDS[args.command]
     if not command.launched and parallel.world_size() > 1:
         raise InputError(f"`{args.command}` runs in one process: start it without a launcher")
@@ -113,6 +115,14 @@ def run(args: argparse.Namespace) -> None:
     from foldstack.views.console import show
 
     show(result)
+
+
+def _say_loading(command: str) -> None:
+    """Answer at once on a terminal: importing the libraries takes seconds."""
+    from foldstack import parallel
+
+    if sys.stderr is not None and sys.stderr.isatty() and parallel.is_main_here():
+        print(f"{command}: loading the libraries and the input …", file=sys.stderr, flush=True)
 
 
 def _place(command: Command, args: argparse.Namespace) -> list[Any]:

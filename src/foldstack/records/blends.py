@@ -251,12 +251,14 @@ class Submitted(Record):
         name: the name of the submission.
         file: its path relative to the workspace.
         metric_confirmed: see `CompetitionSettings`.
+        sample_format: that of the sample, if it is not CSV as the submission is.
     """
 
     name: str
     file: str
     submission: SubmissionRecord
     metric_confirmed: bool = True
+    sample_format: str | None = None
 
 
 class ReportRecord(Table):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import PurePath
+
 import numpy as np
 
 from foldstack import config
@@ -196,6 +198,14 @@ def _patterned(
     return applied.probabilities, decisions, record.model_copy(update=changes)
 
 
+def _other_format(sample: str) -> str | None:
+    """Return the format of the sample's file if it is not CSV; a packed file's is not known."""
+    formats = {".tsv": "TSV", ".jsonl": "JSON lines", ".ndjson": "JSON lines", ".json": "JSON"}
+    formats[".parquet"] = "Parquet"
+    suffixes = PurePath(sample.lower()).suffixes
+    return next((formats[suffix] for suffix in suffixes[::-1] if suffix in formats), None)
+
+
 def _write(ws: Workspace, name: str, values: np.ndarray, record: SubmissionRecord) -> Submitted:
     competition = ws.competition
     ws.refuse_named(ws.store.submission_path(name))
@@ -206,4 +216,5 @@ def _write(ws: Workspace, name: str, values: np.ndarray, record: SubmissionRecor
         file=ws.store.name(path),
         submission=record,
         metric_confirmed=ws.competition.settings.metric_confirmed,
+        sample_format=_other_format(competition.settings.files.sample),
     )

@@ -78,6 +78,11 @@ def show_submission(submitted: Submitted) -> None:
         f"{nested(submission.folds)}{submission.metric} {interval(submission.nested)}"
         f"{_marked(submission)}; test predictions are means {submission.test_mean}"
     )
+    if submitted.sample_format is not None:
+        say(
+            f"submit: the sample is {submitted.sample_format}, and {submitted.file} is CSV: convert it "
+            "if the competition asks for the sample's format"
+        )
     say_undefined(submitted.name, submission.undefined, submission.nested)
     say_marks(submitted.name, [], submission.optimistic)
     if submission.note is not None:
@@ -203,14 +208,14 @@ def _say_repeated(name: str, repeated: RepeatedTexts | None) -> None:
 
 
 def _say_positives(name: str, rates: dict[str, PositiveRates]) -> None:
-    """Print the rates predicted positive on OOF and test rows; of many labels, those that differ."""
+    """Print how often each label is decided on OOF and test rows; of many labels, those that differ."""
     if 0 < len(rates) <= 8:
         shown = ", ".join(f"'{k}' {v.oof:.1%} / {v.test:.1%}" for k, v in rates.items())
-        say(f"{name}: predicted positive, OOF / test: {shown}")
+        say(f"{name}: predicted, OOF / test rows: {shown}")
     for label, rate in rates.items():
         if rate.parts:
             say(
-                f"warning: '{label}' is predicted positive in {rate.oof:.1%} of the OOF rows but "
+                f"warning: '{label}' is predicted in {rate.oof:.1%} of the OOF rows but "
                 f"{rate.test:.1%} of the test rows, more than chance explains"
             )
 

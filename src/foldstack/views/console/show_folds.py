@@ -96,10 +96,9 @@ def _say_repeats(result: FoldsResult) -> None:
     if record.near is not None:
         _say_near(record.near, settings)
     if record.contradicting_texts:
-        say(
-            f"folds: {record.contradicting_texts:,} texts carry contradicting labels, in "
-            f"{record.contradicting_rows:,} rows"
-        )
+        texts = "1 text carries" if record.contradicting_texts == 1 else None
+        texts = texts or f"{record.contradicting_texts:,} texts carry"
+        say(f"folds: {texts} contradicting labels, in {record.contradicting_rows:,} rows")
     if record.test_rows_in_train:
         say(
             f"folds: {record.test_rows_in_train:,} of {result.test_rows:,} test texts stand in train "

@@ -98,7 +98,8 @@ def say_read(stage: str, files: list[ReadFile]) -> None:
     for each in files:
         name = PurePath(each.file).name
         if each.lines and each.lines != each.rows:
-            say(f"{stage}: {name}: {each.rows:,} rows were read from {each.lines:,} lines")
+            why = ", since cells have line breaks" if each.lines > each.rows else ""
+            say(f"{stage}: {name}: {each.rows:,} rows were read from {each.lines:,} lines{why}")
         if each.cells:
             cell, more = each.cells[0], len(each.cells) - 1
             also = f", and {more:,} more cells do" if more else ""

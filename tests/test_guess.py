@@ -168,6 +168,30 @@ def test_a_column_called_group_whose_values_test_repeats_is_a_category() -> None
     assert found.settings["categorical"] == ("group",)
 
 
+@pytest.mark.parametrize(("values", "group"), [(80, None), (24, "explanation")])
+def test_a_text_that_is_read_is_a_group_if_it_repeats_a_lot(values: int, group: str | None) -> None:
+    """Explanations repeat by chance; three rows of test show nothing."""
+    texts = [f"since there are {i} of them in all" for i in range(values)]
+    test = {"explanation": [f"it looks like {i} and right" for i in range(3)]}
+    found = guessed({"explanation": cells(texts, 240)}, test, rows=240)
+    assert "explanation" in found.settings["text"]
+    assert list(proposed(found, "group")) == ([group] if group else [])
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "test", "feature"),
+    [
+        ("item_condition_id", [1, 2, 3], ["1", "2", "3"], True),
+        ("item_condition_id", [1, 2, 3], ["1", "2", "2"], False),  # 3 is missing in test
+        ("item_id", range(40), cells(range(40), 40), False),
+    ],
+)
+def test_grades_that_are_called_ids_are_a_feature(name, values, test, feature) -> None:
+    found = guessed({name: cells(values, 120)}, {name: test})
+    assert found.settings.get("categorical") == ((name,) if feature else None)
+    assert "numeric" not in found.settings
+
+
 # Pairs and triples
 
 OTHERS = [text.replace("a ", "one ") for text in reversed(TEXTS)]
@@ -230,6 +254,26 @@ def test_a_symmetric_pair_is_said_to_be_one() -> None:
         "two segments with the separator of the backbone; symmetric, it seems: neither of the two "
         "comes first; TEXT=s1,s2 joins them instead"
     )
+
+
+def test_premise_and_hypothesis_are_not_symmetric() -> None:
+    """Called sentence1 and sentence2, they are known by the labels or by a column beside."""
+    train = {"sentence1": TEXTS, "sentence2": OTHERS}
+    by_label = without_text(train, {k: v[:9] for k, v in train.items()})
+    by_label[0]["label"] = cells(["entailment", "neutral"], 120)
+    beside = {"prem_id": cells("abc", 120)}
+    by_name = without_text(train | beside, {k: v[:9] for k, v in (train | beside).items()})
+    for tables in (by_label, by_name):
+        found = guess(*tables)
+        assert found.settings["pair"] is True and found.symmetric == ()
+        assert "symmetric" not in why(found, "pair")
+
+
+@pytest.mark.parametrize("names", [("prem", "hypo"), ("anchor", "positive"), ("query", "doc")])
+def test_roles_are_a_pair(names: tuple[str, str]) -> None:
+    train = dict(zip(names, (TEXTS, OTHERS), strict=True))
+    found = guess(*without_text(train, {k: v[:9] for k, v in train.items()}))
+    assert found.settings["pair"] is True and found.symmetric == ()
 
 
 def test_short_phrases_with_their_context() -> None:
@@ -370,6 +414,26 @@ def test_rows_without_a_label_are_refused_or_left_out(values: list[str], sentenc
     assert str(reason.value) == "UNLABELLED=skip: choose one of refuse, drop, pool, class"
 
 
+@pytest.mark.parametrize("mark", ["-", "?", "no label", "-1"])
+def test_a_rare_mark_among_names_is_asked(mark: str) -> None:
+    train = {"y": [*[mark] * 3, *cells(["yes", "no", "maybe"], 117)]}
+    found = guessed(train, {}, {"y": ["no"]})
+    assert mark in found.settings["labels"]
+    assert proposed(found, "unlabelled") == {
+        "drop": f"'y' holds '{mark}' in 3 of 120 rows: if these rows have no label, give "
+        "UNLABELLED=drop FORCE=1; UNLABELLED=class confirms a class"
+    }
+    assert not proposed(guessed(train, {}, {"y": ["no"]}, unlabelled="class"), "unlabelled")
+    dropped = guessed(train, {}, {"y": ["no"]}, unlabelled="drop")
+    assert dropped.settings["labels"] == ("maybe", "no", "yes")
+
+
+@pytest.mark.parametrize("values", [["-", "+", "neutral"], ["-", "good", "bad"]])
+def test_a_frequent_mark_and_minus_beside_plus_are_classes(values: list[str]) -> None:
+    found = guessed({"y": cells(values, 120)}, {}, {"y": [values[2]]})
+    assert not proposed(found, "unlabelled")
+
+
 def test_minus_one_and_one_are_labels() -> None:
     assert guessed({"y": cells(["-1", "1"], 120)}, {}, {"y": ["1"]}).settings["labels"] == (
         "-1",
@@ -420,6 +484,54 @@ def test_of_several_columns_the_target_is_the_one_that_holds_the_samples_values(
     )
 
 
+@pytest.mark.parametrize("placeholder", ["-1.0", "", "0"])
+def test_a_placeholder_of_the_test_file_shows_the_target(placeholder: str) -> None:
+    train, test = {"score": cells([0.2, 1.5, 4.0], 120)}, {"score": [placeholder] * 12}
+    found = guessed(train, test, {"prediction": ["2.5"]})
+    assert (found.settings["target"], found.settings["kind"]) == (("score",), "regression")
+    shown = f"'{placeholder}'" if placeholder else "empty cells"
+    assert why(found, "target") == (
+        f"test holds nothing but {shown} there, and train other values; the sample calls it 'prediction'"
+    )
+    named = guessed(train, test, {"score": ["2.5"]})
+    assert why(named, "target") == (
+        f"the sample asks for it, train has it and test holds nothing but {shown} there"
+    )
+
+
+def test_a_feature_that_is_0_in_a_few_test_rows_is_no_target() -> None:
+    train = {"votes": cells("012", 120), "rating": cells("123", 120)}
+    found = guessed(train, {"votes": ["0", "0"]}, {"prediction": ["2"]})
+    assert found.settings["target"] == ("rating",)
+
+
+def test_classes_match_the_samples_columns_but_for_case() -> None:
+    train = {"category": cells(["Sport", "Politics ", "culture"], 120)}
+    columns = dict.fromkeys(("sport", "politics", "culture"), ("0",))
+    found = guessed(train, {}, columns)
+    assert found.settings["labels"] == ("Politics ", "Sport", "culture")
+    assert (found.settings["kind"], found.settings["metric"]) == ("multiclass", "log_loss")
+    assert why(found, "target") == (
+        "its classes are the sample's columns, but for case or white space"
+    )
+
+
+def test_a_joined_column_is_asked_for() -> None:
+    train = {
+        "Category": cells(["True", "False"], 120),
+        "Reason": cells(["NA", "Luck", "Sign"], 120),
+    }
+    with pytest.raises(InputError) as reason:
+        guessed(train, {}, {"Category:Reason": ["True:NA False:Luck False:Sign"]})
+    assert str(reason.value) == (
+        "the sample's column 'Category:Reason' joins train's columns 'Category', 'Reason' by ':', and "
+        "one target column is required: add a column 'Category:Reason' to train, with cells such as "
+        "'True:NA'; METRIC=map_at_3 fits its cells of 3 labels"
+    )
+    with pytest.raises(InputError, match="a class that several columns make up must be one column"):
+        guessed(train, {}, {"Category:Reason": ["True:NA"]}, target="Category,Reason")
+
+
 # Metrics
 
 METRICS = {
@@ -440,6 +552,7 @@ METRICS = {
         "spearman",
     ),
     "one quantity": ({"ease": [0.2, -1.5, 3]}, {"ease": ["0.0"]}, "rmse"),
+    "three labels in a cell": ({"y": ["a", "b", "c", "d"]}, {"y": ["a b c", "b a d"]}, "map_at_3"),
 }
 
 
@@ -468,12 +581,30 @@ def test_a_given_metric_is_confirmed() -> None:
 def test_a_placeholder_of_zeros_asks_for_the_metric() -> None:
     found = guessed({"label": cells("01", 120)}, {}, {"label": ["0"]})
     assert proposed(found, "metric") == {
-        "accuracy": "accuracy is a guess, f1 or roc_auc would fit as well; the competition's page says "
-        "which: give METRIC=NAME FORCE=1; METRIC=accuracy confirms it"
+        "accuracy": "accuracy is a guess, f1, roc_auc or log_loss would fit as well; the competition's "
+        "page says which: give METRIC=NAME FORCE=1; METRIC=accuracy confirms it"
     }
     assert why(found, "metric") == (
         "the sample holds '0' throughout, and '1' has 50.0% of the rows; METRIC= overrides"
     )
+
+
+@pytest.mark.parametrize(
+    ("labels", "placeholder"), [("01", "0"), ("01", "0.0"), (["False", "True"], "0")]
+)
+def test_zeros_may_stand_for_any_metric_of_two_classes(labels, placeholder: str) -> None:
+    found = guessed({"label": cells(labels, 120)}, {}, {"label": [placeholder]})
+    (sentence,) = proposed(found, "metric").values()
+    assert all(each in sentence for each in ("f1", "accuracy", "roc_auc", "log_loss"))
+
+
+@pytest.mark.parametrize(
+    ("values", "offered"),
+    [([1, 2, 3, 250.5], True), ([1.5, 2, 3, 4], False), ([-1, 2, 3, 250.5], False)],
+)
+def test_prices_may_be_scored_by_their_logarithms(values: list, offered: bool) -> None:
+    found = guessed({"price": cells(values, 120)}, {}, {"price": ["0.0"]})
+    assert ("rmsle" in proposed(found, "metric")["rmse"]) == offered
 
 
 def test_a_proposal_repeats_the_overrides_that_were_given() -> None:

@@ -309,7 +309,8 @@ REFUSED = {
         {"prediction": "0"},
         {},
         "train has no column 'prediction', for which the sample asks, and several could be it: 'y', "
-        "'z': name the target with TARGET=",
+        "'z': name the target with TARGET=, one column of train (or several of 0 and 1, or numbers, "
+        "with commas)",
     ),
     "as many texts as rows": (
         {"y": [*column(range(30)), "a"]},

@@ -261,14 +261,14 @@ def test_unknown_and_unfitting_names_are_told_what_would_do():
         get("f1", "regression")
     assert str(refused.value) == (
         "metric 'f1' does not fit kind 'regression' (it is for binary): choose one of "
-        "quadratic_kappa, rmse, mse, "
+        "quadratic_kappa, rmse, rmsle, mse, "
         "mae, mcrmse, r2, pearson, spearman"
     )
 
 
 def test_direction_and_bounds():
     """Guards an interval cut off at 0 or 1, and a blend that looks for the largest error."""
-    losses = {"log_loss": "binary"} | dict.fromkeys(["rmse", "mae", "mcrmse"], "regression")
+    losses = {"log_loss": "binary"} | dict.fromkeys(["rmse", "rmsle", "mae"], "regression")
     for name, kind in losses.items():
         metric = get(name, kind)
         assert (metric.greater_is_better, metric.bounds) == (False, (0, np.inf))
@@ -308,6 +308,9 @@ def by_column(score):
 REGRESSION = {
     "rmse": sk.root_mean_squared_error,
     "mcrmse": sk.root_mean_squared_error,
+    "rmsle": lambda t, p, sample_weight: sk.root_mean_squared_log_error(
+        t, np.maximum(p, 0), sample_weight=sample_weight
+    ),
     "mse": sk.mean_squared_error,
     "mae": sk.mean_absolute_error,
     "r2": sk.r2_score,
@@ -402,7 +405,8 @@ def test_a_name_that_others_use_is_refused_with_the_one_here():
 
 def test_the_metrics_of_a_kind_are_listed_shortly():
     assert listed(Kind.REGRESSION, 90) == [
-        "metrics of kind regression: quadratic_kappa, rmse, mse, mae, mcrmse, r2, pearson, spearman"
+        "metrics of kind regression: quadratic_kappa, rmse, rmsle, mse, mae, mcrmse, r2, pearson,",
+        "spearman",
     ]
     (*_, last) = lines = listed(Kind.MULTICLASS, 60)
     assert max(map(len, lines)) <= 60

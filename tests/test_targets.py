@@ -225,6 +225,89 @@ def test_a_value_of_the_sample_that_is_no_label_is_named(tmp_path: Path) -> None
     ]
 
 
+def test_columns_of_classes_may_be_written_in_another_case(tmp_path: Path) -> None:
+    """The submission has the sample's columns, the run learns train's classes."""
+    competition = load(
+        tmp_path,
+        "id,text,label\na,x,Sport\nb,y,Art \nc,z,war\n",
+        "id,text\ns,z\nt,z\n",
+        "id,sport,war,art\ns,0,0,0\nt,0,0,0\n",
+        kind="multiclass",
+        metric="log_loss",
+    )
+    assert competition.label_remarks == [
+        "submitted in the spelling of sample_submission.csv: 'art' for 'Art ', 'sport' for 'Sport'"
+    ]
+    values = np.array([[0.5, 0.25, 0.25], [0.125, 0.75, 0.125]])  # of 'Art ', 'Sport', 'war'
+    filled = competition.submission.fill(competition.test.ids, values)
+    assert filled.to_csv(index=False) == "id,sport,war,art\ns,0.25,0.25,0.5\nt,0.75,0.125,0.125\n"
+    assert (competition.submission.read(tmp_path / "s.csv", filled) == values).all()
+
+
+def test_labels_are_submitted_in_the_case_of_the_sample(tmp_path: Path) -> None:
+    competition = load(
+        tmp_path,
+        "id,text,label\na,x,Pos\nb,y,Neg\n",
+        "id,text\ns,z\nt,z\n",
+        "id,label\ns,pos\nt,neg\n",
+        metric="accuracy",
+    )
+    filled = competition.submission.fill(competition.test.ids, np.array([[1.0], [0.0]]))
+    assert filled.to_csv(index=False) == "id,label\ns,pos\nt,neg\n"
+    assert competition.submission.read(tmp_path / "s.csv", filled).tolist() == [[1.0], [0.0]]
+
+
+def test_several_labels_in_a_cell_of_the_sample_name_the_metric(tmp_path: Path) -> None:
+    competition = load(
+        tmp_path,
+        "id,text,label\na,x,pos\nb,y,neg\nc,z,odd\n",
+        "id,text\ns,z\nt,z\n",
+        "id,label\ns,pos odd\nt,neg pos\n",
+        kind="multiclass",
+        metric="accuracy",
+    )
+    assert competition.label_remarks == [
+        "sample_submission.csv holds 2 labels in a cell, joined by spaces, and accuracy submits one: "
+        "METRIC=map_at_2 submits 2"
+    ]
+
+
+def test_a_mark_for_no_label_is_left_out_if_asked(tmp_path: Path) -> None:
+    def labels_of(rows: str, **settings: object) -> tuple[list[str], tuple[str, ...]]:
+        competition = load(
+            tmp_path,
+            f"id,text,label\n{rows}",
+            "id,text\ns,z\nt,z\n",
+            "id,label\ns,yes\nt,no\n",
+            kind="multiclass",
+            metric="accuracy",
+            **settings,
+        )
+        return list(competition.train.ids), competition.labels
+
+    rows = "a,x,yes\nb,y,no\nc,z,-\nd,w,maybe\n"
+    assert labels_of(rows) == (["a", "b", "c", "d"], ("-", "maybe", "no", "yes"))
+    assert labels_of(rows, unlabelled="drop") == (["a", "b", "d"], ("maybe", "no", "yes"))
+    assert labels_of(rows, unlabelled="drop", labels=["-", "maybe", "no", "yes"])[0] == list("abcd")
+
+
+def test_a_negative_target_has_no_logarithm(tmp_path: Path) -> None:
+    competition = load(
+        tmp_path,
+        "id,text,label\na,x,2.5\nb,y,-1\n",
+        "id,text\ns,z\n",
+        "id,label\ns,0.0\n",
+        kind="regression",
+        metric="rmsle",
+    )
+    with pytest.raises(InputError) as refused:
+        _ = competition.metric
+    assert str(refused.value) == (
+        f"{tmp_path}/input/train.csv: id 'b': column 'label' is below 0, and metric 'rmsle' requires "
+        "numbers of 0 or more: choose rmse"
+    )
+
+
 # --- a column per class, shares, thresholds ---------------------------------------------------
 
 CLASSES = {"kind": "multiclass", "metric": "log_loss", "target": ["a", "b", "tie"]}

@@ -65,6 +65,13 @@ class Competition:
             metric = self.beside(metric, self.path("train"), self._train_table)
         if self.kind.is_values and metric.wants == "labels":
             return replace(metric, levels=self._levels(metric.name))
+        if metric.name == "rmsle" and (self.train.targets < 0).any():
+            row, column = np.argwhere(self.train.targets < 0)[0]
+            raise InputError(
+                f"{self.path('train')}: id '{self.train.ids[row]}': column "
+                f"'{self.settings.target[column]}' is below 0, and metric 'rmsle' requires numbers of 0 "
+                "or more: choose rmse"
+            )
         return metric
 
     def beside(self, metric: metrics.Metric, path: Path, table: pd.DataFrame) -> metrics.Metric:

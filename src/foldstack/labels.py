@@ -46,17 +46,33 @@ def alike(labels: Iterable[str]) -> list[tuple[str, ...]]:
     """Return the labels that differ in case or white space alone, together."""
     found: dict[str, list[str]] = {}
     for label in labels:
-        found.setdefault(" ".join(label.split()).casefold(), []).append(label)
+        found.setdefault(_loose(label), []).append(label)
     return [tuple(same) for same in found.values() if len(same) > 1]
+
+
+def _loose(label: str) -> str:
+    return " ".join(label.split()).casefold()
+
+
+def matched(labels: Collection[str], shown: Iterable[str]) -> dict[str, str] | None:
+    """Return {label: shown value} of the same but for case or white space; None if others differ."""
+    shown = list(shown)
+    places = {_loose(value): value for value in shown}
+    found = {label: places.get(_loose(label)) for label in labels}
+    same = len(shown) == len(places) == len(found) == len(set(found.values()))
+    return found if same and None not in found.values() else None
 
 
 def spelled(labels: tuple[str, ...], shown: Collection[str]) -> tuple[str, ...]:
     """Return the labels in the spelling of a sample's values, if these show another one.
 
-    `0` for `0.0`, `2.0` for `2`, `True` for `1`. Labels that the sample does not spell otherwise are
-    returned as they are.
+    `0` for `0.0`, `2.0` for `2`, `True` for `1`, and words in another case. Labels that the sample
+    does not spell otherwise are returned as they are.
     """
     shown = set(shown)
+    as_shown = matched(labels, shown)
+    if as_shown is not None:
+        return tuple(as_shown[label] for label in labels)
     numbers = [value_of(label) for label in labels]
     if shown <= set(labels) or not all(isinstance(n, float) for n in numbers):
         return labels
@@ -93,6 +109,19 @@ def number_or_text(label: str) -> tuple[int, float, str]:
 def split_labels(text: str, separator: str) -> list[str]:
     """Return the labels that one cell joins; none for an empty cell."""
     return [part for part in map(str.strip, text.split(separator)) if part]
+
+
+def most_labels(cells: Iterable[str]) -> int:
+    """Return the number of words of the cell with most: labels, if cells join labels by spaces."""
+    return max((len(cell.split()) for cell in cells), default=0)
+
+
+def labels_per_cell(cells: Iterable[str], labels: Collection[str]) -> int:
+    """Return how many labels, joined by spaces, a cell holds at most; 0 if some words are no labels."""
+    cells, known = list(dict.fromkeys(cells)), set(labels)
+    if any(" " in label for label in labels) or not all(known >= set(c.split()) for c in cells):
+        return 0
+    return most_labels(cells)
 
 
 def joined_targets(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from foldstack.errors import InputError, cut, some
-from foldstack.labels import joined_targets, positions, spelled
+from foldstack.labels import joined_targets, labels_per_cell, matched, positions, spelled
 from foldstack.metrics import Metric
 from foldstack.settings import CompetitionSettings
 
@@ -41,7 +42,14 @@ class Submission:
     @cached_property
     def per_label(self) -> bool:
         """Whether there is a column per label, class or target, in any order."""
-        return set(self.columns) == set(self.labels)
+        return self._column_of is not None
+
+    @cached_property
+    def _column_of(self) -> dict[str, str] | None:
+        """The column of each label, which may differ in case or white space; None without them."""
+        if set(self.columns) == set(self.labels):
+            return {label: label for label in self.labels}
+        return matched(self.labels, self.columns)
 
     @cached_property
     def top(self) -> int | None:
@@ -121,13 +129,18 @@ class Submission:
     @property
     def label_remarks(self) -> list[str]:
         """Sentences about the spelling of labels, and values of the sample that are no label."""
-        if self.per_label or not self.wants_labels or not self._names_labels:
+        if self.per_label:
+            return self._respelled([self._column_of[label] for label in self.labels])
+        if not self.wants_labels or not self._names_labels:
             return []
         if self.spelled != self.labels:
-            both = ", ".join(
-                f"'{a}' for '{b}'" for a, b in zip(self.spelled, self.labels, strict=True) if a != b
-            )
-            return [f"submitted in the spelling of {self.path.name}: {cut(both)}"]
+            return self._respelled(self.spelled)
+        top = labels_per_cell(self._shown, self.labels)
+        if top > 1:
+            return [
+                f"{self.path.name} holds {top} labels in a cell, joined by spaces, and "
+                f"{self.metric.name} submits one: METRIC=map_at_{top} submits {top}"
+            ]
         odd = sorted(self._shown - set(self.labels) - {""})
         if not odd or (len(odd) == len(self._shown) == 1 and odd[0] in ("0", "0.0")):
             return []  # a placeholder
@@ -136,6 +149,13 @@ class Submission:
             f"{self.path.name} holds {some(odd)}, which {verb} of the training file "
             f"({some(self.labels)}): look whether the spelling is right"
         ]
+
+    def _respelled(self, texts: Sequence[str]) -> list[str]:
+        """Return a sentence if labels are submitted as other texts."""
+        both = [f"'{a}' for '{b}'" for a, b in zip(texts, self.labels, strict=True) if a != b]
+        if not both:
+            return []
+        return [f"submitted in the spelling of {self.path.name}: {cut(', '.join(both))}"]
 
     def _check_columns(self) -> None:
         kind, columns = self.settings.kind, self.columns
@@ -168,8 +188,9 @@ class Submission:
             full = (
                 np.hstack([1 - values, values]) if self.settings.kind.has_positive_class else values
             )
+            label_of = {column: label for label, column in self._column_of.items()}
             for column in self.columns:
-                out[column] = self._texts(full[:, self.labels.index(column)])
+                out[column] = self._texts(full[:, self.labels.index(label_of[column])])
         elif self.top is not None:
             out[self.columns[0]] = _joined_top(values, self.labels, self.top)
         elif decided and not self.settings.kind.is_values:
@@ -200,7 +221,7 @@ class Submission:
         if self.per_label or kind.is_values or not self.wants_labels:
             columns = self.columns
             if self.per_label:
-                columns = list(kind.outputs_of(self.labels))
+                columns = [self._column_of[label] for label in kind.outputs_of(self.labels)]
             wanted = submitted[columns]
             values = wanted.apply(pd.to_numeric, errors="coerce").to_numpy(dtype=float)
             _refuse(path, wanted, ~np.isfinite(values).all(axis=1), "a number")
@@ -210,7 +231,7 @@ class Submission:
             values, bad = joined_targets(column, self.labels, self.settings.separator)
             _refuse(path, column.to_frame(), bad, "labels")
             return values
-        index = positions(self.labels, column)
+        index = positions(self.spelled, column)
         _refuse(path, column.to_frame(), index < 0, "one of the labels")
         if kind.has_positive_class:
             return index.astype(float)[:, None]

@@ -24,6 +24,8 @@ from foldstack.settings import CompetitionSettings
 # What programs write for a value that is not there. `NA` and `none` are names of classes, too.
 MISSING = {"", "nan", "NaN", "NAN", "None", "null", "NULL", "<NA>", "NaT"}
 MISSING |= {sign + word for sign in ("", "-", "+") for word in ("inf", "Inf", "INF", "infinity")}
+# What stands for a missing label beside names, unless it is a class: `unlabelled` says so.
+MARKS = {"-", "--", "?", "-1", "unlabelled", "unlabeled", "no label", "no_label", "nolabel"}
 SUMS_TO_1 = 0.01  # how far the shares of a row may be from a sum of 1
 
 
@@ -67,6 +69,8 @@ class TargetColumns:
     def _missing(self, column: pd.Series) -> np.ndarray:
         s = self.settings
         found = missing_values(column.unique(), numbers=s.kind.is_values)
+        if len(s.target) == 1 and s.unlabelled in ("drop", "pool") and not s.separator:
+            found |= marks_among(column.unique())
         found -= set(s.labels)
         if s.separator:
             found.discard("")  # a row without any label
@@ -197,6 +201,16 @@ def missing_values(values: Iterable[str], *, numbers: bool = False) -> set[str]:
         if all(isinstance(v, float) and v >= 0 and v.is_integer() for v in rest):
             missing |= {v for v in values - missing if value_of(v) == -1}
     return missing
+
+
+def marks_among(values: Iterable[str]) -> set[str]:
+    """Return those of a target column's values that may mark a missing label: `-` beside two names."""
+    values = set(values)
+    marks = {v for v in values if v.strip().lower() in MARKS}
+    names = {v for v in values - marks - MISSING if isinstance(value_of(v), str)}
+    if len(names) < 2 or (names & {"+", "++"}):
+        return set()
+    return marks
 
 
 def unlabelled_sentence(path: Path, column: pd.Series, missing: np.ndarray) -> str:

@@ -27,6 +27,7 @@ ABSENT = 0.01  # the share of test values in train below which test has other gr
 UNCLEAR = 0.2  # … below which it may have
 REPEATED = 0.25  # the share of training rows that have their value in common with another row
 FEW = 3  # distinct test values without an id's name from which on a group is proposed
+MANY_ROWS = 10  # rows per value from which on a text that is read is proposed as a group
 BESIDE = 0.1  # the share of test numbers within the range of train's
 
 
@@ -42,6 +43,7 @@ class Repeats:
         known: how many of them stand in train.
         ids: whether the values name something.
         text: whether they read like text.
+        read: whether it is one of the text columns that the models read.
         quantity: whether they are numbers with decimals, or whole ones of ranges that do not overlap.
     """
 
@@ -53,6 +55,7 @@ class Repeats:
     known: int
     ids: bool
     text: bool
+    read: bool
     quantity: bool
 
     @property
@@ -78,6 +81,8 @@ class Repeats:
         """Whether test may have other groups than train."""
         if not self.repeat:
             return False
+        if self.read and not (self.absent and self.rows >= MANY_ROWS * self.values):
+            return False
         if self.absent:
             return self.ids or self.test_values >= (ENOUGH if self.quantity else FEW)
         return self.ids and self.test_values >= ENOUGH and self.known < UNCLEAR * self.test_values
@@ -90,7 +95,8 @@ def guess_group(tables: GivenTables, found: Guess) -> None:
         return
     if given is not None:
         return found.set("group", _given(tables, found), "given by GROUP=; its rows share a fold")
-    candidates = [_repeats(tables, c) for c in _candidates(tables, found)]
+    text = found.settings["text"]
+    candidates = [_repeats(tables, c, c in text) for c in _candidates(tables, found)]
     named = _named(tables)
     if named is not None:
         return found.set("group", named, "by its name; rows of one group share a fold")
@@ -141,7 +147,7 @@ def _candidates(tables: GivenTables, found: Guess) -> list[str]:
     ]
 
 
-def _repeats(tables: GivenTables, column: str) -> Repeats:
+def _repeats(tables: GivenTables, column: str, read: bool = False) -> Repeats:
     train, test = tables.train[column], tables.test[column]
     train, test = train[train != ""], test[test != ""]
     counts = train.value_counts()
@@ -155,6 +161,7 @@ def _repeats(tables: GivenTables, column: str) -> Repeats:
         known=len(values & test_values),
         ids=holds_ids(column, train),
         text=reads_like_text(train),
+        read=read,
         quantity=_quantity(train, test),
     )
 

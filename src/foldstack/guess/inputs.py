@@ -44,7 +44,7 @@ def _found_text(tables: GivenTables, found: Guess) -> None:
         if not is_numeric(tables.train[c].unique()) and not holds_dates(tables.train[c])
     ]
     text = [c for c in words if reads_like_text(tables.train[c])]
-    pair = find_pair(tables, words)
+    pair = find_pair(tables, words, found.settings["target"])
     if pair is not None:
         _set_pair(tables, found, pair, text, words)
     elif len(text) > 1:

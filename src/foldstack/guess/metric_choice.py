@@ -14,13 +14,14 @@ from foldstack.guess.contents import distinct, is_numeric, sample_has_decimals
 from foldstack.guess.given import GivenTables, Guess
 from foldstack.guess.target_kind import is_own_metric
 from foldstack.kinds import Kind
-from foldstack.labels import FALSE, TRUE, value_of
+from foldstack.labels import FALSE, TRUE, labels_per_cell, value_of
 
 RARE = 0.2
 EVEN = 0.435  # the share of the rarer of two labels from which on accuracy is the usual metric
 UNEVEN = 20  # times as many rows of a class as of another, from which on it is not
 GRADES = range(4, 11)  # the number of levels of grades: 1 to 6, say
 SEVERAL_RATINGS = 6  # targets of 0 to 1
+SKEWED = 1.0  # the skewness of non-negative numbers from which on relative errors may count
 
 
 @dataclass(frozen=True)
@@ -87,9 +88,10 @@ def _binary(tables: GivenTables, found: Guess) -> MetricChoice:
     labels = settings.get("labels", ())
     if not _are_labels(placeholders, labels):
         why = "the sample holds no labels of train, so probabilities"
-        return MetricChoice("roc_auc", why, ("log_loss",))
+        zeros = {value_of(value) for value in placeholders} == {0.0}
+        return MetricChoice("roc_auc", why, ("log_loss", *(("f1", "accuracy") if zeros else ())))
     share = _share(tables.train[settings["target"][0]], labels[1])
-    if len(placeholders) == 1 and set(labels) <= TRUE | FALSE and is_numeric(labels):
+    if len(placeholders) == 1 and set(labels) <= TRUE | FALSE:
         return _binary_of_placeholder(next(iter(placeholders)), labels, share)
     if share < RARE:
         why = f"the sample holds labels, and '{labels[1]}' is rare ({share:.1%})"
@@ -118,8 +120,8 @@ def _binary_of_placeholder(value: str, labels: tuple[str, str], share: float) ->
         return MetricChoice("log_loss", f"{why}, no usual label", ("roc_auc", "accuracy", "f1"))
     even = f"'{labels[1]}' has {share:.1%} of the rows"
     if EVEN <= share <= 1 - EVEN:
-        return MetricChoice("accuracy", f"{why}, and {even}", ("f1", "roc_auc"))
-    return MetricChoice("f1", f"{why}, and {even}", ("accuracy", "roc_auc"))
+        return MetricChoice("accuracy", f"{why}, and {even}", ("f1", "roc_auc", "log_loss"))
+    return MetricChoice("f1", f"{why}, and {even}", ("accuracy", "roc_auc", "log_loss"))
 
 
 def _multiclass(tables: GivenTables, found: Guess) -> MetricChoice:
@@ -127,6 +129,10 @@ def _multiclass(tables: GivenTables, found: Guess) -> MetricChoice:
     if len(tables.sample_columns) > 1:
         return MetricChoice("log_loss", "the sample has a column of probabilities for each class")
     column = tables.train[settings["target"][0]]
+    top = labels_per_cell(tables.sample[tables.sample_columns[0]], settings.get("labels", ()))
+    if top > 1:
+        why = f"a cell of the sample holds {top} labels joined by spaces"
+        return MetricChoice(f"map_at_{top}", why, (f"top_{top}_accuracy",))
     counts = column.value_counts()
     if _grades(counts):
         first, *_, last = sorted(counts.index, key=float)
@@ -181,4 +187,7 @@ def _regression(tables: GivenTables, found: Guess) -> MetricChoice:
         return MetricChoice("pearson", "how alike two texts are", ("spearman", "rmse"))
     if of_0_to_1 and sample_has_decimals(tables):
         return MetricChoice("rmse", "the usual one for numbers", ("roc_auc", "log_loss", "mae"))
+    if numbers.min().min() >= 0 and numbers.skew().iloc[0] > SKEWED:
+        why = "the usual one for numbers"
+        return MetricChoice("rmse", why, ("rmsle", "mae", "spearman", "pearson"))
     return MetricChoice("rmse", "the usual one for numbers", ("mae", "spearman", "pearson"))

@@ -7,15 +7,16 @@ from typing import get_args
 
 import numpy as np
 
-from foldstack.errors import InputError
+from foldstack.errors import InputError, some
 from foldstack.guess.contents import MANY_NUMBERS, distinct
 from foldstack.guess.given import GivenTables, Guess
 from foldstack.kinds import Kind
 from foldstack.labels import value_of
 from foldstack.separators import find_separator
 from foldstack.settings import CompetitionSettings
-from foldstack.targets import missing_values, unlabelled_sentence
+from foldstack.targets import marks_among, missing_values, unlabelled_sentence
 
+RARE = 0.1  # the share of rows up to which `-` among names may mark rows without a label
 WAYS = get_args(CompetitionSettings.model_fields["unlabelled"].annotation)
 
 
@@ -39,6 +40,24 @@ def guess_unlabelled(tables: GivenTables, found: Guess) -> None:
         raise InputError(f"UNLABELLED={way}: no row of train has a label: name another TARGET=")
     if missing.any():
         tables.train = tables.train[~missing].reset_index(drop=True)
+    if way == "refuse" and len(found.settings["target"]) == 1:
+        _ask_for_marks(tables, found)
+
+
+def _ask_for_marks(tables: GivenTables, found: Guess) -> None:
+    """Propose to leave out rows whose rare label looks like a mark for none."""
+    column = found.settings["target"][0]
+    cells = tables.train[column]
+    marks = marks_among(distinct(cells))
+    rows = cells.isin(marks).sum()
+    if not 0 < rows <= RARE * len(cells) or find_separator(distinct(cells)) is not None:
+        return
+    found.propose(
+        "unlabelled",
+        "drop",
+        f"'{column}' holds {some(sorted(marks))} in {rows:,} of {len(cells):,} rows: if these rows have "
+        f"no label, give {tables.again(unlabelled='drop')}; UNLABELLED=class confirms a class",
+    )
 
 
 def _missing(tables: GivenTables, column: str, target: tuple[str, ...]) -> set[str]:
@@ -47,6 +66,8 @@ def _missing(tables: GivenTables, column: str, target: tuple[str, ...]) -> set[s
     labels = {value_of(v) for v in values}
     quantities = len(labels) > MANY_NUMBERS or tables.given.get("kind") == Kind.REGRESSION
     missing = missing_values(values, numbers=quantities or labels == {-1.0, 1.0})
+    if len(target) == 1 and tables.given.get("unlabelled") in ("drop", "pool"):
+        missing |= marks_among(values)
     if len(target) == 1 and "" in missing and find_separator(values) is not None:
         missing.discard("")  # a row without any label
     return missing

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from foldstack.guess.contents import (
+    ID_NAME,
     MANY_NUMBERS,
     ROW_NUMBER,
     WEIGHT,
@@ -13,6 +14,9 @@ from foldstack.guess.contents import (
 )
 from foldstack.guess.given import GivenTables, Guess
 from foldstack.guess.group_column import REPEATED
+
+MOST_GRADES = 10  # distinct whole numbers up to which a column called an id is a feature
+ROWS_PER_GRADE = 5  # … and the rows that each has, at least
 
 
 def guess_other_columns(tables: GivenTables, found: Guess) -> None:
@@ -40,6 +44,19 @@ def _maybe_group(tables: GivenTables, column: str) -> str:
     return f"; GROUP={column} if the rows of test have other ones"
 
 
+def _is_grade(tables: GivenTables, column: str) -> bool:
+    """Return whether a column called an id holds a few whole numbers, which stand in test, too."""
+    train = tables.train[column]
+    values = distinct(train)
+    return (
+        ID_NAME.fullmatch(column) is not None
+        and is_numeric(values)
+        and all(float(v).is_integer() for v in values)
+        and len(values) <= min(MOST_GRADES, len(train) / ROWS_PER_GRADE)
+        and values <= distinct(tables.test[column])
+    )
+
+
 def _features(tables: GivenTables, found: Guess, columns: list[str]) -> None:
     numeric, categorical = [], []
     for column in columns:
@@ -49,6 +66,8 @@ def _features(tables: GivenTables, found: Guess, columns: list[str]) -> None:
             found.unused(column, "it holds one value only")
         elif ROW_NUMBER.fullmatch(column) and len(values) == n:
             found.unused(column, "it numbers the rows")
+        elif _is_grade(tables, column):
+            categorical.append(column)
         elif holds_ids(column, train):
             found.unused(column, "its values are ids, no features")
         elif is_numeric((values | distinct(tables.test[column])) - {""}):

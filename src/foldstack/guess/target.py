@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from foldstack.errors import InputError, some
+from foldstack.errors import InputError, cut, some
 from foldstack.guess.contents import (
     GROUP_NAME,
     ROW_NUMBER,
@@ -15,9 +15,12 @@ from foldstack.guess.contents import (
     reads_like_text,
 )
 from foldstack.guess.given import GivenTables, Guess
-from foldstack.labels import number_or_text
+from foldstack.labels import matched, most_labels, number_or_text, value_of
 from foldstack.separators import find_separator, join_of, parts_of
+from foldstack.targets import MISSING
 
+JOINS = (":", "|", "/", "+", "-", "_", " ")  # signs between the names of joined columns
+ENOUGH = 10  # rows of a test file from which on a column of zeros is a placeholder
 NAMES = ("target", "label", "labels", "class")
 
 
@@ -43,10 +46,12 @@ def _found_target(tables: GivenTables) -> tuple[tuple[str, ...], str]:
         raise InputError(
             f"the sample has no column but '{tables.id}': what is to be predicted is missing there"
         )
-    named = [c for c in wanted if c in tables.train_only]
+    named = [c for c in wanted if c in tables.train_only or _is_blank(tables, c)]
     if named == wanted:
         it = "it" if len(named) == 1 else "them"
-        return tuple(named), f"the sample asks for {it}, train has {it} and test does not"
+        blank = [c for c in named if c not in tables.train_only]
+        has = f"holds nothing but {_placeholder(tables, blank[0])} there" if blank else "does not"
+        return tuple(named), f"the sample asks for {it}, train has {it} and test {has}"
     if named:
         odd = [c for c in wanted if c not in named]
         raise InputError(
@@ -57,6 +62,13 @@ def _found_target(tables: GivenTables) -> tuple[tuple[str, ...], str]:
     if len(wanted) > 1:
         return _of_classes(tables, candidates, set(wanted))
     likely = [c for c in candidates if _may_be_target(c, tables.train[c])]
+    blank = _blank_target(tables, likely)
+    if blank is not None:
+        return (blank,), (
+            f"test holds nothing but {_placeholder(tables, blank)} there, and train other values; the "
+            f"sample calls it '{wanted[0]}'"
+        )
+    _refuse_joined(tables, candidates, wanted[0])
     if len(likely) == 1:
         return (likely[0],), (
             f"the only column of train that test lacks and that can be a target; the sample calls it "
@@ -78,8 +90,51 @@ def _found_target(tables: GivenTables) -> tuple[tuple[str, ...], str]:
     found = f"several could be it: {some(likely)}" if likely else "test has all that could be one"
     raise InputError(
         f"train has no column '{wanted[0]}', for which the sample asks, and {found}: name the target "
-        "with TARGET="
+        "with TARGET=, one column of train (or several of 0 and 1, or numbers, with commas)"
     )
+
+
+def _is_blank(tables: GivenTables, column: str) -> bool:
+    """Return whether train's values vary and the test file has one value in all of its rows."""
+    if column not in tables.shared:
+        return False
+    return len(distinct(tables.test[column])) == 1 < len(distinct(tables.train[column]))
+
+
+def _placeholder(tables: GivenTables, column: str) -> str:
+    value = tables.test[column].iloc[0]
+    return f"'{cut(value)}'" if value else "empty cells"
+
+
+def _blank_target(tables: GivenTables, likely: list[str]) -> str | None:
+    """Return the one column that test has with a placeholder for a target, if no other is likelier."""
+
+    def replaced(column: str) -> bool:
+        value = tables.test[column].iloc[0]
+        zero = value_of(value) == 0 and len(tables.test) >= ENOUGH
+        return value in MISSING or value_of(value) == -1 or zero
+
+    blank = [c for c in tables.shared if _is_blank(tables, c) and replaced(c)]
+    blank = [c for c in blank if _may_be_target(c, tables.train[c])]
+    called = [c for c in blank if c.lower() in NAMES]
+    if len(called) == 1:
+        return called[0]
+    return blank[0] if len(blank) == 1 and not likely else None
+
+
+def _refuse_joined(tables: GivenTables, candidates: list[str], wanted: str) -> None:
+    """Raise InputError if the sample's column is named by columns of train, joined by a sign."""
+    for sign in JOINS:
+        parts = wanted.split(sign)
+        if len(parts) > 1 and set(parts) <= set(candidates):
+            first = sign.join(tables.train[part].iloc[0] for part in parts)
+            top = most_labels(tables.sample[wanted])
+            fits = f"; METRIC=map_at_{top} fits its cells of {top} labels" if top > 1 else ""
+            raise InputError(
+                f"the sample's column '{wanted}' joins train's columns {some(parts)} by '{sign}', and "
+                f"one target column is required: add a column '{wanted}' to train, with cells such as "
+                f"'{cut(first)}'{fits}"
+            )
 
 
 def _of_classes(
@@ -91,6 +146,9 @@ def _of_classes(
         values = distinct(tables.train[column])
         if values == wanted:
             return (column,), "its classes are the sample's columns"
+        if matched(values, wanted) is not None:
+            why = "its classes are the sample's columns, but for case or white space"
+            return (column,), why
         if join_of(values, wanted):
             return (column,), "the labels that its cells join are the sample's columns"
         separator = find_separator(values)

@@ -19,7 +19,7 @@ from foldstack.guess.contents import (
 from foldstack.guess.given import GivenTables, Guess
 from foldstack.guess.target import refuse_classes
 from foldstack.kinds import Kind
-from foldstack.labels import FALSE, TRUE, different
+from foldstack.labels import FALSE, TRUE, different, matched
 from foldstack.separators import find_separator, join_of, parts_of
 
 THRESHOLD = 0.5
@@ -102,7 +102,8 @@ def _kind_of_several(tables: GivenTables, target: tuple[str, ...]) -> tuple[Kind
     word = min(v for v in values if not is_number(v) and v not in TRUE | FALSE)
     raise InputError(
         f"the target columns {some(target)} hold '{word}' besides: several targets are 0/1 columns or "
-        "numbers; name others with TARGET="
+        "numbers, and a class that several columns make up must be one column of train: add it to the "
+        "file, or name others with TARGET="
     )
 
 
@@ -164,7 +165,7 @@ def _kind_of_one(tables: GivenTables, column: pd.Series, values: set[str]) -> tu
         )
     if n == 2:
         return Kind.BINARY, f"'{name}' holds two different values"
-    if set(tables.sample_columns) == values:
+    if matched(values, tables.sample_columns) is not None:
         return Kind.MULTICLASS, f"the sample has a column for each of the {n} classes of '{name}'"
     if not is_numeric(values):
         if n > MANY_NUMBERS and n > len(column) / 2:
@@ -260,7 +261,7 @@ def _labels(tables: GivenTables, found: Guess, values: set[str]) -> None:
     wanted, target = set(tables.sample_columns), found.settings["target"][0]
     separator = found.settings.get("separator")
     classes = parts_of(values, separator) if separator else values
-    if len(wanted) > 1 and classes != wanted:
+    if len(wanted) > 1 and classes != wanted and matched(classes, wanted) is None:
         refuse_classes(target, classes, wanted)
     labels = different(classes)
     if not found.kind.has_positive_class or len(labels) != 2:

@@ -23,11 +23,17 @@ NEXT = {"2": "3", "b": "c", "second": "third", "two": "three"}
 # Roles that two texts have to each other, by words of their columns' names.
 ROLES = (
     ("premise", "hypothesis"),
+    ("premise", "hypo"),
+    ("prem", "hypothesis"),
+    ("prem", "hypo"),
+    ("prem", "hyp"),
+    ("anchor", "positive"),
     ("anchor", "target"),
     ("claim", "evidence"),
     ("query", "title"),
     ("query", "passage"),
     ("query", "document"),
+    ("query", "doc"),
     ("search", "title"),
     ("question", "answer"),
     ("question", "passage"),
@@ -43,6 +49,9 @@ JOINED = {
     "title", "headline", "subject", "summary", "keyword", "keywords", "body", "clean", "cleaned",
     "processed", "preprocessed", "lemmatized", "stemmed", "tokens", "tokenized", "normalized",
 }  # fmt: skip
+# Labels that one text has in view of another, and columns whose rows share one of the two.
+DIRECTED = {"entailment", "entails", "contradiction", "contradicts", "not_entailment"}
+ONE_OF_TWO = {"premise", "prem", "hypothesis", "hypo", "anchor", "query"}
 CONTEXT = {"context", "topic", "domain", "aspect", "section", "theme"}
 MOST = 8  # columns that are compared with one another
 COMPARED = 200  # rows whose words are compared
@@ -61,13 +70,16 @@ class TextPair:
     symmetric: bool = False
 
 
-def find_pair(tables: GivenTables, columns: list[str]) -> TextPair | None:
+def find_pair(
+    tables: GivenTables, columns: list[str], target: tuple[str, ...] = ()
+) -> TextPair | None:
     """Return the two of these columns that are a pair; None if nothing says so."""
     columns = [c for c in columns if _worded(tables, c)][:MOST]
     numbered = [two for two in combinations(columns, 2) if _numbered(*two)]
     if numbered and not _third(numbered[0], columns):
         shortest = min(numbered, key=lambda two: len(two[0]))
-        return TextPair(shortest, "their names differ by a number or letter alone", symmetric=True)
+        why = "their names differ by a number or letter alone"
+        return TextPair(shortest, why, symmetric=not _directed(tables, target))
     for roles in ROLES:
         chosen = [next((c for c in columns if role in _tokens(c)), None) for role in roles]
         if None not in chosen and chosen[0] != chosen[1]:
@@ -78,6 +90,13 @@ def find_pair(tables: GivenTables, columns: list[str]) -> TextPair | None:
                 (a, b), "of similar length, they share more words than texts of other rows"
             )
     return None
+
+
+def _directed(tables: GivenTables, target: tuple[str, ...]) -> bool:
+    """Return whether labels, or the name of a column, say that one of two texts comes first."""
+    labels = {label.strip().lower() for c in target for label in tables.train[c].unique()}
+    names = {word for c in tables.train.columns for word in _tokens(c)}
+    return bool(labels & DIRECTED or names & ONE_OF_TWO)
 
 
 def context_column(tables: GivenTables, pair: TextPair, columns: Iterable[str]) -> str | None:

@@ -50,6 +50,8 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "qwk": ("quadratic_kappa",),
     "quadraticweightedkappa": ("quadratic_kappa",),
     "rootmeansquarederror": ("rmse",),
+    "rootmeansquaredlogerror": ("rmsle",),
+    "rootmeansquaredlogarithmicerror": ("rmsle",),
     "meansquarederror": ("mse",),
     "meanabsoluteerror": ("mae",),
     "meancolumnwisermse": ("mcrmse",),

@@ -105,6 +105,7 @@ METRICS: dict[str, Definition] = {
         greater_is_better=False,
     ),
     "rmse": Definition("value", {"regression": values.rmse}, _POSITIVE, greater_is_better=False),
+    "rmsle": Definition("value", {"regression": values.rmsle}, _POSITIVE, greater_is_better=False),
     "mse": Definition("value", {"regression": values.mse}, _POSITIVE, greater_is_better=False),
     "mae": Definition("value", {"regression": values.mae}, _POSITIVE, greater_is_better=False),
     # The usual name of rmse for several columns: scikit-learn's is the mean over them, too.

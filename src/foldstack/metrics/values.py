@@ -11,6 +11,11 @@ def rmse(targets: np.ndarray, predictions: np.ndarray, weights: np.ndarray) -> f
     return np.sqrt(np.average((targets - predictions) ** 2, axis=0, weights=weights)).mean()
 
 
+def rmsle(targets: np.ndarray, predictions: np.ndarray, weights: np.ndarray) -> float:
+    # Predictions below 0 count as 0: a model of prices may give them, and their logarithm is none.
+    return rmse(np.log1p(targets), np.log1p(np.maximum(predictions, 0)), weights)
+
+
 def mse(targets: np.ndarray, predictions: np.ndarray, weights: np.ndarray) -> float:
     return np.average((targets - predictions) ** 2, axis=0, weights=weights).mean()
 

@@ -255,7 +255,7 @@ def test_the_stage_reports_what_may_surprise(workspace: Path, capsys) -> None:
     info = json.loads((workspace / "folds/folds.json").read_text())
     assert said == [
         "folds: 3 rows repeat another's text or group, each kept in one fold",
-        "folds: 1 texts carry contradicting labels, in 3 rows",
+        "folds: 1 text carries contradicting labels, in 3 rows",
         "folds: 2 of 6 test texts stand in train (4 rows there)",
         "warning: the only row with '1' stands in fold 0: its run learns none of them, and no other is "
         "scored on one; a score that requires both is undefined",

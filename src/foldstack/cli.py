@@ -127,7 +127,9 @@ def _say_loading(command: str) -> None:
 
 def _place(command: Command, args: argparse.Namespace) -> list[Any]:
     """Return the stage's first arguments, as `Command.place` says."""
+    from foldstack import progress
     from foldstack.config import split_settings
+    from foldstack.interrupt import is_child
     from foldstack.workspace import Workspace
 
     sets = [s for text in args.set + getattr(args, AFTER + "set") for s in split_settings(text)]
@@ -143,7 +145,11 @@ def _place(command: Command, args: argparse.Namespace) -> list[Any]:
     ws = Workspace.open(args.workspace, sets, debug=args.debug)
     _ = ws.competition  # outside a workspace this is the error, not missing runs
     if command.name not in ("folds", "show"):
-        ws.check_folds()
+        ws.check_folds_given()
+    if command.name in ("train", "blend", "submit") and not is_child():
+        remark = ws.folds_remark
+        if remark is not None:
+            progress.say(f"warning: {remark}")
     return [ws]
 
 

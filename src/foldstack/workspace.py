@@ -74,26 +74,37 @@ class Workspace:
                     "and would be written over: copy it into input/, or write to another file"
                 )
 
-    def check_folds(self) -> None:
-        """Raise InputError if the stored folds were made with other settings than today's."""
-        path, record = self.store.folds_path, self.store.read_folds_record()
-        if record is None:
-            return
-        today = self.competition.settings.folds.model_dump(mode="json")
-        for key, made_with in record.settings.items():
-            if key not in today or made_with == today[key]:
-                continue
-            has = f"{self.store.name(path)} has folds.{key}={made_with}"
+    def check_folds_given(self) -> None:
+        """Raise InputError if `--set` gives settings of folds that the stored folds do not have."""
+        for key, (made_with, today) in self.other_folds.items():
             if key in self.given.get("folds", {}):
-                setting = f"folds.{key}={today[key]}"
+                setting = f"folds.{key}={today}"
                 raise InputError(
-                    f"--set: {setting} has no effect on folds that exist, and {has}: run `make folds "
-                    f"SET={setting}` first, or leave it out"
+                    f"--set: {setting} has no effect on folds that exist, and "
+                    f"{self.store.name(self.store.folds_path)} has folds.{key}={made_with}: run `make "
+                    f"folds SET={setting}` first, or leave it out"
                 )
-            raise InputError(
-                f"competition.yaml sets folds.{key}={today[key]}, but {has}: run `make folds` "
-                "(FORCE=1 if runs exist, which become stale), or set it back"
-            )
+
+    @property
+    def other_folds(self) -> dict[str, tuple[Any, Any]]:
+        """The settings of folds that differ: that of the stored folds, and today's."""
+        record = self.store.read_folds_record()
+        if record is None:
+            return {}
+        today = self.competition.settings.folds.model_dump(mode="json")
+        both = {key: (then, today[key]) for key, then in record.settings.items() if key in today}
+        return {key: (then, now) for key, (then, now) in both.items() if then != now}
+
+    @property
+    def folds_remark(self) -> str | None:
+        """A sentence if the stored folds were made with other settings than today's."""
+        if not self.other_folds:
+            return None
+        key, (then, now) = next(iter(self.other_folds.items()))
+        return (
+            f"{self.store.name(self.store.folds_path)} has folds.{key}={then}, which is used, and "
+            f"competition.yaml says {now}: `make folds` makes others (FORCE=1 if runs exist)"
+        )
 
     def model_settings(self, name: str) -> Settings:
         """Return a model's settings with those overrides that its learner has."""

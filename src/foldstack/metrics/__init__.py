@@ -12,6 +12,7 @@ A user's own metric is a function in the workspace's metrics.py, named `metrics.
 
 from __future__ import annotations
 
+import difflib
 from pathlib import Path
 
 from foldstack.costs import Costs
@@ -78,8 +79,10 @@ def get(name: str, kind: Kind, root: Path | None = None, costs: Costs | None = N
     given, name = name, canonical(name, kind)
     of = definition(name)
     if of is None:
-        known = {*names_for(kind), *(a for a, of in ALIASES.items() if {*of} & {*names_for(kind)})}
-        raise InputError(f"metric '{name}' is not known: {nearest(name, known)}")
+        own = [*names_for(kind)]
+        if not difflib.get_close_matches(name, own):  # then perhaps what others call one
+            own += [alias for alias, of in ALIASES.items() if {*of} & {*own}]
+        raise InputError(f"metric '{name}' is not known: {nearest(name, own)}")
     if kind not in of.scorers:
         meant = "" if given == name else f" ('{name}')"
         raise InputError(

@@ -156,6 +156,7 @@ class CompetitionSummary(Record):
         models: those that competition.yaml lists.
         runs: of each model, the number of finished runs.
         metric_confirmed: see `CompetitionSettings`.
+        folds_remark: a sentence if the folds were made with other settings.
         next: the next command.
     """
 
@@ -174,6 +175,7 @@ class CompetitionSummary(Record):
     blends: list[str]
     submissions: list[str]
     metric_confirmed: bool
+    folds_remark: str | None
     next: str
 
 

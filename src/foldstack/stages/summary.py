@@ -15,7 +15,6 @@ def summary(ws: Workspace) -> CompetitionSummary:
     for key in runs:
         trained[key.model] = trained.get(key.model, 0) + 1
     try:
-        ws.check_folds()
         folds = store.read_folds(competition.train).count if store.has_folds() else None
     except InputError:
         folds = None
@@ -42,6 +41,7 @@ def summary(ws: Workspace) -> CompetitionSummary:
         blends=list(store.blends()),
         submissions=list(store.submissions()),
         metric_confirmed=s.metric_confirmed,
+        folds_remark=ws.folds_remark,
         next=_next(ws, folds, trained),
     )
 

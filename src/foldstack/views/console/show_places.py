@@ -181,6 +181,8 @@ def _(found: CompetitionSummary) -> None:
     for what, names in (("blends", found.blends), ("submissions", found.submissions)):
         if names:
             say(f"{what}: {_short(names)}")
+    if found.folds_remark is not None:
+        say(f"warning: {found.folds_remark}")
     if not found.metric_confirmed:
         say(
             f"METRIC? {found.metric} was guessed: `make set SET=metric_confirmed=true` if the "

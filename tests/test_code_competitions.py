@@ -84,3 +84,33 @@ def test_a_sample_of_another_format_is_said(tmp_path: Path, capsys) -> None:
         "submit: the sample is TSV, and submissions/blend.csv is CSV: convert it if the competition "
         "asks for the sample's format" in capsys.readouterr().out
     )
+
+
+def test_a_new_test_file_does_not_hide_other_labels(tmp_path: Path, capsys) -> None:
+    root = go_through(make_workspace(tmp_path))
+    hidden_test(root)
+    text = (root / "input/train.csv").read_text().splitlines()
+    text[1] = text[1][:-1] + str(1 - int(text[1][-1]))
+    write(root / "input/train.csv", "\n".join(text) + "\n")
+    capsys.readouterr()
+    assert foldstack(root, "submit") == 2
+    said = capsys.readouterr().err
+    assert "blend 'blend' was made with other train" in said
+    assert said.endswith("run `make blend` again\n")
+
+
+def test_the_form_has_the_columns_and_the_delimiter_of_the_sample(tmp_path: Path) -> None:
+    root = make_workspace(tmp_path, delimiter=";")
+    for name in ("train", "test", "sample_submission"):
+        path = root / f"input/{name}.csv"
+        lines = path.read_text().splitlines()
+        more = "" if name == "train" else ";use"
+        rows = [line.replace(",", ";") + (";x" if more else "") for line in lines[1:]]
+        write(path, "\n".join([lines[0].replace(",", ";") + more, *rows]) + "\n")
+    go_through(root)
+    out = root / "form.csv"
+    args = ["--file", str(root / "input/test.csv"), "--form", "submission", "--out", str(out)]
+    assert foldstack(root, "predict", *args) == 0
+    assert out.read_text().splitlines()[0] == "id;label;use"
+    both = (pd.read_csv(path, sep=";") for path in (out, root / "submissions/blend.csv"))
+    pd.testing.assert_frame_equal(*both, rtol=1e-6)

@@ -124,7 +124,7 @@ def test_rows_and_lines_are_said_where_they_differ(tmp_path: Path, capsys) -> No
     train = [TRAIN[0], ("r0", '"a\nb c d"', "no"), *TRAIN[2:5], ("r4", '"e,no\nr5,f"', "no")]
     root = given(tmp_path / "w", [*train, *TRAIN[7:]])
     expected = [
-        "train.csv: 11 rows were read from 13 lines",
+        "train.csv: 11 rows were read from 13 lines, since cells have line breaks",
         "warning: train.csv, line 7: a cell of column 'text' holds what looks like 1 row of the file: "
         "fix its quotes, or set `quoting: none`",
     ]
@@ -189,7 +189,7 @@ def test_a_sample_is_made(
         f"init: there is no sample submission: one is made from the ids of test, columns {columns}"
         in said(root, capsys, overrides=given_)
     )
-    assert (root / "input/sample_submission.csv").read_text().startswith(begin)
+    assert (root / "input/made_sample.csv").read_text().startswith(begin)
 
 
 def test_a_target_that_no_sample_names_is_asked_for(tmp_path: Path) -> None:

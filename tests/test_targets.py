@@ -436,3 +436,65 @@ def test_a_group_that_fills_a_fold_is_named(tmp_path: Path, capsys) -> None:
         "learns from the few others, and the score rests on it; split the group, or leave `group` "
         "out if rows of it are independent" in capsys.readouterr().out
     )
+
+
+# --- what gives the target away, and what follows dropped rows ----------------------------------
+
+
+def test_a_feature_column_that_is_the_target_is_refused(tmp_path: Path, capsys) -> None:
+    root = make_workspace(tmp_path)
+    for name in ("train", "test"):
+        lines = (root / f"input/{name}.csv").read_text().splitlines()
+        body = [f"{line},{line[-1] if name == 'train' else ''}" for line in lines[1:]]
+        write(root / f"input/{name}.csv", "\n".join([lines[0] + ",meta", *body]) + "\n")
+    write_competition(root, numeric=["meta"])
+    refuses(
+        root,
+        ["folds"],
+        f"{root}/input/train.csv: feature column 'meta' equals the target 'label' in every row, and "
+        "would give it away: leave it out of `numeric`",
+        capsys,
+    )
+
+
+def test_a_feature_that_test_rows_lack_is_named(tmp_path: Path, capsys) -> None:
+    root = make_workspace(tmp_path)
+    for name in ("train", "test"):
+        lines = (root / f"input/{name}.csv").read_text().splitlines()
+        body = [f"{line},{i if name == 'train' else ''}" for i, line in enumerate(lines[1:])]
+        write(root / f"input/{name}.csv", "\n".join([lines[0] + ",meta", *body]) + "\n")
+    write_competition(root, numeric=["meta"])
+    assert foldstack(root, "folds") == 0
+    assert (
+        "warning: feature column 'meta' is empty in every test row: what a model learns of it is of no "
+        "use there, and its score is too good; leave it out of competition.yaml"
+        in capsys.readouterr().out
+    )
+
+
+def test_given_folds_may_hold_rows_without_a_label(tmp_path: Path) -> None:
+    root = unlabelled(tmp_path, "nan", unlabelled="drop", folds={"file": "f.csv"})
+    rows = "".join(f"r{i},{i % 2}\n" for i in range(24))
+    write(root / "input/f.csv", "id,fold\n" + rows)
+    assert foldstack(root, "folds") == 0
+
+
+def test_a_pool_is_part_of_what_runs_were_made_with(tmp_path: Path) -> None:
+    of = {
+        how: Competition.load(unlabelled(tmp_path / how, "nan", unlabelled=how)).overlay_hash
+        for how in ("drop", "pool")
+    }
+    assert of["drop"] is None and of["pool"] is not None
+
+
+def test_a_row_of_several_targets_is_left_out_whole(tmp_path: Path) -> None:
+    train = "id,text,p,q\na,x,0,1\nb,y,-1,1\nc,z,1,0\nd,u,0,-1\n"
+    competition = load(
+        tmp_path, train, kind="multilabel", metric="f1_macro", target=["p", "q"], labels=[]
+    )
+    with pytest.raises(InputError) as e:
+        _ = competition.train
+    assert "row 2 has no label: column 'p' holds '-1' there" in str(e.value)
+    assert str(e.value).endswith(
+        "to leave whole rows out (2 with the other columns), or `pool` to keep their texts for pretraining"
+    )

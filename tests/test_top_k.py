@@ -128,3 +128,18 @@ def test_from_folds_to_the_private_score(tmp_path: Path, capsys: pytest.CaptureF
         [apk([solution[id_]], cell.split(), 2) for id_, cell in zip(IDS, cells, strict=True)]
     )
     assert f"{slow:.4f}" in said.splitlines()[-1]
+
+
+def test_labels_are_joined_in_the_samples_spelling(tmp_path: Path) -> None:
+    competition_root = make_kind(tmp_path, "multiclass", "map_at_2", ["label"])
+    for name in ("train", "private/solution"):
+        path = competition_root / f"input/{name}.csv"
+        text = path.read_text()
+        for number, word in enumerate(("bad", "good", "other")):
+            text = text.replace(f",{word}\n", f",{number}.0\n")
+        write(path, text)
+    path = competition_root / "input/sample_submission.csv"
+    write(path, path.read_text().replace(",0\n", ",0 1\n"))
+    go_through(competition_root)
+    lines = (competition_root / "submissions/blend.csv").read_text().splitlines()[1:]
+    assert {part for line in lines for part in line.split(",")[1].split()} <= {"0", "1", "2"}

@@ -137,6 +137,8 @@ def _place(command: Command, args: argparse.Namespace) -> list[Any]:
         case "nowhere":
             return []
         case "folder":
+            if command.name == "init" and sets:
+                progress.say("init: SET= counts for this call's other targets; `make set` keeps it")
             return [args.workspace]
         case "folder and settings":
             return [args.workspace, sets]

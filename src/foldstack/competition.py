@@ -117,7 +117,7 @@ class Competition:
             return None
         if isinstance(given, str):
             path = self.input_path(given)
-            given = read_costs(path, self.settings.encoding)
+            given = read_costs(path, self.settings.form_of(given))
         return cost_table(given, self.kind, self.labels, str(path))
 
     @cached_property
@@ -594,6 +594,8 @@ class Competition:
     def overlay_hash(self) -> str | None:
         """The digest of row weights and external rows, used in training only; None without any."""
         weights, external = self.train.overlay_hash(), self.external
+        if self.pool:  # pretraining reads it
+            weights = config.digest([weights, self.pool])
         if external is None:
             return weights
         parts = [weights or "", external.hash(), external.overlay_hash() or ""]
@@ -625,10 +627,34 @@ class Competition:
     def check(self) -> None:
         """Read and check all files now, instead of after hours of training."""
         _ = self.train, self.test, self.external
+        self._check_features()
         _ = self.submission.wants_labels
         for metric in (self.metric, *self.report_metrics):
             if metric.is_own:
                 metrics.try_on(metric, self.train.targets, self.root / "metrics.py")
+
+    def _check_features(self) -> None:
+        """Raise InputError for a feature column that is the target itself, as a joined file may hold."""
+        targets = {name: numbers_of(self._train_table[name]) for name in self.settings.target}
+        for column in self.settings.numeric:
+            values = numbers_of(self._train_table[column])
+            for name, target in targets.items():
+                if np.isfinite(target).all() and np.array_equal(values, target):
+                    raise InputError(
+                        f"{self.path('train')}: feature column '{column}' equals the target '{name}' in "
+                        "every row, and would give it away: leave it out of `numeric`"
+                    )
+
+    @property
+    def feature_remarks(self) -> list[str]:
+        """Sentences about feature columns that test rows lack."""
+        return [
+            f"feature column '{column}' is empty in every test row: what a model learns of it is of no "
+            "use there, and its score is too good; leave it out of competition.yaml"
+            for column in (*self.settings.numeric, *self.settings.categorical)
+            if (self._test_table[column] == "").all()
+            and not (self._train_table[column] == "").all()
+        ]
 
     # Labels and targets
 
@@ -669,6 +695,11 @@ class Competition:
             return []
         tables = [self._all_rows, *self._external_files.values()]
         return [text for t in tables for text in self.texts_of(self._columns.unlabelled(t))]
+
+    @property
+    def unlabelled_ids(self) -> set[str]:
+        """The ids of the training file's rows that are not learned."""
+        return set(self._all_rows[self.settings.id]) - set(self._train_table[self.settings.id])
 
     @property
     def unlabelled_rows(self) -> int:

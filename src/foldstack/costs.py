@@ -16,6 +16,7 @@ import numpy as np
 from foldstack.errors import InputError, cut, nearest, shown
 from foldstack.kinds import Kind
 from foldstack.tables import read_table
+from foldstack.tables.form import TableForm
 
 Costs = tuple[tuple[float, ...], ...]
 Given = Mapping[str, "float | Mapping[str, float]"]
@@ -44,13 +45,13 @@ def cost_of(text: object) -> float:
     return number
 
 
-def read_costs(path: Path, encoding: str) -> dict[str, dict[str, float]]:
+def read_costs(path: Path, form: TableForm | str) -> dict[str, dict[str, float]]:
     """Read costs from a table with names in the first column and the header; skip empty cells.
 
     Raises:
         InputError: the file cannot be read, a name is repeated, or a cell holds no cost.
     """
-    table = read_table(path, encoding)
+    table = read_table(path, form)
     names = table.iloc[:, 0]
     twice = np.flatnonzero(names.duplicated())
     if len(twice):

@@ -111,18 +111,20 @@ class Submission:
 
     @cached_property
     def _shown(self) -> set[str]:
-        """The values of the one column of labels."""
-        return set(self.table[self.columns[0]])
+        """The values of the one column of labels; of cells that join several, these."""
+        cells = set(self.table[self.columns[0]])
+        return cells if self.top is None else {part for cell in cells for part in cell.split()}
 
     @property
-    def _names_labels(self) -> bool:
-        """Whether a cell that holds a label holds its name alone."""
-        return self.settings.kind.has_labels and not self.settings.separator
+    def _holds_names(self) -> bool:
+        """Whether cells hold names of labels, one or the most probable ones."""
+        of_names = self.settings.kind.has_labels and not self.settings.separator
+        return of_names and (self.wants_labels or self.top is not None)
 
     @cached_property
     def spelled(self) -> tuple[str, ...]:
         """The labels as they are submitted: in the sample's spelling, if it shows another one."""
-        if self.per_label or not self.wants_labels or not self._names_labels:
+        if self.per_label or not self._holds_names:
             return self.labels
         return spelled(self.labels, self._shown)
 
@@ -131,12 +133,12 @@ class Submission:
         """Sentences about the spelling of labels, and values of the sample that are no label."""
         if self.per_label:
             return self._respelled([self._column_of[label] for label in self.labels])
-        if not self.wants_labels or not self._names_labels:
+        if not self._holds_names:
             return []
         if self.spelled != self.labels:
             return self._respelled(self.spelled)
         top = labels_per_cell(self._shown, self.labels)
-        if top > 1:
+        if top > 1 and self.top is None:
             return [
                 f"{self.path.name} holds {top} labels in a cell, joined by spaces, and "
                 f"{self.metric.name} submits one: METRIC=map_at_{top} submits {top}"
@@ -178,9 +180,16 @@ class Submission:
         values = values[pd.Index(ids).get_indexer(self.ids)]
         return self._filled(self.table.copy(), values)
 
-    def form(self, ids: np.ndarray, values: np.ndarray) -> pd.DataFrame:
-        """Return predictions (n, outputs) of other rows in the sample's columns."""
-        return self._filled(pd.DataFrame({self.settings.id: ids}), values)
+    def form(self, ids: np.ndarray, values: np.ndarray, given: pd.DataFrame) -> pd.DataFrame:
+        """Return predictions (n, outputs) of other rows in the sample's columns.
+
+        given: the table of these rows; columns that the sample repeats from the input are its own.
+        """
+        repeated = [c for c in self.table.columns if c not in (*self.columns, self.settings.id)]
+        out = pd.DataFrame({self.settings.id: ids})
+        for column in repeated:
+            out[column] = given[column].to_numpy() if column in given.columns else ""
+        return self._filled(out, values)[list(self.table.columns)]
 
     def _filled(self, out: pd.DataFrame, values: np.ndarray) -> pd.DataFrame:
         decided = self.wants_labels
@@ -192,7 +201,7 @@ class Submission:
             for column in self.columns:
                 out[column] = self._texts(full[:, self.labels.index(label_of[column])])
         elif self.top is not None:
-            out[self.columns[0]] = _joined_top(values, self.labels, self.top)
+            out[self.columns[0]] = _joined_top(values, self.spelled, self.top)
         elif decided and not self.settings.kind.is_values:
             out[self.columns[0]] = np.array(
                 label_texts(values, self.spelled, self.settings), object
@@ -239,7 +248,7 @@ class Submission:
 
     def _read_top(self, path: Path, column: pd.Series) -> np.ndarray:
         """Return (n, classes): k, k - 1, … for the labels of a cell in their order, 0 for the others."""
-        place = {label: k for k, label in enumerate(self.labels)}
+        place = {label: k for k, label in enumerate(self.spelled)}
         rows = [text.split(" ") for text in column]
         bad = [
             len(row) > self.top or len(set(row)) < len(row) or not place.keys() >= set(row)
@@ -278,5 +287,6 @@ def _refuse(path: Path, values: pd.DataFrame, bad: np.ndarray, wanted: str) -> N
     if len(rows):
         shown = ", ".join(values.iloc[rows[0]])
         raise InputError(
-            f"{path}: row {rows[0] + 1} holds '{shown}', which is not {wanted}: run `make submit` again"
+            f"{path}: row {values.index[rows[0]] + 1} holds '{shown}', which is not {wanted}: run `make "
+            "submit` again"
         )

@@ -49,12 +49,15 @@ class TargetColumns:
         s = self.settings
         if s.unlabelled == "class":
             return table
-        missing = np.zeros(len(table), dtype=bool)
-        for column in s.target:
-            own = self._missing(table[column])
-            if own.any() and s.unlabelled == "refuse":
-                raise InputError(unlabelled_sentence(path, table[column], own))
-            missing |= own
+        of_columns = {column: self._missing(table[column]) for column in s.target}
+        missing = np.any([*of_columns.values()], axis=0)
+        if missing.any() and s.unlabelled == "refuse":
+            column = next(name for name, own in of_columns.items() if own.any())
+            raise InputError(
+                unlabelled_sentence(
+                    path, table[column], of_columns[column], len(s.target) - 1, int(missing.sum())
+                )
+            )
         if missing.all() and len(table):
             raise InputError(f"{path}: no row has a label in {some(s.target)}: fix the file")
         return table[~missing] if missing.any() else table
@@ -213,16 +216,30 @@ def marks_among(values: Iterable[str]) -> set[str]:
     return marks
 
 
-def unlabelled_sentence(path: Path, column: pd.Series, missing: np.ndarray) -> str:
-    """Return what is wrong with rows (n,) bool without a label, and what to do."""
+def unlabelled_sentence(
+    path: Path, column: pd.Series, missing: np.ndarray, beside: int = 0, in_all: int | None = None
+) -> str:
+    """Return what is wrong with rows that have no label, and what to do.
+
+    Args:
+        path: of the table.
+        column: a target column, under the rows' numbers in the file.
+        missing: (n,) bool, its rows without a label.
+        beside: the number of other target columns.
+        in_all: the rows that lack a label in any target column.
+    """
     rows = list(column.index[missing] + 1)
     named = f"row {rows[0]} has" if len(rows) == 1 else f"rows {first_of(rows)} have"
     count = f" ({len(rows):,} rows)" if len(rows) > 3 else ""
     cells = [f"'{cut(value)}'" if value else "nothing" for value in sorted(set(column[missing]))]
+    whole = f"leave whole rows out ({in_all:,} with the other columns)" if beside else ""
+    whole = whole or "leave them out"
+    last = ", or `pool` to keep their texts for pretraining"
+    if not beside:
+        last = ", `pool` to keep their texts for pretraining, or `class` if that is a label"
     return (
         f"{path}: {named} no label{count}: column '{column.name}' holds {' and '.join(cells)} there: "
-        "set `unlabelled: drop` in competition.yaml (UNLABELLED=drop for `make init`) to leave them "
-        "out, `pool` to keep their texts for pretraining, or `class` if that is a label"
+        f"set `unlabelled: drop` in competition.yaml (UNLABELLED=drop for `make init`) to {whole}{last}"
     )
 
 

@@ -28,6 +28,9 @@ def guess(
     test: pd.DataFrame,
     sample: pd.DataFrame,
     overrides: Mapping[str, str | None] | None = None,
+    *,
+    of_files: Mapping[str, str] | None = None,
+    made_sample: bool = False,
 ) -> Guess:
     """Return the settings of a competition from its three tables.
 
@@ -36,6 +39,8 @@ def guess(
         overrides: `metric`, `kind`, `id`, `text`, `target`, `pair`, `group`, `unlabelled`; text,
             target and pair may be comma lists of columns, and group `none`. Empty ones count as not
             given.
+        of_files: further arguments of `init`, which its questions repeat.
+        made_sample: there is no sample, and the table is one that `init` made.
 
     Returns:
         The settings, with a reason for each.
@@ -49,7 +54,10 @@ def guess(
             raise InputError(f"override '{name}' is not known: {nearest(name, OVERRIDES)}")
     if given.get("kind", Kind.BINARY) not in tuple(Kind):
         raise InputError(f"KIND={given['kind']}: choose one of {', '.join(Kind)}")
-    tables, found = GivenTables(train, test, sample, given), Guess()
+    found = Guess()
+    tables = GivenTables(
+        train, test, sample, given, of_files=of_files or {}, made_sample=made_sample
+    )
     guess_id(tables, found)
     guess_target(tables, found)
     guess_unlabelled(tables, found)

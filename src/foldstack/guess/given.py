@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -53,13 +54,19 @@ class Guess:
 
 @dataclass
 class GivenTables:
-    """The three tables and the overrides; columns are assigned one after the other."""
+    """The three tables and the overrides; columns are assigned one after the other.
+
+    of_files: further arguments of `init`, to be repeated. made_sample: there is no sample, and the
+    table is one that `init` made.
+    """
 
     train: pd.DataFrame
     test: pd.DataFrame
     sample: pd.DataFrame
     given: dict[str, str]
     id: str = ""
+    of_files: Mapping[str, str] = field(default_factory=dict)
+    made_sample: bool = False
 
     @cached_property
     def sample_columns(self) -> list[str]:
@@ -75,7 +82,8 @@ class GivenTables:
 
     def again(self, **more: str) -> str:
         """Return the arguments that repeat the overrides given, with these besides."""
-        return " ".join(f"{k.upper()}={v}" for k, v in (self.given | more | {"force": "1"}).items())
+        options = self.of_files | self.given | more | {"force": "1"}
+        return " ".join(f"{k.upper()}={v}" for k, v in options.items())
 
     def columns(self, what: str) -> tuple[str, ...]:
         """Return the train columns that an override names: one whole name, or a comma list."""

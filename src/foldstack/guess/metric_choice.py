@@ -24,6 +24,14 @@ SEVERAL_RATINGS = 6  # targets of 0 to 1
 SKEWED = 1.0  # the skewness of non-negative numbers from which on relative errors may count
 
 
+USUAL = {
+    Kind.BINARY: ("roc_auc", "log_loss", "f1", "accuracy"),
+    Kind.MULTICLASS: ("log_loss", "accuracy", "f1_macro", "quadratic_kappa"),
+    Kind.MULTILABEL: ("roc_auc", "log_loss", "f1_macro", "f1_micro"),
+    Kind.REGRESSION: ("rmse", "mae", "spearman", "pearson"),
+}
+
+
 @dataclass(frozen=True)
 class MetricChoice:
     """A metric, why, and those that files of this form have as well; certain without any."""
@@ -43,6 +51,10 @@ def guess_metric(tables: GivenTables, found: Guess) -> None:
         Kind.MULTILABEL: _multilabel,
         Kind.REGRESSION: _regression,
     }[found.kind](tables, found)
+    if tables.made_sample:
+        others = tuple(name for name in USUAL[found.kind] if name != choice.metric)
+        why = "there is no sample that would show what is scored"
+        choice = MetricChoice(choice.metric, why, others)
     found.set("metric", choice.metric, f"{choice.why}; METRIC= overrides")
     if choice.instead:
         found.settings["metric_confirmed"] = False

@@ -29,13 +29,15 @@ def guess_unlabelled(tables: GivenTables, found: Guess) -> None:
         found.set("unlabelled", way, "given by UNLABELLED=")
     if way == "class":
         return
-    missing = np.zeros(len(tables.train), dtype=bool)
-    for column in found.settings["target"]:
-        cells = tables.train[column]
-        own = cells.isin(_missing(tables, column, found.settings["target"])).to_numpy()
-        if own.any() and way == "refuse":
-            raise InputError(unlabelled_sentence(Path("train"), cells.reset_index(drop=True), own))
-        missing |= own
+    target, train = found.settings["target"], tables.train.reset_index(drop=True)
+    of_columns = {c: train[c].isin(_missing(tables, c, target)).to_numpy() for c in target}
+    missing = np.any([*of_columns.values()], axis=0)
+    if missing.any() and way == "refuse":
+        column = next(name for name, own in of_columns.items() if own.any())
+        own, rows = of_columns[column], int(missing.sum())
+        raise InputError(
+            unlabelled_sentence(Path("train"), train[column], own, len(target) - 1, rows)
+        )
     if missing.all() and len(missing):
         raise InputError(f"UNLABELLED={way}: no row of train has a label: name another TARGET=")
     if missing.any():

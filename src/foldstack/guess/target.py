@@ -17,7 +17,7 @@ from foldstack.guess.contents import (
 from foldstack.guess.given import GivenTables, Guess
 from foldstack.labels import matched, most_labels, number_or_text, value_of
 from foldstack.separators import find_separator, join_of, parts_of
-from foldstack.targets import MISSING
+from foldstack.targets import MISSING, missing_values
 
 JOINS = (":", "|", "/", "+", "-", "_", " ")  # signs between the names of joined columns
 ENOUGH = 10  # rows of a test file from which on a column of zeros is a placeholder
@@ -144,6 +144,8 @@ def _of_classes(
     near: dict[str, set[str]] = {}
     for column in candidates:
         values = distinct(tables.train[column])
+        if tables.given.get("unlabelled") in ("drop", "pool"):
+            values -= missing_values(values)
         if values == wanted:
             return (column,), "its classes are the sample's columns"
         if matched(values, wanted) is not None:

@@ -219,6 +219,9 @@ class Doubts:
         if self.today is None:
             return [self.why_not], optimistic
         stale = _made_otherwise(dict(record.hashes), self.today)
+        features = self.ws.competition.train.features_hash()
+        if record.hashes.features and record.hashes.features[0] != features:
+            stale.append("was made with other feature columns of the training rows")
         for model, contents in record.members.items():
             reasons = [self._of_member(model, *item) for item in contents.items()]
             reasons = [reason for reason in reasons if reason]

@@ -71,7 +71,10 @@ def _split(ws: Workspace) -> Folds:
     rows, settings, groups = competition.train, competition.settings.folds, None
     if settings.file:
         path = competition.input_path(settings.file)
-        given = read_table(path, competition.settings.encoding)
+        given = read_table(path, competition.settings.form_of(settings.file))
+        if competition.settings.id in given.columns and competition.unlabelled_rows:
+            no_label = given[competition.settings.id].isin(competition.unlabelled_ids)
+            given = given[~no_label].reset_index(drop=True)
         of_row = splits.given_folds(given, path, rows.ids, competition.settings.id)[:, None]
     elif settings.kind == "time":
         of_row = splits.time_folds(competition.times, settings.count)[:, None]
@@ -168,7 +171,11 @@ def _result(
         drift=checked(ws),
         files=[read_file(each) for each in competition.facts],
         unlabelled=competition.unlabelled_rows,
-        remarks=competition.label_remarks + competition.group_remarks,
+        remarks=[
+            *competition.label_remarks,
+            *competition.group_remarks,
+            *competition.feature_remarks,
+        ],
     )
 
 

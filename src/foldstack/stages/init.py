@@ -109,7 +109,8 @@ def _init(
     encoding = _encoding([*sources.values(), *second])
     files = InputFiles.of(sources, encoding, second)
     with TemporaryDirectory() as made_in:
-        found = _guessed(files, overrides, Path(made_in))
+        named = _named_again(sources, second)
+        found = _guessed(files, overrides, named, Path(made_in))
         files.propose_joins(folder)
         places |= _places(root, files.sources, force)
         name = root.resolve().name or "competition"
@@ -130,7 +131,13 @@ def _init(
         )
         _check(root, files.where_found(checked), made)
         sources = files.sources | joined
+        old = path.read_text(encoding="utf-8") if path.exists() else text
         with together():
+            if old != text:
+                write_text(path.with_suffix(".yaml.old"), old)
+                files.notes.append(
+                    f"the settings before are in {path.name}.old, those of `make set` included"
+                )
             copied = [role for role, place in places.items() if _copy(sources[role], place)]
             write_text(path, text)
     shown = {
@@ -139,16 +146,36 @@ def _init(
     }
     given_ones = [role for role in copied if found_at.get(role, True)]  # a sample may be made
     pairs = [CopiedFile(source=shown[r], place=str(places[r])) for r in given_ones]
-    return made.model_copy(update={"copied": pairs, "checked": True})
+    return made.model_copy(update={"copied": pairs, "notes": files.notes, "checked": True})
 
 
-def _guessed(files: InputFiles, overrides: Mapping[str, str | None], made_in: Path) -> Guess:
-    """Return the guess from the tables; make a sample in this folder if there is none."""
-    if "sample" in files.tables:
+def _named_again(sources: Mapping[str, Path], second: list[Path]) -> dict[str, str]:
+    """Return the arguments that another `init` needs to find these files in input/."""
+    named = {
+        role: path.name
+        for role, path in sources.items()
+        if not any(wanted(stem(path.name) or "") for wanted in _stems(role))
+    }
+    return named | ({"join": ",".join(path.name for path in second)} if second else {})
+
+
+def _guessed(
+    files: InputFiles,
+    overrides: Mapping[str, str | None],
+    named: Mapping[str, str],
+    made_in: Path,
+) -> Guess:
+    """Return the guess from the tables; make a sample in this folder if there is none.
+
+    named: the files that were named.
+    """
+    made = "sample" not in files.tables
+    if not made:
         files.tables["sample"] = files.without_repeated(overrides.get("id"))
     else:
         files.make_sample(overrides, made_in)
-    return guess(*(files.tables[role] for role in ROLES), overrides)
+    tables = (files.tables[role] for role in ROLES)
+    return guess(*tables, overrides, of_files=named, made_sample=made)
 
 
 def _check(root: Path, settings: CompetitionSettings, made: InitResult) -> None:

@@ -284,7 +284,7 @@ class InputFiles:
         sample = plain if _of_labels(overrides, found) else plain_sample(test, id_, _values(found))
         self.tables["sample"] = sample
         delimiter = self.settings.get("delimiter")
-        self.sources["sample"] = folder / FileSettings().sample
+        self.sources["sample"] = folder / MADE_SAMPLE  # not found as a sample by a later init
         text = csv_text(sample, sep=delimiter if isinstance(delimiter, str) else ",")
         self.sources["sample"].write_bytes(text.encode(self.encoding))
         self.notes.append(
@@ -322,6 +322,7 @@ def _common(sample: pd.DataFrame, test: pd.DataFrame) -> bool:
 
 # A sample that is not there
 
+MADE_SAMPLE = "made_sample.csv"
 ID = re.compile(r".*(^|[_ .-]|(?<=[a-z]))(id|idx|key)", re.IGNORECASE)
 NO_TARGET = re.compile(r"(sample|row)?_?weights?|group|fold|index|unnamed: \d+|", re.IGNORECASE)
 

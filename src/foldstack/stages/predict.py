@@ -20,7 +20,7 @@ from foldstack.tables import TableStream
 from foldstack.workspace import Workspace
 
 CHUNK = 20_000  # rows at once, to bound memory
-Values = Callable[[Predictor, Rows], pd.DataFrame]
+Values = Callable[[Predictor, Rows, pd.DataFrame], pd.DataFrame]  # rows, and the table they are of
 
 
 def predict(
@@ -103,7 +103,7 @@ def _write(
     with writing(out, encoding) as f, Progress("predicting", stream.rows, "rows") as progress:
         for start, part in stream.parts(CHUNK):
             rows = predictor.rows_of(part, str(file), start)
-            text = csv_text(values_of(predictor, rows), header=start == 0, sep=sep)
+            text = csv_text(values_of(predictor, rows, part), header=start == 0, sep=sep)
             sha256.update(text.encode(encoding))
             f.write(text)
             texts.append(text_digests(rows.texts))
@@ -145,13 +145,14 @@ def _check(ws: Workspace, predictor: Predictor, stream: TableStream) -> None:
             return
 
 
-def _submitted(predictor: Predictor, rows: Rows) -> pd.DataFrame:
+def _submitted(predictor: Predictor, rows: Rows, part: pd.DataFrame) -> pd.DataFrame:
     """Return predictions in the form of the sample submission."""
     submission, found = predictor.ws.competition.submission, predictor.outcome(rows)
-    return submission.form(rows.ids, found.decisions if submission.wants_labels else found.values)
+    values = found.decisions if submission.wants_labels else found.values
+    return submission.form(rows.ids, values, part)
 
 
-def _labelled(predictor: Predictor, rows: Rows) -> pd.DataFrame:
+def _labelled(predictor: Predictor, rows: Rows, part: pd.DataFrame) -> pd.DataFrame:
     """Return the predicted label and the probabilities."""
     prediction = predictor.predict_rows(rows)
     values = prediction.probabilities.map(lambda v: f"{v:.8g}")

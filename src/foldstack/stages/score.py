@@ -126,8 +126,8 @@ def _read_submission(
     solution = competition.labelled(ws.solution, solution)
     known = pd.Index(solution[s.id])
     submitted = submitted[submitted[s.id].isin(known)]  # of the others no label is known
-    rows = solution.iloc[known.get_indexer(submitted[s.id])].reset_index(drop=True)
-    return rows, competition.submission.read(path, submitted.reset_index(drop=True))
+    rows = solution.iloc[known.get_indexer(submitted[s.id])]  # its index counts rows in messages
+    return rows, competition.submission.read(path, submitted)
 
 
 def scores(ws: Workspace) -> ScoresResult:

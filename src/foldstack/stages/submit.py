@@ -116,10 +116,13 @@ def _of_new_test(ws: Workspace, name: str) -> Submitted:
     """Submit a blend for a new test file, as a code competition has one, by the stored models."""
     from foldstack.stages.predictor import Predictor
 
-    record = read_stored(ws, name)
-    found = Predictor.of_blend(ws, name).outcome(ws.competition.test)
+    record, predictor = read_stored(ws, name), Predictor.of_blend(ws, name)
+    if predictor.stale:
+        raise InputError(f"blend '{name}' {predictor.stale[0]}: run {blend_command(name)} again")
+    found = predictor.outcome(ws.competition.test)
     note = "the test file is another than the blend was made for: its stored models predicted it"
-    changes = {"note": note, "positives": {}, "drift": None}
+    optimistic = list(dict.fromkeys([*external_reasons(ws), *record.optimistic]))
+    changes = {"note": note, "positives": {}, "drift": None, "optimistic": optimistic}
     labels = ws.competition.submission.wants_labels
     values = found.decisions if labels else found.values
     return _write(ws, name, values, _record(ws, record).model_copy(update=changes))

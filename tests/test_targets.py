@@ -496,5 +496,6 @@ def test_a_row_of_several_targets_is_left_out_whole(tmp_path: Path) -> None:
         _ = competition.train
     assert "row 2 has no label: column 'p' holds '-1' there" in str(e.value)
     assert str(e.value).endswith(
-        "to leave whole rows out (2 with the other columns), or `pool` to keep their texts for pretraining"
+        "to leave whole rows out (2 with the other columns), or `pool` to keep their texts for "
+        "pretraining"
     )

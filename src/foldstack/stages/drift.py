@@ -30,6 +30,7 @@ from foldstack.workspace import Workspace
 
 METHOD = 1  # to be raised if other code gives other weights
 FEWEST_EFFECTIVE = 30  # rows on which a weighted score rests at least
+FEWEST_SHARING = 5  # test rows of which it is said what they share
 DECIMALS = 9  # of the probabilities and weights in drift.csv
 
 
@@ -107,7 +108,7 @@ def drifted_score(
 
 def shared_with(ws: Workspace, folds: Folds) -> list[SharedRecord]:
     """Return how sentences and groups are shared between folds, and with the test file."""
-    few = len(ws.competition.test) < validation.FEWEST  # the published ones of a code competition
+    few = len(ws.competition.test) < FEWEST_SHARING  # the published ones of a code competition
     if not ws.competition.settings.drift.check or few:
         return []
     found = validation.sharing(ws.competition.both_files, folds.fold)

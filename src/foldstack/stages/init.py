@@ -133,13 +133,13 @@ def _init(
         sources = files.sources | joined
         old = path.read_text(encoding="utf-8") if path.exists() else text
         with together():
+            copied = [role for role, place in places.items() if _copy(sources[role], place)]
+            write_text(path, text)
             if old != text:
                 write_text(path.with_suffix(".yaml.old"), old)
                 files.notes.append(
                     f"the settings before are in {path.name}.old, those of `make set` included"
                 )
-            copied = [role for role, place in places.items() if _copy(sources[role], place)]
-            write_text(path, text)
     shown = {
         role: f"{archive}/{source.name}" if archive and source.parent == folder else str(source)
         for role, source in sources.items()

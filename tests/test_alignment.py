@@ -17,7 +17,7 @@ from foldstack.stages.oof import read_model
 from foldstack.stages.predictor import Predictor
 from foldstack.store import RunKey, write_parquet
 from foldstack.workspace import Workspace
-from tiny import foldstack, make_workspace, seal, sentences
+from tiny import foldstack, go_through, make_workspace, seal, sentences
 
 T = 400
 
@@ -135,9 +135,7 @@ def root(tmp_path: Path) -> Path:
     train.to_csv(root / "input/train.csv", index=False)
     test[["id", "text"]].to_csv(root / "input/test.csv", index=False)
     test[["id", "label"]].to_csv(root / "input/sample_submission.csv", index=False)
-    for stage in ("folds", "train"):
-        assert foldstack(root, stage) == 0
-    return root
+    return go_through(root, "folds", "train")
 
 
 def test_pooled_scores_lose_nothing_to_runs_that_are_surer_than_others(root):

@@ -17,7 +17,7 @@ from foldstack.ensemble.submitted import averaging_gain, draw_targets, shifted
 from foldstack.kinds import Kind
 from foldstack.store import read_parquet
 from foldstack.workspace import Workspace
-from tiny import PLACES, foldstack, make_workspace, write, write_competition
+from tiny import PLACES, go_through, make_workspace, write, write_competition
 
 TEXTS, COPIES = 12, 8
 
@@ -43,8 +43,7 @@ def near_duplicates(root: Path) -> Path:
 def test_near_duplicates_are_one_group_in_intervals_and_inner_splits(tmp_path: Path):
     """Copies that share a fold are not independent: resampled one by one, the error is too small."""
     root = near_duplicates(tmp_path)
-    for command in (["folds"], ["train"], ["blend"]):
-        assert foldstack(root, *command) == 0
+    go_through(root, "folds", "train", "blend")
     ws = Workspace(root)
     folds = ws.store.read_folds(ws.competition.train)
     rows = ws.competition.scored_rows(folds.scored)
@@ -125,8 +124,7 @@ def test_runs_in_time_order_learn_nothing_of_each_others_rows(tmp_path: Path, ki
     write(root / "input/test.csv", "\n".join(["id,text", *test]) + "\n")
     sample = [f"t{i},0" for i in range(len(test))]
     write(root / "input/sample_submission.csv", "\n".join(["id,label", *sample]) + "\n")
-    for command in (["folds"], ["train"], ["blend"]):
-        assert foldstack(root, *command) == 0
+    go_through(root, "folds", "train", "blend", folds=4)
     correction = Workspace(root).store.read_blend("blend").correction
     assert (correction is None) == (kind == "time")
 

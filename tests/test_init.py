@@ -17,7 +17,7 @@ from foldstack.separators import find_separator
 from foldstack.settings import CompetitionSettings
 from foldstack.stages.init import init
 from foldstack.views.console import show
-from tiny import files, foldstack, make_workspace, refuses, sentences, write
+from tiny import files, foldstack, go_through, make_workspace, refuses, sentences, write
 
 TEXTS = [text for text, _ in sentences(60)]
 
@@ -720,8 +720,7 @@ def test_one_column_of_0_and_1_is_no_multilabel_competition(tmp_path, capsys):
 
 def test_submit_repeats_a_metric_that_was_never_confirmed(tmp_path, capsys) -> None:
     root = make_workspace(tmp_path / "w", metric_confirmed=False)
-    for command in ("folds", "train", "blend", "submit"):
-        assert foldstack(root, command) == 0
+    go_through(root)
     assert capsys.readouterr().out.splitlines()[-1] == (
         "submit: METRIC? roc_auc was guessed and never confirmed: compare it with the competition's "
         "page, then set another `metric`, or `metric_confirmed: true`, in competition.yaml"

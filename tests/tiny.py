@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -200,8 +201,11 @@ def seal(folder: Path) -> None:
 
 def train_folds(root: Path, *args: str, folds: int = 3) -> None:
     """Every fold in this process: `train` alone starts a process, seconds long, for each."""
-    for fold in range(folds):
-        assert foldstack(root, "train", "--fold", str(fold), *args) == 0
+    ws = Workspace(root)
+    models = [[]] if "--model" in args or not ws.listed else [["--model", m] for m in ws.listed]
+    seeds = [[]] if "--seed" in args else [["--seed", str(s)] for s in ws.choose_seeds(None)]
+    for fold, model, seed in product(range(folds), models, seeds):
+        assert foldstack(root, "train", "--fold", str(fold), *model, *seed, *args) == 0
 
 
 def go_through(root: Path, *stages: str, folds: int = 3) -> Path:

@@ -8,7 +8,7 @@ from foldstack.errors import InputError
 from foldstack.tables import read, read_table
 from foldstack.tables.chunks import Embedded
 from foldstack.tables.form import TableForm
-from tiny import write
+from tiny import make_workspace, refuses, write
 
 
 def cells(path: Path, **form: object) -> dict[str, list[str]]:
@@ -123,3 +123,14 @@ def test_lines_are_counted_beside_rows(tmp_path: Path) -> None:
     path = write(tmp_path / "x.csv", 'id,text\n1,"a\nb"\n\n2,c\n')
     assert (len(read(path, "utf-8").table), read(path, "utf-8").lines) == (2, 4)
     assert read(write(tmp_path / "y.csv", "1,a\n2,b\n"), TableForm(header=False)).lines == 2
+
+
+def test_a_form_of_a_file_that_is_not_read_is_refused(tmp_path: Path, capsys) -> None:
+    root = make_workspace(tmp_path, header={"typo.csv": False})
+    refuses(
+        root,
+        ["folds"],
+        "competition.yaml: `header` names 'typo.csv', which is none of the competition's files: did you "
+        "mean 'test.csv'?",
+        capsys,
+    )

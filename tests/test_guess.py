@@ -659,3 +659,18 @@ def test_known_competitions_are_understood(bench) -> None:
         ("bag-of-words-reviews", "metric"): "accuracy",
         ("facebook-keywords", "metric"): "f1_micro",
     }
+
+
+def test_three_test_rows_show_no_groups() -> None:
+    """In a code competition the hidden test file may have other prompts than the published one."""
+    n = 60
+    train = {
+        "id": [f"r{i}" for i in range(n)],
+        "prompt_id": [str(i % 5) for i in range(n)],
+        "text": [f"some words of an essay {i} about a town" for i in range(n)],
+        "score": [str(1 + i % 6) for i in range(n)],
+    }
+    test = {name: values[:3] for name, values in train.items() if name != "score"}
+    found = guess(*(pd.DataFrame(t) for t in (train, test, {"id": test["id"], "score": ["1"] * 3})))
+    assert "group" not in found.settings
+    assert ("group", "prompt_id") in [each[:2] for each in found.proposals]

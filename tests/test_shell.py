@@ -142,6 +142,8 @@ def test_settings_that_do_not_fit_are_not_kept(tmp_path: Path, capsys) -> None:
         capsys,
     )
     assert foldstack(root, "set", "--set", "folds.count=few") == 2
+    assert foldstack(root, "set", "--set", "metric=qwkk") == 2
+    assert foldstack(root, "set", "--set", "folds.file=f.csv folds.repeats=2") == 2
     assert foldstack(root, "set") == 2
     assert (root / "competition.yaml").read_bytes() == before
 

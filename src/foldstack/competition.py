@@ -629,9 +629,26 @@ class Competition:
         _ = self.train, self.test, self.external
         self._check_features()
         _ = self.submission.wants_labels
+        self._check_names_of_files()
         for metric in (self.metric, *self.report_metrics):
             if metric.is_own:
                 metrics.try_on(metric, self.train.targets, self.root / "metrics.py")
+
+    def _check_names_of_files(self) -> None:
+        """Raise InputError if `delimiter`, `header` or `columns` name a file that is not read."""
+        s = self.settings
+        read = {s.files.train, s.files.test, s.files.sample, *s.external, "private/solution.csv"}
+        read |= {name for join in s.join for name in join.file}
+        read |= {name for name in (s.costs, s.folds.file) if isinstance(name, str)}
+        read |= {Path(name).name for name in read}
+        for setting in ("delimiter", "header", "columns"):
+            given = getattr(s, setting)
+            for name in given if isinstance(given, dict) else ():
+                if name not in read:
+                    raise InputError(
+                        f"competition.yaml: `{setting}` names '{cut(name)}', which is none of the "
+                        f"competition's files: {nearest(name, read)}"
+                    )
 
     def _check_features(self) -> None:
         """Raise InputError for a feature column that is the target itself, as a joined file may hold."""

@@ -27,6 +27,7 @@ ABSENT = 0.01  # the share of test values in train below which test has other gr
 UNCLEAR = 0.2  # … below which it may have
 REPEATED = 0.25  # the share of training rows that have their value in common with another row
 FEW = 3  # distinct test values without an id's name from which on a group is proposed
+PLACEHOLDERS = 10  # test rows below which they only show the form, as in a code competition
 MANY_ROWS = 10  # rows per value from which on a text that is read is proposed as a group
 BESIDE = 0.1  # the share of test numbers within the range of train's
 
@@ -39,7 +40,7 @@ class Repeats:
         values: the number of distinct values in train, empty ones aside.
         rows: training rows with one.
         repeated: the share of training rows whose value another row has too.
-        test_values: the number of distinct values in test.
+        test_rows, test_values: test rows, and the number of distinct values in them.
         known: how many of them stand in train.
         ids: whether the values name something.
         text: whether they read like text.
@@ -51,6 +52,7 @@ class Repeats:
     values: int
     rows: int
     repeated: float
+    test_rows: int
     test_values: int
     known: int
     ids: bool
@@ -83,6 +85,8 @@ class Repeats:
             return False
         if self.read and not (self.absent and self.rows >= MANY_ROWS * self.values):
             return False
+        if self.ids and self.test_rows < PLACEHOLDERS:
+            return True
         if self.absent:
             return self.ids or self.test_values >= (ENOUGH if self.quantity else FEW)
         return self.ids and self.test_values >= ENOUGH and self.known < UNCLEAR * self.test_values
@@ -157,6 +161,7 @@ def _repeats(tables: GivenTables, column: str, read: bool = False) -> Repeats:
         values=len(values),
         rows=len(train),
         repeated=counts[counts > 1].sum() / max(len(tables.train), 1),
+        test_rows=len(tables.test),
         test_values=len(test_values),
         known=len(values & test_values),
         ids=holds_ids(column, train),

@@ -11,6 +11,7 @@ from foldstack import config
 from foldstack.competition import Competition
 from foldstack.errors import InputError
 from foldstack.files import write_text
+from foldstack.folds import check_settings
 from foldstack.records import RememberedSettings
 from foldstack.settings import CompetitionSettings
 from foldstack.yaml_edit import plain, with_value
@@ -43,6 +44,7 @@ def remember(root: Path, sets: list[str]) -> RememberedSettings:
     data = yaml.load(text, yaml.BaseLoader)
     settings = config.validate(CompetitionSettings, data, f"{path} with these settings")
     _ = Competition(root, settings).metric  # whether it is known, and fits the kind
+    check_settings(settings.folds)
     write_text(path, text)
     return RememberedSettings(file=str(path), settings=changed)
 

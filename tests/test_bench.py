@@ -125,6 +125,7 @@ def test_trainer_by_length_predicts_the_rows_in_their_order(bench, backbone, tmp
     assert np.abs(by_length - plain).max() < np.ptp(plain) / 100
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:'pin_memory' argument")  # of Trainer's defaults
 def test_the_benchmark_goes_through_and_writes_its_page(bench, backbone, tmp_path, monkeypatch):
     """On a few rows of tiny competitions in the place of the embedded ones."""

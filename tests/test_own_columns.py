@@ -16,14 +16,19 @@ from tiny import foldstack, go_through, make_workspace, write, write_competition
 
 # The mean of the AUC of all rows and of those that name a group, as in a competition on bias.
 SOURCE = """
-from sklearn.metrics import roc_auc_score
+from scipy.stats import rankdata
+
+def auc(targets, predictions):
+    positives = targets.sum()
+    ranks = rankdata(predictions)[targets > 0.5].sum()
+    return (ranks - positives * (positives + 1) / 2) / (positives * (len(targets) - positives))
 
 def bias(targets, predictions, male, note):
     assert all(text.startswith("of ") for text in note)
     named = male > 0.5
     if len(set(targets[named])) < 2 or len(set(targets)) < 2:
         return float("nan")
-    return (roc_auc_score(targets, predictions) + roc_auc_score(targets[named], predictions[named])) / 2
+    return (auc(targets, predictions) + auc(targets[named], predictions[named])) / 2
 
 bias.wants = "ranking"
 """

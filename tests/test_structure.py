@@ -20,10 +20,14 @@ LIMITS = {
 }
 
 
+@pytest.fixture(scope="module")
+def found() -> dict[str, list[str]]:
+    return places(ROOT / "src" / "foldstack")
+
+
 @pytest.mark.parametrize("what", LIMITS)
-def test_counts_do_not_rise(what: str) -> None:
-    found = places(ROOT / "src" / "foldstack")[what]
-    assert len(found) <= LIMITS[what], found
+def test_counts_do_not_rise(found: dict[str, list[str]], what: str) -> None:
+    assert len(found[what]) <= LIMITS[what], found[what]
 
 
 def test_counts_count(tmp_path: Path) -> None:

@@ -146,7 +146,8 @@ def test_a_comparison_that_no_fold_defines_says_so(tmp_path: Path, capsys) -> No
         write(root / f"presets/{name}.yaml", "preset: tfidf\n")
     assert foldstack(root, "folds") == 0
     for fold in range(3):
-        assert foldstack(root, "train", "--model", "words,chars", "--fold", str(fold)) == 0
+        for model in ("words", "chars"):  # each alone trains in this process
+            assert foldstack(root, "train", "--model", model, "--fold", str(fold)) == 0
     capsys.readouterr()
     assert foldstack(root, "compare", "--a", "words", "--b", "chars") == 0
     said = capsys.readouterr().out

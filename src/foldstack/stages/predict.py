@@ -148,8 +148,7 @@ def _check(ws: Workspace, predictor: Predictor, stream: TableStream) -> None:
 def _submitted(predictor: Predictor, rows: Rows, part: pd.DataFrame) -> pd.DataFrame:
     """Return predictions in the form of the sample submission."""
     submission, found = predictor.ws.competition.submission, predictor.outcome(rows)
-    values = found.decisions if submission.wants_labels else found.values
-    return submission.form(rows.ids, values, part)
+    return submission.form(rows.ids, found.submitted(submission.wants_labels), part)
 
 
 def _labelled(predictor: Predictor, rows: Rows, part: pd.DataFrame) -> pd.DataFrame:

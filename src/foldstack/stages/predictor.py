@@ -67,6 +67,10 @@ class Outcome:
     decisions: np.ndarray | None
     by: list[str] | None = None
 
+    def submitted(self, labels: bool) -> np.ndarray:
+        """Return what a submission is filled with: decisions if it holds labels, else values."""
+        return self.decisions if labels else self.values
+
 
 @dataclass
 class Predictor:

@@ -123,8 +123,7 @@ def _of_new_test(ws: Workspace, name: str) -> Submitted:
     note = "the test file is another than the blend was made for: its stored models predicted it"
     optimistic = list(dict.fromkeys([*external_reasons(ws), *record.optimistic]))
     changes = {"note": note, "positives": {}, "drift": None, "optimistic": optimistic}
-    labels = ws.competition.submission.wants_labels
-    values = found.decisions if labels else found.values
+    values = found.submitted(ws.competition.submission.wants_labels)
     return _write(ws, name, values, _record(ws, record).model_copy(update=changes))
 
 

@@ -1,193 +1,187 @@
-"""What three defaults of the ensemble are worth on fresh rows, in made-up competitions.
+"""Where the rules behind `auto` come from, and what they are worth on data that they were not made on.
 
-    python tests/bench/defaults.py [--competitions 180] [--rows 600] [--fresh 10000] [--jobs 2]
+    python tests/bench/defaults.py search [--out scratch/defaults] [--sets a,b] [--rows 500,2000] [--jobs 2]
+    python tests/bench/defaults.py table [--out scratch/defaults]
 
-Documents as in `simulations.py`, one trained model in each competition. Labels are submitted, so a rule
-is fitted on out-of-fold predictions and applied to the mean of five models' predictions of fresh rows:
-
-- which family of rules is taken: none (`default`), always `fitted`, the simplest within one standard
-  error of the best (as among candidates), or the metric's own family unless another is clearly better
-  (`ours`);
-- what `ours` gains by giving the mean the sharpness of single models (`match_sharpness`).
-
-Then two models, one of them made sharper by a temperature: what calibrating both before their mean
-gains, by how far they are apart (`calibrated.APART`).
+`search` fits each setting of the grid below once for each data set and number of rows, scores it on the
+data set's test rows, and appends a line to OUT/search.jsonl; it goes on where it stopped. Each fit has one
+thread, the settings one after the other.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+import sys
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
-from simulations import FOLDS, WORDS, draw, fitted_probabilities, models, ranks
-from sklearn.model_selection import KFold
+from corpora import CHINESE_BACKBONE, Corpus, corpora
 
-from foldstack.ensemble import BlendOptions, Members, blend
-from foldstack.ensemble.calibration import common_temperature, matching_temperature, temper
-from foldstack.ensemble.choice import compare
-from foldstack.ensemble.decide import families
-from foldstack.metrics import Metric, get
-from foldstack.progress import Progress, table
+from foldstack.config import SHIPPED, merge, read_preset, validate
+from foldstack.learners import LearnerContext, make_learner
+from foldstack.links import to_probabilities
+from foldstack.progress import Progress, say
+from foldstack.settings import Settings
+from foldstack.techniques import LearnerSettings
 
-SHAPES = [
-    ("binary", "f1", 1),
-    ("binary", "accuracy", 1),
-    ("multiclass", "f1_macro", 4),
-    ("multilabel", "f1_macro", 5),
-    ("multilabel", "f1_micro", 5),
-    ("multilabel", "f1_samples", 5),
-]
-ALONE = ("bayes", "linear", "trees")
-APART = (1.0, 1.25, 1.5, 2.0, 4.0)
+OUT = Path("scratch/defaults")
+SIZES = (500, 2_000, 8_000)
+
+# The plain loop that people write: three epochs, 5e-5, linear decay, mean pooling.
+PLAIN = {
+    "head": "mean",
+    "dropout": 0.1,
+    "backbone_dropout": 0.1,
+    "training": {"epochs": 3, "lr": "5e-5", "batch_size": 16, "warmup": 0.1, "max_length": 128},
+}
+
+
+def over_plain(**changes: object) -> dict:
+    """Return PLAIN with changes; what is not the preset's is `training`'s."""
+    outside = ("head", "head_bias", "dropout", "backbone_dropout")
+    training = {k: v for k, v in changes.items() if k not in outside}
+    own = {k: v for k, v in changes.items() if k in outside}
+    return merge(PLAIN, own | {"training": training})
+
+
+HEAD = {"head_lr": "1e-3"}
+FIVE = {"epochs": 5, "lr": "1e-4"} | HEAD
+THREE = {"epochs": 3, "lr": "1e-4"} | HEAD
+SMALL, MIDDLE = (500,), (500, 2_000)
+# The settings, named before the search, each with the numbers of rows that it is tried at. All but the
+# first two have the higher rate of the head, 1e-3.
+GRID: dict[str, tuple[dict, tuple[int, ...]]] = {
+    "old default": (over_plain(epochs=1, lr="1e-4", batch_size=32, backbone_dropout=0), SIZES),
+    "plain": (PLAIN, SIZES),
+    "5 epochs": (over_plain(**FIVE), MIDDLE),
+    "10 epochs": (over_plain(**FIVE | {"epochs": 10}), SMALL),
+    "3 epochs": (over_plain(**THREE), (2_000, 8_000)),
+    "5 epochs, prior bias": (over_plain(**FIVE, head_bias="prior"), SMALL),
+    "5 epochs, attention head": (over_plain(**FIVE, head="attention"), SMALL),
+    "5 epochs, rate 2e-4": (over_plain(**FIVE | {"lr": "2e-4"}), SMALL),
+    "5 epochs, no backbone dropout": (over_plain(**FIVE, backbone_dropout=0), SMALL),
+    "5 epochs, layer decay": (over_plain(**FIVE, layer_decay=0.9), SMALL),
+    "3 epochs, no backbone dropout": (over_plain(**THREE, backbone_dropout=0), (2_000, 8_000)),
+    "3 epochs, attention head, prior bias": (
+        over_plain(**THREE, head="attention", head_bias="prior"),
+        (2_000,),
+    ),
+    "3 epochs, rate 2e-4, batch 32": (
+        over_plain(**THREE | {"lr": "2e-4"}, batch_size=32),
+        (2_000, 8_000),
+    ),
+    "5 epochs, EMA": (over_plain(**FIVE, averaging="ema"), (2_000,)),
+    "2 epochs": (over_plain(**THREE | {"epochs": 2}), (8_000,)),
+}
 
 
 @dataclass(frozen=True)
-class Trained:
-    """Out-of-fold (n, outputs) and fresh (folds, f, outputs) probabilities, with the targets."""
+class Cell:
+    """One fit of the search."""
 
-    targets: np.ndarray
-    folds: np.ndarray
-    oof: np.ndarray
-    fresh_targets: np.ndarray
-    fresh: np.ndarray
+    corpus: str
+    rows: int
+    setting: str
+    seed: int = 0
 
-
-def trained(seed: int, name: str, kind: str, labels: int, rows: int, fresh_rows: int) -> Trained:
-    rng = np.random.default_rng(seed)
-    words = rng.normal(0, 0.45, (labels, WORDS)) * (rng.random((labels, WORDS)) < 0.3)
-    x, targets = draw(rng, rows, kind, labels, words)
-    fresh_x, fresh_targets = draw(rng, fresh_rows, kind, labels, words)
-    folds, oof, fresh = np.zeros(rows, int), np.zeros((rows, labels)), []
-    for fold, (learned, held) in enumerate(KFold(FOLDS, shuffle=True, random_state=seed).split(x)):
-        of_held, of_fresh = fitted_probabilities(
-            models(seed)[name], kind, x[learned], targets[learned], x[held], fresh_x
-        )
-        folds[held], oof[held] = fold, of_held
-        fresh.append(of_fresh)
-    return Trained(targets, folds, oof, fresh_targets, np.stack(fresh))
+    @property
+    def key(self) -> tuple:
+        return (self.corpus, self.rows, self.setting, self.seed)
 
 
-# --- rules ------------------------------------------------------------------------------------
+def settings_of(corpus: Corpus, changes: dict) -> Settings:
+    """Return the settings of the small transformer of the corpus's language with these changes."""
+    base = read_preset(SHIPPED / "minilm.yaml", Path("."))
+    if corpus.chinese:
+        base |= {"backbone": str(CHINESE_BACKBONE), "sha256": None, "prefix": "query: "}
+    if corpus.task.kind.is_values:
+        changes = {k: v for k, v in changes.items() if k != "head_bias"}
+    data = merge(base, changes)
+    return validate(LearnerSettings.registered[data["learner"]], data, corpus.name)
 
 
-def of_rules(seed: int, rows: int, fresh_rows: int) -> tuple[str, dict[str, float]]:
-    """The metric's name, and how much better on fresh rows than the default rule each choice is."""
-    kind, name, labels = SHAPES[seed % len(SHAPES)]
-    metric = get(name, kind)
-    made = trained(seed, ALONE[seed // len(SHAPES) % 3], kind, labels, rows, fresh_rows)
-    mean = made.fresh.mean(axis=0)
-    members = Members(
-        ["model"], made.oof[:, None], ranks(made.oof)[:, None], mean[:, None], ranks(mean)[:, None],
-        made.targets, made.folds, np.arange(rows), kind,
-    )  # fmt: skip
-
-    def chosen(rules: tuple[str, ...] | None):
-        given = {} if rules is None else {"rules": rules}
-        options = BlendOptions(methods=(), calibration="none", seed=seed, **given)
-        return blend(members, metric, wants_labels=True, options=options)
-
-    def fresh(decided: np.ndarray) -> float:
-        return metric.signed(made.fresh_targets, decided)
-
-    by_family = {family: chosen((family,)) for family in families(kind, metric)}
-    ours = chosen(None)
-    simplest = by_family[_simplest(metric, made, list(by_family), by_family, seed)]
-    matched = temper(kind, mean, matching_temperature(kind, mean, made.fresh))
-    plain = fresh(by_family["default"].test_decisions)
-    return f"{kind} {name}", {
-        "fitted": fresh(by_family["fitted"].test_decisions) - plain,
-        "simplest": fresh(simplest.test_decisions) - plain,
-        "ours": fresh(ours.test_decisions) - plain,
-        "ours, matched": fresh(ours.rule.apply(matched)) - plain,
-        "gain by matching": fresh(ours.rule.apply(matched)) - fresh(ours.test_decisions),
+def fit(cell: Cell) -> dict:
+    """Return the cell with its score, log loss (not of values) and seconds."""
+    corpus = corpora()[cell.corpus]()
+    settings = settings_of(corpus, GRID[cell.setting][0])
+    begin = time.monotonic()
+    learner = make_learner(settings, LearnerContext(corpus.task, cell.seed, threads=1))
+    with tempfile.TemporaryDirectory() as folder:
+        learner.fit(corpus.first(cell.rows), None, Path(folder))
+    seconds = time.monotonic() - begin
+    logits = learner.predict(corpus.test)
+    return vars(cell) | {
+        "learned": len(corpus.first(cell.rows)),
+        "score": corpus.task.score(corpus.test.targets, logits),
+        "log_loss": log_loss(corpus, logits),
+        "seconds": round(seconds, 2),
     }
 
 
-def _simplest(metric: Metric, made: Trained, names: list[str], results: dict, seed: int) -> str:
-    """The first family, from the simplest on, whose nested score is within an error of the best."""
-    decided = [results[name].nested_predictions for name in names]
-    found = compare(metric, made.targets, decided, np.arange(len(made.targets)), seed=seed)
-    return names[int((found.worse_by <= found.errors).argmax())]
+def log_loss(corpus: Corpus, logits: np.ndarray) -> float | None:
+    """Return the mean cross-entropy of a row; None for values."""
+    if corpus.task.kind.is_values:
+        return None
+    p = np.clip(to_probabilities(logits, corpus.task.link), 1e-6, 1 - 1e-6)
+    y = corpus.test.targets
+    each = y * np.log(p)
+    if not corpus.task.kind.is_one_hot:
+        each = each + (1 - y) * np.log(1 - p)
+    return float(-each.sum(axis=1).mean())
 
 
-# --- sharpness --------------------------------------------------------------------------------
+def found(path: Path) -> list[dict]:
+    """Return the finished cells; a half-written last line is left out."""
+    lines = path.read_text(encoding="utf-8").split("\n")[:-1] if path.exists() else []
+    return [json.loads(line) for line in lines]
 
 
-def of_sharpness(seed: int, rows: int, fresh_rows: int) -> tuple[str, dict[str, float]]:
-    """For each factor that the second model is sharper by: what calibrated means gain in AUC.
-
-    Both are calibrated on the fresh rows to begin with, so that a factor of 1 shows what it costs to
-    find temperatures on few out-of-fold rows where none is wanted.
-    """
-    metric = get("roc_auc", "binary")
-    first, second = (
-        _calibrated(trained(seed, name, "binary", 1, rows, fresh_rows))
-        for name in ("linear", "trees")
-    )
-
-    def score(*members: Trained) -> float:
-        return metric.signed(first.fresh_targets, np.mean([m.fresh for m in members], axis=(0, 1)))
-
-    gains = {}
-    for ratio in APART:
-        members = (first, _tempered(second, 1 / ratio))
-        found = [_tempered(m, common_temperature("binary", m.oof, m.targets)) for m in members]
-        gains[f"{ratio:g}"] = score(*found) - score(*members)
-    return "roc_auc", gains
-
-
-def _calibrated(made: Trained) -> Trained:
-    truth = common_temperature(
-        "binary", np.concatenate(made.fresh), np.tile(made.fresh_targets, (FOLDS, 1))
-    )
-    return _tempered(made, truth)
-
-
-def _tempered(made: Trained, by: float) -> Trained:
-    fresh = np.stack([temper("binary", each, by) for each in made.fresh])
-    return replace(made, oof=temper("binary", made.oof, by), fresh=fresh)
-
-
-# ----------------------------------------------------------------------------------------------
-
-
-def simulated(of: Callable, what: str, args: argparse.Namespace) -> str:
-    found: dict[str, list[dict[str, float]]] = {}
-    n = args.competitions
-    with ProcessPoolExecutor(args.jobs) as pool, Progress(what, n, "competitions") as progress:
-        for name, gains in pool.map(of, range(n), [args.rows] * n, [args.fresh] * n):
-            found.setdefault(name, []).append(gains)
-            progress.add(1)
-    if len(found) > 1:
-        found["all"] = [gains for each in found.values() for gains in each]
-    columns = list(found[next(iter(found))][0])
-    lines = [
-        [name, str(len(gains)), *(_mean([g[column] for g in gains]) for column in columns)]
-        for name, gains in found.items()
+def search(out: Path, names: list[str], sizes: list[int], jobs: int) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / "search.jsonl"
+    done = {Cell(*(f[k] for k in Cell.__dataclass_fields__)).key for f in found(path)}
+    counts = {name: len(corpora()[name]().train) for name in names}
+    cells = [
+        Cell(name, rows, setting)
+        for setting, (_, at) in GRID.items()
+        for rows in sorted(set(at) & set(sizes))
+        for name in names
+        if counts[name] >= 0.8 * rows
     ]
-    return table([what, "n", *columns], lines)
-
-
-def _mean(values: list[float]) -> str:
-    error = np.std(values, ddof=1) / np.sqrt(len(values)) if len(values) > 1 else np.nan
-    return f"{np.mean(values):+.4f} ± {error:.4f}"
+    todo = [cell for cell in cells if cell.key not in done]
+    say(f"{len(cells):,} cells, {len(cells) - len(todo):,} done")
+    with (
+        ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), max_tasks_per_child=20) as pool,
+        path.open("a", encoding="utf-8") as file,
+        Progress("search", len(todo), "cells") as progress,
+    ):
+        for made in as_completed([pool.submit(fit, cell) for cell in todo]):
+            file.write(json.dumps(made.result(), ensure_ascii=False) + "\n")
+            file.flush()
+            progress.add(1)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--competitions", type=int, default=180)
-    parser.add_argument("--rows", type=int, default=600)
-    parser.add_argument("--fresh", type=int, default=10_000)
+    parser.add_argument("what", choices=["search"])
+    parser.add_argument("--out", type=Path, default=OUT)
+    parser.add_argument("--sets", default=",".join(corpora()))
+    parser.add_argument("--rows", default=",".join(map(str, SIZES)))
     parser.add_argument("--jobs", type=int, default=2)
     args = parser.parse_args()
-    print(simulated(of_rules, "better than the default rule by", args))
-    print(simulated(of_sharpness, "calibrated means gain, models apart by", args))
+    names = args.sets.split(",")
+    if unknown := [name for name in names if name not in corpora()]:
+        sys.exit(f"unknown or absent data sets: {', '.join(unknown)}")
+    search(args.out, names, [int(n) for n in args.rows.split(",")], args.jobs)
 
 
 if __name__ == "__main__":

@@ -115,22 +115,37 @@ class TidyResult(Record):
     unfinished: dict[str, int]
 
 
-class DemoForecast(Record):
-    """A forecast of the time for all runs of the demo's transformer on this machine.
+class ModelForecast(Record):
+    """A forecast of the time for all runs of a model on this machine.
 
     Attributes:
+        model: its name.
+        runs: the number of its runs.
+        seconds: the forecast; None if none could be made.
         learned_per_second, predicted_per_second: rows per second.
         precision: the precision of the training.
-        seconds: the forecast.
-        limit: the seconds that the demo may take.
-        short_folds: the number of folds to use instead, with one epoch; None within the limit.
+        reason: why there is no forecast.
     """
 
-    learned_per_second: float
-    predicted_per_second: float
-    precision: str
-    folds: int
-    seconds: float
+    model: str
+    runs: int
+    seconds: float | None = None
+    learned_per_second: float | None = None
+    predicted_per_second: float | None = None
+    precision: str | None = None
+    reason: str | None = None
+
+
+class DemoForecast(Record):
+    """The forecast of the demo's transformer.
+
+    Attributes:
+        forecast: of all its runs.
+        limit: the seconds that the demo may take.
+        short_folds: the number of folds to use instead; None within the limit.
+    """
+
+    forecast: ModelForecast
     limit: int
     short_folds: int | None
 

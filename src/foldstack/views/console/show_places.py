@@ -135,16 +135,17 @@ def _(tidied: TidyResult) -> None:
 
 
 @show.register
-def _(forecast: DemoForecast) -> None:
+def _(demo: DemoForecast) -> None:
+    made = demo.forecast
     say(
-        f"demo: minilm takes {forecast.learned_per_second:.0f} rows/s in training "
-        f"({forecast.precision}) and {forecast.predicted_per_second:.0f} in prediction here: "
-        f"{forecast.folds} folds take about {duration(forecast.seconds)}"
+        f"demo: {made.model}, a quick preset, takes {made.learned_per_second:.0f} rows/s in training "
+        f"({made.precision}) and {made.predicted_per_second:.0f} in prediction here: "
+        f"{made.runs} runs take about {duration(made.seconds)}"
     )
-    if forecast.short_folds is not None:
+    if demo.short_folds is not None:
         say(
-            f"demo: that is more than {forecast.limit // 60} minutes: taking {forecast.short_folds} "
-            "folds and one epoch instead; competition.yaml says so, change it there"
+            f"demo: that is more than {demo.limit // 60} minutes: taking {demo.short_folds} folds "
+            "instead; competition.yaml says so, change it there"
         )
 
 

@@ -12,7 +12,7 @@ from foldstack.learners import LearnerContext, make_learner
 from foldstack.records import DemoForecast, DemoResult, DemoScores
 from foldstack.stages import blend as blend_stage
 from foldstack.stages import data, folds, score, submit, train
-from foldstack.stages.fitted import threads_of, token_cache
+from foldstack.stages.fitted import threads_to_predict, token_cache
 from foldstack.workspace import Workspace
 
 DATASET = "movie-reviews"
@@ -56,7 +56,7 @@ def _forecast(ws: Workspace) -> DemoForecast:
     settings = ws.model_settings("minilm")
     rows, test = ws.competition.train, ws.competition.test
     count = ws.competition.settings.folds.count
-    context = LearnerContext(ws.competition.task, 0, threads_of(ws), cache=token_cache(ws))
+    context = LearnerContext(ws.competition.task, 0, threads_to_predict(ws), cache=token_cache(ws))
     learner = make_learner(settings, context)
     per_row, per_predicted = learner.measure(rows)
     learned = len(rows) * (count - 1) * settings.training.epochs

@@ -39,8 +39,8 @@ PYTHON_M = "$$FOLDSTACK_PY" -m
 RUN = $(PYTHON_M) foldstack $(call opt,WORKSPACE,workspace) $(call opt,SET,set) $(call flag,DEBUG,debug)
 FORCED = $(call flag,FORCE,force)
 # `make -j2 train` does two runs at once. MAKEFLAGS has the number only inside a recipe.
-AT_ONCE = $(or $(patsubst -j%,%,$(filter -j%,$(MAKEFLAGS))),1)
-JOBS_OPTION = $(or $(call opt,JOBS,jobs),--jobs=$(AT_ONCE))
+AT_ONCE = $(patsubst -j%,%,$(filter -j%,$(MAKEFLAGS)))
+JOBS_OPTION = $(or $(call opt,JOBS,jobs),$(addprefix --jobs=,$(AT_ONCE)))
 
 # With any number of jobs, a stage waits for the requested stages before it.
 STAGES := data init folds train blend submit score scores

@@ -52,6 +52,7 @@ from foldstack.records.folds import (
     LoneLabel,
     RareLabel,
     SpreadLabel,
+    ThroughputRecord,
 )
 from foldstack.records.patterns import (
     AuditedPatterns,
@@ -174,6 +175,7 @@ __all__ = [
     "SubmissionScore",
     "Submitted",
     "Table",
+    "ThroughputRecord",
     "TidyResult",
     "TrainedRecord",
     "Undefined",

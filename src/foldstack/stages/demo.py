@@ -11,7 +11,6 @@ from foldstack.errors import InputError
 from foldstack.records import DemoForecast, DemoResult, DemoScores
 from foldstack.stages import blend as blend_stage
 from foldstack.stages import data, folds, score, submit, train
-from foldstack.stages.fitted import threads_of
 from foldstack.stages.forecast import forecast
 from foldstack.workspace import Workspace
 
@@ -48,7 +47,7 @@ def demo(root: Path, sets: list[str]) -> Iterator[Any]:
 
 def _forecast(ws: Workspace) -> DemoForecast:
     """Forecast the time for all runs of the quick transformer."""
-    made = forecast(ws.competition, ws.root, MODELS[-1], threads_of(ws), jobs=1)
+    made = forecast(ws.competition, ws.root, MODELS[-1])
     return DemoForecast(
         forecast=made,
         limit=LIMIT_SECONDS,

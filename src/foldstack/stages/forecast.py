@@ -10,6 +10,7 @@ import numpy as np
 
 from foldstack.competition import Competition
 from foldstack.config import listed_models, load_model
+from foldstack.cores import cpu_cores, has_gpu, threads_per_run
 from foldstack.errors import InputError
 from foldstack.learners import LearnerContext, make_learner
 from foldstack.records import ModelForecast
@@ -18,33 +19,26 @@ MOST_ROWS = 2_000  # that are measured on, drawn at random
 DRAW_SEED = 0
 
 
-def forecasts(
-    competition: Competition, root: Path, threads: int, jobs: int
-) -> Iterator[ModelForecast]:
+def forecasts(competition: Competition, root: Path) -> Iterator[ModelForecast]:
     """Yield the forecast of each listed model's runs, of all folds and seeds.
 
     Args:
         competition: whose files are there.
         root: the workspace's folder, for its own presets.
-        threads: of each run.
-        jobs: number of runs at once.
     """
     for model, _ in listed_models(competition.settings):
-        yield forecast(competition, root, model, threads, jobs)
+        yield forecast(competition, root, model)
 
 
-def forecast(
-    competition: Competition, root: Path, model: str, threads: int, jobs: int
-) -> ModelForecast:
+def forecast(competition: Competition, root: Path, model: str) -> ModelForecast:
     """Return the forecast of one model's runs; without seconds, but with the reason, if none is made.
 
-    Args:
-        competition, root, threads, jobs: as of `forecasts`.
-        model: the name of a listed model.
+    The runs of all models share the machine as `folds` and `train` share it.
     """
     settings = load_model(model, root, competition.settings, {})
     rows, folds = competition.train, competition.settings.folds
     runs = folds.count * folds.repeats * len(competition.settings.seeds)
+    threads, jobs = _shares(competition, runs * len(competition.settings.models))
     context = LearnerContext(competition.task, DRAW_SEED, threads)
     learner = make_learner(settings, context)
     measure = getattr(learner, "measure", None)
@@ -68,3 +62,11 @@ def forecast(
         predicted_per_second=1 / measured.row_seconds,
         precision=getattr(learner, "precision", None),
     )
+
+
+def _shares(competition: Competition, runs: int) -> tuple[int, int]:
+    """Return (threads per run, runs at once) of this number of runs."""
+    cores, gpu = cpu_cores(), has_gpu()
+    threads = competition.settings.runtime.threads
+    threads = threads or (cores if gpu else threads_per_run(cores, runs))
+    return threads, 1 if gpu else max(cores // threads, 1)

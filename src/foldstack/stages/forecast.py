@@ -13,6 +13,7 @@ from foldstack.config import listed_models, load_model
 from foldstack.cores import cpu_cores, has_gpu, threads_per_run
 from foldstack.errors import InputError
 from foldstack.learners import LearnerContext, make_learner
+from foldstack.progress import duration, say
 from foldstack.records import ModelForecast
 
 MOST_ROWS = 2_000  # that are measured on, drawn at random
@@ -27,6 +28,7 @@ def forecasts(competition: Competition, root: Path) -> Iterator[ModelForecast]:
         root: the workspace's folder, for its own presets.
     """
     for model, _ in listed_models(competition.settings):
+        say(f"init: the first steps of {model} are measured")
         yield forecast(competition, root, model)
 
 
@@ -62,6 +64,13 @@ def forecast(competition: Competition, root: Path, model: str) -> ModelForecast:
         predicted_per_second=1 / measured.row_seconds,
         precision=getattr(learner, "precision", None),
     )
+
+
+def forecast_note(made: ModelForecast) -> str:
+    """Return a forecast as a comment on a model in competition.yaml."""
+    if made.seconds is None:
+        return f"time not known: {made.reason}"
+    return f"about {duration(made.seconds)} for {made.runs} runs on the machine of `init`"
 
 
 def _shares(competition: Competition, runs: int) -> tuple[int, int]:

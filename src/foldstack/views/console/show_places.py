@@ -18,6 +18,7 @@ from foldstack.records import (
     DemoScores,
     GuessReason,
     InitResult,
+    ModelForecast,
     ReadFile,
     RememberedSettings,
     TidyResult,
@@ -55,6 +56,8 @@ def _(made: InitResult) -> None:
         _say_reason(each)
     for each in made.proposals:
         say(f"init: {each.setting.upper()}? {each.reason}")
+    if made.forecasts:
+        say(f"init: on this machine {_forecast_line(made.forecasts)}")
     if made.checked:
         say(
             f"init: {made.file} is written; METRIC= KIND= ID= TEXT= TARGET= PAIR= GROUP= override, with "
@@ -70,6 +73,22 @@ def _(made: InitResult) -> None:
             _say_reason(each)
     else:
         _say_shortly(further)
+
+
+def _forecast_line(forecasts: list[ModelForecast]) -> str:
+    """Return the times of the models' runs, and of all of them, as a line."""
+    parts = [
+        f"{each.model} takes about {duration(each.seconds)} for {each.runs} runs"
+        for each in forecasts
+        if each.seconds is not None
+    ]
+    unknown = [each.model for each in forecasts if each.seconds is None]
+    reason = next((each.reason for each in forecasts if each.reason), None)
+    if unknown:
+        parts.append(f"the time of {', '.join(unknown)} is not known: {reason}")
+    if len(parts) > 1 and not unknown:
+        parts.append(f"all about {duration(sum(each.seconds for each in forecasts))}")
+    return ", ".join(parts)
 
 
 def _is_set(each: GuessReason) -> bool:

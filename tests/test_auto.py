@@ -12,7 +12,8 @@ from safetensors.numpy import load_file
 from foldstack import config
 from foldstack.files import read_json
 from foldstack.kinds import Kind
-from foldstack.learners import LearnerContext
+from foldstack.learners import LearnerContext, make_learner
+from foldstack.learners.repeated import RepeatedLearner
 from foldstack.learners.transformer import TransformerLearner
 from foldstack.nets.backbone import dropout_rates
 from foldstack.settings import CompetitionSettings
@@ -51,12 +52,12 @@ def chosen(settings: TransformerSettings, facts: RunFacts = SOME) -> dict[str, o
 
 def test_every_setting_has_a_rule_that_always_holds():
     """Its last one; and each rule decides for some run, or it would be a dead line."""
-    for setting in (*auto.OF_PRESET, *auto.OF_TRAINING, "max_length"):
+    for setting in (*auto.OF_PRESET, *auto.OF_TRAINING, "max_length", "repeats"):
         rules = [rule for rule in auto.RULES if rule.setting == setting]
         assert rules[-1].holds(replace(SOME, rows=10**9, parameters=10**12))
         grid = [
             RunFacts(rows, kind, rarest, size, frozen, adds_log_priors)
-            for rows in (1, 1_001, 4_001, 20_001, 100_001)
+            for rows in (1, 501, 1_001, 4_001, 20_001, 100_001)
             for kind in (Kind.BINARY, Kind.REGRESSION)
             for rarest in (0.01, 0.5)
             for size in (10**7, 10**8, 10**9)
@@ -132,7 +133,7 @@ def test_shipped_transformers_choose_by_the_data(preset):
     data = config.read_preset(config.SHIPPED / f"{preset}.yaml", Path("nowhere"))
     if data["learner"] != "transformer" or preset == "minilm-quick":
         return
-    for name in (*auto.OF_PRESET, *auto.OF_TRAINING):
+    for name in (*auto.OF_PRESET, *auto.OF_TRAINING, "repeats"):
         value = data.get(name, data["training"].get(name))
         own = {"minilm-steps": ("dropout", "backbone_dropout"), "modernbert-base": ("lr",)}
         assert value == "auto" or name in own.get(preset, ())
@@ -196,6 +197,84 @@ def test_long_texts_are_read_up_to_a_bound(backbone, capsys):
     said = capsys.readouterr().out
     assert "95% of the rows have up to 402 tokens: `max_length: auto` reads the first 256; " in said
     assert learner.encoder.max_length == 32  # the backbone's positions
+
+
+# Several fits in one run
+
+
+def repeated(backbone: Path, repeats: int | str, **training: object) -> RepeatedLearner:
+    given = {"epochs": 2, "batch_size": 8, "lr": 1e-3, "precision": "fp32"} | training
+    data = {"learner": "transformer", "backbone": str(backbone), "training": given}
+    settings = TransformerSettings.model_validate(data | {"repeats": repeats})
+    return make_learner(settings, LearnerContext(make_task()))
+
+
+def test_the_mean_of_fits_from_different_seeds(backbone, tmp_path):
+    rows, single = make_rows(TEXTS), repeated(backbone, 1)
+    (tmp_path / "single").mkdir()
+    first = single.fit(rows, None, tmp_path / "single")
+    learner = repeated(backbone, 3)
+    facts = learner.fit(rows, None, tmp_path)
+    each = [member.predict(rows) for member in learner.members]
+    assert each[0].tobytes() == single.predict(rows).tobytes()  # the run's own seed
+    assert len({e.tobytes() for e in each}) == 3
+    np.testing.assert_allclose(learner.predict(rows), np.mean(each, axis=0), rtol=1e-6)
+    assert facts["updates"] == 3 * first["updates"] and len(facts["repeats"]) == 3
+
+    learner.save(tmp_path / "model")
+    loaded = repeated(tmp_path / "nowhere", 3)
+    loaded.load(tmp_path / "model")
+    assert loaded.predict(rows).tobytes() == learner.predict(rows).tobytes()
+
+
+@pytest.mark.parametrize("rows, fits", [(12, 3), (501, 1)])
+def test_few_rows_have_several_fits(backbone, tmp_path, rows, fits):
+    learner = repeated(backbone, "auto", epochs=1, batch_size=64)
+    texts = [text for text, _ in sentences(rows)]
+    facts = learner.fit(make_rows(texts), None, tmp_path)
+    assert len(learner.members) == fits
+    assert facts["auto"]["repeats"]["value"] == fits
+    learner.save(tmp_path / "model")
+    assert (tmp_path / "model/classifier.safetensors").exists() == (fits == 1)
+
+
+def test_a_finished_fit_is_not_repeated_after_a_kill(backbone, tmp_path, monkeypatch):
+    """The bytes are those of an uninterrupted run."""
+    rows, whole = make_rows(TEXTS), repeated(backbone, 3)
+    (tmp_path / "whole").mkdir()
+    whole.fit(rows, None, tmp_path / "whole")
+    (tmp_path / "killed").mkdir()
+    fit, fits = TransformerLearner.fit, []
+
+    def fit_or_fail(self: TransformerLearner, *given: object) -> dict:
+        fits.append(self.seed)
+        if len(fits) == 2:
+            raise KeyboardInterrupt
+        return fit(self, *given)
+
+    monkeypatch.setattr(TransformerLearner, "fit", fit_or_fail)
+    with pytest.raises(KeyboardInterrupt):
+        repeated(backbone, 3).fit(rows, None, tmp_path / "killed")
+    again = repeated(backbone, 3)
+    again.fit(rows, None, tmp_path / "killed")
+    assert len(fits) == 4 and fits[1] == fits[2]
+    assert again.predict(rows).tobytes() == whole.predict(rows).tobytes()
+
+
+def test_a_start_of_several_fits(backbone, tmp_path):
+    """Each fit starts from the one of its number; a single one from the first."""
+    rows, first = make_rows(TEXTS), repeated(backbone, 2)
+    first.fit(rows, None, tmp_path)
+    first.save(tmp_path / "model")
+    context = LearnerContext(make_task(), start=tmp_path / "model")
+    settings = first.settings.model_copy(update={"start_from": "first"})
+    both = make_learner(settings, context)
+    assert [both._member(n).start for n in (1, 2, 3)] == [
+        tmp_path / "model" / f"repeat{n}" for n in (1, 2, 1)
+    ]
+
+
+# Runs in a workspace
 
 
 @pytest.fixture

@@ -121,4 +121,9 @@ class Measured:
 
 def make_learner(settings: LearnerSettings, context: LearnerContext) -> Learner:
     """Return the learner that a preset names; its module is imported when it is first used."""
-    return settings.load()(settings, context)
+    implementation = settings.load()
+    if settings.repeated == 1:
+        return implementation(settings, context)
+    from foldstack.learners.repeated import RepeatedLearner
+
+    return RepeatedLearner(settings, context, implementation)

@@ -110,7 +110,8 @@ class TransformerLearner:
             return
         facts = RunFacts.of(self.task.kind, train.targets, train.weights, weights_of(backbone))
         facts = facts if learned is None else replace(facts, rows=learned)
-        self.settings, self.chosen = self.settings.resolved(facts)
+        self.settings, made = self.settings.resolved(facts)
+        self.chosen |= made
         if (rate := self.chosen.get("backbone_dropout")) is not None:
             set_dropout(backbone, rate["value"])
 

@@ -112,6 +112,8 @@ RULES = (
     AutoRule("head_lr", "a larger backbone", _always, 2e-4, ""),
     AutoRule("max_length", "a backbone of less than 40 million weights", _small, 256, ""),
     AutoRule("max_length", "a larger backbone", _always, 512, ""),
+    AutoRule("repeats", "up to 500 rows", _to(500), 3, ""),
+    AutoRule("repeats", "more rows", _always, 1, ""),
     AutoRule("warmup", "always", _always, 0.1, ""),
     AutoRule("layer_decay", "always", _always, 1.0, ""),
     AutoRule("averaging", "always", _always, "none", ""),

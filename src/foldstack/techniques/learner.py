@@ -122,6 +122,11 @@ class LearnerSettings(Settings):
         return None
 
     @property
+    def repeated(self) -> int | str:
+        """Number of fits in a run, from different seeds, whose logits are averaged; or `auto`."""
+        return 1
+
+    @property
     def rules(self) -> str | None:
         """Digest of the rules that choose what is `auto`; None if nothing is, or no rule is needed."""
         return None

@@ -54,6 +54,8 @@ class TransformerSettings(LearnerSettings):
     head_bias: prior starts from each class's share of the training rows as its probability (Lin et
         al. 2017, Focal loss).
     backbone_dropout: inside the backbone; none: as its config says.
+    repeats: number of fits in a run, from different seeds, whose outputs are averaged: a single fit on
+        few rows depends on its seed.
     ignore_weights: checkpoint entries that belong to another task's head.
     checkpoint_seconds: least time between two checkpoints; 0: after every update.
     augment: changes of training texts, resampled in each epoch, or made once if augment_copies is
@@ -102,6 +104,7 @@ class TransformerSettings(LearnerSettings):
     head_bias: Literal["zero", "prior", "auto"] = "zero"
     backbone_dropout: Annotated[Share | None, BeforeValidator(none_from_text), OrAuto()] = None
     ignore_weights: tuple[str, ...] = ()
+    repeats: Annotated[PositiveInt, OrAuto()] = 1
     checkpoint_seconds: Annotated[float, Field(ge=0)] = 60.0
     augment: Annotated[tuple[Augmentation, ...], BeforeValidator(each_named)] = ()
     augment_copies: Annotated[int, Field(ge=0)] = 0
@@ -255,9 +258,14 @@ class TransformerSettings(LearnerSettings):
         return tuple(listed) or (StageSettings(**self.training.model_dump()),)
 
     @property
+    def repeated(self) -> int | str:
+        return self.repeats
+
+    @property
     def rules(self) -> str | None:
         parts = (self.training, *self.stages)
-        left = [getattr(self, name) for name in auto.OF_PRESET]
+        left = [self.repeats]
+        left += [getattr(self, name) for name in auto.OF_PRESET]
         left += [getattr(part, name) for part in parts for name in auto.OF_TRAINING]
         return auto.digest() if AUTO in left or self.training.max_length is None else None
 

@@ -19,7 +19,7 @@ from foldstack.workspace import Workspace
 
 # Memory of a run of a model that has no finished run yet: twice that of this process, which has read
 # the same rows, and this many MB more for a network.
-TIMES_OWN, NETWORK_MB = 2, 4000
+TIMES_OWN, NETWORK_MB = 2, 6000
 
 
 def throughput(ws: Workspace, folds: int) -> ThroughputRecord:
@@ -41,7 +41,7 @@ class Jobs:
     Attributes:
         threads: per run.
         cores: of the machine.
-        most: the largest number that `at_once` returns.
+        most: the largest number of runs at once.
         left: the runs that have not ended, by key.
     """
 
@@ -54,7 +54,9 @@ class Jobs:
             given: the number of runs at once that the user has given; 0 to choose it.
             processes: the number of processes per run.
         """
-        self.threads, self.cores, self._given = threads_of(ws, processes), cpu_cores(), given
+        self.threads, self.cores = threads_of(ws, processes), cpu_cores()
+        self._given, self._processes = given, processes
+        self._are_stored = not ws.competition.settings.runtime.threads
         self._count, self.left = len(todo), {run.key: run for run in todo}
         self._since: dict[RunKey, float] = {}
         self._earlier: dict[str, list[float]] = {}  # seconds of each model's finished runs
@@ -91,35 +93,60 @@ class Jobs:
         self._timed.setdefault(run.key.model, []).append(whole)
         self._note_memory(run, record)
 
-    def at_once(self) -> int:
-        """Return the number of runs at once that memory allows, for the runs left."""
-        if self._given:
-            return self._given
-        return max(min(self._free_mb // self._largest_mb(), self.most), 1)
+    def may_begin(self, run: Run) -> bool:
+        """Return whether there is a job for this run, and memory beside the running ones."""
+        return self._fits([self.left[key] for key in self._since], run)
 
-    def _largest_mb(self) -> int:
-        return max(map(self._memory_mb, self.left.values()), default=1)
+    def at_once(self) -> int:
+        """Return the number of runs that are at once, of those left in their order."""
+        first: list[Run] = []
+        for run in self._in_order():
+            if not self._fits(first, run):
+                break
+            first.append(run)
+        return max(len(first), 1)
+
+    def _fits(self, running: list[Run], run: Run) -> bool:
+        """Return whether a run fits beside these: always, if they are none."""
+        if not running or len(running) >= self.most:
+            return not running
+        return bool(self._given) or sum(map(self._memory_mb, [*running, run])) <= self._free_mb
+
+    def _in_order(self) -> list[Run]:
+        """Return the runs left, those that are running first."""
+        keys = [*self._since, *(key for key in self.left if key not in self._since)]
+        return [self.left[key] for key in keys]
 
     def _memory_mb(self, run: Run) -> int:
         """Return the memory that a run may take."""
         network = NETWORK_MB if run.settings.traits.torch else 0
         return self._peak_mb.get(run.key.model, TIMES_OWN * self._own_mb + network)
 
-    def plan(self) -> str:
-        """Return how the runs share the machine, as a line."""
-        threads = f"{self.threads} thread{'s' * (self.threads != 1)}"
-        line = f"train: {self._count} runs, {self.at_once()} at once with {threads} each"
-        if self.at_once() == self.most:
-            return line
-        return (
-            f"{line}: {self._free_mb:,} MB of memory are free, and one may take "
-            f"{self._largest_mb():,} MB"
-        )
+    def plan(self) -> list[str]:
+        """Return how the runs share the machine, as lines."""
+        at_once, threads = self.at_once(), f"{self.threads} thread{'s' * (self.threads != 1)}"
+        lines = [f"train: {self._count} runs, {at_once} at once with {threads} each"]
+        if self._processes > 1:
+            lines = []
+        elif at_once < min(self.most, self._count):
+            most = max(map(self._memory_mb, self.left.values()))
+            lines[0] += f": {self._free_mb:,} MB of memory are free, and one may take {most:,} MB"
+        if self.most > 1 and self.most * self.threads > self.cores:
+            lines.append(
+                f"train: {self.most} runs of {self.threads} threads each share {self.cores} cores and "
+                "may take longer than one after the other; runtime.threads=1 makes them smaller"
+            )
+        if self._are_stored and self.threads > self.cores:
+            lines.append(
+                f"train: folds/folds.json gives each run {threads}, more than the {self.cores} cores "
+                "here, and a run's last bits depend on them: `make folds FORCE=1` chooses again"
+            )
+        return lines
 
     def progress(self) -> str:
         """Return the number of finished runs and the time that the others will take, as a line."""
         now, known, unknown = time.monotonic(), [], []
-        for key in [*self._since, *(key for key in self.left if key not in self._since)]:
+        for key in (run.key for run in self._in_order()):
             found = self._timed.get(key.model) or self._earlier.get(key.model)
             if found:
                 known.append(fmean(found) - now + self._since.get(key, now))

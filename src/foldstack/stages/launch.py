@@ -65,7 +65,7 @@ def _as_ended(
     waiting, running = list(todo), {}
     with StatusLine(jobs.most > 1) as status:
         while running or (waiting and not launch.ended.is_set()):
-            while waiting and len(running) < jobs.at_once() and not launch.ended.is_set():
+            while waiting and jobs.may_begin(waiting[0]) and not launch.ended.is_set():
                 run = waiting.pop(0)
                 jobs.begin(run)
                 running[pool.submit(launch.train, run)] = run

@@ -84,21 +84,11 @@ def train_missing(
         return TrainedRecord(trained=[], finished=[*finished, str(todo[0].key)])
     if len(todo) > 1 or processes > 1:
         shared = Jobs(ws, todo, jobs, processes)
-        _say_plan(shared, processes)
+        for line in shared.plan():
+            say(line)
         for together in _by_dependency(todo):
             train_each(ws, together, shared, force=force, processes=processes)
     return TrainedRecord(trained=[str(run.key) for run in todo], finished=finished)
-
-
-def _say_plan(jobs: Jobs, processes: int) -> None:
-    """Print how the runs share the machine, and whether they have more threads than it has cores."""
-    if processes == 1:
-        say(jobs.plan())
-    if jobs.most > 1 and jobs.most * jobs.threads > jobs.cores:
-        say(
-            f"train: {jobs.most} runs of {jobs.threads} threads each share {jobs.cores} cores and may "
-            "take longer than one after the other; runtime.threads=1 makes them smaller"
-        )
 
 
 def _requested(

@@ -47,9 +47,9 @@ def _(result: FoldsResult) -> None:
             "train them again with --force (FORCE=1)"
         )
     rows = ", ".join(str(row["rows"]) for row in result.rows)
-    say(f"folds: {how}, hash {record.hash}, rows {rows}")
     if result.throughput is not None:
         _say_throughput(result.throughput)
+    say(f"folds: {how}, hash {record.hash}, rows {rows}")
 
 
 def _say_throughput(found: ThroughputRecord) -> None:

@@ -178,6 +178,7 @@ _LISTED = (
             _guessed("group", "the column whose rows share a fold, or none"),
             _guessed("unlabelled", "drop, pool or class: what happens with rows without a label"),
             Option("reasons", "say every guess with its reason", switch=True),
+            Option("quick", "measure no steps to forecast the models' training time", switch=True),
             _force("write over an existing competition.yaml"),
         ),
         place="folder",

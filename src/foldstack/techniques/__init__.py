@@ -2,7 +2,9 @@
 
 from foldstack.techniques.adversaries import AWP, FGM, PGD, VAT, WORD_EMBEDDINGS, Adversary, FreeLB
 from foldstack.techniques.augmentation import Augmentation, SpanMasking
+from foldstack.techniques.auto import RunFacts
 from foldstack.techniques.averages import EMA, SWA, Averaging, Soup
+from foldstack.techniques.common import AUTO
 from foldstack.techniques.heads import (
     AttentionHead,
     ClsAttentionHead,
@@ -61,6 +63,7 @@ from foldstack.techniques.training import StageSettings, TrainingSettings
 from foldstack.techniques.transformer_preset import TransformerSettings
 
 __all__ = [
+    "AUTO",
     "AWP",
     "EMA",
     "FGM",
@@ -114,6 +117,7 @@ __all__ = [
     "Pretraining",
     "RandomWindow",
     "RecurrentHead",
+    "RunFacts",
     "Sampling",
     "ScaledCrossEntropy",
     "Schedule",

@@ -2,6 +2,7 @@
 
     python tests/bench/defaults.py search [--out scratch/defaults] [--sets a,b] [--rows 500,2000]
     python tests/bench/defaults.py table [--out scratch/defaults]
+    python tests/bench/defaults.py blend [--out scratch/defaults] --sets tweeteval-irony,custrev
 
 `search` fits each setting of the grid below once for each data set and number of rows, scores it on the
 data set's test rows, and appends a line to OUT/search.jsonl; it resumes where it stopped. Each fit has
@@ -17,6 +18,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import sys
 import tempfile
 import time
@@ -28,15 +30,20 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
+import pandas as pd
 from corpora import CHINESE_BACKBONE, Corpus, corpora
 from scipy.stats import t
 
+from foldstack.cli import main as foldstack
 from foldstack.config import SHIPPED, merge, read_preset, validate
 from foldstack.learners import LearnerContext, make_learner
 from foldstack.links import to_probabilities
 from foldstack.progress import Progress, say, table
+from foldstack.rows import Rows
 from foldstack.settings import Settings
+from foldstack.stages.score import score
 from foldstack.techniques import LearnerSettings
+from foldstack.workspace import Workspace
 
 OUT = Path("scratch/defaults")
 SIZES = (500, 2_000, 8_000)
@@ -218,9 +225,77 @@ def settings_table(found: list[dict], rows: int) -> str:
     return table([f"{rows:,} rows", "sets", "gain over plain", "least", "times its time"], lines)
 
 
+def blend(out: Path, names: list[str]) -> None:
+    """Take each data set from three files to a scored submission, as a user with no settings does.
+
+    Beside it the plain loop, fitted once on all training rows. What is finished is not repeated.
+    """
+    lines = []
+    for name in names:
+        corpus, root = corpora()[name](), out / f"blend-{name}"
+        if not (root / "competition.yaml").exists():
+            files = write_files(corpus, out / f"files-{name}")
+            kind, metric = str(corpus.task.kind), corpus.task.metric.name
+            _stage(root, "init", "--quick", "--kind", kind, "--metric", metric, *files)
+            shutil.copytree(out / f"files-{name}/private", root / "input/private")
+        for stage in ("folds", "train", "blend", "submit"):
+            _stage(root, stage)
+        plain = out / f"plain-{name}.json"
+        if not plain.exists():
+            cell = Cell(name, len(corpus.train), "plain")
+            plain.write_text(json.dumps(fit(cell)), encoding="utf-8")
+        ws = Workspace.open(root, [])
+        for each in score(ws).rows:
+            interval = f"{each.nested:.4f} [{each.low:.4f}, {each.high:.4f}]"
+            lines.append(
+                [name, each.submission, interval, f"{each.private[corpus.task.metric.name]:.4f}"]
+            )
+        lines.append([name, "plain loop", "", f"{json.loads(plain.read_text())['score']:.4f}"])
+    print(table(["data set", "submission", "nested", "test"], lines))
+
+
+def _stage(root: Path, *command: str) -> None:
+    if foldstack(["--workspace", str(root), *command]) != 0:
+        sys.exit(f"{' '.join(command)} failed in {root}")
+
+
+def write_files(corpus: Corpus, folder: Path) -> list[str]:
+    """Write the files of a competition; return the options of `init` that name them."""
+    train, test, sample, solution = competition_tables(corpus)
+    (folder / "private").mkdir(parents=True, exist_ok=True)
+    solution.to_csv(folder / "private/solution.csv", index=False)
+    options = []
+    for role, each in (("train", train), ("test", test), ("sample", sample)):
+        path = folder / f"{'sample_submission' if role == 'sample' else role}.csv"
+        each.to_csv(path, index=False)
+        options += [f"--{role}", str(path)]
+    return options
+
+
+def competition_tables(corpus: Corpus) -> tuple[pd.DataFrame, ...]:
+    """Return train, test, sample and solution of a data set with one label per row."""
+
+    def rows(part: Rows) -> pd.DataFrame:
+        texts = {f"text{i}": list(t) for i, t in enumerate(zip(*part.texts, strict=True))}
+        texts = {"text": texts["text0"]} if len(texts) == 1 else texts
+        return pd.DataFrame({"id": part.ids} | texts)
+
+    def labels(part: Rows) -> np.ndarray:
+        outputs = np.array(corpus.task.outputs, dtype=object)
+        if corpus.task.kind.is_one_hot:
+            return outputs[part.targets.argmax(axis=1)]
+        return part.targets[:, 0].astype(int if corpus.task.kind.has_labels else float)
+
+    train, test = (rows(part) for part in (corpus.train, corpus.test))
+    ids = test[["id"]]
+    first = labels(corpus.train)[0] if corpus.task.metric.wants == "labels" else 0.5
+    tables = train.assign(label=labels(corpus.train)), test, ids.assign(label=first)
+    return *tables, ids.assign(label=labels(corpus.test))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=["search", "table"])
+    parser.add_argument("what", choices=["search", "table", "blend"])
     parser.add_argument("--out", type=Path, default=OUT)
     parser.add_argument("--sets", default=",".join(corpora()))
     parser.add_argument("--rows", default=",".join(map(str, SIZES)))
@@ -238,6 +313,10 @@ def main() -> None:
     names = args.sets.split(",")
     if unknown := [name for name in names if name not in corpora()]:
         sys.exit(f"unknown or absent data sets: {', '.join(unknown)}")
+    if args.what == "blend":
+        args.out.mkdir(parents=True, exist_ok=True)
+        blend(args.out, names)
+        return
     sizes = [int(n) for n in args.rows.split(",")]
     search(args.out, names, sizes, args.settings.split(";"), args.jobs)
 

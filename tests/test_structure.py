@@ -13,7 +13,7 @@ LIMITS = {
     "paths under folds/, oof/, submissions/ built outside the store": 0,
     "checks by a technique's or learner's name": 1,
     "checks by a kind's name": 1,
-    "calls that print in stages/": 16,  # lines during long work
+    "calls that print in stages/": 17,  # lines during long work
     "docstrings that begin with Of or What": 0,
     "file names that occur twice": 5,
     "class names that occur twice": 0,

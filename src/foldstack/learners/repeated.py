@@ -67,7 +67,9 @@ class RepeatedLearner:
             self.members, each = [], []
             for number in range(1, count + 1):
                 say(f"fit {number} of {count}, each from a seed of its own")
-                member, made = self._fit_one(number, train, select, run_dir / f"repeat{number}")
+                member, made = self._fit_one(
+                    number, train, select, Path(run_dir, f"repeat{number}")
+                )
                 self.members.append(member)
                 each.append(made)
             totals = {k: round(sum(f[k] for f in each), 2) for k in TOTALS if k in each[0]}

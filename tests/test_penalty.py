@@ -12,8 +12,8 @@ from sklearn.linear_model import LogisticRegression, Ridge
 
 from foldstack.kinds import Kind
 from foldstack.learners import penalty
-from foldstack.learners.linear import LinearModel
 from foldstack.learners.penalty import GRID, choose_penalty, inner_folds, square_root
+from foldstack.learners.regressions import LinearModel
 from foldstack.metrics import get
 from foldstack.rows import Rows
 from makers import make_rows, make_task

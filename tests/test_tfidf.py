@@ -10,7 +10,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 
 from foldstack.kinds import Kind
 from foldstack.learners import LearnerContext
-from foldstack.learners.linear import log_count_ratios
+from foldstack.learners.regressions import log_count_ratios
 from foldstack.learners.tfidf import TfidfLearner
 from foldstack.links import to_probabilities
 from foldstack.rows import Rows
@@ -194,7 +194,7 @@ def test_many_classes_are_solved_in_less_memory(monkeypatch, capsys) -> None:
     y, weights = np.arange(90) % 3, rng.random(90) + 0.5
     learner = linear_learner("multiclass", 3)
     exact = learner.model.solve(x, y, weights)
-    monkeypatch.setattr("foldstack.learners.linear.MANY_COEFFICIENTS", 20)
+    monkeypatch.setattr("foldstack.learners.regressions.MANY_COEFFICIENTS", 20)
     found = learner.model.solve(x, y, weights)
     assert found.coef_ == pytest.approx(exact.coef_, abs=0.01)
     assert capsys.readouterr().out == (

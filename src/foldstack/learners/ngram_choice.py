@@ -15,14 +15,14 @@ LONG = (
 
 
 @dataclass(frozen=True)
-class Choice:
+class AutoChoice:
     """A value chosen for a setting that is `auto`, and the reason, for run.json."""
 
     value: object
     why: str
 
 
-def choose_ngrams(settings: TfidfSettings, texts: Sequence[str]) -> dict[str, Choice]:
+def choose_ngrams(settings: TfidfSettings, texts: Sequence[str]) -> dict[str, AutoChoice]:
     """Return the choice for each setting of n-grams that is `auto`; texts: the first of the run's."""
     asked = {
         "words": settings.words == "auto",
@@ -36,9 +36,9 @@ def choose_ngrams(settings: TfidfSettings, texts: Sequence[str]) -> dict[str, Ch
     is_chinese = script == CHINESE
     why = f"most letters are {'Chinese' if is_chinese else script.capitalize()}"
     chosen = {
-        "words": Choice("rjieba" if is_chinese else "unicode", why),
-        "word_ngrams": Choice((1, 2), "for every script"),
-        "char_ngrams": Choice(
+        "words": AutoChoice("rjieba" if is_chinese else "unicode", why),
+        "word_ngrams": AutoChoice((1, 2), "for every script"),
+        "char_ngrams": AutoChoice(
             (1, 4) if is_chinese or length >= LONG else (2, 5),
             f"{why}, {length:,.0f} characters per text",
         ),

@@ -7,11 +7,12 @@ from dataclasses import replace
 
 import numpy as np
 from scipy.sparse import csr_matrix
+from threadpoolctl import threadpool_limits
 
 from foldstack.kinds import Kind
 from foldstack.learners import Task
-from foldstack.learners.linear import LinearModel, log_count_ratios, sides
-from foldstack.learners.ngram_choice import Choice
+from foldstack.learners.ngram_choice import AutoChoice
+from foldstack.learners.regressions import LinearModel, log_count_ratios, sides
 from foldstack.links import row_losses
 from foldstack.rows import Rows
 
@@ -47,7 +48,7 @@ def inner_folds(rows: Rows) -> tuple[np.ndarray, np.ndarray]:
 
 def choose_penalty(
     model: LinearModel, task: Task, x: csr_matrix, rows: Rows, folds: np.ndarray
-) -> Choice:
+) -> AutoChoice:
     """Return the C of the lowest inner loss; of those within 1 % of it the strongest penalty.
 
     The loss is log loss; squared error for values, unless the metric reads only their order, which
@@ -64,24 +65,33 @@ def choose_penalty(
     model = replace(model, quiet=True)
     outputs = _compared(model, rows)
     if not len(outputs) or not x.shape[1] or len(np.unique(folds)) < FOLDS:
-        return Choice(DEFAULT, "too few rows for inner folds")
+        return AutoChoice(DEFAULT, "too few rows for inner folds")
     targets = rows.targets[:, outputs]
-    found = np.zeros((len(GRID), *targets.shape))
-    for columns, train, held, z in _parts(model, x, targets, rows.weights, folds):
-        for i, c in enumerate(GRID):
-            own = replace(model, C=c, kind=_kind(model), naive_bayes=False)
-            coef, intercept = own.fit(
-                z[train].__getitem__, z.shape[1], targets[train][:, columns], rows.weights[train]
-            )
-            found[i][np.ix_(held, columns)] = z[held] @ coef.T + intercept
+    with threadpool_limits(1):  # for small products; and the choice does not depend on threads
+        found = _inner_predictions(model, x, targets, rows.weights, folds)
     losses, name = _losses(model, task, found, targets, rows)
     best = np.flatnonzero(losses <= losses.min() + TIE * abs(losses.min()))[0]
     tried = ", ".join(f"C {c:g}: {abs(loss):.4f}" for c, loss in zip(GRID, losses, strict=True))
-    return Choice(
+    return AutoChoice(
         GRID[best],
         f"the strongest penalty within 1 % of the best {name} of {FOLDS} inner folds of "
         f"{len(rows):,} rows ({tried})",
     )
+
+
+def _inner_predictions(
+    model: LinearModel, x: csr_matrix, targets: np.ndarray, weights: np.ndarray, folds: np.ndarray
+) -> np.ndarray:
+    """Return (C, n, outputs) predictions of each row by the model of the other inner folds."""
+    found = np.zeros((len(GRID), *targets.shape))
+    for columns, train, held, z in _parts(model, x, targets, weights, folds):
+        for i, c in enumerate(GRID):
+            own = replace(model, C=c, kind=_kind(model), naive_bayes=False)
+            coef, intercept = own.fit(
+                z[train].__getitem__, z.shape[1], targets[train][:, columns], weights[train]
+            )
+            found[i][np.ix_(held, columns)] = z[held] @ coef.T + intercept
+    return found
 
 
 def _compared(model: LinearModel, rows: Rows) -> np.ndarray:

@@ -15,9 +15,9 @@ from scipy.sparse import csr_matrix, hstack
 from foldstack.files import placing, write_text
 from foldstack.guess.contents import LOOKED_AT
 from foldstack.learners import LearnerContext
-from foldstack.learners.linear import LinearModel, RowsOf
-from foldstack.learners.ngram_choice import Choice, choose_ngrams
+from foldstack.learners.ngram_choice import AutoChoice, choose_ngrams
 from foldstack.learners.penalty import DEFAULT, choose_penalty, inner_folds
+from foldstack.learners.regressions import LinearModel, RowsOf
 from foldstack.progress import say
 from foldstack.rows import Rows
 from foldstack.techniques import TfidfSettings
@@ -43,7 +43,7 @@ class TfidfLearner:
         self.model = LinearModel(
             context.task.kind, settings.C or DEFAULT, settings.naive_bayes, context.seed
         )
-        self.auto: dict[str, Choice] = {}
+        self.auto: dict[str, AutoChoice] = {}
         self.vectorizers: list[NgramTfidf] = []
         self.places: list[
             int
@@ -130,7 +130,7 @@ class TfidfLearner:
         auto = {name: vars(choice) for name, choice in self.auto.items()}
         return {"features": self._width} | ({"auto": auto} if auto else {})
 
-    def _choose_penalty(self, texts: Sequence[tuple[str, ...]], train: Rows) -> Choice:
+    def _choose_penalty(self, texts: Sequence[tuple[str, ...]], train: Rows) -> AutoChoice:
         sample, folds = inner_folds(train)
         x = self._by_row(texts)(sample)
         return choose_penalty(self.model, self.task, x, train.take(sample), folds)

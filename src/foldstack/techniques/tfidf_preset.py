@@ -16,8 +16,9 @@ NgramRange = Annotated[tuple[int, int] | None, BeforeValidator(none_from_auto)]
 class TfidfSettings(LearnerSettings):
     """A linear model on TF-IDF of word and character n-grams.
 
-    word_ngrams: range of word n-grams; `[0, 0]`: none; auto: by the script of the run's texts.
-    char_ngrams: range of character n-grams; `[0, 0]`: none; auto: by the script of the run's texts.
+    word_ngrams: range of word n-grams; `[0, 0]`: none; auto: `[1, 2]`.
+    char_ngrams: range of character n-grams; `[0, 0]`: none; auto: `[1, 4]` if most letters are
+        Chinese characters or texts have 1,000 characters on average, else `[2, 5]`.
     words: what a word is; unicode: letters and digits in a row; rjieba: Chinese ones are also cut
         into words by rjieba; auto: rjieba if most letters are Chinese characters.
     min_count: least number of training texts that an n-gram occurs in.

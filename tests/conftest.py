@@ -36,6 +36,18 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return go_through(make_workspace(tmp_path_factory.mktemp("finished") / "w"))
 
 
+@pytest.fixture(autouse=True)
+def without_forecasts(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`init` measures no models, unless a test asks for `forecasts_made`."""
+    if "forecasts_made" not in request.fixturenames:
+        monkeypatch.setattr("foldstack.stages.init.forecasts", lambda *given: iter(()))
+
+
+@pytest.fixture
+def forecasts_made() -> None:
+    """`init` measures the models, as it does for a user."""
+
+
 @pytest.fixture(scope="session")
 def backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny random BERT checkpoint."""

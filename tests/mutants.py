@@ -954,6 +954,30 @@ MUTANTS = [
         "unknown targets make the loss smaller",
         ("test_auxiliary.py",),
     ),
+    Mutant(
+        "pairs-of-own-rows",
+        "training/criteria.py",
+        "rows = _of_all_processes(own.transpose(0, 1)).transpose(0, 1)",
+        "rows = own",
+        "each process compares its own rows only",
+        ("test_losses.py",),
+    ),
+    Mutant(
+        "pairs-teach-positives",
+        "training/criteria.py",
+        "slopes = negative * (positives * above.sigmoid()).sum(dim=1)",
+        "slopes = torch.zeros_like(positive)",
+        "a negative above a positive is not pushed down",
+        ("test_losses.py",),
+    ),
+    Mutant(
+        "ghm-of-all-classes",
+        "training/criteria.py",
+        "apart.sum(dim=1, keepdim=True) / 2 if",
+        "apart.sum(dim=1, keepdim=True) if",
+        "classes fill only the first half of the bins, and the last",
+        ("test_losses.py",),
+    ),
     # Stages and the store
     Mutant(
         "run-learns-from-its-fold",

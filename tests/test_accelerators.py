@@ -59,7 +59,10 @@ TECHNIQUES = [
     {"rdrop": 1.0},
     {"contrastive": {}},
     {"averaging": {"name": "ema"}},
-    *({"loss": {"name": name}} for name in ("focal", "dice", "soft_f1", "ghm", "logit_adjusted")),
+    *(
+        {"loss": {"name": name}}
+        for name in ("focal", "dice", "soft_f1", "pairwise_auc", "ghm", "logit_adjusted")
+    ),
     {"loss": {"name": "cross_entropy", "class_weights": "inverse", "label_smoothing": 0.1}},
     *({"adversary": {"name": name}} for name in ("fgm", "pgd", "freelb", "vat")),
     {"adversary": {"name": "awp", "start": 0}},

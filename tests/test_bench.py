@@ -130,9 +130,11 @@ def test_trainer_by_length_predicts_the_rows_in_their_order(bench, backbone, tmp
 def test_the_benchmark_goes_through_and_writes_its_page(bench, backbone, tmp_path, monkeypatch):
     """On a few rows of tiny competitions in the place of the embedded ones."""
     for name in ("movie-reviews", "bbc"):
-        root = make_workspace(tmp_path / name, n=40, models=["minilm"], runtime={"threads": 1})
+        root = make_workspace(
+            tmp_path / name, n=40, models=["minilm-quick"], runtime={"threads": 1}
+        )
         training = {"epochs": 1, "max_length": 16, "precision": "fp32"}
-        for preset in ("minilm", "minilm-f1"):
+        for preset in ("minilm-quick", "minilm-f1"):
             f1 = {"loss": "soft_f1", "freeze_backbone": True, "head_lr": 1e-3, "epochs": 10}
             stages = {"stages": [{}, f1]} if preset == "minilm-f1" else {}
             add_preset(root, backbone, preset, training, **stages)

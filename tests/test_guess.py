@@ -619,17 +619,20 @@ def test_a_proposal_repeats_the_overrides_that_were_given() -> None:
 
 def test_texts_of_many_languages_get_a_model_of_many() -> None:
     found = guessed({"lang_abv": cells(["en", "fr", "th"], 120)}, {"lang_abv": ["en", "fr", "th"]})
-    assert found.settings["models"] == ("tfidf", "xlm-roberta")
-    assert why(found, "models") == "column 'lang_abv' names 3 languages: a model of many languages"
+    assert found.settings["models"][-1] == "multilingual-e5-small"
+    assert why(found, "models") == (
+        "column 'lang_abv' names 3 languages: a model of many languages; this machine has no GPU"
+    )
     english = guessed({"language": cells(["en"] * 39 + ["fr"], 120)}, {"language": ["en"]})
-    assert english.settings["models"] == ("tfidf", "minilm")
+    assert english.settings["models"] == ("tfidf", "naive-bayes", "minilm")
 
 
 def test_texts_of_many_scripts_get_a_model_of_many() -> None:
     texts = [text if i % 4 else f"этот фильм очень хороший, {i}" for i, text in enumerate(TEXTS)]
     found = guessed({"text": texts}, {})
     assert why(found, "models") == (
-        "the texts are in several scripts, Latin, Cyrillic: a model of many languages"
+        "the texts are in several scripts, Latin, Cyrillic: a model of many languages; this "
+        "machine has no GPU"
     )
 
 

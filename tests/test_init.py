@@ -462,16 +462,25 @@ def test_the_metric_is_written_by_its_name_here() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "models"),
+    ("text", "on_cpu", "on_gpu"),
     [
-        ("a good film with a dull end", ("tfidf", "minilm")),
-        ("这部电影非常好看，演员 iPhone 很棒", ("tfidf", "macbert")),
-        ("この映画はとても面白かったです", ("tfidf", "xlm-roberta")),
-        ("이 영화는 정말 재미있었다", ("tfidf", "xlm-roberta")),
-        ("этот фильм очень хороший", ("tfidf", "xlm-roberta")),
+        ("a good film with a dull end", ["minilm"], ["deberta-v3-base", "roberta"]),
+        (
+            "这部电影非常好看，演员 iPhone 很棒",
+            ["multilingual-e5-small"],
+            ["macbert", "roberta-wwm-zh"],
+        ),
+        ("この映画はとても面白かったです", ["multilingual-e5-small"], ["xlm-roberta"]),
+        ("이 영화는 정말 재미있었다", ["multilingual-e5-small"], ["xlm-roberta"]),
+        ("этот фильм очень хороший", ["multilingual-e5-small"], ["xlm-roberta"]),
     ],
 )
-def test_the_models_follow_the_script(text: str, models: tuple) -> None:
+@pytest.mark.parametrize("gpu", [False, True])
+def test_the_models_follow_script_and_machine(
+    text: str, on_cpu: list[str], on_gpu: list[str], gpu: bool, monkeypatch
+) -> None:
+    monkeypatch.setattr("foldstack.guess.model.has_gpu", lambda: gpu)
+    models = ("tfidf", "naive-bayes", *(on_gpu if gpu else on_cpu))
     rows = {"text": [f"{text} {i}" for i in range(10)], "label": BALANCED}
     assert settings(rows, {"label": "0.5"}, {"text": [text] * 3})["models"] == models
 
@@ -595,7 +604,8 @@ def test_files_from_elsewhere_are_copied_and_the_guesses_said(
         "init: ROOT/competition.yaml is written; METRIC= KIND= ID= TEXT= TARGET= PAIR= GROUP= "
         "override, with FORCE=1",
         "init: next, look at competition.yaml, then `make folds`, `make train`, `make blend submit`",
-        'init: besides, id: id, labels: ["0", "1"], models: [tfidf, minilm] (REASONS=1 says why)',
+        'init: besides, id: id, labels: ["0", "1"], models: [tfidf, naive-bayes, minilm] (REASONS=1 '
+        "says why)",
     ]
 
 
@@ -605,8 +615,8 @@ def test_every_reason_is_said_on_request(given: Path, tmp_path, capsys) -> None:
     assert said[-3:] == [
         "init: id: id (the sample's first column, which test has too, different in each row)",
         'init: labels: ["0", "1"] (\'1\' is the positive class: the last one is)',
-        "init: models: [tfidf, minilm] (most letters are Latin; minilm is for English and runs "
-        "anywhere)",
+        "init: models: [tfidf, naive-bayes, minilm] (most letters are Latin, taken for English; this "
+        "machine has no GPU)",
     ]
 
 

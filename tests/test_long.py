@@ -622,8 +622,9 @@ def test_a_window_is_as_difficult_as_its_row(place_of):
 def test_the_time_of_a_row_is_that_of_its_windows(place_of):
     """Guards the estimate before a demo: a window's number is no row's."""
     learner = make_learner(place_of("bert"), training={"max_length": 6}, long="windows")
-    seconds = learner.measure(make_rows(ROWS), updates=2)
-    assert all(0 < s < 10 for s in seconds)
+    measured = learner.measure(make_rows(ROWS), learned=160, updates=2)
+    assert 0 < measured.row_seconds < 10
+    assert measured.fit_seconds == pytest.approx(160 * 2 / measured.learned_per_second)
 
 
 def test_rows_that_choose_the_epoch_are_judged_whole(place_of, tmp_path, capsys):

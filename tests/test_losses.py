@@ -29,6 +29,8 @@ CASES = [
     ("focal", {"gamma": 0.5, "class_weights": "effective"}, "multilabel"),
     ("soft_f1", {"share": 0.3, "average": "micro"}, "multiclass"),
     ("soft_f1", {"share": 0.3, "average": "micro"}, "multilabel"),
+    ("pairwise_auc", {"share": 1}, "multilabel"),
+    ("correlation", {"share": 1}, "regression"),
     ("asymmetric", {"gamma_positive": 0.5, "gamma_negative": 0.5, "margin": 0.2}, "multilabel"),
     ("asymmetric", {"margin": 0}, "multilabel"),
 ]
@@ -202,25 +204,55 @@ def soft_f1_reference(loss, link, raw, targets, weights) -> float:
 def ghm_reference(loss, link, raw, targets, weights) -> float:
     """As the authors' code: weights N / (rows in the bin), over the number of bins that have rows."""
     each = [
-        (weights[i], abs(sigmoid(raw[i, j]) - targets[i, j]), raw[i, j], targets[i, j])
-        for i, j in np.ndindex(raw.shape)
+        (weights[i], np.abs(p - t).sum() / 2, -(t * np.log(p)).sum())
+        for i in range(len(raw))
+        for p, t in choices(raw[i], targets[i], link)
     ]
     total = sum(w for w, *_ in each)
-    bin_of = [min(int(g * loss.bins), loss.bins - 1) for _, g, *_ in each]
+    bin_of = [min(int(g * loss.bins), loss.bins - 1) for _, g, _ in each]
     loss_sum = 0.0
-    for (w, _, x, t), own in zip(each, bin_of, strict=True):
+    for (w, _, row_loss), own in zip(each, bin_of, strict=True):
         in_bin = sum(each[k][0] for k in range(len(each)) if bin_of[k] == own)
-        beta = total / in_bin / len(set(bin_of))
-        loss_sum += w * beta * -(t * math.log(sigmoid(x)) + (1 - t) * math.log(1 - sigmoid(x)))
+        loss_sum += w * total / in_bin / len(set(bin_of)) * row_loss
     return loss_sum / total
+
+
+def pairwise_auc_reference(loss, link, raw, targets, weights) -> float:
+    """Each pair of rows in each label; no label has less than a row of positives or negatives here."""
+    by_label = []
+    for s, t in zip(raw.T, targets.T, strict=True):
+        pairs = [
+            (weights[i] * t[i] * weights[k] * (1 - t[k]), math.log(1 + math.exp(s[k] - s[i])))
+            for i in range(len(s))
+            for k in range(len(s))
+        ]
+        by_label.append(sum(w * x for w, x in pairs) / sum(w for w, _ in pairs))
+    rest = cross_entropy_reference(link, raw, targets, weights)
+    return loss.share * float(np.mean(by_label)) + (1 - loss.share) * rest
+
+
+def correlation_reference(loss, link, raw, targets, weights) -> float:
+    """numpy's weighted covariances."""
+    apart = []
+    for x, y in zip(raw.T, targets.T, strict=True):
+        (xx, xy), (_, yy) = np.cov(x, y, aweights=weights)
+        apart.append(1 - xy / math.sqrt(xx * yy))
+    squared = weights @ ((raw - targets) ** 2).mean(axis=1) / weights.sum()
+    return loss.share * float(np.mean(apart)) + (1 - loss.share) * squared
+
+
+OF_THE_BATCH = {
+    "soft_f1": soft_f1_reference,
+    "ghm": ghm_reference,
+    "pairwise_auc": pairwise_auc_reference,
+    "correlation": correlation_reference,
+}
 
 
 def reference(loss: techniques.Loss, kind: str, raw: Tensor, targets: Tensor, weights: Tensor):
     link, arrays = link_of(kind), [x.numpy() for x in (raw, targets, weights)]
-    if loss.name == "soft_f1":
-        return soft_f1_reference(loss, link, *arrays)
-    if loss.name == "ghm":
-        return ghm_reference(loss, link, *arrays)
+    if loss.whole_batch:
+        return OF_THE_BATCH[loss.name](loss, link, *arrays)
     raw, targets, weights = arrays
     counts = counts_of(targets, weights, link)
     rows = [row_reference(loss, link, r, y, counts) for r, y in zip(raw, targets, strict=True)]
@@ -248,8 +280,11 @@ def test_a_gradient_is_that_of_the_value(name, options, kind, soft):
 
 @all_cases
 def test_a_row_of_weight_two_is_the_row_twice(name, options, kind):
-    """Where it is drawn, and where class weights and priors come from."""
-    loss, (raw, targets, _) = settings_of(name, **options), draw(kind)
+    """Where it is drawn, and where class weights and priors come from.
+
+    With another seed the row is alone in its bin of GHM, whose mean its weight does not change.
+    """
+    loss, (raw, targets, _) = settings_of(name, **options), draw(kind, seed=1)
     heavy = value(loss, kind, raw, targets, torch.tensor([2.0, 1, 1, 1, 1, 1]).double())
     rows = [0, 0, 1, 2, 3, 4, 5]
     assert heavy.item() == pytest.approx(value(loss, kind, raw[rows], targets[rows]).item())
@@ -328,6 +363,9 @@ def test_outputs_that_are_no_number_give_none(name, options, kind):
         ("dice", "multiclass", {}, {"alpha": 0.1}),
         ("dice", "multiclass", {}, {"smooth": 0.1}),
         ("ghm", "multilabel", {}, {"bins": 3}),
+        ("ghm", "multiclass", {}, {"bins": 3}),
+        ("pairwise_auc", "multilabel", {}, {"share": 1}),
+        ("correlation", "regression", {}, {"share": 1}),
         ("logit_adjusted", "multiclass", {}, {"tau": 2}),
         ("asymmetric", "multilabel", {}, {"gamma_positive": 1}),
         ("asymmetric", "multilabel", {}, {"gamma_negative": 1}),
@@ -414,6 +452,7 @@ def test_two_softmax_outputs_are_one_sigmoid_of_their_difference():
         ("cross_entropy", {"label_smoothing": 0.2, "class_weights": "inverse"}),
         ("focal", {"gamma": 1.5, "class_weights": "effective"}),
         ("logit_adjusted", {"tau": 0.7}),
+        ("ghm", {"bins": 3}),
     ):
         loss = settings_of(name, **options)
         softmax_value = value(loss, "multiclass", two, pair, weights)
@@ -574,6 +613,81 @@ def test_soft_f1_of_a_batch_of_no_weight_is_no_loss():
     assert criterion(raw, targets, 0 * weights, torch.tensor(1e-12)) == 0
 
 
+# Pairs
+
+
+def test_pairwise_auc_of_three_rows_by_hand():
+    """Positives at 2 and −1, a negative at 1: the mean of log(1 + e^−1) and log(1 + e^2)."""
+    raw, labels = torch.tensor([[2.0], [-1.0], [1.0]]), torch.tensor([[1.0], [1], [0]])
+    loss = value(settings_of("pairwise_auc", share=1), "binary", raw, labels)
+    wanted = (math.log1p(math.exp(-1)) + math.log1p(math.exp(2))) / 2
+    assert loss.item() == pytest.approx(wanted)
+
+
+def test_pairwise_auc_of_far_apart_rows_counts_the_wrong_pairs():
+    """It bounds the share of wrong pairs, 1 − AUC, from above, and is near 0 where that is 0."""
+    labels = torch.tensor([[1.0], [1], [0], [0]])
+    loss = settings_of("pairwise_auc", share=1)
+    right = torch.tensor([[50.0], [90], [10], [-30]])
+    assert value(loss, "binary", right, labels).item() == pytest.approx(0, abs=1e-6)
+    one_of_four_wrong = torch.tensor([[50.0], [5], [10], [-30]])
+    assert value(loss, "binary", one_of_four_wrong, labels).item() == pytest.approx(5 / 4, rel=0.01)
+
+
+def test_pairwise_auc_alone_sees_no_intercept():
+    """So `share: 1` leaves the probabilities without a level, which its docstring says."""
+    raw, targets, weights = draw("multilabel")
+    alone, mixed = settings_of("pairwise_auc", share=1), settings_of("pairwise_auc")
+    for loss, same in ((alone, True), (mixed, False)):
+        at, moved = (value(loss, "multilabel", raw + by, targets, weights) for by in (0, 3))
+        assert (moved.item() == pytest.approx(at.item())) == same
+
+
+@pytest.mark.parametrize("label", [0.0, 1.0], ids=["negatives", "positives"])
+@pytest.mark.parametrize("kind", ["binary", "multilabel"])
+def test_a_batch_without_pairs_is_no_loss_of_pairs(kind, label):
+    """0 / 0 pairs, and so were all weights after it; the cross-entropy beside it still teaches."""
+    raw, targets, weights = draw(kind)
+    one_class = torch.full_like(targets, label)
+    alone = settings_of("pairwise_auc", share=1)
+    assert value(alone, kind, raw, one_class, weights) == 0
+    assert (gradient(alone, kind, raw, one_class, weights) == 0).all()
+    mixed = gradient(settings_of("pairwise_auc", share=0.3), kind, raw, one_class, weights)
+    torch.testing.assert_close(mixed, 0.7 * gradient(None, kind, raw, one_class, weights))
+
+
+def test_a_label_without_pairs_is_left_out_of_their_mean():
+    raw, targets, weights = draw("multilabel")
+    targets[:, 1] = 0
+    loss = settings_of("pairwise_auc", share=1)
+    both = [0, 2]
+    assert value(loss, "multilabel", raw, targets, weights).item() == pytest.approx(
+        value(loss, "multilabel", raw[:, both], targets[:, both], weights).item()
+    )
+    assert (gradient(loss, "multilabel", raw, targets, weights)[:, 1] == 0).all()
+
+
+def test_pairs_fade_with_the_last_positive():
+    """Soft targets of a hundredth would otherwise rank the batch as if they were sure."""
+    raw = draw("binary")[0]
+    first = torch.eye(6)[:, :1].double()
+    loss = settings_of("pairwise_auc", share=1)
+    at = [value(loss, "binary", raw, first * s).item() for s in (0, 0.01, 1)]
+    assert at[0] == 0
+    assert at[1] == pytest.approx(at[2] / 100, rel=0.1)
+
+
+def test_many_labels_are_compared_a_few_at_a_time(monkeypatch):
+    """All at once, 500 labels of 1,024 rows were 2 GB of differences."""
+    data = draw("multilabel")
+    loss = settings_of("pairwise_auc", share=1)
+    whole = value(loss, "multilabel", *data), gradient(loss, "multilabel", *data)
+    for pairs in (1, 36 * 2):
+        monkeypatch.setattr(criteria, "PAIRS", pairs)
+        parts = value(loss, "multilabel", *data), gradient(loss, "multilabel", *data)
+        torch.testing.assert_close(parts, whole)
+
+
 # Two processes
 
 PROCESSES = 2
@@ -603,6 +717,10 @@ def _distributed_losses() -> dict[str, techniques.Loss]:
         "soft F1": settings_of("soft_f1"),
         "mixed": settings_of("soft_f1", share=0.4, average="micro"),
         "GHM": settings_of("ghm", bins=4),
+        "pairs": settings_of("pairwise_auc", share=1),
+        "pairs, mixed": settings_of("pairwise_auc", share=0.4),
+        "correlation": settings_of("correlation", share=1),
+        "correlation, mixed": settings_of("correlation", share=0.4),
         "BCE": settings_of("cross_entropy"),
     }
 
@@ -755,6 +873,37 @@ def test_scaled_cross_entropy_is_least_at_the_scaled_target():
     targets = torch.tensor([[0.2, 0.9], [0.5, 0.01]])
     loss = settings_of("scaled_bce")
     assert gradient(loss, "regression", targets.logit(), targets).abs().max() < 1e-7
+
+
+def test_correlation_is_numpys():
+    raw, targets, _ = draw("regression")
+    wanted = 1 - np.mean([np.corrcoef(raw[:, j], targets[:, j])[0, 1] for j in range(2)])
+    loss = settings_of("correlation", share=1)
+    assert value(loss, "regression", raw, targets).item() == pytest.approx(wanted)
+
+
+def test_correlation_alone_sees_neither_mean_nor_scale():
+    data = draw("regression")
+    alone, mixed = settings_of("correlation", share=1), settings_of("correlation")
+    for loss, same in ((alone, True), (mixed, False)):
+        at, moved = (value(loss, "regression", x, *data[1:]) for x in (data[0], 3 * data[0] - 7))
+        assert (moved.item() == pytest.approx(at.item())) == same
+
+
+@pytest.mark.parametrize("n", [1, 6], ids=["a single row", "equal rows"])
+@pytest.mark.parametrize("constant", ["logits", "targets", "both"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_the_correlation_of_a_constant_is_0(dtype, constant, n):
+    """0 / 0 of a batch whose rows agree, as after a start with an empty head."""
+    raw, targets, _ = (x.to(dtype) for x in draw("regression", n=n))
+    raw = torch.full_like(raw, 0.3) if constant != "targets" else raw
+    targets = torch.full_like(targets, 0.7) if constant != "logits" else targets
+    loss = settings_of("correlation", share=1)
+    assert value(loss, "regression", raw, targets).item() == pytest.approx(1, abs=1e-3)
+    slope = gradient(loss, "regression", raw, targets)
+    assert torch.isfinite(slope).all()
+    if constant == "logits" and n > 1:  # towards the targets
+        assert (slope * (targets - targets.mean(0)) < 0).all()
 
 
 # R-Drop

@@ -205,9 +205,8 @@ def test_a_stage_takes_what_its_command_gives(command: Command) -> None:
 
 
 def test_nothing_is_passed_where_nothing_is_given(place: Path) -> None:
-    targets = [t for t in OPTIONS if t not in ("train", "compare")]
+    targets = list(OPTIONS)
     assert make(place, *targets, "PY=./py") == [["-m", "foldstack", t] for t in targets]
-    assert make(place, "train", "PY=./py") == [["-m", "foldstack", "train", "--jobs=1"]]
 
 
 def test_jobs_are_those_of_make_or_as_given(place: Path) -> None:
@@ -216,7 +215,7 @@ def test_jobs_are_those_of_make_or_as_given(place: Path) -> None:
         ((*_, jobs),) = make(place, "-j4", target, "PY=./py")
         assert jobs == "--jobs=4"
         assert "--jobs=3" in make(place, "-j4", target, "PY=./py", "JOBS=3", "SET=-j5")[0]
-    assert make(place, "train", "PY=./py", "DEBUG=-j5 x")[0][-1] == "--jobs=1"
+    assert make(place, "train", "PY=./py", "DEBUG=-j5 x")[0][-1] == "train"
 
 
 # SET

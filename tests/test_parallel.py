@@ -87,6 +87,7 @@ CASES: dict[str, dict] = {
     "class weights": {"loss": {"name": "cross_entropy", "class_weights": "inverse"}},
     "loss of the batch": {"loss": {"name": "soft_f1", "share": 0.7}},
     "gradient densities": {"loss": {"name": "ghm", "bins": 3}},
+    "pairs of rows": {"loss": {"name": "pairwise_auc", "share": 0.7}},
     "two passes": {"rdrop": 1.0, "backbone_dropout": 1e-12},  # else it is refused
     "worst weights": {"adversary": {"name": "fgm", "epsilon": 0.5}},
     "worst matrices": {"adversary": {"name": "awp", "start": 0}},

@@ -311,7 +311,7 @@ REFUSED = {
     "training.max_length=10": "unknown setting 'training.max_length'",
     "training.loss=mse": (
         "training.loss mse is for regression competitions, but this one is binary: take one of "
-        "cross_entropy, soft_f1, focal, dice, ghm, logit_adjusted, asymmetric"
+        "cross_entropy, soft_f1, pairwise_auc, focal, dice, ghm, logit_adjusted, asymmetric"
     ),
     "training.select_by=accurcy training.select=inner": "training.select_by: ",
     "training.mixup=0.5": (
@@ -467,7 +467,7 @@ def test_a_new_loss_is_refused_as_those_that_are_shipped(hinge):
     )
     assert sentence({"loss": "toy_hinge"}, "regression") == (
         "training.loss toy_hinge is for binary competitions, but this one is regression: take one of "
-        "mse, huber, scaled_bce"
+        "mse, huber, scaled_bce, correlation"
     )
     assert "toy_hinge" in sentence({"loss": "mse"})
 

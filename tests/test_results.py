@@ -109,7 +109,7 @@ def test_folds_of_the_old_code_are_read_and_written_with_the_same_keys(old: Path
     after = read_json(old / "folds/folds.json")
     without["settings"] |= {"connected": False}  # the default of a newer setting
     assert {k: after[k] for k in without} == without
-    assert set(after) == {*before, "version"}
+    assert set(after) == {*before, "version", "threads"}
 
 
 def test_folds_before_there_was_a_report_are_read(old: Path) -> None:

@@ -19,7 +19,7 @@ from sklearn.metrics import f1_score, log_loss, roc_auc_score
 from foldstack.cli import main, parser, run
 from foldstack.competition import Competition
 from foldstack.files import read_json, write_json
-from foldstack.stages import launch
+from foldstack.stages import jobs, launch
 from foldstack.stages.oof import read_model
 from foldstack.store import RunKey, Store, read_parquet, write_parquet
 from foldstack.tables import read_table
@@ -58,6 +58,8 @@ class InThisProcess:
 
 @pytest.fixture(autouse=True)
 def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One run at a time, as on a machine of one core."""
+    monkeypatch.setattr(jobs, "cpu_cores", lambda: 1)
     monkeypatch.setattr(launch, "subprocess", SimpleNamespace(Popen=InThisProcess))
 
 

@@ -404,7 +404,7 @@ def test_after_an_error_of_the_parent_no_more_runs_are_begun(workspace, monkeypa
     assert foldstack(workspace, "folds") == 0
     started, third = [], threading.Event()
 
-    def child(ws: object, run: Run, *_: object) -> int:
+    def child(self: object, run: Run) -> int:
         started.append(run.key.run)
         if run.key.run == "fold0":
             third.wait(0.3)
@@ -414,7 +414,7 @@ def test_after_an_error_of_the_parent_no_more_runs_are_begun(workspace, monkeypa
             third.set()
         return 0
 
-    monkeypatch.setattr("foldstack.stages.launch._child", child)
+    monkeypatch.setattr("foldstack.stages.launch._Launch._train", child)
     sentence = (
         "no more processes or threads can be started: raise the limit that `ulimit -u` shows, or run "
         "fewer --jobs"

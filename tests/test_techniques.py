@@ -60,7 +60,7 @@ def test_a_loss_learns(backbone, tmp_path):
     """Guards a sign: after three times the epochs each ranks the rows it has seen better than chance."""
     rows = tiny_rows()
     metric = get("roc_auc", "binary")
-    for loss in ("soft_f1", "focal", "dice", "ghm", "logit_adjusted", "asymmetric"):
+    for loss in ("soft_f1", "pairwise_auc", "focal", "dice", "ghm", "logit_adjusted", "asymmetric"):
         training = {"loss": loss, "epochs": 6, "lr": 5e-3}
         predicted = fit_and_predict(backbone, tmp_path / loss, training=training)
         assert metric.score(rows.targets, predicted) > 0.9, loss
@@ -282,7 +282,7 @@ def root(backbone, tmp_path) -> Path:
 REFUSED = {
     "training.loss=mse": (
         "training.loss mse is for regression competitions, but this one is binary: take one of "
-        "cross_entropy, soft_f1, focal, dice, ghm, logit_adjusted, asymmetric"
+        "cross_entropy, soft_f1, pairwise_auc, focal, dice, ghm, logit_adjusted, asymmetric"
     ),
     "binary_link=hinge": (
         "setting 'binary_link' is 'hinge': input should be 'sigmoid' or 'softmax'"
@@ -311,6 +311,14 @@ REFUSED = {
     "training.loss=soft_f1 training.micro_batch_size=4": (
         "loss soft_f1 is of the whole batch, which micro_batch_size would split: set "
         "micro_batch_size to 0 or take another loss"
+    ),
+    "training.loss=pairwise_auc training.micro_batch_size=4": (
+        "loss pairwise_auc is of the whole batch, which micro_batch_size would split: set "
+        "micro_batch_size to 0 or take another loss"
+    ),
+    "training.loss=correlation": (
+        "training.loss correlation is for regression competitions, but this one is binary: take "
+        "one of cross_entropy, soft_f1, pairwise_auc, focal, dice, ghm, logit_adjusted, asymmetric"
     ),
     "training.contrastive.weight=1 training.micro_batch_size=4": (
         "contrastive compares the rows of the whole batch, which micro_batch_size would split: set "
@@ -372,7 +380,13 @@ def test_what_does_not_go_together_is_refused(root, capsys, sets):
             "multiclass",
             "training.loss=multilabel_ce",
             "training.loss multilabel_ce is for multilabel competitions, but this one is "
-            "multiclass: take one of cross_entropy, soft_f1, focal, dice, logit_adjusted",
+            "multiclass: take one of cross_entropy, soft_f1, focal, dice, ghm, logit_adjusted",
+        ),
+        (
+            "multiclass",
+            "training.loss=pairwise_auc",
+            "training.loss pairwise_auc is for binary and multilabel competitions, but this one is "
+            "multiclass: take one of cross_entropy, soft_f1, focal, dice, ghm, logit_adjusted",
         ),
         (
             "regression",

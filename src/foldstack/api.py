@@ -77,7 +77,7 @@ class Project:
         seed: Chosen = None,
         name: str | None = None,
         force: bool = False,
-        jobs: int = 1,
+        jobs: int = 0,
     ) -> TrainedRecord:
         """Train runs that are not finished; several runs each in a process of its own.
 
@@ -88,7 +88,7 @@ class Project:
             seed: seeds; None for those of competition.yaml.
             name: store the runs under this name, as a variant.
             force: train finished runs again.
-            jobs: the number of runs at once.
+            jobs: the number of runs at once; 0 for as many as cores and memory allow.
 
         Returns:
             The names of the runs that were trained, and of those that were finished.
@@ -106,7 +106,7 @@ class Project:
             seed=as_text(seed, "seed"),
             name=one_name(name, "name"),
             force=switch(force, "force"),
-            jobs=whole_number(jobs, "jobs"),
+            jobs=whole_number(jobs, "jobs", least=0),
         )
 
     def scores(self) -> pd.DataFrame:
@@ -122,7 +122,7 @@ class Project:
         return blend_scores(self.workspace).frame
 
     def compare(
-        self, baseline: str, *others: str, fold: Chosen = None, seed: Chosen = None, jobs: int = 1
+        self, baseline: str, *others: str, fold: Chosen = None, seed: Chosen = None, jobs: int = 0
     ) -> Comparison:
         """Compare models with a baseline on the same folds and seeds; train missing runs.
 
@@ -131,7 +131,7 @@ class Project:
             others: the models to compare with it.
             fold: two or more folds; None for all.
             seed: seeds; None for those of competition.yaml.
-            jobs: the number of runs to train at once.
+            jobs: the number of runs to train at once; 0 for as many as cores and memory allow.
 
         Returns:
             The comparison, one row per model of `others`, which is stored in the workspace.
@@ -147,7 +147,7 @@ class Project:
             b=as_text(others, "others") if others else None,
             fold=as_text(fold, "fold"),
             seed=as_text(seed, "seed"),
-            jobs=whole_number(jobs, "jobs"),
+            jobs=whole_number(jobs, "jobs", least=0),
         )
 
     def comparisons(self) -> list[Comparison]:

@@ -15,8 +15,17 @@ from typing import Any, Literal
 
 def at_least_one(text: str) -> int:
     """Return a whole number of 1 or more, as an option's value."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number of 1 or more")
+    return _whole_number(text, 1)
+
+
+def at_least_zero(text: str) -> int:
+    """Return a whole number of 0 or more, as an option's value."""
+    return _whole_number(text, 0)
+
+
+def _whole_number(text: str, least: int) -> int:
+    if not text.isdecimal() or int(text) < least:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number of {least} or more")
     return int(text)
 
 
@@ -111,9 +120,9 @@ JSON = Option("json", "print the result as JSON, other lines on standard error",
 SEED = Option("seed", "0, a comma list, or all: those of competition.yaml (default)")
 JOBS = Option(
     "jobs",
-    "runs at once; a run's threads stay as they are (default: 1)",
-    type=at_least_one,
-    default=1,
+    "runs at once; a run's threads stay as they are (default: 0, as many as cores and memory allow)",
+    type=at_least_zero,
+    default=0,
 )
 ALONE = Option("model", "this model alone instead of a blend")
 BLEND = Option("name", "the blend (default: blend)")
@@ -169,6 +178,7 @@ _LISTED = (
             _guessed("group", "the column whose rows share a fold, or none"),
             _guessed("unlabelled", "drop, pool or class: what happens with rows without a label"),
             Option("reasons", "say every guess with its reason", switch=True),
+            Option("quick", "measure no steps to forecast the models' training time", switch=True),
             _force("write over an existing competition.yaml"),
         ),
         place="folder",

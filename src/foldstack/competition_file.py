@@ -147,7 +147,7 @@ PARTS = (
             "",
             within=(Entry("keep_models", "false drops models once their predictions are stored"),),
         ),
-        Entry("runtime", "", within=(Entry("threads", "per run; 0: all cores"),)),
+        Entry("runtime", "", within=(Entry("threads", "per run; 0: as `make folds` chose them"),)),
     ),
 )
 MODEL_EXAMPLE = "#  - minilm-long: {preset: minilm, training: {max_length: 256, epochs: 3}}"
@@ -160,7 +160,10 @@ SHOWN = {
 
 
 def competition_yaml(
-    settings: Mapping[str, Any], about: str, examples: Mapping[str, Any] | None = None
+    settings: Mapping[str, Any],
+    about: str,
+    examples: Mapping[str, Any] | None = None,
+    notes: Mapping[str, str] | None = None,
 ) -> str:
     """Return the commented file, with the default of each setting that is not given commented out.
 
@@ -168,6 +171,7 @@ def competition_yaml(
         settings: of `CompetitionSettings`, nested ones as mappings.
         about: the text of the first line.
         examples: shown instead of a default, for settings that are not given.
+        notes: comments on models.
     """
     lines = [
         f"# {about}",
@@ -177,6 +181,8 @@ def competition_yaml(
         for entry in part:
             example = (examples or {}).get(entry.name, entry.example)
             lines += _entry(entry, CompetitionSettings, settings, example)
+            if entry.name == "models":
+                lines = [_noted(line, notes or {}) for line in lines]
             if entry.name == "metric":
                 lines += [f"#   {line}" for line in metrics.listed(Kind(settings["kind"]), WIDTH)]
         lines.append("")
@@ -201,6 +207,14 @@ def _entry(entry: Entry, of: type[Settings], given: Mapping[str, Any], example: 
         ]
         return [*_line("models:", entry.comment, on), *names, MODEL_EXAMPLE]
     return _line(f"{entry.name}: {flow(value)}", entry.comment, on)
+
+
+def _noted(line: str, notes: Mapping[str, str]) -> str:
+    """Return the line of a model with its note as a comment; other lines unchanged."""
+    name = line.removeprefix("  - ").split(":")[0]
+    if not line.startswith("  - ") or name not in notes:
+        return line
+    return f"{line:{COMMENT_AT - 1}} # {notes[name]}"
 
 
 def _line(text: str, comment: str, on: bool) -> list[str]:

@@ -1,11 +1,17 @@
-"""CPU cores and threads of this machine."""
+"""CPU cores, memory and accelerators of this machine."""
 
 from __future__ import annotations
 
+import math
 import os
 import platform
+import sys
+from glob import glob
 
-from foldstack import parallel
+from foldstack import cgroups, parallel
+
+# Device files of GPUs: NVIDIA's, AMD's, Windows' for its Linux, Intel's.
+GPU_FILES = ("/dev/nvidia[0-9]*", "/dev/kfd", "/dev/dxg", "/dev/dri/renderD*")
 
 
 def machine(threads: int) -> dict[str, object]:
@@ -18,8 +24,37 @@ def cpu_threads(requested: int) -> int:
 
     Processes of one run on one machine share its cores evenly.
     """
-    if requested:
-        return requested
+    return requested or max(cpu_cores() // parallel.local_world_size(), 1)
+
+
+def cpu_cores() -> int:
+    """Return the number of cores that this process may use, by its affinity and a container's limit."""
     known = hasattr(os, "sched_getaffinity")
     cores = len(os.sched_getaffinity(0)) if known else os.cpu_count() or 1
-    return max(cores // parallel.local_world_size(), 1)
+    return min([cores, *(max(math.ceil(quota), 1) for quota in cgroups.cpu_quotas())])
+
+
+def threads_per_run(cores: int, runs: int) -> int:
+    """Return the threads of each run with which `runs` runs take the least time together.
+
+    One thread, as many runs at once as there are cores: what one run leaves idle, Python and small
+    operations, another one uses. More threads only if there are fewer runs than cores.
+    """
+    return max(cores // min(cores, max(runs, 1)), 1)
+
+
+def has_gpu() -> bool:
+    """Return whether torch finds an accelerator; import torch only if the machine shows one."""
+    if sys.platform != "darwin" and not any(map(glob, GPU_FILES)):
+        return False
+    import torch
+
+    return torch.accelerator.is_available()
+
+
+def available_memory_mb() -> int:
+    """Return the MB of memory that new processes may take, within a container's limit."""
+    import psutil
+
+    free = min([psutil.virtual_memory().available, *cgroups.memory_left()])
+    return max(free, 0) // 2**20

@@ -108,6 +108,33 @@ class Progress:
                 self._line()
 
 
+class StatusLine:
+    """A line below all others on a terminal, which the next one replaces.
+
+    A failure to print does not stop the work, as with `Progress`.
+
+    Attributes:
+        shown: whether it is requested and standard error is a terminal.
+    """
+
+    def __init__(self, requested: bool):
+        self.shown = requested and sys.stderr.isatty() and parallel.is_main()
+        self._bar = tqdm(bar_format="{desc}", file=sys.stderr, leave=False) if self.shown else None
+
+    def show(self, text: str) -> None:
+        with suppress(OSError):
+            if self._bar is not None:
+                self._bar.set_description_str(text)
+
+    def __enter__(self) -> StatusLine:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with suppress(OSError):
+            if self._bar is not None:
+                self._bar.close()
+
+
 def speed(rate: float) -> str:
     """Return a rate per second as `5.3/s`, or a slow one as `12.0/min`."""
     return f"{rate:.1f}/s" if rate >= 1 or rate == 0 else f"{rate * 60:.1f}/min"

@@ -314,8 +314,9 @@ class StoreSettings(Settings):
 class RuntimeSettings(Settings):
     """How a run uses the machine.
 
-    threads: threads of each process of a run; 0: all cores; recorded, since results depend on it
-        bit by bit.
+    threads: threads of each process of a run, on which its bits depend; 0: those that `make folds`
+        chose for throughput and keeps in `folds/folds.json`; predictions of new texts, which do not
+        depend on it, take all cores.
     """
 
     threads: Annotated[int, Field(ge=0)] = 0

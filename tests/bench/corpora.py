@@ -156,9 +156,7 @@ def _lines(path: Path) -> Iterator[str]:
 def _sentences(name: str) -> Corpus:
     cells = [line.split(" ", 1) for line in _lines(SHARED / "data" / "sentences" / f"{name}.txt")]
     distinct = {text: label for label, text in cells}
-    return _corpus(
-        name, "binary", "accuracy", ([(t,) for t in distinct], list(distinct.values()))
-    )
+    return _corpus(name, "binary", "accuracy", ([(t,) for t in distinct], list(distinct.values())))
 
 
 def _comments() -> Corpus:
@@ -175,9 +173,7 @@ def _comments() -> Corpus:
 
 def _duee() -> Corpus:
     def part(which: str) -> tuple[Texts, list]:
-        cells = [
-            line.split(" ", 1) for line in _lines(SHARED / "data" / "duee" / f"{which}.txt")
-        ]
+        cells = [line.split(" ", 1) for line in _lines(SHARED / "data" / "duee" / f"{which}.txt")]
         return [(text,) for _, text in cells], [set(labels.split("|")) for labels, _ in cells]
 
     return _corpus("duee", "multilabel", "f1_micro", part("train"), part("test"), chinese=True)

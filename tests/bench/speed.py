@@ -49,7 +49,7 @@ from foldstack.workspace import Workspace
 SEED = 0
 FILMS, ARTICLES = "film reviews", "BBC, 512 tokens"
 # The preset leaves out the dropout inside the backbone; Trainer has it, so here both have.
-BOTH = ["backbone_dropout=null", "models=[minilm,minilm-f1]"]
+BOTH = ["backbone_dropout=null", "models=[minilm-quick,minilm-f1]"]
 BINARY = ["binary_link=softmax"]  # two outputs for two classes, as Trainer's model has
 LONG = ["training.max_length=512"]
 CACHED_EPOCHS = 50
@@ -156,7 +156,7 @@ def contest(
     results: Results, data: str, ws: Workspace, fold: int, rows: int, held_rows: int
 ) -> None:
     """One fold: training by all, then prediction by the model that ours has become."""
-    settings = ws.model_settings("minilm")
+    settings = ws.model_settings("minilm-quick")
     train, held = parts(ws, fold, rows, held_rows)
     say(f"{data}, fold {fold}: {len(train):,} rows to learn from, {len(held):,} held out")
     learner, ours, peak = _our_training(results, data, ws, settings, train)
@@ -271,7 +271,7 @@ def at_once(results: Results, place: Path, rows: int) -> None:
 def _alone(who: str, place: Path, fold: int, rows: int) -> int:
     """Train one fold with one thread; returns the rows that it has passed, over all epochs."""
     ws = Workspace.open(place, [*BOTH, *BINARY])
-    settings = ws.model_settings("minilm")
+    settings = ws.model_settings("minilm-quick")
     train, held = parts(ws, fold, rows, 1)
     if who == "Trainer":
         torch.set_num_threads(1)
@@ -287,7 +287,6 @@ def frozen_epochs(results: Results, ws: Workspace, fold: int, rows: int) -> None
     """The F1 stage of minilm-f1: an epoch on kept outputs, beside one that runs the frozen backbone
     and one that trains it too."""
     settings = ws.model_settings("minilm-f1")
-    stage = settings.stages_for("f1")[-1]
     train, _ = parts(ws, fold, rows, 1)
     say(f"soft F1, fold {fold}: {len(train):,} rows to learn from")
 
@@ -297,6 +296,7 @@ def frozen_epochs(results: Results, ws: Workspace, fold: int, rows: int) -> None
             kept, LearnerContext(ws.competition.task, SEED, cpu_threads(0))
         )
         examples = learner.prepare(train)
+        stage = learner.settings.stages_for("f1")[-1]
         one = stage.model_copy(update={"epochs": epochs, **options})
         with tempfile.TemporaryDirectory() as folder:
             run = partial(learner._train_stage, 1, one, train, examples, None, None)
@@ -395,7 +395,7 @@ def main(argv: list[str] | None = None) -> None:
             both += [f"backbone={args.backbone.resolve()}", "sha256=null"]
         films = workspace(root / "movie-reviews", "movie-reviews", [*both, *BINARY])
         news = workspace(root / "bbc", "bbc", [*both, *LONG])
-        settings = films.model_settings("minilm")
+        settings = films.model_settings("minilm-quick")
         load_backbone(locate(settings.backbone, settings.sha256))  # the files warm for all
         for fold in range(rounds):
             if "films" in chosen:

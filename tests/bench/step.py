@@ -46,7 +46,7 @@ def main() -> None:
     if args.backbone:
         options += [f"backbone={args.backbone.resolve()}", "sha256=null"]
     ws = Workspace.open(args.workspace, options)
-    settings, rows = ws.model_settings("minilm"), ws.competition.train
+    settings, rows = ws.model_settings("minilm-quick"), ws.competition.train
     train = rows.take(ws.store.read_folds(rows).learned((0,)))
     train = train.take(np.arange(min(len(train), args.batch * (args.updates + 1))))
 

@@ -26,7 +26,7 @@ from foldstack.training import loop
 from foldstack.workspace import Workspace
 
 SEED = 0
-MINILM = config.read_yaml(config.SHIPPED / "minilm.yaml")
+MINILM = config.read_preset(config.SHIPPED / "minilm-quick.yaml", Path("."))
 COSTS = {
     "soft-f1": {"loss": {"name": "soft_f1", "share": 0.5}},
     "focal": {"loss": "focal"},
@@ -54,7 +54,7 @@ COSTS = {
 
 
 def preset(name: str) -> dict:
-    """minilm with this technique; `base` has none."""
+    """minilm-quick with this technique; `base` has none."""
     settings = MINILM | {"training": MINILM["training"] | COSTS.get(name, {})}
     return settings | ({"backbone_dropout": 0.1} if name == "rdrop" else {})
 

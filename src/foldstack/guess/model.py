@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 
+from foldstack.cores import has_gpu
 from foldstack.guess.contents import LOOKED_AT, script_of
 from foldstack.guess.given import GivenTables, Guess
 
@@ -13,20 +14,34 @@ SEVERAL = 0.05  # the share of rows in other languages than the most frequent on
 SEVERAL_SCRIPTS = 0.1  # … in another script
 
 
+LINEAR = ("tfidf", "naive-bayes")
+# By language: the transformers that are worth their time on a GPU, and on a CPU.
+TRANSFORMERS = {
+    "several": (("xlm-roberta",), ("multilingual-e5-small",)),
+    "Chinese": (("macbert", "roberta-wwm-zh"), ("multilingual-e5-small",)),
+    "Latin": (("deberta-v3-base", "roberta"), ("minilm",)),
+    "other": (("xlm-roberta",), ("multilingual-e5-small",)),
+}
+
+
 def guess_models(tables: GivenTables, found: Guess) -> None:
-    """Set the linear model, and a transformer of the texts' language."""
+    """Set two linear models, and transformers of the texts' language for this machine."""
     several = _languages(tables) or _scripts(tables, found.settings["text"])
     texts = (t for c in found.settings["text"] for t in tables.train[c].head(LOOKED_AT))
     script = script_of(texts)
     if several is not None:
-        model, why = "xlm-roberta", f"{several}: a model of many languages"
+        language, why = "several", f"{several}: a model of many languages"
     elif script == "CJK":
-        model, why = "macbert", "most letters are Chinese characters"
+        language, why = "Chinese", "most letters are Chinese characters"
     elif script == "LATIN":
-        model, why = "minilm", "most letters are Latin; minilm is for English and runs anywhere"
+        language, why = "Latin", "most letters are Latin, taken for English"
     else:
-        model, why = "xlm-roberta", f"most letters are {script.capitalize()}"
-    found.set("models", ("tfidf", model), why)
+        language, why = "other", f"most letters are {script.capitalize()}"
+    on_gpu, on_cpu = TRANSFORMERS[language]
+    gpu = has_gpu()
+    linear = LINEAR if found.settings["kind"] != "regression" else LINEAR[:1]
+    machine = "this machine has a GPU" if gpu else "this machine has no GPU"
+    found.set("models", (*linear, *(on_gpu if gpu else on_cpu)), f"{why}; {machine}")
 
 
 def _languages(tables: GivenTables) -> str | None:

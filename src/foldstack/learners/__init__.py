@@ -99,6 +99,31 @@ class LearnerContext:
     pretrained: Path | None = None
 
 
+@dataclass(frozen=True)
+class Measured:
+    """The times of a learner's first steps, from which a run is forecast.
+
+    A learner that can be forecast has `measure(rows, learned) -> Measured`: it takes a few steps on
+    these rows and forecasts a fit on the number `learned` of rows like them; it is then discarded.
+
+    Attributes:
+        seconds: that the measured steps took.
+        fit_seconds: forecast of the fit.
+        learned_per_second: training rows a second, each counted in every epoch.
+        row_seconds: seconds per predicted row.
+    """
+
+    seconds: float
+    fit_seconds: float
+    learned_per_second: float
+    row_seconds: float
+
+
 def make_learner(settings: LearnerSettings, context: LearnerContext) -> Learner:
     """Return the learner that a preset names; its module is imported when it is first used."""
-    return settings.load()(settings, context)
+    implementation = settings.load()
+    if settings.repeated == 1:
+        return implementation(settings, context)
+    from foldstack.learners.repeated import RepeatedLearner
+
+    return RepeatedLearner(settings, context, implementation)

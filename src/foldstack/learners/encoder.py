@@ -79,7 +79,8 @@ class Encoder:
     All that is fitted (length, keywords, scale, columns, augmentation) is fitted on the training
     rows only, and stored with the model. tokenizer: the backbone's. types: whether token types
     separate the texts of a pair. limit: maximum number of tokens, by the backbone's positions.
-    cache: of tokenised texts, except those that are resampled in each epoch.
+    longest: most tokens that `max_length: auto` chooses. cache: of tokenised texts, except those that
+    are resampled in each epoch.
     """
 
     def __init__(
@@ -90,10 +91,11 @@ class Encoder:
         *,
         types: bool,
         limit: int,
+        longest: int,
         cache: TokenCache | None = None,
     ):
         self.settings, self.task, self.tokenizer = settings, task, tokenizer
-        self.types, self.limit, self.cache = types, limit, cache
+        self.types, self.limit, self.longest, self.cache = types, limit, longest, cache
         self.max_length = settings.training.max_length
         self._set_special(settings.special_tokens)
         self.keywords: KeywordTable | None = None
@@ -138,9 +140,15 @@ class Encoder:
     def _fit_length(self, texts: Texts) -> None:
         s = self.settings
         if self.max_length is None:
-            self.max_length = auto_length(texts, s.training.length_quantile)
+            length = auto_length(texts, s.training.length_quantile)
+            self.max_length = min(length, self.longest)
             share = f"{s.training.length_quantile:.0%}"
             what = f"the length {self.max_length}, enough for {share} of the rows,"
+            if length > self.longest:
+                say(
+                    f"{share} of the rows have up to {length} tokens: `max_length: auto` reads the "
+                    f"first {self.longest}; training.max_length={length} reads more and takes longer"
+                )
         else:
             what = f"training.max_length {self.max_length}"
         if self.max_length > self.limit:

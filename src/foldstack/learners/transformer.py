@@ -17,7 +17,8 @@ from transformers import PreTrainedTokenizerBase
 
 from foldstack import parallel
 from foldstack.errors import InputError
-from foldstack.learners import LearnerContext
+from foldstack.files import read_json, write_json
+from foldstack.learners import LearnerContext, Measured
 from foldstack.learners.encoder import Encoder
 from foldstack.learners.judging import epoch_score
 from foldstack.nets.backbone import (
@@ -26,6 +27,8 @@ from foldstack.nets.backbone import (
     locate,
     own_code,
     save_config,
+    set_dropout,
+    weights_of,
 )
 from foldstack.nets.classifier import Classifier, positions, takes_types
 from foldstack.nets.layers import prepare_layers
@@ -35,7 +38,14 @@ from foldstack.nets.word_head import load_word_head, new_word_head
 from foldstack.progress import say
 from foldstack.rows import Rows
 from foldstack.system import naming
-from foldstack.techniques import Sampling, StageSettings, TransformerSettings
+from foldstack.techniques import (
+    AUTO,
+    RunFacts,
+    Sampling,
+    StageSettings,
+    TransformerSettings,
+)
+from foldstack.techniques.auto import longest
 from foldstack.text.batches import epoch_batches
 from foldstack.text.masking import mask_tokens
 from foldstack.text.tokens import Tokens
@@ -47,6 +57,7 @@ from foldstack.training.precision import cast_once, prepare_machine
 from foldstack.training.stagewise import dropout, run_stages, stage_seed
 
 WEIGHTS = "classifier.safetensors"
+RESOLVED = "settings.json"  # of a run that has chosen what is `auto`
 
 
 class TransformerLearner:
@@ -60,16 +71,23 @@ class TransformerLearner:
         self.precision, self.accelerator = prepare_machine(
             settings.training.precision, context.threads
         )
+        self.chosen: dict[str, dict] = {}  # what was `auto`, with reasons
         self.model: Classifier | None = None
         self.encoder: Encoder | None = None
 
-    def prepare(self, train: Rows) -> loop.Examples:
+    def prepare(self, train: Rows, learned: int | None = None) -> loop.Examples:
         """Load the pre-trained backbone and add a head that is initialised from the seed.
 
-        Returns the training rows as examples.
+        Args:
+            train: the training rows.
+            learned: the number of rows that `auto` goes by, if `train` is a part of them.
+
+        Returns:
+            The training rows as examples.
         """
-        s = self.settings
         backbone, tokenizer = self._load_backbone()
+        self._choose(train, backbone, learned)
+        s = self.settings
         self.encoder = self._encoder(backbone, tokenizer)
         examples = self.encoder.fit(train)
         torch.manual_seed(self.seed)
@@ -86,11 +104,21 @@ class TransformerLearner:
         s = self.settings
         return str(self.pretrained) if self.pretrained else locate(s.backbone, s.sha256)
 
+    def _choose(self, train: Rows, backbone: torch.nn.Module, learned: int | None) -> None:
+        """Choose what is `auto` in the settings by these rows; the backbone gets its dropout."""
+        if not self.settings.rules:
+            return
+        facts = RunFacts.of(self.task.kind, train.targets, train.weights, weights_of(backbone))
+        facts = facts if learned is None else replace(facts, rows=learned)
+        self.settings, made = self.settings.resolved(facts)
+        self.chosen |= made
+        if (rate := self.chosen.get("backbone_dropout")) is not None:
+            set_dropout(backbone, rate["value"])
+
     def _load_backbone(self) -> tuple[torch.nn.Module, PreTrainedTokenizerBase]:
         s = self.settings
-        loaded = load_backbone(
-            self._place, s.ignore_weights, s.backbone_dropout, s.trust_remote_code
-        )
+        rate = None if s.backbone_dropout == AUTO else s.backbone_dropout
+        loaded = load_backbone(self._place, s.ignore_weights, rate, s.trust_remote_code)
         if code := own_code(loaded[0]):
             say(f"trust_remote_code: the backbone runs its checkpoint's own code, {code}")
         return loaded
@@ -159,6 +187,7 @@ class TransformerLearner:
             tokenizer,
             types=takes_types(backbone),
             limit=positions(backbone, tokenizer),
+            longest=longest(weights_of(backbone)),
             cache=self.cache,
         )
 
@@ -185,6 +214,8 @@ class TransformerLearner:
             f"{cut / n:.1%} cut at {max_length}; "
             f"computing in {self.precision} on {self.accelerator.device.type}"
         )
+        if self.chosen:
+            say(f"auto: {_listed(self.chosen)}")
         held = None if select is None else self.encoder.tokens(select)
 
         def train_stage(number: int, stage: StageSettings, folder: Path) -> dict:
@@ -195,11 +226,15 @@ class TransformerLearner:
         with self._trimmed_to(self._tokens_read(train, examples, stages, held)):
             facts = run_stages(self.model, stages, run_dir, train_stage)
         self.model.auxiliary = None  # not needed for prediction
-        return facts | {
-            "precision": self.precision,
-            "cut_share": cut / n,
-            "max_length": max_length,
-        }
+        return (
+            facts
+            | {
+                "precision": self.precision,
+                "cut_share": cut / n,
+                "max_length": max_length,
+            }
+            | ({"auto": self.chosen} if self.chosen else {})
+        )
 
     def _tokens_read(
         self,
@@ -303,30 +338,38 @@ class TransformerLearner:
         logits = self._predict(net, held, "rows to select by")
         return epoch_score(self.task, self.settings.training, select, logits)
 
-    def measure(self, rows: Rows, updates: int = 8) -> tuple[float, float]:
-        """Return rough seconds per row in training and in prediction on this machine.
+    def measure(self, rows: Rows, learned: int, updates: int = 8) -> Measured:
+        """Return rough times on this machine, from a few updates and predictions, see `Measured`.
 
-        A copy of the model runs a few updates and predictions and is then discarded. The first
-        update, which includes set-up, is not measured.
+        The first update, which includes set-up, is not measured. Stages that train the head alone on
+        a frozen backbone's outputs are not counted.
         """
-        s = self.settings.training
-        examples = self.prepare(rows)
+        examples = self.prepare(rows, learned)
+        stages = self.settings.stages_for(self.task.metric.name)
+        s = next((stage for stage in stages if not stage.freeze_backbone), stages[0])
         batches = epoch_batches(examples.tokens.lengths, s.batch_size, self.seed, 0)[: updates + 1]
         training = loop.prepare(self.model, examples, s, self.accelerator)
         training.net.train()
         loop.update(training, examples, batches[0], epoch=0)
         begin = time.monotonic()
-        for batch in batches[1:]:
+        steps = batches[1:] or batches
+        for batch in steps:
             loop.update(training, examples, batch, epoch=0)
-        train_row = (time.monotonic() - begin) / sum(map(len, batches[1:]))
+        train_row = (time.monotonic() - begin) / sum(map(len, steps))
         train_row *= len(examples.targets) / len(rows)  # some rows have several windows
         of, read = examples.tokens.rows, np.concatenate(batches)
         some = rows.take(read if of is None else np.unique(of[read]))
-        begin = time.monotonic()
+        predicting = time.monotonic()
         self.predict(some)
-        predict_row = (time.monotonic() - begin) / len(some)
+        end = time.monotonic()
         self.model = None
-        return train_row, predict_row
+        epochs = sum(stage.epochs for stage in stages if not stage.freeze_backbone)
+        return Measured(
+            seconds=end - begin,
+            fit_seconds=learned * epochs * train_row,
+            learned_per_second=1 / train_row,
+            row_seconds=(end - predicting) / len(some),
+        )
 
     def _predict(self, net: torch.nn.Module, tokens: Tokens, what: str = "") -> np.ndarray:
         """Return logits; identical inputs run through the network once."""
@@ -359,13 +402,24 @@ class TransformerLearner:
             save_config(self.model.backbone, folder)
             self.encoder.save(folder)
         save_weights(self.model, folder / WEIGHTS)
+        if self.chosen:
+            write_json(folder / RESOLVED, self.settings.model_dump(mode="json"))
 
     def load(self, folder: Path) -> None:
+        if (folder / RESOLVED).exists():
+            self.settings = TransformerSettings.model_validate(read_json(folder / RESOLVED))
         backbone, tokenizer = empty_backbone(folder, self.settings.trust_remote_code)
         self.encoder = self._encoder(backbone, tokenizer)
         self.encoder.load(folder)
         self.model = self._classifier(backbone)
         self.model.load_state_dict(load_file(folder / WEIGHTS))
+
+
+def _listed(chosen: dict[str, dict]) -> str:
+    """Return `epochs 5, lr 0.0001, …` with the settings of `training` under their own names."""
+    return ", ".join(
+        f"{name.removeprefix('training.')} {choice['value']}" for name, choice in chosen.items()
+    )
 
 
 def _ids_of(read: Iterable[Tokens], tokenizer: PreTrainedTokenizerBase) -> np.ndarray:

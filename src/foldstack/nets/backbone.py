@@ -162,6 +162,32 @@ def load_backbone(
     return model, _load_tokenizer(place, trust_remote_code)
 
 
+def dropout_rates(backbone: nn.Module) -> list[tuple[nn.Module, str]]:
+    """Return where a backbone's dropout rates are: dropout modules, or float attributes of modules."""
+    found = []
+    for module in backbone.modules():
+        if isinstance(module, nn.Dropout):
+            found.append((module, "p"))
+        found += [
+            (module, name)
+            for name, value in vars(module).items()
+            if "dropout" in name and isinstance(value, float)
+        ]
+    return found
+
+
+def set_dropout(backbone: nn.Module, rate: float) -> None:
+    """Set every dropout rate of a loaded backbone."""
+    for module, name in dropout_rates(backbone):
+        setattr(module, name, rate)
+
+
+def weights_of(backbone: PreTrainedModel) -> int:
+    """Return the number of a backbone's weights without its word embeddings."""
+    embeddings = backbone.get_input_embeddings().weight.numel()
+    return sum(p.numel() for p in backbone.parameters()) - embeddings
+
+
 def _adapt(model: nn.Module) -> None:
     if hasattr(model, "pooler"):
         model.pooler = None  # our heads pool the token vectors themselves

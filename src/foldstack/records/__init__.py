@@ -52,6 +52,7 @@ from foldstack.records.folds import (
     LoneLabel,
     RareLabel,
     SpreadLabel,
+    ThroughputRecord,
 )
 from foldstack.records.patterns import (
     AuditedPatterns,
@@ -73,6 +74,7 @@ from foldstack.records.places import (
     EmptiedFolder,
     GuessReason,
     InitResult,
+    ModelForecast,
     ReadFile,
     RememberedSettings,
     TidyResult,
@@ -142,6 +144,7 @@ __all__ = [
     "LoneLabel",
     "Marks",
     "ModelEstimate",
+    "ModelForecast",
     "ModelScore",
     "ModelScores",
     "PartialRecord",
@@ -172,6 +175,7 @@ __all__ = [
     "SubmissionScore",
     "Submitted",
     "Table",
+    "ThroughputRecord",
     "TidyResult",
     "TrainedRecord",
     "Undefined",

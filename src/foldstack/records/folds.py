@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
@@ -21,6 +21,30 @@ class BalanceRecord(Value):
     missing: int
 
 
+class ThroughputRecord(Value):
+    """How the runs of all listed models, seeds and folds share the machine that the folds are made on.
+
+    Attributes:
+        cores: the cores that may be used.
+        gpu: whether an accelerator computes, for one run at a time.
+        runs: the number of runs.
+        threads: per run, as chosen for throughput.
+        given: those of `runtime.threads`, which are used instead; None if it leaves the choice.
+    """
+
+    cores: int
+    gpu: bool
+    runs: int
+    threads: int
+    given: int | None = None
+
+    @property
+    def at_once(self) -> int:
+        """The number of runs that are trained at once."""
+        threads = self.given or self.threads
+        return 1 if self.gpu else max(min(self.cores // threads, self.runs), 1)
+
+
 class FoldsRecord(Record):
     """folds.json: the settings of the folds, and counts of duplicates and contradictions.
 
@@ -34,9 +58,11 @@ class FoldsRecord(Record):
         train_rows_in_test, test_rows_in_train: rows whose text occurs in the other file.
         near: the counts of `near.NearDuplicates.report`; None if near-duplicates were not searched.
         balance: one per split; None for regression.
+        threads: the threads per run that were chosen for throughput, so that the bytes of a run do not
+            depend on the machine's other work; None in older records: all cores.
     """
 
-    ABSENT: ClassVar[frozenset[str]] = frozenset({"near", "balance"})
+    ABSENT: ClassVar[frozenset[str]] = frozenset({"near", "balance", "threads"})
 
     settings: dict[str, Any]
     hash: str
@@ -49,6 +75,7 @@ class FoldsRecord(Record):
     test_rows_in_train: int = 0
     near: dict[str, int] | None = None
     balance: list[BalanceRecord] | None = None
+    threads: Annotated[int, Field(ge=1)] | None = None
 
 
 class RareLabel(Value):
@@ -98,6 +125,7 @@ class FoldsResult(Table):
         files: the training and the test file as they were read.
         unlabelled: rows of the training file without a label, which are not learned.
         remarks: sentences about labels and groups that may be wrong in the files.
+        throughput: how runs will share the machine; None if these folds existed already.
     """
 
     record: FoldsRecord
@@ -119,3 +147,4 @@ class FoldsResult(Table):
     files: list[ReadFile] = Field(default_factory=list)
     unlabelled: int = 0
     remarks: list[str] = Field(default_factory=list)
+    throughput: ThroughputRecord | None = None

@@ -70,6 +70,27 @@ class ReadFile(Value):
     cells: list[CellOfRows]
 
 
+class ModelForecast(Record):
+    """A forecast of the time for all runs of a model on this machine.
+
+    Attributes:
+        model: its name.
+        runs: the number of its runs.
+        seconds: the forecast; None if none could be made.
+        learned_per_second, predicted_per_second: rows per second.
+        precision: the precision of the training.
+        reason: why there is no forecast.
+    """
+
+    model: str
+    runs: int
+    seconds: float | None = None
+    learned_per_second: float | None = None
+    predicted_per_second: float | None = None
+    precision: str | None = None
+    reason: str | None = None
+
+
 class InitResult(Table):
     """The competition.yaml for three files.
 
@@ -82,6 +103,7 @@ class InitResult(Table):
         all_reasons: whether all rows are shown with their reasons.
         notes: sentences on the files.
         files: the files as they were read.
+        forecasts: of the models' training time; none if they were not asked for.
         checked: False if a check of the files raised InputError, and nothing was written.
     """
 
@@ -93,6 +115,7 @@ class InitResult(Table):
     all_reasons: bool
     notes: list[str] = Field(default_factory=list)
     files: list[ReadFile] = Field(default_factory=list)
+    forecasts: list[ModelForecast] = Field(default_factory=list)
     checked: bool
 
 
@@ -116,21 +139,15 @@ class TidyResult(Record):
 
 
 class DemoForecast(Record):
-    """A forecast of the time for all runs of the demo's transformer on this machine.
+    """The forecast of the demo's transformer.
 
     Attributes:
-        learned_per_second, predicted_per_second: rows per second.
-        precision: the precision of the training.
-        seconds: the forecast.
+        forecast: of all its runs.
         limit: the seconds that the demo may take.
-        short_folds: the number of folds to use instead, with one epoch; None within the limit.
+        short_folds: the number of folds to use instead; None within the limit.
     """
 
-    learned_per_second: float
-    predicted_per_second: float
-    precision: str
-    folds: int
-    seconds: float
+    forecast: ModelForecast
     limit: int
     short_folds: int | None
 

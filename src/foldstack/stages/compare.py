@@ -31,7 +31,7 @@ def compare(
     b: str | None,
     fold: str | None = None,
     seed: str | None = None,
-    jobs: int = 1,
+    jobs: int = 0,
 ) -> Comparison:
     """Train missing runs, compare each model of `b` with `a`, and store the comparison.
 
@@ -41,7 +41,7 @@ def compare(
         b: a comma list of models.
         fold: a comma list of two or more folds; None for all.
         seed: a comma list of seeds; None for those of competition.yaml.
-        jobs: the number of runs to train at once.
+        jobs: the number of runs to train at once; 0 for as many as cores and memory allow.
 
     Returns:
         The comparison, which is also written to oof/_comparisons/.

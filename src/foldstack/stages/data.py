@@ -101,7 +101,7 @@ def make_data(
     *,
     force: bool = False,
     folds: int | None = None,
-    model_settings: dict | None = None,
+    models: tuple[str, ...] | None = None,
 ) -> CompetitionMade:
     """Write input/ and competition.yaml of an embedded competition.
 
@@ -110,7 +110,7 @@ def make_data(
         dataset: one of `DATASETS`.
         force: overwrite an existing competition.
         folds: the number of folds to write into competition.yaml.
-        model_settings: settings per model to write into competition.yaml.
+        models: the models to list instead of the data set's.
 
     Returns:
         The paths and the numbers of rows.
@@ -131,7 +131,7 @@ def make_data(
     ids = [f"{dataset}-{i:05}" for i in range(len(texts))]
     table = pd.DataFrame({"id": ids, "text": texts, "label": labels})
     test = _draw_test(table["label"])
-    settings = settings_of(dataset, chosen, table["label"], folds, model_settings or {})
+    settings = settings_of(dataset, chosen, table["label"], folds, models or chosen.models)
     contents = input_files(ws.root, table[~test], table[test], chosen)
     contents[path] = competition_yaml(settings, f"{chosen.about}.").encode()
     publish_new(contents, force)
@@ -179,7 +179,7 @@ def input_files(
 
 
 def settings_of(
-    name: str, dataset: Dataset, labels: pd.Series, folds: int | None, model_settings: dict
+    name: str, dataset: Dataset, labels: pd.Series, folds: int | None, models: tuple[str, ...]
 ) -> dict[str, Any]:
     """Return the settings of an embedded competition.
 
@@ -188,9 +188,8 @@ def settings_of(
         dataset: the competition.
         labels: the labels of all rows.
         folds: the number of folds; None for the default.
-        model_settings: settings per model.
+        models: the models to list.
     """
-    models = [{m: model_settings[m]} if model_settings.get(m) else m for m in dataset.models]
     return {
         "name": name,
         "kind": dataset.kind,
@@ -199,7 +198,7 @@ def settings_of(
         "text": ["text"],
         "target": ["label"],
         "labels": sorted(set(labels)),
-        "models": models,
+        "models": list(models),
         "seeds": SHOWN["seeds"],
         "folds": SHOWN["folds"] | ({"count": folds} if folds else {}),
     }

@@ -8,33 +8,27 @@ from pathlib import Path
 from typing import Any
 
 from foldstack.errors import InputError
-from foldstack.learners import LearnerContext, make_learner
 from foldstack.records import DemoForecast, DemoResult, DemoScores
 from foldstack.stages import blend as blend_stage
 from foldstack.stages import data, folds, score, submit, train
-from foldstack.stages.fitted import threads_of, token_cache
+from foldstack.stages.forecast import forecast
 from foldstack.workspace import Workspace
 
 DATASET = "movie-reviews"
 LIMIT_SECONDS = 15 * 60
-SHORT_FOLDS, SHORT_TRAINING = 3, {"epochs": 1}
+MODELS = ("tfidf", "minilm-quick")
+SHORT_FOLDS = 3
 
 
 def demo(root: Path, sets: list[str]) -> Iterator[Any]:
     """Run all stages and yield their results; a second call resumes."""
     begin, ws = time.monotonic(), Workspace.open(root, sets)
     if not (ws.root / "competition.yaml").exists():
-        yield data.make_data(ws, DATASET)
-        forecast = _forecast(ws)
-        yield forecast
-        if forecast.short_folds:
-            yield data.make_data(
-                ws,
-                DATASET,
-                force=True,
-                folds=SHORT_FOLDS,
-                model_settings={"minilm": {"training": SHORT_TRAINING}},
-            )
+        yield data.make_data(ws, DATASET, models=MODELS)
+        expected = _forecast(ws)
+        yield expected
+        if expected.short_folds:
+            yield data.make_data(ws, DATASET, force=True, folds=expected.short_folds, models=MODELS)
         ws = Workspace.open(ws.root, sets)  # competition.yaml as it is now
     elif ws.competition.settings.name != DATASET:
         raise InputError(
@@ -52,22 +46,10 @@ def demo(root: Path, sets: list[str]) -> Iterator[Any]:
 
 
 def _forecast(ws: Workspace) -> DemoForecast:
-    """Forecast the time for all runs of minilm from a few updates and predictions."""
-    settings = ws.model_settings("minilm")
-    rows, test = ws.competition.train, ws.competition.test
-    count = ws.competition.settings.folds.count
-    context = LearnerContext(ws.competition.task, 0, threads_of(ws), cache=token_cache(ws))
-    learner = make_learner(settings, context)
-    per_row, per_predicted = learner.measure(rows)
-    learned = len(rows) * (count - 1) * settings.training.epochs
-    predicted = len(rows) + len(test) * count
-    seconds = learned * per_row + predicted * per_predicted
+    """Forecast the time for all runs of the quick transformer."""
+    made = forecast(ws.competition, ws.root, MODELS[-1])
     return DemoForecast(
-        learned_per_second=1 / per_row,
-        predicted_per_second=1 / per_predicted,
-        precision=learner.precision,
-        folds=count,
-        seconds=seconds,
+        forecast=made,
         limit=LIMIT_SECONDS,
-        short_folds=SHORT_FOLDS if seconds > LIMIT_SECONDS else None,
+        short_folds=SHORT_FOLDS if made.seconds > LIMIT_SECONDS else None,
     )

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from foldstack import config
+from foldstack import config, parallel
 from foldstack.cores import cpu_threads
 from foldstack.errors import InputError
 from foldstack.learners import Learner, LearnerContext, make_learner
@@ -19,17 +19,21 @@ if TYPE_CHECKING:
 
 
 def load_learner(
-    ws: Workspace, key: RunKey, cache: Callable[[], TokenCache] | None = None
+    ws: Workspace, key: RunKey, threads: int, cache: Callable[[], TokenCache] | None = None
 ) -> Learner:
     """Return the fitted learner of a finished run; raise InputError if its model is missing.
 
-    cache: makes the token cache of the competition's texts; None for new texts, since tokenising them
-    is fast, they may never recur, and the workspace may be read-only.
+    Args:
+        ws: the workspace.
+        key: the run.
+        threads: `threads_of` inside a run, `threads_to_predict` elsewhere.
+        cache: makes the token cache of the competition's texts; None for new texts, since tokenising
+            them is fast, they may never recur, and the workspace may be read-only.
     """
     record = ws.store.read_run(key)
     folder = model_folder(ws, key, record)
     settings = config.stored_settings(record.identity.settings)
-    context = LearnerContext(ws.competition.task, key.seed, threads_of(ws), cache=cache)
+    context = LearnerContext(ws.competition.task, key.seed, threads, cache=cache)
     learner = make_learner(settings, context)
     learner.load(folder)
     return learner
@@ -63,6 +67,20 @@ def model_folder(ws: Workspace, key: RunKey, record: RunRecord | None) -> Path:
 
 
 def threads_of(ws: Workspace, processes: int = 1) -> int:
-    """Return the number of threads per process of a run."""
-    threads = ws.competition.settings.runtime.threads
-    return threads or max(cpu_threads(0) // processes, 1)
+    """Return the number of threads per process of a run, which its bytes depend on.
+
+    That of the setting, or the one chosen when the folds were made; without either, and for a run of
+    several processes, all cores.
+    """
+    given = ws.competition.settings.runtime.threads
+    if given:
+        return given
+    alone = processes == parallel.world_size() == 1
+    record = ws.store.read_folds_record() if alone else None
+    chosen = record.threads if record else None
+    return chosen or max(cpu_threads(0) // processes, 1)
+
+
+def threads_to_predict(ws: Workspace) -> int:
+    """Return the number of threads to predict with, on which predictions do not depend: all cores."""
+    return cpu_threads(ws.competition.settings.runtime.threads)

@@ -17,8 +17,10 @@ from foldstack.records import (
     FoldsResult,
     RareLabel,
     SpreadLabel,
+    ThroughputRecord,
 )
 from foldstack.stages.drift import checked, probabilities_of_test, shared_with
+from foldstack.stages.jobs import throughput
 from foldstack.stages.reading import read_file
 from foldstack.store import Folds
 from foldstack.stratify import Balance, balance
@@ -53,16 +55,17 @@ def make_folds(ws: Workspace, *, force: bool = False) -> FoldsResult:
     if not force:
         old = _old_folds(ws)
         if old == f"holds folds of hash {folds.hash}":
-            return _result(ws, folds, _record(ws, folds), fold_table(ws, folds), made=False)
+            return _result(ws, folds, _record(ws, folds), fold_table(ws, folds))
         if stale:
             raise InputError(
                 f"{store.name(store.folds_path)} {old}, these settings make others (hash "
                 f"{folds.hash}), and {len(stale)} runs, {first_of(stale)}, would be stale: add --force "
                 "(FORCE=1), or take another WORKSPACE"
             )
-    record, per_fold = _record(ws, folds), fold_table(ws, folds)
+    planned, per_fold = throughput(ws, folds.count), fold_table(ws, folds)
+    record = _record(ws, folds).model_copy(update={"threads": planned.threads})
     store.write_folds(competition.train, folds, record, per_fold)
-    return _result(ws, folds, record, per_fold, made=True, stale=list(map(str, stale)))
+    return _result(ws, folds, record, per_fold, planned=planned, stale=list(map(str, stale)))
 
 
 def _split(ws: Workspace) -> Folds:
@@ -145,17 +148,20 @@ def _result(
     record: FoldsRecord,
     per_fold: pd.DataFrame,
     *,
-    made: bool,
+    planned: ThroughputRecord | None = None,
     stale: Sequence[str] = (),
 ) -> FoldsResult:
-    """Return the result of the stage: record, table and notable labels."""
+    """Return the result of the stage: record, table and notable labels.
+
+    planned: how runs will share the machine; None if the folds existed already.
+    """
     competition = ws.competition
     counted = competition.kind.has_labels
     uneven, absent = _uneven(ws, folds) if counted else ([], [])
     return FoldsResult(
         record=record,
         rows=per_fold.to_dict("records"),
-        made=made,
+        made=planned is not None,
         file=ws.store.name(ws.store.folds_path),
         count=folds.count,
         kind=str(competition.kind),
@@ -176,6 +182,7 @@ def _result(
             *competition.group_remarks,
             *competition.feature_remarks,
         ],
+        throughput=planned,
     )
 
 

@@ -22,6 +22,7 @@ from foldstack.files import placing, together, write_text
 from foldstack.guess import Guess, guess
 from foldstack.records import CopiedFile, GuessReason, InitResult
 from foldstack.settings import CompetitionSettings, FileSettings
+from foldstack.stages.forecast import forecast_note, forecasts
 from foldstack.stages.init_files import ROLES, InputFiles, archive_of, unpacked_archive
 from foldstack.stages.reading import read_file
 from foldstack.tables import stem, text_bytes
@@ -36,6 +37,7 @@ def init(
     join: str | None = None,
     overrides: Mapping[str, str | None] | None = None,
     reasons: bool = False,
+    quick: bool = False,
     force: bool = False,
 ) -> InitResult:
     """Write competition.yaml for these files, or for those in input/.
@@ -48,6 +50,7 @@ def init(
         overrides: see `guess.guess`.
         reasons: whether the result is shown with every reason, those of further settings and unused
             columns included.
+        quick: without a forecast of the models' training time.
         force: overwrite competition.yaml, and files of these names in input/.
 
     Returns:
@@ -69,7 +72,7 @@ def init(
         archive = archive_of(folder, train)
         if archive is not None:
             given["train"], folder = None, stack.enter_context(unpacked_archive(archive))
-        return _init(root, folder, given, join, overrides or {}, reasons, force, archive)
+        return _init(root, folder, given, join, overrides or {}, reasons, quick, force, archive)
 
 
 def _init(
@@ -79,6 +82,7 @@ def _init(
     join: str | None,
     overrides: Mapping[str, str | None],
     reasons: bool,
+    quick: bool,
     force: bool,
     archive: Path | None,
 ) -> InitResult:
@@ -91,6 +95,7 @@ def _init(
         join: as of `init`.
         overrides: as of `init`.
         reasons: as of `init`.
+        quick: as of `init`.
         force: as of `init`.
         archive: the zip that the folder was unpacked from.
 
@@ -129,7 +134,11 @@ def _init(
             files=[read_file(each) for each in files.facts],
             checked=False,
         )
-        _check(root, files.where_found(checked), made)
+        competition = _checked(root, files.where_found(checked), made)
+        expected = [] if quick else list(forecasts(competition, root))
+        made = made.model_copy(update={"forecasts": expected})
+        notes = {each.model: forecast_note(each) for each in expected}
+        text = competition_yaml(settings, _about(sources), found.examples, notes)
         sources = files.sources | joined
         old = path.read_text(encoding="utf-8") if path.exists() else text
         with together():
@@ -178,13 +187,18 @@ def _guessed(
     return guess(*tables, overrides, of_files=named, made_sample=made)
 
 
-def _check(root: Path, settings: CompetitionSettings, made: InitResult) -> None:
-    """Run the checks of later stages on the files where they are; an InputError carries the guesses."""
+def _checked(root: Path, settings: CompetitionSettings, made: InitResult) -> Competition:
+    """Return the competition of the files where they are, with the checks of later stages done.
+
+    An InputError carries the guesses.
+    """
+    competition = Competition(root, settings)
     try:
-        Competition(root, settings).check()
+        competition.check()
     except InputError as e:
         e.result = made
         raise
+    return competition
 
 
 def _reason(setting: str, value: Any, reason: str) -> GuessReason:

@@ -14,7 +14,7 @@ from foldstack.links import to_probabilities
 from foldstack.progress import say
 from foldstack.records import Int8Record
 from foldstack.rows import Rows
-from foldstack.stages.fitted import threads_of
+from foldstack.stages.fitted import threads_to_predict
 from foldstack.store import RunKey
 from foldstack.techniques import LearnerSettings
 from foldstack.workspace import Workspace
@@ -42,7 +42,7 @@ def in_int8(ws: Workspace, key: RunKey, learner: Learner) -> Learner:
     from foldstack.training.precision import machine
 
     exact, learner = learner, learner.in_int8()
-    here = machine(threads_of(ws)) | {"openvino": version("openvino")}
+    here = machine(threads_to_predict(ws)) | {"openvino": version("openvino")}
     found = ws.store.read_int8(key)
     if found is None or found.machine != here:
         found = _measure(ws, key, exact, learner, here)

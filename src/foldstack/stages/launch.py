@@ -7,109 +7,146 @@ import subprocess
 import sys
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import ExitStack
+from dataclasses import dataclass, field
 
 from foldstack import parallel
-from foldstack.cores import cpu_threads
 from foldstack.errors import ChildFailed, Interrupted
 from foldstack.interrupt import child_environment
-from foldstack.progress import say
+from foldstack.progress import StatusLine, say
 from foldstack.stages.fitted import threads_of
+from foldstack.stages.jobs import Jobs
 from foldstack.stages.run import Run
 from foldstack.system import LESS_MEMORY, say_error
 from foldstack.workspace import Workspace
 
+PIPED = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+STATUS_SECONDS = 1.0
 GRACE_SECONDS = 10.0  # for the other processes of a failed run to end by themselves
 
 
 def train_each(
-    ws: Workspace, todo: list[Run], *, force: bool, jobs: int, processes: int = 1
+    ws: Workspace, todo: list[Run], jobs: Jobs, *, force: bool, processes: int = 1
 ) -> None:
     """Train each run in a process of its own, or in several; start no more after a failure.
 
     Args:
         ws: the workspace.
         todo: runs that do not depend on each other.
+        jobs: how many at once; told of each run that begins and ends.
         force: train finished runs again.
-        jobs: the number of runs at once.
         processes: the number of processes per run.
 
     Raises:
         ChildFailed: a run's process has failed, with its exit code.
     """
-    threads, cores = threads_of(ws), cpu_threads(0)
-    if jobs > 1 and jobs * threads > cores:
-        say(
-            f"train: {jobs} runs of {threads} threads each share {cores} cores and may take longer "
-            "than one after the other; runtime.threads=1 makes them smaller"
-        )
-    running: set[subprocess.Popen] = set()
-    ended = threading.Event()
-
-    def start(run: Run) -> int:
-        if ended.is_set():
-            return 0
+    launch, codes = _Launch(ws, force, jobs.most == 1, processes), {}
+    with ThreadPoolExecutor(jobs.most) as pool:
         try:
-            return _child(ws, run, force, jobs == 1, processes, running, ended)
-        except Exception:  # the output cannot be written, or no process started
-            ended.set()
-            raise
-
-    with ThreadPoolExecutor(jobs) as pool:
-        try:
-            codes = [code for code in pool.map(start, todo) if code]
+            for run, code in _as_ended(launch, todo, jobs, pool):
+                codes[run.key] = code
         except (Interrupted, KeyboardInterrupt) as e:  # the latter outside of the command line
-            ended.set()
-            signum = e.signum if isinstance(e, Interrupted) else signal.SIGINT
-            for process in list(running):
-                process.send_signal(signum)
+            launch.stop(e.signum if isinstance(e, Interrupted) else signal.SIGINT)
             raise
-    if codes:
-        raise ChildFailed(codes[0])
+    failed = [codes[run.key] for run in todo if codes.get(run.key)]
+    if failed:
+        raise ChildFailed(failed[0])
 
 
-def _child(
-    ws: Workspace,
-    run: Run,
-    force: bool,
-    shown: bool,
-    processes: int,
-    running: set[subprocess.Popen],
-    ended: threading.Event,
-) -> int:
-    """Train one run in a process, or in several; return its exit code.
+def _as_ended(
+    launch: _Launch, todo: list[Run], jobs: Jobs, pool: ThreadPoolExecutor
+) -> Iterator[tuple[Run, int]]:
+    """Start each run as soon as `jobs` allows; yield the runs as they end, with their exit codes.
 
-    Args:
-        shown: inherit this process's output; otherwise prefix each line with the run's name.
-        running: the running processes of all runs.
+    The time left is shown below the other lines of a terminal, elsewhere after each run.
+    """
+    waiting, running = list(todo), {}
+    with StatusLine(jobs.most > 1) as status:
+        while running or (waiting and not launch.ended.is_set()):
+            while waiting and jobs.may_begin(waiting[0]) and not launch.ended.is_set():
+                run = waiting.pop(0)
+                jobs.begin(run)
+                running[pool.submit(launch.train, run)] = run
+            ended, _ = wait(running, STATUS_SECONDS if status.shown else None, FIRST_COMPLETED)
+            for future in ended:
+                run, code = running.pop(future), future.result()
+                if not code:
+                    jobs.end(run, launch.ws.store.read_run(run.key))
+                    if jobs.left and not status.shown:
+                        say(jobs.progress())
+                yield run, code
+            status.show(jobs.progress())
+
+
+@dataclass
+class _Launch:
+    """The processes of several runs.
+
+    Attributes:
+        shown: they inherit this process's output; otherwise each line names its run.
+        processes: per run.
+        running: those that run.
         ended: set after a failure or a signal, to start no more runs.
     """
-    key, command = run.key, _command(ws, run, force)
-    pipe = {} if shown else {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    shares = [{}] if processes == 1 else parallel.environments(processes, threads_of(ws, processes))
-    with ExitStack() as stack:
-        group = [
-            stack.enter_context(subprocess.Popen(command, env=child_environment() | own, **pipe))
-            for own in shares
-        ]
-        running.update(group)
-        if ended.is_set():  # a signal came while they were being started
-            for process in group:
-                process.terminate()
-        if not shown:
-            for line in group[0].stdout:
-                say(f"{key} | {line.rstrip()}")
-        code = _exit_code(group)
-    running.difference_update(group)
-    if code == -signal.SIGKILL and not ended.is_set():
-        say_error(
-            f"{key}: its process was killed (SIGKILL), as the system does if memory runs out: "
-            f"{LESS_MEMORY}"
-        )
-    if code:
-        ended.set()
-    return 128 - code if code < 0 else code  # killed by a signal, as a shell reports it
+
+    ws: Workspace
+    force: bool
+    shown: bool
+    processes: int
+    running: set[subprocess.Popen] = field(default_factory=set)
+    ended: threading.Event = field(default_factory=threading.Event)
+
+    def train(self, run: Run) -> int:
+        """Train one run; return its exit code."""
+        try:
+            return self._train(run)
+        except Exception:  # the output cannot be written, or no process started
+            self.ended.set()
+            raise
+
+    def stop(self, signum: int) -> None:
+        """Send a signal to all processes and start no more."""
+        self.ended.set()
+        for process in list(self.running):
+            process.send_signal(signum)
+
+    def _train(self, run: Run) -> int:
+        key, command = run.key, _command(self.ws, run, self.force)
+        pipe = {} if self.shown else PIPED
+        with ExitStack() as stack:
+            group = [
+                stack.enter_context(
+                    subprocess.Popen(command, env=child_environment() | own, **pipe)
+                )
+                for own in self._environments()
+            ]
+            self.running.update(group)
+            if self.ended.is_set():  # a signal came while they were being started
+                for process in group:
+                    process.terminate()
+            if not self.shown:
+                for line in group[0].stdout:
+                    say(
+                        line.rstrip() if line.startswith(f"{key}: ") else f"{key} | {line.rstrip()}"
+                    )
+            code = _exit_code(group)
+        self.running.difference_update(group)
+        if code == -signal.SIGKILL and not self.ended.is_set():
+            say_error(
+                f"{key}: its process was killed (SIGKILL), as the system does if memory runs out: "
+                f"{LESS_MEMORY}"
+            )
+        if code:
+            self.ended.set()
+        return 128 - code if code < 0 else code  # killed by a signal, as a shell reports it
+
+    def _environments(self) -> list[dict[str, str]]:
+        """Return what to add to the environment of each process of a run."""
+        if self.processes == 1:
+            return [{}]
+        return parallel.environments(self.processes, threads_of(self.ws, self.processes))
 
 
 def _command(ws: Workspace, run: Run, force: bool) -> list[str]:

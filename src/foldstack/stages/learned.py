@@ -14,7 +14,7 @@ from foldstack.progress import say
 from foldstack.rows import Rows
 from foldstack.stages.dependencies import inherited_reasons, shared_reasons
 from foldstack.stages.drift import weights_to_test
-from foldstack.stages.fitted import load_learner, model_folder, token_cache
+from foldstack.stages.fitted import load_learner, model_folder, threads_of, token_cache
 from foldstack.stages.run import Run
 from foldstack.text.augment import augmented, wash
 from foldstack.workspace import Workspace
@@ -93,7 +93,7 @@ def _with_difficulty(ws: Workspace, run: Run, train: Rows) -> Rows:
     judge = run.dependency("hard")
     if judge is None:
         return train
-    learner = load_learner(ws, judge, token_cache(ws))
+    learner = load_learner(ws, judge, threads_of(ws), token_cache(ws))
     return replace(
         train, difficulty=row_losses(learner.predict(train), train.targets, learner.link)
     )
@@ -130,7 +130,7 @@ def _survivors(ws: Workspace, run: Run, train: Rows, both: Rows) -> np.ndarray:
         rows = np.flatnonzero(fold == j)
         copies = np.concatenate([rows + start for start in range(n, len(both), n)])
         if j >= 0:
-            learner = load_learner(ws, run.judge_of_copies(j), cache)
+            learner = load_learner(ws, run.judge_of_copies(j), threads_of(ws), cache)
             washed = wash(
                 both.take(rows),
                 both.take(copies),

@@ -270,7 +270,7 @@ def _predict_test_again(ws: Workspace, run: Run, record: RunRecord) -> None:
             f"{key}: the test file is new and the fitted model was not kept "
             "(store.keep_models=false): train it again with --force (FORCE=1)"
         )
-    learner = load_learner(ws, key, token_cache(ws))
+    learner = load_learner(ws, key, threads_of(ws), token_cache(ws))
     rows, outputs = ws.competition.test, ws.competition.outputs
     made = Predictions(learner.predict(rows), learner.link)
     parallel.leave()

@@ -24,7 +24,7 @@ from foldstack.settings import CompetitionSettings
 from foldstack.stages.blend import blend_command, make_blend, read_stored
 from foldstack.stages.dependencies import Doubts
 from foldstack.stages.features import check_features, stack_features
-from foldstack.stages.fitted import load_learner
+from foldstack.stages.fitted import load_learner, threads_to_predict
 from foldstack.stages.int8 import check_int8, in_int8
 from foldstack.stages.means import RunMean, is_aligned, live_probabilities, stored_probabilities
 from foldstack.stages.patterned import (
@@ -264,7 +264,7 @@ class Predictor:
 
     def _learner(self, key: RunKey) -> Learner:
         if key not in self._learners:
-            learner = load_learner(self.ws, key)
+            learner = load_learner(self.ws, key, threads_to_predict(self.ws))
             self._learners[key] = in_int8(self.ws, key, learner) if self.int8 else learner
         return self._learners[key]
 

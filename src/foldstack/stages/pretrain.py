@@ -47,7 +47,7 @@ def pretrained(ws: Workspace, settings: TransformerSettings, threads: int) -> Pa
             return place
         say(f"pretraining on {len(texts):,} texts without labels, kept for other runs")
         context = LearnerContext(ws.competition.task, 0, threads, cache=token_cache(ws))
-        learner = make_learner(settings, context)
+        learner = make_learner(settings.model_copy(update={"repeats": 1}), context)
         partial = place.with_name(f".{key}.partial")
         checkpoints, new = partial / "checkpoints", partial / "backbone"
         checkpoints.mkdir(parents=True, exist_ok=True)

@@ -121,6 +121,8 @@ def identity_of(ws: Workspace, run: Run) -> RunIdentity:
         "overlay": competition.overlay_hash,
     }
     identity |= content_by_purpose(ws, run.dependencies())
+    if run.settings.rules:
+        identity["rules"] = run.settings.rules
     if run.joins_features:
         learned = (competition.train, competition.external)
         identity["features"] = [competition.features_hash(rows) for rows in learned]

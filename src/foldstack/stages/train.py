@@ -5,8 +5,10 @@ from __future__ import annotations
 from foldstack import config, parallel
 from foldstack.errors import InputError
 from foldstack.interrupt import is_child
+from foldstack.progress import say
 from foldstack.records import TrainedRecord
 from foldstack.settings import Settings
+from foldstack.stages.jobs import Jobs
 from foldstack.stages.launch import train_each
 from foldstack.stages.one_run import is_done, train_one
 from foldstack.stages.oof import fold_runs
@@ -24,7 +26,7 @@ def train(
     seed: str | None = None,
     name: str | None = None,
     force: bool = False,
-    jobs: int = 1,
+    jobs: int = 0,
     processes: int = 1,
 ) -> TrainedRecord:
     """Train every requested run that is not finished.
@@ -36,7 +38,7 @@ def train(
         model, fold, seed: comma lists, see `Workspace.choose_models`, `choose_runs` and `choose_seeds`.
         name: store the runs under this name, as a variant of the model.
         force: train finished runs again.
-        jobs: the number of runs at once.
+        jobs: the number of runs at once; 0 for as many as cores and memory allow.
         processes: the number of processes per run.
 
     Returns:
@@ -62,7 +64,7 @@ def train_missing(
     name: str | None = None,
     *,
     force: bool = False,
-    jobs: int = 1,
+    jobs: int = 0,
     processes: int = 1,
 ) -> TrainedRecord:
     """Train as `train` does, with the same arguments, but score no models."""
@@ -81,8 +83,11 @@ def train_missing(
     if len(todo) == 1 and processes == 1 and not train_one(ws, todo[0], force=force):
         return TrainedRecord(trained=[], finished=[*finished, str(todo[0].key)])
     if len(todo) > 1 or processes > 1:
+        shared = Jobs(ws, todo, jobs, processes)
+        for line in shared.plan():
+            say(line)
         for together in _by_dependency(todo):
-            train_each(ws, together, force=force, jobs=jobs, processes=processes)
+            train_each(ws, together, shared, force=force, processes=processes)
     return TrainedRecord(trained=[str(run.key) for run in todo], finished=finished)
 
 

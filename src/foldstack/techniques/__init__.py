@@ -2,7 +2,9 @@
 
 from foldstack.techniques.adversaries import AWP, FGM, PGD, VAT, WORD_EMBEDDINGS, Adversary, FreeLB
 from foldstack.techniques.augmentation import Augmentation, SpanMasking
+from foldstack.techniques.auto import RunFacts
 from foldstack.techniques.averages import EMA, SWA, Averaging, Soup
+from foldstack.techniques.common import AUTO
 from foldstack.techniques.heads import (
     AttentionHead,
     ClsAttentionHead,
@@ -31,6 +33,7 @@ from foldstack.techniques.losses import (
     Asymmetric,
     Average,
     ClassWeights,
+    Correlation,
     CrossEntropy,
     Dice,
     Focal,
@@ -38,6 +41,7 @@ from foldstack.techniques.losses import (
     LogitAdjusted,
     Loss,
     MultilabelCrossEntropy,
+    PairwiseAUC,
     ScaledCrossEntropy,
     SoftF1,
     SquaredError,
@@ -59,6 +63,7 @@ from foldstack.techniques.training import StageSettings, TrainingSettings
 from foldstack.techniques.transformer_preset import TransformerSettings
 
 __all__ = [
+    "AUTO",
     "AWP",
     "EMA",
     "FGM",
@@ -81,6 +86,7 @@ __all__ = [
     "CnnHead",
     "ConcatHead",
     "ConstantSchedule",
+    "Correlation",
     "Cosine",
     "CrossEntropy",
     "Dice",
@@ -104,12 +110,14 @@ __all__ = [
     "MultilabelCrossEntropy",
     "Optimizer",
     "Oversample",
+    "PairwiseAUC",
     "PlainHead",
     "Plateau",
     "Power",
     "Pretraining",
     "RandomWindow",
     "RecurrentHead",
+    "RunFacts",
     "Sampling",
     "ScaledCrossEntropy",
     "Schedule",

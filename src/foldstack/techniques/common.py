@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic_core import CoreSchema, core_schema
 
 from foldstack.settings import none_from_text
+
+AUTO = "auto"
 
 NonNegative = Annotated[float, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
@@ -39,6 +42,28 @@ def none_from_auto(value: Any) -> Any:
 
 
 Length = Annotated[Annotated[int, Field(ge=4)] | None, BeforeValidator(none_from_auto)]
+
+
+def _unless_auto(value: Any, handler: Callable[[Any], Any]) -> Any:
+    return AUTO if value == AUTO else handler(value)
+
+
+class OrAuto:
+    """The annotation of a setting that may also be `auto`, see `techniques.auto`."""
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        inner = handler(source)
+        written = core_schema.wrap_serializer_function_ser_schema(_unless_auto, schema=inner)
+        return core_schema.no_info_wrap_validator_function(
+            _unless_auto, inner, serialization=written
+        )
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> Any:
+        return {"anyOf": [handler(schema["schema"]), {"const": AUTO}]}
 
 
 def one_of(family: type, before: Callable[[Any], Any] = named_or_none) -> Any:

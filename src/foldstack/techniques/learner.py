@@ -121,6 +121,16 @@ class LearnerSettings(Settings):
         """Model whose runs judge the copies, or None."""
         return None
 
+    @property
+    def repeated(self) -> int | str:
+        """Number of fits in a run, from different seeds, whose logits are averaged; or `auto`."""
+        return 1
+
+    @property
+    def rules(self) -> str | None:
+        """Digest of the rules that choose what is `auto`; None if nothing is, or no rule is needed."""
+        return None
+
     def check_traits(self) -> None:
         """Raise ValueError if a setting requires a capability that the learner's traits lack."""
         can = self.traits

@@ -13,7 +13,14 @@ from foldstack.kinds import Kind
 from foldstack.settings import Settings, Share, none_from_text
 from foldstack.techniques.adversaries import Adversary
 from foldstack.techniques.averages import Averaging
-from foldstack.techniques.common import NonNegative, Positive, named, named_or_auto, one_of
+from foldstack.techniques.common import (
+    AUTO,
+    NonNegative,
+    Positive,
+    named,
+    named_or_auto,
+    one_of,
+)
 from foldstack.techniques.losses import Contrastive, Loss
 from foldstack.techniques.network_parts import NetworkPart
 from foldstack.techniques.optimizers import Optimizer
@@ -85,8 +92,14 @@ class LoopSettings(Settings):
         return self.sampling is not None and self.sampling.makes_vectors
 
     @property
+    def named_averaging(self) -> Averaging | None:
+        """The average that is set; None if there is none, or before a run has chosen."""
+        return None if self.averaging == AUTO else self.averaging
+
+    @property
     def mixes_epochs(self) -> bool:
-        return self.averaging is not None and self.averaging.mixes_epochs
+        averaging = self.named_averaging
+        return averaging is not None and averaging.mixes_epochs
 
     @property
     def bounded(self) -> bool:
@@ -151,7 +164,7 @@ class LoopSettings(Settings):
 
     @model_validator(mode="after")
     def _scores_are_there(self) -> LoopSettings:
-        averaging, schedule = self.averaging, self.schedule
+        averaging, schedule = self.named_averaging, self.schedule
         judged = [
             what
             for what, chosen in (

@@ -68,6 +68,20 @@ class SoftF1(Loss):
     average: Average = "auto"
 
 
+class PairwiseAUC(Loss):
+    """Logistic loss of the difference of every positive and negative of the batch, which is
+    consistent with the area under the ROC curve (Gao and Zhou 2015).
+
+    share: of the pairs in the loss; the rest is cross-entropy. With 1 only the ranking is learned.
+    """
+
+    implementation: ClassVar[str] = "foldstack.training.criteria:pairwise_auc_criterion"
+    kinds: ClassVar[tuple[str, ...]] = YES_NO
+    whole_batch: ClassVar[bool] = True
+    name: Literal["pairwise_auc"]
+    share: UnitShare = 0.5
+
+
 class Focal(Loss):
     """Cross-entropy in which easy rows count less (Lin et al. 2017).
 
@@ -101,7 +115,6 @@ class GHM(Loss):
     """
 
     implementation: ClassVar[str] = "foldstack.training.criteria:ghm_criterion"
-    kinds: ClassVar[tuple[str, ...]] = YES_NO
     whole_batch: ClassVar[bool] = True
     name: Literal["ghm"]
     bins: Annotated[int, Field(ge=2)] = 10
@@ -171,6 +184,20 @@ class ScaledCrossEntropy(Loss):
     kinds: ClassVar[tuple[str, ...]] = ("regression",)
     bounded: ClassVar[bool] = True
     name: Literal["scaled_bce"]
+
+
+class Correlation(Loss):
+    """1 − Pearson's correlation over the batch, the mean over targets.
+
+    share: of the correlation in the loss; the rest is the squared error. With 1 neither mean nor
+        scale is learned.
+    """
+
+    implementation: ClassVar[str] = "foldstack.training.criteria:correlation_criterion"
+    kinds: ClassVar[tuple[str, ...]] = ("regression",)
+    whole_batch: ClassVar[bool] = True
+    name: Literal["correlation"]
+    share: UnitShare = 0.5
 
 
 class Contrastive(Settings):

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, PositiveInt, model_validator
 
 from foldstack.settings import Share, none_from_text
 from foldstack.techniques.adversaries import Adversary
 from foldstack.techniques.augmentation import SpanMasking
-from foldstack.techniques.common import Length, Positive, UnitShare, named
+from foldstack.techniques.averages import Averaging
+from foldstack.techniques.common import AUTO, Length, OrAuto, Positive, UnitShare, named, one_of
 from foldstack.techniques.loop_settings import LoopSettings
 from foldstack.techniques.losses import Loss
 from foldstack.techniques.network_parts import NetworkPart
@@ -21,6 +22,8 @@ QUANTILE = 0.95
 class TrainingSettings(LoopSettings):
     """How a transformer is fine-tuned: the settings of the loop and those of a backbone.
 
+    With `auto` each run chooses by the rows that it learns from, see docs/defaults.md.
+
     mask_spans: mask spans of tokens, `{}` or `{setting: value}`.
     head_lr: learning rate of the head and of re-initialised layers; none: `lr`.
     layer_decay: factor on the rate from each layer to the one below.
@@ -30,13 +33,18 @@ class TrainingSettings(LoopSettings):
     freeze_backbone: train the head only, at head_lr; the backbone runs once, in eval mode.
     max_length: tokens, special ones included; auto: the least length at which the share
         length_quantile of the run's own training rows is not cut, as far as the backbone has
-        positions.
+        positions, and at most 256 for a backbone of less than 40 million weights, else 512.
     length_quantile: see `max_length`.
     """
 
+    epochs: Annotated[PositiveInt, OrAuto()] = 2
+    batch_size: Annotated[PositiveInt, OrAuto()] = 32
+    lr: Annotated[Positive, OrAuto()] = 5e-5
+    warmup: Annotated[Share, OrAuto()] = 0.1
+    averaging: Annotated[one_of(Averaging), OrAuto()] = None
     mask_spans: Annotated[SpanMasking | None, BeforeValidator(none_from_text)] = None
-    head_lr: Annotated[Positive | None, BeforeValidator(none_from_text)] = None
-    layer_decay: UnitShare = 1.0
+    head_lr: Annotated[Positive | None, BeforeValidator(none_from_text), OrAuto()] = None
+    layer_decay: Annotated[UnitShare, OrAuto()] = 1.0
     freeze_embeddings: bool = False
     freeze_layers: Annotated[int, Field(ge=0)] = 0
     reinit_layers: Annotated[int, Field(ge=0)] = 0
@@ -145,8 +153,8 @@ def over_training(training: dict[str, Any], own: Any, first: bool) -> Any:
     loss = Loss.registered.get(_name(merged.get("loss")))
     if _is_true(merged.get("freeze_backbone")) and loss and loss.least_batch:
         rows = str(merged.get("batch_size", 0))
-        if "batch_size" not in own and rows.isdecimal():
-            merged["batch_size"] = max(int(rows), loss.least_batch)
+        if "batch_size" not in own and (rows.isdecimal() or rows == AUTO):
+            merged["batch_size"] = max(int(rows) if rows != AUTO else 0, loss.least_batch)
     return merged
 
 

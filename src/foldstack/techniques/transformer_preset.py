@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, PositiveInt, model_validator
 
 from foldstack.kinds import Kind
 from foldstack.settings import OptionalText, Share, none_from_text
+from foldstack.techniques import auto
 from foldstack.techniques.augmentation import Augmentation
-from foldstack.techniques.common import NonNegative, each_named, named
+from foldstack.techniques.common import AUTO, NonNegative, OrAuto, each_named, named
 from foldstack.techniques.heads import Head, PlainHead
 from foldstack.techniques.learner import LearnerSettings, Traits
 from foldstack.techniques.long import Beginning, Long
@@ -27,6 +29,8 @@ from foldstack.techniques.training import (
 
 class TransformerSettings(LearnerSettings):
     """A pre-trained backbone with a head over its token vectors.
+
+    With `auto` each run chooses by the rows that it learns from, see docs/defaults.md.
 
     backbone: a hub name, a folder, or `package:NAME/FOLDER` in an installed package.
     sha256: pinned checksum of its model.safetensors.
@@ -50,6 +54,8 @@ class TransformerSettings(LearnerSettings):
     head_bias: prior starts from each class's share of the training rows as its probability (Lin et
         al. 2017, Focal loss).
     backbone_dropout: inside the backbone; none: as its config says.
+    repeats: number of fits in a run, from different seeds, whose outputs are averaged: a single fit on
+        few rows depends on its seed.
     ignore_weights: checkpoint entries that belong to another task's head.
     checkpoint_seconds: least time between two checkpoints; 0: after every update.
     augment: changes of training texts, resampled in each epoch, or made once if augment_copies is
@@ -90,14 +96,15 @@ class TransformerSettings(LearnerSettings):
     special_tokens: Literal["text", "tokens"] = "text"
     pretrain: Annotated[Pretraining | None, BeforeValidator(none_from_text)] = None
     long: Annotated[Long, BeforeValidator(named)] = Beginning()
-    head: Annotated[Head, BeforeValidator(named)] = PlainHead()
+    head: Annotated[Head, BeforeValidator(named), OrAuto()] = PlainHead()
     join_features: bool = False
-    dropout: Share = 0.1
+    dropout: Annotated[Share, OrAuto()] = 0.1
     dropout_samples: PositiveInt = 1
     binary_link: Literal["sigmoid", "softmax"] = "sigmoid"
-    head_bias: Literal["zero", "prior"] = "zero"
-    backbone_dropout: Annotated[Share | None, BeforeValidator(none_from_text)] = None
+    head_bias: Literal["zero", "prior", "auto"] = "zero"
+    backbone_dropout: Annotated[Share | None, BeforeValidator(none_from_text), OrAuto()] = None
     ignore_weights: tuple[str, ...] = ()
+    repeats: Annotated[PositiveInt, OrAuto()] = 1
     checkpoint_seconds: Annotated[float, Field(ge=0)] = 60.0
     augment: Annotated[tuple[Augmentation, ...], BeforeValidator(each_named)] = ()
     augment_copies: Annotated[int, Field(ge=0)] = 0
@@ -249,6 +256,55 @@ class TransformerSettings(LearnerSettings):
         """Return the stages for a competition with this metric; `training` alone if none is listed."""
         listed = [s for s in self.stages if not s.metrics or metric in s.metrics]
         return tuple(listed) or (StageSettings(**self.training.model_dump()),)
+
+    @property
+    def repeated(self) -> int | str:
+        return self.repeats
+
+    @property
+    def rules(self) -> str | None:
+        parts = (self.training, *self.stages)
+        left = [self.repeats]
+        left += [getattr(self, name) for name in auto.OF_PRESET]
+        left += [getattr(part, name) for part in parts for name in auto.OF_TRAINING]
+        return auto.digest() if AUTO in left or self.training.max_length is None else None
+
+    def resolved(
+        self, facts: auto.RunFacts
+    ) -> tuple[TransformerSettings, dict[str, dict[str, Any]]]:
+        """Return the settings without `auto`, and each choice by the setting's name.
+
+        A choice is `{"value": 5, "why": "up to 4,000 rows"}`; the epochs of the second stage are named
+        `stages.2.epochs`.
+        """
+        loss = self.all_stages[0].loss
+        facts = replace(facts, adds_log_priors=bool(loss and loss.adds_log_priors))
+        data, chosen = self.model_dump(mode="json"), {}
+        for name in auto.OF_PRESET:
+            if getattr(self, name) == AUTO:
+                chosen[name] = auto.choose(name, facts)
+                data[name] = chosen[name].value
+        for prefix, stage, written in self._parts_of(data):
+            of_stage = replace(facts, frozen=stage.freeze_backbone)
+            for name in auto.OF_TRAINING:
+                if getattr(stage, name) == AUTO:
+                    chosen[prefix + name] = auto.choose(name, of_stage)
+                    written[name] = chosen[prefix + name].value
+        used = not self.stages or all(stage.metrics for stage in self.stages)
+        shown = {
+            name: {"value": rule.value, "why": rule.when}
+            for name, rule in chosen.items()
+            if used or not name.startswith("training.")
+        }
+        return TransformerSettings.model_validate(data), shown
+
+    def _parts_of(
+        self, data: dict[str, Any]
+    ) -> Iterator[tuple[str, TrainingSettings, dict[str, Any]]]:
+        """Yield (prefix of its settings' names, settings, plain values in `data`) of each stage."""
+        yield "training.", self.training, data["training"]
+        for number, stage in enumerate(self.stages):
+            yield f"stages.{number + 1}.", stage, data["stages"][number]
 
     @model_validator(mode="after")
     def _copies_are_changed(self) -> TransformerSettings:

@@ -25,6 +25,8 @@ RowLoss = Callable[[Tensor, Tensor], Tensor]
 BETA = 0.999  # of the effective number of samples
 TINY = 1e-6  # minimum base of a power; the gradient is infinite at 0
 ABSENT = 1e-6  # an outcome with a smaller share of the rows counts as absent
+CONSTANT = 1e-3  # standard deviation of a batch, in the target's, below which it counts as constant
+PAIRS = 1 << 22  # differences of logits that are held at a time
 FAR = -1e30  # log of probability 0; unlike -inf it keeps gradients finite
 
 
@@ -299,11 +301,34 @@ def sum_over_processes(local: Tensor) -> Tensor:
     Gradients that are then averaged over processes, as DistributedDataParallel does, are those of
     the whole batch. The backward pass needs no second reduction.
     """
-    if not (dist.is_available() and dist.is_initialized()):
+    processes = _processes()
+    if processes == 1:
         return local
     total = local.detach().clone()
     dist.all_reduce(total)
-    return total + dist.get_world_size() * (local - local.detach())
+    return total + processes * (local - local.detach())
+
+
+def _processes() -> int:
+    """Return the number of processes in the group."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def _of_all_processes(local: Tensor) -> Tensor:
+    """Return the rows of all processes, without gradient.
+
+    If processes have unequal numbers of rows, rows of zeros fill them up.
+    """
+    processes, local = _processes(), local.detach()
+    if processes == 1:
+        return local
+    most = torch.tensor(len(local), device=local.device)
+    dist.all_reduce(most, dist.ReduceOp.MAX)
+    filled = local.new_zeros(int(most), *local.shape[1:])
+    filled[: len(local)] = local
+    parts = [torch.empty_like(filled) for _ in range(processes)]
+    dist.all_gather(parts, filled)
+    return torch.cat(parts)
 
 
 @dataclass(frozen=True)
@@ -347,31 +372,129 @@ class SoftF1Criterion:
 
 
 @dataclass(frozen=True)
+class PairwiseAUCCriterion:
+    """The mean of log(1 + e^−(s⁺ − s⁻)) over pairs of a positive and a negative, weighted by `share`;
+    the rest is cross-entropy.
+
+    The loss is consistent with the area under the ROC curve (Gao and Zhou 2015, On the consistency
+    of AUC pairwise optimization; the same as RankNet's, Burges et al. 2005). A pair of rows i and k
+    has weight w_i t_i w_k (1 − t_k). If the positives or the negatives of a label weigh less than
+    one row, the label counts less by that ratio, so that it fades with its pairs. Several labels
+    are averaged by how much they count; a batch without pairs gives 0 without gradient.
+
+    row_weight: the minimum weight of a training row.
+    """
+
+    share: float
+    row_weight: float
+
+    def __call__(
+        self, logits: Tensor, targets: Tensor, weights: Tensor, total_weight: Tensor
+    ) -> Tensor:
+        value, slopes = self._pairs(logits.detach(), targets, weights[:, None])
+        # The gradient in closed form: autograd would hold (b, b, outputs) differences.
+        loss = _processes() * (value + (slopes * (logits - logits.detach())).sum())
+        if self.share == 1:
+            return loss
+        rest = RowWise(partial(cross_entropy, "sigmoid"))
+        return self.share * loss + (1 - self.share) * rest(logits, targets, weights, total_weight)
+
+    def _pairs(self, logits: Tensor, targets: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """Return this process's part of the loss, and its (b, outputs) derivatives of the whole loss."""
+        own = torch.stack([logits, weights * targets, weights * (1 - targets)])
+        rows = _of_all_processes(own.transpose(0, 1)).transpose(0, 1)
+        sums = rows[1:].sum(dim=1).clamp(min=self.row_weight)
+        own, rows = (torch.cat([x[:1], x[1:] / sums[:, None]]) for x in (own, rows))
+        counted = rows[1:].sum(dim=1).prod(dim=0).sum().clamp(min=1)
+        step = max(1, PAIRS // max(1, own.shape[1] * rows.shape[1]))
+        parts = [
+            _logistic_pairs(*each)
+            for each in zip(own.split(step, dim=2), rows.split(step, dim=2), strict=True)
+        ]
+        values, slopes = zip(*parts, strict=True)
+        return sum(values) / counted, torch.cat(slopes, dim=1) / counted
+
+
+def _logistic_pairs(own: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the sum of the pairs whose positive is an own row, and the derivatives by own logits.
+
+    Args:
+        own: (3, b, outputs) logits, weights as a positive and as a negative.
+        rows: (3, n, outputs) of all rows.
+    """
+    (logits, positive, negative), (others, positives, negatives) = own, rows
+    above = logits[:, None] - others
+    value = positive * (negatives * F.softplus(-above)).sum(dim=1)
+    slopes = negative * (positives * above.sigmoid()).sum(dim=1)
+    slopes -= positive * (negatives * (-above).sigmoid()).sum(dim=1)
+    return value.sum(), slopes
+
+
+@dataclass(frozen=True)
+class CorrelationCriterion:
+    """1 − Pearson's correlation over the batch, mean over outputs, weighted by `share`; the rest is
+    the squared error.
+
+    Logits or targets with a standard deviation below CONSTANT count as having that one: the
+    correlation of constants is 0.
+    """
+
+    share: float
+
+    def __call__(
+        self, logits: Tensor, targets: Tensor, weights: Tensor, total_weight: Tensor
+    ) -> Tensor:
+        loss = self._loss(torch.stack([logits, targets]), weights / (total_weight * _processes()))
+        if self.share == 1:
+            return loss
+        rest = RowWise(squared_error)(logits, targets, weights, total_weight)
+        return self.share * loss + (1 - self.share) * rest
+
+    def _loss(self, both: Tensor, share: Tensor) -> Tensor:
+        """Return the loss of (2, b, outputs) logits and targets, and (b,) shares of the weight."""
+        # The moments about a mean do not change with it, so it needs no gradient.
+        means = sum_over_processes((share[:, None] * both.detach()).sum(dim=1))
+        x, y = both - means[:, None]
+        moments = share @ torch.stack([x * y, x.square(), y.square()])
+        covariance, *variances = sum_over_processes(moments)
+        deviations = [v.clamp(min=CONSTANT**2).sqrt() for v in variances]
+        return 1 - (covariance / deviations[0] / deviations[1]).mean()
+
+
+@dataclass(frozen=True)
 class GHMCriterion:
-    """Gradient harmonising for binary outputs: the mean over bins of the mean cross-entropy in each.
+    """Gradient harmonising: the mean over bins of the mean cross-entropy in each.
 
     GHM-C (Li, Liu and Wang 2019, Gradient harmonized single-stage detector): each row and output is
     divided by the weight in its bin of |p − y|, one of `bins` equal parts of 0 … 1, and by the
     number of non-empty bins, as in the authors' code. Densities are this batch's, without a running
-    mean, and constant in the gradient.
+    mean, and constant in the gradient. For softmax, ½ Σ |p − y| over the classes takes the place of
+    |p − y|: 1 − p of the true class, and |p − y| for two classes.
     """
 
+    link: str
     bins: int
 
     def __call__(
         self, logits: Tensor, targets: Tensor, weights: Tensor, total_weight: Tensor
     ) -> Tensor:
-        losses = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
-        steepness = (logits.detach().sigmoid() - targets).abs()
-        bin_of = (steepness * self.bins).long().clamp(0, self.bins - 1).flatten()
+        log_p, wanted = _outcomes(logits, targets, self.link)
+        losses = -(wanted * log_p).sum(dim=1)
+        bin_of = (self._steepness(logits.detach(), targets) * self.bins).long()
+        bin_of = bin_of.clamp(0, self.bins - 1).flatten()
         # A product: the order of a scattered sum, and so its last bits, varies on a GPU.
         inside = (bin_of[:, None] == torch.arange(self.bins, device=logits.device)).to(logits)
-        each = weights[:, None].expand_as(logits)
+        each = weights[:, None].expand_as(losses)
         parts = torch.stack([(each * losses).flatten(), each.flatten()])
         loss_in, weight_in = sum_over_processes(parts @ inside)
         filled = weight_in > 0
         means = loss_in / torch.where(filled, weight_in, 1)
         return means.sum() / filled.sum().clamp(min=1)
+
+    def _steepness(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Return the length of the gradient, (b, 1) of a choice among classes or (b, outputs)."""
+        apart = (probabilities(logits, self.link) - targets).abs()
+        return apart.sum(dim=1, keepdim=True) / 2 if self.link == "softmax" else apart
 
 
 # Additional terms
@@ -509,4 +632,18 @@ def soft_f1_criterion(
 
 
 def ghm_criterion(loss: techniques.GHM, link: str, *rows: Tensor) -> Criterion:
-    return GHMCriterion(loss.bins)
+    return GHMCriterion(link, loss.bins)
+
+
+def pairwise_auc_criterion(
+    loss: techniques.PairwiseAUC, link: str, targets: Tensor, weights: Tensor
+) -> Criterion:
+    """Return the pairwise surrogate of the area under the ROC curve.
+
+    Args: see `make_criterion`.
+    """
+    return PairwiseAUCCriterion(loss.share, _least(weights).item())
+
+
+def correlation_criterion(loss: techniques.Correlation, link: str, *rows: Tensor) -> Criterion:
+    return CorrelationCriterion(loss.share)

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 from safetensors.torch import load_file
-from torch import nn
 
 from foldstack import parallel
 from foldstack.errors import InputError
 from foldstack.files import file_sha256
+from foldstack.nets.backbone import dropout_rates
 from foldstack.nets.classifier import Classifier
 from foldstack.progress import say
 from foldstack.records import Record, read_mapping, verify, write_record
@@ -84,7 +84,7 @@ def stage_seed(seed: int, number: int) -> int:
 @contextmanager
 def dropout(model: Classifier, head: float | None, backbone: float | None) -> Iterator[None]:
     """Set a stage's dropout rates (None: unchanged) inside the context; restore them afterwards."""
-    rates = _rates(model.backbone)
+    rates = dropout_rates(model.backbone)
     before = [(module, name, getattr(module, name)) for module, name in rates]
     before.append((model.dropout, "p", model.dropout.p))
     try:
@@ -97,20 +97,6 @@ def dropout(model: Classifier, head: float | None, backbone: float | None) -> It
     finally:
         for module, name, rate in before:
             setattr(module, name, rate)
-
-
-def _rates(backbone: nn.Module) -> list[tuple[nn.Module, str]]:
-    """Return where a backbone's dropout rates are: dropout modules, or float attributes of modules."""
-    found = []
-    for module in backbone.modules():
-        if isinstance(module, nn.Dropout):
-            found.append((module, "p"))
-        found += [
-            (module, name)
-            for name, value in vars(module).items()
-            if "dropout" in name and isinstance(value, float)
-        ]
-    return found
 
 
 def _finished(path: Path) -> dict | None:

@@ -7,7 +7,7 @@ from typing import Any
 from foldstack.errors import first_of
 from foldstack.kinds import Kind
 from foldstack.progress import say, table
-from foldstack.records import SHOWN_LABELS, FoldsResult, LoneLabel
+from foldstack.records import SHOWN_LABELS, FoldsResult, LoneLabel, ThroughputRecord
 from foldstack.views.console import show
 from foldstack.views.console.show_drift import say_drift, say_shared
 from foldstack.views.console.show_places import say_read
@@ -47,7 +47,20 @@ def _(result: FoldsResult) -> None:
             "train them again with --force (FORCE=1)"
         )
     rows = ", ".join(str(row["rows"]) for row in result.rows)
+    if result.throughput is not None:
+        _say_throughput(result.throughput)
     say(f"folds: {how}, hash {record.hash}, rows {rows}")
+
+
+def _say_throughput(found: ThroughputRecord) -> None:
+    """Print the threads per run, which the runs' bytes depend on, and how many runs are made at once."""
+    threads = found.given or found.threads
+    machine = f"{found.cores} core{'s' * (found.cores != 1)}{' and a GPU' * found.gpu}"
+    each = (
+        f"{threads} thread{'s' * (threads != 1)} per run{' (runtime.threads)' * bool(found.given)}"
+    )
+    runs = f"{found.runs:,} run{'s' * (found.runs != 1)}"
+    say(f"folds: {machine}, {runs}: {each}; {found.at_once} at once")
 
 
 def _say_lone(lone: list[LoneLabel]) -> None:

@@ -18,6 +18,7 @@ from foldstack.records import (
     DemoScores,
     GuessReason,
     InitResult,
+    ModelForecast,
     ReadFile,
     RememberedSettings,
     TidyResult,
@@ -55,6 +56,8 @@ def _(made: InitResult) -> None:
         _say_reason(each)
     for each in made.proposals:
         say(f"init: {each.setting.upper()}? {each.reason}")
+    if made.forecasts:
+        say(f"init: on this machine {_forecast_line(made.forecasts)}")
     if made.checked:
         say(
             f"init: {made.file} is written; METRIC= KIND= ID= TEXT= TARGET= PAIR= GROUP= override, with "
@@ -70,6 +73,22 @@ def _(made: InitResult) -> None:
             _say_reason(each)
     else:
         _say_shortly(further)
+
+
+def _forecast_line(forecasts: list[ModelForecast]) -> str:
+    """Return the times of the models' runs, and of all of them, as a line."""
+    parts = [
+        f"{each.model} takes about {duration(each.seconds)} for {each.runs} runs"
+        for each in forecasts
+        if each.seconds is not None
+    ]
+    unknown = [each.model for each in forecasts if each.seconds is None]
+    reason = next((each.reason for each in forecasts if each.reason), None)
+    if unknown:
+        parts.append(f"the time of {', '.join(unknown)} is not known: {reason}")
+    if len(parts) > 1 and not unknown:
+        parts.append(f"all about {duration(sum(each.seconds for each in forecasts))}")
+    return ", ".join(parts)
 
 
 def _is_set(each: GuessReason) -> bool:
@@ -135,16 +154,17 @@ def _(tidied: TidyResult) -> None:
 
 
 @show.register
-def _(forecast: DemoForecast) -> None:
+def _(demo: DemoForecast) -> None:
+    made = demo.forecast
     say(
-        f"demo: minilm takes {forecast.learned_per_second:.0f} rows/s in training "
-        f"({forecast.precision}) and {forecast.predicted_per_second:.0f} in prediction here: "
-        f"{forecast.folds} folds take about {duration(forecast.seconds)}"
+        f"demo: {made.model}, a quick preset, takes {made.learned_per_second:.0f} rows/s in training "
+        f"({made.precision}) and {made.predicted_per_second:.0f} in prediction here: "
+        f"{made.runs} runs take about {duration(made.seconds)}"
     )
-    if forecast.short_folds is not None:
+    if demo.short_folds is not None:
         say(
-            f"demo: that is more than {forecast.limit // 60} minutes: taking {forecast.short_folds} "
-            "folds and one epoch instead; competition.yaml says so, change it there"
+            f"demo: that is more than {demo.limit // 60} minutes: taking {demo.short_folds} folds "
+            "instead; competition.yaml says so, change it there"
         )
 
 

@@ -1,0 +1,141 @@
+"""Rules for `auto` in a transformer's preset, by the rows that a run learns from.
+
+The first rule of a setting that holds decides. Each names the measurement behind it; the table of
+measurements is in docs/defaults.md, made by `tests/bench/defaults.py`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from foldstack.kinds import Kind
+
+OF_PRESET = ("head", "head_bias", "dropout", "backbone_dropout")
+OF_TRAINING = ("epochs", "batch_size", "lr", "warmup", "averaging", "head_lr", "layer_decay")
+SMALL_BACKBONE = 40_000_000  # weights, without the word embeddings
+LARGE_BACKBONE = 200_000_000
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """Numbers that the rules read, of the rows that a run learns from and of its backbone.
+
+    Attributes:
+        rows: number of rows of positive weight.
+        kind: of the competition.
+        rarest: share of the rows with the rarest class or label; 1 for values.
+        parameters: number of weights of the backbone without its embeddings.
+        frozen: whether the stage trains the head only.
+        adds_log_priors: whether the loss adds the log of each class's share to the outputs.
+    """
+
+    rows: int
+    kind: Kind
+    rarest: float
+    parameters: int
+    frozen: bool = False
+    adds_log_priors: bool = False
+
+    @classmethod
+    def of(cls, kind: Kind, targets: np.ndarray, weights: np.ndarray, parameters: int) -> RunFacts:
+        """Return the facts of (n, outputs) targets with (n,) weights, and of a backbone."""
+        rarest = 1.0
+        if kind.has_labels:
+            shares = np.average(targets, axis=0, weights=weights)
+            rarest = float(
+                np.minimum(shares, 1 - shares).min() if len(shares) == 1 else shares.min()
+            )
+        return cls(int((weights > 0).sum()), kind, rarest, parameters)
+
+
+@dataclass(frozen=True)
+class AutoRule:
+    """One line of the table.
+
+    Attributes:
+        setting: that it decides.
+        when: its condition, in words.
+        holds: its condition.
+        value: as written in a preset; of max_length, the most that is chosen.
+        because: the measurement or the source behind it.
+    """
+
+    setting: str
+    when: str
+    holds: Callable[[RunFacts], bool]
+    value: Any
+    because: str
+
+
+def _to(rows: int) -> Callable[[RunFacts], bool]:
+    return lambda facts: facts.rows <= rows
+
+
+def _small(facts: RunFacts) -> bool:
+    return facts.parameters < SMALL_BACKBONE
+
+
+def _base(facts: RunFacts) -> bool:
+    return facts.parameters < LARGE_BACKBONE
+
+
+def _rare(facts: RunFacts) -> bool:
+    return facts.kind.has_labels and facts.rarest < 0.05 and not facts.adds_log_priors
+
+
+def _frozen(facts: RunFacts) -> bool:
+    return facts.frozen
+
+
+def _always(facts: RunFacts) -> bool:
+    return True
+
+
+RULES = (
+    AutoRule("epochs", "up to 1,000 rows", _to(1_000), 10, ""),
+    AutoRule("epochs", "up to 4,000 rows", _to(4_000), 5, ""),
+    AutoRule("epochs", "up to 20,000 rows", _to(20_000), 3, ""),
+    AutoRule("epochs", "up to 100,000 rows", _to(100_000), 2, ""),
+    AutoRule("epochs", "more rows", _always, 1, ""),
+    AutoRule("batch_size", "up to 20,000 rows", _to(20_000), 16, ""),
+    AutoRule("batch_size", "more rows", _always, 32, ""),
+    AutoRule("lr", "a backbone of less than 40 million weights", _small, 1e-4, ""),
+    AutoRule("lr", "a backbone of less than 200 million weights", _base, 2e-5, ""),
+    AutoRule("lr", "a larger backbone", _always, 1e-5, ""),
+    AutoRule("head_lr", "a backbone of less than 40 million weights", _small, 1e-3, ""),
+    AutoRule("head_lr", "a larger backbone", _always, 2e-4, ""),
+    AutoRule("max_length", "a backbone of less than 40 million weights", _small, 256, ""),
+    AutoRule("max_length", "a larger backbone", _always, 512, ""),
+    AutoRule("repeats", "up to 500 rows", _to(500), 3, ""),
+    AutoRule("repeats", "more rows", _always, 1, ""),
+    AutoRule("warmup", "always", _always, 0.1, ""),
+    AutoRule("layer_decay", "always", _always, 1.0, ""),
+    AutoRule("averaging", "always", _always, "none", ""),
+    AutoRule("head", "always", _always, "mean", ""),
+    AutoRule("head_bias", "a class or label with less than 5 % of the rows", _rare, "prior", ""),
+    AutoRule("head_bias", "otherwise", _always, "zero", ""),
+    AutoRule("dropout", "always", _always, 0.1, ""),
+    AutoRule("backbone_dropout", "always", _always, 0.1, ""),
+)
+
+
+def digest() -> str:
+    """Return a short sha256 of the table: another one is another choice of settings."""
+    text = json.dumps([(rule.setting, rule.when, rule.value) for rule in RULES])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def choose(setting: str, facts: RunFacts) -> AutoRule:
+    """Return the first rule of this setting that holds."""
+    return next(rule for rule in RULES if rule.setting == setting and rule.holds(facts))
+
+
+def longest(parameters: int) -> int:
+    """Return the most tokens that `max_length: auto` chooses for a backbone of this size."""
+    return choose("max_length", RunFacts(0, Kind.BINARY, 1.0, parameters)).value

@@ -1,0 +1,101 @@
+"""Forecasts of training time by `init`, from each model's first steps on this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from foldstack.learners import Measured
+from foldstack.learners.transformer import TransformerLearner
+from foldstack.progress import duration
+from foldstack.stages import forecast as stage
+from foldstack.stages.forecast import forecast, forecast_note
+from foldstack.stages.init import init
+from foldstack.workspace import Workspace
+from tiny import add_preset, foldstack, make_workspace
+
+pytestmark = pytest.mark.usefixtures("cpu_settings_restored", "forecasts_made")
+
+
+@pytest.fixture
+def root(tmp_path: Path, backbone: Path) -> Path:
+    """24 training and 6 test rows, three folds and two seeds of a tiny transformer."""
+    workspace = make_workspace(tmp_path / "w", models=["tiny"], seeds=[0, 1])
+    add_preset(workspace, backbone)
+    return workspace
+
+
+def made_for(root: Path, model: str = "tiny"):
+    ws = Workspace.open(root, [])
+    return forecast(ws.competition, ws.root, model)
+
+
+def test_the_first_steps_are_taken(root):
+    made = made_for(root)
+    assert (made.model, made.runs) == ("tiny", 6)
+    assert made.seconds > 0 and made.learned_per_second > 0 and made.predicted_per_second > 0
+    assert made.precision in ("fp32", "bf16", "fp16")
+
+
+@pytest.mark.parametrize("cores, threads, jobs", [(1, 1, 1), (2, 1, 2), (24, 4, 6)])
+def test_all_runs_share_the_machine(root, monkeypatch, cores, threads, jobs):
+    """A run: 10 s to fit 16 rows, 14 predicted at 1 s each; as many runs at once as train takes."""
+    seen = []
+
+    def measure(learner: TransformerLearner, rows, learned: int) -> Measured:
+        seen.append((len(rows), learned))
+        return Measured(1e9, fit_seconds=10.0, learned_per_second=16.0, row_seconds=1.0)
+
+    made_with = []
+
+    def context_with(task, seed: int, threads: int):
+        made_with.append(threads)
+        return context(task, seed, threads)
+
+    context = stage.LearnerContext
+    monkeypatch.setattr(stage, "LearnerContext", context_with)
+    monkeypatch.setattr(TransformerLearner, "measure", measure)
+    monkeypatch.setattr(stage, "cpu_cores", lambda: cores)
+    monkeypatch.setattr(stage, "has_gpu", lambda: False)
+    assert made_for(root).seconds == pytest.approx(24 * 6 / jobs)
+    assert seen == [(24, 16)] and made_with == [threads]
+
+
+def test_on_a_gpu_one_run_at_a_time(root, monkeypatch):
+    measured = Measured(1e9, fit_seconds=10.0, learned_per_second=16.0, row_seconds=1.0)
+    monkeypatch.setattr(TransformerLearner, "measure", lambda *given: measured)
+    monkeypatch.setattr(stage, "has_gpu", lambda: True)
+    assert made_for(root).seconds == pytest.approx(24 * 6)
+
+
+def test_a_backbone_that_is_not_here_has_no_forecast(root):
+    """`init` is not refused: the hub may be reachable later."""
+    add_preset(root, Path("nobody/no-such-model"))
+    made = made_for(root)
+    assert made.seconds is None
+    assert "'nobody/no-such-model' is neither in this machine's cache nor" in made.reason
+    assert forecast_note(made) == f"time not known: {made.reason}"
+
+
+def test_init_writes_the_forecast_beside_the_model(tmp_path, root, monkeypatch, capsys):
+    given = {role: root / f"input/{name}.csv" for role, name in (
+        ("train", "train"), ("test", "test"), ("sample", "sample_submission")
+    )}  # fmt: skip
+    measured = Measured(1e9, fit_seconds=60.0, learned_per_second=16.0, row_seconds=0.0001)
+    monkeypatch.setattr(TransformerLearner, "measure", lambda *given: measured)
+    made = init(tmp_path / "new", **given)
+    listed = {each.model: each for each in made.forecasts}
+    assert list(listed) == ["tfidf", "naive-bayes", "minilm"]
+    text = (tmp_path / "new/competition.yaml").read_text(encoding="utf-8")
+    note = f"about {duration(listed['minilm'].seconds)} for 5 runs on the machine of `init`"
+    assert f"  - minilm            # {note}\n" in text
+    assert yaml.safe_load(text)["models"] == ["tfidf", "naive-bayes", "minilm"]
+
+    capsys.readouterr()
+    names = ("train", "test", "sample")
+    options = [text for name in names for text in (f"--{name}", str(given[name]))]
+    assert foldstack(tmp_path / "quick", "init", "--quick", *options) == 0
+    assert "on this machine" not in capsys.readouterr().out
+    assert "for 5 runs" not in (tmp_path / "quick/competition.yaml").read_text(encoding="utf-8")

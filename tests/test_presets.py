@@ -265,7 +265,10 @@ def test_a_preset_trains_and_comes_back(preset, tmp_path):
 def test_every_shipped_preset_is_sound():
     """A preset with a typing error would be found by the first user who tries it."""
     names = {p.stem for p in config.SHIPPED.glob("*.yaml")}
-    assert names == {*ARCHITECTURES, *STAGED, "minilm", "minilm-quick", "tfidf", "transformer"}
+    assert names == {
+        *ARCHITECTURES, *STAGED, "minilm", "minilm-quick", "naive-bayes", "tfidf", "transformer",
+    }  # fmt: skip
+    assert {p.stem for p in config.EARLIER.glob("*.yaml")} <= names
     for name in sorted(ARCHITECTURES):
         settings = settings_of(name)
         assert settings.learner == "transformer"

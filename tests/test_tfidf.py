@@ -10,7 +10,8 @@ from sklearn.linear_model import LogisticRegression, Ridge
 
 from foldstack.kinds import Kind
 from foldstack.learners import LearnerContext
-from foldstack.learners.tfidf import TfidfLearner, log_count_ratios
+from foldstack.learners.regressions import log_count_ratios
+from foldstack.learners.tfidf import TfidfLearner
 from foldstack.links import to_probabilities
 from foldstack.rows import Rows
 from foldstack.techniques import TfidfSettings
@@ -192,9 +193,9 @@ def test_many_classes_are_solved_in_less_memory(monkeypatch, capsys) -> None:
     x = csr_matrix(rng.random((90, 12)) * (rng.random((90, 12)) < 0.4))
     y, weights = np.arange(90) % 3, rng.random(90) + 0.5
     learner = linear_learner("multiclass", 3)
-    exact = learner._solve(x, y, weights)
-    monkeypatch.setattr("foldstack.learners.tfidf.MANY_COEFFICIENTS", 20)
-    found = learner._solve(x, y, weights)
+    exact = learner.model.solve(x, y, weights)
+    monkeypatch.setattr("foldstack.learners.regressions.MANY_COEFFICIENTS", 20)
+    found = learner.model.solve(x, y, weights)
     assert found.coef_ == pytest.approx(exact.coef_, abs=0.01)
     assert capsys.readouterr().out == (
         "tfidf: 3 classes with 12 features are solved by SAG, in about 0 MB; a larger min_count or a "
@@ -326,6 +327,74 @@ def test_settings_choose_the_ngrams() -> None:
     assert sizes(max_features=7) == [7, 7]
 
 
+def test_counts_are_sublinear_unless_switched_off(tmp_path: Path) -> None:
+    """What is loaded counts as it learned."""
+    rows = make_rows(["good good good film", "bad film"] * 4, [1, 0] * 4)
+    learner = fitted(rows, sublinear=False)
+    learner.save(tmp_path)
+    loaded = linear_learner(sublinear=False)
+    loaded.load(tmp_path)
+    assert loaded.predict(rows).tobytes() == learner.predict(rows).tobytes()
+    assert not np.allclose(learner.predict(rows), fitted(rows).predict(rows), atol=1e-3)
+
+
+def test_ngrams_of_too_many_texts_are_left_out(capsys: pytest.CaptureFixture) -> None:
+    """`film` occurs in all texts, `good` in half of them."""
+    rows = make_rows(["good film", "bad film"] * 4, [1, 0] * 4)
+    learner = fitted(rows, max_share=0.5, char_ngrams=(0, 0))
+    assert learner.vectorizers[0].vocabulary_ == ["bad", "bad film", "good", "good film"]
+    fitted(rows, max_share=0.25, char_ngrams=(0, 0))
+    assert capsys.readouterr().out == (
+        "no word n-gram occurs in 2 texts and no more than 25% of them: left out\n"
+    )
+
+
+# Words and n-grams by script
+
+
+@pytest.mark.parametrize(
+    ("texts", "words", "characters"),
+    [
+        (["今天天气很好", "手机不好"], "rjieba", (1, 4)),
+        (["今日はいい天気です", "携帯電話はよくない"], "unicode", (2, 5)),
+        (["a good film", "a bad film"], "unicode", (2, 5)),
+        (["good film " * 100, "bad film " * 120], "unicode", (1, 4)),
+    ],
+    ids=["Chinese", "Japanese", "Latin", "long"],
+)
+def test_auto_chooses_by_script_and_length(texts: list[str], words: str, characters: tuple) -> None:
+    auto = {"words": "auto", "word_ngrams": "auto", "char_ngrams": "auto"}
+    learner = linear_learner(**auto)
+    facts = learner.fit(make_rows(texts * 2, [0, 1] * 2), None, Path("unused"))["auto"]
+    chosen = {name: fact["value"] for name, fact in facts.items()}
+    assert chosen == {"words": words, "word_ngrams": (1, 2), "char_ngrams": characters}
+    assert [v.words for v in learner.vectorizers] == [words, "unicode"]
+    assert [v.ngram_range for v in learner.vectorizers] == [(1, 2), characters]
+
+
+def test_a_named_value_overrules_auto() -> None:
+    rows = make_rows(["今天天气很好", "手机不好"] * 2, [0, 1] * 2)
+    learner = linear_learner(words="unicode", char_ngrams="auto")
+    facts = learner.fit(rows, None, Path("unused"))
+    assert facts["auto"] == {
+        "char_ngrams": {"value": (1, 4), "why": "most letters are Chinese, 5 characters per text"}
+    }
+    assert learner.vectorizers[0].vocabulary_ == ["今天天气很好", "手机不好"]
+    assert "auto" not in linear_learner().fit(rows, None, Path("unused"))
+
+
+def test_what_is_loaded_cuts_words_as_it_learned(tmp_path: Path) -> None:
+    """The texts of a new file are not asked for their script."""
+    rows = make_rows(["今天天气很好", "手机不好"] * 2, [0, 1] * 2)
+    learner = fitted(rows, words="auto", char_ngrams=(0, 0))
+    learner.save(tmp_path)
+    assert json.loads((tmp_path / "model.json").read_text())["vectorizers"][0]["words"] == "rjieba"
+    loaded = linear_learner(words="auto", char_ngrams=(0, 0))
+    loaded.load(tmp_path)
+    new = make_rows(["a Latin text with 天气很好"], [0])
+    assert loaded.predict(new).tobytes() == learner.predict(new).tobytes()
+
+
 def test_c_loosens_the_regression() -> None:
     norms = [np.linalg.norm(fitted(sentence_rows(), C=c).coef) for c in (0.1, 1, 10)]
     assert norms[0] < norms[1] < norms[2]
@@ -369,11 +438,38 @@ def test_ratios_count_soft_targets_in_parts() -> None:
     np.testing.assert_allclose(other.predict(hard)[:3], one.predict(soft), atol=1e-3)
 
 
-@pytest.mark.parametrize("kind", ["multiclass", "regression"])
-def test_ratios_want_two_sides(kind: str) -> None:
+def test_naive_bayes_compares_each_class_with_all_others() -> None:
+    """One regression per class, whose probabilities are normalised to a sum of one."""
+    rows = sentence_rows("multiclass")
+    learner = fitted(rows, "multiclass", naive_bayes=True)
+    x = learner._features(rows.texts)
+    found = to_probabilities(learner.predict(rows), "softmax")
+    each = []
+    for target in rows.targets.T:
+        scaled = x.toarray() * log_count_ratios(x, target, rows.weights)
+        model = LogisticRegression(C=4, max_iter=300).fit(scaled, target)
+        each.append(model.predict_proba(scaled)[:, 1])
+    wanted = np.column_stack(each)
+    np.testing.assert_allclose(found, wanted / wanted.sum(axis=1, keepdims=True), atol=1e-3)
+
+
+def test_naive_bayes_knows_classes_that_training_lacks(tmp_path: Path) -> None:
+    rows = make_rows(["good film", "a film", "bad film"] * 4, np.eye(3)[[0, 1, 0] * 4])
+    learner = fitted(rows, "multiclass", naive_bayes=True)
+    probabilities = to_probabilities(learner.predict(rows), "softmax")
+    assert np.isfinite(probabilities).all() and (probabilities[:, 2] < 0.1).all()
+    empty = make_rows(["", ""], np.eye(3)[[1, 1]])
+    none = fitted(empty, "multiclass", naive_bayes=True)
+    none.save(tmp_path)
+    loaded = linear_learner("multiclass", 3, naive_bayes=True)
+    loaded.load(tmp_path)
+    assert loaded.predict(empty).tolist() == none.predict(empty).tolist()
+
+
+def test_ratios_require_labels() -> None:
     with pytest.raises(ValueError) as e:
-        TfidfSettings(learner="tfidf", naive_bayes=True).check_kind(Kind(kind))
+        TfidfSettings(learner="tfidf", naive_bayes=True).check_kind(Kind.REGRESSION)
     assert str(e.value) == (
-        "naive_bayes compares rows with a label and those without, in binary and multilabel "
-        f"competitions, but this one is {kind}: leave it out"
+        "naive_bayes compares rows with a label and those without, but this competition is a "
+        "regression: leave it out"
     )

@@ -23,6 +23,7 @@ from foldstack.techniques import LearnerSettings, Technique
 from foldstack.yaml_text import DEEPEST, YamlError, encodable, parse_yaml
 
 SHIPPED = Path(__file__).parent / "presets"
+EARLIER = SHIPPED / "earlier"  # presets as an earlier version shipped them, for runs that it stored
 # File systems take names of 255 bytes; dots, suffixes and process ids are put around these.
 LONGEST_NAME = 200
 MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -269,36 +270,53 @@ def preset_names(workspace: Path) -> list[str]:
     return sorted({*own, *(p.stem for p in SHIPPED.glob("*.yaml"))})
 
 
-def _preset_file(name: str, workspace: Path) -> Path | None:
-    """Return the file: a workspace's own `presets/NAME.yaml` before the one of foldstack."""
+def _preset_file(name: str, folders: tuple[Path, ...]) -> Path | None:
+    """Return the file NAME.yaml of the first of these folders that has one."""
     if not MODEL_NAME.fullmatch(name) or len(name) > LONGEST_NAME:
         return None
-    files = (folder / f"{name}.yaml" for folder in (workspace / "presets", SHIPPED))
+    files = (folder / f"{name}.yaml" for folder in folders)
     return next((file for file in files if file.exists()), None)
 
 
-def read_preset(path: Path, workspace: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
+def read_preset(
+    path: Path,
+    workspace: Path,
+    above: tuple[Path, ...] = (),
+    shipped: tuple[Path, ...] = (SHIPPED,),
+) -> dict[str, Any]:
     """Return a preset's settings, over those of the preset that its `preset:` names, if any.
 
     `preset: minilm` in a workspace's own minilm.yaml is the shipped one.
 
-    Raises InputError if that preset is not known, or leads back to this one.
+    Args:
+        path: of the preset.
+        workspace: whose presets come before the shipped ones.
+        above: presets that have led to this one.
+        shipped: folders of shipped presets, the first that has one counts.
+
+    Raises:
+        InputError: that preset is not known, or leads back to this one.
     """
     data = read_yaml(path)
     base = data.pop("preset", None)
     if base is None:
         return data
-    below = SHIPPED / f"{base}.yaml" if base == path.stem else _preset_file(str(base), workspace)
-    if below is None or not below.exists():
+    own = () if base == path.stem else (workspace / "presets",)
+    below = _preset_file(str(base), (*own, *shipped))
+    if below is None:
         known = set(preset_names(workspace)) - {path.stem}
         raise InputError(f"{path}: preset '{base}' is not known: {nearest(str(base), known)}")
     if below in (path, *above):
         raise InputError(f"{path}: preset '{base}' leads back to this one: name another")
-    return merge(read_preset(below, workspace, (path, *above)), data)
+    return merge(read_preset(below, workspace, (path, *above), shipped), data)
 
 
 def load_model(
-    name: str, workspace: Path, settings: CompetitionSettings, overrides: dict[str, Any]
+    name: str,
+    workspace: Path,
+    settings: CompetitionSettings,
+    overrides: dict[str, Any],
+    shipped: tuple[Path, ...] = (SHIPPED,),
 ) -> Settings:
     """Return the typed settings of a model: its preset, then its `models:` entry, then overrides.
 
@@ -307,6 +325,7 @@ def load_model(
         workspace: whose presets come before the shipped ones.
         settings: of the competition.
         overrides: of `--set`, nested.
+        shipped: folders of shipped presets, see `read_preset`.
 
     Returns:
         Settings of the class of its learner.
@@ -316,14 +335,15 @@ def load_model(
     """
     listed = dict(listed_models(settings)).get(name, {})
     preset = str(listed.get("preset", name))
-    path = _preset_file(preset, workspace)
+    path = _preset_file(preset, (workspace / "presets", *shipped))
     if path is None:
         known = set(preset_names(workspace)) | {n for n, _ in listed_models(settings)} - {name}
         raise InputError(
             f"model '{preset}' is not known: {nearest(preset, known)} "
             "(your own goes into presets/NAME.yaml)"
         )
-    data = merge(read_preset(path, workspace), {k: v for k, v in listed.items() if k != "preset"})
+    below = read_preset(path, workspace, shipped=shipped)
+    data = merge(below, {k: v for k, v in listed.items() if k != "preset"})
     learner = data.get("learner")
     learners = LearnerSettings.registered
     if not isinstance(learner, str) or learner not in learners:
@@ -419,3 +439,9 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
         for k in sorted(a.keys() | b.keys())
         if a.get(k) != b.get(k)
     ]
+
+
+def settings_differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """Return `differences` of the settings of two identities."""
+    found = differences({"settings": old}, {"settings": new})
+    return [each.removeprefix("settings.") for each in found]

@@ -106,12 +106,16 @@ class Workspace:
             f"competition.yaml says {now}: `make folds` makes others (FORCE=1 if runs exist)"
         )
 
-    def model_settings(self, name: str) -> Settings:
-        """Return a model's settings with those overrides that its learner has."""
+    def model_settings(self, name: str, *, earlier: bool = False) -> Settings:
+        """Return a model's settings with those overrides that its learner has.
+
+        earlier: with the shipped presets of an earlier version, as far as they differ.
+        """
         _, of_models = config.split_overrides(self.overrides)
-        settings = config.load_model(name, self.root, self.competition.settings, {})
+        shipped = (config.EARLIER, config.SHIPPED) if earlier else (config.SHIPPED,)
+        settings = config.load_model(name, self.root, self.competition.settings, {}, shipped)
         of_models = config.relevant(of_models, settings.learner)
-        return config.load_model(name, self.root, self.competition.settings, of_models)
+        return config.load_model(name, self.root, self.competition.settings, of_models, shipped)
 
     @property
     def listed(self) -> list[str]:

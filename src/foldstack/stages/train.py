@@ -72,7 +72,7 @@ def train_missing(
         raise InputError(
             "--jobs does several runs at once and --processes shares out one: give one of them"
         )
-    runs = _requested(ws, model, fold, seed, name)
+    runs = _requested(ws, model, fold, seed, name, force=force)
     todo = [run for run in runs if force or not is_done(ws, run)]
     left = {run.key for run in todo}
     finished = [str(run.key) for run in runs if run.key not in left]
@@ -92,7 +92,13 @@ def train_missing(
 
 
 def _requested(
-    ws: Workspace, model: str | None, fold: str | None, seed: str | None, name: str | None
+    ws: Workspace,
+    model: str | None,
+    fold: str | None,
+    seed: str | None,
+    name: str | None,
+    *,
+    force: bool,
 ) -> list[Run]:
     """Return the requested runs, finished or not; raise InputError for an invalid option."""
     models = ws.choose_models(model)
@@ -103,7 +109,7 @@ def _requested(
                 f"NAME={name} names one model's variant, but {len(models)} models are "
                 f"asked for ({', '.join(models)}): add MODEL="
             )
-    settings = {m: ws.model_settings(m) for m in models}
+    settings = {m: _settings(ws, m, name or m, force=force) for m in models}
     for each in settings.values():
         each.check_implementation()
     _check_overrides_used(ws, settings)
@@ -119,6 +125,16 @@ def _requested(
     for run in runs:
         _check_run(run)
     return runs
+
+
+def _settings(ws: Workspace, model: str, stored_as: str, *, force: bool) -> Settings:
+    """Return a model's settings; those of the earlier shipped preset if its stored runs have them."""
+    today, earlier = ws.model_settings(model), ws.model_settings(model, earlier=True)
+    if force or earlier == today:
+        return today
+    ours = config.identity(earlier)
+    stored = (run.identity.settings for run in fold_runs(ws, stored_as).values())
+    return earlier if any(not config.settings_differences(s, ours) for s in stored) else today
 
 
 def _by_dependency(todo: list[Run]) -> list[list[Run]]:
@@ -149,7 +165,7 @@ def _check_alike(ws: Workspace, todo: list[Run]) -> None:
     for run in first.values():
         ours = config.identity(run.settings)
         for key, done in fold_runs(ws, run.key.model).items():
-            changed = config.differences(done.identity.settings, ours)
+            changed = config.settings_differences(done.identity.settings, ours)
             if changed:
                 raise InputError(
                     f"{run.key} would have other settings than {key} ({'; '.join(changed)}), so that "

@@ -4,25 +4,35 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import BeforeValidator, PositiveInt, model_validator
 
 from foldstack.kinds import Kind
+from foldstack.techniques.common import Positive, UnitShare, none_from_auto
 from foldstack.techniques.learner import LearnerSettings, Traits
+
+NgramRange = Annotated[tuple[int, int] | None, BeforeValidator(none_from_auto)]
 
 
 class TfidfSettings(LearnerSettings):
     """A linear model on TF-IDF of word and character n-grams.
 
-    word_ngrams: range of word n-grams; `[0, 0]`: none.
-    char_ngrams: range of character n-grams; `[0, 0]`: none.
+    word_ngrams: range of word n-grams; `[0, 0]`: none; auto: `[1, 2]`.
+    char_ngrams: range of character n-grams; `[0, 0]`: none; auto: `[1, 4]` if most letters are
+        Chinese characters or texts have 1,000 characters on average, else `[2, 5]`.
+    words: what a word is; unicode: letters and digits in a row; rjieba: Chinese ones are also cut
+        into words by rjieba; auto: rjieba if most letters are Chinese characters.
     min_count: least number of training texts that an n-gram occurs in.
+    max_share: largest share of training texts that an n-gram occurs in.
+    sublinear: count an n-gram that occurs c times in a text as 1 + ln(c), not as c.
     max_features: most n-grams of each of the two kinds, the most frequent ones.
-    C: inverse strength of the L2 penalty; the ridge penalty of a regression is 1 / (2C).
+    C: inverse strength of the L2 penalty; the ridge penalty of a regression is 1 / (2C); auto:
+        chosen by an inner cross-validation on the run's own rows, the same for all labels.
     segments: how several segments of a row are read; joined: as one text; apart: beside that each
         with n-grams of its own, and the share of words that every two have in common; auto: pairs
         joined, three apart.
     naive_bayes: multiply each n-gram by its log-count ratio between the labels in the run's own
-        rows (NB-SVM; Wang and Manning 2012, Baselines and Bigrams).
+        rows (NB-SVM; Wang and Manning 2012, Baselines and Bigrams); of several classes each is
+        compared with all others.
     row_weights: drift multiplies the rows' weights by those of `make drift`, which are large for
         rows like the test file's.
     """
@@ -30,11 +40,14 @@ class TfidfSettings(LearnerSettings):
     implementation: ClassVar[str] = "foldstack.learners.tfidf:TfidfLearner"
     traits: ClassVar[Traits] = Traits(weights=True)
     learner: Literal["tfidf"]
-    word_ngrams: tuple[int, int] = (1, 2)
-    char_ngrams: tuple[int, int] = (2, 5)
+    word_ngrams: NgramRange = (1, 2)
+    char_ngrams: NgramRange = (2, 5)
+    words: Literal["auto", "unicode", "rjieba"] = "unicode"
     min_count: PositiveInt = 2
+    max_share: UnitShare = 1.0
+    sublinear: bool = True
     max_features: PositiveInt = 200_000
-    C: Annotated[float, Field(gt=0)] = 4.0
+    C: Annotated[Positive | None, BeforeValidator(none_from_auto)] = 4.0
     segments: Literal["auto", "joined", "apart"] = "auto"
     naive_bayes: bool = False
     row_weights: Literal["file", "drift"] = "file"
@@ -45,7 +58,7 @@ class TfidfSettings(LearnerSettings):
 
     @model_validator(mode="after")
     def _ranges(self) -> TfidfSettings:
-        for low, high in (self.word_ngrams, self.char_ngrams):
+        for low, high in filter(None, (self.word_ngrams, self.char_ngrams)):
             if not (low == high == 0 or 1 <= low <= high):
                 raise ValueError(
                     f"an n-gram range is [low, high] with 1 <= low <= high, "
@@ -58,8 +71,8 @@ class TfidfSettings(LearnerSettings):
         return self
 
     def check_kind(self, kind: Kind) -> None:
-        if self.naive_bayes and not kind.decides_by_thresholds:
+        if self.naive_bayes and not kind.has_labels:
             raise ValueError(
-                "naive_bayes compares rows with a label and those without, in binary and multilabel "
-                f"competitions, but this one is {kind}: leave it out"
+                "naive_bayes compares rows with a label and those without, but this competition is a "
+                f"{kind}: leave it out"
             )

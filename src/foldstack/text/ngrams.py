@@ -23,16 +23,21 @@ from foldstack.near import chunks, mix
 PIECE = 500_000  # characters per chunk
 WORD = re.compile(r"(?u)\b\w+\b")  # one-letter words included
 SPACES = re.compile(r"\s\s+")
+CHINESE = re.compile(r"[\u3400-\u9fff\U00020000-\U0003ffff]")
 
 
 class NgramTfidf:
-    """Equivalent of scikit-learn's TfidfVectorizer with `sublinear_tf`, one-letter words and float64.
+    """Equivalent of scikit-learn's TfidfVectorizer with one-letter words and float64.
 
     Args:
         analyzer: `word` or `char`, on lower-cased texts; `char` collapses white space to one space.
         ngram_range: lowest and highest n.
         min_df: lowest document frequency of an n-gram.
+        max_df: highest document frequency of an n-gram, as a share of the texts.
         max_features: keep only this many n-grams, the most frequent.
+        sublinear: replace a count by 1 + log(count).
+        words: what a word is: letters, digits and `_` in a row (`unicode`), Chinese ones of which
+            are cut into words by rjieba (`rjieba`).
         vocabulary: of a fitted model.
         idf: (vocabulary,) of a fitted model.
 
@@ -47,21 +52,26 @@ class NgramTfidf:
         ngram_range: tuple[int, int],
         *,
         min_df: int = 1,
+        max_df: float = 1.0,
         max_features: int | None = None,
+        sublinear: bool = True,
+        words: str = "unicode",
         vocabulary: Sequence[str] = (),
         idf: np.ndarray | None = None,
     ):
         self.analyzer, self.ngram_range = analyzer, tuple(ngram_range)
-        self.min_df, self.max_features = min_df, max_features
+        self.min_df, self.max_df, self.max_features = min_df, max_df, max_features
+        self.sublinear, self.words = sublinear, words
         self.vocabulary_, self.idf_ = list(vocabulary), idf
-        self._reader = _Words() if analyzer == "word" else _Characters()
+        self._reader = _READERS[words]() if analyzer == "word" else _Characters()
         self._columns: pd.Index | None = None
 
     def fit(self, texts: Sequence[str]) -> NgramTfidf:
         """Learn vocabulary and idf. Raises ValueError if no n-gram occurs in enough texts."""
         terms, frequency, documents = [], [], []
         for n, found in self._count(texts).items():
-            kept = found.take(found.documents >= self.min_df)
+            rare = found.documents < self.min_df
+            kept = found.take(~rare & (found.documents <= self.max_df * len(texts)))
             terms += self._terms(texts, kept.place, n)
             frequency.append(kept.frequency)
             documents.append(kept.documents)
@@ -80,7 +90,7 @@ class NgramTfidf:
         """Return (n, vocabulary) float64 rows of unit L2 norm, column indices ascending."""
         if self._columns is None:
             self._columns = self._look_up()
-        tfidf = TfidfTransformer(sublinear_tf=True)
+        tfidf = TfidfTransformer(sublinear_tf=self.sublinear)
         tfidf.idf_ = self.idf_
         counts = (self._counts_of(texts[part]) for part in pieces(texts))
         found = (tfidf.transform(each, copy=False) for each in counts)
@@ -209,6 +219,20 @@ class _Words:
             numbers = [known.get(word, 0) for words in cut for word in words]
         lengths = np.array([len(words) for words in cut], dtype=np.int64)
         return np.array(numbers, dtype=np.uint64), lengths
+
+
+class _ChineseWords(_Words):
+    """Reader of texts as word ids; words with Chinese characters are cut by rjieba."""
+
+    def read(self, text: str) -> list[str]:
+        import rjieba  # here, since it loads its dictionary
+
+        words = super().read(text)
+        cut = (rjieba.cut(word) if CHINESE.search(word) else (word,) for word in words)
+        return [part for parts in cut for part in parts]
+
+
+_READERS = {"unicode": _Words, "rjieba": _ChineseWords}
 
 
 def _ngrams(

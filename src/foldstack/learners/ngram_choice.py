@@ -1,0 +1,46 @@
+"""Rules behind `auto` of the linear model's n-grams: by the script and the length of the texts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from foldstack.guess.contents import script_of
+from foldstack.techniques import TfidfSettings
+
+CHINESE = "CJK"  # as script_of names it
+LONG = (
+    1_000  # characters of a mean text, from where on shorter n-grams are as good in half the time
+)
+
+
+@dataclass(frozen=True)
+class AutoChoice:
+    """A value chosen for a setting that is `auto`, and the reason, for run.json."""
+
+    value: object
+    why: str
+
+
+def choose_ngrams(settings: TfidfSettings, texts: Sequence[str]) -> dict[str, AutoChoice]:
+    """Return the choice for each setting of n-grams that is `auto`; texts: the first of the run's."""
+    asked = {
+        "words": settings.words == "auto",
+        "word_ngrams": settings.word_ngrams is None,
+        "char_ngrams": settings.char_ngrams is None,
+    }
+    if not any(asked.values()):
+        return {}
+    script = script_of(texts)
+    length = sum(map(len, texts)) / max(len(texts), 1)
+    is_chinese = script == CHINESE
+    why = f"most letters are {'Chinese' if is_chinese else script.capitalize()}"
+    chosen = {
+        "words": AutoChoice("rjieba" if is_chinese else "unicode", why),
+        "word_ngrams": AutoChoice((1, 2), "for every script"),
+        "char_ngrams": AutoChoice(
+            (1, 4) if is_chinese or length >= LONG else (2, 5),
+            f"{why}, {length:,.0f} characters per text",
+        ),
+    }
+    return {name: choice for name, choice in chosen.items() if asked[name]}

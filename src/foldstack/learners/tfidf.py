@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from scipy.sparse import csr_matrix, hstack
 
 from foldstack.files import placing, write_text
 from foldstack.guess.contents import LOOKED_AT
-from foldstack.learners import LearnerContext
+from foldstack.learners import LearnerContext, Measured
 from foldstack.learners.ngram_choice import AutoChoice, choose_ngrams
 from foldstack.learners.penalty import DEFAULT, choose_penalty, inner_folds
 from foldstack.learners.regressions import LinearModel, RowsOf
@@ -146,6 +147,20 @@ class TfidfLearner:
         found = [self._piece(texts[part]) @ self.coef.T for part in _pieces(texts)]
         values = np.concatenate(found) if found else np.zeros((0, len(self.intercept)))
         return self.model.logits(values + self.intercept).astype(np.float32)
+
+    def measure(self, rows: Rows, learned: int) -> Measured:
+        """Return the times of a fit on these rows and of their predictions, see `Measured`."""
+        begin = time.monotonic()
+        self.fit(rows, None, Path())
+        fitted = time.monotonic()
+        self.predict(rows)
+        end = time.monotonic()
+        return Measured(
+            seconds=end - begin,
+            fit_seconds=(fitted - begin) * learned / len(rows),
+            learned_per_second=len(rows) / (fitted - begin),
+            row_seconds=(end - fitted) / len(rows),
+        )
 
     def save(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)

@@ -16,7 +16,7 @@ from foldstack.learners import LearnerContext, make_learner
 from foldstack.progress import duration, say
 from foldstack.records import ModelForecast
 
-MOST_ROWS = 2_000  # that are measured on, drawn at random
+MOST_ROWS = 1_000  # that are measured on, drawn at random
 DRAW_SEED = 0
 
 

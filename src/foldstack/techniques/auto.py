@@ -139,3 +139,12 @@ def choose(setting: str, facts: RunFacts) -> AutoRule:
 def longest(parameters: int) -> int:
     """Return the most tokens that `max_length: auto` chooses for a backbone of this size."""
     return choose("max_length", RunFacts(0, Kind.BINARY, 1.0, parameters)).value
+
+
+def table() -> str:
+    """Return the rules as a Markdown table, for docs/defaults.md."""
+    lines = ["| setting | if | value | because |", "|---|---|---|---|"]
+    lines += [
+        f"| `{rule.setting}` | {rule.when} | {rule.value} | {rule.because} |" for rule in RULES
+    ]
+    return "\n".join(lines) + "\n"

@@ -59,7 +59,7 @@ PLAIN = {
 
 def over_plain(**changes: object) -> dict:
     """Return PLAIN with changes; what is not the preset's is `training`'s."""
-    outside = ("head", "head_bias", "dropout", "backbone_dropout")
+    outside = ("head", "head_bias", "dropout", "backbone_dropout", "repeats")
     training = {k: v for k, v in changes.items() if k not in outside}
     own = {k: v for k, v in changes.items() if k in outside}
     return merge(PLAIN, own | {"training": training})
@@ -86,6 +86,7 @@ GRID: dict[str, tuple[dict, tuple[int, ...]]] = {
     "5 epochs, rate 2e-4": (over_plain(**FIVE | {"lr": "2e-4"}), SMALL),
     "5 epochs, no backbone dropout": (over_plain(**FIVE, backbone_dropout=0), MIDDLE),
     "5 epochs, layer decay": (over_plain(**FIVE, layer_decay=0.9), SMALL),
+    "5 epochs, 3 fits": (over_plain(**FIVE, repeats=3), SMALL),
     "10 epochs, prior bias": (over_plain(**TEN, head_bias="prior"), SMALL),
     "10 epochs, multilabel_ce": (over_plain(**TEN, loss="multilabel_ce"), SMALL),
 }

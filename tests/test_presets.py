@@ -187,6 +187,7 @@ ARCHITECTURES: dict[str, tuple[str, dict, Callable[[Path], int]]] = {
     "longformer": ("LongformerForMaskedLM", KIN | {"attention_window": [4, 4]}, roberta_files),
     "xlm-roberta": XLM_ROBERTA,
     "multilingual-e5": XLM_ROBERTA,
+    "multilingual-e5-small": ("BertForPreTraining", TINY, XLM_ROBERTA[2]),
     "bert": BERT,
     "macbert": BERT,
     "roberta-wwm-zh": BERT,
@@ -276,6 +277,7 @@ def test_every_shipped_preset_is_sound():
         first = (config.SHIPPED / f"{name}.yaml").read_text(encoding="utf-8")
         assert first.startswith("# ") and " M parameters, " in first
     assert settings_of("multilingual-e5").prefix == "query: "
+    assert settings_of("multilingual-e5-small").prefix == "query: "
 
 
 # Stages: what each of minilm's variants moves, stage by stage

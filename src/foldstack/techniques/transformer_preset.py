@@ -285,10 +285,9 @@ class TransformerSettings(LearnerSettings):
                 chosen[name] = auto.choose(name, facts)
                 data[name] = chosen[name].value
         for prefix, stage, written in self._parts_of(data):
-            of_stage = replace(facts, frozen=stage.freeze_backbone)
             for name in auto.OF_TRAINING:
                 if getattr(stage, name) == AUTO:
-                    chosen[prefix + name] = auto.choose(name, of_stage)
+                    chosen[prefix + name] = auto.choose(name, facts)
                     written[name] = chosen[prefix + name].value
         used = not self.stages or all(stage.metrics for stage in self.stages)
         shown = {

@@ -89,13 +89,18 @@ def test_the_facts_of_a_run(kind, targets, weights, rows, rarest):
     assert (facts.rows, facts.rarest, facts.parameters) == (rows, rarest, 7)
 
 
-def test_a_rare_class_begins_from_its_share():
-    assert chosen(settings_with(), replace(SOME, rarest=0.049))["head_bias"] == "prior"
-    assert chosen(settings_with(), SOME)["head_bias"] == "zero"
+def test_classes_begin_from_their_shares():
+    assert chosen(settings_with(), SOME)["head_bias"] == "prior"
     values = replace(SOME, kind=Kind.REGRESSION, rarest=1.0)
     assert chosen(settings_with(), values)["head_bias"] == "zero"
     adjusted = settings_with(training={"loss": "logit_adjusted"})
-    assert chosen(adjusted, replace(SOME, rarest=0.049))["head_bias"] == "zero"
+    assert chosen(adjusted, SOME)["head_bias"] == "zero"
+
+
+def test_a_rare_class_among_few_rows_has_more_updates():
+    few = replace(SOME, rows=500)
+    assert chosen(settings_with(), few)["training.epochs"] == 5
+    assert chosen(settings_with(), replace(few, rarest=0.049))["training.epochs"] == 10
 
 
 # What a preset says
@@ -152,7 +157,7 @@ def test_a_run_chooses_and_comes_back(backbone, tmp_path, capsys):
     facts = learner.fit(rows, None, tmp_path)
     assert facts["auto"]["training.epochs"] == {"value": 10, "why": "up to 250 rows"}
     assert facts["updates"] == 10  # of one batch each
-    assert "auto: head mean, head_bias zero, dropout 0.1, " in capsys.readouterr().out
+    assert "auto: head mean, head_bias prior, dropout 0.1, " in capsys.readouterr().out
 
     learner.save(tmp_path / "model")
     loaded = learner_with(tmp_path / "nowhere")

@@ -19,6 +19,7 @@ from foldstack.kinds import Kind
 OF_PRESET = ("head", "head_bias", "dropout", "backbone_dropout")
 OF_TRAINING = ("epochs", "batch_size", "lr", "warmup", "averaging", "head_lr", "layer_decay")
 SMALL_BACKBONE = 40_000_000  # weights, without the word embeddings
+RARE = 0.05  # share of the rows
 LARGE_BACKBONE = 200_000_000
 
 
@@ -83,8 +84,12 @@ def _base(facts: RunFacts) -> bool:
     return facts.parameters < LARGE_BACKBONE
 
 
-def _rare(facts: RunFacts) -> bool:
-    return facts.kind.has_labels and facts.rarest < 0.05 and not facts.adds_log_priors
+def _has_priors(facts: RunFacts) -> bool:
+    return facts.kind.has_labels and not facts.adds_log_priors
+
+
+def _few_and_rare(facts: RunFacts) -> bool:
+    return facts.rows <= 1_000 and facts.rarest < RARE
 
 
 def _always(facts: RunFacts) -> bool:
@@ -96,6 +101,10 @@ RULES = (
     AutoRule(
         "epochs", "up to 250 rows", _to(250), 10,
         "few rows need more updates (Mosbach et al. 2021); not measured here",
+    ),
+    AutoRule(
+        "epochs", "up to 1,000 rows, a class or label with less than 5 % of them", _few_and_rare, 10,
+        "duee, 65 labels, 500 rows: F1 .614 with `head_bias: prior`, 0 with five epochs without it",
     ),
     AutoRule(
         "epochs", "up to 1,000 rows", _to(1_000), 5,
@@ -134,8 +143,14 @@ RULES = (
     AutoRule("layer_decay", "always", _always, 1.0, "as in the search"),
     AutoRule("averaging", "always", _always, "none", "as in the search"),
     AutoRule("head", "always", _always, "mean", ""),
-    AutoRule("head_bias", "a class or label with less than 5 % of the rows", _rare, "prior", ""),
-    AutoRule("head_bias", "otherwise", _always, "zero", "nothing to gain"),
+    AutoRule(
+        "head_bias", "labels", _has_priors, "prior",
+        "500 rows, without it: duee (65 labels) 0 → .614, emotion .711 → .717, offensive .744 → .751",
+    ),
+    AutoRule(
+        "head_bias", "values, or a loss that adds log priors", _always, "zero",
+        "values have no priors; such a loss sets them already",
+    ),
     AutoRule("dropout", "always", _always, 0.1, "as in the search"),
     AutoRule("backbone_dropout", "always", _always, 0.1, ""),
 )  # fmt: skip

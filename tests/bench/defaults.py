@@ -182,51 +182,51 @@ def search(out: Path, names: list[str], sizes: list[int], settings: list[str], j
 
 def table_of(found: list[dict], rows: int) -> str:
     """Return the comparison of (a), (b), (c) and (d) at a number of rows, with its summary."""
-    scores, minutes = {}, {}
-    for cell in found:
-        if cell["rows"] == rows:
-            scores.setdefault(cell["setting"], {})[cell["corpus"]] = cell["score"]
-            minutes.setdefault(cell["setting"], {})[cell["corpus"]] = cell["seconds"] / 60
-    plain, old = scores["plain"], scores["old default"]
-    names = [name for name in plain if name in old]
-    tried = {s: by for s, by in scores.items() if set(names) <= set(by)}
-    lines, chosen_scores, best_scores = [], [], []
+    by = {(c["setting"], c["corpus"]): c for c in found if c["rows"] == rows}
+    of = {key: cell["score"] for key, cell in by.items()}
+    names = [n for s, n in by if s == "plain" and ("old default", n) in by]
+    tried = [s for s in dict.fromkeys(s for s, _ in by) if all((s, n) in by for n in names)]
+    lines, gain, room = [], [], []
     for name in names:
         others = [other for other in names if other != name]
-        gains = {s: np.mean([by[o] - plain[o] for o in others]) for s, by in tried.items()}
+        gains = {s: np.mean([of[s, o] - of["plain", o] for o in others]) for s in tried}
         chosen = max(gains, key=gains.__getitem__)
-        best = max((s for s, by in scores.items() if name in by), key=lambda s: scores[s][name])
-        chosen_scores.append(scores[chosen][name])
-        best_scores.append(scores[best][name])
-        lines.append([
-            name, f"{old[name]:.3f}", f"{plain[name]:.3f}", f"{chosen_scores[-1]:.3f}",
-            f"{best_scores[-1]:.3f}", f"{minutes['plain'][name]:.1f}",
-            f"{minutes[chosen][name]:.1f}", chosen, best,
-        ])  # fmt: skip
-    gain = np.array(chosen_scores) - [plain[name] for name in names]
-    room = np.array(best_scores) - [plain[name] for name in names]
-    half = t.ppf(0.975, len(gain) - 1) * gain.std(ddof=1) / np.sqrt(len(gain))
+        best = max(tried, key=lambda s: of[s, name])
+        gain.append(of[chosen, name] - of["plain", name])
+        room.append(of[best, name] - of["plain", name])
+        scores = [f"{of[s, name]:.3f}" for s in ("old default", "plain", chosen, best)]
+        times = [_minutes(by[s, name]) for s in ("plain", chosen)]
+        lines.append([name, *scores, *times, chosen, best])
     head = [f"{rows:,} rows", "(a)", "(b)", "(c)", "(d)", "min (b)", "min (c)", "(c) is", "(d) is"]
     summary = (
-        f"(c) - (b): {gain.mean():+.4f} [{gain.mean() - half:+.4f}, {gain.mean() + half:+.4f}] on "
-        f"{len(gain)} sets, least {gain.min():+.4f}; the share of the way from (b) to (d): "
-        f"{gain.sum() / room.sum():.2f}"
+        f"(c) - (b): {_interval(gain)} on {len(gain)} sets, least {min(gain):+.4f}; the share of the "
+        f"way from (b) to (d): {sum(gain) / sum(room):.2f}"
     )
     return f"{table(head, lines)}\n{summary}"
 
 
+def _minutes(cell: dict) -> str:
+    return f"{cell['seconds'] / 60:.1f}" if cell["seconds"] else "-"
+
+
+def _interval(gain: list[float]) -> str:
+    """Return a mean over data sets with its 95 % interval by Student's t."""
+    mean, n = np.mean(gain), len(gain)
+    if n < 3:
+        return f"{mean:+.4f}"
+    half = t.ppf(0.975, n - 1) * np.std(gain, ddof=1) / np.sqrt(n)
+    return f"{mean:+.4f} [{mean - half:+.4f}, {mean + half:+.4f}]"
+
+
 def settings_table(found: list[dict], rows: int) -> str:
     """Return each setting's mean gain over the plain loop, on the data sets that have both."""
-    by = {(c["setting"], c["corpus"]): c for c in found if c["rows"] == rows}
+    of = {(c["setting"], c["corpus"]): c["score"] for c in found if c["rows"] == rows}
     lines = []
-    for setting in dict.fromkeys(s for s, _ in by):
-        names = [n for s, n in by if s == setting and ("plain", n) in by]
-        gain = np.array([by[setting, n]["score"] - by["plain", n]["score"] for n in names])
-        ratio = np.mean([by[setting, n]["seconds"] / by["plain", n]["seconds"] for n in names])
-        lines.append(
-            [setting, str(len(names)), f"{gain.mean():+.4f}", f"{gain.min():+.4f}", f"{ratio:.1f}"]
-        )
-    return table([f"{rows:,} rows", "sets", "gain over plain", "least", "times its time"], lines)
+    for setting in dict.fromkeys(s for s, _ in of):
+        names = [n for s, n in of if s == setting and ("plain", n) in of]
+        gain = [of[setting, n] - of["plain", n] for n in names]
+        lines.append([setting, str(len(names)), _interval(gain), f"{min(gain):+.4f}"])
+    return table([f"{rows:,} rows", "sets", "gain over plain [95 %]", "least"], lines)
 
 
 def blend(out: Path, names: list[str]) -> None:

@@ -2,6 +2,7 @@
 
     python tests/bench/defaults.py search [--out scratch/defaults] [--sets a,b] [--rows 500,2000]
     python tests/bench/defaults.py table [--out scratch/defaults]
+    python tests/bench/defaults.py repeats --sets tweeteval-irony,custrev,mpqa
     python tests/bench/defaults.py blend [--out scratch/defaults] --sets tweeteval-irony,custrev
 
 `search` fits each setting of the grid below once for each data set and number of rows, scores it on the
@@ -87,7 +88,6 @@ GRID: dict[str, tuple[dict, tuple[int, ...]]] = {
     "5 epochs, rate 2e-4": (over_plain(**FIVE | {"lr": "2e-4"}), SMALL),
     "5 epochs, no backbone dropout": (over_plain(**FIVE, backbone_dropout=0), MIDDLE),
     "5 epochs, layer decay": (over_plain(**FIVE, layer_decay=0.9), SMALL),
-    "5 epochs, 3 fits": (over_plain(**FIVE, repeats=3), SMALL),
     "10 epochs, prior bias": (over_plain(**TEN, head_bias="prior"), SMALL),
     "10 epochs, multilabel_ce": (over_plain(**TEN, loss="multilabel_ce"), SMALL),
 }
@@ -229,6 +229,26 @@ def settings_table(found: list[dict], rows: int) -> str:
     return table([f"{rows:,} rows", "sets", "gain over plain [95 %]", "least"], lines)
 
 
+def repeats(names: list[str], rows: int = 200, fits: int = 3) -> None:
+    """Print the scores of fits from different seeds on few rows, and of their mean."""
+    lines, gains = [], []
+    for name in names:
+        corpus = corpora()[name]()
+        settings = settings_of(corpus, over_plain(**TEN, repeats=fits))
+        learner = make_learner(settings, LearnerContext(corpus.task, 0, threads=1))
+        with tempfile.TemporaryDirectory() as folder:
+            learner.fit(corpus.first(rows), None, Path(folder))
+        targets = corpus.test.targets
+        each = [corpus.task.score(targets, m.predict(corpus.test)) for m in learner.members]
+        mean = corpus.task.score(targets, learner.predict(corpus.test))
+        gains.append(mean - np.mean(each))
+        shown = [f"{score:.4f}" for score in (*each, mean)]
+        lines.append([name, *shown, f"{gains[-1]:+.4f}"])
+    head = [f"{rows} rows", *(f"seed {n}" for n in range(1, fits + 1)), "mean of logits", "gain"]
+    print(table(head, lines))
+    print(f"gain over one fit: {_interval(gains)}")
+
+
 def blend(out: Path, names: list[str]) -> None:
     """Take each data set from three files to a scored submission, as a user with no settings does.
 
@@ -299,7 +319,7 @@ def competition_tables(corpus: Corpus) -> tuple[pd.DataFrame, ...]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=["search", "table", "blend"])
+    parser.add_argument("what", choices=["search", "table", "repeats", "blend"])
     parser.add_argument("--out", type=Path, default=OUT)
     parser.add_argument("--sets", default=",".join(corpora()))
     parser.add_argument("--rows", default=",".join(map(str, SIZES)))
@@ -317,6 +337,9 @@ def main() -> None:
     names = args.sets.split(",")
     if unknown := [name for name in names if name not in corpora()]:
         sys.exit(f"unknown or absent data sets: {', '.join(unknown)}")
+    if args.what == "repeats":
+        repeats(names)
+        return
     if args.what == "blend":
         args.out.mkdir(parents=True, exist_ok=True)
         blend(args.out, names)

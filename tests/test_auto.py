@@ -98,9 +98,10 @@ def test_classes_begin_from_their_shares():
 
 
 def test_a_rare_class_among_few_rows_has_more_updates():
-    few = replace(SOME, rows=500)
-    assert chosen(settings_with(), few)["training.epochs"] == 5
-    assert chosen(settings_with(), replace(few, rarest=0.049))["training.epochs"] == 10
+    for rows, usual, more in ((500, 5, 10), (2_000, 3, 5)):
+        facts = replace(SOME, rows=rows)
+        assert chosen(settings_with(), facts)["training.epochs"] == usual
+        assert chosen(settings_with(), replace(facts, rarest=0.049))["training.epochs"] == more
 
 
 # What a preset says

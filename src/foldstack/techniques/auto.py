@@ -127,7 +127,7 @@ RULES = (
     AutoRule("batch_size", "up to 20,000 rows", _to(20_000), 16, "as in the search"),
     AutoRule("batch_size", "more rows", _always, 32, "not measured"),
     AutoRule(
-        "lr", "a backbone of less than 40 million weights; up to 1,000 rows, or 20,000 with such a label",
+        "lr", "a backbone of less than 40 million weights; up to 1,000 rows, 20,000 with such a label",
         _small_and_hard, 1e-4, "as in the search at 500 rows, and on duee",
     ),
     AutoRule(

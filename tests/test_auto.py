@@ -21,6 +21,7 @@ from foldstack.techniques import RunFacts, TransformerSettings, auto
 from makers import make_rows, make_task
 from tiny import (
     add_preset,
+    files,
     foldstack,
     make_workspace,
     run_of,
@@ -204,6 +205,15 @@ def test_long_texts_are_read_up_to_a_bound(backbone, capsys):
     assert learner.encoder.max_length == 32  # the backbone's positions
 
 
+def test_pooled_vectors_require_a_head_that_is_named():
+    stages = [{}, {"freeze_backbone": True, "sampling": "smote"}]
+    with pytest.raises(
+        ValueError, match="sampling smote makes pooled vectors of a frozen backbone"
+    ):
+        settings_with(stages=stages)
+    assert settings_with(stages=stages, head="mean").head.name == "mean"
+
+
 # Several fits in one run
 
 
@@ -264,6 +274,31 @@ def test_a_finished_fit_is_not_repeated_after_a_kill(backbone, tmp_path, monkeyp
     again.fit(rows, None, tmp_path / "killed")
     assert len(fits) == 4 and fits[1] == fits[2]
     assert again.predict(rows).tobytes() == whole.predict(rows).tobytes()
+
+
+@pytest.mark.parametrize("file", ["facts.json", "model/settings.json", "model/config.json"])
+def test_a_damaged_fit_is_fitted_again(backbone, tmp_path, capsys, file):
+    rows, learner = make_rows(TEXTS), repeated(backbone, 2, warmup="auto")
+    learner.fit(rows, None, tmp_path)
+    before = learner.predict(rows).tobytes()
+    (tmp_path / "repeat1/done" / file).write_text("{")
+    capsys.readouterr()
+    again = repeated(backbone, 2, warmup="auto")
+    again.fit(rows, None, tmp_path)
+    said = capsys.readouterr().out
+    assert said.count("is damaged (") == said.count("): fitting it again\n") == 1
+    assert again.predict(rows).tobytes() == before
+
+
+def test_a_fit_read_after_a_kill_keeps_its_choices(backbone, tmp_path):
+    """Without them the stored model could not be read."""
+    rows = make_rows(TEXTS)
+    for name in ("whole", "resumed"):  # the second time every fit is read
+        learner = repeated(backbone, 2, warmup="auto")
+        learner.fit(rows, None, tmp_path)
+        learner.save(tmp_path / name)
+    assert files(tmp_path / "resumed") == files(tmp_path / "whole")
+    assert (tmp_path / "resumed/repeat1/settings.json").exists()
 
 
 def test_a_start_of_several_fits(backbone, tmp_path):

@@ -140,6 +140,18 @@ def test_what_cannot_be_compared_has_the_default(rows: Rows) -> None:
     assert learner.model.C == 4.0
 
 
+def test_no_text_is_short_enough_to_compare(monkeypatch) -> None:
+    monkeypatch.setattr(penalty, "MOST_CHARACTERS", 3)
+    assert chosen(noisy()) == {"value": 4.0, "why": "too few rows for inner folds"}
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_errors_that_overflow_are_not_compared() -> None:
+    rows = noisy(kind="regression")
+    found = chosen(replace(rows, targets=rows.targets * 1e200), "regression")
+    assert found == {"value": 4.0, "why": "the squared error of inner folds is not finite"}
+
+
 def test_a_metric_of_order_is_compared_itself() -> None:
     """Spearman of shrunken values is another one than their squared error asks for."""
     rows = noisy(kind="regression")

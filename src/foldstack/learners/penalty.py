@@ -63,13 +63,15 @@ def choose_penalty(
         folds: (n,) inner folds.
     """
     model = replace(model, quiet=True)
-    outputs = _compared(model, rows)
-    if not len(outputs) or not x.shape[1] or len(np.unique(folds)) < FOLDS:
+    outputs = _compared(model, rows) if len(np.unique(folds)) == FOLDS else []
+    if not len(outputs) or not x.shape[1]:
         return AutoChoice(DEFAULT, "too few rows for inner folds")
     targets = rows.targets[:, outputs]
     with threadpool_limits(1):  # for small products; and the choice does not depend on threads
         found = _inner_predictions(model, x, targets, rows.weights, folds)
     losses, name = _losses(model, task, found, targets, rows)
+    if not np.isfinite(losses).all():
+        return AutoChoice(DEFAULT, f"the {name} of inner folds is not finite")
     best = np.flatnonzero(losses <= losses.min() + TIE * abs(losses.min()))[0]
     tried = ", ".join(f"C {c:g}: {abs(loss):.4f}" for c, loss in zip(GRID, losses, strict=True))
     return AutoChoice(

@@ -11,13 +11,15 @@ from pathlib import Path
 import numpy as np
 
 from foldstack import parallel
-from foldstack.files import read_json, write_json
+from foldstack.errors import InputError
 from foldstack.learners import Learner, LearnerContext, Measured
 from foldstack.progress import say
+from foldstack.records import Record, digests_of, read_mapping, verify, write_record
 from foldstack.rows import Rows
 from foldstack.techniques import AUTO, LearnerSettings, RunFacts, auto
 
 TOTALS = ("updates", "training_seconds")
+FACTS = "facts.json"
 
 
 class RepeatedLearner:
@@ -81,16 +83,17 @@ class RepeatedLearner:
     ) -> tuple[Learner, dict]:
         """Return a fitted learner and its facts; one that is finished is read after a kill."""
         member, done, work = self._member(number), folder / "done", folder / "work"
+        parallel.main_first(lambda: parallel.is_main() and _drop_damaged(done))
         if done.exists():
             member.load(done / "model")
-            return member, read_json(done / "facts.json")
+            return member, _facts(done)
         parallel.main_first(lambda: work.mkdir(parents=True, exist_ok=True))
         facts = member.fit(train, select, work)
         if parallel.is_main():
             saving = folder / "saving"
             shutil.rmtree(saving, ignore_errors=True)
             member.save(saving / "model")
-            write_json(saving / "facts.json", facts)
+            write_record(saving / FACTS, facts | {"files": digests_of(saving)})
             saving.rename(done)
             shutil.rmtree(work)
         return member, facts
@@ -127,3 +130,24 @@ class RepeatedLearner:
         self.members = [self._member(number) for number in range(1, len(places) + 1)]
         for member, place in zip(self.members, places, strict=True):
             member.load(place)
+
+
+def _facts(done: Path) -> dict:
+    """Return the facts of a finished fit; raise InputError if one of its files is damaged."""
+    again, name = "fitting it again", done.parent.name
+    facts = read_mapping(done / FACTS, Record, name, again)
+    files = facts.pop("files", {})
+    for file in ("model", *files):
+        verify(done, files, file, name, again)
+    return facts
+
+
+def _drop_damaged(done: Path) -> None:
+    """Remove a finished fit, one of whose files a crash or somebody has damaged."""
+    if not done.exists():
+        return
+    try:
+        _facts(done)
+    except (InputError, OSError) as e:
+        say(str(e))
+        shutil.rmtree(done)

@@ -72,6 +72,7 @@ class TransformerLearner:
             settings.training.precision, context.threads
         )
         self.chosen: dict[str, dict] = {}  # what was `auto`, with reasons
+        self._is_resolved = False  # whether the settings are those that a run has chosen
         self.model: Classifier | None = None
         self.encoder: Encoder | None = None
 
@@ -112,6 +113,7 @@ class TransformerLearner:
         facts = facts if learned is None else replace(facts, rows=learned)
         self.settings, made = self.settings.resolved(facts)
         self.chosen |= made
+        self._is_resolved = bool(made)
         if (rate := self.chosen.get("backbone_dropout")) is not None:
             set_dropout(backbone, rate["value"])
 
@@ -402,12 +404,13 @@ class TransformerLearner:
             save_config(self.model.backbone, folder)
             self.encoder.save(folder)
         save_weights(self.model, folder / WEIGHTS)
-        if self.chosen:
+        if self._is_resolved:
             write_json(folder / RESOLVED, self.settings.model_dump(mode="json"))
 
     def load(self, folder: Path) -> None:
         if (folder / RESOLVED).exists():
             self.settings = TransformerSettings.model_validate(read_json(folder / RESOLVED))
+            self._is_resolved = True
         backbone, tokenizer = empty_backbone(folder, self.settings.trust_remote_code)
         self.encoder = self._encoder(backbone, tokenizer)
         self.encoder.load(folder)

@@ -183,7 +183,8 @@ class TransformerSettings(LearnerSettings):
         if not stage.makes_vectors:
             return
         name = stage.sampling.name
-        if not stage.freeze_backbone or not self.head.fixed or self.join_features:
+        is_fixed = self.head != AUTO and self.head.fixed
+        if not stage.freeze_backbone or not is_fixed or self.join_features:
             raise ValueError(
                 f"sampling {name} makes pooled vectors of a frozen backbone: set freeze_backbone, a "
                 f"head of {', '.join(Head.with_trait('fixed'))}, and join no features"

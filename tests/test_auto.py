@@ -113,7 +113,7 @@ def test_explicit_values_overrule():
     made, choices = given.resolved(SOME)
     assert (made.head.name, made.training.epochs, made.training.lr) == ("max", 7, 3e-3)
     assert not {"head", "training.epochs", "training.lr"} & choices.keys()
-    assert made.rules is None or made.training.max_length is None
+    assert made.rules is None
 
 
 def test_each_stage_chooses_for_itself():
@@ -131,7 +131,7 @@ def test_auto_is_kept_in_the_identity():
     assert config.identity(settings)["training"]["epochs"] == "auto"
     assert config.stored_settings(config.identity(settings)) == settings
     assert settings.rules == auto.digest()
-    assert settings.resolved(SOME)[0].rules == auto.digest()  # of max_length
+    assert settings_with(repeats=1).resolved(SOME)[0].rules is None
 
 
 @pytest.mark.parametrize("preset", sorted(p.stem for p in config.SHIPPED.glob("*.yaml")))

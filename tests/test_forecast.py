@@ -75,7 +75,9 @@ def test_a_backbone_that_is_not_here_has_no_forecast(root):
     add_preset(root, Path("nobody/no-such-model"))
     made = made_for(root)
     assert made.seconds is None
-    assert "'nobody/no-such-model' is neither in this machine's cache nor" in made.reason
+    assert made.reason == (
+        "backbone 'nobody/no-such-model' is neither in this machine's cache nor reachable on the hub"
+    )
     assert forecast_note(made) == f"time not known: {made.reason}"
 
 
@@ -83,13 +85,16 @@ def test_init_writes_the_forecast_beside_the_model(tmp_path, root, monkeypatch, 
     given = {role: root / f"input/{name}.csv" for role, name in (
         ("train", "train"), ("test", "test"), ("sample", "sample_submission")
     )}  # fmt: skip
-    measured = Measured(1e9, fit_seconds=60.0, learned_per_second=16.0, row_seconds=0.0001)
+    measured = Measured(1e9, 60.0, learned_per_second=16.0, row_seconds=0.0001, work="10 epochs")
     monkeypatch.setattr(TransformerLearner, "measure", lambda *given: measured)
     made = init(tmp_path / "new", **given)
     listed = {each.model: each for each in made.forecasts}
     assert list(listed) == ["tfidf", "naive-bayes", "minilm"]
     text = (tmp_path / "new/competition.yaml").read_text(encoding="utf-8")
-    note = f"about {duration(listed['minilm'].seconds)} for 5 runs on the machine of `init`"
+    note = (
+        f"about {duration(listed['minilm'].seconds)} for 5 runs, 10 epochs in each of 3 fits, on the "
+        "machine of `init`"
+    )
     assert f"  - minilm            # {note}\n" in text
     assert yaml.safe_load(text)["models"] == ["tfidf", "naive-bayes", "minilm"]
 
@@ -97,5 +102,5 @@ def test_init_writes_the_forecast_beside_the_model(tmp_path, root, monkeypatch, 
     names = ("train", "test", "sample")
     options = [text for name in names for text in (f"--{name}", str(given[name]))]
     assert foldstack(tmp_path / "quick", "init", "--quick", *options) == 0
-    assert "on this machine" not in capsys.readouterr().out
+    assert "for 5 runs here" not in capsys.readouterr().out
     assert "for 5 runs" not in (tmp_path / "quick/competition.yaml").read_text(encoding="utf-8")

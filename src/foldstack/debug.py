@@ -21,7 +21,7 @@ from foldstack.input_tables import in_spelling_of
 from foldstack.settings import CompetitionSettings
 
 DEBUG_ROWS = 200
-DEBUG_SETTINGS = ("folds.count=2", "training.epochs=1", "training.max_length=64")
+DEBUG_SETTINGS = ("folds.count=2", "training.epochs=1", "training.max_length=64", "repeats=1")
 MARK = ".made-by-debug"
 PATTERNS = "patterns.yaml"
 EXTERNAL = "external-"

@@ -111,12 +111,14 @@ class Measured:
         fit_seconds: forecast of the fit.
         learned_per_second: training rows a second, each counted in every epoch.
         row_seconds: seconds per predicted row.
+        work: what the fit consists of, in a few words.
     """
 
     seconds: float
     fit_seconds: float
     learned_per_second: float
     row_seconds: float
+    work: str = ""
 
 
 def make_learner(settings: LearnerSettings, context: LearnerContext) -> Learner:

@@ -79,8 +79,8 @@ class Encoder:
     All that is fitted (length, keywords, scale, columns, augmentation) is fitted on the training
     rows only, and stored with the model. tokenizer: the backbone's. types: whether token types
     separate the texts of a pair. limit: maximum number of tokens, by the backbone's positions.
-    longest: most tokens that `max_length: auto` chooses. cache: of tokenised texts, except those that
-    are resampled in each epoch.
+    longest: most tokens that `max_length: auto` chooses, if given. cache: of tokenised texts, except
+    those that are resampled in each epoch.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class Encoder:
         *,
         types: bool,
         limit: int,
-        longest: int,
+        longest: int | None = None,
         cache: TokenCache | None = None,
     ):
         self.settings, self.task, self.tokenizer = settings, task, tokenizer
@@ -141,13 +141,13 @@ class Encoder:
         s = self.settings
         if self.max_length is None:
             length = auto_length(texts, s.training.length_quantile)
-            self.max_length = min(length, self.longest)
+            self.max_length = min(length, self.longest or length)
             share = f"{s.training.length_quantile:.0%}"
             what = f"the length {self.max_length}, enough for {share} of the rows,"
-            if length > self.longest:
+            if self.max_length < length:
                 say(
                     f"{share} of the rows have up to {length} tokens: `max_length: auto` reads the "
-                    f"first {self.longest}; training.max_length={length} reads more and takes longer"
+                    f"first {self.max_length}; training.max_length={length} reads more and takes longer"
                 )
         else:
             what = f"training.max_length {self.max_length}"

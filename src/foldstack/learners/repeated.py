@@ -68,7 +68,7 @@ class RepeatedLearner:
         else:
             self.members, each = [], []
             for number in range(1, count + 1):
-                say(f"fit {number} of {count}, each from a seed of its own")
+                say(f"fit {number} of {count}, each from a seed of its own (`repeats`)")
                 member, made = self._fit_one(
                     number, train, select, Path(run_dir, f"repeat{number}")
                 )
@@ -107,7 +107,10 @@ class RepeatedLearner:
         count, _ = self._chosen(learned)
         one = self.members[0].measure(rows, learned)
         return replace(
-            one, fit_seconds=count * one.fit_seconds, row_seconds=count * one.row_seconds
+            one,
+            fit_seconds=count * one.fit_seconds,
+            row_seconds=count * one.row_seconds,
+            work=one.work if count == 1 else f"{one.work} in each of {count} fits",
         )
 
     def in_int8(self) -> RepeatedLearner:

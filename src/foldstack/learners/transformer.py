@@ -182,6 +182,11 @@ class TransformerLearner:
             fits = backbone
         self.model.load_state_dict({k: weights[k] for k in fits}, strict=False)
 
+    @property
+    def _chooses(self) -> bool:
+        """Whether settings are, or were, `auto`; `max_length: auto` alone has no bound, as ever."""
+        return bool(self.settings.rules or self.chosen)
+
     def _encoder(self, backbone: torch.nn.Module, tokenizer: PreTrainedTokenizerBase) -> Encoder:
         return Encoder(
             self.settings,
@@ -189,7 +194,7 @@ class TransformerLearner:
             tokenizer,
             types=takes_types(backbone),
             limit=positions(backbone, tokenizer),
-            longest=longest(weights_of(backbone)),
+            longest=longest(weights_of(backbone)) if self._chooses else None,
             cache=self.cache,
         )
 
@@ -371,6 +376,7 @@ class TransformerLearner:
             fit_seconds=learned * epochs * train_row,
             learned_per_second=1 / train_row,
             row_seconds=(end - predicting) / len(some),
+            work=f"{epochs} epoch{'s' * (epochs != 1)}",
         )
 
     def _predict(self, net: torch.nn.Module, tokens: Tokens, what: str = "") -> np.ndarray:

@@ -79,6 +79,7 @@ class ModelForecast(Record):
         seconds: the forecast; None if none could be made.
         learned_per_second, predicted_per_second: rows per second.
         precision: the precision of the training.
+        work: what a run's fit consists of, in a few words.
         reason: why there is no forecast.
     """
 
@@ -88,6 +89,7 @@ class ModelForecast(Record):
     learned_per_second: float | None = None
     predicted_per_second: float | None = None
     precision: str | None = None
+    work: str = ""
     reason: str | None = None
 
 

@@ -28,7 +28,7 @@ def forecasts(competition: Competition, root: Path) -> Iterator[ModelForecast]:
         root: the workspace's folder, for its own presets.
     """
     for model, _ in listed_models(competition.settings):
-        say(f"init: the first steps of {model} are measured")
+        say(f"init: measuring the first steps of {model} (QUICK=1 leaves that out)")
         yield forecast(competition, root, model)
 
 
@@ -52,7 +52,7 @@ def forecast(competition: Competition, root: Path, model: str) -> ModelForecast:
     try:
         measured = measure(rows.take(np.sort(drawn)), learned)
     except InputError as e:
-        return ModelForecast(model=model, runs=runs, reason=str(e))
+        return ModelForecast(model=model, runs=runs, reason=str(e).split(": ")[0])
     start = max(time.monotonic() - begin - measured.seconds, 0)  # loading and setting up
     predicted = len(rows) // folds.count + len(competition.test)
     of_run = start + measured.fit_seconds + predicted * measured.row_seconds
@@ -63,6 +63,7 @@ def forecast(competition: Competition, root: Path, model: str) -> ModelForecast:
         learned_per_second=measured.learned_per_second,
         predicted_per_second=1 / measured.row_seconds,
         precision=getattr(learner, "precision", None),
+        work=measured.work,
     )
 
 
@@ -70,7 +71,8 @@ def forecast_note(made: ModelForecast) -> str:
     """Return a forecast as a comment on a model in competition.yaml."""
     if made.seconds is None:
         return f"time not known: {made.reason}"
-    return f"about {duration(made.seconds)} for {made.runs} runs on the machine of `init`"
+    work = f", {made.work}" if made.work else ""
+    return f"about {duration(made.seconds)} for {made.runs} runs{work}, on the machine of `init`"
 
 
 def _shares(competition: Competition, runs: int) -> tuple[int, int]:

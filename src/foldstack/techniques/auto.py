@@ -45,7 +45,7 @@ class RunFacts:
     def of(cls, kind: Kind, targets: np.ndarray, weights: np.ndarray, parameters: int) -> RunFacts:
         """Return the facts of (n, outputs) targets with (n,) weights, and of a backbone."""
         rarest = 1.0
-        if kind.has_labels:
+        if kind.has_labels and weights.any():
             shares = np.average(targets, axis=0, weights=weights)
             rarest = float(
                 np.minimum(shares, 1 - shares).min() if len(shares) == 1 else shares.min()

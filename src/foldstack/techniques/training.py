@@ -33,7 +33,8 @@ class TrainingSettings(LoopSettings):
     freeze_backbone: train the head only, at head_lr; the backbone runs once, in eval mode.
     max_length: tokens, special ones included; auto: the least length at which the share
         length_quantile of the run's own training rows is not cut, as far as the backbone has
-        positions, and at most 256 for a backbone of less than 40 million weights, else 512.
+        positions; if other settings are auto too, at most 256 for a backbone of less than 40 million
+        weights, else 512.
     length_quantile: see `max_length`.
     """
 

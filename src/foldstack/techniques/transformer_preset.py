@@ -268,7 +268,7 @@ class TransformerSettings(LearnerSettings):
         left = [self.repeats]
         left += [getattr(self, name) for name in auto.OF_PRESET]
         left += [getattr(part, name) for part in parts for name in auto.OF_TRAINING]
-        return auto.digest() if AUTO in left or self.training.max_length is None else None
+        return auto.digest() if AUTO in left else None
 
     def resolved(
         self, facts: auto.RunFacts

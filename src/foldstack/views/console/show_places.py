@@ -56,8 +56,7 @@ def _(made: InitResult) -> None:
         _say_reason(each)
     for each in made.proposals:
         say(f"init: {each.setting.upper()}? {each.reason}")
-    if made.forecasts:
-        say(f"init: on this machine {_forecast_line(made.forecasts)}")
+    _say_forecasts(made.forecasts)
     if made.checked:
         say(
             f"init: {made.file} is written; METRIC= KIND= ID= TEXT= TARGET= PAIR= GROUP= override, with "
@@ -75,20 +74,18 @@ def _(made: InitResult) -> None:
         _say_shortly(further)
 
 
-def _forecast_line(forecasts: list[ModelForecast]) -> str:
-    """Return the times of the models' runs, and of all of them, as a line."""
-    parts = [
-        f"{each.model} takes about {duration(each.seconds)} for {each.runs} runs"
-        for each in forecasts
-        if each.seconds is not None
-    ]
-    unknown = [each.model for each in forecasts if each.seconds is None]
-    reason = next((each.reason for each in forecasts if each.reason), None)
-    if unknown:
-        parts.append(f"the time of {', '.join(unknown)} is not known: {reason}")
-    if len(parts) > 1 and not unknown:
-        parts.append(f"all about {duration(sum(each.seconds for each in forecasts))}")
-    return ", ".join(parts)
+def _say_forecasts(forecasts: list[ModelForecast]) -> None:
+    """Print the time of each model's runs on this machine, and of all of them."""
+    known = [each for each in forecasts if each.seconds is not None]
+    for each in forecasts:
+        if each.seconds is None:
+            say(f"init: {each.model}: the time is not known, {each.reason}")
+            continue
+        work = f", {each.work}" if each.work else ""
+        say(f"init: {each.model}: about {duration(each.seconds)} for {each.runs} runs here{work}")
+    if len(known) > 1:
+        rest = "" if len(known) == len(forecasts) else " of which the time is known"
+        say(f"init: all models{rest}: about {duration(sum(each.seconds for each in known))}")
 
 
 def _is_set(each: GuessReason) -> bool:

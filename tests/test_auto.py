@@ -353,7 +353,7 @@ def test_other_rules_make_other_runs(root, monkeypatch, capsys):
     monkeypatch.setattr(auto, "RULES", (replace(auto.RULES[0], value=11), *auto.RULES[1:]))
     assert foldstack(root, "train", "--fold", "0") == 2
     assert (
-        "tiny seed 0 fold0 is finished with other settings or data (rules "
+        "tiny seed 0 fold0 is finished with other settings or data (auto_rules "
         in capsys.readouterr().err
     )
 

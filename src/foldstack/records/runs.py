@@ -31,12 +31,12 @@ class RunIdentity(Value):
         features: hashes of the feature columns of the training and the external rows.
         row_weights: the digest of the weights to the test file, if the model learns with them.
         auxiliary: the auxiliary targets' settings and their hashes, in the same order.
-        rules: digest of the rules that chose what is `auto` in the settings.
+        auto_rules: digest of the rules that chose what is `auto` in the settings.
     """
 
     model_config = ConfigDict(extra="allow")
     ABSENT: ClassVar[frozenset[str]] = frozenset(
-        ("start", "hard", "washed", "features", "auxiliary", "row_weights", "rules")
+        ("start", "hard", "washed", "features", "auxiliary", "row_weights", "auto_rules")
     )
 
     settings: Annotated[dict[str, Any], AfterValidator(_names_learner)]
@@ -49,7 +49,7 @@ class RunIdentity(Value):
     features: list[str | None] | None = None
     auxiliary: list[Any] | None = None
     row_weights: str | None = None
-    rules: str | None = None
+    auto_rules: str | None = None
 
 
 class PartialRecord(Record):

@@ -122,7 +122,7 @@ def identity_of(ws: Workspace, run: Run) -> RunIdentity:
     }
     identity |= content_by_purpose(ws, run.dependencies())
     if run.settings.rules:
-        identity["rules"] = run.settings.rules
+        identity["auto_rules"] = run.settings.rules
     if run.joins_features:
         learned = (competition.train, competition.external)
         identity["features"] = [competition.features_hash(rows) for rows in learned]

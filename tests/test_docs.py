@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from foldstack.reference import reference, undescribed
+from foldstack.techniques import auto
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [
@@ -61,6 +62,11 @@ def test_named_targets_exist(document: Path) -> None:
 def test_settings_are_current() -> None:
     """After a change of a settings class: `make reference`."""
     assert (ROOT / "docs/settings.md").read_text(encoding="utf-8") == reference()
+
+
+def test_the_rules_of_auto_are_current() -> None:
+    """After a change of a rule: the table of `techniques.auto.table()`."""
+    assert auto.table() in (ROOT / "docs/defaults.md").read_text(encoding="utf-8")
 
 
 def test_every_setting_is_described() -> None:

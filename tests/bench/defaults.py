@@ -224,6 +224,8 @@ def settings_table(found: list[dict], rows: int) -> str:
     lines = []
     for setting in dict.fromkeys(s for s, _ in of):
         names = [n for s, n in of if s == setting and ("plain", n) in of]
+        if not names:
+            continue
         gain = [of[setting, n] - of["plain", n] for n in names]
         lines.append([setting, str(len(names)), _interval(gain), f"{min(gain):+.4f}"])
     return table([f"{rows:,} rows", "sets", "gain over plain [95 %]", "least"], lines)

@@ -149,12 +149,12 @@ RULES = (
         "bounds the time without a GPU; not measured",
     ),
     AutoRule("max_length", "a larger backbone", _always, 512, "bounds the memory; not measured"),
-    AutoRule("repeats", "up to 500 rows", _to(500), 3, ""),
-    AutoRule("repeats", "more rows", _always, 1, "time"),
+    AutoRule("repeats", "up to 500 rows", _to(500), 3, "a fit on few rows depends on its seed; not measured"),
+    AutoRule("repeats", "more rows", _always, 1, "bounds the time"),
     AutoRule("warmup", "always", _always, 0.1, "as in the search"),
     AutoRule("layer_decay", "always", _always, 1.0, "as in the search"),
     AutoRule("averaging", "always", _always, "none", "as in the search"),
-    AutoRule("head", "always", _always, "mean", ""),
+    AutoRule("head", "always", _always, "mean", "as in the search"),
     AutoRule(
         "head_bias", "labels", _has_priors, "prior",
         "500 rows, without it: duee (65 labels) 0 → .614, emotion .711 → .717, offensive .744 → .751",
@@ -164,7 +164,7 @@ RULES = (
         "values have no priors; such a loss sets them already",
     ),
     AutoRule("dropout", "always", _always, 0.1, "as in the search"),
-    AutoRule("backbone_dropout", "always", _always, 0.1, ""),
+    AutoRule("backbone_dropout", "always", _always, 0.1, "as in the search"),
 )  # fmt: skip
 
 

@@ -94,7 +94,7 @@ def washed(root, backbone) -> Path:
 
 
 def confidence(ws: Workspace, judge: RunKey, rows: Rows) -> np.ndarray:
-    learner = load_learner(ws, judge)
+    learner = load_learner(ws, judge, 1)
     p = to_probabilities(learner.predict(rows), learner.link)
     return (rows.targets * p + (1 - rows.targets) * (1 - p))[:, 0]
 

@@ -432,7 +432,7 @@ def test_what_is_rested_on_is_trained_first(root: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(
         train_stage,
         "train_each",
-        lambda ws, todo, **_: trained.append([str(run.key) for run in todo]),
+        lambda ws, todo, *_, **__: trained.append([str(run.key) for run in todo]),
     )
     args = ["--model", "start,tfidf,tiny", "--fold", "0", "--force"]
     assert foldstack(root, "train", *args) == 0

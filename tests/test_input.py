@@ -869,7 +869,7 @@ COMMANDS = {
     ),
     "train with other settings": (
         "--set C=2 --set min_count=1 train --fold 0",
-        "tfidf seed 0 fold0 is finished with other settings or data (C 4.0 → 2.0; min_count 2 → "
+        "tfidf seed 0 fold0 is finished with other settings or data (C auto → 2.0; min_count 2 → "
         "1): add --force (FORCE=1) to train it again, or NAME= to keep a variant beside it",
     ),
     "data over a competition": (
@@ -931,8 +931,8 @@ OWN = {
     ),
     "unknown key": (
         "learner: tfidf\nc: 2\n",
-        "own.yaml: unknown setting 'c': known: C, char_ngrams, learner, max_features, min_count, "
-        "naive_bayes, row_weights, segments, word_ngrams",
+        "own.yaml: unknown setting 'c': known: C, char_ngrams, learner, max_features, max_share, "
+        "min_count, naive_bayes, row_weights, segments, sublinear, word_ngrams, words",
     ),
 }
 
@@ -1086,7 +1086,7 @@ def test_a_blend_of_runs_with_different_settings_is_refused(done: Path, capsys) 
     """The mean over folds would be of two models, and its estimate of neither."""
     assert foldstack(done, "--set", "C=2", "train", "--fold", "1", "--force") == 0
     sentence = (
-        "tfidf seed 0 fold0 and tfidf seed 0 fold1 were made with different settings (C 4.0 → "
+        "tfidf seed 0 fold0 and tfidf seed 0 fold1 were made with different settings (C auto → "
         "2.0): train one of them again with --force (FORCE=1)"
     )
     refuses_and_keeps(done, "blend", sentence, capsys)
@@ -1097,7 +1097,7 @@ def test_a_full_run_with_other_settings_than_the_estimate_is_refused(done: Path,
     assert foldstack(done, "--set", "C=2", "train", "--fold", "full") == 0
     sentence = (
         "tfidf seed 0 full and tfidf seed 0 fold0 were made with different settings (C 2.0 → "
-        "4.0): train one of them again with --force (FORCE=1)"
+        "auto): train one of them again with --force (FORCE=1)"
     )
     refuses_and_keeps(done, "submit --model tfidf --fold full", sentence, capsys)
 

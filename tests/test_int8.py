@@ -183,7 +183,7 @@ def test_a_head_that_reads_several_layers():
 
 def test_the_linear_layers_of_the_backbone_are_rounded_and_the_model_stays_as_it_is(finished):
     ws = Workspace.open(finished, [])
-    exact = load_learner(ws, RunKey("tiny", 0, (0,)))
+    exact = load_learner(ws, RunKey("tiny", 0, (0,)), 1)
     rows, before = ws.competition.test, exact.predict(ws.competition.test)
     rough = exact.in_int8()
     assert 0 < np.abs(rough.predict(rows) - before).max() < 0.05
@@ -272,7 +272,7 @@ def test_predict_says_what_int8_costs_and_predicts_by_it(finished, new, tmp_path
     key, task = RunKey("tiny", 0, (0,)), ws.competition.task
     folds = ws.store.read_folds(ws.competition.train)
     held = ws.competition.train.take(folds.held_out((0,)))
-    learner = load_learner(ws, key).in_int8()
+    learner = load_learner(ws, key, 1).in_int8()
     values = to_probabilities(learner.predict(held), learner.link)
     kept = ws.store.read_predictions(key, "heldout", held)
     exact = to_probabilities(kept.raw, kept.link)
@@ -315,7 +315,7 @@ def test_the_score_of_int8_is_that_of_what_int8_predicts(finished, tmp_path, cap
     root = shutil.copytree(finished, tmp_path / "w")
     (root / "oof/tiny/seed0/fold0/int8.json").unlink(missing_ok=True)
     ws, key = Workspace.open(root, []), RunKey("tiny", 0, (0,))
-    rough = in_int8(ws, key, Contrary(load_learner(ws, key)))
+    rough = in_int8(ws, key, Contrary(load_learner(ws, key, 1)))
     facts = json.loads((root / "oof/tiny/seed0/fold0/int8.json").read_text())
     assert facts["stored"] == ws.store.read_run(key).score > 0.6
     assert facts["int8"] == pytest.approx(1 - facts["stored"])

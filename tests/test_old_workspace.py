@@ -43,7 +43,7 @@ def test_another_seed_is_trained_with_the_preset_of_its_runs(old: Path) -> None:
     assert other["identity"]["settings"]["C"] == 4.0 and "auto" not in other
     assert foldstack(old, "train", "--model", "tfidf", "--force") == 0
     forced = read_json(old / "oof/tfidf/seed0/fold0/run.json")
-    assert forced["identity"]["settings"]["C"] is None and forced["auto"]["C"]["value"] >= 4
+    assert forced["identity"]["settings"]["C"] == "auto" and forced["auto"]["C"]["value"] >= 4
 
 
 def test_blend_and_submit_give_the_same_bytes(old: Path) -> None:

@@ -449,10 +449,13 @@ nearest: {below: 0.9, similarity: 0.4}
 """
 
 
+MODELS = [{"tfidf": {"C": 4.0}}]
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """f1 of 24 rows, whose fold runs and blend are there."""
-    root = make_workspace(tmp_path_factory.mktemp("patterns") / "w", metric="f1")
+    root = make_workspace(tmp_path_factory.mktemp("patterns") / "w", metric="f1", models=MODELS)
     return go_through(root, "folds", "train", "blend")
 
 
@@ -460,7 +463,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def root(trained: Path, tmp_path: Path) -> Path:
     root = shutil.copytree(trained, tmp_path / "w")
     write(root / "patterns.yaml", FILE)
-    write_competition(root, metric="f1", patterns="patterns.yaml")
+    write_competition(root, metric="f1", patterns="patterns.yaml", models=MODELS)
     return root
 
 

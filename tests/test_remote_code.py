@@ -217,7 +217,7 @@ def test_a_trusted_checkpoint_trains_and_its_run_keeps_the_code(backbone, tmp_pa
     shutil.rmtree(place)
     ws = Workspace.open(root, [])
     stored = ws.store.read_predictions(KEY, "test", ws.competition.test)
-    learner = load_learner(ws, KEY)
+    learner = load_learner(ws, KEY, 1)
     assert type(learner.model.backbone).__name__ == "OddModel"
     assert type(learner.encoder.tokenizer).__name__ == "OddTokenizer"
     assert learner.predict(ws.competition.test).tobytes() == stored.raw.tobytes()

@@ -43,7 +43,7 @@ def ws(root: Path) -> Workspace:
 def test_the_live_source_gives_what_is_stored(ws: Workspace) -> None:
     test = ws.competition.test
     stored = stored_probabilities(ws, KEYS, "test", test)
-    live = live_probabilities(((key, load_learner(ws, key)) for key in KEYS), test)
+    live = live_probabilities(((key, load_learner(ws, key, 1)) for key in KEYS), test)
     assert list(live) == list(stored) == KEYS
     for key in KEYS:
         np.testing.assert_allclose(live[key], stored[key], atol=1e-6)

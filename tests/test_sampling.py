@@ -140,7 +140,7 @@ def root(backbone, tmp_path) -> Path:
 def test_the_losses_are_those_of_the_run_that_left_the_same_fold_out(root):
     ws, run = run_of(root)
     train, held, _, optimistic = rows_of(ws, run)
-    raw = load_learner(ws, RunKey("tfidf", 0, (0,))).predict(train)
+    raw = load_learner(ws, RunKey("tfidf", 0, (0,)), 1).predict(train)
     np.testing.assert_allclose(train.difficulty, row_losses(raw, train.targets, "sigmoid"))
     assert (held.difficulty, optimistic) == (None, [])
     assert foldstack(root, "train", "--model", "tiny", "--fold", "0") == 0

@@ -461,7 +461,9 @@ def test_a_single_model_is_stacked_where_there_are_features():
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory) -> Path:
     """Labels that the number of exclamation marks tells and the models, blind to them, do not."""
-    root = make_workspace(tmp_path_factory.mktemp("stacks") / "w", n=60, metric="log_loss")
+    models = [{"tfidf": {"C": 4.0}}]
+    folder = tmp_path_factory.mktemp("stacks") / "w"
+    root = make_workspace(folder, n=60, metric="log_loss", models=models)
     for name, n, start in (("train", 60, 0), ("test", 6, 60)):
         rows = [(f"some words{'!' * (i % 2)} n{i}", i % 2) for i in range(start, start + n)]
         column, head = (",{}", "id,text,label\n") if name == "train" else ("", "id,text\n")

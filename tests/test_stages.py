@@ -239,7 +239,9 @@ def test_train_alone_trains_every_model_seed_and_fold(workspace: Path, capsys) -
     )
     assert files(workspace) == before
     settings = [run.identity.settings for run in Store(workspace).runs().values()]
-    assert [(s["char_ngrams"], s["C"]) for s in settings] == [([2, 5], 4)] * 4 + [([0, 0], 0.5)] * 4
+    assert [(s["char_ngrams"], s["C"]) for s in settings] == [("auto", "auto")] * 4 + [
+        ([0, 0], 0.5)
+    ] * 4
 
 
 def test_a_variant_stands_beside_the_model_and_is_blended(runs: Path) -> None:
@@ -413,11 +415,14 @@ def test_a_run_says_what_it_was_made_from(runs: Path) -> None:
     assert run["identity"] == {
         "settings": {
             "learner": "tfidf",
-            "word_ngrams": [1, 2],
-            "char_ngrams": [2, 5],
+            "word_ngrams": "auto",
+            "char_ngrams": "auto",
+            "words": "auto",
             "min_count": 2,
+            "max_share": 1.0,
+            "sublinear": True,
             "max_features": 200000,
-            "C": 4.0,
+            "C": "auto",
             "naive_bayes": False,
             "segments": "auto",
             "row_weights": "file",

@@ -459,7 +459,7 @@ def test_roberta_trains_with_an_adversary_and_for_f1_with_an_f1_stage(root, back
     """The preset as it ships, but for the backbone, which this machine has not."""
     competition = root / "competition.yaml"
     write(competition, competition.read_text().replace("roc_auc", metric))
-    options = ["--set", f"backbone={backbone}", "--set", "training.epochs=1"]
+    options = ["--set", f"backbone={backbone}", "--set", "training.epochs=1 repeats=1"]
     assert foldstack(root, "train", "--model", "roberta", "--fold", "0", *options) == 0
     run = Store(root).read_run(RunKey("roberta", 0, (0,)))
     adversarial, f1 = run.identity.settings["stages"]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from foldstack.guess.contents import script_of
-from foldstack.techniques import TfidfSettings
+from foldstack.techniques import AUTO, TfidfSettings
 
 CHINESE = "CJK"  # as script_of names it
 LONG = (
@@ -25,9 +25,7 @@ class AutoChoice:
 def choose_ngrams(settings: TfidfSettings, texts: Sequence[str]) -> dict[str, AutoChoice]:
     """Return the choice for each setting of n-grams that is `auto`; texts: the first of the run's."""
     asked = {
-        "words": settings.words == "auto",
-        "word_ngrams": settings.word_ngrams is None,
-        "char_ngrams": settings.char_ngrams is None,
+        name: getattr(settings, name) == AUTO for name in ("words", "word_ngrams", "char_ngrams")
     }
     if not any(asked.values()):
         return {}

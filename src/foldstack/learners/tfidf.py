@@ -21,7 +21,7 @@ from foldstack.learners.penalty import DEFAULT, choose_penalty, inner_folds
 from foldstack.learners.regressions import LinearModel, RowsOf
 from foldstack.progress import say
 from foldstack.rows import Rows
-from foldstack.techniques import TfidfSettings
+from foldstack.techniques import AUTO, TfidfSettings
 from foldstack.text.features import shared_words
 from foldstack.text.ngrams import WORD, NgramTfidf, pieces, stack_rows
 
@@ -42,7 +42,10 @@ class TfidfLearner:
         self.settings, self.task, self.seed = settings, context.task, context.seed
         self.link = context.task.link
         self.model = LinearModel(
-            context.task.kind, settings.C or DEFAULT, settings.naive_bayes, context.seed
+            context.task.kind,
+            DEFAULT if settings.C == AUTO else settings.C,
+            settings.naive_bayes,
+            context.seed,
         )
         self.auto: dict[str, AutoChoice] = {}
         self.vectorizers: list[NgramTfidf] = []
@@ -119,7 +122,7 @@ class TfidfLearner:
         texts = self._texts(train)
         self.auto = choose_ngrams(self.settings, [text[0] for text in texts[:LOOKED_AT]])
         self._fit_columns(texts)
-        if self.settings.C is None and self._width:
+        if self.settings.C == AUTO and self._width:
             self.auto["C"] = self._choose_penalty(texts, train)
             self.model = replace(self.model, C=self.auto["C"].value)
         rows_of = self._by_row(texts)

@@ -113,7 +113,7 @@ class TransformerLearner:
         facts = facts if learned is None else replace(facts, rows=learned)
         self.settings, made = self.settings.resolved(facts)
         self.chosen |= made
-        self._is_resolved = bool(made)
+        self._is_resolved |= bool(made)
         if (rate := self.chosen.get("backbone_dropout")) is not None:
             set_dropout(backbone, rate["value"])
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import BeforeValidator, PositiveInt, model_validator
+from pydantic import PositiveInt, model_validator
 
 from foldstack.kinds import Kind
-from foldstack.techniques.common import Positive, UnitShare, none_from_auto
+from foldstack.techniques.common import AUTO, OrAuto, Positive, UnitShare
 from foldstack.techniques.learner import LearnerSettings, Traits
 
-NgramRange = Annotated[tuple[int, int] | None, BeforeValidator(none_from_auto)]
+NgramRange = Annotated[tuple[int, int], OrAuto()]
 
 
 class TfidfSettings(LearnerSettings):
@@ -47,7 +47,7 @@ class TfidfSettings(LearnerSettings):
     max_share: UnitShare = 1.0
     sublinear: bool = True
     max_features: PositiveInt = 200_000
-    C: Annotated[Positive | None, BeforeValidator(none_from_auto)] = 4.0
+    C: Annotated[Positive, OrAuto()] = 4.0
     segments: Literal["auto", "joined", "apart"] = "auto"
     naive_bayes: bool = False
     row_weights: Literal["file", "drift"] = "file"
@@ -58,7 +58,7 @@ class TfidfSettings(LearnerSettings):
 
     @model_validator(mode="after")
     def _ranges(self) -> TfidfSettings:
-        for low, high in filter(None, (self.word_ngrams, self.char_ngrams)):
+        for low, high in (r for r in (self.word_ngrams, self.char_ngrams) if r != AUTO):
             if not (low == high == 0 or 1 <= low <= high):
                 raise ValueError(
                     f"an n-gram range is [low, high] with 1 <= low <= high, "

@@ -1,9 +1,9 @@
 """Where the rules behind `auto` come from, and what they are worth on data that they were not made on.
 
-    python tests/bench/defaults.py search [--out scratch/defaults] [--sets a,b] [--rows 500,2000]
-    python tests/bench/defaults.py table [--out scratch/defaults]
+    python tests/bench/defaults.py search [--out tests/bench/found] [--sets a,b] [--rows 500,2000]
+    python tests/bench/defaults.py table [--out tests/bench/found]
     python tests/bench/defaults.py repeats --sets tweeteval-irony,custrev,mpqa
-    python tests/bench/defaults.py blend [--out scratch/defaults] --sets tweeteval-irony,custrev
+    python tests/bench/defaults.py blend --out DIR --sets tweeteval-irony,custrev
 
 `search` fits each setting of the grid below once for each data set and number of rows, scores it on the
 data set's test rows, and appends a line to OUT/search.jsonl; it resumes where it stopped. Each fit has
@@ -46,7 +46,7 @@ from foldstack.stages.score import score
 from foldstack.techniques import LearnerSettings
 from foldstack.workspace import Workspace
 
-OUT = Path("scratch/defaults")
+OUT = Path("tests/bench/found")  # what has been fitted so far is in the repository
 SIZES = (500, 2_000, 8_000)
 
 # The plain loop that people write: three epochs, 5e-5, linear decay, mean pooling.

@@ -391,6 +391,7 @@ def test_the_random_generators_of_the_process_stay_as_they_are():
     assert draw(between=True) == draw(between=False)
 
 
+@pytest.mark.slow
 def test_another_process_with_half_of_the_rows_gives_the_same_texts(tmp_path):
     """nlpaug's list of misspellings comes in the order of a set, another in each process."""
     names = [{"name": name, "share": 0.5, "probability": 1.0} for name in NAMES]

@@ -121,6 +121,7 @@ def test_several_seeds_give_intervals_over_rows_and_seeds_and_say_so(done, capsy
     assert f"  {row['row_error']:.4f}   {row['seed_error']:.4f}  " in out.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_what_is_missing_is_trained_first(tmp_path, capsys):
     root = make_workspace(tmp_path / "w", n=30, runtime={"threads": 1})
     write(root / "presets/words.yaml", "learner: tfidf\nchar_ngrams: [0, 0]\nmin_count: 1\n")

@@ -222,6 +222,7 @@ def test_what_is_not_a_product_is_computed_in_the_models_precision(precision):
     assert hint == {"bf16": openvino.Type.bf16, "f32": openvino.Type.f32}[wanted]
 
 
+@pytest.mark.slow
 def test_openvino_tells_nobody():
     """Its telemetry is left out before it is imported for the first time, in a process of its own."""
     lines = (

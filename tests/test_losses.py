@@ -737,6 +737,7 @@ def _linear() -> nn.Module:
     return nn.Linear(5, 3).double()
 
 
+@pytest.mark.slow
 def test_two_processes_have_the_gradient_of_the_whole_batch(tmp_path: Path):
     """The mean of two F1s is not the F1: sums are reduced first, then gradients averaged by DDP."""
     rendezvous = (tmp_path / "rendezvous").as_uri()

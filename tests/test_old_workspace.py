@@ -38,10 +38,10 @@ def test_its_runs_need_no_training(old: Path, capsys: pytest.CaptureFixture) -> 
 
 def test_another_seed_is_trained_with_the_preset_of_its_runs(old: Path) -> None:
     """The shipped tfidf has `C: auto` today; runs of both could not be blended."""
-    assert foldstack(old, "train", "--model", "tfidf", "--seed", "1") == 0
+    assert foldstack(old, "train", "--model", "tfidf", "--seed", "1", "--fold", "0") == 0
     other = read_json(old / "oof/tfidf/seed1/fold0/run.json")
     assert other["identity"]["settings"]["C"] == 4.0 and "auto" not in other
-    assert foldstack(old, "train", "--model", "tfidf", "--force") == 0
+    assert foldstack(old, "train", "--model", "tfidf", "--fold", "0", "--force") == 0
     forced = read_json(old / "oof/tfidf/seed0/fold0/run.json")
     assert forced["identity"]["settings"]["C"] == "auto" and forced["auto"]["C"]["value"] >= 4
 

@@ -464,6 +464,7 @@ def test_killed_and_gone_on_with(backbone, tmp_path, capsys):
     assert (a / "model.safetensors").read_bytes() == (b / "model.safetensors").read_bytes()
 
 
+@pytest.mark.slow
 def test_two_runs_at_once_wait_for_one_backbone(backbone, tmp_path, capfd):
     root = make(tmp_path / "w", backbone)
     assert foldstack(root, "train", "--model", "tiny", "--fold", "0,1", "--jobs", "2") == 0

@@ -518,6 +518,7 @@ def test_killing_the_parent_stops_its_runs(backbone, tmp_path, two_folds, signum
         assert bytes_of(root, key) == two_folds[fold]
 
 
+@pytest.mark.slow
 def test_runs_beside_each_other_keep_their_threads(root):
     """Half the cores for each of two would change their bytes; the folds keep their number."""
     record = Store(root).read_folds_record().model_copy(update={"threads": 3})

@@ -22,6 +22,7 @@ GRID = (4.0, 8.0, 16.0, 32.0, 64.0)
 TIE = 0.01  # losses are equal within this share
 DEFAULT = 4.0  # if nothing can be compared
 FOLDS = 3
+LEAST_ROWS = 60  # fewer, and the losses of inner folds are noise
 MOST_ROWS = 1_000
 MOST_CHARACTERS = 1_000_000
 MOST_CLASSES = 10  # from here on fewer rows are compared
@@ -64,7 +65,7 @@ def choose_penalty(
     """
     model = replace(model, quiet=True)
     outputs = _compared(model, rows) if len(np.unique(folds)) == FOLDS else []
-    if not len(outputs) or not x.shape[1]:
+    if len(rows) < LEAST_ROWS or not len(outputs) or not x.shape[1]:
         return AutoChoice(DEFAULT, "too few rows for inner folds")
     targets = rows.targets[:, outputs]
     with threadpool_limits(1):  # for small products; and the choice does not depend on threads

@@ -2,7 +2,7 @@
 
     python tests/bench/jobs.py [--rows 600] [--folds 4] [--rounds 2] [--model minilm]
 
-One epoch of each fold of so many film reviews, in a temporary workspace. The two ways take turns; the
+One epoch of each fold of ROWS film reviews, in a temporary workspace. The two ways take turns; the
 ratio of each round's seconds is what the new one gains. A first run, not counted, fills the token
 cache and says what memory a run takes.
 """

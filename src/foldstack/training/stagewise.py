@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from foldstack import parallel
 from foldstack.errors import InputError
 from foldstack.files import file_sha256
-from foldstack.nets.backbone import dropout_rates
+from foldstack.nets.backbone import dropout_rates, set_dropout
 from foldstack.nets.classifier import Classifier
 from foldstack.progress import say
 from foldstack.records import Record, read_mapping, verify, write_record
@@ -91,8 +91,7 @@ def dropout(model: Classifier, head: float | None, backbone: float | None) -> It
         if head is not None:
             model.dropout.p = head
         if backbone is not None:
-            for module, name in rates:
-                setattr(module, name, backbone)
+            set_dropout(model.backbone, backbone)
         yield
     finally:
         for module, name, rate in before:

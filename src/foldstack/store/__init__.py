@@ -12,6 +12,7 @@
     oof/_comparisons/<a>-vs-<b>.json    paired differences of models from a baseline
     oof/…/views.csv                 scores on parts of the rows, of a model or of a blend
     submissions/<name>.csv, .json
+    submissions/<name>.html         the page of a blend
     submissions/private/<name>.csv, .txt    scores per label against the solution
     predictions/                    predictions of new texts, see `predictions`
 
@@ -28,6 +29,7 @@ from foldstack.store.comparison_files import ComparisonFiles
 from foldstack.store.drift_files import DriftFiles
 from foldstack.store.fold_files import FoldFiles
 from foldstack.store.keys import RunKey
+from foldstack.store.page_files import PageFiles
 from foldstack.store.parquet import Predictions, parquet_meta, read_parquet, write_parquet
 from foldstack.store.run_files import NO_ARTEFACTS, TEMPORARY
 from foldstack.store.run_predictions import RunPredictionFiles
@@ -42,7 +44,13 @@ FOLDERS = ("folds", "oof", "submissions")
 
 
 class Store(
-    FoldFiles, DriftFiles, RunPredictionFiles, ComparisonFiles, BlendFiles, SubmissionFiles
+    FoldFiles,
+    DriftFiles,
+    RunPredictionFiles,
+    ComparisonFiles,
+    BlendFiles,
+    SubmissionFiles,
+    PageFiles,
 ):
     """The files of one workspace."""
 

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
+from foldstack.files import read_json
 from foldstack.links import to_probabilities
-from foldstack.records import PageRecord
+from foldstack.records import PageRecord, write_record
 from foldstack.records.base import read_record
+from foldstack.stages.fitted import load_learner
 from foldstack.stages.page import describe
 from foldstack.store import RunKey
 from foldstack.views.page import render
 from foldstack.workspace import Workspace
 from tiny import (
+    add_preset,
     files,
     foldstack,
     go_through,
@@ -69,6 +74,13 @@ def record_of(root: Path) -> PageRecord:
 @pytest.fixture
 def copied(finished: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(finished, tmp_path / "w"))
+
+
+@pytest.fixture(scope="module")
+def shown(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, PageRecord]:
+    """A finished workspace and the content of its page, to be read only."""
+    root = Path(shutil.copytree(finished, tmp_path_factory.mktemp("shown") / "w"))
+    return root, record_of(root)
 
 
 # --- the file ---------------------------------------------------------------------------------
@@ -130,8 +142,6 @@ def odd_workspace(root: Path) -> Path:
     test = [{"id": i, "text": t} for i, t, _ in rows[24:]]
     sample = [{"id": row["id"], "label": labels[0]} for row in test]
     for name, table in (("train", train), ("test", test), ("sample_submission", sample)):
-        import pandas as pd
-
         pd.DataFrame(table).to_csv(root / f"input/{name}.csv", index=False)
     shutil.rmtree(root / "input/private")
     write_competition(root, metric="accuracy", name="<b>tiny</b>")
@@ -154,9 +164,9 @@ def test_texts_of_any_direction_are_whole(tmp_path: Path) -> None:
     assert texts and all(p["dir"] == "auto" for p in texts)
 
 
-def test_the_largest_rows_fit_into_five_megabytes(copied: Path) -> None:
+def test_the_largest_rows_fit_into_five_megabytes(shown: tuple[Path, PageRecord]) -> None:
     """All that grows with the rows is bounded: 240 rows of 1,500 characters of three bytes."""
-    record = record_of(copied)
+    _, record = shown
     (row, *_) = record.rows.rows
     longest = row.model_copy(update={"texts": ["电" * 1500]})
     full = record.rows.model_copy(update={"rows": [longest] * 240})
@@ -201,9 +211,11 @@ def test_a_regression_has_errors_instead_of_mistakes(tmp_path: Path) -> None:
 # --- honesty ----------------------------------------------------------------------------------
 
 
-def test_opinions_are_of_models_that_have_not_seen_the_row(copied: Path) -> None:
+def test_opinions_are_of_models_that_have_not_seen_the_row(
+    shown: tuple[Path, PageRecord],
+) -> None:
     """Guards the prediction of the mean over all runs, four of five of which know the label."""
-    ws, record = Workspace.open(copied, []), record_of(copied)
+    ws, record = Workspace.open(shown[0], []), shown[1]
     folds = ws.store.read_folds(ws.competition.train)
     positions = {str(id_): k for k, id_ in enumerate(ws.competition.train.ids)}
     assert len(record.rows.rows) == 24
@@ -216,11 +228,11 @@ def test_opinions_are_of_models_that_have_not_seen_the_row(copied: Path) -> None
         assert row.opinions[0].probability == pytest.approx(truth, abs=1e-6)
 
 
-def test_attributions_are_of_the_run_that_held_the_row_out(copied: Path) -> None:
+def test_attributions_are_of_the_run_that_held_the_row_out(
+    shown: tuple[Path, PageRecord],
+) -> None:
     """Of a linear model: what the log odds lose without the word, by the run of the row's fold."""
-    from foldstack.stages.fitted import load_learner
-
-    ws, record = Workspace.open(copied, []), record_of(copied)
+    ws, record = Workspace.open(shown[0], []), shown[1]
     folds, train = ws.store.read_folds(ws.competition.train), ws.competition.train
     row = next(row for row in record.rows.rows if row.attributions)
     k = [str(i) for i in train.ids].index(row.id)
@@ -232,8 +244,6 @@ def test_attributions_are_of_the_run_that_held_the_row_out(copied: Path) -> None
     assert [part.text for part in parts] == words
     for number, part in enumerate(parts):
         without = " ".join(words[:number] + words[number + 1 :])
-        import dataclasses
-
         other = dataclasses.replace(whole, texts=[(without,)])
         expected = sign * (learner.predict(whole) - learner.predict(other))[0, 0]
         assert part.effect == pytest.approx(expected, abs=1e-3)
@@ -262,9 +272,6 @@ def test_what_is_stale_is_said_at_the_top_and_not_shown(copied: Path) -> None:
 
 def test_what_is_optimistic_is_said_with_its_reason(copied: Path) -> None:
     """A run chosen by the fold that scores it, as its record says."""
-    from foldstack.files import read_json
-    from foldstack.records import write_record
-
     for path in copied.glob("oof/tfidf/seed0/*/run.json"):
         known = read_json(path)
         reason = "the epoch was chosen on the held-out fold"
@@ -291,6 +298,39 @@ def test_a_model_without_its_files_has_no_attributions(copied: Path) -> None:
     assert remark.startswith("no attributions of tfidf: tfidf seed 0 fold")
 
 
+def test_one_fold_nests_nothing(workspace: Path) -> None:
+    assert foldstack(workspace, "folds") == foldstack(workspace, "train", "--fold", "0") == 0
+    html, _ = page_of(go_through(workspace, "blend", "submit"))
+    assert "CV score of one fold" in html and "Nested CV score" not in html
+
+
+def test_a_submission_of_another_blend_lends_it_no_private_score(copied: Path) -> None:
+    path = copied / "submissions/blend.csv"
+    path.write_text(path.read_text().replace("t0,0.", "t0,0.0"))
+    assert np.isnan(record_of(copied).leaders[0].private)
+
+
+# --- transformers -----------------------------------------------------------------------------
+
+
+def test_a_transformer_has_learning_curves_and_its_own_tokens(
+    workspace: Path, backbone: Path, cpu_settings_restored: None
+) -> None:
+    """The epoch was chosen by the fold that scores it, which is said."""
+    add_preset(workspace, backbone, training={"select": "fold", "epochs": 3})
+    write_competition(workspace, models=["tfidf", "tiny"])
+    html, _ = page_of(go_through(workspace))
+    record = record_of(workspace)
+    assert [line.of for line in record.learning.losses] == ["tiny"] * 3
+    assert [[x for x, _ in line.points] for line in record.learning.scores] == [[1, 2, 3]] * 3
+    assert record.files.tokens_are == "tokens of tiny"
+    assert "OPTIMISTIC" in {mark.mark for mark in record.marks}
+    assert "the best of several looks better than it is" in html
+    row = next(row for row in record.rows.rows if row.attributions)
+    assert [each.model for each in row.attributions] == ["tfidf", "tiny"]
+    assert record.agreement.correlations[0][0] == pytest.approx(1)
+
+
 # --- figures ----------------------------------------------------------------------------------
 
 
@@ -312,10 +352,8 @@ def test_lengths_duplicates_and_conflicts_are_counted(workspace: Path) -> None:
     )
 
 
-def test_a_page_record_is_plain_json(copied: Path, tmp_path: Path) -> None:
-    from foldstack.records import write_record
-
-    record = record_of(copied)
+def test_a_page_record_is_plain_json(shown: tuple[Path, PageRecord], tmp_path: Path) -> None:
+    _, record = shown
     write_record(tmp_path / "page.json", record.to_json())
     again = read_record(tmp_path / "page.json", PageRecord, "page.json", "")
     assert render(again) == render(record)

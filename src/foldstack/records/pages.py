@@ -275,9 +275,11 @@ class PageRecord(Record):
         blend: its name.
         labels: of the competition, or the names of regression targets.
         better: `higher` or `lower`.
+        nested: whether the blend's score is; a single fold nests nothing.
         marks: every reason to doubt a number of the page.
         remarks: what the page lacks and why, as sentences.
         candidates: what the blend was chosen among.
+        calibrated: whether `calibration` is the blend's own; otherwise it shows what one would change.
         predicted: for regression (true, predicted) out of fold, sampled if the rows are many.
         report: see `ReportRecord.rows`.
         slices: see `ViewsRecord`.
@@ -292,6 +294,7 @@ class PageRecord(Record):
     train_rows: int
     test_rows: int
     folds: int
+    nested: bool
     leaders: list[LeaderRow]
     runs: list[RunScore]
     marks: list[PageMark]
@@ -299,6 +302,7 @@ class PageRecord(Record):
     learning: LearningCurves
     candidates: list[CandidateRecord] = Field(default_factory=list)
     agreement: Agreement | None = None
+    calibrated: bool = False
     calibration: list[CalibrationRecord] = Field(default_factory=list)
     reliability: list[ReliabilityLine] = Field(default_factory=list)
     thresholds: list[ThresholdCurve] = Field(default_factory=list)

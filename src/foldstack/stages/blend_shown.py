@@ -1,4 +1,4 @@
-"""How a blend combines its models, how sure it is, where it cuts and what it confuses."""
+"""How a blend combines its models, where it cuts and what it confuses."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from itertools import permutations
 
 import numpy as np
-import pandas as pd
 from scipy.stats import rankdata
 
-from foldstack.ensemble import STACKS, reliability
+from foldstack.ensemble import STACKS
 from foldstack.ensemble.thresholds import Sweep
 from foldstack.kinds import Kind
 from foldstack.metrics import FROM_COUNTS
@@ -19,14 +18,12 @@ from foldstack.records import (
     BlendRecord,
     ConfusedPair,
     Confusion,
-    ReliabilityLine,
     ThresholdCurve,
 )
 from foldstack.records.decisions import weights_of
+from foldstack.stages.calibration_shown import most_frequent
 from foldstack.stages.page_source import BlendRows
-from foldstack.workspace import Workspace
 
-MOST_CURVES = 8  # labels whose reliability or threshold is plotted, the most frequent ones
 MOST_CLASSES = 12  # of a confusion matrix
 MOST_PAIRS = 15
 STEPS = 99  # of a threshold curve
@@ -75,43 +72,6 @@ def _how(record: BlendRecord) -> str:
     return record.winner
 
 
-# Calibration
-
-
-def reliability_lines(ws: Workspace, source: BlendRows) -> list[ReliabilityLine]:
-    """Return the reliability curves before and after calibration, if a calibration was tried.
-
-    Otherwise those of the blend's nested probabilities.
-    """
-    if source.competition.kind.is_values:
-        return []
-    path = ws.store.blend_file(source.name, source.record, "reliability.csv")
-    if path is not None:
-        frame = pd.read_csv(path, dtype={"candidate": str, "output": str}, keep_default_na=False)
-    else:
-        kind, names = source.competition.kind, source.competition.labels
-        frame = reliability.table(kind, source.rows.targets, source.probabilities, names)
-        frame.insert(0, "candidate", source.record.winner)
-    lines = [
-        ReliabilityLine(candidate=str(candidate), output=str(output), bins=_bins(of_output))
-        for (candidate, output), of_output in frame.groupby(["candidate", "output"], sort=False)
-    ]
-    shown = _most_frequent(source)
-    few = len(source.competition.outputs) <= MOST_CURVES
-    return [line for line in lines if few or line.output in shown or line.output == "most probable"]
-
-
-def _bins(frame: pd.DataFrame) -> list[tuple[float, float, int]]:
-    columns = (frame["probability"], frame["rate"], frame["rows"])
-    return [(float(p), float(r), int(n)) for p, r, n in zip(*columns, strict=True)]
-
-
-def _most_frequent(source: BlendRows) -> list[str]:
-    """Return the names of the outputs with the most rows, in the competition's order."""
-    order = np.argsort(-source.rows.targets.sum(axis=0), kind="stable")[:MOST_CURVES]
-    return [source.competition.outputs[k] for k in sorted(order.tolist())]
-
-
 # Decisions
 
 
@@ -150,7 +110,7 @@ def threshold_curves(source: BlendRows) -> list[ThresholdCurve]:
     binary = competition.kind.has_positive_class and name in FROM_COUNTS
     chosen = rule.thresholds if rule is not None else [0.5] * len(competition.outputs)
     family = source.record.rules.family if source.record.rules else "default"
-    shown = set(_most_frequent(source))
+    shown = set(most_frequent(source))
     return [
         _curve(
             (label, name if binary else "f1"),

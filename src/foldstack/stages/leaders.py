@@ -19,6 +19,7 @@ from foldstack.records import (
     PlotLine,
     RunRecord,
     ScoresResult,
+    SubmissionRecord,
 )
 from foldstack.stages.score import score
 from foldstack.store import RunKey
@@ -28,18 +29,35 @@ MOST_LINES = 24  # of a plot of learning curves
 MOST_POINTS = 80  # of a line
 
 
-def private_scores(ws: Workspace) -> tuple[dict[str, float], list[str]]:
-    """Return each submission's score against the solution, as `score` finds it, and remarks.
+def private_scores(
+    ws: Workspace, blends: Mapping[str, BlendRecord]
+) -> tuple[dict[str, float], list[str]]:
+    """Return the scores of submissions against the solution, as `score` finds them, and remarks.
 
-    Without a solution or a submission there are none.
+    A submission that was changed, or made from another blend than the stored one, has none. Without a
+    solution or a submission there are none.
     """
-    if not ws.solution.exists() or not ws.store.submissions():
+    submissions = ws.store.submissions()
+    if not ws.solution.exists() or not submissions:
         return {}, []
     try:
         found = score(ws)
     except InputError as e:
         return {}, [f"private scores are not shown: {e}"]
-    return {row.submission: row.private[found.metric] for row in found.rows}, []
+    own = [row for row in found.rows if not row.changed]
+    return {
+        row.submission: row.private[found.metric]
+        for row in own
+        if _is_of(submissions[row.submission], row.submission, blends)
+    }, []
+
+
+def _is_of(submission: SubmissionRecord, name: str, blends: Mapping[str, BlendRecord]) -> bool:
+    """Return whether a submission is of the stored blend, or of the model, that it is named after."""
+    blend = blends.get(name)
+    if blend is None:
+        return list(submission.members) == [name]
+    return (submission.members, submission.winner) == (blend.members, blend.winner)
 
 
 def leaders(

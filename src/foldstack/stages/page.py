@@ -11,9 +11,9 @@ from foldstack.stages.blend_shown import (
     confusion,
     describe_rule,
     predicted_values,
-    reliability_lines,
     threshold_curves,
 )
+from foldstack.stages.calibration_shown import calibration_shown
 from foldstack.stages.files_compared import compare_files
 from foldstack.stages.leaders import leaders, learning_curves, marks_of, private_scores
 from foldstack.stages.page_source import BlendRows
@@ -53,8 +53,9 @@ def describe(ws: Workspace, name: str) -> PageRecord:
     """Return the content of a blend's page; raise InputError if there is no such blend."""
     blend, competition = read_stored(ws, name), ws.competition
     found = scores(ws)
-    private, remarks = private_scores(ws)
-    table = leaders(found, ws.store.blends(), private)
+    blends = ws.store.blends()
+    private, remarks = private_scores(ws, blends)
+    table = leaders(found, blends, private)
     common = {
         "competition": competition.settings.name,
         "blend": name,
@@ -65,12 +66,13 @@ def describe(ws: Workspace, name: str) -> PageRecord:
         "train_rows": len(competition.train),
         "test_rows": len(competition.test),
         "folds": ws.store.read_folds(competition.train).count if found.pooled.rows else 0,
+        "nested": blend.folds is None or len(blend.folds.numbers) > 1,
         "leaders": table,
         "runs": found.runs.rows,
         "marks": marks_of(table),
         "learning": learning_curves(ws),
         "candidates": blend.candidates,
-        "calibration": blend.calibration or [],
+        "calibrated": blend.calibration is not None,
         "rule": describe_rule(blend, competition.labels),
         "provenance": provenance(ws, name, blend),
     }
@@ -86,9 +88,11 @@ def _of_rows(ws: Workspace, source: BlendRows) -> dict:
     """Return the fields that follow from the blend's predictions of the training rows."""
     of_labels: ReportRecord = report(ws, name=source.name)
     of_parts: ViewsRecord = views(ws, name=source.name)
+    calibration, reliability = calibration_shown(ws, source)
     return {
         "agreement": agreement(source),
-        "reliability": reliability_lines(ws, source),
+        "calibration": calibration,
+        "reliability": reliability,
         "thresholds": threshold_curves(source),
         "confusion": confusion(source),
         "predicted": predicted_values(source),

@@ -12,10 +12,12 @@ import pandas as pd
 
 from foldstack.competition import require
 from foldstack.ensemble import OF_RANKS, STACKS, Inputs, Rule, default_rule, load_fitted
+from foldstack.ensemble.alignment import KINDS
 from foldstack.ensemble.calibration import temper
 from foldstack.ensemble.candidates import Fitted
 from foldstack.errors import InputError, shown
 from foldstack.input_tables import spelled
+from foldstack.kinds import Kind
 from foldstack.learners import Learner
 from foldstack.patterns import Neighbours
 from foldstack.records import BlendRecord, damaged
@@ -26,7 +28,7 @@ from foldstack.stages.dependencies import Doubts
 from foldstack.stages.features import check_features, stack_features
 from foldstack.stages.fitted import load_learner, threads_to_predict
 from foldstack.stages.int8 import check_int8, in_int8
-from foldstack.stages.means import RunMean, is_aligned, live_probabilities, stored_probabilities
+from foldstack.stages.means import RunScales, live_probabilities, over_runs
 from foldstack.stages.patterned import (
     apply_to_new,
     deciders,
@@ -85,7 +87,6 @@ class Predictor:
         rule: the fitted decision rule; None for the default rule.
         temperatures: per model the temperature of its mean; 1 if missing.
         text_features: whether a stack reads features of the texts.
-        aligned: whether the runs are aligned.
         int8: predict with transformers in int8, after measuring and logging the loss of score.
         stale, optimistic: marks of the estimate.
     """
@@ -97,12 +98,11 @@ class Predictor:
     rule: Rule | None
     temperatures: dict[str, float] = field(default_factory=dict)
     text_features: bool = False
-    aligned: bool = True
     int8: bool = False
     stale: list[str] = field(default_factory=list)
     optimistic: list[str] = field(default_factory=list)
     _learners: dict[RunKey, Learner] = field(default_factory=dict)
-    _means: dict[str, RunMean] = field(default_factory=dict)
+    _scales: dict[str, RunScales] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.int8:
@@ -131,6 +131,7 @@ class Predictor:
         fitted = _fitted(ws, name, record)
         rule = Rule.from_json(record.rule.to_json()) if record.rule else None
         text = record.features is not None and bool(record.features.text)
+        stale, optimistic = Doubts.of(ws).of_blend(record)
         return cls(
             ws,
             members,
@@ -139,9 +140,9 @@ class Predictor:
             rule,
             record.temperatures,
             text,
-            record.runs_are_aligned,
             int8,
-            *Doubts.of(ws).of_blend(record),
+            [*stale, *_older_scales(record)],
+            optimistic,
         )
 
     @classmethod
@@ -157,7 +158,6 @@ class Predictor:
             result.fitted,
             result.rule,
             made.record.temperatures,
-            aligned=made.record.runs_are_aligned,
             int8=int8,
             optimistic=made.record.optimistic,
         )
@@ -247,26 +247,30 @@ class Predictor:
     def _of_model(self, name: str, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
         """Return a model's (probabilities, ranks), each (n, outputs): means over its runs."""
         learners = ((key, self._learner(key)) for key in self.members[name])
-        values = live_probabilities(learners, rows)
-        runs = self._runs(name)
-        mean = temper(self.ws.competition.kind, runs.mean(values), self.temperatures.get(name, 1.0))
-        ranks = runs.mean_ranks(values) if self.winner in OF_RANKS else np.zeros_like(mean)
-        return mean, ranks
+        values, kind = live_probabilities(learners, rows), self.ws.competition.kind
+        mean = temper(kind, over_runs(values), self.temperatures.get(name, 1.0))
+        if self.winner not in OF_RANKS:
+            return mean, np.zeros_like(mean)
+        return mean, self._scales_of(name).mean_ranks(values)
 
-    def _runs(self, name: str) -> RunMean:
-        """Return the aligned mean over a model's runs, as in the blend."""
-        if name not in self._means:
-            tests = stored_probabilities(self.ws, self.members[name], "test")
-            competition = self.ws.competition
-            aligned = is_aligned(competition.metric, self.aligned)
-            self._means[name] = RunMean.of(competition.kind, tests, aligned=aligned)
-        return self._means[name]
+    def _scales_of(self, name: str) -> RunScales:
+        if name not in self._scales:
+            self._scales[name] = RunScales.read(self.ws, self.members[name])
+        return self._scales[name]
 
     def _learner(self, key: RunKey) -> Learner:
         if key not in self._learners:
             learner = load_learner(self.ws, key, threads_to_predict(self.ws))
             self._learners[key] = in_int8(self.ws, key, learner) if self.int8 else learner
         return self._learners[key]
+
+
+def _older_scales(record: BlendRecord) -> list[str]:
+    """Return why the blend is stale if it was fitted to ranks or aligned runs of an older version."""
+    aligned = record.settings.get("align_runs") and Kind(record.kind) in KINDS
+    if record.compared_on is None and (aligned or record.winner in OF_RANKS):
+        return ["was made by a version that compared runs on the test rows"]
+    return []
 
 
 def _members(ws: Workspace, name: str, record: BlendRecord) -> dict[str, list[RunKey]]:

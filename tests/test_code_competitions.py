@@ -45,6 +45,37 @@ def test_a_new_test_file_is_submitted_by_the_stored_models(
     assert out.read_bytes() == (root / "submissions/blend.csv").read_bytes()
 
 
+def test_rerun_writes_the_submission_of_another_file(finished: Path, capsys) -> None:
+    """Rows of the competition's own test file get what `submit` gave them, in any order and number."""
+    root = finished
+    lines = (root / "input/test.csv").read_text().splitlines()
+    new = write(root / "hidden v2.csv", "\n".join([lines[0], *lines[:3:-1]]) + "\n")
+    capsys.readouterr()
+    assert foldstack(root, "rerun", "--test", str(new)) == 0
+    assert capsys.readouterr().out.startswith(
+        "submit: submissions/blend-hidden-v2.csv, 3 rows of probabilities from single:tfidf"
+    )
+    both = (pd.read_csv(root / f"submissions/{name}.csv") for name in ("blend-hidden-v2", "blend"))
+    found, submitted = (table.set_index("id")["label"] for table in both)
+    pd.testing.assert_series_equal(found, submitted[found.index], rtol=1e-6)
+
+
+def test_what_rerun_cannot_submit(finished: Path, capsys) -> None:
+    refuses(
+        finished,
+        ["rerun"],
+        "TEST= is not a file: give the path of the test file to predict",
+        capsys,
+    )
+    new = write(finished / "new.csv", "id,text\na,good\nb,bad\na,fine\n")
+    sentence = f"{new}: id 'a' occurs twice in column 'id': give each row an id of its own"
+    refuses(finished, ["rerun", "--test", str(new)], sentence, capsys)
+    new = write(finished / "new.csv", "id,words\na,good\n")
+    assert foldstack(finished, "rerun", "--test", str(new)) == 2
+    assert "column 'text' is missing" in capsys.readouterr().err
+    assert not (finished / "submissions/blend-new.csv").exists()
+
+
 def test_few_test_rows_and_probabilities_have_no_rates(tmp_path: Path, capsys) -> None:
     go_through(make_workspace(tmp_path, metric="f1"))
     assert "OOF / test" not in capsys.readouterr().out

@@ -31,10 +31,10 @@ ROWS_PER_KNOT, FEWEST, MOST = 10, 10, 200  # rows per quantile; number of quanti
 _log_odds = partial(to_logits, least=np.finfo(np.float64).tiny)
 
 
-Map = Callable[[np.ndarray], np.ndarray]
+Aligned = Callable[[np.ndarray], np.ndarray]
 
 
-def align(tests: Sequence[np.ndarray], otherwise: Map = np.asarray) -> list[Map]:
+def align(tests: Sequence[np.ndarray], otherwise: Aligned = np.asarray) -> list[Aligned]:
     """Return, per run, a map of its probabilities (n, outputs) that keeps the order within an output.
 
     tests: each run's predictions for the same rows, (t, outputs). otherwise: the map below 100 rows.
@@ -42,7 +42,7 @@ def align(tests: Sequence[np.ndarray], otherwise: Map = np.asarray) -> list[Map]
     return _align(tests, lambda: _relative_agreement(tests), otherwise)
 
 
-def align_held_out(held: Sequence[np.ndarray]) -> list[Map]:
+def align_held_out(held: Sequence[np.ndarray]) -> list[Aligned]:
     """Return, per run, a map as `align` does, by predictions of other rows of the same distribution.
 
     held: each run's predictions for the rows that it holds out, (its rows, outputs). Without rows in
@@ -52,8 +52,8 @@ def align_held_out(held: Sequence[np.ndarray]) -> list[Map]:
 
 
 def _align(
-    samples: Sequence[np.ndarray], scales: Callable[[], np.ndarray], otherwise: Map
-) -> list[Map]:
+    samples: Sequence[np.ndarray], scales: Callable[[], np.ndarray], otherwise: Aligned
+) -> list[Aligned]:
     """Return the maps of runs; `scales` returns (runs, outputs) factors of their log odds."""
     knots = min(min(map(len, samples)) // ROWS_PER_KNOT, MOST)
     if knots < FEWEST:

@@ -28,7 +28,7 @@ MUTANTS = [
     # Where finished parts meet
     Mutant(
         "predict-decides-at-half",
-        "stages/predictor.py",
+        "stages/combination.py",
         "rule = self.rule or default_rule(",
         "rule = default_rule(",
         "new texts are decided at .5, not by the stored rule",
@@ -1132,15 +1132,15 @@ MUTANTS = [
     ),
     Mutant(
         "ranks-among-the-file",
-        "stages/predictor.py",
-        "self._scales_of(name).mean_ranks(values)",
-        "RunScales(values).mean_ranks(values)",
+        "stages/combination.py",
+        "scales(name).mean_ranks(of_runs)",
+        "RunScales(of_runs).mean_ranks(of_runs)",
         "a row's rank depends on the rows beside it",
         ("test_code_competitions.py",),
     ),
     Mutant(
         "new-texts-untempered",
-        "stages/predictor.py",
+        "stages/combination.py",
         "self.temperatures.get(name, 1.0))",
         "1.0)",
         "new texts keep the confidence of a mean",
@@ -1156,7 +1156,7 @@ MUTANTS = [
     ),
     Mutant(
         "ids-from-one-in-every-part",
-        "stages/predictor.py",
+        "stages/new_rows.py",
         "pd.RangeIndex(start, start + len(table))",
         "pd.RangeIndex(len(table))",
         "rows of a later part are numbered from 1",

@@ -58,11 +58,11 @@ def test_new_texts_that_are_the_test_rows_get_the_stored_test_mean(ws: Workspace
     matched = match_confidence(ws, model)
     assert matched.temperature < 1
     predictor = Predictor.of_model(ws, "tfidf")
-    found, _ = predictor._of_model("tfidf", ws.competition.test)
+    found = predictor.outcome(ws.competition.test).values
     stored = matched.test if predictor.temperatures else model.test
     np.testing.assert_allclose(found, stored, atol=1e-6)
     predictor.temperatures = {"tfidf": 0.5}
-    found, _ = predictor._of_model("tfidf", ws.competition.test)
+    found = predictor.outcome(ws.competition.test).values
     np.testing.assert_allclose(found, temper(Kind.BINARY, model.test, 0.5), atol=1e-6)
 
 

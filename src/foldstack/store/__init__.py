@@ -13,6 +13,7 @@
     oof/…/views.csv                 scores on parts of the rows, of a model or of a blend
     submissions/<name>.csv, .json
     submissions/private/<name>.csv, .txt    scores per label against the solution
+    bundle/<name>/, <name>.zip      a blend that predicts without the workspace, see foldstack.bundle
     predictions/                    predictions of new texts, see `predictions`
 
 Every file is written to a temporary file and renamed; a finished run appears by one rename.
@@ -24,6 +25,7 @@ from pathlib import Path
 
 from foldstack.predictions import PredictionFiles
 from foldstack.store.blend_files import BlendFiles
+from foldstack.store.bundle_files import BundleFiles
 from foldstack.store.comparison_files import ComparisonFiles
 from foldstack.store.drift_files import DriftFiles
 from foldstack.store.fold_files import FoldFiles
@@ -42,7 +44,13 @@ FOLDERS = ("folds", "oof", "submissions")
 
 
 class Store(
-    FoldFiles, DriftFiles, RunPredictionFiles, ComparisonFiles, BlendFiles, SubmissionFiles
+    FoldFiles,
+    DriftFiles,
+    RunPredictionFiles,
+    ComparisonFiles,
+    BlendFiles,
+    BundleFiles,
+    SubmissionFiles,
 ):
     """The files of one workspace."""
 

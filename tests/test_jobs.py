@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import shutil
 import time
 from pathlib import Path
 
@@ -19,7 +20,17 @@ from foldstack.stages.jobs import Jobs, time_left
 from foldstack.stages.run import Run
 from foldstack.store import RunKey, Store
 from foldstack.workspace import Workspace
-from tiny import add_preset, foldstack, go_through, make_workspace, run_of, write
+from tiny import (
+    add_preset,
+    files,
+    foldstack,
+    go_through,
+    make_workspace,
+    refuses,
+    run_of,
+    write,
+    write_competition,
+)
 
 
 @pytest.fixture
@@ -287,6 +298,11 @@ def test_finished_runs_say_how_long_the_others_take(tmp_path, machine, monkeypat
     now += 5
     shared.end(tiny, took(root, 0, 20.0, 100))
     assert shared.progress() == "train: 2 of 4 runs, about 1:40 left"
+    for run in todo[1:]:
+        shared.begin(run)
+        now += 60
+        shared.end(run, took(root, 0, 30.0, 100))
+    assert shared.progress() == "train: 4 of 4 runs in 3:45"
 
 
 def test_runs_of_other_settings_or_threads_say_nothing(tmp_path, machine):
@@ -309,9 +325,50 @@ def test_train_says_how_it_shares_the_machine_and_what_is_left(tmp_path, capsys)
     lines = re.sub(r"\d+:\d\d", "M:SS", said).splitlines()
     assert lines[0] == "train: 3 runs, 2 at once with 1 thread each"
     of_train = [line for line in lines[1:] if line.startswith("train: ")]
-    assert of_train == [f"train: {done} of 3 runs, about M:SS left" for done in (1, 2)]
+    assert of_train == [
+        *(f"train: {done} of 3 runs, about M:SS left" for done in (1, 2)),
+        "train: 3 of 3 runs in M:SS",
+    ]
     for fold in range(3):
         assert f"tfidf seed 0 fold{fold}: 16 rows to learn from, 8 held out" in lines
+
+
+def test_a_run_alone_has_no_such_line(tmp_path, capsys):
+    root = made(tmp_path / "w", threads=1)
+    assert foldstack(root, "train", "--fold", "0") == 0
+    assert "train: " not in capsys.readouterr().out
+
+
+# Failures
+
+
+def test_a_missing_backbone_is_found_before_any_run_begins(tmp_path, capsys):
+    """Of every model that is to be trained, also of the last one; nothing is written."""
+    root = made(tmp_path / "w", threads=1)
+    add_preset(root, "./nowhere")
+    write_competition(root, models=["tfidf", "tiny"])
+    before = files(root)
+    capsys.readouterr()
+    refuses(root, ["train"], "backbone './nowhere': there is no folder nowhere", capsys)
+    assert files(root) == before
+    assert foldstack(root, "train", "--model", "tfidf", "--fold", "0") == 0  # not asked for
+
+
+def test_a_backbone_is_needed_by_runs_to_train_alone(tmp_path, capsys, backbone):
+    """Finished runs have a copy, and so have pretrained backbones."""
+    root = made(tmp_path / "w", threads=1)
+    place = Path(shutil.copytree(backbone, tmp_path / "backbone"))
+    pretrain = {"epochs": 1, "batch_size": 8}
+    add_preset(root, place)
+    add_preset(root, place, "pretrained", pretrain=pretrain)
+    for model in ("tiny", "pretrained"):
+        assert foldstack(root, "train", "--model", model, "--fold", "0") == 0
+    shutil.rmtree(place)
+    assert foldstack(root, "train", "--model", "tiny", "--fold", "0") == 0
+    assert foldstack(root, "train", "--model", "pretrained", "--fold", "1") == 0
+    capsys.readouterr()
+    sentence = f"backbone '{place}': there is no folder {place}"
+    refuses(root, ["train", "--model", "tiny", "--fold", "0", "--force"], sentence, capsys)
 
 
 class Terminal(io.StringIO):

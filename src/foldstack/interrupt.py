@@ -86,10 +86,15 @@ class Stop:
         self.requested = parallel.all_reduce_max(self.requested or 0) or None
         return self.requested is not None
 
-    def check(self) -> None:
-        """Raise `Interrupted` if a signal was deferred."""
+    def check(self, *, is_said: bool = False) -> None:
+        """Raise `Interrupted` if a signal was deferred.
+
+        is_said: whether the user has been told where the work stopped.
+        """
         if self.requested is not None:
-            raise Interrupted(self.requested)
+            stop = Interrupted(self.requested)
+            stop.is_said = is_said
+            raise stop
 
 
 def hidden_stop(error: BaseException | None) -> Interrupted | None:

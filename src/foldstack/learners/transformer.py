@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from transformers import PreTrainedTokenizerBase
 
 from foldstack import parallel
+from foldstack.backbone_place import locate
 from foldstack.errors import InputError
 from foldstack.files import read_json, write_json
 from foldstack.learners import LearnerContext, Measured
@@ -24,7 +25,6 @@ from foldstack.learners.judging import epoch_score
 from foldstack.nets.backbone import (
     empty_backbone,
     load_backbone,
-    locate,
     own_code,
     save_config,
     set_dropout,

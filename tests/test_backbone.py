@@ -17,7 +17,7 @@ import transformers
 from safetensors.torch import load_file, save_file
 from transformers import AutoModel, AutoTokenizer
 
-from foldstack.backbone_place import locate
+from foldstack.backbones import locate
 from foldstack.errors import InputError
 from foldstack.files import file_sha256
 from foldstack.learners import LearnerContext

@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 
 from foldstack import config
-from foldstack.backbone_place import locate
+from foldstack.backbones import locate
 from foldstack.errors import InputError
 from foldstack.kinds import Kind
 from foldstack.learners import LearnerContext, Task

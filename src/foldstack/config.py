@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from foldstack.errors import InputError, cut, nearest, shown
 from foldstack.settings import CompetitionSettings, Settings, T
-from foldstack.techniques import LearnerSettings, Technique
+from foldstack.techniques import LearnerSettings, Technique, auto
 from foldstack.yaml_text import DEEPEST, YamlError, encodable, parse_yaml
 
 SHIPPED = Path(__file__).parent / "presets"
@@ -428,7 +428,11 @@ def _with_defaults(of_run: dict[str, Any]) -> dict[str, Any]:
     if settings.get("learner") not in LearnerSettings.registered:
         return of_run
     stored = stored_settings_or_none(settings)
-    return of_run if stored is None else of_run | {"settings": identity(stored)}
+    if stored is None:
+        return of_run
+    if of_run.get("auto_rules") == auto.digest():  # the whole table, as it was first recorded
+        of_run = of_run | {"auto_rules": stored.rules}
+    return of_run | {"settings": identity(stored)}
 
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:

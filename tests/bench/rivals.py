@@ -22,7 +22,7 @@ from transformers import (
 from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.utils import logging
 
-from foldstack.backbone_place import locate
+from foldstack.backbones import locate
 from foldstack.learners.transformer import TransformerLearner
 from foldstack.rows import Rows
 from foldstack.techniques import TransformerSettings

@@ -32,7 +32,7 @@ import torch
 from torch import nn
 
 import foldstack
-from foldstack.backbone_place import locate
+from foldstack.backbones import locate
 from foldstack.cores import cpu_threads
 from foldstack.files import write_text
 from foldstack.learners import LearnerContext

@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from foldstack.backbone_place import locate
+from foldstack.backbones import locate
 from foldstack.cores import cpu_threads
 from foldstack.nets.backbone import load_backbone
 from foldstack.progress import table

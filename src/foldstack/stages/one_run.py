@@ -9,8 +9,7 @@ import resource
 import shutil
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ import foldstack
 from foldstack import config, parallel
 from foldstack.cores import machine
 from foldstack.errors import InputError
-from foldstack.interrupt import hidden_stop
+from foldstack.interrupt import saying_stop
 from foldstack.learners import Learner, LearnerContext, make_learner
 from foldstack.progress import duration, say
 from foldstack.records import PartialRecord, RunRecord
@@ -99,7 +98,7 @@ def train_one(ws: Workspace, run: Run, *, force: bool) -> bool:
             _predict_test_again(ws, run, found)
             return True
         require_dependencies(ws, run)
-        with _stop_said(key):
+        with saying_stop(str(key)):
             fitted = _fit(ws, run)
             parallel.leave()
             if not parallel.is_main():
@@ -107,18 +106,6 @@ def train_one(ws: Workspace, run: Run, *, force: bool) -> bool:
             record = _store(ws, run, fitted)
     _log_result(key, record, fitted.predictions)
     return True
-
-
-@contextmanager
-def _stop_said(key: RunKey) -> Iterator[None]:
-    """Say that a signal has stopped the run, unless the training loop has said where."""
-    try:
-        yield
-    except Exception as e:
-        stop = hidden_stop(e)
-        if stop is not None and not stop.is_said:
-            say(f"{key}: stopped: the same command resumes it")
-        raise
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import yaml
 
-from foldstack.backbone_place import locate
+from foldstack.backbones import locate
 from foldstack.competition import Competition
 from foldstack.competition_file import SHOWN, competition_yaml
 from foldstack.config import SHIPPED

@@ -337,6 +337,9 @@ def test_a_start_of_several_fits(backbone, tmp_path):
     assert [both._member(n).start for n in (1, 2, 3)] == [
         tmp_path / "model" / f"repeat{n}" for n in (1, 2, 1)
     ]
+    alone = make_learner(settings.model_copy(update={"repeats": 1}), context)
+    alone.prepare(rows)  # which had looked for the weights beside the folders of the fits
+    assert alone.start == tmp_path / "model/repeat1"
 
 
 # Runs in a workspace

@@ -39,14 +39,10 @@ class RepeatedLearner:
         self.link = self.members[0].link
 
     def _member(self, number: int) -> Learner:
-        context, seed = self.context, self.context.seed
+        context, seed = self.context.of_fit(number), self.context.seed
         if number > 1:
             drawn = np.random.SeedSequence(seed, spawn_key=(number,)).generate_state(1)[0]
             context = replace(context, seed=int(drawn))
-        if context.start:
-            places = [context.start / f"repeat{n}" for n in (number, 1)]
-            start = next((place for place in places if place.exists()), context.start)
-            context = replace(context, start=start)
         return self._implementation(self.settings, context)
 
     def _chosen(self, rows: int) -> tuple[int, dict]:

@@ -48,7 +48,7 @@ STAGES := data init folds train blend submit score scores
 ASKED := $(MAKECMDGOALS) $(if $(filter all,$(MAKECMDGOALS)),folds train blend submit)
 before = $(filter $(ASKED),$(wordlist 1,$(1),$(STAGES)))
 
-.PHONY: help venv lock demo test bench lint reference all recipe predict compare report views patterns drift show set completion $(STAGES) clean clean-folds clean-oof clean-submissions clean-debug clean-tmp
+.PHONY: help venv lock demo test bench lint reference all recipe predict rerun compare report views patterns drift show set completion $(STAGES) clean clean-folds clean-oof clean-submissions clean-debug clean-tmp
 
 help: ## these targets
 	@sed -n 's/^#   /  /p' Makefile
@@ -109,6 +109,9 @@ completion: $(NEEDS) ## a script that completes `foldstack` in the shell: eval "
 predict: $(NEEDS) ## new texts by the blend or MODEL=: FILE=new.csv (OUT=, FORM=submission), or TEXT="…"; INT8=1: quicker
 	@$(RUN) predict $(call opt,MODEL,model) $(call opt,NAME,name) $(call opt,FILE,file) \
 		$(call opt,TEXT,text) $(call opt,OUT,out) $(call opt,FORM,form) $(call flag,INT8,int8)
+
+rerun: $(NEEDS) ## the submission for another test file by the stored blend: TEST=new.csv; NAME= INT8=1
+	@$(RUN) rerun $(call opt,TEST,test) $(call opt,NAME,name) $(call flag,INT8,int8)
 
 compare: $(NEEDS) ## how much better B= (one or more models) is than A=, with its interval: SEED=0,1,2 FOLD=0,1
 	@$(RUN) compare $(call opt,A,a) $(call opt,B,b) $(call opt,FOLD,fold) $(call opt,SEED,seed) \

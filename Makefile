@@ -3,6 +3,7 @@
 #   SET="a.b=1 c=2"    settings over competition.yaml       NAME=  keep a variant under its own name
 #   SET='a=[x, y] b="z c=3"'     lists may hold blanks; quote a value with a blank and `name=`
 #   DEBUG=1            200 rows, end to end in a minute     FORCE=1  do again what is done
+#   JOBS=2             that many runs at once, instead of as many as cores and memory allow
 #   PROCESSES=2        train each run with this many processes, one per GPU
 #   PY=python          use that Python's packages instead of .venv (a Kaggle image, a CUDA machine)
 #   LOCKED=1           with venv: a new .venv from lock.txt, each package checked by its hash

@@ -18,6 +18,7 @@ import foldstack
 from foldstack import config, parallel
 from foldstack.cores import machine
 from foldstack.errors import InputError
+from foldstack.interrupt import saying_stop
 from foldstack.learners import Learner, LearnerContext, make_learner
 from foldstack.progress import duration, say
 from foldstack.records import PartialRecord, RunRecord
@@ -97,11 +98,12 @@ def train_one(ws: Workspace, run: Run, *, force: bool) -> bool:
             _predict_test_again(ws, run, found)
             return True
         require_dependencies(ws, run)
-        fitted = _fit(ws, run)
-        parallel.leave()
-        if not parallel.is_main():
-            return True
-        record = _store(ws, run, fitted)
+        with saying_stop(str(key)):
+            fitted = _fit(ws, run)
+            parallel.leave()
+            if not parallel.is_main():
+                return True
+            record = _store(ws, run, fitted)
     _log_result(key, record, fitted.predictions)
     return True
 

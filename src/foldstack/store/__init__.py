@@ -14,6 +14,7 @@
     submissions/<name>.csv, .json
     submissions/<name>.html         the page of a blend
     submissions/private/<name>.csv, .txt    scores per label against the solution
+    bundle/<name>/, <name>.zip      a blend that predicts without the workspace, see foldstack.bundle
     predictions/                    predictions of new texts, see `predictions`
 
 Every file is written to a temporary file and renamed; a finished run appears by one rename.
@@ -25,6 +26,7 @@ from pathlib import Path
 
 from foldstack.predictions import PredictionFiles
 from foldstack.store.blend_files import BlendFiles
+from foldstack.store.bundle_files import BundleFiles
 from foldstack.store.comparison_files import ComparisonFiles
 from foldstack.store.drift_files import DriftFiles
 from foldstack.store.fold_files import FoldFiles
@@ -49,6 +51,7 @@ class Store(
     RunPredictionFiles,
     ComparisonFiles,
     BlendFiles,
+    BundleFiles,
     SubmissionFiles,
     PageFiles,
 ):

@@ -27,7 +27,7 @@ from foldstack.files import csv_text, file_sha256, read_json, write_json, writin
 from foldstack.kinds import Kind
 from foldstack.learners import Learner, LearnerContext, make_learner
 from foldstack.links import to_probabilities
-from foldstack.progress import say
+from foldstack.progress import duration, say
 from foldstack.records import read_record
 from foldstack.rows import Rows
 from foldstack.stages.combination import Combination, Outcome
@@ -173,7 +173,7 @@ class Inference:
             left = sum(self._forecast(each) for each in runs[runs.index(run) + 1 :])
             say(
                 f"infer: {len(done)} of {len(runs)} runs, {self.out.name} holds {used}"
-                + (f"; about {left / 60:.1f} minutes left" if left else "")
+                + (f"; about {duration(left)} left" if left else "")
             )
         if not done:
             raise InputError("the time limit allows no run: give more with --minutes")
@@ -202,8 +202,8 @@ class Inference:
         if needed <= left * HURRY:
             return None
         return (
-            f"{run.key} is left out: it takes about {needed / 60:.1f} minutes, and "
-            f"{max(left, 0) / 60:.1f} are left"
+            f"{run.key} is left out: it takes about {duration(needed)}, and {duration(max(left, 0))} "
+            "are left"
         )
 
     def _forecast(self, run: BundledRun) -> float:
@@ -300,7 +300,7 @@ def infer(root: Path, argv: Sequence[str], started: float) -> Inference:
         None if minutes is None else started + 60 * minutes,
     )
     rows, forecast = made.stream.rows, bundle.record.seconds(made.stream.rows)
-    say(f"infer: {rows:,} rows of {test}, about {forecast / 60:.1f} minutes where it was made")
+    say(f"infer: {rows:,} rows of {test}, about {duration(forecast)} where it was made")
     made.run()
     return made
 

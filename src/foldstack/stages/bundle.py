@@ -127,6 +127,7 @@ def _timed(ws: Workspace, record: BlendRecord, rows: Rows) -> list[BundledRun]:
 
 def _times_of(ws: Workspace, key: RunKey, rows: Rows) -> tuple[float, float]:
     """Return the seconds to load a run, and per predicted row."""
+    load_learner(ws, key, threads_to_predict(ws))  # the first one imports libraries, too
     begin = time.monotonic()
     learner = load_learner(ws, key, threads_to_predict(ws))
     loaded = time.monotonic()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from foldstack.progress import say
+from foldstack.progress import duration, say
 from foldstack.records import BundleResult
 from foldstack.views.console import show
 from foldstack.views.console.text import interval
@@ -16,13 +16,13 @@ def show_bundle(made: BundleResult) -> None:
         f"{made.runs} runs, weights in {made.weights}"
     )
     say(
-        f"bundle: {made.rows:,} rows take about {made.minutes:.1f} minutes and {made.peak_mb:,} MB of "
-        f"memory on this machine, with {made.threads} thread{'s' * (made.threads != 1)}"
+        f"bundle: {made.rows:,} rows take about {duration(60 * made.minutes)} and {made.peak_mb:,} MB "
+        f"of memory on this machine, with {made.threads} thread{'s' * (made.threads != 1)}"
     )
     if made.dropped:
         say(
-            f"bundle: without {', '.join(made.dropped)}, which the time limit does not allow, the nested "
-            f"{made.metric} is {interval(made.nested)}; stored as blend '{made.name}'"
+            f"bundle: without {', '.join(made.dropped)}, which the time limit does not allow, the "
+            f"nested {made.metric} is {interval(made.nested)}; stored as blend '{made.name}'"
         )
     say(
         f"bundle: on {made.tried} test rows its predictions differ from the submission's by at most "

@@ -47,7 +47,7 @@ STAGES := data init folds train blend submit score scores
 ASKED := $(MAKECMDGOALS) $(if $(filter all,$(MAKECMDGOALS)),folds train blend submit)
 before = $(filter $(ASKED),$(wordlist 1,$(1),$(STAGES)))
 
-.PHONY: help venv lock demo test bench lint reference all recipe predict compare report views patterns drift show set completion $(STAGES) clean clean-folds clean-oof clean-submissions clean-debug clean-tmp
+.PHONY: help venv lock demo test bench lint reference all recipe predict export compare report views patterns drift show set completion $(STAGES) clean clean-folds clean-oof clean-submissions clean-debug clean-tmp
 
 help: ## these targets
 	@sed -n 's/^#   /  /p' Makefile
@@ -108,6 +108,10 @@ completion: $(NEEDS) ## a script that completes `foldstack` in the shell: eval "
 predict: $(NEEDS) ## new texts by the blend or MODEL=: FILE=new.csv (OUT=, FORM=submission), or TEXT="…"; INT8=1: quicker
 	@$(RUN) predict $(call opt,MODEL,model) $(call opt,NAME,name) $(call opt,FILE,file) \
 		$(call opt,TEXT,text) $(call opt,OUT,out) $(call opt,FORM,form) $(call flag,INT8,int8)
+
+export: $(NEEDS) ## MODEL= as a folder that transformers' pipeline loads: FOLD=full OUT=; FORM=openvino holds any head
+	@$(RUN) export $(call opt,MODEL,model) $(call opt,FOLD,fold) $(call opt,SEED,seed) \
+		$(call opt,OUT,out) $(call opt,FORM,form)
 
 compare: $(NEEDS) ## how much better B= (one or more models) is than A=, with its interval: SEED=0,1,2 FOLD=0,1
 	@$(RUN) compare $(call opt,A,a) $(call opt,B,b) $(call opt,FOLD,fold) $(call opt,SEED,seed) \

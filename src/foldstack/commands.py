@@ -274,6 +274,18 @@ _LISTED = (
         ),
     ),
     Command(
+        "export",
+        "write a model's runs as folders for transformers' pipeline or for OpenVINO",
+        "export:export",
+        (
+            Option("model", "the model"),
+            Option("fold", "full (default), 0, a comma list, or all"),
+            Option("seed", "of the runs (default: the first of competition.yaml)"),
+            Option("out", "the folder to write (default: one in exports/)"),
+            Option("form", "transformers (default) or openvino, which holds any head"),
+        ),
+    ),
+    Command(
         "report",
         "precision, recall, F1 and support of each label, on out-of-fold rows",
         "blend:report",

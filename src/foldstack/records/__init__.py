@@ -44,6 +44,7 @@ from foldstack.records.estimates import (
     GainRecord,
     name_folds,
 )
+from foldstack.records.exports import Exported, ExportedFolder, ExportRecord
 from foldstack.records.folds import (
     SHOWN_LABELS,
     BalanceRecord,
@@ -132,6 +133,9 @@ __all__ = [
     "DriftedScore",
     "EmptiedFolder",
     "EstimateRecord",
+    "ExportRecord",
+    "Exported",
+    "ExportedFolder",
     "FeaturesRecord",
     "FoldsRecord",
     "FoldsResult",

@@ -14,6 +14,7 @@
     submissions/<name>.csv, .json
     submissions/private/<name>.csv, .txt    scores per label against the solution
     predictions/                    predictions of new texts, see `predictions`
+    exports/<model>-seed<s>-<run>-<form>/   networks in the forms of other tools
 
 Every file is written to a temporary file and renamed; a finished run appears by one rename.
 """
@@ -26,6 +27,7 @@ from foldstack.predictions import PredictionFiles
 from foldstack.store.blend_files import BlendFiles
 from foldstack.store.comparison_files import ComparisonFiles
 from foldstack.store.drift_files import DriftFiles
+from foldstack.store.export_files import ExportFiles
 from foldstack.store.fold_files import FoldFiles
 from foldstack.store.keys import RunKey
 from foldstack.store.parquet import Predictions, parquet_meta, read_parquet, write_parquet
@@ -42,7 +44,13 @@ FOLDERS = ("folds", "oof", "submissions")
 
 
 class Store(
-    FoldFiles, DriftFiles, RunPredictionFiles, ComparisonFiles, BlendFiles, SubmissionFiles
+    FoldFiles,
+    DriftFiles,
+    RunPredictionFiles,
+    ComparisonFiles,
+    BlendFiles,
+    SubmissionFiles,
+    ExportFiles,
 ):
     """The files of one workspace."""
 

@@ -31,6 +31,7 @@ from foldstack.views.console import (  # noqa: E402, F401
     show_blends,
     show_comparison,
     show_drift,
+    show_exports,
     show_folds,
     show_patterns,
     show_places,

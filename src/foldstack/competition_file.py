@@ -147,7 +147,14 @@ PARTS = (
             "",
             within=(Entry("keep_models", "false drops models once their predictions are stored"),),
         ),
-        Entry("runtime", "", within=(Entry("threads", "per run; 0: as `make folds` chose them"),)),
+        Entry(
+            "runtime",
+            "",
+            within=(
+                Entry("threads", "per run; 0: as `make folds` chose them"),
+                Entry("trackers", "that follow training: tensorboard, wandb, trackio"),
+            ),
+        ),
     ),
 )
 MODEL_EXAMPLE = "#  - minilm-long: {preset: minilm, training: {max_length: 256, epochs: 3}}"

@@ -311,15 +311,27 @@ class StoreSettings(Settings):
     keep_models: bool = True
 
 
+TrackerName = Literal["tensorboard", "wandb", "trackio"]
+
+
+def _trackers(value: Any) -> Any:
+    return () if none_from_text(value) is None else _one_in_a_list(value)
+
+
 class RuntimeSettings(Settings):
     """How a run uses the machine.
 
     threads: threads of each process of a run, on which its bits depend; 0: those that `make folds`
         chose for throughput and keeps in `folds/folds.json`; predictions of new texts, which do not
         depend on it, take all cores.
+    trackers: experiment trackers to which a run's loss, learning rate and scores are sent; they
+        change nothing of the run.
     """
 
     threads: Annotated[int, Field(ge=0)] = 0
+    trackers: Annotated[
+        tuple[Annotated[TrackerName, _one_of(TrackerName)], ...], BeforeValidator(_trackers)
+    ] = ()
 
 
 class CompetitionSettings(Settings):

@@ -17,6 +17,7 @@ from foldstack.progress import say
 from foldstack.records import Record, digests_of, read_mapping, verify, write_record
 from foldstack.rows import Rows
 from foldstack.techniques import AUTO, LearnerSettings, RunFacts, auto
+from foldstack.tracking import under
 
 TOTALS = ("updates", "training_seconds")
 FACTS = "facts.json"
@@ -43,7 +44,7 @@ class RepeatedLearner:
         context, seed = self.context, self.context.seed
         if number > 1:
             drawn = np.random.SeedSequence(seed, spawn_key=(number,)).generate_state(1)[0]
-            context = replace(context, seed=int(drawn))
+            context = replace(context, seed=int(drawn), log=under(f"fit{number}", context.log))
         if context.start:
             places = [context.start / f"repeat{n}" for n in (number, 1)]
             start = next((place for place in places if place.exists()), context.start)

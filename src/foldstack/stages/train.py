@@ -15,6 +15,7 @@ from foldstack.stages.oof import fold_runs
 from foldstack.stages.pooled import model_scores
 from foldstack.stages.run import Run
 from foldstack.store import RunKey
+from foldstack.tracking import check_trackers
 from foldstack.workspace import Workspace
 
 
@@ -75,6 +76,7 @@ def train_missing(
     runs = _requested(ws, model, fold, seed, name, force=force)
     todo = [run for run in runs if force or not is_done(ws, run)]
     left = {run.key for run in todo}
+    check_trackers(ws.competition.settings.runtime.trackers)
     finished = [str(run.key) for run in runs if run.key not in left]
     if todo:
         _check_processes(todo, processes)

@@ -14,6 +14,7 @@
     submissions/<name>.csv, .json
     submissions/private/<name>.csv, .txt    scores per label against the solution
     predictions/                    predictions of new texts, see `predictions`
+    tracking/<model>/seed<s>/<run>/     event files of trackers
     exports/<model>-seed<s>-<run>-<form>/   networks in the forms of other tools
 
 Every file is written to a temporary file and renamed; a finished run appears by one rename.

@@ -21,7 +21,7 @@ PYTHON ?= python3
 # so each is only read as `$(value NAME)`, or in a recipe as "$$FOLDSTACK_NAME", both unexpanded.
 # `opt` makes an option of one, `flag` an option without a value, which 0 omits.
 GIVEN := WORKSPACE SET DEBUG FORCE MODEL FOLD SEED NAME JOBS PROCESSES DATASET TRAIN TEST SAMPLE JOIN \
-	METRIC KIND ID TEXT TARGET PAIR GROUP UNLABELLED REASONS QUICK SOURCE BACKBONE FILE OUT FORM INT8 A B TAIL JSON \
+	METRIC KIND ID TEXT TARGET PAIR GROUP UNLABELLED REASONS QUICK SOURCE BACKBONE FILE OUT FORM INT8 MESSAGE BUNDLE A B TAIL JSON \
 	SHORT ARGS PY PYTHON LOCKED
 $(foreach name,$(GIVEN),$(eval export FOLDSTACK_$(name) := $$(value $(name))))
 unexport $(GIVEN)
@@ -47,7 +47,7 @@ STAGES := data init folds train blend submit score scores
 ASKED := $(MAKECMDGOALS) $(if $(filter all,$(MAKECMDGOALS)),folds train blend submit)
 before = $(filter $(ASKED),$(wordlist 1,$(1),$(STAGES)))
 
-.PHONY: help venv lock demo test bench lint reference all recipe predict export compare report views patterns drift show set completion $(STAGES) clean clean-folds clean-oof clean-submissions clean-debug clean-tmp
+.PHONY: help venv lock demo test bench lint reference all recipe push log predict export compare report views patterns drift show set completion $(STAGES) clean clean-folds clean-oof clean-submissions clean-debug clean-tmp
 
 help: ## these targets
 	@sed -n 's/^#   /  /p' Makefile
@@ -89,6 +89,12 @@ blend: $(NEEDS) | $(call before,4) ## a blend of the runs, chosen and estimated 
 
 submit: $(NEEDS) | $(call before,5) ## submissions/NAME.csv from the blend, or from one MODEL=
 	@$(RUN) submit $(call opt,MODEL,model) $(call opt,FOLD,fold) $(call opt,NAME,name)
+
+push: $(NEEDS) ## submissions/NAME.csv to Kaggle: MESSAGE="…" NAME=; BUNDLE=1: the bundle as a data set
+	@$(RUN) push $(call opt,MESSAGE,message) $(call opt,NAME,name) $(call flag,BUNDLE,bundle) $(FORCED)
+
+log: $(NEEDS) ## submissions pushed: nested CV beside public and private score, and which two to select
+	@$(RUN) log $(call flag,JSON,json)
 
 score: $(NEEDS) | $(call before,6) ## submissions against input/private/solution.csv, if there is one
 	@$(RUN) score $(call flag,JSON,json)

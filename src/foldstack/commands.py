@@ -256,6 +256,24 @@ _LISTED = (
         ),
     ),
     Command(
+        "push",
+        "submit submissions/NAME.csv to Kaggle, or upload the bundle as a data set",
+        "push:push",
+        (
+            Option("message", "shown beside it there (default: the name and the nested score)"),
+            Option("name", "the submission, or the bundle (default: blend)"),
+            Option("bundle", "upload bundle/NAME as a private data set instead", switch=True),
+            _force("push a stale submission, or the same file again"),
+        ),
+        no_debug="push sends what counts: leave DEBUG out",
+    ),
+    Command(
+        "log",
+        "the submissions pushed: nested CV beside public and private score, and which to select",
+        "push:log",
+        as_json=True,
+    ),
+    Command(
         "predict",
         "predict new texts by the blend, or by one model",
         "predict:predict",

@@ -155,6 +155,14 @@ PARTS = (
                 Entry("trackers", "that follow training: tensorboard, wandb, trackio"),
             ),
         ),
+        Entry(
+            "kaggle",
+            "",
+            within=(
+                Entry("competition", "last part of its address, for `make push`", "my-competition"),
+                Entry("dataset", "what the bundle becomes", "account/my-bundle"),
+            ),
+        ),
     ),
 )
 MODEL_EXAMPLE = "#  - minilm-long: {preset: minilm, training: {max_length: 256, epochs: 3}}"

@@ -334,6 +334,17 @@ class RuntimeSettings(Settings):
     ] = ()
 
 
+class KaggleSettings(Settings):
+    """Where `make push` pushes to.
+
+    competition: the last part of the competition's address.
+    dataset: ACCOUNT/NAME of the data set that the bundle becomes.
+    """
+
+    competition: OptionalText = None
+    dataset: OptionalText = None
+
+
 class CompetitionSettings(Settings):
     """The contents of `competition.yaml`: what is predicted, and how it is scored.
 
@@ -384,6 +395,7 @@ class CompetitionSettings(Settings):
     blend: which blends are tried.
     store: what is kept in `oof/`.
     runtime: how a run uses the machine.
+    kaggle: where submissions are pushed.
     """
 
     name: str
@@ -426,6 +438,7 @@ class CompetitionSettings(Settings):
     blend: BlendSettings = BlendSettings()
     store: StoreSettings = StoreSettings()
     runtime: RuntimeSettings = RuntimeSettings()
+    kaggle: KaggleSettings = KaggleSettings()
 
     @model_validator(mode="before")
     @classmethod

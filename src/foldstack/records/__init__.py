@@ -81,6 +81,14 @@ from foldstack.records.places import (
     TidyResult,
 )
 from foldstack.records.predictions import PredictedFile, PredictedText
+from foldstack.records.pushes import (
+    Push,
+    PushedFile,
+    PushLog,
+    PushScores,
+    RankCorrelation,
+    SelectedPush,
+)
 from foldstack.records.runs import (
     Int8Record,
     PartialRecord,
@@ -158,6 +166,11 @@ __all__ = [
     "PredictedFile",
     "PredictedText",
     "PrivateScores",
+    "Push",
+    "PushLog",
+    "PushScores",
+    "PushedFile",
+    "RankCorrelation",
     "RareLabel",
     "ReadFile",
     "Record",
@@ -172,6 +185,7 @@ __all__ = [
     "RunScore",
     "RunScores",
     "ScoresResult",
+    "SelectedPush",
     "SharedRecord",
     "SliceRow",
     "SpreadLabel",

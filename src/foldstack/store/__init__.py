@@ -13,6 +13,7 @@
     oof/…/views.csv                 scores on parts of the rows, of a model or of a blend
     submissions/<name>.csv, .json
     submissions/private/<name>.csv, .txt    scores per label against the solution
+    submissions/log.json, pushed/   what was pushed to a site, with copies
     predictions/                    predictions of new texts, see `predictions`
     tracking/<model>/seed<s>/<run>/     event files of trackers
     exports/<model>-seed<s>-<run>-<form>/   networks in the forms of other tools
@@ -32,6 +33,7 @@ from foldstack.store.export_files import ExportFiles
 from foldstack.store.fold_files import FoldFiles
 from foldstack.store.keys import RunKey
 from foldstack.store.parquet import Predictions, parquet_meta, read_parquet, write_parquet
+from foldstack.store.push_files import PushFiles
 from foldstack.store.run_files import NO_ARTEFACTS, TEMPORARY
 from foldstack.store.run_predictions import RunPredictionFiles
 from foldstack.store.splits import Folds
@@ -52,6 +54,7 @@ class Store(
     BlendFiles,
     SubmissionFiles,
     ExportFiles,
+    PushFiles,
 ):
     """The files of one workspace."""
 

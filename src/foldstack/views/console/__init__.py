@@ -36,6 +36,7 @@ from foldstack.views.console import (  # noqa: E402, F401
     show_patterns,
     show_places,
     show_predictions,
+    show_pushes,
     show_runs,
     show_scores,
     show_slices,

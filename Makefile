@@ -47,7 +47,7 @@ STAGES := data init folds train blend submit score scores
 ASKED := $(MAKECMDGOALS) $(if $(filter all,$(MAKECMDGOALS)),folds train blend submit)
 before = $(filter $(ASKED),$(wordlist 1,$(1),$(STAGES)))
 
-.PHONY: help venv lock demo test bench lint reference all recipe push log predict export compare report views patterns drift show set completion $(STAGES) clean clean-folds clean-oof clean-submissions clean-debug clean-tmp
+.PHONY: help venv lock demo test bench lint reference all recipe push log predict rerun export compare report views patterns drift show set completion $(STAGES) clean clean-folds clean-oof clean-submissions clean-debug clean-tmp
 
 help: ## these targets
 	@sed -n 's/^#   /  /p' Makefile
@@ -114,6 +114,9 @@ completion: $(NEEDS) ## a script that completes `foldstack` in the shell: eval "
 predict: $(NEEDS) ## new texts by the blend or MODEL=: FILE=new.csv (OUT=, FORM=submission), or TEXT="…"; INT8=1: quicker
 	@$(RUN) predict $(call opt,MODEL,model) $(call opt,NAME,name) $(call opt,FILE,file) \
 		$(call opt,TEXT,text) $(call opt,OUT,out) $(call opt,FORM,form) $(call flag,INT8,int8)
+
+rerun: $(NEEDS) ## the submission for another test file by the stored blend: TEST=new.csv; NAME= INT8=1
+	@$(RUN) rerun $(call opt,TEST,test) $(call opt,NAME,name) $(call flag,INT8,int8)
 
 export: $(NEEDS) ## MODEL= as a folder that transformers' pipeline loads: FOLD=full OUT=; FORM=openvino holds any head
 	@$(RUN) export $(call opt,MODEL,model) $(call opt,FOLD,fold) $(call opt,SEED,seed) \

@@ -28,7 +28,7 @@ MUTANTS = [
     # Where finished parts meet
     Mutant(
         "predict-decides-at-half",
-        "stages/predictor.py",
+        "stages/combination.py",
         "rule = self.rule or default_rule(",
         "rule = default_rule(",
         "new texts are decided at .5, not by the stored rule",
@@ -524,13 +524,12 @@ MUTANTS = [
     ),
     Mutant(
         "ranks-of-everything",
-        "links.py",
-        "rankdata(values, axis=0) / len(values)",
-        "rankdata(values, axis=0) / values.max()",
-        "ranks leave (0, 1]",
+        "stages/means.py",
+        "+ 0.5) / (len(held) + 1)",
+        "+ 0.5) / len(held)",
+        "ranks leave (0, 1)",
         ("test_stages.py",),
     ),
-    # The training loop
     Mutant(
         "zero-grad-before-step",
         "training/loop.py",
@@ -1046,7 +1045,7 @@ MUTANTS = [
     Mutant(
         "oof-unaligned",
         "stages/oof.py",
-        "oof[held] += self.mean.maps[key](values)",
+        "oof[held] += self.maps[key](values)",
         "oof[held] += values",
         "out-of-fold predictions are not aligned",
         ("test_alignment.py",),
@@ -1062,8 +1061,8 @@ MUTANTS = [
     Mutant(
         "ranks-of-the-mean",
         "stages/oof.py",
-        "over_runs({key: within_run_ranks(test) for key, test in tests.items()})",
-        "within_run_ranks(over_runs(tests))",
+        "return self.scales.mean_ranks(self.tests)",
+        "return self.scales.mean_ranks({next(iter(self.tests)): over_runs(self.tests)})",
         "test ranks are those of a mean",
         ("test_stages.py",),
     ),
@@ -1124,16 +1123,24 @@ MUTANTS = [
         ("test_compare.py",),
     ),
     Mutant(
-        "new-texts-unaligned",
-        "stages/predictor.py",
-        "RunMean.of(competition.kind, tests, aligned=aligned)",
-        "RunMean.of(competition.kind, tests, aligned=False)",
-        "new texts are not aligned as test rows are",
+        "groups-aligned",
+        "stages/oof.py",
+        "return drawn and not settings.group",
+        "return drawn",
+        "folds of whole groups lose how the groups differ",
         ("test_alignment.py",),
     ),
     Mutant(
+        "ranks-among-the-file",
+        "stages/combination.py",
+        "scales(name).mean_ranks(of_runs)",
+        "RunScales(of_runs).mean_ranks(of_runs)",
+        "a row's rank depends on the rows beside it",
+        ("test_code_competitions.py",),
+    ),
+    Mutant(
         "new-texts-untempered",
-        "stages/predictor.py",
+        "stages/combination.py",
         "self.temperatures.get(name, 1.0))",
         "1.0)",
         "new texts keep the confidence of a mean",
@@ -1149,7 +1156,7 @@ MUTANTS = [
     ),
     Mutant(
         "ids-from-one-in-every-part",
-        "stages/predictor.py",
+        "stages/new_rows.py",
         "pd.RangeIndex(start, start + len(table))",
         "pd.RangeIndex(len(table))",
         "rows of a later part are numbered from 1",

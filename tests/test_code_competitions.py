@@ -4,9 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
+from foldstack.ensemble.blends import Single
+from foldstack.ensemble.candidates import METHODS
+from foldstack.ensemble.decide import families
+from foldstack.metrics import get
+from foldstack.stages.predictor import Predictor
+from foldstack.workspace import Workspace
 from tiny import foldstack, go_through, make_workspace, refuses, write, write_competition
 
 
@@ -36,6 +43,37 @@ def test_a_new_test_file_is_submitted_by_the_stored_models(
     args = ["--file", str(root / "input/test.csv"), "--form", "submission", "--out", str(out)]
     assert foldstack(root, "predict", *args) == 0
     assert out.read_bytes() == (root / "submissions/blend.csv").read_bytes()
+
+
+def test_rerun_writes_the_submission_of_another_file(finished: Path, capsys) -> None:
+    """Rows of the competition's own test file get what `submit` gave them, in any order and number."""
+    root = finished
+    lines = (root / "input/test.csv").read_text().splitlines()
+    new = write(root / "hidden v2.csv", "\n".join([lines[0], *lines[:3:-1]]) + "\n")
+    capsys.readouterr()
+    assert foldstack(root, "rerun", "--test", str(new)) == 0
+    assert capsys.readouterr().out.startswith(
+        "submit: submissions/blend-hidden-v2.csv, 3 rows of probabilities from single:tfidf"
+    )
+    both = (pd.read_csv(root / f"submissions/{name}.csv") for name in ("blend-hidden-v2", "blend"))
+    found, submitted = (table.set_index("id")["label"] for table in both)
+    pd.testing.assert_series_equal(found, submitted[found.index], rtol=1e-6)
+
+
+def test_what_rerun_cannot_submit(finished: Path, capsys) -> None:
+    refuses(
+        finished,
+        ["rerun"],
+        "TEST= is not a file: give the path of the test file to predict",
+        capsys,
+    )
+    new = write(finished / "new.csv", "id,text\na,good\nb,bad\na,fine\n")
+    sentence = f"{new}: id 'a' occurs twice in column 'id': give each row an id of its own"
+    refuses(finished, ["rerun", "--test", str(new)], sentence, capsys)
+    new = write(finished / "new.csv", "id,words\na,good\n")
+    assert foldstack(finished, "rerun", "--test", str(new)) == 2
+    assert "column 'text' is missing" in capsys.readouterr().err
+    assert not (finished / "submissions/blend-new.csv").exists()
 
 
 def test_few_test_rows_and_probabilities_have_no_rates(tmp_path: Path, capsys) -> None:
@@ -114,3 +152,58 @@ def test_the_form_has_the_columns_and_the_delimiter_of_the_sample(tmp_path: Path
     assert out.read_text().splitlines()[0] == "id;label;use"
     both = (pd.read_csv(path, sep=";") for path in (out, root / "submissions/blend.csv"))
     pd.testing.assert_frame_equal(*both, rtol=1e-6)
+
+
+# --- a prediction does not depend on the rows beside it -----------------------------------------
+
+TWO = ["tfidf", {"other": {"preset": "tfidf", "C": 0.1}}]
+MANY = [f"{word} film number {i}" for i in range(100) for word in ("good", "bad", "awful", "fine")]
+
+
+@pytest.fixture(scope="module")
+def two_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A competition whose public test file has three rows, with the runs of two models."""
+    root = make_workspace(tmp_path_factory.mktemp("code"), n=60, models=TWO)
+    hidden_test(root)
+    return go_through(root, "folds", "train")
+
+
+def same_alone_and_among_many(ws: Workspace) -> Predictor:
+    predictor = Predictor.of_blend(ws)
+    many = predictor.outcome(predictor.rows_of(MANY))
+    few = predictor.outcome(predictor.rows_of(MANY[:3]))
+    np.testing.assert_allclose(few.values, many.values[:3], rtol=1e-6)
+    np.testing.assert_array_equal(few.decisions, many.decisions[:3])
+    return predictor
+
+
+@pytest.mark.parametrize("method", [m for m in METHODS if m != "weights_per_label"])
+def test_every_blend_predicts_a_row_alike_in_any_file(two_models, method, monkeypatch) -> None:
+    monkeypatch.setattr(Single, "complexity", 99)  # so that a single model is not preferred
+    sets = [f"blend.methods=[{method}]", "blend.calibration=none"]
+    assert foldstack(two_models, "blend", *(f"--set={each}" for each in sets)) == 0
+    assert same_alone_and_among_many(Workspace.open(two_models, sets)).winner == method
+
+
+@pytest.mark.parametrize("rule", families("binary", get("f1", "binary")))
+def test_every_rule_decides_a_row_alike_in_any_file(two_models, rule) -> None:
+    write_competition(two_models, models=TWO, metric="f1")
+    sets = [f"blend.rules=[{rule}]", "blend.calibration=platt"]
+    assert foldstack(two_models, "blend", *(f"--set={each}" for each in sets)) == 0
+    assert same_alone_and_among_many(Workspace.open(two_models, sets)).rule is not None
+
+
+def test_the_size_of_the_public_test_file_changes_no_prediction(two_models) -> None:
+    """Three rows, or four hundred when the models are trained and blended."""
+    write_competition(two_models, models=TWO)
+    assert foldstack(two_models, "blend") == 0
+    small = Predictor.of_blend(Workspace.open(two_models, [])).predict(MANY).probabilities
+    rows = "".join(f"m{i},{text}\n" for i, text in enumerate(MANY))
+    write(two_models / "input/test.csv", "id,text\n" + rows)
+    sample = "".join(f"m{i},0\n" for i in range(len(MANY)))
+    write(two_models / "input/sample_submission.csv", "id,label\n" + sample)
+    go_through(two_models, "train", "blend", "submit")
+    large = Predictor.of_blend(Workspace.open(two_models, [])).predict(MANY).probabilities
+    pd.testing.assert_frame_equal(small, large, rtol=1e-6)
+    submitted = pd.read_csv(two_models / "submissions/blend.csv")["label"]
+    np.testing.assert_allclose(submitted, small["1"], rtol=1e-6)

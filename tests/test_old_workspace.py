@@ -84,6 +84,10 @@ def test_it_predicts_new_texts(old: Path, of: dict) -> None:
     assert len(predicted.labels) == len(predicted.probabilities) == 6
 
 
+def test_its_blend_was_made_of_runs_compared_on_the_test_rows(old: Path) -> None:
+    assert package.load(old).stale == ["was made by a version that compared runs on the test rows"]
+
+
 def test_a_changed_setting_makes_its_runs_others(old: Path, capsys: pytest.CaptureFixture) -> None:
     args = ("--set", "training.epochs=3", "train", "--model", "tiny", "--fold", "0")
     assert foldstack(old, *args) == 2

@@ -124,6 +124,11 @@ JOBS = Option(
     type=at_least_zero,
     default=0,
 )
+INT8 = Option(
+    "int8",
+    "transformers in int8, quicker on most processors; the loss of score is measured first",
+    switch=True,
+)
 ALONE = Option("model", "this model alone instead of a blend")
 BLEND = Option("name", "the blend (default: blend)")
 
@@ -284,11 +289,17 @@ _LISTED = (
             Option("text", "one text"),
             Option("out", "the CSV to write (default: predictions/FILE.csv)"),
             Option("form", "submission: in the columns of the sample, as a code competition asks"),
-            Option(
-                "int8",
-                "transformers in int8, quicker on most processors; the loss of score is measured first",
-                switch=True,
-            ),
+            INT8,
+        ),
+    ),
+    Command(
+        "rerun",
+        "write the submission of a stored blend for another test file",
+        "rerun:rerun",
+        (
+            Option("test", "the test file to predict"),
+            BLEND,
+            INT8,
         ),
     ),
     Command(

@@ -127,7 +127,7 @@ PARTS = (
                 Entry("text_features", "true: stacks read length, digits, case … of the texts too"),
                 Entry("rules", "families of decision rules to choose among"),
                 Entry("calibration", "none, auto, or temperature, vector, platt, beta, isotonic"),
-                Entry("align_runs", "runs' predictions made comparable by the test rows"),
+                Entry("align_runs", "out-of-fold predictions of runs made comparable"),
                 Entry("match_sharpness", "test means get the confidence of single runs"),
                 Entry("seed", ""),
             ),

@@ -38,7 +38,7 @@ class SiteSubmission:
 
 
 class Site(Protocol):
-    """What is asked of the site; each method raises InputError if it fails."""
+    """Requests to the site; each method raises InputError if it fails."""
 
     def submit(self, path: Path, message: str, competition: str) -> int:
         """Submit a file; return the submission's number."""

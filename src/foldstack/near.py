@@ -14,7 +14,6 @@ from typing import NamedTuple
 from zipfile import BadZipFile
 
 import numpy as np
-from rensa import RMinHash
 from scipy.sparse import coo_matrix, csr_matrix
 from scipy.sparse.csgraph import connected_components
 
@@ -272,6 +271,8 @@ def _candidates(signatures: np.ndarray, threshold: float, seed: int) -> tuple[np
 
 def _signatures(texts: list[str], seed: int) -> np.ndarray:
     """Return (n, permutations) uint32 MinHash signatures."""
+    from rensa import RMinHash  # here: prediction needs nothing of it
+
     out = np.zeros((len(texts), PERMUTATIONS), dtype=np.uint32)
     for chunk in chunks(np.array([len(t) for t in texts], dtype=np.int64), CHARACTERS):
         hashes, offsets = shingles(texts[chunk])

@@ -237,9 +237,9 @@ class BlendSettings(Settings):
     calibration: methods tried on blends of probabilities, or on the only model; auto: all of the
         kind if the metric is one of probabilities, and for every metric the mean of models
         calibrated one by one if their confidence differs.
-    align_runs: give each run's predictions the distribution that the runs have on average on the
-        test rows (100 or more) before they are pooled, narrower for runs that agree less with the
-        others; not for metrics of probabilities.
+    align_runs: before out-of-fold predictions are pooled, give each run's the distribution that the
+        runs have on average on the rows that they hold out (100 or more per fold); not for metrics of
+        probabilities, nor if folds are in time order, given, or of whole groups.
     match_sharpness: give test means over runs the confidence of single runs by a temperature, if a
         decision rule or a calibration was fitted on single runs.
     seed: of all resampling in the blend.

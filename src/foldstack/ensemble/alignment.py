@@ -1,15 +1,16 @@
-"""Alignment of a model's runs by their predictions for the same unlabelled rows.
+"""Alignment of runs whose predictions are pooled.
 
 Out-of-fold predictions pooled over folds mix runs whose scores are distributed differently: one
-predicts .9 where another predicts .99. Every run predicts every test row, so this lowers the estimate
-only, never a submission (Forman and Scholz 2010, "Apples-to-apples in cross-validation studies"). The
-runs' distributions on the test rows are compared without labels: each run is mapped to their average,
-the mean of their quantile functions (their Wasserstein barycenter).
+predicts .9 where another predicts .99. This lowers the estimate only, never a submission, since every
+run predicts every new row (Forman and Scholz 2010, "Apples-to-apples in cross-validation studies").
+Without labels each run is mapped to the average of the runs' distributions, the mean of their quantile
+functions (their Wasserstein barycenter).
 
-Runs of unequal skill should not get equal distributions: a run that ranks the rows at random would
-speak as loudly as the others. The log odds of a calibrated run spread in proportion to its correlation
+The distributions are compared on the rows that each run holds out, which are alike if folds are drawn
+at random, so that no prediction depends on the test file; or on rows that all runs predict. Then
+unequal skill is seen, too: the log odds of a calibrated run spread in proportion to its correlation
 with the truth, so the average distribution is scaled by each run's agreement with the other runs (rank
-correlation with their mean rank) relative to the mean agreement. A collapsed run becomes a constant.
+correlation with their mean rank) relative to the mean agreement.
 """
 
 from __future__ import annotations
@@ -30,24 +31,53 @@ ROWS_PER_KNOT, FEWEST, MOST = 10, 10, 200  # rows per quantile; number of quanti
 _log_odds = partial(to_logits, least=np.finfo(np.float64).tiny)
 
 
-def align(
-    tests: Sequence[np.ndarray], otherwise: Callable[[np.ndarray], np.ndarray] = np.asarray
-) -> list[Callable[[np.ndarray], np.ndarray]]:
+Aligned = Callable[[np.ndarray], np.ndarray]
+
+
+def align(tests: Sequence[np.ndarray], otherwise: Aligned = np.asarray) -> list[Aligned]:
     """Return, per run, a map of its probabilities (n, outputs) that keeps the order within an output.
 
     tests: each run's predictions for the same rows, (t, outputs). otherwise: the map below 100 rows.
     """
-    knots = min(len(tests[0]) // ROWS_PER_KNOT, MOST)
+    return _align(tests, lambda: _relative_agreement(tests), otherwise)
+
+
+def align_held_out(held: Sequence[np.ndarray]) -> list[Aligned]:
+    """Return, per run, a map as `align` does, by predictions of other rows of the same distribution.
+
+    held: each run's predictions for the rows that it holds out, (its rows, outputs). Without rows in
+    common, how far runs agree is not known: all get the same distribution.
+    """
+    return _align(held, lambda: np.ones((len(held), held[0].shape[1])), np.asarray)
+
+
+def _align(
+    samples: Sequence[np.ndarray], scales: Callable[[], np.ndarray], otherwise: Aligned
+) -> list[Aligned]:
+    """Return the maps of runs; `scales` returns (runs, outputs) factors of their log odds."""
+    knots = min(min(map(len, samples)) // ROWS_PER_KNOT, MOST)
     if knots < FEWEST:
-        return [otherwise] * len(tests)
+        return [otherwise] * len(samples)
     levels = (np.arange(knots) + 0.5) / knots
-    own = [np.quantile(_log_odds(test), levels, axis=0) for test in tests]
+    own = [np.quantile(_log_odds(sample), levels, axis=0) for sample in samples]
     common = np.mean(own, axis=0)
     centre = np.median(common, axis=0)
     return [
-        partial(_mapped, own=each, common=centre + (common - centre) * scale)
-        for each, scale in zip(own, _relative_agreement(tests), strict=True)
+        partial(_mapped, own=each, common=_over_ties(each, centre + (common - centre) * scale))
+        for each, scale in zip(own, scales(), strict=True)
     ]
+
+
+def _over_ties(own: np.ndarray, common: np.ndarray) -> np.ndarray:
+    """Return (knots, outputs) common quantiles, averaged where a run's own are equal.
+
+    A run that predicts a constant is mapped to a constant.
+    """
+    columns = []
+    for mine, theirs in zip(own.T, common.T, strict=True):
+        _, place, count = np.unique(mine, return_inverse=True, return_counts=True)
+        columns.append((np.bincount(place, theirs) / count)[place])
+    return np.column_stack(columns)
 
 
 def _relative_agreement(tests: Sequence[np.ndarray]) -> np.ndarray:

@@ -138,10 +138,12 @@ class _Estimated(Record):
         folds: the folds that it was made of; None for all.
         drift: the estimate weighted to the test file, if that differs from the training file.
         name: the name of the stored blend; None for a single model.
+        compared_on: the rows by whose predictions runs were made comparable, and ranks taken:
+            'held-out rows'; None in older records: the test rows.
     """
 
     ABSENT: ClassVar[frozenset[str]] = frozenset(
-        {"folds", "name", "submitted", "correction", "undefined", "drift"}
+        {"folds", "name", "submitted", "correction", "undefined", "drift", "compared_on"}
     )
 
     kind: str
@@ -174,6 +176,7 @@ class _Estimated(Record):
     folds: FoldsUsed | None = None
     drift: DriftedScore | None = None
     name: str | None = None
+    compared_on: str | None = None
 
     @field_validator("nested")
     @classmethod
@@ -214,10 +217,6 @@ class BlendRecord(_Estimated):
     seed_variance: Finite
     positives: dict[str, PositiveRates]
     files: dict[str, str] | None = None
-
-    @property
-    def runs_are_aligned(self) -> bool:
-        return bool(self.settings.get("align_runs", False))
 
 
 class SubmissionRecord(_Estimated):

@@ -49,6 +49,7 @@ from foldstack.store import Folds, write_parquet
 from foldstack.workspace import Workspace
 
 FEWEST = 50  # test rows
+COMPARED_ON = "held-out rows"  # of runs, see `means.RunScales`
 
 
 @dataclass(frozen=True)
@@ -283,6 +284,7 @@ def _describe(
         folds=used,
         undefined=_undefined(competition, folds, result),
         drift=drifted_score(ws, folds, result, members.seed_variance),
+        compared_on=COMPARED_ON,
     )
 
 

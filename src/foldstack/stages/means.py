@@ -1,7 +1,7 @@
 """The mean over a model's runs, of stored predictions or of predictions of new texts.
 
-The runs of a seed are aligned by their test predictions (see `ensemble.alignment`) and averaged, then
-the seeds are averaged.
+The runs of a seed are averaged, then the seeds. Every run predicts every new row, so their mean needs no
+alignment; out-of-fold predictions, which are pooled over runs, do (see `ensemble.alignment`).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from foldstack.ensemble.alignment import KINDS, align
+from foldstack.ensemble.alignment import KINDS, align_held_out
 from foldstack.kinds import Kind
 from foldstack.learners import Learner
 from foldstack.links import to_probabilities
@@ -80,45 +80,49 @@ def is_aligned(metric: Metric, wanted: bool) -> bool:
     return wanted and metric.wants != "probability"
 
 
-def alignment(kind: Kind, tests: Sequence[np.ndarray], wanted: bool) -> list[Callable]:
-    """Return per run of a seed a map that aligns its probabilities; the identity if not wanted."""
-    return align(tests) if wanted and kind in KINDS else [np.asarray] * len(tests)
+def alignment(kind: Kind, held: Sequence[np.ndarray], wanted: bool) -> list[Callable]:
+    """Return per run of a seed a map that aligns its probabilities; the identity if not wanted.
+
+    held: per run its (h, outputs) probabilities of the rows that it held out.
+    """
+    return align_held_out(held) if wanted and kind in KINDS else [np.asarray] * len(held)
 
 
 @dataclass(frozen=True)
-class RunMean:
-    """The aligned mean over the runs of a model.
+class RunScales:
+    """The scales of a model's runs, by the rows that each held out.
+
+    No prediction depends on the rows that are predicted beside it, nor on the test file.
 
     Attributes:
-        tests: per run its (t, outputs) probabilities of the test rows.
-        maps: per run the function that aligns its probabilities with those of its seed.
+        held: per run its (h, outputs) probabilities of the rows that it held out.
     """
 
-    tests: OfRuns
-    maps: dict[RunKey, Callable[[np.ndarray], np.ndarray]]
+    held: OfRuns
 
     @classmethod
-    def of(cls, kind: Kind, tests: OfRuns, *, aligned: bool) -> RunMean:
-        maps: dict[RunKey, Callable] = {}
-        for seed in dict.fromkeys(key.seed for key in tests):
-            together = [key for key in tests if key.seed == seed]
-            found = alignment(kind, [tests[key] for key in together], aligned)
-            maps |= dict(zip(together, found, strict=True))
-        return cls(tests, maps)
+    def read(cls, ws: Workspace, keys: Iterable[RunKey]) -> RunScales:
+        """Read the runs' held-out predictions, of whatever rows they are."""
+        return cls(stored_probabilities(ws, keys, "heldout"))
 
-    def mean(self, values: OfRuns) -> np.ndarray:
-        """Return the (n, outputs) mean of the runs' aligned probabilities."""
-        return over_runs({key: self.maps[key](each) for key, each in values.items()})
+    def maps(self, kind: Kind, *, wanted: bool) -> dict[RunKey, Callable]:
+        """Return per run the function that aligns its probabilities with those of its seed."""
+        maps: dict[RunKey, Callable] = {}
+        for seed in dict.fromkeys(key.seed for key in self.held):
+            together = [key for key in self.held if key.seed == seed]
+            found = alignment(kind, [self.held[key] for key in together], wanted)
+            maps |= dict(zip(together, found, strict=True))
+        return maps
+
+    def ranks(self, key: RunKey, values: np.ndarray) -> np.ndarray:
+        """Return the (n, outputs) ranks, in (0, 1), of a run's values among its held-out ones."""
+        held = self.held[key]
+        columns = [
+            (np.searchsorted(known, v, "left") + np.searchsorted(known, v, "right")) / 2
+            for known, v in zip(np.sort(held, axis=0).T, values.T, strict=True)
+        ]
+        return (np.column_stack(columns) + 0.5) / (len(held) + 1)
 
     def mean_ranks(self, values: OfRuns) -> np.ndarray:
-        """Return the (n, outputs) mean rank, in (0, 1), of values among each run's test rows."""
-        return over_runs({key: _ranks_among(self.tests[key], each) for key, each in values.items()})
-
-
-def _ranks_among(test: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Return the (n, outputs) ranks of values among the (t, outputs) test predictions."""
-    columns = [
-        (np.searchsorted(known, v, "left") + np.searchsorted(known, v, "right")) / 2
-        for known, v in zip(np.sort(test, axis=0).T, values.T, strict=True)
-    ]
-    return (np.column_stack(columns) + 0.5) / (len(test) + 1)
+        """Return the (n, outputs) mean over runs of `ranks`."""
+        return over_runs({key: self.ranks(key, each) for key, each in values.items()})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,7 +12,6 @@ from foldstack import config
 from foldstack.defined import scored_by
 from foldstack.ensemble.calibration import matching_temperature, temper
 from foldstack.errors import InputError
-from foldstack.links import within_run_ranks
 from foldstack.records import RunIdentity, RunRecord
 from foldstack.stages.dependencies import (
     external_reasons,
@@ -21,7 +20,7 @@ from foldstack.stages.dependencies import (
     shared_reasons,
     why_stale,
 )
-from foldstack.stages.means import OfRuns, RunMean, is_aligned, over_runs, stored_probabilities
+from foldstack.stages.means import OfRuns, RunScales, is_aligned, over_runs, stored_probabilities
 from foldstack.stages.run import PURPOSES
 from foldstack.store import Folds, RunKey
 from foldstack.workspace import Workspace
@@ -176,15 +175,17 @@ class StoredRuns:
     """A model's stored runs of some seeds, one per fold, and their mean.
 
     Attributes:
-        records: records of the runs, where known.
-        mean: the aligned mean over the runs, with their test predictions.
+        scales: by the runs' held-out predictions.
+        maps: per run the function that aligns its predictions before they are pooled.
+        tests: per run its (t, outputs) test predictions.
     """
 
     ws: Workspace
     name: str
     folds: Folds
-    records: dict[RunKey, RunRecord]
-    mean: RunMean
+    scales: RunScales
+    maps: dict[RunKey, Callable[[np.ndarray], np.ndarray]]
+    tests: OfRuns
 
     @classmethod
     def read(
@@ -195,7 +196,7 @@ class StoredRuns:
         folds: Folds,
         records: dict[RunKey, RunRecord] | None = None,
     ) -> StoredRuns:
-        """Read the runs' test predictions.
+        """Read the runs' predictions.
 
         Args:
             ws: the workspace.
@@ -204,7 +205,7 @@ class StoredRuns:
             records: records of the runs, where known.
 
         Returns:
-            The runs, whose held-out predictions are read later.
+            The runs with their predictions.
 
         Raises:
             InputError: see `Store.read_predictions`.
@@ -212,27 +213,31 @@ class StoredRuns:
         competition, records = ws.competition, records or {}
         keys = [RunKey(name, seed, (fold,)) for seed in seeds for fold in folds.numbers]
         tests = stored_probabilities(ws, keys, "test", competition.test, records)
-        aligned = is_aligned(competition.metric, competition.settings.blend.align_runs)
-        return cls(ws, name, folds, records, RunMean.of(competition.kind, tests, aligned=aligned))
+        held: OfRuns = {}
+        for key in keys:
+            rows = competition.train.take(folds.held_out(key.left_out))
+            held |= stored_probabilities(ws, [key], "heldout", rows, records)
+        scales = RunScales(held)
+        wanted = is_aligned(competition.metric, competition.settings.blend.align_runs)
+        maps = scales.maps(competition.kind, wanted=wanted and _are_alike(ws, folds))
+        return cls(ws, name, folds, scales, maps, tests)
 
     def out_of_fold(self, seed: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the out-of-fold probabilities of the scored rows, and their ranks within each run."""
-        train, folds, scored = self.ws.competition.train, self.folds, self.folds.scored
-        oof = np.zeros(train.targets.shape)
+        folds, scored = self.folds, self.folds.scored
+        oof = np.zeros(self.ws.competition.train.targets.shape)
         oof_ranks = np.zeros_like(oof)
         for fold in folds.numbers:
             key = RunKey(self.name, seed, (fold,))
-            held = folds.held_out(key.left_out)
-            rows = train.take(held)
-            values = stored_probabilities(self.ws, [key], "heldout", rows, self.records)[key]
-            oof[held] += self.mean.maps[key](values)  # once in each split
-            oof_ranks[held] += within_run_ranks(values)
+            held, values = folds.held_out(key.left_out), self.scales.held[key]
+            oof[held] += self.maps[key](values)  # once in each split
+            oof_ranks[held] += self.scales.ranks(key, values)
         repeats = folds.held.shape[1]
         return oof[scored] / repeats, oof_ranks[scored] / repeats
 
     def test(self) -> np.ndarray:
         """Return the (t, outputs) mean of the runs' test probabilities."""
-        return self.mean.mean(self.mean.tests)
+        return over_runs(self.tests)
 
     def of_folds(self, rows: np.ndarray) -> OfFolds:
         """Return what the runs that left out one fold (one of each split) predict for test rows.
@@ -241,19 +246,21 @@ class StoredRuns:
         """
         by_fold: list[tuple[np.ndarray, np.ndarray]] = []
         for together in zip(*self.folds.by_split, strict=False):
-            keys = [key for key in self.mean.tests if key.left_out[0] in together]
-            tests = {key: self.mean.tests[key][rows] for key in keys}
-            by_fold.append((self.mean.mean(tests), _mean_ranks(tests)))
+            tests = {k: v[rows] for k, v in self.tests.items() if k.left_out[0] in together}
+            aligned = {key: self.maps[key](values) for key, values in tests.items()}
+            by_fold.append((over_runs(aligned), self.scales.mean_ranks(tests)))
         return OfFolds(*(np.stack(each) for each in zip(*by_fold, strict=True)))
 
     def test_ranks(self) -> np.ndarray:
-        """Return the (t, outputs) mean of the ranks within each run's test predictions."""
-        return _mean_ranks(self.mean.tests)
+        """Return the (t, outputs) mean of the ranks among each run's held-out predictions."""
+        return self.scales.mean_ranks(self.tests)
 
 
-def _mean_ranks(tests: OfRuns) -> np.ndarray:
-    """Return the (n, outputs) mean of the ranks within each run."""
-    return over_runs({key: within_run_ranks(test) for key, test in tests.items()})
+def _are_alike(ws: Workspace, folds: Folds) -> bool:
+    """Return whether the rows of each fold are drawn at random, so that only runs differ."""
+    settings = ws.competition.settings
+    drawn = settings.folds.kind in ("stratified", "kfold") and not settings.folds.file
+    return drawn and not settings.group and not settings.folds.connected
 
 
 def _seed_variance(ws: Workspace, folds: Folds, by_seed: list[np.ndarray]) -> float:

@@ -37,7 +37,7 @@ def predict(
     """Predict the rows of a file into a CSV, or one text.
 
     A file may be larger than memory: it is read, predicted and written in chunks. Predictions do not
-    depend on the chunks, since ranks are those among a run's test predictions. The CSV appears by one
+    depend on the chunks: ranks are those among the rows that a run held out. The CSV appears by one
     rename.
 
     Args:

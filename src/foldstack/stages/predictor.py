@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from foldstack.competition import require
-from foldstack.ensemble import OF_RANKS, STACKS, Inputs, Rule, default_rule, load_fitted
-from foldstack.ensemble.calibration import temper
+from foldstack.ensemble import OF_RANKS, STACKS, Rule, load_fitted
+from foldstack.ensemble.alignment import KINDS
 from foldstack.ensemble.candidates import Fitted
-from foldstack.errors import InputError, shown
-from foldstack.input_tables import spelled
+from foldstack.errors import InputError
+from foldstack.kinds import Kind
 from foldstack.learners import Learner
 from foldstack.patterns import Neighbours
 from foldstack.records import BlendRecord, damaged
 from foldstack.rows import Rows
-from foldstack.settings import CompetitionSettings
 from foldstack.stages.blend import blend_command, make_blend, read_stored
+from foldstack.stages.combination import Combination, Outcome
 from foldstack.stages.dependencies import Doubts
-from foldstack.stages.features import check_features, stack_features
+from foldstack.stages.features import check_features
 from foldstack.stages.fitted import load_learner, threads_to_predict
 from foldstack.stages.int8 import check_int8, in_int8
-from foldstack.stages.means import RunMean, is_aligned, live_probabilities, stored_probabilities
+from foldstack.stages.means import OfRuns, RunScales, live_probabilities
+from foldstack.stages.new_rows import new_rows
 from foldstack.stages.patterned import (
     apply_to_new,
     deciders,
@@ -55,23 +54,6 @@ class Prediction:
     by: list[str] | None = None
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """Predictions as a submission holds them.
-
-    values: (n, outputs) probabilities, ranks or values. decisions: (n, outputs) of 0/1, or the levels
-    of a regression; None if none are decided. by: see `Prediction`.
-    """
-
-    values: np.ndarray
-    decisions: np.ndarray | None
-    by: list[str] | None = None
-
-    def submitted(self, labels: bool) -> np.ndarray:
-        """Return what a submission is filled with: decisions if it holds labels, else values."""
-        return self.decisions if labels else self.values
-
-
 @dataclass
 class Predictor:
     """The stored runs of a model or a blend, which are loaded when they are first needed.
@@ -85,7 +67,6 @@ class Predictor:
         rule: the fitted decision rule; None for the default rule.
         temperatures: per model the temperature of its mean; 1 if missing.
         text_features: whether a stack reads features of the texts.
-        aligned: whether the runs are aligned.
         int8: predict with transformers in int8, after measuring and logging the loss of score.
         stale, optimistic: marks of the estimate.
     """
@@ -97,12 +78,11 @@ class Predictor:
     rule: Rule | None
     temperatures: dict[str, float] = field(default_factory=dict)
     text_features: bool = False
-    aligned: bool = True
     int8: bool = False
     stale: list[str] = field(default_factory=list)
     optimistic: list[str] = field(default_factory=list)
     _learners: dict[RunKey, Learner] = field(default_factory=dict)
-    _means: dict[str, RunMean] = field(default_factory=dict)
+    _scales: dict[str, RunScales] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.int8:
@@ -131,6 +111,7 @@ class Predictor:
         fitted = _fitted(ws, name, record)
         rule = Rule.from_json(record.rule.to_json()) if record.rule else None
         text = record.features is not None and bool(record.features.text)
+        stale, optimistic = Doubts.of(ws).of_blend(record)
         return cls(
             ws,
             members,
@@ -139,9 +120,9 @@ class Predictor:
             rule,
             record.temperatures,
             text,
-            record.runs_are_aligned,
             int8,
-            *Doubts.of(ws).of_blend(record),
+            [*stale, *_older_scales(record)],
+            optimistic,
         )
 
     @classmethod
@@ -157,7 +138,6 @@ class Predictor:
             result.fitted,
             result.rule,
             made.record.temperatures,
-            aligned=made.record.runs_are_aligned,
             int8=int8,
             optimistic=made.record.optimistic,
         )
@@ -181,25 +161,7 @@ class Predictor:
 
         start: the number of rows of the source before these, for ids and messages.
         """
-        competition = self.ws.competition
-        s = competition.settings
-        if isinstance(texts, str) or not isinstance(texts, Iterable):
-            raise InputError(f"{source}: {shown(texts)} is not a list of texts: put it into a list")
-        table = texts if isinstance(texts, pd.DataFrame) else _table(list(texts), s, source)
-        table = table.astype(str).astype(object)
-        table.index = pd.RangeIndex(start, start + len(table))
-        if not len(table):
-            raise InputError(f"{source}: there is nothing to predict")
-        table = competition.tables.joined(Path(source), table, required=False)
-        required = s.text if not self._uses_features else (*s.text, *competition.feature_names)
-        table = spelled(table, (*required, s.id))
-        for column in required:
-            require(Path(source), table, column)
-        lacking = [c for c in competition.feature_names if c not in table.columns]
-        table[lacking] = ""
-        if s.id not in table.columns:
-            table[s.id] = np.array([str(i + 1) for i in table.index], dtype=object)
-        return competition.unlabelled(Path(source), table)
+        return new_rows(self.ws.competition, texts, source, start, features=self._uses_features)
 
     @property
     def _uses_features(self) -> bool:
@@ -222,21 +184,24 @@ class Predictor:
     def outcome(self, rows: Rows) -> Outcome:
         """Return the predictions of rows before they are named."""
         competition = self.ws.competition
-        by_model = [self._of_model(name, rows) for name in self.members]
-        probabilities, ranks = (np.stack(a, axis=1) for a in zip(*by_model, strict=True))
-        text = self.text_features and self.winner in STACKS
-        values = self.fitted.predict(Inputs(probabilities, ranks, stack_features(rows, text)))
-        if competition.kind.is_values:
-            return Outcome(values, None if self.rule is None else self.rule.apply(values))
-        # The default rule of .5 does not apply to ranks: decide on the mean probability.
-        shown = probabilities.mean(axis=1) if self.winner in OF_RANKS else values
-        rule = self.rule or default_rule(competition.kind, len(competition.outputs))
-        decisions, by = rule.apply(shown), None
-        if self.ws.patterns is not None:
-            applied = apply_to_new(self.ws, rows, values, self._known)
-            values, decisions = applied.probabilities, applied.decide(decisions)
-            by = deciders(self.ws.patterns, applied)
-        return Outcome(values, decisions, by)
+        values = {name: self._of_model(name, rows) for name in self.members}
+        found = self._combination.outcome(values, self._scales_of, rows)
+        if self.ws.patterns is None or competition.kind.is_values:
+            return found
+        applied = apply_to_new(self.ws, rows, found.values, self._known)
+        decisions = applied.decide(found.decisions)
+        return Outcome(applied.probabilities, decisions, deciders(self.ws.patterns, applied))
+
+    @property
+    def _combination(self) -> Combination:
+        return Combination(
+            self.ws.competition.kind,
+            self.winner,
+            self.fitted,
+            self.rule,
+            self.temperatures,
+            self.text_features,
+        )
 
     def _levels(self, decisions: np.ndarray | None) -> list[str] | None:
         """Return the levels decided for a regression's values; None without a rule."""
@@ -244,29 +209,27 @@ class Predictor:
             return None
         return self.ws.competition.submission.level_texts(decisions[:, 0])
 
-    def _of_model(self, name: str, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
-        """Return a model's (probabilities, ranks), each (n, outputs): means over its runs."""
-        learners = ((key, self._learner(key)) for key in self.members[name])
-        values = live_probabilities(learners, rows)
-        runs = self._runs(name)
-        mean = temper(self.ws.competition.kind, runs.mean(values), self.temperatures.get(name, 1.0))
-        ranks = runs.mean_ranks(values) if self.winner in OF_RANKS else np.zeros_like(mean)
-        return mean, ranks
+    def _of_model(self, name: str, rows: Rows) -> OfRuns:
+        return live_probabilities(((key, self._learner(key)) for key in self.members[name]), rows)
 
-    def _runs(self, name: str) -> RunMean:
-        """Return the aligned mean over a model's runs, as in the blend."""
-        if name not in self._means:
-            tests = stored_probabilities(self.ws, self.members[name], "test")
-            competition = self.ws.competition
-            aligned = is_aligned(competition.metric, self.aligned)
-            self._means[name] = RunMean.of(competition.kind, tests, aligned=aligned)
-        return self._means[name]
+    def _scales_of(self, name: str) -> RunScales:
+        if name not in self._scales:
+            self._scales[name] = RunScales.read(self.ws, self.members[name])
+        return self._scales[name]
 
     def _learner(self, key: RunKey) -> Learner:
         if key not in self._learners:
             learner = load_learner(self.ws, key, threads_to_predict(self.ws))
             self._learners[key] = in_int8(self.ws, key, learner) if self.int8 else learner
         return self._learners[key]
+
+
+def _older_scales(record: BlendRecord) -> list[str]:
+    """Return why the blend is stale if it was fitted to ranks or aligned runs of an older version."""
+    aligned = record.settings.get("align_runs") and Kind(record.kind) in KINDS
+    if record.compared_on is None and (aligned or record.winner in OF_RANKS):
+        return ["was made by a version that compared runs on the test rows"]
+    return []
 
 
 def _members(ws: Workspace, name: str, record: BlendRecord) -> dict[str, list[RunKey]]:
@@ -294,24 +257,3 @@ def _fitted(ws: Workspace, name: str, record: BlendRecord) -> Fitted:
         file = ws.store.name(place.with_name("blend.json"))
         again = f"run {blend_command(name)} again"
         raise damaged(file, f"parameters: not those of {record.winner}: {e!r}", again) from None
-
-
-def _table(texts: list, s: CompetitionSettings, source: str) -> pd.DataFrame:
-    """Return texts, or tuples with one text per text column, as a table."""
-    rows = [(text,) if isinstance(text, str) else _texts(text) for text in texts]
-    odd = next((i for i, row in enumerate(rows) if not all(isinstance(t, str) for t in row)), None)
-    if odd is not None:
-        raise InputError(f"{source}: row {odd + 1} is {shown(texts[odd])}, which is not a text")
-    wrong = next((i for i, row in enumerate(rows) if len(row) != len(s.text)), None)
-    if wrong is not None:
-        raise InputError(
-            f"{source}: row {wrong + 1} has {len(rows[wrong])} texts, but this competition has "
-            f"{len(s.text)} text columns ({', '.join(s.text)}): give each row as a tuple of "
-            f"{len(s.text)}"
-        )
-    return pd.DataFrame(rows, columns=list(s.text), dtype=object)
-
-
-def _texts(row: object) -> tuple:
-    """Return the texts of a row; the value itself, if it is no sequence."""
-    return tuple(row) if isinstance(row, Iterable) else (row,)

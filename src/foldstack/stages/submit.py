@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import PurePath
 
 import numpy as np
+import pandas as pd
 
 from foldstack import config
 from foldstack.ensemble import Rule, default_rule
@@ -120,11 +121,17 @@ def _of_new_test(ws: Workspace, name: str) -> Submitted:
     if predictor.stale:
         raise InputError(f"blend '{name}' {predictor.stale[0]}: run {blend_command(name)} again")
     found = predictor.outcome(ws.competition.test)
-    note = "the test file is another than the blend was made for: its stored models predicted it"
-    optimistic = list(dict.fromkeys([*external_reasons(ws), *record.optimistic]))
-    changes = {"note": note, "positives": {}, "drift": None, "optimistic": optimistic}
     values = found.submitted(ws.competition.submission.wants_labels)
-    return _write(ws, name, values, _record(ws, record).model_copy(update=changes))
+    return _write(ws, name, values, of_other_rows(ws, record, len(ws.competition.test)))
+
+
+def of_other_rows(ws: Workspace, blend: BlendRecord, rows: int) -> SubmissionRecord:
+    """Return the record of a submission for another test file than the blend was made for."""
+    note = "the test file is another than the blend was made for: its stored models predicted it"
+    optimistic = list(dict.fromkeys([*external_reasons(ws), *blend.optimistic]))
+    changes = {"note": note, "positives": {}, "drift": None, "optimistic": optimistic}
+    made = SubmissionRecord.of(blend, ws.competition.submission.holds, rows)
+    return made.model_copy(update=changes)
 
 
 def stored_blend(ws: Workspace, name: str) -> tuple[np.ndarray, BlendRecord]:
@@ -222,9 +229,14 @@ def _other_format(sample: str) -> str | None:
 
 
 def _write(ws: Workspace, name: str, values: np.ndarray, record: SubmissionRecord) -> Submitted:
+    table = ws.competition.submission.fill(ws.competition.test.ids, values)
+    return written(ws, name, table, record)
+
+
+def written(ws: Workspace, name: str, table: pd.DataFrame, record: SubmissionRecord) -> Submitted:
+    """Write a submission and its record; return what was written."""
     competition = ws.competition
     ws.refuse_named(ws.store.submission_path(name))
-    table = competition.submission.fill(competition.test.ids, values)
     path = ws.store.write_submission(name, table, record, competition.submission_form)
     return Submitted(
         name=name,

@@ -1,4 +1,4 @@
-"""What was pushed to a site: submissions/log.json, and copies in submissions/pushed/."""
+"""The log of pushes to a site: submissions/log.json, and copies in submissions/pushed/."""
 
 from __future__ import annotations
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from foldstack.errors import InputError, cut
 from foldstack.tables.chunks import Chunk, cell, check_header, first_line
 from foldstack.tables.form import TableForm
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 # A row of text takes bytes; a Parquet file of a kilobyte can claim billions of rows.
 FREE_ROWS = 1_000_000
@@ -20,6 +21,9 @@ MOST_ROWS_PER_BYTE = 8
 
 
 def read_parquet(stream: BinaryIO, path: Path, form: TableForm, most: int) -> Iterator[Chunk]:
+    import pyarrow as pa  # here: other formats are read where it is not installed
+    import pyarrow.parquet as pq
+
     start = 0
     try:
         file = pq.ParquetFile(stream)
@@ -45,6 +49,8 @@ def _check_rows(path: Path, rows: int) -> None:
 
 
 def _cells(column: pa.ChunkedArray, path: Path, name: str, start: int) -> list[str]:
+    import pyarrow as pa
+
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
     if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):

@@ -12,9 +12,9 @@ from foldstack.ensemble import BlendOptions, Members
 from foldstack.ensemble.members import RunTests
 from foldstack.ensemble.nested import blend, submission_estimate
 from foldstack.kinds import Kind
-from foldstack.links import within_run_ranks
 from foldstack.metrics import get
-from foldstack.stages.means import alignment, is_aligned
+from foldstack.stages.means import RunScales, is_aligned
+from foldstack.store import RunKey
 from simulated import Draw
 
 TEST = 3_000  # rows, whose labels are the truth
@@ -124,7 +124,7 @@ def train(of: Competition, seed: int) -> tuple[Members, np.ndarray]:
     fold = fold_of(y, groups, of.folds, rng)
     oof = np.zeros((of.rows, of.members, of.labels))
     tests = np.zeros((of.folds, TEST, of.members, of.labels))
-    ranks, test_ranks = np.zeros_like(oof), np.zeros_like(tests)
+    ranks, test_ranks, of_mean = map(np.zeros_like, (oof, tests, tests[0]))
     for m in range(of.members):
         words = rng.permutation(of.words)[: max(1, round(of.seen * of.words))]
         penalty = of.penalties[m % len(of.penalties)]
@@ -139,16 +139,18 @@ def train(of: Competition, seed: int) -> tuple[Members, np.ndarray]:
                 factor = np.exp(rng.normal(0, of.confidence))
                 out = [expit(factor * logit(p)) for p in out]
             made.append(out)
-            ranks[held, m], test_ranks[k, :, m] = map(within_run_ranks, out)
-        aligned = is_aligned(get(of.metric, of.kind), wanted=True)
-        maps = alignment(Kind(of.kind), [test for _, test in made], aligned)
-        for k, ((own, new), comparable) in enumerate(zip(made, maps, strict=True)):
-            oof[fold == k, m], tests[k, :, m] = comparable(own), comparable(new)
+        scales = RunScales({RunKey("m", 0, (k,)): own for k, (own, _) in enumerate(made)})
+        maps = scales.maps(Kind(of.kind), wanted=is_aligned(get(of.metric, of.kind), wanted=True))
+        for k, ((own, new), key) in enumerate(zip(made, maps, strict=True)):
+            held = fold == k
+            oof[held, m], tests[k, :, m] = maps[key](own), maps[key](new)
+            ranks[held, m], test_ranks[k, :, m] = (scales.ranks(key, v) for v in (own, new))
+            of_mean[:, m] += new / of.folds
     members = Members(
         [f"m{m}" for m in range(of.members)],
         oof,
         ranks,
-        tests.mean(axis=0),
+        of_mean,
         test_ranks.mean(axis=0),
         y,
         fold,

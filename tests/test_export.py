@@ -187,6 +187,8 @@ HEADS = [
     "gem",
     "cls_attention",
     "cnn",
+    "lstm",
+    "gru",
 ]
 
 

@@ -3,6 +3,7 @@
 #   SET="a.b=1 c=2"    settings over competition.yaml       NAME=  keep a variant under its own name
 #   SET='a=[x, y] b="z c=3"'     lists may hold blanks; quote a value with a blank and `name=`
 #   DEBUG=1            200 rows, end to end in a minute     FORCE=1  do again what is done
+#   JOBS=2             that many runs at once, instead of as many as cores and memory allow
 #   PROCESSES=2        train each run with this many processes, one per GPU
 #   PY=python          use that Python's packages instead of .venv (a Kaggle image, a CUDA machine)
 #   LOCKED=1           with venv: a new .venv from lock.txt, each package checked by its hash
@@ -21,7 +22,7 @@ PYTHON ?= python3
 # so each is only read as `$(value NAME)`, or in a recipe as "$$FOLDSTACK_NAME", both unexpanded.
 # `opt` makes an option of one, `flag` an option without a value, which 0 omits.
 GIVEN := WORKSPACE SET DEBUG FORCE MODEL FOLD SEED NAME JOBS PROCESSES DATASET TRAIN TEST SAMPLE JOIN \
-	METRIC KIND ID TEXT TARGET PAIR GROUP UNLABELLED REASONS QUICK SOURCE BACKBONE FILE OUT FORM INT8 MESSAGE BUNDLE A B TAIL JSON \
+	METRIC KIND ID TEXT TARGET PAIR GROUP UNLABELLED REASONS QUICK SOURCE BACKBONE FILE OUT FORM INT8 WEIGHTS TIME_LIMIT ROWS MESSAGE BUNDLE A B TAIL JSON \
 	SHORT ARGS PY PYTHON LOCKED
 $(foreach name,$(GIVEN),$(eval export FOLDSTACK_$(name) := $$(value $(name))))
 unexport $(GIVEN)
@@ -47,7 +48,7 @@ STAGES := data init folds train blend submit score scores
 ASKED := $(MAKECMDGOALS) $(if $(filter all,$(MAKECMDGOALS)),folds train blend submit)
 before = $(filter $(ASKED),$(wordlist 1,$(1),$(STAGES)))
 
-.PHONY: help venv lock demo test bench lint reference all recipe push log predict rerun export compare report views patterns drift show set completion $(STAGES) clean clean-folds clean-oof clean-submissions clean-debug clean-tmp
+.PHONY: help venv lock demo test bench lint reference all recipe push log predict rerun bundle export compare report views patterns drift show set completion $(STAGES) clean clean-folds clean-oof clean-submissions clean-debug clean-tmp
 
 help: ## these targets
 	@sed -n 's/^#   /  /p' Makefile
@@ -117,6 +118,10 @@ predict: $(NEEDS) ## new texts by the blend or MODEL=: FILE=new.csv (OUT=, FORM=
 
 rerun: $(NEEDS) ## the submission for another test file by the stored blend: TEST=new.csv; NAME= INT8=1
 	@$(RUN) rerun $(call opt,TEST,test) $(call opt,NAME,name) $(call flag,INT8,int8)
+
+bundle: $(NEEDS) ## a blend as a folder for a notebook without internet: NAME= WEIGHTS=fp16 TIME_LIMIT=30 ROWS=50000
+	@$(RUN) bundle $(call opt,NAME,name) $(call opt,WEIGHTS,weights) $(call opt,TIME_LIMIT,time-limit) \
+		$(call opt,ROWS,rows) $(call flag,JSON,json)
 
 export: $(NEEDS) ## MODEL= as a folder that transformers' pipeline loads: FOLD=full OUT=; FORM=openvino holds any head
 	@$(RUN) export $(call opt,MODEL,model) $(call opt,FOLD,fold) $(call opt,SEED,seed) \

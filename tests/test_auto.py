@@ -16,6 +16,7 @@ from foldstack.learners import LearnerContext, make_learner
 from foldstack.learners.repeated import RepeatedLearner
 from foldstack.learners.transformer import TransformerLearner
 from foldstack.nets.backbone import dropout_rates
+from foldstack.records import write_record
 from foldstack.settings import CompetitionSettings
 from foldstack.techniques import RunFacts, TransformerSettings, auto
 from makers import make_rows, make_task
@@ -27,6 +28,7 @@ from tiny import (
     run_of,
     sentences,
     turn_labels,
+    write,
     write_competition,
 )
 
@@ -130,8 +132,31 @@ def test_auto_is_kept_in_the_identity():
     settings = settings_with()
     assert config.identity(settings)["training"]["epochs"] == "auto"
     assert config.stored_settings(config.identity(settings)) == settings
-    assert settings.rules == auto.digest()
+    assert config.identity(settings)["training"]["max_length"] == "auto"
     assert settings_with(repeats=1).resolved(SOME)[0].rules is None
+
+
+def test_a_caller_of_one_setting_gives_what_its_rules_read():
+    """`max_length` is chosen by the backbone alone, and `repeats` by the rows."""
+    others = (replace(SOME, kind=Kind.REGRESSION), replace(SOME, rarest=0.01, adds_log_priors=True))
+    for facts in (SOME, *others):
+        for rows, size in ((100, 10**7), (100, 10**9), (10**6, 10**7)):
+            facts = replace(facts, rows=rows, parameters=size)
+            assert auto.longest(size) == auto.choose("max_length", facts).value
+            alone = auto.choose("repeats", RunFacts(rows=rows))
+            assert alone is auto.choose("repeats", facts)
+
+
+def test_a_rule_counts_for_the_settings_that_are_auto(monkeypatch):
+    """An edit of a rule that a run does not use leaves the run as it is."""
+    some = settings_with(head="mean")
+    before, of_all = some.rules, settings_with().rules
+    first = auto.RULES[0]
+    rules = {rule.setting: rule for rule in auto.RULES}
+    monkeypatch.setattr(auto, "RULES", (*auto.RULES, replace(rules["head"], value="max")))
+    assert some.rules == before and settings_with().rules != of_all
+    monkeypatch.setattr(auto, "RULES", (replace(first, value=11), *auto.RULES[1:]))
+    assert some.rules != before
 
 
 @pytest.mark.parametrize("preset", sorted(p.stem for p in config.SHIPPED.glob("*.yaml")))
@@ -312,6 +337,9 @@ def test_a_start_of_several_fits(backbone, tmp_path):
     assert [both._member(n).start for n in (1, 2, 3)] == [
         tmp_path / "model" / f"repeat{n}" for n in (1, 2, 1)
     ]
+    alone = make_learner(settings.model_copy(update={"repeats": 1}), context)
+    alone.prepare(rows)  # which had looked for the weights beside the folders of the fits
+    assert alone.start == tmp_path / "model/repeat1"
 
 
 # Runs in a workspace
@@ -356,6 +384,28 @@ def test_other_rules_make_other_runs(root, monkeypatch, capsys):
         "tiny seed 0 fold0 is finished with other settings or data (auto_rules "
         in capsys.readouterr().err
     )
+
+
+def test_runs_that_recorded_all_rules_are_finished(root, capsys):
+    """As the first version with `auto` did, and it wrote `max_length: auto` as null."""
+    add = "presets/tiny.yaml"
+    preset = (root / add).read_text().replace("max_length: 16", "max_length: auto")
+    write(root / add, preset)
+    assert foldstack(root, "train", "--fold", "0") == 0
+    path = root / "oof/tiny/seed0/fold0/run.json"
+    record = read_json(path)
+    record["identity"]["auto_rules"] = auto.digest()
+    assert record["identity"]["settings"]["training"]["max_length"] == "auto"
+    record["identity"]["settings"]["training"]["max_length"] = None
+    write_record(path, record)
+    capsys.readouterr()
+    assert foldstack(root, "train", "--fold", "0") == 0
+    assert foldstack(root, "train", "--fold", "1") == 0
+    assert foldstack(root, "train", "--fold", "2") == 0
+    assert foldstack(root, "blend") == 0
+    record["identity"]["auto_rules"] = "0" * 16
+    write_record(path, record)
+    assert foldstack(root, "train", "--fold", "0") == 2
 
 
 def test_a_preset_without_backbone_is_refused_in_a_sentence(tmp_path, capsys):

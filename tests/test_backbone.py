@@ -17,10 +17,12 @@ import transformers
 from safetensors.torch import load_file, save_file
 from transformers import AutoModel, AutoTokenizer
 
+from foldstack.backbones import locate
 from foldstack.errors import InputError
+from foldstack.files import file_sha256
 from foldstack.learners import LearnerContext
 from foldstack.learners.transformer import TransformerLearner
-from foldstack.nets.backbone import file_sha256, load_backbone, locate
+from foldstack.nets.backbone import load_backbone
 from foldstack.nets.poolings import mean_pool
 from foldstack.rows import Rows
 from foldstack.store import RunKey, Store

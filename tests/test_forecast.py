@@ -11,6 +11,7 @@ from foldstack.learners import Measured
 from foldstack.learners.transformer import TransformerLearner
 from foldstack.progress import duration
 from foldstack.stages import forecast as stage
+from foldstack.stages import jobs as jobs_stage
 from foldstack.stages.forecast import forecast, forecast_note
 from foldstack.stages.init import init
 from foldstack.workspace import Workspace
@@ -57,8 +58,8 @@ def test_all_runs_share_the_machine(root, monkeypatch, cores, threads, jobs):
     context = stage.LearnerContext
     monkeypatch.setattr(stage, "LearnerContext", context_with)
     monkeypatch.setattr(TransformerLearner, "measure", measure)
-    monkeypatch.setattr(stage, "cpu_cores", lambda: cores)
-    monkeypatch.setattr(stage, "has_gpu", lambda: False)
+    monkeypatch.setattr(jobs_stage, "cpu_cores", lambda: cores)
+    monkeypatch.setattr(jobs_stage, "has_gpu", lambda: False)
     assert made_for(root).seconds == pytest.approx(24 * 6 / jobs)
     assert seen == [(24, 16)] and made_with == [threads]
 
@@ -66,7 +67,7 @@ def test_all_runs_share_the_machine(root, monkeypatch, cores, threads, jobs):
 def test_on_a_gpu_one_run_at_a_time(root, monkeypatch):
     measured = Measured(1e9, fit_seconds=10.0, learned_per_second=16.0, row_seconds=1.0)
     monkeypatch.setattr(TransformerLearner, "measure", lambda *given: measured)
-    monkeypatch.setattr(stage, "has_gpu", lambda: True)
+    monkeypatch.setattr(jobs_stage, "has_gpu", lambda: True)
     assert made_for(root).seconds == pytest.approx(24 * 6)
 
 

@@ -356,6 +356,33 @@ def test_one_hot_columns_are_classes() -> None:
     assert guessed(train, {}, third, metric="roc_auc").settings["kind"] == "multilabel"
 
 
+@pytest.mark.parametrize(
+    "joined, separator, labels",
+    [
+        ("a|b", "|", ["a", "b", "c", "d"]),
+        ("a/b", "/", ["a", "b", "c", "d"]),
+        ("a, b", ", ", ["a", "b", "c", "d"]),
+    ],
+)
+def test_a_kind_that_is_given_is_believed(joined: str, separator: str, labels: list[str]) -> None:
+    """A sorted file may begin with few joined cells, whose parts do not recur."""
+    train = {"label": cells([joined, "c", "d"], 120)}
+    asked = {"label": ["c"]}
+    assert guessed(train, {}, asked).settings["kind"] == "multiclass"
+    found = guessed(train, {}, asked, kind="multilabel").settings
+    assert (found["separator"], list(found["labels"])) == (separator, labels)
+
+
+def test_a_space_joins_no_labels_by_itself() -> None:
+    train = {"label": cells(["New York", "Paris", "Rome"], 120)}
+    with pytest.raises(InputError) as e:
+        guessed(train, {}, {"label": ["Rome"]}, kind="multilabel")
+    assert str(e.value) == (
+        "KIND=multilabel: no separator was found in train's column 'label': set `separator` in "
+        "competition.yaml, or name a 0/1 column per label with TARGET="
+    )
+
+
 def test_columns_of_which_some_rows_have_no_1_are_labels() -> None:
     train = {"a": cells([1, 0, 0], 120), "b": cells([0, 1, 0], 120)}
     found = guessed(train, {}, dict.fromkeys("ab", ("0.5",)))

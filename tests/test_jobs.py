@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import io
+import json
 import re
+import shutil
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -18,8 +21,31 @@ from foldstack.stages.fitted import threads_of, threads_to_predict
 from foldstack.stages.jobs import Jobs, time_left
 from foldstack.stages.run import Run
 from foldstack.store import RunKey, Store
+from foldstack.techniques import TransformerSettings
 from foldstack.workspace import Workspace
-from tiny import add_preset, foldstack, go_through, make_workspace, run_of, write
+from tiny import (
+    add_preset,
+    files,
+    foldstack,
+    go_through,
+    make_workspace,
+    refuses,
+    run_of,
+    write,
+    write_competition,
+)
+
+BERT = {
+    "num_hidden_layers": 12,
+    "hidden_size": 768,
+    "intermediate_size": 3072,
+    "num_attention_heads": 12,
+    "vocab_size": 30_522,
+}
+
+
+MINILM = {"num_hidden_layers": 6, "hidden_size": 384, "intermediate_size": 1536}
+LONG = {"batch_size": 16, "max_length": 256}
 
 
 @pytest.fixture
@@ -171,10 +197,10 @@ def test_one_run_at_a_time_feeds_a_gpu(tmp_path, machine, backbone):
     assert Jobs(*runs_of(root, "tiny"), 0, 1).at_once() == 1
 
 
-def test_runs_that_are_finished_say_what_memory_another_takes(tmp_path, machine, backbone):
-    """A network may take 6,000 MB more than its rows until one has ended."""
+def test_runs_that_are_finished_say_what_memory_another_takes(tmp_path, machine):
+    """A network that is not on this machine may take 6,000 MB more than its rows until one has ended."""
     root = go_through(made(tmp_path / "w", threads=1), "train")
-    add_preset(root, backbone)
+    add_preset(root, "nobody/no-such-model")
     took(root, 0, 1.0, 6000)
     machine(free=11_999)
     assert Jobs(*runs_of(root), 0, 1).plan() == [
@@ -189,6 +215,46 @@ def test_runs_that_are_finished_say_what_memory_another_takes(tmp_path, machine,
     mixed.begin(run_of(root, "tfidf", 0)[1])
     assert mixed.may_begin(run_of(root, "tfidf", 1)[1])
     assert not mixed.may_begin(tiny)
+
+
+@pytest.mark.parametrize(
+    ("config", "training", "mb"),
+    [
+        # 12 · (4 · 768² + 2 · 768 · 3072) weights of 16 bytes, 30,522 · 768 of 8; 16 · 256 tokens, each
+        # 12 · (92 · 768 + 14 · 12 · 256) bytes
+        ({}, LONG, 6_802),
+        ({}, LONG | {"micro_batch_size": 4}, 2_806),
+        ({"pos_att_type": "p2c|c2p", "position_buckets": 256}, LONG, 10_834),
+        (MINILM, LONG, 2_087),
+        (MINILM, {"batch_size": "auto", "max_length": "auto"}, 2_087),
+        ({"hidden_size": None}, {}, None),
+        ({"hidden_size": "many"}, {}, None),
+        ([], {}, None),
+    ],
+)
+def test_the_config_of_a_backbone_says_what_memory_a_first_run_takes(
+    tmp_path, config, training, mb
+):
+    """MiniLM takes less than BERT, and DeBERTa, which scores relative positions, more."""
+    if isinstance(config, dict):
+        config = BERT | config
+    write(tmp_path / "backbone/config.json", json.dumps(config))
+    data = {"learner": "transformer", "backbone": str(tmp_path / "backbone"), "training": training}
+    assert TransformerSettings.model_validate(data).fit_mb(1_000) == mb
+
+
+def test_a_first_run_of_a_network_takes_its_libraries_too(tmp_path, machine, monkeypatch):
+    """This process's 300 MB, 400 of libraries and those of its fit."""
+    root = made(tmp_path / "w", threads=1)
+    write(tmp_path / "backbone/config.json", json.dumps(BERT))
+    add_preset(root, tmp_path / "backbone")
+    info = SimpleNamespace(rss=300 << 20)
+    monkeypatch.setattr(jobs.psutil.Process, "memory_info", lambda process: info)
+    ws, runs = runs_of(root, "tiny")
+    of_fit = runs[0].settings.fit_mb(24)
+    for free, at_once in ((2 * (700 + of_fit), 2), (2 * (700 + of_fit) - 1, 1)):
+        machine(free=free)
+        assert Jobs(ws, runs, 0, 1).at_once() == at_once
 
 
 def test_more_threads_than_cores_are_said(tmp_path, machine):
@@ -287,6 +353,11 @@ def test_finished_runs_say_how_long_the_others_take(tmp_path, machine, monkeypat
     now += 5
     shared.end(tiny, took(root, 0, 20.0, 100))
     assert shared.progress() == "train: 2 of 4 runs, about 1:40 left"
+    for run in todo[1:]:
+        shared.begin(run)
+        now += 60
+        shared.end(run, took(root, 0, 30.0, 100))
+    assert shared.progress() == "train: 4 of 4 runs in 3:45"
 
 
 def test_runs_of_other_settings_or_threads_say_nothing(tmp_path, machine):
@@ -309,9 +380,50 @@ def test_train_says_how_it_shares_the_machine_and_what_is_left(tmp_path, capsys)
     lines = re.sub(r"\d+:\d\d", "M:SS", said).splitlines()
     assert lines[0] == "train: 3 runs, 2 at once with 1 thread each"
     of_train = [line for line in lines[1:] if line.startswith("train: ")]
-    assert of_train == [f"train: {done} of 3 runs, about M:SS left" for done in (1, 2)]
+    assert of_train == [
+        *(f"train: {done} of 3 runs, about M:SS left" for done in (1, 2)),
+        "train: 3 of 3 runs in M:SS",
+    ]
     for fold in range(3):
         assert f"tfidf seed 0 fold{fold}: 16 rows to learn from, 8 held out" in lines
+
+
+def test_a_run_alone_has_no_such_line(tmp_path, capsys):
+    root = made(tmp_path / "w", threads=1)
+    assert foldstack(root, "train", "--fold", "0") == 0
+    assert "train: " not in capsys.readouterr().out
+
+
+# Failures
+
+
+def test_a_missing_backbone_is_found_before_any_run_begins(tmp_path, capsys):
+    """Of every model that is to be trained, also of the last one; nothing is written."""
+    root = made(tmp_path / "w", threads=1)
+    add_preset(root, "./nowhere")
+    write_competition(root, models=["tfidf", "tiny"])
+    before = files(root)
+    capsys.readouterr()
+    refuses(root, ["train"], "backbone './nowhere': there is no folder nowhere", capsys)
+    assert files(root) == before
+    assert foldstack(root, "train", "--model", "tfidf", "--fold", "0") == 0  # not asked for
+
+
+def test_a_backbone_is_needed_by_runs_to_train_alone(tmp_path, capsys, backbone):
+    """Finished runs have a copy, and so have pretrained backbones."""
+    root = made(tmp_path / "w", threads=1)
+    place = Path(shutil.copytree(backbone, tmp_path / "backbone"))
+    pretrain = {"epochs": 1, "batch_size": 8}
+    add_preset(root, place)
+    add_preset(root, place, "pretrained", pretrain=pretrain)
+    for model in ("tiny", "pretrained"):
+        assert foldstack(root, "train", "--model", model, "--fold", "0") == 0
+    shutil.rmtree(place)
+    assert foldstack(root, "train", "--model", "tiny", "--fold", "0") == 0
+    assert foldstack(root, "train", "--model", "pretrained", "--fold", "1") == 0
+    capsys.readouterr()
+    sentence = f"backbone '{place}': there is no folder {place}"
+    refuses(root, ["train", "--model", "tiny", "--fold", "0", "--force"], sentence, capsys)
 
 
 class Terminal(io.StringIO):

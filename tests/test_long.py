@@ -678,7 +678,7 @@ def test_a_stored_run_has_its_settings_again(long):
     settings = validate(TransformerSettings, given, "p.yaml")
     stored = json.loads(json.dumps(identity(settings)))
     assert stored_settings(stored) == settings
-    assert settings.training.max_length is None
+    assert settings.training.max_length == "auto"
 
 
 @pytest.mark.parametrize(

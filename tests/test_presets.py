@@ -19,13 +19,14 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 
 from foldstack import config
+from foldstack.backbones import locate
 from foldstack.errors import InputError
 from foldstack.kinds import Kind
 from foldstack.learners import LearnerContext, Task
 from foldstack.learners.transformer import TransformerLearner
 from foldstack.metrics import get
 from foldstack.nets import backbone as nets
-from foldstack.nets.backbone import empty_backbone, load_backbone, locate
+from foldstack.nets.backbone import empty_backbone, load_backbone
 from foldstack.nets.classifier import takes_types
 from foldstack.settings import CompetitionSettings
 from foldstack.techniques import TransformerSettings

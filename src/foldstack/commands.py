@@ -23,6 +23,17 @@ def at_least_zero(text: str) -> int:
     return _whole_number(text, 0)
 
 
+def above_zero(text: str) -> float:
+    """Return a number above 0, as an option's value."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number above 0")
+    return value
+
+
 def _whole_number(text: str, least: int) -> int:
     if not text.isdecimal() or int(text) < least:
         raise argparse.ArgumentTypeError(f"'{text}' is not a whole number of {least} or more")
@@ -49,7 +60,12 @@ class Option:
     @property
     def variable(self) -> str:
         """The make variable that reaches the option."""
-        return self.name.upper()
+        return self.parameter.upper()
+
+    @property
+    def parameter(self) -> str:
+        """The parameter of the stage that gets the option."""
+        return self.name.replace("-", "_")
 
 
 @dataclass(frozen=True)
@@ -91,11 +107,11 @@ class Command:
         """Return the stage's keyword arguments for these parsed ones."""
         arguments: dict[str, Any] = {o.into: {} for o in self.options if o.into}
         for option in self.options:
-            value = getattr(given, option.name)
+            value = getattr(given, option.parameter)
             if option.into is None:
-                arguments[option.name] = value
+                arguments[option.parameter] = value
             elif value:
-                arguments[option.into][option.name] = value
+                arguments[option.into][option.parameter] = value
         return arguments
 
 
@@ -313,6 +329,22 @@ _LISTED = (
             Option("out", "the folder to write (default: one in exports/)"),
             Option("form", "transformers (default) or openvino, which holds any head"),
         ),
+    ),
+    Command(
+        "bundle",
+        "write a blend as a folder that predicts without network and workspace",
+        "bundle:bundle",
+        (
+            BLEND,
+            Option("weights", "of transformers: fp32 (default), fp16 or int8", default="fp32"),
+            Option(
+                "time-limit",
+                "minutes for ROWS rows: models that it does not allow are dropped",
+                type=above_zero,
+            ),
+            Option("rows", "rows of the forecast (default: the test file's)", type=at_least_one),
+        ),
+        as_json=True,
     ),
     Command(
         "report",

@@ -19,10 +19,11 @@ from pydantic import ValidationError
 
 from foldstack.errors import InputError, cut, nearest, shown
 from foldstack.settings import CompetitionSettings, Settings, T
-from foldstack.techniques import LearnerSettings, Technique
+from foldstack.techniques import LearnerSettings, Technique, auto
 from foldstack.yaml_text import DEEPEST, YamlError, encodable, parse_yaml
 
 SHIPPED = Path(__file__).parent / "presets"
+SIGNS = ("|", ">", "#", "&")  # values of `separator`, which alone mean nothing in YAML
 EARLIER = SHIPPED / "earlier"  # presets as an earlier version shipped them, for runs that it stored
 # File systems take names of 255 bytes; dots, suffixes and process ids are put around these.
 LONGEST_NAME = 200
@@ -120,6 +121,8 @@ def _override(pair: str) -> tuple[list[str], Any]:
         raise InputError(f"--set '{cut(pair)}': settings nest no more than {DEEPEST} deep")
     if not encodable(pair):
         raise InputError(f"--set '{cut(pair)}' holds bytes that are not UTF-8: write it as UTF-8")
+    if value in SIGNS:
+        return key, value
     try:
         return key, parse_yaml(value)
     except YamlError:
@@ -425,7 +428,11 @@ def _with_defaults(of_run: dict[str, Any]) -> dict[str, Any]:
     if settings.get("learner") not in LearnerSettings.registered:
         return of_run
     stored = stored_settings_or_none(settings)
-    return of_run if stored is None else of_run | {"settings": identity(stored)}
+    if stored is None:
+        return of_run
+    if of_run.get("auto_rules") == auto.digest():  # the whole table, as it was first recorded
+        of_run = of_run | {"auto_rules": stored.rules}
+    return of_run | {"settings": identity(stored)}
 
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:

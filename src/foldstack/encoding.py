@@ -5,8 +5,6 @@ from __future__ import annotations
 import codecs
 import re
 
-from charset_normalizer import from_bytes
-
 SAMPLE = 1 << 15
 # Candidates for charset-normalizer: given all of Python's codecs it prefers rare ones.
 WESTERN = ["cp1252", "cp1250", "cp1254", "cp1257"]
@@ -68,6 +66,8 @@ def likely_encoding(data: bytes) -> str | None:
 
 def _ranked(data: bytes) -> list[str]:
     """Return the likely encodings of a bounded sample, most likely first."""
+    from charset_normalizer import from_bytes  # here: only a wrong encoding needs it
+
     sample = _non_ascii_lines(data)
     high = len(re.findall(rb"[\x80-\xff]", sample))
     lone = len(re.findall(rb"(?<![\x80-\xff])[\x80-\xff](?![\x80-\xff])", sample))

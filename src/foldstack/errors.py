@@ -24,11 +24,12 @@ class Interrupted(Exception):
 
     Attributes:
         signum: the signal's number; the process exits with 128 + signum.
+        is_said: whether the user has been told where the work stopped.
     """
 
     def __init__(self, signum: int):
         super().__init__(signum)
-        self.signum = signum
+        self.signum, self.is_said = signum, False
 
 
 class ChildFailed(Exception):

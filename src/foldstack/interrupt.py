@@ -12,6 +12,7 @@ from contextlib import contextmanager, nullcontext, suppress
 
 from foldstack import parallel
 from foldstack.errors import Interrupted
+from foldstack.progress import say
 
 _PARENT = "FOLDSTACK_PARENT"
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -86,10 +87,15 @@ class Stop:
         self.requested = parallel.all_reduce_max(self.requested or 0) or None
         return self.requested is not None
 
-    def check(self) -> None:
-        """Raise `Interrupted` if a signal was deferred."""
+    def check(self, *, is_said: bool = False) -> None:
+        """Raise `Interrupted` if a signal was deferred.
+
+        is_said: whether the user has been told where the work stopped.
+        """
         if self.requested is not None:
-            raise Interrupted(self.requested)
+            stop = Interrupted(self.requested)
+            stop.is_said = is_said
+            raise stop
 
 
 def hidden_stop(error: BaseException | None) -> Interrupted | None:
@@ -100,6 +106,18 @@ def hidden_stop(error: BaseException | None) -> Interrupted | None:
     while error is not None and not isinstance(error, Interrupted):
         error = error.__context__
     return error
+
+
+@contextmanager
+def saying_stop(what: str) -> Iterator[None]:
+    """Say that a signal has stopped this work, unless that has been said."""
+    try:
+        yield
+    except Exception as e:
+        stop = hidden_stop(e)
+        if stop is not None and not stop.is_said:
+            say(f"{what}: stopped: the same command resumes it")
+        raise
 
 
 @contextmanager

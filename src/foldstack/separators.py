@@ -36,6 +36,19 @@ def find_separator(cells: Iterable[str]) -> str | None:
     return None
 
 
+def splitting_sign(cells: Iterable[str]) -> str | None:
+    """Return the sign that splits most cells, for cells that are known to join labels; None if none.
+
+    A sign that is rare in names comes first; a space, which stands in most names, splits none.
+    """
+    values = {value for value in cells if value.strip()}
+    for signs in (SELDOM_IN_NAMES, IN_NAMES[:-1]):
+        counts = {sign: len(_parts(values, sign)[1]) for sign in signs}
+        if any(counts.values()):
+            return _as_written(values, max(counts, key=counts.__getitem__))
+    return None
+
+
 def join_of(values: set[str], labels: set[str]) -> str | None:
     """Return the separator that splits these cells into exactly these labels; None if there is none."""
     for sign in (*SELDOM_IN_NAMES, *IN_NAMES):

@@ -22,8 +22,8 @@ from transformers import (
 from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.utils import logging
 
+from foldstack.backbones import locate
 from foldstack.learners.transformer import TransformerLearner
-from foldstack.nets.backbone import locate
 from foldstack.rows import Rows
 from foldstack.techniques import TransformerSettings
 

@@ -194,7 +194,8 @@ def memory_of(process: int) -> int:
 
 def tokenise(root: Path) -> None:
     """All training texts through the embedded backbone's tokenizer."""
-    from foldstack.nets.backbone import load_backbone, locate
+    from foldstack.backbones import locate
+    from foldstack.nets.backbone import load_backbone
     from foldstack.text.sequences import encode
     from foldstack.workspace import Workspace
 

@@ -32,12 +32,13 @@ import torch
 from torch import nn
 
 import foldstack
+from foldstack.backbones import locate
 from foldstack.cores import cpu_threads
 from foldstack.files import write_text
 from foldstack.learners import LearnerContext
 from foldstack.learners.transformer import TransformerLearner
 from foldstack.links import to_probabilities
-from foldstack.nets.backbone import load_backbone, locate
+from foldstack.nets.backbone import load_backbone
 from foldstack.progress import duration, say, table
 from foldstack.rows import Rows
 from foldstack.stages.data import make_data

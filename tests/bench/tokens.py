@@ -23,8 +23,9 @@ from pathlib import Path
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
+from foldstack.backbones import locate
 from foldstack.cores import cpu_threads
-from foldstack.nets.backbone import load_backbone, locate
+from foldstack.nets.backbone import load_backbone
 from foldstack.progress import table
 from foldstack.rows import Rows
 from foldstack.stages.data import make_data

@@ -20,7 +20,7 @@ from foldstack.guess.given import GivenTables, Guess
 from foldstack.guess.target import refuse_classes
 from foldstack.kinds import Kind
 from foldstack.labels import FALSE, TRUE, different, matched
-from foldstack.separators import find_separator, join_of, parts_of
+from foldstack.separators import find_separator, join_of, parts_of, splitting_sign
 
 THRESHOLD = 0.5
 ROUNDED = 0.011  # how far a row's sum may be from 1: thirds with two decimals
@@ -242,7 +242,7 @@ def _given_separator(tables: GivenTables, kind: Kind, target: tuple[str, ...]) -
     values = distinct(tables.train[target[0]])
     if kind.several_labels_per_row and len(target) == 1 and not (values <= TRUE | FALSE):
         wanted = set(tables.sample_columns)
-        separator = join_of(values, wanted) or find_separator(values)
+        separator = join_of(values, wanted) or find_separator(values) or splitting_sign(values)
         if separator is None:
             raise InputError(
                 f"KIND=multilabel: no separator was found in train's column '{target[0]}': set "

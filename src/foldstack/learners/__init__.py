@@ -100,6 +100,15 @@ class LearnerContext:
     pretrained: Path | None = None
     log: Log | None = None
 
+    def of_fit(self, number: int) -> LearnerContext:
+        """Return the context of a run's fit of this number (from 1): it starts from its like.
+
+        A start of several fits has no other folder than theirs; further fits start from the first.
+        """
+        places = [self.start / f"repeat{n}" for n in (number, 1)] if self.start else []
+        start = next((place for place in places if place.exists()), self.start)
+        return replace(self, start=start)
+
 
 @dataclass(frozen=True)
 class Measured:
@@ -127,7 +136,7 @@ def make_learner(settings: LearnerSettings, context: LearnerContext) -> Learner:
     """Return the learner that a preset names; its module is imported when it is first used."""
     implementation = settings.load()
     if settings.repeated == 1:
-        return implementation(settings, context)
+        return implementation(settings, context.of_fit(1))
     from foldstack.learners.repeated import RepeatedLearner
 
     return RepeatedLearner(settings, context, implementation)

@@ -16,7 +16,7 @@ from foldstack.learners import Task
 from foldstack.learners.columns import FeatureColumns
 from foldstack.progress import say
 from foldstack.rows import Rows
-from foldstack.techniques import Beginning, TrainingSettings, TransformerSettings, Windows
+from foldstack.techniques import AUTO, Beginning, TrainingSettings, TransformerSettings, Windows
 from foldstack.text.augment import Augmenter
 from foldstack.text.cache import TokenCache
 from foldstack.text.cutting import Texts, auto_length, cut_texts, fit_keywords
@@ -96,7 +96,8 @@ class Encoder:
     ):
         self.settings, self.task, self.tokenizer = settings, task, tokenizer
         self.types, self.limit, self.longest, self.cache = types, limit, longest, cache
-        self.max_length = settings.training.max_length
+        given = settings.training.max_length
+        self.max_length: int | None = None if given == AUTO else given  # auto: until it is fitted
         self._set_special(settings.special_tokens)
         self.keywords: KeywordTable | None = None
         self.scale: Scale | None = None

@@ -11,16 +11,15 @@ from pathlib import Path
 import numpy as np
 
 from foldstack import parallel
-from foldstack.errors import InputError
+from foldstack.finished import FACTS, finished_facts
 from foldstack.learners import Learner, LearnerContext, Measured
 from foldstack.progress import say
-from foldstack.records import Record, digests_of, read_mapping, verify, write_record
+from foldstack.records import digests_of, write_record
 from foldstack.rows import Rows
 from foldstack.techniques import AUTO, LearnerSettings, RunFacts, auto
 from foldstack.tracking import under
 
 TOTALS = ("updates", "training_seconds")
-FACTS = "facts.json"
 
 
 class RepeatedLearner:
@@ -41,21 +40,17 @@ class RepeatedLearner:
         self.link = self.members[0].link
 
     def _member(self, number: int) -> Learner:
-        context, seed = self.context, self.context.seed
+        context, seed = self.context.of_fit(number), self.context.seed
         if number > 1:
             drawn = np.random.SeedSequence(seed, spawn_key=(number,)).generate_state(1)[0]
             context = replace(context, seed=int(drawn), log=under(f"fit{number}", context.log))
-        if context.start:
-            places = [context.start / f"repeat{n}" for n in (number, 1)]
-            start = next((place for place in places if place.exists()), context.start)
-            context = replace(context, start=start)
         return self._implementation(self.settings, context)
 
     def _chosen(self, rows: int) -> tuple[int, dict]:
         """Return the number of fits, and how it was chosen if it is `auto`."""
         if self.settings.repeated != AUTO:
             return self.settings.repeated, {}
-        rule = auto.choose("repeats", RunFacts(rows, self.context.task.kind, 1.0, 0))
+        rule = auto.choose("repeats", RunFacts(rows=rows))
         return rule.value, {"repeats": {"value": rule.value, "why": rule.when}}
 
     @property
@@ -84,15 +79,16 @@ class RepeatedLearner:
     ) -> tuple[Learner, dict]:
         """Return a fitted learner and its facts; one that is finished is read after a kill."""
         member, done, work = self._member(number), folder / "done", folder / "work"
-        parallel.main_first(lambda: parallel.is_main() and _drop_damaged(done))
-        if done.exists():
+        found = finished_facts(done, folder.name, "fitting it again", ("model",))
+        if found is not None:
             member.load(done / "model")
-            return member, _facts(done)
+            return member, found
         parallel.main_first(lambda: work.mkdir(parents=True, exist_ok=True))
         facts = member.fit(train, select, work)
         if parallel.is_main():
             saving = folder / "saving"
-            shutil.rmtree(saving, ignore_errors=True)
+            for old in (saving, done):  # of a kill, or damaged
+                shutil.rmtree(old, ignore_errors=True)
             member.save(saving / "model")
             write_record(saving / FACTS, facts | {"files": digests_of(saving)})
             saving.rename(done)
@@ -134,24 +130,3 @@ class RepeatedLearner:
         self.members = [self._member(number) for number in range(1, len(places) + 1)]
         for member, place in zip(self.members, places, strict=True):
             member.load(place)
-
-
-def _facts(done: Path) -> dict:
-    """Return the facts of a finished fit; raise InputError if one of its files is damaged."""
-    again, name = "fitting it again", done.parent.name
-    facts = read_mapping(done / FACTS, Record, name, again)
-    files = facts.pop("files", {})
-    for file in ("model", *files):
-        verify(done, files, file, name, again)
-    return facts
-
-
-def _drop_damaged(done: Path) -> None:
-    """Remove a finished fit, one of whose files a crash or somebody has damaged."""
-    if not done.exists():
-        return
-    try:
-        _facts(done)
-    except (InputError, OSError) as e:
-        say(str(e))
-        shutil.rmtree(done)

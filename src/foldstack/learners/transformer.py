@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from transformers import PreTrainedTokenizerBase
 
 from foldstack import parallel
+from foldstack.backbones import locate
 from foldstack.errors import InputError
 from foldstack.files import read_json, write_json
 from foldstack.learners import LearnerContext, Measured
@@ -24,7 +25,6 @@ from foldstack.learners.judging import epoch_score
 from foldstack.nets.backbone import (
     empty_backbone,
     load_backbone,
-    locate,
     own_code,
     save_config,
     set_dropout,
@@ -73,8 +73,8 @@ class TransformerLearner:
         self.precision, self.accelerator = prepare_machine(
             settings.training.precision, context.threads
         )
-        self.chosen: dict[str, dict] = {}  # what was `auto`, with reasons
-        self._is_resolved = False  # whether the settings are those that a run has chosen
+        self._chooses = settings.rules is not None  # `max_length: auto` alone has no bound, as ever
+        self.chosen: dict[str, dict] = {}  # by `fit`, of what is `auto`, with reasons
         self.model: Classifier | None = None
         self.encoder: Encoder | None = None
 
@@ -115,7 +115,6 @@ class TransformerLearner:
         facts = facts if learned is None else replace(facts, rows=learned)
         self.settings, made = self.settings.resolved(facts)
         self.chosen |= made
-        self._is_resolved |= bool(made)
         if (rate := self.chosen.get("backbone_dropout")) is not None:
             set_dropout(backbone, rate["value"])
 
@@ -183,11 +182,6 @@ class TransformerLearner:
             )
             fits = backbone
         self.model.load_state_dict({k: weights[k] for k in fits}, strict=False)
-
-    @property
-    def _chooses(self) -> bool:
-        """Whether settings are, or were, `auto`; `max_length: auto` alone has no bound, as ever."""
-        return bool(self.settings.rules or self.chosen)
 
     def _encoder(self, backbone: torch.nn.Module, tokenizer: PreTrainedTokenizerBase) -> Encoder:
         return Encoder(
@@ -414,13 +408,12 @@ class TransformerLearner:
             save_config(self.model.backbone, folder)
             self.encoder.save(folder)
         save_weights(self.model, folder / WEIGHTS)
-        if self._is_resolved:
+        if self._chooses:
             write_json(folder / RESOLVED, self.settings.model_dump(mode="json"))
 
     def load(self, folder: Path) -> None:
         if (folder / RESOLVED).exists():
             self.settings = TransformerSettings.model_validate(read_json(folder / RESOLVED))
-            self._is_resolved = True
         backbone, tokenizer = empty_backbone(folder, self.settings.trust_remote_code)
         self.encoder = self._encoder(backbone, tokenizer)
         self.encoder.load(folder)

@@ -28,6 +28,7 @@ from foldstack.records.blends import (
     SubmissionRecord,
     Submitted,
 )
+from foldstack.records.bundles import BundleResult
 from foldstack.records.comparisons import ComparedModel, Comparison
 from foldstack.records.decisions import RuleRecord
 from foldstack.records.drifts import (
@@ -120,6 +121,7 @@ __all__ = [
     "BlendRecord",
     "BlendScore",
     "BlendScores",
+    "BundleResult",
     "CalibrationRecord",
     "CandidateRecord",
     "CellOfRows",

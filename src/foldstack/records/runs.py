@@ -31,7 +31,7 @@ class RunIdentity(Value):
         features: hashes of the feature columns of the training and the external rows.
         row_weights: the digest of the weights to the test file, if the model learns with them.
         auxiliary: the auxiliary targets' settings and their hashes, in the same order.
-        auto_rules: digest of the rules that chose what is `auto` in the settings.
+        auto_rules: digest of the rules of those settings that are `auto`.
     """
 
     model_config = ConfigDict(extra="allow")

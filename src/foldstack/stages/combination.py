@@ -1,4 +1,4 @@
-"""What a blend makes of its runs' predictions of new rows, without a workspace or training rows."""
+"""The combination of a blend's runs on new rows, without a workspace or training rows."""
 
 from __future__ import annotations
 
@@ -84,7 +84,12 @@ class Combination:
         found = self.fitted.predict(Inputs(probabilities, ranks, stack_features(rows, text)))
         if self.kind.is_values:
             return Outcome(found, None if self.rule is None else self.rule.apply(found))
-        # The default rule of .5 does not apply to ranks: decide on the mean probability.
-        shown = probabilities.mean(axis=1) if self.of_ranks else found
-        rule = self.rule or default_rule(self.kind, probabilities.shape[2])
-        return Outcome(found, rule.apply(shown))
+        return Outcome(found, self.decided(found, probabilities.mean(axis=1)))
+
+    def decided(self, values: np.ndarray, mean: np.ndarray) -> np.ndarray:
+        """Return (n, outputs) decisions on the blend's values, or of ranks on the mean probability.
+
+        The default rule of .5 does not apply to ranks.
+        """
+        rule = self.rule or default_rule(self.kind, values.shape[1])
+        return rule.apply(mean if self.of_ranks else values)

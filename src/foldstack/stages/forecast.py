@@ -10,11 +10,11 @@ import numpy as np
 
 from foldstack.competition import Competition
 from foldstack.config import listed_models, load_model
-from foldstack.cores import cpu_cores, has_gpu, threads_per_run
 from foldstack.errors import InputError
 from foldstack.learners import LearnerContext, make_learner
 from foldstack.progress import duration, say
 from foldstack.records import ModelForecast
+from foldstack.stages.jobs import shares
 
 MOST_ROWS = 1_000  # that are measured on, drawn at random
 DRAW_SEED = 0
@@ -39,9 +39,9 @@ def forecast(competition: Competition, root: Path, model: str) -> ModelForecast:
     """
     settings = load_model(model, root, competition.settings, {})
     rows, folds = competition.train, competition.settings.folds
-    runs = folds.count * folds.repeats * len(competition.settings.seeds)
-    threads, jobs = _shares(competition, runs * len(competition.settings.models))
-    context = LearnerContext(competition.task, DRAW_SEED, threads)
+    runs = folds.count * folds.repeats * len(set(competition.settings.seeds))
+    shared = shares(competition.settings, runs * len(competition.settings.models))
+    context = LearnerContext(competition.task, DRAW_SEED, shared.given or shared.threads)
     learner = make_learner(settings, context)
     measure = getattr(learner, "measure", None)
     if measure is None:
@@ -59,7 +59,7 @@ def forecast(competition: Competition, root: Path, model: str) -> ModelForecast:
     return ModelForecast(
         model=model,
         runs=runs,
-        seconds=of_run * runs / min(jobs, runs),
+        seconds=of_run * runs / min(shared.at_once, runs),
         learned_per_second=measured.learned_per_second,
         predicted_per_second=1 / measured.row_seconds,
         precision=getattr(learner, "precision", None),
@@ -73,11 +73,3 @@ def forecast_note(made: ModelForecast) -> str:
         return f"time not known: {made.reason}"
     work = f", {made.work}" if made.work else ""
     return f"about {duration(made.seconds)} for {made.runs} runs{work}, on the machine of `init`"
-
-
-def _shares(competition: Competition, runs: int) -> tuple[int, int]:
-    """Return (threads per run, runs at once) of this number of runs."""
-    cores, gpu = cpu_cores(), has_gpu()
-    threads = competition.settings.runtime.threads
-    threads = threads or (cores if gpu else threads_per_run(cores, runs))
-    return threads, 1 if gpu else max(cores // threads, 1)

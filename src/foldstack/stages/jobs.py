@@ -12,26 +12,33 @@ from foldstack import config
 from foldstack.cores import available_memory_mb, cpu_cores, has_gpu, threads_per_run
 from foldstack.progress import duration
 from foldstack.records import RunRecord, ThroughputRecord
+from foldstack.settings import CompetitionSettings
 from foldstack.stages.fitted import threads_of
 from foldstack.stages.run import Run
 from foldstack.store import RunKey
 from foldstack.workspace import Workspace
 
 # Memory of a run of a model that has no finished run yet: that of this process, which has read the same
-# rows, and as much again, or this for a network (7.5 GB in all are measured of BERT, 2.2 of MiniLM).
+# rows, and as much again, or for a network its libraries and its fit; NETWORK_MB if that is not known.
+LIBRARIES_MB = 400
 NETWORK_MB = 6000
 
 
 def throughput(ws: Workspace, folds: int) -> ThroughputRecord:
     """Return how the runs of all listed models, seeds and folds will share this machine."""
-    cores, gpu = cpu_cores(), has_gpu()
     runs = max(len(ws.listed), 1) * len(ws.choose_seeds(None)) * folds
+    return shares(ws.competition.settings, runs)
+
+
+def shares(settings: CompetitionSettings, runs: int) -> ThroughputRecord:
+    """Return how this number of runs of a competition will share this machine."""
+    cores, gpu = cpu_cores(), has_gpu()
     return ThroughputRecord(
         cores=cores,
         gpu=gpu,
         runs=runs,
         threads=cores if gpu else threads_per_run(cores, runs),
-        given=ws.competition.settings.runtime.threads or None,
+        given=settings.runtime.threads or None,
     )
 
 
@@ -43,6 +50,7 @@ class Jobs:
         cores: of the machine.
         most: the largest number of runs at once.
         left: the runs that have not ended, by key.
+        several: whether there are several runs.
     """
 
     def __init__(self, ws: Workspace, todo: list[Run], given: int, processes: int):
@@ -57,11 +65,14 @@ class Jobs:
         self.threads, self.cores = threads_of(ws, processes), cpu_cores()
         self._given, self._processes = given, processes
         self._are_stored = not ws.competition.settings.runtime.threads
+        self.several = len(todo) > 1
         self._count, self.left = len(todo), {run.key: run for run in todo}
+        self._begin = time.monotonic()
         self._since: dict[RunKey, float] = {}
         self._earlier: dict[str, list[float]] = {}  # seconds of each model's finished runs
         self._timed: dict[str, list[float]] = {}  # of those of this call, whose start counts too
         self._peak_mb: dict[str, int] = {}
+        self._assumed_mb: dict[str, int] = {}  # beside this process's, where no run has ended
         self._own_mb = psutil.Process().memory_info().rss // 2**20
         self._free_mb = available_memory_mb()
         for run in {run.key.model: run for run in todo}.values():
@@ -69,12 +80,14 @@ class Jobs:
                 if self._is_alike(run, record):
                     self._earlier.setdefault(run.key.model, []).append(record.seconds)
                     self._note_memory(run, record)
+            self._assumed_mb[run.key.model] = self._assumed(run, len(ws.competition.train))
         alone = processes > 1 or (any(r.settings.traits.torch for r in todo) and has_gpu())
         self.most = given or (1 if alone else max(min(self.cores // self.threads, len(todo)), 1))
 
     def _is_alike(self, run: Run, record: RunRecord) -> bool:
         """Return whether this run will take what the finished one took."""
-        alike = record.identity.settings == config.identity(run.settings)
+        ours = config.identity(run.settings)
+        alike = not config.settings_differences(record.identity.settings, ours)
         return alike and record.machine.get("threads") == self.threads
 
     def _note_memory(self, run: Run, record: RunRecord) -> None:
@@ -119,8 +132,14 @@ class Jobs:
 
     def _memory_mb(self, run: Run) -> int:
         """Return the memory that a run may take."""
-        more = NETWORK_MB if run.settings.traits.torch else self._own_mb
-        return self._peak_mb.get(run.key.model, self._own_mb + more)
+        model = run.key.model
+        return self._peak_mb.get(model, self._own_mb + self._assumed_mb[model])
+
+    def _assumed(self, run: Run, rows: int) -> int:
+        if not run.settings.traits.torch:
+            return self._own_mb
+        fit = run.settings.fit_mb(rows)
+        return NETWORK_MB if fit is None else LIBRARIES_MB + fit
 
     def plan(self) -> list[str]:
         """Return how the runs share the machine, as lines."""
@@ -144,7 +163,13 @@ class Jobs:
         return lines
 
     def progress(self) -> str:
-        """Return the number of finished runs and the time that the others will take, as a line."""
+        """Return the number of finished runs and the time that the others will take, as a line.
+
+        Once all are finished, it has the time since the first one began.
+        """
+        if not self.left:
+            took = duration(time.monotonic() - self._begin)
+            return f"train: {self._count} of {self._count} runs in {took}"
         now, known, unknown = time.monotonic(), [], []
         for key in (run.key for run in self._in_order()):
             found = self._timed.get(key.model) or self._earlier.get(key.model)

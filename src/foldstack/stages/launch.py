@@ -74,7 +74,7 @@ def _as_ended(
                 run, code = running.pop(future), future.result()
                 if not code:
                     jobs.end(run, launch.ws.store.read_run(run.key))
-                    if jobs.left and not status.shown:
+                    if jobs.several and not (jobs.left and status.shown):
                         say(jobs.progress())
                 yield run, code
             status.show(jobs.progress())

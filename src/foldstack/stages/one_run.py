@@ -18,6 +18,7 @@ import foldstack
 from foldstack import config, parallel
 from foldstack.cores import machine
 from foldstack.errors import InputError
+from foldstack.interrupt import saying_stop
 from foldstack.learners import Learner, LearnerContext, make_learner
 from foldstack.progress import duration, say
 from foldstack.records import PartialRecord, RunRecord
@@ -99,11 +100,12 @@ def train_one(ws: Workspace, run: Run, *, force: bool) -> bool:
             return True
         require_dependencies(ws, run)
         tracking = stack.enter_context(tracked(_tracking(ws, run)))
-        fitted = _fit(ws, run, tracking)
-        parallel.leave()
-        if not parallel.is_main():
-            return True
-        record = _store(ws, run, fitted)
+        with saying_stop(str(key)):
+            fitted = _fit(ws, run, tracking)
+            parallel.leave()
+            if not parallel.is_main():
+                return True
+            record = _store(ws, run, fitted)
         if tracking and record.score is not None:
             tracking({f"held-out {record.metric}": record.score}, record.facts.get("updates", 0))
     _log_result(key, record, fitted.predictions)

@@ -18,7 +18,7 @@ from foldstack.progress import duration, say
 from foldstack.records import Record, digests_of, read_mapping, verify, write_record
 from foldstack.rows import Rows
 from foldstack.stages.fitted import token_cache
-from foldstack.techniques import TransformerSettings
+from foldstack.techniques import AUTO, TransformerSettings
 from foldstack.workspace import Workspace
 
 # The settings that determine the pretrained backbone, the last of them from `training`.
@@ -61,6 +61,11 @@ def pretrained(ws: Workspace, settings: TransformerSettings, threads: int) -> Pa
     return place
 
 
+def is_pretrained(ws: Workspace, settings: TransformerSettings) -> bool:
+    """Return whether the pretrained backbone of these settings exists."""
+    return (ws.store.pretrained_dir / _key(settings, _texts(ws))).exists()
+
+
 def _drop_damaged(place: Path) -> None:
     """Remove a stored backbone that is damaged."""
     if not (place / RECORD).exists():  # no backbone, or one of a version without records
@@ -94,6 +99,7 @@ def _key(settings: TransformerSettings, texts: Rows) -> str:
         parts["trust_remote_code"] = True
     if settings.special_tokens != "text":
         parts["special_tokens"] = settings.special_tokens
-    parts["training"] = [identity["training"][name] for name in OF_TRAINING]
+    length, *others = (identity["training"][name] for name in OF_TRAINING)
+    parts["training"] = [None if length == AUTO else length, *others]  # null in earlier versions
     whole = json.dumps([parts, texts.texts], ensure_ascii=False)
     return hashlib.sha256(whole.encode("utf-8", "surrogatepass")).hexdigest()[:16]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import yaml
 
+from foldstack.backbones import locate
 from foldstack.competition import Competition
 from foldstack.competition_file import SHOWN, competition_yaml
 from foldstack.config import SHIPPED
@@ -101,8 +102,6 @@ def _backbone(given: str) -> str:
     """
     if (SHIPPED / f"{given}.yaml").exists():
         return f"# What the other presets lie over.\npreset: {given}\n"
-    from foldstack.nets.backbone import locate  # torch takes seconds to import
-
     found = Path(locate(given))
     place = str(found.resolve()) if found.is_dir() and not given.startswith("package:") else given
     settings = {"learner": "transformer", "backbone": place}

@@ -12,6 +12,7 @@ from foldstack.competition import Competition
 from foldstack.errors import InputError
 from foldstack.files import write_text
 from foldstack.folds import check_settings
+from foldstack.labels import split_labels
 from foldstack.records import RememberedSettings
 from foldstack.settings import CompetitionSettings
 from foldstack.yaml_edit import plain, with_value
@@ -45,8 +46,20 @@ def remember(root: Path, sets: list[str]) -> RememberedSettings:
     settings = config.validate(CompetitionSettings, data, f"{path} with these settings")
     _ = Competition(root, settings).metric  # whether it is known, and fits the kind
     check_settings(settings.folds)
+    labels = None if "labels" in changed else _split_labels(root, settings)
+    if labels is not None and "separator" in changed:
+        text = with_value(text, ["labels"], labels)
+        changed["labels"] = plain(labels)
     write_text(path, text)
     return RememberedSettings(file=str(path), settings=changed)
+
+
+def _split_labels(root: Path, settings: CompetitionSettings) -> list[str] | None:
+    """Return the labels of the training rows if `labels` has one that `separator` splits, else None."""
+    by = settings.separator
+    if not by or all(len(split_labels(label, by)) == 1 for label in settings.labels):
+        return None
+    return list(Competition(root, settings.model_copy(update={"labels": ()})).labels)
 
 
 def _leaves(nested: dict[str, Any], above: str = "") -> list[tuple[str, Any]]:

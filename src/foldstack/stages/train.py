@@ -13,6 +13,7 @@ from foldstack.stages.launch import train_each
 from foldstack.stages.one_run import is_done, train_one
 from foldstack.stages.oof import fold_runs
 from foldstack.stages.pooled import model_scores
+from foldstack.stages.pretrain import is_pretrained
 from foldstack.stages.run import Run
 from foldstack.store import RunKey
 from foldstack.tracking import check_trackers
@@ -82,6 +83,8 @@ def train_missing(
         _check_processes(todo, processes)
     if not force:
         _check_alike(ws, todo)
+    if not is_child():  # the parent has checked it
+        _check_backbones(ws, todo, force=force)
     if len(todo) == 1 and processes == 1 and not train_one(ws, todo[0], force=force):
         return TrainedRecord(trained=[], finished=[*finished, str(todo[0].key)])
     if len(todo) > 1 or processes > 1:
@@ -173,6 +176,14 @@ def _check_alike(ws: Workspace, todo: list[Run]) -> None:
                     f"{run.key} would have other settings than {key} ({'; '.join(changed)}), so that "
                     "they could not be blended: give the same SET=, another NAME=, or --force (FORCE=1)"
                 )
+
+
+def _check_backbones(ws: Workspace, todo: list[Run], *, force: bool) -> None:
+    """Raise InputError, before any run begins, if a backbone is missing; a hub name is not asked for."""
+    fitted = [run for run in todo if force or ws.store.read_run(run.key) is None]
+    for run in {run.key.model: run for run in fitted}.values():
+        if not (run.pretrains and is_pretrained(ws, run.settings)):
+            run.settings.check_backbone()
 
 
 def _check_processes(todo: list[Run], processes: int) -> None:

@@ -14,6 +14,7 @@
     submissions/<name>.csv, .json
     submissions/private/<name>.csv, .txt    scores per label against the solution
     submissions/log.json, pushed/   what was pushed to a site, with copies
+    bundle/<name>/, <name>.zip      a blend that predicts without the workspace, see foldstack.bundle
     predictions/                    predictions of new texts, see `predictions`
     tracking/<model>/seed<s>/<run>/     event files of trackers
     exports/<model>-seed<s>-<run>-<form>/   networks in the forms of other tools
@@ -27,6 +28,7 @@ from pathlib import Path
 
 from foldstack.predictions import PredictionFiles
 from foldstack.store.blend_files import BlendFiles
+from foldstack.store.bundle_files import BundleFiles
 from foldstack.store.comparison_files import ComparisonFiles
 from foldstack.store.drift_files import DriftFiles
 from foldstack.store.export_files import ExportFiles
@@ -52,6 +54,7 @@ class Store(
     RunPredictionFiles,
     ComparisonFiles,
     BlendFiles,
+    BundleFiles,
     SubmissionFiles,
     ExportFiles,
     PushFiles,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from foldstack import config
 from foldstack.files import file_sha256, locked, publish
 from foldstack.records import Push, PushLog, read_record, write_record
 from foldstack.store.part import StorePart
@@ -21,9 +20,6 @@ class PushFiles(StorePart):
     def pushed_copy(self, sha256: str) -> Path:
         """Return the copy of a pushed file, which a later `submit` does not write over."""
         return self.root / "submissions" / "pushed" / f"{sha256[:16]}.csv"
-
-    def bundle_dir(self, name: str) -> Path:
-        return self.root / "bundle" / config.check_name(name, "name")
 
     def read_push_log(self) -> PushLog:
         path = self.push_log_path

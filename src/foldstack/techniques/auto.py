@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +27,8 @@ LARGE_BACKBONE = 200_000_000
 class RunFacts:
     """Numbers that the rules read, of the rows that a run learns from and of its backbone.
 
+    A caller that chooses one setting gives what the rules of that setting read.
+
     Attributes:
         rows: number of rows of positive weight.
         kind: of the competition.
@@ -35,10 +37,10 @@ class RunFacts:
         adds_log_priors: whether the loss adds the log of each class's share to the outputs.
     """
 
-    rows: int
-    kind: Kind
-    rarest: float
-    parameters: int
+    rows: int = 0
+    kind: Kind = Kind.BINARY
+    rarest: float = 1.0
+    parameters: int = 0
     adds_log_priors: bool = False
 
     @classmethod
@@ -168,9 +170,13 @@ RULES = (
 )  # fmt: skip
 
 
-def digest() -> str:
-    """Return a short sha256 of the table: another one is another choice of settings."""
-    text = json.dumps([(rule.setting, rule.when, rule.value) for rule in RULES])
+def digest(settings: Collection[str] | None = None) -> str:
+    """Return a short sha256 of the rules of these settings, by default of all.
+
+    Other rules are another choice of settings.
+    """
+    rules = [rule for rule in RULES if settings is None or rule.setting in settings]
+    text = json.dumps([(rule.setting, rule.when, rule.value) for rule in rules])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -181,7 +187,7 @@ def choose(setting: str, facts: RunFacts) -> AutoRule:
 
 def longest(parameters: int) -> int:
     """Return the most tokens that `max_length: auto` chooses for a backbone of this size."""
-    return choose("max_length", RunFacts(0, Kind.BINARY, 1.0, parameters)).value
+    return choose("max_length", RunFacts(parameters=parameters)).value
 
 
 def table() -> str:

@@ -37,13 +37,6 @@ def each_named(value: Any) -> Any:
     return [named(one) for one in listed]
 
 
-def none_from_auto(value: Any) -> Any:
-    return None if value == "auto" else value
-
-
-Length = Annotated[Annotated[int, Field(ge=4)] | None, BeforeValidator(none_from_auto)]
-
-
 def _unless_auto(value: Any, handler: Callable[[Any], Any]) -> Any:
     return AUTO if value == AUTO else handler(value)
 
@@ -64,6 +57,14 @@ class OrAuto:
         self, schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> Any:
         return {"anyOf": [handler(schema["schema"]), {"const": AUTO}]}
+
+
+def _auto_from_none(value: Any) -> Any:
+    return AUTO if value is None else value
+
+
+# Tokens per sequence; runs of earlier versions have `auto` as null.
+Length = Annotated[int, Field(ge=4), OrAuto(), BeforeValidator(_auto_from_none)]
 
 
 def one_of(family: type, before: Callable[[Any], Any] = named_or_none) -> Any:

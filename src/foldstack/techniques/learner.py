@@ -76,6 +76,16 @@ class LearnerSettings(Settings):
         if not cls.implementation.startswith("foldstack."):
             cls.load()
 
+    def fit_mb(self, rows: int) -> int | None:
+        """Return the memory of a fit on this number of rows, in MB; None if it is not known.
+
+        Rows and libraries are not counted.
+        """
+        return None
+
+    def check_backbone(self) -> None:
+        """Raise InputError if the backbone's folder or package is missing, or its checksum differs."""
+
     @property
     def epoch_chosen_by(self) -> str:
         """Rows that select the epoch: `last` (none), `inner` or `fold`."""

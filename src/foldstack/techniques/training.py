@@ -74,7 +74,7 @@ class TrainingSettings(LoopSettings):
 
     @model_validator(mode="after")
     def _one_length(self) -> TrainingSettings:
-        if self.max_length is not None and self.length_quantile != QUANTILE:
+        if self.max_length != AUTO and self.length_quantile != QUANTILE:
             raise ValueError(
                 "length_quantile is for max_length: auto, but max_length is "
                 f"{self.max_length}: leave one of them out"

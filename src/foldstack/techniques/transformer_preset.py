@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, PositiveInt, model_validator
 
+from foldstack.backbones import BackboneSize, locate
 from foldstack.kinds import Kind
 from foldstack.settings import OptionalText, Share, none_from_text
 from foldstack.techniques import auto
@@ -195,6 +196,24 @@ class TransformerSettings(LearnerSettings):
                 f"{name} out"
             )
 
+    def fit_mb(self, rows: int) -> int | None:
+        size = BackboneSize.of(self.backbone)
+        if size is None:
+            return None
+        facts = auto.RunFacts(rows=rows, parameters=size.parameters)
+        length = self.training.max_length
+        length = auto.choose("max_length", facts).value if length == AUTO else length
+        stages = [s for s in self.all_stages if not s.freeze_backbone] or [self.training]
+        batches = []
+        for stage in stages:
+            batch = stage.batch_size
+            batch = auto.choose("batch_size", facts).value if batch == AUTO else batch
+            batches.append(min(batch, stage.micro_batch_size or batch))
+        return size.training_mb(max(batches), length)
+
+    def check_backbone(self) -> None:
+        locate(self.backbone, self.sha256)
+
     @property
     def weighs_by_drift(self) -> bool:
         return self.row_weights == "drift"
@@ -264,11 +283,12 @@ class TransformerSettings(LearnerSettings):
 
     @property
     def rules(self) -> str | None:
+        of_run = {name for name in ("repeats", *auto.OF_PRESET) if getattr(self, name) == AUTO}
         parts = (self.training, *self.stages)
-        left = [self.repeats]
-        left += [getattr(self, name) for name in auto.OF_PRESET]
-        left += [getattr(part, name) for part in parts for name in auto.OF_TRAINING]
-        return auto.digest() if AUTO in left else None
+        left = of_run | {n for part in parts for n in auto.OF_TRAINING if getattr(part, n) == AUTO}
+        if left and self.training.max_length == AUTO:
+            left.add("max_length")
+        return auto.digest(left) if left else None
 
     def resolved(
         self, facts: auto.RunFacts

@@ -317,7 +317,7 @@ def train(
             if stop:
                 parallel.barrier()  # so that the checkpoint is complete
                 say(f"stopped after update {step} of {total}: the same command resumes from here")
-                STOP.check()
+                STOP.check(is_said=True)
 
     parallel.barrier()  # until the weights of the last epoch are written
     chosen = _choose(training, scores, folder, evaluate)

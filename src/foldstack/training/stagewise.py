@@ -11,12 +11,12 @@ import numpy as np
 from safetensors.torch import load_file
 
 from foldstack import parallel
-from foldstack.errors import InputError
 from foldstack.files import file_sha256
+from foldstack.finished import FACTS, finished_facts
 from foldstack.nets.backbone import dropout_rates, set_dropout
 from foldstack.nets.classifier import Classifier
 from foldstack.progress import say
-from foldstack.records import Record, read_mapping, verify, write_record
+from foldstack.records import write_record
 from foldstack.techniques import TrainingSettings
 from foldstack.training.checkpoint import save_weights
 
@@ -46,8 +46,7 @@ def run_stages(
     for number, stage in enumerate(stages, 1):
         place = folder / f"stage{number}"
         place.mkdir(exist_ok=True)
-        found = place / "facts.json"
-        finished = _finished(found)
+        finished = finished_facts(place, place.name, "training it again", ("weights.safetensors",))
         if finished is not None:
             model.load_state_dict(load_file(place / "weights.safetensors"))
             facts.append(finished)
@@ -98,26 +97,12 @@ def dropout(model: Classifier, head: float | None, backbone: float | None) -> It
             setattr(module, name, rate)
 
 
-def _finished(path: Path) -> dict | None:
-    """Return the facts of a finished stage; None if it is unfinished or its files have changed."""
-    if not path.exists():
-        return None
-    try:
-        facts = read_mapping(path, Record, path.parent.name, "training it again")
-        files = facts.pop("files", None)
-        verify(path.parent, files, "weights.safetensors", path.parent.name, "training it again")
-    except InputError as e:
-        say(str(e))
-        return None
-    return facts
-
-
 def _finish(model: Classifier, facts: dict, place: Path) -> None:
     """Write the stage's weights, then the record that it is finished, then delete its checkpoints."""
     if not parallel.is_main():
         return
     save_weights(model, place / "weights.safetensors")
     files = {"weights.safetensors": file_sha256(place / "weights.safetensors")}
-    write_record(place / "facts.json", facts | {"files": files})
+    write_record(place / FACTS, facts | {"files": files})
     for old in [*place.glob("step-*"), *place.glob("epoch*"), *place.glob("outputs-*")]:
         shutil.rmtree(old) if old.is_dir() else old.unlink()

@@ -29,6 +29,7 @@ def _(results: Iterator) -> None:
 
 from foldstack.views.console import (  # noqa: E402, F401
     show_blends,
+    show_bundles,
     show_comparison,
     show_drift,
     show_exports,

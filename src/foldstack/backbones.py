@@ -1,0 +1,107 @@
+"""Where a preset's backbone is, and what memory its training takes; torch is not imported for that."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from foldstack.errors import InputError
+from foldstack.files import file_sha256, read_json
+
+# Bytes in float32 per weight (with gradient and AdamW's two moments), per word embedding (trimmed to the
+# words that occur), and of each layer per token and unit, and per pair of tokens and head. The last two
+# are fitted to the peak of two updates of random BERTs and a DeBERTa, torch 2, on a CPU.
+OF_WEIGHT, OF_EMBEDDING, OF_TOKEN, OF_PAIR = 16, 8, 92, 14
+
+
+def locate(backbone: str, sha256: str | None = None) -> str:
+    """Return the folder of `package:NAME/FOLDER`, a local folder unchanged, or a hub name unchanged.
+
+    Raises InputError if the package or folder is missing, or the checksum of its weights differs.
+    """
+    if backbone.startswith("package:"):
+        package, _, inside = backbone.removeprefix("package:").partition("/")
+        spec = importlib.util.find_spec(package)  # finds a top-level package without importing it
+        if spec is None or not spec.submodule_search_locations:
+            raise InputError(
+                f"backbone '{backbone}': the package {package} is not installed: "
+                f"pip install {package.replace('_', '-')}"
+            )
+        place = Path(spec.submodule_search_locations[0]) / inside
+    else:
+        place = Path(backbone).expanduser()
+    if not place.is_dir():
+        if backbone.startswith(("package:", "/", ".", "~")):
+            raise InputError(f"backbone '{backbone}': there is no folder {place}")
+        if sha256:
+            raise InputError(
+                f"backbone '{backbone}' is a hub name: sha256 pins the weights of a "
+                "folder or package only; remove it from the preset"
+            )
+        return backbone
+    if sha256:
+        weights = place / "model.safetensors"
+        found = file_sha256(weights) if weights.exists() else "no such file"
+        if found != sha256:
+            raise InputError(
+                f"{weights} is not the file that the preset pins (sha256 {found}, expected "
+                f"{sha256}): install the pinned package again"
+            )
+    return str(place)
+
+
+@dataclass(frozen=True)
+class BackboneSize:
+    """The numbers in a backbone's config that its memory depends on.
+
+    Attributes:
+        layers, hidden, inner, heads, words: as the config says.
+        relative: number of relative positions that a token is also scored with, as DeBERTa does.
+    """
+
+    layers: int
+    hidden: int
+    inner: int
+    heads: int
+    words: int
+    relative: int = 0
+
+    @classmethod
+    def of(cls, backbone: str) -> BackboneSize | None:
+        """Return the size of a backbone on this machine; None if it or a number is not there."""
+        config = _local_config(backbone)
+        names = ("num_hidden_layers", "hidden_size", "intermediate_size", "num_attention_heads")
+        found = [config.get(name) for name in (*names, "vocab_size")]
+        if not all(isinstance(value, int) and value > 0 for value in found):
+            return None
+        kinds, buckets = config.get("pos_att_type") or [], config.get("position_buckets")
+        kinds = kinds.split("|") if isinstance(kinds, str) else kinds
+        return cls(*found, len(kinds) * buckets if isinstance(buckets, int) else 0)
+
+    @property
+    def parameters(self) -> int:
+        """The number of weights without the word embeddings, for the usual layer."""
+        return self.layers * (4 * self.hidden**2 + 2 * self.hidden * self.inner)
+
+    def training_mb(self, rows: int, length: int) -> int:
+        """Return the memory of an update on this number of rows, each of `length` tokens, in MB."""
+        weights = OF_WEIGHT * self.parameters + OF_EMBEDDING * self.words * self.hidden
+        token = OF_TOKEN * self.hidden + OF_PAIR * self.heads * (length + self.relative)
+        return (weights + rows * length * self.layers * token) // 2**20
+
+
+def _local_config(backbone: str) -> dict[str, Any]:
+    """Return a backbone's config.json, for a hub name from the cache; empty if it cannot be read."""
+    try:
+        place = locate(backbone)
+        file: Path | str | None = Path(place) / "config.json"
+        if place == backbone and not Path(place).is_dir():
+            from huggingface_hub import try_to_load_from_cache
+
+            file = try_to_load_from_cache(place, "config.json")
+        config = read_json(Path(file)) if isinstance(file, Path | str) else {}
+    except (InputError, OSError, ValueError):  # training says what is wrong
+        return {}
+    return config if isinstance(config, dict) else {}

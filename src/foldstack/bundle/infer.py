@@ -1,0 +1,332 @@
+"""Prediction by a bundle: run by run, resumable, with a submission from the first run on."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from foldstack.bundle.manifest import FILE, BundledRun, BundleRecord
+from foldstack.bundle.shipped import ShippedCompetition, find_test
+from foldstack.bundle.weights import unpacked
+from foldstack.config import stored_settings
+from foldstack.cores import cpu_threads
+from foldstack.ensemble import Rule, load_fitted
+from foldstack.ensemble.blends import Weighted
+from foldstack.errors import InputError
+from foldstack.files import csv_text, file_sha256, read_json, write_json, writing
+from foldstack.kinds import Kind
+from foldstack.learners import Learner, LearnerContext, make_learner
+from foldstack.links import to_probabilities
+from foldstack.progress import say
+from foldstack.records import read_record
+from foldstack.rows import Rows
+from foldstack.stages.combination import Combination, Outcome
+from foldstack.stages.means import OfRuns, RunScales
+from foldstack.stages.new_rows import new_rows
+from foldstack.tables import TableStream
+
+CHUNK = 5_000  # rows that are held in memory at once
+MODEL, SCALES = "blend", "scales"  # folders within a bundle
+PLACES = ("/kaggle/input", "input", ".")  # where competitions mount their files
+HURRY = 0.97  # of the time limit, after which no run begins that would end later
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle's folder with its record."""
+
+    root: Path
+    record: BundleRecord
+
+    @classmethod
+    def open(cls, root: Path) -> Bundle:
+        again = "make the bundle again"
+        return cls(root, read_record(root / FILE, BundleRecord, FILE, again))
+
+    @cached_property
+    def combination(self) -> Combination:
+        """The blend of all of its models."""
+        blend, root = self.record.blend, self.root
+        names, outputs = list(blend.members), len(self._outputs)
+        fitted = load_fitted(
+            blend.winner, blend.parameters, names, self._kind, outputs, root / MODEL
+        )
+        return self._combining(blend.winner, fitted)
+
+    def combination_of(self, names: Sequence[str]) -> Combination:
+        """Return the blend of some of its models: its weights among them, or their mean."""
+        blend = self.record.blend
+        if list(names) == list(blend.members):
+            return self.combination
+        weights = np.array([self._weight(name) for name in names])
+        weights = (
+            weights / weights.sum() if weights.sum() > 0 else np.full(len(names), 1 / len(names))
+        )
+        nothing = np.empty((0, len(self._outputs)))
+        fitted = Weighted(list(names), weights, self._kind, "probability", crossfit=nothing)
+        return self._combining("mean", fitted)
+
+    def _combining(self, winner: str, fitted: object) -> Combination:
+        blend = self.record.blend
+        rule = None if blend.rule is None else Rule.from_json(blend.rule.to_json())
+        text = blend.features is not None and bool(blend.features.text)
+        return Combination(self._kind, winner, fitted, rule, blend.temperatures, text)
+
+    def _weight(self, model: str) -> float:
+        """Return a model's weight in the blend; 1 if it has no weights of models."""
+        weight = (self.record.blend.parameters.get("weights") or {}).get(model, 1.0)
+        return max(float(np.mean(weight)), 0.0)
+
+    @property
+    def _kind(self) -> Kind:
+        return Kind(self.record.blend.kind)
+
+    @property
+    def _outputs(self) -> tuple[str, ...]:
+        return self._kind.outputs_of(tuple(self.record.labels))
+
+    @property
+    def needs_features(self) -> bool:
+        """Whether the feature columns are read."""
+        joined = any(run.settings.get("join_features") for run in self.record.runs)
+        stacked = self.record.blend.features is not None and self.record.blend.features.columns
+        return joined or (self.record.blend.winner.startswith("stack") and bool(stacked))
+
+    def scales(self, model: str) -> RunScales:
+        """Return the held-out predictions of a model's runs, among which ranks are taken."""
+        runs = [run for run in self.record.runs if run.model == model]
+        return RunScales({run.key: np.load(self.root / SCALES / file_of(run)) for run in runs})
+
+    def load(self, run: BundledRun, competition: ShippedCompetition, threads: int) -> Learner:
+        """Return a run's fitted learner."""
+        context = LearnerContext(competition.task, run.key.seed, threads)
+        learner = make_learner(stored_settings(run.settings), context)
+        with unpacked(self.root / run.folder) as folder:
+            learner.load(folder)
+        return learner
+
+    def predict(self, learner: Learner, rows: Rows) -> np.ndarray:
+        """Return (n, outputs) probabilities, or values."""
+        return to_probabilities(learner.predict(rows), learner.link)
+
+
+def file_of(run: BundledRun) -> str:
+    """Return the name of the file of a run's predictions."""
+    return f"{run.model}-{run.name.replace('/', '-')}.npy"
+
+
+@dataclass
+class Inference:
+    """The prediction of one test file by a bundle.
+
+    Attributes:
+        work: folder of partial predictions, which a repeated command resumes from.
+        out: the submission.
+        deadline: in seconds of the monotonic clock; None for no limit.
+    """
+
+    bundle: Bundle
+    competition: ShippedCompetition
+    test: Path
+    work: Path
+    out: Path
+    threads: int
+    deadline: float | None = None
+    measured: dict[str, dict[str, float]] = field(default_factory=dict)
+
+    @cached_property
+    def stream(self) -> TableStream:
+        settings = self.competition.settings
+        return TableStream.of(self.test, settings.form_of(self.test.name, like=settings.files.test))
+
+    def parts(self) -> Iterator[tuple[int, pd.DataFrame, Rows]]:
+        """Yield (number of rows before, table, rows) of the test file, `CHUNK` rows at a time."""
+        for start, part in self.stream.parts(CHUNK):
+            features = self.bundle.needs_features
+            yield (
+                start,
+                part,
+                new_rows(self.competition, part, str(self.test), start, features=features),
+            )
+
+    def run(self) -> list[BundledRun]:
+        """Predict by each run, as far as the time allows; return those that are finished."""
+        self._resume()
+        runs, done = self.bundle.record.runs, []
+        for run in runs:
+            if not self._is_done(run) and (late := self._too_late(run)):
+                say(f"infer: {late}")
+                continue
+            self._predict(run)
+            done.append(run)
+            used = self.write(done)
+            left = sum(self._forecast(each) for each in runs[runs.index(run) + 1 :])
+            say(
+                f"infer: {len(done)} of {len(runs)} runs, {self.out.name} holds {used}"
+                + (f"; about {left / 60:.1f} minutes left" if left else "")
+            )
+        if not done:
+            raise InputError("the time limit allows no run: give more with --minutes")
+        return done
+
+    def _resume(self) -> None:
+        """Remove partial predictions of another test file or bundle."""
+        now = {"test": file_sha256(self.test), "bundle": self.bundle.record.digest}
+        about = self.work / "about.json"
+        if not about.exists() or read_json(about) != now:
+            shutil.rmtree(self.work, ignore_errors=True)
+            self.work.mkdir(parents=True)
+            write_json(about, now)
+
+    def _place(self, run: BundledRun, start: int) -> Path:
+        return self.work / f"{start}-{file_of(run)}"
+
+    def _is_done(self, run: BundledRun) -> bool:
+        return all(self._place(run, s).exists() for s in range(0, self.stream.rows, CHUNK))
+
+    def _too_late(self, run: BundledRun) -> str | None:
+        """Return why a run is left out; None if it will end in time."""
+        if self.deadline is None:
+            return None
+        left, needed = self.deadline - time.monotonic(), self._forecast(run)
+        if needed <= left * HURRY:
+            return None
+        return (
+            f"{run.key} is left out: it takes about {needed / 60:.1f} minutes, and "
+            f"{max(left, 0) / 60:.1f} are left"
+        )
+
+    def _forecast(self, run: BundledRun) -> float:
+        """Return the seconds that a run will take, by this machine's pace so far."""
+        if self._is_done(run):
+            return 0.0
+        done = [each for each in self.bundle.record.runs if file_of(each) in self.measured]
+        took = sum(self.measured[file_of(each)]["seconds"] for each in done)
+        expected = sum(each.seconds(self.stream.rows) for each in done)
+        return run.seconds(self.stream.rows) * (took / expected if expected > 0 else 1.0)
+
+    def _predict(self, run: BundledRun) -> None:
+        """Store a run's predictions; those of finished chunks are kept."""
+        if self._is_done(run):
+            return
+        begin = time.monotonic()
+        learner = self.bundle.load(run, self.competition, self.threads)
+        for start, _, rows in self.parts():
+            place = self._place(run, start)
+            if not place.exists():
+                values = self.bundle.predict(learner, rows)
+                with place.with_suffix(".part").open("wb") as f:
+                    np.save(f, values)
+                place.with_suffix(".part").rename(place)
+        self.measured[file_of(run)] = {"seconds": time.monotonic() - begin}
+
+    def write(self, done: Sequence[BundledRun]) -> str:
+        """Write the submission by the finished runs; return what it holds."""
+        submission, form = self.competition.submission, self.competition.submission_form
+        with writing(self.out, form.encoding) as f:
+            for start, part, rows, found in self.outcomes(done):
+                values = found.submitted(submission.wants_labels)
+                table = submission.form(rows.ids, values, part)
+                f.write(csv_text(table, header=start == 0, sep=form.delimiter or ","))
+        count = {name: sum(run.model == name for run in done) for name in self._models(done)}
+        return ", ".join(f"{name} ({n} run{'s' * (n != 1)})" for name, n in count.items())
+
+    def _models(self, done: Sequence[BundledRun]) -> list[str]:
+        return [n for n in self.bundle.record.blend.members if any(r.model == n for r in done)]
+
+    def outcomes(
+        self, done: Sequence[BundledRun]
+    ) -> Iterator[tuple[int, pd.DataFrame, Rows, Outcome]]:
+        """Yield the parts of the test file with the blend of finished runs."""
+        names = self._models(done)
+        combination = self.bundle.combination_of(names)
+        for start, part, rows in self.parts():
+            values: dict[str, OfRuns] = {
+                name: {r.key: np.load(self._place(r, start)) for r in done if r.model == name}
+                for name in names
+            }
+            yield start, part, rows, combination.outcome(values, self.bundle.scales, rows)
+
+
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(description="Predict a test file by this bundle.")
+    made.add_argument(
+        "--input", help="the folder with the competition's test file (default: found)"
+    )
+    made.add_argument("--out", default="submission.csv", help="default: submission.csv")
+    made.add_argument("--work", default=".partial", help="partial predictions (default: .partial)")
+    made.add_argument("--minutes", type=float, help="stop in time for this limit")
+    made.add_argument("--threads", type=int, default=0, help="default: all cores")
+    return made
+
+
+def infer(root: Path, argv: Sequence[str], started: float) -> Inference:
+    """Predict the test file of a competition by the bundle in a folder.
+
+    Args:
+        root: the bundle.
+        argv: see `parser`.
+        started: when the process began, in seconds of the monotonic clock.
+
+    Returns:
+        The finished inference.
+
+    Raises:
+        InputError: there is no test file, a column is missing, or the time allows no run.
+    """
+    given = parser().parse_args(argv)
+    bundle = Bundle.open(root)
+    places = [Path(given.input)] if given.input else [Path(p) for p in PLACES if Path(p).is_dir()]
+    test = find_test(bundle.record, places)
+    competition = ShippedCompetition.of(root, bundle.record, test.parent)
+    minutes = given.minutes or bundle.record.minutes
+    made = Inference(
+        bundle,
+        competition,
+        test,
+        Path(given.work),
+        Path(given.out),
+        cpu_threads(given.threads),
+        None if minutes is None else started + 60 * minutes,
+    )
+    rows, forecast = made.stream.rows, bundle.record.seconds(made.stream.rows)
+    say(f"infer: {rows:,} rows of {test}, about {forecast / 60:.1f} minutes where it was made")
+    made.run()
+    return made
+
+
+def main(root: Path, argv: Sequence[str], started: float) -> int:
+    """Run `infer`; return the exit code, 2 for a sentence on standard error."""
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    try:
+        infer(root, argv, started)
+    except InputError as e:
+        print(f"infer: {e}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def order(runs: Sequence[BundledRun], value: dict[str, float]) -> list[BundledRun]:
+    """Return the runs in the order in which they predict.
+
+    The quickest comes first, so that a submission exists soon; then one of each model in turn, by its
+    value, so that what time cuts off is further runs of the same models.
+    """
+    turn: dict[str, int] = {}
+    places = []
+    for run in runs:
+        turn[run.model] = turn.get(run.model, -1) + 1
+        places.append((turn[run.model], -value[run.model], run.row_seconds))
+    ordered = [run for _, run in sorted(zip(places, runs, strict=True), key=lambda pair: pair[0])]
+    quickest = min(ordered, key=lambda run: run.load_seconds + 1000 * run.row_seconds)
+    return [quickest, *(run for run in ordered if run is not quickest)]

@@ -1,0 +1,219 @@
+"""Writing of a bundle: its files, its record, and a trial of its script."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+import foldstack
+from foldstack import config
+from foldstack.bundle import script
+from foldstack.bundle.infer import MODEL, SCALES, Bundle, Inference, file_of
+from foldstack.bundle.manifest import FILE, BundledRun, BundleRecord
+from foldstack.bundle.shipped import ShippedCompetition, sample_of, settings_of
+from foldstack.bundle.vendored import vendor
+from foldstack.bundle.weights import shrink
+from foldstack.ensemble import OF_RANKS
+from foldstack.files import csv_text, write_text
+from foldstack.records import BlendRecord, digests_of, write_record
+from foldstack.stages.fitted import model_folder, threads_to_predict
+from foldstack.stages.means import RunScales
+from foldstack.store import RunKey, read_parquet
+from foldstack.tables import read_table
+from foldstack.workspace import Workspace
+
+SCRIPT, NOTEBOOK = "infer.py", "infer.ipynb"
+# /usr/bin/time is not everywhere: a child's own record of its largest memory, in KB.
+PEAK = (
+    "import resource, runpy, sys, atexit; atexit.register(lambda: print('PEAK', "
+    "resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)); sys.argv = sys.argv[1:]; "
+    "runpy.run_path(sys.argv[0], run_name='__main__')"
+)
+
+
+def bundled(ws: Workspace, key: RunKey) -> BundledRun:
+    """Return a run as a bundle lists it, without its times."""
+    return BundledRun(
+        model=key.model,
+        name=f"seed{key.seed}/{key.run}",
+        folder=f"models/{key.model}-seed{key.seed}-{key.run}",
+        settings=ws.store.read_run(key).identity.settings,
+    )
+
+
+class Making:
+    """A bundle being written.
+
+    Attributes:
+        runs: in the order in which they predict, with their times.
+        form: of the transformers' weights.
+        minutes: the time limit; None for none.
+        manifest: the record, when it is written.
+        largest_difference: between its probabilities and those of `submit`, on the rows that it was
+            tried on.
+        other_decisions: how many of these rows it decides otherwise.
+    """
+
+    def __init__(
+        self,
+        ws: Workspace,
+        name: str,
+        blend: BlendRecord,
+        runs: list[BundledRun],
+        form: str,
+        minutes: float | None,
+    ):
+        self.ws, self.name, self.blend, self.runs = ws, name, blend, runs
+        self.form, self.minutes = form, minutes
+        self.largest_difference, self.other_decisions = 0.0, 0
+        self.manifest: BundleRecord
+
+    def fill(self, folder: Path, at: np.ndarray) -> None:
+        """Write all files of the bundle into a folder, and try it on the test rows at `at`."""
+        source = Path(foldstack.__file__).parent
+        ignored = shutil.ignore_patterns("__pycache__", "recipes", "presets")
+        shutil.copytree(source, folder / "source" / "foldstack", ignore=ignored)
+        vendor(folder / "vendor")
+        shutil.copyfile(script.__file__, folder / SCRIPT)
+        write_text(folder / NOTEBOOK, json.dumps(_notebook(), indent=1) + "\n")
+        if self.ws.competition.settings.metric.startswith("metrics.py:"):
+            shutil.copyfile(self.ws.root / "metrics.py", folder / "metrics.py")
+        self._copy_models(folder)
+        self.manifest = self._described(config.digest(digests_of(folder)))
+        write_record(folder / FILE, self.manifest.to_json())
+        self._try(folder, at)
+        write_record(folder / FILE, self.manifest.to_json())
+
+    def _copy_models(self, folder: Path) -> None:
+        for run in self.runs:
+            place = model_folder(self.ws, run.key, self.ws.store.read_run(run.key))
+            shutil.copytree(place, folder / run.folder)
+            shrink(folder / run.folder, self.form)
+        fitted = self.ws.store.blend_model(self.name, self.blend)
+        (folder / MODEL).mkdir()
+        if fitted.exists():
+            shutil.copytree(fitted, folder / MODEL, dirs_exist_ok=True)
+        if self.blend.winner in OF_RANKS:
+            (folder / SCALES).mkdir()
+            held = RunScales.read(self.ws, [run.key for run in self.runs]).held
+            for run in self.runs:
+                np.save(folder / SCALES / file_of(run), held[run.key])
+
+    def _described(self, digest: str) -> BundleRecord:
+        competition = self.ws.competition
+        names, values = competition.settings.categorical, competition.task.categories
+        costs = competition.metric.costs
+        return BundleRecord(
+            name=self.name,
+            blend=self.blend,
+            competition=settings_of(competition),
+            labels=list(competition.labels),
+            categories={name: list(of) for name, of in zip(names, values, strict=True)},
+            costs=costs and [list(row) for row in costs],
+            sample=sample_of(competition),
+            weights=self.form,
+            threads=threads_to_predict(self.ws),
+            minutes=self.minutes,
+            runs=self.runs,
+            digest=digest,
+        )
+
+    # The trial
+
+    def _try(self, folder: Path, at: np.ndarray) -> None:
+        """Run the bundle's script on some test rows in a process of its own; compare, and measure."""
+        with tempfile.TemporaryDirectory() as name:
+            place = Path(name)
+            test = self._write_test(place / "input", at)
+            begin = time.monotonic()
+            peak = _run(folder, place)
+            seconds = time.monotonic() - begin
+            self._compare(folder, place, test, at)
+        expected = sum(run.seconds(len(at)) for run in self.runs)
+        measured = {"peak_mb": peak, "start_seconds": max(seconds - expected, 0.0)}
+        self.manifest = self.manifest.model_copy(update=measured)
+
+    def _write_test(self, folder: Path, at: np.ndarray) -> Path:
+        """Write these rows of the test file, and what is joined to them; return the file."""
+        competition = self.ws.competition
+        settings, files = competition.settings, competition.settings.files
+        form = settings.form_of(files.test)
+        table = read_table(competition.path("test"), form).iloc[at]
+        path = folder / Path(files.test).with_suffix(".csv").name
+        folder.mkdir()
+        for join in settings.join:
+            for each in join.file:
+                shutil.copyfile(competition.input_path(each), folder / each)
+        write_text(path, csv_text(table))
+        return path
+
+    def _compare(self, folder: Path, place: Path, test: Path, at: np.ndarray) -> None:
+        """Compare the script's predictions with the stored ones of the same rows."""
+        stored = self.ws.store.blend_file(self.name, self.blend, "test.parquet")
+        wanted = read_parquet(stored)[1].raw[at]
+        competition = ShippedCompetition.of(folder, self.manifest, test.parent)
+        made = Inference(
+            Bundle(folder, self.manifest),
+            competition,
+            test,
+            place / "work",
+            place / "submission.csv",
+            self.manifest.threads,
+        )
+        found = [outcome for *_, outcome in made.outcomes(self.runs)]
+        values = np.concatenate([outcome.values for outcome in found])
+        self.largest_difference = float(np.abs(values - wanted).max())
+        combination = made.bundle.combination
+        if found[0].decisions is not None and not combination.of_ranks:
+            decisions = np.concatenate([outcome.decisions for outcome in found])
+            of_stored = combination.decided(wanted, wanted)
+            self.other_decisions = int((of_stored != decisions).any(axis=1).sum())
+
+
+def _run(folder: Path, place: Path) -> int:
+    """Run the script on the input of a folder; return the largest memory of its process in MB."""
+    options = [
+        "--input",
+        place / "input",
+        "--out",
+        place / "submission.csv",
+        "--work",
+        place / "work",
+    ]
+    command = [sys.executable, "-c", PEAK, folder / SCRIPT, *options]
+    done = subprocess.run(
+        [str(part) for part in command],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": ""},
+        cwd=place,
+    )
+    if done.returncode:
+        raise RuntimeError(f"the bundle's script failed:\n{done.stdout}{done.stderr}")
+    return int(done.stdout.rsplit("PEAK", 1)[1]) // 1024
+
+
+def _notebook() -> dict:
+    """Return a notebook that finds the script among the mounted data sets and runs it."""
+    lines = [
+        "import glob, subprocess, sys",
+        "script = sorted(glob.glob('/kaggle/input/**/infer.py', recursive=True) or ['infer.py'])[0]",
+        "subprocess.run([sys.executable, script, '--out', 'submission.csv'], check=True)",
+    ]
+    cell = {
+        "cell_type": "code",
+        "execution_count": None,
+        "metadata": {},
+        "outputs": [],
+        "source": [line + "\n" for line in lines],
+    }
+    kernel = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
+    return {"cells": [cell], "metadata": kernel, "nbformat": 4, "nbformat_minor": 5}

@@ -1,0 +1,323 @@
+"""A blend as a folder that predicts where there is no network, no workspace and no foldstack."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+import zipfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from foldstack.bundle import weights
+from foldstack.bundle.infer import Bundle, Inference, infer, order
+from foldstack.bundle.manifest import BundledRun
+from foldstack.bundle.shipped import ShippedCompetition
+from foldstack.bundle.vendored import IMAGE, closure
+from foldstack.ensemble.nesting import Nesting
+from foldstack.errors import InputError
+from foldstack.stages.bundle import _too_slow
+from tiny import (
+    add_preset,
+    foldstack,
+    go_through,
+    make_kind,
+    make_workspace,
+    refuses,
+    sentences,
+    write,
+    write_competition,
+)
+
+FP32 = {"precision": "fp32"}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory, backbone: Path) -> Path:
+    """A blend of a linear model and a tiny transformer, submitted and bundled."""
+    root = make_workspace(tmp_path_factory.mktemp("bundle") / "w", n=30)
+    add_preset(root, backbone, training=FP32)
+    write_competition(root, models=["tfidf", "tiny"], blend={"methods": ["mean"]})
+    go_through(root)
+    assert foldstack(root, "bundle") == 0
+    return root
+
+
+def many(folder: Path, rows: int) -> Path:
+    """A folder as a competition mounts it, with this number of test rows."""
+    texts = [text for text, _ in sentences(rows)]
+    table = pd.DataFrame({"id": [f"n{i}" for i in range(rows)], "text": texts})
+    folder.mkdir(parents=True)
+    table.to_csv(folder / "test.csv", index=False)
+    write(folder / "sample_submission.csv", "id,label\nn0,0\n")
+    return folder
+
+
+def predict(root: Path, folder: Path, work: Path, *options: str) -> pd.DataFrame:
+    """What the bundle writes for a folder, in this process."""
+    out = work / "submission.csv"
+    given = [f"--input={folder}", f"--out={out}", f"--work={work / 'partial'}", *options]
+    infer(root / "bundle/blend", given, time.monotonic())
+    return pd.read_csv(out, dtype={"id": str})
+
+
+# --- where a competition runs -------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An environment that has nothing but torch, transformers and the like."""
+    place = tmp_path_factory.mktemp("image")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", place / "venv"], check=True)
+    packages = place / "packages"
+    packages.mkdir()
+    for each in closure(IMAGE).values():
+        for top in {file.parts[0] for file in each.files or ()} - {"..", "__pycache__"}:
+            if not (packages / top).exists():
+                (packages / top).symlink_to(Path(each.locate_file(top)))
+    (site,) = (place / "venv/lib").glob("python*/site-packages")
+    (site / "image.pth").write_text(f"{packages}\n")
+    return place / "venv/bin/python"
+
+
+def without_network() -> list[str]:
+    command = ["unshare", "-rnm"]
+    if (
+        not shutil.which("unshare")
+        or subprocess.run([*command, "true"], capture_output=True).returncode
+    ):
+        pytest.skip("unshare -n is not allowed here")
+    return command
+
+
+@pytest.mark.parametrize("rows", [pytest.param(3, marks=pytest.mark.slow), 5_000])
+def test_an_image_without_network_predicts_what_submit_writes(
+    root: Path, image: Path, tmp_path: Path, rows: int
+) -> None:
+    """Input and bundle are mounted read-only; the rows are predicted by `rerun`, too."""
+    folder, work = many(tmp_path / "input", rows), tmp_path / "work"
+    work.mkdir()
+    bundle = root / "bundle/blend"
+    mount = "; ".join(
+        f"mount --bind {place} {place} && mount -o remount,bind,ro {place}"
+        for place in (folder, bundle)
+    )
+    script = f"{mount}; cd {work} && exec {image} {bundle}/infer.py --input {folder}"
+    done = subprocess.run(
+        [*without_network(), "sh", "-c", script],
+        capture_output=True,
+        text=True,
+        env={"PATH": "/usr/bin:/bin:/usr/sbin:/sbin"},
+    )
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith(f"infer: {rows:,} rows of {folder}/test.csv, about ")
+    assert lines[-1] == "infer: 6 of 6 runs, submission.csv holds tfidf (3 runs), tiny (3 runs)"
+    found = pd.read_csv(work / "submission.csv")
+    assert foldstack(root, "rerun", "--test", str(folder / "test.csv")) == 0
+    wanted = pd.read_csv(root / "submissions/blend-test.csv")
+    assert found["id"].tolist() == wanted["id"].tolist()
+    np.testing.assert_allclose(found["label"], wanted["label"], atol=1e-5)
+
+
+def test_the_notebook_runs_the_script(root: Path) -> None:
+    notebook = json.loads((root / "bundle/blend/infer.ipynb").read_text())
+    (cell,) = notebook["cells"]
+    compile("".join(cell["source"]), "infer.ipynb", "exec")
+    with zipfile.ZipFile(root / "bundle/blend.zip") as packed:
+        assert {"infer.py", "infer.ipynb", "bundle.json"} <= set(packed.namelist())
+
+
+# --- time -----------------------------------------------------------------------------------------
+
+
+def test_a_valid_file_exists_from_the_first_run_on(root: Path, tmp_path: Path, monkeypatch) -> None:
+    """After the first run its model alone, after the first of each model the blend."""
+    folder = many(tmp_path / "input", 4)
+    held: list[str] = []
+    plain = Inference.write
+
+    def write_and_look(self: Inference, done: Sequence[BundledRun]) -> str:
+        used = plain(self, done)
+        assert pd.read_csv(self.out)["label"].between(0, 1).all()
+        held.append(used)
+        return used
+
+    monkeypatch.setattr(Inference, "write", write_and_look)
+    predict(root, folder, tmp_path)
+    assert held[0] == "tfidf (1 run)" and held[-1] == "tfidf (3 runs), tiny (3 runs)"
+    assert "tfidf (1 run), tiny (1 run)" in held[:3]
+
+
+def test_runs_that_would_end_too_late_are_left_out(root: Path, tmp_path: Path, capsys) -> None:
+    folder = many(tmp_path / "input", 4)
+    bundle = Bundle.open(root / "bundle/blend")
+    slow = [
+        run.model_copy(update={"load_seconds": 3600.0}) if run.model == "tiny" else run
+        for run in bundle.record.runs
+    ]
+    record = bundle.record.model_copy(update={"runs": slow})
+    competition = ShippedCompetition.of(bundle.root, record, folder)
+    made = Inference(
+        Bundle(bundle.root, record),
+        competition,
+        folder / "test.csv",
+        tmp_path / "partial",
+        tmp_path / "submission.csv",
+        threads=1,
+        deadline=time.monotonic() + 300,
+    )
+    assert [run.model for run in made.run()] == ["tfidf"] * 3
+    assert "infer: tiny seed 0 fold0 is left out: it takes about " in capsys.readouterr().out
+    assert len(pd.read_csv(tmp_path / "submission.csv")) == 4
+
+
+def test_it_resumes_from_finished_chunks_but_not_for_another_file(
+    root: Path, tmp_path: Path, monkeypatch
+) -> None:
+    loaded: list[str] = []
+    plain = Bundle.load
+    monkeypatch.setattr(
+        Bundle, "load", lambda self, run, *args: loaded.append(run.name) or plain(self, run, *args)
+    )
+    first = many(tmp_path / "a", 4)
+    wanted = predict(root, first, tmp_path)
+    assert len(loaded) == 6
+    pd.testing.assert_frame_equal(predict(root, first, tmp_path), wanted)
+    assert len(loaded) == 6
+    predict(root, many(tmp_path / "b", 5), tmp_path)
+    assert len(loaded) == 12
+
+
+def test_the_order_of_runs() -> None:
+    """The quickest first, then one of each model, the most valuable first."""
+
+    def run(model: str, fold: int, seconds: float) -> BundledRun:
+        name = f"seed0/fold{fold}"
+        return BundledRun(model=model, name=name, folder="", settings={}, row_seconds=seconds)
+
+    runs = [run(m, f, s) for m, s in (("big", 3.0), ("tfidf", 0.1), ("small", 1.0)) for f in (0, 1)]
+    found = order(runs, {"big": 0.6, "tfidf": 0.1, "small": 0.3})
+    assert [(each.model, each.name[-1]) for each in found] == [
+        ("tfidf", "0"), ("big", "0"), ("small", "0"), ("big", "1"), ("small", "1"), ("tfidf", "1"),
+    ]  # fmt: skip
+    value = {"big": 0.6, "tfidf": 0.1, "small": 0.3}
+    assert _too_slow(value, runs, limit=630, rows=100) == ["tfidf", "small"]
+    assert _too_slow(value, runs, limit=820, rows=100) == []
+    sentence = (
+        "big alone takes about 10.0 minutes for 100 rows, which TIME_LIMIT=1 does not allow: "
+    )
+    with pytest.raises(InputError, match=sentence):
+        _too_slow(value, runs, limit=60, rows=100)
+
+
+def test_a_time_limit_drops_models_and_says_the_score_of_the_others(
+    root: Path, monkeypatch, capsys
+) -> None:
+    times = {"tfidf": (0.1, 0.001), "tiny": (1.0, 1.0)}
+    monkeypatch.setattr("foldstack.stages.bundle._times_of", lambda ws, key, rows: times[key.model])
+    args = ["bundle", "--time-limit", "1", "--rows", "100"]
+    assert foldstack(root, *args) == 0
+    said = capsys.readouterr().out
+    assert "bundle: tiny dropped, since 1 minutes do not allow it; blending tfidf as " in said
+    assert "bundle: without tiny the nested roc_auc is " in said
+    assert Bundle.open(root / "bundle/blend-short").record.minutes == 1
+
+
+# --- smaller weights ------------------------------------------------------------------------------
+
+
+def test_int8_weights_are_within_half_a_step_of_each_row() -> None:
+    torch.manual_seed(0)
+    given = {"w": torch.randn(4, 8), "b": torch.randn(4), "n": torch.arange(3)}
+    packed = weights._quantised(given)
+    found = weights.restored(packed)
+    step = given["w"].abs().amax(dim=1, keepdim=True) / 127
+    assert packed["w"].dtype == torch.int8 and found.keys() == given.keys()
+    assert ((found["w"] - given["w"]).abs() <= step / 2 + 1e-7).all()
+    assert torch.equal(found["b"], given["b"]) and torch.equal(found["n"], given["n"])
+
+
+@pytest.mark.parametrize("form", [pytest.param("fp16", marks=pytest.mark.slow), "int8"])
+def test_smaller_weights_take_less_and_say_what_they_change(
+    root: Path, tmp_path: Path, form: str, capsys
+) -> None:
+    def size(of: Path) -> int:
+        return sum(p.stat().st_size for p in (of / "bundle/blend/models").rglob("classifier*"))
+
+    other = Path(shutil.copytree(root, tmp_path / "w"))
+    capsys.readouterr()
+    assert foldstack(other, "bundle", "--weights", form) == 0
+    said = capsys.readouterr().out
+    assert size(other) < 0.75 * size(root) and f"weights in {form}" in said
+    different = float(said.split("differ from the submission's by at most ")[1].split(",")[0])
+    assert 1e-8 < different < 0.05
+
+
+# --- every kind -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "metric", "columns", "method"),
+    [
+        ("binary", "f1", ["label"], "stack"),
+        ("multiclass", "log_loss", ["other", "bad", "good"], "geometric_mean"),
+        ("binary", "roc_auc", ["label"], "rank_mean"),
+        pytest.param("multiclass", "accuracy", ["label"], "stack_linear", marks=pytest.mark.slow),
+        pytest.param(
+            "multilabel", "f1_macro", ["p", "q", "r"], "weights_per_label", marks=pytest.mark.slow
+        ),
+    ],
+)
+def test_kinds_and_blends(tmp_path: Path, monkeypatch, kind, metric, columns, method) -> None:
+    plain = Nesting.choose
+    last = lambda self, parts: replace(plain(self, parts), winner=len(self.candidates) - 1)  # noqa: E731
+    monkeypatch.setattr(Nesting, "choose", last)  # the method, which is listed last
+    root = make_kind(tmp_path / "w", kind, metric, columns)
+    target = ["p", "q", "r"] if kind == "multilabel" else ["label"]
+    two = ["tfidf", {"other": {"preset": "tfidf", "C": 2.0}}]
+    settings = {"methods": [method], "calibration": "none"}
+    write_competition(root, kind=kind, metric=metric, target=target, models=two, blend=settings)
+    go_through(root)
+    assert foldstack(root, "bundle") == 0
+    assert Bundle.open(root / "bundle/blend").record.blend.winner == method
+    found = predict(root, root / "input", tmp_path).set_index("id")
+    wanted = pd.read_csv(root / "submissions/blend.csv", dtype={"id": str}).set_index("id")
+    pd.testing.assert_frame_equal(found.loc[wanted.index], wanted, atol=1e-5)
+
+
+# --- bad input ------------------------------------------------------------------------------------
+
+
+def test_what_cannot_be_bundled(finished: Path, capsys) -> None:
+    sentence = "WEIGHTS=fp8 is not known: choose among fp32, fp16, int8"
+    refuses(finished, ["bundle", "--weights", "fp8"], sentence, capsys)
+    sentence = (
+        "oof/_blends/other does not exist: run `make blend NAME=other` first, or name a MODEL"
+    )
+    refuses(finished, ["bundle", "--name", "other"], sentence, capsys)
+    write(finished / "bundle/blend/notes.txt", "mine")
+    sentence = "bundle/blend is there already and `bundle` did not write it: move it away"
+    refuses(finished, ["bundle"], sentence, capsys)
+    assert (finished / "bundle/blend/notes.txt").read_text() == "mine"
+
+
+def test_a_test_file_that_is_not_there_or_twice(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    remedy = "name the folder of the competition's files with --input"
+    with pytest.raises(InputError, match=f"test.csv is nowhere in .*/empty: {remedy}"):
+        predict(root, tmp_path / "empty", tmp_path)
+    for name in ("a", "b"):
+        many(tmp_path / "both" / name, 3)
+    with pytest.raises(
+        InputError, match=f"test.csv is both .*/a/test.csv and .*/b/test.csv: {remedy}"
+    ):
+        predict(root, tmp_path / "both", tmp_path)

@@ -22,7 +22,8 @@ PYTHON ?= python3
 # so each is only read as `$(value NAME)`, or in a recipe as "$$FOLDSTACK_NAME", both unexpanded.
 # `opt` makes an option of one, `flag` an option without a value, which 0 omits.
 GIVEN := WORKSPACE SET DEBUG FORCE MODEL FOLD SEED NAME JOBS PROCESSES DATASET TRAIN TEST SAMPLE JOIN \
-	METRIC KIND ID TEXT TARGET PAIR GROUP UNLABELLED REASONS QUICK SOURCE BACKBONE FILE OUT FORM INT8 WEIGHTS TIME_LIMIT ROWS MESSAGE BUNDLE A B TAIL JSON \
+	METRIC KIND ID TEXT TARGET PAIR GROUP UNLABELLED REASONS QUICK SOURCE BACKBONE FILE OUT FORM INT8 \
+	WEIGHTS TIME_LIMIT ROWS MESSAGE BUNDLE A B TAIL JSON \
 	SHORT ARGS PY PYTHON LOCKED
 $(foreach name,$(GIVEN),$(eval export FOLDSTACK_$(name) := $$(value $(name))))
 unexport $(GIVEN)
@@ -44,7 +45,7 @@ AT_ONCE = $(patsubst -j%,%,$(filter -j%,$(MAKEFLAGS)))
 JOBS_OPTION = $(or $(call opt,JOBS,jobs),$(addprefix --jobs=,$(AT_ONCE)))
 
 # With any number of jobs, a stage waits for the requested stages before it.
-STAGES := data init folds train blend submit score scores
+STAGES := data init folds train blend submit score scores page
 ASKED := $(MAKECMDGOALS) $(if $(filter all,$(MAKECMDGOALS)),folds train blend submit)
 before = $(filter $(ASKED),$(wordlist 1,$(1),$(STAGES)))
 
@@ -103,6 +104,9 @@ score: $(NEEDS) | $(call before,6) ## submissions against input/private/solution
 scores: $(NEEDS) | $(call before,7) ## all runs and blends in a table
 	@$(RUN) scores $(call flag,JSON,json)
 
+page: $(NEEDS) | $(call before,8) ## one HTML file to look at: leaderboard, curves, mistakes, rows, data: NAME=
+	@$(RUN) page $(call opt,NAME,name)
+
 show: $(NEEDS) ## what the competition is, what was made, and what comes next
 	@$(RUN) show $(call flag,JSON,json)
 
@@ -140,7 +144,7 @@ views: $(NEEDS) ## the score by frequency of labels, text length, group, duplica
 patterns: $(NEEDS) ## what the rules of patterns.yaml do to out-of-fold rows, one by one: MODEL= or NAME=
 	@$(RUN) patterns $(call opt,MODEL,model) $(call opt,NAME,name)
 
-all: folds train blend submit ## folds, train, blend, submit
+all: folds train blend submit page ## folds, train, blend, submit, page
 
 clean: clean-all ## empty folds/, oof/, submissions/, debug/ (clean-folds, clean-oof … for one; clean-tmp: files of killed runs)
 clean-all clean-folds clean-oof clean-submissions clean-debug clean-tmp: $(NEEDS)

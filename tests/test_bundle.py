@@ -227,8 +227,10 @@ def test_a_time_limit_drops_models_and_says_the_score_of_the_others(
     args = ["bundle", "--time-limit", "1", "--rows", "100"]
     assert foldstack(root, *args) == 0
     said = capsys.readouterr().out
-    assert "bundle: tiny dropped, since 1 minutes do not allow it; blending tfidf as " in said
-    assert "bundle: without tiny the nested roc_auc is " in said
+    assert (
+        "bundle: without tiny, which the time limit does not allow, the nested roc_auc is " in said
+    )
+    assert "; stored as blend 'blend-short'" in said
     assert Bundle.open(root / "bundle/blend-short").record.minutes == 1
 
 

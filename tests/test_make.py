@@ -84,7 +84,7 @@ def make(place: Path, *args: str, **environment: str) -> list[list[str]]:
 
 def wanted(target: str, value: str) -> list[str]:
     general = [f"--workspace={value}", f"--set={value}", "--debug", target]
-    options = [f"--{name.lower()}={value}" for name in OPTIONS[target]]
+    options = [f"--{name.lower().replace('_', '-')}={value}" for name in OPTIONS[target]]
     return general + options + [f"--{name.lower()}" for name in SWITCHES[target]]
 
 
@@ -165,7 +165,7 @@ def test_every_variable_is_one_of_these(place: Path) -> None:
     given = {name for name in given if name != "\\"}
     assert given == {*names(), "SHORT", "ARGS", "PY", "PYTHON", "LOCKED"}
     help_lines = re.findall(r"^#   .*|## .*", makefile, re.M)
-    documented = {name for line in help_lines for name in re.findall(r"\b([A-Z][A-Z0-9]*)=", line)}
+    documented = {name for line in help_lines for name in re.findall(r"\b([A-Z][A-Z0-9_]*)=", line)}
     assert documented == given - {"PYTHON", "JSON"}
     assert [name for name in given if re.search(rf"\$[({{]{name}[)}}]", makefile)] == []
 

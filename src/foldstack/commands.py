@@ -381,6 +381,12 @@ _LISTED = (
     ),
     Command("scores", "show every run and blend in a table", "score:scores", as_json=True),
     Command(
+        "page",
+        "write submissions/NAME.html: leaderboard, curves, mistakes, rows and data in one file",
+        "page:page",
+        (BLEND,),
+    ),
+    Command(
         "show",
         "what the competition is, what was made, and what comes next",
         "summary:summary",

@@ -108,6 +108,8 @@ def _is_whole_model(path: Path) -> bool:
 
 
 def _is_own_submission(store: Store, path: Path) -> bool:
+    if path.suffix == ".html":
+        return path.is_file() and not path.is_symlink() and store.is_page(path)
     if path.suffix not in (".csv", ".json") or not config.MODEL_NAME.fullmatch(path.stem):
         return False
     record, table = path.with_suffix(".json"), path.with_suffix(".csv")

@@ -13,7 +13,7 @@ from foldstack.bundle.manifest import BundledRun
 from foldstack.bundle.weights import FORMS
 from foldstack.errors import InputError
 from foldstack.files import size_of
-from foldstack.progress import Progress, say
+from foldstack.progress import Progress
 from foldstack.records import BlendRecord, BundleResult
 from foldstack.rows import Rows
 from foldstack.stages.blend import blend, blend_command, read_stored
@@ -65,7 +65,7 @@ def bundle(
     if time_limit is not None:
         dropped = _too_slow(value, timed, 60 * time_limit, rows)
     if dropped:
-        chosen, record = _shorter(ws, chosen, record, dropped, time_limit)
+        chosen, record = _shorter(ws, chosen, record, dropped)
         timed, value = [r for r in timed if r.model in record.members], _values(ws, record)
     made = Making(ws, chosen, record, order(timed, value), weights, time_limit)
     place = ws.store.write_bundle(chosen, lambda folder: made.fill(folder, at))
@@ -165,13 +165,9 @@ def _values(ws: Workspace, record: BlendRecord) -> dict[str, float]:
 
 
 def _shorter(
-    ws: Workspace, name: str, record: BlendRecord, dropped: list[str], minutes: float
+    ws: Workspace, name: str, record: BlendRecord, dropped: list[str]
 ) -> tuple[str, BlendRecord]:
     """Make the blend without some models; return its name and record."""
     left, short = [m for m in record.members if m not in dropped], f"{name}-short"
-    say(
-        f"bundle: {', '.join(dropped)} dropped, since {minutes:g} minutes do not allow "
-        f"{'it' if len(dropped) == 1 else 'them'}; blending {', '.join(left)} as {short}"
-    )
     blend(ws, model=",".join(left), name=short)
     return short, read_stored(ws, short)

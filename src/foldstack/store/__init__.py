@@ -12,6 +12,7 @@
     oof/_comparisons/<a>-vs-<b>.json    paired differences of models from a baseline
     oof/…/views.csv                 scores on parts of the rows, of a model or of a blend
     submissions/<name>.csv, .json
+    submissions/<name>.html         the page of a blend
     submissions/private/<name>.csv, .txt    scores per label against the solution
     submissions/log.json, pushed/   what was pushed to a site, with copies
     bundle/<name>/, <name>.zip      a blend that predicts without the workspace, see foldstack.bundle
@@ -34,6 +35,7 @@ from foldstack.store.drift_files import DriftFiles
 from foldstack.store.export_files import ExportFiles
 from foldstack.store.fold_files import FoldFiles
 from foldstack.store.keys import RunKey
+from foldstack.store.page_files import PageFiles
 from foldstack.store.parquet import Predictions, parquet_meta, read_parquet, write_parquet
 from foldstack.store.push_files import PushFiles
 from foldstack.store.run_files import NO_ARTEFACTS, TEMPORARY
@@ -58,6 +60,7 @@ class Store(
     SubmissionFiles,
     ExportFiles,
     PushFiles,
+    PageFiles,
 ):
     """The files of one workspace."""
 

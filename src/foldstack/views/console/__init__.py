@@ -34,6 +34,7 @@ from foldstack.views.console import (  # noqa: E402, F401
     show_drift,
     show_exports,
     show_folds,
+    show_page,
     show_patterns,
     show_places,
     show_predictions,

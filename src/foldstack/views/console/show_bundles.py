@@ -21,8 +21,8 @@ def show_bundle(made: BundleResult) -> None:
     )
     if made.dropped:
         say(
-            f"bundle: without {', '.join(made.dropped)} the nested {made.metric} is "
-            f"{interval(made.nested)}"
+            f"bundle: without {', '.join(made.dropped)}, which the time limit does not allow, the nested "
+            f"{made.metric} is {interval(made.nested)}; stored as blend '{made.name}'"
         )
     say(
         f"bundle: on {made.tried} test rows its predictions differ from the submission's by at most "

@@ -23,7 +23,7 @@ PYTHON ?= python3
 # `opt` makes an option of one, `flag` an option without a value, which 0 omits.
 GIVEN := WORKSPACE SET DEBUG FORCE MODEL FOLD SEED NAME JOBS PROCESSES DATASET TRAIN TEST SAMPLE JOIN \
 	METRIC KIND ID TEXT TARGET PAIR GROUP UNLABELLED REASONS QUICK SOURCE BACKBONE FILE OUT FORM INT8 \
-	WEIGHTS TIME_LIMIT ROWS A B TAIL JSON \
+	WEIGHTS TIME_LIMIT ROWS MESSAGE BUNDLE A B TAIL JSON \
 	SHORT ARGS PY PYTHON LOCKED
 $(foreach name,$(GIVEN),$(eval export FOLDSTACK_$(name) := $$(value $(name))))
 unexport $(GIVEN)
@@ -49,7 +49,7 @@ STAGES := data init folds train blend submit score scores page
 ASKED := $(MAKECMDGOALS) $(if $(filter all,$(MAKECMDGOALS)),folds train blend submit)
 before = $(filter $(ASKED),$(wordlist 1,$(1),$(STAGES)))
 
-.PHONY: help venv lock demo test bench lint reference all recipe predict rerun bundle compare report views patterns drift show set completion $(STAGES) clean clean-folds clean-oof clean-submissions clean-debug clean-tmp
+.PHONY: help venv lock demo test bench lint reference all recipe push log predict rerun bundle export compare report views patterns drift show set completion $(STAGES) clean clean-folds clean-oof clean-submissions clean-debug clean-tmp
 
 help: ## these targets
 	@sed -n 's/^#   /  /p' Makefile
@@ -92,6 +92,12 @@ blend: $(NEEDS) | $(call before,4) ## a blend of the runs, chosen and estimated 
 submit: $(NEEDS) | $(call before,5) ## submissions/NAME.csv from the blend, or from one MODEL=
 	@$(RUN) submit $(call opt,MODEL,model) $(call opt,FOLD,fold) $(call opt,NAME,name)
 
+push: $(NEEDS) ## submissions/NAME.csv to Kaggle: MESSAGE="…" NAME=; BUNDLE=1: the bundle as a data set
+	@$(RUN) push $(call opt,MESSAGE,message) $(call opt,NAME,name) $(call flag,BUNDLE,bundle) $(FORCED)
+
+log: $(NEEDS) ## submissions pushed: nested CV beside public and private score, and which two to select
+	@$(RUN) log $(call flag,JSON,json)
+
 score: $(NEEDS) | $(call before,6) ## submissions against input/private/solution.csv, if there is one
 	@$(RUN) score $(call flag,JSON,json)
 
@@ -120,6 +126,10 @@ rerun: $(NEEDS) ## the submission for another test file by the stored blend: TES
 bundle: $(NEEDS) ## a blend as a folder for a notebook without internet: NAME= WEIGHTS=fp16 TIME_LIMIT=30 ROWS=50000
 	@$(RUN) bundle $(call opt,NAME,name) $(call opt,WEIGHTS,weights) $(call opt,TIME_LIMIT,time-limit) \
 		$(call opt,ROWS,rows) $(call flag,JSON,json)
+
+export: $(NEEDS) ## MODEL= as a folder that transformers' pipeline loads: FOLD=full OUT=; FORM=openvino holds any head
+	@$(RUN) export $(call opt,MODEL,model) $(call opt,FOLD,fold) $(call opt,SEED,seed) \
+		$(call opt,OUT,out) $(call opt,FORM,form)
 
 compare: $(NEEDS) ## how much better B= (one or more models) is than A=, with its interval: SEED=0,1,2 FOLD=0,1
 	@$(RUN) compare $(call opt,A,a) $(call opt,B,b) $(call opt,FOLD,fold) $(call opt,SEED,seed) \

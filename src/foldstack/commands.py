@@ -277,6 +277,24 @@ _LISTED = (
         ),
     ),
     Command(
+        "push",
+        "submit submissions/NAME.csv to Kaggle, or upload the bundle as a data set",
+        "push:push",
+        (
+            Option("message", "shown beside it there (default: the name and the nested score)"),
+            Option("name", "the submission, or the bundle (default: blend)"),
+            Option("bundle", "upload bundle/NAME as a private data set instead", switch=True),
+            _force("push a stale submission, or the same file again"),
+        ),
+        no_debug="push sends what counts: leave DEBUG out",
+    ),
+    Command(
+        "log",
+        "the submissions pushed: nested CV beside public and private score, and which to select",
+        "push:log",
+        as_json=True,
+    ),
+    Command(
         "predict",
         "predict new texts by the blend, or by one model",
         "predict:predict",
@@ -298,6 +316,18 @@ _LISTED = (
             Option("test", "the test file to predict"),
             BLEND,
             INT8,
+        ),
+    ),
+    Command(
+        "export",
+        "write a model's runs as folders for transformers' pipeline or for OpenVINO",
+        "export:export",
+        (
+            Option("model", "the model"),
+            Option("fold", "full (default), 0, a comma list, or all"),
+            Option("seed", "of the runs (default: the first of competition.yaml)"),
+            Option("out", "the folder to write (default: one in exports/)"),
+            Option("form", "transformers (default) or openvino, which holds any head"),
         ),
     ),
     Command(

@@ -147,7 +147,22 @@ PARTS = (
             "",
             within=(Entry("keep_models", "false drops models once their predictions are stored"),),
         ),
-        Entry("runtime", "", within=(Entry("threads", "per run; 0: as `make folds` chose them"),)),
+        Entry(
+            "runtime",
+            "",
+            within=(
+                Entry("threads", "per run; 0: as `make folds` chose them"),
+                Entry("trackers", "that follow training: tensorboard, wandb, trackio"),
+            ),
+        ),
+        Entry(
+            "kaggle",
+            "",
+            within=(
+                Entry("competition", "last part of its address, for `make push`", "my-competition"),
+                Entry("dataset", "what the bundle becomes", "account/my-bundle"),
+            ),
+        ),
     ),
 )
 MODEL_EXAMPLE = "#  - minilm-long: {preset: minilm, training: {max_length: 256, epochs: 3}}"

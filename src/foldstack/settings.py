@@ -311,15 +311,38 @@ class StoreSettings(Settings):
     keep_models: bool = True
 
 
+TrackerName = Literal["tensorboard", "wandb", "trackio"]
+
+
+def _trackers(value: Any) -> Any:
+    return () if none_from_text(value) is None else _one_in_a_list(value)
+
+
 class RuntimeSettings(Settings):
     """How a run uses the machine.
 
     threads: threads of each process of a run, on which its bits depend; 0: those that `make folds`
         chose for throughput and keeps in `folds/folds.json`; predictions of new texts, which do not
         depend on it, take all cores.
+    trackers: experiment trackers to which a run's loss, learning rate and scores are sent; they
+        change nothing of the run.
     """
 
     threads: Annotated[int, Field(ge=0)] = 0
+    trackers: Annotated[
+        tuple[Annotated[TrackerName, _one_of(TrackerName)], ...], BeforeValidator(_trackers)
+    ] = ()
+
+
+class KaggleSettings(Settings):
+    """Where `make push` pushes to.
+
+    competition: the last part of the competition's address.
+    dataset: ACCOUNT/NAME of the data set that the bundle becomes.
+    """
+
+    competition: OptionalText = None
+    dataset: OptionalText = None
 
 
 class CompetitionSettings(Settings):
@@ -372,6 +395,7 @@ class CompetitionSettings(Settings):
     blend: which blends are tried.
     store: what is kept in `oof/`.
     runtime: how a run uses the machine.
+    kaggle: where submissions are pushed.
     """
 
     name: str
@@ -414,6 +438,7 @@ class CompetitionSettings(Settings):
     blend: BlendSettings = BlendSettings()
     store: StoreSettings = StoreSettings()
     runtime: RuntimeSettings = RuntimeSettings()
+    kaggle: KaggleSettings = KaggleSettings()
 
     @model_validator(mode="before")
     @classmethod

@@ -15,6 +15,7 @@ from foldstack.links import to_probabilities
 from foldstack.metrics import Metric
 from foldstack.rows import Rows
 from foldstack.techniques import LearnerSettings
+from foldstack.tracking import Log
 
 if TYPE_CHECKING:
     from foldstack.text.cache import TokenCache
@@ -88,7 +89,7 @@ class LearnerContext:
 
     threads: number of CPU threads. start: folder of the fitted model whose weights are the initial
     ones. cache: returns the cache of tokenised texts, which is read and extended. pretrained:
-    folder of a backbone that replaces the one in the settings.
+    folder of a backbone that replaces the one in the settings. log: of loss, rate and scores.
     """
 
     task: Task
@@ -97,6 +98,7 @@ class LearnerContext:
     start: Path | None = None
     cache: Callable[[], TokenCache] | None = None
     pretrained: Path | None = None
+    log: Log | None = None
 
     def of_fit(self, number: int) -> LearnerContext:
         """Return the context of a run's fit of this number (from 1): it starts from its like.

@@ -160,6 +160,10 @@ class Encoder:
         """Return the tokens of rows to be predicted."""
         return self._cut(self._read(rows))
 
+    def whole(self, rows: Rows) -> np.ndarray:
+        """Return (n,) whether each row fits the model's input without being cut."""
+        return self._read(rows).lengths <= self.max_length
+
     def restore(self, logits: np.ndarray, tokens: Tokens) -> np.ndarray:
         """Return (n, outputs) values in the units of the targets, from logits per token sequence."""
         logits = mean_by_row(logits, tokens.rows)

@@ -17,6 +17,7 @@ from foldstack.progress import say
 from foldstack.records import digests_of, write_record
 from foldstack.rows import Rows
 from foldstack.techniques import AUTO, LearnerSettings, RunFacts, auto
+from foldstack.tracking import under
 
 TOTALS = ("updates", "training_seconds")
 
@@ -42,7 +43,7 @@ class RepeatedLearner:
         context, seed = self.context.of_fit(number), self.context.seed
         if number > 1:
             drawn = np.random.SeedSequence(seed, spawn_key=(number,)).generate_state(1)[0]
-            context = replace(context, seed=int(drawn))
+            context = replace(context, seed=int(drawn), log=under(f"fit{number}", context.log))
         return self._implementation(self.settings, context)
 
     def _chosen(self, rows: int) -> tuple[int, dict]:

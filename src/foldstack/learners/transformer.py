@@ -49,6 +49,7 @@ from foldstack.techniques.auto import longest
 from foldstack.text.batches import epoch_batches
 from foldstack.text.masking import mask_tokens
 from foldstack.text.tokens import Tokens
+from foldstack.tracking import under
 from foldstack.training import frozen, loop
 from foldstack.training.checkpoint import save_weights
 from foldstack.training.criteria import log_priors
@@ -67,6 +68,7 @@ class TransformerLearner:
         self.settings, self.task, self.seed = settings, context.task, context.seed
         self.start, self.pretrained = context.start, context.pretrained
         self.cache = context.cache and context.cache()
+        self.log = context.log
         self.link = self.task.link
         self.precision, self.accelerator = prepare_machine(
             settings.training.precision, context.threads
@@ -300,6 +302,7 @@ class TransformerLearner:
         judged = (
             select is not None and stage.auxiliary < 1
         )  # else the scored outputs are not trained
+        several = len(self.settings.stages_for(self.task.metric.name)) > 1
         with dropout(self.model, stage.dropout, stage.backbone_dropout):
             return loop.train(
                 net,
@@ -311,6 +314,7 @@ class TransformerLearner:
                 checkpoint_seconds=self.settings.checkpoint_seconds,
                 evaluate=partial(self._judge, select, held) if judged else None,
                 of_epoch=self.encoder.epochs(train, examples, stage, seed),
+                log=under(f"stage{number}", self.log) if several else self.log,
             )
 
     def _with_synthetic(self, examples: loop.Examples, sampling: Sampling) -> loop.Examples:

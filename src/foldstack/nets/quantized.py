@@ -25,8 +25,10 @@ GROUP = 128  # features of a token that share a scale
 LEVELS = 127  # integer weights are in -127 … 127
 
 
-def load_openvino() -> ModuleType:
+def load_openvino(what: str = "int8") -> ModuleType:
     """Return the package, with its telemetry disabled; by default it reports each use.
+
+    what: what requires it, for the message.
 
     Raises InputError if it is not installed.
     """
@@ -35,7 +37,8 @@ def load_openvino() -> ModuleType:
         import openvino
     except ImportError:
         raise InputError(
-            "int8 requires the package openvino, which is not installed: pip install 'foldstack[int8]'"
+            f"{what} requires the package openvino, which is not installed: pip install "
+            "'foldstack[int8]'"
         ) from None
     return openvino
 
@@ -108,7 +111,7 @@ def converted(model: Classifier, inputs: int) -> Model:
     mask = tokens.clone()
     mask[0, 5:] = 0  # else the library omits the mask
     example = (tokens, mask, torch.zeros_like(tokens))[:inputs]
-    with _for_tracing(model), warnings.catch_warnings():
+    with for_tracing(model), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch warns of sizes that become constants
         return load_openvino().convert_model(_Reader(model), example_input=example)
 
@@ -125,7 +128,7 @@ class _Reader(nn.Module):
 
 
 @contextmanager
-def _for_tracing(model: Classifier) -> Iterator[None]:
+def for_tracing(model: Classifier) -> Iterator[None]:
     """Set eval mode, float32, and an attention that tracing can convert, inside the context."""
     backbone, training = model.backbone, model.backbone.training
     ours = backbone.config._attn_implementation == ATTENTION

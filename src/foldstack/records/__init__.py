@@ -45,6 +45,7 @@ from foldstack.records.estimates import (
     GainRecord,
     name_folds,
 )
+from foldstack.records.exports import Exported, ExportedFolder, ExportRecord
 from foldstack.records.folds import (
     SHOWN_LABELS,
     BalanceRecord,
@@ -104,6 +105,14 @@ from foldstack.records.places import (
     TidyResult,
 )
 from foldstack.records.predictions import PredictedFile, PredictedText
+from foldstack.records.pushes import (
+    Push,
+    PushedFile,
+    PushLog,
+    PushScores,
+    RankCorrelation,
+    SelectedPush,
+)
 from foldstack.records.runs import (
     Int8Record,
     PartialRecord,
@@ -162,6 +171,9 @@ __all__ = [
     "DuplicateCounts",
     "EmptiedFolder",
     "EstimateRecord",
+    "ExportRecord",
+    "Exported",
+    "ExportedFolder",
     "FeaturesRecord",
     "FilesCompared",
     "FoldsRecord",
@@ -194,6 +206,11 @@ __all__ = [
     "PredictedText",
     "PrivateScores",
     "Provenance",
+    "Push",
+    "PushLog",
+    "PushScores",
+    "PushedFile",
+    "RankCorrelation",
     "RareLabel",
     "ReadFile",
     "Record",
@@ -209,6 +226,7 @@ __all__ = [
     "RunScore",
     "RunScores",
     "ScoresResult",
+    "SelectedPush",
     "SharedRecord",
     "ShownRow",
     "ShownRows",

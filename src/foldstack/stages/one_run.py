@@ -30,6 +30,7 @@ from foldstack.stages.pretrain import pretrained
 from foldstack.stages.run import Run, identity_of
 from foldstack.store import Predictions, RunKey
 from foldstack.techniques import LearnerSettings
+from foldstack.tracking import Log, Tracking, tracked
 from foldstack.workspace import Workspace
 
 PACKAGES = (
@@ -98,12 +99,15 @@ def train_one(ws: Workspace, run: Run, *, force: bool) -> bool:
             _predict_test_again(ws, run, found)
             return True
         require_dependencies(ws, run)
+        tracking = stack.enter_context(tracked(_tracking(ws, run)))
         with saying_stop(str(key)):
-            fitted = _fit(ws, run)
+            fitted = _fit(ws, run, tracking)
             parallel.leave()
             if not parallel.is_main():
                 return True
             record = _store(ws, run, fitted)
+        if tracking and record.score is not None:
+            tracking({f"held-out {record.metric}": record.score}, record.facts.get("updates", 0))
     _log_result(key, record, fitted.predictions)
     return True
 
@@ -124,8 +128,18 @@ class _Fitted:
     of_record: dict[str, Any]
 
 
-def _fit(ws: Workspace, run: Run) -> _Fitted:
-    """Fit the run's learner, or resume that, and predict its rows."""
+def _tracking(ws: Workspace, run: Run) -> Tracking | None:
+    """Return the trackers of a run; None without any, and in all processes but the main one."""
+    names = ws.competition.settings.runtime.trackers
+    if not names or not parallel.is_main():
+        return None
+    name = f"{run.key.model}/seed{run.key.seed}/{run.key.run}"
+    settings, folder = config.identity(run.settings), ws.store.tracking_dir
+    return Tracking(names, ws.competition.settings.name, name, folder, settings)
+
+
+def _fit(ws: Workspace, run: Run, log: Log | None) -> _Fitted:
+    """Fit the run's learner, or resume that, and predict its rows; log: of its training."""
     key, threads, start = run.key, threads_of(ws), start_of(ws, run)
     backbone = pretrained(ws, run.settings, threads) if run.pretrains else None
     begin = time.monotonic()
@@ -133,7 +147,7 @@ def _fit(ws: Workspace, run: Run) -> _Fitted:
     train, held, select, optimistic = rows_of(ws, run)
     say(f"{key}: {len(train):,} rows to learn from, {len(held):,} held out")
     task, cache = ws.competition.task, token_cache(ws)
-    context = LearnerContext(task, key.seed, threads, start, cache, backbone)
+    context = LearnerContext(task, key.seed, threads, start, cache, backbone, log)
     learner = make_learner(run.settings, context)
     facts = learner.fit(train, select, ws.store.checkpoints_dir(key))
     _check_facts(run, learner, facts)

@@ -16,6 +16,7 @@ from foldstack.stages.pooled import model_scores
 from foldstack.stages.pretrain import is_pretrained
 from foldstack.stages.run import Run
 from foldstack.store import RunKey
+from foldstack.tracking import check_trackers
 from foldstack.workspace import Workspace
 
 
@@ -76,6 +77,7 @@ def train_missing(
     runs = _requested(ws, model, fold, seed, name, force=force)
     todo = [run for run in runs if force or not is_done(ws, run)]
     left = {run.key for run in todo}
+    check_trackers(ws.competition.settings.runtime.trackers)
     finished = [str(run.key) for run in runs if run.key not in left]
     if todo:
         _check_processes(todo, processes)

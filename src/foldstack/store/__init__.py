@@ -14,8 +14,11 @@
     submissions/<name>.csv, .json
     submissions/<name>.html         the page of a blend
     submissions/private/<name>.csv, .txt    scores per label against the solution
+    submissions/log.json, pushed/   what was pushed to a site, with copies
     bundle/<name>/, <name>.zip      a blend that predicts without the workspace, see foldstack.bundle
     predictions/                    predictions of new texts, see `predictions`
+    tracking/<model>/seed<s>/<run>/     event files of trackers
+    exports/<model>-seed<s>-<run>-<form>/   networks in the forms of other tools
 
 Every file is written to a temporary file and renamed; a finished run appears by one rename.
 """
@@ -29,10 +32,12 @@ from foldstack.store.blend_files import BlendFiles
 from foldstack.store.bundle_files import BundleFiles
 from foldstack.store.comparison_files import ComparisonFiles
 from foldstack.store.drift_files import DriftFiles
+from foldstack.store.export_files import ExportFiles
 from foldstack.store.fold_files import FoldFiles
 from foldstack.store.keys import RunKey
 from foldstack.store.page_files import PageFiles
 from foldstack.store.parquet import Predictions, parquet_meta, read_parquet, write_parquet
+from foldstack.store.push_files import PushFiles
 from foldstack.store.run_files import NO_ARTEFACTS, TEMPORARY
 from foldstack.store.run_predictions import RunPredictionFiles
 from foldstack.store.splits import Folds
@@ -53,6 +58,8 @@ class Store(
     BlendFiles,
     BundleFiles,
     SubmissionFiles,
+    ExportFiles,
+    PushFiles,
     PageFiles,
 ):
     """The files of one workspace."""

@@ -51,6 +51,11 @@ class RunFiles(StorePart):
         """The cache of backbones pretrained on the texts, which may be removed at any time."""
         return self.root / "oof" / ".pretrained"
 
+    @property
+    def tracking_dir(self) -> Path:
+        """The folder of trackers that write files, see `tracking`."""
+        return self.root / "tracking"
+
     def run_dir(self, key: RunKey) -> Path:
         model = config.check_name(key.model, "model")
         return self.root / "oof" / model / f"seed{key.seed}" / key.run

@@ -21,6 +21,7 @@ class Long(Technique):
         redraws: each epoch reads another part of a text.
         fits_keywords: it fits word weights on the training rows.
         may_be_empty: an input with room for special tokens only is allowed.
+        cuts_end: the beginning is read, as a tokenizer cuts a text by itself.
     """
 
     for_pairs: ClassVar[bool] = False
@@ -28,6 +29,7 @@ class Long(Technique):
     redraws: ClassVar[bool] = False
     fits_keywords: ClassVar[bool] = False
     may_be_empty: ClassVar[bool] = False
+    cuts_end: ClassVar[bool] = False
 
     @property
     def head_share(self) -> float:
@@ -41,6 +43,7 @@ class Beginning(Long):
     implementation: ClassVar[str] = "foldstack.text.cutting:cut_ends"
     for_pairs: ClassVar[bool] = True
     may_be_empty: ClassVar[bool] = True
+    cuts_end: ClassVar[bool] = True
     name: Literal["head"] = "head"
 
 

@@ -25,6 +25,7 @@ from foldstack.nets.trainable import Trainable
 from foldstack.progress import Progress, say
 from foldstack.techniques import LoopSettings
 from foldstack.text.batches import epoch_batches, micro_batches, token_batches
+from foldstack.tracking import Log
 from foldstack.training import checkpoint
 from foldstack.training.attacks import Attack, make_attack
 from foldstack.training.criteria import Criterion
@@ -223,6 +224,7 @@ def train(
     of_epoch: Callable[[int], Examples] | None = None,
     criterion: Criterion | None = None,
     what: str = "training",
+    log: Log | None = None,
 ) -> dict:
     """Train `model` in place; resume from the newest checkpoint in `folder`, if there is one.
 
@@ -243,6 +245,7 @@ def train(
             `settings.sampling`; default: `examples` in each.
         criterion: used instead of the settings' loss.
         what: name of the work, for progress lines.
+        log: of the running loss and the learning rate, and of each epoch's metric.
 
     Returns:
         Facts for run.json: `updates`, `training_seconds`; `losses`, at most 200 points [update,
@@ -277,6 +280,8 @@ def train(
                         if epoch == _best(scores) or settings.mixes_epochs:
                             checkpoint.save_weights(model, _epoch_file(folder, epoch))
                     say(f"epoch {epoch}: {scores[-1].metric:.4f}")
+                    if log:
+                        log({"metric": scores[-1].metric}, step)
                 if step == total or _out_of_patience(scores, settings.patience):
                     break
             if not batches or position == 0:
@@ -299,6 +304,8 @@ def train(
             curve.add(step, loss)
             if step % LOSS_EVERY == 0 or step == total:
                 shown = {"loss": _finite(curve.running, step)}
+                if log:
+                    log(shown | {"lr": settings.lr * factor}, step)
             progress.add(1, **shown)
             stop = STOP.should_stop()
             if stop or time.monotonic() - saved_at >= patience:

@@ -192,6 +192,7 @@ def table_of(found: list[dict], rows: int) -> str:
     of = {key: cell["score"] for key, cell in by.items()}
     names = [n for s, n in by if s == "plain" and ("old default", n) in by]
     tried = [s for s in dict.fromkeys(s for s, _ in by) if all((s, n) in by for n in names)]
+    tried = [s for s in tried if s != SHIPPED_AS]  # it was made from all of these results
     lines, gain, room = [], [], []
     for name in names:
         others = [other for other in names if other != name]
@@ -202,8 +203,10 @@ def table_of(found: list[dict], rows: int) -> str:
         room.append(of[best, name] - of["plain", name])
         scores = [f"{of[s, name]:.3f}" for s in ("old default", "plain", chosen, best)]
         times = [_minutes(by[s, name]) for s in ("plain", chosen)]
-        lines.append([name, *scores, *times, chosen, best])
-    head = [f"{rows:,} rows", "(a)", "(b)", "(c)", "(d)", "min (b)", "min (c)", "(c) is", "(d) is"]
+        shipped = f"{of[SHIPPED_AS, name]:.3f}" if (SHIPPED_AS, name) in of else "-"
+        lines.append([name, *scores, shipped, *times, chosen, best])
+    head = [f"{rows:,} rows", "(a)", "(b)", "(c)", "(d)", "shipped"]
+    head += ["min (b)", "min (c)", "(c) is", "(d) is"]
     summary = (
         f"(c) - (b): {_interval(gain)} on {len(gain)} sets, least {min(gain):+.4f}; the share of the "
         f"way from (b) to (d): {sum(gain) / sum(room):.2f}"

@@ -171,11 +171,12 @@ def _file_tab(gr: Any, explainer: Explainer, folder: Path) -> None:
         try:
             if file is None:
                 raise InputError("there is no file yet: choose one")
-            place = Path(tempfile.mkdtemp(dir=folder)) / "submission.csv"
+            stem = Path(file).name.split(".")[0]
+            place = Path(tempfile.mkdtemp(dir=folder)) / f"{stem}-submission.csv"
             found = explainer.predict_file(Path(file), place)
         except Exception as e:
             return sentence_shown(_sentence(e)), gr.DownloadButton(visible=False)
-        return file_shown(found, Path(file).name), gr.DownloadButton(found.file, visible=True)
+        return file_shown(found, Path(file).name), gr.DownloadButton(value=found.file, visible=True)
 
     button.click(
         predict, upload, [shown, download], api_name="predict_file", concurrency_id="predictor"

@@ -140,7 +140,7 @@ def test_a_regression_has_values(tmp_path: Path) -> None:
 
 def test_the_columns_to_type_in_are_those_that_the_models_read(tmp_path: Path) -> None:
     """Two texts of a pair, and the numbers of a stack."""
-    rows = [f"r{i},plot n{i},film {i},{5 * (i % 2) + i % 3},{i % 2}" for i in range(48)]
+    rows = [f"r{i},plot,{'x' * (i + 1)},{5 * (i % 2) + i % 3},{i % 2}" for i in range(48)]
     root = tmp_path / "w"
     write(root / "input/train.csv", "\n".join(["id,a,b,stars,label", *rows, ""]))
     write(root / "input/test.csv", "id,a,b,stars\nt0,good,film,1\nt1,bad,film,0\n")
@@ -155,7 +155,9 @@ def test_the_columns_to_type_in_are_those_that_the_models_read(tmp_path: Path) -
     assert explained(app, a="plot", b="", stars="").label in ("0", "1")
     with pytest.raises(InputError, match="'a' and 'b' are empty: type a text"):
         app.explainer.row({"a": "", "b": " ", "stars": "1"})
-    with pytest.raises(InputError, match="the typed text: row 1 holds 'many' in numeric column"):
+    with pytest.raises(
+        InputError, match="the typed text: row 1: numeric column 'stars' holds 'many'"
+    ):
         app.explainer.row({"a": "plot", "b": "film", "stars": "many"})
 
 

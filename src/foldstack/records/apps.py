@@ -24,6 +24,7 @@ class AppDescription(Record):
     """The predictor behind the page.
 
     Attributes:
+        values: whether values are predicted instead of probabilities.
         source: what predicts, for instance `blend 'blend'`.
         nested: its estimate; None for a single model.
         winner: the blend's method.
@@ -35,7 +36,7 @@ class AppDescription(Record):
     competition: str
     kind: str
     metric: str
-    labels: list[str]
+    values: bool
     source: str
     nested: EstimateRecord | None
     winner: str
@@ -48,7 +49,7 @@ class AppDescription(Record):
 
 
 class NamedValues(Value):
-    """What one model or the blend says: the probability of each label, or the value of each target."""
+    """The output of one model or the blend: a probability per label, or a value per target."""
 
     name: str
     values: dict[str, float]

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from foldstack import config
 from foldstack.errors import InputError
-from foldstack.progress import say
 from foldstack.records import AppDescription, EstimateRecord, InputField, ServedApp
 from foldstack.stages.blend import read_stored
 from foldstack.stages.explained import Explainer
@@ -17,7 +16,7 @@ from foldstack.workspace import Workspace
 
 @dataclass(frozen=True)
 class App:
-    """What the page is of, and what predicts for it."""
+    """The page's description, and what predicts for it."""
 
     description: AppDescription
     explainer: Explainer
@@ -49,9 +48,9 @@ def app(
             "app requires the package gradio, which is not installed: pip install 'foldstack[app]'"
         )
     made = prepare(ws, model=model, name=name)
-    say("app: loading the models and the training texts")
-    competition = ws.competition
-    made.explainer.explain(competition.test.take([0]))  # a missing run is refused before the page
+    made.explainer.explain(
+        ws.competition.test.take([0])
+    )  # a missing run is refused before the page
     made.explainer.texts = 0
     from foldstack.views.app import serve
 
@@ -84,7 +83,7 @@ def _describe(predictor: Predictor, source: str, nested: EstimateRecord | None) 
         competition=ws.competition.settings.name,
         kind=str(ws.competition.kind),
         metric=ws.competition.metric.name,
-        labels=list(ws.competition.labels),
+        values=ws.competition.kind.is_values,
         source=source,
         nested=nested,
         winner=predictor.winner,

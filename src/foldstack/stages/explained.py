@@ -1,4 +1,4 @@
-"""What a blend says of a typed text or an uploaded file, and why."""
+"""Predictions of typed texts and uploaded files by a blend, with their reasons."""
 
 from __future__ import annotations
 

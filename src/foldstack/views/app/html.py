@@ -27,7 +27,7 @@ def text_shown(description: AppDescription, found: ExplainedText, waiting: bool 
     """Return the prediction of a text; waiting: attributions are being computed."""
     own = found.says[0].values
     labels = sorted(own, key=lambda label: -own[label])
-    if description.kind == "regression" or len(labels) == 2:
+    if description.values or len(labels) == 2:
         labels = list(own)
     return _render(
         "text",

@@ -183,7 +183,12 @@ class HubForm:
 
     def _by_graph(self, rows: Rows, folder: Path) -> np.ndarray:
         core = load_openvino().Core()
-        model = core.compile_model(folder / GRAPH, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        settings = {
+            "INFERENCE_PRECISION_HINT": "f32",
+            "INFERENCE_NUM_THREADS": str(torch.get_num_threads()),
+            "ENABLE_CPU_PINNING": False,  # two processes would share one core
+        }
+        model = core.compile_model(folder / GRAPH, "CPU", settings)
         tokens, logits = self.first.encoder.tokens(rows), []
         for row in range(len(rows)):
             batch = tokens.batch(np.array([row]))

@@ -207,7 +207,7 @@ def _adapt_tokenizer(learner: TransformerLearner, folder: Path) -> None:
     Raises InputError if it cannot put the model's prefix before a text.
     """
     encoder, prefix = learner.encoder, learner.settings.prefix
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     tokenizer.model_max_length = encoder.max_length
     tokenizer.model_input_names = [
         name for name in INPUTS if encoder.types or name != "token_type_ids"

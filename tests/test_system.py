@@ -401,7 +401,7 @@ def test_a_run_that_the_system_kills_is_explained(workspace, monkeypatch, capfd)
     assert foldstack(workspace, "folds") == 0
     monkeypatch.setattr("foldstack.stages.launch._exit_code", lambda group: -signal.SIGKILL)
     monkeypatch.setattr(sys, "executable", shutil.which("true"))
-    assert foldstack(workspace, "train", "--fold", "0,1") == 137
+    assert foldstack(workspace, "train", "--fold", "0,1", "--jobs", "1") == 137
     assert capfd.readouterr().err == (
         "foldstack: tfidf seed 0 fold0: its process was killed (SIGKILL), as the system does if "
         "memory runs out: close other programs, run fewer --jobs, or lower "

@@ -136,9 +136,19 @@ def test_what_a_library_wraps_is_found():
         assert system.sentence(e) == f"a: {FULL}"
 
 
+def test_a_python_without_a_required_package_is_told_what_to_install():
+    """`make folds PY=python` on an image without psutil ended in a traceback."""
+    what = (
+        "this Python lacks the package psutil: run `python -m pip install --editable .` with it in "
+        "foldstack's folder, which keeps a torch that it has, or leave PY out"
+    )
+    assert system.sentence(ModuleNotFoundError("no", name="psutil._common")) == what
+
+
 @pytest.mark.parametrize(
     "error",
     [
+        ModuleNotFoundError("no", name="foldstack.lost"),
         error_of(errno.ENOENT, "a"),  # a file that we forgot to make
         error_of(errno.EACCES),  # of no file
         error_of(errno.ENOTEMPTY, "a"),

@@ -271,7 +271,13 @@ def test_smaller_weights_take_less_and_say_what_they_change(
     ("kind", "metric", "columns", "method"),
     [
         ("binary", "f1", ["label"], "stack"),
-        ("multiclass", "log_loss", ["other", "bad", "good"], "geometric_mean"),
+        pytest.param(
+            "multiclass",
+            "log_loss",
+            ["other", "bad", "good"],
+            "geometric_mean",
+            marks=pytest.mark.slow,
+        ),
         ("binary", "roc_auc", ["label"], "rank_mean"),
         pytest.param("multiclass", "accuracy", ["label"], "stack_linear", marks=pytest.mark.slow),
         pytest.param(

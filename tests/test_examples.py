@@ -39,6 +39,7 @@ def make_input(root: Path, monkeypatch: pytest.MonkeyPatch, *options: str) -> No
     runpy.run_path(str(root / "make_input.py"), run_name="__main__")
 
 
+@pytest.mark.slow
 def test_news_runs_to_a_scored_submission(news, monkeypatch):
     """Its own metric is what the blend is chosen and scored by; its own preset is a member."""
     make_input(news, monkeypatch)

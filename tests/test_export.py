@@ -137,8 +137,13 @@ def written(learner: TransformerLearner, folder: Path, form: str, kind: str = "b
     return hub
 
 
-@pytest.mark.parametrize("form", ["transformers", "openvino"])
-@pytest.mark.parametrize("kind", LABELS)
+OF_KINDS = [("transformers", kind) for kind in LABELS] + [
+    pytest.param("openvino", kind, marks=[] if kind == "multilabel" else pytest.mark.slow)
+    for kind in LABELS
+]
+
+
+@pytest.mark.parametrize(("form", "kind"), OF_KINDS)
 def test_predictions_are_the_learners(backbone, tmp_path, kind, form):
     if form == "openvino":
         pytest.importorskip("openvino")
@@ -177,8 +182,19 @@ def test_sentence_pairs(backbone, tmp_path):
     np.testing.assert_allclose(found, hub.expected(rows), atol=1e-5)
 
 
-HEADS = ["attention", "labels", "lstm"]
-LIKE_THEM = ["max", "mean_max", "layers", "concat", "gem", "cls_attention", "cnn", "gru"]
+HEADS = ["attention"]
+LIKE_THEM = [
+    "labels",
+    "lstm",
+    "max",
+    "mean_max",
+    "layers",
+    "concat",
+    "gem",
+    "cls_attention",
+    "cnn",
+    "gru",
+]
 SLOW = [pytest.param(head, marks=pytest.mark.slow) for head in LIKE_THEM]
 
 
@@ -341,6 +357,7 @@ def test_a_network_that_differs_is_not_written(workspace, capsys, monkeypatch):
     assert not list((workspace / "exports").iterdir())
 
 
+@pytest.mark.slow
 def test_a_run_of_several_fits_is_averaged_in_one_graph(workspace, backbone, capsys):
     pytest.importorskip("openvino")
     add_preset(workspace, backbone, "twice", repeats=2)

@@ -62,7 +62,7 @@ def test_rerun_writes_the_submission_of_another_file(finished: Path, capsys) -> 
 
 def test_score_passes_over_the_rows_of_another_file(finished: Path, capsys) -> None:
     """No solution is known of them, and the scores of the others stay."""
-    new = write(finished / "new.csv", "id,text\na,good\nb,bad\n")
+    new = write(finished / "others.csv", "id,text\na,good\nb,bad\n")
     capsys.readouterr()
     assert foldstack(finished, "score") == 0
     wanted = capsys.readouterr().out

@@ -23,7 +23,7 @@ PYTHON ?= python3
 # `opt` makes an option of one, `flag` an option without a value, which 0 omits.
 GIVEN := WORKSPACE SET DEBUG FORCE MODEL FOLD SEED NAME JOBS PROCESSES DATASET TRAIN TEST SAMPLE JOIN \
 	METRIC KIND ID TEXT TARGET PAIR GROUP UNLABELLED REASONS QUICK SOURCE BACKBONE FILE OUT FORM INT8 \
-	WEIGHTS TIME_LIMIT ROWS MESSAGE BUNDLE A B TAIL JSON \
+	WEIGHTS TIME_LIMIT ROWS MESSAGE BUNDLE PORT A B TAIL JSON \
 	SHORT ARGS PY PYTHON LOCKED
 $(foreach name,$(GIVEN),$(eval export FOLDSTACK_$(name) := $$(value $(name))))
 unexport $(GIVEN)
@@ -49,7 +49,7 @@ STAGES := data init folds train blend submit score scores page
 ASKED := $(MAKECMDGOALS) $(if $(filter all,$(MAKECMDGOALS)),folds train blend submit)
 before = $(filter $(ASKED),$(wordlist 1,$(1),$(STAGES)))
 
-.PHONY: help venv lock demo test bench lint reference all recipe push log predict rerun bundle export compare report views patterns drift show set completion $(STAGES) clean clean-folds clean-oof clean-submissions clean-debug clean-tmp
+.PHONY: help venv lock demo test bench lint reference all recipe push log predict rerun bundle export app compare report views patterns drift show set completion $(STAGES) clean clean-folds clean-oof clean-submissions clean-debug clean-tmp
 
 help: ## these targets
 	@sed -n 's/^#   /  /p' Makefile
@@ -106,6 +106,9 @@ scores: $(NEEDS) | $(call before,7) ## all runs and blends in a table
 
 page: $(NEEDS) | $(call before,8) ## one HTML file to look at: leaderboard, curves, mistakes, rows, data: NAME=
 	@$(RUN) page $(call opt,NAME,name)
+
+app: $(NEEDS) ## a local page to type texts into, or upload a file: MODEL= or NAME= PORT=; requires the extra app
+	@$(RUN) app $(call opt,MODEL,model) $(call opt,NAME,name) $(call opt,PORT,port)
 
 show: $(NEEDS) ## what the competition is, what was made, and what comes next
 	@$(RUN) show $(call flag,JSON,json)

@@ -83,6 +83,15 @@ def test_from_folds_to_a_submission(tmp_path: Path) -> None:
     assert (root / "submissions/one.csv").exists()
 
 
+def test_what_is_shipped_and_shown(finished: Path) -> None:
+    project = foldstack.open(finished)
+    assert project.rerun(finished / "input/test.csv").file == "submissions/blend-test.csv"
+    assert project.bundle().folder == "bundle/blend"
+    assert project.page().file == "submissions/blend.html"
+    with pytest.raises(InputError, match="WEIGHTS=fp8 is not known"):
+        project.bundle(weights="fp8")
+
+
 def test_what_is_wrong_is_an_input_error(tmp_path: Path, old: Path) -> None:
     with pytest.raises(InputError, match=r"competition\.yaml"):
         foldstack.open(tmp_path)

@@ -92,12 +92,14 @@ def test_the_facts_of_a_run(kind, targets, weights, rows, rarest):
     assert (facts.rows, facts.rarest, facts.parameters) == (rows, rarest, 7)
 
 
-def test_classes_begin_from_their_shares():
-    assert chosen(settings_with(), SOME)["head_bias"] == "prior"
-    values = replace(SOME, kind=Kind.REGRESSION, rarest=1.0)
+def test_few_rows_or_a_rare_class_begin_from_the_shares_of_classes():
+    few, rare = replace(SOME, rows=1_000), replace(SOME, rows=1_001, rarest=0.049)
+    for facts, bias in ((few, "prior"), (rare, "prior"), (replace(few, rows=1_001), "zero")):
+        assert chosen(settings_with(), facts)["head_bias"] == bias
+    values = replace(few, kind=Kind.REGRESSION, rarest=1.0)
     assert chosen(settings_with(), values)["head_bias"] == "zero"
     adjusted = settings_with(training={"loss": "logit_adjusted"})
-    assert chosen(adjusted, SOME)["head_bias"] == "zero"
+    assert chosen(adjusted, few)["head_bias"] == "zero"
 
 
 def test_a_rare_class_among_few_rows_has_more_updates():

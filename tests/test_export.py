@@ -177,22 +177,12 @@ def test_sentence_pairs(backbone, tmp_path):
     np.testing.assert_allclose(found, hub.expected(rows), atol=1e-5)
 
 
-HEADS = [
-    "max",
-    "mean_max",
-    "attention",
-    "labels",
-    "layers",
-    "concat",
-    "gem",
-    "cls_attention",
-    "cnn",
-    "lstm",
-    "gru",
-]
+HEADS = ["attention", "labels", "lstm"]
+LIKE_THEM = ["max", "mean_max", "layers", "concat", "gem", "cls_attention", "cnn", "gru"]
+SLOW = [pytest.param(head, marks=pytest.mark.slow) for head in LIKE_THEM]
 
 
-@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("head", [*HEADS, *SLOW])
 def test_openvino_holds_any_head(backbone, tmp_path, head):
     pytest.importorskip("openvino")
     layers = {"layers": 2} if head in ("layers", "concat") else {}

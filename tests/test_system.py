@@ -136,9 +136,19 @@ def test_what_a_library_wraps_is_found():
         assert system.sentence(e) == f"a: {FULL}"
 
 
+def test_a_python_without_a_required_package_is_told_what_to_install():
+    """`make folds PY=python` on an image without psutil ended in a traceback."""
+    what = (
+        "this Python lacks the package psutil: run `python -m pip install --editable .` with it in "
+        "foldstack's folder, which keeps a torch that it has, or leave PY out"
+    )
+    assert system.sentence(ModuleNotFoundError("no", name="psutil._common")) == what
+
+
 @pytest.mark.parametrize(
     "error",
     [
+        ModuleNotFoundError("no", name="foldstack.lost"),
         error_of(errno.ENOENT, "a"),  # a file that we forgot to make
         error_of(errno.EACCES),  # of no file
         error_of(errno.ENOTEMPTY, "a"),
@@ -391,7 +401,7 @@ def test_a_run_that_the_system_kills_is_explained(workspace, monkeypatch, capfd)
     assert foldstack(workspace, "folds") == 0
     monkeypatch.setattr("foldstack.stages.launch._exit_code", lambda group: -signal.SIGKILL)
     monkeypatch.setattr(sys, "executable", shutil.which("true"))
-    assert foldstack(workspace, "train", "--fold", "0,1") == 137
+    assert foldstack(workspace, "train", "--fold", "0,1", "--jobs", "1") == 137
     assert capfd.readouterr().err == (
         "foldstack: tfidf seed 0 fold0: its process was killed (SIGKILL), as the system does if "
         "memory runs out: close other programs, run fewer --jobs, or lower "

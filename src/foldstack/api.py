@@ -29,6 +29,7 @@ from foldstack.arguments import (
 from foldstack.errors import InputError
 from foldstack.records import (
     BlendRecord,
+    BundleResult,
     Comparison,
     DriftResult,
     FoldsResult,
@@ -36,6 +37,7 @@ from foldstack.records import (
     Submitted,
     TrainedRecord,
     ViewsRecord,
+    WrittenPage,
 )
 from foldstack.workspace import Workspace
 
@@ -197,6 +199,26 @@ class Project:
             fold=one_name(fold, "fold"),
             name=one_name(name, "name"),
         )
+
+    def rerun(self, test: str | Path, *, name: str | None = None, int8: bool = False) -> Submitted:
+        """Write the submission for another test file by a stored blend."""
+        from foldstack.stages.rerun import rerun
+
+        return rerun(
+            self.workspace, test=str(test), name=one_name(name, "name"), int8=switch(int8, "int8")
+        )
+
+    def bundle(self, *, name: str | None = None, weights: str = "fp32") -> BundleResult:
+        """Write a stored blend as a folder that predicts without network and workspace."""
+        from foldstack.stages.bundle import bundle
+
+        return bundle(self.workspace, name=one_name(name, "name"), weights=weights)
+
+    def page(self, *, name: str | None = None) -> WrittenPage:
+        """Write submissions/NAME.html, a page on a blend, its models and the data."""
+        from foldstack.stages.page import page
+
+        return page(self.workspace, name=one_name(name, "name"))
 
     def predict(
         self,

@@ -40,6 +40,13 @@ def _whole_number(text: str, least: int) -> int:
     return int(text)
 
 
+def a_port(text: str) -> int:
+    """Return the number of a port that needs no privilege, as an option's value."""
+    if not text.isdecimal() or not 1024 <= int(text) <= 65535:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a port from 1024 to 65535")
+    return int(text)
+
+
 @dataclass(frozen=True)
 class Option:
     """An option of the command line: `--name`, which make takes as NAME=.
@@ -385,6 +392,16 @@ _LISTED = (
         "write submissions/NAME.html: leaderboard, curves, mistakes, rows and data in one file",
         "page:page",
         (BLEND,),
+    ),
+    Command(
+        "app",
+        "serve a local page that predicts typed texts and files, with the reasons",
+        "app:app",
+        (
+            ALONE,
+            BLEND,
+            Option("port", "of 127.0.0.1 (default: the first free one from 7860)", type=a_port),
+        ),
     ),
     Command(
         "show",

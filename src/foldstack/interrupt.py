@@ -12,7 +12,6 @@ from contextlib import contextmanager, nullcontext, suppress
 
 from foldstack import parallel
 from foldstack.errors import Interrupted
-from foldstack.progress import say
 
 _PARENT = "FOLDSTACK_PARENT"
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -116,6 +115,8 @@ def saying_stop(what: str) -> Iterator[None]:
     except Exception as e:
         stop = hidden_stop(e)
         if stop is not None and not stop.is_said:
+            from foldstack.progress import say  # here: it loads tqdm, which --help does without
+
             say(f"{what}: stopped: the same command resumes it")
         raise
 

@@ -59,6 +59,11 @@ GPU_MEMORY = (
     "programs that use the GPU"
 )
 
+INSTALL = (
+    "run `python -m pip install --editable .` with it in foldstack's folder, which keeps a torch that "
+    "it has, or leave PY out"
+)
+
 # Messages of libraries that do not raise OSError or MemoryError.
 NUMBER = re.compile(r"\(os error (\d+)\)|\[errno (\d+)\]", re.IGNORECASE)
 PHRASES = {
@@ -80,6 +85,8 @@ def sentence(error: BaseException | None) -> str | None:
     while error is not None:
         if GPU_PHRASE.search(_library_text(error)):
             return GPU_MEMORY
+        if (package := _missing_package(error)) is not None:
+            return f"this Python lacks the package {package}: {INSTALL}"
         number, name = error_number(error), _name(error)
         if number in OF_RESOURCES:
             return OF_RESOURCES[number] if name is None else f"{name}: {OF_RESOURCES[number]}"
@@ -89,6 +96,14 @@ def sentence(error: BaseException | None) -> str | None:
             return f"{name}: {OF_FILES[number]}"
         error = error.__cause__  # a library may wrap the OSError
     return None
+
+
+def _missing_package(error: BaseException) -> str | None:
+    """Return the package whose absence the error reports; None for modules of foldstack itself."""
+    if not isinstance(error, ModuleNotFoundError) or error.name is None:
+        return None
+    package = error.name.partition(".")[0]
+    return None if package == "foldstack" else package
 
 
 def is_fault(error: BaseException) -> bool:

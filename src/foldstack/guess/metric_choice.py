@@ -150,7 +150,8 @@ def _multiclass(tables: GivenTables, found: Guess) -> MetricChoice:
         first, *_, last = sorted(counts.index, key=float)
         why = f"whole numbers from {first} to {last}, those between the most frequent: grades"
         return MetricChoice("quadratic_kappa", why, ("accuracy", "f1_macro"))
-    sizes = f"classes of {counts.min():,} to {counts.max():,} rows"
+    low, high = f"{counts.min():,}", f"{counts.max():,}"
+    sizes = f"classes of {low} rows each" if low == high else f"classes of {low} to {high} rows"
     if counts.max() > UNEVEN * counts.min():
         return MetricChoice("f1_macro", f"the sample holds labels, {sizes}", ("accuracy",))
     return MetricChoice("accuracy", f"the sample holds labels, {sizes}", ("f1_macro",))

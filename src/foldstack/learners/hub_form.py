@@ -183,7 +183,12 @@ class HubForm:
 
     def _by_graph(self, rows: Rows, folder: Path) -> np.ndarray:
         core = load_openvino().Core()
-        model = core.compile_model(folder / GRAPH, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        settings = {
+            "INFERENCE_PRECISION_HINT": "f32",
+            "INFERENCE_NUM_THREADS": str(torch.get_num_threads()),
+            "ENABLE_CPU_PINNING": False,  # two processes would share one core
+        }
+        model = core.compile_model(folder / GRAPH, "CPU", settings)
         tokens, logits = self.first.encoder.tokens(rows), []
         for row in range(len(rows)):
             batch = tokens.batch(np.array([row]))
@@ -202,7 +207,7 @@ def _adapt_tokenizer(learner: TransformerLearner, folder: Path) -> None:
     Raises InputError if it cannot put the model's prefix before a text.
     """
     encoder, prefix = learner.encoder, learner.settings.prefix
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     tokenizer.model_max_length = encoder.max_length
     tokenizer.model_input_names = [
         name for name in INPUTS if encoder.types or name != "token_type_ids"

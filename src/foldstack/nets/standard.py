@@ -66,7 +66,9 @@ def standard_model(model: Classifier, linear: LogitsLayer) -> PreTrainedModel:
         config.num_hidden_layers += 1
         config.layer_norm_eps *= _enlargement(config.layer_norm_eps) ** 2
     with torch.random.fork_rng(devices=[]):
-        found = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
+        found = AutoModelForSequenceClassification.from_config(
+            config, dtype=torch.float32, trust_remote_code=False
+        )
     body = getattr(found, found.base_model_prefix)
     with torch.no_grad():
         body.load_state_dict(model.backbone.state_dict(), strict=False)

@@ -173,11 +173,11 @@ class Predictor:
         Raises:
             InputError: there are none, or a column is missing.
         """
-        features = self._uses_features
+        features = self.uses_features
         return new_rows(self.ws.competition, texts, source, start, features=features, ids=ids)
 
     @property
-    def _uses_features(self) -> bool:
+    def uses_features(self) -> bool:
         """Whether the blend is a stack on feature columns, or a model joins them."""
         runs = (self.ws.store.read_run(key) for keys in self.members.values() for key in keys)
         joined = any(run and run.identity.settings.get("join_features") for run in runs)
@@ -185,7 +185,11 @@ class Predictor:
 
     def predict_rows(self, rows: Rows) -> Prediction:
         """Return labels and probabilities of rows."""
-        competition, found = self.ws.competition, self.outcome(rows)
+        return self.named(self.outcome(rows))
+
+    def named(self, found: Outcome) -> Prediction:
+        """Return predictions by the names of labels."""
+        competition = self.ws.competition
         values, outputs = found.values, list(competition.outputs)
         if competition.kind.is_values:
             return Prediction(self._levels(found.decisions), pd.DataFrame(values, columns=outputs))
@@ -196,14 +200,32 @@ class Predictor:
 
     def outcome(self, rows: Rows) -> Outcome:
         """Return the predictions of rows before they are named."""
-        competition = self.ws.competition
-        values = {name: self._of_model(name, rows) for name in self.members}
-        found = self._combination.outcome(values, self._scales_of, rows)
-        if self.ws.patterns is None or competition.kind.is_values:
+        return self.patterned(self.blended(self.of_runs(rows), rows), rows)
+
+    def of_runs(self, rows: Rows) -> dict[str, OfRuns]:
+        """Return per model each run's probabilities of rows."""
+        return {name: self._of_model(name, rows) for name in self.members}
+
+    def means(self, values: dict[str, OfRuns]) -> dict[str, np.ndarray]:
+        """Return per model its (n, outputs) mean over runs, as confident as in the blend."""
+        return {name: self._combination.model_mean(name, each) for name, each in values.items()}
+
+    def blended(self, values: dict[str, OfRuns], rows: Rows) -> Outcome:
+        """Return the predictions of rows without the patterns, from those of each run."""
+        return self._combination.outcome(values, self._scales_of, rows)
+
+    def patterned(self, found: Outcome, rows: Rows) -> Outcome:
+        """Return the predictions of rows with the patterns, if there are any."""
+        if self.ws.patterns is None or self.ws.competition.kind.is_values:
             return found
         applied = apply_to_new(self.ws, rows, found.values, self._known)
         decisions = applied.decide(found.decisions)
         return Outcome(applied.probabilities, decisions, deciders(self.ws.patterns, applied))
+
+    @property
+    def of_ranks(self) -> bool:
+        """Whether the blend's values are ranks."""
+        return self._combination.of_ranks
 
     @property
     def _combination(self) -> Combination:

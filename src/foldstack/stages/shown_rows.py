@@ -186,7 +186,7 @@ def _of_model(
 
         occluded = occlude(source.rows.take(np.array(own)), score)
         found += [
-            (k, Attribution(model=model.name, toward=name, parts=_parts(each)))
+            (k, Attribution(model=model.name, toward=name, parts=text_parts(each)))
             for k, name, each in zip(own, names, occluded, strict=True)
         ]
     return found
@@ -219,7 +219,7 @@ def _toward(source: BlendRows, own: list[int]) -> tuple[np.ndarray, np.ndarray, 
     return chosen, np.where(holds, ones, -ones), names
 
 
-def _parts(occlusion: Occlusion) -> list[TextPart]:
+def text_parts(occlusion: Occlusion) -> list[TextPart]:
     """Return the parts of all segments up to `MOST_CHARACTERS`, with effects to three decimals."""
     parts, length = [], 0
     for segment in range(len(occlusion.words)):

@@ -29,11 +29,18 @@ class Piece(NamedTuple):
 
 @dataclass(frozen=True)
 class Occlusion:
-    """The effects of a row's pieces: (pieces,) how much less the score is without each."""
+    """The effects of a row's pieces: how much less the score is without each.
+
+    effects: (pieces,), or (pieces, scores) of several scores at once.
+    """
 
     words: list[Words]
     pieces: list[Piece]
     effects: np.ndarray
+
+    def of(self, score: int) -> Occlusion:
+        """Return the effects on one of several scores."""
+        return replace(self, effects=self.effects[:, score])
 
     def parts(self, segment: int) -> list[tuple[str, float | None]]:
         """Return a segment's text in parts, each with its effect; None for what is between words."""
@@ -58,7 +65,8 @@ def occlude(
 
     Args:
         rows: n rows.
-        score: from m changed rows and (m,) the row that each is made of, to (m,) scores.
+        score: from m changed rows and (m,) the row that each is made of, to (m,) scores, or to (m, k)
+            of k scores at once.
         most: the number of pieces per row; words of longer texts are left out together.
 
     Returns:

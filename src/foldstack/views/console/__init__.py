@@ -28,6 +28,7 @@ def _(results: Iterator) -> None:
 
 
 from foldstack.views.console import (  # noqa: E402, F401
+    show_app,
     show_blends,
     show_bundles,
     show_comparison,

@@ -1891,10 +1891,18 @@ MUTANTS = [
     Mutant(
         "bundle-keeps-other-files-predictions",
         "bundle/infer.py",
-        "if not about.exists() or read_json(about) != now:",
-        "if not about.exists():",
+        "if about.exists() and read_json(about) == now:",
+        "if about.exists():",
         "partial predictions of another test file are taken",
         ("test_bundle.py::test_it_resumes_from_finished_chunks_but_not_for_another_file",),
+    ),
+    Mutant(
+        "bundle-takes-any-work-folder",
+        "bundle/infer.py",
+        "if not (OURS.fullmatch(path.name) and path.is_file()):",
+        "if not path.exists():",
+        "a folder with a user's files becomes the work folder",
+        ("test_bundle.py::test_a_work_folder_with_other_files_is_left_as_it_is",),
     ),
     Mutant(
         "bundle-in-the-order-of-models",

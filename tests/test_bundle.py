@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -27,6 +29,7 @@ from foldstack.errors import InputError
 from foldstack.stages.bundle import _too_slow
 from tiny import (
     add_preset,
+    files,
     foldstack,
     go_through,
     make_kind,
@@ -234,6 +237,40 @@ def test_a_time_limit_drops_models_and_says_the_score_of_the_others(
     assert Bundle.open(root / "bundle/blend-short").record.minutes == 1
 
 
+def test_the_first_run_predicts_whatever_the_time(root: Path, tmp_path: Path, capsys) -> None:
+    """Without it there would be no submission at all."""
+    found = predict(root, many(tmp_path / "input", 4), tmp_path, "--minutes=0.0001")
+    assert found["id"].tolist() == ["n0", "n1", "n2", "n3"]
+    said = capsys.readouterr().out
+    assert "infer: 1 of 6 runs, submission.csv holds tfidf (1 run)" in said
+    assert said.count("is left out: it takes about ") == 5
+
+
+def test_a_work_folder_with_other_files_is_left_as_it_is(root: Path, tmp_path: Path) -> None:
+    mine = write(tmp_path / "partial/thesis.txt", "mine")
+    sentence = f"{mine} is no partial prediction: name a new or an empty folder with --work"
+    with pytest.raises(InputError, match=re.escape(sentence)):
+        predict(root, many(tmp_path / "input", 4), tmp_path)
+    assert files(tmp_path / "partial") == {"thesis.txt": b"mine"}
+
+
+def test_two_at_once_in_one_work_folder_wait_for_each_other(
+    root: Path, tmp_path: Path, monkeypatch
+) -> None:
+    held: list[bool] = []
+
+    def look(self: Inference, done: Sequence[BundledRun]) -> str:
+        with (self.work / ".lock").open("a") as f, pytest.raises(BlockingIOError):
+            fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        held.append(True)
+        return plain(self, done)
+
+    plain = Inference.write
+    monkeypatch.setattr(Inference, "write", look)
+    predict(root, many(tmp_path / "input", 4), tmp_path)
+    assert len(held) == 6
+
+
 # --- smaller weights ------------------------------------------------------------------------------
 
 
@@ -302,6 +339,36 @@ def test_kinds_and_blends(tmp_path: Path, monkeypatch, kind, metric, columns, me
     pd.testing.assert_frame_equal(found.loc[wanted.index], wanted, atol=1e-5)
 
 
+def test_files_that_are_no_plain_csv(tmp_path: Path) -> None:
+    """In a folder below, GBK, tabs, no header, packed, with texts of a second file beside `data`."""
+    root = make_workspace(tmp_path / "w", n=30)
+    table = pd.read_csv(root / "input/test.csv", dtype=str)
+    test, keys = root / "input/data/test.tsv.gz", [f"k{i}" for i in range(6)]
+    test.parent.mkdir()
+    (root / "input/test.csv").unlink()
+    table.assign(key=keys)[["id", "key"]].to_csv(test, sep="\t", header=False, index=False)
+    train = pd.read_csv(root / "input/train.csv", dtype=str)
+    train = train.assign(key=[f"r{i}" for i in range(30)])
+    both = pd.DataFrame({"key": [*train.key, *keys], "text": [*train.text, *table.text]})
+    both.assign(text=both.text + " 好").to_csv(
+        root / "input/texts.csv", index=False, encoding="gbk"
+    )
+    train.drop(columns="text").to_csv(root / "input/train.csv", index=False)
+    write_competition(
+        root,
+        files={"test": "data/test.tsv.gz"},
+        encoding="gbk",
+        header={"data/test.tsv.gz": False},
+        columns={"data/test.tsv.gz": {"c1": "id", "c2": "key"}},
+        join=[{"file": "texts.csv", "on": "key"}],
+    )
+    go_through(root)
+    assert foldstack(root, "bundle") == 0
+    found = predict(root, root / "input", tmp_path).set_index("id")
+    wanted = pd.read_csv(root / "submissions/blend.csv", dtype={"id": str}).set_index("id")
+    pd.testing.assert_frame_equal(found, wanted.loc[found.index], atol=1e-5)
+
+
 # --- bad input ------------------------------------------------------------------------------------
 
 
@@ -329,3 +396,24 @@ def test_a_test_file_that_is_not_there_or_twice(root: Path, tmp_path: Path) -> N
         InputError, match=f"test.csv is both .*/a/test.csv and .*/b/test.csv: {remedy}"
     ):
         predict(root, tmp_path / "both", tmp_path)
+
+
+@pytest.mark.parametrize("what", ["damaged", "missing"])
+def test_a_file_that_is_not_as_it_was_written(root: Path, tmp_path: Path, what: str) -> None:
+    """One bit of a weight would change predictions, and nothing would say so."""
+    other = Path(shutil.copytree(root, tmp_path / "w"))
+    (file,) = (other / "bundle/blend/models/tiny-seed0-fold1").glob("*.safetensors")
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    file.unlink()
+    if what == "damaged":
+        file.write_bytes(data)
+    sentence = f"models/tiny-seed0-fold1/{file.name} of the bundle is {what}: copy it again"
+    with pytest.raises(InputError, match=re.escape(sentence)):
+        predict(other, many(tmp_path / "input", 3), tmp_path)
+
+
+def test_a_test_file_without_ids(root: Path, tmp_path: Path) -> None:
+    write(tmp_path / "input/test.csv", "text\ngood\n")
+    with pytest.raises(InputError, match="column 'id' is missing"):
+        predict(root, tmp_path / "input", tmp_path)

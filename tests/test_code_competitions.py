@@ -60,6 +60,18 @@ def test_rerun_writes_the_submission_of_another_file(finished: Path, capsys) -> 
     pd.testing.assert_series_equal(found, submitted[found.index], rtol=1e-6)
 
 
+def test_score_passes_over_the_rows_of_another_file(finished: Path, capsys) -> None:
+    """No solution is known of them, and the scores of the others stay."""
+    new = write(finished / "others.csv", "id,text\na,good\nb,bad\n")
+    capsys.readouterr()
+    assert foldstack(finished, "score") == 0
+    wanted = capsys.readouterr().out
+    assert foldstack(finished, "rerun", "--test", str(new)) == 0
+    capsys.readouterr()
+    assert foldstack(finished, "score") == 0
+    assert capsys.readouterr().out == wanted
+
+
 def test_what_rerun_cannot_submit(finished: Path, capsys) -> None:
     refuses(
         finished,
@@ -73,6 +85,9 @@ def test_what_rerun_cannot_submit(finished: Path, capsys) -> None:
     new = write(finished / "new.csv", "id,words\na,good\n")
     assert foldstack(finished, "rerun", "--test", str(new)) == 2
     assert "column 'text' is missing" in capsys.readouterr().err
+    new = write(finished / "new.csv", "number,text\n1,good\n")
+    assert foldstack(finished, "rerun", "--test", str(new)) == 2
+    assert "column 'id' is missing" in capsys.readouterr().err
     assert not (finished / "submissions/blend-new.csv").exists()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
+import re
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -16,14 +16,14 @@ import numpy as np
 import pandas as pd
 
 from foldstack.bundle.manifest import FILE, BundledRun, BundleRecord
-from foldstack.bundle.shipped import ShippedCompetition, find_test
+from foldstack.bundle.shipped import ShippedCompetition, find_test, input_folder
 from foldstack.bundle.weights import unpacked
 from foldstack.config import stored_settings
 from foldstack.cores import cpu_threads
 from foldstack.ensemble import Rule, load_fitted
 from foldstack.ensemble.blends import Weighted
 from foldstack.errors import InputError
-from foldstack.files import csv_text, file_sha256, read_json, write_json, writing
+from foldstack.files import csv_text, file_sha256, locked, read_json, write_json, writing
 from foldstack.kinds import Kind
 from foldstack.learners import Learner, LearnerContext, make_learner
 from foldstack.links import to_probabilities
@@ -38,6 +38,8 @@ from foldstack.tables import TableStream
 CHUNK = 5_000  # rows that are held in memory at once
 MODEL, SCALES = "blend", "scales"  # folders within a bundle
 PLACES = ("/kaggle/input", "input", ".")  # where competitions mount their files
+ABOUT = "about.json"  # of the work folder: which partial predictions it holds
+OURS = re.compile(r"\d+-.+\.(npy|part)|about\.json|\..*")  # files of the work folder
 HURRY = 0.97  # of the time limit, after which no run begins that would end later
 
 
@@ -111,9 +113,18 @@ class Bundle:
         """Return a run's fitted learner."""
         context = LearnerContext(competition.task, run.key.seed, threads)
         learner = make_learner(stored_settings(run.settings), context)
+        self._check(run)
         with unpacked(self.root / run.folder) as folder:
             learner.load(folder)
         return learner
+
+    def _check(self, run: BundledRun) -> None:
+        """Raise InputError if a file of a run is missing, or is not as it was written."""
+        for name, sha256 in run.files.items():
+            path = self.root / run.folder / name
+            if not path.is_file() or file_sha256(path) != sha256:
+                what = "damaged" if path.exists() else "missing"
+                raise InputError(f"{run.folder}/{name} of the bundle is {what}: copy it again")
 
     def predict(self, learner: Learner, rows: Rows) -> np.ndarray:
         """Return (n, outputs) probabilities, or values."""
@@ -156,15 +167,27 @@ class Inference:
             yield (
                 start,
                 part,
-                new_rows(self.competition, part, str(self.test), start, features=features),
+                new_rows(
+                    self.competition, part, str(self.test), start, features=features, ids=True
+                ),
             )
 
     def run(self) -> list[BundledRun]:
-        """Predict by each run, as far as the time allows; return those that are finished."""
-        self._resume()
+        """Predict by each run, as far as the time allows; return those that are finished.
+
+        The first one predicts whatever the forecast: without it there would be no submission at all.
+
+        Raises InputError if the work folder holds other files.
+        """
+        self._refuse_foreign()
+        with locked(self.work / ".lock", f"infer: waiting for another one in {self.work}"):
+            self._resume()
+            return self._run()
+
+    def _run(self) -> list[BundledRun]:
         runs, done = self.bundle.record.runs, []
         for run in runs:
-            if not self._is_done(run) and (late := self._too_late(run)):
+            if done and not self._is_done(run) and (late := self._too_late(run)):
                 say(f"infer: {late}")
                 continue
             self._predict(run)
@@ -175,18 +198,26 @@ class Inference:
                 f"infer: {len(done)} of {len(runs)} runs, {self.out.name} holds {used}"
                 + (f"; about {duration(left)} left" if left else "")
             )
-        if not done:
-            raise InputError("the time limit allows no run: give more with --minutes")
         return done
+
+    def _refuse_foreign(self) -> None:
+        """Raise InputError if the work folder holds other files than partial predictions."""
+        for path in self.work.iterdir() if self.work.exists() else ():
+            if not (OURS.fullmatch(path.name) and path.is_file()):
+                raise InputError(
+                    f"{path} is no partial prediction: name a new or an empty folder with --work"
+                )
 
     def _resume(self) -> None:
         """Remove partial predictions of another test file or bundle."""
         now = {"test": file_sha256(self.test), "bundle": self.bundle.record.digest}
-        about = self.work / "about.json"
-        if not about.exists() or read_json(about) != now:
-            shutil.rmtree(self.work, ignore_errors=True)
-            self.work.mkdir(parents=True)
-            write_json(about, now)
+        about = self.work / ABOUT
+        if about.exists() and read_json(about) == now:
+            return
+        for path in self.work.iterdir():
+            if path.suffix in (".npy", ".part"):
+                path.unlink()
+        write_json(about, now)
 
     def _place(self, run: BundledRun, start: int) -> Path:
         return self.work / f"{start}-{file_of(run)}"
@@ -265,9 +296,16 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--out", default="submission.csv", help="default: submission.csv")
     made.add_argument("--work", default=".partial", help="partial predictions (default: .partial)")
-    made.add_argument("--minutes", type=float, help="stop in time for this limit")
+    made.add_argument("--minutes", type=_minutes, help="stop in time for this limit")
     made.add_argument("--threads", type=int, default=0, help="default: all cores")
     return made
+
+
+def _minutes(text: str) -> float:
+    minutes = float(text)
+    if not minutes > 0:
+        raise ValueError
+    return minutes
 
 
 def infer(root: Path, argv: Sequence[str], started: float) -> Inference:
@@ -282,14 +320,14 @@ def infer(root: Path, argv: Sequence[str], started: float) -> Inference:
         The finished inference.
 
     Raises:
-        InputError: there is no test file, a column is missing, or the time allows no run.
+        InputError: there is no test file, a column is missing, or a file of the bundle is damaged.
     """
     given = parser().parse_args(argv)
     bundle = Bundle.open(root)
     places = [Path(given.input)] if given.input else [Path(p) for p in PLACES if Path(p).is_dir()]
     test = find_test(bundle.record, places)
-    competition = ShippedCompetition.of(root, bundle.record, test.parent)
-    minutes = given.minutes or bundle.record.minutes
+    competition = ShippedCompetition.of(root, bundle.record, input_folder(bundle.record, test))
+    minutes = bundle.record.minutes if given.minutes is None else given.minutes
     made = Inference(
         bundle,
         competition,

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -30,6 +31,8 @@ from foldstack.store import RunKey, read_parquet
 from foldstack.tables import read_table
 from foldstack.workspace import Workspace
 
+# Settings of the form of files; those of a trial are plain CSV, whatever the competition's are.
+FORM = ("encoding", "delimiter", "quoting", "header", "columns", "files", "join")
 SCRIPT, NOTEBOOK = "infer.py", "infer.ipynb"
 # /usr/bin/time is not everywhere: a child's own record of its largest memory, in KB.
 PEAK = (
@@ -87,6 +90,9 @@ class Making:
         if self.ws.competition.settings.metric.startswith("metrics.py:"):
             shutil.copyfile(self.ws.root / "metrics.py", folder / "metrics.py")
         self._copy_models(folder)
+        self.runs = [
+            run.model_copy(update={"files": digests_of(folder / run.folder)}) for run in self.runs
+        ]
         self.manifest = self._described(config.digest(digests_of(folder)))
         write_record(folder / FILE, self.manifest.to_json())
         self._try(folder, at)
@@ -129,44 +135,73 @@ class Making:
     # The trial
 
     def _try(self, folder: Path, at: np.ndarray) -> None:
-        """Run the bundle's script on some test rows in a process of its own; compare, and measure."""
+        """Run the bundle's script on some test rows in a process of its own; compare, and measure.
+
+        For the trial the bundle expects the plain form in which they are written.
+        """
         with tempfile.TemporaryDirectory() as name:
             place = Path(name)
-            test = self._write_test(place / "input", at)
+            test, plain = self._write_test(place / "input", at)
+            others = {k: v for k, v in self.manifest.competition.items() if k not in FORM}
+            tried = self.manifest.model_copy(update={"competition": others | plain})
+            write_record(folder / FILE, tried.to_json())
             begin = time.monotonic()
             peak = _run(folder, place)
             seconds = time.monotonic() - begin
-            self._compare(folder, place, test, at)
+            self._compare(folder, tried, place, test, at)
         expected = sum(run.seconds(len(at)) for run in self.runs)
         measured = {"peak_mb": peak, "start_seconds": max(seconds - expected, 0.0)}
         self.manifest = self.manifest.model_copy(update=measured)
 
-    def _write_test(self, folder: Path, at: np.ndarray) -> Path:
-        """Write these rows of the test file, and what is joined to them; return the file."""
-        competition = self.ws.competition
-        settings, files = competition.settings, competition.settings.files
-        form = settings.form_of(files.test)
-        table = read_table(competition.path("test"), form).iloc[at]
-        path = folder / Path(files.test).with_suffix(".csv").name
-        folder.mkdir()
-        for join in settings.join:
-            for each in join.file:
-                shutil.copyfile(competition.input_path(each), folder / each)
-        write_text(path, csv_text(table))
-        return path
+    def _write_test(self, folder: Path, at: np.ndarray) -> tuple[Path, dict[str, Any]]:
+        """Write these rows of the test file, and what is joined to them, as plain CSV.
 
-    def _compare(self, folder: Path, place: Path, test: Path, at: np.ndarray) -> None:
-        """Compare the script's predictions with the stored ones of the same rows."""
+        Returns the file, and the settings that name the files.
+        """
+        competition = self.ws.competition
+        settings = competition.settings
+        folder.mkdir()
+
+        def write(name: str, of: str, at: np.ndarray | slice) -> str:
+            table = read_table(competition.input_path(of), settings.form_of(of)).iloc[at]
+            write_text(folder / name, csv_text(table))
+            return name
+
+        joined = [
+            {
+                "on": join.on,
+                "file": [
+                    write(f"joined{i}-{k}.csv", each, slice(None))
+                    for k, each in enumerate(join.file)
+                ],
+            }
+            for i, join in enumerate(settings.join)
+        ]
+        files = {"test": write("test.csv", settings.files.test, at)}
+        return folder / "test.csv", {"files": files, "join": joined}
+
+    def _compare(
+        self, folder: Path, manifest: BundleRecord, place: Path, test: Path, at: np.ndarray
+    ) -> None:
+        """Compare the script's predictions with the stored ones of the same rows.
+
+        Args:
+            folder: the bundle.
+            manifest: its record in the trial.
+            place: the folder of the trial.
+            test: the test file of the trial.
+            at: positions of its rows in the competition's.
+        """
         stored = self.ws.store.blend_file(self.name, self.blend, "test.parquet")
         wanted = read_parquet(stored)[1].raw[at]
-        competition = ShippedCompetition.of(folder, self.manifest, test.parent)
+        competition = ShippedCompetition.of(folder, manifest, test.parent)
         made = Inference(
-            Bundle(folder, self.manifest),
+            Bundle(folder, manifest),
             competition,
             test,
             place / "work",
             place / "submission.csv",
-            self.manifest.threads,
+            manifest.threads,
         )
         found = [outcome for *_, outcome in made.outcomes(self.runs)]
         values = np.concatenate([outcome.values for outcome in found])

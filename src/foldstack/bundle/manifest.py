@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from pydantic import Field
+
 from foldstack.records import BlendRecord
 from foldstack.records.base import Record, Value
 from foldstack.store.keys import RunKey
@@ -18,6 +20,7 @@ class BundledRun(Value):
         model, name: of the run, as `minilm` and `seed0/fold2`.
         folder: of its fitted model, within the bundle.
         settings: of its learner.
+        files: digests of the files in the folder; none in bundles of the first version.
         load_seconds, row_seconds: measured where the bundle was made: to load it, and per row.
     """
 
@@ -25,6 +28,7 @@ class BundledRun(Value):
     name: str
     folder: str
     settings: dict[str, Any]
+    files: dict[str, str] = Field(default_factory=dict)
     load_seconds: float = 0.0
     row_seconds: float = 0.0
 

@@ -94,6 +94,14 @@ def sample_of(competition: Competition) -> SampleRecord:
     )
 
 
+def input_folder(record: BundleRecord, test: Path) -> Path:
+    """Return the folder in which the settings name files: that above `data` for data/test.csv."""
+    named = Path(CompetitionSettings.model_validate(record.competition).files.test)
+    depth = len(named.parts)
+    inside = not named.is_absolute() and test.parts[-depth:] == named.parts
+    return test.parents[depth - 1] if inside else test.parent
+
+
 def find_test(record: BundleRecord, places: list[Path]) -> Path:
     """Return the competition's test file in one of these folders or below them.
 

@@ -227,9 +227,10 @@ class SubmissionRecord(_Estimated):
         holds: 'labels', 'probabilities' or 'values'.
         sha256: the digest of NAME.csv; None in records of the first versions.
         replaces: the digest of the file that NAME.csv is about to replace.
+        of_file: the name of the test file that `rerun` read; None for the competition's own.
     """
 
-    ABSENT: ClassVar[frozenset[str]] = _Estimated.ABSENT | {"note", "patterns"}
+    ABSENT: ClassVar[frozenset[str]] = _Estimated.ABSENT | {"note", "patterns", "of_file"}
 
     note: str | None = None
     patterns: PatternsEffect | None = None
@@ -237,6 +238,7 @@ class SubmissionRecord(_Estimated):
     rows: int = 0
     sha256: str | None = None
     replaces: str | None = None
+    of_file: str | None = None
 
     @classmethod
     def of(cls, blend: BlendRecord, holds: str, rows: int) -> SubmissionRecord:

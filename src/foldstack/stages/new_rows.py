@@ -22,6 +22,7 @@ def new_rows(
     start: int = 0,
     *,
     features: bool,
+    ids: bool = False,
 ) -> Rows:
     """Return new texts as rows, with the ids of the id column or numbers from 1.
 
@@ -31,6 +32,7 @@ def new_rows(
         source: where they come from, for messages.
         start: the number of rows of the source before these, for ids and messages.
         features: whether the feature columns are required.
+        ids: whether the id column is required.
 
     Returns:
         The rows, without targets.
@@ -49,6 +51,7 @@ def new_rows(
     table = competition.tables.joined(Path(source), table, required=False)
     required = s.text if not features else (*s.text, *competition.feature_names)
     table = spelled(table, (*required, s.id))
+    required = (*required, s.id) if ids else required
     for column in required:
         require(Path(source), table, column)
     lacking = [c for c in competition.feature_names if c not in table.columns]

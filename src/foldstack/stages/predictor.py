@@ -155,13 +155,26 @@ class Predictor:
         return self.predict_rows(self.rows_of(texts))
 
     def rows_of(
-        self, texts: Sequence | pd.DataFrame, source: str = "the given texts", start: int = 0
+        self,
+        texts: Sequence | pd.DataFrame,
+        source: str = "the given texts",
+        start: int = 0,
+        *,
+        ids: bool = False,
     ) -> Rows:
         """Return new texts as rows, with the ids of the id column or numbers from 1.
 
-        start: the number of rows of the source before these, for ids and messages.
+        Args:
+            texts: see `predict`.
+            source: where they come from, for messages.
+            start: the number of rows of the source before these, for ids and messages.
+            ids: whether the id column is required.
+
+        Raises:
+            InputError: there are none, or a column is missing.
         """
-        return new_rows(self.ws.competition, texts, source, start, features=self.uses_features)
+        features = self.uses_features
+        return new_rows(self.ws.competition, texts, source, start, features=features, ids=ids)
 
     @property
     def uses_features(self) -> bool:

@@ -29,7 +29,7 @@ def rerun(
 
     Args:
         ws: the workspace.
-        test: the test file; it needs the text columns, and those that a stack or a model reads.
+        test: the test file; it needs the id and text columns, and those that a stack or a model reads.
         name: the blend; None for `blend`.
         int8: predict with transformers in int8, after measuring and logging the loss of score.
 
@@ -49,7 +49,7 @@ def rerun(
     if predictor.stale:
         raise InputError(f"blend '{blend}' {predictor.stale[0]}: run {blend_command(blend)} again")
     table = predicted_form(predictor, Path(test))
-    made = of_other_rows(ws, record, len(table))
+    made = of_other_rows(ws, record, len(table)).model_copy(update={"of_file": Path(test).name})
     return written(ws, f"{blend}-{_stem(test)}", table, made)
 
 
@@ -61,7 +61,7 @@ def predicted_form(predictor: Predictor, file: Path) -> pd.DataFrame:
     parts = []
     with Progress("predicting", stream.rows, "rows") as progress:
         for start, part in stream.parts(CHUNK):
-            rows = predictor.rows_of(part, str(file), start)
+            rows = predictor.rows_of(part, str(file), start, ids=True)
             values = predictor.outcome(rows).submitted(submission.wants_labels)
             parts.append(submission.form(rows.ids, values, part))
             progress.add(len(rows))

@@ -36,11 +36,13 @@ from foldstack.workspace import Workspace
 
 
 def score(ws: Workspace) -> PrivateScores:
-    """Score every submission against input/private/solution.csv.
+    """Score every submission of the test file against input/private/solution.csv.
 
     If labels are submitted, write the scores per label into submissions/private/.
     """
-    submissions = ws.store.submissions()
+    found = ws.store.submissions()
+    # The rows of another test file are not those of the solution.
+    submissions = {name: each for name, each in found.items() if each.of_file is None}
     if not submissions:
         raise InputError("submissions/ is empty: run `make submit` first")
     solution, today = _solution(ws), Doubts.of(ws)

@@ -383,6 +383,10 @@ def test_what_cannot_be_bundled(finished: Path, capsys) -> None:
     sentence = "bundle/blend is there already and `bundle` did not write it: move it away"
     refuses(finished, ["bundle"], sentence, capsys)
     assert (finished / "bundle/blend/notes.txt").read_text() == "mine"
+    shutil.rmtree(finished / "bundle/blend")
+    write(finished / "bundle/blend.zip", "mine")
+    sentence = "bundle/blend.zip is there already and `bundle` did not write it: move it away"
+    refuses(finished, ["bundle"], sentence, capsys)
 
 
 def test_a_test_file_that_is_not_there_or_twice(root: Path, tmp_path: Path) -> None:

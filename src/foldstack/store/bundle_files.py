@@ -38,15 +38,17 @@ class BundleFiles(StorePart):
             InputError: something that is no bundle stands there.
         """
         place, packed = self.bundle_dir(name), self.bundle_zip(name)
-        if os.path.lexists(place) and not (place / MANIFEST).is_file():
-            raise InputError(
-                f"{self.name(place)} is there already and `bundle` did not write it: move it away"
-            )
+        made = (place / MANIFEST).is_file()
+        for each in (place, packed):
+            if os.path.lexists(each) and not made:
+                raise InputError(
+                    f"{self.name(each)} is there already and `bundle` did not write it: move it away"
+                )
         with locked(place.with_name(f".{name}.lock")):
             beside = place.with_name(f".{name}.partial")
             with placing_folder(place, beside) as folder:
                 fill(folder)
             with placing(packed) as file:
-                made = shutil.make_archive(str(file.with_suffix("")) + ".packing", "zip", place)
-                Path(made).rename(file)
+                archive = shutil.make_archive(str(file.with_suffix("")) + ".packing", "zip", place)
+                Path(archive).rename(file)
         return place

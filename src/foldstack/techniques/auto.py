@@ -155,7 +155,10 @@ RULES = (
         "bounds the time without a GPU; not measured",
     ),
     AutoRule("max_length", "a larger backbone", _always, 512, "bounds the memory; not measured"),
-    AutoRule("repeats", "up to 500 rows", _to(500), 3, "200 rows, six sets: +.003 over one fit, on one .001 below it"),
+    AutoRule(
+        "repeats", "up to 500 rows", _to(500), 3,
+        "200 rows, six sets: +.003 over one fit, on one .001 below it",
+    ),
     AutoRule("repeats", "more rows", _always, 1, "bounds the time"),
     AutoRule("warmup", "always", _always, 0.1, "as in the search"),
     AutoRule("layer_decay", "always", _always, 1.0, "as in the search"),

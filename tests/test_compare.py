@@ -132,6 +132,7 @@ def test_what_is_missing_is_trained_first(tmp_path, capsys):
     assert "against words" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_some_folds_alone_are_trained_and_scored(tmp_path, capsys):
     root = make_workspace(tmp_path / "w", n=60, runtime={"threads": 1})
     write(root / "presets/words.yaml", "learner: tfidf\nchar_ngrams: [0, 0]\nmin_count: 1\n")

@@ -71,6 +71,7 @@ def test_on_a_gpu_one_run_at_a_time(root, monkeypatch):
     assert made_for(root).seconds == pytest.approx(24 * 6)
 
 
+@pytest.mark.slow  # the hub is asked several times where no network answers
 def test_a_backbone_that_is_not_here_has_no_forecast(root):
     """`init` is not refused: the hub may be reachable later."""
     add_preset(root, Path("nobody/no-such-model"))

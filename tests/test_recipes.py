@@ -50,7 +50,9 @@ def make(root: Path, name: str, backbone: Path) -> Path:
     return root / "w"
 
 
-@pytest.mark.parametrize("name", ["recommended-comments", "duee"])
+@pytest.mark.parametrize(
+    "name", ["recommended-comments", pytest.param("duee", marks=pytest.mark.slow)]
+)
 def test_a_recipe_goes_the_whole_way(name, backbone, tmp_path, capsys):
     root = make(tmp_path, name, backbone)
     path = root / "competition.yaml"

@@ -494,7 +494,11 @@ def two_folds(backbone, tmp_path_factory) -> dict[int, dict[str, bytes]]:
 
 
 @pytest.mark.parametrize(
-    "signum, code, jobs", [(signal.SIGTERM, 143, "1"), (signal.SIGKILL, -signal.SIGKILL, "2")]
+    "signum, code, jobs",
+    [
+        (signal.SIGTERM, 143, "1"),
+        pytest.param(signal.SIGKILL, -signal.SIGKILL, "2", marks=pytest.mark.slow),
+    ],
 )
 def test_killing_the_parent_stops_its_runs(backbone, tmp_path, two_folds, signum, code, jobs):
     """An orphan that trains on would meet the next `train` at its lock.

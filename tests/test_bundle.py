@@ -139,6 +139,16 @@ def test_the_notebook_runs_the_script(root: Path) -> None:
         assert {"infer.py", "infer.ipynb", "bundle.json"} <= set(packed.namelist())
 
 
+def test_a_workspace_may_be_named_relative_to_where_one_is(
+    finished: Path, tmp_path: Path, monkeypatch, capsys
+) -> None:
+    """As `make bundle` names it: here. The script is tried in another folder."""
+    other = Path(shutil.copytree(finished, tmp_path / "w", ignore=shutil.ignore_patterns("bundle")))
+    monkeypatch.chdir(other)
+    assert foldstack(Path("."), "bundle") == 0
+    assert "bundle: bundle/blend/, " in capsys.readouterr().out
+
+
 # --- time -----------------------------------------------------------------------------------------
 
 

@@ -223,7 +223,7 @@ def _run(folder: Path, place: Path) -> int:
         "--work",
         place / "work",
     ]
-    command = [sys.executable, "-c", PEAK, folder / SCRIPT, *options]
+    command = [sys.executable, "-c", PEAK, folder.resolve() / SCRIPT, *options]
     done = subprocess.run(
         [str(part) for part in command],
         capture_output=True,

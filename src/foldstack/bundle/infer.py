@@ -33,6 +33,7 @@ from foldstack.rows import Rows
 from foldstack.stages.combination import Combination, Outcome
 from foldstack.stages.means import OfRuns, RunScales
 from foldstack.stages.new_rows import new_rows
+from foldstack.store import RunKey
 from foldstack.tables import TableStream
 
 CHUNK = 5_000  # rows that are held in memory at once
@@ -144,6 +145,7 @@ class Inference:
         work: folder of partial predictions, which a repeated command resumes from.
         out: the submission.
         deadline: in seconds of the monotonic clock; None for no limit.
+        took: the seconds of each run that has predicted, by which the others are forecast.
     """
 
     bundle: Bundle
@@ -153,7 +155,7 @@ class Inference:
     out: Path
     threads: int
     deadline: float | None = None
-    measured: dict[str, dict[str, float]] = field(default_factory=dict)
+    took: dict[RunKey, float] = field(default_factory=dict)
 
     @cached_property
     def stream(self) -> TableStream:
@@ -241,10 +243,10 @@ class Inference:
         """Return the seconds that a run will take, by this machine's pace so far."""
         if self._is_done(run):
             return 0.0
-        done = [each for each in self.bundle.record.runs if file_of(each) in self.measured]
-        took = sum(self.measured[file_of(each)]["seconds"] for each in done)
-        expected = sum(each.seconds(self.stream.rows) for each in done)
-        return run.seconds(self.stream.rows) * (took / expected if expected > 0 else 1.0)
+        rows = self.stream.rows
+        expected = sum(r.seconds(rows) for r in self.bundle.record.runs if r.key in self.took)
+        pace = sum(self.took.values()) / expected if expected > 0 else 1.0
+        return run.seconds(rows) * pace
 
     def _predict(self, run: BundledRun) -> None:
         """Store a run's predictions; those of finished chunks are kept."""
@@ -259,7 +261,7 @@ class Inference:
                 with place.with_suffix(".part").open("wb") as f:
                     np.save(f, values)
                 place.with_suffix(".part").rename(place)
-        self.measured[file_of(run)] = {"seconds": time.monotonic() - begin}
+        self.took[run.key] = time.monotonic() - begin
 
     def write(self, done: Sequence[BundledRun]) -> str:
         """Write the submission by the finished runs; return what it holds."""

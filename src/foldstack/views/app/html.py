@@ -6,9 +6,10 @@ import math
 from functools import cache
 from importlib.resources import files
 
-from jinja2 import Environment, FunctionLoader, StrictUndefined
+from jinja2 import Environment
 
 from foldstack.records import AppDescription, ExplainedText, PredictedUpload
+from foldstack.views.templates import environment
 
 MOST_LABELS = 15  # of a text; those that are most probable
 MOST_COUNTS = 30  # labels of a file
@@ -57,13 +58,6 @@ def _render(part: str, **values: object) -> str:
 
 @cache
 def _environment() -> Environment:
-    made = Environment(
-        autoescape=True,
-        loader=FunctionLoader(read),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    made = environment(read)
     made.tests["known"] = lambda value: not math.isnan(value)
-    made.filters["abs"] = abs
     return made

@@ -13,11 +13,12 @@ import math
 from functools import cache
 from importlib.resources import files
 
-from jinja2 import Environment, FunctionLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup
 
 from foldstack.records import PageRecord
 from foldstack.views.page import figures
+from foldstack.views.templates import environment
 
 
 def render(page: PageRecord) -> str:
@@ -43,16 +44,9 @@ def _read(name: str) -> str:
 
 @cache
 def _environment() -> Environment:
-    made = Environment(
-        autoescape=True,
-        loader=FunctionLoader(_read),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    made = environment(_read)
     made.filters |= {"score": score, "percent": percent, "number": number}
     made.filters["tojson_text"] = lambda value: json.dumps(value, indent=1, ensure_ascii=False)
-    made.filters["abs"] = abs
     made.globals["legend"] = figures.legend
     made.tests["known"] = lambda value: value is not None and not math.isnan(value)
     return made

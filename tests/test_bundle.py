@@ -26,6 +26,7 @@ from foldstack.bundle.shipped import ShippedCompetition
 from foldstack.bundle.vendored import IMAGE, closure
 from foldstack.ensemble.nesting import Nesting
 from foldstack.errors import InputError
+from foldstack.files import read_json
 from foldstack.stages.bundle import _too_slow
 from tiny import (
     add_preset,
@@ -379,6 +380,34 @@ def test_files_that_are_no_plain_csv(tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(found, wanted.loc[found.index], atol=1e-5)
 
 
+def test_patterns_decide_as_in_submit(tmp_path: Path, capsys) -> None:
+    """A rule, a text of a file in input/ that no competition mounts, and the nearest training text."""
+    root = make_workspace(tmp_path / "w", n=30)
+    write(root / "input/known.csv", "id,text,label\nk,a truly odd one,1\n")
+    write(
+        root / "patterns.yaml",
+        "nearest: {below: 0.99, similarity: 0.9, confidence: 0.99}\n"
+        "rules: [{pattern: bad, label: '0'}, {texts: known.csv}]",
+    )
+    write_competition(root, patterns="patterns.yaml")
+    go_through(root)
+    assert foldstack(root, "bundle") == 0
+    assert ", 0 are decided otherwise" in capsys.readouterr().out
+    train = pd.read_csv(root / "input/train.csv", dtype=str)
+    texts = ["a bad one", "a truly odd one", *train.text]
+    new = pd.DataFrame({"id": [f"n{i}" for i in range(len(texts))], "text": texts})
+    for folder in ("input", "mounted"):
+        (tmp_path / folder).mkdir()
+        new.to_csv(tmp_path / folder / "test.csv", index=False)
+    found = predict(root, tmp_path / "mounted", tmp_path)
+    assert found.label[:2].round(2).tolist() == [0.05, 0.95]
+    assert foldstack(root, "rerun", "--test", str(tmp_path / "input/test.csv")) == 0
+    wanted = pd.read_csv(root / "submissions/blend-test.csv", dtype={"id": str})
+    pd.testing.assert_frame_equal(found, wanted, atol=1e-5)
+    record = read_json(root / "submissions/blend-test.json")
+    assert record["note"].endswith("; the estimate is that of the blend without patterns.yaml")
+
+
 # --- bad input ------------------------------------------------------------------------------------
 
 
@@ -426,6 +455,25 @@ def test_a_file_that_is_not_as_it_was_written(root: Path, tmp_path: Path, what: 
     sentence = f"models/tiny-seed0-fold1/{file.name} of the bundle is {what}: copy it again"
     with pytest.raises(InputError, match=re.escape(sentence)):
         predict(other, many(tmp_path / "input", 3), tmp_path)
+
+
+def test_a_shared_file_that_is_not_as_it_was_written(tmp_path: Path) -> None:
+    root = make_workspace(tmp_path / "w", n=30)
+    write(root / "patterns.yaml", "rules: [{pattern: bad, label: '0'}]")
+    write_competition(root, patterns="patterns.yaml")
+    go_through(root)
+    assert foldstack(root, "bundle") == 0
+    file = root / "bundle/blend/patterns.json"
+    write(file, file.read_text(encoding="utf-8").replace("bad", "good"))
+    with pytest.raises(InputError, match=r"patterns\.json of the bundle is damaged: copy it again"):
+        predict(root, root / "input", tmp_path)
+
+
+def test_ids_that_repeat(root: Path, tmp_path: Path) -> None:
+    write(tmp_path / "input/test.csv", "id,text\na,good\nb,bad\na,so\n")
+    with pytest.raises(InputError, match=r"test\.csv: row 3 repeats 'id' 'a'"):
+        predict(root, tmp_path / "input", tmp_path)
+    assert not (tmp_path / "submission.csv").exists()
 
 
 def test_a_test_file_without_ids(root: Path, tmp_path: Path) -> None:

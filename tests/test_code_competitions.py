@@ -80,8 +80,11 @@ def test_what_rerun_cannot_submit(finished: Path, capsys) -> None:
         capsys,
     )
     new = write(finished / "new.csv", "id,text\na,good\nb,bad\na,fine\n")
-    sentence = f"{new}: id 'a' occurs twice in column 'id': give each row an id of its own"
+    sentence = f"{new}: row 3 repeats 'id' 'a': every row needs an id of its own"
     refuses(finished, ["rerun", "--test", str(new)], sentence, capsys)
+    predict = ["predict", "--file", str(new)]
+    refuses(finished, [*predict, "--form", "submission"], sentence, capsys)
+    assert foldstack(finished, *predict) == 0  # no submission: ids may repeat
     new = write(finished / "new.csv", "id,words\na,good\n")
     assert foldstack(finished, "rerun", "--test", str(new)) == 2
     assert "column 'text' is missing" in capsys.readouterr().err

@@ -13,7 +13,7 @@ from foldstack.errors import InputError
 from foldstack.files import read_json
 from foldstack.near import shingles
 from foldstack.patterns import Index, Neighbours, Patterns, audit, load, rules
-from foldstack.stages.patterned import Judged, OutOfFold, deciders, judge
+from foldstack.stages.patterned import Judged, OutOfFold, judge
 from foldstack.stages.predictor import Predictor
 from foldstack.store import read_parquet
 from foldstack.tables import read_table
@@ -658,7 +658,7 @@ def test_several_deciders_of_one_row_are_all_named(tmp_path: Path) -> None:
     yaml = "mode: before\nrules: [{pattern: a, label: p}, {pattern: b, label: q}]"
     patterns = given(tmp_path, yaml, "multilabel")
     applied = patterns.apply(texts("ab", "b", "c"), np.full((3, 3), 0.5), nothing_near)
-    assert deciders(patterns, applied) == ["rule 1|rule 2|model", "rule 2|model", "model"]
+    assert patterns.deciders(applied) == ["rule 1|rule 2|model", "rule 2|model", "model"]
 
 
 @pytest.mark.parametrize("metric", ["roc_auc", "log_loss"])

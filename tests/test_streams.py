@@ -14,7 +14,7 @@ from foldstack.errors import InputError, Interrupted
 from foldstack.files import csv_text, writing
 from foldstack.metrics import get
 from foldstack.rows import Rows
-from foldstack.stages import predict
+from foldstack.stages import new_rows
 from foldstack.stages.blend import make_blend
 from foldstack.stages.predictor import Predictor
 from foldstack.store import RunKey
@@ -155,7 +155,7 @@ def test_a_file_is_predicted_in_parts_as_in_one_piece(
     arguments = ["--set", "patterns=null"]
     whole = predicted(finished, "whole.csv", *arguments)
     assert whole.count(b"\n") == 12 and b"\nnew-10," in whole
-    monkeypatch.setattr(predict, "CHUNK", 2)
+    monkeypatch.setattr(new_rows, "CHUNK", 2)
     assert predicted(finished, "parts.csv", *arguments) == whole
 
 
@@ -165,7 +165,7 @@ def test_patterns_decide_in_parts_as_in_one_piece(
     new_file(finished)
     whole = predicted(finished, "whole.csv", "--model", "tfidf")
     assert b",rule 1," in whole and b",model," in whole and b",nearest," in whole
-    monkeypatch.setattr(predict, "CHUNK", 3)
+    monkeypatch.setattr(new_rows, "CHUNK", 3)
     assert predicted(finished, "parts.csv", "--model", "tfidf") == whole
 
 
@@ -173,7 +173,7 @@ def test_rows_without_ids_are_numbered_on_from_part_to_part(
     finished: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(finished / "new.csv", "text\na\nb\nc\nd\ne\n")
-    monkeypatch.setattr(predict, "CHUNK", 2)
+    monkeypatch.setattr(new_rows, "CHUNK", 2)
     lines = predicted(finished, "out.csv", "--model", "words").decode().splitlines()
     assert [line.split(",")[0] for line in lines] == ["id", "1", "2", "3", "4", "5"]
 
@@ -186,7 +186,7 @@ def test_an_interrupted_prediction_leaves_nothing(
     command = ["predict", "--file", str(finished / "new.csv"), "--model", "words"]
     assert foldstack(finished, *command) == 0
     before = files_of(finished / "predictions")
-    monkeypatch.setattr(predict, "CHUNK", 4)
+    monkeypatch.setattr(new_rows, "CHUNK", 4)
     real, calls = Predictor.predict_rows, []
 
     def twice(self: Predictor, rows: Rows):
@@ -213,7 +213,7 @@ def test_a_bad_number_in_the_last_row_is_refused_before_the_first_is_predicted(
     write_competition(root, numeric=["size"])
     go_through(root, "folds", "train")
     new = write(root / "new.csv", "text,size\na,1\nb,\nc,3\nd,many\n")
-    monkeypatch.setattr(predict, "CHUNK", 2)
+    monkeypatch.setattr(new_rows, "CHUNK", 2)
     monkeypatch.setattr(Predictor, "predict_rows", None)
     capsys.readouterr()
     sentence = (

@@ -20,21 +20,22 @@ from foldstack.bundle.shipped import ShippedCompetition, find_test, input_folder
 from foldstack.bundle.weights import unpacked
 from foldstack.config import stored_settings
 from foldstack.cores import cpu_threads
-from foldstack.ensemble import Rule, load_fitted
+from foldstack.ensemble import STACKS, Rule, load_fitted
 from foldstack.ensemble.blends import Weighted
 from foldstack.errors import InputError
 from foldstack.files import csv_text, file_sha256, locked, read_json, write_json, writing
 from foldstack.kinds import Kind
 from foldstack.learners import Learner, LearnerContext, make_learner
 from foldstack.links import to_probabilities
+from foldstack.patterns import FittedPatterns
+from foldstack.patterns.fitted import FILE as PATTERNS
 from foldstack.progress import duration, say
 from foldstack.records import read_record
 from foldstack.rows import Rows
 from foldstack.stages.combination import Combination, Outcome
 from foldstack.stages.means import OfRuns, RunScales
-from foldstack.stages.new_rows import new_rows
+from foldstack.stages.new_rows import NewFile
 from foldstack.store import RunKey
-from foldstack.tables import TableStream
 
 CHUNK = 5_000  # rows that are held in memory at once
 MODEL, SCALES = "blend", "scales"  # folders within a bundle
@@ -53,8 +54,16 @@ class Bundle:
 
     @classmethod
     def open(cls, root: Path) -> Bundle:
+        """Raises InputError if a file other than those of runs is missing or damaged."""
         again = "make the bundle again"
-        return cls(root, read_record(root / FILE, BundleRecord, FILE, again))
+        made = cls(root, read_record(root / FILE, BundleRecord, FILE, again))
+        made._check(made.record.files)
+        return made
+
+    @cached_property
+    def patterns(self) -> FittedPatterns | None:
+        """The competition's patterns; None if it has none."""
+        return FittedPatterns.read(self.root) if PATTERNS in self.record.files else None
 
     @cached_property
     def combination(self) -> Combination:
@@ -103,7 +112,7 @@ class Bundle:
         """Whether the feature columns are read."""
         joined = any(run.settings.get("join_features") for run in self.record.runs)
         stacked = self.record.blend.features is not None and self.record.blend.features.columns
-        return joined or (self.record.blend.winner.startswith("stack") and bool(stacked))
+        return joined or (self.record.blend.winner in STACKS and bool(stacked))
 
     def scales(self, model: str) -> RunScales:
         """Return the held-out predictions of a model's runs, among which ranks are taken."""
@@ -114,18 +123,18 @@ class Bundle:
         """Return a run's fitted learner."""
         context = LearnerContext(competition.task, run.key.seed, threads)
         learner = make_learner(stored_settings(run.settings), context)
-        self._check(run)
+        self._check(run.files, f"{run.folder}/")
         with unpacked(self.root / run.folder) as folder:
             learner.load(folder)
         return learner
 
-    def _check(self, run: BundledRun) -> None:
-        """Raise InputError if a file of a run is missing, or is not as it was written."""
-        for name, sha256 in run.files.items():
-            path = self.root / run.folder / name
+    def _check(self, files: dict[str, str], folder: str = "") -> None:
+        """Raise InputError if one of these files is missing, or is not as it was written."""
+        for name, sha256 in files.items():
+            path = self.root / folder / name
             if not path.is_file() or file_sha256(path) != sha256:
                 what = "damaged" if path.exists() else "missing"
-                raise InputError(f"{run.folder}/{name} of the bundle is {what}: copy it again")
+                raise InputError(f"{folder}{name} of the bundle is {what}: copy it again")
 
     def predict(self, learner: Learner, rows: Rows) -> np.ndarray:
         """Return (n, outputs) probabilities, or values."""
@@ -158,30 +167,18 @@ class Inference:
     took: dict[RunKey, float] = field(default_factory=dict)
 
     @cached_property
-    def stream(self) -> TableStream:
-        settings = self.competition.settings
-        return TableStream.of(self.test, settings.form_of(self.test.name, like=settings.files.test))
-
-    def parts(self) -> Iterator[tuple[int, pd.DataFrame, Rows]]:
-        """Yield (number of rows before, table, rows) of the test file, `CHUNK` rows at a time."""
-        for start, part in self.stream.parts(CHUNK):
-            features = self.bundle.needs_features
-            yield (
-                start,
-                part,
-                new_rows(
-                    self.competition, part, str(self.test), start, features=features, ids=True
-                ),
-            )
+    def file(self) -> NewFile:
+        return NewFile(self.competition, self.test, self.bundle.needs_features, ids=True)
 
     def run(self) -> list[BundledRun]:
         """Predict by each run, as far as the time allows; return those that are finished.
 
         The first one predicts whatever the forecast: without it there would be no submission at all.
 
-        Raises InputError if the work folder holds other files.
+        Raises InputError if the work folder holds other files, or the test file is not as expected.
         """
         self._refuse_foreign()
+        self.file.check()
         with locked(self.work / ".lock", f"infer: waiting for another one in {self.work}"):
             self._resume()
             return self._run()
@@ -211,8 +208,13 @@ class Inference:
                 )
 
     def _resume(self) -> None:
-        """Remove partial predictions of another test file or bundle."""
-        now = {"test": file_sha256(self.test), "bundle": self.bundle.record.digest}
+        """Remove partial predictions of another test file, joined file or bundle."""
+        joined = [name for join in self.competition.settings.join for name in join.file]
+        now = {
+            "test": file_sha256(self.test),
+            "joined": [file_sha256(self.competition.input_path(name)) for name in joined],
+            "bundle": self.bundle.record.digest,
+        }
         about = self.work / ABOUT
         if about.exists() and read_json(about) == now:
             return
@@ -225,7 +227,7 @@ class Inference:
         return self.work / f"{start}-{file_of(run)}"
 
     def _is_done(self, run: BundledRun) -> bool:
-        return all(self._place(run, s).exists() for s in range(0, self.stream.rows, CHUNK))
+        return all(self._place(run, s).exists() for s in range(0, self.file.stream.rows, CHUNK))
 
     def _too_late(self, run: BundledRun) -> str | None:
         """Return why a run is left out; None if it will end in time."""
@@ -243,7 +245,7 @@ class Inference:
         """Return the seconds that a run will take, by this machine's pace so far."""
         if self._is_done(run):
             return 0.0
-        rows = self.stream.rows
+        rows = self.file.stream.rows
         expected = sum(r.seconds(rows) for r in self.bundle.record.runs if r.key in self.took)
         pace = sum(self.took.values()) / expected if expected > 0 else 1.0
         return run.seconds(rows) * pace
@@ -254,7 +256,7 @@ class Inference:
             return
         begin = time.monotonic()
         learner = self.bundle.load(run, self.competition, self.threads)
-        for start, _, rows in self.parts():
+        for start, _, rows in self.file.parts(CHUNK):
             place = self._place(run, start)
             if not place.exists():
                 values = self.bundle.predict(learner, rows)
@@ -265,11 +267,10 @@ class Inference:
 
     def write(self, done: Sequence[BundledRun]) -> str:
         """Write the submission by the finished runs; return what it holds."""
-        submission, form = self.competition.submission, self.competition.submission_form
+        form = self.competition.submission_form
         with writing(self.out, form.encoding) as f:
             for start, part, rows, found in self.outcomes(done):
-                values = found.submitted(submission.wants_labels)
-                table = submission.form(rows.ids, values, part)
+                table = found.form(self.competition.submission, rows, part)
                 f.write(csv_text(table, header=start == 0, sep=form.delimiter or ","))
         count = {name: sum(run.model == name for run in done) for name in self._models(done)}
         return ", ".join(f"{name} ({n} run{'s' * (n != 1)})" for name, n in count.items())
@@ -283,12 +284,13 @@ class Inference:
         """Yield the parts of the test file with the blend of finished runs."""
         names = self._models(done)
         combination = self.bundle.combination_of(names)
-        for start, part, rows in self.parts():
+        for start, part, rows in self.file.parts(CHUNK):
             values: dict[str, OfRuns] = {
                 name: {r.key: np.load(self._place(r, start)) for r in done if r.model == name}
                 for name in names
             }
-            yield start, part, rows, combination.outcome(values, self.bundle.scales, rows)
+            found = combination.outcome(values, self.bundle.scales, rows)
+            yield start, part, rows, found.patterned(self.bundle.patterns, rows)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -339,7 +341,7 @@ def infer(root: Path, argv: Sequence[str], started: float) -> Inference:
         cpu_threads(given.threads),
         None if minutes is None else started + 60 * minutes,
     )
-    rows, forecast = made.stream.rows, bundle.record.seconds(made.stream.rows)
+    rows, forecast = made.file.stream.rows, bundle.record.seconds(made.file.stream.rows)
     say(f"infer: {rows:,} rows of {test}, about {duration(forecast)} where it was made")
     made.run()
     return made

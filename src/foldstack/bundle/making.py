@@ -25,8 +25,10 @@ from foldstack.bundle.weights import shrink
 from foldstack.ensemble import OF_RANKS
 from foldstack.files import csv_text, write_text
 from foldstack.records import BlendRecord, digests_of, write_record
+from foldstack.stages.combination import Outcome
 from foldstack.stages.fitted import model_folder, threads_to_predict
 from foldstack.stages.means import RunScales
+from foldstack.stages.patterned import fitted_patterns
 from foldstack.store import RunKey, read_parquet
 from foldstack.tables import read_table
 from foldstack.workspace import Workspace
@@ -77,6 +79,7 @@ class Making:
         self.ws, self.name, self.blend, self.runs = ws, name, blend, runs
         self.form, self.minutes = form, minutes
         self.largest_difference, self.other_decisions = 0.0, 0
+        self.patterns = None if ws.patterns is None else fitted_patterns(ws)
         self.manifest: BundleRecord
 
     def fill(self, folder: Path, at: np.ndarray) -> None:
@@ -93,7 +96,9 @@ class Making:
         self.runs = [
             run.model_copy(update={"files": digests_of(folder / run.folder)}) for run in self.runs
         ]
-        self.manifest = self._described(config.digest(digests_of(folder)))
+        if self.patterns is not None:
+            self.patterns.write(folder)
+        self.manifest = self._described(folder)
         write_record(folder / FILE, self.manifest.to_json())
         self._try(folder, at)
         write_record(folder / FILE, self.manifest.to_json())
@@ -113,7 +118,7 @@ class Making:
             for run in self.runs:
                 np.save(folder / SCALES / file_of(run), held[run.key])
 
-    def _described(self, digest: str) -> BundleRecord:
+    def _described(self, folder: Path) -> BundleRecord:
         competition = self.ws.competition
         names, values = competition.settings.categorical, competition.task.categories
         costs = competition.metric.costs
@@ -129,7 +134,8 @@ class Making:
             threads=threads_to_predict(self.ws),
             minutes=self.minutes,
             runs=self.runs,
-            digest=digest,
+            files=digests_of(folder, ("models", "source", "vendor", SCRIPT, NOTEBOOK)),
+            digest=config.digest(digests_of(folder)),
         )
 
     # The trial
@@ -193,7 +199,7 @@ class Making:
             at: positions of its rows in the competition's.
         """
         stored = self.ws.store.blend_file(self.name, self.blend, "test.parquet")
-        wanted = read_parquet(stored)[1].raw[at]
+        wanted, rows = read_parquet(stored)[1].raw[at], self.ws.competition.test.take(at)
         competition = ShippedCompetition.of(folder, manifest, test.parent)
         made = Inference(
             Bundle(folder, manifest),
@@ -204,13 +210,15 @@ class Making:
             manifest.threads,
         )
         found = [outcome for *_, outcome in made.outcomes(self.runs)]
-        values = np.concatenate([outcome.values for outcome in found])
-        self.largest_difference = float(np.abs(values - wanted).max())
-        combination = made.bundle.combination
+        combination, decisions = made.bundle.combination, None
         if found[0].decisions is not None and not combination.of_ranks:
-            decisions = np.concatenate([outcome.decisions for outcome in found])
-            of_stored = combination.decided(wanted, wanted)
-            self.other_decisions = int((of_stored != decisions).any(axis=1).sum())
+            decisions = combination.decided(wanted, wanted)
+        expected = Outcome(wanted, decisions).patterned(self.patterns, rows)
+        values = np.concatenate([outcome.values for outcome in found])
+        self.largest_difference = float(np.abs(values - expected.values).max())
+        if decisions is not None:
+            decided = np.concatenate([outcome.decisions for outcome in found])
+            self.other_decisions = int((expected.decisions != decided).any(axis=1).sum())
 
 
 def _run(folder: Path, place: Path) -> int:

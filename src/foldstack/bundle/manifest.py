@@ -72,6 +72,8 @@ class BundleRecord(Record):
         peak_mb: the largest memory of the process when the bundle was made and tried.
         minutes: the time after which no run begins that would not end in time; None for no limit.
         runs: in the order in which they predict.
+        files: digests of the files beside those of runs: stacks, scales, patterns, metrics.py; none in
+            bundles of the first version.
         digest: of the files, which partial predictions belong to.
     """
 
@@ -88,6 +90,7 @@ class BundleRecord(Record):
     peak_mb: int = 0
     minutes: float | None = None
     runs: list[BundledRun]
+    files: dict[str, str] = Field(default_factory=dict)
     digest: str = ""
 
     def seconds(self, rows: int) -> float:

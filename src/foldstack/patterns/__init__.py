@@ -2,6 +2,7 @@
 
 from foldstack.patterns.audit import Line, audit
 from foldstack.patterns.file import load, read_settings
+from foldstack.patterns.fitted import FittedPatterns
 from foldstack.patterns.nearest import Index, Neighbours
 from foldstack.patterns.rule_settings import PatternSettings
 from foldstack.patterns.rules import Applied, Claims, Patterns, labels_of
@@ -9,6 +10,7 @@ from foldstack.patterns.rules import Applied, Claims, Patterns, labels_of
 __all__ = [
     "Applied",
     "Claims",
+    "FittedPatterns",
     "Index",
     "Line",
     "Neighbours",

@@ -174,6 +174,19 @@ class Patterns:
         changed = collapse(_with(model, values, confidence), self.kind)
         return Applied(self.kind, probabilities, changed, values, by, claims)
 
+    def decided_by(self, applied: Applied) -> dict[str, int]:
+        """Return the number of rows that each rule and the nearest text decide, without zeros."""
+        rows = {name: int((applied.by == k).any(axis=1).sum()) for k, name in enumerate(self.names)}
+        return {name: count for name, count in rows.items() if count}
+
+    def deciders(self, applied: Applied) -> list[str]:
+        """Return (n,) the names of the rules, nearest text or model that decided a label of each row."""
+        names = np.array([*self.names, "model"], dtype=object)
+        # -1, the model, sorts last.
+        return [
+            "|".join(names[sorted(set(row), key=lambda k: k % len(names))]) for row in applied.by
+        ]
+
 
 def _with(model: np.ndarray, values: np.ndarray, confidence: np.ndarray) -> np.ndarray:
     """Return (n, units, values) with this probability for the decided value; -1 changes nothing."""

@@ -14,10 +14,11 @@ from foldstack.bundle.weights import FORMS
 from foldstack.errors import InputError
 from foldstack.files import size_of
 from foldstack.progress import Progress
-from foldstack.records import BlendRecord, BundleResult
+from foldstack.records import BlendRecord, BundleResult, EstimateRecord
 from foldstack.rows import Rows
 from foldstack.stages.blend import blend, blend_command, read_stored
 from foldstack.stages.fitted import load_learner, threads_to_predict
+from foldstack.stages.patterned import OutOfFold, judge, nested_estimate
 from foldstack.stages.predictor import Predictor
 from foldstack.store import RunKey
 from foldstack.workspace import Workspace
@@ -47,15 +48,10 @@ def bundle(
         Size, forecast, and how far the predictions are from those of `submit`.
 
     Raises:
-        InputError: there is no such blend, it is stale, has patterns, or no model fits the limit.
+        InputError: there is no such blend, it is stale, or no model fits the limit.
     """
     if weights not in FORMS:
         raise InputError(f"WEIGHTS={weights} is not known: choose among {', '.join(FORMS)}")
-    if ws.patterns is not None:
-        raise InputError(
-            "a bundle holds no patterns yet: leave `patterns` out of competition.yaml, or predict with "
-            "`make rerun TEST=`"
-        )
     chosen = config.check_name(name or "blend", "name")
     record = _fresh(ws, chosen)
     at = _tried(len(ws.competition.test))
@@ -87,7 +83,7 @@ def bundle(
         other_decisions=made.other_decisions,
         dropped=dropped,
         metric=record.metric,
-        nested=record.nested,
+        nested=_nested(ws, chosen, record),
     )
 
 
@@ -97,6 +93,14 @@ def _fresh(ws: Workspace, name: str) -> BlendRecord:
     if stale:
         raise InputError(f"blend '{name}' {stale[0]}: run {blend_command(name)} again")
     return record
+
+
+def _nested(ws: Workspace, name: str, record: BlendRecord) -> EstimateRecord:
+    """Return the nested estimate of a blend, with the patterns if there are any."""
+    if ws.patterns is None:
+        return record.nested
+    oof = OutOfFold.of_blend(ws, name, record)
+    return nested_estimate(oof, judge(ws, oof))
 
 
 def _tried(rows: int) -> np.ndarray:

@@ -6,14 +6,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
+import pandas as pd
 
 from foldstack.ensemble import OF_RANKS, STACKS, Inputs, Rule, default_rule
 from foldstack.ensemble.calibration import temper
 from foldstack.ensemble.candidates import Fitted
 from foldstack.kinds import Kind
+from foldstack.patterns import FittedPatterns
 from foldstack.rows import Rows
 from foldstack.stages.features import stack_features
 from foldstack.stages.means import OfRuns, RunScales, over_runs
+from foldstack.submission import Submission
 
 
 @dataclass(frozen=True)
@@ -28,9 +31,21 @@ class Outcome:
     decisions: np.ndarray | None
     by: list[str] | None = None
 
-    def submitted(self, labels: bool) -> np.ndarray:
+    def submitted(self, submission: Submission) -> np.ndarray:
         """Return what a submission is filled with: decisions if it holds labels, else values."""
-        return self.decisions if labels else self.values
+        return self.decisions if submission.wants_labels else self.values
+
+    def form(self, submission: Submission, rows: Rows, table: pd.DataFrame) -> pd.DataFrame:
+        """Return the predictions of these rows, whose table is given, in the sample's columns."""
+        return submission.form(rows.ids, self.submitted(submission), table)
+
+    def patterned(self, patterns: FittedPatterns | None, rows: Rows) -> Outcome:
+        """Return the predictions of n rows with the patterns, if there are any."""
+        if patterns is None:
+            return self
+        applied = patterns.apply(rows.texts, self.values)
+        decided = applied.decide(self.decisions)
+        return Outcome(applied.probabilities, decided, patterns.patterns.deciders(applied))
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -31,11 +31,9 @@ from foldstack.stages.combination import Outcome
 from foldstack.stages.predictor import Prediction, Predictor
 from foldstack.stages.shown_rows import text_parts
 from foldstack.submission import label_texts
-from foldstack.tables import TableStream
 from foldstack.text.occlusion import occlude
 from foldstack.text.similar import SimilarTexts
 
-CHUNK = 20_000  # rows at once, to bound memory
 PREVIEW = 20  # rows of a file
 NEIGHBOURS = 5
 MOST_CHARACTERS = 300  # of a shown text
@@ -221,17 +219,14 @@ class Explainer:
 
     def _predict_file(self, file: Path, out: Path) -> PredictedUpload:
         competition = self.predictor.ws.competition
-        settings, form = competition.settings, competition.submission_form
-        read_as = settings.form_of(file.name, like=settings.files.test)
-        stream = TableStream.of(file, read_as)
+        form, new = competition.submission_form, self.predictor.file(file)
         counts: Counter[str] = Counter()
         preview: list[PreviewRow] = []
         digests = []
-        with writing(out, settings.encoding) as f:
-            for start, rows, part in self._parts(stream):
+        with writing(out, competition.settings.encoding) as f:
+            for start, part, rows in new.parts():
                 found = self.predictor.outcome(rows)
-                values = found.submitted(competition.submission.wants_labels)
-                table = competition.submission.form(rows.ids, values, part)
+                table = found.form(competition.submission, rows, part)
                 f.write(csv_text(table, header=start == 0, sep=form.delimiter or ","))
                 prediction = self.predictor.named(found)
                 counts.update(prediction.labels or ())
@@ -240,15 +235,11 @@ class Explainer:
         self.files += 1
         return PredictedUpload(
             file=str(out),
-            rows=stream.rows,
+            rows=new.stream.rows,
             labels=dict(counts.most_common()),
             preview=preview,
             unrecorded=self._remember(np.concatenate(digests)),
         )
-
-    def _parts(self, stream: TableStream) -> Iterator[tuple[int, Rows, pd.DataFrame]]:
-        for start, part in stream.parts(CHUNK):
-            yield start, self.predictor.rows_of(part, str(stream.path), start), part
 
     def _preview(self, rows: Rows, prediction: Prediction, most: int) -> list[PreviewRow]:
         one = self.predictor.ws.competition.kind.one_class_per_row

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,57 @@ from foldstack.errors import InputError, shown
 from foldstack.input_tables import spelled
 from foldstack.rows import Rows
 from foldstack.settings import CompetitionSettings
+from foldstack.tables import TableStream
+
+CHUNK = 20_000  # rows at once, to bound memory
+
+
+@dataclass(frozen=True)
+class NewFile:
+    """A file of new rows, of the form that the settings give to it or to the test file.
+
+    Attributes:
+        competition: whose columns are read.
+        path: a file of any format that the tables reader knows; it may be larger than memory.
+        features: whether the feature columns are required.
+        ids: whether the id column is required, and each row has an id of its own.
+    """
+
+    competition: Competition
+    path: Path
+    features: bool
+    ids: bool = False
+
+    @cached_property
+    def stream(self) -> TableStream:
+        settings = self.competition.settings
+        return TableStream.of(self.path, settings.form_of(self.path.name, like=settings.files.test))
+
+    def parts(self, most: int | None = None) -> Iterator[tuple[int, pd.DataFrame, Rows]]:
+        """Yield (number of rows before, table, rows), at most `most` rows at a time, or `CHUNK`."""
+        for start, part in self.stream.parts(most or CHUNK):
+            rows = new_rows(
+                self.competition,
+                part,
+                str(self.path),
+                start,
+                features=self.features,
+                ids=self.ids,
+            )
+            yield start, part, rows
+
+    def check(self) -> None:
+        """Raise InputError for a missing column, an invalid number or an id that repeats."""
+        settings = self.competition.settings
+        if self.ids and settings.id in spelled(
+            pd.DataFrame(columns=list(self.stream.columns)), (settings.id,)
+        ):
+            parts = (part for _, part in self.stream.parts(CHUNK))
+            ids = pd.concat([spelled(part, (settings.id,))[settings.id] for part in parts])
+            self.competition.check_ids(self.path, ids.reset_index(drop=True))
+        for _ in self.parts():
+            if not settings.numeric:  # the columns of one part tell all
+                return
 
 
 def new_rows(

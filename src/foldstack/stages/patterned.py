@@ -14,7 +14,15 @@ from foldstack.defined import scored_by
 from foldstack.ensemble import Difference, default_rule
 from foldstack.errors import InputError
 from foldstack.metrics import Metric
-from foldstack.patterns import Applied, Line, Neighbours, Patterns, audit, labels_of
+from foldstack.patterns import (
+    Applied,
+    FittedPatterns,
+    Line,
+    Neighbours,
+    Patterns,
+    audit,
+    labels_of,
+)
 from foldstack.records import (
     BlendRecord,
     DifferenceRecord,
@@ -122,7 +130,7 @@ def judge(ws: Workspace, oof: OutOfFold) -> Judged:
         for k in np.unique(fold[asked.any(axis=1)]):
             held, learned = np.flatnonzero(fold == k), folds.learned((int(k),))
             learned = learned[~np.isin(competition.tied[learned], rows.groups[held])]
-            near = neighbours(ws, train.take(learned))
+            near = Neighbours(*labelled_texts(ws, train.take(learned)), patterns.nearest.similarity)
             found[held] = near.look_up([rows.texts[i] for i in held], asked[held])
         return found
 
@@ -153,31 +161,14 @@ def _metric_of(competition: Competition, folds: Folds) -> Metric:
     return metric.over(found.columns)
 
 
-def neighbours(ws: Workspace, learned: Rows) -> Neighbours:
-    """Return an index of training rows for nearest texts."""
-    nearest = ws.patterns.nearest
-    values = labels_of(learned.targets, ws.competition.kind)
-    return Neighbours(learned.texts, values, nearest.similarity)
+def fitted_patterns(ws: Workspace) -> FittedPatterns:
+    """Return the patterns with all training rows, for rows that no run learned from."""
+    return FittedPatterns(ws.patterns, lambda: labelled_texts(ws, ws.competition.train))
 
 
-def apply_to_new(
-    ws: Workspace, rows: Rows, probabilities: np.ndarray, known: Neighbours | None = None
-) -> Applied:
-    """Return the patterns, cached texts included, applied to rows that no run learned from.
-
-    Args:
-        ws: the workspace.
-        rows: the n rows.
-        probabilities: (n, outputs) predictions of the rows.
-        known: the index of all training rows; None to make it if a rule asks for it.
-    """
-
-    def look_up(asked: np.ndarray) -> np.ndarray:
-        if not asked.any():
-            return np.full(asked.shape, -1)
-        return (known or neighbours(ws, ws.competition.train)).look_up(rows.texts, asked)
-
-    return ws.patterns.apply(rows.texts, probabilities, look_up)
+def labelled_texts(ws: Workspace, learned: Rows) -> tuple[list[tuple[str, ...]], np.ndarray]:
+    """Return texts and (n, units) values of training rows."""
+    return learned.texts, labels_of(learned.targets, ws.competition.kind)
 
 
 @dataclass(frozen=True)
@@ -203,22 +194,28 @@ def describe(ws: Workspace, oof: OutOfFold, judged: Judged, applied: Applied) ->
         applied: the patterns applied to the test rows.
     """
     record = oof.record
-    nested = ensemble.estimate(
+    folds = folds_of(ws, record)
+    return Described(
+        nested=nested_estimate(oof, judged),
+        optimistic=[*record.optimistic, *_seen_by_writer(judged)],
+        repeated_texts=reweighted(ws, folds, judged.after),
+        patterns=_effect(judged, record.nested, applied),
+    )
+
+
+def nested_estimate(oof: OutOfFold, judged: Judged) -> EstimateRecord:
+    """Return the nested estimate with the patterns."""
+    correction = oof.record.correction
+    found = ensemble.estimate(
         judged.metric,
         judged.rows.targets,
         judged.after,
         judged.rows.groups,
         seed=judged.seed,
-        seed_variance=record.seed_variance,
-        **({} if record.correction is None else record.correction.to_json()),
+        seed_variance=oof.record.seed_variance,
+        **({} if correction is None else correction.to_json()),
     )
-    folds = folds_of(ws, record)
-    return Described(
-        nested=EstimateRecord.from_dataclass(nested),
-        optimistic=[*record.optimistic, *_seen_by_writer(judged)],
-        repeated_texts=reweighted(ws, folds, judged.after),
-        patterns=_effect(judged, record.nested, applied),
-    )
+    return EstimateRecord.from_dataclass(found)
 
 
 def _seen_by_writer(judged: Judged) -> list[str]:
@@ -243,7 +240,7 @@ def _effect(judged: Judged, without: EstimateRecord, applied: Applied) -> Patter
         nested_without=without,
         better_by=interval_of(judged.effect(judged.lines[-1])),
         lines=[LineRecord(**line.to_json()) for line in judged.lines],
-        test=decided_by(patterns, applied),
+        test=patterns.decided_by(applied),
     )
 
 
@@ -264,16 +261,3 @@ def rates(
     plain = default_rule(ws.competition.kind, len(ws.competition.outputs))
     after = judged.after if oof.decisions is not None else plain.apply(judged.after)
     return positive_rates(ws.competition.outputs, after, test)
-
-
-def decided_by(patterns: Patterns, applied: Applied) -> dict[str, int]:
-    """Return the number of rows that each rule and the nearest text decide, without zeros."""
-    rows = {name: int((applied.by == k).any(axis=1).sum()) for k, name in enumerate(patterns.names)}
-    return {name: count for name, count in rows.items() if count}
-
-
-def deciders(patterns: Patterns, applied: Applied) -> list[str]:
-    """Return (n,) the names of the rules, nearest text or model that decided any label of each row."""
-    names = np.array([*patterns.names, "model"], dtype=object)
-    # -1, the model, sorts last.
-    return ["|".join(names[sorted(set(row), key=lambda k: k % len(names))]) for row in applied.by]

@@ -14,8 +14,8 @@ from foldstack.stages.patterned import (
     Described,
     Judged,
     OutOfFold,
-    apply_to_new,
     describe,
+    fitted_patterns,
     interval_of,
     judge,
     require_probabilities,
@@ -41,7 +41,7 @@ def patterns(
     oof, test = _of_model(ws, model) if model else _of_blend(ws, name)
     require_probabilities(oof.record, name)
     judged = judge(ws, oof)
-    applied = apply_to_new(ws, ws.competition.test, test)
+    applied = fitted_patterns(ws).apply(ws.competition.test.texts, test)
     audit = _audit(name, oof, judged, applied, describe(ws, oof, judged, applied))
     path, text = ws.store.audit_path(name), format_audit(audit.lines)
     ws.refuse_named(path)

@@ -16,10 +16,8 @@ from foldstack.progress import Progress
 from foldstack.records import PredictedFile, PredictedText
 from foldstack.rows import Rows, text_digests
 from foldstack.stages.predictor import Predictor
-from foldstack.tables import TableStream
 from foldstack.workspace import Workspace
 
-CHUNK = 20_000  # rows at once, to bound memory
 Values = Callable[[Predictor, Rows, pd.DataFrame], pd.DataFrame]  # rows, and the table they are of
 
 
@@ -95,14 +93,12 @@ def _write(
     ws: Workspace, predictor: Predictor, file: Path, out: Path, values_of: Values
 ) -> PredictedFile:
     encoding, predictions = ws.competition.settings.encoding, ws.store.predictions
-    settings = ws.competition.settings
-    stream = TableStream.of(file, settings.form_of(file.name, like=settings.files.test))
-    _check(ws, predictor, stream)
+    new = predictor.file(file, ids=values_of is _submitted)
+    new.check()
     sep = ws.competition.submission_form.delimiter if values_of is _submitted else None
     sep, sha256, texts = sep or ",", hashlib.sha256(), []
-    with writing(out, encoding) as f, Progress("predicting", stream.rows, "rows") as progress:
-        for start, part in stream.parts(CHUNK):
-            rows = predictor.rows_of(part, str(file), start)
+    with writing(out, encoding) as f, Progress("predicting", new.stream.rows, "rows") as progress:
+        for start, part, rows in new.parts():
             text = csv_text(values_of(predictor, rows, part), header=start == 0, sep=sep)
             sha256.update(text.encode(encoding))
             f.write(text)
@@ -115,7 +111,7 @@ def _write(
     return PredictedFile(
         file=str(out),
         workspace=str(ws.root),
-        rows=stream.rows,
+        rows=new.stream.rows,
         winner=predictor.winner,
         runs={model: len(keys) for model, keys in predictor.members.items()},
         unrecorded=unrecorded,
@@ -137,18 +133,9 @@ def _announce(ws: Workspace, out: Path, file: Path, sha256: str, texts: np.ndarr
     return None
 
 
-def _check(ws: Workspace, predictor: Predictor, stream: TableStream) -> None:
-    """Raise InputError for a missing column or an invalid number before anything is predicted."""
-    for start, part in stream.parts(CHUNK):
-        predictor.rows_of(part, str(stream.path), start)
-        if not ws.competition.settings.numeric:  # the columns of one chunk tell all
-            return
-
-
 def _submitted(predictor: Predictor, rows: Rows, part: pd.DataFrame) -> pd.DataFrame:
     """Return predictions in the form of the sample submission."""
-    submission, found = predictor.ws.competition.submission, predictor.outcome(rows)
-    return submission.form(rows.ids, found.submitted(submission.wants_labels), part)
+    return predictor.outcome(rows).form(predictor.ws.competition.submission, rows, part)
 
 
 def _labelled(predictor: Predictor, rows: Rows, part: pd.DataFrame) -> pd.DataFrame:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -15,7 +16,7 @@ from foldstack.ensemble.candidates import Fitted
 from foldstack.errors import InputError
 from foldstack.kinds import Kind
 from foldstack.learners import Learner
-from foldstack.patterns import Neighbours
+from foldstack.patterns import FittedPatterns
 from foldstack.records import BlendRecord, damaged
 from foldstack.rows import Rows
 from foldstack.stages.blend import blend_command, make_blend, read_stored
@@ -25,13 +26,8 @@ from foldstack.stages.features import check_features
 from foldstack.stages.fitted import load_learner, threads_to_predict
 from foldstack.stages.int8 import check_int8, in_int8
 from foldstack.stages.means import OfRuns, RunScales, live_probabilities
-from foldstack.stages.new_rows import new_rows
-from foldstack.stages.patterned import (
-    apply_to_new,
-    deciders,
-    neighbours,
-    require_probabilities,
-)
+from foldstack.stages.new_rows import NewFile, new_rows
+from foldstack.stages.patterned import fitted_patterns, require_probabilities
 from foldstack.store import RunKey
 from foldstack.submission import label_texts
 from foldstack.workspace import Workspace
@@ -89,12 +85,8 @@ class Predictor:
             check_int8(self.ws, [key for keys in self.members.values() for key in keys])
 
     @cached_property
-    def _known(self) -> Neighbours | None:
-        """The index of all training rows; None if the patterns do not use nearest texts."""
-        patterns = self.ws.patterns
-        if patterns is None or patterns.nearest is None:
-            return None
-        return neighbours(self.ws, self.ws.competition.train)
+    def _patterns(self) -> FittedPatterns | None:
+        return None if self.ws.patterns is None else fitted_patterns(self.ws)
 
     @classmethod
     def of_blend(cls, ws: Workspace, name: str = "blend", *, int8: bool = False) -> Predictor:
@@ -176,6 +168,10 @@ class Predictor:
         features = self.uses_features
         return new_rows(self.ws.competition, texts, source, start, features=features, ids=ids)
 
+    def file(self, path: Path, *, ids: bool = False) -> NewFile:
+        """Return a file of new rows; ids: whether each row needs an id of its own."""
+        return NewFile(self.ws.competition, path, self.uses_features, ids)
+
     @property
     def uses_features(self) -> bool:
         """Whether the blend is a stack on feature columns, or a model joins them."""
@@ -216,11 +212,7 @@ class Predictor:
 
     def patterned(self, found: Outcome, rows: Rows) -> Outcome:
         """Return the predictions of rows with the patterns, if there are any."""
-        if self.ws.patterns is None or self.ws.competition.kind.is_values:
-            return found
-        applied = apply_to_new(self.ws, rows, found.values, self._known)
-        decisions = applied.decide(found.decisions)
-        return Outcome(applied.probabilities, decisions, deciders(self.ws.patterns, applied))
+        return found.patterned(self._patterns, rows)
 
     @property
     def of_ranks(self) -> bool:

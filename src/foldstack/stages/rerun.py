@@ -8,14 +8,12 @@ from pathlib import Path
 import pandas as pd
 
 from foldstack import config
-from foldstack.errors import InputError, some
+from foldstack.errors import InputError
 from foldstack.progress import Progress
 from foldstack.records import Submitted
 from foldstack.stages.blend import blend_command, read_stored
-from foldstack.stages.predict import CHUNK
 from foldstack.stages.predictor import Predictor
 from foldstack.stages.submit import of_other_rows, written
-from foldstack.tables import TableStream
 from foldstack.workspace import Workspace
 
 
@@ -55,24 +53,14 @@ def rerun(
 
 def predicted_form(predictor: Predictor, file: Path) -> pd.DataFrame:
     """Return the predictions of a file's rows in the columns of the sample submission."""
-    competition = predictor.ws.competition
-    form = competition.settings.form_of(file.name, like=competition.settings.files.test)
-    stream, submission = TableStream.of(file, form), competition.submission
-    parts = []
-    with Progress("predicting", stream.rows, "rows") as progress:
-        for start, part in stream.parts(CHUNK):
-            rows = predictor.rows_of(part, str(file), start, ids=True)
-            values = predictor.outcome(rows).submitted(submission.wants_labels)
-            parts.append(submission.form(rows.ids, values, part))
+    new, parts = predictor.file(file, ids=True), []
+    new.check()
+    with Progress("predicting", new.stream.rows, "rows") as progress:
+        for _, part, rows in new.parts():
+            found = predictor.outcome(rows)
+            parts.append(found.form(predictor.ws.competition.submission, rows, part))
             progress.add(len(rows))
-    table = pd.concat(parts, ignore_index=True)
-    ids = table[competition.settings.id]
-    if (repeated := ids[ids.duplicated()]).size:
-        raise InputError(
-            f"{file}: id {some(repeated.unique())} occurs twice in column "
-            f"'{competition.settings.id}': give each row an id of its own"
-        )
-    return table
+    return pd.concat(parts, ignore_index=True)
 
 
 def _stem(test: str) -> str:

@@ -18,8 +18,8 @@ from foldstack.stages.means import over_runs
 from foldstack.stages.oof import check_alike, read_model
 from foldstack.stages.patterned import (
     OutOfFold,
-    apply_to_new,
     describe,
+    fitted_patterns,
     judge,
     rates,
     require_probabilities,
@@ -120,8 +120,7 @@ def _of_new_test(ws: Workspace, name: str) -> Submitted:
     record, predictor = read_stored(ws, name), Predictor.of_blend(ws, name)
     if predictor.stale:
         raise InputError(f"blend '{name}' {predictor.stale[0]}: run {blend_command(name)} again")
-    found = predictor.outcome(ws.competition.test)
-    values = found.submitted(ws.competition.submission.wants_labels)
+    values = predictor.outcome(ws.competition.test).submitted(ws.competition.submission)
     return _write(ws, name, values, of_other_rows(ws, record, len(ws.competition.test)))
 
 
@@ -129,6 +128,8 @@ def of_other_rows(ws: Workspace, blend: BlendRecord, rows: int) -> SubmissionRec
     """Return the record of a submission for another test file than the blend was made for."""
     note = "the test file is another than the blend was made for: its stored models predicted it"
     optimistic = list(dict.fromkeys([*external_reasons(ws), *blend.optimistic]))
+    if ws.patterns is not None:
+        note += f"; the estimate is that of the blend without {ws.patterns.file}"
     changes = {"note": note, "positives": {}, "drift": None, "optimistic": optimistic}
     made = SubmissionRecord.of(blend, ws.competition.submission.holds, rows)
     return made.model_copy(update=changes)
@@ -211,7 +212,7 @@ def _patterned(
     competition = ws.competition
     require_probabilities(oof.record, name)
     judged = judge(ws, oof)
-    applied = apply_to_new(ws, competition.test, values.astype(float))
+    applied = fitted_patterns(ws).apply(competition.test.texts, values.astype(float))
     plain = default_rule(competition.kind, len(competition.outputs))
     decided = applied.decide(plain.apply(values) if decisions is None else decisions)
     changes = describe(ws, oof, judged, applied).changes()

@@ -28,7 +28,7 @@ from foldstack.kinds import Kind
 from foldstack.learners import Learner, LearnerContext, make_learner
 from foldstack.links import to_probabilities
 from foldstack.patterns import FittedPatterns
-from foldstack.patterns.fitted import FILE as PATTERNS
+from foldstack.patterns.on_new_rows import FILE as PATTERNS
 from foldstack.progress import duration, say
 from foldstack.records import read_record
 from foldstack.rows import Rows

@@ -2,8 +2,8 @@
 
 from foldstack.patterns.audit import Line, audit
 from foldstack.patterns.file import load, read_settings
-from foldstack.patterns.fitted import FittedPatterns
 from foldstack.patterns.nearest import Index, Neighbours
+from foldstack.patterns.on_new_rows import FittedPatterns
 from foldstack.patterns.rule_settings import PatternSettings
 from foldstack.patterns.rules import Applied, Claims, Patterns, labels_of
 

@@ -18,7 +18,7 @@ from foldstack.patterns.nearest import Neighbours
 from foldstack.patterns.rule_settings import NearestSettings
 from foldstack.patterns.rules import Applied, CompiledRule, Patterns
 
-Texts = list[tuple[str, ...]]
+TextsOfRows = list[tuple[str, ...]]
 FILE = "patterns.json"
 
 
@@ -33,14 +33,14 @@ class FittedPatterns:
     """
 
     patterns: Patterns
-    learned: Callable[[], tuple[Texts, np.ndarray]]
+    learned: Callable[[], tuple[TextsOfRows, np.ndarray]]
 
     @cached_property
     def known(self) -> Neighbours:
         """The index of the training rows."""
         return Neighbours(*self.learned(), self.patterns.nearest.similarity)
 
-    def apply(self, texts: Texts, probabilities: np.ndarray) -> Applied:
+    def apply(self, texts: TextsOfRows, probabilities: np.ndarray) -> Applied:
         """Return the patterns applied to n texts and a model's (n, outputs) probabilities."""
 
         def look_up(asked: np.ndarray) -> np.ndarray:

@@ -58,6 +58,7 @@ from foldstack.techniques.schedules import (
     Schedule,
     Step,
 )
+from foldstack.techniques.sequence_preset import SequenceSettings
 from foldstack.techniques.tfidf_preset import TfidfSettings
 from foldstack.techniques.training import StageSettings, TrainingSettings
 from foldstack.techniques.transformer_preset import TransformerSettings
@@ -121,6 +122,7 @@ __all__ = [
     "Sampling",
     "ScaledCrossEntropy",
     "Schedule",
+    "SequenceSettings",
     "Smote",
     "SoftF1",
     "Soup",

@@ -101,6 +101,11 @@ class SequenceLearner:
         """The most tokens that `max_length: auto` chooses; None for no bound."""
         return None
 
+    @property
+    def _dense(self) -> tuple[int, ...]:
+        """Widths of dense layers between the pooled vector and the head."""
+        return ()
+
     def _encoder(self, backbone: torch.nn.Module, tokenizer: PreTrainedTokenizerBase) -> Encoder:
         return Encoder(
             self.settings,
@@ -123,6 +128,7 @@ class SequenceLearner:
             dropout_samples=s.dropout_samples,
             as_difference=self.task.kind.has_positive_class and s.binary_link == "softmax",
             auxiliary=auxiliary,
+            dense=self._dense,
         )
 
     def fit(self, train: Rows, select: Rows | None, run_dir: Path) -> dict:

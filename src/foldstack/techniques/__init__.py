@@ -7,13 +7,18 @@ from foldstack.techniques.averages import EMA, SWA, Averaging, Soup
 from foldstack.techniques.common import AUTO
 from foldstack.techniques.heads import (
     AttentionHead,
+    CharCnnHead,
     ClsAttentionHead,
+    ClsHead,
     CnnHead,
     ConcatHead,
+    DpcnnHead,
+    EncoderHead,
     GemHead,
     Head,
     LayersHead,
     PlainHead,
+    RcnnHead,
     RecurrentHead,
 )
 from foldstack.techniques.learner import LearnerSettings, LoopLearnerSettings, Traits
@@ -46,6 +51,7 @@ from foldstack.techniques.losses import (
     SoftF1,
     SquaredError,
 )
+from foldstack.techniques.network_preset import NetworkSettings, Words
 from foldstack.techniques.optimizers import Adafactor, AdamW, Optimizer
 from foldstack.techniques.pretraining import Pretraining
 from foldstack.techniques.registry import Technique
@@ -82,8 +88,10 @@ __all__ = [
     "Average",
     "Averaging",
     "Beginning",
+    "CharCnnHead",
     "ClassWeights",
     "ClsAttentionHead",
+    "ClsHead",
     "CnnHead",
     "ConcatHead",
     "ConstantSchedule",
@@ -91,6 +99,8 @@ __all__ = [
     "Cosine",
     "CrossEntropy",
     "Dice",
+    "DpcnnHead",
+    "EncoderHead",
     "End",
     "Focal",
     "FreeLB",
@@ -109,6 +119,7 @@ __all__ = [
     "LoopSettings",
     "Loss",
     "MultilabelCrossEntropy",
+    "NetworkSettings",
     "Optimizer",
     "Oversample",
     "PairwiseAUC",
@@ -117,6 +128,7 @@ __all__ = [
     "Power",
     "Pretraining",
     "RandomWindow",
+    "RcnnHead",
     "RecurrentHead",
     "RunFacts",
     "Sampling",
@@ -138,4 +150,5 @@ __all__ = [
     "TransformerSettings",
     "Undersample",
     "Windows",
+    "Words",
 ]

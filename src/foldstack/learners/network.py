@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from foldstack.files import read_json, write_json
@@ -12,13 +14,16 @@ from foldstack.guess.contents import LOOKED_AT, script_of
 from foldstack.learners import LearnerContext
 from foldstack.learners.ngram_choice import CHINESE
 from foldstack.learners.sequence import SequenceLearner
-from foldstack.nets.word_vectors import WordVectors, WordVectorsConfig
+from foldstack.nets.word_vectors import WordVectors, WordVectorsConfig, hashed
 from foldstack.progress import say
 from foldstack.rows import Rows
 from foldstack.techniques import NetworkSettings, Words
+from foldstack.text.tokens import tokenise
 from foldstack.text.words import SPECIAL, WordTokenizer, kind_of
 
 FILE = "words.json"
+CHUNK = 1_000  # texts at once
+LONGEST = 1_000_000  # tokens: texts are not cut
 
 
 class NetworkLearner(SequenceLearner):
@@ -37,7 +42,31 @@ class NetworkLearner(SequenceLearner):
         torch.manual_seed(self.seed)
         s = self.settings
         config = WordVectorsConfig(len(tokenizer), s.size, s.word_dropout, s.spatial_dropout)
-        return WordVectors(config), tokenizer
+        if s.ngrams == 1:
+            return WordVectors(config), tokenizer
+        kept = self._ngrams(train, tokenizer)
+        say(f"{len(kept):,} word n-grams with a vector")
+        config = replace(config, ngrams=s.ngrams, buckets=s.buckets, ngram_rows=len(kept))
+        made = WordVectors(config)
+        made.ngrams.rows[kept] = torch.arange(1, len(kept) + 1, dtype=torch.int32)
+        return made, tokenizer
+
+    def _ngrams(self, train: Rows, tokenizer: WordTokenizer) -> torch.Tensor:
+        """Return the hashes, ascending, of word n-grams that enough training texts hold."""
+        s = self.settings
+        read = tokenise(train, tokenizer, max_length=LONGEST, prefix=s.prefix)
+        texts = torch.zeros(s.buckets, dtype=torch.int32)
+        for start in range(0, len(train), CHUNK):
+            batch = read.batch(np.arange(start, min(start + CHUNK, len(train))))
+            ids, counts = batch["input_ids"], batch["attention_mask"].sum(dim=1)
+            text = torch.arange(len(ids)).unsqueeze(1).expand_as(ids)
+            pairs = [
+                torch.stack([text[begins], hashes[begins]])
+                for hashes, begins in hashed(ids, counts, s.ngrams, s.buckets)
+            ]
+            of_texts = torch.unique(torch.cat(pairs, dim=1), dim=1)
+            texts += torch.bincount(of_texts[1], minlength=s.buckets).int()
+        return torch.nonzero(texts >= s.words.min_count).squeeze(1)
 
     @property
     def _dense(self) -> tuple[int, ...]:

@@ -44,6 +44,9 @@ class NetworkSettings(SequenceSettings):
 
     words: tokens and vocabulary.
     size: of the word vectors.
+    ngrams: highest n of the n-grams of words that have vectors of their own, as fastText's; 1: none.
+        Those of fewer training texts than words.min_count have none.
+    buckets: hashes of n-grams are below this number; equal ones share a vector.
     word_dropout: share of a text's words that are left out in training (Iyyer et al. 2015, Deep
         Unordered Composition).
     spatial_dropout: share of the features of word vectors that are zero in a whole text in training
@@ -65,6 +68,8 @@ class NetworkSettings(SequenceSettings):
     learner: Literal["network"]
     words: Words = Words()
     size: PositiveInt = 300
+    ngrams: PositiveInt = 1
+    buckets: Annotated[int, Field(ge=1_000)] = 2_000_000
     word_dropout: Annotated[Share, Field(lt=1)] = 0.0
     spatial_dropout: Annotated[Share, Field(lt=1)] = 0.0
     dense: tuple[PositiveInt, ...] = ()
@@ -80,6 +85,12 @@ class NetworkSettings(SequenceSettings):
             raise ValueError(
                 f"{found[0]} is auto, whose rules are for pre-trained backbones: give it a value"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _hashes_ngrams(self) -> NetworkSettings:
+        if self.ngrams == 1 and "buckets" in self.model_fields_set:
+            raise ValueError("`buckets` changes nothing without `ngrams`: leave it out")
         return self
 
     @model_validator(mode="after")

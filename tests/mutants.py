@@ -411,7 +411,7 @@ MUTANTS = [
     ),
     Mutant(
         "network-without-the-mean",
-        "ensemble/network.py",
+        "ensemble/stack_network.py",
         'weights["second_bias"] * unit + mean',
         'weights["second_bias"] * unit',
         "a network's regression is off by the mean of the targets",
@@ -419,7 +419,7 @@ MUTANTS = [
     ),
     Mutant(
         "network-without-a-copy",
-        "ensemble/network.py",
+        "ensemble/stack_network.py",
         "name: array.copy() for name",
         "name: array for name",
         "the best epoch's weights go on changing",

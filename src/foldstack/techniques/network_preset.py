@@ -14,7 +14,7 @@ from foldstack.techniques.sequence_preset import SequenceSettings
 
 
 class Words(Settings):
-    """What the tokens are, and which of the run's own training rows form the vocabulary.
+    """Form tokens and their vocabulary, which is fitted on the run's own training rows.
 
     unit: words, each punctuation mark one of its own; or characters.
     cut: unicode: letters and digits in a row are a word; rjieba: Chinese is cut into words by rjieba

@@ -223,9 +223,9 @@ def slow_pooled(x: np.ndarray, stride: int) -> np.ndarray:
     return np.array([x[i : i + 3].max(0) for i in range(0, len(x), stride)])
 
 
-def slow_dpcnn(x: np.ndarray, w: Weights) -> np.ndarray:
+def slow_dpcnn(x: np.ndarray, w: Weights, blocks: int = 2) -> np.ndarray:
     x = slow_convolution(x, w, "region")
-    for number in (0, 1):
+    for number in range(blocks):
         x = slow_pooled(x, 2) if number else x
         inner = x
         for each in (0, 1):

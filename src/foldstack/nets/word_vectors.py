@@ -80,6 +80,8 @@ def hashed(ids: Tensor, counts: Tensor, most: int, buckets: int) -> Iterator[tup
 class WordVectors(nn.Module):
     """One vector per token, whatever the tokens beside it."""
 
+    layered = False
+
     def __init__(self, config: WordVectorsConfig):
         super().__init__()
         self.config = config

@@ -11,6 +11,9 @@ from foldstack.techniques import auto
 from foldstack.techniques.common import AUTO, UnitShare
 from foldstack.techniques.learner import Traits
 from foldstack.techniques.sequence_preset import SequenceSettings
+from foldstack.techniques.training import StageSettings
+
+OF_LAYERS = ("layer_decay", "freeze_layers", "reinit_layers", "backbone_dropout")
 
 
 class Words(Settings):
@@ -34,7 +37,7 @@ class Words(Settings):
 
     @model_validator(mode="after")
     def _cuts_words(self) -> Words:
-        if self.unit == "characters" and "cut" in self.model_fields_set and self.cut == "rjieba":
+        if self.unit == "characters" and self.cut == "rjieba":
             raise ValueError("`cut` changes nothing if unit is characters: leave it out")
         return self
 
@@ -88,8 +91,20 @@ class NetworkSettings(SequenceSettings):
         return self
 
     @model_validator(mode="after")
+    def _counts_no_layers(self) -> NetworkSettings:
+        fields = StageSettings.model_fields
+        for name in OF_LAYERS:
+            parts = (self.training, *self.stages)
+            if any(getattr(p, name, fields[name].default) != fields[name].default for p in parts):
+                raise ValueError(
+                    f"{name} is for the layers of a pre-trained backbone, and word vectors have none: "
+                    "leave it out"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _hashes_ngrams(self) -> NetworkSettings:
-        if self.ngrams == 1 and "buckets" in self.model_fields_set:
+        if self.ngrams == 1 and self.buckets != type(self).model_fields["buckets"].default:
             raise ValueError("`buckets` changes nothing without `ngrams`: leave it out")
         return self
 

@@ -20,13 +20,14 @@ from foldstack import config
 from foldstack.errors import InputError, Interrupted
 from foldstack.files import read_json
 from foldstack.kinds import Kind
-from foldstack.learners import LearnerContext
+from foldstack.learners import LearnerContext, make_learner
 from foldstack.learners.network import NetworkLearner
 from foldstack.nets.classifier import Classifier
 from foldstack.nets.encoder_head import sinusoids
 from foldstack.nets.poolings import DensePooling
 from foldstack.nets.word_vectors import BOUND, WordVectors, WordVectorsConfig
 from foldstack.rows import Rows
+from foldstack.stages.forecast import forecast
 from foldstack.store import RunKey, Store
 from foldstack.techniques import Head, NetworkSettings, Words
 from foldstack.text.sequences import encode
@@ -660,7 +661,13 @@ def with_soft_targets(rows: Rows) -> Rows:
 CHANGES: dict[str, dict] = {
     "loss": {"training": {"loss": "focal"}},
     "fgm": {"training": {"adversary": "fgm"}},
+    "freelb": {"training": {"adversary": "freelb"}},
+    "vat": {"training": {"adversary": "vat"}},
+    "awp": {"training": {"adversary": {"name": "awp", "start": 0}}},
     "ema": {"training": {"averaging": "ema"}},
+    "mixup": {"training": {"mixup": 0.5}},
+    "contrastive": {"training": {"contrastive": {}}},
+    "sampling": {"training": {"sampling": "oversample"}},
     "rdrop": {"training": {"rdrop": 1.0}},
     "masks": {"training": {"mask_spans": {"probability": 1.0, "share": 0.4}}},
     "drops": {"training": {"mask_spans": {"probability": 1.0, "share": 0.4, "by": "drop"}}},
@@ -680,6 +687,7 @@ CHANGES: dict[str, dict] = {
     "most": {"words": {"min_count": 1, "most": 5}},
     "max_length": {"training": {"max_length": 4}},
     "prefix": {"prefix": "dull "},
+    "windows": {"long": "windows", "training": {"max_length": 6}},
     "long": {"long": "tail", "training": {"max_length": 5}},
     "head": {"head": "max"},
     "dropout_samples": {"dropout_samples": 3},
@@ -755,7 +763,41 @@ def test_a_cut_text_keeps_its_end_token(tmp_path):
     assert read.cut == 1
 
 
-def test_measuring_a_network(tmp_path):
+@pytest.mark.parametrize("name", SMALL)
+def test_bf16_predicts_nearly_what_fp32_predicts(name, tmp_path):
+    """Guards operations that take one type only, and sums of a padded row."""
+    rows = tiny_rows(n=12)
+    exact = fitted(tmp_path / "run", rows, training={"epochs": 8}, **SMALL[name])
+    exact.save(tmp_path / "model")
+    coarse = network(training={"precision": "bf16"}, **SMALL[name])
+    coarse.load(tmp_path / "model")
+    wanted = exact.predict(rows)
+    assert np.abs(coarse.predict(rows) - wanted).max() <= 0.02 * np.abs(wanted).max() + 0.01
+    assert np.isfinite(
+        fitted(tmp_path / "bf16", rows, training={"precision": "bf16"}, **SMALL[name]).predict(rows)
+    ).all()
+
+
+def test_an_epoch_is_chosen_by_the_rows_to_select_by(tmp_path):
+    learner, rows = network(training={"epochs": 3, "lr": 0.3, "select": "inner"}), tiny_rows()
+    facts = learner.fit(rows, rows, tmp_path)
+    best = max(facts["epoch_scores"])
+    assert facts["best_epoch"] == facts["epoch_scores"].index(best) + 1
+    assert learner.task.score(rows.targets, learner.predict(rows)) == pytest.approx(best)
+
+
+def test_a_run_of_several_fits_is_their_mean(tmp_path):
+    rows, settings = tiny_rows(), network().settings
+    several = make_learner(
+        settings.model_copy(update={"repeats": 2}), LearnerContext(make_task(), 0)
+    )
+    several.fit(rows, None, tmp_path)
+    fits = [each.predict(rows) for each in several.members]
+    assert not np.array_equal(*fits)
+    np.testing.assert_allclose(several.predict(rows), np.mean(fits, axis=0), rtol=1e-5, atol=1e-7)
+
+
+def test_measuring_a_network():
     measured = network(**SMALL["textcnn"]).measure(tiny_rows(), 1000)
     assert measured.work == "2 epochs" and measured.fit_seconds > 0
 
@@ -882,6 +924,12 @@ def test_a_network_is_blended_submitted_and_predicts(root, tmp_path):
 def test_a_network_is_bundled(root):
     assert foldstack(root, "blend") == 0
     assert foldstack(root, "bundle") == 0
+
+
+def test_init_forecasts_a_network(root):
+    ws, _ = run_of(root, "cnn")
+    made = forecast(ws.competition, root, "cnn")
+    assert made.work == "2 epochs" and made.runs == 3 and made.seconds > 0
 
 
 def test_a_network_has_no_export_and_no_int8(root, capsys):

@@ -41,7 +41,13 @@ def forecast(competition: Competition, root: Path, model: str) -> ModelForecast:
     rows, folds = competition.train, competition.settings.folds
     runs = folds.count * folds.repeats * len(set(competition.settings.seeds))
     shared = shares(competition.settings, runs * len(competition.settings.models))
-    context = LearnerContext(competition.task, DRAW_SEED, shared.given or shared.threads)
+    context = LearnerContext(
+        competition.task,
+        DRAW_SEED,
+        shared.given or shared.threads,
+        files=competition.files_of(settings),
+        texts=lambda: competition.all_texts,
+    )
     learner = make_learner(settings, context)
     measure = getattr(learner, "measure", None)
     if measure is None:

@@ -95,7 +95,8 @@ class NetworkSettings(SequenceSettings):
 
     @model_validator(mode="after")
     def _hashes_ngrams(self) -> NetworkSettings:
-        if self.ngrams == 1 and "buckets" in self.model_fields_set:
+        # By value: the settings of a stored run name every field.
+        if self.ngrams == 1 and self.buckets != type(self).model_fields["buckets"].default:
             raise ValueError("`buckets` changes nothing without `ngrams`: leave it out")
         return self
 

@@ -22,6 +22,7 @@ from foldstack.learners import LearnerContext
 from foldstack.learners.network import NetworkLearner
 from foldstack.nets.word_vectors import WordVectors, WordVectorsConfig
 from foldstack.rows import Rows
+from foldstack.stages.forecast import forecast
 from foldstack.stages.run import identity_of
 from foldstack.techniques import NetworkSettings, Words, WordVectorsSettings
 from foldstack.text.trained_vectors import train_vectors
@@ -386,6 +387,14 @@ def test_debug_reads_the_file_in_place(trained: Path) -> None:
     Workspace.open(trained, [], debug=True)
     link = trained / "debug/input/v.vec"
     assert link.is_symlink() and link.resolve() == trained / "input/v.vec"
+
+
+def test_a_forecast_reads_the_file(trained: Path) -> None:
+    competition = Workspace(trained).competition
+    assert forecast(competition, trained, "mine").seconds > 0
+    (trained / "input/v.vec").unlink()
+    made = forecast(competition, trained, "mine")
+    assert (made.seconds, made.reason) == (None, "vectors.file")
 
 
 # Trained vectors

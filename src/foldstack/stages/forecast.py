@@ -56,6 +56,7 @@ def forecast(competition: Competition, root: Path, model: str) -> ModelForecast:
     learned = len(rows) * (folds.count - 1) // folds.count
     begin = time.monotonic()
     try:
+        settings.check_inputs(dict(context.files))
         measured = measure(rows.take(np.sort(drawn)), learned)
     except InputError as e:
         return ModelForecast(model=model, runs=runs, reason=str(e).split(": ")[0])

@@ -512,6 +512,20 @@ def test_a_run_trains_on_its_own_rows_or_on_all_texts(tmp_path: Path, capsys) ->
 
 
 @gensim
+def test_two_trainings_of_a_run_give_the_same_bytes(tmp_path: Path, capsys) -> None:
+    """On all texts of the workspace, those of test rows too."""
+    weights = []
+    for name in ("first", "second"):
+        root = make_workspace(tmp_path / name)
+        write_model(root, size=8, vectors={"train": "cbow", "texts": "workspace", "mode": "both"})
+        assert foldstack(root, "folds") == 0
+        assert foldstack(root, "train", "--model", "mine", "--fold", "0") == 0
+        weights.append(files(root / "oof/mine/seed0/fold0/model"))
+    assert " words have a vector trained by cbow" in capsys.readouterr().out
+    assert weights[0] == weights[1]
+
+
+@gensim
 def test_fasttexts_unknown_word_is_the_mean_of_those_outside_the_vocabulary(tmp_path: Path) -> None:
     """Their n-grams give them vectors; [UNK] stands for them."""
     vectors = {"train": "fasttext", "min_n": 1, "max_n": 2}

@@ -68,6 +68,7 @@ from foldstack.techniques.sequence_preset import SequenceSettings
 from foldstack.techniques.tfidf_preset import TfidfSettings
 from foldstack.techniques.training import StageSettings, TrainingSettings
 from foldstack.techniques.transformer_preset import TransformerSettings
+from foldstack.techniques.word_vectors_settings import WordVectorsSettings
 
 __all__ = [
     "AUTO",
@@ -150,5 +151,6 @@ __all__ = [
     "TransformerSettings",
     "Undersample",
     "Windows",
+    "WordVectorsSettings",
     "Words",
 ]

@@ -18,7 +18,8 @@ from foldstack.learners.sequence import SequenceLearner
 from foldstack.nets.word_vectors import BOUND, WordVectors, WordVectorsConfig, hashed
 from foldstack.progress import say
 from foldstack.rows import Rows
-from foldstack.techniques import NetworkSettings, Words
+from foldstack.techniques import AUTO, NetworkSettings, RunFacts, Words
+from foldstack.techniques.auto import choose
 from foldstack.text.tokens import tokenise
 from foldstack.text.trained_vectors import train_vectors
 from foldstack.text.vector_files import look_up, vector_file
@@ -40,6 +41,7 @@ class NetworkLearner(SequenceLearner):
         self._files, self._texts = context.files, context.texts
 
     def _body(self, train: Rows, learned: int | None) -> tuple[torch.nn.Module, WordTokenizer]:
+        self._choose_bias(train)
         words = _chosen(self.settings.words, train)
         tokenizer = kind_of(words).fit(_segments(train.texts, self.settings.prefix), words)
         say(f"{len(tokenizer) - len(SPECIAL):,} {words.unit} in the vocabulary")
@@ -101,6 +103,17 @@ class NetworkLearner(SequenceLearner):
         )
         n = len(vocabulary)
         return vectors[:n], known[:n], vectors[n:].mean(axis=0) if others else None
+
+    def _choose_bias(self, train: Rows) -> None:
+        """Choose `head_bias`, if it is auto, by these rows."""
+        if self.settings.head_bias != AUTO:
+            return
+        loss = self.settings.all_stages[0].loss
+        facts = RunFacts.of(self.task.kind, train.targets, train.weights)
+        facts = replace(facts, adds_log_priors=bool(loss and loss.adds_log_priors))
+        rule = choose("head_bias", facts)
+        self.settings = self.settings.model_copy(update={"head_bias": rule.value})
+        self.chosen["head_bias"] = {"value": rule.value, "why": rule.when}
 
     def _ngrams(self, train: Rows, tokenizer: WordTokenizer) -> torch.Tensor:
         """Return the hashes, ascending, of word n-grams that enough training texts hold."""

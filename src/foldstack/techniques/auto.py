@@ -44,7 +44,9 @@ class RunFacts:
     adds_log_priors: bool = False
 
     @classmethod
-    def of(cls, kind: Kind, targets: np.ndarray, weights: np.ndarray, parameters: int) -> RunFacts:
+    def of(
+        cls, kind: Kind, targets: np.ndarray, weights: np.ndarray, parameters: int = 0
+    ) -> RunFacts:
         """Return the facts of (n, outputs) targets with (n,) weights, and of a backbone."""
         rarest = 1.0
         if kind.has_labels and weights.any():

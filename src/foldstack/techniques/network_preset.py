@@ -85,7 +85,9 @@ class NetworkSettings(SequenceSettings):
 
     @model_validator(mode="after")
     def _nothing_is_auto(self) -> NetworkSettings:
-        own = set(type(self).model_fields).intersection(["repeats", *auto.OF_PRESET])
+        own = set(type(self).model_fields).intersection(["repeats", *auto.OF_PRESET]) - {
+            "head_bias"
+        }
         found = [name for name in sorted(own) if getattr(self, name) == AUTO]
         parts = (self.training, *self.stages)
         of_rules = (n for n in auto.OF_TRAINING if any(getattr(p, n) == AUTO for p in parts))
@@ -107,6 +109,10 @@ class NetworkSettings(SequenceSettings):
                     "leave it out"
                 )
         return self
+
+    @property
+    def rules(self) -> str | None:
+        return auto.digest({"head_bias"}) if self.head_bias == AUTO else None
 
     @model_validator(mode="after")
     def _hashes_ngrams(self) -> NetworkSettings:

@@ -701,6 +701,16 @@ def plain(tmp_path_factory) -> NetworkLearner:
     return fitted(tmp_path_factory.mktemp("plain") / "run")
 
 
+def test_the_bias_is_chosen_by_the_rows_of_the_run(plain, tmp_path) -> None:
+    """Few rows: each class begins from its share, as with `prior`; values have none."""
+    chosen = fitted(tmp_path / "auto", head_bias="auto")
+    given = fitted(tmp_path / "prior", head_bias="prior")
+    assert chosen.chosen == {"head_bias": {"value": "prior", "why": "up to 1,000 rows"}}
+    assert torch.equal(chosen.model.head.bias, given.model.head.bias)
+    assert not torch.equal(chosen.model.head.bias, plain.model.head.bias)
+    assert chosen.settings.rules is None and network(head_bias="auto").settings.rules
+
+
 @pytest.mark.parametrize("name", CHANGES)
 def test_every_setting_changes_what_is_learned(plain, tmp_path, name):
     changed = fitted(tmp_path / "run", **CHANGES[name]).predict(tiny_rows())

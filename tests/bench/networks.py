@@ -3,11 +3,14 @@
     python tests/bench/networks.py scores [--sets custrev,mpqa] [--rows 3000] [--presets textcnn,dan]
     python tests/bench/networks.py folds [--sets custrev,mpqa,movie-reviews] [--presets textcnn]
     python tests/bench/networks.py speed [--rounds 3]
+    python tests/bench/networks.py gain --workspace DIR [--presets textcnn,fasttext]
 
 `scores` fits each preset once on each data set and scores the test rows. `folds` repeats the
 published protocol: accuracy in cross-validation over 10 folds of all rows. `speed` takes turns with
 fastText's own library (one thread, the same epochs, the same words), and with a plain loop of the
-same network in bf16 whose batches have texts of similar length. Each fit has one thread. Seconds
+same network in bf16 whose batches have texts of similar length. `gain` adds each preset to the
+models of a workspace (as `defaults.py blend` leaves it), trains its folds, and compares the blend
+with and without it, nested and paired. Each fit has one thread. Seconds
 are of CPU, so that other work on the machine does not count.
 """
 
@@ -17,9 +20,11 @@ import argparse
 import json
 import math
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -29,14 +34,20 @@ import torch
 from corpora import Corpus, corpora
 from torch.nn import functional as F
 
-from foldstack.config import SHIPPED, merge, read_preset, validate
+from foldstack.cli import main as foldstack
+from foldstack.config import SHIPPED, listed_models, merge, read_preset, validate
+from foldstack.ensemble import paired_difference
 from foldstack.files import size_of
 from foldstack.learners import Learner, LearnerContext, make_learner
 from foldstack.learners.network import NetworkLearner
 from foldstack.progress import say, table
 from foldstack.rows import Rows
+from foldstack.stages.blend import read_stored
+from foldstack.stages.patterned import OutOfFold
+from foldstack.stages.shared import folds_of
 from foldstack.techniques import LearnerSettings
 from foldstack.text.batches import epoch_batches
+from foldstack.workspace import Workspace
 
 LINEAR = ("tfidf", "naive-bayes")
 NETWORKS = ("fasttext", "dan", "textcnn", "textrnn", "rcnn", "dpcnn", "charcnn")
@@ -140,6 +151,48 @@ def _together(corpus: Corpus) -> Rows:
         np.arange(n),
         np.full(n, "gold", dtype=object),
     )
+
+
+# Blends
+
+
+def gain(root: Path, presets: list[str]) -> None:
+    """Print what each preset adds to the blend of a workspace's listed models."""
+    listed = [name for name, _ in listed_models(Workspace.open(root, []).competition.settings)]
+    base = [name for name in listed if name not in presets]
+    _stage(root, "set", "--set", f"models=[{', '.join([*base, *presets])}]")
+    _stage(root, "train")
+    _stage(root, "blend", "--model", ",".join(base), "--name", "base")
+    body = []
+    for preset in presets:
+        name = f"with-{preset}"
+        _stage(root, "blend", "--model", ",".join([*base, preset]), "--name", name)
+        body.append([f"{', '.join(base)} and {preset}", *_paired(root, name)])
+    names = ["all"] if len(presets) > 1 else []
+    for name in names:
+        _stage(root, "blend", "--model", ",".join([*base, *presets]), "--name", name)
+        body.append(["all of them", *_paired(root, name)])
+    print(table(["blend of", "nested", "without", "gain [95 %]", "chose"], body))
+
+
+def _paired(root: Path, name: str) -> list[str]:
+    """Return the nested score of a blend and of the base, and their paired difference."""
+    ws = Workspace.open(root, [])
+    records = [read_stored(ws, each) for each in (name, "base")]
+    found = [OutOfFold.of_blend(ws, each, r) for each, r in zip((name, "base"), records)]
+    folds = folds_of(ws, records[0])
+    rows, task = ws.competition.scored_rows(folds.scored), ws.competition.task
+    made = [f.probabilities if f.decisions is None else f.decisions for f in found]
+    metric = replace(task.metric, scorer=task.score_probabilities, reads=())
+    groups = (rows.targets, [made[0]], [made[1]], rows.groups, 0)
+    d = paired_difference(metric, *groups)
+    scores = [f"{r.nested.score:.4f}" for r in records]
+    return [*scores, f"{d.difference:+.4f} [{d.low:+.4f}, {d.high:+.4f}]", records[0].winner]
+
+
+def _stage(root: Path, *command: str) -> None:
+    if foldstack(["--workspace", str(root), *command]) != 0:
+        sys.exit(f"{' '.join(command)} failed in {root}")
 
 
 # Speed
@@ -257,10 +310,11 @@ def _logits(model: Callable, learner: NetworkLearner, rows: Rows) -> np.ndarray:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=["scores", "folds", "speed"])
+    parser.add_argument("what", choices=["scores", "folds", "speed", "gain"])
     parser.add_argument("--sets", default="custrev,mpqa,movie-reviews,tweeteval-irony")
     parser.add_argument("--presets", default="")
     parser.add_argument("--rows", type=int, default=3_000)
+    parser.add_argument("--workspace", type=Path)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--out", type=Path, default=Path("tests/bench/found/networks.jsonl"))
     args = parser.parse_args()
@@ -269,6 +323,8 @@ def main() -> None:
         scores(args.sets.split(","), presets or [*LINEAR, *NETWORKS], args.rows, args.out)
     elif args.what == "folds":
         folds(args.sets.split(","), presets or ["textcnn"])
+    elif args.what == "gain":
+        gain(args.workspace, presets or ["fasttext", "textcnn", "textrnn"])
     else:
         speed(args.rounds)
 

@@ -287,10 +287,10 @@ def blend(out: Path, names: list[str]) -> None:
         if not (root / "competition.yaml").exists():
             files = write_files(corpus, out / f"files-{name}")
             kind, metric = str(corpus.task.kind), corpus.task.metric.name
-            _stage(root, "init", "--quick", "--kind", kind, "--metric", metric, *files)
+            run_stage(root, "init", "--quick", "--kind", kind, "--metric", metric, *files)
             shutil.copytree(out / f"files-{name}/private", root / "input/private")
         for stage in ("folds", "train", "blend", "submit"):
-            _stage(root, stage)
+            run_stage(root, stage)
         plain = out / f"plain-{name}.json"
         if not plain.exists():
             cell = Cell(name, len(corpus.train), "plain")
@@ -305,7 +305,7 @@ def blend(out: Path, names: list[str]) -> None:
     print(table(["data set", "submission", "nested", "test"], lines))
 
 
-def _stage(root: Path, *command: str) -> None:
+def run_stage(root: Path, *command: str) -> None:
     if foldstack(["--workspace", str(root), *command]) != 0:
         sys.exit(f"{' '.join(command)} failed in {root}")
 

@@ -20,7 +20,6 @@ import argparse
 import json
 import math
 import os
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -32,9 +31,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import torch
 from corpora import Corpus, corpora
+from defaults import run_stage
 from torch.nn import functional as F
 
-from foldstack.cli import main as foldstack
 from foldstack.config import SHIPPED, listed_models, merge, read_preset, validate
 from foldstack.ensemble import paired_difference
 from foldstack.files import size_of
@@ -160,17 +159,17 @@ def gain(root: Path, presets: list[str]) -> None:
     """Print what each preset adds to the blend of a workspace's listed models."""
     listed = [name for name, _ in listed_models(Workspace.open(root, []).competition.settings)]
     base = [name for name in listed if name not in presets]
-    _stage(root, "set", "--set", f"models=[{', '.join([*base, *presets])}]")
-    _stage(root, "train")
-    _stage(root, "blend", "--model", ",".join(base), "--name", "base")
+    run_stage(root, "set", "--set", f"models=[{', '.join([*base, *presets])}]")
+    run_stage(root, "train")
+    run_stage(root, "blend", "--model", ",".join(base), "--name", "base")
     body = []
     for preset in presets:
         name = f"with-{preset}"
-        _stage(root, "blend", "--model", ",".join([*base, preset]), "--name", name)
+        run_stage(root, "blend", "--model", ",".join([*base, preset]), "--name", name)
         body.append([f"{', '.join(base)} and {preset}", *_paired(root, name)])
     names = ["all"] if len(presets) > 1 else []
     for name in names:
-        _stage(root, "blend", "--model", ",".join([*base, *presets]), "--name", name)
+        run_stage(root, "blend", "--model", ",".join([*base, *presets]), "--name", name)
         body.append(["all of them", *_paired(root, name)])
     print(table(["blend of", "nested", "without", "gain [95 %]", "chose"], body))
 
@@ -179,7 +178,9 @@ def _paired(root: Path, name: str) -> list[str]:
     """Return the nested score of a blend and of the base, and their paired difference."""
     ws = Workspace.open(root, [])
     records = [read_stored(ws, each) for each in (name, "base")]
-    found = [OutOfFold.of_blend(ws, each, r) for each, r in zip((name, "base"), records)]
+    found = [
+        OutOfFold.of_blend(ws, each, r) for each, r in zip((name, "base"), records, strict=True)
+    ]
     folds = folds_of(ws, records[0])
     rows, task = ws.competition.scored_rows(folds.scored), ws.competition.task
     made = [f.probabilities if f.decisions is None else f.decisions for f in found]
@@ -188,11 +189,6 @@ def _paired(root: Path, name: str) -> list[str]:
     d = paired_difference(metric, *groups)
     scores = [f"{r.nested.score:.4f}" for r in records]
     return [*scores, f"{d.difference:+.4f} [{d.low:+.4f}, {d.high:+.4f}]", records[0].winner]
-
-
-def _stage(root: Path, *command: str) -> None:
-    if foldstack(["--workspace", str(root), *command]) != 0:
-        sys.exit(f"{' '.join(command)} failed in {root}")
 
 
 # Speed

@@ -4,6 +4,14 @@ from foldstack.techniques.adversaries import AWP, FGM, PGD, VAT, WORD_EMBEDDINGS
 from foldstack.techniques.augmentation import Augmentation, SpanMasking
 from foldstack.techniques.auto import RunFacts
 from foldstack.techniques.averages import EMA, SWA, Averaging, Soup
+from foldstack.techniques.classifiers import (
+    LightgbmClassifier,
+    LogisticClassifier,
+    NeighboursClassifier,
+    RidgeVectorClassifier,
+    SvmClassifier,
+    VectorClassifier,
+)
 from foldstack.techniques.common import AUTO
 from foldstack.techniques.heads import (
     AttentionHead,
@@ -61,6 +69,7 @@ from foldstack.techniques.schedules import (
 from foldstack.techniques.tfidf_preset import TfidfSettings
 from foldstack.techniques.training import StageSettings, TrainingSettings
 from foldstack.techniques.transformer_preset import TransformerSettings
+from foldstack.techniques.vectors_preset import VectorsSettings
 
 __all__ = [
     "AUTO",
@@ -101,13 +110,16 @@ __all__ = [
     "Keywords",
     "LayersHead",
     "LearnerSettings",
+    "LightgbmClassifier",
     "LinearSchedule",
+    "LogisticClassifier",
     "LogitAdjusted",
     "Long",
     "LoopLearnerSettings",
     "LoopSettings",
     "Loss",
     "MultilabelCrossEntropy",
+    "NeighboursClassifier",
     "Optimizer",
     "Oversample",
     "PairwiseAUC",
@@ -117,6 +129,7 @@ __all__ = [
     "Pretraining",
     "RandomWindow",
     "RecurrentHead",
+    "RidgeVectorClassifier",
     "RunFacts",
     "Sampling",
     "ScaledCrossEntropy",
@@ -128,6 +141,7 @@ __all__ = [
     "SquaredError",
     "StageSettings",
     "Step",
+    "SvmClassifier",
     "Technique",
     "Terms",
     "TfidfSettings",
@@ -135,5 +149,7 @@ __all__ = [
     "Traits",
     "TransformerSettings",
     "Undersample",
+    "VectorClassifier",
+    "VectorsSettings",
     "Windows",
 ]

@@ -28,16 +28,17 @@ class Head(Technique):
 
 
 class PlainHead(Head):
-    """The [CLS] vector; the mean or maximum over tokens; both."""
+    """The [CLS] vector; the last token's; the mean or maximum over tokens; both of these."""
 
     implementation: ClassVar[dict[str, str]] = {
         "cls": "foldstack.nets.poolings:ClsPooling",
+        "last": "foldstack.nets.poolings:LastPooling",
         "mean": "foldstack.nets.poolings:MeanPooling",
         "max": "foldstack.nets.poolings:MaxPooling",
         "mean_max": "foldstack.nets.poolings:MeanMaxPooling",
     }
     fixed: ClassVar[bool] = True
-    name: Literal["cls", "mean", "max", "mean_max"] = "mean"
+    name: Literal["cls", "last", "mean", "max", "mean_max"] = "mean"
 
 
 class AttentionHead(Head):

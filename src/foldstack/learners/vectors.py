@@ -1,0 +1,150 @@
+"""Classical models on texts' vectors by a frozen backbone."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from itertools import combinations
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from foldstack.files import read_json, write_json
+from foldstack.learners import LearnerContext, Measured
+from foldstack.learners.columns import FeatureColumns
+from foldstack.learners.frozen_backbone import FrozenBackbone
+from foldstack.learners.ngram_choice import AutoChoice
+from foldstack.progress import say
+from foldstack.rows import Rows
+from foldstack.techniques import VectorsSettings
+from foldstack.text.vector_cache import VectorCache, vectors_of
+from foldstack.training.precision import prepare_machine
+
+COLUMNS = "columns.json"
+
+
+class VectorModel(Protocol):
+    """A model on vectors, constructed as `(settings, task, seed, threads)`."""
+
+    def fit(self, x: np.ndarray, rows: Rows) -> dict[str, AutoChoice]:
+        """Learn the rows from their (n, width) vectors; return what was chosen by the data."""
+
+    def predict(self, x: np.ndarray) -> np.ndarray:
+        """Return (n, outputs) finite logits (values for regression) of (n, width) vectors."""
+
+    def save(self, folder: Path) -> None:
+        """Write the fitted model into a folder, without pickle."""
+
+    def load(self, folder: Path) -> None:
+        """Read what `save` wrote."""
+
+
+class VectorsLearner:
+    """A frozen backbone, whose vectors are kept for all runs, and a model on them."""
+
+    def __init__(self, settings: VectorsSettings, context: LearnerContext):
+        self.settings, self.task = settings, context.task
+        self.link, self.threads = self.task.link, context.threads
+        self.machine = prepare_machine(settings.precision, context.threads)
+        tokens = context.cache and context.cache()
+        self.ahead: Sequence[Rows] = tokens.ahead if tokens else ()
+        self.cache = VectorCache(tokens.vectors) if tokens and tokens.vectors else None
+        self.backbone: FrozenBackbone | None = None
+        self.columns: FeatureColumns | None = None
+        made = settings.classifier.load()
+        self.model: VectorModel = made(
+            settings.classifier, self.task, context.seed, context.threads
+        )
+
+    @property
+    def precision(self) -> str:
+        return self.machine[0]
+
+    def fit(self, train: Rows, select: Rows | None, run_dir: Path) -> dict:
+        self.backbone = FrozenBackbone.pretrained(self.settings, self.task.templates, self.machine)
+        return self._fit_model(self._vectors(train), train)
+
+    def _fit_model(self, vectors: np.ndarray, train: Rows) -> dict:
+        if self.settings.join_features:
+            self.columns = FeatureColumns.of(train, self.task.categories)
+        x = self._joined(vectors, train)
+        with threadpool_limits(self.threads):
+            made = self.model.fit(x, train)
+        say(f"{len(train):,} rows, {x.shape[1]:,} columns of vectors in {self.precision}")
+        auto = {name: vars(choice) for name, choice in made.items()}
+        facts = {"features": x.shape[1], "precision": self.precision}
+        return facts | ({"auto": auto} if auto else {})
+
+    def predict(self, rows: Rows) -> np.ndarray:
+        return self._predict(self._vectors(rows), rows)
+
+    def _predict(self, vectors: np.ndarray, rows: Rows) -> np.ndarray:
+        with threadpool_limits(self.threads):
+            return self.model.predict(self._joined(vectors, rows)).astype(np.float32)
+
+    def _vectors(self, rows: Rows) -> np.ndarray:
+        """Return (n, width) vectors of the rows' segments side by side, see `side_by_side`."""
+        segments = len(rows.texts[0]) if len(rows) else 1
+        texts = [text for row in rows.texts for text in row]
+        if self.cache is None:
+            found = vectors_of(self.backbone, texts)
+        else:
+            found = self.cache.read(texts, self.backbone, self._texts_ahead)
+        if self.settings.normalise:
+            lengths = np.linalg.norm(found, axis=1, keepdims=True)
+            found = found / np.where(lengths > 0, lengths, 1)
+        return side_by_side(found.reshape(len(rows), segments, self.backbone.size))
+
+    def _texts_ahead(self) -> list[str]:
+        return [text for rows in self.ahead for row in rows.texts for text in row]
+
+    def _joined(self, vectors: np.ndarray, rows: Rows) -> np.ndarray:
+        """Return (n, width) float64 vectors with the feature columns beside them."""
+        if self.columns is None:
+            return vectors.astype(np.float64)
+        columns = self.columns.apply(rows.features, self.task.categories)
+        return np.concatenate([vectors, columns], axis=1, dtype=np.float64)
+
+    def measure(self, rows: Rows, learned: int) -> Measured:
+        """Return the times of vectors, a fit and predictions of these rows, see `Measured`."""
+        self.backbone = FrozenBackbone.pretrained(self.settings, self.task.templates, self.machine)
+        begin = time.monotonic()
+        vectors = self._vectors(rows)
+        computed = time.monotonic()
+        self._fit_model(vectors, rows)
+        fitted = time.monotonic()
+        self._predict(vectors, rows)
+        end = time.monotonic()
+        return Measured(
+            seconds=end - begin,
+            fit_seconds=(fitted - computed) * learned / len(rows),
+            learned_per_second=len(rows) / (fitted - computed),
+            row_seconds=(end - fitted) / len(rows),
+            once_row_seconds=(computed - begin) / len(rows),
+        )
+
+    def save(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.backbone.save(folder)
+        if self.columns:
+            write_json(folder / COLUMNS, asdict(self.columns))
+        self.model.save(folder)
+
+    def load(self, folder: Path) -> None:
+        self.backbone = FrozenBackbone.saved(
+            folder, self.settings, self.task.templates, self.machine
+        )
+        if self.settings.join_features:
+            self.columns = FeatureColumns.from_json(read_json(folder / COLUMNS))
+        self.model.load(folder)
+
+
+def side_by_side(vectors: np.ndarray) -> np.ndarray:
+    """Return (n, width) of (n, segments, size): all segments, then |u - v| and u * v of every two."""
+    parts = list(vectors.transpose(1, 0, 2))
+    for u, v in combinations(parts[:], 2):
+        parts += [np.abs(u - v), u * v]
+    return np.concatenate(parts, axis=1)

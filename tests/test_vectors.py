@@ -499,6 +499,19 @@ def test_feature_columns_stand_beside_the_vector(backbone, tmp_path):
     assert np.ptp(without) == 0
 
 
+def test_text_features_stand_beside_the_vector(backbone, tmp_path):
+    """Exclamation marks are unknown words to the backbone, and a column of their own."""
+    rows = make_rows(["good [UNK]", "good !"] * 20)
+    settings = {"text_features": True, "special_tokens": "tokens"}
+    assert np.ptp(fitted(backbone, rows, **settings | {"text_features": False}).predict(rows)) == 0
+    learner = fitted(backbone, rows, **settings)
+    assert ((learner.predict(rows)[:, 0] > 0) == rows.targets[:, 0]).all()
+    learner.save(tmp_path)
+    loaded = make_vectors(tmp_path, **settings)
+    loaded.load(tmp_path)
+    assert loaded.predict(rows).tobytes() == learner.predict(rows).tobytes()
+
+
 # Bad input
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Protocol
@@ -20,6 +20,7 @@ from foldstack.learners.ngram_choice import AutoChoice
 from foldstack.progress import say
 from foldstack.rows import Rows
 from foldstack.techniques import VectorsSettings
+from foldstack.text.features import text_features
 from foldstack.text.vector_cache import VectorCache, vectors_of
 from foldstack.training.precision import prepare_machine
 
@@ -68,8 +69,9 @@ class VectorsLearner:
         return self._fit_model(self._vectors(train), train)
 
     def _fit_model(self, vectors: np.ndarray, train: Rows) -> dict:
-        if self.settings.join_features:
-            self.columns = FeatureColumns.of(train, self.task.categories)
+        if (features := self._features(train)) is not None:
+            joined = replace(train, features=features)
+            self.columns = FeatureColumns.of(joined, self._categories)
         x = self._joined(vectors, train)
         with threadpool_limits(self.threads):
             made = self.model.fit(x, train)
@@ -105,8 +107,18 @@ class VectorsLearner:
         """Return (n, width) float64 vectors with the feature columns beside them."""
         if self.columns is None:
             return vectors.astype(np.float64)
-        columns = self.columns.apply(rows.features, self.task.categories)
+        columns = self.columns.apply(self._features(rows), self._categories)
         return np.concatenate([vectors, columns], axis=1, dtype=np.float64)
+
+    @property
+    def _categories(self) -> tuple[tuple[str, ...], ...]:
+        return self.task.categories if self.settings.join_features else ()
+
+    def _features(self, rows: Rows) -> np.ndarray | None:
+        """Return (n, f) features of the texts and the feature columns, as set; None without any."""
+        parts = [text_features(rows)] if self.settings.text_features else []
+        parts += [rows.features] if self.settings.join_features else []
+        return np.concatenate(parts, axis=1) if parts else None
 
     def measure(self, rows: Rows, learned: int) -> Measured:
         """Return the times of vectors, a fit and predictions of these rows, see `Measured`."""
@@ -137,7 +149,7 @@ class VectorsLearner:
         self.backbone = FrozenBackbone.saved(
             folder, self.settings, self.task.templates, self.machine
         )
-        if self.settings.join_features:
+        if (folder / COLUMNS).exists():
             self.columns = FeatureColumns.from_json(read_json(folder / COLUMNS))
         self.model.load(folder)
 

@@ -36,6 +36,7 @@ class VectorsSettings(LearnerSettings):
     normalise: divide each vector by its Euclidean length.
     precision: of the backbone; auto: the fastest safe one of the machine.
     classifier: what predicts the targets from the vector.
+    text_features: join lengths, readability, shares of kinds of characters and the like of each text.
     join_features: join the competition's numeric and categorical columns to the vector.
     row_weights: drift multiplies the rows' weights by those of `make drift`, which are large for
         rows like the test file's.
@@ -55,6 +56,7 @@ class VectorsSettings(LearnerSettings):
     normalise: bool = True
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     classifier: Annotated[VectorClassifier, BeforeValidator(named)] = LogisticClassifier()
+    text_features: bool = False
     join_features: bool = False
     row_weights: Literal["file", "drift"] = "file"
 

@@ -10,8 +10,11 @@ import pytest
 import torch
 import yaml
 from pydantic import ValidationError
+from scipy.optimize import nnls
 from scipy.special import expit, softmax
 from sklearn.calibration import CalibratedClassifierCV
+from sklearn.decomposition import NMF, TruncatedSVD
+from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.svm import LinearSVC
 from transformers import AutoModel, AutoTokenizer
@@ -157,7 +160,7 @@ def test_bf16_vectors_are_others(backbone):
     rows = make_rows(TEXTS)
     exact, coarse = (fitted(backbone, rows, precision=p) for p in ("fp32", "bf16"))
     a, b = exact._vectors(rows), coarse._vectors(rows)
-    assert exact.backbone.key != coarse.backbone.key
+    assert exact.source.backbone.key != coarse.source.backbone.key
     np.testing.assert_allclose(a, b, atol=0.05)
     assert (a != b).any()
 
@@ -205,7 +208,7 @@ def test_another_backbone_has_another_key(backbone, tmp_path):
         model.encoder.layer[1].output.dense.bias[0] += 1
     AutoTokenizer.from_pretrained(backbone).save_pretrained(tmp_path)
     model.save_pretrained(tmp_path)
-    a, b = (fitted(place, make_rows(TEXTS)).backbone.key for place in (backbone, tmp_path))
+    a, b = (fitted(place, make_rows(TEXTS)).source.backbone.key for place in (backbone, tmp_path))
     assert a != b
 
 
@@ -241,6 +244,83 @@ def test_a_folder_that_cannot_be_written_is_gone_without(backbone, tmp_path, cap
     learner.fit(make_rows(TEXTS), None, Path())
     sentence = f"computing vectors without the cache in {tmp_path / 'vectors'}: Not a directory\n"
     assert capsys.readouterr().out.startswith(sentence)
+
+
+# Vectors from words
+
+SOURCES = {"tfidf_svd": {"components": 5}, "nmf": {"components": 3}}
+
+
+def words(name: str, kind: str = "binary", seed: int = 0, **settings: object) -> VectorsLearner:
+    """Return a learner on vectors from words, without a backbone."""
+    source = {"name": name} | SOURCES[name] | settings.pop("source", {})
+    checked = VectorsSettings(learner="vectors", source=source, **settings)
+    return VectorsLearner(checked, LearnerContext(make_task(kind), seed, 1))
+
+
+def tfidf_of(rows: Rows) -> np.ndarray:
+    plain = TfidfVectorizer(min_df=2, sublinear_tf=True, token_pattern=r"(?u)\b\w+\b")
+    return plain.fit_transform([t for (t,) in rows.texts])
+
+
+def test_svd_is_scikit_learn_s():
+    rows = tiny_rows()
+    learner = words("tfidf_svd", normalise=False)
+    learner.fit(rows, None, Path())
+    plain = TruncatedSVD(5, random_state=0).fit_transform(tfidf_of(rows))
+    np.testing.assert_allclose(learner._vectors(rows), plain, atol=1e-5)
+
+
+def test_topics_are_the_least_squares_of_each_text_alone():
+    rows = tiny_rows()
+    learner = words("nmf", normalise=False)
+    learner.fit(rows, None, Path())
+    x = tfidf_of(rows)
+    topics = NMF(3, init="nndsvda", random_state=0, max_iter=400).fit(x).components_
+    found = learner._vectors(rows)
+    for row, vector in zip(x.toarray(), found, strict=True):
+        np.testing.assert_allclose(vector, nnls(topics.T, row)[0], atol=1e-4)
+    np.testing.assert_array_equal(learner._vectors(rows.take(np.array([3])))[0], found[3])
+
+
+@pytest.mark.parametrize("kind", OUTPUTS)
+@pytest.mark.parametrize("name", SOURCES)
+def test_words_are_learned_and_come_back(name, kind, tmp_path):
+    rows, classifier = tiny_rows(kind), {"classifier": {"name": "ridge"}}
+    learner = words(name, kind, **classifier)
+    facts = learner.fit(rows, None, tmp_path)
+    assert facts["features"] == SOURCES[name]["components"] and "precision" not in facts
+    learner.save(tmp_path)
+    loaded = words(name, kind, **classifier)
+    loaded.load(tmp_path)
+    assert loaded.predict(rows).tobytes() == learner.predict(rows).tobytes()
+    assert np.isfinite(loaded.predict(unlabelled(["", "未知"] * 3))).all()
+
+
+@pytest.mark.parametrize("name", SOURCES)
+@pytest.mark.parametrize("change", [{"components": 2}, {"min_count": 8}, {"max_features": 6}])
+def test_each_setting_of_a_source_has_an_effect(name, change):
+    rows, found = tiny_rows(), []
+    for settings in ({}, change):
+        learner = words(name, source=settings)
+        learner.fit(rows, None, Path())
+        found.append(learner.predict(rows))
+    assert (found[0] != found[1]).any()
+
+
+def test_chinese_words_are_cut():
+    learner = words("tfidf_svd", source={"min_count": 1})
+    learner.fit(make_rows(["今天天气很好", "质量很差", "今天质量好"]), None, Path())
+    assert {"今天", "质量"} <= set(learner.source.tfidf.vocabulary_)
+
+
+def test_words_that_are_too_rare(tmp_path):
+    with pytest.raises(InputError) as error:
+        words("nmf").fit(make_rows(["a", "b"]), None, tmp_path)
+    assert str(error.value) == (
+        "source nmf: no word occurs in 2 of the 2 training texts: set a smaller source.min_count, or "
+        "take source backbone"
+    )
 
 
 # Classifiers, each against what it stands for
@@ -518,9 +598,16 @@ def test_text_features_stand_beside_the_vector(backbone, tmp_path):
 def test_what_is_refused():
     def refused(**settings: object) -> str:
         with pytest.raises(ValidationError) as error:
-            VectorsSettings(learner="vectors", backbone="b", **settings)
+            VectorsSettings(**{"learner": "vectors", "backbone": "b"} | settings)
         return error.value.errors()[0]["msg"]
 
+    assert refused(source="nmf") == (
+        "Value error, source nmf reads no backbone: leave backbone out"
+    )
+    assert refused(backbone=None) == (
+        "Value error, source backbone requires a backbone: set `backbone` to a hub name, a folder or "
+        "package:NAME/FOLDER"
+    )
     assert refused(head="attention") == (
         "Value error, head attention has weights to learn, but learner vectors trains no network: take "
         "one of cls, last, mean, max, mean_max, concat"

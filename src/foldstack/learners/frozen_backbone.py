@@ -17,6 +17,7 @@ from transformers import PreTrainedTokenizerBase
 
 from foldstack.backbones import locate
 from foldstack.files import read_json, write_json
+from foldstack.learners import LearnerContext
 from foldstack.nets.backbone import empty_backbone, load_backbone, own_code, save_config
 from foldstack.nets.classifier import Classifier, positions, takes_types
 from foldstack.progress import say
@@ -27,10 +28,11 @@ from foldstack.text.cache import tokenizer_key
 from foldstack.text.cutting import Texts, cut_texts
 from foldstack.text.special import set_special
 from foldstack.text.tokens import to_tokens
+from foldstack.text.vector_cache import VectorCache, vectors_of
 from foldstack.training import frozen
 from foldstack.training.checkpoint import save_weights
 from foldstack.training.loop import Taken
-from foldstack.training.precision import cast_once
+from foldstack.training.precision import cast_once, prepare_machine
 
 WEIGHTS = "classifier.safetensors"  # a bundle stores files of this name in its form of weights
 FACTS = "backbone.json"
@@ -147,6 +149,47 @@ class FrozenBackbone:
             frozen.fill(self.net, Taken(tokens, real), found, self.accelerator.autocast)
         out[:] = 0
         out[real] = found
+
+
+class BackboneVectors:
+    """Vectors of the preset's backbone, read from the workspace's cache if they are there."""
+
+    kept = True
+
+    def __init__(self, settings: VectorsSettings, context: LearnerContext):
+        self.settings, self.written = settings, context.task.templates
+        self.machine = prepare_machine(settings.precision, context.threads)
+        tokens = context.cache and context.cache()
+        self.ahead: Sequence[Rows] = tokens.ahead if tokens else ()
+        self.cache = VectorCache(tokens.vectors) if tokens and tokens.vectors else None
+        self.backbone: FrozenBackbone | None = None
+
+    @property
+    def precision(self) -> str:
+        return self.machine[0]
+
+    @property
+    def size(self) -> int:
+        return self.backbone.size
+
+    def fit(self, texts: Sequence[str]) -> None:
+        """Load the backbone, which learns nothing."""
+        self.backbone = FrozenBackbone.pretrained(self.settings, self.written, self.machine)
+
+    def vectors(self, texts: Sequence[str]) -> np.ndarray:
+        """Return (n, size) float32 vectors."""
+        if self.cache is None:
+            return vectors_of(self.backbone, texts)
+        return self.cache.read(texts, self.backbone, self._texts_ahead)
+
+    def _texts_ahead(self) -> list[str]:
+        return [text for rows in self.ahead for row in rows.texts for text in row]
+
+    def save(self, folder: Path) -> None:
+        self.backbone.save(folder)
+
+    def load(self, folder: Path) -> None:
+        self.backbone = FrozenBackbone.saved(folder, self.settings, self.written, self.machine)
 
 
 def _rows(texts: Sequence[str]) -> Rows:

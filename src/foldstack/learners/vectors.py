@@ -1,4 +1,4 @@
-"""Classical models on texts' vectors by a frozen backbone."""
+"""Classical models on texts' vectors."""
 
 from __future__ import annotations
 
@@ -15,16 +15,37 @@ from threadpoolctl import threadpool_limits
 from foldstack.files import read_json, write_json
 from foldstack.learners import LearnerContext, Measured
 from foldstack.learners.columns import FeatureColumns
-from foldstack.learners.frozen_backbone import FrozenBackbone
 from foldstack.learners.ngram_choice import AutoChoice
 from foldstack.progress import say
 from foldstack.rows import Rows
 from foldstack.techniques import VectorsSettings
 from foldstack.text.features import text_features
-from foldstack.text.vector_cache import VectorCache, vectors_of
-from foldstack.training.precision import prepare_machine
 
 COLUMNS = "columns.json"
+
+
+class TextVectors(Protocol):
+    """A source of vectors, constructed as `(preset's settings, context)`.
+
+    kept: whether the vectors are computed once for all runs. precision: of a network, or None. size:
+    of a vector, once it is fitted.
+    """
+
+    kept: bool
+    precision: str | None
+    size: int
+
+    def fit(self, texts: Sequence[str]) -> None:
+        """Learn what the vectors depend on from the training texts."""
+
+    def vectors(self, texts: Sequence[str]) -> np.ndarray:
+        """Return (n, size) float32 vectors."""
+
+    def save(self, folder: Path) -> None:
+        """Write into a folder what `load` reads, without pickle."""
+
+    def load(self, folder: Path) -> None:
+        """Read what `save` wrote."""
 
 
 class VectorModel(Protocol):
@@ -44,16 +65,12 @@ class VectorModel(Protocol):
 
 
 class VectorsLearner:
-    """A frozen backbone, whose vectors are kept for all runs, and a model on them."""
+    """A source of vectors, and a model on them."""
 
     def __init__(self, settings: VectorsSettings, context: LearnerContext):
         self.settings, self.task = settings, context.task
         self.link, self.threads = self.task.link, context.threads
-        self.machine = prepare_machine(settings.precision, context.threads)
-        tokens = context.cache and context.cache()
-        self.ahead: Sequence[Rows] = tokens.ahead if tokens else ()
-        self.cache = VectorCache(tokens.vectors) if tokens and tokens.vectors else None
-        self.backbone: FrozenBackbone | None = None
+        self.source: TextVectors = settings.source.load()(settings, context)
         self.columns: FeatureColumns | None = None
         made = settings.classifier.load()
         self.model: VectorModel = made(
@@ -61,11 +78,12 @@ class VectorsLearner:
         )
 
     @property
-    def precision(self) -> str:
-        return self.machine[0]
+    def precision(self) -> str | None:
+        return self.source.precision
 
     def fit(self, train: Rows, select: Rows | None, run_dir: Path) -> dict:
-        self.backbone = FrozenBackbone.pretrained(self.settings, self.task.templates, self.machine)
+        with threadpool_limits(self.threads):
+            self.source.fit(_texts(train))
         return self._fit_model(self._vectors(train), train)
 
     def _fit_model(self, vectors: np.ndarray, train: Rows) -> dict:
@@ -75,9 +93,11 @@ class VectorsLearner:
         x = self._joined(vectors, train)
         with threadpool_limits(self.threads):
             made = self.model.fit(x, train)
-        say(f"{len(train):,} rows, {x.shape[1]:,} columns of vectors in {self.precision}")
+        computed = f" in {self.precision}" if self.precision else ""
+        say(f"{len(train):,} rows, {x.shape[1]:,} columns of vectors{computed}")
         auto = {name: vars(choice) for name, choice in made.items()}
-        facts = {"features": x.shape[1], "precision": self.precision}
+        facts = {"features": x.shape[1]}
+        facts |= {"precision": self.precision} if self.precision else {}
         return facts | ({"auto": auto} if auto else {})
 
     def predict(self, rows: Rows) -> np.ndarray:
@@ -90,18 +110,12 @@ class VectorsLearner:
     def _vectors(self, rows: Rows) -> np.ndarray:
         """Return (n, width) vectors of the rows' segments side by side, see `side_by_side`."""
         segments = len(rows.texts[0]) if len(rows) else 1
-        texts = [text for row in rows.texts for text in row]
-        if self.cache is None:
-            found = vectors_of(self.backbone, texts)
-        else:
-            found = self.cache.read(texts, self.backbone, self._texts_ahead)
+        with threadpool_limits(self.threads):
+            found = self.source.vectors(_texts(rows))
         if self.settings.normalise:
             lengths = np.linalg.norm(found, axis=1, keepdims=True)
             found = found / np.where(lengths > 0, lengths, 1)
-        return side_by_side(found.reshape(len(rows), segments, self.backbone.size))
-
-    def _texts_ahead(self) -> list[str]:
-        return [text for rows in self.ahead for row in rows.texts for text in row]
+        return side_by_side(found.reshape(len(rows), segments, self.source.size))
 
     def _joined(self, vectors: np.ndarray, rows: Rows) -> np.ndarray:
         """Return (n, width) float64 vectors with the feature columns beside them."""
@@ -122,36 +136,43 @@ class VectorsLearner:
 
     def measure(self, rows: Rows, learned: int) -> Measured:
         """Return the times of vectors, a fit and predictions of these rows, see `Measured`."""
-        self.backbone = FrozenBackbone.pretrained(self.settings, self.task.templates, self.machine)
-        begin = time.monotonic()
+        n, begin = len(rows), time.monotonic()
+        self.source.fit(_texts(rows))
+        prepared = time.monotonic()
         vectors = self._vectors(rows)
         computed = time.monotonic()
         self._fit_model(vectors, rows)
         fitted = time.monotonic()
         self._predict(vectors, rows)
         end = time.monotonic()
+        of_vectors, of_fit, of_rows = computed - prepared, fitted - computed, end - fitted
+        if not self.source.kept:
+            of_fit, of_rows = fitted - begin, of_rows + of_vectors
         return Measured(
-            seconds=end - begin,
-            fit_seconds=(fitted - computed) * learned / len(rows),
-            learned_per_second=len(rows) / (fitted - computed),
-            row_seconds=(end - fitted) / len(rows),
-            once_row_seconds=(computed - begin) / len(rows),
+            # The time that a backbone takes to load is a run's, whatever its rows.
+            seconds=end - (prepared if self.source.kept else begin),
+            fit_seconds=of_fit * learned / n,
+            learned_per_second=n / of_fit,
+            row_seconds=of_rows / n,
+            once_row_seconds=of_vectors / n if self.source.kept else 0.0,
         )
 
     def save(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.backbone.save(folder)
+        self.source.save(folder)
         if self.columns:
             write_json(folder / COLUMNS, asdict(self.columns))
         self.model.save(folder)
 
     def load(self, folder: Path) -> None:
-        self.backbone = FrozenBackbone.saved(
-            folder, self.settings, self.task.templates, self.machine
-        )
+        self.source.load(folder)
         if (folder / COLUMNS).exists():
             self.columns = FeatureColumns.from_json(read_json(folder / COLUMNS))
         self.model.load(folder)
+
+
+def _texts(rows: Rows) -> list[str]:
+    return [text for row in rows.texts for text in row]
 
 
 def side_by_side(vectors: np.ndarray) -> np.ndarray:

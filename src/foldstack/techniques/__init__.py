@@ -69,6 +69,7 @@ from foldstack.techniques.schedules import (
 from foldstack.techniques.tfidf_preset import TfidfSettings
 from foldstack.techniques.training import StageSettings, TrainingSettings
 from foldstack.techniques.transformer_preset import TransformerSettings
+from foldstack.techniques.vector_sources import BackboneSource, LatentSource, VectorSource
 from foldstack.techniques.vectors_preset import VectorsSettings
 
 __all__ = [
@@ -89,6 +90,7 @@ __all__ = [
     "Augmentation",
     "Average",
     "Averaging",
+    "BackboneSource",
     "Beginning",
     "ClassWeights",
     "ClsAttentionHead",
@@ -108,6 +110,7 @@ __all__ = [
     "HeadTail",
     "Huber",
     "Keywords",
+    "LatentSource",
     "LayersHead",
     "LearnerSettings",
     "LightgbmClassifier",
@@ -150,6 +153,7 @@ __all__ = [
     "TransformerSettings",
     "Undersample",
     "VectorClassifier",
+    "VectorSource",
     "VectorsSettings",
     "Windows",
 ]

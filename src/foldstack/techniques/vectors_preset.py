@@ -13,17 +13,30 @@ from foldstack.techniques.classifiers import LogisticClassifier, VectorClassifie
 from foldstack.techniques.common import named
 from foldstack.techniques.heads import Head, PlainHead
 from foldstack.techniques.learner import LearnerSettings, Traits
+from foldstack.techniques.vector_sources import BackboneSource, VectorSource
 
 MB = 2**20
+OF_BACKBONE = (
+    "backbone",
+    "sha256",
+    "trust_remote_code",
+    "ignore_weights",
+    "prefix",
+    "special_tokens",
+    "max_length",
+    "head",
+    "precision",
+)
 
 
 class VectorsSettings(LearnerSettings):
-    """A classical model on each text's vector by a frozen backbone.
+    """A classical model on each text's vector.
 
-    A vector is computed once per workspace and kept in oof/.vectors for all folds, seeds and
-    models. Of several segments each has a vector, and every two also their absolute difference and
-    their product.
+    A frozen backbone's vectors are computed once per workspace and kept in oof/.vectors for all
+    folds, seeds and models. Of several segments each has a vector, and every two also their absolute
+    difference and their product.
 
+    source: where vectors are from; with another source than backbone its settings are left out.
     backbone: a hub name, a folder, or `package:NAME/FOLDER` in an installed package.
     sha256: pinned checksum of its model.safetensors.
     trust_remote_code: run the Python code that the checkpoint brings.
@@ -45,7 +58,8 @@ class VectorsSettings(LearnerSettings):
     implementation: ClassVar[str] = "foldstack.learners.vectors:VectorsLearner"
     traits: ClassVar[Traits] = Traits(torch=True, features=True, weights=True)
     learner: Literal["vectors"]
-    backbone: str
+    source: Annotated[VectorSource, BeforeValidator(named)] = BackboneSource()
+    backbone: OptionalText = None
     sha256: OptionalText = None
     trust_remote_code: bool = False
     ignore_weights: tuple[str, ...] = ()
@@ -61,6 +75,20 @@ class VectorsSettings(LearnerSettings):
     row_weights: Literal["file", "drift"] = "file"
 
     @model_validator(mode="after")
+    def _backbone_is_read(self) -> VectorsSettings:
+        if self.source.reads_backbone:
+            if self.backbone is None:
+                raise ValueError(
+                    "source backbone requires a backbone: set `backbone` to a hub name, a folder or "
+                    "package:NAME/FOLDER"
+                )
+            return self
+        for name in OF_BACKBONE:
+            if getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"source {self.source.name} reads no backbone: leave {name} out")
+        return self
+
+    @model_validator(mode="after")
     def _head_is_fixed(self) -> VectorsSettings:
         if not self.head.fixed:
             raise ValueError(
@@ -73,10 +101,11 @@ class VectorsSettings(LearnerSettings):
         self.classifier.check_kind(kind)
 
     def check_backbone(self) -> None:
-        locate(self.backbone, self.sha256)
+        if self.backbone is not None:
+            locate(self.backbone, self.sha256)
 
     def fit_mb(self, rows: int) -> int | None:
-        size = BackboneSize.of(self.backbone)
+        size = BackboneSize.of(self.backbone) if self.backbone else None
         if size is None:
             return None
         weights = size.parameters + size.words * size.hidden

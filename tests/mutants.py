@@ -1319,7 +1319,7 @@ MUTANTS = [
     ),
     Mutant(
         "head-without-seed",
-        "learners/transformer.py",
+        "learners/sequence.py",
         "torch.manual_seed(self.seed)\n        further",
         "torch.manual_seed(0)\n        further",
         "every seed begins from the same head",
@@ -1327,7 +1327,7 @@ MUTANTS = [
     ),
     Mutant(
         "stages-share-a-seed",
-        "learners/transformer.py",
+        "learners/sequence.py",
         "        seed = stage_seed(self.seed, number)\n        judged",
         "        seed = self.seed\n        judged",
         "every stage takes the batches of the first",

@@ -19,7 +19,7 @@ from foldstack.learners.transformer import TransformerLearner
 from foldstack.nets.classifier import Classifier
 from foldstack.nets.standard import FAMILIES, LogitsLayer, standard_model
 from foldstack.rows import Rows
-from foldstack.techniques import PlainHead
+from foldstack.techniques import Head
 from makers import make_learner, make_rows, tiny_rows
 from tiny import add_preset, files, foldstack, go_through, make_workspace, refuses
 
@@ -44,7 +44,7 @@ def network(kind: str, head: str, labels: int = 5) -> Classifier:
     backbone = AutoModel.from_config(AutoConfig.for_model(kind, **OWN.get(kind, SIZES)))
     if hasattr(backbone, "pooler"):
         backbone.pooler = None
-    model = Classifier(backbone, labels, 0.0, head=PlainHead(name=head)).eval()
+    model = Classifier(backbone, labels, 0.0, head=Head.parse({"name": head})).eval()
     for parameter in model.parameters():
         parameter.data += 0.1 * torch.randn_like(parameter)
     model.head.weight.data.normal_(0, 1)

@@ -610,7 +610,7 @@ def test_what_is_refused():
     )
     assert refused(head="attention") == (
         "Value error, head attention has weights to learn, but learner vectors trains no network: take "
-        "one of cls, last, mean, max, mean_max, concat"
+        "one of mean, max, mean_max, last, cls, concat"
     )
     assert refused(**of("lightgbm", leaves=1)) == "Input should be greater than or equal to 2"
     assert "'logistic', 'ridge', 'svm', 'neighbours', 'lightgbm'" in refused(classifier="forest")

@@ -16,7 +16,7 @@ from foldstack.learners import Task
 from foldstack.learners.columns import FeatureColumns
 from foldstack.progress import say
 from foldstack.rows import Rows
-from foldstack.techniques import AUTO, Beginning, TrainingSettings, TransformerSettings, Windows
+from foldstack.techniques import AUTO, Beginning, SequenceSettings, TrainingSettings, Windows
 from foldstack.text.augment import Augmenter
 from foldstack.text.cache import TokenCache
 from foldstack.text.cutting import Texts, auto_length, cut_texts, fit_keywords
@@ -85,7 +85,7 @@ class Encoder:
 
     def __init__(
         self,
-        settings: TransformerSettings,
+        settings: SequenceSettings,
         task: Task,
         tokenizer: PreTrainedTokenizerBase,
         *,

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, nullcontext
 from copy import copy
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
 from safetensors.torch import load_file
 from transformers import PreTrainedTokenizerBase
@@ -19,9 +14,8 @@ from foldstack import parallel
 from foldstack.backbones import locate
 from foldstack.errors import InputError
 from foldstack.files import read_json, write_json
-from foldstack.learners import LearnerContext, Measured
-from foldstack.learners.encoder import Encoder
-from foldstack.learners.judging import epoch_score
+from foldstack.learners import LearnerContext
+from foldstack.learners.sequence import WEIGHTS, SequenceLearner, ids_of
 from foldstack.nets.backbone import (
     empty_backbone,
     load_backbone,
@@ -30,77 +24,49 @@ from foldstack.nets.backbone import (
     set_dropout,
     weights_of,
 )
-from foldstack.nets.classifier import Classifier, positions, takes_types
-from foldstack.nets.layers import prepare_layers
 from foldstack.nets.quantized import Int8Reader
 from foldstack.nets.vocabulary import trimmed
 from foldstack.nets.word_head import load_word_head, new_word_head
 from foldstack.progress import say
 from foldstack.rows import Rows
 from foldstack.system import naming
-from foldstack.techniques import (
-    AUTO,
-    RunFacts,
-    Sampling,
-    StageSettings,
-    TransformerSettings,
-)
+from foldstack.techniques import AUTO, RunFacts, TransformerSettings
 from foldstack.techniques.auto import longest
-from foldstack.text.batches import epoch_batches
 from foldstack.text.masking import mask_tokens
-from foldstack.text.tokens import Tokens
-from foldstack.tracking import under
-from foldstack.training import frozen, loop
-from foldstack.training.checkpoint import save_weights
-from foldstack.training.criteria import log_priors
+from foldstack.training import loop
 from foldstack.training.masked_words import CRITERION, MaskedWords, examples_of, settings_of
-from foldstack.training.precision import cast_once, prepare_machine
-from foldstack.training.stagewise import dropout, run_stages, stage_seed
 
-WEIGHTS = "classifier.safetensors"
 RESOLVED = "settings.json"  # of a run that has chosen what is `auto`
 
 
-class TransformerLearner:
+class TransformerLearner(SequenceLearner):
     """AutoModel with a head, trained by `training.loop`."""
 
+    settings: TransformerSettings
+
     def __init__(self, settings: TransformerSettings, context: LearnerContext):
-        self.settings, self.task, self.seed = settings, context.task, context.seed
+        super().__init__(settings, context)
         self.start, self.pretrained = context.start, context.pretrained
-        self.cache = context.cache and context.cache()
-        self.log = context.log
-        self.link = self.task.link
-        self.precision, self.accelerator = prepare_machine(
-            settings.training.precision, context.threads
-        )
         self._chooses = settings.rules is not None  # `max_length: auto` alone has no bound, as ever
-        self.chosen: dict[str, dict] = {}  # by `fit`, of what is `auto`, with reasons
-        self.model: Classifier | None = None
-        self.encoder: Encoder | None = None
+        self._weights = 0
 
     def prepare(self, train: Rows, learned: int | None = None) -> loop.Examples:
-        """Load the pre-trained backbone and add a head that is initialised from the seed.
-
-        Args:
-            train: the training rows.
-            learned: the number of rows that `auto` goes by, if `train` is a part of them.
-
-        Returns:
-            The training rows as examples.
-        """
-        backbone, tokenizer = self._load_backbone()
-        self._choose(train, backbone, learned)
-        s = self.settings
-        self.encoder = self._encoder(backbone, tokenizer)
-        examples = self.encoder.fit(train)
-        torch.manual_seed(self.seed)
-        further = examples.auxiliary
-        self.model = self._classifier(backbone, 0 if further is None else further.shape[1])
-        if s.head_bias == "prior":
-            self.model.set_bias(log_priors(examples.targets, examples.weights, examples.link))
+        examples = super().prepare(train, learned)
         if self.start:
             self._load_start(load_file(self.start / WEIGHTS))
         return examples
+
+    def _body(
+        self, train: Rows, learned: int | None
+    ) -> tuple[torch.nn.Module, PreTrainedTokenizerBase]:
+        backbone, tokenizer = self._load_backbone()
+        self._choose(train, backbone, learned)
+        self._weights = weights_of(backbone)
+        return backbone, tokenizer
+
+    @property
+    def _longest(self) -> int | None:
+        return longest(self._weights) if self._chooses else None
 
     @property
     def _place(self) -> str:
@@ -144,7 +110,7 @@ class TransformerLearner:
             drawn = (pretraining.share, pretraining.seed, epoch)
             return examples_of(mask_tokens(tokens, tokenizer, s.prefix, *drawn))
 
-        with trimmed(backbone, _ids_of([tokens], tokenizer)):
+        with trimmed(backbone, ids_of([tokens], tokenizer)):
             torch.manual_seed(pretraining.seed)
             facts = loop.train(
                 MaskedWords(backbone, head),
@@ -183,213 +149,6 @@ class TransformerLearner:
             fits = backbone
         self.model.load_state_dict({k: weights[k] for k in fits}, strict=False)
 
-    def _encoder(self, backbone: torch.nn.Module, tokenizer: PreTrainedTokenizerBase) -> Encoder:
-        return Encoder(
-            self.settings,
-            self.task,
-            tokenizer,
-            types=takes_types(backbone),
-            limit=positions(backbone, tokenizer),
-            longest=longest(weights_of(backbone)) if self._chooses else None,
-            cache=self.cache,
-        )
-
-    def _classifier(self, backbone: torch.nn.Module, auxiliary: int = 0) -> Classifier:
-        s = self.settings
-        return Classifier(
-            backbone,
-            len(self.task.outputs),
-            s.dropout,
-            head=s.head,
-            features=self.encoder.feature_width,
-            dropout_samples=s.dropout_samples,
-            as_difference=self.task.kind.has_positive_class and s.binary_link == "softmax",
-            auxiliary=auxiliary,
-        )
-
-    def fit(self, train: Rows, select: Rows | None, run_dir: Path) -> dict:
-        examples = self.prepare(train)
-        n, cut, sequences = len(train), examples.tokens.cut, len(examples.targets)
-        windows = f" in {sequences:,} windows" if sequences > n else ""
-        max_length = self.encoder.max_length
-        say(
-            f"{n:,} rows{windows}, {examples.tokens.lengths.mean():.1f} tokens on average, "
-            f"{cut / n:.1%} cut at {max_length}; "
-            f"computing in {self.precision} on {self.accelerator.device.type}"
-        )
-        if self.chosen:
-            say(f"auto: {_listed(self.chosen)}")
-        held = None if select is None else self.encoder.tokens(select)
-
-        def train_stage(number: int, stage: StageSettings, folder: Path) -> dict:
-            prepare_layers(self.model, stage, self.seed)
-            return self._train_stage(number, stage, train, examples, select, held, folder)
-
-        stages = self.settings.stages_for(self.task.metric.name)
-        with self._trimmed_to(self._tokens_read(train, examples, stages, held)):
-            facts = run_stages(self.model, stages, run_dir, train_stage)
-        self.model.auxiliary = None  # not needed for prediction
-        return (
-            facts
-            | {
-                "precision": self.precision,
-                "cut_share": cut / n,
-                "max_length": max_length,
-            }
-            | ({"auto": self.chosen} if self.chosen else {})
-        )
-
-    def _tokens_read(
-        self,
-        train: Rows,
-        examples: loop.Examples,
-        stages: tuple[StageSettings, ...],
-        held: Tokens | None,
-    ) -> Iterator[Tokens] | None:
-        """Yield all tokens that the backbone reads; None if collecting them costs more than it saves.
-
-        If texts are resampled in each epoch, they are sampled once more here. On a CPU that is
-        cheap compared with what AdamW, a weight average and an adversary spend on the word
-        embeddings per epoch; on a GPU it is not.
-        """
-        redrawn = self.settings.new_texts_each_epoch or examples.tokens.redraw is not None
-        if redrawn and self.accelerator.device.type != "cpu":
-            return None
-
-        def all_of_it() -> Iterator[Tokens]:
-            yield from [examples.tokens] if held is None else [examples.tokens, held]
-            for number, stage in enumerate(stages if redrawn else (), 1):
-                seed = stage_seed(self.seed, number)
-                tokens = self.encoder.tokens_by_epoch(train, examples, stage, seed)
-                yield from map(tokens, range(stage.epochs))
-
-        return all_of_it()
-
-    def _trimmed_to(self, read: Iterable[Tokens] | None) -> AbstractContextManager[None]:
-        """Trim the word embeddings to these tokens inside the context, if results stay the same.
-
-        They change if a step depends on the whole matrix: AWP's on its norm, Adafactor's on its
-        columns.
-        """
-        by_matrix = any(stage.by_matrix for stage in self.settings.all_stages)
-        if read is None or by_matrix:
-            return nullcontext()
-        return trimmed(self.model.backbone, _ids_of(read, self.encoder.tokenizer))
-
-    def _train_stage(
-        self,
-        number: int,
-        stage: StageSettings,
-        train: Rows,
-        examples: loop.Examples,
-        select: Rows | None,
-        held: Tokens | None,
-        folder: Path,
-    ) -> dict:
-        """Train the model in place, or only its head if the backbone is frozen."""
-        net: torch.nn.Module = self.model
-        if stage.freeze_backbone:
-            net, stage = frozen.HeadOnly(self.model), frozen.head_settings(stage)
-            self.model.to(self.accelerator.device)
-            outputs = self._run_once(examples.tokens, folder)
-            if outputs is not None:
-                examples = replace(examples, tokens=outputs)
-                held = held if held is None else self._run_once(held, folder) or held
-        if stage.makes_vectors:
-            examples = self._with_synthetic(examples, stage.sampling)
-            stage = stage.model_copy(update={"sampling": None})
-        seed = stage_seed(self.seed, number)
-        judged = (
-            select is not None and stage.auxiliary < 1
-        )  # else the scored outputs are not trained
-        several = len(self.settings.stages_for(self.task.metric.name)) > 1
-        with dropout(self.model, stage.dropout, stage.backbone_dropout):
-            return loop.train(
-                net,
-                examples,
-                stage,
-                self.accelerator,
-                seed=seed,
-                folder=folder,
-                checkpoint_seconds=self.settings.checkpoint_seconds,
-                evaluate=partial(self._judge, select, held) if judged else None,
-                of_epoch=self.encoder.epochs(train, examples, stage, seed),
-                log=under(f"stage{number}", self.log) if several else self.log,
-            )
-
-    def _with_synthetic(self, examples: loop.Examples, sampling: Sampling) -> loop.Examples:
-        outputs = examples.tokens
-        if not isinstance(outputs, frozen.Outputs):
-            raise InputError(
-                f"sampling {sampling.name} requires stored outputs of the frozen backbone, which are "
-                "larger than cache_gb: raise it, or take another sampling"
-            )
-        arrays = (outputs.flat, examples.targets.numpy(), examples.weights.numpy())
-        vectors, targets, weights = sampling.load()(sampling, *arrays, self.seed)
-        return replace(
-            examples,
-            tokens=frozen.Vectors(vectors),
-            targets=torch.tensor(targets, dtype=torch.float32),
-            weights=torch.tensor(weights, dtype=torch.float32),
-        )
-
-    def _run_once(self, tokens: Tokens, folder: Path) -> frozen.Outputs | None:
-        limit, autocast = self.settings.cache_gb, self.accelerator.autocast
-        with cast_once(self.model.backbone, self.precision):
-            return frozen.run_once(self.model, tokens, folder, limit, autocast)
-
-    def _judge(self, select: Rows, held: Tokens, net: torch.nn.Module) -> loop.EpochScore:
-        """Return the score of the rows to select by."""
-        logits = self._predict(net, held, "rows to select by")
-        return epoch_score(self.task, self.settings.training, select, logits)
-
-    def measure(self, rows: Rows, learned: int, updates: int = 8) -> Measured:
-        """Return rough times on this machine, from a few updates and predictions, see `Measured`.
-
-        The first update, which includes set-up, is not measured. Stages that train the head alone on
-        a frozen backbone's outputs are not counted.
-        """
-        examples = self.prepare(rows, learned)
-        stages = self.settings.stages_for(self.task.metric.name)
-        s = next((stage for stage in stages if not stage.freeze_backbone), stages[0])
-        batches = epoch_batches(examples.tokens.lengths, s.batch_size, self.seed, 0)[: updates + 1]
-        training = loop.prepare(self.model, examples, s, self.accelerator)
-        training.net.train()
-        loop.update(training, examples, batches[0], epoch=0)
-        begin = time.monotonic()
-        steps = batches[1:] or batches
-        for batch in steps:
-            loop.update(training, examples, batch, epoch=0)
-        train_row = (time.monotonic() - begin) / sum(map(len, steps))
-        train_row *= len(examples.targets) / len(rows)  # some rows have several windows
-        of, read = examples.tokens.rows, np.concatenate(batches)
-        some = rows.take(read if of is None else np.unique(of[read]))
-        predicting = time.monotonic()
-        self.predict(some)
-        end = time.monotonic()
-        self.model = None
-        epochs = sum(stage.epochs for stage in stages if not stage.freeze_backbone)
-        return Measured(
-            seconds=end - begin,
-            fit_seconds=learned * epochs * train_row,
-            learned_per_second=1 / train_row,
-            row_seconds=(end - predicting) / len(some),
-            work=f"{epochs} epoch{'s' * (epochs != 1)}",
-        )
-
-    def _predict(self, net: torch.nn.Module, tokens: Tokens, what: str = "") -> np.ndarray:
-        """Return logits; identical inputs run through the network once."""
-        read, which = tokens, np.arange(len(tokens.lengths))
-        if isinstance(tokens, Tokens):  # not the outputs of a frozen backbone
-            first, which = tokens.distinct()
-            read = loop.Taken(tokens, first)
-        with cast_once(self.model.backbone, self.precision), self.accelerator.autocast():
-            logits = loop.predict(net, read, self.accelerator.device, what)
-        return self.encoder.restore(logits[which], tokens)
-
-    def predict(self, rows: Rows) -> np.ndarray:
-        return self._predict(self.model.to(self.accelerator.device), self.encoder.tokens(rows))
-
     def in_int8(self) -> TransformerLearner:
         """Return a copy whose backbone computes in int8, for prediction only.
 
@@ -402,35 +161,14 @@ class TransformerLearner:
         other.model.read = Int8Reader(self.model, self.precision)
         return other
 
-    def save(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        with naming(folder):
-            save_config(self.model.backbone, folder)
-            self.encoder.save(folder)
-        save_weights(self.model, folder / WEIGHTS)
+    def _save_body(self, folder: Path) -> None:
+        save_config(self.model.backbone, folder)
         if self._chooses:
             write_json(folder / RESOLVED, self.settings.model_dump(mode="json"))
 
-    def load(self, folder: Path) -> None:
+    def _empty_body(self, folder: Path) -> tuple[torch.nn.Module, PreTrainedTokenizerBase]:
         if (folder / RESOLVED).exists():
             self.settings = TransformerSettings.model_validate(read_json(folder / RESOLVED))
         backbone, tokenizer = empty_backbone(folder, self.settings.trust_remote_code)
-        self.encoder = self._encoder(backbone, tokenizer)
-        self.encoder.load(folder)
-        self.model = self._classifier(backbone)
-        self.model.load_state_dict(load_file(folder / WEIGHTS))
-
-
-def _listed(chosen: dict[str, dict]) -> str:
-    """Return `epochs 5, lr 0.0001, …` with the settings of `training` under their own names."""
-    return ", ".join(
-        f"{name.removeprefix('training.')} {choice['value']}" for name, choice in chosen.items()
-    )
-
-
-def _ids_of(read: Iterable[Tokens], tokenizer: PreTrainedTokenizerBase) -> np.ndarray:
-    """Return (m,) unique token ids of all that is read, and of the special tokens."""
-    ids = [tokenizer.all_special_ids]
-    for tokens in read:
-        ids += [[tokens.pad_id], np.unique(tokens.flat)]
-    return np.unique(np.concatenate(ids))
+        self._weights = weights_of(backbone)
+        return backbone, tokenizer

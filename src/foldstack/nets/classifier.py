@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from foldstack.nets.layers import blocks, depths
 from foldstack.nets.mixup import Mixup
-from foldstack.nets.poolings import check_first_token, make_pooling
+from foldstack.nets.poolings import DensePooling, check_first_token, make_pooling
 from foldstack.nets.trainable import NamedLayers, Trainable
 from foldstack.techniques import Head, PlainHead
 from foldstack.techniques.network_parts import NetworkPart
@@ -27,7 +28,8 @@ class Classifier(Trainable):
     to each pooled vector. dropout_samples: number of dropout masks on the pooled vectors in
     training, each with its own logits (multi-sample dropout, Inoue 2019). as_difference: the head
     has two outputs, and their difference is the logit: softmax over two classes expressed as a
-    sigmoid. auxiliary: number of further outputs, in training only.
+    sigmoid. auxiliary: number of further outputs, in training only. dense: widths of dense layers
+    between the pooled vector and the head.
 
     Raises InputError if the head is incompatible with the backbone.
     """
@@ -43,6 +45,7 @@ class Classifier(Trainable):
         dropout_samples: int = 1,
         as_difference: bool = False,
         auxiliary: int = 0,
+        dense: Sequence[int] = (),
     ):
         super().__init__()
         self.backbone = backbone
@@ -50,6 +53,8 @@ class Classifier(Trainable):
         self.dropout_samples, self.as_difference = dropout_samples, as_difference
         self.pooling = make_pooling(head, backbone.config, outputs + as_difference)
         check_first_token(self.pooling, backbone, head.name)
+        if dense:
+            self.pooling = DensePooling(self.pooling, dense, dropout)
         width, std = (
             self.pooling.size + features,
             getattr(backbone.config, "initializer_range", 0.02),

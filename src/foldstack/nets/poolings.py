@@ -8,6 +8,8 @@ result.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -57,17 +59,16 @@ class Pooling(nn.Module):
     """A module from hidden states to one vector per row.
 
     size: width of the vector. layers: number of last hidden states that it reads. fixed: it has no
-    weights, so that a frozen backbone's vectors are computed once. reads_cls: it reads the vector
-    of the [CLS] token.
+    weights, so that a frozen backbone's vectors are computed once.
     """
 
     fixed = False
     layers = 1
-    reads_cls = False
 
     def __init__(self, head: techniques.Head, config: PretrainedConfig, outputs: int):
         super().__init__()
         self.size = config.hidden_size
+        self.reads_cls = head.reads_cls
         self.cls_last = config.model_type == "xlnet"  # every other architecture has [CLS] first
 
     def forward(self, states: Tensor, mask: Tensor) -> Tensor:
@@ -90,7 +91,6 @@ class ClsPooling(Pooling):
     """The [CLS] token's vector (Devlin et al. 2019)."""
 
     fixed = True
-    reads_cls = True
 
     def forward(self, states: Tensor, mask: Tensor) -> Tensor:
         return self.cls(states[:, -1], mask)
@@ -143,7 +143,6 @@ class ConcatPooling(Pooling):
     """The [CLS] vectors of the last layers, the topmost last (Devlin et al. 2019, Sun et al. 2019)."""
 
     fixed = True
-    reads_cls = True
 
     def __init__(self, head: techniques.LayersHead, config: PretrainedConfig, outputs: int):
         super().__init__(head, config, outputs)
@@ -197,8 +196,6 @@ class ClsAttentionPooling(Pooling):
 
     attention: mean of the weights over the attention heads.
     """
-
-    reads_cls = True
 
     def __init__(self, head: techniques.ClsAttentionHead, config: PretrainedConfig, outputs: int):
         super().__init__(head, config, outputs)
@@ -259,75 +256,26 @@ class GemPooling(Pooling):
         return ((powers.logsumexp(dim=1) - counts.log()) / p).exp()
 
 
-# Networks over the sequence
+class DensePooling(Pooling):
+    """Dense layers with ReLU over another pooling's vectors, each with dropout before it."""
 
-
-class RecurrentPooling(Pooling):
-    """Mean ‖ max over the outputs of a bidirectional LSTM (Hochreiter and Schmidhuber 1997) or GRU.
-
-    Cho et al. 2014 for the GRU. The backward direction reads each row's real tokens reversed, so
-    that it starts at the last of them. Packed sequences would do the same, but require lengths on
-    the CPU.
-    """
-
-    kind: type[nn.RNNBase]
-
-    def __init__(self, head: techniques.RecurrentHead, config: PretrainedConfig, outputs: int):
-        super().__init__(head, config, outputs)
-        self.size = 4 * head.width
-        self.ahead = self.kind(config.hidden_size, head.width, batch_first=True)
-        self.back = self.kind(config.hidden_size, head.width, batch_first=True)
-
-    def forward(self, states: Tensor, mask: Tensor) -> Tensor:
-        # On a GPU autocast would use fp16 for it, even if set to bf16: gradients vanish in fp16.
-        with torch.autocast(states.device.type, enabled=False):
-            tokens = states[:, -1].to(self.ahead.weight_ih_l0.dtype)
-            mirrored = mirror(mask)
-            ahead, _ = self.ahead(tokens)
-            back, _ = self.back(gather_tokens(tokens, mirrored))
-            outputs = torch.cat([ahead, gather_tokens(back, mirrored)], dim=2)
-            return mean_max_pool(outputs, mask)
-
-
-class LstmPooling(RecurrentPooling):
-    kind = nn.LSTM
-
-
-class GruPooling(RecurrentPooling):
-    kind = nn.GRU
-
-
-class CnnPooling(Pooling):
-    """Convolutions of several widths, ReLU, max over time (Kim 2014); he-normal (He et al. 2015).
-
-    A window lies within the real tokens; a text shorter than a window is padded with zeros to its
-    size.
-    """
-
-    def __init__(self, head: techniques.CnnHead, config: PretrainedConfig, outputs: int):
-        super().__init__(head, config, outputs)
-        self.widths = head.widths
-        self.size = head.filters * len(head.widths)
-        self.convolutions = nn.ModuleList(
-            nn.Conv1d(config.hidden_size, head.filters, width) for width in head.widths
+    def __init__(self, inner: Pooling, widths: Sequence[int], dropout: float):
+        nn.Module.__init__(self)
+        self.inner, self.size = inner, widths[-1]
+        self.layers, self.reads_cls, self.cls_last = inner.layers, inner.reads_cls, inner.cls_last
+        self.dense = nn.Sequential(
+            *(
+                layer
+                for given, width in pairwise([inner.size, *widths])
+                for layer in (nn.Dropout(dropout), nn.Linear(given, width), nn.ReLU())
+            )
         )
-        for convolution in self.convolutions:
-            nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
-            nn.init.zeros_(convolution.bias)
 
     def forward(self, states: Tensor, mask: Tensor) -> Tensor:
-        tokens = (states[:, -1] * mask.unsqueeze(-1)).transpose(1, 2)
-        tokens = nn.functional.pad(tokens, (0, max(self.widths) - 1))
-        lengths = mask.sum(dim=1, keepdim=True)
-        return torch.cat([self._largest(c, tokens, lengths) for c in self.convolutions], dim=1)
+        return self.dense(self.inner(states, mask))
 
-    @staticmethod
-    def _largest(convolution: nn.Conv1d, tokens: Tensor, lengths: Tensor) -> Tensor:
-        """Return (b, filters) maxima over the windows of (b, h, t) tokens, `lengths` (b, 1) real."""
-        found = convolution(tokens).relu()
-        last = (lengths - convolution.kernel_size[0]).clamp(min=0)
-        beyond = torch.arange(found.shape[2], device=found.device) > last
-        return found.masked_fill(beyond.unsqueeze(1), 0).amax(dim=2)  # the minimum after ReLU
+    def attention(self, states: Tensor, mask: Tensor) -> Tensor | None:
+        return self.inner.attention(states, mask)
 
 
 def last_token(hidden: Tensor, mask: Tensor) -> Tensor:
@@ -355,18 +303,6 @@ def mean_max_pool(hidden: Tensor, mask: Tensor) -> Tensor:
 def masked_softmax(scores: Tensor, mask: Tensor) -> Tensor:
     """Return the softmax of (…, t) scores, zero where the mask is zero."""
     return scores.masked_fill(~mask.bool(), -torch.inf).softmax(dim=-1)
-
-
-def mirror(mask: Tensor) -> Tensor:
-    """Return (b, t) positions that reverse the real tokens of each row and keep padding in place."""
-    places = torch.arange(mask.shape[1], device=mask.device)
-    turned = mask.sum(dim=1, keepdim=True) - 1 - places
-    return torch.where(turned >= 0, turned, places)
-
-
-def gather_tokens(hidden: Tensor, places: Tensor) -> Tensor:
-    """Return (b, t, h) vectors, each row's in the order of (b, t) positions."""
-    return hidden.gather(1, places.unsqueeze(2).expand(-1, -1, hidden.shape[2]))
 
 
 def additive_scores(size: int, width: int, queries: int) -> nn.Sequential:

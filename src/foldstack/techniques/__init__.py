@@ -15,13 +15,18 @@ from foldstack.techniques.classifiers import (
 from foldstack.techniques.common import AUTO
 from foldstack.techniques.heads import (
     AttentionHead,
+    CharCnnHead,
     ClsAttentionHead,
+    ClsHead,
     CnnHead,
     ConcatHead,
+    DpcnnHead,
+    EncoderHead,
     GemHead,
     Head,
     LayersHead,
     PlainHead,
+    RcnnHead,
     RecurrentHead,
 )
 from foldstack.techniques.learner import LearnerSettings, LoopLearnerSettings, Traits
@@ -54,6 +59,7 @@ from foldstack.techniques.losses import (
     SoftF1,
     SquaredError,
 )
+from foldstack.techniques.network_preset import NetworkSettings, Words
 from foldstack.techniques.optimizers import Adafactor, AdamW, Optimizer
 from foldstack.techniques.pretraining import Pretraining
 from foldstack.techniques.registry import Technique
@@ -66,6 +72,7 @@ from foldstack.techniques.schedules import (
     Schedule,
     Step,
 )
+from foldstack.techniques.sequence_preset import SequenceSettings
 from foldstack.techniques.tfidf_preset import TfidfSettings
 from foldstack.techniques.training import StageSettings, TrainingSettings
 from foldstack.techniques.transformer_preset import TransformerSettings
@@ -92,8 +99,10 @@ __all__ = [
     "Averaging",
     "BackboneSource",
     "Beginning",
+    "CharCnnHead",
     "ClassWeights",
     "ClsAttentionHead",
+    "ClsHead",
     "CnnHead",
     "ConcatHead",
     "ConstantSchedule",
@@ -101,6 +110,8 @@ __all__ = [
     "Cosine",
     "CrossEntropy",
     "Dice",
+    "DpcnnHead",
+    "EncoderHead",
     "End",
     "Focal",
     "FreeLB",
@@ -123,6 +134,7 @@ __all__ = [
     "Loss",
     "MultilabelCrossEntropy",
     "NeighboursClassifier",
+    "NetworkSettings",
     "Optimizer",
     "Oversample",
     "PairwiseAUC",
@@ -131,12 +143,14 @@ __all__ = [
     "Power",
     "Pretraining",
     "RandomWindow",
+    "RcnnHead",
     "RecurrentHead",
     "RidgeVectorClassifier",
     "RunFacts",
     "Sampling",
     "ScaledCrossEntropy",
     "Schedule",
+    "SequenceSettings",
     "Smote",
     "SoftF1",
     "Soup",
@@ -156,4 +170,5 @@ __all__ = [
     "VectorSource",
     "VectorsSettings",
     "Windows",
+    "Words",
 ]

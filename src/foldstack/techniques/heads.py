@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, model_validator
 
 from foldstack.errors import InputError
 from foldstack.techniques.common import Positive
@@ -19,26 +19,36 @@ class Head(Technique):
     Traits:
         fixed: its pooling has no weights, so that a frozen backbone's pooled vectors are computed
             once.
+        reads_cls: it reads the vector of the [CLS] token.
     """
 
     fixed: ClassVar[bool] = False
+    reads_cls: ClassVar[bool] = False
 
     def check_backbone(self, config: Any) -> None:
         """Raise InputError if a backbone with this config lacks what the head requires."""
 
 
 class PlainHead(Head):
-    """The [CLS] vector; the last token's; the mean or maximum over tokens; both of these."""
+    """The mean or maximum over tokens; both; the last token's vector."""
 
     implementation: ClassVar[dict[str, str]] = {
-        "cls": "foldstack.nets.poolings:ClsPooling",
-        "last": "foldstack.nets.poolings:LastPooling",
         "mean": "foldstack.nets.poolings:MeanPooling",
         "max": "foldstack.nets.poolings:MaxPooling",
         "mean_max": "foldstack.nets.poolings:MeanMaxPooling",
+        "last": "foldstack.nets.poolings:LastPooling",
     }
     fixed: ClassVar[bool] = True
-    name: Literal["cls", "last", "mean", "max", "mean_max"] = "mean"
+    name: Literal["mean", "max", "mean_max", "last"] = "mean"
+
+
+class ClsHead(Head):
+    """The [CLS] vector."""
+
+    implementation: ClassVar[str] = "foldstack.nets.poolings:ClsPooling"
+    fixed: ClassVar[bool] = True
+    reads_cls: ClassVar[bool] = True
+    name: Literal["cls"]
 
 
 class AttentionHead(Head):
@@ -63,6 +73,7 @@ class ClsAttentionHead(Head):
     """
 
     implementation: ClassVar[str] = "foldstack.nets.poolings:ClsAttentionPooling"
+    reads_cls: ClassVar[bool] = True
     name: Literal["cls_attention"]
     heads: PositiveInt = 1
 
@@ -105,6 +116,7 @@ class ConcatHead(_OfLayers):
 
     implementation: ClassVar[str] = "foldstack.nets.poolings:ConcatPooling"
     fixed: ClassVar[bool] = True
+    reads_cls: ClassVar[bool] = True
     name: Literal["concat"]
 
 
@@ -120,27 +132,111 @@ class GemHead(Head):
 
 
 class RecurrentHead(Head):
-    """A bidirectional network over the sequence; mean and maximum of its outputs.
+    """A recurrent network over the sequence, and what is read of its outputs.
 
-    width: of each of the two directions.
+    width: of each direction.
+    layers: networks, each over the outputs of the one before.
+    directions: both, or from the beginning to the end only.
+    read: mean_max: mean and maximum of the outputs over tokens; mean; max; last: where each
+        direction ends; attention: weighted by a learned query (Yang et al. 2016).
     """
 
     implementation: ClassVar[dict[str, str]] = {
-        "lstm": "foldstack.nets.poolings:LstmPooling",
-        "gru": "foldstack.nets.poolings:GruPooling",
+        "lstm": "foldstack.nets.recurrent:LstmPooling",
+        "gru": "foldstack.nets.recurrent:GruPooling",
     }
     name: Literal["lstm", "gru"]
     width: PositiveInt = 128
+    layers: PositiveInt = 1
+    directions: Literal["both", "forward"] = "both"
+    read: Literal["mean_max", "mean", "max", "last", "attention"] = "mean_max"
+
+
+class RcnnHead(Head):
+    """Each token between what a recurrent network has read before and after it; the maximum over
+    tokens (Lai et al. 2015, Recurrent Convolutional Neural Networks).
+
+    context: width of the network of each direction.
+    width: of the dense layer over a token and its two contexts.
+    """
+
+    implementation: ClassVar[str] = "foldstack.nets.recurrent:RcnnPooling"
+    name: Literal["rcnn"]
+    context: PositiveInt = 100
+    width: PositiveInt = 100
 
 
 class CnnHead(Head):
-    """Convolutions over the sequence; their maximum over time.
+    """Convolutions over the sequence, and what is read of each filter (Kim 2014).
 
     widths: of the windows, in tokens.
     filters: of each width.
+    dilation: tokens from one of a window to the next.
+    activation: of the filters.
+    read: max: each filter's maximum; mean; top: its `top` largest values, in the order of the text
+        (Kalchbrenner et al. 2014).
+    top: number of values for `read: top`.
     """
 
-    implementation: ClassVar[str] = "foldstack.nets.poolings:CnnPooling"
+    implementation: ClassVar[str] = "foldstack.nets.convolutions:CnnPooling"
     name: Literal["cnn"]
     widths: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (3, 4, 5)
     filters: PositiveInt = 100
+    dilation: PositiveInt = 1
+    activation: Literal["relu", "tanh", "identity"] = "relu"
+    read: Literal["max", "mean", "top"] = "max"
+    top: PositiveInt = 3
+
+    @model_validator(mode="after")
+    def _reads_the_top(self) -> CnnHead:
+        if self.read != "top" and "top" in self.model_fields_set:
+            raise ValueError(f"`top` changes nothing if read is {self.read}: leave it out")
+        return self
+
+
+class DpcnnHead(Head):
+    """Deep pyramid convolutions (Johnson and Zhang 2017): pairs of convolutions with a shortcut, the
+    length halved before each pair but the first; then the maximum over what is left.
+
+    filters: of every convolution.
+    blocks: number of pairs.
+    """
+
+    implementation: ClassVar[str] = "foldstack.nets.convolutions:DpcnnPooling"
+    name: Literal["dpcnn"]
+    filters: PositiveInt = 250
+    blocks: PositiveInt = 4
+
+
+class CharCnnHead(Head):
+    """The stack of convolutions that Zhang et al. 2015 (Character-level Convolutional Networks) have
+    over characters: widths 7, 7, 3, 3, 3, 3, the length divided by 3 after the first, the second and
+    the last. Then the maximum over what is left, since texts differ in length.
+
+    filters: of every convolution.
+    """
+
+    implementation: ClassVar[str] = "foldstack.nets.convolutions:CharCnnPooling"
+    name: Literal["charcnn"]
+    filters: PositiveInt = 256
+
+
+class EncoderHead(Head):
+    """A transformer from scratch (Vaswani et al. 2017) with sinusoidal positions; mean over tokens.
+
+    layers, heads: of the encoder.
+    width: of its dense layers.
+    """
+
+    implementation: ClassVar[str] = "foldstack.nets.encoder_head:EncoderPooling"
+    name: Literal["encoder"]
+    layers: PositiveInt = 2
+    heads: PositiveInt = 4
+    width: PositiveInt = 512
+
+    def check_backbone(self, config: Any) -> None:
+        if config.hidden_size % self.heads:
+            raise InputError(
+                f"head.heads is {self.heads}, which does not divide the width of "
+                f"{config.hidden_size}: set it to a divisor"
+            )

@@ -6,29 +6,19 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, PositiveInt, model_validator
+from pydantic import BeforeValidator, model_validator
 
 from foldstack.backbones import BackboneSize, locate
-from foldstack.kinds import Kind
 from foldstack.settings import OptionalText, Share, none_from_text
 from foldstack.techniques import auto
-from foldstack.techniques.augmentation import Augmentation
-from foldstack.techniques.common import AUTO, NonNegative, OrAuto, each_named, named
-from foldstack.techniques.heads import Head, PlainHead
-from foldstack.techniques.learner import LearnerSettings, Traits
-from foldstack.techniques.long import Beginning, Long
-from foldstack.techniques.losses import Loss
+from foldstack.techniques.common import AUTO, OrAuto
+from foldstack.techniques.learner import Traits
 from foldstack.techniques.pretraining import Pretraining
-from foldstack.techniques.training import (
-    NOT_INHERITED,
-    OF_THE_RUN,
-    StageSettings,
-    TrainingSettings,
-    over_training,
-)
+from foldstack.techniques.sequence_preset import SequenceSettings
+from foldstack.techniques.training import TrainingSettings
 
 
-class TransformerSettings(LearnerSettings):
+class TransformerSettings(SequenceSettings):
     """A pre-trained backbone with a head over its token vectors.
 
     With `auto` each run chooses by the rows that it learns from, see docs/defaults.md.
@@ -38,42 +28,12 @@ class TransformerSettings(LearnerSettings):
     trust_remote_code: run the Python code that the checkpoint brings (`auto_map` in its config.json
         and tokenizer_config.json); false: none is ever run, and a checkpoint of a type that
         transformers does not know is refused.
-    prefix: put before each text, for backbones trained with one (`"query: "`).
-    special_tokens: what a special token typed in a text, such as [SEP] or </s>, is read as: text, or
-        the token that it names; those that you write in a prefix, `template` or `segments` are
-        tokens, and so are the same ones in texts.
     pretrain: pre-train the backbone on masked tokens of all texts of the workspace first, `{}` or
         `{setting: value}`; runs that start from another one do not.
-    long: what is read of a text longer than training.max_length; the prefix stays before it.
-    head: how token vectors become one vector.
-    join_features: join the competition's numeric and categorical columns to the pooled vector.
-    dropout: on the pooled vector.
-    dropout_samples: dropout masks per row, whose outputs are averaged in training (multi-sample
-        dropout, Inoue 2019).
-    binary_link: softmax gives the head of a binary competition two outputs, whose difference
-        counts.
-    head_bias: prior starts from each class's share of the training rows as its probability (Lin et
-        al. 2017, Focal loss).
     backbone_dropout: inside the backbone; none: as its config says.
-    repeats: number of fits in a run, from different seeds, whose outputs are averaged: a single fit on
-        few rows depends on its seed.
     ignore_weights: checkpoint entries that belong to another task's head.
-    checkpoint_seconds: least time between two checkpoints; 0: after every update.
-    augment: changes of training texts, resampled in each epoch, or made once if augment_copies is
-        set.
-    augment_copies: leave the rows as they are and add this number of changed copies of each.
-    augment_washed_by: a model that judges the copies: those whose label loses half its confidence
-        under the model's runs that know neither the copy's fold nor those left out (`fold2-4`) are
-        dropped.
     start_from: a model whose run with the same seed and held-out folds gives the initial weights;
         it has the same backbone, and for its head to be used the same head.
-    row_weights: drift multiplies the rows' weights by those of `make drift`, which are large for
-        rows like the test file's.
-    training: how the run is trained.
-    stages: trained one after the other, each over `training` and from the weights of the one
-        before.
-    cache_gb: most that a frozen backbone's outputs may take, on disk from 1 GB on; beyond that they
-        are computed again in each epoch.
     """
 
     implementation: ClassVar[str] = "foldstack.learners.transformer:TransformerLearner"
@@ -93,108 +53,10 @@ class TransformerSettings(LearnerSettings):
     backbone: str
     sha256: OptionalText = None
     trust_remote_code: bool = False
-    prefix: str = ""
-    special_tokens: Literal["text", "tokens"] = "text"
     pretrain: Annotated[Pretraining | None, BeforeValidator(none_from_text)] = None
-    long: Annotated[Long, BeforeValidator(named)] = Beginning()
-    head: Annotated[Head, BeforeValidator(named), OrAuto()] = PlainHead()
-    join_features: bool = False
-    dropout: Annotated[Share, OrAuto()] = 0.1
-    dropout_samples: PositiveInt = 1
-    binary_link: Literal["sigmoid", "softmax"] = "sigmoid"
-    head_bias: Literal["zero", "prior", "auto"] = "zero"
     backbone_dropout: Annotated[Share | None, BeforeValidator(none_from_text), OrAuto()] = None
     ignore_weights: tuple[str, ...] = ()
-    repeats: Annotated[PositiveInt, OrAuto()] = 1
-    checkpoint_seconds: Annotated[float, Field(ge=0)] = 60.0
-    augment: Annotated[tuple[Augmentation, ...], BeforeValidator(each_named)] = ()
-    augment_copies: Annotated[int, Field(ge=0)] = 0
-    augment_washed_by: OptionalText = None
     start_from: OptionalText = None
-    row_weights: Literal["file", "drift"] = "file"
-    training: TrainingSettings = TrainingSettings()
-    stages: tuple[StageSettings, ...] = ()
-    cache_gb: NonNegative = 20.0
-
-    @model_validator(mode="before")
-    @classmethod
-    def _stages_over_training(cls, data: Any) -> Any:
-        if isinstance(data, dict) and isinstance(data.get("stages"), list | tuple):
-            training = data.get("training") or {}
-            if isinstance(training, dict):
-                stages = enumerate(data["stages"])
-                data = data | {"stages": [over_training(training, own, not i) for i, own in stages]}
-        return data
-
-    @model_validator(mode="after")
-    def _stages_fit(self) -> TransformerSettings:
-        for stage in self.all_stages:
-            self._check_vectors(stage)
-        first = self.all_stages[0].loss
-        if self.head_bias == "prior" and first and first.adds_log_priors:
-            raise ValueError(
-                f"loss {first.name} adds the log of each class's share to the outputs, which head_bias "
-                "prior sets already: set one of them only"
-            )
-        if any(stage.auxiliary == 1 for stage in self._last_ones):
-            raise ValueError(
-                "training.auxiliary 1 learns auxiliary columns only, so that nothing learns the "
-                "target: add a later stage with less"
-            )
-        for number, stage in enumerate(self.stages, 1):
-            for name in OF_THE_RUN:
-                if getattr(stage, name) != getattr(self.training, name):
-                    raise ValueError(
-                        f"stage {number} sets {name}, which applies to the whole run: set "
-                        f"training.{name}"
-                    )
-            if stage.bounded != self.bounded:
-                bounded = " or ".join(Loss.with_trait("bounded"))
-                raise ValueError(
-                    f"stage {number} has loss {bounded} and another has not, but the outputs of "
-                    "all stages must mean the same: set it in all of them"
-                )
-            if stage.draws_hard_rows and stage.sampling.model != self.hard_model:
-                raise ValueError(
-                    f"stage {number} has another model for sampling hard than a stage before it: name "
-                    "the same"
-                )
-            if number > 1 and stage.reinit_layers:
-                raise ValueError(
-                    f"stage {number} sets reinit_layers, which would discard the stage before: set "
-                    "it in the first"
-                )
-        return self
-
-    @model_validator(mode="after")
-    def _some_stage_has_it(self) -> TransformerSettings:
-        if not self.stages or all(stage.metrics for stage in self.stages):
-            return self  # `training` may be the only stage
-        for name in NOT_INHERITED:
-            usual = TrainingSettings.model_fields[name].default
-            if getattr(self.training, name) != usual and all(
-                getattr(stage, name) == usual for stage in self.stages
-            ):
-                raise ValueError(
-                    f"training.{name} is set, but no stage uses it: set it in one, or leave it out"
-                )
-        return self
-
-    def _check_vectors(self, stage: TrainingSettings) -> None:
-        if not stage.makes_vectors:
-            return
-        name = stage.sampling.name
-        is_fixed = self.head != AUTO and self.head.fixed
-        if not stage.freeze_backbone or not is_fixed or self.join_features:
-            raise ValueError(
-                f"sampling {name} makes pooled vectors of a frozen backbone: set freeze_backbone, a "
-                f"head of {', '.join(Head.with_trait('fixed'))}, and join no features"
-            )
-        if stage.auxiliary:
-            raise ValueError(
-                f"sampling {name} makes rows without auxiliary values: leave auxiliary or "
-                f"{name} out"
-            )
 
     def fit_mb(self, rows: int) -> int | None:
         size = BackboneSize.of(self.backbone)
@@ -215,71 +77,12 @@ class TransformerSettings(LearnerSettings):
         locate(self.backbone, self.sha256)
 
     @property
-    def weighs_by_drift(self) -> bool:
-        return self.row_weights == "drift"
-
-    @property
-    def _freezes_backbone(self) -> bool:
-        return any(stage.freeze_backbone for stage in self.all_stages)
-
-    @property
-    def epoch_chosen_by(self) -> str:
-        return self.training.select
-
-    @property
-    def joins_features(self) -> bool:
-        return self.join_features
-
-    @property
     def pretrains(self) -> bool:
         return self.pretrain is not None and self.start_from is None
 
     @property
     def start_model(self) -> str | None:
         return self.start_from
-
-    @property
-    def copies(self) -> int:
-        return self.augment_copies
-
-    @property
-    def judge_model(self) -> str | None:
-        return self.augment_washed_by
-
-    @property
-    def hard_model(self) -> str | None:
-        return next((s.sampling.model for s in self.all_stages if s.draws_hard_rows), None)
-
-    @property
-    def learns_auxiliary(self) -> bool:
-        return any(stage.auxiliary for stage in self.all_stages)
-
-    @property
-    def _last_ones(self) -> Iterator[TrainingSettings]:
-        """The stages that may be the last, depending on the metric."""
-        for stage in reversed(self.stages):
-            yield stage
-            if not stage.metrics:
-                return
-        yield self.training
-
-    @property
-    def all_stages(self) -> tuple[TrainingSettings, ...]:
-        return self.stages or (self.training,)
-
-    @property
-    def bounded(self) -> bool:
-        """Whether a sigmoid is applied to the outputs of a regression."""
-        return self.all_stages[0].bounded
-
-    def stages_for(self, metric: str) -> tuple[StageSettings, ...]:
-        """Return the stages for a competition with this metric; `training` alone if none is listed."""
-        listed = [s for s in self.stages if not s.metrics or metric in s.metrics]
-        return tuple(listed) or (StageSettings(**self.training.model_dump()),)
-
-    @property
-    def repeated(self) -> int | str:
-        return self.repeats
 
     @property
     def rules(self) -> str | None:
@@ -327,45 +130,6 @@ class TransformerSettings(LearnerSettings):
             yield f"stages.{number + 1}.", stage, data["stages"][number]
 
     @model_validator(mode="after")
-    def _copies_are_changed(self) -> TransformerSettings:
-        if self.augment_copies and not self.augment:
-            raise ValueError(
-                f"augment_copies is {self.augment_copies}, but augment names no technique: set both or "
-                "neither"
-            )
-        if self.augment_washed_by and not self.augment_copies:
-            raise ValueError(
-                "augment_washed_by drops copies, of which there are none: set augment_copies"
-            )
-        if not self.new_texts_each_epoch:
-            return self
-        if self.long.several_windows:
-            raise ValueError(
-                "augment resamples texts in each epoch, which changes the number of windows: set "
-                "augment_copies, or another `long`"
-            )
-        if self._freezes_backbone:
-            raise ValueError(
-                "augment resamples texts in each epoch, but freeze_backbone runs the backbone once: "
-                "set augment_copies, or leave one of them out"
-            )
-        return self
-
-    @property
-    def new_texts_each_epoch(self) -> bool:
-        """Whether training texts are resampled in each epoch, so that their tokens cannot be cached."""
-        return bool(self.augment) and not self.augment_copies
-
-    @model_validator(mode="after")
-    def _windows_are_read(self) -> TransformerSettings:
-        if self.long.redraws and self._freezes_backbone:
-            raise ValueError(
-                f"long {self.long.name} reads another window in each epoch, but freeze_backbone runs "
-                "the backbone once: set one of them only"
-            )
-        return self
-
-    @model_validator(mode="after")
     def _dropout_is_there(self) -> TransformerSettings:
         if self.dropout_samples > 1 and self.dropout == 0:
             raise ValueError(
@@ -377,21 +141,3 @@ class TransformerSettings(LearnerSettings):
                 "backbone_dropout are 0: raise one of them"
             )
         return self
-
-    def check_kind(self, kind: Kind) -> None:
-        for stage in (self.training, *self.stages):
-            stage.check_kind(kind)
-        if self.augment_washed_by and kind.is_values:
-            raise ValueError(
-                "augment_washed_by uses the probability of labels, but this competition is "
-                "regression: leave it out"
-            )
-        if self.head_bias == "prior" and kind.is_values:
-            raise ValueError(
-                "head_bias prior uses the shares of classes, but this competition is regression: "
-                "leave it out"
-            )
-        if self.binary_link == "softmax" and not kind.has_positive_class:
-            raise ValueError(
-                f"binary_link softmax is for binary competitions, but this one is {kind}: leave it out"
-            )

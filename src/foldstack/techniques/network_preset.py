@@ -1,0 +1,103 @@
+"""Settings of networks from scratch."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, PositiveInt, model_validator
+
+from foldstack.settings import Settings, Share
+from foldstack.techniques import auto
+from foldstack.techniques.common import AUTO, UnitShare
+from foldstack.techniques.learner import Traits
+from foldstack.techniques.sequence_preset import SequenceSettings
+
+
+class Words(Settings):
+    """What the tokens are, and which of the run's own training rows form the vocabulary.
+
+    unit: words, each punctuation mark one of its own; or characters.
+    cut: unicode: letters and digits in a row are a word; rjieba: Chinese is cut into words by rjieba
+        first; auto: rjieba if most letters are Chinese characters.
+    lower: read capital letters as small ones.
+    min_count: least number of training texts that a word occurs in; others are one unknown word.
+    max_share: largest share of training texts that a word occurs in.
+    most: most words, those of most texts.
+    """
+
+    unit: Literal["words", "characters"] = "words"
+    cut: Literal["auto", "unicode", "rjieba"] = "auto"
+    lower: bool = True
+    min_count: PositiveInt = 2
+    max_share: UnitShare = 1.0
+    most: PositiveInt = 100_000
+
+    @model_validator(mode="after")
+    def _cuts_words(self) -> Words:
+        if self.unit == "characters" and "cut" in self.model_fields_set and self.cut == "rjieba":
+            raise ValueError("`cut` changes nothing if unit is characters: leave it out")
+        return self
+
+
+class NetworkSettings(SequenceSettings):
+    """A network from scratch over word vectors that it learns with it: its `head` says which.
+
+    words: tokens and vocabulary.
+    size: of the word vectors.
+    ngrams: highest n of the n-grams of words that have vectors of their own, as fastText's; 1: none.
+        Those of fewer training texts than words.min_count have none.
+    buckets: hashes of n-grams are below this number; equal ones share a vector.
+    word_dropout: share of a text's words that are left out in training (Iyyer et al. 2015, Deep
+        Unordered Composition).
+    spatial_dropout: share of the features of word vectors that are zero in a whole text in training
+        (Tompson et al. 2015).
+    dense: widths of dense layers with ReLU between the head and the outputs, each with `dropout`
+        before it.
+    """
+
+    implementation: ClassVar[str] = "foldstack.learners.network:NetworkLearner"
+    traits: ClassVar[Traits] = Traits(
+        torch=True,
+        processes=True,
+        epochs=True,
+        features=True,
+        auxiliary=True,
+        difficulty=True,
+        weights=True,
+    )
+    learner: Literal["network"]
+    words: Words = Words()
+    size: PositiveInt = 300
+    ngrams: PositiveInt = 1
+    buckets: Annotated[int, Field(ge=1_000)] = 2_000_000
+    word_dropout: Annotated[Share, Field(lt=1)] = 0.0
+    spatial_dropout: Annotated[Share, Field(lt=1)] = 0.0
+    dense: tuple[PositiveInt, ...] = ()
+
+    @model_validator(mode="after")
+    def _nothing_is_auto(self) -> NetworkSettings:
+        own = set(type(self).model_fields).intersection(["repeats", *auto.OF_PRESET])
+        found = [name for name in sorted(own) if getattr(self, name) == AUTO]
+        parts = (self.training, *self.stages)
+        of_rules = (n for n in auto.OF_TRAINING if any(getattr(p, n) == AUTO for p in parts))
+        found += [f"training.{name}" for name in of_rules]
+        if found:
+            raise ValueError(
+                f"{found[0]} is auto, whose rules are for pre-trained backbones: give it a value"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _hashes_ngrams(self) -> NetworkSettings:
+        if self.ngrams == 1 and "buckets" in self.model_fields_set:
+            raise ValueError("`buckets` changes nothing without `ngrams`: leave it out")
+        return self
+
+    @model_validator(mode="after")
+    def _reads_no_first_token(self) -> NetworkSettings:
+        if self.head.reads_cls:
+            raise ValueError(
+                f"head {self.head.name} reads [CLS], which words have not: take another, such as mean "
+                "or attention"
+            )
+        return self

@@ -1,0 +1,114 @@
+"""Tokenizers of words or characters, whose vocabulary is fitted inside the run."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+import regex
+from tokenizers import Regex, Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.normalizers import NFC, Lowercase, Sequence
+from tokenizers.pre_tokenizers import Split
+from tokenizers.processors import TemplateProcessing
+from transformers import PreTrainedTokenizerFast
+
+from foldstack.techniques import Words
+from foldstack.text.ngrams import CHINESE
+
+PAD, UNKNOWN, MASK, BETWEEN, END = SPECIAL = ("[PAD]", "[UNK]", "[MASK]", "[SEP]", "[END]")
+# Letters, digits and marks in a row, or one sign. Written so that both engines read it alike: Python's
+# \w knows no marks, which Hindi and Thai words hold.
+WORD = r"[\p{L}\p{M}\p{N}_]+|[^\s\p{L}\p{M}\p{N}_]"
+CHARACTER = r"\S"
+_UNITS = {"words": WORD, "characters": CHARACTER}
+
+
+class WordTokenizer(PreTrainedTokenizerFast):
+    """Splits texts into words or characters. Each text ends in [END], so that none is empty."""
+
+    @classmethod
+    def fit(cls, texts: Iterable[str], words: Words) -> WordTokenizer:
+        """Return the tokenizer of the words that occur in enough of these texts.
+
+        Args:
+            texts: of the training rows.
+            words: what a word is, and which are kept.
+        """
+        frequency: Counter[str] = Counter()
+        cut, unit = _cutter(words), regex.compile(_UNITS[words.unit])
+        normal, count = _normaliser(words.lower).normalize_str, 0
+        for text in texts:
+            frequency.update(set(unit.findall(normal(cut(text)))))
+            count += 1
+        most = words.max_share * count
+        kept = [(word, n) for word, n in frequency.items() if words.min_count <= n <= most]
+        kept.sort(key=lambda pair: (-pair[1], pair[0]))
+        known = (*SPECIAL, *(word for word, _ in kept[: words.most]))
+        vocabulary = {word: i for i, word in enumerate(known)}
+        return cls.of(_backend(vocabulary, words), words)
+
+    @classmethod
+    def of(cls, backend: Tokenizer, words: Words) -> WordTokenizer:
+        made = cls(
+            tokenizer_object=backend,
+            pad_token=PAD,
+            unk_token=UNKNOWN,
+            mask_token=MASK,
+            sep_token=BETWEEN,
+            eos_token=END,
+        )
+        made.words = words
+        return made
+
+    @classmethod
+    def read(cls, folder: Path, words: Words) -> WordTokenizer:
+        """Read what `save_pretrained` wrote."""
+        return cls.of(Tokenizer.from_file(str(folder / "tokenizer.json")), words)
+
+
+class ChineseWordTokenizer(WordTokenizer):
+    """The same with Chinese cut into words by rjieba, which the backend cannot call."""
+
+    def _encode_plus(self, text, text_pair=None, **options):
+        cut = _cutter(self.words)
+        each = [cut(t) for t in text] if isinstance(text, list | tuple) else cut(text)
+        if text_pair is not None:
+            pairs = isinstance(text_pair, list | tuple)
+            text_pair = [cut(t) for t in text_pair] if pairs else cut(text_pair)
+        return super()._encode_plus(each, text_pair, **options)
+
+
+def kind_of(words: Words) -> type[WordTokenizer]:
+    """Return the tokenizer's class."""
+    return ChineseWordTokenizer if words.cut == "rjieba" else WordTokenizer
+
+
+def _cutter(words: Words):
+    """Return a function that puts spaces between the words of a text that has none."""
+    if words.cut != "rjieba":
+        return lambda text: text
+    import rjieba  # here, since it loads its dictionary
+
+    def cut(text: str) -> str:
+        return " ".join(rjieba.cut(text)) if CHINESE.search(text) else text
+
+    return cut
+
+
+def _normaliser(lower: bool) -> Sequence:
+    return Sequence([NFC(), *([Lowercase()] if lower else [])])
+
+
+def _backend(vocabulary: dict[str, int], words: Words) -> Tokenizer:
+    made = Tokenizer(WordLevel(vocabulary, unk_token=UNKNOWN))
+    made.normalizer = _normaliser(words.lower)
+    made.pre_tokenizer = Split(Regex(_UNITS[words.unit]), behavior="removed", invert=True)
+    made.add_special_tokens(list(SPECIAL))
+    made.post_processor = TemplateProcessing(
+        single=f"$A {END}",
+        pair=f"$A {BETWEEN} $B:1 {END}:1",
+        special_tokens=[(token, vocabulary[token]) for token in (BETWEEN, END)],
+    )
+    return made

@@ -380,6 +380,20 @@ def test_copies_of_a_text_stand_in_one_inner_fold():
         assert not set(groups[train]) & set(groups[held])
 
 
+def test_groups_share_an_inner_fold(backbone, monkeypatch):
+    """Of a soft target both rows, and the copies of a text."""
+    seen, splits = [], linear_fits._splits
+
+    def watched(y, groups):
+        seen.append(groups)
+        return splits(y, groups)
+
+    monkeypatch.setattr(linear_fits, "_splits", watched)
+    rows = make_rows(TEXTS * 2, np.tile([0.3, 0.6, 0, 1, 0.5], 2), groups=np.tile(range(5), 2))
+    fitted(backbone, rows, **of("svm"))
+    assert sorted(seen[0].tolist()) == [0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 3, 3, 4, 4, 4, 4]
+
+
 def test_margins_of_too_few_rows_are_not_calibrated(backbone, capsys):
     rows = make_rows(TEXTS, [1, 0, 0, 0, 0])
     learner = fitted(backbone, rows, **of("svm"))

@@ -59,13 +59,13 @@ class LinearFit:
         return log_expit(values) if separate else values
 
     def save(self, folder: Path) -> None:
-        with placing(folder / "model.safetensors") as beside:
+        with placing(folder / "fitted.safetensors") as beside:
             save_file(
                 {"coef": np.ascontiguousarray(self.coef), "intercept": self.intercept}, beside
             )
 
     def load(self, folder: Path) -> None:
-        tensors = load_file(folder / "model.safetensors")
+        tensors = load_file(folder / "fitted.safetensors")
         self.coef, self.intercept = tensors["coef"], tensors["intercept"]
 
     def _fit_linear(self, model: LinearModel, x: np.ndarray, rows: Rows) -> None:

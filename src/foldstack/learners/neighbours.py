@@ -54,11 +54,11 @@ class NeighboursFit:
 
     def save(self, folder: Path) -> None:
         tensors = {"vectors": self.vectors, "targets": self.targets, "weights": self.weights}
-        with placing(folder / "model.safetensors") as beside:
+        with placing(folder / "fitted.safetensors") as beside:
             save_file({k: np.ascontiguousarray(v) for k, v in tensors.items()}, beside)
 
     def load(self, folder: Path) -> None:
-        tensors = load_file(folder / "model.safetensors")
+        tensors = load_file(folder / "fitted.safetensors")
         self.vectors, self.targets, self.weights = (
             tensors[name] for name in ("vectors", "targets", "weights")
         )

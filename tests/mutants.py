@@ -1985,4 +1985,49 @@ MUTANTS = [
         "the order of two segments changes the sign of their difference",
         ("test_vectors.py::test_segments_and_what_lies_between_them",),
     ),
+    # Word vectors that a network begins from
+    Mutant(
+        "vectors-static-learns",
+        "nets/word_vectors.py",
+        'self.words.requires_grad_(config.mode != "static")',
+        "self.words.requires_grad_(True)",
+        "static vectors are trained",
+        ("test_word_vectors.py::test_static_vectors_stay_and_tuned_ones_learn",),
+    ),
+    Mutant(
+        "vectors-unknown-too-narrow",
+        "learners/network.py",
+        "bound = np.sqrt(3 * found[known].var(dtype=np.float64))",
+        "bound = np.sqrt(found[known].var(dtype=np.float64))",
+        "unknown words have a third of the variance of the known ones",
+        (
+            "test_word_vectors.py::test_unknown_words_are_uniform_with_the_variance_of_the_known_ones",
+        ),
+    ),
+    Mutant(
+        "vectors-variance-with-zeros",
+        "learners/network.py",
+        "bound = np.sqrt(3 * found[known].var(",
+        "bound = np.sqrt(3 * found.var(",
+        "words without a vector count as zeros in the variance",
+        (
+            "test_word_vectors.py::test_unknown_words_are_uniform_with_the_variance_of_the_known_ones",
+        ),
+    ),
+    Mutant(
+        "vectors-other-content-unnoticed",
+        "stages/run.py",
+        "setting: _digest(path) if path.is_file() else earlier.get(setting)",
+        "setting: earlier.get(setting)",
+        "a file of other content passes for the one that a run has learned from",
+        ("test_word_vectors.py::test_a_file_of_other_content_is_another_run",),
+    ),
+    Mutant(
+        "vectors-last-word-counts",
+        "text/vector_files.py",
+        "if word in wanted and word not in found:",
+        "if word in wanted:",
+        "of a word that repeats, the last vector is taken",
+        ("test_word_vectors.py::test_a_word_is_looked_up_as_it_is_and_then_in_small_letters",),
+    ),
 ]

@@ -51,9 +51,9 @@ def test_all_runs_share_the_machine(root, monkeypatch, cores, threads, jobs):
 
     made_with = []
 
-    def context_with(task, seed: int, threads: int):
+    def context_with(task, seed: int, threads: int, **files):
         made_with.append(threads)
-        return context(task, seed, threads)
+        return context(task, seed, threads, **files)
 
     context = stage.LearnerContext
     monkeypatch.setattr(stage, "LearnerContext", context_with)

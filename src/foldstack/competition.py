@@ -6,6 +6,7 @@ import hashlib
 import json
 import string
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -31,6 +32,7 @@ from foldstack.targets import TargetColumns, numbers_of, refuse_first
 if TYPE_CHECKING:
     from foldstack.drift import Files
     from foldstack.near import NearDuplicates
+    from foldstack.techniques import LearnerSettings
 
 WHOLE_LEVELS, LEVELS = 100, 20  # most values that a regression is decided among
 EXTERNAL_NEAR = 0.8  # Jaccard similarity from which an external text counts as a copy
@@ -176,7 +178,24 @@ class Competition:
             found["patterns"] = self.root / s.patterns
         if s.folds.file is not None:
             found["folds.file"] = self.input_path(s.folds.file)
+        return found | {setting: self.input_path(name) for setting, name in self.models_files}
+
+    @property
+    def models_files(self) -> list[tuple[str, str]]:
+        """The files that the settings of models and of the workspace's presets name, by setting."""
+        listed = [name for name, _ in config.listed_models(self.settings)]
+        own = sorted(path.stem for path in (self.root / "presets").glob("*.yaml"))
+        found = []
+        for model in dict.fromkeys(listed + own):
+            with suppress(InputError):  # training says what is wrong with its settings
+                settings = config.load_model(model, self.root, self.settings, {})
+                files = settings.input_files.items()
+                found += [(f"models ('{model}').{setting}", name) for setting, name in files]
         return found
+
+    def files_of(self, settings: LearnerSettings) -> dict[str, Path]:
+        """Return the paths of the files that a model's settings name, by setting."""
+        return {setting: self.input_path(name) for setting, name in settings.input_files.items()}
 
     @cached_property
     def tables(self) -> InputTables:
@@ -589,6 +608,13 @@ class Competition:
         has_weights = s.weight in table.columns
         weights = self._weights(path, table) if has_weights else np.ones(len(table))
         return self._labelled(path, table, weights, None)
+
+    @property
+    def all_texts(self) -> list[tuple[str, ...]]:
+        """Every different text, of held-out, test and pooled rows too, for training without labels."""
+        tables = (self.train, self.external, self.test)
+        found = [text for rows in tables if rows is not None for text in rows.texts]
+        return list(dict.fromkeys(found + self.pool))
 
     @cached_property
     def overlay_hash(self) -> str | None:

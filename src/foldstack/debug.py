@@ -1,7 +1,7 @@
 """The debug workspace: the same competition with at most 200 rows per file, in its own folder.
 
 Original files are never changed. Truncated files are written under names defined here. Files that
-are read in full are copied if they are in `input/`, else read in place.
+are read in full are copied if they are in `input/`, else read in place; those of presets are linked.
 """
 
 from __future__ import annotations
@@ -62,6 +62,8 @@ def make_debug_workspace(root: Path, given: dict[str, Any]) -> tuple[Path, dict[
     for name in ("competition.yaml", "metrics.py", *presets):
         if (root / name).is_file():
             publish(place / name, (root / name).read_bytes())
+    for _, name in competition.models_files:
+        _link(competition, name, place)
     overrides = config.merge(config.parse_overrides(list(DEBUG_SETTINGS)), given)
     return place, config.merge(overrides, named)
 
@@ -131,6 +133,16 @@ def _carry(competition: Competition, name: str, place: Path) -> str:
         return str(source.resolve())
     publish(place / "input" / name, source.read_bytes())
     return name
+
+
+def _link(competition: Competition, name: str, place: Path) -> None:
+    """Link a file that a model's settings name, which may be large, to `input/`."""
+    source, link = competition.input_path(name), place / "input" / name
+    if PurePath(name).is_absolute() or ".." in PurePath(name).parts or not source.is_file():
+        return
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.unlink(missing_ok=True)
+    link.symlink_to(source.resolve())
 
 
 def _small_sample(

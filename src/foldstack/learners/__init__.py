@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -90,6 +90,8 @@ class LearnerContext:
     threads: number of CPU threads. start: folder of the fitted model whose weights are the initial
     ones. cache: returns the cache of tokenised texts, which is read and extended. pretrained:
     folder of a backbone that replaces the one in the settings. log: of loss, rate and scores.
+    files: paths of the settings' `input_files`, by setting. texts: returns all different texts of the
+    workspace, without labels.
     """
 
     task: Task
@@ -99,6 +101,8 @@ class LearnerContext:
     cache: Callable[[], TokenCache] | None = None
     pretrained: Path | None = None
     log: Log | None = None
+    files: Mapping[str, Path] = field(default_factory=dict)
+    texts: Callable[[], list[tuple[str, ...]]] | None = None
 
     def of_fit(self, number: int) -> LearnerContext:
         """Return the context of a run's fit of this number (from 1): it starts from its like.

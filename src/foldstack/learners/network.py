@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from foldstack.errors import InputError
 from foldstack.files import read_json, write_json
 from foldstack.guess.contents import LOOKED_AT, script_of
 from foldstack.learners import LearnerContext
 from foldstack.learners.ngram_choice import CHINESE
 from foldstack.learners.sequence import SequenceLearner
-from foldstack.nets.word_vectors import WordVectors, WordVectorsConfig, hashed
+from foldstack.nets.word_vectors import BOUND, WordVectors, WordVectorsConfig, hashed
 from foldstack.progress import say
 from foldstack.rows import Rows
 from foldstack.techniques import NetworkSettings, Words
 from foldstack.text.tokens import tokenise
-from foldstack.text.words import SPECIAL, WordTokenizer, kind_of
+from foldstack.text.trained_vectors import train_vectors
+from foldstack.text.vector_files import look_up, vector_file
+from foldstack.text.words import PAD, SPECIAL, UNKNOWN, WordTokenizer, kind_of, words_of
 
 FILE = "words.json"
 CHUNK = 1_000  # texts at once
@@ -34,22 +37,70 @@ class NetworkLearner(SequenceLearner):
     def __init__(self, settings: NetworkSettings, context: LearnerContext):
         super().__init__(settings, context)
         self.cache = None  # each run has its own vocabulary, and words are quickly found
+        self._files, self._texts = context.files, context.texts
 
     def _body(self, train: Rows, learned: int | None) -> tuple[torch.nn.Module, WordTokenizer]:
         words = _chosen(self.settings.words, train)
-        tokenizer = kind_of(words).fit(_segments(train, self.settings.prefix), words)
+        tokenizer = kind_of(words).fit(_segments(train.texts, self.settings.prefix), words)
         say(f"{len(tokenizer) - len(SPECIAL):,} {words.unit} in the vocabulary")
         torch.manual_seed(self.seed)
-        s = self.settings
-        config = WordVectorsConfig(len(tokenizer), s.size, s.word_dropout, s.spatial_dropout)
-        if s.ngrams == 1:
-            return WordVectors(config), tokenizer
-        kept = self._ngrams(train, tokenizer)
-        say(f"{len(kept):,} word n-grams with a vector")
-        config = replace(config, ngrams=s.ngrams, buckets=s.buckets, ngram_rows=len(kept))
+        s, vectors = self.settings, None
+        if s.vectors is not None:
+            vectors = torch.from_numpy(self._vectors(train, tokenizer))
+        size = s.size if vectors is None else vectors.shape[1]
+        config = WordVectorsConfig(len(tokenizer), size, s.word_dropout, s.spatial_dropout)
+        if s.vectors is not None:
+            config = replace(config, mode=s.vectors.mode)
+        if s.ngrams > 1:
+            kept = self._ngrams(train, tokenizer)
+            say(f"{len(kept):,} word n-grams with a vector")
+            config = replace(config, ngrams=s.ngrams, buckets=s.buckets, ngram_rows=len(kept))
         made = WordVectors(config)
-        made.ngrams.rows[kept] = torch.arange(1, len(kept) + 1, dtype=torch.int32)
+        if vectors is not None:
+            made.begin_from(vectors)
+        if s.ngrams > 1:
+            made.ngrams.rows[kept] = torch.arange(1, len(kept) + 1, dtype=torch.int32)
         return made, tokenizer
+
+    def _vectors(self, train: Rows, tokenizer: WordTokenizer) -> np.ndarray:
+        """Return the (vocabulary, size) float32 vectors that the words begin from."""
+        s, ids = self.settings.vectors, tokenizer.get_vocab()
+        words, unit = sorted(ids, key=ids.get)[len(SPECIAL) :], tokenizer.words.unit
+        if s.train:
+            found, known, unknown = self._trained(train, tokenizer.words, words)
+            whose = f"trained by {s.train}"
+        else:
+            found, known = look_up(vector_file(self._files["vectors.file"]), words)
+            unknown, whose = None, f"of {s.file}"
+            if not known.any():
+                raise InputError(
+                    f"vectors.file: {self._files['vectors.file']} has none of the {len(words):,} {unit} "
+                    "of the training texts: take vectors of their language, as UTF-8"
+                )
+        say(f"{known.sum():,} of {len(words):,} {unit} have a vector {whose}")
+        return _with_drawn(found, known, unknown, self.seed)
+
+    def _trained(
+        self, train: Rows, words: Words, vocabulary: list[str]
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """Return the vectors of these words, which have one, and that of unknown words, if any."""
+        s = self.settings
+        texts = train.texts if s.vectors.texts == "run" else self._texts()
+        read = list(words_of(_segments(texts, s.prefix), words))
+        others: list[str] = []
+        if s.vectors.train == "fasttext":
+            others = sorted({word for text in read for word in text} - set(vocabulary))
+        vectors, known = train_vectors(
+            read,
+            [*vocabulary, *others],
+            s.vectors,
+            size=s.size,
+            unit=words.unit,
+            min_count=words.min_count,
+            seed=self.seed,
+        )
+        n = len(vocabulary)
+        return vectors[:n], known[:n], vectors[n:].mean(axis=0) if others else None
 
     def _ngrams(self, train: Rows, tokenizer: WordTokenizer) -> torch.Tensor:
         """Return the hashes, ascending, of word n-grams that enough training texts hold."""
@@ -83,9 +134,9 @@ class NetworkLearner(SequenceLearner):
         return WordVectors(WordVectorsConfig(**facts["body"])), tokenizer
 
 
-def _segments(rows: Rows, prefix: str) -> Iterator[str]:
+def _segments(texts: Iterable[tuple[str, ...]], prefix: str) -> Iterator[str]:
     """Yield each row's text with the prefix, as it is read; of several segments all in one."""
-    for row in rows.texts:
+    for row in texts:
         yield prefix + " ".join(row)
 
 
@@ -96,3 +147,29 @@ def _chosen(words: Words, train: Rows) -> Words:
     script = script_of(text for row in train.texts[:LOOKED_AT] for text in row)
     cut = "rjieba" if script == CHINESE and words.unit == "words" else "unicode"
     return words.model_copy(update={"cut": cut})
+
+
+def _with_drawn(
+    found: np.ndarray, known: np.ndarray, unknown: np.ndarray | None, seed: int
+) -> np.ndarray:
+    """Return the vectors of special tokens and words; draw those that are not known.
+
+    They are uniform with the variance of those that are (Kim 2014).
+
+    Args:
+        found: (n, size) vectors of words.
+        known: (n,) whether a word has one.
+        unknown: (size,) vector of [UNK]; None to draw it.
+        seed: of the draw.
+
+    Returns:
+        (special tokens + n, size) float32; that of [PAD] is zero.
+    """
+    bound = np.sqrt(3 * found[known].var(dtype=np.float64)) if known.any() else BOUND
+    shape = (len(SPECIAL) + len(found), found.shape[1])
+    vectors = np.random.default_rng(seed).uniform(-bound, bound, shape).astype(np.float32)
+    vectors[SPECIAL.index(PAD)] = 0
+    if unknown is not None:
+        vectors[SPECIAL.index(UNKNOWN)] = unknown
+    vectors[len(SPECIAL) :][known] = found[known]
+    return vectors

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import deepcopy
 from dataclasses import asdict, dataclass
 
 import torch
@@ -24,6 +25,7 @@ class WordVectorsConfig:
     ngrams: int = 1
     buckets: int = 0
     ngram_rows: int = 0
+    mode: str = "tuned"
     pad_token_id: int = 0
     num_hidden_layers: int = 1
     max_position_embeddings: int | None = None
@@ -78,7 +80,11 @@ def hashed(ids: Tensor, counts: Tensor, most: int, buckets: int) -> Iterator[tup
 
 
 class WordVectors(nn.Module):
-    """One vector per token, whatever the tokens beside it."""
+    """One vector per token, whatever the tokens beside it.
+
+    In mode `both` it is the sum of a tuned and a static one: a filter over two channels, each under the
+    same weights, gives the sum of its results for either (Kim 2014), and so it does for their sum.
+    """
 
     def __init__(self, config: WordVectorsConfig):
         super().__init__()
@@ -89,7 +95,15 @@ class WordVectors(nn.Module):
         nn.init.uniform_(self.words.weight, -BOUND, BOUND)
         with torch.no_grad():
             self.words.weight[config.pad_token_id] = 0
+        self.words.requires_grad_(config.mode != "static")
+        self.static = deepcopy(self.words).requires_grad_(False) if config.mode == "both" else None
         self.ngrams = Ngrams(config) if config.ngrams > 1 else None
+
+    @torch.no_grad()
+    def begin_from(self, vectors: Tensor) -> None:
+        """Set the (vocabulary, size) vectors of words."""
+        for embedding in filter(None, (self.words, self.static)):
+            embedding.weight.copy_(vectors)
 
     def get_input_embeddings(self) -> nn.Module:
         return self.words
@@ -104,6 +118,8 @@ class WordVectors(nn.Module):
         these words alone (Iyyer et al. 2015).
         """
         vectors = self.words(input_ids)
+        if self.static is not None:
+            vectors = vectors + self.static(input_ids)
         if self.ngrams is not None:
             vectors = self.ngrams(vectors, input_ids, attention_mask)
         if self.training and (rate := self.config.spatial_dropout):

@@ -32,11 +32,21 @@ class RunIdentity(Value):
         row_weights: the digest of the weights to the test file, if the model learns with them.
         auxiliary: the auxiliary targets' settings and their hashes, in the same order.
         auto_rules: digest of the rules of those settings that are `auto`.
+        named_files: digests of the files in input/ that the settings name, by setting.
     """
 
     model_config = ConfigDict(extra="allow")
     ABSENT: ClassVar[frozenset[str]] = frozenset(
-        ("start", "hard", "washed", "features", "auxiliary", "row_weights", "auto_rules")
+        (
+            "start",
+            "hard",
+            "washed",
+            "features",
+            "auxiliary",
+            "row_weights",
+            "auto_rules",
+            "named_files",
+        )
     )
 
     settings: Annotated[dict[str, Any], AfterValidator(_names_learner)]
@@ -50,6 +60,7 @@ class RunIdentity(Value):
     auxiliary: list[Any] | None = None
     row_weights: str | None = None
     auto_rules: str | None = None
+    named_files: dict[str, str | None] | None = None
 
 
 class PartialRecord(Record):

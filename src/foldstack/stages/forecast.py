@@ -41,7 +41,13 @@ def forecast(competition: Competition, root: Path, model: str) -> ModelForecast:
     rows, folds = competition.train, competition.settings.folds
     runs = folds.count * folds.repeats * len(set(competition.settings.seeds))
     shared = shares(competition.settings, runs * len(competition.settings.models))
-    context = LearnerContext(competition.task, DRAW_SEED, shared.given or shared.threads)
+    context = LearnerContext(
+        competition.task,
+        DRAW_SEED,
+        shared.given or shared.threads,
+        files=competition.files_of(settings),
+        texts=lambda: competition.all_texts,
+    )
     learner = make_learner(settings, context)
     measure = getattr(learner, "measure", None)
     if measure is None:
@@ -50,6 +56,7 @@ def forecast(competition: Competition, root: Path, model: str) -> ModelForecast:
     learned = len(rows) * (folds.count - 1) // folds.count
     begin = time.monotonic()
     try:
+        settings.check_inputs(dict(context.files))
         measured = measure(rows.take(np.sort(drawn)), learned)
     except InputError as e:
         return ModelForecast(model=model, runs=runs, reason=str(e).split(": ")[0])

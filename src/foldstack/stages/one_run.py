@@ -53,7 +53,8 @@ def is_done(ws: Workspace, run: Run) -> bool:
         return False
     ws.store.tidy_run(run.key)
     ws.store.verify_heldout(run.key, done)
-    changed = config.differences(done.identity.to_json(), identity_of(ws, run).to_json())
+    today = identity_of(ws, run, then=done.identity)
+    changed = config.differences(done.identity.to_json(), today.to_json())
     if changed:
         shown = "; ".join(c.removeprefix("settings.") for c in changed)
         raise InputError(
@@ -147,7 +148,17 @@ def _fit(ws: Workspace, run: Run, log: Log | None) -> _Fitted:
     train, held, select, optimistic = rows_of(ws, run)
     say(f"{key}: {len(train):,} rows to learn from, {len(held):,} held out")
     task, cache = ws.competition.task, token_cache(ws)
-    context = LearnerContext(task, key.seed, threads, start, cache, backbone, log)
+    context = LearnerContext(
+        task,
+        key.seed,
+        threads,
+        start,
+        cache,
+        backbone,
+        log,
+        ws.competition.files_of(run.settings),
+        lambda: ws.competition.all_texts,
+    )
     learner = make_learner(run.settings, context)
     facts = learner.fit(train, select, ws.store.checkpoints_dir(key))
     _check_facts(run, learner, facts)

@@ -83,10 +83,7 @@ def _drop_damaged(place: Path) -> None:
 
 def _texts(ws: Workspace) -> Rows:
     """Return one row per different text."""
-    competition = ws.competition
-    tables = (competition.train, competition.external, competition.test)
-    found = [text for t in tables if t is not None for text in t.texts]
-    texts = list(dict.fromkeys(found + competition.pool))
+    texts = ws.competition.all_texts
     n = len(texts)
     ids, origin = np.arange(n).astype(str).astype(object), np.full(n, "gold", dtype=object)
     return Rows(ids, texts, None, np.ones(n), np.arange(n), origin)

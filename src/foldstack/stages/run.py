@@ -9,11 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from foldstack import config
+from foldstack.files import file_sha256
 from foldstack.records import RunIdentity, RunRecord
 from foldstack.stages.drift import weights_to_test
 from foldstack.store import Folds, RunKey
@@ -111,8 +114,12 @@ class Run:
         return RunKey(self.washed_by, self.key.seed, left_out)
 
 
-def identity_of(ws: Workspace, run: Run) -> RunIdentity:
-    """Return everything that determines what a run learns."""
+def identity_of(ws: Workspace, run: Run, then: RunIdentity | None = None) -> RunIdentity:
+    """Return everything that determines what a run learns.
+
+    then: the identity of the finished run; a file that was removed since cannot be compared and counts
+        as the same.
+    """
     competition = ws.competition
     identity: dict[str, Any] = {
         "settings": config.identity(run.settings),
@@ -132,7 +139,25 @@ def identity_of(ws: Workspace, run: Run) -> RunIdentity:
         learned = (competition.train, competition.external)
         hashes = [None if rows is None else rows.auxiliary_hash() for rows in learned]
         identity["auxiliary"] = [competition.settings.auxiliary, *hashes]
+    files = competition.files_of(run.settings)
+    if files:
+        earlier = (then.named_files if then else None) or {}
+        identity["named_files"] = {
+            setting: _digest(path) if path.is_file() else earlier.get(setting)
+            for setting, path in files.items()
+        }
     return RunIdentity(**identity)
+
+
+def _digest(path: Path) -> str:
+    """Return a digest of a file's bytes, read once per process unless the file changes."""
+    facts = path.stat()
+    return _digest_then(path, facts.st_size, facts.st_mtime_ns)
+
+
+@lru_cache
+def _digest_then(path: Path, size: int, modified: int) -> str:
+    return file_sha256(path)[:16]
 
 
 def content_by_purpose(ws: Workspace, dependencies: Iterable[Dependency]) -> dict[str, Any]:

@@ -84,7 +84,7 @@ def train_missing(
     if not force:
         _check_alike(ws, todo)
     if not is_child():  # the parent has checked it
-        _check_backbones(ws, todo, force=force)
+        _check_inputs(ws, todo, force=force)
     if len(todo) == 1 and processes == 1 and not train_one(ws, todo[0], force=force):
         return TrainedRecord(trained=[], finished=[*finished, str(todo[0].key)])
     if len(todo) > 1 or processes > 1:
@@ -178,12 +178,16 @@ def _check_alike(ws: Workspace, todo: list[Run]) -> None:
                 )
 
 
-def _check_backbones(ws: Workspace, todo: list[Run], *, force: bool) -> None:
-    """Raise InputError, before any run begins, if a backbone is missing; a hub name is not asked for."""
+def _check_inputs(ws: Workspace, todo: list[Run], *, force: bool) -> None:
+    """Raise InputError, before any run begins, if a backbone or a file that a preset names is missing.
+
+    A hub name is not asked for.
+    """
     fitted = [run for run in todo if force or ws.store.read_run(run.key) is None]
     for run in {run.key.model: run for run in fitted}.values():
         if not (run.pretrains and is_pretrained(ws, run.settings)):
             run.settings.check_backbone()
+        run.settings.check_inputs(ws.competition.files_of(run.settings))
 
 
 def _check_processes(todo: list[Run], processes: int) -> None:

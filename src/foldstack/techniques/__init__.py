@@ -78,6 +78,7 @@ from foldstack.techniques.training import StageSettings, TrainingSettings
 from foldstack.techniques.transformer_preset import TransformerSettings
 from foldstack.techniques.vector_sources import BackboneSource, LatentSource, VectorSource
 from foldstack.techniques.vectors_preset import VectorsSettings
+from foldstack.techniques.word_vectors_settings import WordVectorsSettings
 
 __all__ = [
     "AUTO",
@@ -170,5 +171,6 @@ __all__ = [
     "VectorSource",
     "VectorsSettings",
     "Windows",
+    "WordVectorsSettings",
     "Words",
 ]

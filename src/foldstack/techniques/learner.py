@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args, get_origin
 
+from foldstack.errors import InputError
 from foldstack.kinds import Kind
 from foldstack.settings import Settings
 from foldstack.techniques.loop_settings import LoopSettings
@@ -85,6 +87,22 @@ class LearnerSettings(Settings):
 
     def check_backbone(self) -> None:
         """Raise InputError if the backbone's folder or package is missing, or its checksum differs."""
+
+    @property
+    def input_files(self) -> dict[str, str]:
+        """Names of files in input/ that training reads, by setting."""
+        return {}
+
+    def check_inputs(self, files: dict[str, Path]) -> None:
+        """Raise InputError if a file that training reads is missing or wrong.
+
+        files: the paths of `input_files`.
+        """
+        for setting, path in files.items():
+            if not path.is_file():
+                raise InputError(
+                    f"{setting}: there is no file {path}: put it there, or name another"
+                )
 
     @property
     def epoch_chosen_by(self) -> str:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import BeforeValidator, Field, PositiveInt, model_validator
 
-from foldstack.settings import Settings, Share
+from foldstack.errors import InputError
+from foldstack.settings import Settings, Share, none_from_text
 from foldstack.techniques import auto
 from foldstack.techniques.common import AUTO, UnitShare
 from foldstack.techniques.learner import Traits
 from foldstack.techniques.sequence_preset import SequenceSettings
+from foldstack.techniques.word_vectors_settings import WordVectorsSettings
+from foldstack.text.vector_files import vector_file
 
 
 class Words(Settings):
@@ -43,7 +47,8 @@ class NetworkSettings(SequenceSettings):
     """A network from scratch over word vectors that it learns with it: its `head` says which.
 
     words: tokens and vocabulary.
-    size: of the word vectors.
+    size: of the word vectors; those of a file have their own.
+    vectors: what word vectors begin from; none: a uniform distribution.
     ngrams: highest n of the n-grams of words that have vectors of their own, as fastText's; 1: none.
         Those of fewer training texts than words.min_count have none.
     buckets: hashes of n-grams are below this number; equal ones share a vector.
@@ -68,6 +73,7 @@ class NetworkSettings(SequenceSettings):
     learner: Literal["network"]
     words: Words = Words()
     size: PositiveInt = 300
+    vectors: Annotated[WordVectorsSettings | None, BeforeValidator(none_from_text)] = None
     ngrams: PositiveInt = 1
     buckets: Annotated[int, Field(ge=1_000)] = 2_000_000
     word_dropout: Annotated[Share, Field(lt=1)] = 0.0
@@ -89,7 +95,8 @@ class NetworkSettings(SequenceSettings):
 
     @model_validator(mode="after")
     def _hashes_ngrams(self) -> NetworkSettings:
-        if self.ngrams == 1 and "buckets" in self.model_fields_set:
+        # By value: the settings of a stored run name every field.
+        if self.ngrams == 1 and self.buckets != type(self).model_fields["buckets"].default:
             raise ValueError("`buckets` changes nothing without `ngrams`: leave it out")
         return self
 
@@ -101,3 +108,22 @@ class NetworkSettings(SequenceSettings):
                 "or attention"
             )
         return self
+
+    @property
+    def input_files(self) -> dict[str, str]:
+        return self.vectors.files if self.vectors else {}
+
+    def check_inputs(self, files: dict[str, Path]) -> None:
+        super().check_inputs(files)
+        if self.vectors is None:
+            return
+        self.vectors.check_package()
+        if not files:
+            return
+        found = vector_file(files["vectors.file"])
+        found.check()
+        if "size" in self.model_fields_set and self.size != found.size:
+            raise InputError(
+                f"size is {self.size}, but the vectors of {found.path} have {found.size} numbers: set "
+                f"size to {found.size}"
+            )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import regex
@@ -37,10 +37,9 @@ class WordTokenizer(PreTrainedTokenizerFast):
             words: what a word is, and which are kept.
         """
         frequency: Counter[str] = Counter()
-        cut, unit = _cutter(words), regex.compile(_UNITS[words.unit])
-        normal, count = _normaliser(words.lower).normalize_str, 0
-        for text in texts:
-            frequency.update(set(unit.findall(normal(cut(text)))))
+        count = 0
+        for found in words_of(texts, words):
+            frequency.update(set(found))
             count += 1
         most = words.max_share * count
         kept = [(word, n) for word, n in frequency.items() if words.min_count <= n <= most]
@@ -83,6 +82,14 @@ class ChineseWordTokenizer(WordTokenizer):
 def kind_of(words: Words) -> type[WordTokenizer]:
     """Return the tokenizer's class."""
     return ChineseWordTokenizer if words.cut == "rjieba" else WordTokenizer
+
+
+def words_of(texts: Iterable[str], words: Words) -> Iterator[list[str]]:
+    """Yield each text's words, before a vocabulary knows some of them only."""
+    cut, unit = _cutter(words), regex.compile(_UNITS[words.unit])
+    normal = _normaliser(words.lower).normalize_str
+    for text in texts:
+        yield unit.findall(normal(cut(text)))
 
 
 def _cutter(words: Words):

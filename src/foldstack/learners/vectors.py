@@ -24,7 +24,7 @@ from foldstack.text.features import text_features
 COLUMNS = "columns.json"
 
 
-class TextVectors(Protocol):
+class FittedVectors(Protocol):
     """A source of vectors, constructed as `(preset's settings, context)`.
 
     kept: whether the vectors are computed once for all runs. precision: of a network, or None. size:
@@ -70,7 +70,7 @@ class VectorsLearner:
     def __init__(self, settings: VectorsSettings, context: LearnerContext):
         self.settings, self.task = settings, context.task
         self.link, self.threads = self.task.link, context.threads
-        self.source: TextVectors = settings.source.load()(settings, context)
+        self.source: FittedVectors = settings.source.load()(settings, context)
         self.columns: FeatureColumns | None = None
         made = settings.classifier.load()
         self.model: VectorModel = made(

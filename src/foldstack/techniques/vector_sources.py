@@ -12,7 +12,7 @@ from foldstack.techniques.registry import Technique
 class VectorSource(Technique):
     """How a text becomes a vector.
 
-    implementation: `(preset's settings, learners.LearnerContext) -> learners.vectors.TextVectors`.
+    implementation: `(preset's settings, learners.LearnerContext) -> learners.vectors.FittedVectors`.
 
     Traits:
         reads_backbone: the preset's `backbone` computes the vectors.

@@ -574,7 +574,7 @@ def test_the_penalty_is_chosen_by_inner_folds(backbone):
     choice = facts["auto"]["classifier.C"]
     assert choice["value"] in linear_fits.GRID
     assert choice["why"].startswith(
-        "the strongest penalty within 1 % of the best log loss of 3 inner folds of 80 rows (C 0.25: "
+        "the strongest penalty within 1 % of the best log loss of 3 inner folds of 80 rows (C 0.016: "
     )
     assert facts["features"] == 16 and facts["precision"] == "fp32"
 

@@ -1,6 +1,6 @@
 """Classical models on frozen vectors beside the linear model on n-grams, on the data sets of corpora.py.
 
-    python tests/bench/vectors.py [--sets a,b] [--rows 2000]
+    python tests/bench/vectors.py [--sets a,b] [--models a,b] [--rows 2000]
 
 Fits each with one thread on the first rows of a data set and scores it on the data set's test rows by
 the default decision rule. Seconds are those of the CPU for a fit and the test rows' predictions; the
@@ -55,7 +55,7 @@ def measured(corpus: Corpus, train: Rows, name: str, cache: TokenCache) -> list[
     return [name, f"{score:.3f}", f"{other:.3f}", f"{loss:.3f}", f"{seconds:.1f}"]
 
 
-def compare(corpus: Corpus, rows: int) -> None:
+def compare(corpus: Corpus, rows: int, models: list[str]) -> None:
     train, n = corpus.first(rows), len(corpus.test)
     with tempfile.TemporaryDirectory() as folder:
         cache = TokenCache(Path(folder), (train, corpus.test), Path(folder, "vectors"))
@@ -65,7 +65,7 @@ def compare(corpus: Corpus, rows: int) -> None:
         begin = time.process_time()
         learner.fit(train, None, Path("."))
         seconds = time.process_time() - begin
-        found = [measured(corpus, train, name, cache) for name in MODELS]
+        found = [measured(corpus, train, name, cache) for name in models]
     print(
         f"{corpus.name}: {len(train):,} rows learned, {n:,} scored, vectors of all in {seconds:.0f} s"
     )
@@ -76,11 +76,12 @@ def compare(corpus: Corpus, rows: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--sets", default=",".join(SETS))
+    parser.add_argument("--models", default=",".join(MODELS))
     parser.add_argument("--rows", type=int, default=2_000)
     arguments = parser.parse_args()
     say_aside(True)
     for name in arguments.sets.split(","):
-        compare(corpora()[name](), arguments.rows)
+        compare(corpora()[name](), arguments.rows, arguments.models.split(","))
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from foldstack.errors import InputError
 from foldstack.rows import Rows
 from foldstack.techniques import SpanMasking, TransformerSettings
 from foldstack.text.augment import Augmenter, augmented, wash
-from foldstack.text.augment.words import split_words
+from foldstack.text.augment.split import split_words
 from foldstack.text.spans import mask_spans
 from foldstack.text.tokens import tokenise
 from makers import make_rows

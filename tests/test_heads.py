@@ -48,6 +48,10 @@ HEADS: dict[str, dict] = {
     "gru": {"width": 3},
     "cnn": {"widths": (2, 4), "filters": 4},
     "labels": {"width": 5},
+    "rcnn": {"context": 3, "width": 5},
+    "dpcnn": {"filters": 4, "blocks": 2},
+    "charcnn": {"filters": 4},
+    "encoder": {"layers": 2, "heads": 2, "width": 5},
 }
 WEIGHING = ("attention", "cls_attention", "labels")
 LENGTHS = [3, 7, 1]
@@ -67,7 +71,7 @@ def pooling(name: str, model_type: str = "bert", **settings: object) -> Pooling:
     made = make_pooling(head(name, **settings), config, 3)
     for parameter in made.parameters():  # nothing is zero that begins so
         nn.init.normal_(parameter, std=0.5)
-    return made
+    return made.eval()  # one has dropout
 
 
 def states(layers: int = 1) -> Tensor:
@@ -184,6 +188,92 @@ def slow_cnn(x: np.ndarray, w: Weights) -> np.ndarray:
     return np.concatenate(parts)
 
 
+def slow_rcnn(x: np.ndarray, w: Weights) -> np.ndarray:
+    """A token between the states of one LSTM before it, and of one that comes from the end."""
+    names = [f"{n}_l0" for n in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
+    ahead = lstm_steps(x, *(w[f"both.ahead.{n}"] for n in names))
+    back = lstm_steps(x[::-1], *(w[f"both.back.{n}"] for n in names))[::-1]
+    found = []
+    for i, token in enumerate(x):
+        left = ahead[i - 1] if i else np.zeros(3)
+        right = back[i + 1] if i + 1 < len(x) else np.zeros(3)
+        between = np.concatenate([left, token, right])
+        found.append(np.tanh(w["dense.weight"] @ between + w["dense.bias"]))
+    return np.max(found, axis=0)
+
+
+def slow_convolution(x: np.ndarray, w: Weights, name: str) -> np.ndarray:
+    """A window around each token; beyond the text all is zero."""
+    filters, bias = w[f"{name}.weight"], w[f"{name}.bias"]
+    around = filters.shape[2] // 2
+    edge = np.zeros((around, x.shape[1]))
+    filled = np.concatenate([edge, x, edge])
+    return np.array(
+        [
+            [
+                (f * filled[i : i + 2 * around + 1].T).sum() + b
+                for f, b in zip(filters, bias, strict=True)
+            ]
+            for i in range(len(x))
+        ]
+    )
+
+
+def slow_pooled(x: np.ndarray, stride: int) -> np.ndarray:
+    """The maxima over 3 tokens, or what the text has left, from every stride-th on."""
+    return np.array([x[i : i + 3].max(0) for i in range(0, len(x), stride)])
+
+
+def slow_dpcnn(x: np.ndarray, w: Weights, blocks: int = 2) -> np.ndarray:
+    x = slow_convolution(x, w, "region")
+    for number in range(blocks):
+        x = slow_pooled(x, 2) if number else x
+        inner = x
+        for each in (0, 1):
+            inner = slow_convolution(np.maximum(inner, 0), w, f"pairs.{number}.{each}")
+        x = x + inner
+    return x.max(0)
+
+
+def slow_charcnn(x: np.ndarray, w: Weights) -> np.ndarray:
+    for number in range(6):
+        x = np.maximum(slow_convolution(x, w, f"convolutions.{number}"), 0)
+        x = slow_pooled(x, 3) if number in (0, 1, 5) else x
+    return x.max(0)
+
+
+def slow_encoder(x: np.ndarray, w: Weights) -> np.ndarray:
+    """Vaswani et al. 2017: √d x + sin(place / 10000^(2i/d)), or cos, then layers, the norm first."""
+    places = np.array(
+        [
+            [(np.sin, np.cos)[i % 2](place / 10000 ** (i // 2 * 2 / 6)) for i in range(6)]
+            for place in range(len(x))
+        ]
+    )
+    x = np.sqrt(6) * x + places
+
+    def norm(x: np.ndarray, name: str) -> np.ndarray:
+        scaled = (x - x.mean(1, keepdims=True)) / np.sqrt(x.var(1, keepdims=True) + 1e-5)
+        return scaled * w[f"{name}.weight"] + w[f"{name}.bias"]
+
+    def dense(x: np.ndarray, name: str) -> np.ndarray:
+        return x @ w[f"{name}.weight"].T + w[f"{name}.bias"]
+
+    for number in (0, 1):
+        at = f"encoder.layers.{number}"
+        given = norm(x, f"{at}.norm1")
+        both = given @ w[f"{at}.self_attn.in_proj_weight"].T + w[f"{at}.self_attn.in_proj_bias"]
+        query, key, value = np.split(both, 3, axis=1)
+        heads = [
+            softmax(query[:, own] @ key[:, own].T / np.sqrt(3), axis=1) @ value[:, own]
+            for own in (slice(0, 3), slice(3, 6))
+        ]
+        x = x + dense(np.concatenate(heads, axis=1), f"{at}.self_attn.out_proj")
+        inner = np.maximum(dense(norm(x, f"{at}.norm2"), f"{at}.linear1"), 0)
+        x = x + dense(inner, f"{at}.linear2")
+    return norm(x, "encoder.norm").mean(0)
+
+
 # From (layers, n, 6) states of one row and the pooling's weights.
 SLOW: dict[str, Callable[[np.ndarray, Weights], np.ndarray]] = {
     "cls": lambda x, w: x[0, 0],
@@ -200,6 +290,10 @@ SLOW: dict[str, Callable[[np.ndarray, Weights], np.ndarray]] = {
     "gru": lambda x, w: slow_recurrent(gru_steps)(x[0], w),
     "cnn": lambda x, w: slow_cnn(x[0], w),
     "labels": lambda x, w: slow_attention(x[0], w),
+    "rcnn": lambda x, w: slow_rcnn(x[0], w),
+    "dpcnn": lambda x, w: slow_dpcnn(x[0], w),
+    "charcnn": lambda x, w: slow_charcnn(x[0], w),
+    "encoder": lambda x, w: slow_encoder(x[0], w),
 }
 
 
@@ -305,6 +399,14 @@ SETTINGS = [
     ("gru", {"width": 4}),
     ("cnn", {"widths": (2, 3)}),
     ("cnn", {"filters": 5}),
+    ("rcnn", {"context": 4}),
+    ("rcnn", {"width": 6}),
+    ("dpcnn", {"filters": 5}),
+    ("dpcnn", {"blocks": 3}),
+    ("charcnn", {"filters": 5}),
+    ("encoder", {"layers": 1}),
+    ("encoder", {"heads": 1}),
+    ("encoder", {"width": 6}),
 ]
 
 
@@ -358,6 +460,11 @@ def test_wrong_settings_are_refused(backbone, tmp_path, capsys, given):
             "concat",
             {"layers": 3},
             "head.layers is 3, but the backbone has 2 layers: set it to 2 or less",
+        ),
+        (
+            "encoder",
+            {"heads": 3},
+            "head.heads is 3, which does not divide the width of 16: set it to a divisor",
         ),
         (
             "cls_attention",

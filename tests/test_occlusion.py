@@ -11,7 +11,7 @@ from foldstack.learners import LearnerContext
 from foldstack.learners.tfidf import TfidfLearner
 from foldstack.rows import Rows
 from foldstack.techniques import TfidfSettings
-from foldstack.text.augment.words import split_words
+from foldstack.text.augment.split import split_words
 from foldstack.text.occlusion import cut_pieces, occlude
 from makers import make_task, tiny_rows, unlabelled
 

@@ -195,6 +195,7 @@ ARCHITECTURES: dict[str, tuple[str, dict, Callable[[Path], int]]] = {
     "ernie-zh": ("ErnieForPreTraining", ERNIE, bert_files),
     "roformer-zh": ("RoFormerForMaskedLM", TINY | {"embedding_size": 16}, bert_files),
 }
+NETWORKS = ("textcnn", "textrnn", "rcnn", "dan", "dpcnn", "charcnn", "fasttext")
 # What stays as it is: XLNet's vector for masked tokens, RoFormer's sinusoids.
 UNUSED = {"xlnet": {"mask_emb"}, "roformer-zh": {"encoder.embed_positions.weight"}}
 
@@ -268,8 +269,8 @@ def test_every_shipped_preset_is_sound():
     """A preset with a typing error would be found by the first user who tries it."""
     names = {p.stem for p in config.SHIPPED.glob("*.yaml")}
     assert names == {
-        *ARCHITECTURES, *STAGED, *ON_VECTORS, "minilm", "minilm-quick", "naive-bayes", "tfidf",
-        "transformer",
+        *ARCHITECTURES, *STAGED, *NETWORKS, *ON_VECTORS, "minilm", "minilm-quick", "naive-bayes",
+        "tfidf", "transformer",
     }  # fmt: skip
     assert {p.stem for p in config.EARLIER.glob("*.yaml")} <= names
     for name in sorted(ARCHITECTURES):
@@ -278,6 +279,9 @@ def test_every_shipped_preset_is_sound():
         assert settings.backbone.count("/") == 1 and settings.sha256 is None
         first = (config.SHIPPED / f"{name}.yaml").read_text(encoding="utf-8")
         assert first.startswith("# ") and " M parameters, " in first
+    for name in NETWORKS:
+        assert settings_of(name).learner == "network"
+        assert (config.SHIPPED / f"{name}.yaml").read_text(encoding="utf-8").startswith("# ")
     assert settings_of("multilingual-e5").prefix == "query: "
     assert settings_of("multilingual-e5-small").prefix == "query: "
 

@@ -26,7 +26,7 @@ from foldstack.ensemble import (
 )
 from foldstack.ensemble.boosting import Boosters
 from foldstack.ensemble.linear import PENALTIES, LinearLevel, loss
-from foldstack.ensemble.network import _forward, _train
+from foldstack.ensemble.stack_network import _forward, _train
 from foldstack.ensemble.tables import LevelReader, Sample, Scaling, directions, of_output, pairs
 from foldstack.errors import InputError
 from foldstack.files import read_json

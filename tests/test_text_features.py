@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from foldstack.text import features as module
-from foldstack.text.augment.words import split_words
+from foldstack.text.augment.split import split_words
 from foldstack.text.features import NAMES, feature_names, text_features
 from makers import unlabelled
 

@@ -23,7 +23,7 @@ from foldstack.ensemble.blends import NO_OPTIONS, BlendOptions
 from foldstack.ensemble.boosting import Boosters
 from foldstack.ensemble.linear import LinearLevel
 from foldstack.ensemble.members import Inputs, Members
-from foldstack.ensemble.network import Network
+from foldstack.ensemble.stack_network import Network
 from foldstack.ensemble.tables import LevelReader, Sample
 from foldstack.metrics import Metric
 

@@ -53,7 +53,9 @@ class CnnPooling(Pooling):
         found = found.masked_fill(~inside, -torch.inf)
         if self.head.read == "max":
             return found.amax(dim=2)
-        places = found.topk(self.head.top, dim=2).indices.sort(dim=2).values
+        # Not topk: among equal values, as ReLU leaves, it may choose other ones beside padding.
+        order = found.sort(dim=2, descending=True, stable=True).indices
+        places = order[..., : self.head.top].sort(dim=2).values
         top = found.gather(2, places)
         return top.masked_fill(top.isneginf(), 0).flatten(1)  # fewer windows than values
 

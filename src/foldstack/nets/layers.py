@@ -34,8 +34,11 @@ def prepare_layers(model: Trainable, settings: TrainingSettings, seed: int) -> N
 def blocks(backbone: nn.Module) -> list[nn.Module]:
     """Return the stack of layers, the lowest first; ALBERT, which repeats one layer, has one.
 
-    Raises InputError if there is no such stack, or several, as in an encoder-decoder.
+    Word vectors of a network from scratch have none. Raises InputError if another backbone has no
+    stack, or several, as in an encoder-decoder.
     """
+    if not getattr(backbone, "layered", True):
+        return []
     lists = {k: m for k, m in backbone.named_modules() if isinstance(m, nn.ModuleList)}
     stacks = [
         list(stack)
@@ -61,7 +64,7 @@ def depths(model: Trainable) -> dict[str, int]:
     """
     stack = blocks(model.backbone)
     inside = {p: i for i, block in enumerate(stack, 1) for p in block.parameters()}
-    between = _depths_of_calls(model.backbone, stack)
+    between = _depths_of_calls(model.backbone, stack) if stack else {}
     out = {}
     for name, parameter in model.named_parameters():
         module, _, _ = name.rpartition(".")

@@ -86,6 +86,8 @@ class WordVectors(nn.Module):
     same weights, gives the sum of its results for either (Kim 2014), and so it does for their sum.
     """
 
+    layered = False
+
     def __init__(self, config: WordVectorsConfig):
         super().__init__()
         self.config = config

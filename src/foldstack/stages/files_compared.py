@@ -18,7 +18,7 @@ from foldstack.records import (
 from foldstack.rows import Rows, duplicate_groups
 from foldstack.stages.page_source import BlendRows
 from foldstack.store import RunKey
-from foldstack.text.augment.words import split_words
+from foldstack.text.augment.split import split_words
 from foldstack.workspace import Workspace
 
 SAMPLE = 20_000  # rows of a file whose tokens are counted

@@ -189,7 +189,7 @@ class CnnHead(Head):
 
     @model_validator(mode="after")
     def _reads_the_top(self) -> CnnHead:
-        if self.read != "top" and "top" in self.model_fields_set:
+        if self.read != "top" and self.top != type(self).model_fields["top"].default:
             raise ValueError(f"`top` changes nothing if read is {self.read}: leave it out")
         return self
 

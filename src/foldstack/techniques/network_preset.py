@@ -13,12 +13,15 @@ from foldstack.techniques import auto
 from foldstack.techniques.common import AUTO, UnitShare
 from foldstack.techniques.learner import Traits
 from foldstack.techniques.sequence_preset import SequenceSettings
+from foldstack.techniques.training import StageSettings
 from foldstack.techniques.word_vectors_settings import WordVectorsSettings
 from foldstack.text.vector_files import vector_file
 
+OF_LAYERS = ("layer_decay", "freeze_layers", "reinit_layers", "backbone_dropout")
+
 
 class Words(Settings):
-    """What the tokens are, and which of the run's own training rows form the vocabulary.
+    """Form tokens and their vocabulary, which is fitted on the run's own training rows.
 
     unit: words, each punctuation mark one of its own; or characters.
     cut: unicode: letters and digits in a row are a word; rjieba: Chinese is cut into words by rjieba
@@ -38,7 +41,7 @@ class Words(Settings):
 
     @model_validator(mode="after")
     def _cuts_words(self) -> Words:
-        if self.unit == "characters" and "cut" in self.model_fields_set and self.cut == "rjieba":
+        if self.unit == "characters" and self.cut == "rjieba":
             raise ValueError("`cut` changes nothing if unit is characters: leave it out")
         return self
 
@@ -91,6 +94,18 @@ class NetworkSettings(SequenceSettings):
             raise ValueError(
                 f"{found[0]} is auto, whose rules are for pre-trained backbones: give it a value"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _counts_no_layers(self) -> NetworkSettings:
+        fields = StageSettings.model_fields
+        for name in OF_LAYERS:
+            parts = (self.training, *self.stages)
+            if any(getattr(p, name, fields[name].default) != fields[name].default for p in parts):
+                raise ValueError(
+                    f"{name} is for the layers of a pre-trained backbone, and word vectors have none: "
+                    "leave it out"
+                )
         return self
 
     @model_validator(mode="after")

@@ -16,7 +16,7 @@ import numpy as np
 import regex
 
 from foldstack.rows import Rows
-from foldstack.text.augment.words import is_unspaced
+from foldstack.text.augment.split import is_unspaced
 
 CHUNK = 200_000  # characters; their arrays fit the CPU cache
 
@@ -196,7 +196,7 @@ class Characters:
 
 
 def _find_words(kinds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return (c,) masks: inside a word, first of a word; word boundaries as in `augment.words`."""
+    """Return (c,) masks: inside a word, first of a word; word boundaries as in `augment.split`."""
     unspaced, mark = kinds == UNSPACED, kinds == MARK
     # A combining mark belongs to the last character before it that is not a mark.
     bearer = np.maximum.accumulate(np.where(mark, 0, np.arange(len(kinds))))

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from foldstack.rows import Rows
-from foldstack.text.augment.words import Words, split_words
+from foldstack.text.augment.split import SplitText, split_words
 
 MOST_PIECES = 40  # of a row; longer texts are left out some words at a time
 
@@ -34,7 +34,7 @@ class Occlusion:
     effects: (pieces,), or (pieces, scores) of several scores at once.
     """
 
-    words: list[Words]
+    words: list[SplitText]
     pieces: list[Piece]
     effects: np.ndarray
 
@@ -49,7 +49,7 @@ class Occlusion:
         for number, piece in own:
             if piece.segment != segment:
                 continue
-            inner = Words(
+            inner = SplitText(
                 words.words[piece.first : piece.end],
                 ["", *words.gaps[piece.first + 1 : piece.end], ""],
             )
@@ -89,7 +89,7 @@ def occlude(
     ]
 
 
-def cut_pieces(words: list[Words], most: int) -> list[Piece]:
+def cut_pieces(words: list[SplitText], most: int) -> list[Piece]:
     """Return the pieces of a row's segments: single words, or more where they are too many."""
     total = sum(map(len, words))
     size = max(math.ceil(total / most), 1)
@@ -100,7 +100,7 @@ def cut_pieces(words: list[Words], most: int) -> list[Piece]:
     ]
 
 
-def _without(words: list[Words], piece: Piece) -> tuple[str, ...]:
+def _without(words: list[SplitText], piece: Piece) -> tuple[str, ...]:
     """Return a row's segments without a piece."""
     texts = []
     for segment, each in enumerate(words):

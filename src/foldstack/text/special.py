@@ -90,7 +90,9 @@ def spelling_backend(tokenizer: PreTrainedTokenizerBase) -> Tokenizer | None:
 
 
 def _without_special(tokenizer: PreTrainedTokenizerBase) -> Tokenizer | None:
-    if not isinstance(tokenizer, PreTrainedTokenizerFast):
+    if not isinstance(tokenizer, PreTrainedTokenizerFast) or (
+        type(tokenizer)._encode_plus is not PreTrainedTokenizerFast._encode_plus
+    ):
         return None
     try:
         state = json.loads(tokenizer.backend_tokenizer.to_str())

@@ -21,6 +21,7 @@ PAD, UNKNOWN, MASK, BETWEEN, END = SPECIAL = ("[PAD]", "[UNK]", "[MASK]", "[SEP]
 # Letters, digits and marks in a row, or one sign. Written so that both engines read it alike: Python's
 # \w knows no marks, which Hindi and Thai words hold.
 WORD = r"[\p{L}\p{M}\p{N}_]+|[^\s\p{L}\p{M}\p{N}_]"
+RUN = regex.compile(r"[\p{L}\p{M}\p{N}_]+")
 CHARACTER = r"\S"
 _UNITS = {"words": WORD, "characters": CHARACTER}
 
@@ -98,10 +99,11 @@ def _cutter(words: Words):
         return lambda text: text
     import rjieba  # here, since it loads its dictionary
 
-    def cut(text: str) -> str:
-        return " ".join(rjieba.cut(text)) if CHINESE.search(text) else text
+    def spaced(found: regex.Match) -> str:
+        # rjieba would take words of other scripts apart
+        return " ".join(rjieba.cut(found[0])) if CHINESE.search(found[0]) else found[0]
 
-    return cut
+    return lambda text: RUN.sub(spaced, text) if CHINESE.search(text) else text
 
 
 def _normaliser(lower: bool) -> Sequence:

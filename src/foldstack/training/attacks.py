@@ -207,7 +207,7 @@ class FreeLBAttack(_FromStart):
 
     def __init__(self, settings: techniques.FreeLB, model: Trainable):
         self.settings = settings
-        self.words = WordVectors(settings, model)
+        self.words = PerturbedVectors(settings, model)
 
     def backward(self, part: MicroBatch, backward: Backward, epoch: float) -> Tensor:
         s = self.settings
@@ -246,7 +246,7 @@ class VATAttack(_FromStart):
 
     def __init__(self, settings: techniques.VAT, model: Trainable):
         self.settings = settings
-        self.words = WordVectors(settings, model)
+        self.words = PerturbedVectors(settings, model)
 
     def backward(self, part: MicroBatch, backward: Backward, epoch: float) -> Tensor:
         loss = backward_loss(part, backward)
@@ -270,7 +270,7 @@ class VATAttack(_FromStart):
         return loss
 
 
-class WordVectors:
+class PerturbedVectors:
     """Output of the network's word-embedding module, to which noise can be added."""
 
     def __init__(self, settings: techniques.FreeLB | techniques.VAT, model: Trainable):

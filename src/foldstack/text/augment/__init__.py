@@ -18,7 +18,7 @@ from foldstack.progress import say
 from foldstack.rows import Rows
 from foldstack.techniques import Augmentation
 from foldstack.text.augment.changes import Change, make_change
-from foldstack.text.augment.words import split_words
+from foldstack.text.augment.split import split_words
 
 TRIED = 200  # texts of which a technique must change at least one
 TRIES = 5  # attempts per text

@@ -22,9 +22,9 @@ from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS, CountVectorizer
 
 from foldstack.errors import InputError
 from foldstack.techniques import Augmentation
-from foldstack.text.augment.words import Words, is_unspaced, split_words
+from foldstack.text.augment.split import SplitText, is_unspaced, split_words
 
-Change = Callable[[Words, Random], str]
+Change = Callable[[SplitText, Random], str]
 SEPARATOR = "\n"  # never part of a word
 PUNCTUATION, FULL_WIDTH = ".;?:!,", "。；？：！，"  # those of AEDA, and their Chinese forms
 FREQUENT = 50  # stop words taken from the training rows
@@ -165,7 +165,7 @@ def synonyms(settings: Augmentation, texts: list[str]) -> Change:
 def crop_words(settings: Augmentation, texts: list[str]) -> Change:
     """Delete consecutive words. nlpaug's crop fails on short texts and wraps around."""
 
-    def change(text: Words, rng: Random) -> str:
+    def change(text: SplitText, rng: Random) -> str:
         n = len(text)
         count = min(_count(settings.share, n), n - 1)
         start = rng.randrange(n - count + 1)
@@ -177,7 +177,7 @@ def crop_words(settings: Augmentation, texts: list[str]) -> Change:
 def insert_punctuation(settings: Augmentation, texts: list[str]) -> Change:
     """Insert punctuation before random words (AEDA): one mark up to the share of the words."""
 
-    def change(text: Words, rng: Random) -> str:
+    def change(text: SplitText, rng: Random) -> str:
         count = rng.randint(1, _count(settings.share, len(text)))
         at = rng.sample(range(len(text)), count)
         marks = (FULL_WIDTH if is_unspaced(text.words[i]) else PUNCTUATION for i in at)
@@ -200,7 +200,7 @@ def insert_stop_words(settings: Augmentation, texts: list[str]) -> Change:
         documents = np.bincount(counts.indices, minlength=len(vocabulary))
         words = [vocabulary[i] for i in np.argsort(-documents, kind="stable")[:FREQUENT]]
 
-    def change(text: Words, rng: Random) -> str:
+    def change(text: SplitText, rng: Random) -> str:
         at = rng.sample(range(len(text)), _count(settings.share, len(text)))
         return text.inserted({i: rng.choice(words) for i in at})
 
@@ -224,7 +224,7 @@ def tfidf_words(settings: Augmentation, texts: list[str]) -> Change:
     def draw(rng: Random) -> str:
         return vocabulary[min(bisect(chances, rng.random() * chances[-1]), len(vocabulary) - 1)]
 
-    def change(text: Words, rng: Random) -> str:
+    def change(text: SplitText, rng: Random) -> str:
         often = Counter(text.words)
         own = np.array([often[w] / len(text) * idf_of.get(w, 0.0) for w in text.words])
         # Weighted sampling without replacement: largest keys u^(1/w) (Efraimidis & Spirakis 2006).

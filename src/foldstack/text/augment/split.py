@@ -22,7 +22,7 @@ _UNSPACED_WORD = regex.compile(rf"[{_UNSPACED}]", regex.V1)
 
 
 @dataclass(frozen=True)
-class Words:
+class SplitText:
     """Text of n words and the n + 1 gaps before, between and after them (spaces, punctuation, emoji)."""
 
     words: list[str]
@@ -36,7 +36,7 @@ class Words:
 
     def replaced(self, words: Sequence[str]) -> str:
         """Return the text with its words replaced by these n words."""
-        return str(Words(list(words), self.gaps))
+        return str(SplitText(list(words), self.gaps))
 
     def kept(self, which: Sequence[int]) -> str:
         """Return the text with only these words; the space before a deleted word goes too."""
@@ -56,14 +56,14 @@ class Words:
         return self.replaced(words)
 
 
-def split_words(text: str) -> Words:
+def split_words(text: str) -> SplitText:
     """Split a text into words and gaps; `str` of the result is the text."""
     words, gaps, end = [], [], 0
     for match in _WORD.finditer(text):
         words.append(match.group())
         gaps.append(text[end : match.start()])
         end = match.end()
-    return Words(words, [*gaps, text[end:]])
+    return SplitText(words, [*gaps, text[end:]])
 
 
 def is_unspaced(word: str) -> bool:

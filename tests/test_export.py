@@ -186,6 +186,7 @@ HEADS = ["attention"]
 LIKE_THEM = [
     "labels",
     "lstm",
+    "last",
     "max",
     "mean_max",
     "layers",

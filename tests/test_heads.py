@@ -35,6 +35,7 @@ pytestmark = pytest.mark.usefixtures("cpu_settings_restored")
 # Settings that fit a backbone of two layers.
 HEADS: dict[str, dict] = {
     "cls": {},
+    "last": {},
     "mean": {},
     "max": {},
     "mean_max": {},
@@ -276,6 +277,7 @@ def slow_encoder(x: np.ndarray, w: Weights) -> np.ndarray:
 # From (layers, n, 6) states of one row and the pooling's weights.
 SLOW: dict[str, Callable[[np.ndarray, Weights], np.ndarray]] = {
     "cls": lambda x, w: x[0, 0],
+    "last": lambda x, w: x[0, -1],
     "mean": lambda x, w: x[0].mean(0),
     "max": lambda x, w: x[0].max(0),
     "mean_max": lambda x, w: mean_max(x[0]),

@@ -269,8 +269,8 @@ def test_every_shipped_preset_is_sound():
     """A preset with a typing error would be found by the first user who tries it."""
     names = {p.stem for p in config.SHIPPED.glob("*.yaml")}
     assert names == {
-        *ARCHITECTURES, *STAGED, *NETWORKS, "minilm", "minilm-quick", "naive-bayes", "tfidf",
-        "transformer",
+        *ARCHITECTURES, *STAGED, *NETWORKS, *ON_VECTORS, "minilm", "minilm-quick", "naive-bayes",
+        "tfidf", "transformer",
     }  # fmt: skip
     assert {p.stem for p in config.EARLIER.glob("*.yaml")} <= names
     for name in sorted(ARCHITECTURES):
@@ -284,6 +284,21 @@ def test_every_shipped_preset_is_sound():
         assert (config.SHIPPED / f"{name}.yaml").read_text(encoding="utf-8").startswith("# ")
     assert settings_of("multilingual-e5").prefix == "query: "
     assert settings_of("multilingual-e5-small").prefix == "query: "
+
+
+ON_VECTORS = {
+    "minilm-vectors": "logistic",
+    "minilm-neighbours": "neighbours",
+    "minilm-lightgbm": "lightgbm",
+}
+
+
+@pytest.mark.parametrize("preset", ON_VECTORS)
+def test_a_preset_on_frozen_vectors(preset):
+    """They share the backbone, and so its vectors."""
+    settings, minilm = settings_of(preset), settings_of("minilm")
+    assert settings.learner == "vectors" and settings.classifier.name == ON_VECTORS[preset]
+    assert (settings.backbone, settings.sha256) == (minilm.backbone, minilm.sha256)
 
 
 # Stages: what each of minilm's variants moves, stage by stage

@@ -26,7 +26,10 @@ def tidy(store: Store) -> int:
     for folder in [*made, store.root]:
         found = folder.glob(TEMPORARY) if folder == store.root else folder.rglob(TEMPORARY)
         freed += sum(remove(path) for path in list(found) if _is_ours(path) and _is_left(path))
-    caches = [*store.tokens_dir.glob(".part-*"), *store.tokens_dir.glob(".removed-*")]
+    sharded = (store.tokens_dir, store.vectors_dir)
+    caches = [
+        p for folder in sharded for name in (".part-*", ".removed-*") for p in folder.glob(name)
+    ]
     return freed + sum(remove(path) for path in caches if _is_left(path))
 
 
@@ -82,7 +85,7 @@ def _has_made(store: Store, path: Path) -> bool:
     if path.suffix == ".lock" or _is_ours(path):
         return path.name.startswith(".")
     if parent == oof:
-        caches = (store.tokens_dir, store.near_dir, store.pretrained_dir)
+        caches = (store.tokens_dir, store.vectors_dir, store.near_dir, store.pretrained_dir)
         return path in caches or _is_whole_model(path)
     if parent == store.folder("folds"):
         files = (store.folds_path, store.folds_record_path, store.folds_report_path)

@@ -127,6 +127,7 @@ class Measured:
         learned_per_second: training rows a second, each counted in every epoch.
         row_seconds: seconds per predicted row.
         work: what the fit consists of, in a few words.
+        once_row_seconds: seconds per row of the competition that are spent once for all runs.
     """
 
     seconds: float
@@ -134,6 +135,7 @@ class Measured:
     learned_per_second: float
     row_seconds: float
     work: str = ""
+    once_row_seconds: float = 0.0
 
 
 def make_learner(settings: LearnerSettings, context: LearnerContext) -> Learner:

@@ -48,7 +48,12 @@ def inner_folds(rows: Rows) -> tuple[np.ndarray, np.ndarray]:
 
 
 def choose_penalty(
-    model: LinearModel, task: Task, x: csr_matrix, rows: Rows, folds: np.ndarray
+    model: LinearModel,
+    task: Task,
+    x: csr_matrix,
+    rows: Rows,
+    folds: np.ndarray,
+    grid: tuple[float, ...] = GRID,
 ) -> AutoChoice:
     """Return the C of the lowest inner loss; of those within 1 % of it the strongest penalty.
 
@@ -62,6 +67,7 @@ def choose_penalty(
         x: (n, width) features, with a vocabulary that may be fitted on all of the run's rows.
         rows: the n rows.
         folds: (n,) inner folds.
+        grid: values of C, ascending.
     """
     model = replace(model, quiet=True)
     outputs = _compared(model, rows) if len(np.unique(folds)) == FOLDS else []
@@ -69,26 +75,31 @@ def choose_penalty(
         return AutoChoice(DEFAULT, "too few rows for inner folds")
     targets = rows.targets[:, outputs]
     with threadpool_limits(1):  # for small products; and the choice does not depend on threads
-        found = _inner_predictions(model, x, targets, rows.weights, folds)
+        found = _inner_predictions(model, x, targets, rows.weights, folds, grid)
     losses, name = _losses(model, task, found, targets, rows)
     if not np.isfinite(losses).all():
         return AutoChoice(DEFAULT, f"the {name} of inner folds is not finite")
     best = np.flatnonzero(losses <= losses.min() + TIE * abs(losses.min()))[0]
-    tried = ", ".join(f"C {c:g}: {abs(loss):.4f}" for c, loss in zip(GRID, losses, strict=True))
+    tried = ", ".join(f"C {c:g}: {abs(loss):.4f}" for c, loss in zip(grid, losses, strict=True))
     return AutoChoice(
-        GRID[best],
+        grid[best],
         f"the strongest penalty within 1 % of the best {name} of {FOLDS} inner folds of "
         f"{len(rows):,} rows ({tried})",
     )
 
 
 def _inner_predictions(
-    model: LinearModel, x: csr_matrix, targets: np.ndarray, weights: np.ndarray, folds: np.ndarray
+    model: LinearModel,
+    x: csr_matrix,
+    targets: np.ndarray,
+    weights: np.ndarray,
+    folds: np.ndarray,
+    grid: tuple[float, ...],
 ) -> np.ndarray:
     """Return (C, n, outputs) predictions of each row by the model of the other inner folds."""
-    found = np.zeros((len(GRID), *targets.shape))
+    found = np.zeros((len(grid), *targets.shape))
     for columns, train, held, z in _parts(model, x, targets, weights, folds):
-        for i, c in enumerate(GRID):
+        for i, c in enumerate(grid):
             own = replace(model, C=c, kind=_kind(model), naive_bayes=False)
             coef, intercept = own.fit(
                 z[train].__getitem__, z.shape[1], targets[train][:, columns], weights[train]

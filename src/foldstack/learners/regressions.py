@@ -57,6 +57,7 @@ class LinearModel:
         seed: of SAG.
         iterations: most iterations of a logistic regression.
         quiet: whether nothing is said of iterations and memory.
+        learner: the name that these lines begin with.
     """
 
     kind: Kind
@@ -65,6 +66,7 @@ class LinearModel:
     seed: int = 0
     iterations: int = 300
     quiet: bool = False
+    learner: str = "tfidf"
 
     @property
     def one_versus_rest(self) -> bool:
@@ -152,9 +154,9 @@ class LinearModel:
         if classes > 2 and classes * x.shape[1] > MANY_COEFFICIENTS:
             solver, megabytes = "sag", 3 * 8 * classes * x.shape[1] / 2**20
             self._say(
-                f"tfidf: {classes:,} classes with {x.shape[1]:,} features are solved by SAG, in about "
-                f"{megabytes + 8 * classes * len(y) / 2**20:,.0f} MB; a larger min_count or a smaller "
-                "max_features needs less"
+                f"{self.learner}: {classes:,} classes with {x.shape[1]:,} features are solved by SAG, "
+                f"in about {megabytes + 8 * classes * len(y) / 2**20:,.0f} MB; a larger min_count or a "
+                "smaller max_features needs less"
             )
         model = LogisticRegression(
             C=self.C, max_iter=self.iterations, random_state=self.seed, solver=solver
@@ -165,8 +167,8 @@ class LinearModel:
         for warning in caught:
             if issubclass(warning.category, ConvergenceWarning):
                 self._say(
-                    f"tfidf: the regression stopped at {self.iterations} iterations before it had "
-                    "converged"
+                    f"{self.learner}: the regression stopped at {self.iterations} iterations before "
+                    "it had converged"
                 )
             else:
                 warnings.warn_explicit(

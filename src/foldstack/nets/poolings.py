@@ -81,10 +81,7 @@ class Pooling(nn.Module):
 
     def cls(self, hidden: Tensor, mask: Tensor) -> Tensor:
         """Return the [CLS] token's vector, (b, …, h), of (b, …, t, h) token vectors."""
-        if not self.cls_last:
-            return hidden[..., 0, :]
-        rows = torch.arange(len(hidden), device=hidden.device)
-        return hidden[rows, ..., mask.sum(dim=1) - 1, :]
+        return last_token(hidden, mask) if self.cls_last else hidden[..., 0, :]
 
 
 # Without weights
@@ -97,6 +94,18 @@ class ClsPooling(Pooling):
 
     def forward(self, states: Tensor, mask: Tensor) -> Tensor:
         return self.cls(states[:, -1], mask)
+
+
+class LastPooling(Pooling):
+    """The last real token's vector, which in a causal backbone has seen all others.
+
+    Radford et al. 2018, Improving Language Understanding by Generative Pre-Training.
+    """
+
+    fixed = True
+
+    def forward(self, states: Tensor, mask: Tensor) -> Tensor:
+        return last_token(states[:, -1], mask)
 
 
 class MeanPooling(Pooling):
@@ -267,6 +276,12 @@ class DensePooling(Pooling):
 
     def attention(self, states: Tensor, mask: Tensor) -> Tensor | None:
         return self.inner.attention(states, mask)
+
+
+def last_token(hidden: Tensor, mask: Tensor) -> Tensor:
+    """Return (b, …, h): the last real token's vector of (b, …, t, h), by the (b, t) mask."""
+    rows = torch.arange(len(hidden), device=hidden.device)
+    return hidden[rows, ..., mask.sum(dim=1) - 1, :]
 
 
 def mean_pool(hidden: Tensor, mask: Tensor) -> Tensor:

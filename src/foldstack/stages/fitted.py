@@ -50,7 +50,8 @@ def token_cache(ws: Workspace) -> Callable[[], TokenCache]:
 
         competition = ws.competition
         rows = (competition.train, competition.test, competition.external)
-        return TokenCache(ws.store.tokens_dir, [r for r in rows if r is not None])
+        rows = [r for r in rows if r is not None]
+        return TokenCache(ws.store.tokens_dir, rows, ws.store.vectors_dir)
 
     return make
 

@@ -63,10 +63,11 @@ def forecast(competition: Competition, root: Path, model: str) -> ModelForecast:
     start = max(time.monotonic() - begin - measured.seconds, 0)  # loading and setting up
     predicted = len(rows) // folds.count + len(competition.test)
     of_run = start + measured.fit_seconds + predicted * measured.row_seconds
+    once = (len(rows) + len(competition.test)) * measured.once_row_seconds
     return ModelForecast(
         model=model,
         runs=runs,
-        seconds=of_run * runs / min(shared.at_once, runs),
+        seconds=once + of_run * runs / min(shared.at_once, runs),
         learned_per_second=measured.learned_per_second,
         predicted_per_second=1 / measured.row_seconds,
         precision=getattr(learner, "precision", None),

@@ -5,6 +5,7 @@
     oof/<model>/seed<s>/<run>/      run.json, heldout.parquet, test.parquet, model/
     oof/<model>/seed<s>/.<run>.*    an unfinished run (.partial) and its lock (.lock)
     oof/.tokens/                    tokenised texts, see text.cache
+    oof/.vectors/                   texts' vectors by frozen backbones, see text.vector_cache
     oof/.near/                      near-duplicates, see near.cached
     oof/.pretrained/<key>/          backbones pretrained on the texts, see stages.pretrain
     oof/_blends/<name>/             blend.json, oof.parquet, nested.parquet, test.parquet, model/

@@ -42,6 +42,11 @@ class RunFiles(StorePart):
         return self.root / "oof" / ".tokens"
 
     @property
+    def vectors_dir(self) -> Path:
+        """The cache of `text.vector_cache.VectorCache`, which may be removed at any time."""
+        return self.root / "oof" / ".vectors"
+
+    @property
     def near_dir(self) -> Path:
         """The cache of near-duplicates, which may be removed at any time."""
         return self.root / "oof" / ".near"

@@ -4,6 +4,14 @@ from foldstack.techniques.adversaries import AWP, FGM, PGD, VAT, WORD_EMBEDDINGS
 from foldstack.techniques.augmentation import Augmentation, SpanMasking
 from foldstack.techniques.auto import RunFacts
 from foldstack.techniques.averages import EMA, SWA, Averaging, Soup
+from foldstack.techniques.classifiers import (
+    LightgbmClassifier,
+    LogisticClassifier,
+    NeighboursClassifier,
+    RidgeVectorClassifier,
+    SvmClassifier,
+    VectorClassifier,
+)
 from foldstack.techniques.common import AUTO
 from foldstack.techniques.heads import (
     AttentionHead,
@@ -68,6 +76,8 @@ from foldstack.techniques.sequence_preset import SequenceSettings
 from foldstack.techniques.tfidf_preset import TfidfSettings
 from foldstack.techniques.training import StageSettings, TrainingSettings
 from foldstack.techniques.transformer_preset import TransformerSettings
+from foldstack.techniques.vector_sources import BackboneSource, LatentSource, VectorSource
+from foldstack.techniques.vectors_preset import VectorsSettings
 from foldstack.techniques.word_vectors_settings import WordVectorsSettings
 
 __all__ = [
@@ -88,6 +98,7 @@ __all__ = [
     "Augmentation",
     "Average",
     "Averaging",
+    "BackboneSource",
     "Beginning",
     "CharCnnHead",
     "ClassWeights",
@@ -111,15 +122,19 @@ __all__ = [
     "HeadTail",
     "Huber",
     "Keywords",
+    "LatentSource",
     "LayersHead",
     "LearnerSettings",
+    "LightgbmClassifier",
     "LinearSchedule",
+    "LogisticClassifier",
     "LogitAdjusted",
     "Long",
     "LoopLearnerSettings",
     "LoopSettings",
     "Loss",
     "MultilabelCrossEntropy",
+    "NeighboursClassifier",
     "NetworkSettings",
     "Optimizer",
     "Oversample",
@@ -131,6 +146,7 @@ __all__ = [
     "RandomWindow",
     "RcnnHead",
     "RecurrentHead",
+    "RidgeVectorClassifier",
     "RunFacts",
     "Sampling",
     "ScaledCrossEntropy",
@@ -143,6 +159,7 @@ __all__ = [
     "SquaredError",
     "StageSettings",
     "Step",
+    "SvmClassifier",
     "Technique",
     "Terms",
     "TfidfSettings",
@@ -150,6 +167,9 @@ __all__ = [
     "Traits",
     "TransformerSettings",
     "Undersample",
+    "VectorClassifier",
+    "VectorSource",
+    "VectorsSettings",
     "Windows",
     "WordVectorsSettings",
     "Words",

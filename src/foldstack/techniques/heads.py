@@ -30,15 +30,16 @@ class Head(Technique):
 
 
 class PlainHead(Head):
-    """The mean or maximum over tokens; both."""
+    """The mean or maximum over tokens; both; the last token's vector."""
 
     implementation: ClassVar[dict[str, str]] = {
         "mean": "foldstack.nets.poolings:MeanPooling",
         "max": "foldstack.nets.poolings:MaxPooling",
         "mean_max": "foldstack.nets.poolings:MeanMaxPooling",
+        "last": "foldstack.nets.poolings:LastPooling",
     }
     fixed: ClassVar[bool] = True
-    name: Literal["mean", "max", "mean_max"] = "mean"
+    name: Literal["mean", "max", "mean_max", "last"] = "mean"
 
 
 class ClsHead(Head):

@@ -14,21 +14,16 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
-import os
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from foldstack.files import file_sha256, locked, read_json, write_json
+from foldstack.files import locked
 from foldstack.progress import duration, say
 from foldstack.rows import Rows
-from foldstack.system import error_number, is_fault
 from foldstack.text.sequences import (
     Stretches,
     backend_of,
@@ -37,30 +32,28 @@ from foldstack.text.sequences import (
     encode,
     encode_each,
 )
+from foldstack.text.shards import Shard, ShardedCache, digests_of, known_in, places_in, reason
 from foldstack.text.special import kept_tokens
 
-DIGEST = 16  # bytes: a billion texts collide with a probability of 1e-21
-ARRAYS = ("digests.npy", "ends.npy", "ids.npy")
 
-
-@dataclass(frozen=True)
-class Shard:
-    """Memory-mapped part of the cache: (n,) ascending digests and the token ids of their texts."""
-
-    digests: np.ndarray
-    texts: Stretches
-
-
-class TokenCache:
+class TokenCache(ShardedCache):
     """Cache of token ids in a folder, memory-mapped.
 
     ahead: rows to tokenise together with the first missing text, so that all runs, whatever rows
-    they train on and predict, find them in one shard.
+    they train on and predict, find them in one shard. vectors: the folder of the same texts' vectors,
+    see `text.vector_cache`.
     """
 
-    def __init__(self, folder: Path, ahead: Sequence[Rows] = ()):
-        self.folder, self.ahead = folder, ahead
-        self._parts: dict[Path, Shard] = {}
+    arrays = ("ends.npy", "ids.npy")
+    redoing = "tokenising its texts again"
+
+    def __init__(self, folder: Path, ahead: Sequence[Rows] = (), vectors: Path | None = None):
+        super().__init__(folder)
+        self.ahead, self.vectors = ahead, vectors
+
+    def content(self, arrays: Sequence[np.ndarray]) -> Stretches:
+        ends = np.asarray(arrays[0])
+        return Stretches(arrays[1], np.concatenate([[0], ends[:-1]]), ends)
 
     def read(
         self, rows: Rows, tokenizer: PreTrainedTokenizerBase, prefix: str = ""
@@ -72,11 +65,11 @@ class TokenCache:
         place, columns = self.folder / key, [digests_of(column) for column in texts]
         try:
             parts = self._open(place)
-            if not _known(np.concatenate(columns), parts).all():
+            if not known_in(np.concatenate(columns), parts).all():
                 with locked(place / ".lock"):  # another run may tokenise the same texts
                     parts = self._fill(place, rows, tokenizer, prefix)
         except OSError as e:  # disk full or read-only
-            say(f"tokenising without the cache in {self.folder}: {_reason(e)}")
+            say(f"tokenising without the cache in {self.folder}: {reason(e)}")
             return tuple(encode(column, tokenizer) for column in texts)
         return tuple(_take(digests, parts) for digests in columns)
 
@@ -87,13 +80,13 @@ class TokenCache:
         begin, parts = time.monotonic(), self._open(place)
         texts = [t for r in (rows, *self.ahead) for c in columns_of(r, prefix) for t in c]
         digests, first = np.unique(digests_of(texts), return_index=True)
-        known = _known(digests, parts)
+        known = known_in(digests, parts)
         if known.all():
             return parts
         new, first = digests[~known], first[~known]
         self._write(place, new, [texts[i] for i in first], tokenizer)
         parts = self._open(place)
-        if not _known(digests, parts).all():
+        if not known_in(digests, parts).all():
             raise OSError("another process is emptying it")
         seconds = time.monotonic() - begin
         there = f"; {known.sum():,} were there" if known.any() else ""
@@ -110,38 +103,15 @@ class TokenCache:
         texts: Sequence[str],
         tokenizer: PreTrainedTokenizerBase,
     ) -> None:
-        """Write a new shard atomically; its name is a hash of its digests."""
+        """Write a new shard of these texts."""
         largest = max(tokenizer.get_vocab().values(), default=0)
         dtype = np.dtype(np.uint16 if largest < 2**16 else np.int32)
-        part = place / hashlib.sha256(digests).hexdigest()[:16]
-        with tempfile.TemporaryDirectory(dir=self.folder, prefix=".part-") as beside:
-            folder = Path(beside) / part.name
-            folder.mkdir()
+
+        def fill(folder: Path) -> None:
             lengths = _write_ids(folder / "ids.npy", dtype, encode_each(texts, tokenizer))
             np.save(folder / "ends.npy", np.cumsum(lengths))
-            np.save(folder / "digests.npy", digests)
-            write_json(folder / "part.json", {name: file_sha256(folder / name) for name in ARRAYS})
-            try:
-                folder.rename(part)
-            except OSError:
-                if (
-                    not part.exists()
-                ):  # without working locks, another process may have written the same
-                    raise
 
-    def _open(self, place: Path) -> list[Shard]:
-        """Return all valid shards; remove damaged ones, so that their texts are tokenised again."""
-        folders = sorted(p for p in place.iterdir() if p.is_dir()) if place.is_dir() else []
-        for folder in folders:
-            if folder in self._parts:
-                continue
-            part = _read_shard(folder)
-            if part is not None:
-                self._parts[folder] = part
-            elif folder.exists():  # not removed by another process
-                say(f"{folder} is damaged: tokenising its texts again")
-                _remove(folder, self.folder)
-        return [self._parts[folder] for folder in folders if folder in self._parts]
+        self._put(place, digests, fill)
 
 
 def tokenizer_key(tokenizer: PreTrainedTokenizerBase) -> str | None:
@@ -165,43 +135,16 @@ def tokenizer_key(tokenizer: PreTrainedTokenizerBase) -> str | None:
     return hashlib.sha256(whole.encode()).hexdigest()[:16]
 
 
-def digests_of(texts: Sequence[str]) -> np.ndarray:
-    """Return (n,) BLAKE2b digests of 16 bytes."""
-    raw = bytearray()
-    for text in texts:
-        data = text.encode("utf-8", "surrogatepass")
-        raw += hashlib.blake2b(data, digest_size=DIGEST).digest()
-    return np.frombuffer(raw, f"S{DIGEST}")
-
-
-def _places(digests: np.ndarray, part: Shard) -> np.ndarray:
-    """Return (n,) positions of the digests in the shard, -1 if absent."""
-    order = np.argsort(digests)  # sorted queries have locality: three times faster
-    at = np.empty(len(digests), dtype=np.int64)
-    at[order] = np.searchsorted(part.digests, digests[order])
-    at = np.minimum(at, len(part.digests) - 1)
-    return np.where(part.digests[at] == digests, at, -1)
-
-
-def _known(digests: np.ndarray, parts: Sequence[Shard]) -> np.ndarray:
-    """Return (n,) whether any shard has each digest."""
-    known = np.zeros(len(digests), dtype=bool)
-    for part in parts:
-        rest = np.flatnonzero(~known)
-        known[rest] = _places(digests[rest], part) >= 0
-    return known
-
-
 def _take(digests: np.ndarray, parts: Sequence[Shard]) -> Stretches:
     """Return the ids per text: a view of one shard, or a copy from several."""
     n = len(digests)
     missing, held = np.ones(n, dtype=bool), []
     for part in parts:
         rest = np.flatnonzero(missing)
-        places = _places(digests[rest], part)
+        places = places_in(digests[rest], part)
         rows = rest[places >= 0]
         if len(rows):
-            held.append((rows, part.texts.take(places[places >= 0])))
+            held.append((rows, part.content.take(places[places >= 0])))
             missing[rows] = False
     if len(held) == 1:
         return held[0][1]
@@ -239,31 +182,3 @@ def _write_ids(
         header()
         assert f.tell() == begin
     return np.concatenate(lengths)
-
-
-def _read_shard(folder: Path) -> Shard | None:
-    """Return a memory-mapped shard; None if a file is missing or fails its checksum."""
-    try:
-        checksums = read_json(folder / "part.json")
-        if checksums != {name: file_sha256(folder / name) for name in ARRAYS}:
-            return None
-        digests, ends, ids = (np.load(folder / name, mmap_mode="r") for name in ARRAYS)
-    except (OSError, ValueError) as e:
-        if is_fault(e):  # of the machine; the shard may be intact
-            raise
-        return None
-    ends = np.asarray(ends)
-    return Shard(np.asarray(digests), Stretches(ids, np.concatenate([[0], ends[:-1]]), ends))
-
-
-def _reason(error: OSError) -> str:
-    """Return the cause of a failed write; NumPy's message has only the number of items written."""
-    number = error_number(error)
-    return str(error) if number is None else os.strerror(number)
-
-
-def _remove(folder: Path, beside: Path) -> None:
-    """Rename the folder away, then remove it, so that no process reads half of it."""
-    away = tempfile.TemporaryDirectory(dir=beside, prefix=".removed-")
-    with away as place, suppress(FileNotFoundError):  # another process was faster
-        folder.rename(Path(place) / folder.name)

@@ -25,6 +25,7 @@ from foldstack.techniques import TrainingSettings
 from foldstack.techniques.network_parts import NetworkPart
 from foldstack.text.batches import token_batches
 from foldstack.text.tokens import Tokens
+from foldstack.training.loop import Sequences
 from foldstack.training.precision import batch_tokens, padding_multiple
 from foldstack.training.threads import parallel_map
 
@@ -180,14 +181,14 @@ def run_once(
         return None
     if size_gb <= IN_MEMORY_GB and parallel.world_size() == 1:
         return Outputs(
-            tokens, _fill(classifier, tokens, np.empty(shape, np.float32), autocast), pooled
+            tokens, fill(classifier, tokens, np.empty(shape, np.float32), autocast), pooled
         )
     place = folder / f"outputs-{_key(classifier, tokens)}.npy"
     if not place.exists():
         beside = place.with_suffix(".tmp")
         with filling(beside, place):
             flat = parallel.main_first(partial(_open, beside, shape))
-            _fill(classifier, tokens, flat, autocast).flush()
+            fill(classifier, tokens, flat, autocast).flush()
             parallel.barrier()
             if parallel.is_main():
                 beside.rename(place)
@@ -195,8 +196,17 @@ def run_once(
     return Outputs(tokens, np.load(place, mmap_mode="r"), pooled)
 
 
-def _fill(classifier: Classifier, tokens: Tokens, flat: np.ndarray, autocast) -> np.ndarray:
-    """Compute this process's batches; write each while the next one is computed."""
+def fill(
+    classifier: Classifier, tokens: Sequences, flat: np.ndarray, autocast=nullcontext
+) -> np.ndarray:
+    """Compute this process's batches into `flat`; write each while the next one is computed.
+
+    Args:
+        classifier: whose backbone runs.
+        tokens: n token sequences.
+        flat: see `Outputs`; it is returned.
+        autocast: context of the computation.
+    """
     classifier.eval()
     device = next(classifier.backbone.parameters()).device
     own = parallel.shard(token_batches(tokens.lengths, batch_tokens(device)))

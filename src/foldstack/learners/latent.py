@@ -1,0 +1,115 @@
+"""Vectors of texts from TF-IDF of words, reduced to few columns and fitted inside a run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import load_file, save_file
+from scipy.linalg import solve_triangular
+from scipy.optimize import nnls
+from scipy.sparse import csr_matrix
+from sklearn.decomposition import NMF, TruncatedSVD
+
+from foldstack.errors import InputError
+from foldstack.files import placing, read_json, write_json
+from foldstack.guess.contents import LOOKED_AT
+from foldstack.learners import LearnerContext
+from foldstack.learners.ngram_choice import choose_ngrams
+from foldstack.techniques import AUTO, LatentSource, TfidfSettings, VectorsSettings
+from foldstack.text.ngrams import NgramTfidf
+
+ITERATIONS = 400
+WORDS, COMPONENTS = "words.json", "words.safetensors"
+
+
+class LatentVectors:
+    """TF-IDF of words and (size, words) components; Chinese words are cut by rjieba.
+
+    A subclass fits the components and reduces rows to them, each independent of the others.
+    """
+
+    kept = False
+    precision = None
+
+    def __init__(self, settings: VectorsSettings, context: LearnerContext):
+        self.source: LatentSource = settings.source
+        self.seed = context.seed
+        self.tfidf: NgramTfidf | None = None
+        self.components = np.zeros((0, 0))
+
+    @property
+    def size(self) -> int:
+        return len(self.components)
+
+    def fit(self, texts: Sequence[str]) -> None:
+        s = self.source
+        auto = TfidfSettings(learner="tfidf", words=AUTO)
+        words = choose_ngrams(auto, texts[:LOOKED_AT])["words"].value
+        self.tfidf = NgramTfidf(
+            "word", (1, 1), min_df=s.min_count, max_features=s.max_features, words=words
+        )
+        try:
+            x = self.tfidf.fit(texts).transform(texts)
+        except ValueError:
+            raise InputError(
+                f"source {s.name}: no word occurs in {s.min_count} of the {len(texts):,} training "
+                "texts: set a smaller source.min_count, or take source backbone"
+            ) from None
+        self.components = self._fitted(x, min(s.components, *x.shape))
+
+    def vectors(self, texts: Sequence[str]) -> np.ndarray:
+        """Return (n, size) float32 vectors."""
+        return self._reduced(self.tfidf.transform(texts)).astype(np.float32)
+
+    def _fitted(self, x: csr_matrix, size: int) -> np.ndarray:
+        """Return (size, words) components of (n, words) TF-IDF rows."""
+        raise NotImplementedError
+
+    def _reduced(self, x: csr_matrix) -> np.ndarray:
+        """Return (n, size) vectors of (n, words) TF-IDF rows."""
+        raise NotImplementedError
+
+    def save(self, folder: Path) -> None:
+        described = {"vocabulary": self.tfidf.vocabulary_, "words": self.tfidf.words}
+        write_json(folder / WORDS, described)
+        tensors = {"idf": self.tfidf.idf_, "components": np.ascontiguousarray(self.components)}
+        with placing(folder / COMPONENTS) as beside:
+            save_file(tensors, beside)
+
+    def load(self, folder: Path) -> None:
+        tensors, described = load_file(folder / COMPONENTS), read_json(folder / WORDS)
+        self.components = tensors["components"]
+        self.tfidf = NgramTfidf("word", (1, 1), idf=tensors["idf"], **described)
+
+
+class SvdVectors(LatentVectors):
+    """Latent semantic analysis."""
+
+    def _fitted(self, x: csr_matrix, size: int) -> np.ndarray:
+        return TruncatedSVD(size, random_state=self.seed).fit(x).components_
+
+    def _reduced(self, x: csr_matrix) -> np.ndarray:
+        return x @ self.components.T
+
+
+class TopicVectors(LatentVectors):
+    """Weights of topics by non-negative least squares.
+
+    scikit-learn's `NMF.transform` stops when all rows together have converged, so that a row's weights
+    depend on the others.
+    """
+
+    def _fitted(self, x: csr_matrix, size: int) -> np.ndarray:
+        model = NMF(size, init="nndsvda", random_state=self.seed, max_iter=ITERATIONS)
+        return model.fit(x).components_
+
+    def _reduced(self, x: csr_matrix) -> np.ndarray:
+        """Return the w of least |x - wH|², which is that of |L⁻¹Hx - Lᵀw|² with LLᵀ = HHᵀ."""
+        squares = self.components @ self.components.T
+        squares[np.diag_indices_from(squares)] += 1e-9 * max(squares.diagonal().mean(), 1e-9)
+        lower = np.linalg.cholesky(squares)
+        targets = solve_triangular(lower, (x @ self.components.T).T, lower=True).T
+        found = [nnls(lower.T, target)[0] for target in targets]
+        return np.array(found).reshape(len(targets), self.size)

@@ -1,0 +1,183 @@
+"""Classical models on texts' vectors."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from itertools import combinations
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from foldstack.files import read_json, write_json
+from foldstack.learners import LearnerContext, Measured
+from foldstack.learners.columns import FeatureColumns
+from foldstack.learners.ngram_choice import AutoChoice
+from foldstack.progress import say
+from foldstack.rows import Rows
+from foldstack.techniques import VectorsSettings
+from foldstack.text.features import text_features
+
+COLUMNS = "columns.json"
+
+
+class FittedVectors(Protocol):
+    """A source of vectors, constructed as `(preset's settings, context)`.
+
+    kept: whether the vectors are computed once for all runs. precision: of a network, or None. size:
+    of a vector, once it is fitted.
+    """
+
+    kept: bool
+    precision: str | None
+    size: int
+
+    def fit(self, texts: Sequence[str]) -> None:
+        """Learn what the vectors depend on from the training texts."""
+
+    def vectors(self, texts: Sequence[str]) -> np.ndarray:
+        """Return (n, size) float32 vectors."""
+
+    def save(self, folder: Path) -> None:
+        """Write into a folder what `load` reads, without pickle."""
+
+    def load(self, folder: Path) -> None:
+        """Read what `save` wrote."""
+
+
+class VectorModel(Protocol):
+    """A model on vectors, constructed as `(settings, task, seed, threads)`."""
+
+    def fit(self, x: np.ndarray, rows: Rows) -> dict[str, AutoChoice]:
+        """Learn the rows from their (n, width) vectors; return what was chosen by the data."""
+
+    def predict(self, x: np.ndarray) -> np.ndarray:
+        """Return (n, outputs) finite logits (values for regression) of (n, width) vectors."""
+
+    def save(self, folder: Path) -> None:
+        """Write the fitted model into a folder, without pickle."""
+
+    def load(self, folder: Path) -> None:
+        """Read what `save` wrote."""
+
+
+class VectorsLearner:
+    """A source of vectors, and a model on them."""
+
+    def __init__(self, settings: VectorsSettings, context: LearnerContext):
+        self.settings, self.task = settings, context.task
+        self.link, self.threads = self.task.link, context.threads
+        self.source: FittedVectors = settings.source.load()(settings, context)
+        self.columns: FeatureColumns | None = None
+        made = settings.classifier.load()
+        self.model: VectorModel = made(
+            settings.classifier, self.task, context.seed, context.threads
+        )
+
+    @property
+    def precision(self) -> str | None:
+        return self.source.precision
+
+    def fit(self, train: Rows, select: Rows | None, run_dir: Path) -> dict:
+        with threadpool_limits(self.threads):
+            self.source.fit(_texts(train))
+        return self._fit_model(self._vectors(train), train)
+
+    def _fit_model(self, vectors: np.ndarray, train: Rows) -> dict:
+        if (features := self._features(train)) is not None:
+            joined = replace(train, features=features)
+            self.columns = FeatureColumns.of(joined, self._categories)
+        x = self._joined(vectors, train)
+        with threadpool_limits(self.threads):
+            made = self.model.fit(x, train)
+        computed = f" in {self.precision}" if self.precision else ""
+        say(f"{len(train):,} rows, {x.shape[1]:,} columns of vectors{computed}")
+        auto = {name: vars(choice) for name, choice in made.items()}
+        facts = {"features": x.shape[1]}
+        facts |= {"precision": self.precision} if self.precision else {}
+        return facts | ({"auto": auto} if auto else {})
+
+    def predict(self, rows: Rows) -> np.ndarray:
+        return self._predict(self._vectors(rows), rows)
+
+    def _predict(self, vectors: np.ndarray, rows: Rows) -> np.ndarray:
+        with threadpool_limits(self.threads):
+            return self.model.predict(self._joined(vectors, rows)).astype(np.float32)
+
+    def _vectors(self, rows: Rows) -> np.ndarray:
+        """Return (n, width) vectors of the rows' segments side by side, see `side_by_side`."""
+        segments = len(rows.texts[0]) if len(rows) else 1
+        with threadpool_limits(self.threads):
+            found = self.source.vectors(_texts(rows))
+        if self.settings.normalise:
+            lengths = np.linalg.norm(found, axis=1, keepdims=True)
+            found = found / np.where(lengths > 0, lengths, 1)
+        return side_by_side(found.reshape(len(rows), segments, self.source.size))
+
+    def _joined(self, vectors: np.ndarray, rows: Rows) -> np.ndarray:
+        """Return (n, width) float64 vectors with the feature columns beside them."""
+        if self.columns is None:
+            return vectors.astype(np.float64)
+        columns = self.columns.apply(self._features(rows), self._categories)
+        return np.concatenate([vectors, columns], axis=1, dtype=np.float64)
+
+    @property
+    def _categories(self) -> tuple[tuple[str, ...], ...]:
+        return self.task.categories if self.settings.join_features else ()
+
+    def _features(self, rows: Rows) -> np.ndarray | None:
+        """Return (n, f) features of the texts and the feature columns, as set; None without any."""
+        parts = [text_features(rows)] if self.settings.text_features else []
+        parts += [rows.features] if self.settings.join_features else []
+        return np.concatenate(parts, axis=1) if parts else None
+
+    def measure(self, rows: Rows, learned: int) -> Measured:
+        """Return the times of vectors, a fit and predictions of these rows, see `Measured`."""
+        n, begin = len(rows), time.monotonic()
+        self.source.fit(_texts(rows))
+        prepared = time.monotonic()
+        vectors = self._vectors(rows)
+        computed = time.monotonic()
+        self._fit_model(vectors, rows)
+        fitted = time.monotonic()
+        self._predict(vectors, rows)
+        end = time.monotonic()
+        of_vectors, of_fit, of_rows = computed - prepared, fitted - computed, end - fitted
+        if not self.source.kept:
+            of_fit, of_rows = fitted - begin, of_rows + of_vectors
+        return Measured(
+            # The time that a backbone takes to load is a run's, whatever its rows.
+            seconds=end - (prepared if self.source.kept else begin),
+            fit_seconds=of_fit * learned / n,
+            learned_per_second=n / of_fit,
+            row_seconds=of_rows / n,
+            once_row_seconds=of_vectors / n if self.source.kept else 0.0,
+        )
+
+    def save(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.source.save(folder)
+        if self.columns:
+            write_json(folder / COLUMNS, asdict(self.columns))
+        self.model.save(folder)
+
+    def load(self, folder: Path) -> None:
+        self.source.load(folder)
+        if (folder / COLUMNS).exists():
+            self.columns = FeatureColumns.from_json(read_json(folder / COLUMNS))
+        self.model.load(folder)
+
+
+def _texts(rows: Rows) -> list[str]:
+    return [text for row in rows.texts for text in row]
+
+
+def side_by_side(vectors: np.ndarray) -> np.ndarray:
+    """Return (n, width) of (n, segments, size): all segments, then |u - v| and u * v of every two."""
+    parts = list(vectors.transpose(1, 0, 2))
+    for u, v in combinations(parts[:], 2):
+        parts += [np.abs(u - v), u * v]
+    return np.concatenate(parts, axis=1)

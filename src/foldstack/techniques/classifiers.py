@@ -1,0 +1,101 @@
+"""Classical models on vectors; their implementations are in learners/."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, PositiveInt
+
+from foldstack.kinds import Kind
+from foldstack.techniques.common import AUTO, NonNegative, OrAuto, Positive, UnitShare
+from foldstack.techniques.registry import Technique
+
+
+class VectorClassifier(Technique):
+    """A model of the targets on a row's vector.
+
+    implementation: `(settings, task, seed, threads) -> learners.vectors.VectorModel`.
+
+    Traits:
+        for_values: it predicts numbers.
+    """
+
+    for_values: ClassVar[bool] = True
+
+    def check_kind(self, kind: Kind) -> None:
+        """Raise ValueError if it does not apply to this kind of competition."""
+        if kind.is_values and not self.for_values:
+            raise ValueError(
+                f"classifier {self.name} predicts labels, but this competition is a {kind}: take one of "
+                f"{', '.join(self.with_trait('for_values'))}"
+            )
+
+
+class LogisticClassifier(VectorClassifier):
+    """Logistic regression: multinomial for multiclass, else one per label.
+
+    C: inverse strength of the L2 penalty; auto: chosen by an inner cross-validation on the run's own
+        rows, the same for all labels.
+    """
+
+    implementation: ClassVar[str] = "foldstack.learners.linear_fits:LogisticFit"
+    for_values: ClassVar[bool] = False
+    name: Literal["logistic"] = "logistic"
+    C: Annotated[Positive, OrAuto()] = AUTO
+
+
+class RidgeVectorClassifier(VectorClassifier):
+    """Ridge regression; of labels one per label, its outputs calibrated by inner folds (Platt 1999).
+
+    C: inverse strength of the L2 penalty, which is 1 / (2C); auto: chosen by an inner
+        cross-validation on the run's own rows, the same for all outputs.
+    """
+
+    implementation: ClassVar[str] = "foldstack.learners.linear_fits:RidgeFit"
+    name: Literal["ridge"]
+    C: Annotated[Positive, OrAuto()] = AUTO
+
+
+class SvmClassifier(VectorClassifier):
+    """Linear SVM with squared hinge loss, one per label, its margins calibrated by inner folds (Platt
+    1999).
+
+    C: inverse strength of the L2 penalty.
+    """
+
+    implementation: ClassVar[str] = "foldstack.learners.linear_fits:SvmFit"
+    for_values: ClassVar[bool] = False
+    name: Literal["svm"]
+    C: Positive = 1.0
+
+
+class NeighboursClassifier(VectorClassifier):
+    """The nearest training rows by cosine, each weighted by its row weight over its distance.
+
+    k: number of neighbours.
+    prior: weight of the mean of all training targets, in neighbours of average weight; of labels only.
+    """
+
+    implementation: ClassVar[str] = "foldstack.learners.neighbours:NeighboursFit"
+    name: Literal["neighbours"]
+    k: PositiveInt = 20
+    prior: NonNegative = 1.0
+
+
+class LightgbmClassifier(VectorClassifier):
+    """Gradient boosting by LightGBM: one model for all classes, else one per output.
+
+    rounds: number of trees, of each class.
+    learning_rate: of the boosting.
+    leaves: most leaves per tree.
+    min_leaf_rows: least rows per leaf; a twentieth of the training rows if that is less.
+    features: share of the vector's columns that each tree may use.
+    """
+
+    implementation: ClassVar[str] = "foldstack.learners.tree_fits:TreesFit"
+    name: Literal["lightgbm"]
+    rounds: PositiveInt = 200
+    learning_rate: Positive = 0.05
+    leaves: Annotated[int, Field(ge=2)] = 15
+    min_leaf_rows: PositiveInt = 20
+    features: UnitShare = 0.5

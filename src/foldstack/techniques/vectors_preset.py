@@ -1,0 +1,120 @@
+"""Settings of the classical models on frozen vectors."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from foldstack.backbones import BackboneSize, locate
+from foldstack.kinds import Kind
+from foldstack.settings import OptionalText
+from foldstack.techniques.classifiers import LogisticClassifier, VectorClassifier
+from foldstack.techniques.common import named
+from foldstack.techniques.heads import Head, PlainHead
+from foldstack.techniques.learner import LearnerSettings, Traits
+from foldstack.techniques.vector_sources import BackboneSource, VectorSource
+
+MB = 2**20
+OF_BACKBONE = (
+    "backbone",
+    "sha256",
+    "trust_remote_code",
+    "ignore_weights",
+    "prefix",
+    "special_tokens",
+    "max_length",
+    "head",
+    "precision",
+)
+
+
+class VectorsSettings(LearnerSettings):
+    """A classical model on each text's vector.
+
+    A frozen backbone's vectors are computed once per workspace and kept in oof/.vectors for all
+    folds, seeds and models. Of several segments each has a vector, and every two also their absolute
+    difference and their product.
+
+    source: where vectors are from; with another source than backbone its settings are left out.
+    backbone: a hub name, a folder, or `package:NAME/FOLDER` in an installed package.
+    sha256: pinned checksum of its model.safetensors.
+    trust_remote_code: run the Python code that the checkpoint brings.
+    ignore_weights: checkpoint entries that belong to another task's head.
+    prefix: put before each segment, for backbones trained with one (`"query: "`).
+    special_tokens: what a special token typed in a text, such as [SEP] or </s>, is read as: text, or
+        the token that it names.
+    max_length: most tokens of a segment, special tokens included; the beginning is read.
+    head: how token vectors become one vector, without weights to be learned.
+    normalise: divide each vector by its Euclidean length.
+    precision: of the backbone; auto: the fastest safe one of the machine.
+    classifier: what predicts the targets from the vector.
+    text_features: join lengths, readability, shares of kinds of characters and the like of each text.
+    join_features: join the competition's numeric and categorical columns to the vector.
+    row_weights: drift multiplies the rows' weights by those of `make drift`, which are large for
+        rows like the test file's.
+    """
+
+    implementation: ClassVar[str] = "foldstack.learners.vectors:VectorsLearner"
+    traits: ClassVar[Traits] = Traits(torch=True, features=True, weights=True)
+    learner: Literal["vectors"]
+    source: Annotated[VectorSource, BeforeValidator(named)] = BackboneSource()
+    backbone: OptionalText = None
+    sha256: OptionalText = None
+    trust_remote_code: bool = False
+    ignore_weights: tuple[str, ...] = ()
+    prefix: str = ""
+    special_tokens: Literal["text", "tokens"] = "text"
+    max_length: Annotated[int, Field(ge=4)] = 256
+    head: Annotated[Head, BeforeValidator(named)] = PlainHead()
+    normalise: bool = True
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    classifier: Annotated[VectorClassifier, BeforeValidator(named)] = LogisticClassifier()
+    text_features: bool = False
+    join_features: bool = False
+    row_weights: Literal["file", "drift"] = "file"
+
+    @model_validator(mode="after")
+    def _backbone_is_read(self) -> VectorsSettings:
+        if self.source.reads_backbone:
+            if self.backbone is None:
+                raise ValueError(
+                    "source backbone requires a backbone: set `backbone` to a hub name, a folder or "
+                    "package:NAME/FOLDER"
+                )
+            return self
+        for name in OF_BACKBONE:
+            if getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"source {self.source.name} reads no backbone: leave {name} out")
+        return self
+
+    @model_validator(mode="after")
+    def _head_is_fixed(self) -> VectorsSettings:
+        if not self.head.fixed:
+            raise ValueError(
+                f"head {self.head.name} has weights to learn, but learner vectors trains no network: "
+                f"take one of {', '.join(Head.with_trait('fixed'))}"
+            )
+        return self
+
+    def check_kind(self, kind: Kind) -> None:
+        self.classifier.check_kind(kind)
+
+    def check_backbone(self) -> None:
+        if self.backbone is not None:
+            locate(self.backbone, self.sha256)
+
+    def fit_mb(self, rows: int) -> int | None:
+        size = BackboneSize.of(self.backbone) if self.backbone else None
+        if size is None:
+            return None
+        weights = size.parameters + size.words * size.hidden
+        return (4 * weights + 24 * rows * size.hidden) // MB
+
+    @property
+    def weighs_by_drift(self) -> bool:
+        return self.row_weights == "drift"
+
+    @property
+    def joins_features(self) -> bool:
+        return self.join_features

@@ -30,7 +30,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import torch
-from corpora import Corpus, corpora
+from corpora import Corpus, corpora, with_copies
 from defaults import run_stage
 from torch.nn import functional as F
 
@@ -118,11 +118,11 @@ def _score(corpus: Corpus, preset: str, rows: int) -> dict:
 
 
 def folds(names: list[str], presets: list[str]) -> None:
-    """Print the accuracy of each preset in a cross-validation of all rows."""
+    """Print the accuracy of each preset in a cross-validation of all rows, copies included."""
     body = []
     for name in names:
-        corpus = corpora()[name]()
-        whole = _together(corpus)
+        corpus = with_copies(name)
+        whole = corpus.train
         fold = np.random.default_rng(0).permutation(len(whole)) % FOLDS
         for preset in presets:
             right, begin = [], time.process_time()
@@ -136,20 +136,6 @@ def folds(names: list[str], presets: list[str]) -> None:
             seconds = (time.process_time() - begin) / FOLDS
             body.append([name, preset, f"{len(whole):,}", f"{accuracy:.4f}", f"{seconds:.1f}"])
     print(table(["data set", "preset", "rows", "accuracy of 10 folds", "CPU s a fold"], body))
-
-
-def _together(corpus: Corpus) -> Rows:
-    """Return the rows to learn from and those to be scored on as one."""
-    a, b = corpus.train, corpus.test
-    n = len(a) + len(b)
-    return Rows(
-        np.concatenate([a.ids, b.ids]),
-        [*a.texts, *b.texts],
-        np.concatenate([a.targets, b.targets]),
-        np.ones(n),
-        np.arange(n),
-        np.full(n, "gold", dtype=object),
-    )
 
 
 # Blends

@@ -42,6 +42,7 @@ from foldstack.learners.network import NetworkLearner
 from foldstack.progress import say, table
 from foldstack.rows import Rows
 from foldstack.stages.blend import read_stored
+from foldstack.stages.oof import read_model
 from foldstack.stages.patterned import OutOfFold
 from foldstack.stages.shared import folds_of
 from foldstack.techniques import LearnerSettings
@@ -158,6 +159,18 @@ def gain(root: Path, presets: list[str]) -> None:
         run_stage(root, "blend", "--model", ",".join([*base, *presets]), "--name", name)
         body.append(["all of them", *_paired(root, name)])
     print(table(["blend of", "nested", "without", "gain [95 %]", "chose"], body))
+    print(agreement(root, [*base, *presets]))
+
+
+def agreement(root: Path, models: list[str]) -> str:
+    """Return the correlation of the out-of-fold predictions of every two models, as a table."""
+    ws = Workspace.open(root, [])
+    folds = ws.store.read_folds(ws.competition.train)
+    values = np.array([read_model(ws, model, folds).oof.ravel() for model in models])
+    body = [
+        [m, *(f"{c:.2f}" for c in row)] for m, row in zip(models, np.corrcoef(values), strict=True)
+    ]
+    return table(["correlation", *models], body)
 
 
 def _paired(root: Path, name: str) -> list[str]:

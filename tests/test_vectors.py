@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import lightgbm as lgb
@@ -10,6 +11,7 @@ import pytest
 import torch
 import yaml
 from pydantic import ValidationError
+from safetensors.torch import load_file, save_file
 from scipy.optimize import nnls
 from scipy.special import expit, softmax
 from sklearn.calibration import CalibratedClassifierCV
@@ -238,6 +240,25 @@ def test_a_damaged_shard_is_computed_again(backbone, tmp_path, capsys):
     assert files(vectors) == before
 
 
+def test_a_vector_that_is_not_finite_is_refused_and_not_kept(backbone, tmp_path):
+    """Bug guarded: LightGBM learned from it, and others ended in a traceback of scikit-learn."""
+    broken = Path(shutil.copytree(backbone, tmp_path / "broken"))
+    weights = load_file(broken / "model.safetensors")
+    weights["embeddings.word_embeddings.weight"][6] = torch.nan
+    save_file(weights, broken / "model.safetensors", metadata={"format": "pt"})
+    word = AutoTokenizer.from_pretrained(broken).convert_ids_to_tokens(6)
+    place = tmp_path / "vectors"
+    learner = make_vectors(broken, cache=TokenCache(tmp_path / "tokens", vectors=place))
+    rows = make_rows(["a a", f"a {word}", word, "a"])
+    with pytest.raises(InputError) as error:
+        learner.fit(rows, None, tmp_path)
+    assert str(error.value) == (
+        f"backbone '{broken}' computes 2 of 4 vectors that are not finite in fp32, such as that of "
+        f"'a {word}': take another backbone"
+    )
+    assert not list(place.rglob("vectors.npy"))
+
+
 def test_a_folder_that_cannot_be_written_is_gone_without(backbone, tmp_path, capsys):
     write(tmp_path / "vectors", "no folder")
     learner = make_vectors(backbone, cache=TokenCache(tmp_path, (), tmp_path / "vectors"))
@@ -280,7 +301,23 @@ def test_topics_are_the_least_squares_of_each_text_alone():
     found = learner._vectors(rows)
     for row, vector in zip(x.toarray(), found, strict=True):
         np.testing.assert_allclose(vector, nnls(topics.T, row)[0], atol=1e-4)
-    np.testing.assert_array_equal(learner._vectors(rows.take(np.array([3])))[0], found[3])
+
+
+def test_a_text_alone_has_the_topics_that_it_has_beside_others():
+    """Bug guarded: 0 was 1e-17 beside others, and LightGBM splits between the two."""
+    texts = [" ".join(f"w{i * k % 17}" for k in range(1, 2 + i % 9)) for i in range(60)]
+    learner, rows = words("nmf", normalise=False, source={"components": 10}), make_rows(texts)
+    learner.fit(rows, None, Path())
+    alone = [learner._vectors(rows.take(np.array([i]))) for i in range(60)]
+    assert np.concatenate(alone).tobytes() == learner._vectors(rows).tobytes()
+
+
+def test_a_single_word_is_the_only_component():
+    """Bug guarded: scikit-learn takes no matrix of one column."""
+    for name in SOURCES:
+        learner = words(name, source={"min_count": 1})
+        learner.fit(make_rows(["a", "a", "a a", ""]), None, Path())
+        assert learner._vectors(unlabelled(["a", "a a", "b"])).tolist() == [[1], [1], [0]]
 
 
 @pytest.mark.parametrize("kind", OUTPUTS)

@@ -240,6 +240,17 @@ def test_a_damaged_shard_is_computed_again(backbone, tmp_path, capsys):
     assert files(vectors) == before
 
 
+def test_a_folder_of_somebody_else_stays(backbone, tmp_path, capsys):
+    """Bug guarded: it was removed as a damaged shard."""
+    rows, vectors = make_rows(TEXTS), tmp_path / "vectors"
+    make_vectors(backbone, cache=TokenCache(tmp_path, (), vectors)).fit(rows, None, Path())
+    (network,) = vectors.iterdir()
+    mine = write(network / "mine/thesis.txt", "mine")
+    make_vectors(backbone, cache=TokenCache(tmp_path, (), vectors)).fit(rows, None, Path())
+    assert mine.read_text() == "mine"
+    assert "damaged" not in capsys.readouterr().out
+
+
 def test_a_vector_that_is_not_finite_is_refused_and_not_kept(backbone, tmp_path):
     """Bug guarded: LightGBM learned from it, and others ended in a traceback of scikit-learn."""
     broken = Path(shutil.copytree(backbone, tmp_path / "broken"))

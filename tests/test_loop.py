@@ -20,7 +20,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from foldstack import progress
 from foldstack.errors import InputError
-from foldstack.learners import transformer
+from foldstack.learners import sequence
 from foldstack.progress import Progress
 from foldstack.records import RunRecord
 from foldstack.rows import Rows
@@ -224,7 +224,7 @@ def test_weights_are_cast_to_a_lower_precision_once_and_give_the_same(backbone, 
 
     raw, once = casts()
     assert (learner.model.backbone.encoder.layer[0].intermediate.dense.weight == before).all()
-    monkeypatch.setattr(transformer, "cast_once", lambda backbone, precision: nullcontext())
+    monkeypatch.setattr(sequence, "cast_once", lambda backbone, precision: nullcontext())
     by_autocast, each_time = casts()
     assert (once, each_time) == (2, 12 * 2)  # two layers have such a weight
     assert raw.tobytes() == by_autocast.tobytes()

@@ -22,7 +22,7 @@ from foldstack.ensemble import (
     boosting,
     list_candidates,
     load_fitted,
-    network,
+    stack_network,
 )
 from foldstack.ensemble.boosting import Boosters
 from foldstack.ensemble.linear import PENALTIES, LinearLevel, loss
@@ -381,14 +381,16 @@ def test_the_network_is_scikit_learns():
 def test_the_networks_weights_are_of_the_best_epoch(monkeypatch):
     """It learns noise by heart; the rows held back say when that begins."""
     losses = []
-    monkeypatch.setattr(network, "loss", lambda *each: losses.append(loss(*each)) or losses[-1])
+    monkeypatch.setattr(
+        stack_network, "loss", lambda *each: losses.append(loss(*each)) or losses[-1]
+    )
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(60, 5)), rng.integers(0, 2, (60, 1)).astype(float)
     held, wanted = rng.normal(size=(40, 5)), rng.integers(0, 2, (40, 1)).astype(float)
     weights, epochs = _train(Kind.BINARY, (x, y), (held, wanted), seed=0)
-    assert len(losses) == epochs + network.PATIENCE < network.MOST_EPOCHS
+    assert len(losses) == epochs + stack_network.PATIENCE < stack_network.MOST_EPOCHS
     assert loss(Kind.BINARY, _forward(weights, held), wanted) == losses[epochs - 1]
-    assert losses[epochs - 1] < min(losses) + network.TOLERANCE
+    assert losses[epochs - 1] < min(losses) + stack_network.TOLERANCE
     assert losses[-1] > losses[epochs - 1]
 
 

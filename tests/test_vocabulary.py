@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from foldstack.learners import transformer
+from foldstack.learners import sequence
 from foldstack.learners.transformer import TransformerLearner
 from foldstack.nets import vocabulary
 from foldstack.nets.vocabulary import TrimmedEmbedding, trimmed
@@ -46,7 +46,7 @@ def test_the_weights_are_those_of_the_whole_vocabulary(roomy, tmp_path, monkeypa
     """Also of the pieces that no text has, which weight decay alone moves."""
     training = {"weight_decay": 0.5, **training}
     short = fit(make_learner(roomy, training=training), tmp_path / "short")
-    monkeypatch.setattr(transformer, "trimmed", lambda *_: nullcontext())
+    monkeypatch.setattr(sequence, "trimmed", lambda *_: nullcontext())
     whole = fit(make_learner(roomy, training=training), tmp_path / "whole")
     for key, value in whole.items():
         torch.testing.assert_close(short[key], value, rtol=1e-4, atol=1e-6)
@@ -83,7 +83,7 @@ def test_texts_that_are_drawn_anew_are_drawn_once_more_for_their_pieces(
 
     monkeypatch.setattr(vocabulary.TrimmedEmbedding, "__init__", noted)
     short = fit(make_learner(roomy, training=SHORT, **settings), tmp_path / "short")
-    monkeypatch.setattr(transformer, "trimmed", lambda *_: nullcontext())
+    monkeypatch.setattr(sequence, "trimmed", lambda *_: nullcontext())
     whole = fit(make_learner(roomy, training=SHORT, **settings), tmp_path / "whole")
     assert len(sizes) == 1 and sizes[0] < 30
     for key, value in whole.items():

@@ -153,9 +153,25 @@ def _lines(path: Path) -> Iterator[str]:
             yield line
 
 
+def with_copies(name: str) -> Corpus:
+    """Return custrev, mpqa or movie-reviews with all lines in `train`, as published figures do."""
+    if name == "movie-reviews":
+        texts, labels = DATASETS[name].read()
+    else:
+        labels, texts = zip(*_cells(name), strict=True)
+    targets, outputs = _targets("binary", list(labels))
+    rows = _rows([(text,) for text in texts], targets, name)
+    kind = Kind("binary")
+    return Corpus(name, Task(kind, kind.link, outputs, get("accuracy", kind)), rows, rows)
+
+
+def _cells(name: str) -> list[list[str]]:
+    """Return (label, text) of each line."""
+    return [line.split(" ", 1) for line in _lines(SHARED / "data" / "sentences" / f"{name}.txt")]
+
+
 def _sentences(name: str) -> Corpus:
-    cells = [line.split(" ", 1) for line in _lines(SHARED / "data" / "sentences" / f"{name}.txt")]
-    distinct = {text: label for label, text in cells}
+    distinct = {text: label for label, text in _cells(name)}
     return _corpus(name, "binary", "accuracy", ([(t,) for t in distinct], list(distinct.values())))
 
 

@@ -30,7 +30,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import torch
-from corpora import Corpus, corpora
+from corpora import Corpus, corpora, with_copies
 from defaults import run_stage
 from torch.nn import functional as F
 
@@ -42,6 +42,7 @@ from foldstack.learners.network import NetworkLearner
 from foldstack.progress import say, table
 from foldstack.rows import Rows
 from foldstack.stages.blend import read_stored
+from foldstack.stages.oof import read_model
 from foldstack.stages.patterned import OutOfFold
 from foldstack.stages.shared import folds_of
 from foldstack.techniques import LearnerSettings
@@ -118,11 +119,11 @@ def _score(corpus: Corpus, preset: str, rows: int) -> dict:
 
 
 def folds(names: list[str], presets: list[str]) -> None:
-    """Print the accuracy of each preset in a cross-validation of all rows."""
+    """Print the accuracy of each preset in a cross-validation of all rows, copies included."""
     body = []
     for name in names:
-        corpus = corpora()[name]()
-        whole = _together(corpus)
+        corpus = with_copies(name)
+        whole = corpus.train
         fold = np.random.default_rng(0).permutation(len(whole)) % FOLDS
         for preset in presets:
             right, begin = [], time.process_time()
@@ -136,20 +137,6 @@ def folds(names: list[str], presets: list[str]) -> None:
             seconds = (time.process_time() - begin) / FOLDS
             body.append([name, preset, f"{len(whole):,}", f"{accuracy:.4f}", f"{seconds:.1f}"])
     print(table(["data set", "preset", "rows", "accuracy of 10 folds", "CPU s a fold"], body))
-
-
-def _together(corpus: Corpus) -> Rows:
-    """Return the rows to learn from and those to be scored on as one."""
-    a, b = corpus.train, corpus.test
-    n = len(a) + len(b)
-    return Rows(
-        np.concatenate([a.ids, b.ids]),
-        [*a.texts, *b.texts],
-        np.concatenate([a.targets, b.targets]),
-        np.ones(n),
-        np.arange(n),
-        np.full(n, "gold", dtype=object),
-    )
 
 
 # Blends
@@ -172,6 +159,18 @@ def gain(root: Path, presets: list[str]) -> None:
         run_stage(root, "blend", "--model", ",".join([*base, *presets]), "--name", name)
         body.append(["all of them", *_paired(root, name)])
     print(table(["blend of", "nested", "without", "gain [95 %]", "chose"], body))
+    print(agreement(root, [*base, *presets]))
+
+
+def agreement(root: Path, models: list[str]) -> str:
+    """Return the correlation of the out-of-fold predictions of every two models, as a table."""
+    ws = Workspace.open(root, [])
+    folds = ws.store.read_folds(ws.competition.train)
+    values = np.array([read_model(ws, model, folds).oof.ravel() for model in models])
+    body = [
+        [m, *(f"{c:.2f}" for c in row)] for m, row in zip(models, np.corrcoef(values), strict=True)
+    ]
+    return table(["correlation", *models], body)
 
 
 def _paired(root: Path, name: str) -> list[str]:

@@ -139,8 +139,8 @@ def test_a_word_is_looked_up_as_it_is_and_then_in_small_letters(tmp_path: Path) 
          "fix it"),
         ("v.zip", b"PK\x03\x04\0\0\0", "{} is not a text of word vectors: give it the ending that it "
          "has, .vec, .txt, .gz, .bz2, .bin or .npy"),
-        ("v.vec.gz", gzip.compress(b"a 1 2\n" * 99, mtime=0)[:-9], "{} is damaged (Compressed file ended "
-         "before the end-of-stream marker was reached): fetch it again"),
+        ("v.vec.gz", gzip.compress(b"a 1 2\n" * 99, mtime=0)[:-9], "{} is damaged (Compressed file "
+         "ended before the end-of-stream marker was reached): fetch it again"),
         ("v.vec.gz", b"a 1 2\n", "{} is damaged (Not a gzipped file (b'a ')): fetch it again"),
         ("v.bin", b"", "{} does not begin with the number of vectors and their size, as word2vec's "
          ".bin does: put the right file there"),

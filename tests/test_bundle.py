@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import fcntl
+import io
 import json
+import pickle
 import re
 import shutil
 import subprocess
@@ -20,7 +22,7 @@ import pytest
 import torch
 
 from foldstack.bundle import weights
-from foldstack.bundle.infer import Bundle, Inference, infer, order
+from foldstack.bundle.infer import Bundle, Inference, infer, main, order
 from foldstack.bundle.manifest import BundledRun
 from foldstack.bundle.shipped import ShippedCompetition
 from foldstack.bundle.vendored import IMAGE, closure
@@ -209,6 +211,61 @@ def test_it_resumes_from_finished_chunks_but_not_for_another_file(
     assert len(loaded) == 6
     predict(root, many(tmp_path / "b", 5), tmp_path)
     assert len(loaded) == 12
+
+
+def test_a_partial_prediction_that_is_damaged_is_made_again(
+    root: Path, tmp_path: Path, capsys
+) -> None:
+    """A machine that lost power leaves files with wrong bytes, whose times are right."""
+    folder, partial = many(tmp_path / "input", 4), tmp_path / "partial"
+    wanted = predict(root, folder, tmp_path)
+    file = next(partial.glob("0-tfidf-*.npy"))
+    for damage in (
+        file.read_bytes()[:-1],
+        b"",
+        pickle.dumps(0),
+        array_bytes(np.zeros((5, 1))),
+        array_bytes(np.full((4, 1), np.nan)),
+    ):
+        file.write_bytes(damage)
+        capsys.readouterr()
+        pd.testing.assert_frame_equal(predict(root, folder, tmp_path), wanted)
+        assert f"infer: {file} is damaged: predicting its rows again\n" in capsys.readouterr().out
+    (partial / "about.json").write_bytes(b"\xff{")
+    pd.testing.assert_frame_equal(predict(root, folder, tmp_path), wanted)
+    assert "damaged" not in capsys.readouterr().out
+
+
+def array_bytes(values: np.ndarray) -> bytes:
+    written = io.BytesIO()
+    np.save(written, values)
+    return written.getvalue()
+
+
+def test_an_error_of_the_machine_is_a_sentence(root: Path, tmp_path: Path, capsys) -> None:
+    work = write(tmp_path / "work", "a file")
+    given = [f"--input={many(tmp_path / 'input', 3)}", f"--work={work}"]
+    assert main(root / "bundle/blend", given, time.monotonic()) == 2
+    assert capsys.readouterr().err == (
+        f"infer: {work}: a file is where a folder is expected: move it away, or take another folder\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "option, sentence",
+    [
+        ("--threads=-3", "'-3' is not 0, for all cores, or a number of threads"),
+        ("--threads=two", "'two' is not 0, for all cores, or a number of threads"),
+        ("--minutes=0", "'0' is not a number above 0"),
+        ("--minutes=nan", "'nan' is not a number above 0"),
+        ("--minutes=an hour", "'an hour' is not a number above 0"),
+    ],
+)
+def test_options_that_make_no_sense(capsys, option: str, sentence: str) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(Path("nowhere"), [option], time.monotonic())
+    assert end.value.code == 2
+    assert capsys.readouterr().err.endswith(f"argument {option.split('=')[0]}: {sentence}\n")
 
 
 def test_the_order_of_runs() -> None:
@@ -455,6 +512,12 @@ def test_a_file_that_is_not_as_it_was_written(root: Path, tmp_path: Path, what: 
     sentence = f"models/tiny-seed0-fold1/{file.name} of the bundle is {what}: copy it again"
     with pytest.raises(InputError, match=re.escape(sentence)):
         predict(other, many(tmp_path / "input", 3), tmp_path)
+    assert not (tmp_path / "partial").exists()  # nothing was predicted before
+
+
+def test_a_bundle_without_its_record(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"^bundle\.json of the bundle is missing: copy it again$"):
+        Bundle.open(tmp_path)
 
 
 def test_a_shared_file_that_is_not_as_it_was_written(tmp_path: Path) -> None:

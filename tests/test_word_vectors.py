@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import importlib.util
+import pickle
 import struct
 import unicodedata
 from collections import Counter
@@ -138,12 +139,18 @@ def test_a_word_is_looked_up_as_it_is_and_then_in_small_letters(tmp_path: Path) 
          "fix it"),
         ("v.zip", b"PK\x03\x04\0\0\0", "{} is not a text of word vectors: give it the ending that it "
          "has, .vec, .txt, .gz, .bz2, .bin or .npy"),
-        ("v.vec.gz", gzip.compress(b"a 1 2\n" * 99, mtime=0)[:-9], "{} is damaged (Compressed file ended before "
-         "the end-of-stream marker was reached): fetch it again"),
+        ("v.vec.gz", gzip.compress(b"a 1 2\n" * 99, mtime=0)[:-9], "{} is damaged (Compressed file "
+         "ended before the end-of-stream marker was reached): fetch it again"),
         ("v.vec.gz", b"a 1 2\n", "{} is damaged (Not a gzipped file (b'a ')): fetch it again"),
         ("v.bin", b"", "{} does not begin with the number of vectors and their size, as word2vec's "
          ".bin does: put the right file there"),
         ("v.bin", packed(), "{}: vector 3 of 3 is cut off: fetch the file again"),
+        ("v.vec", b"9" * 5000 + b" 3\na 1 2 3\n", "{}, line 2 has 3 numbers, but 1 are expected: fix "
+         "it"),
+        ("v.vec", b"1 " + b"9" * 18 + b"\na 1 2\n", "{}, line 2 has 2 numbers, but 999999999999999999 "
+         "are expected: fix it"),
+        ("v.vec", b"1 " + b"9" * 19 + b"\na 1 2\n", "{}, line 2 has 2 numbers, but 1 are expected: fix "
+         "it"),
         ("v.bin", b"\xba\x16\x4f\x2f\x0c", "{} is a model of the fastText program: take its vectors as "
          "text (.vec)"),
     ],
@@ -155,6 +162,27 @@ def test_a_bad_file_is_refused_with_its_line(
     with pytest.raises(InputError) as refused:
         vector_file(path).read({"b"})
     assert str(refused.value) == sentence.format(path)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"PK\x03\x04",  # an archive of arrays (.npz)
+        pickle.dumps(["a"]),
+        b"\x93NUMPY\x01\x00\x10\x00{'shape': (2, 3\n\n",
+        b"\x93NUMPY\x01\x00\x50\x00{'descr': '<f4', 'fortran_order': False, 'shape': (%d, 3)}"
+        % 10**21,
+    ],
+)
+def test_what_is_no_array_is_refused(tmp_path: Path, data: bytes) -> None:
+    """Bug guarded: numpy raises errors of many types, and returns another object for an archive."""
+    array = write_bytes(tmp_path / "v.npy", data)
+    with pytest.raises(InputError) as refused:
+        vector_file(array).check()
+    sentence = str(refused.value)
+    assert sentence.startswith(f"{array} is not an array of numpy (")
+    assert sentence.endswith("): save it again")
 
 
 def test_an_array_without_a_word_per_row_is_refused(tmp_path: Path) -> None:
@@ -546,6 +574,19 @@ def test_labels_change_no_vector(tmp_path: Path) -> None:
         weights_of(prepared(tmp_path, vectors, rows, size=8)) for rows in (ROWS, turned)
     )
     assert all(np.array_equal(first[word], other[word]) for word in first)
+
+
+@gensim
+@pytest.mark.parametrize("train", ["skipgram", "cbow", "fasttext"])
+@pytest.mark.parametrize("texts", [[["a"], ["b"]], [[], []], []])
+def test_texts_without_a_frequent_word_are_refused(train: str, texts: list[list[str]]) -> None:
+    """Bug guarded: gensim's RuntimeError, `you must first build vocabulary`."""
+    with pytest.raises(InputError) as refused:
+        trained_on(texts, ["a"], train=train)
+    assert str(refused.value) == (
+        "vectors.train: none of the words occurs 2 times in the texts that vectors are trained on: set "
+        "a smaller words.min_count, or leave vectors out"
+    )
 
 
 def test_without_gensim_a_sentence_says_what_to_install(

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +37,7 @@ from foldstack.stages.combination import Combination, Outcome
 from foldstack.stages.means import OfRuns, RunScales
 from foldstack.stages.new_rows import NewFile
 from foldstack.store import RunKey
+from foldstack.system import is_fault, sentence
 
 CHUNK = 5_000  # rows that are held in memory at once
 MODEL, SCALES = "blend", "scales"  # folders within a bundle
@@ -54,10 +56,13 @@ class Bundle:
 
     @classmethod
     def open(cls, root: Path) -> Bundle:
-        """Raises InputError if a file other than those of runs is missing or damaged."""
-        again = "make the bundle again"
-        made = cls(root, read_record(root / FILE, BundleRecord, FILE, again))
+        """Raises InputError if a file of the bundle is missing or damaged."""
+        if not (root / FILE).is_file():
+            raise InputError(f"{FILE} of the bundle is missing: copy it again")
+        made = cls(root, read_record(root / FILE, BundleRecord, FILE, "make the bundle again"))
         made._check(made.record.files)
+        for run in made.record.runs:
+            made._check(run.files, f"{run.folder}/")
         return made
 
     @cached_property
@@ -69,7 +74,7 @@ class Bundle:
     def combination(self) -> Combination:
         """The blend of all of its models."""
         blend, root = self.record.blend, self.root
-        names, outputs = list(blend.members), len(self._outputs)
+        names, outputs = list(blend.members), len(self.outputs)
         fitted = load_fitted(
             blend.winner, blend.parameters, names, self._kind, outputs, root / MODEL
         )
@@ -84,7 +89,7 @@ class Bundle:
         weights = (
             weights / weights.sum() if weights.sum() > 0 else np.full(len(names), 1 / len(names))
         )
-        nothing = np.empty((0, len(self._outputs)))
+        nothing = np.empty((0, len(self.outputs)))
         fitted = Weighted(list(names), weights, self._kind, "probability", crossfit=nothing)
         return self._combining("mean", fitted)
 
@@ -104,7 +109,7 @@ class Bundle:
         return Kind(self.record.blend.kind)
 
     @property
-    def _outputs(self) -> tuple[str, ...]:
+    def outputs(self) -> tuple[str, ...]:
         return self._kind.outputs_of(tuple(self.record.labels))
 
     @property
@@ -123,7 +128,6 @@ class Bundle:
         """Return a run's fitted learner."""
         context = LearnerContext(competition.task, run.key.seed, threads)
         learner = make_learner(stored_settings(run.settings), context)
-        self._check(run.files, f"{run.folder}/")
         with unpacked(self.root / run.folder) as folder:
             learner.load(folder)
         return learner
@@ -216,12 +220,22 @@ class Inference:
             "bundle": self.bundle.record.digest,
         }
         about = self.work / ABOUT
-        if about.exists() and read_json(about) == now:
+        if _holds(about, now):
+            self._remove_damaged()
             return
         for path in self.work.iterdir():
             if path.suffix in (".npy", ".part"):
                 path.unlink()
         write_json(about, now)
+
+    def _remove_damaged(self) -> None:
+        """Remove partial predictions that cannot be read, so that they are made again."""
+        rows, outputs = self.file.stream.rows, len(self.bundle.outputs)
+        for run, start in product(self.bundle.record.runs, range(0, rows, CHUNK)):
+            place = self._place(run, start)
+            if place.exists() and not _is_whole(place, (min(CHUNK, rows - start), outputs)):
+                say(f"infer: {place} is damaged: predicting its rows again")
+                place.unlink()
 
     def _place(self, run: BundledRun, start: int) -> Path:
         return self.work / f"{start}-{file_of(run)}"
@@ -293,6 +307,25 @@ class Inference:
             yield start, part, rows, found.patterned(self.bundle.patterns, rows)
 
 
+def _holds(path: Path, value: dict) -> bool:
+    """Return whether a JSON file has this content."""
+    try:
+        return read_json(path) == value
+    except (FileNotFoundError, ValueError):
+        return False
+
+
+def _is_whole(path: Path, shape: tuple[int, int]) -> bool:
+    """Return whether a file has finite predictions of this shape."""
+    try:
+        values = np.load(path)
+        return values.shape == shape and bool(np.isfinite(values).all())
+    except Exception as e:  # numpy's are of many types
+        if is_fault(e):
+            raise
+        return False
+
+
 def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(description="Predict a test file by this bundle.")
     made.add_argument(
@@ -301,15 +334,23 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--out", default="submission.csv", help="default: submission.csv")
     made.add_argument("--work", default=".partial", help="partial predictions (default: .partial)")
     made.add_argument("--minutes", type=_minutes, help="stop in time for this limit")
-    made.add_argument("--threads", type=int, default=0, help="default: all cores")
+    made.add_argument("--threads", type=_threads, default=0, help="default: all cores")
     return made
 
 
+def _threads(text: str) -> int:
+    if text.isascii() and text.isdigit():
+        return int(text)
+    raise argparse.ArgumentTypeError(f"'{text}' is not 0, for all cores, or a number of threads")
+
+
 def _minutes(text: str) -> float:
-    minutes = float(text)
-    if not minutes > 0:
-        raise ValueError
-    return minutes
+    try:
+        if (minutes := float(text)) > 0:
+            return minutes
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f"'{text}' is not a number above 0")
 
 
 def infer(root: Path, argv: Sequence[str], started: float) -> Inference:
@@ -352,8 +393,11 @@ def main(root: Path, argv: Sequence[str], started: float) -> int:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     try:
         infer(root, argv, started)
-    except InputError as e:
-        print(f"infer: {e}", file=sys.stderr)
+    except Exception as e:
+        said = str(e) if isinstance(e, InputError) else sentence(e)
+        if said is None:
+            raise
+        print(f"infer: {said}", file=sys.stderr)
         return 2
     return 0
 

@@ -16,6 +16,7 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from foldstack.backbones import locate
+from foldstack.errors import InputError, shown
 from foldstack.files import read_json, write_json
 from foldstack.learners import LearnerContext
 from foldstack.nets.backbone import empty_backbone, load_backbone, own_code, save_config
@@ -131,7 +132,10 @@ class FrozenBackbone:
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
     def fill(self, texts: Sequence[str], out: np.ndarray) -> None:
-        """Compute the (n, size) vectors of n texts; a text without any token has zeros."""
+        """Compute the (n, size) vectors of n texts; a text without any token has zeros.
+
+        Raises InputError if one is not finite.
+        """
         prefix = self.settings.prefix
         read = Texts.read(_rows(texts), self.tokenizer, prefix)
         tokens = to_tokens(
@@ -144,11 +148,23 @@ class FrozenBackbone:
         with cast_once(self.net.backbone, self.precision):
             if len(real) == len(texts):
                 frozen.fill(self.net, tokens, out, self.accelerator.autocast)
-                return
-            found = np.empty((len(real), self.size), np.float32)
-            frozen.fill(self.net, Taken(tokens, real), found, self.accelerator.autocast)
-        out[:] = 0
-        out[real] = found
+            else:
+                found = np.empty((len(real), self.size), np.float32)
+                frozen.fill(self.net, Taken(tokens, real), found, self.accelerator.autocast)
+                out[:] = 0
+                out[real] = found
+        self._check(texts, out)
+
+    def _check(self, texts: Sequence[str], vectors: np.ndarray) -> None:
+        """Raise InputError if a vector is not finite."""
+        wrong = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+        if len(wrong):
+            fp32 = self.precision == "fp32"
+            raise InputError(
+                f"backbone '{self.settings.backbone}' computes {len(wrong):,} of {len(texts):,} vectors "
+                f"that are not finite in {self.precision}, such as that of {shown(texts[wrong[0]])}: "
+                + ("take another backbone" if fp32 else "set precision to fp32")
+            )
 
 
 class BackboneVectors:

@@ -88,7 +88,10 @@ class SvdVectors(LatentVectors):
     """Latent semantic analysis."""
 
     def _fitted(self, x: csr_matrix, size: int) -> np.ndarray:
-        return TruncatedSVD(size, random_state=self.seed).fit(x).components_
+        if x.shape[1] == 1:  # which scikit-learn refuses
+            return np.ones((1, 1))
+        with np.errstate(invalid="ignore", divide="ignore"):  # of texts that do not vary
+            return TruncatedSVD(size, random_state=self.seed).fit(x).components_
 
     def _reduced(self, x: csr_matrix) -> np.ndarray:
         return x @ self.components.T
@@ -106,10 +109,14 @@ class TopicVectors(LatentVectors):
         return model.fit(x).components_
 
     def _reduced(self, x: csr_matrix) -> np.ndarray:
-        """Return the w of least |x - wH|², which is that of |L⁻¹Hx - Lᵀw|² with LLᵀ = HHᵀ."""
+        """Return the w of least |x - wH|², which is that of |L⁻¹Hx - Lᵀw|² with LLᵀ = HHᵀ.
+
+        A row's bits do not depend on the others, as they would after a solution for all rows at once:
+        a tree may split between 0 and 1e-17.
+        """
         squares = self.components @ self.components.T
         squares[np.diag_indices_from(squares)] += 1e-9 * max(squares.diagonal().mean(), 1e-9)
         lower = np.linalg.cholesky(squares)
-        targets = solve_triangular(lower, (x @ self.components.T).T, lower=True).T
+        targets = x @ solve_triangular(lower, self.components, lower=True).T
         found = [nnls(lower.T, target)[0] for target in targets]
-        return np.array(found).reshape(len(targets), self.size)
+        return np.array(found).reshape(x.shape[0], self.size)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from safetensors.numpy import load_file, save_file
+from sklearn import config_context
 from sklearn.neighbors import NearestNeighbors
 
 from foldstack.files import placing
@@ -16,6 +17,7 @@ from foldstack.techniques import NeighboursClassifier
 
 SMALLEST = 1e-6  # distance; the same text has it within the rounding of float32
 LEAST = 1e-6  # probability
+MEMORY_MB = 128  # of distances in float64 at once; the library's gigabyte is no faster
 
 
 class NeighboursFit:
@@ -41,7 +43,8 @@ class NeighboursFit:
         search = NearestNeighbors(
             n_neighbors=min(self.settings.k, len(self.vectors)), metric="cosine", algorithm="brute"
         )
-        distance, near = search.fit(self.vectors).kneighbors(x.astype(np.float32))
+        with config_context(working_memory=MEMORY_MB):
+            distance, near = search.fit(self.vectors).kneighbors(x.astype(np.float32))
         votes = self.weights[near] / np.maximum(distance.astype(np.float64), SMALLEST)
         found = np.einsum("nk,nko->no", votes, self.targets[near])
         total = votes.sum(axis=1, keepdims=True)

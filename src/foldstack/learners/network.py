@@ -15,6 +15,7 @@ from foldstack.guess.contents import LOOKED_AT, script_of
 from foldstack.learners import LearnerContext
 from foldstack.learners.ngram_choice import CHINESE
 from foldstack.learners.sequence import SequenceLearner
+from foldstack.near import chunks
 from foldstack.nets.word_vectors import BOUND, WordVectors, WordVectorsConfig, hashed
 from foldstack.progress import say
 from foldstack.rows import Rows
@@ -26,7 +27,7 @@ from foldstack.text.vector_files import look_up, vector_file
 from foldstack.text.words import PAD, SPECIAL, UNKNOWN, WordTokenizer, kind_of, words_of
 
 FILE = "words.json"
-CHUNK = 1_000  # texts at once
+TOKENS = 1_000_000  # at once
 LONGEST = 1_000_000  # tokens: texts are not cut
 
 
@@ -120,13 +121,16 @@ class NetworkLearner(SequenceLearner):
         s = self.settings
         read = tokenise(train, tokenizer, max_length=LONGEST, prefix=s.prefix)
         texts = torch.zeros(s.buckets, dtype=torch.int32)
-        for start in range(0, len(train), CHUNK):
-            batch = read.batch(np.arange(start, min(start + CHUNK, len(train))))
-            ids, counts = batch["input_ids"], batch["attention_mask"].sum(dim=1)
-            text = torch.arange(len(ids)).unsqueeze(1).expand_as(ids)
+        for some in chunks(read.lengths, TOKENS):
+            # Side by side, not padded: one text may be as long as a book.
+            begin, end = read.offsets[some.start], read.offsets[some.stop]
+            ids = torch.from_numpy(read.flat[begin:end].astype(np.int64))
+            lengths = torch.from_numpy(read.lengths[some])
+            text = torch.arange(len(lengths)).repeat_interleave(lengths)
+            ends = lengths.cumsum(0)[text]
             pairs = [
-                torch.stack([text[begins], hashes[begins]])
-                for hashes, begins in hashed(ids, counts, s.ngrams, s.buckets)
+                torch.stack([text[begins[0]], hashes[begins]])
+                for hashes, begins in hashed(ids[None], ends[None], s.ngrams, s.buckets)
             ]
             of_texts = torch.unique(torch.cat(pairs, dim=1), dim=1)
             texts += torch.bincount(of_texts[1], minlength=s.buckets).int()

@@ -56,19 +56,19 @@ class Ngrams(nn.Module):
         """Return (b, t, h) vectors; an n-gram's is added to that of its first word."""
         counts = mask.sum(dim=1)
         features, found = counts, words
-        for hashes, begins in hashed(ids, counts, self.most, len(self.rows)):
+        for hashes, begins in hashed(ids, counts.unsqueeze(1), self.most, len(self.rows)):
             rows = torch.where(begins, self.rows[hashes], 0)
             found = found + self.vectors(rows)
             features = features + (rows > 0).sum(dim=1)
         return found * (counts / features).view(-1, 1, 1).to(words.dtype)
 
 
-def hashed(ids: Tensor, counts: Tensor, most: int, buckets: int) -> Iterator[tuple[Tensor, Tensor]]:
+def hashed(ids: Tensor, ends: Tensor, most: int, buckets: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield for n = 2 … `most` the (b, t) hash of the n-gram at each token, and whether there is one.
 
     Args:
         ids: (b, t) word ids.
-        counts: (b,) number of tokens.
+        ends: (b, 1) or (b, t) the place behind the last token of each token's text.
         most: largest n.
         buckets: hashes are below this number.
     """
@@ -76,7 +76,7 @@ def hashed(ids: Tensor, counts: Tensor, most: int, buckets: int) -> Iterator[tup
     for n in range(2, most + 1):
         following = F.pad(ids, (0, n - 1))[:, n - 1 :]
         hashes = (hashes * FACTOR + following) & MASK
-        yield hashes % buckets, places + n <= counts.unsqueeze(1)
+        yield hashes % buckets, places + n <= ends
 
 
 class WordVectors(nn.Module):

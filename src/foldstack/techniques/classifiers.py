@@ -81,6 +81,14 @@ class NeighboursClassifier(VectorClassifier):
     k: PositiveInt = 20
     prior: NonNegative = 1.0
 
+    def check_kind(self, kind: Kind) -> None:
+        # By value: the settings of a stored run name every field.
+        if kind.is_values and self.prior != type(self).model_fields["prior"].default:
+            raise ValueError(
+                "classifier.prior keeps probabilities of labels from 0 and changes nothing in values: "
+                "leave it out"
+            )
+
 
 class LightgbmClassifier(VectorClassifier):
     """Gradient boosting by LightGBM: one model for all classes, else one per output.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -23,6 +24,8 @@ from foldstack.progress import say
 from foldstack.system import error_number, is_fault
 
 DIGEST = 16  # bytes: a billion texts collide with a probability of 1e-21
+NAME_LENGTH = 16
+NAME = re.compile(rf"[0-9a-f]{{{NAME_LENGTH}}}")  # of a shard's folder
 DIGESTS, CHECKSUMS = "digests.npy", "part.json"
 
 
@@ -62,7 +65,7 @@ class ShardedCache:
 
         fill: writes the arrays into a folder.
         """
-        part = place / hashlib.sha256(digests).hexdigest()[:16]
+        part = place / hashlib.sha256(digests).hexdigest()[:NAME_LENGTH]
         with tempfile.TemporaryDirectory(dir=self.folder, prefix=".part-") as beside:
             folder = Path(beside) / part.name
             folder.mkdir()
@@ -78,8 +81,12 @@ class ShardedCache:
                     raise
 
     def _open(self, place: Path) -> list[Shard]:
-        """Return all valid shards; remove damaged ones, so that their texts are processed again."""
-        folders = sorted(p for p in place.iterdir() if p.is_dir()) if place.is_dir() else []
+        """Return all valid shards; remove damaged ones, so that their texts are processed again.
+
+        Folders with other names than those of shards are not ours.
+        """
+        inside = place.iterdir() if place.is_dir() else ()
+        folders = sorted(p for p in inside if NAME.fullmatch(p.name) and p.is_dir())
         for folder in folders:
             if folder in self._parts:
                 continue

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from itertools import chain
 
 import numpy as np
 
+from foldstack.errors import InputError
 from foldstack.techniques import WordVectorsSettings
 
 WINDOW = {"words": 5, "characters": 10}
@@ -37,9 +40,14 @@ def train_vectors(
         (n, size) float32, zero where there is none; (n,) whether there is one.
 
     Raises:
-        InputError: gensim is not installed.
+        InputError: gensim is not installed, or no word occurs often enough.
     """
     settings.check_package()
+    if max(Counter(chain.from_iterable(texts)).values(), default=0) < min_count:
+        raise InputError(
+            f"vectors.train: none of the {unit} occurs {min_count} times in the texts that vectors are "
+            "trained on: set a smaller words.min_count, or leave vectors out"
+        )
     from gensim.models import FastText, Word2Vec  # here, since it is optional
 
     options = {

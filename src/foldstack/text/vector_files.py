@@ -20,12 +20,13 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+from numpy.lib.format import open_memmap
 
 from foldstack.errors import InputError, cut
 from foldstack.system import is_fault
 
 OPENERS = {".gz": gzip.open, ".bz2": bz2.open}
-HEADER = re.compile(rb"(\d+)[ \t](\d+)[ \t\r]*\n?")
+HEADER = re.compile(rb"(\d{1,18})[ \t](\d{1,18})[ \t\r]*\n?")  # numbers below 2**63
 IN_NUMBERS = b"0123456789+-.eE "
 LONGEST_LINE, LONGEST_WORD = 1 << 20, 1 << 12  # bytes
 Stored = bytes | np.ndarray
@@ -208,8 +209,10 @@ class ArrayVectors(VectorFile):
     @cached_property
     def _matrix(self) -> np.ndarray:
         try:
-            matrix = np.load(self.path, mmap_mode="r", allow_pickle=False)
-        except (ValueError, EOFError) as e:
+            matrix = open_memmap(self.path, mode="r")
+        except Exception as e:  # numpy reads the header as Python, whose errors are of many types
+            if is_fault(e):
+                raise
             raise InputError(f"{self.path} is not an array of numpy ({e}): save it again") from None
         if matrix.ndim != 2 or matrix.dtype.kind != "f" or not matrix.shape[1]:
             raise InputError(

@@ -353,7 +353,8 @@ def test_int8_weights_are_within_half_a_step_of_each_row() -> None:
     assert torch.equal(found["b"], given["b"]) and torch.equal(found["n"], given["n"])
 
 
-@pytest.mark.parametrize("form", [pytest.param("fp16", marks=pytest.mark.slow), "int8"])
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["fp16", "int8"])
 def test_smaller_weights_take_less_and_say_what_they_change(
     root: Path, tmp_path: Path, form: str, capsys
 ) -> None:

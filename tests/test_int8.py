@@ -21,6 +21,7 @@ from foldstack.ensemble import load_fitted
 from foldstack.errors import InputError
 from foldstack.learners import Learner
 from foldstack.links import to_probabilities
+from foldstack.nets import quantized
 from foldstack.nets.attention import install_attention
 from foldstack.nets.classifier import Classifier
 from foldstack.nets.poolings import make_pooling
@@ -154,11 +155,15 @@ def test_a_backbone_is_converted_for_texts_of_any_number_and_length(kind):
     assert model.backbone.config._attn_implementation == attention
 
 
-def test_a_backbone_that_openvino_does_not_take():
+def test_a_backbone_that_openvino_does_not_take(monkeypatch):
+    def fails(model: Classifier, inputs: int) -> None:
+        raise RuntimeError("an operation that it does not know")
+
+    monkeypatch.setattr(quantized, "converted", fails)
     with pytest.raises(InputError) as e:
-        Int8Reader(adapted("longformer"), "fp32")(*texts(2, 8))
+        Int8Reader(adapted("bert"), "fp32")(*texts(2, 8))
     assert str(e.value) == (
-        "OpenVINO cannot take a backbone of type 'longformer', so it has no int8: leave it out"
+        "OpenVINO cannot take a backbone of type 'bert', so it has no int8: leave it out"
     )
 
 

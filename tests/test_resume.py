@@ -151,11 +151,17 @@ def alive(pid: int) -> bool:
         (UPDATE, 3, 2),  # in the first epoch
         (UPDATE, PER_EPOCH + 1, PER_EPOCH),  # before the first update of the second
         (UPDATE, PER_EPOCH + 4, PER_EPOCH + 3),
-        ("foldstack.training.checkpoint:save_file", 7, 6),  # no weights yet
+        pytest.param(
+            "foldstack.training.checkpoint:save_file", 7, 6, marks=pytest.mark.slow
+        ),  # no weights yet
         ("foldstack.training.checkpoint:write_json", 7, 6),  # weights, but no state
-        ("foldstack.store.run_predictions:write_parquet", 1, 15),  # trained, not predicted
+        pytest.param(
+            "foldstack.store.run_predictions:write_parquet", 1, 15, marks=pytest.mark.slow
+        ),  # trained, not predicted
         ("foldstack.store.run_predictions:write_parquet", 2, 15),  # one file of two
-        ("foldstack.records.base:write_json", 2, 15),  # predicted
+        pytest.param(
+            "foldstack.records.base:write_json", 2, 15, marks=pytest.mark.slow
+        ),  # predicted
         ("foldstack.store:Store.finish", 1, 15),  # all but its name
     ],
 )
@@ -240,7 +246,9 @@ EVERYTHING = {
 
 
 @pytest.mark.parametrize("techniques", list(EVERYTHING))
-@pytest.mark.parametrize("call", [PER_EPOCH + 1, 2 * PER_EPOCH + 3])
+@pytest.mark.parametrize(
+    "call", [PER_EPOCH + 1, pytest.param(2 * PER_EPOCH + 3, marks=pytest.mark.slow)]
+)
 def test_killed_with_everything_switched_on(backbone, tmp_path, techniques, call):
     """Whatever a technique keeps beside the weights, averages and scores included, comes back."""
     options = EVERYTHING[techniques]
@@ -272,7 +280,15 @@ def make_staged(root: Path, backbone: Path, checkpoint_seconds: float = 0) -> Pa
     return root
 
 
-@pytest.mark.parametrize("call", [3, PER_EPOCH + 1, PER_EPOCH + 4, 2 * PER_EPOCH + 2])
+@pytest.mark.parametrize(
+    "call",
+    [
+        pytest.param(3, marks=pytest.mark.slow),
+        PER_EPOCH + 1,
+        pytest.param(PER_EPOCH + 4, marks=pytest.mark.slow),
+        2 * PER_EPOCH + 2,
+    ],
+)
 def test_killed_in_each_stage(backbone, tmp_path, call):
     """In the first, at the beginning of the second, within it, and in the one with a frozen backbone."""
     whole = make_staged(tmp_path / "whole", backbone, 1000)

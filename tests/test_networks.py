@@ -859,7 +859,7 @@ REFUSED: list[tuple[dict, str]] = [
     *(
         (
             {"head": name},
-            f"head {name} reads [CLS], which words have not: take another, such as mean or attention",
+            f"head {name} reads [CLS], which words do not have: take another, such as mean or attention",
         )
         for name in ("cls", "cls_attention", "concat")
     ),

@@ -26,6 +26,7 @@ from foldstack.patterns import (
 from foldstack.records import (
     BlendRecord,
     DifferenceRecord,
+    DriftedScore,
     EstimateRecord,
     LineRecord,
     PatternsEffect,
@@ -173,12 +174,17 @@ def labelled_texts(ws: Workspace, learned: Rows) -> tuple[list[tuple[str, ...]],
 
 @dataclass(frozen=True)
 class Described:
-    """The fields of a blend's record that patterns change."""
+    """The fields of a blend's record that patterns change.
+
+    submitted: None, since the estimate of the mean over runs is that of predictions without patterns.
+    """
 
     nested: EstimateRecord
     optimistic: list[str]
     repeated_texts: RepeatedTexts | None
+    drift: DriftedScore | None
     patterns: PatternsEffect
+    submitted: None = None
 
     def changes(self) -> dict[str, Any]:
         """Return the changed fields of the record, by name."""
@@ -199,7 +205,17 @@ def describe(ws: Workspace, oof: OutOfFold, judged: Judged, applied: Applied) ->
         nested=nested_estimate(oof, judged),
         optimistic=[*record.optimistic, *_seen_by_writer(judged)],
         repeated_texts=reweighted(ws, folds, judged.after),
+        drift=_without_weighted(record.drift, judged.patterns),
         patterns=_effect(judged, record.nested, applied),
+    )
+
+
+def _without_weighted(drift: DriftedScore | None, patterns: Patterns) -> DriftedScore | None:
+    """Return the drift without its weighted score, which is that of predictions without patterns."""
+    if drift is None:
+        return None
+    return drift.model_copy(
+        update={"nested": None, "why": f"not with the rules of {patterns.file}"}
     )
 
 

@@ -125,8 +125,8 @@ class NetworkSettings(SequenceSettings):
     def _reads_no_first_token(self) -> NetworkSettings:
         if self.head.reads_cls:
             raise ValueError(
-                f"head {self.head.name} reads [CLS], which words have not: take another, such as mean "
-                "or attention"
+                f"head {self.head.name} reads [CLS], which words do not have: take another, such as "
+                "mean or attention"
             )
         return self
 

@@ -109,9 +109,8 @@ class NetworkLearner(SequenceLearner):
         """Choose `head_bias`, if it is auto, by these rows."""
         if self.settings.head_bias != AUTO:
             return
-        loss = self.settings.all_stages[0].loss
         facts = RunFacts.of(self.task.kind, train.targets, train.weights)
-        facts = replace(facts, adds_log_priors=bool(loss and loss.adds_log_priors))
+        facts = replace(facts, adds_log_priors=self.settings.adds_log_priors)
         rule = choose("head_bias", facts)
         self.settings = self.settings.model_copy(update={"head_bias": rule.value})
         self.chosen["head_bias"] = {"value": rule.value, "why": rule.when}

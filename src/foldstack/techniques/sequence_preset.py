@@ -205,6 +205,12 @@ class SequenceSettings(LearnerSettings):
         return self.stages or (self.training,)
 
     @property
+    def adds_log_priors(self) -> bool:
+        """Whether the first stage's loss adds the log of each class's share to the outputs."""
+        loss = self.all_stages[0].loss
+        return loss is not None and loss.adds_log_priors
+
+    @property
     def bounded(self) -> bool:
         """Whether a sigmoid is applied to the outputs of a regression."""
         return self.all_stages[0].bounded

@@ -101,8 +101,7 @@ class TransformerSettings(SequenceSettings):
         A choice is `{"value": 5, "why": "up to 4,000 rows"}`; the epochs of the second stage are named
         `stages.2.epochs`.
         """
-        loss = self.all_stages[0].loss
-        facts = replace(facts, adds_log_priors=bool(loss and loss.adds_log_priors))
+        facts = replace(facts, adds_log_priors=self.adds_log_priors)
         data, chosen = self.model_dump(mode="json"), {}
         for name in auto.OF_PRESET:
             if getattr(self, name) == AUTO:

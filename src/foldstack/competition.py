@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import string
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -169,6 +169,7 @@ class Competition:
         s = self.settings
         found = {f"files.{role}": self.path(role) for role in type(s.files).model_fields}
         found |= {f"external ('{name}')": self.input_path(name) for name in s.external}
+        found |= {f"pool ('{name}')": self.input_path(name) for name in s.pool}
         if isinstance(s.costs, str):
             found["costs"] = self.input_path(s.costs)
         found |= {
@@ -554,32 +555,83 @@ class Competition:
         near-duplicates is `folds.near`, or .8 without it: a data set that is published twice differs in
         punctuation, and learning from such a copy leaks the held-out label.
         """
+        return self._ties(self.external, self._groups_of(self._external_tables.values()))
+
+    def ties_of(self, name: str) -> np.ndarray:
+        """(ties, 2): the same of the unlabelled rows of this name, see `unlabelled_rows_of`."""
+        tables = [self._test_table] if name == "test" else self._pool_tables.values()
+        return self._ties(self.unlabelled_rows_of(name), self._groups_of(tables))
+
+    def _ties(self, rows: Rows, keys: list[str]) -> np.ndarray:
+        """Return the ties of rows from elsewhere, whose groups are `keys`; empty: none."""
         from foldstack.near import cached, near_pairs
 
-        s, external = self.settings, self.external
+        s = self.settings
         threshold = s.folds.near or EXTERNAL_NEAR
 
         def search() -> dict[str, np.ndarray]:
-            found = near_pairs(external.texts, self.train.texts, threshold, s.folds.seed)
-            return {"pairs": found}
+            return {"pairs": near_pairs(rows.texts, self.train.texts, threshold, s.folds.seed)}
 
-        key = config.digest([self.train.hash(), external.hash(), threshold, s.folds.seed])
+        key = config.digest([self.train.hash(), rows.hash(), threshold, s.folds.seed])
         ties = cached(self._near_dir, key, search)["pairs"]
         ties[:, 1] = self.tied[ties[:, 1]]
         if s.group is not None:
             of_value = dict(zip(self._train_table[s.group], self.tied.tolist(), strict=True))
-            keys = self._external_groups
             shared = [(i, of_value[k]) for i, k in enumerate(keys) if k and k in of_value]
             ties = np.concatenate([ties, np.array(shared, dtype=np.int64).reshape(-1, 2)])
         return np.unique(ties, axis=0)
 
-    @property
-    def _external_groups(self) -> list[str]:
-        """Return the group of each external row; empty if its file has no group column."""
-        s, found = self.settings, []
-        for name in s.external:
-            table = self._external_tables[name]
-            found += list(table[s.group]) if s.group in table.columns else [""] * len(table)
+    def _groups_of(self, tables: Iterable[pd.DataFrame]) -> list[str]:
+        """Return the group of each row of these tables; empty if there is no group column."""
+        group, found = self.settings.group, []
+        for table in tables:
+            found += list(table[group]) if group in table.columns else [""] * len(table)
+        return found
+
+    # Rows without labels
+
+    def unlabelled_rows_of(self, name: str) -> Rows:
+        """Return the rows of `test` or `pool`, with ids of their own: `test:ID`, `FILE:1`.
+
+        Raises InputError if no pool is named.
+        """
+        rows = self.test if name == "test" else self.pooled
+        if rows is None:
+            raise InputError(
+                "competition.yaml: pseudo_labels reads the pool, but `pool` names no file: name one, or "
+                "set texts to [test]"
+            )
+        if name == "test":
+            rows = replace(rows, ids=np.array([f"test:{i}" for i in rows.ids], dtype=object))
+        first = self.train.groups.max() + 1
+        return replace(rows, groups=rows.groups + first)
+
+    @cached_property
+    def pooled(self) -> Rows | None:
+        """The rows of all pool files; None without any."""
+        parts = [
+            self.unlabelled(self.input_path(name), table)
+            for name, table in self._pool_tables.items()
+        ]
+        if not parts:
+            return None
+        rows = parts[0]
+        for part in parts[1:]:
+            rows = rows.concatenated(part)
+        return replace(rows, groups=duplicate_groups(rows.texts))
+
+    @cached_property
+    def _pool_tables(self) -> dict[str, pd.DataFrame]:
+        """The tables of the pool files, with ids and with the features that they have."""
+        s, found = self.settings, {}
+        for name in s.pool:
+            path = self.input_path(name)
+            table = self.tables.external(path, self.tables.read(name), s.text).copy()
+            for column in s.text:
+                require(path, table, column)
+            table[s.id] = np.array([f"{name}:{i + 1}" for i in table.index], dtype=object)
+            table[[c for c in self.feature_names if c not in table.columns]] = ""
+            found[name] = table
         return found
 
     @cached_property
@@ -612,7 +664,7 @@ class Competition:
     @property
     def all_texts(self) -> list[tuple[str, ...]]:
         """Every different text, of held-out, test and pooled rows too, for training without labels."""
-        tables = (self.train, self.external, self.test)
+        tables = (self.train, self.external, self.test, self.pooled)
         found = [text for rows in tables if rows is not None for text in rows.texts]
         return list(dict.fromkeys(found + self.pool))
 
@@ -652,7 +704,7 @@ class Competition:
 
     def check(self) -> None:
         """Read and check all files now, instead of after hours of training."""
-        _ = self.train, self.test, self.external
+        _ = self.train, self.test, self.external, self.pooled
         self._check_features()
         _ = self.submission.wants_labels
         self._check_names_of_files()
@@ -663,7 +715,8 @@ class Competition:
     def _check_names_of_files(self) -> None:
         """Raise InputError if `delimiter`, `header` or `columns` name a file that is not read."""
         s = self.settings
-        read = {s.files.train, s.files.test, s.files.sample, *s.external, "private/solution.csv"}
+        read = {s.files.train, s.files.test, s.files.sample, *s.external, *s.pool}
+        read.add("private/solution.csv")
         read |= {name for join in s.join for name in join.file}
         read |= {name for name in (s.costs, s.folds.file) if isinstance(name, str)}
         read |= {Path(name).name for name in read}

@@ -121,6 +121,7 @@ LISTS = (
     "categorical",
     "auxiliary",
     "external",
+    "pool",
     "report_metrics",
 )
 
@@ -378,6 +379,7 @@ class CompetitionSettings(Settings):
     weight: column of row weights, used in training only.
     time: column that `folds.kind: time` sorts by.
     external: files with more training rows, which are never scored.
+    pool: files of rows without labels: pretraining, word vectors and pseudo-labels read them.
     patterns: file in the workspace with rules that decide before or beside the blend.
     submission: what is submitted; auto follows the metric and the sample's columns.
     join: second files whose columns are joined by a key: `{file: prompts.csv, on: prompt_id}`.
@@ -423,6 +425,7 @@ class CompetitionSettings(Settings):
     weight: OptionalText = None
     time: OptionalText = None
     external: tuple[FileName, ...] = ()
+    pool: tuple[FileName, ...] = ()
     patterns: OptionalFileName = None
     submission: Literal["auto", "labels", "probabilities"] = "auto"
     join: Annotated[tuple[JoinSettings, ...], BeforeValidator(_one_in_a_list)] = ()

@@ -10,14 +10,21 @@ from typing import Any
 
 import numpy as np
 
+from foldstack import config
 from foldstack.errors import InputError
 from foldstack.records import BlendRecord, RunRecord, SubmissionRecord
 from foldstack.rows import text_digests
-from foldstack.stages.run import PURPOSES, Dependency, Run, recorded
+from foldstack.stages.run import PURPOSES, Dependency, Run, recorded, unlabelled_hash
 from foldstack.store import Folds, RunKey
 from foldstack.workspace import Workspace
 
 WHAT = {"overlay": "external rows or weights"}  # an identity's keys as messages name them
+# What several runs do for one that depends on them, by purpose.
+SEVERAL = {
+    "washed": "its copies are filtered by",
+    "pseudo": "its unlabelled rows are labelled by",
+    "distil": "its targets are from",
+}
 COUNT = re.compile(r"(?<!\S)\d[\d,]*\b")
 
 
@@ -28,15 +35,22 @@ def require_dependencies(ws: Workspace, run: Run) -> None:
             f"{run.key}: augment_washed_by requires runs that leave two folds out, which time order "
             "cannot: remove it"
         )
-    dependencies = run.dependencies()
-    judges = [d.run for d in dependencies if d.purpose == "washed"]
-    missing = [key for key in judges if ws.store.read_run(key) is None]
-    if missing:
-        names = ",".join(key.run.removeprefix("fold") for key in missing)
+    if run.settings.distil is not None and run.folds.in_time_order:
         raise InputError(
-            f"{run.key}: its copies are filtered by runs of {missing[0].model} that are missing: run "
-            f"`{ws.store.train_command(missing[0].model)} FOLD={names} SEED={run.key.seed}`"
+            f"{run.key}: distil requires runs that leave two folds out, which time order cannot: remove "
+            "it"
         )
+    dependencies = run.dependencies()
+    for purpose, what in SEVERAL.items():
+        several = [d.run for d in dependencies if d.purpose == purpose]
+        missing = [key for key in several if ws.store.read_run(key) is None]
+        if missing:
+            model = missing[0].model
+            names = ",".join(k.run.removeprefix("fold") for k in missing if k.model == model)
+            raise InputError(
+                f"{run.key}: {what} runs of {model} that are missing: run "
+                f"`{ws.store.train_command(model)} FOLD={names} SEED={run.key.seed}`"
+            )
     for dependency in dependencies:
         _require(ws, dependency, run.key)
 
@@ -69,6 +83,9 @@ def why_stale(ws: Workspace, run: RunRecord, today: dict[str, Any] | None = None
     """
     today = today or made_with(ws)
     reasons = _made_otherwise(run.identity.to_json(), today)
+    settings = config.stored_settings_or_none(run.identity.settings)
+    if settings is not None and run.identity.unlabelled != unlabelled_hash(ws, settings):
+        reasons.append("learned other unlabelled rows than today's")
     for dependency, content in recorded(run):
         setting, now = PURPOSES[dependency.purpose], ws.store.read_run(dependency.run)
         if now is None:

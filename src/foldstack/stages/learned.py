@@ -16,6 +16,7 @@ from foldstack.stages.dependencies import inherited_reasons, shared_reasons
 from foldstack.stages.drift import weights_to_test
 from foldstack.stages.fitted import load_learner, model_folder, threads_of, token_cache
 from foldstack.stages.run import Run
+from foldstack.stages.taught import with_distilled, with_pseudo_labels
 from foldstack.text.augment import augmented, wash
 from foldstack.workspace import Workspace
 
@@ -42,11 +43,18 @@ def rows_of(ws: Workspace, run: Run) -> tuple[Rows, Rows, Rows | None, list[str]
     optimistic += shared_reasons(ws, run.folds, left_out)
     if run.folds.in_time_order and left_out and ws.competition.external is not None:
         optimistic.append("external rows have no time and may be later than the held-out ones")
+    if run.folds.in_time_order and left_out and run.settings.pseudo_labels is not None:
+        optimistic.append("rows with the labels of teachers may be later than the held-out ones")
+    if left_out and run.settings.distil is not None and run.settings.distil.by == "out_of_fold":
+        optimistic.append(
+            "its targets hold predictions of runs that have learned the held-out fold"
+        )
     optimistic += inherited_reasons(ws, run.dependencies())
     judged = run.folds.held_out(left_out)
     if run.select == "inner":
         judged = np.union1d(judged, learned[chosen])
-    train = _with_external(ws, run, train, judged)
+    train = _with_external(ws, run, with_distilled(ws, run, train), judged)
+    train = with_pseudo_labels(ws, run, train, judged)
     train = _with_copies(ws, run, _with_difficulty(ws, run, train))
     return train, held, select, optimistic
 

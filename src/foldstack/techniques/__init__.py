@@ -75,6 +75,7 @@ from foldstack.techniques.schedules import (
     Step,
 )
 from foldstack.techniques.sequence_preset import SequenceSettings
+from foldstack.techniques.teaching import Distillation, PseudoLabels
 from foldstack.techniques.tfidf_preset import TfidfSettings
 from foldstack.techniques.training import StageSettings, TrainingSettings
 from foldstack.techniques.transformer_preset import TransformerSettings
@@ -113,6 +114,7 @@ __all__ = [
     "Cosine",
     "CrossEntropy",
     "Dice",
+    "Distillation",
     "DpcnnHead",
     "EncoderHead",
     "End",
@@ -147,6 +149,7 @@ __all__ = [
     "Plateau",
     "Power",
     "Pretraining",
+    "PseudoLabels",
     "RandomWindow",
     "RcnnHead",
     "RecurrentHead",

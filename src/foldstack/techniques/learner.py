@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Literal, get_args, get_origin
+
+from pydantic import BeforeValidator
 
 from foldstack.errors import InputError
 from foldstack.kinds import Kind
-from foldstack.settings import Settings
+from foldstack.settings import Settings, none_from_text
 from foldstack.techniques.loop_settings import LoopSettings
 from foldstack.techniques.registry import check_path, load
+from foldstack.techniques.teaching import Distillation, PseudoLabels
 
 
 @dataclass(frozen=True)
@@ -47,11 +50,16 @@ class LearnerSettings(Settings):
         implementation: `module:class` of `(settings, learners.LearnerContext) -> learners.Learner`,
             imported on first use.
         traits: capabilities of the implementation.
+
+    pseudo_labels: learn unlabelled rows too, with the labels that other models predict.
+    distil: learn training rows from what other models predict of them too.
     """
 
     registered: ClassVar[dict[str, type[LearnerSettings]]] = {}
     implementation: ClassVar[str] = ""
     traits: ClassVar[Traits] = Traits()
+    pseudo_labels: Annotated[PseudoLabels | None, BeforeValidator(none_from_text)] = None
+    distil: Annotated[Distillation | None, BeforeValidator(none_from_text)] = None
 
     @classmethod
     def __pydantic_init_subclass__(cls, **options: Any) -> None:
@@ -103,6 +111,13 @@ class LearnerSettings(Settings):
                 raise InputError(
                     f"{setting}: there is no file {path}: put it there, or name another"
                 )
+
+    @property
+    def reads_pool(self) -> bool:
+        """Whether training reads the texts of the competition's `pool` files."""
+        return self.pretrains or (
+            self.pseudo_labels is not None and "pool" in self.pseudo_labels.texts
+        )
 
     @property
     def epoch_chosen_by(self) -> str:

@@ -32,9 +32,12 @@ def choose_ngrams(settings: TfidfSettings, texts: Sequence[str]) -> dict[str, Au
     script = script_of(texts)
     length = sum(map(len, texts)) / max(len(texts), 1)
     is_chinese = script == CHINESE
+    by_rule = "`parts` and `dictionary` are of rjieba"
     why = f"most letters are {'Chinese' if is_chinese else script.capitalize()}"
     chosen = {
-        "words": AutoChoice("rjieba" if is_chinese else "unicode", why),
+        "words": AutoChoice("rjieba", by_rule)
+        if settings.need_rjieba
+        else AutoChoice("rjieba" if is_chinese else "unicode", why),
         "word_ngrams": AutoChoice((1, 2), "for every script"),
         "char_ngrams": AutoChoice(
             (1, 4) if is_chinese or length >= LONG else (2, 5),

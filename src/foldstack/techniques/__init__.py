@@ -78,6 +78,7 @@ from foldstack.techniques.training import StageSettings, TrainingSettings
 from foldstack.techniques.transformer_preset import TransformerSettings
 from foldstack.techniques.vector_sources import BackboneSource, LatentSource, VectorSource
 from foldstack.techniques.vectors_preset import VectorsSettings
+from foldstack.techniques.word_rules import PartsOfSpeech, StopWords, WordRules
 from foldstack.techniques.word_vectors_settings import WordVectorsSettings
 
 __all__ = [
@@ -139,6 +140,7 @@ __all__ = [
     "Optimizer",
     "Oversample",
     "PairwiseAUC",
+    "PartsOfSpeech",
     "PlainHead",
     "Plateau",
     "Power",
@@ -159,6 +161,7 @@ __all__ = [
     "SquaredError",
     "StageSettings",
     "Step",
+    "StopWords",
     "SvmClassifier",
     "Technique",
     "Terms",
@@ -171,6 +174,7 @@ __all__ = [
     "VectorSource",
     "VectorsSettings",
     "Windows",
+    "WordRules",
     "WordVectorsSettings",
     "Words",
 ]

@@ -13,7 +13,7 @@ from foldstack.errors import InputError
 from foldstack.files import read_json, write_json
 from foldstack.guess.contents import LOOKED_AT, script_of
 from foldstack.learners import LearnerContext
-from foldstack.learners.ngram_choice import CHINESE
+from foldstack.learners.ngram_choice import cut_of
 from foldstack.learners.sequence import SequenceLearner
 from foldstack.near import chunks
 from foldstack.nets.word_vectors import BOUND, WordVectors, WordVectorsConfig, hashed
@@ -25,7 +25,7 @@ from foldstack.techniques.network_preset import OF_WORDS
 from foldstack.text.tokens import tokenise
 from foldstack.text.trained_vectors import train_vectors
 from foldstack.text.vector_files import look_up, vector_file
-from foldstack.text.word_rules import NONE, WordLists
+from foldstack.text.word_reader import NONE, WordLists
 from foldstack.text.words import PAD, SPECIAL, UNKNOWN, WordTokenizer, kind_of, words_of
 from foldstack.training import loop
 
@@ -179,8 +179,7 @@ def _chosen(words: Words, train: Rows) -> Words:
     if words.cut != "auto":
         return words
     script = script_of(text for row in train.texts[:LOOKED_AT] for text in row)
-    chinese = words.need_rjieba or (script == CHINESE and words.unit != "characters")
-    cut = "rjieba" if chinese else "unicode"
+    cut = "unicode" if words.unit == "characters" else cut_of(words, script)
     return words.model_copy(update={"cut": cut})
 
 

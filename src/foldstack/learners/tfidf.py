@@ -24,7 +24,7 @@ from foldstack.rows import Rows
 from foldstack.techniques import AUTO, TfidfSettings
 from foldstack.text.features import shared_words
 from foldstack.text.ngrams import WORD, NgramTfidf, pieces, stack_rows
-from foldstack.text.word_rules import NONE, WordLists, WordReader
+from foldstack.text.word_reader import NONE, WordLists, WordReader
 
 
 def _pieces(texts: Sequence[tuple[str, ...]]) -> Iterator[slice]:

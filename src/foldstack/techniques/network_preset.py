@@ -25,13 +25,12 @@ OF_LAYERS = ("layer_decay", "freeze_layers", "reinit_layers", "backbone_dropout"
 class Words(WordRules):
     """Form tokens and their vocabulary, which is fitted on the run's own training rows.
 
-    unit: words, each punctuation mark one of its own; characters; or both: the words of a text, a
-        token between, and then all its characters, as the teams that read Chinese twice do, by words
-        and by characters, but with vectors in common: windows and n-grams are of one kind, and what
-        max_length cuts is characters. A word that is unknown is still spelled.
+    unit: words, each punctuation mark one of its own; characters; or both: a text's words, a
+        token between, then its characters, as Chinese is read twice in competitions, but as one
+        sequence: a window or n-gram holds words or characters, an unknown word is spelled, and
+        max_length cuts characters first, so set it to auto.
     cut: unicode: letters and digits in a row are a word; rjieba: Chinese is cut into words by rjieba
-        first; auto: rjieba if most letters are Chinese characters, or if `parts` or `dictionary` is
-        set.
+        first; auto: rjieba if most letters are Chinese characters.
     lower: read capital letters as small ones.
     min_count: least number of training texts that a word occurs in; others are one unknown word.
     max_share: largest share of training texts that a word occurs in.
@@ -60,7 +59,7 @@ class Words(WordRules):
 
     @property
     def units(self) -> str:
-        """What tokens are, for the user."""
+        """The name of the tokens, for the user."""
         return "words and characters" if self.unit == "both" else self.unit
 
     @property

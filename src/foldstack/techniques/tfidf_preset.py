@@ -22,8 +22,8 @@ class TfidfSettings(WordRules, LearnerSettings):
     char_ngrams: range of character n-grams; `[0, 0]`: none; auto: `[1, 4]` if most letters are
         Chinese characters or texts have 1,000 characters on average, else `[2, 5]`.
     words: what a word is; unicode: letters and digits in a row; rjieba: Chinese ones are also cut
-        into words by rjieba; auto: rjieba if most letters are Chinese characters, or if `parts` or
-        `dictionary` is set. Their rules, `stop_words` and so on, apply to word n-grams alone.
+        into words by rjieba; auto: rjieba if most letters are Chinese characters. Their
+        rules, `stop_words` and so on, apply to word n-grams alone.
     min_count: least number of training texts that an n-gram occurs in.
     max_share: largest share of training texts that an n-gram occurs in.
     sublinear: count an n-gram that occurs c times in a text as 1 + ln(c), not as c.

@@ -1,4 +1,4 @@
-"""Settings of what becomes of words before they are counted: dropped, stemmed, kept whole."""
+"""Settings of rules for words: stop words, stems, parts of speech, a dictionary."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, model_validator
+from pydantic import AfterValidator, BeforeValidator, model_validator
 
 from foldstack.settings import OptionalText, Settings, none_from_text
 
@@ -24,13 +24,22 @@ Language = Literal[
     "lv", "mr", "ms", "nl", "no", "pl", "pt", "ro", "ru", "sk", "sl", "so", "st", "sv", "sw", "th", "tl",
     "tr", "uk", "ur", "vi", "yo", "zh", "zu",
 ]  # fmt: skip
-# Those of rjieba's dictionary. One letter stands for all that begin with it.
-Tag = Literal[
-    "a", "ad", "ag", "an", "b", "c", "d", "df", "dg", "e", "eng", "f", "g", "h", "i", "j", "k", "l", "m",
-    "mg", "mq", "n", "ng", "nr", "nrfg", "nrt", "ns", "nt", "nz", "o", "p", "q", "r", "rg", "rr", "rz",
-    "s", "t", "tg", "u", "ud", "ug", "uj", "ul", "uv", "uz", "v", "vd", "vg", "vi", "vn", "vq", "x", "y",
-    "z", "zg",
-]  # fmt: skip
+# Those of rjieba's dictionary.
+TAGS = (
+    "a", "ad", "ag", "an", "b", "c", "d", "df", "dg", "e", "eng", "f", "g", "h", "i", "j", "k",
+    "l", "m", "mg", "mq", "n", "ng", "nr", "nrfg", "nrt", "ns", "nt", "nz", "o", "p", "q", "r",
+    "rg", "rr", "rz", "s", "t", "tg", "u", "ud", "ug", "uj", "ul", "uv", "uz", "v", "vd", "vg",
+    "vi", "vn", "vq", "x", "y", "z", "zg",
+)  # fmt: skip
+
+
+def _tag(value: str) -> str:
+    if value not in TAGS:
+        raise ValueError(f"rjieba has no such part of speech: name some of {', '.join(TAGS)}")
+    return value
+
+
+Tag = Annotated[str, AfterValidator(_tag)]
 
 
 class StopWords(Settings):
@@ -84,7 +93,7 @@ def _of_language(value: Any) -> Any:
 
 
 class WordRules(Settings):
-    """What becomes of words.
+    """Rules for words, which drop, stem or join them.
 
     stop_words: words that are left out: a language, or `{language: en, add: […], keep: […]}`, or
         `{file: stop.txt}`.
@@ -134,7 +143,7 @@ class WordRules(Settings):
 
     def check_words(self, files: Mapping[str, Path], prefix: str = "") -> None:
         """Raise InputError if a file of words is wrong or a package is missing; see `word_files`."""
-        from foldstack.text.word_rules import WordLists, WordReader  # which import these settings
+        from foldstack.text.word_reader import WordLists, WordReader  # which import these settings
 
         if self.word_rules:
             WordReader(self, self.need_rjieba, WordLists.read(self, files, prefix))

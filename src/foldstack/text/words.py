@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerFast
 
 from foldstack.techniques import Words
 from foldstack.text.ngrams import CHINESE
-from foldstack.text.word_rules import NONE, WordLists, WordReader
+from foldstack.text.word_reader import NONE, WordLists, WordReader
 
 PAD, UNKNOWN, MASK, BETWEEN, END = SPECIAL = ("[PAD]", "[UNK]", "[MASK]", "[SEP]", "[END]")
 # Letters, digits and marks in a row, or one sign. Written so that both engines read it alike: Python's
@@ -76,6 +76,8 @@ class WordTokenizer(PreTrainedTokenizerFast):
 class PreparedTokenizer(WordTokenizer):
     """The same over texts whose tokens Python has put spaces between, which the backend cannot."""
 
+    letter = BORDER  # for `Frame.of`: no rule drops it
+
     def _encode_plus(self, text, text_pair=None, **options):
         kept = () if self.split_special_tokens else self.all_special_tokens
         prepared = _preparer(self.words, self.lists, kept)
@@ -119,6 +121,8 @@ def _preparer(words: Words, lists: WordLists, kept: Collection[str] = ()) -> Cal
         return [*found, *split(normal(text[end:]))]
 
     def prepared(text: str) -> str:
+        if text == BORDER:
+            return text
         found = apart(text, lambda part: [t for run in unit.findall(part) for t in tokens(run)])
         if words.unit == "both":
             found += [BORDER, *apart(text, regex.compile(CHARACTER).findall)]

@@ -20,7 +20,7 @@ from foldstack.text.ngrams import CHINESE
 LETTERS = regex.compile(r"[\p{L}\p{M}\p{N}_]+")
 ONE_WORD = regex.compile(rf"{LETTERS.pattern}|\S")
 STEMS = 2**20  # words whose stems are remembered
-Entry = tuple[str, int | None, str]
+DictionaryWord = tuple[str, int | None, str]
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class WordLists:
     """
 
     stop: tuple[str, ...] = ()
-    dictionary: tuple[Entry, ...] = ()
+    dictionary: tuple[DictionaryWord, ...] = ()
 
     @classmethod
     def read(
@@ -117,7 +117,7 @@ def _remembering(language: str) -> Callable[[str], str]:
 
 
 @lru_cache(maxsize=4)
-def _cutter_with(dictionary: tuple[Entry, ...]) -> Any:
+def _cutter_with(dictionary: tuple[DictionaryWord, ...]) -> Any:
     """Return rjieba with these words; without any, the module itself."""
     import rjieba  # here, since it loads its dictionary
 
@@ -169,12 +169,12 @@ def _of_language(language: str | None) -> Iterable[str]:
     return stopwordsiso.stopwords(language)
 
 
-def _entries(path: Path) -> tuple[Entry, ...]:
+def _entries(path: Path) -> tuple[DictionaryWord, ...]:
     """Return the words of a dictionary as jieba has it: word, frequency, part of speech."""
     return tuple(_entry(where, line.split()) for where, line in _lines(path))
 
 
-def _entry(where: str, fields: list[str]) -> Entry:
+def _entry(where: str, fields: list[str]) -> DictionaryWord:
     word, *further = fields
     count = int(further.pop(0)) if further and further[0].isdecimal() else None
     if len(further) > 1 or not LETTERS.fullmatch(word):

@@ -21,7 +21,7 @@ from foldstack.techniques.word_rules import TAGS, Language, Stemmer
 from foldstack.text.special import set_special
 from foldstack.text.tokens import tokenise
 from foldstack.text.word_reader import NONE, WordLists, WordReader
-from foldstack.text.words import BORDER, WordTokenizer, kind_of, words_of
+from foldstack.text.words import BORDER, SPECIAL, WordTokenizer, kind_of, words_of
 from makers import make_rows, make_task
 from tiny import foldstack, make_workspace, refuses, run_of, write
 
@@ -236,6 +236,15 @@ def test_rules_are_for_each_text_of_a_pair():
 
 def test_characters_follow_the_words():
     assert read("今天 Film", cut="rjieba", unit="both") == ["今天", "film", BORDER, *"今天film"]
+
+
+@pytest.mark.parametrize("share", [0.5, 1.0])
+def test_the_token_between_words_and_characters_is_known_once(share):
+    """It is in every text, and yet no word that is in too many."""
+    words = Words(unit="both", cut="unicode", min_count=1, max_share=share)
+    vocabulary = kind_of(words).fit(["ab", "c"], words).get_vocab()
+    assert sorted(vocabulary.values()) == list(range(len(SPECIAL) + 5))
+    assert vocabulary[BORDER] == len(SPECIAL)
 
 
 def test_rules_leave_characters_as_they_are():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from importlib.metadata import version
 from pathlib import Path
 from typing import get_args
 
@@ -189,6 +190,11 @@ def test_words_of_a_dictionary_stay_whole(tmp_path):
             "好的\nc++ 3 n\n".encode(),
             "{path}: line 2: 'c++ 3 n' is not a word of letters and digits, its frequency and its part "
             "of speech: correct the line",
+        ),
+        (
+            "好的 9999999999\n".encode(),
+            "{path}: line 1: '好的 9999999999' is not a word of letters and digits, its frequency and "
+            "its part of speech: correct the line",
         ),
         (
             "好的 3 n n\n".encode(),
@@ -415,7 +421,7 @@ def test_the_length_is_a_quantile_of_the_training_texts(tmp_path):
 NETWORK = """learner: network
 size: 4
 head: mean
-words: {min_count: 1, unit: both, stop_words: {file: stop.txt}}
+words: {min_count: 1, unit: both, stop_words: {file: stop.txt}, stem: english}
 training: {epochs: 1, batch_size: 8, max_length: auto, precision: fp32}
 """
 
@@ -423,6 +429,7 @@ training: {epochs: 1, batch_size: 8, max_length: auto, precision: fp32}
 TRAIN = ("train", "--model", "mine", "--fold", "0")
 
 
+@extra
 def test_a_run_knows_its_stop_words_and_needs_the_file_no_longer(tmp_path, capsys):
     """Another content of the file is another run."""
     root = make_workspace(tmp_path / "w", models=["mine"])
@@ -438,6 +445,7 @@ def test_a_run_knows_its_stop_words_and_needs_the_file_no_longer(tmp_path, capsy
     record = ws.store.read_run(run.key)
     assert list(record.identity.named_files) == ["words.stop_words.file"]
     assert record.facts["auto"]["training.max_length"]["value"] > 4
+    assert record.versions["snowballstemmer"] == version("snowballstemmer")
     stop.unlink()
     assert foldstack(root, "predict", "--model", "mine", "--text", "a good film") == 0
     write(stop, "a\n")

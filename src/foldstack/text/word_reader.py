@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -19,6 +20,7 @@ from foldstack.text.ngrams import CHINESE
 
 LETTERS = regex.compile(r"[\p{L}\p{M}\p{N}_]+")
 ONE_WORD = regex.compile(rf"{LETTERS.pattern}|\S")
+ENTRY = regex.compile(rf"({LETTERS.pattern})(?:\s+([0-9]{{1,9}}))?(?:\s+([a-z]+))?")
 STEMS = 2**20  # words whose stems are remembered
 DictionaryWord = tuple[str, int | None, str]
 
@@ -125,7 +127,7 @@ def _cutter_with(dictionary: tuple[DictionaryWord, ...]) -> Any:
         return rjieba
     made = rjieba.Jieba()
     for word, count, tag in dictionary:
-        for written in {word, word.lower()}:
+        for written in dict.fromkeys((word, word.lower())):
             made.add_word(written, count, tag)
     return made
 
@@ -171,18 +173,18 @@ def _of_language(language: str | None) -> Iterable[str]:
 
 def _entries(path: Path) -> tuple[DictionaryWord, ...]:
     """Return the words of a dictionary as jieba has it: word, frequency, part of speech."""
-    return tuple(_entry(where, line.split()) for where, line in _lines(path))
+    return tuple(_entry(where, line) for where, line in _lines(path))
 
 
-def _entry(where: str, fields: list[str]) -> DictionaryWord:
-    word, *further = fields
-    count = int(further.pop(0)) if further and further[0].isdecimal() else None
-    if len(further) > 1 or not LETTERS.fullmatch(word):
+def _entry(where: str, line: str) -> DictionaryWord:
+    found = ENTRY.fullmatch(line)
+    if found is None:
         raise InputError(
-            f"{where}: '{cut(' '.join(fields))}' is not a word of letters and digits, its frequency and "
-            "its part of speech: correct the line"
+            f"{where}: '{cut(line)}' is not a word of letters and digits, its frequency and its part of "
+            "speech: correct the line"
         )
-    return word, count, further[0] if further else "n"
+    word, count, tag = found.groups()
+    return word, count and int(count), tag or "n"
 
 
 def _lines(path: Path) -> list[tuple[str, str]]:
@@ -191,7 +193,8 @@ def _lines(path: Path) -> list[tuple[str, str]]:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as e:
         raise InputError(f"{path} is not UTF-8 at byte {e.start}: save it as UTF-8") from None
-    found = [(f"{path}: line {i}", line.strip()) for i, line in enumerate(lines, 1)]
+    lines = [unicodedata.normalize("NFC", line).strip() for line in lines]
+    found = [(f"{path}: line {i}", line) for i, line in enumerate(lines, 1)]
     found = [(where, line) for where, line in found if line and not line.startswith("#")]
     if not found:
         raise InputError(f"{path} holds no words: write one word per line")

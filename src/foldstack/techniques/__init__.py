@@ -80,6 +80,7 @@ from foldstack.techniques.training import StageSettings, TrainingSettings
 from foldstack.techniques.transformer_preset import TransformerSettings
 from foldstack.techniques.vector_sources import BackboneSource, LatentSource, VectorSource
 from foldstack.techniques.vectors_preset import VectorsSettings
+from foldstack.techniques.word_rules import PartsOfSpeech, StopWords, WordRules
 from foldstack.techniques.word_vectors_settings import WordVectorsSettings
 
 __all__ = [
@@ -143,6 +144,7 @@ __all__ = [
     "Optimizer",
     "Oversample",
     "PairwiseAUC",
+    "PartsOfSpeech",
     "PlainHead",
     "Plateau",
     "Power",
@@ -163,6 +165,7 @@ __all__ = [
     "SquaredError",
     "StageSettings",
     "Step",
+    "StopWords",
     "SvmClassifier",
     "Technique",
     "Terms",
@@ -175,6 +178,7 @@ __all__ = [
     "VectorSource",
     "VectorsSettings",
     "Windows",
+    "WordRules",
     "WordVectorsSettings",
     "Words",
 ]

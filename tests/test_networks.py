@@ -572,6 +572,8 @@ SMALL: dict[str, dict] = {
     },
     "encoder": {"head": {"name": "encoder", "layers": 1, "heads": 2, "width": 8}},
     "fasttext": {"head": "mean", "ngrams": 2, "buckets": 1000},
+    "han": {"head": {"name": "han", "width": 4}},
+    "labels": {"head": {"name": "labels", "width": 4}},
 }
 
 
@@ -592,7 +594,7 @@ def test_it_learns_and_what_is_loaded_predicts_the_same_bytes(name, tmp_path):
     assert loaded.predict(rows).tobytes() == logits.tobytes()
 
 
-@pytest.mark.parametrize("name", ["textrnn", "dan", "encoder"])
+@pytest.mark.parametrize("name", ["textrnn", "dan", "encoder", "han"])
 def test_the_same_settings_give_the_same_bytes_and_another_seed_others(name, tmp_path):
     first, second = (fitted(tmp_path / run, **SMALL[name]) for run in "ab")
     assert weights_bytes(first) == weights_bytes(second)
@@ -603,7 +605,7 @@ def test_the_same_settings_give_the_same_bytes_and_another_seed_others(name, tmp
     )
 
 
-@pytest.mark.parametrize("name, update", [*product(["textrnn", "dan"], [2, 4, 6])])
+@pytest.mark.parametrize("name, update", [*product(["textrnn", "dan", "han"], [2, 4, 6])])
 def test_a_run_that_is_resumed_has_the_bytes_of_one_that_is_not(
     name, update, tmp_path, monkeypatch
 ):

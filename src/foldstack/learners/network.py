@@ -24,7 +24,17 @@ from foldstack.techniques.auto import choose
 from foldstack.text.tokens import tokenise
 from foldstack.text.trained_vectors import train_vectors
 from foldstack.text.vector_files import look_up, vector_file
-from foldstack.text.words import PAD, SPECIAL, UNKNOWN, WordTokenizer, kind_of, words_of
+from foldstack.text.words import (
+    BETWEEN,
+    END,
+    END_MARKS,
+    PAD,
+    SPECIAL,
+    UNKNOWN,
+    WordTokenizer,
+    kind_of,
+    words_of,
+)
 
 FILE = "words.json"
 TOKENS = 1_000_000  # at once
@@ -44,7 +54,8 @@ class NetworkLearner(SequenceLearner):
     def _body(self, train: Rows, learned: int | None) -> tuple[torch.nn.Module, WordTokenizer]:
         self._choose_bias(train)
         words = _chosen(self.settings.words, train)
-        tokenizer = kind_of(words).fit(_segments(train.texts, self.settings.prefix), words)
+        ends = END_MARKS if self.settings.head.reads_sentences else ()
+        tokenizer = kind_of(words).fit(_segments(train.texts, self.settings.prefix), words, ends)
         say(f"{len(tokenizer) - len(SPECIAL):,} {words.unit} in the vocabulary")
         torch.manual_seed(self.seed)
         s, vectors = self.settings, None
@@ -54,6 +65,9 @@ class NetworkLearner(SequenceLearner):
         config = WordVectorsConfig(len(tokenizer), size, s.word_dropout, s.spatial_dropout)
         if s.vectors is not None:
             config = replace(config, mode=s.vectors.mode)
+        if ends:
+            of_ends = tokenizer.convert_tokens_to_ids([*ends, BETWEEN, END])
+            config = replace(config, sentence_ends=of_ends)
         if s.ngrams > 1:
             kept = self._ngrams(train, tokenizer)
             say(f"{len(kept):,} word n-grams with a vector")

@@ -18,6 +18,8 @@ from foldstack.techniques import Words
 from foldstack.text.ngrams import CHINESE
 
 PAD, UNKNOWN, MASK, BETWEEN, END = SPECIAL = ("[PAD]", "[UNK]", "[MASK]", "[SEP]", "[END]")
+# Of sentences; of several in a row, the last one ends it.
+END_MARKS = (".", "!", "?", "…", "。", "！", "？", "।", "؟")
 # Letters, digits and marks in a row, or one sign. Written so that both engines read it alike: Python's
 # \w knows no marks, which Hindi and Thai words hold.
 WORD = r"[\p{L}\p{M}\p{N}_]+|[^\s\p{L}\p{M}\p{N}_]"
@@ -30,12 +32,13 @@ class WordTokenizer(PreTrainedTokenizerFast):
     """Splits texts into words or characters. Each text ends in [END], so that none is empty."""
 
     @classmethod
-    def fit(cls, texts: Iterable[str], words: Words) -> WordTokenizer:
+    def fit(cls, texts: Iterable[str], words: Words, always: tuple[str, ...] = ()) -> WordTokenizer:
         """Return the tokenizer of the words that occur in enough of these texts.
 
         Args:
             texts: of the training rows.
             words: what a word is, and which are kept.
+            always: words that are kept in any case.
         """
         frequency: Counter[str] = Counter()
         count = 0
@@ -43,9 +46,11 @@ class WordTokenizer(PreTrainedTokenizerFast):
             frequency.update(set(found))
             count += 1
         most = words.max_share * count
+        for word in always:
+            frequency.pop(word, None)
         kept = [(word, n) for word, n in frequency.items() if words.min_count <= n <= most]
         kept.sort(key=lambda pair: (-pair[1], pair[0]))
-        known = (*SPECIAL, *(word for word, _ in kept[: words.most]))
+        known = (*SPECIAL, *always, *(word for word, _ in kept[: words.most]))
         vocabulary = {word: i for i, word in enumerate(known)}
         return cls.of(_backend(vocabulary, words), words)
 

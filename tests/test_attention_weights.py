@@ -9,7 +9,7 @@ import torch
 from pydantic import TypeAdapter
 
 from foldstack.records import AttendedText, AttendedToken, PredictedText
-from foldstack.stages.attention import HEADS, attention_of
+from foldstack.stages.attended import HEADS, attention_of
 from foldstack.stages.fitted import load_learner
 from foldstack.stages.predict import predict
 from foldstack.stages.predictor import Predictor
@@ -20,6 +20,7 @@ from foldstack.workspace import Workspace
 from makers import make_rows
 from test_networks import network
 from tiny import (
+    add_preset,
     foldstack,
     make_kind,
     make_workspace,
@@ -165,6 +166,17 @@ def test_the_label_is_the_most_probable_one_of_many(tmp_path):
     found = attention_of(predictor, row)
     assert found.label == ["p", "q", "r"][best]
     assert [t.weight for t in found.windows[0]] == learner.attention(row)[0].weights[best].tolist()
+
+
+def test_a_transformers_tokens_are_shown(backbone, tmp_path, capsys):
+    root = make_workspace(tmp_path / "w", models=["tiny"])
+    add_preset(root, backbone, head="cls_attention", training={"epochs": 1})
+    assert foldstack(root, "folds") == 0
+    train_folds(root)
+    first, *lines = printed(root, capsys, "--model", "tiny", "--text", "good film")
+    assert first == "attention of tiny seed 0 fold0, the first of 3 runs"
+    assert [line.split()[1] for line in lines] == ["[CLS]", "good", "film", "[SEP]"]
+    assert sum(float(line.split()[0]) for line in lines) == pytest.approx(1, abs=1e-3)
 
 
 def test_models_without_attention_are_refused(root, capsys):

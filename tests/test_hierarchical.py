@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from foldstack.learners.network import NetworkLearner
 from foldstack.nets.classifier import Classifier
-from foldstack.nets.hierarchical import Level, sentence_lengths
+from foldstack.nets.hierarchical import AttentionLevel, sentence_lengths
 from foldstack.nets.word_vectors import WordVectors, WordVectorsConfig
 from foldstack.techniques import HanHead
 from foldstack.text.words import END_MARKS, SPECIAL
@@ -63,7 +63,7 @@ def classifier(width: int = 3) -> Classifier:
     return model
 
 
-def slow_level(level: Level, parts: Tensor) -> tuple[Tensor, Tensor]:
+def slow_level(level: AttentionLevel, parts: Tensor) -> tuple[Tensor, Tensor]:
     """The vector of one group of (n, h) parts, and the (n,) weights in it."""
     outputs, _ = level.gru(parts.unsqueeze(1))
     outputs = outputs.squeeze(1)

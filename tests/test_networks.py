@@ -643,6 +643,21 @@ def test_every_kind(kind, tmp_path):
         assert learner.task.score(rows.targets, values) > 0.7
 
 
+def test_each_label_attends_to_its_own_word(tmp_path):
+    """The head `labels` over words: an attention and a vector for each output."""
+    words = ["red", "green", "blue"]
+    texts = [f"{a} {b} thing {c}" for a, b, c in product([*words, "none"], ["a", "the"], words)]
+    targets = [[float(word in text.split()) for word in words] for text in texts]
+    rows = make_rows(texts * 2, np.array(targets * 2))
+    training = {"epochs": 60, "lr": 2e-2}
+    learner = fitted(tmp_path / "run", rows, "multilabel", training=training, **SMALL["labels"])
+    assert ((learner.predict(rows) > 0) == rows.targets).all()
+    (read,) = learner.attention(make_rows(["the red thing green blue"], [[1, 1, 1]]))
+    assert read.weights.shape == (3, 6) and read.sentences is None
+    assert [read.tokens[i] for i in read.weights.argmax(axis=1)] == words
+    assert learner.model.head.in_features == 8
+
+
 def test_which_text_of_a_pair_comes_first(tmp_path):
     """A pair is read as one sequence with a separator: its order counts for all but a mean."""
     pairs = [(f"{a} film", f"{b} film") for a, b in product(["good", "bad"], repeat=2)] * 4

@@ -25,8 +25,8 @@ class HanPooling(Pooling):
     def __init__(self, head: techniques.HanHead, config: PretrainedConfig, outputs: int):
         super().__init__(head, config, outputs)
         self.size = 2 * head.width
-        self.words = Level(config.hidden_size, head.width)
-        self.sentences = Level(self.size, head.width)
+        self.words = AttentionLevel(config.hidden_size, head.width)
+        self.sentences = AttentionLevel(self.size, head.width)
 
     def forward(self, states: Tensor, mask: Tensor) -> Tensor:
         return self._read(states, mask)[0]
@@ -48,7 +48,7 @@ class HanPooling(Pooling):
             return texts, of_words, of_sentences, lengths
 
 
-class Level(nn.Module):
+class AttentionLevel(nn.Module):
     """A bidirectional GRU over the parts of each group, and what additive attention reads of it."""
 
     def __init__(self, given: int, width: int):

@@ -18,7 +18,7 @@ class AttendedToken(Record):
 
 
 class AttendedText(Record):
-    """What one run attends to in a text.
+    """Attention weights of a text in one run.
 
     Attributes:
         run: the run, as `model seed 0 fold0`.

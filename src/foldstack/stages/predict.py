@@ -15,7 +15,7 @@ from foldstack.files import csv_text, writing
 from foldstack.progress import Progress
 from foldstack.records import PredictedFile, PredictedText
 from foldstack.rows import Rows, text_digests
-from foldstack.stages.attention import attention_of
+from foldstack.stages.attended import attention_of
 from foldstack.stages.predictor import Predictor
 from foldstack.workspace import Workspace
 

@@ -1,4 +1,4 @@
-"""What a model attends to in a text."""
+"""Attention weights of a text."""
 
 from __future__ import annotations
 

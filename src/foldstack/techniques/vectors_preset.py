@@ -11,7 +11,7 @@ from foldstack.kinds import Kind
 from foldstack.settings import OptionalText
 from foldstack.techniques.classifiers import LogisticClassifier, VectorClassifier
 from foldstack.techniques.common import named
-from foldstack.techniques.heads import Head, PlainHead
+from foldstack.techniques.heads import Head, MeanHead
 from foldstack.techniques.learner import LearnerSettings, Traits
 from foldstack.techniques.vector_sources import BackboneSource, VectorSource
 
@@ -66,7 +66,7 @@ class VectorsSettings(LearnerSettings):
     prefix: str = ""
     special_tokens: Literal["text", "tokens"] = "text"
     max_length: Annotated[int, Field(ge=4)] = 256
-    head: Annotated[Head, BeforeValidator(named)] = PlainHead()
+    head: Annotated[Head, BeforeValidator(named)] = MeanHead()
     normalise: bool = True
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     classifier: Annotated[VectorClassifier, BeforeValidator(named)] = LogisticClassifier()

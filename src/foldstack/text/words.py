@@ -19,6 +19,8 @@ from foldstack.text.ngrams import CHINESE
 from foldstack.text.word_reader import NONE, WordLists, WordReader
 
 PAD, UNKNOWN, MASK, BETWEEN, END = SPECIAL = ("[PAD]", "[UNK]", "[MASK]", "[SEP]", "[END]")
+# Of sentences; of several in a row, the last one ends it.
+END_MARKS = (".", "!", "?", "…", "。", "！", "？", "।", "؟")
 # Letters, digits and marks in a row, or one sign. Written so that both engines read it alike: Python's
 # \w knows no marks, which Hindi and Thai words hold.
 WORD = r"[\p{L}\p{M}\p{N}_]+|[^\s\p{L}\p{M}\p{N}_]"
@@ -32,13 +34,20 @@ class WordTokenizer(PreTrainedTokenizerFast):
     """Splits texts into words or characters. Each text ends in [END], so that none is empty."""
 
     @classmethod
-    def fit(cls, texts: Iterable[str], words: Words, lists: WordLists = NONE) -> WordTokenizer:
+    def fit(
+        cls,
+        texts: Iterable[str],
+        words: Words,
+        lists: WordLists = NONE,
+        always: tuple[str, ...] = (),
+    ) -> WordTokenizer:
         """Return the tokenizer of the words that occur in enough of these texts.
 
         Args:
             texts: of the training rows.
             words: what a word is, and which are kept.
             lists: the words that the rules of `words` name.
+            always: words that are kept in any case.
         """
         frequency: Counter[str] = Counter()
         count = 0
@@ -47,10 +56,12 @@ class WordTokenizer(PreTrainedTokenizerFast):
             count += 1
         frequency.pop(BORDER, None)
         most = words.max_share * count
+        for word in always:
+            frequency.pop(word, None)
         kept = [(word, n) for word, n in frequency.items() if words.min_count <= n <= most]
         kept.sort(key=lambda pair: (-pair[1], pair[0]))
         between = (BORDER,) if words.unit == "both" else ()
-        known = (*SPECIAL, *between, *(word for word, _ in kept[: words.most]))
+        known = (*SPECIAL, *between, *always, *(word for word, _ in kept[: words.most]))
         vocabulary = {word: i for i, word in enumerate(known)}
         return cls.of(_backend(vocabulary, words), words, lists)
 

@@ -24,6 +24,7 @@ from foldstack.rows import Rows
 from foldstack.techniques import AUTO, TfidfSettings
 from foldstack.text.features import shared_words
 from foldstack.text.ngrams import WORD, NgramTfidf, pieces, stack_rows
+from foldstack.text.word_reader import NONE, WordLists, WordReader
 
 
 def _pieces(texts: Sequence[tuple[str, ...]]) -> Iterator[slice]:
@@ -48,6 +49,7 @@ class TfidfLearner:
             context.seed,
         )
         self.auto: dict[str, AutoChoice] = {}
+        self._files, self.lists = context.files, NONE
         self.vectorizers: list[NgramTfidf] = []
         self.places: list[
             int
@@ -66,10 +68,17 @@ class TfidfLearner:
                 max_features=s.max_features,
                 sublinear=s.sublinear,
                 words=s.words if analyzer == "word" else "unicode",
+                rules=self._rules(analyzer, s.words),
             )
             for analyzer, ngrams in (("word", s.word_ngrams), ("char", s.char_ngrams))
             if ngrams != (0, 0)
         ]
+
+    def _rules(self, analyzer: str, words: str) -> WordReader | None:
+        """Return what becomes of words, if the settings say so and n-grams are of words."""
+        if analyzer == "char" or not self.settings.word_rules:
+            return None
+        return WordReader(self.settings, words == "rjieba", self.lists)
 
     @property
     def _width(self) -> int:
@@ -121,6 +130,7 @@ class TfidfLearner:
     def fit(self, train: Rows, select: Rows | None, run_dir: Path) -> dict:
         texts = self._texts(train)
         self.auto = choose_ngrams(self.settings, [text[0] for text in texts[:LOOKED_AT]])
+        self.lists = WordLists.read(self.settings, self._files)
         self._fit_columns(texts)
         if self.settings.C == AUTO and self._width:
             self.auto["C"] = self._choose_penalty(texts, train)
@@ -186,12 +196,16 @@ class TfidfLearner:
         facts = {"link": self.link, "vectorizers": described}
         if self.shared:
             facts["shared"] = self.shared
+        if self.settings.word_rules:
+            facts["lists"] = self.lists.to_json()
         write_text(folder / "model.json", json.dumps(facts, ensure_ascii=False))
 
     def load(self, folder: Path) -> None:
         tensors = load_file(folder / "model.safetensors")
         described = json.loads((folder / "model.json").read_text(encoding="utf-8"))
         self.shared = described.get("shared", 0)
+        if "lists" in described:
+            self.lists = WordLists.from_json(described["lists"])
         self.places = [d.get("segment", 0) for d in described["vectorizers"]]
         self.coef, self.intercept = tensors["coef"], tensors["intercept"]
         self.vectorizers = [
@@ -202,6 +216,7 @@ class TfidfLearner:
                 idf=tensors[f"idf{i}"],
                 sublinear=d.get("sublinear", True),
                 words=d.get("words", "unicode"),
+                rules=self._rules(d["analyzer"], d.get("words", "unicode")),
             )
             for i, d in enumerate(described["vectorizers"])
         ]

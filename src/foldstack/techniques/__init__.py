@@ -23,6 +23,7 @@ from foldstack.techniques.heads import (
     DpcnnHead,
     EncoderHead,
     GemHead,
+    HanHead,
     Head,
     LabelsHead,
     LayersHead,
@@ -81,6 +82,7 @@ from foldstack.techniques.training import StageSettings, TrainingSettings
 from foldstack.techniques.transformer_preset import TransformerSettings
 from foldstack.techniques.vector_sources import BackboneSource, LatentSource, VectorSource
 from foldstack.techniques.vectors_preset import VectorsSettings
+from foldstack.techniques.word_rules import PartsOfSpeech, StopWords, WordRules
 from foldstack.techniques.word_vectors_settings import WordVectorsSettings
 
 __all__ = [
@@ -121,6 +123,7 @@ __all__ = [
     "Focal",
     "FreeLB",
     "GemHead",
+    "HanHead",
     "Hard",
     "Head",
     "HeadTail",
@@ -145,6 +148,7 @@ __all__ = [
     "Optimizer",
     "Oversample",
     "PairwiseAUC",
+    "PartsOfSpeech",
     "PlainHead",
     "Plateau",
     "Power",
@@ -166,6 +170,7 @@ __all__ = [
     "SquaredError",
     "StageSettings",
     "Step",
+    "StopWords",
     "SvmClassifier",
     "Technique",
     "Terms",
@@ -178,6 +183,7 @@ __all__ = [
     "VectorSource",
     "VectorsSettings",
     "Windows",
+    "WordRules",
     "WordVectorsSettings",
     "Words",
 ]

@@ -20,18 +20,18 @@ from foldstack.stages.taught import _labelled
 from foldstack.store import RunKey, Store
 from foldstack.techniques import Distillation, PseudoLabels, TfidfSettings
 from makers import unlabelled
-from tiny import foldstack, make_workspace, refuses, run_of, sentences, turn_labels, write
+from tiny import BAD, GOOD, foldstack, make_workspace, refuses, run_of, turn_labels, write
 
 LINEAR = "preset: tfidf\nmin_count: 1\nchar_ngrams: [0, 0]\nword_ngrams: [1, 1]\nC: 10\n"
 PSEUDO = "pseudo_labels: {teachers: [linear, other], texts: [test, pool]}\n"
-POOL = sentences(60)[40:52]
+POOL = [f"{word} unheard thing of {i}" for i, word in enumerate([*GOOD, *BAD] * 2)][:12]
 
 
 @pytest.fixture
 def root(tmp_path) -> Path:
     """30 rows in three folds, 12 texts in a pool; two linear models, and presets that they teach."""
     root = make_workspace(tmp_path / "w", n=30, models=["linear"], pool=["more.csv"])
-    write(root / "input/more.csv", "text\n" + "".join(f"{text}\n" for text, _ in POOL))
+    write(root / "input/more.csv", "text\n" + "".join(f"{text}\n" for text in POOL))
     write(root / "presets/linear.yaml", LINEAR)
     write(root / "presets/other.yaml", LINEAR + "sublinear: false\nnaive_bayes: true\n")
     write(root / "presets/pupil.yaml", LINEAR + PSEUDO)
@@ -45,6 +45,13 @@ def root(tmp_path) -> Path:
 
 
 def trained(root: Path, model: str, fold: int = 0) -> None:
+    """Train a run after those that teach it, in this process."""
+    _, run = run_of(root, model, fold)
+    for dependency in (*run.teachers("pseudo"), *run.teachers("distil")):
+        key = dependency.run
+        options = ("--model", key.model, "--fold", key.run.removeprefix("fold"))
+        if Store(root).read_run(key) is None:
+            assert foldstack(root, "train", *options) == 0
     assert foldstack(root, "train", "--model", model, "--fold", str(fold)) == 0
 
 
@@ -72,7 +79,7 @@ def test_unlabelled_rows_have_the_mean_of_teachers_that_left_the_same_fold_out(r
         *(f"test:t{i}" for i in range(6)),
         *(f"more.csv:{i + 1}" for i in range(12)),
     ]
-    assert more.texts == ws.competition.test.texts + [(text,) for text, _ in POOL]
+    assert more.texts == ws.competition.test.texts + [(text,) for text in POOL]
     each = [probabilities(root, RunKey(m, 0, (0,)), more) for m in ("linear", "other")]
     np.testing.assert_allclose(more.targets, np.mean(each, axis=0), rtol=1e-6)
     assert (more.weights == 1).all() and optimistic == []
@@ -124,7 +131,7 @@ def test_a_row_of_a_held_out_group_is_not_learned(tmp_path):
     lines = (root / "input/train.csv").read_text().splitlines()
     named = [f"{line},author{i // 3}" for i, line in enumerate(lines[1:])]
     write(root / "input/train.csv", "\n".join(["id,text,label,author", *named]) + "\n")
-    write(root / "input/more.csv", "text,author\n")
+    write(root / "input/more.csv", "text,author\nanother,x\n")
     write(root / "presets/linear.yaml", LINEAR)
     write(
         root / "presets/pupil.yaml", LINEAR + "pseudo_labels: {teachers: linear, texts: [pool]}\n"
@@ -199,6 +206,8 @@ def test_a_training_row_is_taught_by_a_run_that_knows_neither_fold(root):
 
 def test_a_full_run_is_distilled_from_out_of_fold_predictions(root):
     """It leaves nothing out, so that nothing leaks."""
+    for fold in ("0", "1", "2"):
+        assert foldstack(root, "train", "--model", "linear", "--fold", fold) == 0
     assert foldstack(root, "train", "--model", "distilled", "--fold", "full") == 0
     record = Store(root).read_run(RunKey("distilled", 0, ()))
     assert set(record.identity.distil) == {f"linear/fold{k}" for k in range(3)}
@@ -239,20 +248,19 @@ def test_turned_labels_of_the_held_out_fold_change_nothing(root, model, leaks):
 
 
 def test_missing_teachers_are_trained_first(root, capsys):
-    trained(root, "distilled")
-    out = capsys.readouterr().out
-    assert "first 2 runs of linear, which teach" in out
+    assert foldstack(root, "train", "--model", "distilled", "--fold", "0") == 0
+    assert "first 2 runs of linear, which teach" in capsys.readouterr().out
     assert Store(root).read_run(RunKey("linear", 0, (0, 1))) is not None
-    assert foldstack(root, "train", "--model", "pupil") == 0
-    assert "first 6 runs of linear, other, which teach" in capsys.readouterr().out
-    assert foldstack(root, "blend", "--model", "pupil,linear") == 0
 
 
 def test_teachers_of_teachers(root):
+    """And what is taught is blended as anything else."""
     write(root / "presets/second.yaml", LINEAR + "pseudo_labels: {teachers: pupil}\n")
-    trained(root, "second")
+    assert foldstack(root, "train", "--model", "second") == 0
     for model in ("linear", "other", "pupil", "second"):
-        assert Store(root).read_run(RunKey(model, 0, (0,))) is not None
+        assert all(Store(root).read_run(RunKey(model, 0, (k,))) for k in range(3))
+    assert foldstack(root, "blend", "--model", "second,linear") == 0
+    assert foldstack(root, "submit") == 0
 
 
 def reasons(root: Path, change: Callable[[], object]) -> list[str]:
@@ -311,8 +319,8 @@ def test_a_pool_must_be_named(root, capsys):
     refuses(
         root,
         ["train", "--model", "pupil", "--fold", "0"],
-        "competition.yaml: pseudo_labels reads the pool, but `pool` names no file: name one, or set "
-        "texts to [test]",
+        "pupil.yaml: pseudo_labels.texts names the pool, but competition.yaml has no `pool`: name a "
+        "file there, or set texts to [test]",
         capsys,
     )
 
@@ -328,7 +336,7 @@ REFUSED: list[tuple[dict, str, str]] = [
 @pytest.mark.parametrize("given, kind, sentence", REFUSED)
 def test_settings_that_do_not_apply(given, kind, sentence):
     with pytest.raises(ValueError, match=sentence):
-        PseudoLabels(teachers=["a"], **given).check_kind(Kind(kind))
+        PseudoLabels(teachers=["a"], **given).check(Kind(kind), [])
 
 
 def test_teachers_are_a_name_a_list_or_weights():

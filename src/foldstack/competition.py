@@ -591,16 +591,8 @@ class Competition:
     # Rows without labels
 
     def unlabelled_rows_of(self, name: str) -> Rows:
-        """Return the rows of `test` or `pool`, with ids of their own: `test:ID`, `FILE:1`.
-
-        Raises InputError if no pool is named.
-        """
+        """Return the rows of `test` or `pool`, with ids of their own: `test:ID`, `FILE:1`."""
         rows = self.test if name == "test" else self.pooled
-        if rows is None:
-            raise InputError(
-                "competition.yaml: pseudo_labels reads the pool, but `pool` names no file: name one, or "
-                "set texts to [test]"
-            )
         if name == "test":
             rows = replace(rows, ids=np.array([f"test:{i}" for i in rows.ids], dtype=object))
         first = self.train.groups.max() + 1

@@ -363,7 +363,7 @@ def load_model(
         loaded.check_traits()
         loaded.check_kind(settings.kind)
         if loaded.pseudo_labels is not None:
-            loaded.pseudo_labels.check_kind(settings.kind)
+            loaded.pseudo_labels.check(settings.kind, settings.pool)
         loaded.check_columns(settings.numeric + settings.categorical, settings.auxiliary)
     except ValueError as e:
         raise InputError(f"{source}: {e}") from None

@@ -187,7 +187,10 @@ def unlabelled_hash(ws: Workspace, settings: LearnerSettings) -> str | None:
     names = set(pseudo.texts) if pseudo is not None else set()
     if settings.reads_pool and competition.pooled is not None:
         names.add("pool")
-    found = [[n, competition.unlabelled_rows_of(n).hash()] for n in sorted(names)]
+    there = {"test", *(["pool"] if competition.pooled is not None else [])}
+    found = [
+        [n, competition.unlabelled_rows_of(n).hash() if n in there else None] for n in sorted(names)
+    ]
     return config.digest(found) if found else None
 
 

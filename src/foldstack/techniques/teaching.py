@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, PositiveInt, model_validator
@@ -52,8 +53,16 @@ class PseudoLabels(Settings):
             )
         return self
 
-    def check_kind(self, kind: Kind) -> None:
-        """Raise ValueError if a setting does not apply to this kind of competition."""
+    def check(self, kind: Kind, pool: Sequence[str]) -> None:
+        """Raise ValueError if a setting does not apply to this kind of competition, or there is no pool.
+
+        pool: names of the competition's pool files.
+        """
+        if "pool" in self.texts and not pool:
+            raise ValueError(
+                "pseudo_labels.texts names the pool, but competition.yaml has no `pool`: name a file "
+                "there, or set texts to [test]"
+            )
         decided = {
             "labels hard": self.labels == "hard",
             "confidence": self.confidence > 0,

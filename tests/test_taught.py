@@ -16,7 +16,7 @@ from foldstack.rows import Rows
 from foldstack.stages.dependencies import why_stale
 from foldstack.stages.fitted import load_learner
 from foldstack.stages.learned import rows_of
-from foldstack.stages.taught import _labelled
+from foldstack.stages.taught import labelled
 from foldstack.store import RunKey, Store
 from foldstack.techniques import Distillation, PseudoLabels, TfidfSettings
 from makers import unlabelled
@@ -149,7 +149,7 @@ def chosen(targets: dict[str, list], one_hot: bool = False, **settings: object) 
     """What of some rows is learned with these probabilities by teacher."""
     p = {name: np.array(values, dtype=float) for name, values in targets.items()}
     n = len(next(iter(p.values())))
-    return _labelled(
+    return labelled(
         unlabelled([str(i) for i in range(n)]),
         p,
         PseudoLabels(teachers=list(p), **settings),

@@ -35,7 +35,7 @@ def with_pseudo_labels(ws: Workspace, run: Run, train: Rows, judged: np.ndarray)
         rows = _free_of_ties(ws, run, name, judged)
         if len(rows):
             each = {d.run.model: _predicted(ws, d.run, name, rows) for d in run.teachers("pseudo")}
-            parts.append(_labelled(rows, each, settings, ws.competition.task.kind.is_one_hot))
+            parts.append(labelled(rows, each, settings, ws.competition.task.kind.is_one_hot))
     found, *others = parts
     for more in others:
         found = found.concatenated(more)
@@ -64,7 +64,7 @@ def _predicted(ws: Workspace, key: RunKey, name: str, rows: Rows) -> np.ndarray:
     return to_probabilities(learner.predict(rows), learner.link)
 
 
-def _labelled(
+def labelled(
     rows: Rows, by_teacher: dict[str, np.ndarray], settings: PseudoLabels, one_hot: bool
 ) -> Rows:
     """Return the rows that the settings choose, with targets of the teachers.

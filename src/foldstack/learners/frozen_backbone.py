@@ -188,7 +188,7 @@ class BackboneVectors:
     def size(self) -> int:
         return self.backbone.size
 
-    def fit(self, texts: Sequence[str]) -> None:
+    def fit(self, texts: Sequence[str], rows: Rows) -> None:
         """Load the backbone, which learns nothing."""
         self.backbone = FrozenBackbone.pretrained(self.settings, self.written, self.machine)
 

@@ -17,6 +17,7 @@ from foldstack.files import placing, read_json, write_json
 from foldstack.guess.contents import LOOKED_AT
 from foldstack.learners import LearnerContext
 from foldstack.learners.ngram_choice import choose_ngrams
+from foldstack.rows import Rows
 from foldstack.techniques import AUTO, LatentSource, TfidfSettings, VectorsSettings
 from foldstack.text.ngrams import NgramTfidf
 
@@ -43,7 +44,7 @@ class LatentVectors:
     def size(self) -> int:
         return len(self.components)
 
-    def fit(self, texts: Sequence[str]) -> None:
+    def fit(self, texts: Sequence[str], rows: Rows) -> None:
         s = self.source
         auto = TfidfSettings(learner="tfidf", words=AUTO)
         words = choose_ngrams(auto, texts[:LOOKED_AT])["words"].value

@@ -1,12 +1,12 @@
-"""Rules behind `auto` of the linear model's n-grams: by the script and the length of the texts."""
+"""Rules behind `auto` of n-grams and words: by the script and the length of the texts."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from foldstack.guess.contents import script_of
-from foldstack.techniques import AUTO, TfidfSettings
+from foldstack.techniques import AUTO, TfidfSettings, Words
 
 CHINESE = "CJK"  # as script_of names it
 LONG = (
@@ -42,3 +42,11 @@ def choose_ngrams(settings: TfidfSettings, texts: Sequence[str]) -> dict[str, Au
         ),
     }
     return {name: choice for name, choice in chosen.items() if asked[name]}
+
+
+def choose_cut(words: Words, texts: Iterable[str]) -> Words:
+    """Return the settings with `cut: auto` chosen; texts: the first of the run's."""
+    if words.cut != AUTO:
+        return words
+    is_chinese = script_of(texts) == CHINESE and words.unit == "words"
+    return words.model_copy(update={"cut": "rjieba" if is_chinese else "unicode"})

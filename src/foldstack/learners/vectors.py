@@ -35,8 +35,12 @@ class FittedVectors(Protocol):
     precision: str | None
     size: int
 
-    def fit(self, texts: Sequence[str]) -> None:
-        """Learn what the vectors depend on from the training texts."""
+    def fit(self, texts: Sequence[str], rows: Rows) -> np.ndarray | None:
+        """Learn what the vectors depend on from the training texts and their rows.
+
+        Return the (n, size) vectors that the model learns the texts by; None if they are those of
+        `vectors`. They are others if `vectors` knows the rows' labels.
+        """
 
     def vectors(self, texts: Sequence[str]) -> np.ndarray:
         """Return (n, size) float32 vectors."""
@@ -82,9 +86,14 @@ class VectorsLearner:
         return self.source.precision
 
     def fit(self, train: Rows, select: Rows | None, run_dir: Path) -> dict:
+        return self._fit_model(self._fit_source(train), train)
+
+    def _fit_source(self, train: Rows) -> np.ndarray:
+        """Return the vectors to learn from, as `_vectors` does."""
+        texts = _texts(train)
         with threadpool_limits(self.threads):
-            self.source.fit(_texts(train))
-        return self._fit_model(self._vectors(train), train)
+            learned = self.source.fit(texts, train)
+            return self._of_rows(self.source.vectors(texts) if learned is None else learned, train)
 
     def _fit_model(self, vectors: np.ndarray, train: Rows) -> dict:
         if (features := self._features(train)) is not None:
@@ -109,9 +118,12 @@ class VectorsLearner:
 
     def _vectors(self, rows: Rows) -> np.ndarray:
         """Return (n, width) vectors of the rows' segments side by side, see `side_by_side`."""
-        segments = len(rows.texts[0]) if len(rows) else 1
         with threadpool_limits(self.threads):
-            found = self.source.vectors(_texts(rows))
+            return self._of_rows(self.source.vectors(_texts(rows)), rows)
+
+    def _of_rows(self, found: np.ndarray, rows: Rows) -> np.ndarray:
+        """Return the same from the (segments, size) vectors of all texts."""
+        segments = len(rows.texts[0]) if len(rows) else 1
         if self.settings.normalise:
             lengths = np.linalg.norm(found, axis=1, keepdims=True)
             found = found / np.where(lengths > 0, lengths, 1)
@@ -137,11 +149,11 @@ class VectorsLearner:
     def measure(self, rows: Rows, learned: int) -> Measured:
         """Return the times of vectors, a fit and predictions of these rows, see `Measured`."""
         n, begin = len(rows), time.monotonic()
-        self.source.fit(_texts(rows))
+        learned_by = self.source.fit(_texts(rows), rows)
         prepared = time.monotonic()
         vectors = self._vectors(rows)
         computed = time.monotonic()
-        self._fit_model(vectors, rows)
+        self._fit_model(vectors if learned_by is None else self._of_rows(learned_by, rows), rows)
         fitted = time.monotonic()
         self._predict(vectors, rows)
         end = time.monotonic()

@@ -76,7 +76,14 @@ from foldstack.techniques.sequence_preset import SequenceSettings
 from foldstack.techniques.tfidf_preset import TfidfSettings
 from foldstack.techniques.training import StageSettings, TrainingSettings
 from foldstack.techniques.transformer_preset import TransformerSettings
-from foldstack.techniques.vector_sources import BackboneSource, LatentSource, VectorSource
+from foldstack.techniques.vector_sources import (
+    BackboneSource,
+    LatentSource,
+    SvmWordsSource,
+    VectorSource,
+    WordMeanSource,
+    WordsSource,
+)
 from foldstack.techniques.vectors_preset import VectorsSettings
 from foldstack.techniques.word_vectors_settings import WordVectorsSettings
 
@@ -160,6 +167,7 @@ __all__ = [
     "StageSettings",
     "Step",
     "SvmClassifier",
+    "SvmWordsSource",
     "Technique",
     "Terms",
     "TfidfSettings",
@@ -171,6 +179,8 @@ __all__ = [
     "VectorSource",
     "VectorsSettings",
     "Windows",
+    "WordMeanSource",
     "WordVectorsSettings",
     "Words",
+    "WordsSource",
 ]

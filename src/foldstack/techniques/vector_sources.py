@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import PositiveInt
+from pydantic import Field, PositiveInt, model_validator
 
+from foldstack.kinds import Kind
+from foldstack.techniques.common import Positive
+from foldstack.techniques.network_preset import Words
 from foldstack.techniques.registry import Technique
+from foldstack.techniques.word_vectors_settings import WordVectorsSettings
+from foldstack.text.vector_files import vector_file
 
 
 class VectorSource(Technique):
@@ -16,9 +22,22 @@ class VectorSource(Technique):
 
     Traits:
         reads_backbone: the preset's `backbone` computes the vectors.
+        by_length: the length of a vector counts, so that it must not be normalised.
     """
 
     reads_backbone: ClassVar[bool] = False
+    by_length: ClassVar[bool] = False
+
+    @property
+    def files(self) -> dict[str, str]:
+        """The names of files in input/ that it reads, by setting."""
+        return {}
+
+    def check_files(self, files: dict[str, Path]) -> None:
+        """Raise InputError if one is wrong or a package is missing; files: those that are there."""
+
+    def check_kind(self, kind: Kind) -> None:
+        """Raise ValueError if it does not apply to this kind of competition."""
 
 
 class BackboneSource(VectorSource):
@@ -46,3 +65,74 @@ class LatentSource(VectorSource):
     components: PositiveInt = 100
     min_count: PositiveInt = 2
     max_features: PositiveInt = 20_000
+
+
+class WordsSource(VectorSource):
+    """The mean of the vectors of a text's words, each word of the run's vocabulary that has one.
+
+    words: what a word is, and which are in the vocabulary, which the training texts give; settings as
+        learner network's.
+    weighting: tfidf: a word counts as often as it occurs times ln((n + 1) / (d + 1)) + 1, d of the n
+        training texts hold it; mean: as often as it occurs.
+    """
+
+    name: str
+    words: Words = Words()
+    weighting: Literal["tfidf", "mean"] = "tfidf"
+
+
+class WordMeanSource(WordsSource):
+    """The mean of word vectors of a file, or trained without labels.
+
+    vectors: the word vectors; settings as learner network's, without `mode`, since nothing is trained
+        further.
+    size: of trained vectors; those of a file have their own.
+    """
+
+    implementation: ClassVar[str] = "foldstack.learners.word_means:WordMeans"
+    name: Literal["word_mean"]
+    vectors: WordVectorsSettings
+    size: PositiveInt = 100
+
+    @model_validator(mode="after")
+    def _trains_nothing_further(self) -> WordMeanSource:
+        if self.vectors.mode != type(self.vectors).model_fields["mode"].default:
+            raise ValueError(
+                "vectors.mode says what a network does with word vectors, but source word_mean trains "
+                "no network: leave it out"
+            )
+        return self
+
+    @property
+    def files(self) -> dict[str, str]:
+        return {f"source.{setting}": name for setting, name in self.vectors.files.items()}
+
+    def check_files(self, files: dict[str, Path]) -> None:
+        self.vectors.check_package()
+        if "source.vectors.file" in files:
+            vector_file(files["source.vectors.file"]).check()
+
+
+class SvmWordsSource(WordsSource):
+    """The mean of words' weights in linear SVMs, one per class, on the run's own rows.
+
+    A word's vector is its weight in each SVM, which is fitted on TF-IDF, or counts if `weighting` is
+    mean, in rows of Euclidean length 1. The vectors of training rows are from SVMs of the other inner
+    folds, since those that know a row's label would be more confident on it than on new rows.
+
+    C: inverse strength of the SVMs' L2 penalty.
+    folds: number of inner folds.
+    """
+
+    implementation: ClassVar[str] = "foldstack.learners.word_means:SvmWords"
+    by_length: ClassVar[bool] = True
+    name: Literal["svm_words"]
+    C: Positive = 1.0
+    folds: Annotated[int, Field(ge=2)] = 5
+
+    def check_kind(self, kind: Kind) -> None:
+        if kind.is_values:
+            raise ValueError(
+                f"source svm_words has a number per class, but this competition is a {kind}: take "
+                "another source"
+            )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -89,6 +90,15 @@ class VectorsSettings(LearnerSettings):
         return self
 
     @model_validator(mode="after")
+    def _length_is_kept(self) -> VectorsSettings:
+        if self.normalise and self.source.by_length:
+            raise ValueError(
+                f"source {self.source.name} has one number per class, whose size counts: set normalise "
+                "to false"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _head_is_fixed(self) -> VectorsSettings:
         if not self.head.fixed:
             raise ValueError(
@@ -99,6 +109,15 @@ class VectorsSettings(LearnerSettings):
 
     def check_kind(self, kind: Kind) -> None:
         self.classifier.check_kind(kind)
+        self.source.check_kind(kind)
+
+    @property
+    def input_files(self) -> dict[str, str]:
+        return self.source.files
+
+    def check_inputs(self, files: dict[str, Path]) -> None:
+        super().check_inputs(files)
+        self.source.check_files(files)
 
     def check_backbone(self) -> None:
         if self.backbone is not None:

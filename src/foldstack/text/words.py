@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import regex
 from tokenizers import Regex, Tokenizer
 from tokenizers.models import WordLevel
-from tokenizers.normalizers import NFC, Lowercase, Sequence
+from tokenizers.normalizers import NFC, Lowercase
+from tokenizers.normalizers import Sequence as Normalisers
 from tokenizers.pre_tokenizers import Split
 from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
@@ -37,15 +38,7 @@ class WordTokenizer(PreTrainedTokenizerFast):
             texts: of the training rows.
             words: what a word is, and which are kept.
         """
-        frequency: Counter[str] = Counter()
-        count = 0
-        for found in words_of(texts, words):
-            frequency.update(set(found))
-            count += 1
-        most = words.max_share * count
-        kept = [(word, n) for word, n in frequency.items() if words.min_count <= n <= most]
-        kept.sort(key=lambda pair: (-pair[1], pair[0]))
-        known = (*SPECIAL, *(word for word, _ in kept[: words.most]))
+        known = (*SPECIAL, *frequent(words_of(texts, words), words))
         vocabulary = {word: i for i, word in enumerate(known)}
         return cls.of(_backend(vocabulary, words), words)
 
@@ -93,6 +86,22 @@ def words_of(texts: Iterable[str], words: Words) -> Iterator[list[str]]:
         yield unit.findall(normal(cut(text)))
 
 
+def frequent(texts: Iterable[Sequence[str]], words: Words) -> dict[str, int]:
+    """Return the kept words with the number of texts that hold each, those of most texts first.
+
+    texts: each one's words.
+    """
+    frequency: Counter[str] = Counter()
+    count = 0
+    for found in texts:
+        frequency.update(set(found))
+        count += 1
+    most = words.max_share * count
+    kept = [(word, n) for word, n in frequency.items() if words.min_count <= n <= most]
+    kept.sort(key=lambda pair: (-pair[1], pair[0]))
+    return dict(kept[: words.most])
+
+
 def _cutter(words: Words):
     """Return a function that puts spaces between the words of a text that has none."""
     if words.cut != "rjieba":
@@ -106,8 +115,8 @@ def _cutter(words: Words):
     return lambda text: RUN.sub(spaced, text) if CHINESE.search(text) else text
 
 
-def _normaliser(lower: bool) -> Sequence:
-    return Sequence([NFC(), *([Lowercase()] if lower else [])])
+def _normaliser(lower: bool) -> Normalisers:
+    return Normalisers([NFC(), *([Lowercase()] if lower else [])])
 
 
 def _backend(vocabulary: dict[str, int], words: Words) -> Tokenizer:

@@ -96,7 +96,7 @@ def _section(
             yield (
                 "\n".join([FAMILY_HEADER, *(row for c in inner for row in _family_rows(c))]) + "\n"
             )
-        elif inner:
+        elif inner and inner[0] not in seen:
             yield from _section(
                 f"`{path}{name}`", f"{path}{name}.", inner[0], min(depth + 1, 4), seen
             )

@@ -38,7 +38,7 @@ class NetworkLearner(SequenceLearner):
     def __init__(self, settings: NetworkSettings, context: LearnerContext):
         super().__init__(settings, context)
         self.cache = None  # each run has its own vocabulary, and words are quickly found
-        self._files, self._texts = context.files, context.texts
+        self._texts = context.texts
 
     def _body(self, train: Rows, learned: int | None) -> tuple[torch.nn.Module, WordTokenizer]:
         self._choose_bias(train)
@@ -73,7 +73,7 @@ class NetworkLearner(SequenceLearner):
             found, known, unknown = self._trained(train, tokenizer.words, words)
             whose = f"trained by {s.train}"
         else:
-            found, known = look_up_some("vectors.file", self._files["vectors.file"], words, unit)
+            found, known = look_up_some("vectors.file", self.files["vectors.file"], words, unit)
             unknown, whose = None, f"of {s.file}"
         say(f"{known.sum():,} of {len(words):,} {unit} have a vector {whose}")
         return _with_drawn(found, known, unknown, self.seed)

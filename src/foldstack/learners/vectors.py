@@ -15,6 +15,7 @@ from threadpoolctl import threadpool_limits
 from foldstack.files import read_json, write_json
 from foldstack.learners import LearnerContext, Measured
 from foldstack.learners.columns import FeatureColumns
+from foldstack.learners.keyword_columns import KEYWORDS, KeywordColumns
 from foldstack.learners.ngram_choice import AutoChoice
 from foldstack.progress import say
 from foldstack.rows import Rows
@@ -76,6 +77,8 @@ class VectorsLearner:
         self.link, self.threads = self.task.link, context.threads
         self.source: FittedVectors = settings.source.load()(settings, context)
         self.columns: FeatureColumns | None = None
+        self.files = context.files
+        self.keywords: KeywordColumns | None = None
         made = settings.classifier.load()
         self.model: VectorModel = made(
             settings.classifier, self.task, context.seed, context.threads
@@ -99,6 +102,8 @@ class VectorsLearner:
         if (features := self._features(train)) is not None:
             joined = replace(train, features=features)
             self.columns = FeatureColumns.of(joined, self._categories)
+        if self.settings.keywords:
+            self.keywords = KeywordColumns.of(self.files["keywords.file"], train.joined_texts())
         x = self._joined(vectors, train)
         with threadpool_limits(self.threads):
             made = self.model.fit(x, train)
@@ -130,11 +135,13 @@ class VectorsLearner:
         return side_by_side(found.reshape(len(rows), segments, self.source.size))
 
     def _joined(self, vectors: np.ndarray, rows: Rows) -> np.ndarray:
-        """Return (n, width) float64 vectors with the feature columns beside them."""
-        if self.columns is None:
-            return vectors.astype(np.float64)
-        columns = self.columns.apply(self._features(rows), self._categories)
-        return np.concatenate([vectors, columns], axis=1, dtype=np.float64)
+        """Return (n, width) float64 vectors with feature columns and keywords beside them."""
+        parts = [vectors]
+        if self.columns is not None:
+            parts.append(self.columns.apply(self._features(rows), self._categories))
+        if self.keywords is not None:
+            parts.append(self.keywords.apply(rows.joined_texts()).toarray())
+        return np.concatenate(parts, axis=1, dtype=np.float64)
 
     @property
     def _categories(self) -> tuple[tuple[str, ...], ...]:
@@ -174,12 +181,16 @@ class VectorsLearner:
         self.source.save(folder)
         if self.columns:
             write_json(folder / COLUMNS, asdict(self.columns))
+        if self.keywords:
+            write_json(folder / KEYWORDS, asdict(self.keywords))
         self.model.save(folder)
 
     def load(self, folder: Path) -> None:
         self.source.load(folder)
         if (folder / COLUMNS).exists():
             self.columns = FeatureColumns.from_json(read_json(folder / COLUMNS))
+        if (folder / KEYWORDS).exists():
+            self.keywords = KeywordColumns.from_json(read_json(folder / KEYWORDS))
         self.model.load(folder)
 
 

@@ -132,14 +132,14 @@ class NetworkSettings(SequenceSettings):
 
     @property
     def input_files(self) -> dict[str, str]:
-        return self.vectors.files if self.vectors else {}
+        return super().input_files | (self.vectors.files if self.vectors else {})
 
     def check_inputs(self, files: dict[str, Path]) -> None:
         super().check_inputs(files)
         if self.vectors is None:
             return
         self.vectors.check_package()
-        if not files:
+        if self.vectors.file is None:
             return
         found = vector_file(files["vectors.file"])
         found.check()

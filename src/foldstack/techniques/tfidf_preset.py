@@ -8,12 +8,13 @@ from pydantic import PositiveInt, model_validator
 
 from foldstack.kinds import Kind
 from foldstack.techniques.common import AUTO, OrAuto, Positive, UnitShare
-from foldstack.techniques.learner import LearnerSettings, Traits
+from foldstack.techniques.keyword_settings import KeywordSettings
+from foldstack.techniques.learner import Traits
 
 NgramRange = Annotated[tuple[int, int], OrAuto()]
 
 
-class TfidfSettings(LearnerSettings):
+class TfidfSettings(KeywordSettings):
     """A linear model on TF-IDF of word and character n-grams.
 
     word_ngrams: range of word n-grams; `[0, 0]`: none; auto: `[1, 2]`.

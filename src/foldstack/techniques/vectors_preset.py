@@ -13,7 +13,8 @@ from foldstack.settings import OptionalText
 from foldstack.techniques.classifiers import LogisticClassifier, VectorClassifier
 from foldstack.techniques.common import named
 from foldstack.techniques.heads import Head, PlainHead
-from foldstack.techniques.learner import LearnerSettings, Traits
+from foldstack.techniques.keyword_settings import KeywordSettings
+from foldstack.techniques.learner import Traits
 from foldstack.techniques.vector_sources import BackboneSource, VectorSource
 
 MB = 2**20
@@ -30,7 +31,7 @@ OF_BACKBONE = (
 )
 
 
-class VectorsSettings(LearnerSettings):
+class VectorsSettings(KeywordSettings):
     """A classical model on each text's vector.
 
     A frozen backbone's vectors are computed once per workspace and kept in oof/.vectors for all
@@ -113,7 +114,7 @@ class VectorsSettings(LearnerSettings):
 
     @property
     def input_files(self) -> dict[str, str]:
-        return self.source.files
+        return super().input_files | self.source.files
 
     def check_inputs(self, files: dict[str, Path]) -> None:
         super().check_inputs(files)

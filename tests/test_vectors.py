@@ -16,8 +16,8 @@ from safetensors.torch import load_file, save_file
 from scipy.optimize import nnls
 from scipy.special import expit, softmax
 from sklearn.calibration import CalibratedClassifierCV
-from sklearn.decomposition import NMF, TruncatedSVD
-from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.decomposition import NMF, LatentDirichletAllocation, TruncatedSVD
+from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.neighbors import NearestNeighbors
 from sklearn.svm import LinearSVC
@@ -282,7 +282,7 @@ def test_a_folder_that_cannot_be_written_is_gone_without(backbone, tmp_path, cap
 
 # Vectors from words
 
-SOURCES = {"tfidf_svd": {"components": 5}, "nmf": {"components": 3}}
+SOURCES = {"tfidf_svd": {"components": 5}, "nmf": {"components": 3}, "lda": {"components": 3}}
 
 
 def words(name: str, kind: str = "binary", seed: int = 0, **settings: object) -> VectorsLearner:
@@ -316,10 +316,22 @@ def test_topics_are_the_least_squares_of_each_text_alone():
         np.testing.assert_allclose(vector, nnls(topics.T, row)[0], atol=1e-4)
 
 
-def test_a_text_alone_has_the_topics_that_it_has_beside_others():
+def test_lda_is_scikit_learn_s():
+    rows = tiny_rows()
+    learner = words("lda", normalise=False)
+    learner.fit(rows, None, Path())
+    plain = CountVectorizer(min_df=2, token_pattern=r"(?u)\b\w+\b")
+    x = plain.fit_transform([t for (t,) in rows.texts]).astype(float)
+    model = LatentDirichletAllocation(3, random_state=0, max_iter=30).fit(x)
+    np.testing.assert_array_equal(learner._vectors(rows), model.transform(x).astype(np.float32))
+    assert learner._vectors(unlabelled(["unknown"])).tolist() == [[np.float32(1 / 3)] * 3]
+
+
+@pytest.mark.parametrize("name", ["nmf", "lda"])
+def test_a_text_alone_has_the_topics_that_it_has_beside_others(name):
     """Bug guarded: 0 was 1e-17 beside others, and LightGBM splits between the two."""
     texts = [" ".join(f"w{i * k % 17}" for k in range(1, 2 + i % 9)) for i in range(60)]
-    learner, rows = words("nmf", normalise=False, source={"components": 10}), make_rows(texts)
+    learner, rows = words(name, normalise=False, source={"components": 10}), make_rows(texts)
     learner.fit(rows, None, Path())
     alone = [learner._vectors(rows.take(np.array([i]))) for i in range(60)]
     assert np.concatenate(alone).tobytes() == learner._vectors(rows).tobytes()
@@ -327,7 +339,7 @@ def test_a_text_alone_has_the_topics_that_it_has_beside_others():
 
 def test_a_single_word_is_the_only_component():
     """Bug guarded: scikit-learn takes no matrix of one column."""
-    for name in SOURCES:
+    for name in ("tfidf_svd", "nmf"):
         learner = words(name, source={"min_count": 1})
         learner.fit(make_rows(["a", "a", "a a", ""]), None, Path())
         assert learner._vectors(unlabelled(["a", "a a", "b"])).tolist() == [[1], [1], [0]]

@@ -50,7 +50,8 @@ class BackboneSource(VectorSource):
 
 class LatentSource(VectorSource):
     """TF-IDF of words, reduced inside the run: by a truncated SVD (latent semantic analysis, Deerwester
-    et al. 1990), or to topics by a non-negative matrix factorisation (Lee and Seung 1999).
+    et al. 1990), or to topics by a non-negative matrix factorisation (Lee and Seung 1999); or counts of
+    words, reduced to topics by latent Dirichlet allocation (Blei et al. 2003).
 
     components: size of a vector; less if the words or texts are fewer.
     min_count: least number of training texts that a word occurs in.
@@ -60,8 +61,9 @@ class LatentSource(VectorSource):
     implementation: ClassVar[dict[str, str]] = {
         "tfidf_svd": "foldstack.learners.latent:SvdVectors",
         "nmf": "foldstack.learners.latent:TopicVectors",
+        "lda": "foldstack.learners.latent:LdaVectors",
     }
-    name: Literal["tfidf_svd", "nmf"]
+    name: Literal["tfidf_svd", "nmf", "lda"]
     components: PositiveInt = 100
     min_count: PositiveInt = 2
     max_features: PositiveInt = 20_000

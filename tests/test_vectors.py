@@ -8,7 +8,6 @@ from pathlib import Path
 import lightgbm as lgb
 import numpy as np
 import pytest
-import sklearn
 import torch
 import yaml
 from pydantic import ValidationError
@@ -19,14 +18,13 @@ from sklearn.calibration import CalibratedClassifierCV
 from sklearn.decomposition import NMF, LatentDirichletAllocation, TruncatedSVD
 from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 from sklearn.linear_model import LogisticRegression, Ridge
-from sklearn.neighbors import NearestNeighbors
 from sklearn.svm import LinearSVC
 from transformers import AutoModel, AutoTokenizer
 
 from foldstack.errors import InputError
 from foldstack.files import read_json
 from foldstack.kinds import Kind
-from foldstack.learners import LearnerContext, linear_fits
+from foldstack.learners import LearnerContext, linear_fits, neighbours
 from foldstack.learners.vectors import VectorsLearner, side_by_side
 from foldstack.links import to_probabilities
 from foldstack.rows import Rows
@@ -486,6 +484,19 @@ def test_neighbours_are_those_of_brute_force(backbone, kind):
     np.testing.assert_allclose(probabilities(learner, new), expected, rtol=1e-3)
 
 
+def test_equally_near_copies_share_the_places_that_are_left():
+    """Bug guarded: of more copies than k, the first ones of the file decided."""
+    texts, labels = ["near"] + ["copy"] * 6, np.array([1, 1, 0, 0, 0, 0, 0])
+    x, query = np.array([[1.0, 0.0]] + [[1.0, 1.0]] * 6), np.array([[1.0, 0.2]])
+    settings = VectorClassifier.parse({"name": "neighbours", "k": 3, "prior": 0})
+    for order in (np.arange(7), np.array([6, 5, 0, 4, 3, 2, 1])):
+        made = neighbours.NeighboursFit(settings, make_task(), 0, 1)
+        made.fit(x[order], make_rows(texts, labels[order]))
+        near, copy = 1 / (1 - query @ x[:2].T / np.linalg.norm(query) / [1, 2**0.5])[0]
+        expected = (near + 2 * copy / 6) / (near + 2 * copy)  # two places for six copies
+        np.testing.assert_allclose(expit(made.predict(query)), [[expected]], rtol=1e-4)
+
+
 def test_the_same_text_outvotes_the_others_with_finite_logits(backbone):
     rows = make_rows(TEXTS, [1, 1, 0, 1, 1])
     logits = fitted(backbone, rows, **of("neighbours", prior=0)).predict(unlabelled(TEXTS))
@@ -494,13 +505,13 @@ def test_the_same_text_outvotes_the_others_with_finite_logits(backbone):
 
 def test_distances_are_computed_in_parts(backbone, monkeypatch):
     """40,000 rows took 1.4 GB to look 4,000 up among, now 0.1 GB and half the time."""
-    limits, plain = [], NearestNeighbors.kneighbors
+    limits, plain = [], neighbours.pairwise_distances_chunked
 
-    def watched(self, *args):
-        limits.append(sklearn.get_config()["working_memory"])
-        return plain(self, *args)
+    def watched(*args, working_memory, **options):
+        limits.append(working_memory)
+        return plain(*args, working_memory=working_memory, **options)
 
-    monkeypatch.setattr(NearestNeighbors, "kneighbors", watched)
+    monkeypatch.setattr(neighbours, "pairwise_distances_chunked", watched)
     fitted(backbone, tiny_rows(), **of("neighbours")).predict(tiny_rows())
     assert limits == [128]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from sklearn.svm import LinearSVC
 from transformers import AutoModel, AutoTokenizer
 
 from foldstack.errors import InputError
-from foldstack.files import read_json
+from foldstack.files import read_json, share
 from foldstack.kinds import Kind
 from foldstack.learners import LearnerContext, linear_fits, neighbours
 from foldstack.learners.vectors import VectorsLearner, side_by_side
@@ -821,3 +822,56 @@ def test_expit_of_logits_is_the_probability(backbone):
     np.testing.assert_array_equal(
         probabilities(learner, rows), expit(learner.predict(rows).astype(np.float64))
     )
+
+
+# Weights on disk
+
+
+def test_runs_share_the_backbone_s_weights(root):
+    """Bug guarded: each run stored 90 MB of its own."""
+    for fold in "01":
+        assert foldstack(root, "train", "--fold", fold) == 0
+    weights = sorted(root.glob("oof/v/seed0/fold*/model/classifier.safetensors"))
+    (shared,) = root.glob("oof/.vectors/backbones/*.safetensors")
+    assert len(weights) == 2 and all(path.samefile(shared) for path in weights)
+    shutil.rmtree(root / "oof/.vectors")
+    ws, run = run_of(root, "v")
+    assert ws.store.model_dir(run.key, ws.store.read_run(run.key)) == weights[0].parent
+
+
+def test_an_equal_file_is_shared_and_an_unused_one_removed(tmp_path):
+    a, b, folder = (
+        write(tmp_path / "a.bin", "same"),
+        write(tmp_path / "b.bin", "same"),
+        tmp_path / "s",
+    )
+    share(a, folder)
+    share(b, folder)
+    assert a.samefile(b) and a.stat().st_nlink == 3
+    a.unlink()
+    b.unlink()
+    other = write(tmp_path / "c.bin", "other")
+    share(other, folder)
+    (left,) = folder.glob("*.bin")
+    assert left.samefile(other) and left.read_text() == "other"
+
+
+def test_a_damaged_shared_file_is_replaced(tmp_path):
+    a, folder = write(tmp_path / "a.bin", "same"), tmp_path / "s"
+    share(a, folder)
+    (shared,) = folder.glob("*.bin")
+    a.unlink()
+    shared.write_text("damaged")
+    b = write(tmp_path / "b.bin", "same")
+    share(b, folder)
+    assert shared.samefile(b) and b.read_text() == "same"
+
+
+def test_without_hard_links_a_file_stays(tmp_path, monkeypatch):
+    def refused(*_):
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr("os.link", refused)
+    a = write(tmp_path / "a.bin", "same")
+    share(a, tmp_path / "s")
+    assert a.read_text() == "same" and [p.name for p in (tmp_path / "s").iterdir()] == [".lock"]

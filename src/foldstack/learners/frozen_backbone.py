@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerBase
 
 from foldstack.backbones import locate
 from foldstack.errors import InputError, shown
-from foldstack.files import read_json, write_json
+from foldstack.files import read_json, share, write_json
 from foldstack.learners import LearnerContext
 from foldstack.nets.backbone import empty_backbone, load_backbone, own_code, save_config
 from foldstack.nets.classifier import Classifier, positions, takes_types
@@ -37,6 +37,7 @@ from foldstack.training.precision import cast_once, prepare_machine
 
 WEIGHTS = "classifier.safetensors"  # a bundle stores files of this name in its form of weights
 FACTS = "backbone.json"
+SHARED = "backbones"  # folder of weights beside the vectors
 OF_FILES = ("_name_or_path", "transformers_version")  # of a config, and no part of the network
 
 
@@ -202,7 +203,10 @@ class BackboneVectors:
         return [text for rows in self.ahead for row in rows.texts for text in row]
 
     def save(self, folder: Path) -> None:
+        """Write the backbone too; runs of a workspace share its weights by hard links."""
         self.backbone.save(folder)
+        if self.cache is not None:
+            share(folder / WEIGHTS, self.cache.folder / SHARED)
 
     def load(self, folder: Path) -> None:
         self.backbone = FrozenBackbone.saved(folder, self.settings, self.written, self.machine)

@@ -134,6 +134,17 @@ def test_prefix_length_and_norm(backbone, capsys):
     assert "3 of 5 texts are cut at max_length 5\n" in capsys.readouterr().out
 
 
+def test_windows_are_averaged(backbone):
+    """Two windows of four words; a text that fits has one."""
+    texts = ["a good film a bad plot a song", "dull"]
+    settings = {"long": {"name": "windows", "overlap": 0}, "max_length": 6, "normalise": False}
+    learner = fitted(backbone, make_rows(texts), **settings)
+    halves = [alone(backbone, t).mean(axis=0) for t in ("a good film a", "bad plot a song")]
+    expected = [np.mean(halves, axis=0), alone(backbone, "dull").mean(axis=0)]
+    np.testing.assert_allclose(learner._vectors(unlabelled(texts)), expected, atol=1e-6)
+    assert learner._vectors(unlabelled(["", "dull"])).shape == (2, 16)
+
+
 def test_no_more_tokens_than_positions(backbone, capsys):
     learner = make_vectors(backbone, max_length=100)
     learner.fit(make_rows(["good " * 50, "a bad plot"]), None, Path())
@@ -194,7 +205,14 @@ def test_every_text_is_computed_once(backbone, tmp_path, read, capsys):
 
 
 @pytest.mark.parametrize(
-    "other", [{"head": "max"}, {"prefix": "good "}, {"max_length": 8}, {"precision": "bf16"}]
+    "other",
+    [
+        {"head": "max"},
+        {"long": "tail"},
+        {"prefix": "good "},
+        {"max_length": 8},
+        {"precision": "bf16"},
+    ],
 )
 def test_other_vectors_have_another_key(backbone, tmp_path, read, other):
     rows, cache = make_rows(TEXTS), TokenCache(tmp_path, (), tmp_path / "vectors")
@@ -709,6 +727,10 @@ def test_what_is_refused():
     assert refused(backbone=None) == (
         "Value error, source backbone requires a backbone: set `backbone` to a hub name, a folder or "
         "package:NAME/FOLDER"
+    )
+    assert refused(long="random") == (
+        "Value error, long random depends on the epoch or on other texts, but a vector is computed once "
+        "for all runs: take one of head, tail, head_tail, windows, terms"
     )
     assert refused(head="attention") == (
         "Value error, head attention has weights to learn, but learner vectors trains no network: take "

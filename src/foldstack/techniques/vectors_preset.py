@@ -15,6 +15,7 @@ from foldstack.techniques.common import named
 from foldstack.techniques.heads import Head, PlainHead
 from foldstack.techniques.keyword_settings import KeywordSettings
 from foldstack.techniques.learner import Traits
+from foldstack.techniques.long import Beginning, Long
 from foldstack.techniques.vector_sources import BackboneSource, VectorSource
 
 MB = 2**20
@@ -26,6 +27,7 @@ OF_BACKBONE = (
     "prefix",
     "special_tokens",
     "max_length",
+    "long",
     "head",
     "precision",
 )
@@ -46,7 +48,8 @@ class VectorsSettings(KeywordSettings):
     prefix: put before each segment, for backbones trained with one (`"query: "`).
     special_tokens: what a special token typed in a text, such as [SEP] or </s>, is read as: text, or
         the token that it names.
-    max_length: most tokens of a segment, special tokens included; the beginning is read.
+    max_length: most tokens of a segment, special tokens included.
+    long: what is read of a segment that is longer; of windows the vectors are averaged.
     head: how token vectors become one vector, without weights to be learned.
     normalise: divide each vector by its Euclidean length.
     precision: of the backbone; auto: the fastest safe one of the machine.
@@ -68,6 +71,7 @@ class VectorsSettings(KeywordSettings):
     prefix: str = ""
     special_tokens: Literal["text", "tokens"] = "text"
     max_length: Annotated[int, Field(ge=4)] = 256
+    long: Annotated[Long, BeforeValidator(named)] = Beginning()
     head: Annotated[Head, BeforeValidator(named)] = PlainHead()
     normalise: bool = True
     precision: Literal["auto", "fp32", "bf16"] = "auto"
@@ -96,6 +100,18 @@ class VectorsSettings(KeywordSettings):
             raise ValueError(
                 f"source {self.source.name} has one number per class, whose size counts: set normalise "
                 "to false"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _reads_alike(self) -> VectorsSettings:
+        if self.long.redraws or self.long.fits_keywords:
+            kept = set(Long.with_trait("redraws", False)) & set(
+                Long.with_trait("fits_keywords", False)
+            )
+            raise ValueError(
+                f"long {self.long.name} depends on the epoch or on other texts, but a vector is computed "
+                f"once for all runs: take one of {', '.join(n for n in Long.registered if n in kept)}"
             )
         return self
 

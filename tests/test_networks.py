@@ -36,7 +36,7 @@ from foldstack.text.sequences import encode
 from foldstack.text.special import set_special
 from foldstack.text.tokens import tokenise
 from foldstack.text.words import CHARACTER, SPECIAL, WORD, WordTokenizer, kind_of
-from foldstack.training import loop
+from foldstack.training import loop, optim
 from makers import make_rows, make_task, tiny_rows
 from test_heads import LENGTHS, MASK, Weights, pooling, slow_dpcnn, states
 from tiny import foldstack, make_workspace, refuses, run_of, train_folds, turn_labels, write
@@ -281,6 +281,56 @@ def test_vectors_begin_uniform_and_that_of_padding_is_zero():
     assert (vectors[0] == 0).all()
     assert vectors.abs().max() <= BOUND == 0.25
     assert vectors[1:].std().item() == pytest.approx(0.5 / math.sqrt(12), rel=0.02)
+
+
+def both_means(**options: object) -> list[Tensor]:
+    """The (3, h) means of the network that gives each token's vector, and of the one that averages."""
+    hashed = {"ngrams": 3, "buckets": 1000, "ngram_rows": 500}
+    found = []
+    for averages in (False, True):
+        made = word_vectors(averages=averages, **hashed, **options)
+        made.ngrams.rows.copy_(torch.arange(1000) % 501)
+        torch.manual_seed(1)
+        (vectors,) = made(IDS, IDS_MASK)
+        config = SimpleNamespace(hidden_size=6, model_type="", averages=averages)
+        mean = Head.registered["mean"](name="mean")
+        pooled = mean.load()(mean, config, 1)(vectors.unsqueeze(1), IDS_MASK)
+        (pooled**2).sum().backward()
+        found.append([pooled.detach(), *(p.grad for p in made.parameters() if p.requires_grad)])
+    return found
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"word_dropout": 0.5}, {"mode": "both"}, {"mode": "static"}], ids=str
+)
+def test_averages_are_the_mean_over_tokens(options):
+    """The same numbers and gradients without a vector per token."""
+    for plain, quick in zip(*both_means(**options), strict=True):
+        torch.testing.assert_close(quick, plain)
+
+
+def test_averages_drop_features_of_the_whole_text():
+    torch.manual_seed(0)
+    made = WordVectors(WordVectorsConfig(20, 400, spatial_dropout=0.2, averages=True))
+    ratio = made(IDS, IDS_MASK)[0] / made.eval()(IDS, IDS_MASK)[0]
+    assert ratio.round(decimals=4).unique().tolist() == [0.0, 1.25]
+    assert (ratio == 0).float().mean().item() == pytest.approx(0.2, abs=0.03)
+
+
+@pytest.mark.parametrize(
+    "given, averages",
+    [
+        ({"head": "mean"}, True),
+        ({"head": "max"}, False),
+        ({"head": "mean", "training": {"adversary": "fgm"}}, False),
+        ({"head": "mean", "stages": [{"epochs": 1}, {"adversary": "freelb"}]}, False),
+    ],
+)
+def test_vectors_of_tokens_are_there_for_all_that_reads_them(given, averages):
+    """An adversary perturbs the vectors of words."""
+    learner = network(**given)
+    learner.prepare(tiny_rows())
+    assert learner.model.backbone.config.averages == averages
 
 
 def test_the_mean_is_that_of_the_words_that_are_kept():
@@ -695,6 +745,7 @@ CHANGES: dict[str, dict] = {
     "dropout_samples": {"dropout_samples": 3},
     "binary_link": {"binary_link": "softmax"},
     "head_bias": {"head_bias": "prior"},
+    "optimizer": {"training": {"optimizer": "adagrad"}},
 }
 
 
@@ -749,6 +800,48 @@ def test_ngrams_are_counted_without_padding(monkeypatch, at_once):
     a, b, c, end = (tokenizer.convert_tokens_to_ids(t) for t in ("a", "b", "c", "[END]"))
     in_two_texts = [(a, b), (b, a), (c, end)]
     assert kept.tolist() == sorted((x * FACTOR + y) % 1000 for x, y in in_two_texts)
+
+
+SPARSE = SMALL["fasttext"] | {
+    "training": {"optimizer": "adagrad", "lr": 0.1, "clip": 0, "weight_decay": 0},
+    "checkpoint_seconds": 0,
+}
+
+
+def test_sparse_gradients_change_no_weight(tmp_path, monkeypatch):
+    """An update of the words that occur is Adagrad's of all words, also after a kill."""
+    dense = fitted(tmp_path / "dense", **SPARSE)
+    monkeypatch.setattr(optim, "MANY", 1)
+    sparse = fitted(tmp_path / "sparse", **SPARSE)
+    assert sparse.model.backbone.words.sparse and not dense.model.backbone.words.sparse
+    for name, weight in dense.model.state_dict().items():
+        torch.testing.assert_close(sparse.model.state_dict()[name], weight)
+    real, calls = loop.update, []
+
+    def interrupted(*args: object, **options: object) -> object:
+        calls.append(args)
+        if len(calls) == 4:
+            raise Interrupted(15)
+        return real(*args, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "update", interrupted)
+        with pytest.raises(Interrupted):
+            fitted(tmp_path / "cut", **SPARSE)
+    resumed = network(**SPARSE)
+    resumed.fit(tiny_rows(), None, tmp_path / "cut")
+    assert weights_bytes(resumed) == weights_bytes(sparse)
+
+
+@pytest.mark.parametrize(
+    "given", [{"clip": 1}, {"weight_decay": 0.1}, {"adversary": "fgm"}, {"optimizer": "adamw"}]
+)
+def test_gradients_are_dense_where_an_update_reads_all_of_them(given, monkeypatch):
+    monkeypatch.setattr(optim, "MANY", 1)
+    learner = network(**SPARSE | {"training": SPARSE["training"] | given})
+    examples = learner.prepare(tiny_rows())
+    loop.prepare(learner.model, examples, learner.settings.training, learner.accelerator)
+    assert not learner.model.backbone.words.sparse
 
 
 def test_rows_of_no_weight_decide_the_vocabulary_alone(tmp_path):

@@ -217,6 +217,30 @@ def test_adafactor_survives_rows_without_gradients():
     assert (model.weight[1] == 1).all()
 
 
+def test_adagrad_is_the_papers():
+    """Duchi et al. 2011: each weight's step is lr g over the root of its summed squared gradients."""
+    torch.manual_seed(0)
+    theta, gradients = torch.randn(4, 3), [torch.randn(4, 3) for _ in range(5)]
+    model = matrix(theta)
+    optimizer = make_optimizer(model, TrainingSettings(optimizer="adagrad", lr=0.1, weight_decay=0))
+    wanted, squares = theta.double(), torch.zeros(4, 3, dtype=torch.double)
+    for gradient in gradients:
+        model.weight.grad = gradient.clone()
+        optimizer.step()
+        squares += gradient.double() ** 2
+        wanted = wanted - 0.1 * gradient / squares.sqrt()
+    torch.testing.assert_close(model.weight.double(), wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_adagrads_weight_decay_is_added_to_the_gradient():
+    model = matrix(torch.tensor([[2.0, -4.0]]))
+    settings = TrainingSettings(optimizer="adagrad", lr=0.1, weight_decay=0.5)
+    optimizer = make_optimizer(model, settings)
+    model.weight.grad = torch.tensor([[-1.0, 1.0]])  # 0 with 2 * .5 added; -1 with -4 * .5
+    optimizer.step()
+    torch.testing.assert_close(model.weight.detach(), torch.tensor([[2.0, -3.9]]))
+
+
 def test_adafactor_remembers_less():
     """Of an r × c matrix it keeps r + c numbers, AdamW 2 r c."""
 

@@ -97,6 +97,7 @@ CASES: dict[str, dict] = {
     "soup": {"select": "fold", "epochs": 3, "averaging": {"name": "soup"}},
     "sampled": {"sampling": {"name": "power", "exponent": 0.0}},
     "adafactor": {"optimizer": "adafactor"},
+    "adagrad": {"optimizer": "adagrad"},
     "head alone": {"freeze_backbone": True, "head_lr": 0.05},
     "pooling alone": {"freeze_backbone": True, "head_lr": 0.01, "head": "attention"},
 }

@@ -272,6 +272,7 @@ CHANGES = [
     {"adversary": {"name": "awp", "start": 0}},
     {"adversary": "vat"},
     {"optimizer": "adafactor"},
+    {"optimizer": "adagrad"},
     {"schedule": "constant"},
     {"averaging": "ema"},
     {"select": "inner"},
@@ -507,7 +508,7 @@ def test_a_setting_takes_a_technique_in_every_form():
     settings = [LoopSettings(loss=form) for form in forms]
     assert settings[0] == settings[1] == settings[2]
     assert LoopSettings(**settings[0].model_dump(mode="json")) == settings[0]
-    with pytest.raises(ValidationError, match="'adamw' or 'adafactor'"):
+    with pytest.raises(ValidationError, match="'adamw', 'adafactor' or 'adagrad'"):
         LoopSettings(optimizer="adamx")
 
 

@@ -78,6 +78,7 @@ TECHNIQUES = [
     {"adversary": {"name": "awp", "start": 1}},
     {"adversary": "vat"},
     {"optimizer": "adafactor"},
+    {"optimizer": "adagrad"},
     {"head_lr": 1e-2},
     {"layer_decay": 0.5},
     {"freeze_embeddings": True},

@@ -40,6 +40,7 @@ def fit(learner: TransformerLearner, folder) -> dict[str, torch.Tensor]:
         {"averaging": {"name": "ema", "decay": 0.9}, "layer_decay": 0.8},
         {"adversary": "awp"},
         {"optimizer": "adafactor"},
+        {"optimizer": "adagrad"},
     ],
 )
 def test_the_weights_are_those_of_the_whole_vocabulary(roomy, tmp_path, monkeypatch, training):

@@ -69,6 +69,7 @@ STAGES = [
     Stage("folds, near 0.8", ["folds", "--force"]),
     Stage("tokenise", []),
     Stage("train tfidf, 1 fold", ["train", "--model", "tfidf", "--fold", "0", "--force"]),
+    Stage("fasttext, 1 fold", ["train", "--model", "fasttext", "--fold", "0", "--force"]),
     Stage("train 2 models x 5", ["train", "--model", "words,fewer", "--force"]),
     Stage("blend", ["blend", *BLEND]),
     Stage("submit", ["submit"]),

@@ -15,6 +15,7 @@ from foldstack.learners import LearnerContext
 from foldstack.learners.ngram_choice import choose_cut
 from foldstack.learners.sequence import SequenceLearner
 from foldstack.near import chunks
+from foldstack.nets.huffman import HuffmanTree
 from foldstack.nets.word_vectors import BOUND, WordVectors, WordVectorsConfig, hashed
 from foldstack.progress import say
 from foldstack.rows import Rows
@@ -51,7 +52,9 @@ class NetworkLearner(SequenceLearner):
         if s.vectors is not None:
             vectors = torch.from_numpy(self._vectors(train, tokenizer))
         size = s.size if vectors is None else vectors.shape[1]
-        config = WordVectorsConfig(len(tokenizer), size, s.word_dropout, s.spatial_dropout)
+        config = WordVectorsConfig(
+            len(tokenizer), size, s.word_dropout, s.spatial_dropout, averages=s.averages
+        )
         if s.vectors is not None:
             config = replace(config, mode=s.vectors.mode)
         if s.ngrams > 1:
@@ -122,17 +125,21 @@ class NetworkLearner(SequenceLearner):
             lengths = torch.from_numpy(read.lengths[some])
             text = torch.arange(len(lengths)).repeat_interleave(lengths)
             ends = lengths.cumsum(0)[text]
-            pairs = [
-                torch.stack([text[begins[0]], hashes[begins]])
+            found = [
+                text[begins[0]] * s.buckets + hashes[begins]
                 for hashes, begins in hashed(ids[None], ends[None], s.ngrams, s.buckets)
             ]
-            of_texts = torch.unique(torch.cat(pairs, dim=1), dim=1)
-            texts += torch.bincount(of_texts[1], minlength=s.buckets).int()
+            of_texts = torch.unique(torch.cat(found)) % s.buckets
+            texts += torch.bincount(of_texts, minlength=s.buckets).int()
         return torch.nonzero(texts >= s.words.min_count).squeeze(1)
 
     @property
     def _dense(self) -> tuple[int, ...]:
         return self.settings.dense
+
+    @property
+    def _tree(self) -> HuffmanTree | None:
+        return HuffmanTree(len(self.task.outputs)) if self.settings.softmax != "flat" else None
 
     def _save_body(self, folder: Path) -> None:
         words = self.encoder.tokenizer.words.model_dump(mode="json")

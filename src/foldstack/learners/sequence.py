@@ -19,6 +19,7 @@ from foldstack.learners import LearnerContext, Measured
 from foldstack.learners.encoder import Encoder
 from foldstack.learners.judging import epoch_score
 from foldstack.nets.classifier import Classifier, positions, takes_types
+from foldstack.nets.huffman import HuffmanTree
 from foldstack.nets.layers import prepare_layers
 from foldstack.nets.vocabulary import trimmed
 from foldstack.progress import say
@@ -78,6 +79,8 @@ class SequenceLearner:
         torch.manual_seed(self.seed)
         further = examples.auxiliary
         self.model = self._classifier(backbone, 0 if further is None else further.shape[1])
+        if self.model.tree is not None:
+            self.model.tree.build((examples.targets.T @ examples.weights).tolist())
         if s.head_bias == "prior":
             self.model.set_bias(log_priors(examples.targets, examples.weights, examples.link))
         return examples
@@ -106,6 +109,11 @@ class SequenceLearner:
         """Widths of dense layers between the pooled vector and the head."""
         return ()
 
+    @property
+    def _tree(self) -> HuffmanTree | None:
+        """The tree whose nodes the outputs are computed from, if any; not built yet."""
+        return None
+
     def _encoder(self, backbone: torch.nn.Module, tokenizer: PreTrainedTokenizerBase) -> Encoder:
         return Encoder(
             self.settings,
@@ -132,6 +140,7 @@ class SequenceLearner:
             as_difference=self.task.kind.has_positive_class and s.binary_link == "softmax",
             auxiliary=auxiliary,
             dense=self._dense,
+            tree=self._tree,
         )
 
     def fit(self, train: Rows, select: Rows | None, run_dir: Path) -> dict:

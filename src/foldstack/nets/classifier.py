@@ -8,14 +8,15 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from foldstack.nets.huffman import HuffmanTree
 from foldstack.nets.layers import blocks, depths
 from foldstack.nets.mixup import Mixup
 from foldstack.nets.poolings import DensePooling, check_first_token, make_pooling
 from foldstack.nets.trainable import NamedLayers, Trainable
-from foldstack.techniques import Head, PlainHead
+from foldstack.techniques import Head, MeanHead
 from foldstack.techniques.network_parts import NetworkPart
 
-DEFAULT_HEAD = PlainHead()  # the mean over tokens
+DEFAULT_HEAD = MeanHead()  # the mean over tokens
 
 # RoBERTa and its variants number positions from the padding index + 1.
 OFFSET_POSITIONS = frozenset({"roberta", "xlm-roberta", "camembert", "longformer", "mpnet"})
@@ -30,7 +31,8 @@ class Classifier(Trainable):
     the pooled vectors in training, each with its own logits (multi-sample dropout, Inoue 2019).
     as_difference: the head has two outputs, and their difference is the logit: softmax over two
     classes expressed as a sigmoid. auxiliary: number of further outputs, in training only. dense:
-    widths of dense layers between the pooled vector and the head.
+    widths of dense layers between the pooled vector and the head. tree: the linear layer gives the
+    logits of its nodes, and the log probabilities of classes are the outputs.
 
     Raises InputError if the head is incompatible with the backbone.
     """
@@ -49,6 +51,7 @@ class Classifier(Trainable):
         as_difference: bool = False,
         auxiliary: int = 0,
         dense: Sequence[int] = (),
+        tree: HuffmanTree | None = None,
     ):
         super().__init__()
         self.backbone = backbone
@@ -60,7 +63,9 @@ class Classifier(Trainable):
             self.pooling = DensePooling(self.pooling, dense, dropout)
         width = self.pooling.size + features + (embedding - embedded if embedded else 0)
         std = getattr(backbone.config, "initializer_range", 0.02)
-        self.head = _linear(width, outputs + as_difference, std)
+        self.tree = tree
+        scored = outputs + as_difference - (tree is not None)
+        self.head = _linear(width, scored, std)
         # Initialised last, so that the other weights are the same without it.
         self.auxiliary = _linear(width, auxiliary, std) if auxiliary else None
         self.embedding = nn.Linear(embedded, embedding, bias=False) if embedded else None
@@ -97,6 +102,8 @@ class Classifier(Trainable):
     @torch.no_grad()
     def set_bias(self, logits: Tensor) -> None:
         """Set the biases so that a zero vector gives these (outputs,) logits."""
+        if self.tree is not None:
+            logits = self.tree.node_logits(logits)
         self.head.bias.copy_(torch.cat([-logits / 2, logits / 2]) if self.as_difference else logits)
 
     def forward(
@@ -208,6 +215,8 @@ class Classifier(Trainable):
                 logits = self.head(vectors)
             else:
                 logits = torch.einsum("bos,os->bo", vectors, weight) + self.head.bias
+            if self.tree is not None:
+                logits = self.tree(logits)
             if self.as_difference:
                 logits = logits[:, 1:] - logits[:, :1]
             if self.auxiliary is None or not self.training:

@@ -113,7 +113,13 @@ class MeanPooling(Pooling):
 
     fixed = True
 
+    def __init__(self, head: techniques.Head, config: PretrainedConfig, outputs: int):
+        super().__init__(head, config, outputs)
+        self.is_given = getattr(config, "averages", False)
+
     def forward(self, states: Tensor, mask: Tensor) -> Tensor:
+        if self.is_given:
+            return states[:, -1, 0]
         return mean_pool(states[:, -1], mask)
 
 
@@ -179,7 +185,7 @@ class LabelsPooling(Pooling):
     outputs, t).
     """
 
-    def __init__(self, head: techniques.AttentionHead, config: PretrainedConfig, outputs: int):
+    def __init__(self, head: techniques.LabelsHead, config: PretrainedConfig, outputs: int):
         super().__init__(head, config, outputs)
         self.scores = additive_scores(config.hidden_size, head.width, outputs)
 

@@ -21,6 +21,8 @@ class TrimmedEmbedding(nn.Module):
     `restored` equals the result of training with the whole matrix, averages of weights included.
     """
 
+    sparse = False
+
     def __init__(self, whole: nn.Embedding, ids: np.ndarray):
         """Keep the rows of these ids.
 

@@ -20,26 +20,38 @@ class Head(Technique):
         fixed: its pooling has no weights, so that a frozen backbone's pooled vectors are computed
             once.
         reads_cls: it reads the vector of the [CLS] token.
+        averages: it reads the mean over tokens alone.
+        per_output: each output has a vector of its own.
     """
 
     fixed: ClassVar[bool] = False
     reads_cls: ClassVar[bool] = False
+    averages: ClassVar[bool] = False
+    per_output: ClassVar[bool] = False
 
     def check_backbone(self, config: Any) -> None:
         """Raise InputError if a backbone with this config lacks what the head requires."""
 
 
+class MeanHead(Head):
+    """The mean over tokens."""
+
+    implementation: ClassVar[str] = "foldstack.nets.poolings:MeanPooling"
+    fixed: ClassVar[bool] = True
+    averages: ClassVar[bool] = True
+    name: Literal["mean"] = "mean"
+
+
 class PlainHead(Head):
-    """The mean or maximum over tokens; both; the last token's vector."""
+    """The maximum over tokens; the mean and the maximum; the last token's vector."""
 
     implementation: ClassVar[dict[str, str]] = {
-        "mean": "foldstack.nets.poolings:MeanPooling",
         "max": "foldstack.nets.poolings:MaxPooling",
         "mean_max": "foldstack.nets.poolings:MeanMaxPooling",
         "last": "foldstack.nets.poolings:LastPooling",
     }
     fixed: ClassVar[bool] = True
-    name: Literal["mean", "max", "mean_max", "last"] = "mean"
+    name: Literal["max", "mean_max", "last"]
 
 
 class ClsHead(Head):
@@ -52,17 +64,25 @@ class ClsHead(Head):
 
 
 class AttentionHead(Head):
-    """Tokens weighted by a learned query: one for all outputs (`attention`), or one per output
-    (`labels`).
+    """Tokens weighted by a learned query.
 
     width: of the hidden layer that scores tokens.
     """
 
-    implementation: ClassVar[dict[str, str]] = {
-        "attention": "foldstack.nets.poolings:AttentionPooling",
-        "labels": "foldstack.nets.poolings:LabelsPooling",
-    }
-    name: Literal["attention", "labels"]
+    implementation: ClassVar[str] = "foldstack.nets.poolings:AttentionPooling"
+    name: Literal["attention"]
+    width: PositiveInt = 128
+
+
+class LabelsHead(Head):
+    """Tokens weighted by a learned query per output.
+
+    width: of the hidden layer that scores tokens.
+    """
+
+    implementation: ClassVar[str] = "foldstack.nets.poolings:LabelsPooling"
+    per_output: ClassVar[bool] = True
+    name: Literal["labels"]
     width: PositiveInt = 128
 
 

@@ -44,8 +44,9 @@ class LoopSettings(Settings):
     contrastive: add a supervised contrastive loss.
     mixup: alpha of mix-up of pooled vectors; 0: none.
     adversary: adversarial perturbation in each update.
-    optimizer: AdamW, or Adafactor, which keeps row and column sums instead of two moments per
-        weight.
+    optimizer: AdamW; Adafactor, which keeps row and column sums instead of two moments per weight;
+        or Adagrad, whose rates fall with the squared gradients of each weight: quick for large
+        vocabularies if clip and weight_decay are 0.
     lr: learning rate at the top of the schedule.
     weight_decay: of matrices; biases and norms have none.
     warmup: share of the updates over which the rate climbs to the top.
@@ -111,6 +112,12 @@ class LoopSettings(Settings):
         """Whether a step on the word embeddings depends on words that do not occur."""
         steps = (Optimizer.registered[self.optimizer], self.adversary)
         return any(step is not None and step.by_matrix for step in steps)
+
+    @property
+    def rowwise(self) -> bool:
+        """Whether a step leaves embeddings of words that do not occur as they are."""
+        step = Optimizer.registered[self.optimizer]
+        return step.rowwise and not (self.clip or self.weight_decay or self.adversary)
 
     @property
     def rates_by_layer(self) -> bool:

@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import BeforeValidator, Field, PositiveInt, model_validator
 
 from foldstack.errors import InputError
+from foldstack.kinds import Kind
 from foldstack.settings import Settings, Share, none_from_text
 from foldstack.techniques import auto
 from foldstack.techniques.common import AUTO, UnitShare
@@ -61,6 +62,7 @@ class NetworkSettings(SequenceSettings):
         (Tompson et al. 2015).
     dense: widths of dense layers with ReLU between the head and the outputs, each with `dropout`
         before it.
+    softmax: of classes: flat; or hierarchical, over a Huffman tree of them (fastText's `hs`).
     """
 
     implementation: ClassVar[str] = "foldstack.learners.network:NetworkLearner"
@@ -82,6 +84,7 @@ class NetworkSettings(SequenceSettings):
     word_dropout: Annotated[Share, Field(lt=1)] = 0.0
     spatial_dropout: Annotated[Share, Field(lt=1)] = 0.0
     dense: tuple[PositiveInt, ...] = ()
+    softmax: Literal["flat", "hierarchical"] = "flat"
 
     @model_validator(mode="after")
     def _nothing_is_auto(self) -> NetworkSettings:
@@ -109,6 +112,29 @@ class NetworkSettings(SequenceSettings):
                     "leave it out"
                 )
         return self
+
+    @model_validator(mode="after")
+    def _scores_nodes(self) -> NetworkSettings:
+        if self.softmax == "hierarchical" and self.head.per_output:
+            raise ValueError(
+                f"head {self.head.name} has a vector per class, and softmax hierarchical scores the "
+                "nodes of a tree: take another head, or leave softmax out"
+            )
+        return self
+
+    def check_kind(self, kind: Kind) -> None:
+        super().check_kind(kind)
+        if self.softmax == "hierarchical" and not kind.is_one_hot:
+            raise ValueError(
+                f"softmax is of the classes of a multiclass competition, and this one is {kind}: leave "
+                "it out"
+            )
+
+    @property
+    def averages(self) -> bool:
+        """Whether the mean over tokens is all that is used of their vectors."""
+        perturbed = any(stage.adversary is not None for stage in self.all_stages)
+        return self.head.averages and not perturbed
 
     @property
     def rules(self) -> str | None:

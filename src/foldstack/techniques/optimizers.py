@@ -13,11 +13,14 @@ class Optimizer(Technique):
     implementation: `(parameter groups, rate) -> torch.optim.Optimizer`.
 
     Traits:
-        by_matrix: a step depends on the whole matrix, so that the word embeddings must not be
-            trimmed to the words that occur.
+        by_matrix: a step depends on the whole matrix, or weight decay is not AdamW's, so that the word
+            embeddings must not be trimmed to the words that occur.
+        rowwise: a step leaves rows of a matrix as they are whose gradient is zero, so that gradients
+            of embeddings can be sparse.
     """
 
     by_matrix: ClassVar[bool] = False
+    rowwise: ClassVar[bool] = False
 
 
 class AdamW(Optimizer):
@@ -33,3 +36,13 @@ class Adafactor(Optimizer):
     implementation: ClassVar[str] = "foldstack.training.optim:adafactor"
     by_matrix: ClassVar[bool] = True
     name: Literal["adafactor"] = "adafactor"
+
+
+class Adagrad(Optimizer):
+    """Duchi et al. 2011: each weight's rate falls with the sum of its squared gradients, so that rare
+    words keep a high one."""
+
+    implementation: ClassVar[str] = "foldstack.training.optim:adagrad"
+    by_matrix: ClassVar[bool] = True
+    rowwise: ClassVar[bool] = True
+    name: Literal["adagrad"] = "adagrad"

@@ -11,7 +11,7 @@ from foldstack.kinds import Kind
 from foldstack.settings import OptionalText, Share
 from foldstack.techniques.augmentation import Augmentation
 from foldstack.techniques.common import AUTO, NonNegative, OrAuto, each_named, named
-from foldstack.techniques.heads import Head, PlainHead
+from foldstack.techniques.heads import Head, MeanHead
 from foldstack.techniques.keyword_settings import EmbeddedKeywordSettings
 from foldstack.techniques.long import Beginning, Long
 from foldstack.techniques.losses import Loss
@@ -63,7 +63,7 @@ class SequenceSettings(EmbeddedKeywordSettings):
     prefix: str = ""
     special_tokens: Literal["text", "tokens"] = "text"
     long: Annotated[Long, BeforeValidator(named)] = Beginning()
-    head: Annotated[Head, BeforeValidator(named), OrAuto()] = PlainHead()
+    head: Annotated[Head, BeforeValidator(named), OrAuto()] = MeanHead()
     join_features: bool = False
     dropout: Annotated[Share, OrAuto()] = 0.1
     dropout_samples: PositiveInt = 1

@@ -12,7 +12,7 @@ from foldstack.kinds import Kind
 from foldstack.settings import OptionalText
 from foldstack.techniques.classifiers import LogisticClassifier, VectorClassifier
 from foldstack.techniques.common import named
-from foldstack.techniques.heads import Head, PlainHead
+from foldstack.techniques.heads import Head, MeanHead
 from foldstack.techniques.keyword_settings import KeywordSettings
 from foldstack.techniques.learner import Traits
 from foldstack.techniques.long import Beginning, Long
@@ -72,7 +72,7 @@ class VectorsSettings(KeywordSettings):
     special_tokens: Literal["text", "tokens"] = "text"
     max_length: Annotated[int, Field(ge=4)] = 256
     long: Annotated[Long, BeforeValidator(named)] = Beginning()
-    head: Annotated[Head, BeforeValidator(named)] = PlainHead()
+    head: Annotated[Head, BeforeValidator(named)] = MeanHead()
     normalise: bool = True
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     classifier: Annotated[VectorClassifier, BeforeValidator(named)] = LogisticClassifier()
@@ -106,12 +106,11 @@ class VectorsSettings(KeywordSettings):
     @model_validator(mode="after")
     def _reads_alike(self) -> VectorsSettings:
         if self.long.redraws or self.long.fits_keywords:
-            kept = set(Long.with_trait("redraws", False)) & set(
-                Long.with_trait("fits_keywords", False)
-            )
+            fitted = Long.with_trait("fits_keywords")
+            kept = [name for name in Long.with_trait("redraws", False) if name not in fitted]
             raise ValueError(
-                f"long {self.long.name} depends on the epoch or on other texts, but a vector is computed "
-                f"once for all runs: take one of {', '.join(n for n in Long.registered if n in kept)}"
+                f"long {self.long.name} depends on the epoch or on other texts, but a vector is "
+                f"computed once for all runs: take one of {', '.join(kept)}"
             )
         return self
 

@@ -163,7 +163,9 @@ def prepare(
         )
     if accelerator.num_processes > 1:
         _freeze_unused(model, examples)
-    net, optimizer = accelerator.prepare(model, make_optimizer(model, settings))
+    # CUDA graphs and the mean over processes take dense gradients only.
+    sparse = accelerator.device.type == "cpu" and accelerator.num_processes == 1
+    net, optimizer = accelerator.prepare(model, make_optimizer(model, settings, sparse))
     adversary = make_attack(settings.adversary, model)
     if criterion is None:
         of = (examples.targets.to(accelerator.device), examples.weights.to(accelerator.device))

@@ -14,26 +14,46 @@ from foldstack import techniques
 from foldstack.nets.trainable import Trainable
 from foldstack.techniques import LoopSettings, Optimizer, Schedule
 
+MANY = 100_000  # rows of an embedding, from which sparse gradients take less time than dense ones
 
-def make_optimizer(model: nn.Module, settings: LoopSettings) -> torch.optim.Optimizer:
+
+def make_optimizer(
+    model: nn.Module, settings: LoopSettings, sparse: bool = False
+) -> torch.optim.Optimizer:
     """Return the optimiser over the trained parameters, grouped by learning rate and weight decay.
 
     Each group keeps its rate at the top of the schedule as `initial_lr`. Weight decay applies to
-    matrices, not to biases and norms.
+    matrices, not to biases and norms. sparse: let large embeddings have sparse gradients where an
+    update stays the same.
     """
     members = defaultdict(list)
     rates = layer_rates(model, settings)
+    large = _made_sparse(model) if sparse and settings.rowwise else set()
     for name, p in model.named_parameters():
         if p.requires_grad:
             decays = p.ndim > 1 and not name.endswith("bias")  # XLNet's biases are matrices
             rate = settings.lr if rates is None else rates[name]
-            members[rate, settings.weight_decay if decays else 0.0].append(p)
+            members[rate, settings.weight_decay if decays else 0.0, p in large].append(p)
     groups = [
         {"params": ps, "lr": lr, "initial_lr": lr, "weight_decay": decay}
-        for (lr, decay), ps in members.items()
+        | ({"sparse": True} if is_sparse else {})
+        for (lr, decay, is_sparse), ps in members.items()
     ]
     chosen = Optimizer.registered[settings.optimizer](name=settings.optimizer)
     return chosen.load()(groups, settings.lr)
+
+
+def _made_sparse(model: nn.Module) -> set[nn.Parameter]:
+    """Give large embeddings sparse gradients; return their weights.
+
+    An update then takes as long as its batch has words, whatever the size of the vocabulary.
+    """
+    found = {m for m in model.modules() if isinstance(m, nn.Embedding) and m.num_embeddings >= MANY}
+    if found:
+        torch.sparse.check_sparse_tensor_invariants.disable()  # the default, which torch warns of
+    for embedding in found:
+        embedding.sparse = True
+    return {embedding.weight for embedding in found}
 
 
 def layer_rates(model: Trainable, settings: LoopSettings) -> dict[str, float] | None:
@@ -65,6 +85,13 @@ def adafactor(groups: list[dict], lr: float) -> torch.optim.Optimizer:
     # bounds mean squared gradients by eps[0], whose default, 1e-7, is above those of a large model;
     # its square, the bound of their product, must not vanish in float32.
     return torch.optim.Adafactor(groups, lr=lr, eps=(1e-16, 1.0))
+
+
+def adagrad(groups: list[dict], lr: float) -> torch.optim.Optimizer:
+    """Return Adagrad; its weight decay is added to the gradient."""
+    # Only the fused implementation is fast, and it has no sparse gradients.
+    chosen = [{**group, "fused": not group.get("sparse", False)} for group in groups]
+    return torch.optim.Adagrad(chosen, lr=lr)
 
 
 def state_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

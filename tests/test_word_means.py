@@ -18,7 +18,7 @@ from foldstack.learners import LearnerContext
 from foldstack.learners.vectors import VectorsLearner
 from foldstack.rows import Rows
 from foldstack.stages.run import identity_of
-from foldstack.techniques import VectorsSettings
+from foldstack.techniques import VectorClassifier, VectorsSettings
 from makers import OUTPUTS, make_rows, make_task, tiny_rows, unlabelled
 from tiny import foldstack, make_workspace, refuses, run_of, write
 
@@ -101,6 +101,17 @@ def test_settings_of_words_apply(tmp_path):
     one = {"unit": "characters", "min_count": 1}
     made = fitted(of_file(tmp_path, "今天 1\n质量 2\n天 3\n", words=one), chinese)
     assert made.source.vocabulary == ["天"]
+
+
+@pytest.mark.parametrize("classifier", VectorClassifier.registered)
+def test_every_classifier_learns_them(tmp_path, classifier):
+    numbers = "great 2 1\n" + FILE
+    texts = ["a good film", "a bad film", "great film", "bad bad"] * 10
+    rows = make_rows(texts, ["bad" not in text for text in texts])
+    write(tmp_path / "words.vec", numbers)
+    source = {"name": "word_mean", "vectors": {"file": "words.vec"}}
+    made = fitted(learner(source, tmp_path, classifier=classifier), rows)
+    assert ((made.predict(rows)[:, 0] > 0) == rows.targets[:, 0]).all()
 
 
 def test_a_fitted_model_comes_back_without_its_file(tmp_path):

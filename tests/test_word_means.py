@@ -114,12 +114,27 @@ def test_every_classifier_learns_them(tmp_path, classifier):
     assert ((made.predict(rows)[:, 0] > 0) == rows.targets[:, 0]).all()
 
 
-def test_a_fitted_model_comes_back_without_its_file(tmp_path):
-    made = fitted(of_file(tmp_path))
+def test_rules_for_words_apply(tmp_path):
+    write(tmp_path / "stop.txt", "film\n")
+    made = fitted(of_file(tmp_path, words={"min_count": 1, "stop_words": {"file": "stop.txt"}}))
+    assert list(made.settings.input_files) == [
+        "source.words.stop_words.file",
+        "source.vectors.file",
+    ]
+    assert sorted(made.source.vocabulary) == ["bad", "good"]
+    assert made._vectors(unlabelled(["film good"])).tolist() == [[1, 0]]
+
+
+def test_a_fitted_model_comes_back_without_its_files(tmp_path):
+    write(tmp_path / "stop.txt", "plot\n")
+    words = {"min_count": 1, "stop_words": {"file": "stop.txt"}}
+    made = fitted(of_file(tmp_path, words=words))
     made.save(tmp_path / "model")
     assert {p.suffix for p in (tmp_path / "model").iterdir()} == {".json", ".safetensors"}
     (tmp_path / "words.vec").unlink()
-    loaded = learner({"name": "word_mean", "vectors": {"file": "words.vec"}}, tmp_path)
+    (tmp_path / "stop.txt").unlink()
+    source = {"name": "word_mean", "words": words, "vectors": {"file": "words.vec"}}
+    loaded = learner(source, tmp_path)
     loaded.load(tmp_path / "model")
     assert loaded.predict(ROWS).tobytes() == made.predict(ROWS).tobytes()
 

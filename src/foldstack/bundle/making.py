@@ -87,7 +87,8 @@ class Making:
         source = Path(foldstack.__file__).parent
         ignored = shutil.ignore_patterns("__pycache__", "recipes", "presets")
         shutil.copytree(source, folder / "source" / "foldstack", ignore=ignored)
-        vendor(folder / "vendor")
+        settings = [config.stored_settings(run.settings) for run in self.runs]
+        vendor(folder / "vendor", sorted({name for each in settings for name in each.packages}))
         shutil.copyfile(script.__file__, folder / SCRIPT)
         write_text(folder / NOTEBOOK, json.dumps(_notebook(), indent=1) + "\n")
         if self.ws.competition.settings.metric.startswith("metrics.py:"):

@@ -48,10 +48,13 @@ def _canonical(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def vendor(folder: Path) -> dict[str, str]:
-    """Copy the packages that `IMAGE` lacks into a folder, compiled ones apart; return their versions."""
+def vendor(folder: Path, further: Iterable[str] = ()) -> dict[str, str]:
+    """Copy the packages that `IMAGE` lacks into a folder, compiled ones apart; return their versions.
+
+    further: those that some models need beside `NEEDED`.
+    """
     has = closure(IMAGE)
-    copied = {name: d for name, d in closure(NEEDED).items() if name not in has}
+    copied = {name: d for name, d in closure((*NEEDED, *further)).items() if name not in has}
     for each in copied.values():
         wheel = each.read_text("WHEEL") or ""
         place = folder / (PURE if "Root-Is-Purelib: true" in wheel else tag())

@@ -21,10 +21,13 @@ from foldstack.progress import say
 from foldstack.rows import Rows
 from foldstack.techniques import AUTO, NetworkSettings, RunFacts, Words
 from foldstack.techniques.auto import choose
+from foldstack.techniques.network_preset import OF_WORDS
 from foldstack.text.tokens import tokenise
 from foldstack.text.trained_vectors import train_vectors
 from foldstack.text.vector_files import look_up_some
+from foldstack.text.word_reader import NONE, WordLists
 from foldstack.text.words import PAD, SPECIAL, UNKNOWN, WordTokenizer, kind_of, words_of
+from foldstack.training import loop
 
 FILE = "words.json"
 TOKENS = 1_000_000  # at once
@@ -41,12 +44,22 @@ class NetworkLearner(SequenceLearner):
         self.cache = None  # each run has its own vocabulary, and words are quickly found
         self._texts = context.texts
 
+    def prepare(self, train: Rows, learned: int | None = None) -> loop.Examples:
+        examples = super().prepare(train, learned)
+        s = self.settings.training
+        if s.max_length == AUTO:
+            why = f"{s.length_quantile:.0%} of the rows are not cut"
+            self.chosen["training.max_length"] = {"value": self.encoder.max_length, "why": why}
+        return examples
+
     def _body(self, train: Rows, learned: int | None) -> tuple[torch.nn.Module, WordTokenizer]:
         self._choose_bias(train)
         first = (text for row in train.texts[:LOOKED_AT] for text in row)
         words = choose_cut(self.settings.words, first)
-        tokenizer = kind_of(words).fit(_segments(train.texts, self.settings.prefix), words)
-        say(f"{len(tokenizer) - len(SPECIAL):,} {words.unit} in the vocabulary")
+        lists = WordLists.read(words, self.files, OF_WORDS)
+        texts = _segments(train.texts, self.settings.prefix)
+        tokenizer = kind_of(words).fit(texts, words, lists)
+        say(f"{len(tokenizer) - len(SPECIAL):,} {words.units} in the vocabulary")
         torch.manual_seed(self.seed)
         s, vectors = self.settings, None
         if s.vectors is not None:
@@ -71,9 +84,9 @@ class NetworkLearner(SequenceLearner):
     def _vectors(self, train: Rows, tokenizer: WordTokenizer) -> np.ndarray:
         """Return the (vocabulary, size) float32 vectors that the words begin from."""
         s, ids = self.settings.vectors, tokenizer.get_vocab()
-        words, unit = sorted(ids, key=ids.get)[len(SPECIAL) :], tokenizer.words.unit
+        words, unit = sorted(ids, key=ids.get)[len(SPECIAL) :], tokenizer.words.units
         if s.train:
-            found, known, unknown = self._trained(train, tokenizer.words, words)
+            found, known, unknown = self._trained(train, tokenizer, words)
             whose = f"trained by {s.train}"
         else:
             found, known = look_up_some("vectors.file", self.files["vectors.file"], words, unit)
@@ -82,12 +95,12 @@ class NetworkLearner(SequenceLearner):
         return _with_drawn(found, known, unknown, self.seed)
 
     def _trained(
-        self, train: Rows, words: Words, vocabulary: list[str]
+        self, train: Rows, tokenizer: WordTokenizer, vocabulary: list[str]
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
         """Return the vectors of these words, which have one, and that of unknown words, if any."""
-        s = self.settings
+        s, words = self.settings, tokenizer.words
         texts = train.texts if s.vectors.texts == "run" else self._texts()
-        read = list(words_of(_segments(texts, s.prefix), words))
+        read = list(words_of(_segments(texts, s.prefix), words, tokenizer.lists))
         others: list[str] = []
         if s.vectors.train == "fasttext":
             others = sorted({word for text in read for word in text} - set(vocabulary))
@@ -96,7 +109,7 @@ class NetworkLearner(SequenceLearner):
             [*vocabulary, *others],
             s.vectors,
             size=s.size,
-            unit=words.unit,
+            unit=words.units,
             min_count=words.min_count,
             seed=self.seed,
         )
@@ -142,13 +155,18 @@ class NetworkLearner(SequenceLearner):
         return HuffmanTree(len(self.task.outputs)) if self.settings.softmax != "flat" else None
 
     def _save_body(self, folder: Path) -> None:
-        words = self.encoder.tokenizer.words.model_dump(mode="json")
-        write_json(folder / FILE, {"words": words, "body": self.model.backbone.config.to_dict()})
+        tokenizer = self.encoder.tokenizer
+        words = tokenizer.words.model_dump(mode="json")
+        facts = {"words": words, "body": self.model.backbone.config.to_dict()}
+        if tokenizer.lists != NONE:
+            facts["lists"] = tokenizer.lists.to_json()
+        write_json(folder / FILE, facts)
 
     def _empty_body(self, folder: Path) -> tuple[torch.nn.Module, WordTokenizer]:
         facts = read_json(folder / FILE)
         words = Words.model_validate(facts["words"])
-        tokenizer = kind_of(words).read(folder, words)
+        lists = WordLists.from_json(facts["lists"]) if "lists" in facts else NONE
+        tokenizer = kind_of(words).read(folder, words, lists)
         return WordVectors(WordVectorsConfig(**facts["body"])), tokenizer
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from foldstack.errors import InputError
 from foldstack.guess.contents import script_of
-from foldstack.techniques import AUTO, TfidfSettings, Words
+from foldstack.techniques import AUTO, TfidfSettings, WordRules, Words
 
 CHINESE = "CJK"  # as script_of names it
 LONG = (
@@ -22,6 +23,17 @@ class AutoChoice:
     why: str
 
 
+def cut_of(rules: WordRules, script: str) -> str:
+    """Return how words of this script are cut; raise InputError if a rule is not for it."""
+    if script != CHINESE and rules.need_rjieba:
+        name = next(name for name in rules.word_rules if name in rules.OF_RJIEBA)
+        raise InputError(
+            f"`{name}` is for Chinese texts, by rjieba, and most letters of the training texts are "
+            f"{script.capitalize()}: leave it out"
+        )
+    return "rjieba" if script == CHINESE else "unicode"
+
+
 def choose_ngrams(settings: TfidfSettings, texts: Sequence[str]) -> dict[str, AutoChoice]:
     """Return the choice for each setting of n-grams that is `auto`; texts: the first of the run's."""
     asked = {
@@ -34,7 +46,7 @@ def choose_ngrams(settings: TfidfSettings, texts: Sequence[str]) -> dict[str, Au
     is_chinese = script == CHINESE
     why = f"most letters are {'Chinese' if is_chinese else script.capitalize()}"
     chosen = {
-        "words": AutoChoice("rjieba" if is_chinese else "unicode", why),
+        "words": AutoChoice(cut_of(settings, script) if asked["words"] else settings.words, why),
         "word_ngrams": AutoChoice((1, 2), "for every script"),
         "char_ngrams": AutoChoice(
             (1, 4) if is_chinese or length >= LONG else (2, 5),
@@ -48,5 +60,5 @@ def choose_cut(words: Words, texts: Iterable[str]) -> Words:
     """Return the settings with `cut: auto` chosen; texts: the first of the run's."""
     if words.cut != AUTO:
         return words
-    is_chinese = script_of(texts) == CHINESE and words.unit == "words"
-    return words.model_copy(update={"cut": "rjieba" if is_chinese else "unicode"})
+    cut = "unicode" if words.unit == "characters" else cut_of(words, script_of(texts))
+    return words.model_copy(update={"cut": cut})

@@ -25,6 +25,7 @@ from foldstack.rows import Rows
 from foldstack.techniques import AUTO, TfidfSettings
 from foldstack.text.features import shared_words
 from foldstack.text.ngrams import WORD, NgramTfidf, pieces, stack_rows
+from foldstack.text.word_reader import NONE, WordLists, WordReader
 
 
 def _pieces(texts: Sequence[tuple[str, ...]]) -> Iterator[slice]:
@@ -41,7 +42,7 @@ class TfidfLearner:
 
     def __init__(self, settings: TfidfSettings, context: LearnerContext):
         self.settings, self.task, self.seed = settings, context.task, context.seed
-        self.link, self.files = context.task.link, context.files
+        self.link = context.task.link
         self.model = LinearModel(
             context.task.kind,
             DEFAULT if settings.C == AUTO else settings.C,
@@ -49,6 +50,7 @@ class TfidfLearner:
             context.seed,
         )
         self.auto: dict[str, AutoChoice] = {}
+        self._files, self.lists = context.files, NONE
         self.vectorizers: list[NgramTfidf] = []
         self.places: list[
             int
@@ -68,10 +70,17 @@ class TfidfLearner:
                 max_features=s.max_features,
                 sublinear=s.sublinear,
                 words=s.words if analyzer == "word" else "unicode",
+                rules=self._rules(analyzer, s.words),
             )
             for analyzer, ngrams in (("word", s.word_ngrams), ("char", s.char_ngrams))
             if ngrams != (0, 0)
         ]
+
+    def _rules(self, analyzer: str, words: str) -> WordReader | None:
+        """Return what becomes of words, if the settings say so and n-grams are of words."""
+        if analyzer == "char" or not self.settings.word_rules:
+            return None
+        return WordReader(self.settings, words == "rjieba", self.lists)
 
     @property
     def _width(self) -> int:
@@ -126,9 +135,10 @@ class TfidfLearner:
     def fit(self, train: Rows, select: Rows | None, run_dir: Path) -> dict:
         texts = self._texts(train)
         self.auto = choose_ngrams(self.settings, [text[0] for text in texts[:LOOKED_AT]])
+        self.lists = WordLists.read(self.settings, self._files)
         self._fit_columns(texts)
         if self.settings.keywords:
-            path = self.files["keywords.file"]
+            path = self._files["keywords.file"]
             self.keywords = KeywordColumns.of(path, [text[0] for text in texts])
         if self.settings.C == AUTO and self._width:
             self.auto["C"] = self._choose_penalty(texts, train)
@@ -196,12 +206,16 @@ class TfidfLearner:
             facts["shared"] = self.shared
         if self.keywords:
             write_json(folder / KEYWORDS, asdict(self.keywords))
+        if self.settings.word_rules:
+            facts["lists"] = self.lists.to_json()
         write_text(folder / "model.json", json.dumps(facts, ensure_ascii=False))
 
     def load(self, folder: Path) -> None:
         tensors = load_file(folder / "model.safetensors")
         described = json.loads((folder / "model.json").read_text(encoding="utf-8"))
         self.shared = described.get("shared", 0)
+        if "lists" in described:
+            self.lists = WordLists.from_json(described["lists"])
         self.places = [d.get("segment", 0) for d in described["vectorizers"]]
         if (folder / KEYWORDS).exists():
             self.keywords = KeywordColumns.from_json(read_json(folder / KEYWORDS))
@@ -214,6 +228,7 @@ class TfidfLearner:
                 idf=tensors[f"idf{i}"],
                 sublinear=d.get("sublinear", True),
                 words=d.get("words", "unicode"),
+                rules=self._rules(d["analyzer"], d.get("words", "unicode")),
             )
             for i, d in enumerate(described["vectorizers"])
         ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +22,10 @@ from foldstack.learners.regressions import sides
 from foldstack.progress import say
 from foldstack.rows import Rows
 from foldstack.techniques import SvmWordsSource, VectorsSettings, WordMeanSource, Words, WordsSource
+from foldstack.techniques.vector_sources import OF_WORDS
 from foldstack.text.trained_vectors import train_vectors
 from foldstack.text.vector_files import look_up_some
+from foldstack.text.word_reader import NONE, WordLists
 from foldstack.text.words import frequent, words_of
 
 WORDS, VECTORS = "words.json", "words.safetensors"
@@ -46,6 +48,7 @@ class WordMeans:
         self.source: WordsSource = settings.source
         self.seed, self.files, self.all_texts = context.seed, context.files, context.texts
         self.words: Words = self.source.words
+        self.lists = NONE
         self.vocabulary: list[str] = []
         self.idf = np.zeros(0)
         self.word_vectors = np.zeros((0, 0))
@@ -57,7 +60,7 @@ class WordMeans:
     def fit(self, texts: Sequence[str], rows: Rows) -> None:
         self._fit_vocabulary(texts)
         vectors, known = self._known_vectors(texts)
-        say(f"{known.sum():,} of {len(known):,} {self.words.unit} have a vector")
+        say(f"{known.sum():,} of {len(known):,} {self.words.units} have a vector")
         self.vocabulary = [w for w, k in zip(self.vocabulary, known, strict=True) if k]
         self.idf, self.word_vectors = self.idf[known], vectors[known].astype(np.float64)
 
@@ -67,11 +70,12 @@ class WordMeans:
 
     def _fit_vocabulary(self, texts: Sequence[str]) -> None:
         self.words = choose_cut(self.source.words, texts[:LOOKED_AT])
-        found = frequent(words_of(texts, self.words), self.words)
+        self.lists = WordLists.read(self.words, self.files, OF_WORDS)
+        found = frequent(self._words_of(texts), self.words)
         if not found:
             s = self.source
             raise InputError(
-                f"source {s.name}: none of the {s.words.unit} of the {len(texts):,} training texts "
+                f"source {s.name}: none of the {s.words.units} of the {len(texts):,} training texts "
                 f"occurs in {s.words.min_count} of them: set a smaller source.words.min_count, or take "
                 "source backbone"
             )
@@ -84,34 +88,41 @@ class WordMeans:
     def _known_vectors(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """Return (words, size) vectors of the vocabulary, and (words,) whether each is known."""
         source: WordMeanSource = self.source
-        s, words = source.vectors, self.words
+        s, unit = source.vectors, self.words.units
         if s.file is not None:
             setting = "source.vectors.file"
-            return look_up_some(setting, self.files[setting], self.vocabulary, words.unit)
+            return look_up_some(setting, self.files[setting], self.vocabulary, unit)
         if s.texts == "workspace":
             texts = [text for row in self.all_texts() for text in row]
         return train_vectors(
-            list(words_of(texts, words)),
+            list(self._words_of(texts)),
             self.vocabulary,
             s,
             size=source.size,
-            unit=words.unit,
-            min_count=words.min_count,
+            unit=unit,
+            min_count=self.words.min_count,
             seed=self.seed,
         )
+
+    def _words_of(self, texts: Iterable[str]) -> Iterator[list[str]]:
+        return words_of(texts, self.words, self.lists)
 
     def _weighted(self, texts: Sequence[str]) -> csr_matrix:
         """Return (n, words) counts of words times their weights."""
         counter = CountVectorizer(analyzer=list, vocabulary=self.vocabulary)
-        return counter.transform(words_of(texts, self.words)).multiply(self.idf).tocsr()
+        return counter.transform(self._words_of(texts)).multiply(self.idf).tocsr()
 
     def _shares(self, texts: Sequence[str]) -> csr_matrix:
         """Return (n, words) weights that sum to 1 in each text."""
         return normalize(self._weighted(texts), norm="l1")
 
     def save(self, folder: Path) -> None:
-        words = self.words.model_dump(mode="json")
-        write_json(folder / WORDS, {"words": words, "vocabulary": self.vocabulary})
+        described = {
+            "words": self.words.model_dump(mode="json"),
+            "lists": self.lists.to_json(),
+            "vocabulary": self.vocabulary,
+        }
+        write_json(folder / WORDS, described)
         tensors = {"idf": self.idf, "vectors": np.ascontiguousarray(self.word_vectors)}
         with placing(folder / VECTORS) as beside:
             save_file(tensors, beside)
@@ -119,6 +130,7 @@ class WordMeans:
     def load(self, folder: Path) -> None:
         tensors, described = load_file(folder / VECTORS), read_json(folder / WORDS)
         self.words, self.vocabulary = Words(**described["words"]), described["vocabulary"]
+        self.lists = WordLists.from_json(described["lists"])
         self.idf, self.word_vectors = tensors["idf"], tensors["vectors"]
 
 

@@ -169,7 +169,7 @@ def _fit(ws: Workspace, run: Run, log: Log | None) -> _Fitted:
         "facts": facts,
         "pretrained": backbone and backbone.name,
         "machine": _machine(run.settings, threads),
-        "versions": _versions(),
+        "versions": _versions(run.settings),
     }
     return _Fitted(learner, predictions, begin, of_record)
 
@@ -229,7 +229,7 @@ def _open_partial(ws: Workspace, run: Run, threads: int) -> None:
         run=[key.seed, *key.left_out],
         identity=identity_of(ws, run),
         machine=_machine(run.settings, threads),
-        versions=_versions(),
+        versions=_versions(run.settings),
     )
     found = store.read_partial(key)
     changed = _differences(found, wanted) if found else []
@@ -336,6 +336,8 @@ def _peak_memory_mb() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // unit
 
 
-def _versions() -> dict[str, str]:
+def _versions(settings: LearnerSettings) -> dict[str, str]:
     own = {"python": platform.python_version(), "foldstack": foldstack.__version__}
-    return own | {name: importlib.metadata.version(name) for name in PACKAGES}
+    return own | {
+        name: importlib.metadata.version(name) for name in (*PACKAGES, *settings.packages)
+    }

@@ -87,6 +87,7 @@ from foldstack.techniques.vector_sources import (
     WordsSource,
 )
 from foldstack.techniques.vectors_preset import VectorsSettings
+from foldstack.techniques.word_rules import PartsOfSpeech, StopWords, WordRules
 from foldstack.techniques.word_vectors_settings import WordVectorsSettings
 
 __all__ = [
@@ -150,6 +151,7 @@ __all__ = [
     "Optimizer",
     "Oversample",
     "PairwiseAUC",
+    "PartsOfSpeech",
     "PlainHead",
     "Plateau",
     "Power",
@@ -170,6 +172,7 @@ __all__ = [
     "SquaredError",
     "StageSettings",
     "Step",
+    "StopWords",
     "SvmClassifier",
     "SvmWordsSource",
     "Technique",
@@ -184,6 +187,7 @@ __all__ = [
     "VectorsSettings",
     "Windows",
     "WordMeanSource",
+    "WordRules",
     "WordVectorsSettings",
     "Words",
     "WordsSource",

@@ -93,6 +93,11 @@ class LearnerSettings(Settings):
         """Names of files in input/ that training reads, by setting."""
         return {}
 
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """Packages that predicting imports beside those of every learner, for a bundle."""
+        return ()
+
     def check_inputs(self, files: dict[str, Path]) -> None:
         """Raise InputError if a file that training reads is missing or wrong.
 

@@ -9,22 +9,27 @@ from pydantic import BeforeValidator, Field, PositiveInt, model_validator
 
 from foldstack.errors import InputError
 from foldstack.kinds import Kind
-from foldstack.settings import Settings, Share, none_from_text
+from foldstack.settings import Share, none_from_text
 from foldstack.techniques import auto
 from foldstack.techniques.common import AUTO, UnitShare
 from foldstack.techniques.learner import Traits
 from foldstack.techniques.sequence_preset import SequenceSettings
 from foldstack.techniques.training import StageSettings
+from foldstack.techniques.word_rules import WordRules
 from foldstack.techniques.word_vectors_settings import WordVectorsSettings
 from foldstack.text.vector_files import vector_file
 
+OF_WORDS = "words."  # before the names of settings of words
 OF_LAYERS = ("layer_decay", "freeze_layers", "reinit_layers", "backbone_dropout")
 
 
-class Words(Settings):
+class Words(WordRules):
     """Form tokens and their vocabulary, which is fitted on the run's own training rows.
 
-    unit: words, each punctuation mark one of its own; or characters.
+    unit: words, each punctuation mark one of its own; characters; or both: a text's words, a
+        token between, then its characters, as Chinese is read twice in competitions, but as one
+        sequence: a window or n-gram holds words or characters, an unknown word is spelled, and
+        max_length cuts characters first, so set it to auto.
     cut: unicode: letters and digits in a row are a word; rjieba: Chinese is cut into words by rjieba
         first; auto: rjieba if most letters are Chinese characters.
     lower: read capital letters as small ones.
@@ -33,7 +38,7 @@ class Words(Settings):
     most: most words, those of most texts.
     """
 
-    unit: Literal["words", "characters"] = "words"
+    unit: Literal["words", "characters", "both"] = "words"
     cut: Literal["auto", "unicode", "rjieba"] = "auto"
     lower: bool = True
     min_count: PositiveInt = 2
@@ -44,7 +49,24 @@ class Words(Settings):
     def _cuts_words(self) -> Words:
         if self.unit == "characters" and self.cut == "rjieba":
             raise ValueError("`cut` changes nothing if unit is characters: leave it out")
+        if self.unit == "characters" and self.word_rules:
+            raise ValueError(
+                f"`{self.word_rules[0]}` is of words: leave it out, or set unit to words or both"
+            )
+        if self.stem and not self.lower:
+            raise ValueError("`stem` reads small letters: leave lower: false out")
+        self.check_cut("cut", self.cut)
         return self
+
+    @property
+    def units(self) -> str:
+        """The name of the tokens, for the user."""
+        return "words and characters" if self.unit == "both" else self.unit
+
+    @property
+    def as_they_are(self) -> bool:
+        """Whether tokens are what a regular expression finds, after rjieba if it cuts."""
+        return self.unit != "both" and not self.word_rules
 
 
 class NetworkSettings(SequenceSettings):
@@ -158,10 +180,16 @@ class NetworkSettings(SequenceSettings):
 
     @property
     def input_files(self) -> dict[str, str]:
-        return super().input_files | (self.vectors.files if self.vectors else {})
+        of_vectors = self.vectors.files if self.vectors else {}
+        return super().input_files | of_vectors | self.words.word_files(OF_WORDS)
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        return self.words.packages
 
     def check_inputs(self, files: dict[str, Path]) -> None:
         super().check_inputs(files)
+        self.words.check_words(files, OF_WORDS)
         if self.vectors is None:
             return
         self.vectors.check_package()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import PositiveInt, model_validator
@@ -10,18 +11,20 @@ from foldstack.kinds import Kind
 from foldstack.techniques.common import AUTO, OrAuto, Positive, UnitShare
 from foldstack.techniques.keyword_settings import KeywordSettings
 from foldstack.techniques.learner import Traits
+from foldstack.techniques.word_rules import WordRules
 
 NgramRange = Annotated[tuple[int, int], OrAuto()]
 
 
-class TfidfSettings(KeywordSettings):
+class TfidfSettings(WordRules, KeywordSettings):
     """A linear model on TF-IDF of word and character n-grams.
 
     word_ngrams: range of word n-grams; `[0, 0]`: none; auto: `[1, 2]`.
     char_ngrams: range of character n-grams; `[0, 0]`: none; auto: `[1, 4]` if most letters are
         Chinese characters or texts have 1,000 characters on average, else `[2, 5]`.
     words: what a word is; unicode: letters and digits in a row; rjieba: Chinese ones are also cut
-        into words by rjieba; auto: rjieba if most letters are Chinese characters.
+        into words by rjieba; auto: rjieba if most letters are Chinese characters. Their
+        rules, `stop_words` and so on, apply to word n-grams alone.
     min_count: least number of training texts that an n-gram occurs in.
     max_share: largest share of training texts that an n-gram occurs in.
     sublinear: count an n-gram that occurs c times in a text as 1 + ln(c), not as c.
@@ -70,6 +73,23 @@ class TfidfSettings(KeywordSettings):
                 "word_ngrams and char_ngrams are both [0, 0]: nothing is left to learn"
             )
         return self
+
+    @model_validator(mode="after")
+    def _rules_have_words(self) -> TfidfSettings:
+        if self.word_rules and self.word_ngrams == (0, 0):
+            raise ValueError(
+                f"`{self.word_rules[0]}` is of words, and word_ngrams is [0, 0]: leave one of them out"
+            )
+        self.check_cut("words", self.words)
+        return self
+
+    @property
+    def input_files(self) -> dict[str, str]:
+        return super().input_files | self.word_files()
+
+    def check_inputs(self, files: dict[str, Path]) -> None:
+        super().check_inputs(files)
+        self.check_words(files)
 
     def check_kind(self, kind: Kind) -> None:
         if self.naive_bayes and not kind.has_labels:

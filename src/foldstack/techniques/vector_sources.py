@@ -14,6 +14,8 @@ from foldstack.techniques.registry import Technique
 from foldstack.techniques.word_vectors_settings import WordVectorsSettings
 from foldstack.text.vector_files import vector_file
 
+OF_WORDS = "source.words."  # before the names of settings of words
+
 
 class VectorSource(Technique):
     """How a text becomes a vector.
@@ -35,6 +37,11 @@ class VectorSource(Technique):
 
     def check_files(self, files: dict[str, Path]) -> None:
         """Raise InputError if one is wrong or a package is missing; files: those that are there."""
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """Packages besides those of all learners that predictions need."""
+        return ()
 
     def check_kind(self, kind: Kind) -> None:
         """Raise ValueError if it does not apply to this kind of competition."""
@@ -82,6 +89,17 @@ class WordsSource(VectorSource):
     words: Words = Words()
     weighting: Literal["tfidf", "mean"] = "tfidf"
 
+    @property
+    def files(self) -> dict[str, str]:
+        return self.words.word_files(OF_WORDS)
+
+    def check_files(self, files: dict[str, Path]) -> None:
+        self.words.check_words(files, OF_WORDS)
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        return self.words.packages
+
 
 class WordMeanSource(WordsSource):
     """The mean of word vectors of a file, or trained without labels.
@@ -107,9 +125,11 @@ class WordMeanSource(WordsSource):
 
     @property
     def files(self) -> dict[str, str]:
-        return {f"source.{setting}": name for setting, name in self.vectors.files.items()}
+        of_vectors = self.vectors.files.items()
+        return super().files | {f"source.{setting}": name for setting, name in of_vectors}
 
     def check_files(self, files: dict[str, Path]) -> None:
+        super().check_files(files)
         self.vectors.check_package()
         if "source.vectors.file" in files:
             vector_file(files["source.vectors.file"]).check()

@@ -131,6 +131,10 @@ class VectorsSettings(KeywordSettings):
     def input_files(self) -> dict[str, str]:
         return super().input_files | self.source.files
 
+    @property
+    def packages(self) -> tuple[str, ...]:
+        return self.source.packages
+
     def check_inputs(self, files: dict[str, Path]) -> None:
         super().check_inputs(files)
         self.source.check_files(files)

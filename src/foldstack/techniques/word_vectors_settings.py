@@ -26,7 +26,8 @@ class WordVectorsSettings(Settings):
         is skipgram with character n-grams (Bojanowski et al. 2017).
     mode: tuned: trained with the network; static: kept; both: the sum of a tuned and a static vector,
         which both begin alike (Kim 2014: two channels under the same filters).
-    window: words before and after a word that it predicts; none: 5 words, or 10 characters.
+    window: words before and after a word that it predicts; none: 5 words, or 10 if there are
+        characters.
     epochs: passes over the texts.
     min_n, max_n: length of character n-grams; 1 and 2 for Chinese.
     texts: run: the run's own training rows; workspace: also held-out, test, external and pooled

@@ -10,7 +10,7 @@ probability of 3 in a million.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -38,6 +38,8 @@ class NgramTfidf:
         sublinear: replace a count by 1 + log(count).
         words: what a word is: letters, digits and `_` in a row (`unicode`), Chinese ones of which
             are cut into words by rjieba (`rjieba`).
+        rules: function from such a word to the words that remain of it, if there are rules; it cuts
+            Chinese ones itself.
         vocabulary: of a fitted model.
         idf: (vocabulary,) of a fitted model.
 
@@ -56,6 +58,7 @@ class NgramTfidf:
         max_features: int | None = None,
         sublinear: bool = True,
         words: str = "unicode",
+        rules: Callable[[str], list[str]] | None = None,
         vocabulary: Sequence[str] = (),
         idf: np.ndarray | None = None,
     ):
@@ -64,6 +67,8 @@ class NgramTfidf:
         self.sublinear, self.words = sublinear, words
         self.vocabulary_, self.idf_ = list(vocabulary), idf
         self._reader = _READERS[words]() if analyzer == "word" else _Characters()
+        if rules is not None:
+            self._reader = _RuledWords(rules)
         self._columns: pd.Index | None = None
 
     def fit(self, texts: Sequence[str]) -> NgramTfidf:
@@ -236,6 +241,17 @@ class _ChineseWords(_Words):
         words = super().read(text)
         cut = (rjieba.cut(word) if CHINESE.search(word) else (word,) for word in words)
         return [part for parts in cut for part in parts]
+
+
+class _RuledWords(_Words):
+    """Reader of texts as word ids, of the words that rules leave."""
+
+    def __init__(self, rules: Callable[[str], list[str]]):
+        super().__init__()
+        self._rules = rules
+
+    def read(self, text: str) -> list[str]:
+        return [word for run in super().read(text) for word in self._rules(run)]
 
 
 _READERS = {"unicode": _Words, "rjieba": _ChineseWords}

@@ -187,8 +187,9 @@ class Frame:
 
         This works for every tokenizer: fast ones cannot add special tokens to ids (transformers 5).
         """
-        letter = encode(["a"], tokenizer).flat
-        out = tokenizer(*([["a"]] * texts), add_special_tokens=True, return_token_type_ids=True)
+        text = getattr(tokenizer, "letter", "a")
+        letter = encode([text], tokenizer).flat
+        out = tokenizer(*([[text]] * texts), add_special_tokens=True, return_token_type_ids=True)
         ids, types = (np.array(out[k][0]) for k in ("input_ids", "token_type_ids"))
         places = np.lib.stride_tricks.sliding_window_view(ids, len(letter))
         found = np.flatnonzero((places == letter).all(axis=1))

@@ -11,7 +11,7 @@ import numpy as np
 from foldstack.errors import InputError
 from foldstack.techniques import WordVectorsSettings
 
-WINDOW = {"words": 5, "characters": 10}
+WINDOW = {"words": 5, "characters": 10, "words and characters": 10}
 BUCKETS = 200_000  # of hashed character n-grams; the library's two million take 2.4 GB at size 300
 
 
@@ -32,7 +32,7 @@ def train_vectors(
         words: n words to return the vectors of. fasttext has one of any word, by its character n-grams.
         settings: of the training.
         size: of a vector.
-        unit: words or characters, which the window depends on.
+        unit: what tokens are, a key of WINDOW.
         min_count: least number of times that a word occurs; rarer ones are left out of the texts.
         seed: of initial vectors and sampling.
 

@@ -52,12 +52,18 @@ HEADS: dict[str, dict] = {
     "dpcnn": {"filters": 4, "blocks": 2},
     "charcnn": {"filters": 4},
     "encoder": {"layers": 2, "heads": 2, "width": 5},
+    "han": {"width": 3},
 }
-WEIGHING = ("attention", "cls_attention", "labels")
+WEIGHING = ("attention", "cls_attention", "labels", "han")
 LENGTHS = [3, 7, 1]
 MASK = (torch.arange(7) < torch.tensor(LENGTHS)[:, None]).long()
 
+# The sentences of each row, for a head that reads them.
+SENTENCES = torch.tensor([[1, 2, 2, 0, 0, 0, 0], [1, 1, 1, 2, 3, 3, 3], [1, 0, 0, 0, 0, 0, 0]])
+
 of_each_head = pytest.mark.parametrize("name", HEADS)
+# Subword tokens do not show where sentences end.
+of_each_transformers_head = pytest.mark.parametrize("name", [n for n in HEADS if n != "han"])
 
 
 def head(name: str, **settings: object) -> Head:
@@ -72,6 +78,10 @@ def pooling(name: str, model_type: str = "bert", **settings: object) -> Pooling:
     for parameter in made.parameters():  # nothing is zero that begins so
         nn.init.normal_(parameter, std=0.5)
     return made.eval()  # one has dropout
+
+
+def mask_of(name: str) -> Tensor:
+    return SENTENCES if head(name).reads_sentences else MASK
 
 
 def states(layers: int = 1) -> Tensor:
@@ -92,17 +102,18 @@ def test_every_head_has_a_name_and_a_pooling():
 def test_padding_never_changes_a_vector(name):
     made = pooling(name)
     given = states(made.layers)
-    together = made(given, MASK)
+    mask = mask_of(name)
+    together = made(given, mask)
     for row, n in enumerate(LENGTHS):
-        alone = made(given[row : row + 1, :, :n], MASK[row : row + 1, :n])
+        alone = made(given[row : row + 1, :, :n], mask[row : row + 1, :n])
         torch.testing.assert_close(together[row : row + 1], alone, rtol=1e-6, atol=1e-6)
 
 
 @of_each_head
 def test_the_order_of_rows_is_kept(name):
     made, order = pooling(name), torch.tensor([2, 0, 1])
-    given = states(made.layers)
-    torch.testing.assert_close(made(given[order], MASK[order]), made(given, MASK)[order])
+    given, mask = states(made.layers), mask_of(name)
+    torch.testing.assert_close(made(given[order], mask[order]), made(given, mask)[order])
 
 
 Weights = dict[str, np.ndarray]
@@ -174,6 +185,21 @@ def slow_recurrent(steps: Callable) -> Callable:
         return mean_max(np.concatenate([ahead, back], axis=1))
 
     return slow
+
+
+def slow_level(x: np.ndarray, w: Weights, level: str) -> np.ndarray:
+    """A GRU in each direction over one group, weighed by attention (Yang et al. 2016)."""
+    names = [f"{level}.gru.{n}_l0" for n in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
+    ahead = gru_steps(x, *(w[name] for name in names))
+    back = gru_steps(x[::-1], *(w[f"{name}_reverse"] for name in names))[::-1]
+    own = {name.removeprefix(f"{level}."): value for name, value in w.items()}
+    return slow_attention(np.concatenate([ahead, back], axis=1), own)[0]
+
+
+def slow_han(x: np.ndarray, w: Weights, numbers: np.ndarray) -> np.ndarray:
+    """numbers: (t,) of the sentence that each token is in."""
+    sentences = [slow_level(x[numbers == n], w, "words") for n in np.unique(numbers)]
+    return slow_level(np.array(sentences), w, "sentences")
 
 
 def slow_cnn(x: np.ndarray, w: Weights) -> np.ndarray:
@@ -294,6 +320,7 @@ SLOW: dict[str, Callable[[np.ndarray, Weights], np.ndarray]] = {
     "dpcnn": lambda x, w: slow_dpcnn(x[0], w),
     "charcnn": lambda x, w: slow_charcnn(x[0], w),
     "encoder": lambda x, w: slow_encoder(x[0], w),
+    "han": lambda x, w, numbers: slow_han(x[0], w, numbers),
 }
 
 
@@ -302,10 +329,12 @@ def test_each_vector_is_that_of_a_slow_reference(name):
     made = pooling(name)
     given = states(made.layers)
     weights = {k: v.detach().double().numpy() for k, v in made.named_parameters()}
-    found = made(given, MASK).detach()
+    found = made(given, mask_of(name)).detach()
     assert found.shape == ((3, 3, made.size) if name == "labels" else (3, made.size))
     for row, n in enumerate(LENGTHS):
-        wanted = SLOW[name](given[row, :, :n].double().numpy(), weights)
+        own = given[row, :, :n].double().numpy()
+        numbers = (SENTENCES[row, :n].numpy(),) if head(name).reads_sentences else ()
+        wanted = SLOW[name](own, weights, *numbers)
         np.testing.assert_allclose(found[row], wanted, rtol=1e-5, atol=1e-6)
 
 
@@ -314,7 +343,7 @@ def test_gradients_reach_every_parameter(name):
     made = pooling(name)
     assert made.fixed == (not list(made.parameters()))
     given = states(made.layers).requires_grad_()
-    (made(given, MASK) * torch.linspace(-1, 1, made.size)).sum().backward()
+    (made(given, mask_of(name)) * torch.linspace(-1, 1, made.size)).sum().backward()
     for parameter in (given, *made.parameters()):
         assert torch.isfinite(parameter.grad).all() and parameter.grad.norm() > 0
     padding = given.grad.transpose(1, 2)[MASK == 0]
@@ -324,7 +353,7 @@ def test_gradients_reach_every_parameter(name):
 @pytest.mark.parametrize("name", WEIGHING)
 def test_weights_are_of_real_tokens_and_sum_to_1(name):
     made = pooling(name)
-    weights = made.attention(states(), MASK)
+    weights = made.attention(states(), mask_of(name))
     assert weights.shape == ((3, 3, 7) if name == "labels" else (3, 7))
     by_token = weights.reshape(3, -1, 7)
     assert (by_token.transpose(1, 2)[MASK == 0] == 0).all()
@@ -431,6 +460,10 @@ def test_a_name_alone_is_short_for_a_mapping():
 
 
 REFUSED = {
+    "head=han": (
+        "head han reads where sentences end, which only learner network knows: take another, such as "
+        "attention"
+    ),
     "head=men": "setting 'head' is 'men': did you mean 'mean'?",
     "head.width=3": "setting 'head' has no name: write `head: {name: …, …}`",
     "head={name: cnn, widths: []}": (
@@ -516,7 +549,7 @@ def test_the_default_head_keeps_its_bytes(backbone):
     assert all(torch.equal(states[0][k], states[1][k]) for k in states[0])
 
 
-@of_each_head
+@of_each_transformers_head
 def test_padding_never_changes_an_output(backbone, name):
     """From token ids on: a row alone, and beside a longer one."""
     torch.manual_seed(0)
@@ -530,7 +563,7 @@ def test_padding_never_changes_an_output(backbone, name):
         torch.testing.assert_close(raw[row], model(own, own.sign())[0], rtol=1e-6, atol=1e-6)
 
 
-@of_each_head
+@of_each_transformers_head
 def test_outputs_are_finite_in_half_precision(backbone, name):
     torch.manual_seed(0)
     model = Classifier(AutoModel.from_pretrained(backbone), 3, 0.1, head=head(name))
@@ -609,7 +642,7 @@ def test_xlnets_cls_is_the_last_real_token(name, place):
 # In a run
 
 
-@of_each_head
+@of_each_transformers_head
 def test_each_head_trains_and_is_stored(backbone, tmp_path, name):
     """Three outputs; the head's own weights move, and what is loaded again predicts the same bytes."""
     settings = {"head": {"name": name, **HEADS[name]}, "training": {"epochs": 1}}

@@ -176,7 +176,7 @@ def test_an_unknown_variable_is_refused(place: Path) -> None:
         ["make", "train", "PY=./py", "MODELS=tfidf"], cwd=place, capture_output=True, text=True
     )
     assert done.returncode == 2
-    assert "no target takes MODELS=: the settings are A ARGS B BACKBONE" in done.stderr
+    assert "no target takes MODELS=: the settings are A ARGS ATTENTION B BACKBONE" in done.stderr
 
 
 def test_every_command_has_its_target(place: Path) -> None:

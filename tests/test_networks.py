@@ -622,6 +622,8 @@ SMALL: dict[str, dict] = {
     },
     "encoder": {"head": {"name": "encoder", "layers": 1, "heads": 2, "width": 8}},
     "fasttext": {"head": "mean", "ngrams": 2, "buckets": 1000},
+    "han": {"head": {"name": "han", "width": 4}},
+    "labels": {"head": {"name": "labels", "width": 4}},
 }
 
 
@@ -642,7 +644,7 @@ def test_it_learns_and_what_is_loaded_predicts_the_same_bytes(name, tmp_path):
     assert loaded.predict(rows).tobytes() == logits.tobytes()
 
 
-@pytest.mark.parametrize("name", ["textrnn", "dan", "encoder"])
+@pytest.mark.parametrize("name", ["textrnn", "dan", "encoder", "han"])
 def test_the_same_settings_give_the_same_bytes_and_another_seed_others(name, tmp_path):
     first, second = (fitted(tmp_path / run, **SMALL[name]) for run in "ab")
     assert weights_bytes(first) == weights_bytes(second)
@@ -653,7 +655,7 @@ def test_the_same_settings_give_the_same_bytes_and_another_seed_others(name, tmp
     )
 
 
-@pytest.mark.parametrize("name, update", [*product(["textrnn", "dan"], [2, 4, 6])])
+@pytest.mark.parametrize("name, update", [*product(["textrnn", "dan", "han"], [2, 4, 6])])
 def test_a_run_that_is_resumed_has_the_bytes_of_one_that_is_not(
     name, update, tmp_path, monkeypatch
 ):
@@ -689,6 +691,21 @@ def test_every_kind(kind, tmp_path):
         assert abs(values[:, 0].mean() - rows.targets[:, 0].mean()) < 15
     else:
         assert learner.task.score(rows.targets, values) > 0.7
+
+
+def test_each_label_attends_to_its_own_word(tmp_path):
+    """The head `labels` over words: an attention and a vector for each output."""
+    words = ["red", "green", "blue"]
+    texts = [f"{a} {b} thing {c}" for a, b, c in product([*words, "none"], ["a", "the"], words)]
+    targets = [[float(word in text.split()) for word in words] for text in texts]
+    rows = make_rows(texts * 2, np.array(targets * 2))
+    training = {"epochs": 60, "lr": 2e-2}
+    learner = fitted(tmp_path / "run", rows, "multilabel", training=training, **SMALL["labels"])
+    assert ((learner.predict(rows) > 0) == rows.targets).all()
+    (read,) = learner.attention(make_rows(["the red thing green blue"], [[1, 1, 1]]))
+    assert read.weights.shape == (3, 6) and read.sentences is None
+    assert [read.tokens[i] for i in read.weights.argmax(axis=1)] == words
+    assert learner.model.head.in_features == 8
 
 
 def test_which_text_of_a_pair_comes_first(tmp_path):

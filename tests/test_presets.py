@@ -195,7 +195,7 @@ ARCHITECTURES: dict[str, tuple[str, dict, Callable[[Path], int]]] = {
     "ernie-zh": ("ErnieForPreTraining", ERNIE, bert_files),
     "roformer-zh": ("RoFormerForMaskedLM", TINY | {"embedding_size": 16}, bert_files),
 }
-NETWORKS = ("textcnn", "textrnn", "rcnn", "dan", "dpcnn", "charcnn", "fasttext")
+NETWORKS = ("textcnn", "textrnn", "rcnn", "dan", "dpcnn", "charcnn", "fasttext", "han")
 # What stays as it is: XLNet's vector for masked tokens, RoFormer's sinusoids.
 UNUSED = {"xlnet": {"mask_emb"}, "roformer-zh": {"encoder.embed_positions.weight"}}
 

@@ -313,6 +313,9 @@ _LISTED = (
             Option("out", "the CSV to write (default: predictions/FILE.csv)"),
             Option("form", "submission: in the columns of the sample, as a code competition asks"),
             INT8,
+            Option(
+                "attention", "print the attention weight of each token of the text", switch=True
+            ),
         ),
     ),
     Command(

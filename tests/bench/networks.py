@@ -50,7 +50,7 @@ from foldstack.text.batches import epoch_batches
 from foldstack.workspace import Workspace
 
 LINEAR = ("tfidf", "naive-bayes")
-NETWORKS = ("fasttext", "dan", "textcnn", "textrnn", "rcnn", "dpcnn", "charcnn")
+NETWORKS = ("fasttext", "dan", "textcnn", "textrnn", "rcnn", "dpcnn", "charcnn", "han")
 FOLDS = 10
 
 

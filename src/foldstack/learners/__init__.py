@@ -84,6 +84,20 @@ class Learner(Protocol):
 
 
 @dataclass(frozen=True)
+class Attended:
+    """Attention weights of one token sequence.
+
+    tokens: t tokens, special ones included. weights: (k, t), each row sums to 1; k is 1, or one per
+    output of the head. sentences: (t,) number of each token's sentence, from 1; None if the head
+    reads none.
+    """
+
+    tokens: list[str]
+    weights: np.ndarray
+    sentences: np.ndarray | None
+
+
+@dataclass(frozen=True)
 class LearnerContext:
     """Everything a learner is given besides its settings.
 

@@ -26,7 +26,17 @@ from foldstack.text.tokens import tokenise
 from foldstack.text.trained_vectors import train_vectors
 from foldstack.text.vector_files import look_up_some
 from foldstack.text.word_reader import NONE, WordLists
-from foldstack.text.words import PAD, SPECIAL, UNKNOWN, WordTokenizer, kind_of, words_of
+from foldstack.text.words import (
+    BETWEEN,
+    END,
+    END_MARKS,
+    PAD,
+    SPECIAL,
+    UNKNOWN,
+    WordTokenizer,
+    kind_of,
+    words_of,
+)
 from foldstack.training import loop
 
 FILE = "words.json"
@@ -57,8 +67,9 @@ class NetworkLearner(SequenceLearner):
         first = (text for row in train.texts[:LOOKED_AT] for text in row)
         words = choose_cut(self.settings.words, first)
         lists = WordLists.read(words, self.files, OF_WORDS)
+        ends = END_MARKS if self.settings.head.reads_sentences else ()
         texts = _segments(train.texts, self.settings.prefix)
-        tokenizer = kind_of(words).fit(texts, words, lists)
+        tokenizer = kind_of(words).fit(texts, words, lists, ends)
         say(f"{len(tokenizer) - len(SPECIAL):,} {words.units} in the vocabulary")
         torch.manual_seed(self.seed)
         s, vectors = self.settings, None
@@ -70,6 +81,9 @@ class NetworkLearner(SequenceLearner):
         )
         if s.vectors is not None:
             config = replace(config, mode=s.vectors.mode)
+        if ends:
+            of_ends = tokenizer.convert_tokens_to_ids([*ends, BETWEEN, END])
+            config = replace(config, sentence_ends=of_ends)
         if s.ngrams > 1:
             kept = self._ngrams(train, tokenizer)
             say(f"{len(kept):,} word n-grams with a vector")

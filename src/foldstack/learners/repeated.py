@@ -12,7 +12,7 @@ import numpy as np
 
 from foldstack import parallel
 from foldstack.finished import FACTS, finished_facts
-from foldstack.learners import Learner, LearnerContext, Measured
+from foldstack.learners import Attended, Learner, LearnerContext, Measured
 from foldstack.progress import say
 from foldstack.records import digests_of, write_record
 from foldstack.rows import Rows
@@ -98,6 +98,11 @@ class RepeatedLearner:
     def predict(self, rows: Rows) -> np.ndarray:
         logits = [member.predict(rows) for member in self.members]
         return logits[0] if len(logits) == 1 else np.mean(logits, axis=0, dtype=np.float32)
+
+    def attention(self, rows: Rows) -> list[Attended] | None:
+        """Return the weights of the first fit: those of several have no common mean."""
+        find = getattr(self.members[0], "attention", None)
+        return None if find is None else find(rows)
 
     def measure(self, rows: Rows, learned: int) -> Measured:
         """Return the first steps' times, see `Measured`."""

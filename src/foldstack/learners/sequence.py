@@ -15,10 +15,11 @@ from safetensors.torch import load_file
 from transformers import PreTrainedTokenizerBase
 
 from foldstack.errors import InputError
-from foldstack.learners import LearnerContext, Measured
+from foldstack.learners import Attended, LearnerContext, Measured
 from foldstack.learners.encoder import Encoder
 from foldstack.learners.judging import epoch_score
 from foldstack.nets.classifier import Classifier, positions, takes_types
+from foldstack.nets.device import to_device
 from foldstack.nets.huffman import HuffmanTree
 from foldstack.nets.layers import prepare_layers
 from foldstack.nets.vocabulary import trimmed
@@ -325,6 +326,25 @@ class SequenceLearner:
 
     def predict(self, rows: Rows) -> np.ndarray:
         return self._predict(self.model.to(self.accelerator.device), self.encoder.tokens(rows))
+
+    @torch.no_grad()
+    def attention(self, rows: Rows) -> list[Attended] | None:
+        """Return the weights of each token sequence of these rows; None if the head learns none."""
+        net, device = self.model.to(self.accelerator.device).eval(), self.accelerator.device
+        read, found = self.encoder.tokens(rows), []
+        for i in range(len(read.lengths)):
+            given = to_device(read.batch(np.array([i])), device)
+            given.pop("features", None)
+            weights = net.attention(**given)
+            if weights is None:
+                return None
+            ids, sentences = given["input_ids"], None
+            if net.reads_sentences:
+                sentences = net.mask(ids, given["attention_mask"])[0].cpu().numpy()
+            tokens = self.encoder.tokenizer.convert_ids_to_tokens(ids[0].tolist())
+            weights = weights.reshape(-1, len(tokens)).float().cpu().numpy()
+            found.append(Attended(tokens, weights, sentences))
+        return found
 
     def save(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)

@@ -59,6 +59,7 @@ class Classifier(Trainable):
         self.dropout_samples, self.as_difference = dropout_samples, as_difference
         self.pooling = make_pooling(head, backbone.config, outputs + as_difference)
         check_first_token(self.pooling, backbone, head.name)
+        self.reads_sentences = head.reads_sentences
         if dense:
             self.pooling = DensePooling(self.pooling, dense, dropout)
         width = self.pooling.size + features + (embedding - embedded if embedded else 0)
@@ -132,7 +133,8 @@ class Classifier(Trainable):
                 is one vector per output, these are concatenated.
         """
         states = self.read(input_ids, attention_mask, token_type_ids)
-        return self.decide(states, attention_mask, features, pooled=pooled, mixup=mixup)
+        mask = self.mask(input_ids, attention_mask)
+        return self.decide(states, mask, features, pooled=pooled, mixup=mixup)
 
     def read(
         self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
@@ -152,10 +154,16 @@ class Classifier(Trainable):
         # The last one is the backbone's output: after its final norm, if it has one.
         return torch.stack([*out.hidden_states[-layers:-1], out[0]], dim=1)
 
+    def mask(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Return the (b, t) mask that the head reads, see `nets.poolings`."""
+        if not self.reads_sentences:
+            return attention_mask
+        return self.backbone.sentences(input_ids, attention_mask)
+
     def decide(
         self,
         states: Tensor,
-        attention_mask: Tensor,
+        mask: Tensor,
         features: Tensor | None = None,
         *,
         pooled: bool = False,
@@ -165,12 +173,12 @@ class Classifier(Trainable):
 
         Args:
             states: (b, layers, t, h), as `read` returned them.
-            attention_mask: (b, t).
+            mask: (b, t), as `mask` returned it.
             features: see `forward`.
             pooled: see `forward`.
             mixup: see `forward`.
         """
-        vectors = self.pooling(states, attention_mask)
+        vectors = self.pooling(states, mask)
         return self.score(vectors, features, pooled=pooled, mixup=mixup)
 
     def score(
@@ -239,7 +247,7 @@ class Classifier(Trainable):
         They are zero on padding and sum to 1. None if the head learns no weights.
         """
         states = self.read(input_ids, attention_mask, token_type_ids)
-        return self.pooling.attention(states, attention_mask)
+        return self.pooling.attention(states, self.mask(input_ids, attention_mask))
 
 
 def _linear(width: int, outputs: int, std: float) -> nn.Linear:

@@ -2,7 +2,7 @@
 
 Each pooling reads the last `layers` hidden states, (b, layers, t, h), and the (b, t) attention
 mask. Each row has at least one real token and its padding on the right; padding does not change the
-result.
+result. For a head that `reads_sentences`, the mask is the number of a token's sentence, from 1.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass
 
@@ -32,6 +32,7 @@ class WordVectorsConfig:
     buckets: int = 0
     ngram_rows: int = 0
     mode: str = "tuned"
+    sentence_ends: Sequence[int] = ()  # ids of tokens that end a sentence
     averages: bool = False
     pad_token_id: int = 0
     num_hidden_layers: int = 1
@@ -130,6 +131,8 @@ class WordVectors(nn.Module):
         self.words.requires_grad_(config.mode != "static")
         self.static = deepcopy(self.words).requires_grad_(False) if config.mode == "both" else None
         self.ngrams = Ngrams(config) if config.ngrams > 1 else None
+        ends = torch.tensor(list(config.sentence_ends), dtype=torch.int64)
+        self.register_buffer("sentence_ends", ends, persistent=False)
 
     @torch.no_grad()
     def begin_from(self, vectors: Tensor) -> None:
@@ -161,6 +164,15 @@ class WordVectors(nn.Module):
         if self.training and (rate := self.config.word_dropout):
             vectors = vectors * self._kept(attention_mask, rate).unsqueeze(2).to(vectors.dtype)
         return (vectors,)
+
+    def sentences(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Return (b, t): the number of each token's sentence in its text, from 1; 0 for padding.
+
+        End tokens in a row, such as `?!` or the last full stop and [END], end one sentence.
+        """
+        ends = torch.isin(input_ids, self.sentence_ends)
+        after_end = F.pad(ends, (1, 0))[:, :-1]
+        return attention_mask * (1 + (after_end & ~ends).cumsum(dim=1))
 
     def _means(self, ids: Tensor, mask: Tensor) -> Tensor:
         """Return (b, h): the mean over tokens of what `forward` gives without `averages`."""

@@ -115,7 +115,12 @@ from foldstack.records.places import (
     RememberedSettings,
     TidyResult,
 )
-from foldstack.records.predictions import PredictedFile, PredictedText
+from foldstack.records.predictions import (
+    AttendedText,
+    AttendedToken,
+    PredictedFile,
+    PredictedText,
+)
 from foldstack.records.pushes import (
     Push,
     PushedFile,
@@ -150,6 +155,8 @@ __all__ = [
     "SHOWN_LABELS",
     "Agreement",
     "AppDescription",
+    "AttendedText",
+    "AttendedToken",
     "Attribution",
     "AuditLine",
     "AuditedPatterns",

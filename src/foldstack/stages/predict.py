@@ -15,6 +15,7 @@ from foldstack.files import csv_text, writing
 from foldstack.progress import Progress
 from foldstack.records import PredictedFile, PredictedText
 from foldstack.rows import Rows, text_digests
+from foldstack.stages.attended import attention_of
 from foldstack.stages.predictor import Predictor
 from foldstack.workspace import Workspace
 
@@ -31,6 +32,7 @@ def predict(
     out: str | None = None,
     form: str | None = None,
     int8: bool = False,
+    attention: bool = False,
 ) -> PredictedFile | PredictedText:
     """Predict the rows of a file into a CSV, or one text.
 
@@ -47,6 +49,7 @@ def predict(
         out: the CSV to write; None for predictions/<file>.csv in the workspace.
         form: 'submission' for the columns of the sample instead of label and probabilities.
         int8: predict with transformers in int8, after measuring and logging the loss of score.
+        attention: return what a run attends to in the text, too.
 
     Returns:
         A summary of the CSV, or the prediction of the text.
@@ -64,6 +67,10 @@ def predict(
         raise InputError(f"FORM={form} is not known: give FORM=submission, or leave it out")
     if form and not file:
         raise InputError("FORM= is for the predictions of a FILE=: leave it out with TEXT=")
+    if attention and not text:
+        raise InputError('ATTENTION=1 is for one text: give TEXT="…" instead of FILE=')
+    if attention and int8:
+        raise InputError("ATTENTION=1 reads weights that int8 does not give: leave INT8=1 out")
     if model and name:
         raise InputError("predict takes MODEL= or the blend's NAME=, not both")
     place = ws.store.predictions.place(out, Path(file)) if file else None
@@ -73,12 +80,16 @@ def predict(
         predictor = Predictor.of_model(ws, ws.choose_model(model, "predict"), int8=int8)
     else:
         predictor = Predictor.of_blend(ws, name or "blend", int8=int8)
+    if text:
+        return _text(predictor, text, attention)
     values = _submitted if form else _labelled
-    return _text(predictor, text) if text else _write(ws, predictor, Path(file), place, values)
+    return _write(ws, predictor, Path(file), place, values)
 
 
-def _text(predictor: Predictor, text: str) -> PredictedText:
-    prediction = predictor.predict([text])
+def _text(predictor: Predictor, text: str, attention: bool) -> PredictedText:
+    rows = predictor.rows_of([text])
+    attended = attention_of(predictor, rows) if attention else None
+    prediction = predictor.predict_rows(rows)
     row = prediction.probabilities.iloc[0]
     return PredictedText(
         label=prediction.labels[0] if prediction.labels else None,
@@ -86,6 +97,7 @@ def _text(predictor: Predictor, text: str) -> PredictedText:
         probabilities={str(name): float(value) for name, value in row.items()},
         stale=predictor.stale,
         optimistic=predictor.optimistic,
+        attention=attended,
     )
 
 

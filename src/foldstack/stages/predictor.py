@@ -237,14 +237,15 @@ class Predictor:
         return self.ws.competition.submission.level_texts(decisions[:, 0])
 
     def _of_model(self, name: str, rows: Rows) -> OfRuns:
-        return live_probabilities(((key, self._learner(key)) for key in self.members[name]), rows)
+        return live_probabilities(((key, self.learner(key)) for key in self.members[name]), rows)
 
     def _scales_of(self, name: str) -> RunScales:
         if name not in self._scales:
             self._scales[name] = RunScales.read(self.ws, self.members[name])
         return self._scales[name]
 
-    def _learner(self, key: RunKey) -> Learner:
+    def learner(self, key: RunKey) -> Learner:
+        """Return the fitted learner of a run, which is loaded once."""
         if key not in self._learners:
             learner = load_learner(self.ws, key, threads_to_predict(self.ws))
             self._learners[key] = in_int8(self.ws, key, learner) if self.int8 else learner

@@ -20,12 +20,14 @@ class Head(Technique):
         fixed: its pooling has no weights, so that a frozen backbone's pooled vectors are computed
             once.
         reads_cls: it reads the vector of the [CLS] token.
+        reads_sentences: its mask numbers the sentences of a text.
         averages: it reads the mean over tokens alone.
         per_output: each output has a vector of its own.
     """
 
     fixed: ClassVar[bool] = False
     reads_cls: ClassVar[bool] = False
+    reads_sentences: ClassVar[bool] = False
     averages: ClassVar[bool] = False
     per_output: ClassVar[bool] = False
 
@@ -184,6 +186,19 @@ class RcnnHead(Head):
     name: Literal["rcnn"]
     context: PositiveInt = 100
     width: PositiveInt = 100
+
+
+class HanHead(Head):
+    """Words weighted by attention make sentences, sentences weighted by attention the text, each
+    after a bidirectional GRU (Yang et al. 2016, Hierarchical Attention Networks).
+
+    width: of each direction of both networks.
+    """
+
+    implementation: ClassVar[str] = "foldstack.nets.hierarchical:HanPooling"
+    reads_sentences: ClassVar[bool] = True
+    name: Literal["han"]
+    width: PositiveInt = 50
 
 
 class CnnHead(Head):

@@ -129,6 +129,15 @@ class TransformerSettings(SequenceSettings):
             yield f"stages.{number + 1}.", stage, data["stages"][number]
 
     @model_validator(mode="after")
+    def _reads_no_sentences(self) -> TransformerSettings:
+        if self.head != AUTO and self.head.reads_sentences:
+            raise ValueError(
+                f"head {self.head.name} reads where sentences end, which only learner network knows: "
+                "take another, such as attention"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _dropout_is_there(self) -> TransformerSettings:
         if self.dropout_samples > 1 and self.dropout == 0:
             raise ValueError(

@@ -20,6 +20,8 @@ from foldstack.text.ngrams import CHINESE
 from foldstack.text.word_reader import NONE, WordLists, WordReader
 
 PAD, UNKNOWN, MASK, BETWEEN, END = SPECIAL = ("[PAD]", "[UNK]", "[MASK]", "[SEP]", "[END]")
+# Of sentences; of several in a row, the last one ends it.
+END_MARKS = (".", "!", "?", "…", "。", "！", "？", "।", "؟")
 # Letters, digits and marks in a row, or one sign. Written so that both engines read it alike: Python's
 # \w knows no marks, which Hindi and Thai words hold.
 WORD = r"[\p{L}\p{M}\p{N}_]+|[^\s\p{L}\p{M}\p{N}_]"
@@ -33,16 +35,24 @@ class WordTokenizer(PreTrainedTokenizerFast):
     """Splits texts into words or characters. Each text ends in [END], so that none is empty."""
 
     @classmethod
-    def fit(cls, texts: Iterable[str], words: Words, lists: WordLists = NONE) -> WordTokenizer:
+    def fit(
+        cls,
+        texts: Iterable[str],
+        words: Words,
+        lists: WordLists = NONE,
+        always: tuple[str, ...] = (),
+    ) -> WordTokenizer:
         """Return the tokenizer of the words that occur in enough of these texts.
 
         Args:
             texts: of the training rows.
             words: what a word is, and which are kept.
             lists: the words that the rules of `words` name.
+            always: words that are kept in any case.
         """
         between = (BORDER,) if words.unit == "both" else ()
-        known = (*SPECIAL, *between, *frequent(words_of(texts, words, lists), words))
+        kept = frequent(words_of(texts, words, lists), words, always)
+        known = (*SPECIAL, *between, *always, *kept)
         vocabulary = {word: i for i, word in enumerate(known)}
         return cls.of(_backend(vocabulary, words), words, lists)
 
@@ -97,17 +107,20 @@ def words_of(texts: Iterable[str], words: Words, lists: WordLists = NONE) -> Ite
         yield unit.findall(normal(prepared(text)))
 
 
-def frequent(texts: Iterable[Sequence[str]], words: Words) -> dict[str, int]:
+def frequent(
+    texts: Iterable[Sequence[str]], words: Words, others: Iterable[str] = ()
+) -> dict[str, int]:
     """Return the kept words with the number of texts that hold each, those of most texts first.
 
-    texts: each one's words.
+    texts: each one's words. others: words that are not among them.
     """
     frequency: Counter[str] = Counter()
     count = 0
     for found in texts:
         frequency.update(set(found))
         count += 1
-    frequency.pop(BORDER, None)
+    for word in (BORDER, *others):
+        frequency.pop(word, None)
     most = words.max_share * count
     kept = [(word, n) for word, n in frequency.items() if words.min_count <= n <= most]
     kept.sort(key=lambda pair: (-pair[1], pair[0]))

@@ -88,7 +88,8 @@ class HeadOnly(Trainable):
             if states is None:
                 with torch.no_grad():
                     states = self.whole.read(attention_mask=attention_mask, **inputs)
-            vectors = self.whole.pooling(states, attention_mask)
+            mask = self.whole.mask(inputs["input_ids"], attention_mask)
+            vectors = self.whole.pooling(states, mask)
         return self.whole.score(vectors, features, pooled=pooled, mixup=mixup)
 
 
@@ -119,7 +120,7 @@ class Outputs:
         return self.tokens.rows
 
     def batch(self, rows: np.ndarray, multiple: int = 1) -> dict[str, Tensor]:
-        """Return `vectors` (b, size), or `states` (b, layers, t, h) and `attention_mask` (b, t)."""
+        """Return `vectors` (b, size), or `states` (b, layers, t, h) with ids and mask (b, t)."""
         given = self.tokens.batch(rows, multiple)
         kept = {"features": given["features"]} if "features" in given else {}
         if self.pooled:
@@ -130,6 +131,7 @@ class Outputs:
         states[mask] = np.concatenate([self.flat[bounds[r] : bounds[r + 1]] for r in rows])
         return kept | {
             "states": torch.from_numpy(states).permute(0, 2, 1, 3),
+            "input_ids": given["input_ids"],
             "attention_mask": given["attention_mask"],
         }
 

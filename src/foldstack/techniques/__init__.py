@@ -79,7 +79,14 @@ from foldstack.techniques.sequence_preset import SequenceSettings
 from foldstack.techniques.tfidf_preset import TfidfSettings
 from foldstack.techniques.training import StageSettings, TrainingSettings
 from foldstack.techniques.transformer_preset import TransformerSettings
-from foldstack.techniques.vector_sources import BackboneSource, LatentSource, VectorSource
+from foldstack.techniques.vector_sources import (
+    BackboneSource,
+    LatentSource,
+    SvmWordsSource,
+    VectorSource,
+    WordMeanSource,
+    WordsSource,
+)
 from foldstack.techniques.vectors_preset import VectorsSettings
 from foldstack.techniques.word_rules import PartsOfSpeech, StopWords, WordRules
 from foldstack.techniques.word_vectors_settings import WordVectorsSettings
@@ -169,6 +176,7 @@ __all__ = [
     "Step",
     "StopWords",
     "SvmClassifier",
+    "SvmWordsSource",
     "Technique",
     "Terms",
     "TfidfSettings",
@@ -180,7 +188,9 @@ __all__ = [
     "VectorSource",
     "VectorsSettings",
     "Windows",
+    "WordMeanSource",
     "WordRules",
     "WordVectorsSettings",
     "Words",
+    "WordsSource",
 ]

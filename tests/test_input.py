@@ -933,8 +933,7 @@ OWN = {
     ),
     "unknown key": (
         "learner: tfidf\nc: 2\n",
-        "own.yaml: unknown setting 'c': known: C, char_ngrams, learner, max_features, max_share, "
-        "min_count, naive_bayes, row_weights, segments, sublinear, word_ngrams, words",
+        f"own.yaml: unknown setting 'c': known: {', '.join(sorted(TfidfSettings.model_fields))}",
     ),
 }
 

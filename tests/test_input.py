@@ -12,6 +12,7 @@ import pytest
 from foldstack.competition import Competition
 from foldstack.config import preset_names
 from foldstack.store import Store, write_parquet
+from foldstack.techniques import TfidfSettings
 from tiny import (
     files,
     foldstack,

@@ -352,3 +352,22 @@ def test_teachers_are_a_name_a_list_or_weights():
             data = {"learner": "tfidf", "pseudo_labels": given}
             config.validate(TfidfSettings, data, "mine.yaml")
         assert sentence in str(refused.value)
+
+
+# Other stages
+
+
+def test_a_pupil_is_blended_and_predicts_other_test_files(root):
+    """What it has learned of the old test file stays its own."""
+    assert foldstack(root, "train", "--model", "pupil,linear") == 0
+    assert foldstack(root, "blend", "--model", "pupil") == 0
+    assert foldstack(root, "submit") == 0
+    new = write(root / "input/new.csv", "id,text\nn1,a good film\nn2,a bad plot\n")
+    assert foldstack(root, "rerun", "--test", str(new)) == 0
+
+
+def test_debug_has_the_pool(root):
+    assert foldstack(root, "folds", "--debug") == 0
+    assert foldstack(root, "train", "--model", "pupil", "--fold", "0", "--debug") == 0
+    record = Store(root / "debug").read_run(RunKey("pupil", 0, (0,)))
+    assert set(record.identity.pseudo) == {"linear/fold0", "other/fold0"}

@@ -24,7 +24,7 @@ DEBUG_ROWS = 200
 DEBUG_SETTINGS = ("folds.count=2", "training.epochs=1", "training.max_length=64", "repeats=1")
 MARK = ".made-by-debug"
 PATTERNS = "patterns.yaml"
-EXTERNAL = "external-"
+MORE = ("external", "pool")  # settings whose files have numbered names here
 # Truncated files are always CSV, and given folds are for other rows.
 FILES = {
     "files": {"train": "train.csv", "test": "test.csv", "sample": "sample_submission.csv"},
@@ -52,8 +52,9 @@ def make_debug_workspace(root: Path, given: dict[str, Any]) -> tuple[Path, dict[
     _claim(competition, place)
     _write_truncated(competition, place / "input")
     named: dict[str, Any] = dict(FILES)
-    if s.external:
-        named["external"] = [_write_external(competition, i, place) for i in range(len(s.external))]
+    for role in MORE:
+        files = enumerate(getattr(s, role))
+        named[role] = [_write_more(competition, f, f"{role}-{i}.csv", place) for i, f in files]
     if isinstance(s.costs, str):
         named["costs"] = _carry(competition, s.costs, place)
     if s.patterns is not None:
@@ -104,13 +105,11 @@ def _write_truncated(competition: Competition, folder: Path) -> None:
         write_table(folder / FILES["files"][role], table, s.encoding)
 
 
-def _write_external(competition: Competition, index: int, place: Path) -> str:
-    """Write the first rows of an external file; return the new name in `input/`."""
+def _write_more(competition: Competition, source: str, name: str, place: Path) -> str:
+    """Write the first rows of an external or pool file under a new name in `input/`; return it."""
     s = competition.settings
-    source = s.external[index]
     table = competition.tables.read(source)
     table = competition.tables.joined(competition.input_path(source), table, required=False)
-    name = f"{EXTERNAL}{index}.csv"
     write_table(place / "input" / name, table.head(DEBUG_ROWS), s.encoding)
     return name
 
@@ -128,7 +127,9 @@ def _write_patterns(competition: Competition, place: Path) -> str:
 def _carry(competition: Competition, name: str, place: Path) -> str:
     """Copy a file that a setting names to `input/`; return its name there, or its full path."""
     source, plain = competition.input_path(name), PurePath(name)
-    taken = name in FILES["files"].values() or plain.name.startswith(EXTERNAL)
+    taken = name in FILES["files"].values() or plain.name.startswith(
+        tuple(f"{role}-" for role in MORE)
+    )
     if plain.is_absolute() or ".." in plain.parts or taken or not source.is_file():
         return str(source.resolve())
     publish(place / "input" / name, source.read_bytes())

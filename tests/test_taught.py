@@ -256,6 +256,16 @@ def test_missing_teachers_are_trained_first(root, capsys):
     assert Store(root).read_run(RunKey("linear", 0, (0, 1))) is not None
 
 
+def test_settings_that_are_given_are_not_for_teachers(root, capsys):
+    refuses(
+        root,
+        ["train", "--model", "pupil", "--fold", "0", "--set", "C=1"],
+        "pupil seed 0 fold0: its unlabelled rows are labelled by runs of linear that are missing: run "
+        "`make train MODEL=linear FOLD=0 SEED=0`",
+        capsys,
+    )
+
+
 def test_teachers_of_teachers(root):
     """And what is taught is blended as anything else."""
     write(root / "presets/second.yaml", LINEAR + "pseudo_labels: {teachers: pupil}\n")

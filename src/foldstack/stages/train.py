@@ -145,7 +145,12 @@ def _settings(ws: Workspace, model: str, stored_as: str, *, force: bool) -> Sett
 
 
 def _missing_teachers(ws: Workspace, todo: list[Run]) -> list[Run]:
-    """Return the runs that teach these, directly or not, and are neither finished nor among them."""
+    """Return the runs that teach these, directly or not, and are neither finished nor among them.
+
+    None if settings are given by --set, which are not for teachers: training asks for them then.
+    """
+    if config.split_overrides(ws.given)[1]:
+        return []
     known, found, waiting = {run.key for run in todo}, {}, list(todo)
     while waiting:
         run = waiting.pop()

@@ -147,7 +147,7 @@ def _settings(ws: Workspace, model: str, stored_as: str, *, force: bool) -> Sett
 def _missing_teachers(ws: Workspace, todo: list[Run]) -> list[Run]:
     """Return the runs that teach these, directly or not, and are neither finished nor among them.
 
-    None if settings are given by --set, which are not for teachers: training asks for them then.
+    None of them if settings are given by --set, which are not for teachers: training asks for them.
     """
     if config.split_overrides(ws.given)[1]:
         return []

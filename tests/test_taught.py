@@ -252,7 +252,7 @@ def test_turned_labels_of_the_held_out_fold_change_nothing(root, model, leaks):
 
 def test_missing_teachers_are_trained_first(root, capsys):
     assert foldstack(root, "train", "--model", "distilled", "--fold", "0") == 0
-    assert "first 2 runs of linear, which teach" in capsys.readouterr().out
+    assert "train: first 2 runs of linear, which teach" in capsys.readouterr().out
     assert Store(root).read_run(RunKey("linear", 0, (0, 1))) is not None
 
 

@@ -1577,8 +1577,8 @@ MUTANTS = [
     Mutant(
         "washed-judges-not-inherited",
         "stages/run.py",
-        'found += [Dependency("washed", self.judge_of_copies(fold)) for fold in others]',
-        "found += []",
+        'Dependency("washed", self.judge_of_copies(fold)) for fold in self._learned_folds',
+        'Dependency("washed", self.judge_of_copies(fold)) for fold in ()',
         "a run washed by an optimistic judge is unmarked",
         ("test_dependencies.py",),
     ),
@@ -1681,8 +1681,8 @@ MUTANTS = [
     Mutant(
         "debug-over-external",
         "debug.py",
-        'name = f"{EXTERNAL}{index}.csv"',
-        "name = s.external[index]",
+        'f"{role}-{i}.csv", place) for i, f in files]',
+        "f, place) for i, f in files]",
         "DEBUG=1 cuts the user's external file",
         ("test_outputs.py",),
     ),

@@ -87,6 +87,19 @@ def test_stop_words_of_a_file(tmp_path):
     assert read("film was good", {"stop_words.file": path}, stop_words=given) == ["was", "good"]
 
 
+@pytest.mark.parametrize("rule", ["add", "keep"])
+def test_an_accent_may_be_composed_or_not(rule):
+    apart = "cafe\u0301"
+    rules = {"add": [apart]} if rule == "add" else {"add": ["caf\u00e9"], "keep": [apart]}
+    found = read(f"{apart} caf\u00e9 film", stop_words=rules)
+    assert found == (["film"] if rule == "add" else ["caf\u00e9", "caf\u00e9", "film"])
+
+
+def test_an_empty_stop_word_is_none(capsys):
+    assert read("film", stop_words={"add": ["", "was"]}) == ["film"]
+    assert capsys.readouterr().out == ""
+
+
 @extra
 def test_stop_words_of_other_languages():
     assert read("das ist nicht gut", stop_words={"language": "de", "keep": ["nicht"]}) == ["nicht"]

@@ -305,6 +305,14 @@ def test_the_linear_model_reads_words_as_networks_do(tmp_path):
     assert learner.vectorizers[0].vocabulary_ == sorted(read(text, files, cut="rjieba", **rules))
 
 
+@pytest.mark.parametrize("text", ["लड़कियाँ और लड़के", "cafe\u0301 film"])
+def test_marks_are_in_words_of_the_linear_model(text, tmp_path):
+    """Bug guarded: words were cut at vowel signs, so that no list or stemmer knew them."""
+    rules = {"stop_words": {"add": ["और", "caf\u00e9"]}}
+    learner = linear(tmp_path, [text, text], **rules)
+    assert learner.vectorizers[0].vocabulary_ == sorted(read(text, cut="unicode", **rules))
+
+
 def test_bigrams_reach_over_stop_words(tmp_path):
     learner = linear(tmp_path, ["good the film"] * 2, word_ngrams=(2, 2), stop_words="en")
     assert learner.vectorizers[0].vocabulary_ == ["good film"]

@@ -16,9 +16,8 @@ from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 from foldstack.errors import InputError, cut
 from foldstack.progress import say
 from foldstack.techniques import StopWords, WordRules
-from foldstack.text.ngrams import CHINESE
+from foldstack.text.ngrams import CHINESE, LETTERS
 
-LETTERS = regex.compile(r"[\p{L}\p{M}\p{N}_]+")
 ONE_WORD = regex.compile(rf"{LETTERS.pattern}|\S")
 ENTRY = regex.compile(rf"({LETTERS.pattern})(?:\s+([0-9]{{1,9}}))?(?:\s+([a-z]+))?")
 STEMS = 2**20  # words whose stems are remembered

@@ -840,8 +840,8 @@ MUTANTS = [
     Mutant(
         "sparse-for-ever",
         "training/optim.py",
-        "embedding.sparse = wanted",
-        "embedding.sparse = wanted or embedding.sparse",
+        "embedding.sparse = sparse",
+        "embedding.sparse = sparse or embedding.sparse",
         "a stage of AdamW after one of Adagrad ends with a traceback",
         ("test_networks.py::test_a_stage_after_one_of_sparse_gradients_has_dense_ones",),
     ),

@@ -43,15 +43,15 @@ def make_optimizer(
     return chosen.load()(groups, settings.lr)
 
 
-def _made_sparse(model: nn.Module, wanted: bool) -> set[nn.Parameter]:
-    """Give large embeddings sparse gradients, if that is wanted, else dense; return their weights.
+def _made_sparse(model: nn.Module, sparse: bool) -> set[nn.Parameter]:
+    """Give large embeddings sparse gradients, if `sparse`, else dense; return their weights.
 
     An update then takes as long as its batch has words, whatever the size of the vocabulary.
     """
     large = {m for m in model.modules() if isinstance(m, nn.Embedding) and m.num_embeddings >= MANY}
     for embedding in large:
-        embedding.sparse = wanted  # a stage before may have had them sparse
-    if not (wanted and large):
+        embedding.sparse = sparse  # a stage before may have had them sparse
+    if not (sparse and large):
         return set()
     torch.sparse.check_sparse_tensor_invariants.disable()  # the default, which torch warns of
     return {embedding.weight for embedding in large}

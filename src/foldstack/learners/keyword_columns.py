@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from scipy.sparse import csr_matrix
+from scipy.sparse import csr_matrix, hstack
 from sklearn.preprocessing import normalize
 
 from foldstack.progress import say
@@ -73,4 +73,4 @@ class KeywordColumns:
             (np.ones(self.width), (np.arange(self.width), of)), shape=(self.width, len(group))
         )
         deep = normalize(wide @ membership, norm="l1") if self.width else wide
-        return np.hstack([wide.toarray(), deep.toarray()]).astype(np.float32)
+        return hstack([wide, deep], dtype=np.float32).toarray()

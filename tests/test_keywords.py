@@ -95,7 +95,10 @@ def test_shares_of_categories_stand_behind_the_keywords(tmp_path):
 def test_none_of_them_occurs(tmp_path, capsys):
     made = columns(tmp_path, "never\n")
     assert made.apply(TEXTS).shape == (5, 0) and made.wide_and_deep(TEXTS).shape == (5, 0)
-    assert capsys.readouterr().out == "0 of 1 keywords occur in the training texts\n"
+    assert capsys.readouterr().out == (
+        "0 of 1 keywords occur in the training texts: are they of another language, or spelled "
+        "otherwise?\n"
+    )
 
 
 # Models. The texts say nothing of the label but for a keyword that min_count drops.

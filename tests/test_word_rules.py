@@ -399,11 +399,22 @@ def test_settings_of_the_linear_model_that_do_not_fit_are_refused(given, sentenc
     assert str(refused.value) == f"mine.yaml: {sentence}"
 
 
-def test_an_unknown_language_is_refused_with_those_that_are_known():
+@pytest.mark.parametrize(
+    "given, sentence",
+    [
+        ({"stem": "klingon"}, "setting 'stem' is 'klingon': known: arabic, armenian, basque, "),
+        ({"stem": "en"}, "setting 'stem' is 'en': did you mean 'english'?"),
+        ({"stem": "englisch"}, "setting 'stem' is 'englisch': did you mean 'english'?"),
+        (
+            {"stop_words": "english"},
+            "setting 'stop_words.language' is 'english': did you mean 'en'?",
+        ),
+    ],
+)
+def test_an_unknown_language_is_refused_with_the_nearest_or_all(given, sentence):
     with pytest.raises(InputError) as refused:
-        config.validate(TfidfSettings, {"learner": "tfidf", "stem": "klingon"}, "mine.yaml")
-    assert str(refused.value).startswith("mine.yaml: setting 'stem' is 'klingon'")
-    assert "'english'" in str(refused.value)
+        config.validate(TfidfSettings, {"learner": "tfidf", **given}, "mine.yaml")
+    assert str(refused.value).startswith(f"mine.yaml: {sentence}")
 
 
 @pytest.mark.parametrize("stop_words", [None, "en", {"file": "s.txt", "add": ["a"]}])

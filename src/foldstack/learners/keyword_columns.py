@@ -35,7 +35,8 @@ class KeywordColumns:
         listed = read_keywords(path)
         held = set(find_terms(texts, list(listed)).words)
         kept = {word: category or word for word, category in listed.items() if word in held}
-        say(f"{len(kept):,} of {len(listed):,} keywords occur in the training texts")
+        doubt = "" if kept else ": are they of another language, or spelled otherwise?"
+        say(f"{len(kept):,} of {len(listed):,} keywords occur in the training texts{doubt}")
         return cls(tuple(kept), tuple(kept.values()))
 
     @classmethod

@@ -838,6 +838,14 @@ MUTANTS = [
         ("test_optim.py",),
     ),
     Mutant(
+        "sparse-for-ever",
+        "training/optim.py",
+        "embedding.sparse = sparse",
+        "embedding.sparse = sparse or embedding.sparse",
+        "a stage of AdamW after one of Adagrad ends with a traceback",
+        ("test_networks.py::test_a_stage_after_one_of_sparse_gradients_has_dense_ones",),
+    ),
+    Mutant(
         "steps-by-updates",
         "training/optim.py",
         "Place(done, step // per_epoch, scores)",
@@ -1996,8 +2004,8 @@ MUTANTS = [
     Mutant(
         "keywords-inside-words",
         "text/terms.py",
-        "found = [listed[form] for at, form in places if at >= 0]",
-        "found = [listed[form] for at, form in places]",
+        "if form in self.listed and not SAME_WORD.match(text, at + length - 1):",
+        "if form in self.listed:",
         "a keyword is found inside other words",
         ("test_keywords.py::test_a_column_says_whether_a_text_holds_the_keyword",),
     ),
@@ -2183,10 +2191,18 @@ MUTANTS = [
     Mutant(
         "stop-words-kept-by-case",
         "text/word_reader.py",
-        "{word.lower() for word in settings.keep}",
+        "{_compared(word) for word in settings.keep}",
         "set(settings.keep)",
         "`keep: [Not]` keeps nothing",
         ("test_word_rules.py::test_stop_words_are_adapted",),
+    ),
+    Mutant(
+        "stop-words-by-form",
+        "text/word_reader.py",
+        'unicodedata.normalize("NFC", word).strip()',
+        "word.strip()",
+        "a stop word typed with an accent of its own stays",
+        ("test_word_rules.py::test_an_accent_may_be_composed_or_not",),
     ),
     Mutant(
         "latin-words-are-exclamations",

@@ -341,7 +341,7 @@ def test_finished_runs_say_how_long_the_others_take(tmp_path, machine, monkeypat
     ws, todo = runs_of(root)
     tiny = run_of(root, "tiny")[1]
     shared = Jobs(ws, [*todo, tiny], 0, 1)
-    unknown = "1 of tiny take a time that is not known yet"
+    unknown = "not counting tiny"
     assert shared.progress() == f"train: 0 of 4 runs, about 1:00 left, {unknown}"
     shared.begin(todo[0])
     now += 10
@@ -367,7 +367,7 @@ def test_runs_of_other_settings_or_threads_say_nothing(tmp_path, machine):
         ws = Workspace.open(root, sets)
         other = [Run(run.key, ws.model_settings("tfidf"), run.folds) for run in todo]
         assert Jobs(ws, other, 0, 1).progress() == (
-            "train: 0 of 3 runs, 3 of tfidf take a time that is not known yet"
+            "train: 0 of 3 runs, the time left is not known yet"
         )
 
 

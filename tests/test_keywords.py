@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from foldstack.nets.word_vectors import WordVectors, WordVectorsConfig
 from foldstack.rows import Rows
 from foldstack.stages.run import identity_of
 from foldstack.techniques import LearnerSettings
-from foldstack.text.terms import read_keywords
+from foldstack.text.terms import find_terms, read_keywords
 from makers import make_rows, make_task, unlabelled
 from tiny import foldstack, make_workspace, refuses, run_of, write
 
@@ -49,6 +50,41 @@ def test_a_column_says_whether_a_text_holds_the_keyword(tmp_path, capsys):
     assert capsys.readouterr().out == "4 of 5 keywords occur in the training texts\n"
 
 
+def test_keywords_are_those_of_a_slow_search():
+    """Each keyword is sought everywhere; a place counts if no word goes through its ends."""
+    rng = np.random.default_rng(0)
+    pieces = ["a", "ab", "b", "很", "很差", " ", " ", "-", "c++", "']"]
+    texts, terms = (
+        ["".join(rng.choice(pieces, rng.integers(1, most))) for _ in range(300)] for most in (30, 4)
+    )
+    terms = list({t.strip(): None for t in terms if t.strip()})
+    spaced = re.compile(r"[a-z]{2}")
+
+    def place(text: str, term: str) -> int | None:
+        ends = (
+            (m.start(), m.start() + len(term)) for m in re.finditer(f"(?={re.escape(term)})", text)
+        )
+        return next(
+            (
+                begin
+                for begin, end in ends
+                if not spaced.fullmatch(text[max(begin - 1, 0) : begin + 1])
+                and not spaced.fullmatch(text[end - 1 : end + 1])
+            ),
+            None,
+        )
+
+    texts = [" ".join(text.split()) for text in texts]
+    terms = list({" ".join(term.split()): None for term in terms})
+    expected = [
+        [t for at, t in sorted((place(text, t), t) for t in terms if place(text, t) is not None)]
+        for text in texts
+    ]
+    found = find_terms(texts, terms)
+    assert found.counts.tolist() == [len(words) for words in expected]
+    assert found.words == [word for words in expected for word in words]
+
+
 def test_shares_of_categories_stand_behind_the_keywords(tmp_path):
     made = columns(tmp_path)
     assert made.groups == ("praise", "blame", "天气")
@@ -59,7 +95,10 @@ def test_shares_of_categories_stand_behind_the_keywords(tmp_path):
 def test_none_of_them_occurs(tmp_path, capsys):
     made = columns(tmp_path, "never\n")
     assert made.apply(TEXTS).shape == (5, 0) and made.wide_and_deep(TEXTS).shape == (5, 0)
-    assert capsys.readouterr().out == "0 of 1 keywords occur in the training texts\n"
+    assert capsys.readouterr().out == (
+        "0 of 1 keywords occur in the training texts: are they of another language, or spelled "
+        "otherwise?\n"
+    )
 
 
 # Models. The texts say nothing of the label but for a keyword that min_count drops.

@@ -861,6 +861,18 @@ def test_gradients_are_dense_where_an_update_reads_all_of_them(given, monkeypatc
     assert not learner.model.backbone.words.sparse
 
 
+@pytest.mark.parametrize("given", [{"clip": 1.0}, {"adversary": "fgm"}, {"optimizer": "adamw"}])
+def test_a_stage_after_one_of_sparse_gradients_has_dense_ones(given, tmp_path, monkeypatch):
+    """Bug guarded: embeddings stayed sparse, which AdamW and the norm of gradients do not read."""
+    first = SPARSE["training"] | {"epochs": 1}
+    settings = SPARSE | {"stages": [first, first | given]}
+    dense = fitted(tmp_path / "dense", **settings)
+    monkeypatch.setattr(optim, "MANY", 1)
+    sparse = fitted(tmp_path / "sparse", **settings)
+    for name, weight in dense.model.state_dict().items():
+        torch.testing.assert_close(sparse.model.state_dict()[name], weight)
+
+
 def test_rows_of_no_weight_decide_the_vocabulary_alone(tmp_path):
     """Their labels count nothing."""
     rows = tiny_rows()

@@ -736,6 +736,11 @@ def test_what_is_refused():
         "Value error, head attention has weights to learn, but learner vectors trains no network: take "
         "one of mean, max, mean_max, last, cls, concat"
     )
+    for given in ({"name": "svm_words", "C": 1e300}, {"name": "svm_words", "C": 1e9}):
+        assert refused(backbone=None, normalise=False, source=given) == (
+            "Input should be less than or equal to 1000000"
+        )
+    assert refused(**of("svm", C=1e300)) == "Input should be less than or equal to 1000000"
     assert refused(**of("lightgbm", leaves=1)) == "Input should be greater than or equal to 2"
     assert "'logistic', 'ridge', 'svm', 'neighbours', 'lightgbm'" in refused(classifier="forest")
 

@@ -87,6 +87,19 @@ def test_stop_words_of_a_file(tmp_path):
     assert read("film was good", {"stop_words.file": path}, stop_words=given) == ["was", "good"]
 
 
+@pytest.mark.parametrize("rule", ["add", "keep"])
+def test_an_accent_may_be_composed_or_not(rule):
+    apart = "cafe\u0301"
+    rules = {"add": [apart]} if rule == "add" else {"add": ["caf\u00e9"], "keep": [apart]}
+    found = read(f"{apart} caf\u00e9 film", stop_words=rules)
+    assert found == (["film"] if rule == "add" else ["caf\u00e9", "caf\u00e9", "film"])
+
+
+def test_an_empty_stop_word_is_none(capsys):
+    assert read("film", stop_words={"add": ["", "was"]}) == ["film"]
+    assert capsys.readouterr().out == ""
+
+
 @extra
 def test_stop_words_of_other_languages():
     assert read("das ist nicht gut", stop_words={"language": "de", "keep": ["nicht"]}) == ["nicht"]
@@ -292,6 +305,14 @@ def test_the_linear_model_reads_words_as_networks_do(tmp_path):
     assert learner.vectorizers[0].vocabulary_ == sorted(read(text, files, cut="rjieba", **rules))
 
 
+@pytest.mark.parametrize("text", ["लड़कियाँ और लड़के", "cafe\u0301 film"])
+def test_marks_are_in_words_of_the_linear_model(text, tmp_path):
+    """Bug guarded: words were cut at vowel signs, so that no list or stemmer knew them."""
+    rules = {"stop_words": {"add": ["और", "caf\u00e9"]}}
+    learner = linear(tmp_path, [text, text], **rules)
+    assert learner.vectorizers[0].vocabulary_ == sorted(read(text, cut="unicode", **rules))
+
+
 def test_bigrams_reach_over_stop_words(tmp_path):
     learner = linear(tmp_path, ["good the film"] * 2, word_ngrams=(2, 2), stop_words="en")
     assert learner.vectorizers[0].vocabulary_ == ["good film"]
@@ -378,11 +399,22 @@ def test_settings_of_the_linear_model_that_do_not_fit_are_refused(given, sentenc
     assert str(refused.value) == f"mine.yaml: {sentence}"
 
 
-def test_an_unknown_language_is_refused_with_those_that_are_known():
+@pytest.mark.parametrize(
+    "given, sentence",
+    [
+        ({"stem": "klingon"}, "setting 'stem' is 'klingon': known: arabic, armenian, basque, "),
+        ({"stem": "en"}, "setting 'stem' is 'en': did you mean 'english'?"),
+        ({"stem": "englisch"}, "setting 'stem' is 'englisch': did you mean 'english'?"),
+        (
+            {"stop_words": "english"},
+            "setting 'stop_words.language' is 'english': did you mean 'en'?",
+        ),
+    ],
+)
+def test_an_unknown_language_is_refused_with_the_nearest_or_all(given, sentence):
     with pytest.raises(InputError) as refused:
-        config.validate(TfidfSettings, {"learner": "tfidf", "stem": "klingon"}, "mine.yaml")
-    assert str(refused.value).startswith("mine.yaml: setting 'stem' is 'klingon'")
-    assert "'english'" in str(refused.value)
+        config.validate(TfidfSettings, {"learner": "tfidf", **given}, "mine.yaml")
+    assert str(refused.value).startswith(f"mine.yaml: {sentence}")
 
 
 @pytest.mark.parametrize("stop_words", [None, "en", {"file": "s.txt", "add": ["a"]}])

@@ -32,6 +32,7 @@ NEXT_SETTING = re.compile(r"(?<=\s)[\w.-]+=")
 LARGEST_YAML = 16 << 20  # bytes: a million labels, read in minutes; a larger file is another one
 
 # Settings of how a run is carried out, not of its result: a change requires no new training.
+MANY = 20  # names to choose from, beyond which the nearest is named alone
 NOT_IDENTITY = frozenset({"checkpoint_seconds"})
 
 
@@ -169,6 +170,10 @@ def _sentence(kind: type[Settings], error: dict[str, Any]) -> str:
         return (
             f"setting '{key}' is {shown(value)}: it has settings of its own, write `{key}: {{…}}`"
         )
+    if error["type"] == "literal_error":
+        names = re.findall(r"'([^']*)'", error["ctx"]["expected"])
+        if isinstance(error["input"], str) and len(names) > MANY:
+            return f"setting '{key}' is {shown(error['input'])}: {nearest(error['input'], names)}"
     message = error["msg"].removeprefix("Value error, ")
     if not key or (loc == ["training"] and error["type"] == "value_error"):
         return message

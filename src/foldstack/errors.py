@@ -44,6 +44,8 @@ def nearest(name: str, valid: Iterable[str]) -> str:
     """Return a clause for an unknown name: the closest valid one, or all if none is close."""
     valid = sorted(valid)
     close = difflib.get_close_matches(name, valid, n=1, cutoff=0.5)
+    if not close and len(name) > 1:  # as en and english
+        close = [v for v in valid if v.startswith(name) or (len(v) > 1 and name.startswith(v))]
     if close:
         return f"did you mean '{cut(close[0])}'?"
     more = f" and {len(valid) - LISTED} more" if len(valid) > LISTED else ""

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from scipy.sparse import csr_matrix
+from scipy.sparse import csr_matrix, hstack
 from sklearn.preprocessing import normalize
 
 from foldstack.progress import say
@@ -35,7 +35,8 @@ class KeywordColumns:
         listed = read_keywords(path)
         held = set(find_terms(texts, list(listed)).words)
         kept = {word: category or word for word, category in listed.items() if word in held}
-        say(f"{len(kept):,} of {len(listed):,} keywords occur in the training texts")
+        doubt = "" if kept else ": are they of another language, or spelled otherwise?"
+        say(f"{len(kept):,} of {len(listed):,} keywords occur in the training texts{doubt}")
         return cls(tuple(kept), tuple(kept.values()))
 
     @classmethod
@@ -73,4 +74,4 @@ class KeywordColumns:
             (np.ones(self.width), (np.arange(self.width), of)), shape=(self.width, len(group))
         )
         deep = normalize(wide @ membership, norm="l1") if self.width else wide
-        return np.hstack([wide.toarray(), deep.toarray()]).astype(np.float32)
+        return hstack([wide, deep], dtype=np.float32).toarray()

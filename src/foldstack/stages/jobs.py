@@ -180,8 +180,9 @@ class Jobs:
         parts = [f"train: {self._count - len(self.left)} of {self._count} runs"]
         if known:
             parts.append(f"about {duration(time_left(known, self.at_once()))} left")
-        for model in dict.fromkeys(unknown):
-            parts.append(f"{unknown.count(model)} of {model} take a time that is not known yet")
+        if unknown:
+            names = ", ".join(dict.fromkeys(unknown))
+            parts.append(f"not counting {names}" if known else "the time left is not known yet")
         return ", ".join(parts)
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, PositiveInt
 
 from foldstack.kinds import Kind
-from foldstack.techniques.common import AUTO, NonNegative, OrAuto, Positive, UnitShare
+from foldstack.techniques.common import AUTO, NonNegative, OrAuto, Positive, SvmStrength, UnitShare
 from foldstack.techniques.registry import Technique
 
 
@@ -66,7 +66,7 @@ class SvmClassifier(VectorClassifier):
     implementation: ClassVar[str] = "foldstack.learners.linear_fits:SvmFit"
     for_values: ClassVar[bool] = False
     name: Literal["svm"]
-    C: Positive = 1.0
+    C: SvmStrength = 1.0
 
 
 class NeighboursClassifier(VectorClassifier):

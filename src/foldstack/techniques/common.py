@@ -14,6 +14,7 @@ AUTO = "auto"
 
 NonNegative = Annotated[float, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
+SvmStrength = Annotated[float, Field(gt=0, le=1e6)]  # liblinear does not return from 1e300
 UnitShare = Annotated[float, Field(gt=0, le=1)]
 
 

@@ -10,11 +10,13 @@ probability of 3 in a million.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
 import pandas as pd
+import regex
 from scipy.sparse import csr_matrix
 from sklearn.feature_extraction.text import TfidfTransformer
 
@@ -22,6 +24,7 @@ from foldstack.near import chunks, mix
 
 PIECE = 500_000  # characters per chunk
 WORD = re.compile(r"(?u)\b\w+\b")  # one-letter words included
+LETTERS = regex.compile(r"[\p{L}\p{M}\p{N}_]+")
 SPACES = re.compile(r"\s\s+")
 CHINESE = re.compile(r"[\u3400-\u9fff\U00020000-\U0003ffff]")
 
@@ -244,14 +247,18 @@ class _ChineseWords(_Words):
 
 
 class _RuledWords(_Words):
-    """Reader of texts as word ids, of the words that rules leave."""
+    """Reader of texts as word ids, of the words that rules leave.
+
+    Marks are in a word, such as vowel signs of Hindi and accents: lists and stemmers have them there.
+    """
 
     def __init__(self, rules: Callable[[str], list[str]]):
         super().__init__()
         self._rules = rules
 
     def read(self, text: str) -> list[str]:
-        return [word for run in super().read(text) for word in self._rules(run)]
+        runs = LETTERS.findall(unicodedata.normalize("NFC", text).lower())
+        return [word for run in runs for word in self._rules(run)]
 
 
 _READERS = {"unicode": _Words, "rjieba": _ChineseWords}

@@ -16,9 +16,8 @@ from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 from foldstack.errors import InputError, cut
 from foldstack.progress import say
 from foldstack.techniques import StopWords, WordRules
-from foldstack.text.ngrams import CHINESE
+from foldstack.text.ngrams import CHINESE, LETTERS
 
-LETTERS = regex.compile(r"[\p{L}\p{M}\p{N}_]+")
 ONE_WORD = regex.compile(rf"{LETTERS.pattern}|\S")
 ENTRY = regex.compile(rf"({LETTERS.pattern})(?:\s+([0-9]{{1,9}}))?(?:\s+([a-z]+))?")
 STEMS = 2**20  # words whose stems are remembered
@@ -146,7 +145,8 @@ def _stop_words(settings: StopWords, file: Path | None) -> tuple[str, ...]:
     found = {*settings.add, *_of_language(settings.language)}
     if file is not None:
         found |= {word for _, word in _lines(file)}
-    found = {word.strip().lower() for word in found} - {word.lower() for word in settings.keep}
+    found = {_compared(word) for word in found} - {_compared(word) for word in settings.keep}
+    found.discard("")
     several = sorted(word for word in found if not ONE_WORD.fullmatch(word))
     if several:
         say(
@@ -154,6 +154,11 @@ def _stop_words(settings: StopWords, file: Path | None) -> tuple[str, ...]:
             f"such as {cut(several[0])}"
         )
     return tuple(sorted(found - set(several)))
+
+
+def _compared(word: str) -> str:
+    """Return a stop word as it is compared with those of texts, whose accents are composed."""
+    return unicodedata.normalize("NFC", word).strip().lower()
 
 
 def _of_language(language: str | None) -> Iterable[str]:

@@ -28,7 +28,7 @@ def make_optimizer(
     """
     members = defaultdict(list)
     rates = layer_rates(model, settings)
-    large = _made_sparse(model) if sparse and settings.rowwise else set()
+    large = _made_sparse(model, sparse and settings.rowwise)
     for name, p in model.named_parameters():
         if p.requires_grad:
             decays = p.ndim > 1 and not name.endswith("bias")  # XLNet's biases are matrices
@@ -43,17 +43,18 @@ def make_optimizer(
     return chosen.load()(groups, settings.lr)
 
 
-def _made_sparse(model: nn.Module) -> set[nn.Parameter]:
-    """Give large embeddings sparse gradients; return their weights.
+def _made_sparse(model: nn.Module, sparse: bool) -> set[nn.Parameter]:
+    """Give large embeddings sparse gradients, if `sparse`, else dense; return their weights.
 
     An update then takes as long as its batch has words, whatever the size of the vocabulary.
     """
-    found = {m for m in model.modules() if isinstance(m, nn.Embedding) and m.num_embeddings >= MANY}
-    if found:
-        torch.sparse.check_sparse_tensor_invariants.disable()  # the default, which torch warns of
-    for embedding in found:
-        embedding.sparse = True
-    return {embedding.weight for embedding in found}
+    large = {m for m in model.modules() if isinstance(m, nn.Embedding) and m.num_embeddings >= MANY}
+    for embedding in large:
+        embedding.sparse = sparse  # a stage before may have had them sparse
+    if not (sparse and large):
+        return set()
+    torch.sparse.check_sparse_tensor_invariants.disable()  # the default, which torch warns of
+    return {embedding.weight for embedding in large}
 
 
 def layer_rates(model: Trainable, settings: LoopSettings) -> dict[str, float] | None:

@@ -43,16 +43,21 @@ class ChildFailed(Exception):
 def nearest(name: str, valid: Iterable[str]) -> str:
     """Return a clause for an unknown name: the closest valid one, or all if none is close."""
     valid = sorted(valid)
-    close = difflib.get_close_matches(name, valid, n=1, cutoff=0.5)
-    if not close and len(name) > 1:  # as en and english
-        close = [v for v in valid if v.startswith(name) or (len(v) > 1 and name.startswith(v))]
+    close = [v for v in valid if _is_code_of(v, name) or _is_code_of(name, v)]
+    close = close or difflib.get_close_matches(name, valid, n=1, cutoff=0.5)
     if close:
         return f"did you mean '{cut(close[0])}'?"
     more = f" and {len(valid) - LISTED} more" if len(valid) > LISTED else ""
     return f"known: {', '.join(map(cut, valid[:LISTED]))}{more}"
 
 
+def _is_code_of(code: str, name: str) -> bool:
+    """Return whether the name begins with the code, as english does with en."""
+    return 1 < len(code) <= CODE and name.startswith(code)
+
+
 SHOWN = 200  # most characters of a value quoted in a message
+CODE = 3  # most characters of a code such as en
 LISTED = 100  # most names listed in a message
 
 

@@ -17,6 +17,7 @@ import pandas as pd
 
 from foldstack import config, metrics
 from foldstack.costs import Costs, cost_table, read_costs
+from foldstack.edits import Edits, read_edits, refuse_lost
 from foldstack.errors import InputError, cut, nearest, some
 from foldstack.input_tables import FileFacts, InputTables, in_spelling_of
 from foldstack.kinds import Kind
@@ -170,6 +171,8 @@ class Competition:
         found = {f"files.{role}": self.path(role) for role in type(s.files).model_fields}
         found |= {f"external ('{name}')": self.input_path(name) for name in s.external}
         found |= {f"pool ('{name}')": self.input_path(name) for name in s.pool}
+        if s.edits is not None:
+            found["edits"] = self.input_path(s.edits)
         if isinstance(s.costs, str):
             found["costs"] = self.input_path(s.costs)
         found |= {
@@ -273,6 +276,24 @@ class Competition:
         rows = self._labelled(path, table, self._weights(path, table), keys)
         self._refuse_weightless(path, rows)
         return rows
+
+    @cached_property
+    def edits(self) -> Edits | None:
+        """The edits of training rows; None without any."""
+        s, rows = self.settings, self.train
+        if s.edits is None:
+            return None
+        path = self.input_path(s.edits)
+        table = self.tables.read(s.edits)
+        found = read_edits(path, table, s, self.labels, rows.ids, self.unlabelled_ids)
+        labels = self.labels if self.kind.has_labels else ()
+        refuse_lost(path, rows, found.applied(rows), labels, self.kind.has_positive_class)
+        return found
+
+    @property
+    def edits_hash(self) -> str | None:
+        """The digest of the edits of training rows; None without any."""
+        return None if self.edits is None else self.edits.hash
 
     def column(self, name: str) -> np.ndarray:
         """Return (n,) a column of the training file, as text."""
@@ -696,7 +717,7 @@ class Competition:
 
     def check(self) -> None:
         """Read and check all files now, instead of after hours of training."""
-        _ = self.train, self.test, self.external, self.pooled
+        _ = self.train, self.test, self.external, self.pooled, self.edits
         self._check_features()
         _ = self.submission.wants_labels
         self._check_names_of_files()
@@ -710,7 +731,7 @@ class Competition:
         read = {s.files.train, s.files.test, s.files.sample, *s.external, *s.pool}
         read.add("private/solution.csv")
         read |= {name for join in s.join for name in join.file}
-        read |= {name for name in (s.costs, s.folds.file) if isinstance(name, str)}
+        read |= {name for name in (s.costs, s.folds.file, s.edits) if isinstance(name, str)}
         read |= {Path(name).name for name in read}
         for setting in ("delimiter", "header", "columns"):
             given = getattr(s, setting)

@@ -380,6 +380,8 @@ class CompetitionSettings(Settings):
     time: column that `folds.kind: time` sorts by.
     external: files with more training rows, which are never scored.
     pool: files of rows without labels: pretraining, word vectors and pseudo-labels read them.
+    edits: file of training rows that are dropped, relabelled or weighted; each is still predicted, and
+        scored on its given label.
     patterns: file in the workspace with rules that decide before or beside the blend.
     submission: what is submitted; auto follows the metric and the sample's columns.
     join: second files whose columns are joined by a key: `{file: prompts.csv, on: prompt_id}`.
@@ -426,6 +428,7 @@ class CompetitionSettings(Settings):
     time: OptionalText = None
     external: tuple[FileName, ...] = ()
     pool: tuple[FileName, ...] = ()
+    edits: OptionalFileName = None
     patterns: OptionalFileName = None
     submission: Literal["auto", "labels", "probabilities"] = "auto"
     join: Annotated[tuple[JoinSettings, ...], BeforeValidator(_one_in_a_list)] = ()

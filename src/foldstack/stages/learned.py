@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from sklearn.model_selection import GroupShuffleSplit
 
+from foldstack.edits import counted
 from foldstack.errors import InputError
 from foldstack.links import row_losses, to_probabilities
 from foldstack.progress import say
@@ -53,7 +54,7 @@ def rows_of(ws: Workspace, run: Run) -> tuple[Rows, Rows, Rows | None, list[str]
     judged = run.folds.held_out(left_out)
     if run.select == "inner":
         judged = np.union1d(judged, learned[chosen])
-    train = _with_external(ws, run, with_distilled(ws, run, train), judged)
+    train = _with_external(ws, run, with_distilled(ws, run, _edited(ws, run, train)), judged)
     train = with_pseudo_labels(ws, run, train, judged)
     train = _with_copies(ws, run, _with_difficulty(ws, run, train))
     return train, held, select, optimistic
@@ -64,6 +65,18 @@ def _weighted(ws: Workspace, run: Run, rows: Rows) -> Rows:
     if not run.settings.weighs_by_drift:
         return rows
     return replace(rows, weights=rows.weights * weights_to_test(ws))
+
+
+def _edited(ws: Workspace, run: Run, train: Rows) -> Rows:
+    """Return the rows to learn from with their edits.
+
+    Held-out rows, and those that select the epoch, keep the labels of the training file.
+    """
+    edits = ws.competition.edits
+    if edits is None:
+        return train
+    say(f"{run.key}: {edits.path.name}: {counted(edits.counts(train))} of {len(train):,} rows")
+    return edits.applied(train)
 
 
 def start_of(ws: Workspace, run: Run) -> Path | None:

@@ -1681,8 +1681,8 @@ MUTANTS = [
     Mutant(
         "debug-over-external",
         "debug.py",
-        'f"{setting}-{i}.csv", place',
-        "name, place",
+        'source.file, f"external-{i}.csv", place',
+        "source.file, source.file, place",
         "DEBUG=1 cuts the user's external file",
         ("test_outputs.py",),
     ),

@@ -53,12 +53,16 @@ def make_debug_workspace(root: Path, given: dict[str, Any]) -> tuple[Path, dict[
     _claim(competition, place)
     ids = _write_truncated(competition, place / "input")
     named: dict[str, Any] = dict(FILES)
-    for setting in ("external", "pool"):
-        if sources := getattr(s, setting):
-            named[setting] = [
-                _write_rows(competition, name, f"{setting}-{i}.csv", place)
-                for i, name in enumerate(sources)
-            ]
+    if s.external:
+        named["external"] = [
+            source.model_dump()
+            | {"file": _write_rows(competition, source.file, f"external-{i}.csv", place)}
+            for i, source in enumerate(s.external)
+        ]
+    if s.pool:
+        named["pool"] = [
+            _write_rows(competition, name, f"pool-{i}.csv", place) for i, name in enumerate(s.pool)
+        ]
     if s.edits is not None:
         named["edits"] = _write_edits(competition, ids, place)
     if isinstance(s.costs, str):

@@ -1681,8 +1681,8 @@ MUTANTS = [
     Mutant(
         "debug-over-external",
         "debug.py",
-        'source.file, f"external-{i}.csv", place',
-        "source.file, source.file, place",
+        "source.file, name, place)",
+        "source.file, source.file, place)",
         "DEBUG=1 cuts the user's external file",
         ("test_outputs.py",),
     ),

@@ -933,8 +933,9 @@ OWN = {
     ),
     "unknown key": (
         "learner: tfidf\nc: 2\n",
-        "own.yaml: unknown setting 'c': known: C, char_ngrams, learner, max_features, max_share, "
-        "min_count, naive_bayes, row_weights, segments, sublinear, word_ngrams, words",
+        "own.yaml: unknown setting 'c': known: C, char_ngrams, distil, external_files, learner, "
+        "max_features, max_share, min_count, naive_bayes, pseudo_labels, row_weights, segments, "
+        "sublinear, word_ngrams, words",
     ),
 }
 

@@ -236,3 +236,65 @@ def test_the_debug_workspace_keeps_what_is_said_of_a_source(tmp_path):
     assert foldstack(root, "--debug", "folds") == 0
     written = sorted(path.name for path in (root / "debug/input").glob("*-0.csv"))
     assert written == ["external-0.csv", "pool-0.csv"]
+
+
+# Which files a model learns
+
+
+@pytest.fixture
+def two_files(tmp_path) -> Path:
+    """Two external files of a row each, and models that learn both, one or none of them."""
+    sources = ["one.csv", {"file": "two.csv", "name": "second"}]
+    root = make_workspace(tmp_path / "w", n=30, models=["both"], external=sources)
+    for name in ("one", "two"):
+        write(root / f"input/{name}.csv", f"text,label\nunheard {name},1\n")
+    chosen = {"both": "all", "first": "one.csv", "second": "[second]", "neither": "none"}
+    for model, files in chosen.items():
+        write(root / f"presets/{model}.yaml", f"{LINEAR}external_files: {files}\n")
+    write(root / "presets/plain.yaml", LINEAR)
+    assert foldstack(root, "folds") == 0
+    return root
+
+
+@pytest.mark.parametrize(
+    "model, ids",
+    [
+        ("both", ["one.csv:1", "two.csv:1"]),
+        ("plain", ["one.csv:1", "two.csv:1"]),
+        ("first", ["one.csv:1"]),
+        ("second", ["two.csv:1"]),
+        ("neither", []),
+    ],
+)
+def test_a_preset_chooses_its_external_files(two_files, model, ids):
+    rows = rows_of(*run_of(two_files, model))[0]
+    assert rows.ids[rows.origin == "external"].tolist() == ids
+    assert len(rows) == 20 + len(ids)
+
+
+def test_the_choice_is_part_of_the_identity(two_files):
+    for model in ("first", "plain"):
+        assert foldstack(two_files, "train", "--model", model, "--fold", "0") == 0
+    found = [
+        Store(two_files).read_run(RunKey(model, 0, (0,))).identity.settings["external_files"]
+        for model in ("first", "plain")
+    ]
+    assert found == [["one.csv"], "all"]
+    write(two_files / "presets/first.yaml", LINEAR + "external_files: none\n")
+    assert foldstack(two_files, "train", "--model", "first", "--fold", "0") == 2
+
+
+def test_an_unknown_external_file_is_refused(two_files, capsys):
+    write(two_files / "presets/first.yaml", LINEAR + "external_files: [two.csv]\n")
+    sentence = (
+        "first.yaml: external_files names 'two.csv', which is no file of `external` in "
+        "competition.yaml: did you mean 'one.csv'?"
+    )
+    refuses(two_files, ["train", "--model", "first", "--fold", "0"], sentence, capsys)
+
+
+def test_the_debug_workspace_knows_the_files_by_their_names(two_files):
+    for model in ("first", "second"):
+        assert foldstack(two_files, "--debug", "folds") == 0
+        options = ("train", "--model", model, "--fold", "0", "--force")
+        assert foldstack(two_files, "--debug", *options) == 0

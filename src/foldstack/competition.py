@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import string
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -573,6 +573,13 @@ class Competition:
         groups = [first.get(normalise(t), g) for t, g in zip(rows.texts, own, strict=True)]
         origin = np.full(len(rows), "external", dtype=object)
         return replace(rows, groups=np.array(groups), origin=origin)
+
+    def external_places(self, names: Collection[str]) -> np.ndarray:
+        """Return the positions of the rows of these external files."""
+        sources = self.settings.external
+        files = {source.file for source in sources if source.called in names}
+        of_row = [id_.rpartition(":")[0] in files for id_ in self.external.ids]
+        return np.flatnonzero(of_row)
 
     @cached_property
     def external_ties(self) -> np.ndarray:

@@ -18,7 +18,7 @@ from foldstack.competition import Competition
 from foldstack.errors import InputError
 from foldstack.files import publish, write_table, write_text
 from foldstack.input_tables import in_spelling_of
-from foldstack.settings import CompetitionSettings
+from foldstack.settings import CompetitionSettings, ExternalSource
 
 DEBUG_ROWS = 200
 DEBUG_SETTINGS = ("folds.count=2", "training.epochs=1", "training.max_length=64", "repeats=1")
@@ -55,8 +55,7 @@ def make_debug_workspace(root: Path, given: dict[str, Any]) -> tuple[Path, dict[
     named: dict[str, Any] = dict(FILES)
     if s.external:
         named["external"] = [
-            source.model_dump()
-            | {"file": _write_rows(competition, source.file, f"external-{i}.csv", place)}
+            _external(competition, source, f"external-{i}.csv", place)
             for i, source in enumerate(s.external)
         ]
     if s.pool:
@@ -115,6 +114,16 @@ def _write_truncated(competition: Competition, folder: Path) -> set[str]:
     for role, table in (("train", train), ("test", test), ("sample", sample)):
         write_table(folder / FILES["files"][role], table, s.encoding)
     return set(train[s.id]) if s.id in train.columns else set()
+
+
+def _external(
+    competition: Competition, source: ExternalSource, name: str, place: Path
+) -> dict[str, Any]:
+    """Write the first rows of an external file; return it as a source, called as before."""
+    return source.model_dump() | {
+        "file": _write_rows(competition, source.file, name, place),
+        "name": source.called,
+    }
 
 
 def _write_rows(competition: Competition, source: str, name: str, place: Path) -> str:

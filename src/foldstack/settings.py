@@ -198,14 +198,20 @@ class ExternalSource(Settings):
     """A file with more training rows, which are never scored; a name alone is `{file: NAME}`.
 
     file: its name in `input/`.
+    name: what `external_files` of a preset calls it, by default as `file` says.
     labels: hard: as in train. soft: probabilities, in a column per class or label under its name, or
         of a binary competition in the target column: that of the positive class.
     weight: of each row beside 1 for a training row; a weight column's values are multiplied by it.
     """
 
     file: FileName
+    name: OptionalText = None
     labels: Literal["hard", "soft"] = "hard"
     weight: Annotated[float, Field(gt=0)] = 1.0
+
+    @property
+    def called(self) -> str:
+        return self.name or self.file
 
     @property
     def is_soft(self) -> bool:

@@ -42,7 +42,7 @@ def rows_of(ws: Workspace, run: Run) -> tuple[Rows, Rows, Rows | None, list[str]
         select = held
         optimistic.append("the epoch was chosen on the held-out fold")
     optimistic += shared_reasons(ws, run.folds, left_out)
-    if run.folds.in_time_order and left_out and ws.competition.external is not None:
+    if run.folds.in_time_order and left_out and len(_external_places(ws, run)):
         optimistic.append("external rows have no time and may be later than the held-out ones")
     if run.folds.in_time_order and left_out and run.settings.pseudo_labels is not None:
         optimistic.append("rows with the labels of teachers may be later than the held-out ones")
@@ -91,19 +91,28 @@ def _with_external(ws: Workspace, run: Run, train: Rows, judged: np.ndarray) -> 
 
     judged: positions of the rows that are held out or select the epoch.
     """
-    external = ws.competition.external
-    if external is None:
+    places = _external_places(ws, run)
+    if not len(places):
         return train
     ties = ws.competition.external_ties
-    known = np.zeros(len(external), dtype=bool)
-    known[ties[np.isin(ties[:, 1], ws.competition.tied[judged]), 0]] = True
+    known = ties[np.isin(ties[:, 1], ws.competition.tied[judged]), 0]
+    free = np.setdiff1d(places, known)
+    left_out = len(places) - len(free)
     copies = (
-        f", {known.sum():,} left out as copies of rows to be predicted, or of their groups"
-        if known.any()
+        f", {left_out:,} left out as copies of rows to be predicted, or of their groups"
+        if left_out
         else ""
     )
-    say(f"{run.key}: {(~known).sum():,} external rows to learn from{copies}")
-    return train.concatenated(external.take(np.flatnonzero(~known)))
+    say(f"{run.key}: {len(free):,} external rows to learn from{copies}")
+    return train.concatenated(ws.competition.external.take(free))
+
+
+def _external_places(ws: Workspace, run: Run) -> np.ndarray:
+    """Return the positions of the external rows that the preset chooses."""
+    external, chosen = ws.competition.external, run.settings.external_files
+    if external is None:
+        return np.arange(0)
+    return np.arange(len(external)) if chosen == "all" else ws.competition.external_places(chosen)
 
 
 def _with_difficulty(ws: Workspace, run: Run, train: Rows) -> Rows:

@@ -135,6 +135,19 @@ def test_a_copy_of_an_edited_row_stays_as_it_is(tmp_path):
     assert "r0" not in rows and rows["copy"] == (0.0, 1.0)
 
 
+def test_edited_labels_are_mixed_with_what_teachers_predict(root):
+    """And a dropped row is not taught either."""
+    write(root / "presets/distilled.yaml", LINEAR + "distil: {teachers: linear, share: 0.25}\n")
+    fold = next(k for k in range(3) if k not in (fold_of(root, "r0"), fold_of(root, "r1")))
+    for other in {0, 1, 2} - {fold}:
+        options = ("--model", "linear", "--fold", f"{fold}-{other}")
+        assert foldstack(root, "train", *options) == 0
+    rows, _, _, optimistic = rows_of(*run_of(root, "distilled", fold))
+    targets = dict(zip(rows.ids, rows.targets[:, 0].tolist(), strict=True))
+    assert "r0" not in targets and len(targets) == 19 and optimistic == []
+    assert 0 < targets["r1"] < 0.25 and 0.75 < targets["r3"] < 1
+
+
 def test_folds_are_those_of_the_given_labels(root):
     folds = (root / "folds/folds.csv").read_bytes()
     without_edits(root)

@@ -12,6 +12,7 @@ import pytest
 from foldstack.competition import Competition
 from foldstack.config import preset_names
 from foldstack.store import Store, write_parquet
+from foldstack.techniques import TfidfSettings
 from tiny import (
     files,
     foldstack,
@@ -933,9 +934,7 @@ OWN = {
     ),
     "unknown key": (
         "learner: tfidf\nc: 2\n",
-        "own.yaml: unknown setting 'c': known: C, char_ngrams, distil, external_files, learner, "
-        "max_features, max_share, min_count, naive_bayes, pseudo_labels, row_weights, segments, "
-        "sublinear, word_ngrams, words",
+        f"own.yaml: unknown setting 'c': known: {', '.join(sorted(TfidfSettings.model_fields))}",
     ),
 }
 

@@ -21,7 +21,8 @@ from foldstack.learners.transformer import TransformerLearner
 from foldstack.nets.backbone import load_backbone
 from foldstack.techniques import TransformerSettings
 from foldstack.text.cutting import Texts, auto_length, cut_texts
-from foldstack.text.keywords import KeywordTable, find_terms, words_of
+from foldstack.text.keywords import KeywordTable, words_of
+from foldstack.text.terms import find_terms
 from foldstack.text.tokens import Tokens, mean_by_row, to_tokens, tokenise
 from makers import make_learner, make_rows
 from test_presets import checkpoint

@@ -430,6 +430,9 @@ def test_a_run_says_what_it_was_made_from(runs: Path) -> None:
             "naive_bayes": False,
             "segments": "auto",
             "row_weights": "file",
+            **dict.fromkeys(
+                ("keywords", "stop_words", "stem", "parts", "dictionary", "pseudo_labels", "distil")
+            ),
         },
         "folds": Store(runs).read_folds(competition.train).hash,
         "train": competition.train.hash(),

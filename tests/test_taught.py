@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from foldstack import config
+from foldstack.ensemble.estimate import estimate
 from foldstack.errors import InputError
 from foldstack.kinds import Kind
 from foldstack.links import to_probabilities
@@ -16,7 +18,8 @@ from foldstack.rows import Rows
 from foldstack.stages.dependencies import why_stale
 from foldstack.stages.fitted import load_learner
 from foldstack.stages.learned import rows_of
-from foldstack.stages.taught import _labelled
+from foldstack.stages.oof import read_model
+from foldstack.stages.taught import labelled
 from foldstack.store import RunKey, Store
 from foldstack.techniques import Distillation, PseudoLabels, TfidfSettings
 from makers import unlabelled
@@ -149,7 +152,7 @@ def chosen(targets: dict[str, list], one_hot: bool = False, **settings: object) 
     """What of some rows is learned with these probabilities by teacher."""
     p = {name: np.array(values, dtype=float) for name, values in targets.items()}
     n = len(next(iter(p.values())))
-    return _labelled(
+    return labelled(
         unlabelled([str(i) for i in range(n)]),
         p,
         PseudoLabels(teachers=list(p), **settings),
@@ -237,8 +240,8 @@ def test_turned_labels_of_the_held_out_fold_change_nothing(root, model, leaks):
     ws, run = run_of(root, model)
     turn_labels(root, set(ws.competition.train.ids[run.folds.held_out((0,))]))
     for name in ("linear", "other"):
-        for folds in ("0", "1", "2", "0-1", "0-2"):
-            options = ("--model", name, "--fold", folds, "--force")
+        for key in ws.store.runs(name):
+            options = ("--model", name, "--fold", key.run.removeprefix("fold"), "--force")
             assert foldstack(root, "train", *options) == 0
     after, _ = learned(root, model)
     assert (bytes_of(before) != bytes_of(after)) == leaks
@@ -249,8 +252,18 @@ def test_turned_labels_of_the_held_out_fold_change_nothing(root, model, leaks):
 
 def test_missing_teachers_are_trained_first(root, capsys):
     assert foldstack(root, "train", "--model", "distilled", "--fold", "0") == 0
-    assert "first 2 runs of linear, which teach" in capsys.readouterr().out
+    assert "train: first 2 runs of linear, which teach" in capsys.readouterr().out
     assert Store(root).read_run(RunKey("linear", 0, (0, 1))) is not None
+
+
+def test_settings_that_are_given_are_not_for_teachers(root, capsys):
+    refuses(
+        root,
+        ["train", "--model", "pupil", "--fold", "0", "--set", "C=1"],
+        "pupil seed 0 fold0: its unlabelled rows are labelled by runs of linear that are missing: run "
+        "`make train MODEL=linear FOLD=0 SEED=0`",
+        capsys,
+    )
 
 
 def test_teachers_of_teachers(root):
@@ -352,3 +365,68 @@ def test_teachers_are_a_name_a_list_or_weights():
             data = {"learner": "tfidf", "pseudo_labels": given}
             config.validate(TfidfSettings, data, "mine.yaml")
         assert sentence in str(refused.value)
+
+
+# Other stages
+
+
+def test_a_pupil_is_blended_and_predicts_other_test_files(root):
+    """What it has learned of the old test file stays its own."""
+    assert foldstack(root, "train", "--model", "pupil,linear") == 0
+    assert foldstack(root, "blend", "--model", "pupil") == 0
+    assert foldstack(root, "submit") == 0
+    new = write(root / "input/new.csv", "id,text\nn1,a good film\nn2,a bad plot\n")
+    assert foldstack(root, "rerun", "--test", str(new)) == 0
+
+
+def test_debug_has_the_pool(root):
+    assert foldstack(root, "folds", "--debug") == 0
+    assert foldstack(root, "train", "--model", "pupil", "--fold", "0", "--debug") == 0
+    record = Store(root / "debug").read_run(RunKey("pupil", 0, (0,)))
+    assert set(record.identity.pseudo) == {"linear/fold0", "other/fold0"}
+
+
+# Coin flips
+
+WORDS = [f"w{i}" for i in range(60)]
+
+
+def coin_flips(root: Path, seed: int) -> Path:
+    """400 texts whose labels are coin flips, 100 test texts and 100 of a pool."""
+    rng = np.random.default_rng(seed)
+    texts = [" ".join(rng.choice(WORDS, 8)) for _ in range(600)]
+    train = "".join(f"r{i},{t},{rng.integers(2)}\n" for i, t in enumerate(texts[:400]))
+    write(root / "input/train.csv", "id,text,label\n" + train)
+    test = "".join(f"t{i},{t}\n" for i, t in enumerate(texts[400:500]))
+    write(root / "input/test.csv", "id,text\n" + test)
+    sample = "".join(f"t{i},0\n" for i in range(100))
+    write(root / "input/sample_submission.csv", "id,label\n" + sample)
+    write(root / "input/more.csv", "text\n" + "\n".join(texts[500:]) + "\n")
+    assert foldstack(root, "folds", "--force") == 0
+    shutil.rmtree(root / "oof", ignore_errors=True)
+    return root
+
+
+@pytest.mark.slow
+def test_coin_flips_teach_nothing(root):
+    """Bug guarded: a model that is taught what a row's label is by a model that has learned it.
+
+    By luck some of 40 draws are above chance beyond a bootstrap's 95 % interval, for a model without
+    teachers, too; a leak lifts them all.
+    """
+    above = {"linear": 0, "pupil": 0, "distilled": 0, "public": 0}
+    for seed in range(40):
+        coin_flips(root, seed)
+        for model in above:
+            for fold in range(3):
+                trained(root, model, fold)
+            ws, run = run_of(root, model)
+            made = read_model(ws, model, run.folds)
+            p = to_probabilities(made.oof, ws.competition.link)
+            train = ws.competition.train
+            found = estimate(ws.competition.metric, train.targets, p, train.groups, seed=0)
+            above[model] += found.low > 0.5
+    print(f"of 40 draws above chance: {above}")
+    assert above["linear"] <= 5
+    assert above["pupil"] <= above["linear"] + 2 and above["distilled"] <= above["linear"] + 2
+    assert above["public"] > 30

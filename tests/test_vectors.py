@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 from pathlib import Path
 
 import lightgbm as lgb
 import numpy as np
 import pytest
-import sklearn
 import torch
 import yaml
 from pydantic import ValidationError
@@ -16,17 +16,16 @@ from safetensors.torch import load_file, save_file
 from scipy.optimize import nnls
 from scipy.special import expit, softmax
 from sklearn.calibration import CalibratedClassifierCV
-from sklearn.decomposition import NMF, TruncatedSVD
-from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.decomposition import NMF, LatentDirichletAllocation, TruncatedSVD
+from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 from sklearn.linear_model import LogisticRegression, Ridge
-from sklearn.neighbors import NearestNeighbors
 from sklearn.svm import LinearSVC
 from transformers import AutoModel, AutoTokenizer
 
 from foldstack.errors import InputError
-from foldstack.files import read_json
+from foldstack.files import read_json, share
 from foldstack.kinds import Kind
-from foldstack.learners import LearnerContext, linear_fits
+from foldstack.learners import LearnerContext, linear_fits, neighbours
 from foldstack.learners.vectors import VectorsLearner, side_by_side
 from foldstack.links import to_probabilities
 from foldstack.rows import Rows
@@ -135,6 +134,17 @@ def test_prefix_length_and_norm(backbone, capsys):
     assert "3 of 5 texts are cut at max_length 5\n" in capsys.readouterr().out
 
 
+def test_windows_are_averaged(backbone):
+    """Two windows of four words; a text that fits has one."""
+    texts = ["a good film a bad plot a song", "dull"]
+    settings = {"long": {"name": "windows", "overlap": 0}, "max_length": 6, "normalise": False}
+    learner = fitted(backbone, make_rows(texts), **settings)
+    halves = [alone(backbone, t).mean(axis=0) for t in ("a good film a", "bad plot a song")]
+    expected = [np.mean(halves, axis=0), alone(backbone, "dull").mean(axis=0)]
+    np.testing.assert_allclose(learner._vectors(unlabelled(texts)), expected, atol=1e-6)
+    assert learner._vectors(unlabelled(["", "dull"])).shape == (2, 16)
+
+
 def test_no_more_tokens_than_positions(backbone, capsys):
     learner = make_vectors(backbone, max_length=100)
     learner.fit(make_rows(["good " * 50, "a bad plot"]), None, Path())
@@ -195,7 +205,14 @@ def test_every_text_is_computed_once(backbone, tmp_path, read, capsys):
 
 
 @pytest.mark.parametrize(
-    "other", [{"head": "max"}, {"prefix": "good "}, {"max_length": 8}, {"precision": "bf16"}]
+    "other",
+    [
+        {"head": "max"},
+        {"long": "tail"},
+        {"prefix": "good "},
+        {"max_length": 8},
+        {"precision": "bf16"},
+    ],
 )
 def test_other_vectors_have_another_key(backbone, tmp_path, read, other):
     rows, cache = make_rows(TEXTS), TokenCache(tmp_path, (), tmp_path / "vectors")
@@ -282,7 +299,7 @@ def test_a_folder_that_cannot_be_written_is_gone_without(backbone, tmp_path, cap
 
 # Vectors from words
 
-SOURCES = {"tfidf_svd": {"components": 5}, "nmf": {"components": 3}}
+SOURCES = {"tfidf_svd": {"components": 5}, "nmf": {"components": 3}, "lda": {"components": 3}}
 
 
 def words(name: str, kind: str = "binary", seed: int = 0, **settings: object) -> VectorsLearner:
@@ -316,10 +333,22 @@ def test_topics_are_the_least_squares_of_each_text_alone():
         np.testing.assert_allclose(vector, nnls(topics.T, row)[0], atol=1e-4)
 
 
-def test_a_text_alone_has_the_topics_that_it_has_beside_others():
+def test_lda_is_scikit_learn_s():
+    rows = tiny_rows()
+    learner = words("lda", normalise=False)
+    learner.fit(rows, None, Path())
+    plain = CountVectorizer(min_df=2, token_pattern=r"(?u)\b\w+\b")
+    x = plain.fit_transform([t for (t,) in rows.texts]).astype(float)
+    model = LatentDirichletAllocation(3, random_state=0, max_iter=30).fit(x)
+    np.testing.assert_array_equal(learner._vectors(rows), model.transform(x).astype(np.float32))
+    assert learner._vectors(unlabelled(["unknown"])).tolist() == [[np.float32(1 / 3)] * 3]
+
+
+@pytest.mark.parametrize("name", ["nmf", "lda"])
+def test_a_text_alone_has_the_topics_that_it_has_beside_others(name):
     """Bug guarded: 0 was 1e-17 beside others, and LightGBM splits between the two."""
     texts = [" ".join(f"w{i * k % 17}" for k in range(1, 2 + i % 9)) for i in range(60)]
-    learner, rows = words("nmf", normalise=False, source={"components": 10}), make_rows(texts)
+    learner, rows = words(name, normalise=False, source={"components": 10}), make_rows(texts)
     learner.fit(rows, None, Path())
     alone = [learner._vectors(rows.take(np.array([i]))) for i in range(60)]
     assert np.concatenate(alone).tobytes() == learner._vectors(rows).tobytes()
@@ -327,7 +356,7 @@ def test_a_text_alone_has_the_topics_that_it_has_beside_others():
 
 def test_a_single_word_is_the_only_component():
     """Bug guarded: scikit-learn takes no matrix of one column."""
-    for name in SOURCES:
+    for name in ("tfidf_svd", "nmf"):
         learner = words(name, source={"min_count": 1})
         learner.fit(make_rows(["a", "a", "a a", ""]), None, Path())
         assert learner._vectors(unlabelled(["a", "a a", "b"])).tolist() == [[1], [1], [0]]
@@ -474,6 +503,19 @@ def test_neighbours_are_those_of_brute_force(backbone, kind):
     np.testing.assert_allclose(probabilities(learner, new), expected, rtol=1e-3)
 
 
+def test_equally_near_copies_share_the_places_that_are_left():
+    """Bug guarded: of more copies than k, the first ones of the file decided."""
+    texts, labels = ["near"] + ["copy"] * 6, np.array([1, 1, 0, 0, 0, 0, 0])
+    x, query = np.array([[1.0, 0.0]] + [[1.0, 1.0]] * 6), np.array([[1.0, 0.2]])
+    settings = VectorClassifier.parse({"name": "neighbours", "k": 3, "prior": 0})
+    for order in (np.arange(7), np.array([6, 5, 0, 4, 3, 2, 1])):
+        made = neighbours.NeighboursFit(settings, make_task(), 0, 1)
+        made.fit(x[order], make_rows(texts, labels[order]))
+        near, copy = 1 / (1 - query @ x[:2].T / np.linalg.norm(query) / [1, 2**0.5])[0]
+        expected = (near + 2 * copy / 6) / (near + 2 * copy)  # two places for six copies
+        np.testing.assert_allclose(expit(made.predict(query)), [[expected]], rtol=1e-4)
+
+
 def test_the_same_text_outvotes_the_others_with_finite_logits(backbone):
     rows = make_rows(TEXTS, [1, 1, 0, 1, 1])
     logits = fitted(backbone, rows, **of("neighbours", prior=0)).predict(unlabelled(TEXTS))
@@ -482,13 +524,13 @@ def test_the_same_text_outvotes_the_others_with_finite_logits(backbone):
 
 def test_distances_are_computed_in_parts(backbone, monkeypatch):
     """40,000 rows took 1.4 GB to look 4,000 up among, now 0.1 GB and half the time."""
-    limits, plain = [], NearestNeighbors.kneighbors
+    limits, plain = [], neighbours.pairwise_distances_chunked
 
-    def watched(self, *args):
-        limits.append(sklearn.get_config()["working_memory"])
-        return plain(self, *args)
+    def watched(*args, working_memory, **options):
+        limits.append(working_memory)
+        return plain(*args, working_memory=working_memory, **options)
 
-    monkeypatch.setattr(NearestNeighbors, "kneighbors", watched)
+    monkeypatch.setattr(neighbours, "pairwise_distances_chunked", watched)
     fitted(backbone, tiny_rows(), **of("neighbours")).predict(tiny_rows())
     assert limits == [128]
 
@@ -686,6 +728,10 @@ def test_what_is_refused():
         "Value error, source backbone requires a backbone: set `backbone` to a hub name, a folder or "
         "package:NAME/FOLDER"
     )
+    assert refused(long="random") == (
+        "Value error, long random depends on the epoch or on other texts, but a vector is computed once "
+        "for all runs: take one of head, tail, head_tail, windows, terms"
+    )
     assert refused(head="attention") == (
         "Value error, head attention has weights to learn, but learner vectors trains no network: take "
         "one of mean, max, mean_max, last, cls, concat"
@@ -798,3 +844,56 @@ def test_expit_of_logits_is_the_probability(backbone):
     np.testing.assert_array_equal(
         probabilities(learner, rows), expit(learner.predict(rows).astype(np.float64))
     )
+
+
+# Weights on disk
+
+
+def test_runs_share_the_backbone_s_weights(root):
+    """Bug guarded: each run stored 90 MB of its own."""
+    for fold in "01":
+        assert foldstack(root, "train", "--fold", fold) == 0
+    weights = sorted(root.glob("oof/v/seed0/fold*/model/classifier.safetensors"))
+    (shared,) = root.glob("oof/.vectors/backbones/*.safetensors")
+    assert len(weights) == 2 and all(path.samefile(shared) for path in weights)
+    shutil.rmtree(root / "oof/.vectors")
+    ws, run = run_of(root, "v")
+    assert ws.store.model_dir(run.key, ws.store.read_run(run.key)) == weights[0].parent
+
+
+def test_an_equal_file_is_shared_and_an_unused_one_removed(tmp_path):
+    a, b, folder = (
+        write(tmp_path / "a.bin", "same"),
+        write(tmp_path / "b.bin", "same"),
+        tmp_path / "s",
+    )
+    share(a, folder)
+    share(b, folder)
+    assert a.samefile(b) and a.stat().st_nlink == 3
+    a.unlink()
+    b.unlink()
+    other = write(tmp_path / "c.bin", "other")
+    share(other, folder)
+    (left,) = folder.glob("*.bin")
+    assert left.samefile(other) and left.read_text() == "other"
+
+
+def test_a_damaged_shared_file_is_replaced(tmp_path):
+    a, folder = write(tmp_path / "a.bin", "same"), tmp_path / "s"
+    share(a, folder)
+    (shared,) = folder.glob("*.bin")
+    a.unlink()
+    shared.write_text("damaged")
+    b = write(tmp_path / "b.bin", "same")
+    share(b, folder)
+    assert shared.samefile(b) and b.read_text() == "same"
+
+
+def test_without_hard_links_a_file_stays(tmp_path, monkeypatch):
+    def refused(*_):
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr("os.link", refused)
+    a = write(tmp_path / "a.bin", "same")
+    share(a, tmp_path / "s")
+    assert a.read_text() == "same" and [p.name for p in (tmp_path / "s").iterdir()] == [".lock"]

@@ -205,6 +205,24 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(f, "sha256").hexdigest()
 
 
+def share(path: Path, folder: Path) -> None:
+    """Make a file a hard link to the equal one in a folder, which is put there if it is missing.
+
+    Files in the folder that nothing else links to are removed. If the file system has no hard links, or
+    the folder cannot be written, the file stays as it is.
+    """
+    digest = file_sha256(path)
+    same = folder / f"{digest}{path.suffix}"
+    with suppress(OSError), locked(folder / ".lock"):
+        is_whole = same.is_file() and file_sha256(same) == digest
+        source, target = (same, path) if is_whole else (path, same)
+        with placing(target) as beside:
+            os.link(source, beside)
+        for other in folder.glob(f"*{path.suffix}"):
+            if other.stat().st_nlink == 1:
+                other.unlink()
+
+
 def csv_text(table: pd.DataFrame, *, header: bool = True, sep: str = ",") -> str:
     """Return a table, or a chunk of one, as CSV; lines end in \\n."""
     text = table.to_csv(index=False, header=header, sep=sep, lineterminator="\n")

@@ -113,7 +113,8 @@ def _rows(settings: type[Settings], fields: Mapping[str, FieldInfo]) -> Iterator
 def _family_rows(settings: type[Settings]) -> Iterator[str]:
     """Yield a technique's row, and one for each of its settings."""
     yield f"| {_quoted(_names(settings))} | | | | {_summary(settings)} |"
-    yield from ("| " + row for row in _rows(settings, _fields(settings)))
+    for row in _rows(settings, _fields(settings)):
+        yield "| " + row.replace("settings, below", "settings")  # of another section
 
 
 def _fields(settings: type[Settings]) -> dict[str, FieldInfo]:

@@ -36,7 +36,12 @@ MODELS = {"tfidf": read_preset(SHIPPED / "tfidf.yaml", Path("."))} | {
     name: VECTORS | {"classifier": name}
     for name in ("logistic", "ridge", "svm", "neighbours", "lightgbm")
 }
-MODELS |= {name: {"learner": "vectors", "source": name} for name in ("tfidf_svd", "nmf")}
+MODELS |= {name: {"learner": "vectors", "source": name} for name in ("tfidf_svd", "nmf", "lda")}
+TRAINED = {"name": "word_mean", "vectors": {"train": "skipgram"}}  # requires gensim
+MODELS |= {
+    "word_mean": {"learner": "vectors", "source": TRAINED},
+    "svm_words": {"learner": "vectors", "source": "svm_words", "normalise": False},
+}
 
 
 def measured(corpus: Corpus, train: Rows, name: str, cache: TokenCache) -> list[str]:

@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerBase
 from foldstack.files import read_json, write_json
 from foldstack.learners import Task
 from foldstack.learners.columns import FeatureColumns
+from foldstack.learners.keyword_columns import KEYWORDS, KeywordColumns
 from foldstack.progress import say
 from foldstack.rows import Rows
 from foldstack.techniques import AUTO, Beginning, SequenceSettings, TrainingSettings, Windows
@@ -76,11 +77,11 @@ def zero_to_one(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
 class Encoder:
     """Encoding of texts as tokens, of targets, and of feature columns as numbers.
 
-    All that is fitted (length, keywords, scale, columns, augmentation) is fitted on the training
-    rows only, and stored with the model. tokenizer: the backbone's. types: whether token types
-    separate the texts of a pair. limit: maximum number of tokens, by the backbone's positions.
+    All that is fitted (length, keywords, listed ones too, scale, columns, augmentation) is fitted on
+    the training rows only, and stored with the model. tokenizer: the backbone's. types: whether token
+    types separate the texts of a pair. limit: maximum number of tokens, by the backbone's positions.
     longest: most tokens that `max_length: auto` chooses, if given. cache: of tokenised texts, except
-    those that are resampled in each epoch.
+    those that are resampled in each epoch. listed: file of the user's keywords, if any.
     """
 
     def __init__(
@@ -93,6 +94,7 @@ class Encoder:
         limit: int,
         longest: int | None = None,
         cache: TokenCache | None = None,
+        listed: Path | None = None,
     ):
         self.settings, self.task, self.tokenizer = settings, task, tokenizer
         self.types, self.limit, self.longest, self.cache = types, limit, longest, cache
@@ -102,6 +104,8 @@ class Encoder:
         self.keywords: KeywordTable | None = None
         self.scale: Scale | None = None
         self.columns: FeatureColumns | None = None
+        self._file = listed
+        self.listed: KeywordColumns | None = None
 
     def _set_special(self, read_as: str) -> None:
         self.special_tokens = read_as
@@ -110,13 +114,21 @@ class Encoder:
 
     @property
     def feature_width(self) -> int:
-        return self.columns.width if self.columns else 0
+        listed = self.listed.width + self.embedded_width if self.listed else 0
+        return (self.columns.width if self.columns else 0) + listed
+
+    @property
+    def embedded_width(self) -> int:
+        """Number of the last feature columns that are embedded: shares of keywords' categories."""
+        return len(self.listed.groups) if self.listed else 0
 
     def fit(self, train: Rows) -> Examples:
         """Fit on these rows; return them encoded."""
         s = self.settings
         if s.join_features:
             self.columns = FeatureColumns.of(train, self.task.categories)
+        if s.keywords:
+            self.listed = KeywordColumns.of(self._file, train.joined_texts())
         if self.task.kind.is_values:
             self.scale = Scale.of(train, bounded=s.bounded)
         texts = self._read(train)
@@ -224,11 +236,19 @@ class Encoder:
         long, keywords = self.settings.long, self.keywords
         cut = cut_texts(texts, self.max_length, long, keywords=keywords, training=training)
         tokens = to_tokens(texts, cut, self.types)
-        if self.columns is None:
+        features = self._features(texts.rows)
+        if features is None:
             return tokens
-        features = self.columns.apply(texts.rows.features, self.task.categories)
-        features = features if tokens.rows is None else features[tokens.rows]
-        return replace(tokens, features=features)
+        return replace(tokens, features=features if tokens.rows is None else features[tokens.rows])
+
+    def _features(self, rows: Rows) -> np.ndarray | None:
+        """Return (n, feature_width) float32 inputs of the head beside the texts; None without any."""
+        parts = []
+        if self.columns:
+            parts.append(self.columns.apply(rows.features, self.task.categories))
+        if self.listed:
+            parts.append(self.listed.wide_and_deep(rows.joined_texts()))
+        return np.hstack(parts) if parts else None
 
     def _examples(self, rows: Rows, tokens: Tokens) -> Examples:
         """Return the rows as examples; the windows of a row share its weight."""
@@ -262,6 +282,8 @@ class Encoder:
             facts["columns"] = asdict(self.columns)
         if self.keywords:
             write_json(folder / "keywords.json", self.keywords.to_json())
+        if self.listed:
+            write_json(folder / KEYWORDS, asdict(self.listed))
         write_json(folder / "classifier.json", facts)
 
     def load(self, folder: Path) -> None:
@@ -269,6 +291,8 @@ class Encoder:
         self.max_length = facts["max_length"]
         self._set_special(facts.get("special_tokens", "tokens"))  # older runs read the tokens
         self.columns = FeatureColumns.from_json(facts["columns"]) if "columns" in facts else None
+        if (folder / KEYWORDS).exists():
+            self.listed = KeywordColumns.from_json(read_json(folder / KEYWORDS))
         if self.settings.long.fits_keywords:
             self.keywords = KeywordTable.from_json(read_json(folder / "keywords.json"))
         if self.task.kind.is_values:

@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerBase
 
 from foldstack.backbones import locate
 from foldstack.errors import InputError, shown
-from foldstack.files import read_json, write_json
+from foldstack.files import read_json, share, write_json
 from foldstack.learners import LearnerContext
 from foldstack.nets.backbone import empty_backbone, load_backbone, own_code, save_config
 from foldstack.nets.classifier import Classifier, positions, takes_types
@@ -28,7 +28,7 @@ from foldstack.techniques import Beginning, VectorsSettings
 from foldstack.text.cache import tokenizer_key
 from foldstack.text.cutting import Texts, cut_texts
 from foldstack.text.special import set_special
-from foldstack.text.tokens import to_tokens
+from foldstack.text.tokens import Tokens, mean_by_row, to_tokens
 from foldstack.text.vector_cache import VectorCache, vectors_of
 from foldstack.training import frozen
 from foldstack.training.checkpoint import save_weights
@@ -37,6 +37,7 @@ from foldstack.training.precision import cast_once, prepare_machine
 
 WEIGHTS = "classifier.safetensors"  # a bundle stores files of this name in its form of weights
 FACTS = "backbone.json"
+SHARED = "backbones"  # folder of weights beside the vectors
 OF_FILES = ("_name_or_path", "transformers_version")  # of a config, and no part of the network
 
 
@@ -129,6 +130,8 @@ class FrozenBackbone:
             "device": self.accelerator.device.type,
             "torch": importlib.metadata.version("torch"),
         }
+        if s.long != Beginning():  # without which there are vectors of before the setting
+            parts["long"] = s.long.model_dump(mode="json")
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
     def fill(self, texts: Sequence[str], out: np.ndarray) -> None:
@@ -138,22 +141,30 @@ class FrozenBackbone:
         """
         prefix = self.settings.prefix
         read = Texts.read(_rows(texts), self.tokenizer, prefix)
-        tokens = to_tokens(
-            read, cut_texts(read, self.max_length, Beginning()), takes_types(self.net.backbone)
-        )
+        cut = cut_texts(read, self.max_length, self.settings.long)
+        tokens = to_tokens(read, cut, takes_types(self.net.backbone))
         if tokens.cut:
             say(f"{tokens.cut:,} of {len(texts):,} texts are cut at max_length {self.max_length}")
+        if tokens.rows is None:
+            self._fill(tokens, out)
+        else:
+            of_windows = np.empty((len(tokens.lengths), self.size), np.float32)
+            self._fill(tokens, of_windows)
+            out[:] = mean_by_row(of_windows, tokens.rows)
+        self._check(texts, out)
+
+    def _fill(self, tokens: Tokens, out: np.ndarray) -> None:
+        """Compute the (m, size) vectors of m sequences; those without any token have zeros."""
         real = np.flatnonzero(tokens.lengths)
         self.net.to(self.accelerator.device)
         with cast_once(self.net.backbone, self.precision):
-            if len(real) == len(texts):
+            if len(real) == len(out):
                 frozen.fill(self.net, tokens, out, self.accelerator.autocast)
             else:
                 found = np.empty((len(real), self.size), np.float32)
                 frozen.fill(self.net, Taken(tokens, real), found, self.accelerator.autocast)
                 out[:] = 0
                 out[real] = found
-        self._check(texts, out)
 
     def _check(self, texts: Sequence[str], vectors: np.ndarray) -> None:
         """Raise InputError if a vector is not finite."""
@@ -188,7 +199,7 @@ class BackboneVectors:
     def size(self) -> int:
         return self.backbone.size
 
-    def fit(self, texts: Sequence[str]) -> None:
+    def fit(self, texts: Sequence[str], rows: Rows) -> None:
         """Load the backbone, which learns nothing."""
         self.backbone = FrozenBackbone.pretrained(self.settings, self.written, self.machine)
 
@@ -202,7 +213,10 @@ class BackboneVectors:
         return [text for rows in self.ahead for row in rows.texts for text in row]
 
     def save(self, folder: Path) -> None:
+        """Write the backbone too; runs of a workspace share its weights by hard links."""
         self.backbone.save(folder)
+        if self.cache is not None:
+            share(folder / WEIGHTS, self.cache.folder / SHARED)
 
     def load(self, folder: Path) -> None:
         self.backbone = FrozenBackbone.saved(folder, self.settings, self.written, self.machine)

@@ -71,6 +71,11 @@ class HubForm:
                 "this model joins feature columns (join_features), which a pipeline for texts does not "
                 "have: export a model without them"
             )
+        if members[0].encoder.listed is not None:
+            raise InputError(
+                "this model joins keywords (keywords), which a pipeline for texts does not have: export "
+                "a model without them"
+            )
         for each in members:
             each.model.to("cpu").eval()
         return cls(tuple(members), kind, labels)

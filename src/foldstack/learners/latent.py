@@ -1,4 +1,4 @@
-"""Vectors of texts from TF-IDF of words, reduced to few columns and fitted inside a run."""
+"""Vectors of texts from their words, reduced to few columns and fitted inside a run."""
 
 from __future__ import annotations
 
@@ -10,22 +10,24 @@ from safetensors.numpy import load_file, save_file
 from scipy.linalg import solve_triangular
 from scipy.optimize import nnls
 from scipy.sparse import csr_matrix
-from sklearn.decomposition import NMF, TruncatedSVD
+from sklearn.decomposition import NMF, LatentDirichletAllocation, TruncatedSVD
 
 from foldstack.errors import InputError
 from foldstack.files import placing, read_json, write_json
 from foldstack.guess.contents import LOOKED_AT
 from foldstack.learners import LearnerContext
 from foldstack.learners.ngram_choice import choose_ngrams
+from foldstack.rows import Rows
 from foldstack.techniques import AUTO, LatentSource, TfidfSettings, VectorsSettings
 from foldstack.text.ngrams import NgramTfidf
 
 ITERATIONS = 400
+PASSES = 30  # of LDA over all texts
 WORDS, COMPONENTS = "words.json", "words.safetensors"
 
 
 class LatentVectors:
-    """TF-IDF of words and (size, words) components; Chinese words are cut by rjieba.
+    """TF-IDF or counts of words and (size, words) components; Chinese words are cut by rjieba.
 
     A subclass fits the components and reduces rows to them, each independent of the others.
     """
@@ -43,7 +45,7 @@ class LatentVectors:
     def size(self) -> int:
         return len(self.components)
 
-    def fit(self, texts: Sequence[str]) -> None:
+    def fit(self, texts: Sequence[str], rows: Rows) -> None:
         s = self.source
         auto = TfidfSettings(learner="tfidf", words=AUTO)
         words = choose_ngrams(auto, texts[:LOOKED_AT])["words"].value
@@ -51,7 +53,7 @@ class LatentVectors:
             "word", (1, 1), min_df=s.min_count, max_features=s.max_features, words=words
         )
         try:
-            x = self.tfidf.fit(texts).transform(texts)
+            x = self._features(self.tfidf.fit(texts), texts)
         except ValueError:
             raise InputError(
                 f"source {s.name}: no word occurs in {s.min_count} of the {len(texts):,} training "
@@ -61,14 +63,18 @@ class LatentVectors:
 
     def vectors(self, texts: Sequence[str]) -> np.ndarray:
         """Return (n, size) float32 vectors."""
-        return self._reduced(self.tfidf.transform(texts)).astype(np.float32)
+        return self._reduced(self._features(self.tfidf, texts)).astype(np.float32)
+
+    def _features(self, words: NgramTfidf, texts: Sequence[str]) -> csr_matrix:
+        """Return (n, words) features of texts."""
+        return words.transform(texts)
 
     def _fitted(self, x: csr_matrix, size: int) -> np.ndarray:
-        """Return (size, words) components of (n, words) TF-IDF rows."""
+        """Return (size, words) components of (n, words) features."""
         raise NotImplementedError
 
     def _reduced(self, x: csr_matrix) -> np.ndarray:
-        """Return (n, size) vectors of (n, words) TF-IDF rows."""
+        """Return (n, size) vectors of (n, words) features."""
         raise NotImplementedError
 
     def save(self, folder: Path) -> None:
@@ -120,3 +126,25 @@ class TopicVectors(LatentVectors):
         targets = x @ solve_triangular(lower, self.components, lower=True).T
         found = [nnls(lower.T, target)[0] for target in targets]
         return np.array(found).reshape(x.shape[0], self.size)
+
+
+class LdaVectors(LatentVectors):
+    """Shares of topics by latent Dirichlet allocation of counts, by scikit-learn's variational Bayes.
+
+    Components are exp(E[log p(word | topic)]), all that the shares of a text depend on.
+    """
+
+    def _features(self, words: NgramTfidf, texts: Sequence[str]) -> csr_matrix:
+        return words.counts(texts)
+
+    def _fitted(self, x: csr_matrix, size: int) -> np.ndarray:
+        model = LatentDirichletAllocation(size, max_iter=PASSES, random_state=self.seed)
+        return model.fit(x).exp_dirichlet_component_
+
+    def _reduced(self, x: csr_matrix) -> np.ndarray:
+        if not x.shape[0]:
+            return np.zeros((0, self.size))
+        model = LatentDirichletAllocation(self.size)
+        model.exp_dirichlet_component_, model.doc_topic_prior_ = self.components, 1 / self.size
+        model.components_ = self.components  # of which only the type is read
+        return model.transform(x)

@@ -9,11 +9,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from foldstack.errors import InputError
 from foldstack.files import read_json, write_json
-from foldstack.guess.contents import LOOKED_AT, script_of
+from foldstack.guess.contents import LOOKED_AT
 from foldstack.learners import LearnerContext
-from foldstack.learners.ngram_choice import cut_of
+from foldstack.learners.ngram_choice import choose_cut
 from foldstack.learners.sequence import SequenceLearner
 from foldstack.near import chunks
 from foldstack.nets.huffman import HuffmanTree
@@ -25,7 +24,7 @@ from foldstack.techniques.auto import choose
 from foldstack.techniques.network_preset import OF_WORDS
 from foldstack.text.tokens import tokenise
 from foldstack.text.trained_vectors import train_vectors
-from foldstack.text.vector_files import look_up, vector_file
+from foldstack.text.vector_files import look_up_some
 from foldstack.text.word_reader import NONE, WordLists
 from foldstack.text.words import (
     BETWEEN,
@@ -53,7 +52,7 @@ class NetworkLearner(SequenceLearner):
     def __init__(self, settings: NetworkSettings, context: LearnerContext):
         super().__init__(settings, context)
         self.cache = None  # each run has its own vocabulary, and words are quickly found
-        self._files, self._texts = context.files, context.texts
+        self._texts = context.texts
 
     def prepare(self, train: Rows, learned: int | None = None) -> loop.Examples:
         examples = super().prepare(train, learned)
@@ -65,8 +64,9 @@ class NetworkLearner(SequenceLearner):
 
     def _body(self, train: Rows, learned: int | None) -> tuple[torch.nn.Module, WordTokenizer]:
         self._choose_bias(train)
-        words = _chosen(self.settings.words, train)
-        lists = WordLists.read(words, self._files, OF_WORDS)
+        first = (text for row in train.texts[:LOOKED_AT] for text in row)
+        words = choose_cut(self.settings.words, first)
+        lists = WordLists.read(words, self.files, OF_WORDS)
         ends = END_MARKS if self.settings.head.reads_sentences else ()
         texts = _segments(train.texts, self.settings.prefix)
         tokenizer = kind_of(words).fit(texts, words, lists, ends)
@@ -103,13 +103,8 @@ class NetworkLearner(SequenceLearner):
             found, known, unknown = self._trained(train, tokenizer, words)
             whose = f"trained by {s.train}"
         else:
-            found, known = look_up(vector_file(self._files["vectors.file"]), words)
+            found, known = look_up_some("vectors.file", self.files["vectors.file"], words, unit)
             unknown, whose = None, f"of {s.file}"
-            if not known.any():
-                raise InputError(
-                    f"vectors.file: {self._files['vectors.file']} has none of the {len(words):,} {unit} "
-                    "of the training texts: take vectors of their language, as UTF-8"
-                )
         say(f"{known.sum():,} of {len(words):,} {unit} have a vector {whose}")
         return _with_drawn(found, known, unknown, self.seed)
 
@@ -193,15 +188,6 @@ def _segments(texts: Iterable[tuple[str, ...]], prefix: str) -> Iterator[str]:
     """Yield each row's text with the prefix, as it is read; of several segments all in one."""
     for row in texts:
         yield prefix + " ".join(row)
-
-
-def _chosen(words: Words, train: Rows) -> Words:
-    """Return the settings with `cut: auto` chosen by the texts."""
-    if words.cut != "auto":
-        return words
-    script = script_of(text for row in train.texts[:LOOKED_AT] for text in row)
-    cut = "unicode" if words.unit == "characters" else cut_of(words, script)
-    return words.model_copy(update={"cut": cut})
 
 
 def _with_drawn(

@@ -1,13 +1,13 @@
-"""Rules behind `auto` of the linear model's n-grams: by the script and the length of the texts."""
+"""Rules behind `auto` of n-grams and words: by the script and the length of the texts."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from foldstack.errors import InputError
 from foldstack.guess.contents import script_of
-from foldstack.techniques import AUTO, TfidfSettings, WordRules
+from foldstack.techniques import AUTO, TfidfSettings, WordRules, Words
 
 CHINESE = "CJK"  # as script_of names it
 LONG = (
@@ -54,3 +54,11 @@ def choose_ngrams(settings: TfidfSettings, texts: Sequence[str]) -> dict[str, Au
         ),
     }
     return {name: choice for name, choice in chosen.items() if asked[name]}
+
+
+def choose_cut(words: Words, texts: Iterable[str]) -> Words:
+    """Return the settings with `cut: auto` chosen; texts: the first of the run's."""
+    if words.cut != AUTO:
+        return words
+    cut = "unicode" if words.unit == "characters" else cut_of(words, script_of(texts))
+    return words.model_copy(update={"cut": cut})

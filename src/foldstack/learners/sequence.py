@@ -54,7 +54,7 @@ class SequenceLearner:
     def __init__(self, settings: SequenceSettings, context: LearnerContext):
         self.settings, self.task, self.seed = settings, context.task, context.seed
         self.cache = context.cache and context.cache()
-        self.log = context.log
+        self.log, self.files = context.log, context.files
         self.link = self.task.link
         self.precision, self.accelerator = prepare_machine(
             settings.training.precision, context.threads
@@ -124,6 +124,7 @@ class SequenceLearner:
             limit=positions(backbone, tokenizer),
             longest=self._longest,
             cache=self.cache,
+            listed=self.files.get("keywords.file"),
         )
 
     def _classifier(self, backbone: torch.nn.Module, auxiliary: int = 0) -> Classifier:
@@ -134,6 +135,8 @@ class SequenceLearner:
             s.dropout,
             head=s.head,
             features=self.encoder.feature_width,
+            embedded=self.encoder.embedded_width,
+            embedding=s.keywords.size if s.keywords else 0,
             dropout_samples=s.dropout_samples,
             as_difference=self.task.kind.has_positive_class and s.binary_link == "softmax",
             auxiliary=auxiliary,

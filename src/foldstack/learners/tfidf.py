@@ -6,16 +6,17 @@ import json
 import math
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 from safetensors.numpy import load_file, save_file
 from scipy.sparse import csr_matrix, hstack
 
-from foldstack.files import placing, write_text
+from foldstack.files import placing, read_json, write_json, write_text
 from foldstack.guess.contents import LOOKED_AT
 from foldstack.learners import LearnerContext, Measured
+from foldstack.learners.keyword_columns import KEYWORDS, KeywordColumns
 from foldstack.learners.ngram_choice import AutoChoice, choose_ngrams
 from foldstack.learners.penalty import DEFAULT, choose_penalty, inner_folds
 from foldstack.learners.regressions import LinearModel, RowsOf
@@ -55,6 +56,7 @@ class TfidfLearner:
             int
         ] = []  # what each vectorizer reads: 0 is the whole row, k its segment k
         self.shared = 0  # columns of words that two segments have in common
+        self.keywords: KeywordColumns | None = None
         self.coef = self.intercept = np.zeros(0)
 
     def _new_vectorizers(self) -> list[NgramTfidf]:
@@ -82,7 +84,8 @@ class TfidfLearner:
 
     @property
     def _width(self) -> int:
-        return sum(len(v.vocabulary_) for v in self.vectorizers) + self.shared
+        listed = self.keywords.width if self.keywords else 0
+        return sum(len(v.vocabulary_) for v in self.vectorizers) + self.shared + listed
 
     def _texts(self, rows: Rows) -> list[tuple[str, ...]]:
         """Return each row's texts that have n-grams of their own: all in one, and its segments."""
@@ -105,6 +108,8 @@ class TfidfLearner:
         ]
         if self.shared:
             found.append(csr_matrix(shared_words([parts for _, *parts in texts])))
+        if self.keywords:
+            found.append(self.keywords.apply(columns[0]))
         return hstack(found, format="csr")
 
     def _fit_columns(self, texts: Sequence[tuple[str, ...]]) -> None:
@@ -132,6 +137,9 @@ class TfidfLearner:
         self.auto = choose_ngrams(self.settings, [text[0] for text in texts[:LOOKED_AT]])
         self.lists = WordLists.read(self.settings, self._files)
         self._fit_columns(texts)
+        if self.settings.keywords:
+            path = self._files["keywords.file"]
+            self.keywords = KeywordColumns.of(path, [text[0] for text in texts])
         if self.settings.C == AUTO and self._width:
             self.auto["C"] = self._choose_penalty(texts, train)
             self.model = replace(self.model, C=self.auto["C"].value)
@@ -196,6 +204,8 @@ class TfidfLearner:
         facts = {"link": self.link, "vectorizers": described}
         if self.shared:
             facts["shared"] = self.shared
+        if self.keywords:
+            write_json(folder / KEYWORDS, asdict(self.keywords))
         if self.settings.word_rules:
             facts["lists"] = self.lists.to_json()
         write_text(folder / "model.json", json.dumps(facts, ensure_ascii=False))
@@ -207,6 +217,8 @@ class TfidfLearner:
         if "lists" in described:
             self.lists = WordLists.from_json(described["lists"])
         self.places = [d.get("segment", 0) for d in described["vectorizers"]]
+        if (folder / KEYWORDS).exists():
+            self.keywords = KeywordColumns.from_json(read_json(folder / KEYWORDS))
         self.coef, self.intercept = tensors["coef"], tensors["intercept"]
         self.vectorizers = [
             NgramTfidf(

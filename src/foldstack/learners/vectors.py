@@ -15,6 +15,7 @@ from threadpoolctl import threadpool_limits
 from foldstack.files import read_json, write_json
 from foldstack.learners import LearnerContext, Measured
 from foldstack.learners.columns import FeatureColumns
+from foldstack.learners.keyword_columns import KEYWORDS, KeywordColumns
 from foldstack.learners.ngram_choice import AutoChoice
 from foldstack.progress import say
 from foldstack.rows import Rows
@@ -35,8 +36,12 @@ class FittedVectors(Protocol):
     precision: str | None
     size: int
 
-    def fit(self, texts: Sequence[str]) -> None:
-        """Learn what the vectors depend on from the training texts."""
+    def fit(self, texts: Sequence[str], rows: Rows) -> np.ndarray | None:
+        """Learn what the vectors depend on from the training texts and their rows.
+
+        Return the (n, size) vectors that the model learns the texts by; None if they are those of
+        `vectors`. They are others if `vectors` knows the rows' labels.
+        """
 
     def vectors(self, texts: Sequence[str]) -> np.ndarray:
         """Return (n, size) float32 vectors."""
@@ -72,6 +77,8 @@ class VectorsLearner:
         self.link, self.threads = self.task.link, context.threads
         self.source: FittedVectors = settings.source.load()(settings, context)
         self.columns: FeatureColumns | None = None
+        self.files = context.files
+        self.keywords: KeywordColumns | None = None
         made = settings.classifier.load()
         self.model: VectorModel = made(
             settings.classifier, self.task, context.seed, context.threads
@@ -82,14 +89,21 @@ class VectorsLearner:
         return self.source.precision
 
     def fit(self, train: Rows, select: Rows | None, run_dir: Path) -> dict:
+        return self._fit_model(self._fit_source(train), train)
+
+    def _fit_source(self, train: Rows) -> np.ndarray:
+        """Return the vectors to learn from, as `_vectors` does."""
+        texts = _texts(train)
         with threadpool_limits(self.threads):
-            self.source.fit(_texts(train))
-        return self._fit_model(self._vectors(train), train)
+            learned = self.source.fit(texts, train)
+            return self._of_rows(self.source.vectors(texts) if learned is None else learned, train)
 
     def _fit_model(self, vectors: np.ndarray, train: Rows) -> dict:
         if (features := self._features(train)) is not None:
             joined = replace(train, features=features)
             self.columns = FeatureColumns.of(joined, self._categories)
+        if self.settings.keywords:
+            self.keywords = KeywordColumns.of(self.files["keywords.file"], train.joined_texts())
         x = self._joined(vectors, train)
         with threadpool_limits(self.threads):
             made = self.model.fit(x, train)
@@ -109,20 +123,25 @@ class VectorsLearner:
 
     def _vectors(self, rows: Rows) -> np.ndarray:
         """Return (n, width) vectors of the rows' segments side by side, see `side_by_side`."""
-        segments = len(rows.texts[0]) if len(rows) else 1
         with threadpool_limits(self.threads):
-            found = self.source.vectors(_texts(rows))
+            return self._of_rows(self.source.vectors(_texts(rows)), rows)
+
+    def _of_rows(self, found: np.ndarray, rows: Rows) -> np.ndarray:
+        """Return the same from the (segments, size) vectors of all texts."""
+        segments = len(rows.texts[0]) if len(rows) else 1
         if self.settings.normalise:
             lengths = np.linalg.norm(found, axis=1, keepdims=True)
             found = found / np.where(lengths > 0, lengths, 1)
         return side_by_side(found.reshape(len(rows), segments, self.source.size))
 
     def _joined(self, vectors: np.ndarray, rows: Rows) -> np.ndarray:
-        """Return (n, width) float64 vectors with the feature columns beside them."""
-        if self.columns is None:
-            return vectors.astype(np.float64)
-        columns = self.columns.apply(self._features(rows), self._categories)
-        return np.concatenate([vectors, columns], axis=1, dtype=np.float64)
+        """Return (n, width) float64 vectors with feature columns and keywords beside them."""
+        parts = [vectors]
+        if self.columns is not None:
+            parts.append(self.columns.apply(self._features(rows), self._categories))
+        if self.keywords is not None:
+            parts.append(self.keywords.apply(rows.joined_texts()).toarray())
+        return np.concatenate(parts, axis=1, dtype=np.float64)
 
     @property
     def _categories(self) -> tuple[tuple[str, ...], ...]:
@@ -137,11 +156,11 @@ class VectorsLearner:
     def measure(self, rows: Rows, learned: int) -> Measured:
         """Return the times of vectors, a fit and predictions of these rows, see `Measured`."""
         n, begin = len(rows), time.monotonic()
-        self.source.fit(_texts(rows))
+        learned_by = self.source.fit(_texts(rows), rows)
         prepared = time.monotonic()
         vectors = self._vectors(rows)
         computed = time.monotonic()
-        self._fit_model(vectors, rows)
+        self._fit_model(vectors if learned_by is None else self._of_rows(learned_by, rows), rows)
         fitted = time.monotonic()
         self._predict(vectors, rows)
         end = time.monotonic()
@@ -162,12 +181,16 @@ class VectorsLearner:
         self.source.save(folder)
         if self.columns:
             write_json(folder / COLUMNS, asdict(self.columns))
+        if self.keywords:
+            write_json(folder / KEYWORDS, asdict(self.keywords))
         self.model.save(folder)
 
     def load(self, folder: Path) -> None:
         self.source.load(folder)
         if (folder / COLUMNS).exists():
             self.columns = FeatureColumns.from_json(read_json(folder / COLUMNS))
+        if (folder / KEYWORDS).exists():
+            self.keywords = KeywordColumns.from_json(read_json(folder / KEYWORDS))
         self.model.load(folder)
 
 

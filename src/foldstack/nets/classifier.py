@@ -26,12 +26,13 @@ class Classifier(Trainable):
     """A backbone, a pooling and a linear layer that is initialised as the backbone's are.
 
     head: the pooling; default: mean. features: width of the feature columns that are concatenated
-    to each pooled vector. dropout_samples: number of dropout masks on the pooled vectors in
-    training, each with its own logits (multi-sample dropout, Inoue 2019). as_difference: the head
-    has two outputs, and their difference is the logit: softmax over two classes expressed as a
-    sigmoid. auxiliary: number of further outputs, in training only. dense: widths of dense layers
-    between the pooled vector and the head. tree: the linear layer gives the logits of its nodes, and
-    the log probabilities of classes are the outputs.
+    to each pooled vector. embedded: number of the last of them, whose product with a learned matrix of
+    this many columns, embedding, is concatenated instead. dropout_samples: number of dropout masks on
+    the pooled vectors in training, each with its own logits (multi-sample dropout, Inoue 2019).
+    as_difference: the head has two outputs, and their difference is the logit: softmax over two
+    classes expressed as a sigmoid. auxiliary: number of further outputs, in training only. dense:
+    widths of dense layers between the pooled vector and the head. tree: the linear layer gives the
+    logits of its nodes, and the log probabilities of classes are the outputs.
 
     Raises InputError if the head is incompatible with the backbone.
     """
@@ -44,6 +45,8 @@ class Classifier(Trainable):
         *,
         head: Head = DEFAULT_HEAD,
         features: int = 0,
+        embedded: int = 0,
+        embedding: int = 0,
         dropout_samples: int = 1,
         as_difference: bool = False,
         auxiliary: int = 0,
@@ -59,15 +62,16 @@ class Classifier(Trainable):
         self.reads_sentences = head.reads_sentences
         if dense:
             self.pooling = DensePooling(self.pooling, dense, dropout)
-        width, std = (
-            self.pooling.size + features,
-            getattr(backbone.config, "initializer_range", 0.02),
-        )
+        width = self.pooling.size + features + (embedding - embedded if embedded else 0)
+        std = getattr(backbone.config, "initializer_range", 0.02)
         self.tree = tree
         scored = outputs + as_difference - (tree is not None)
         self.head = _linear(width, scored, std)
         # Initialised last, so that the other weights are the same without it.
         self.auxiliary = _linear(width, auxiliary, std) if auxiliary else None
+        self.embedding = nn.Linear(embedded, embedding, bias=False) if embedded else None
+        if self.embedding is not None:
+            nn.init.normal_(self.embedding.weight)
 
     @property
     def parts(self) -> frozenset[NetworkPart]:
@@ -212,7 +216,8 @@ class Classifier(Trainable):
         with torch.autocast(weight.device.type, enabled=False):
             vectors = vectors.to(weight.dtype)
             if features is not None:
-                wide = features.to(vectors).view(len(features), *[1] * (vectors.ndim - 2), -1)
+                wide = self._embedded(features.to(vectors))
+                wide = wide.view(len(features), *[1] * (vectors.ndim - 2), -1)
                 vectors = torch.cat([vectors, wide.expand(*vectors.shape[:-1], -1)], dim=-1)
             if vectors.ndim == 2:
                 logits = self.head(vectors)
@@ -226,6 +231,13 @@ class Classifier(Trainable):
                 return logits
             whole = vectors if vectors.ndim == 2 else vectors.mean(dim=1)
             return torch.cat([logits, self.auxiliary(whole)], dim=1)
+
+    def _embedded(self, features: Tensor) -> Tensor:
+        """Return (b, f) features with the embedding in the place of the columns that are embedded."""
+        if self.embedding is None:
+            return features
+        plain, shares = features.tensor_split([-self.embedding.in_features], dim=1)
+        return torch.cat([plain, self.embedding(shares)], dim=1)
 
     def attention(
         self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None

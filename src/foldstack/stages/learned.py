@@ -75,8 +75,12 @@ def _edited(ws: Workspace, run: Run, train: Rows) -> Rows:
     edits = ws.competition.edits
     if edits is None:
         return train
-    say(f"{run.key}: {edits.path.name}: {counted(edits.counts(train))} of {len(train):,} rows")
+    _log(run, f"{edits.path.name}: {counted(edits.counts(train))} of {len(train):,} rows")
     return edits.applied(train)
+
+
+def _log(run: Run, line: str) -> None:
+    say(f"{run.key}: {line}")
 
 
 def start_of(ws: Workspace, run: Run) -> Path | None:
@@ -103,7 +107,7 @@ def _with_external(ws: Workspace, run: Run, train: Rows, judged: np.ndarray) -> 
         if left_out
         else ""
     )
-    say(f"{run.key}: {len(free):,} external rows to learn from{copies}")
+    _log(run, f"{len(free):,} external rows to learn from{copies}")
     return train.concatenated(ws.competition.external.take(free))
 
 
@@ -140,9 +144,10 @@ def _with_copies(ws: Workspace, run: Run, train: Rows) -> Rows:
     if run.washed_by is None:
         return both
     kept = _survivors(ws, run, train, both)
-    say(
-        f"{run.key}: {len(both) - len(kept):,} of {len(both) - len(train):,} augmented copies filtered "
-        f"out by {run.washed_by}"
+    _log(
+        run,
+        f"{len(both) - len(kept):,} of {len(both) - len(train):,} augmented copies filtered "
+        f"out by {run.washed_by}",
     )
     return both.take(kept)
 

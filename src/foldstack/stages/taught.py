@@ -1,4 +1,4 @@
-"""What other models teach a run: pseudo-labels of unlabelled rows, and soft targets of training rows."""
+"""Pseudo-labels of unlabelled rows, and soft targets of training rows, from other models' runs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from dataclasses import replace
 import numpy as np
 
 from foldstack.links import to_probabilities
-from foldstack.progress import say
 from foldstack.rows import Rows
 from foldstack.stages.fitted import load_learner, threads_of, token_cache
 from foldstack.stages.run import Run
@@ -35,11 +34,10 @@ def with_pseudo_labels(ws: Workspace, run: Run, train: Rows, judged: np.ndarray)
         rows = _free_of_ties(ws, run, name, judged)
         if len(rows):
             each = {d.run.model: _predicted(ws, d.run, name, rows) for d in run.teachers("pseudo")}
-            parts.append(_labelled(rows, each, settings, ws.competition.task.kind.is_one_hot))
+            parts.append(labelled(rows, each, settings, ws.competition.task.kind.is_one_hot))
     found, *others = parts
     for more in others:
         found = found.concatenated(more)
-    say(f"{run.key}: {len(found) - len(train):,} rows to learn from with the labels of teachers")
     return found
 
 
@@ -49,13 +47,7 @@ def _free_of_ties(ws: Workspace, run: Run, name: str, judged: np.ndarray) -> Row
     rows = competition.unlabelled_rows_of(name)
     ties = competition.ties_of(name)
     leaks = ties[np.isin(ties[:, 1], competition.tied[judged]), 0]
-    free = np.setdiff1d(np.arange(len(rows)), leaks)
-    if len(free) < len(rows):
-        say(
-            f"{run.key}: {len(rows) - len(free):,} rows of {name} left out as copies of rows to be "
-            "predicted, or of their groups"
-        )
-    return rows.take(free)
+    return rows.take(np.setdiff1d(np.arange(len(rows)), leaks))
 
 
 def _predicted(ws: Workspace, key: RunKey, name: str, rows: Rows) -> np.ndarray:
@@ -64,7 +56,7 @@ def _predicted(ws: Workspace, key: RunKey, name: str, rows: Rows) -> np.ndarray:
     return to_probabilities(learner.predict(rows), learner.link)
 
 
-def _labelled(
+def labelled(
     rows: Rows, by_teacher: dict[str, np.ndarray], settings: PseudoLabels, one_hot: bool
 ) -> Rows:
     """Return the rows that the settings choose, with targets of the teachers.
@@ -138,5 +130,4 @@ def with_distilled(ws: Workspace, run: Run, train: Rows) -> Rows:
         whole[held] = to_probabilities(made.raw, made.link)
         own = split[at] == run.fold_taught_by(key)
         taught[own] += settings.teachers[key.model] / total * whole[at[own]]
-    say(f"{run.key}: targets are {settings.share:.0%} what {', '.join(settings.teachers)} predict")
     return replace(train, targets=(1 - settings.share) * train.targets + settings.share * taught)

@@ -76,8 +76,8 @@ def train_missing(
         )
     runs = _requested(ws, model, fold, seed, name, force=force)
     todo = [run for run in runs if force or not is_done(ws, run)]
-    if not is_child():
-        todo = [*_missing_teachers(ws, todo), *todo]
+    first = [] if is_child() else _missing_teachers(ws, todo)
+    todo = [*first, *todo]
     left = {run.key for run in todo}
     check_trackers(ws.competition.settings.runtime.trackers)
     finished = [str(run.key) for run in runs if run.key not in left]
@@ -91,7 +91,7 @@ def train_missing(
         return TrainedRecord(trained=[], finished=[*finished, str(todo[0].key)])
     if len(todo) > 1 or processes > 1:
         shared = Jobs(ws, todo, jobs, processes)
-        for line in shared.plan():
+        for line in [*_teaching(first), *shared.plan()]:
             say(line)
         for together in _by_dependency(todo):
             train_each(ws, together, shared, force=force, processes=processes)
@@ -145,7 +145,12 @@ def _settings(ws: Workspace, model: str, stored_as: str, *, force: bool) -> Sett
 
 
 def _missing_teachers(ws: Workspace, todo: list[Run]) -> list[Run]:
-    """Return the runs that teach these, directly or not, and are neither finished nor among them."""
+    """Return the runs that teach these, directly or not, and are neither finished nor among them.
+
+    None of them if settings are given by --set, which are not for teachers: training asks for them.
+    """
+    if config.split_overrides(ws.given)[1]:
+        return []
     known, found, waiting = {run.key for run in todo}, {}, list(todo)
     while waiting:
         run = waiting.pop()
@@ -159,10 +164,13 @@ def _missing_teachers(ws: Workspace, todo: list[Run]) -> list[Run]:
             found[key] = Run(key, settings, run.folds, key.model)
             _check_run(found[key])
             waiting.append(found[key])
-    if found:
-        models = ", ".join(dict.fromkeys(key.model for key in found))
-        say(f"first {len(found)} runs of {models}, which teach")
     return sorted(found.values(), key=lambda run: run.key)
+
+
+def _teaching(first: list[Run]) -> list[str]:
+    """Return the line that names the teachers that are trained first, if there are any."""
+    models = ", ".join(dict.fromkeys(run.key.model for run in first))
+    return [f"train: first {len(first)} runs of {models}, which teach"] if first else []
 
 
 def _by_dependency(todo: list[Run]) -> list[list[Run]]:

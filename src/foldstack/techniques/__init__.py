@@ -80,7 +80,14 @@ from foldstack.techniques.teaching import Distillation, PseudoLabels
 from foldstack.techniques.tfidf_preset import TfidfSettings
 from foldstack.techniques.training import StageSettings, TrainingSettings
 from foldstack.techniques.transformer_preset import TransformerSettings
-from foldstack.techniques.vector_sources import BackboneSource, LatentSource, VectorSource
+from foldstack.techniques.vector_sources import (
+    BackboneSource,
+    LatentSource,
+    SvmWordsSource,
+    VectorSource,
+    WordMeanSource,
+    WordsSource,
+)
 from foldstack.techniques.vectors_preset import VectorsSettings
 from foldstack.techniques.word_rules import PartsOfSpeech, StopWords, WordRules
 from foldstack.techniques.word_vectors_settings import WordVectorsSettings
@@ -172,6 +179,7 @@ __all__ = [
     "Step",
     "StopWords",
     "SvmClassifier",
+    "SvmWordsSource",
     "Technique",
     "Terms",
     "TfidfSettings",
@@ -183,7 +191,9 @@ __all__ = [
     "VectorSource",
     "VectorsSettings",
     "Windows",
+    "WordMeanSource",
     "WordRules",
     "WordVectorsSettings",
     "Words",
+    "WordsSource",
 ]

@@ -180,7 +180,8 @@ class NetworkSettings(SequenceSettings):
 
     @property
     def input_files(self) -> dict[str, str]:
-        return (self.vectors.files if self.vectors else {}) | self.words.word_files(OF_WORDS)
+        of_vectors = self.vectors.files if self.vectors else {}
+        return super().input_files | of_vectors | self.words.word_files(OF_WORDS)
 
     @property
     def packages(self) -> tuple[str, ...]:

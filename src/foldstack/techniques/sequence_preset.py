@@ -12,7 +12,7 @@ from foldstack.settings import OptionalText, Share
 from foldstack.techniques.augmentation import Augmentation
 from foldstack.techniques.common import AUTO, NonNegative, OrAuto, each_named, named
 from foldstack.techniques.heads import Head, MeanHead
-from foldstack.techniques.learner import LearnerSettings
+from foldstack.techniques.keyword_settings import EmbeddedKeywordSettings
 from foldstack.techniques.long import Beginning, Long
 from foldstack.techniques.losses import Loss
 from foldstack.techniques.training import (
@@ -24,7 +24,7 @@ from foldstack.techniques.training import (
 )
 
 
-class SequenceSettings(LearnerSettings):
+class SequenceSettings(EmbeddedKeywordSettings):
     """A network over the token sequences of texts, with a head over its token vectors.
 
     prefix: put before each text, for backbones trained with one (`"query: "`).
@@ -148,10 +148,11 @@ class SequenceSettings(LearnerSettings):
             return
         name = stage.sampling.name
         is_fixed = self.head != AUTO and self.head.fixed
-        if not stage.freeze_backbone or not is_fixed or self.join_features:
+        joins = self.join_features or self.keywords is not None
+        if not stage.freeze_backbone or not is_fixed or joins:
             raise ValueError(
                 f"sampling {name} makes pooled vectors of a frozen backbone: set freeze_backbone, a "
-                f"head of {', '.join(Head.with_trait('fixed'))}, and join no features"
+                f"head of {', '.join(Head.with_trait('fixed'))}, and join no features or keywords"
             )
         if stage.auxiliary:
             raise ValueError(

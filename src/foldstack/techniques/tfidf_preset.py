@@ -9,13 +9,14 @@ from pydantic import PositiveInt, model_validator
 
 from foldstack.kinds import Kind
 from foldstack.techniques.common import AUTO, OrAuto, Positive, UnitShare
-from foldstack.techniques.learner import LearnerSettings, Traits
+from foldstack.techniques.keyword_settings import KeywordSettings
+from foldstack.techniques.learner import Traits
 from foldstack.techniques.word_rules import WordRules
 
 NgramRange = Annotated[tuple[int, int], OrAuto()]
 
 
-class TfidfSettings(WordRules, LearnerSettings):
+class TfidfSettings(WordRules, KeywordSettings):
     """A linear model on TF-IDF of word and character n-grams.
 
     word_ngrams: range of word n-grams; `[0, 0]`: none; auto: `[1, 2]`.
@@ -84,7 +85,7 @@ class TfidfSettings(WordRules, LearnerSettings):
 
     @property
     def input_files(self) -> dict[str, str]:
-        return self.word_files()
+        return super().input_files | self.word_files()
 
     def check_inputs(self, files: dict[str, Path]) -> None:
         super().check_inputs(files)

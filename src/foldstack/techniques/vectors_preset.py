@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -12,7 +13,9 @@ from foldstack.settings import OptionalText
 from foldstack.techniques.classifiers import LogisticClassifier, VectorClassifier
 from foldstack.techniques.common import named
 from foldstack.techniques.heads import Head, MeanHead
-from foldstack.techniques.learner import LearnerSettings, Traits
+from foldstack.techniques.keyword_settings import KeywordSettings
+from foldstack.techniques.learner import Traits
+from foldstack.techniques.long import Beginning, Long
 from foldstack.techniques.vector_sources import BackboneSource, VectorSource
 
 MB = 2**20
@@ -24,12 +27,13 @@ OF_BACKBONE = (
     "prefix",
     "special_tokens",
     "max_length",
+    "long",
     "head",
     "precision",
 )
 
 
-class VectorsSettings(LearnerSettings):
+class VectorsSettings(KeywordSettings):
     """A classical model on each text's vector.
 
     A frozen backbone's vectors are computed once per workspace and kept in oof/.vectors for all
@@ -44,7 +48,8 @@ class VectorsSettings(LearnerSettings):
     prefix: put before each segment, for backbones trained with one (`"query: "`).
     special_tokens: what a special token typed in a text, such as [SEP] or </s>, is read as: text, or
         the token that it names.
-    max_length: most tokens of a segment, special tokens included; the beginning is read.
+    max_length: most tokens of a segment, special tokens included.
+    long: what is read of a segment that is longer; of windows the vectors are averaged.
     head: how token vectors become one vector, without weights to be learned.
     normalise: divide each vector by its Euclidean length.
     precision: of the backbone; auto: the fastest safe one of the machine.
@@ -66,6 +71,7 @@ class VectorsSettings(LearnerSettings):
     prefix: str = ""
     special_tokens: Literal["text", "tokens"] = "text"
     max_length: Annotated[int, Field(ge=4)] = 256
+    long: Annotated[Long, BeforeValidator(named)] = Beginning()
     head: Annotated[Head, BeforeValidator(named)] = MeanHead()
     normalise: bool = True
     precision: Literal["auto", "fp32", "bf16"] = "auto"
@@ -89,6 +95,26 @@ class VectorsSettings(LearnerSettings):
         return self
 
     @model_validator(mode="after")
+    def _length_is_kept(self) -> VectorsSettings:
+        if self.normalise and self.source.by_length:
+            raise ValueError(
+                f"source {self.source.name} has one number per class, whose size counts: set normalise "
+                "to false"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _reads_alike(self) -> VectorsSettings:
+        if self.long.redraws or self.long.fits_keywords:
+            fitted = Long.with_trait("fits_keywords")
+            kept = [name for name in Long.with_trait("redraws", False) if name not in fitted]
+            raise ValueError(
+                f"long {self.long.name} depends on the epoch or on other texts, but a vector is "
+                f"computed once for all runs: take one of {', '.join(kept)}"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _head_is_fixed(self) -> VectorsSettings:
         if not self.head.fixed:
             raise ValueError(
@@ -99,6 +125,19 @@ class VectorsSettings(LearnerSettings):
 
     def check_kind(self, kind: Kind) -> None:
         self.classifier.check_kind(kind)
+        self.source.check_kind(kind)
+
+    @property
+    def input_files(self) -> dict[str, str]:
+        return super().input_files | self.source.files
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        return self.source.packages
+
+    def check_inputs(self, files: dict[str, Path]) -> None:
+        super().check_inputs(files)
+        self.source.check_files(files)
 
     def check_backbone(self) -> None:
         if self.backbone is not None:

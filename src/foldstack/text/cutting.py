@@ -12,8 +12,9 @@ from foldstack.errors import InputError
 from foldstack.rows import Rows
 from foldstack.techniques import Keywords, Long, RandomWindow, Terms, Windows
 from foldstack.text.cache import TokenCache
-from foldstack.text.keywords import KeywordTable, as_tokens, find_terms
+from foldstack.text.keywords import KeywordTable, as_tokens
 from foldstack.text.sequences import Frame, Frames, Stretches, columns_of, encode
+from foldstack.text.terms import find_terms
 
 STREAM = 5  # separates this random stream from that of the batches
 

@@ -1,38 +1,22 @@
-"""Keywords of long texts: the words of highest TF-IDF, or terms that the user lists."""
+"""Keywords of long texts: the words of highest TF-IDF; listed terms are found by `terms`."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from scipy.sparse import csr_matrix
 from sklearn.feature_extraction.text import TfidfVectorizer
 from transformers import PreTrainedTokenizerBase
 
-from foldstack.rows import normalise
 from foldstack.text.sequences import Stretches, encode, join
+from foldstack.text.terms import SPACED, UNSPACED, Found
 
 MAX_WORDS = 200_000
 CHUNK = 2000
-# Thai to Burmese, Khmer, kana, Han: scripts without spaces between words.
-UNSPACED = (
-    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"
-    "\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
-)
-SPACED = rf"[^\W{UNSPACED}]"
 RUNS = re.compile(rf"[{UNSPACED}]+|{SPACED}{{2,}}")
 UNSPACED_RUN = re.compile(rf"[{UNSPACED}]")
-IN_WORD = re.compile(rf"{SPACED}{{2}}")
-
-
-@dataclass(frozen=True)
-class Found:
-    """Keywords of n texts: (n,) counts per text, and the keywords of all texts in order."""
-
-    counts: np.ndarray
-    words: list[str]
 
 
 def words_of(text: str) -> list[str]:
@@ -98,36 +82,6 @@ def _largest(values: csr_matrix, count: int) -> tuple[np.ndarray, np.ndarray]:
     order = np.lexsort((values.indices, -values.data, rows))
     kept = order[np.arange(len(order)) - np.repeat(values.indptr[:-1], sizes) < count]
     return rows[kept], values.indices[kept]
-
-
-def find_terms(texts: Sequence[str], terms: Sequence[str]) -> Found:
-    """Return the listed terms that occur in each text, once each, in order of occurrence.
-
-    Terms match whole words, except in scripts without spaces. Width and case are ignored.
-    """
-    listed = {normalise((term,)): term for term in terms}
-    counts, words = [], []
-    for text in texts:
-        text = normalise((text,))
-        places = sorted((_place(text, form), form) for form in listed if form in text)
-        found = [listed[form] for at, form in places if at >= 0]
-        counts.append(len(found))
-        words += found
-    return Found(np.array(counts, dtype=np.int64), words)
-
-
-def _place(text: str, term: str) -> int:
-    """Return the position of the term's first match at word boundaries, -1 without one."""
-    at = text.find(term)
-    while at >= 0 and _is_inside_word(text, at, at + len(term)):
-        at = text.find(term, at + 1)
-    return at
-
-
-def _is_inside_word(text: str, start: int, end: int) -> bool:
-    """Return whether a word extends beyond these characters."""
-    before = start > 0 and IN_WORD.match(text, start - 1)
-    return bool(before or IN_WORD.match(text, end - 1))
 
 
 def as_tokens(

@@ -93,13 +93,19 @@ class NgramTfidf:
 
     def transform(self, texts: Sequence[str]) -> csr_matrix:
         """Return (n, vocabulary) float64 rows of unit L2 norm, column indices ascending."""
-        if self._columns is None:
-            self._columns = self._look_up()
         tfidf = TfidfTransformer(sublinear_tf=self.sublinear)
         tfidf.idf_ = self.idf_
-        counts = (self._counts_of(texts[part]) for part in pieces(texts))
-        found = (tfidf.transform(each, copy=False) for each in counts)
+        found = (tfidf.transform(each, copy=False) for each in self._counted(texts))
         return stack_rows(found, len(self.vocabulary_))
+
+    def counts(self, texts: Sequence[str]) -> csr_matrix:
+        """Return (n, vocabulary) float64 numbers of occurrences, column indices ascending."""
+        return stack_rows(self._counted(texts), len(self.vocabulary_))
+
+    def _counted(self, texts: Sequence[str]) -> Iterator[csr_matrix]:
+        if self._columns is None:
+            self._columns = self._look_up()
+        return (self._counts_of(texts[part]) for part in pieces(texts))
 
     def _count(self, texts: Sequence[str]) -> dict[int, Counts]:
         """Count every n-gram of the texts, for each n."""

@@ -268,3 +268,26 @@ def look_up(file: VectorFile, words: Sequence[str]) -> tuple[np.ndarray, np.ndar
         if vector is not None:
             vectors[i], known[i] = vector, True
     return vectors, known
+
+
+def look_up_some(
+    setting: str, path: Path, words: Sequence[str], unit: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return what `look_up` does.
+
+    Args:
+        setting: that names the file.
+        path: of the file.
+        words: n words.
+        unit: words or characters.
+
+    Raises:
+        InputError: the file cannot be read, or has none of them.
+    """
+    vectors, known = look_up(vector_file(path), words)
+    if not known.any():
+        raise InputError(
+            f"{setting}: {path} has none of the {len(words):,} {unit} of the training texts: take "
+            "vectors of their language, as UTF-8"
+        )
+    return vectors, known

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import regex
 from tokenizers import Regex, Tokenizer
 from tokenizers.models import WordLevel
-from tokenizers.normalizers import NFC, Lowercase, Sequence
+from tokenizers.normalizers import NFC, Lowercase
+from tokenizers.normalizers import Sequence as Normalisers
 from tokenizers.pre_tokenizers import Split
 from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
@@ -49,19 +50,9 @@ class WordTokenizer(PreTrainedTokenizerFast):
             lists: the words that the rules of `words` name.
             always: words that are kept in any case.
         """
-        frequency: Counter[str] = Counter()
-        count = 0
-        for found in words_of(texts, words, lists):
-            frequency.update(set(found))
-            count += 1
-        frequency.pop(BORDER, None)
-        most = words.max_share * count
-        for word in always:
-            frequency.pop(word, None)
-        kept = [(word, n) for word, n in frequency.items() if words.min_count <= n <= most]
-        kept.sort(key=lambda pair: (-pair[1], pair[0]))
         between = (BORDER,) if words.unit == "both" else ()
-        known = (*SPECIAL, *between, *always, *(word for word, _ in kept[: words.most]))
+        kept = frequent(words_of(texts, words, lists), words, always)
+        known = (*SPECIAL, *between, *always, *kept)
         vocabulary = {word: i for i, word in enumerate(known)}
         return cls.of(_backend(vocabulary, words), words, lists)
 
@@ -116,6 +107,26 @@ def words_of(texts: Iterable[str], words: Words, lists: WordLists = NONE) -> Ite
         yield unit.findall(normal(prepared(text)))
 
 
+def frequent(
+    texts: Iterable[Sequence[str]], words: Words, others: Iterable[str] = ()
+) -> dict[str, int]:
+    """Return the kept words with the number of texts that hold each, those of most texts first.
+
+    texts: each one's words. others: words that are not among them.
+    """
+    frequency: Counter[str] = Counter()
+    count = 0
+    for found in texts:
+        frequency.update(set(found))
+        count += 1
+    for word in (BORDER, *others):
+        frequency.pop(word, None)
+    most = words.max_share * count
+    kept = [(word, n) for word, n in frequency.items() if words.min_count <= n <= most]
+    kept.sort(key=lambda pair: (-pair[1], pair[0]))
+    return dict(kept[: words.most])
+
+
 def _preparer(words: Words, lists: WordLists, kept: Collection[str] = ()) -> Callable[[str], str]:
     """Return a function from a text to its tokens with spaces between; kept: tokens that stay whole."""
     if words.as_they_are:
@@ -155,8 +166,8 @@ def _cutter(words: Words) -> Callable[[str], str]:
     return lambda text: RUN.sub(spaced, text) if CHINESE.search(text) else text
 
 
-def _normaliser(lower: bool) -> Sequence:
-    return Sequence([NFC(), *([Lowercase()] if lower else [])])
+def _normaliser(lower: bool) -> Normalisers:
+    return Normalisers([NFC(), *([Lowercase()] if lower else [])])
 
 
 def _backend(vocabulary: dict[str, int], words: Words) -> Tokenizer:

@@ -89,16 +89,17 @@ def scores(names: list[str], presets: list[str], rows: int, out: Path) -> None:
             found[name, preset, rows] = made
             with out.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(made) + "\n")
+    shown = [name.removeprefix("tweeteval-") for name in names]
     for value, title in (("score", "score"), ("seconds", "CPU s to fit"), ("mb", "MB")):
         body = [
             [preset, *(f"{found[n, preset, rows][value]:.3g}" for n in names)] for preset in presets
         ]
-        print(table([f"{title}, {rows:,} rows", *names], body), "\n")
+        print(table([f"{title}, {rows:,} rows", *shown], body), "\n")
     body = [
         [preset, *(f"{found[n, preset, rows]['per_second']:,.0f}" for n in names)]
         for preset in presets
     ]
-    print(table(["rows predicted a second", *names], body))
+    print(table(["rows predicted a second", *shown], body))
 
 
 def _score(corpus: Corpus, preset: str, rows: int) -> dict:

@@ -418,6 +418,9 @@ def test_a_run_says_what_it_was_made_from(runs: Path) -> None:
     competition = Competition.load(runs)
     assert run["identity"] == {
         "settings": {
+            "external_files": "all",
+            "pseudo_labels": None,
+            "distil": None,
             "learner": "tfidf",
             "word_ngrams": "auto",
             "char_ngrams": "auto",

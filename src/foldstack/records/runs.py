@@ -26,6 +26,7 @@ class RunIdentity(Value):
     Attributes:
         settings: the model's settings by `config.identity`.
         folds, train, overlay: hashes of the folds, the training rows, and external rows or weights.
+        edits: the digest of the edits of training rows.
         start, hard, washed, pseudo, distil: digests of the runs that it depends on, see
             `stages.run.Dependency`; for filtered copies and teachers one per run.
         unlabelled: the digest of the unlabelled rows that it learns from.
@@ -39,6 +40,7 @@ class RunIdentity(Value):
     model_config = ConfigDict(extra="allow")
     ABSENT: ClassVar[frozenset[str]] = frozenset(
         (
+            "edits",
             "start",
             "hard",
             "washed",
@@ -57,6 +59,7 @@ class RunIdentity(Value):
     folds: str
     train: str
     overlay: str | None
+    edits: str | None = None
     start: str | None = None
     hard: str | None = None
     washed: dict[str, str | None] | None = None

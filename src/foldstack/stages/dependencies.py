@@ -18,7 +18,8 @@ from foldstack.stages.run import PURPOSES, Dependency, Run, recorded, unlabelled
 from foldstack.store import Folds, RunKey
 from foldstack.workspace import Workspace
 
-WHAT = {"overlay": "external rows or weights"}  # an identity's keys as messages name them
+# An identity's keys as messages name them.
+WHAT = {"overlay": "external rows or weights", "edits": "edits of training rows"}
 # What several runs do for one that depends on them, by purpose.
 SEVERAL = {
     "washed": "its copies are filtered by",
@@ -102,30 +103,32 @@ def why_stale(ws: Workspace, run: RunRecord, today: dict[str, Any] | None = None
 def _made_otherwise(hashes: dict[str, Any], today: dict[str, Any]) -> list[str]:
     """Return which hashes of a run or a blend differ from today's."""
     return [
-        f"was made with other {WHAT.get(what, what)} (hash {hashes[what]}) than today's (hash {value})"
-        for what, value in today.items()
-        if hashes[what] != value
+        f"was made with other {WHAT.get(what, what)} (hash {hashes.get(what)}) than today's (hash "
+        f"{today.get(what)})"
+        for what in ("folds", "train", "overlay", "edits")
+        if hashes.get(what) != today.get(what)
     ]
 
 
 def made_with(ws: Workspace) -> dict[str, Any]:
     """Return the hashes that a run trained today would record; with other folds it may leak labels."""
     competition = ws.competition
-    folds = ws.store.read_folds(competition.train)
-    return {
+    folds, edits = ws.store.read_folds(competition.train), competition.edits_hash
+    made = {
         "folds": folds.hash,
         "train": competition.train.hash(),
         "overlay": competition.overlay_hash,
     }
+    return made if edits is None else made | {"edits": edits}
 
 
 def inherited_reasons(ws: Workspace, dependencies: Iterable[Dependency]) -> list[str]:
-    """Return why a run is optimistic because of its dependencies and of external rows."""
+    """Return why a run is optimistic because of its dependencies, external rows and edits."""
     reasons = []
     for dependency in dependencies:
         found = ws.store.read_run(dependency.run)
         reasons += [f"{dependency.run.model}: {why}" for why in (found.optimistic if found else [])]
-    return list(dict.fromkeys([*reasons, *external_reasons(ws)]))
+    return list(dict.fromkeys([*reasons, *reasons_of_rows(ws)]))
 
 
 def shared_reasons(ws: Workspace, folds: Folds, left_out: tuple[int, ...]) -> list[str]:
@@ -161,6 +164,12 @@ def merged(reasons: Iterable[str]) -> list[str]:
         reason.replace("{}", " to ".join(f"{n:,}" for n in sorted({min(each), max(each)})))
         for reason, each in counts.items()
     )
+
+
+def reasons_of_rows(ws: Workspace) -> list[str]:
+    """Return why external rows or edits make every estimate optimistic."""
+    edits = ws.competition.edits
+    return [*external_reasons(ws), *([] if edits is None else edits.optimistic)]
 
 
 def external_reasons(ws: Workspace) -> list[str]:
@@ -200,7 +209,7 @@ class Doubts:
     Attributes:
         today: the result of `made_with`; None if the folds are missing or for other rows.
         why_not: why it is None.
-        of_rows: why external rows make every estimate optimistic.
+        of_rows: why external rows or edits make every estimate optimistic.
         of_folds: per fold what its rows share with the training rows.
     """
 
@@ -219,7 +228,7 @@ class Doubts:
             shared = {k: shared_reasons(ws, folds, (k,)) for k in folds.numbers}
         except InputError as e:
             why_not = f"cannot be compared with today's folds and rows ({e})"
-        return cls(ws, today, why_not, external_reasons(ws), shared)
+        return cls(ws, today, why_not, reasons_of_rows(ws), shared)
 
     def of_run(self, run: RunRecord) -> Reasons:
         """Return the marks of a finished run."""

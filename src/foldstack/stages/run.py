@@ -156,6 +156,8 @@ def identity_of(ws: Workspace, run: Run, then: RunIdentity | None = None) -> Run
         "train": competition.train.hash(),
         "overlay": competition.overlay_hash,
     }
+    if competition.edits_hash is not None:
+        identity["edits"] = competition.edits_hash
     identity |= content_by_purpose(ws, run.dependencies())
     unlabelled = unlabelled_hash(ws, run.settings)
     if unlabelled is not None:

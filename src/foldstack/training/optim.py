@@ -14,7 +14,7 @@ from foldstack import techniques
 from foldstack.nets.trainable import Trainable
 from foldstack.techniques import LoopSettings, Optimizer, Schedule
 
-MANY = 100_000  # rows of an embedding, from which sparse gradients take less time than dense ones
+MANY = 20_000  # rows of an embedding, from which sparse gradients take less time than dense ones
 
 
 def make_optimizer(

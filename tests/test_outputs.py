@@ -45,8 +45,10 @@ def test_debug_leaves_external_files_as_they_are(tmp_path: Path, absolute: bool)
     assert foldstack(root, "--debug", "folds") == 0
     assert more.read_text() == inside.read_text() == MORE
     debug = Workspace.open(root, [], debug=True).competition
-    assert debug.settings.external == ("external-0.csv", "external-1.csv")
-    assert [len(read_table(debug.input_path(n), "utf-8")) for n in debug.settings.external] == [
+    written = [source.file for source in debug.settings.external]
+    assert written == ["external-0.csv", "external-1.csv"]
+    assert [source.called for source in debug.settings.external] == [named, "more.csv"]
+    assert [len(read_table(debug.input_path(n), "utf-8")) for n in written] == [
         200,
         200,
     ]

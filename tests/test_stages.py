@@ -418,6 +418,9 @@ def test_a_run_says_what_it_was_made_from(runs: Path) -> None:
     competition = Competition.load(runs)
     assert run["identity"] == {
         "settings": {
+            "external_files": "all",
+            "pseudo_labels": None,
+            "distil": None,
             "learner": "tfidf",
             "word_ngrams": "auto",
             "char_ngrams": "auto",
@@ -430,7 +433,9 @@ def test_a_run_says_what_it_was_made_from(runs: Path) -> None:
             "naive_bayes": False,
             "segments": "auto",
             "row_weights": "file",
-            **dict.fromkeys(("keywords", "stop_words", "stem", "parts", "dictionary")),
+            **dict.fromkeys(
+                ("keywords", "stop_words", "stem", "parts", "dictionary", "pseudo_labels", "distil")
+            ),
         },
         "folds": Store(runs).read_folds(competition.train).hash,
         "train": competition.train.hash(),

@@ -9,8 +9,10 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from foldstack.nets.layers import thin
+from foldstack.stages.fitted import load_learner
 from foldstack.store import RunKey, Store
-from tiny import add_preset, foldstack, make_backbone, make_workspace, refuses
+from tiny import add_preset, foldstack, make_backbone, make_workspace, refuses, run_of
 
 pytestmark = pytest.mark.usefixtures("cpu_settings_restored")
 
@@ -129,3 +131,47 @@ def test_a_start_that_was_trained_again_asks_for_training_again(root, backbone, 
     capsys.readouterr()
     assert foldstack(root, "train", "--model", "second", "--fold", "0") == 2
     assert "is finished with other settings or data (start " in capsys.readouterr().err
+
+
+def test_a_shallow_model_begins_from_every_second_layer(tmp_path, capsys):
+    """Its other weights are the start's own; what is loaded predicts the same."""
+    backbone = make_backbone(tmp_path / "deep", num_hidden_layers=4)
+    root = make_workspace(tmp_path / "w", n=30, runtime={"threads": 1})
+    add_preset(root, backbone)
+    assert foldstack(root, "folds") == 0
+    assert foldstack(root, "train", "--model", "tiny", "--fold", "0") == 0
+    after = second(root, backbone, keep_every=2, training={"lr": 1e-12})
+    for key, value in after.items():
+        for new, old in (("layer.0.", "layer.1."), ("layer.1.", "layer.3.")):
+            if new in key:
+                key = key.replace(new, old)
+                break
+        torch.testing.assert_close(value, weights(root, "tiny")[key], rtol=0, atol=1e-6)
+    assert not any("layer.2." in key for key in after)
+    ws, _ = run_of(root, "second")
+    key = RunKey("second", 0, (0,))
+    stored = ws.store.read_predictions(key, "test", ws.competition.test)
+    loaded = load_learner(ws, key, 1)
+    assert loaded.predict(ws.competition.test).tobytes() == stored.raw.tobytes()
+    add_preset(root, backbone, "third", keep_every=5)
+    refuses(
+        root,
+        ["train", "--model", "third", "--fold", "0"],
+        "keep_every is 5, but the backbone has 4 layers: set a smaller number",
+        capsys,
+    )
+
+
+def test_what_is_kept_computes_as_these_layers_alone(backbone):
+    """Against a loop over the layers."""
+    from foldstack.nets.backbone import load_backbone
+
+    whole, _ = load_backbone(str(backbone))
+    part, _ = load_backbone(str(backbone))
+    thin(part, 2)
+    assert part.config.num_hidden_layers == 1
+    ids = torch.arange(6).reshape(1, 6)
+    hidden = whole.embeddings(ids)
+    hidden = whole.encoder.layer[1](hidden)
+    hidden = hidden[0] if isinstance(hidden, tuple) else hidden
+    torch.testing.assert_close(part(input_ids=ids)[0], hidden)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import string
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -17,13 +17,14 @@ import pandas as pd
 
 from foldstack import config, metrics
 from foldstack.costs import Costs, cost_table, read_costs
+from foldstack.edits import Edits, read_edits, refuse_lost
 from foldstack.errors import InputError, cut, nearest, some
 from foldstack.input_tables import FileFacts, InputTables, in_spelling_of
 from foldstack.kinds import Kind
 from foldstack.labels import alike
 from foldstack.learners import Task
 from foldstack.rows import Rows, connected_groups, duplicate_groups, normalise
-from foldstack.settings import CompetitionSettings
+from foldstack.settings import CompetitionSettings, ExternalSource
 from foldstack.store import Store
 from foldstack.submission import Submission
 from foldstack.tables.form import FIRST_SPACE, TableForm
@@ -168,7 +169,10 @@ class Competition:
         """Return every file that the settings name, by setting; no stage may overwrite or remove one."""
         s = self.settings
         found = {f"files.{role}": self.path(role) for role in type(s.files).model_fields}
-        found |= {f"external ('{name}')": self.input_path(name) for name in s.external}
+        found |= {f"external ('{each.file}')": self.input_path(each.file) for each in s.external}
+        found |= {f"pool ('{name}')": self.input_path(name) for name in s.pool}
+        if s.edits is not None:
+            found["edits"] = self.input_path(s.edits)
         if isinstance(s.costs, str):
             found["costs"] = self.input_path(s.costs)
         found |= {
@@ -269,9 +273,28 @@ class Competition:
     def train(self) -> Rows:
         table, path = self._train_table, self.path("train")
         keys = list(table[self.settings.group]) if self.settings.group else None
-        rows = self._labelled(path, table, self._weights(path, table), keys)
+        targets, weights = self.targets_of(table, path), self._weights(path, table)
+        rows = self._labelled(path, table, targets, weights, keys)
         self._refuse_weightless(path, rows)
         return rows
+
+    @cached_property
+    def edits(self) -> Edits | None:
+        """The edits of training rows; None without any."""
+        s, rows = self.settings, self.train
+        if s.edits is None:
+            return None
+        path = self.input_path(s.edits)
+        table = self.tables.read(s.edits)
+        found = read_edits(path, table, s, self.labels, rows.ids, self.unlabelled_ids)
+        labels = self.labels if self.kind.has_labels else ()
+        refuse_lost(path, rows, found.applied(rows), labels, self.kind.has_positive_class)
+        return found
+
+    @property
+    def edits_hash(self) -> str | None:
+        """The digest of the edits of training rows; None without any."""
+        return None if self.edits is None else self.edits.hash
 
     def column(self, name: str) -> np.ndarray:
         """Return (n,) a column of the training file, as text."""
@@ -305,9 +328,14 @@ class Competition:
         )
 
     def _labelled(
-        self, path: Path, table: pd.DataFrame, weights: np.ndarray, keys: list[str] | None
+        self,
+        path: Path,
+        table: pd.DataFrame,
+        targets: np.ndarray,
+        weights: np.ndarray,
+        keys: list[str] | None,
     ) -> Rows:
-        rows = self._rows(path, table, self.targets_of(table, path), weights, keys)
+        rows = self._rows(path, table, targets, weights, keys)
         if not self.settings.auxiliary:
             return rows
         wanted = "a number or nothing is expected; leave the column out of `auxiliary` otherwise"
@@ -534,7 +562,7 @@ class Competition:
 
         A run leaves out those that are tied to its held-out rows (`external_ties`).
         """
-        parts = [self._external(name) for name in self.settings.external]
+        parts = [self._external(source) for source in self.settings.external]
         if not parts:
             return None
         rows = parts[0]
@@ -546,6 +574,13 @@ class Competition:
         origin = np.full(len(rows), "external", dtype=object)
         return replace(rows, groups=np.array(groups), origin=origin)
 
+    def external_places(self, names: Collection[str]) -> np.ndarray:
+        """Return the positions of the rows of these external files."""
+        sources = self.settings.external
+        files = {source.file for source in sources if source.called in names}
+        of_row = [id_.rpartition(":")[0] in files for id_ in self.external.ids]
+        return np.flatnonzero(of_row)
+
     @cached_property
     def external_ties(self) -> np.ndarray:
         """(ties, 2): an external row, and a number of `tied` whose labels it leaks.
@@ -554,65 +589,121 @@ class Competition:
         near-duplicates is `folds.near`, or .8 without it: a data set that is published twice differs in
         punctuation, and learning from such a copy leaks the held-out label.
         """
+        return self._ties(self.external, self._groups_of(self._external_tables.values()))
+
+    def ties_of(self, name: str) -> np.ndarray:
+        """(ties, 2): the same of the unlabelled rows of this name, see `unlabelled_rows_of`."""
+        tables = [self._test_table] if name == "test" else self._pool_tables.values()
+        return self._ties(self.unlabelled_rows_of(name), self._groups_of(tables))
+
+    def _ties(self, rows: Rows, keys: list[str]) -> np.ndarray:
+        """Return the ties of rows from elsewhere, whose groups are `keys`; empty: none."""
         from foldstack.near import cached, near_pairs
 
-        s, external = self.settings, self.external
+        s = self.settings
         threshold = s.folds.near or EXTERNAL_NEAR
 
         def search() -> dict[str, np.ndarray]:
-            found = near_pairs(external.texts, self.train.texts, threshold, s.folds.seed)
-            return {"pairs": found}
+            return {"pairs": near_pairs(rows.texts, self.train.texts, threshold, s.folds.seed)}
 
-        key = config.digest([self.train.hash(), external.hash(), threshold, s.folds.seed])
+        key = config.digest([self.train.hash(), rows.hash(), threshold, s.folds.seed])
         ties = cached(self._near_dir, key, search)["pairs"]
         ties[:, 1] = self.tied[ties[:, 1]]
         if s.group is not None:
             of_value = dict(zip(self._train_table[s.group], self.tied.tolist(), strict=True))
-            keys = self._external_groups
             shared = [(i, of_value[k]) for i, k in enumerate(keys) if k and k in of_value]
             ties = np.concatenate([ties, np.array(shared, dtype=np.int64).reshape(-1, 2)])
         return np.unique(ties, axis=0)
 
-    @property
-    def _external_groups(self) -> list[str]:
-        """Return the group of each external row; empty if its file has no group column."""
-        s, found = self.settings, []
-        for name in s.external:
-            table = self._external_tables[name]
-            found += list(table[s.group]) if s.group in table.columns else [""] * len(table)
+    def _groups_of(self, tables: Iterable[pd.DataFrame]) -> list[str]:
+        """Return the group of each row of these tables; empty if there is no group column."""
+        group, found = self.settings.group, []
+        for table in tables:
+            found += list(table[group]) if group in table.columns else [""] * len(table)
+        return found
+
+    # Rows without labels
+
+    def unlabelled_rows_of(self, name: str) -> Rows:
+        """Return the rows of `test` or `pool`, with ids of their own: `test:ID`, `FILE:1`."""
+        rows = self.test if name == "test" else self.pooled
+        if name == "test":
+            rows = replace(rows, ids=np.array([f"test:{i}" for i in rows.ids], dtype=object))
+        first = self.train.groups.max() + 1
+        return replace(rows, groups=rows.groups + first)
+
+    @cached_property
+    def pooled(self) -> Rows | None:
+        """The rows of all pool files; None without any."""
+        parts = [
+            self.unlabelled(self.input_path(name), table)
+            for name, table in self._pool_tables.items()
+        ]
+        if not parts:
+            return None
+        rows = parts[0]
+        for part in parts[1:]:
+            rows = rows.concatenated(part)
+        return replace(rows, groups=duplicate_groups(rows.texts))
+
+    @cached_property
+    def _pool_tables(self) -> dict[str, pd.DataFrame]:
+        """The tables of the pool files, with ids and with the features that they have."""
+        s, found = self.settings, {}
+        for name in s.pool:
+            path = self.input_path(name)
+            table = self.tables.external(path, self.tables.read(name), s.text).copy()
+            for column in s.text:
+                require(path, table, column)
+            table[s.id] = np.array([f"{name}:{i + 1}" for i in table.index], dtype=object)
+            table[[c for c in self.feature_names if c not in table.columns]] = ""
+            found[name] = table
         return found
 
     @cached_property
     def _external_files(self) -> dict[str, pd.DataFrame]:
-        s = self.settings
-        found = {name: self.tables.read(name) for name in s.external}
-        for name, table in found.items():
-            found[name] = self.tables.external(self.input_path(name), table, (*s.text, *s.target))
-            for column in (*s.text, *s.target):
-                require(self.input_path(name), found[name], column)
+        s, found = self.settings, {}
+        for source in s.external:
+            path, table = self.input_path(source.file), self.tables.read(source.file)
+            named = (*s.text, *s.target, *(self.labels if source.is_soft else ()))
+            table = self.tables.external(path, table, named)
+            targets = s.target
+            if source.is_soft:
+                targets = self._columns.soft_columns(table.columns, self.labels)
+            for column in (*s.text, *targets):
+                require(path, table, column)
+            found[source.file] = table
         return found
 
     @cached_property
     def _external_tables(self) -> dict[str, pd.DataFrame]:
-        """The rows of each external file that have a label."""
-        files = self._external_files.items()
-        return {name: self.labelled(self.input_path(name), table) for name, table in files}
+        """The rows of each external file that have a label; soft labels are required in each row."""
+        tables = dict(self._external_files)
+        for name in self._hard_files:
+            tables[name] = self.labelled(self.input_path(name), tables[name])
+        return tables
 
-    def _external(self, name: str) -> Rows:
+    @property
+    def _hard_files(self) -> list[str]:
+        return [source.file for source in self.settings.external if not source.is_soft]
+
+    def _external(self, source: ExternalSource) -> Rows:
         """Return one external file: text and targets as in train, features and the like if present."""
-        s, path = self.settings, self.input_path(name)
-        table = self._external_tables[name].copy()
-        table[s.id] = np.array([f"{name}:{i + 1}" for i in table.index], dtype=object)
+        s, path = self.settings, self.input_path(source.file)
+        table = self._external_tables[source.file].copy()
+        table[s.id] = np.array([f"{source.file}:{i + 1}" for i in table.index], dtype=object)
         lacking = [c for c in (*self.feature_names, *s.auxiliary) if c not in table.columns]
         table[lacking] = ""
         has_weights = s.weight in table.columns
         weights = self._weights(path, table) if has_weights else np.ones(len(table))
-        return self._labelled(path, table, weights, None)
+        read = self._columns.read_soft if source.is_soft else self._columns.read
+        targets = read(path, table, self.labels)
+        return self._labelled(path, table, targets, weights * source.weight, None)
 
     @property
     def all_texts(self) -> list[tuple[str, ...]]:
         """Every different text, of held-out, test and pooled rows too, for training without labels."""
-        tables = (self.train, self.external, self.test)
+        tables = (self.train, self.external, self.test, self.pooled)
         found = [text for rows in tables if rows is not None for text in rows.texts]
         return list(dict.fromkeys(found + self.pool))
 
@@ -652,7 +743,7 @@ class Competition:
 
     def check(self) -> None:
         """Read and check all files now, instead of after hours of training."""
-        _ = self.train, self.test, self.external
+        _ = self.train, self.test, self.external, self.pooled, self.edits
         self._check_features()
         _ = self.submission.wants_labels
         self._check_names_of_files()
@@ -663,9 +754,11 @@ class Competition:
     def _check_names_of_files(self) -> None:
         """Raise InputError if `delimiter`, `header` or `columns` name a file that is not read."""
         s = self.settings
-        read = {s.files.train, s.files.test, s.files.sample, *s.external, "private/solution.csv"}
+        read = {s.files.train, s.files.test, s.files.sample, *s.pool}
+        read |= {source.file for source in s.external}
+        read.add("private/solution.csv")
         read |= {name for join in s.join for name in join.file}
-        read |= {name for name in (s.costs, s.folds.file) if isinstance(name, str)}
+        read |= {name for name in (s.costs, s.folds.file, s.edits) if isinstance(name, str)}
         read |= {Path(name).name for name in read}
         for setting in ("delimiter", "header", "columns"):
             given = getattr(s, setting)
@@ -736,7 +829,7 @@ class Competition:
         s = self.settings
         if s.unlabelled != "pool":
             return []
-        tables = [self._all_rows, *self._external_files.values()]
+        tables = [self._all_rows, *(self._external_files[name] for name in self._hard_files)]
         return [text for t in tables for text in self.texts_of(self._columns.unlabelled(t))]
 
     @property

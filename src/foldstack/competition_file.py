@@ -84,6 +84,8 @@ PARTS = (
         Entry("weight", "row weights, used in training only", "weight"),
         Entry("time", "the column that `folds.kind: time` sorts by", "date"),
         Entry("external", "files in input/ with more training rows, never scored", ("more.csv",)),
+        Entry("pool", "files in input/ of texts without labels", ("unlabelled.csv",)),
+        Entry("edits", "training rows dropped, relabelled or weighted, in input/", "edits.csv"),
     ),
     (
         Entry("models", "presets, each with settings of its own if you like"),

@@ -18,13 +18,14 @@ from foldstack.competition import Competition
 from foldstack.errors import InputError
 from foldstack.files import publish, write_table, write_text
 from foldstack.input_tables import in_spelling_of
-from foldstack.settings import CompetitionSettings
+from foldstack.settings import CompetitionSettings, ExternalSource
 
 DEBUG_ROWS = 200
 DEBUG_SETTINGS = ("folds.count=2", "training.epochs=1", "training.max_length=64", "repeats=1")
 MARK = ".made-by-debug"
 PATTERNS = "patterns.yaml"
-EXTERNAL = "external-"
+SOURCES = ("external-", "pool-")  # how names of their files begin
+EDITS = "edits.csv"
 # Truncated files are always CSV, and given folds are for other rows.
 FILES = {
     "files": {"train": "train.csv", "test": "test.csv", "sample": "sample_submission.csv"},
@@ -50,10 +51,19 @@ def make_debug_workspace(root: Path, given: dict[str, Any]) -> tuple[Path, dict[
     competition = Competition.load(root, of_competition)
     s, place = competition.settings, root / "debug"
     _claim(competition, place)
-    _write_truncated(competition, place / "input")
+    ids = _write_truncated(competition, place / "input")
     named: dict[str, Any] = dict(FILES)
     if s.external:
-        named["external"] = [_write_external(competition, i, place) for i in range(len(s.external))]
+        named["external"] = [
+            _external(competition, source, f"external-{i}.csv", place)
+            for i, source in enumerate(s.external)
+        ]
+    if s.pool:
+        named["pool"] = [
+            _write_rows(competition, name, f"pool-{i}.csv", place) for i, name in enumerate(s.pool)
+        ]
+    if s.edits is not None:
+        named["edits"] = _write_edits(competition, ids, place)
     if isinstance(s.costs, str):
         named["costs"] = _carry(competition, s.costs, place)
     if s.patterns is not None:
@@ -87,7 +97,8 @@ def _claim(competition: Competition, place: Path) -> None:
     publish(mark, b"Made by DEBUG=1, which writes over the files of this folder.\n")
 
 
-def _write_truncated(competition: Competition, folder: Path) -> None:
+def _write_truncated(competition: Competition, folder: Path) -> set[str]:
+    """Write the first rows of train, test and sample; return the ids of the training rows."""
     s, tables = competition.settings, competition.tables
     train, test = (
         tables.joined(competition.input_path(name), tables.read(name))
@@ -102,17 +113,37 @@ def _write_truncated(competition: Competition, folder: Path) -> None:
         sample = sample[in_spelling_of(all_ids, sample[s.id]).isin(test[s.id])]
     for role, table in (("train", train), ("test", test), ("sample", sample)):
         write_table(folder / FILES["files"][role], table, s.encoding)
+    return set(train[s.id]) if s.id in train.columns else set()
 
 
-def _write_external(competition: Competition, index: int, place: Path) -> str:
-    """Write the first rows of an external file; return the new name in `input/`."""
-    s = competition.settings
-    source = s.external[index]
+def _external(
+    competition: Competition, source: ExternalSource, name: str, place: Path
+) -> dict[str, Any]:
+    """Write the first rows of an external file; return it as a source, called as before."""
+    return source.model_dump() | {
+        "file": _write_rows(competition, source.file, name, place),
+        "name": source.called,
+    }
+
+
+def _write_rows(competition: Competition, source: str, name: str, place: Path) -> str:
+    """Write the first rows of an external or a pool file; return the new name in `input/`."""
     table = competition.tables.read(source)
     table = competition.tables.joined(competition.input_path(source), table, required=False)
-    name = f"{EXTERNAL}{index}.csv"
-    write_table(place / "input" / name, table.head(DEBUG_ROWS), s.encoding)
+    write_table(place / "input" / name, table.head(DEBUG_ROWS), competition.settings.encoding)
     return name
+
+
+def _write_edits(competition: Competition, ids: set[str], place: Path) -> str:
+    """Write the edits of these training rows; return the new name in `input/`, null without any."""
+    s = competition.settings
+    table = competition.tables.read(s.edits)
+    if s.id in table.columns:
+        table = table[in_spelling_of(sorted(ids), table[s.id]).isin(ids)]
+    if table.empty:
+        return "null"
+    write_table(place / "input" / EDITS, table, s.encoding)
+    return EDITS
 
 
 def _write_patterns(competition: Competition, place: Path) -> str:
@@ -128,7 +159,8 @@ def _write_patterns(competition: Competition, place: Path) -> str:
 def _carry(competition: Competition, name: str, place: Path) -> str:
     """Copy a file that a setting names to `input/`; return its name there, or its full path."""
     source, plain = competition.input_path(name), PurePath(name)
-    taken = name in FILES["files"].values() or plain.name.startswith(EXTERNAL)
+    ours = (*FILES["files"].values(), EDITS)
+    taken = name in ours or plain.name.startswith(SOURCES)
     if plain.is_absolute() or ".." in plain.parts or taken or not source.is_file():
         return str(source.resolve())
     publish(place / "input" / name, source.read_bytes())

@@ -121,6 +121,7 @@ LISTS = (
     "categorical",
     "auxiliary",
     "external",
+    "pool",
     "report_metrics",
 )
 
@@ -187,6 +188,34 @@ class FoldSettings(Settings):
     near_cap: Annotated[int, Field(ge=2)] = 100
     connected: bool = False
     file: OptionalFileName = None
+
+
+def _source(value: Any) -> Any:
+    return {"file": value} if isinstance(value, str) else value
+
+
+class ExternalSource(Settings):
+    """A file with more training rows, which are never scored; a name alone is `{file: NAME}`.
+
+    file: its name in `input/`.
+    name: what `external_files` of a preset calls it, by default as `file` says.
+    labels: hard: as in train. soft: probabilities, in a column per class or label under its name, or
+        of a binary competition in the target column: that of the positive class.
+    weight: of each row beside 1 for a training row; a weight column's values are multiplied by it.
+    """
+
+    file: FileName
+    name: OptionalText = None
+    labels: Literal["hard", "soft"] = "hard"
+    weight: Annotated[float, Field(gt=0)] = 1.0
+
+    @property
+    def called(self) -> str:
+        return self.name or self.file
+
+    @property
+    def is_soft(self) -> bool:
+        return self.labels == "soft"
 
 
 BlendMethod = Literal[
@@ -377,7 +406,11 @@ class CompetitionSettings(Settings):
     group: column; rows of one group share a fold.
     weight: column of row weights, used in training only.
     time: column that `folds.kind: time` sorts by.
-    external: files with more training rows, which are never scored.
+    external: files with more training rows, which are never scored: names, or `{file: more.csv, labels:
+        soft, weight: 0.5}`.
+    pool: files of rows without labels: pretraining, word vectors and pseudo-labels read them.
+    edits: file of training rows that are dropped, relabelled or weighted; each is still predicted, and
+        scored on its given label.
     patterns: file in the workspace with rules that decide before or beside the blend.
     submission: what is submitted; auto follows the metric and the sample's columns.
     join: second files whose columns are joined by a key: `{file: prompts.csv, on: prompt_id}`.
@@ -422,7 +455,12 @@ class CompetitionSettings(Settings):
     group: OptionalText = None
     weight: OptionalText = None
     time: OptionalText = None
-    external: tuple[FileName, ...] = ()
+    external: Annotated[
+        tuple[Annotated[ExternalSource, BeforeValidator(_source)], ...],
+        BeforeValidator(_one_in_a_list),
+    ] = ()
+    pool: tuple[FileName, ...] = ()
+    edits: OptionalFileName = None
     patterns: OptionalFileName = None
     submission: Literal["auto", "labels", "probabilities"] = "auto"
     join: Annotated[tuple[JoinSettings, ...], BeforeValidator(_one_in_a_list)] = ()
@@ -449,6 +487,16 @@ class CompetitionSettings(Settings):
                 if isinstance(data.get(key), str):
                     data = data | {key: [data[key]] if data[key] else []}
         return data
+
+    @model_validator(mode="after")
+    def _soft_labels(self) -> CompetitionSettings:
+        soft = next((source.file for source in self.external if source.is_soft), None)
+        if soft is not None and self.kind.is_values:
+            raise ValueError(
+                f"`external` marks the labels of '{soft}' as soft, but targets of kind regression are "
+                "numbers in any case: leave `labels` out"
+            )
+        return self
 
     @model_validator(mode="after")
     def _text_columns(self) -> CompetitionSettings:

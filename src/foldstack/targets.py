@@ -145,6 +145,34 @@ class TargetColumns:
             return index.astype(float)[:, None]
         return np.eye(len(labels))[index]
 
+    def soft_columns(self, given: Iterable[str], labels: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the columns that hold soft labels: one per label, or a binary target's own.
+
+        given: the columns of the table.
+        """
+        if self.settings.kind.has_positive_class and not set(labels) <= set(given):
+            return self.settings.target
+        return labels
+
+    def read_soft(self, path: Path, table: pd.DataFrame, labels: tuple[str, ...]) -> np.ndarray:
+        """Return (n, outputs) probabilities, see `read`."""
+        columns = list(self.soft_columns(table.columns, labels))
+        values = np.column_stack([numbers_of(table[c]) for c in columns])
+        for column, own in zip(columns, values.T, strict=True):
+            bad = ~((own >= 0) & (own <= 1))
+            refuse_first(bad, path, table[column], "soft labels are numbers from 0 to 1", "column")
+        kind = self.settings.kind
+        if len(columns) > 1 and not kind.several_labels_per_row:
+            total = values.sum(axis=1)
+            rows = np.flatnonzero(abs(total - 1) > SUMS_TO_1)
+            if len(rows):
+                raise InputError(
+                    f"{path}: row {table.index[rows[0]] + 1}: the soft labels in {some(columns)} sum to "
+                    f"{total[rows[0]]:.4g}: probabilities of classes sum to 1: fix the row"
+                )
+            values = values / total[:, None]
+        return values[:, 1:] if len(columns) > 1 and kind.has_positive_class else values
+
     def _shares(self, path: Path, table: pd.DataFrame) -> np.ndarray:
         """Return (n, classes) of one 1 per row, or for log loss of shares that sum to 1."""
         columns = list(self.settings.target)

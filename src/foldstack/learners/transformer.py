@@ -24,6 +24,7 @@ from foldstack.nets.backbone import (
     set_dropout,
     weights_of,
 )
+from foldstack.nets.layers import thin
 from foldstack.nets.quantized import Int8Reader
 from foldstack.nets.vocabulary import trimmed
 from foldstack.nets.word_head import load_word_head, new_word_head
@@ -54,6 +55,8 @@ class TransformerLearner(SequenceLearner):
         examples = super().prepare(train, learned)
         if self.start:
             self._load_start(load_file(self.start / WEIGHTS))
+        if self.settings.keep_every > 1:
+            thin(self.model.backbone, self.settings.keep_every)
         return examples
 
     def _body(

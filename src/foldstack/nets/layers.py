@@ -10,6 +10,8 @@ from foldstack.errors import InputError
 from foldstack.nets.trainable import Trainable
 from foldstack.techniques import TrainingSettings
 
+PER_LAYER = ("layer_types", "attention_window")  # of a backbone's config
+
 
 def prepare_layers(model: Trainable, settings: TrainingSettings, seed: int) -> None:
     """Re-initialise and freeze layers as the settings say, before the model leaves the CPU.
@@ -37,11 +39,36 @@ def blocks(backbone: nn.Module) -> list[nn.Module]:
     Word vectors of a network from scratch have none. Raises InputError if another backbone has no
     stack, or several, as in an encoder-decoder.
     """
-    if not getattr(backbone, "layered", True):
-        return []
+    return list(_stack(backbone)) if getattr(backbone, "layered", True) else []
+
+
+def thin(backbone: nn.Module, every: int) -> None:
+    """Keep every n-th layer of a backbone, from the n-th on, as DistilBERT begins (Sanh et al. 2019).
+
+    Raises InputError if the backbone has fewer layers than `every`.
+    """
+    stack, config = _stack(backbone), backbone.config
+    count = len(stack)
+    if count < every:
+        raise InputError(
+            f"keep_every is {every}, but the backbone has {count} layer{'s' * (count > 1)}: set a "
+            "smaller number"
+        )
+    kept = range(every - 1, count, every)
+    for i in reversed(range(count)):
+        if i not in kept:
+            del stack[i]
+    for name in PER_LAYER:
+        if isinstance(values := getattr(config, name, None), list):
+            setattr(config, name, [values[i] for i in kept])
+    config.num_hidden_layers = len(kept)
+
+
+def _stack(backbone: nn.Module) -> nn.ModuleList:
+    """Return the only stack of layers of a backbone; see `blocks`."""
     lists = {k: m for k, m in backbone.named_modules() if isinstance(m, nn.ModuleList)}
     stacks = [
-        list(stack)
+        stack
         for name, stack in lists.items()
         if next(stack.parameters(), None) is not None
         and not any(name.startswith(f"{outer}.") for outer in lists)

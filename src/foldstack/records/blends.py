@@ -17,9 +17,12 @@ from foldstack.records.patterns import PatternsEffect
 class BlendHashes(Value):
     """Hashes of the files behind a blend; features are those of train and of test."""
 
+    ABSENT: ClassVar[frozenset[str]] = frozenset({"edits"})
+
     folds: str
     train: str
     overlay: str | None
+    edits: str | None = None
     test: str
     features: list[str | None] = Field(default_factory=list)
 

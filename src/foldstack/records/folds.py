@@ -124,6 +124,7 @@ class FoldsResult(Table):
         drift: how the test file differs; None if it was not compared.
         files: the training and the test file as they were read.
         unlabelled: rows of the training file without a label, which are not learned.
+        edits: how many training rows have each action of `edits`; None without.
         remarks: sentences about labels and groups that may be wrong in the files.
         throughput: how runs will share the machine; None if these folds existed already.
     """
@@ -146,5 +147,6 @@ class FoldsResult(Table):
     drift: DriftRecord | None = None
     files: list[ReadFile] = Field(default_factory=list)
     unlabelled: int = 0
+    edits: dict[str, int] | None = None
     remarks: list[str] = Field(default_factory=list)
     throughput: ThroughputRecord | None = None

@@ -26,8 +26,10 @@ class RunIdentity(Value):
     Attributes:
         settings: the model's settings by `config.identity`.
         folds, train, overlay: hashes of the folds, the training rows, and external rows or weights.
-        start, hard, washed: digests of the runs that it depends on, see `stages.run.Dependency`; for
-            filtered copies one per judge.
+        edits: the digest of the edits of training rows.
+        start, hard, washed, pseudo, distil: digests of the runs that it depends on, see
+            `stages.run.Dependency`; for filtered copies and teachers one per run.
+        unlabelled: the digest of the unlabelled rows that it learns from.
         features: hashes of the feature columns of the training and the external rows.
         row_weights: the digest of the weights to the test file, if the model learns with them.
         auxiliary: the auxiliary targets' settings and their hashes, in the same order.
@@ -38,9 +40,13 @@ class RunIdentity(Value):
     model_config = ConfigDict(extra="allow")
     ABSENT: ClassVar[frozenset[str]] = frozenset(
         (
+            "edits",
             "start",
             "hard",
             "washed",
+            "pseudo",
+            "distil",
+            "unlabelled",
             "features",
             "auxiliary",
             "row_weights",
@@ -53,9 +59,13 @@ class RunIdentity(Value):
     folds: str
     train: str
     overlay: str | None
+    edits: str | None = None
     start: str | None = None
     hard: str | None = None
     washed: dict[str, str | None] | None = None
+    pseudo: dict[str, str | None] | None = None
+    distil: dict[str, str | None] | None = None
+    unlabelled: str | None = None
     features: list[str | None] | None = None
     auxiliary: list[Any] | None = None
     row_weights: str | None = None

@@ -40,7 +40,7 @@ from foldstack.report import (
 )
 from foldstack.rows import Rows
 from foldstack.stages.choices import describe_calibration, describe_rules, reliability_csv
-from foldstack.stages.dependencies import Doubts, external_reasons
+from foldstack.stages.dependencies import Doubts, reasons_of_rows
 from foldstack.stages.drift import drifted_score
 from foldstack.stages.features import describe_features, stack_features
 from foldstack.stages.oof import Model, match_confidence, read_model, sampled
@@ -314,7 +314,7 @@ def _scores_are(used: FoldsUsed) -> str:
 
 
 def _why_optimistic(ws: Workspace, models: list[Model], result: BlendResult) -> list[str]:
-    of_rows = external_reasons(ws)  # the same for all models
+    of_rows = reasons_of_rows(ws)  # the same for all models
     of_models = {f"{m.name}: {why}" for m in models for why in m.optimistic if why not in of_rows}
     return [
         *of_rows,
@@ -329,6 +329,7 @@ def _hashes(competition: Competition, folds: Folds) -> BlendHashes:
         folds=folds.hash,
         train=train.hash(),
         overlay=competition.overlay_hash,
+        edits=competition.edits_hash,
         test=test.hash(),
         features=[train.features_hash(), test.features_hash()],
     )

@@ -10,14 +10,22 @@ from typing import Any
 
 import numpy as np
 
+from foldstack import config
 from foldstack.errors import InputError
 from foldstack.records import BlendRecord, RunRecord, SubmissionRecord
 from foldstack.rows import text_digests
-from foldstack.stages.run import PURPOSES, Dependency, Run, recorded
+from foldstack.stages.run import PURPOSES, Dependency, Run, recorded, unlabelled_hash
 from foldstack.store import Folds, RunKey
 from foldstack.workspace import Workspace
 
-WHAT = {"overlay": "external rows or weights"}  # an identity's keys as messages name them
+# An identity's keys as messages name them.
+WHAT = {"overlay": "external rows or weights", "edits": "edits of training rows"}
+# What several runs do for one that depends on them, by purpose.
+SEVERAL = {
+    "washed": "its copies are filtered by",
+    "pseudo": "its unlabelled rows are labelled by",
+    "distil": "its targets are from",
+}
 COUNT = re.compile(r"(?<!\S)\d[\d,]*\b")
 
 
@@ -28,15 +36,22 @@ def require_dependencies(ws: Workspace, run: Run) -> None:
             f"{run.key}: augment_washed_by requires runs that leave two folds out, which time order "
             "cannot: remove it"
         )
-    dependencies = run.dependencies()
-    judges = [d.run for d in dependencies if d.purpose == "washed"]
-    missing = [key for key in judges if ws.store.read_run(key) is None]
-    if missing:
-        names = ",".join(key.run.removeprefix("fold") for key in missing)
+    if run.settings.distil is not None and run.folds.in_time_order:
         raise InputError(
-            f"{run.key}: its copies are filtered by runs of {missing[0].model} that are missing: run "
-            f"`{ws.store.train_command(missing[0].model)} FOLD={names} SEED={run.key.seed}`"
+            f"{run.key}: distil requires runs that leave two folds out, which time order cannot: remove "
+            "it"
         )
+    dependencies = run.dependencies()
+    for purpose, what in SEVERAL.items():
+        several = [d.run for d in dependencies if d.purpose == purpose]
+        missing = [key for key in several if ws.store.read_run(key) is None]
+        if missing:
+            model = missing[0].model
+            names = ",".join(k.run.removeprefix("fold") for k in missing if k.model == model)
+            raise InputError(
+                f"{run.key}: {what} runs of {model} that are missing: run "
+                f"`{ws.store.train_command(model)} FOLD={names} SEED={run.key.seed}`"
+            )
     for dependency in dependencies:
         _require(ws, dependency, run.key)
 
@@ -69,6 +84,9 @@ def why_stale(ws: Workspace, run: RunRecord, today: dict[str, Any] | None = None
     """
     today = today or made_with(ws)
     reasons = _made_otherwise(run.identity.to_json(), today)
+    settings = config.stored_settings_or_none(run.identity.settings)
+    if settings is not None and run.identity.unlabelled != unlabelled_hash(ws, settings):
+        reasons.append("learned other unlabelled rows than today's")
     for dependency, content in recorded(run):
         setting, now = PURPOSES[dependency.purpose], ws.store.read_run(dependency.run)
         if now is None:
@@ -85,30 +103,32 @@ def why_stale(ws: Workspace, run: RunRecord, today: dict[str, Any] | None = None
 def _made_otherwise(hashes: dict[str, Any], today: dict[str, Any]) -> list[str]:
     """Return which hashes of a run or a blend differ from today's."""
     return [
-        f"was made with other {WHAT.get(what, what)} (hash {hashes[what]}) than today's (hash {value})"
-        for what, value in today.items()
-        if hashes[what] != value
+        f"was made with other {WHAT.get(what, what)} (hash {hashes.get(what)}) than today's (hash "
+        f"{today.get(what)})"
+        for what in ("folds", "train", "overlay", "edits")
+        if hashes.get(what) != today.get(what)
     ]
 
 
 def made_with(ws: Workspace) -> dict[str, Any]:
     """Return the hashes that a run trained today would record; with other folds it may leak labels."""
     competition = ws.competition
-    folds = ws.store.read_folds(competition.train)
-    return {
+    folds, edits = ws.store.read_folds(competition.train), competition.edits_hash
+    made = {
         "folds": folds.hash,
         "train": competition.train.hash(),
         "overlay": competition.overlay_hash,
     }
+    return made if edits is None else made | {"edits": edits}
 
 
 def inherited_reasons(ws: Workspace, dependencies: Iterable[Dependency]) -> list[str]:
-    """Return why a run is optimistic because of its dependencies and of external rows."""
+    """Return why a run is optimistic because of its dependencies, external rows and edits."""
     reasons = []
     for dependency in dependencies:
         found = ws.store.read_run(dependency.run)
         reasons += [f"{dependency.run.model}: {why}" for why in (found.optimistic if found else [])]
-    return list(dict.fromkeys([*reasons, *external_reasons(ws)]))
+    return list(dict.fromkeys([*reasons, *reasons_of_rows(ws)]))
 
 
 def shared_reasons(ws: Workspace, folds: Folds, left_out: tuple[int, ...]) -> list[str]:
@@ -144,6 +164,12 @@ def merged(reasons: Iterable[str]) -> list[str]:
         reason.replace("{}", " to ".join(f"{n:,}" for n in sorted({min(each), max(each)})))
         for reason, each in counts.items()
     )
+
+
+def reasons_of_rows(ws: Workspace) -> list[str]:
+    """Return why external rows or edits make every estimate optimistic."""
+    edits = ws.competition.edits
+    return [*external_reasons(ws), *([] if edits is None else edits.optimistic)]
 
 
 def external_reasons(ws: Workspace) -> list[str]:
@@ -183,7 +209,7 @@ class Doubts:
     Attributes:
         today: the result of `made_with`; None if the folds are missing or for other rows.
         why_not: why it is None.
-        of_rows: why external rows make every estimate optimistic.
+        of_rows: why external rows or edits make every estimate optimistic.
         of_folds: per fold what its rows share with the training rows.
     """
 
@@ -202,7 +228,7 @@ class Doubts:
             shared = {k: shared_reasons(ws, folds, (k,)) for k in folds.numbers}
         except InputError as e:
             why_not = f"cannot be compared with today's folds and rows ({e})"
-        return cls(ws, today, why_not, external_reasons(ws), shared)
+        return cls(ws, today, why_not, reasons_of_rows(ws), shared)
 
     def of_run(self, run: RunRecord) -> Reasons:
         """Return the marks of a finished run."""

@@ -49,7 +49,7 @@ def token_cache(ws: Workspace) -> Callable[[], TokenCache]:
         from foldstack.text.cache import TokenCache
 
         competition = ws.competition
-        rows = (competition.train, competition.test, competition.external)
+        rows = (competition.train, competition.test, competition.external, competition.pooled)
         rows = [r for r in rows if r is not None]
         return TokenCache(ws.store.tokens_dir, rows, ws.store.vectors_dir)
 

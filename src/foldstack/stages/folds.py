@@ -158,6 +158,7 @@ def _result(
     competition = ws.competition
     counted = competition.kind.has_labels
     uneven, absent = _uneven(ws, folds) if counted else ([], [])
+    edits = competition.edits
     return FoldsResult(
         record=record,
         rows=per_fold.to_dict("records"),
@@ -177,6 +178,7 @@ def _result(
         drift=checked(ws),
         files=[read_file(each) for each in competition.facts],
         unlabelled=competition.unlabelled_rows,
+        edits=None if edits is None else edits.counts(competition.train),
         remarks=[
             *competition.label_remarks,
             *competition.group_remarks,

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from sklearn.model_selection import GroupShuffleSplit
 
+from foldstack.edits import counted
 from foldstack.errors import InputError
 from foldstack.links import row_losses, to_probabilities
 from foldstack.progress import say
@@ -16,6 +17,7 @@ from foldstack.stages.dependencies import inherited_reasons, shared_reasons
 from foldstack.stages.drift import weights_to_test
 from foldstack.stages.fitted import load_learner, model_folder, threads_of, token_cache
 from foldstack.stages.run import Run
+from foldstack.stages.taught import with_distilled, with_pseudo_labels
 from foldstack.text.augment import augmented, wash
 from foldstack.workspace import Workspace
 
@@ -40,13 +42,20 @@ def rows_of(ws: Workspace, run: Run) -> tuple[Rows, Rows, Rows | None, list[str]
         select = held
         optimistic.append("the epoch was chosen on the held-out fold")
     optimistic += shared_reasons(ws, run.folds, left_out)
-    if run.folds.in_time_order and left_out and ws.competition.external is not None:
+    if run.folds.in_time_order and left_out and len(_external_places(ws, run)):
         optimistic.append("external rows have no time and may be later than the held-out ones")
+    if run.folds.in_time_order and left_out and run.settings.pseudo_labels is not None:
+        optimistic.append("rows with the labels of teachers may be later than the held-out ones")
+    if left_out and run.settings.distil is not None and run.settings.distil.by == "out_of_fold":
+        optimistic.append(
+            "its targets hold predictions of runs that have learned the held-out fold"
+        )
     optimistic += inherited_reasons(ws, run.dependencies())
     judged = run.folds.held_out(left_out)
     if run.select == "inner":
         judged = np.union1d(judged, learned[chosen])
-    train = _with_external(ws, run, train, judged)
+    train = _with_external(ws, run, with_distilled(ws, run, _edited(ws, run, train)), judged)
+    train = with_pseudo_labels(ws, run, train, judged)
     train = _with_copies(ws, run, _with_difficulty(ws, run, train))
     return train, held, select, optimistic
 
@@ -56,6 +65,22 @@ def _weighted(ws: Workspace, run: Run, rows: Rows) -> Rows:
     if not run.settings.weighs_by_drift:
         return rows
     return replace(rows, weights=rows.weights * weights_to_test(ws))
+
+
+def _edited(ws: Workspace, run: Run, train: Rows) -> Rows:
+    """Return the rows to learn from with their edits.
+
+    Held-out rows, and those that select the epoch, keep the labels of the training file.
+    """
+    edits = ws.competition.edits
+    if edits is None:
+        return train
+    _log(run, f"{edits.path.name}: {counted(edits.counts(train))} of {len(train):,} rows")
+    return edits.applied(train)
+
+
+def _log(run: Run, line: str) -> None:
+    say(f"{run.key}: {line}")
 
 
 def start_of(ws: Workspace, run: Run) -> Path | None:
@@ -70,19 +95,28 @@ def _with_external(ws: Workspace, run: Run, train: Rows, judged: np.ndarray) -> 
 
     judged: positions of the rows that are held out or select the epoch.
     """
-    external = ws.competition.external
-    if external is None:
+    places = _external_places(ws, run)
+    if not len(places):
         return train
     ties = ws.competition.external_ties
-    known = np.zeros(len(external), dtype=bool)
-    known[ties[np.isin(ties[:, 1], ws.competition.tied[judged]), 0]] = True
+    known = ties[np.isin(ties[:, 1], ws.competition.tied[judged]), 0]
+    free = np.setdiff1d(places, known)
+    left_out = len(places) - len(free)
     copies = (
-        f", {known.sum():,} left out as copies of rows to be predicted, or of their groups"
-        if known.any()
+        f", {left_out:,} left out as copies of rows to be predicted, or of their groups"
+        if left_out
         else ""
     )
-    say(f"{run.key}: {(~known).sum():,} external rows to learn from{copies}")
-    return train.concatenated(external.take(np.flatnonzero(~known)))
+    _log(run, f"{len(free):,} external rows to learn from{copies}")
+    return train.concatenated(ws.competition.external.take(free))
+
+
+def _external_places(ws: Workspace, run: Run) -> np.ndarray:
+    """Return the positions of the external rows that the preset chooses."""
+    external, chosen = ws.competition.external, run.settings.external_files
+    if external is None:
+        return np.arange(0)
+    return np.arange(len(external)) if chosen == "all" else ws.competition.external_places(chosen)
 
 
 def _with_difficulty(ws: Workspace, run: Run, train: Rows) -> Rows:
@@ -110,9 +144,10 @@ def _with_copies(ws: Workspace, run: Run, train: Rows) -> Rows:
     if run.washed_by is None:
         return both
     kept = _survivors(ws, run, train, both)
-    say(
-        f"{run.key}: {len(both) - len(kept):,} of {len(both) - len(train):,} augmented copies filtered "
-        f"out by {run.washed_by}"
+    _log(
+        run,
+        f"{len(both) - len(kept):,} of {len(both) - len(train):,} augmented copies filtered "
+        f"out by {run.washed_by}",
     )
     return both.take(kept)
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import yaml
 
-from foldstack.records import EstimateRecord, ExportRecord, RunRecord
+from foldstack.records import EstimateRecord, ExportRecord, RunIdentity, RunRecord
+from foldstack.stages.dependencies import WHAT
 from foldstack.workspace import Workspace
 
 USE_TRANSFORMERS = """\
@@ -157,9 +158,7 @@ def _training(record: ExportRecord, run: RunRecord) -> list[str]:
     return [
         f"`{command}`: {rows}{run.seconds:,.0f} seconds{how} on {run.machine.get('device', 'cpu')}.",
         "",
-        *_table(
-            {"folds": identity.folds, "training rows": identity.train} | _overlay(identity.overlay)
-        ),
+        *_table({"folds": identity.folds, "training rows": identity.train} | _overlays(identity)),
         "",
         *_table(run.versions, "package", "version"),
         "",
@@ -168,8 +167,9 @@ def _training(record: ExportRecord, run: RunRecord) -> list[str]:
     ]
 
 
-def _overlay(overlay: str | None) -> dict[str, str]:
-    return {} if overlay is None else {"external rows or weights": overlay}
+def _overlays(identity: RunIdentity) -> dict[str, str]:
+    found = {WHAT[what]: getattr(identity, what) for what in WHAT}
+    return {what: value for what, value in found.items() if value is not None}
 
 
 def _table(values: dict[str, Any], what: str = "data", value: str = "hash") -> list[str]:

@@ -28,6 +28,7 @@ from foldstack.stages.fitted import load_learner, threads_of, token_cache
 from foldstack.stages.learned import rows_of, start_of
 from foldstack.stages.pretrain import pretrained
 from foldstack.stages.run import Run, identity_of
+from foldstack.stages.taught import PSEUDO
 from foldstack.store import Predictions, RunKey
 from foldstack.techniques import LearnerSettings
 from foldstack.tracking import Log, Tracking, tracked
@@ -146,7 +147,9 @@ def _fit(ws: Workspace, run: Run, log: Log | None) -> _Fitted:
     begin = time.monotonic()
     parallel.main_first(lambda: parallel.is_main() and _open_partial(ws, run, threads))
     train, held, select, optimistic = rows_of(ws, run)
-    say(f"{key}: {len(train):,} rows to learn from, {len(held):,} held out")
+    taught = int((train.origin == PSEUDO).sum())
+    labels = f", {taught:,} of them with the labels of teachers" if taught else ""
+    say(f"{key}: {len(train):,} rows to learn from{labels}, {len(held):,} held out")
     task, cache = ws.competition.task, token_cache(ws)
     context = LearnerContext(
         task,

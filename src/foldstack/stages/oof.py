@@ -14,9 +14,9 @@ from foldstack.ensemble.calibration import matching_temperature, temper
 from foldstack.errors import InputError
 from foldstack.records import RunIdentity, RunRecord
 from foldstack.stages.dependencies import (
-    external_reasons,
     made_with,
     merged,
+    reasons_of_rows,
     shared_reasons,
     why_stale,
 )
@@ -97,7 +97,7 @@ def reasons_of(ws: Workspace, runs: Iterable[RunRecord], folds: Folds) -> list[s
     runs = list(runs)
     found = [why for run in runs for why in run.optimistic]
     shared = [why for run in runs for why in shared_reasons(ws, folds, tuple(run.left_out))]
-    return merged([*found, *external_reasons(ws), *shared])
+    return merged([*found, *reasons_of_rows(ws), *shared])
 
 
 def fold_runs(ws: Workspace, name: str) -> dict[RunKey, RunRecord]:

@@ -32,6 +32,7 @@ def _hashes(ws: Workspace, name: str, blend: BlendRecord) -> dict[str, str]:
         "test rows": blend.hashes.test,
         "folds": blend.hashes.folds,
         "external rows or weights": blend.hashes.overlay or "",
+        "edits of training rows": blend.hashes.edits or "",
         f"submissions/{name}.csv (sha256)": _submitted(ws, name),
     }
     return {what: value for what, value in hashes.items() if value}

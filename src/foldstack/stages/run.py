@@ -28,6 +28,8 @@ PURPOSES = {
     "start": "start_from",
     "hard": "sampling hard",
     "washed": "augment_washed_by",
+    "pseudo": "pseudo_labels.teachers",
+    "distil": "distil.teachers",
 }
 
 
@@ -36,8 +38,10 @@ class Dependency:
     """A run that another run depends on.
 
     Attributes:
-        purpose: 'start' (its weights), 'hard' (its losses), 'washed' (its predictions of copies).
-        run: its key; it leaves out at least the same folds, so that it has seen none of their labels.
+        purpose: 'start' (its weights), 'hard' (its losses), 'washed' (its predictions of copies),
+            'pseudo' (of unlabelled rows), 'distil' (of training rows).
+        run: its key; it leaves out at least the same folds, so that it has seen none of their labels,
+            unless `distil.by` is out_of_fold.
     """
 
     purpose: str
@@ -89,10 +93,35 @@ class Run:
         if self.settings.hard_model:
             found.append(Dependency("hard", RunKey(self.settings.hard_model, *same)))
         if self.washed_by:
-            split = self.folds.split_of(self.key.left_out)
-            others = np.setdiff1d(split[split >= 0], self.key.left_out).tolist()
-            found += [Dependency("washed", self.judge_of_copies(fold)) for fold in others]
-        return found
+            found += [
+                Dependency("washed", self.judge_of_copies(fold)) for fold in self._learned_folds
+            ]
+        return [*found, *self.teachers("pseudo"), *self.teachers("distil")]
+
+    @property
+    def _learned_folds(self) -> list[int]:
+        split = self.folds.split_of(self.key.left_out)
+        return np.setdiff1d(split[split >= 0], self.key.left_out).tolist()
+
+    def teachers(self, purpose: str) -> list[Dependency]:
+        """Return the runs that teach this one: for `distil` one per model and fold to learn from."""
+        pseudo, distil = self.settings.pseudo_labels, self.settings.distil
+        if purpose == "pseudo" and pseudo is not None:
+            same = (self.key.seed, self.key.left_out)
+            return [Dependency(purpose, RunKey(model, *same)) for model in pseudo.teachers]
+        if purpose == "distil" and distil is not None:
+            known = () if distil.by == "out_of_fold" else self.key.left_out
+            return [
+                Dependency(purpose, RunKey(model, self.key.seed, tuple(sorted({fold, *known}))))
+                for model in distil.teachers
+                for fold in self._learned_folds
+            ]
+        return []
+
+    def fold_taught_by(self, teacher: RunKey) -> int:
+        """Return the fold whose rows a teacher of `distil` predicts."""
+        (fold,) = set(teacher.left_out) - set(self.key.left_out)
+        return fold
 
     def dependency(self, purpose: str) -> RunKey | None:
         """Return the run of this purpose, if any; the first of several judges."""
@@ -127,7 +156,12 @@ def identity_of(ws: Workspace, run: Run, then: RunIdentity | None = None) -> Run
         "train": competition.train.hash(),
         "overlay": competition.overlay_hash,
     }
+    if competition.edits_hash is not None:
+        identity["edits"] = competition.edits_hash
     identity |= content_by_purpose(ws, run.dependencies())
+    unlabelled = unlabelled_hash(ws, run.settings)
+    if unlabelled is not None:
+        identity["unlabelled"] = unlabelled
     if run.settings.rules:
         identity["auto_rules"] = run.settings.rules
     if run.joins_features:
@@ -149,6 +183,19 @@ def identity_of(ws: Workspace, run: Run, then: RunIdentity | None = None) -> Run
     return RunIdentity(**identity)
 
 
+def unlabelled_hash(ws: Workspace, settings: LearnerSettings) -> str | None:
+    """Return a digest of the unlabelled rows that a model learns from; None if it reads none."""
+    competition, pseudo = ws.competition, settings.pseudo_labels
+    names = set(pseudo.texts) if pseudo is not None else set()
+    if settings.reads_pool and competition.pooled is not None:
+        names.add("pool")
+    there = {"test", *(["pool"] if competition.pooled is not None else [])}
+    found = [
+        [n, competition.unlabelled_rows_of(n).hash() if n in there else None] for n in sorted(names)
+    ]
+    return config.digest(found) if found else None
+
+
 def _digest(path: Path) -> str:
     """Return a digest of a file's bytes, read once per process unless the file changes."""
     facts = path.stat()
@@ -161,12 +208,14 @@ def _digest_then(path: Path, size: int, modified: int) -> str:
 
 
 def content_by_purpose(ws: Workspace, dependencies: Iterable[Dependency]) -> dict[str, Any]:
-    """Return the digests of dependencies for a run's identity; for judges, one per run."""
+    """Return the digests of dependencies for a run's identity; for judges and teachers, one per run."""
     found: dict[str, Any] = {}
     for dependency in dependencies:
-        if dependency.purpose == "washed":
-            judges = found.setdefault("washed", {})
-            judges[dependency.run.run] = dependency.content(ws)
+        purpose, run = dependency.purpose, dependency.run
+        if purpose == "washed":
+            found.setdefault(purpose, {})[run.run] = dependency.content(ws)
+        elif purpose in ("pseudo", "distil"):
+            found.setdefault(purpose, {})[f"{run.model}/{run.run}"] = dependency.content(ws)
         else:
             found[dependency.purpose] = dependency.content(ws)
     return found
@@ -189,4 +238,9 @@ def recorded(run: RunRecord) -> list[tuple[Dependency, str | None]]:
     for name, content in (identity.washed or {}).items():
         key = RunKey(judge, run.seed, RunKey.left_out_of(name))
         found.append((Dependency("washed", key), content))
+    for purpose in ("pseudo", "distil"):
+        for place, content in (getattr(identity, purpose) or {}).items():
+            model, _, name = place.partition("/")
+            key = RunKey(model, run.seed, RunKey.left_out_of(name))
+            found.append((Dependency(purpose, key), content))
     return found

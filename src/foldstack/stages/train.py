@@ -14,7 +14,7 @@ from foldstack.stages.one_run import is_done, train_one
 from foldstack.stages.oof import fold_runs
 from foldstack.stages.pooled import model_scores
 from foldstack.stages.pretrain import is_pretrained
-from foldstack.stages.run import Run
+from foldstack.stages.run import PURPOSES, Run
 from foldstack.store import RunKey
 from foldstack.tracking import check_trackers
 from foldstack.workspace import Workspace
@@ -76,6 +76,8 @@ def train_missing(
         )
     runs = _requested(ws, model, fold, seed, name, force=force)
     todo = [run for run in runs if force or not is_done(ws, run)]
+    first = [] if is_child() else _missing_teachers(ws, todo)
+    todo = [*first, *todo]
     left = {run.key for run in todo}
     check_trackers(ws.competition.settings.runtime.trackers)
     finished = [str(run.key) for run in runs if run.key not in left]
@@ -89,7 +91,7 @@ def train_missing(
         return TrainedRecord(trained=[], finished=[*finished, str(todo[0].key)])
     if len(todo) > 1 or processes > 1:
         shared = Jobs(ws, todo, jobs, processes)
-        for line in shared.plan():
+        for line in [*_teaching(first), *shared.plan()]:
             say(line)
         for together in _by_dependency(todo):
             train_each(ws, together, shared, force=force, processes=processes)
@@ -140,6 +142,35 @@ def _settings(ws: Workspace, model: str, stored_as: str, *, force: bool) -> Sett
     ours = config.identity(earlier)
     stored = (run.identity.settings for run in fold_runs(ws, stored_as).values())
     return earlier if any(not config.settings_differences(s, ours) for s in stored) else today
+
+
+def _missing_teachers(ws: Workspace, todo: list[Run]) -> list[Run]:
+    """Return the runs that teach these, directly or not, and are neither finished nor among them.
+
+    None of them if settings are given by --set, which are not for teachers: training asks for them.
+    """
+    if config.split_overrides(ws.given)[1]:
+        return []
+    known, found, waiting = {run.key for run in todo}, {}, list(todo)
+    while waiting:
+        run = waiting.pop()
+        for dependency in (*run.teachers("pseudo"), *run.teachers("distil")):
+            key = dependency.run
+            if key in known or ws.store.read_run(key) is not None:
+                continue
+            known.add(key)
+            ws.choose_model(key.model, f"{PURPOSES[dependency.purpose]} of {run.key}")
+            settings = _settings(ws, key.model, key.model, force=False)
+            found[key] = Run(key, settings, run.folds, key.model)
+            _check_run(found[key])
+            waiting.append(found[key])
+    return sorted(found.values(), key=lambda run: run.key)
+
+
+def _teaching(first: list[Run]) -> list[str]:
+    """Return the line that names the teachers that are trained first, if there are any."""
+    models = ", ".join(dict.fromkeys(run.key.model for run in first))
+    return [f"train: first {len(first)} runs of {models}, which teach"] if first else []
 
 
 def _by_dependency(todo: list[Run]) -> list[list[Run]]:
@@ -212,6 +243,10 @@ def _check_processes(todo: list[Run], processes: int) -> None:
 def _check_run(run: Run) -> None:
     if run.start and run.start.model == run.key.model:
         raise InputError(f"{run.key}: start_from names the model itself: name another one")
+    for purpose in ("pseudo", "distil"):
+        if any(d.run.model == run.key.model for d in run.teachers(purpose)):
+            setting = PURPOSES[purpose]
+            raise InputError(f"{run.key}: {setting} names the model itself: name another one")
     if run.select == "fold" and not run.key.left_out:
         raise InputError(
             f"{run.key}: training.select=fold chooses the epoch on the held-out fold, "

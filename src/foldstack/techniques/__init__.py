@@ -76,6 +76,7 @@ from foldstack.techniques.schedules import (
     Step,
 )
 from foldstack.techniques.sequence_preset import SequenceSettings
+from foldstack.techniques.teaching import Distillation, PseudoLabels
 from foldstack.techniques.tfidf_preset import TfidfSettings
 from foldstack.techniques.training import StageSettings, TrainingSettings
 from foldstack.techniques.transformer_preset import TransformerSettings
@@ -122,6 +123,7 @@ __all__ = [
     "Cosine",
     "CrossEntropy",
     "Dice",
+    "Distillation",
     "DpcnnHead",
     "EncoderHead",
     "End",
@@ -158,6 +160,7 @@ __all__ = [
     "Plateau",
     "Power",
     "Pretraining",
+    "PseudoLabels",
     "RandomWindow",
     "RcnnHead",
     "RecurrentHead",

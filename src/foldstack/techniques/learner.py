@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Literal, get_args, get_origin
 
-from foldstack.errors import InputError
+from pydantic import BeforeValidator
+
+from foldstack.errors import InputError, cut, nearest
 from foldstack.kinds import Kind
-from foldstack.settings import Settings
+from foldstack.settings import FileName, Settings, none_from_text
 from foldstack.techniques.loop_settings import LoopSettings
 from foldstack.techniques.registry import check_path, load
+from foldstack.techniques.teaching import Distillation, PseudoLabels
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,12 @@ class Traits:
     weights: bool = False
 
 
+def _external_files(value: Any) -> Any:
+    if none_from_text(value) is None:
+        return ()
+    return [value] if isinstance(value, str) and value != "all" else value
+
+
 class LearnerSettings(Settings):
     """Settings of a preset; its `learner` selects the class.
 
@@ -47,11 +57,20 @@ class LearnerSettings(Settings):
         implementation: `module:class` of `(settings, learners.LearnerContext) -> learners.Learner`,
             imported on first use.
         traits: capabilities of the implementation.
+
+    external_files: which files of the competition's `external` are learned: all, none, or names.
+    pseudo_labels: learn unlabelled rows too, with the labels that other models predict.
+    distil: learn training rows from what other models predict of them too.
     """
 
     registered: ClassVar[dict[str, type[LearnerSettings]]] = {}
     implementation: ClassVar[str] = ""
     traits: ClassVar[Traits] = Traits()
+    external_files: Annotated[
+        Literal["all"] | tuple[FileName, ...], BeforeValidator(_external_files)
+    ] = "all"
+    pseudo_labels: Annotated[PseudoLabels | None, BeforeValidator(none_from_text)] = None
+    distil: Annotated[Distillation | None, BeforeValidator(none_from_text)] = None
 
     @classmethod
     def __pydantic_init_subclass__(cls, **options: Any) -> None:
@@ -108,6 +127,13 @@ class LearnerSettings(Settings):
                 raise InputError(
                     f"{setting}: there is no file {path}: put it there, or name another"
                 )
+
+    @property
+    def reads_pool(self) -> bool:
+        """Whether training reads the texts of the competition's `pool` files."""
+        return self.pretrains or (
+            self.pseudo_labels is not None and "pool" in self.pseudo_labels.texts
+        )
 
     @property
     def epoch_chosen_by(self) -> str:
@@ -178,6 +204,15 @@ class LearnerSettings(Settings):
         ):
             if asked and not able:
                 raise ValueError(f"learner {self.learner} {what}: leave the setting for it out")
+
+    def check_external(self, known: Collection[str]) -> None:
+        """Raise ValueError if `external_files` names none of the competition's external files."""
+        for name in () if self.external_files == "all" else self.external_files:
+            if name not in known:
+                raise ValueError(
+                    f"external_files names '{cut(name)}', which is no file of `external` in "
+                    f"competition.yaml: {nearest(name, known)}"
+                )
 
     def check_kind(self, kind: Kind) -> None:
         """Raise ValueError if a setting does not apply to this kind of competition."""

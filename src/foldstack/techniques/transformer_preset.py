@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, model_validator
+from pydantic import BeforeValidator, PositiveInt, model_validator
 
 from foldstack.backbones import BackboneSize, locate
 from foldstack.settings import OptionalText, Share, none_from_text
@@ -34,6 +34,8 @@ class TransformerSettings(SequenceSettings):
     ignore_weights: checkpoint entries that belong to another task's head.
     start_from: a model whose run with the same seed and held-out folds gives the initial weights;
         it has the same backbone, and for its head to be used the same head.
+    keep_every: keep every n-th of the backbone's layers, after `start_from`'s weights are loaded; 2
+        halves it (DistilBERT, Sanh et al. 2019).
     """
 
     implementation: ClassVar[str] = "foldstack.learners.transformer:TransformerLearner"
@@ -57,6 +59,7 @@ class TransformerSettings(SequenceSettings):
     backbone_dropout: Annotated[Share | None, BeforeValidator(none_from_text), OrAuto()] = None
     ignore_weights: tuple[str, ...] = ()
     start_from: OptionalText = None
+    keep_every: PositiveInt = 1
 
     def fit_mb(self, rows: int) -> int | None:
         size = BackboneSize.of(self.backbone)

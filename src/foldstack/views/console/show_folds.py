@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from foldstack.edits import counted
 from foldstack.errors import first_of
 from foldstack.kinds import Kind
 from foldstack.progress import say, table
@@ -16,6 +17,8 @@ from foldstack.views.console.show_places import say_read
 @show.register
 def _(result: FoldsResult) -> None:
     record, how = result.record, _how(result)
+    if result.edits is not None:
+        say(f"folds: edits, which training alone reads: {counted(result.edits)}")
     if not result.made:
         say(f"folds: nothing to do, {result.file} holds these folds ({how}, hash {record.hash})")
         return

@@ -1,0 +1,96 @@
+"""Settings of what other models teach: pseudo-labels and distillation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, PositiveInt, model_validator
+
+from foldstack.kinds import Kind
+from foldstack.settings import Settings, Share
+from foldstack.techniques.common import Positive, UnitShare
+
+
+def _weighted(given: Any) -> Any:
+    """Return `{model: weight}` of a name, a list of names, or such a mapping."""
+    if isinstance(given, str):
+        given = given.replace(",", " ").split()
+    return dict.fromkeys(given, 1.0) if isinstance(given, list | tuple) else given
+
+
+Teachers = Annotated[dict[str, Positive], BeforeValidator(_weighted), Field(min_length=1)]
+
+
+class PseudoLabels(Settings):
+    """Learn unlabelled rows too, with the labels that other models predict (Lee 2013).
+
+    The run that leaves a fold out is taught by the teachers' runs that leave it out, and no row that
+    equals, nearly equals or shares a group with a held-out one is among them.
+
+    teachers: models; several with their weights in the mean of probabilities: `{minilm: 2, tfidf: 1}`.
+    texts: rows of the test file, or of the files of `pool`, or of both.
+    labels: soft: the probabilities; hard: what they decide.
+    confidence: least probability of what is decided; of several labels, of each.
+    agreement: only rows on which all teachers decide alike.
+    top: most rows per class, those of highest confidence.
+    weight: of each such row beside 1 for a training row.
+    """
+
+    teachers: Teachers
+    texts: Annotated[tuple[Literal["test", "pool"], ...], Field(min_length=1)] = ("test",)
+    labels: Literal["soft", "hard"] = "soft"
+    confidence: Share = 0.0
+    agreement: bool = False
+    top: PositiveInt | None = None
+    weight: Positive = 1.0
+
+    @model_validator(mode="after")
+    def _teachers_may_differ(self) -> PseudoLabels:
+        if self.agreement and len(self.teachers) == 1:
+            raise ValueError(
+                "`agreement` is of several teachers: name another one, or leave it out"
+            )
+        return self
+
+    def check(self, kind: Kind, pool: Sequence[str]) -> None:
+        """Raise ValueError if a setting does not apply to this kind of competition, or there is no pool.
+
+        pool: names of the competition's pool files.
+        """
+        if "pool" in self.texts and not pool:
+            raise ValueError(
+                "pseudo_labels.texts names the pool, but competition.yaml has no `pool`: name a file "
+                "there, or set texts to [test]"
+            )
+        decided = {
+            "labels hard": self.labels == "hard",
+            "confidence": self.confidence > 0,
+            "agreement": self.agreement,
+            "top": self.top is not None,
+        }
+        used = next((name for name, is_used in decided.items() if is_used), None)
+        if kind.is_values and used:
+            raise ValueError(
+                f"pseudo_labels.{used} is for labels, but this competition is regression: leave it out"
+            )
+        if self.top is not None and kind.several_labels_per_row:
+            raise ValueError(
+                "pseudo_labels.top counts rows per class, but this competition is multilabel: set "
+                "confidence instead"
+            )
+
+
+class Distillation(Settings):
+    """Learn training rows from their labels and from what other models predict of them.
+
+    teachers: models; several with their weights in the mean of probabilities.
+    share: of the teachers in each target, the rest is its label (Hinton et al. 2015, at temperature 1).
+    by: unseen: runs that have learned neither the row nor the folds that are left out (`fold2-4`);
+        out_of_fold: the row's out-of-fold prediction, as public notebooks do, whose run has learned the
+        labels of the held-out fold: the score is marked OPTIMISTIC.
+    """
+
+    teachers: Teachers
+    share: Annotated[UnitShare, Field(gt=0)] = 0.5
+    by: Literal["unseen", "out_of_fold"] = "unseen"

@@ -1,0 +1,432 @@
+"""What other models teach a run: pseudo-labels of unlabelled rows, and soft targets of training rows."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from foldstack import config
+from foldstack.ensemble.estimate import estimate
+from foldstack.errors import InputError
+from foldstack.kinds import Kind
+from foldstack.links import to_probabilities
+from foldstack.rows import Rows
+from foldstack.stages.dependencies import why_stale
+from foldstack.stages.fitted import load_learner
+from foldstack.stages.learned import rows_of
+from foldstack.stages.oof import read_model
+from foldstack.stages.taught import labelled
+from foldstack.store import RunKey, Store
+from foldstack.techniques import Distillation, PseudoLabels, TfidfSettings
+from makers import unlabelled
+from tiny import BAD, GOOD, foldstack, make_workspace, refuses, run_of, turn_labels, write
+
+LINEAR = "preset: tfidf\nmin_count: 1\nchar_ngrams: [0, 0]\nword_ngrams: [1, 1]\nC: 10\n"
+PSEUDO = "pseudo_labels: {teachers: [linear, other], texts: [test, pool]}\n"
+POOL = [f"{word} unheard thing of {i}" for i, word in enumerate([*GOOD, *BAD] * 2)][:12]
+
+
+@pytest.fixture
+def root(tmp_path) -> Path:
+    """30 rows in three folds, 12 texts in a pool; two linear models, and presets that they teach."""
+    root = make_workspace(tmp_path / "w", n=30, models=["linear"], pool=["more.csv"])
+    write(root / "input/more.csv", "text\n" + "".join(f"{text}\n" for text in POOL))
+    write(root / "presets/linear.yaml", LINEAR)
+    write(root / "presets/other.yaml", LINEAR + "sublinear: false\nnaive_bayes: true\n")
+    write(root / "presets/pupil.yaml", LINEAR + PSEUDO)
+    write(root / "presets/distilled.yaml", LINEAR + "distil: {teachers: [linear], share: 0.25}\n")
+    write(
+        root / "presets/public.yaml",
+        LINEAR + "distil: {teachers: [linear], by: out_of_fold}\n",
+    )
+    assert foldstack(root, "folds") == 0
+    return root
+
+
+def trained(root: Path, model: str, fold: int = 0) -> None:
+    """Train a run after those that teach it, in this process."""
+    _, run = run_of(root, model, fold)
+    for dependency in (*run.teachers("pseudo"), *run.teachers("distil")):
+        key = dependency.run
+        options = ("--model", key.model, "--fold", key.run.removeprefix("fold"))
+        if Store(root).read_run(key) is None:
+            assert foldstack(root, "train", *options) == 0
+    assert foldstack(root, "train", "--model", model, "--fold", str(fold)) == 0
+
+
+def learned(root: Path, model: str, fold: int = 0) -> tuple[Rows, list[str]]:
+    """The rows that the run learns from, and why it is optimistic."""
+    train, _, _, optimistic = rows_of(*run_of(root, model, fold))
+    return train, optimistic
+
+
+def probabilities(root: Path, key: RunKey, rows: Rows) -> np.ndarray:
+    ws, _ = run_of(root, "linear")
+    learner = load_learner(ws, key, 1)
+    return to_probabilities(learner.predict(rows), learner.link)
+
+
+# Pseudo-labels
+
+
+def test_unlabelled_rows_have_the_mean_of_teachers_that_left_the_same_fold_out(root):
+    trained(root, "pupil")
+    train, optimistic = learned(root, "pupil")
+    ws, run = run_of(root, "pupil")
+    more = train.take(np.flatnonzero(train.origin == "pseudo"))
+    assert more.ids.tolist() == [
+        *(f"test:t{i}" for i in range(6)),
+        *(f"more.csv:{i + 1}" for i in range(12)),
+    ]
+    assert more.texts == ws.competition.test.texts + [(text,) for text in POOL]
+    each = [probabilities(root, RunKey(m, 0, (0,)), more) for m in ("linear", "other")]
+    np.testing.assert_allclose(more.targets, np.mean(each, axis=0), rtol=1e-6)
+    assert (more.weights == 1).all() and optimistic == []
+    gold = train.take(np.flatnonzero(train.origin == "gold"))
+    assert gold.hash() == ws.competition.train.take(run.folds.learned((0,))).hash()
+    record = Store(root).read_run(RunKey("pupil", 0, (0,)))
+    assert record.rows == 20 + 18
+    assert set(record.identity.pseudo) == {"linear/fold0", "other/fold0"}
+
+
+def test_weights_of_teachers(root):
+    write(
+        root / "presets/pupil.yaml",
+        LINEAR + "pseudo_labels: {teachers: {linear: 3, other: 1}, weight: 0.5}\n",
+    )
+    trained(root, "pupil")
+    train, _ = learned(root, "pupil")
+    more = train.take(np.flatnonzero(train.origin == "pseudo"))
+    a, b = (probabilities(root, RunKey(m, 0, (0,)), more) for m in ("linear", "other"))
+    np.testing.assert_allclose(more.targets, (3 * a + b) / 4, rtol=1e-6)
+    assert (more.weights == 0.5).all() and len(more) == 6
+
+
+def test_what_is_learned_changes_what_is_predicted(root):
+    trained(root, "pupil")
+    ws, _ = run_of(root, "pupil")
+    test = ws.competition.test
+    with_them, without = (
+        probabilities(root, RunKey(m, 0, (0,)), test) for m in ("pupil", "linear")
+    )
+    assert np.abs(with_them - without).max() > 1e-3
+
+
+def test_a_copy_of_a_held_out_text_is_not_learned(root):
+    """Nor one that is nearly equal; other runs learn it."""
+    ws, run = run_of(root, "linear")
+    (text,) = ws.competition.train.texts[int(run.folds.held_out((0,))[0])]
+    write(root / "input/more.csv", f"text\n{text.upper()}\n{text} !\nan unheard thing\n")
+    trained(root, "pupil")
+    trained(root, "pupil", fold=1)
+    of_pool = [
+        [i for i in learned(root, "pupil", fold)[0].ids if i.startswith("more")] for fold in (0, 1)
+    ]
+    assert of_pool == [["more.csv:3"], ["more.csv:1", "more.csv:2", "more.csv:3"]]
+
+
+def test_a_row_of_a_held_out_group_is_not_learned(tmp_path):
+    root = make_workspace(tmp_path / "w", n=30, group="author", pool=["more.csv"])
+    lines = (root / "input/train.csv").read_text().splitlines()
+    named = [f"{line},author{i // 3}" for i, line in enumerate(lines[1:])]
+    write(root / "input/train.csv", "\n".join(["id,text,label,author", *named]) + "\n")
+    write(root / "input/more.csv", "text,author\nanother,x\n")
+    write(root / "presets/linear.yaml", LINEAR)
+    write(
+        root / "presets/pupil.yaml", LINEAR + "pseudo_labels: {teachers: linear, texts: [pool]}\n"
+    )
+    assert foldstack(root, "folds") == 0
+    _, run = run_of(root, "linear")
+    held = int(run.folds.held_out((0,))[0])
+    write(root / "input/more.csv", f"text,author\nan unheard thing,author{held // 3}\nanother,x\n")
+    trained(root, "pupil")
+    train, _ = learned(root, "pupil")
+    assert [i for i in train.ids if i.startswith("more")] == ["more.csv:2"]
+
+
+def chosen(targets: dict[str, list], one_hot: bool = False, **settings: object) -> Rows:
+    """What of some rows is learned with these probabilities by teacher."""
+    p = {name: np.array(values, dtype=float) for name, values in targets.items()}
+    n = len(next(iter(p.values())))
+    return labelled(
+        unlabelled([str(i) for i in range(n)]),
+        p,
+        PseudoLabels(teachers=list(p), **settings),
+        one_hot,
+    )
+
+
+def test_hard_labels_are_what_is_decided():
+    binary = chosen({"a": [[0.9], [0.2]], "b": [[0.3], [0.3]]}, labels="hard")
+    assert binary.targets.tolist() == [[1.0], [0.0]]
+    classes = chosen({"a": [[0.2, 0.5, 0.3]]}, one_hot=True, labels="hard")
+    assert classes.targets.tolist() == [[0.0, 1.0, 0.0]]
+
+
+def test_confidence_is_of_the_decided_outcome():
+    """Of several labels each must be sure."""
+    texts = chosen({"a": [[0.9], [0.05], [0.6]]}, confidence=0.9).texts
+    assert texts == [("0",), ("1",)]
+    assert chosen({"a": [[0.95, 0.6], [0.95, 0.01]]}, confidence=0.9).texts == [("1",)]
+    classes = [[0.5, 0.3, 0.2], [0.1, 0.1, 0.8]]
+    assert chosen({"a": classes}, one_hot=True, confidence=0.7).texts == [("1",)]
+
+
+def test_agreement_is_of_what_each_teacher_decides():
+    given = {"a": [[0.9], [0.6], [0.4]], "b": [[0.8], [0.4], [0.1]]}
+    assert chosen(given, agreement=True).texts == [("0",), ("2",)]
+
+
+def test_top_is_the_surest_of_each_class():
+    given = {"a": [[0.9], [0.6], [0.8], [0.1], [0.3], [0.9]]}
+    assert chosen(given, top=2).texts == [("0",), ("3",), ("4",), ("5",)]
+    assert chosen(given, top=1).texts == [("0",), ("3",)]
+    assert chosen(given, top=2, confidence=0.85).texts == [("0",), ("3",), ("5",)]
+
+
+# Distillation
+
+
+def test_a_training_row_is_taught_by_a_run_that_knows_neither_fold(root):
+    trained(root, "distilled")
+    train, optimistic = learned(root, "distilled")
+    ws, run = run_of(root, "distilled")
+    fold = dict(zip(ws.competition.train.ids, run.folds.fold.tolist(), strict=True))
+    for i in range(len(train)):
+        row = train.take(np.array([i]))
+        key = RunKey("linear", 0, (0, fold[row.ids[0]]))
+        own = ws.competition.train.targets[ws.competition.train.ids == row.ids[0]][0, 0]
+        wanted = 0.75 * own + 0.25 * probabilities(root, key, row)[0, 0]
+        assert row.targets[0, 0] == pytest.approx(wanted, rel=1e-5)
+    assert optimistic == [] and len(train) == 20
+    record = Store(root).read_run(RunKey("distilled", 0, (0,)))
+    assert set(record.identity.distil) == {"linear/fold0-1", "linear/fold0-2"}
+
+
+def test_a_full_run_is_distilled_from_out_of_fold_predictions(root):
+    """It leaves nothing out, so that nothing leaks."""
+    for fold in ("0", "1", "2"):
+        assert foldstack(root, "train", "--model", "linear", "--fold", fold) == 0
+    assert foldstack(root, "train", "--model", "distilled", "--fold", "full") == 0
+    record = Store(root).read_run(RunKey("distilled", 0, ()))
+    assert set(record.identity.distil) == {f"linear/fold{k}" for k in range(3)}
+    assert record.optimistic == []
+
+
+def test_the_bare_variant_is_marked(root):
+    trained(root, "public")
+    record = Store(root).read_run(RunKey("public", 0, (0,)))
+    assert set(record.identity.distil) == {"linear/fold1", "linear/fold2"}
+    assert record.optimistic == [
+        "its targets hold predictions of runs that have learned the held-out fold"
+    ]
+
+
+# No label of the held-out fold teaches
+
+
+def bytes_of(rows: Rows) -> list[bytes]:
+    return [rows.targets.tobytes(), rows.weights.tobytes(), repr(rows.texts).encode()]
+
+
+@pytest.mark.parametrize("model, leaks", [("pupil", False), ("distilled", False), ("public", True)])
+def test_turned_labels_of_the_held_out_fold_change_nothing(root, model, leaks):
+    trained(root, model)
+    before, _ = learned(root, model)
+    ws, run = run_of(root, model)
+    turn_labels(root, set(ws.competition.train.ids[run.folds.held_out((0,))]))
+    for name in ("linear", "other"):
+        for key in ws.store.runs(name):
+            options = ("--model", name, "--fold", key.run.removeprefix("fold"), "--force")
+            assert foldstack(root, "train", *options) == 0
+    after, _ = learned(root, model)
+    assert (bytes_of(before) != bytes_of(after)) == leaks
+
+
+# Runs that are there, stale or wrong
+
+
+def test_missing_teachers_are_trained_first(root, capsys):
+    assert foldstack(root, "train", "--model", "distilled", "--fold", "0") == 0
+    assert "train: first 2 runs of linear, which teach" in capsys.readouterr().out
+    assert Store(root).read_run(RunKey("linear", 0, (0, 1))) is not None
+
+
+def test_settings_that_are_given_are_not_for_teachers(root, capsys):
+    refuses(
+        root,
+        ["train", "--model", "pupil", "--fold", "0", "--set", "C=1"],
+        "pupil seed 0 fold0: its unlabelled rows are labelled by runs of linear that are missing: run "
+        "`make train MODEL=linear FOLD=0 SEED=0`",
+        capsys,
+    )
+
+
+def test_teachers_of_teachers(root):
+    """And what is taught is blended as anything else."""
+    write(root / "presets/second.yaml", LINEAR + "pseudo_labels: {teachers: pupil}\n")
+    assert foldstack(root, "train", "--model", "second") == 0
+    for model in ("linear", "other", "pupil", "second"):
+        assert all(Store(root).read_run(RunKey(model, 0, (k,))) for k in range(3))
+    assert foldstack(root, "blend", "--model", "second,linear") == 0
+    assert foldstack(root, "submit") == 0
+
+
+def reasons(root: Path, change: Callable[[], object]) -> list[str]:
+    trained(root, "pupil")
+    change()
+    ws, _ = run_of(root, "pupil")
+    return why_stale(ws, ws.store.read_run(RunKey("pupil", 0, (0,))))
+
+
+def test_a_run_is_stale_whose_teacher_was_trained_again(root):
+    options = ("--model", "linear", "--fold", "0", "--force", "--set", "C=1")
+    found = reasons(root, lambda: foldstack(root, "train", *options))
+    assert found == [
+        "depends on linear seed 0 fold0 (pseudo_labels.teachers), which was trained again since"
+    ]
+
+
+def test_a_run_is_stale_whose_unlabelled_rows_are_others(root):
+    found = reasons(root, lambda: write(root / "input/more.csv", "text\nanother\n"))
+    assert found == ["learned other unlabelled rows than today's"]
+
+
+def test_another_pool_leaves_other_runs_as_they_are(root):
+    trained(root, "linear")
+    write(root / "input/more.csv", "text\nanother\n")
+    ws, _ = run_of(root, "linear")
+    assert why_stale(ws, ws.store.read_run(RunKey("linear", 0, (0,)))) == []
+
+
+def test_a_stale_teacher_is_refused(root, capsys):
+    trained(root, "linear")
+    trained(root, "other")
+    turn_labels(root, {"r0", "r1"})
+    capsys.readouterr()
+    assert foldstack(root, "train", "--model", "pupil", "--fold", "0") == 2
+    assert (
+        "pupil seed 0 fold0: pseudo_labels.teachers needs linear seed 0 fold0, which was made with"
+        in (capsys.readouterr().err)
+    )
+
+
+def test_a_model_does_not_teach_itself(root, capsys):
+    write(root / "presets/pupil.yaml", LINEAR + "pseudo_labels: {teachers: pupil}\n")
+    refuses(
+        root,
+        ["train", "--model", "pupil", "--fold", "0"],
+        "pupil seed 0 fold0: pseudo_labels.teachers names the model itself: name another one",
+        capsys,
+    )
+
+
+def test_a_pool_must_be_named(root, capsys):
+    settings = (root / "competition.yaml").read_text()
+    lines = [x for x in settings.splitlines() if "more.csv" not in x and not x.startswith("pool")]
+    write(root / "competition.yaml", "\n".join(lines) + "\n")
+    refuses(
+        root,
+        ["train", "--model", "pupil", "--fold", "0"],
+        "pupil.yaml: pseudo_labels.texts names the pool, but competition.yaml has no `pool`: name a "
+        "file there, or set texts to [test]",
+        capsys,
+    )
+
+
+REFUSED: list[tuple[dict, str, str]] = [
+    ({"labels": "hard"}, "regression", "pseudo_labels.labels hard is for labels"),
+    ({"confidence": 0.5}, "regression", "pseudo_labels.confidence is for labels"),
+    ({"top": 5}, "regression", "pseudo_labels.top is for labels"),
+    ({"top": 5}, "multilabel", "pseudo_labels.top counts rows per class"),
+]
+
+
+@pytest.mark.parametrize("given, kind, sentence", REFUSED)
+def test_settings_that_do_not_apply(given, kind, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        PseudoLabels(teachers=["a"], **given).check(Kind(kind), [])
+
+
+def test_teachers_are_a_name_a_list_or_weights():
+    forms = ["a, b", ["a", "b"], {"a": 1, "b": 1}]
+    assert len({str(PseudoLabels(teachers=form).teachers) for form in forms}) == 1
+    assert Distillation(teachers="a").teachers == {"a": 1.0}
+    for given, sentence in (
+        ({"teachers": []}, "pseudo_labels.teachers"),
+        ({"teachers": ["a"], "agreement": True}, "`agreement` is of several teachers"),
+        ({"teachers": {"a": 0}}, "pseudo_labels.teachers.a"),
+    ):
+        with pytest.raises(InputError) as refused:
+            data = {"learner": "tfidf", "pseudo_labels": given}
+            config.validate(TfidfSettings, data, "mine.yaml")
+        assert sentence in str(refused.value)
+
+
+# Other stages
+
+
+def test_a_pupil_is_blended_and_predicts_other_test_files(root):
+    """What it has learned of the old test file stays its own."""
+    assert foldstack(root, "train", "--model", "pupil,linear") == 0
+    assert foldstack(root, "blend", "--model", "pupil") == 0
+    assert foldstack(root, "submit") == 0
+    new = write(root / "input/new.csv", "id,text\nn1,a good film\nn2,a bad plot\n")
+    assert foldstack(root, "rerun", "--test", str(new)) == 0
+
+
+def test_debug_has_the_pool(root):
+    assert foldstack(root, "folds", "--debug") == 0
+    assert foldstack(root, "train", "--model", "pupil", "--fold", "0", "--debug") == 0
+    record = Store(root / "debug").read_run(RunKey("pupil", 0, (0,)))
+    assert set(record.identity.pseudo) == {"linear/fold0", "other/fold0"}
+
+
+# Coin flips
+
+WORDS = [f"w{i}" for i in range(60)]
+
+
+def coin_flips(root: Path, seed: int) -> Path:
+    """400 texts whose labels are coin flips, 100 test texts and 100 of a pool."""
+    rng = np.random.default_rng(seed)
+    texts = [" ".join(rng.choice(WORDS, 8)) for _ in range(600)]
+    train = "".join(f"r{i},{t},{rng.integers(2)}\n" for i, t in enumerate(texts[:400]))
+    write(root / "input/train.csv", "id,text,label\n" + train)
+    test = "".join(f"t{i},{t}\n" for i, t in enumerate(texts[400:500]))
+    write(root / "input/test.csv", "id,text\n" + test)
+    sample = "".join(f"t{i},0\n" for i in range(100))
+    write(root / "input/sample_submission.csv", "id,label\n" + sample)
+    write(root / "input/more.csv", "text\n" + "\n".join(texts[500:]) + "\n")
+    assert foldstack(root, "folds", "--force") == 0
+    shutil.rmtree(root / "oof", ignore_errors=True)
+    return root
+
+
+@pytest.mark.slow
+def test_coin_flips_teach_nothing(root):
+    """Bug guarded: a model that is taught what a row's label is by a model that has learned it.
+
+    By luck some of 40 draws are above chance beyond a bootstrap's 95 % interval, for a model without
+    teachers, too; a leak lifts them all.
+    """
+    above = {"linear": 0, "pupil": 0, "distilled": 0, "public": 0}
+    for seed in range(40):
+        coin_flips(root, seed)
+        for model in above:
+            for fold in range(3):
+                trained(root, model, fold)
+            ws, run = run_of(root, model)
+            made = read_model(ws, model, run.folds)
+            p = to_probabilities(made.oof, ws.competition.link)
+            train = ws.competition.train
+            found = estimate(ws.competition.metric, train.targets, p, train.groups, seed=0)
+            above[model] += found.low > 0.5
+    print(f"of 40 draws above chance: {above}")
+    assert above["linear"] <= 5
+    assert above["pupil"] <= above["linear"] + 2 and above["distilled"] <= above["linear"] + 2
+    assert above["public"] > 30

@@ -325,6 +325,16 @@ def test_a_model_does_not_teach_itself(root, capsys):
     )
 
 
+def test_two_models_do_not_teach_each_other(root, capsys):
+    for model, teacher in (("a", "b"), ("b", "a")):
+        write(root / f"presets/{model}.yaml", LINEAR + f"pseudo_labels: {{teachers: {teacher}}}\n")
+    assert foldstack(root, "train", "--model", "a", "--fold", "0") == 2
+    assert capsys.readouterr().err == (
+        "foldstack: b and a are each other's teachers, so that none can be the first: name another "
+        "teacher in one of them\n"
+    )
+
+
 def test_a_pool_must_be_named(root, capsys):
     settings = (root / "competition.yaml").read_text()
     lines = [x for x in settings.splitlines() if "more.csv" not in x and not x.startswith("pool")]

@@ -179,6 +179,12 @@ def _by_dependency(todo: list[Run]) -> list[list[Run]]:
     while left:
         waiting = {run.key for run in left}
         ready = [run for run in left if not any(d.run in waiting for d in run.dependencies())]
+        if not ready and any(run.teachers("pseudo") or run.teachers("distil") for run in left):
+            models = " and ".join(dict.fromkeys(run.key.model for run in left))
+            raise InputError(
+                f"{models} are each other's teachers, so that none can be the first: name another "
+                "teacher in one of them"
+            )
         groups.append(ready or left)  # a cycle: each run raises its own error
         left = [run for run in left if run not in groups[-1]]
     return groups

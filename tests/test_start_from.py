@@ -9,10 +9,11 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from foldstack.errors import InputError
 from foldstack.nets.layers import thin
 from foldstack.stages.fitted import load_learner
 from foldstack.store import RunKey, Store
-from tiny import add_preset, foldstack, make_backbone, make_workspace, refuses, run_of
+from tiny import TINY, add_preset, foldstack, make_backbone, make_workspace, refuses, run_of
 
 pytestmark = pytest.mark.usefixtures("cpu_settings_restored")
 
@@ -175,3 +176,51 @@ def test_what_is_kept_computes_as_these_layers_alone(backbone):
     hidden = whole.encoder.layer[1](hidden)
     hidden = hidden[0] if isinstance(hidden, tuple) else hidden
     torch.testing.assert_close(part(input_ids=ids)[0], hidden)
+
+
+KEPT = {
+    "GPT2Config": {"n_embd": 16, "n_layer": 4, "n_head": 2, "bos_token_id": 1, "eos_token_id": 2},
+    "XLNetConfig": {"d_model": 16, "n_layer": 4, "n_head": 2, "d_inner": 32},
+    "Qwen2Config": TINY | {"num_hidden_layers": 4, "num_key_value_heads": 2},
+}
+
+
+@pytest.mark.parametrize("name", KEPT)
+def test_other_types_compute_with_what_is_kept(name):
+    """A decoder's layers know their place in the cache."""
+    import transformers
+
+    torch.manual_seed(0)
+    config = getattr(transformers, name)(**{"vocab_size": 40} | KEPT[name])
+    part = transformers.AutoModel.from_config(config).eval()
+    thin(part, 2)
+    ids = torch.arange(6).reshape(1, 6)
+    again = type(part)(part.config).eval()
+    again.load_state_dict(part.state_dict())
+    torch.testing.assert_close(part(input_ids=ids)[0], again(input_ids=ids)[0])
+
+
+def test_layers_that_differ_by_their_place_are_not_thinned():
+    """T5's first layer holds the relative positions of all; ModernBERT's first one has no norm."""
+    import transformers
+
+    t5 = transformers.T5Config(
+        d_model=16, d_kv=8, d_ff=32, num_layers=4, num_heads=2, vocab_size=40
+    )
+    ids = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+    modern = transformers.ModernBertConfig(
+        **TINY | {"num_hidden_layers": 4}, **ids, cls_token_id=1, sep_token_id=2
+    )
+    for part in (transformers.T5EncoderModel(t5), transformers.AutoModel.from_config(modern)):
+        with pytest.raises(InputError, match="keep_every does not fit a backbone of type"):
+            thin(part, 2)
+
+
+def test_layers_in_several_blocks_are_not_thinned():
+    import transformers
+
+    config = transformers.FunnelConfig(
+        vocab_size=40, d_model=16, n_head=2, d_head=8, d_inner=32, block_sizes=[2, 2]
+    )
+    with pytest.raises(InputError, match="type 'funnel', whose layers stand in several blocks"):
+        thin(transformers.FunnelBaseModel(config), 2)

@@ -296,6 +296,39 @@ def test_a_run_is_stale_whose_unlabelled_rows_are_others(root):
     assert found == ["learned other unlabelled rows than today's"]
 
 
+def test_a_run_is_stale_whose_unlabelled_rows_are_of_other_groups(tmp_path):
+    """A pool row of a held-out row's group is not learned, so that the group is part of what is."""
+    root = make_workspace(tmp_path / "w", n=30, group="author", pool=["more.csv"])
+    lines = (root / "input/train.csv").read_text().splitlines()
+    named = [f"{line},author{i // 3}" for i, line in enumerate(lines[1:])]
+    write(root / "input/train.csv", "\n".join(["id,text,label,author", *named]) + "\n")
+    write(root / "input/more.csv", "text,author\nan unheard thing,x\n")
+    write(root / "presets/linear.yaml", LINEAR)
+    write(
+        root / "presets/pupil.yaml", LINEAR + "pseudo_labels: {teachers: linear, texts: [pool]}\n"
+    )
+    assert foldstack(root, "folds") == 0
+    found = reasons(
+        root, lambda: write(root / "input/more.csv", "text,author\nan unheard thing,author0\n")
+    )
+    assert found == ["learned other unlabelled rows than today's"]
+
+
+def test_a_run_is_stale_whose_test_rows_have_other_features(tmp_path):
+    """A teacher may read them."""
+    root = make_workspace(tmp_path / "w", n=30, numeric=["size"])
+    for name in ("train", "test"):
+        lines = (root / f"input/{name}.csv").read_text().splitlines()
+        sized = [f"{line},{i * i}" for i, line in enumerate(lines[1:])]
+        write(root / f"input/{name}.csv", "\n".join([f"{lines[0]},size", *sized]) + "\n")
+    write(root / "presets/linear.yaml", LINEAR)
+    write(root / "presets/pupil.yaml", LINEAR + "pseudo_labels: {teachers: linear}\n")
+    assert foldstack(root, "folds") == 0
+    test = root / "input/test.csv"
+    found = reasons(root, lambda: write(test, test.read_text().replace(",25\n", ",26\n")))
+    assert found == ["learned other unlabelled rows than today's"]
+
+
 def test_another_pool_leaves_other_runs_as_they_are(root):
     trained(root, "linear")
     write(root / "input/more.csv", "text\nanother\n")
@@ -333,6 +366,46 @@ def test_two_models_do_not_teach_each_other(root, capsys):
         "foldstack: b and a are each other's teachers, so that none can be the first: name another "
         "teacher in one of them\n"
     )
+
+
+def test_distillation_with_too_few_folds_is_refused_before_any_run(tmp_path, capsys):
+    """Each teacher leaves one fold more out: of three models in a chain the last one three."""
+    root = make_workspace(tmp_path / "w", n=30, models=["linear"])
+    write(root / "presets/linear.yaml", LINEAR)
+    write(root / "presets/first.yaml", LINEAR + "distil: {teachers: linear}\n")
+    write(root / "presets/second.yaml", LINEAR + "distil: {teachers: first}\n")
+    assert foldstack(root, "folds") == 0
+    capsys.readouterr()
+    refuses(
+        root,
+        ["train", "--model", "second", "--fold", "0"],
+        "first seed 0 fold0-1: distil is by runs that leave 3 folds out, which are all: set folds.count "
+        "to more (with DEBUG=1 by SET=folds.count=), or leave distil out",
+        capsys,
+    )
+    assert not (root / "oof/linear").exists()
+
+
+def test_distillation_in_time_order_is_refused_before_any_run(tmp_path, capsys):
+    root = make_workspace(
+        tmp_path / "w", n=30, models=["linear"], time="day", folds={"count": 3, "kind": "time"}
+    )
+    lines = (root / "input/train.csv").read_text().splitlines()
+    dated = [f"{line},{i}" for i, line in enumerate(lines[1:])]
+    write(root / "input/train.csv", "\n".join(["id,text,label,day", *dated]) + "\n")
+    write(root / "presets/linear.yaml", LINEAR)
+    write(root / "presets/distilled.yaml", LINEAR + "distil: {teachers: linear}\n")
+    assert foldstack(root, "folds") == 0
+    capsys.readouterr()
+    for fold, name in (("1", "fold1"), ("full", "full")):
+        refuses(
+            root,
+            ["train", "--model", "distilled", "--fold", fold],
+            f"distilled seed 0 {name}: distil requires runs that leave two folds out, which time order "
+            "cannot: remove it",
+            capsys,
+        )
+    assert not (root / "oof/linear").exists()
 
 
 def test_a_pool_must_be_named(root, capsys):

@@ -593,8 +593,16 @@ class Competition:
 
     def ties_of(self, name: str) -> np.ndarray:
         """(ties, 2): the same of the unlabelled rows of this name, see `unlabelled_rows_of`."""
-        tables = [self._test_table] if name == "test" else self._pool_tables.values()
-        return self._ties(self.unlabelled_rows_of(name), self._groups_of(tables))
+        return self._test_ties if name == "test" else self._pool_ties
+
+    @cached_property
+    def _test_ties(self) -> np.ndarray:
+        return self._ties(self.unlabelled_rows_of("test"), self._groups_of([self._test_table]))
+
+    @cached_property
+    def _pool_ties(self) -> np.ndarray:
+        keys = self._groups_of(self._pool_tables.values())
+        return self._ties(self.unlabelled_rows_of("pool"), keys)
 
     def _ties(self, rows: Rows, keys: list[str]) -> np.ndarray:
         """Return the ties of rows from elsewhere, whose groups are `keys`; empty: none."""

@@ -45,7 +45,8 @@ def blocks(backbone: nn.Module) -> list[nn.Module]:
 def thin(backbone: nn.Module, every: int) -> None:
     """Keep every n-th layer of a backbone, from the n-th on, as DistilBERT begins (Sanh et al. 2019).
 
-    Raises InputError if the backbone has fewer layers than `every`.
+    Raises InputError if the backbone has fewer layers than `every`, or layers of which some differ by
+    their place: what is stored by their number would be read as others.
     """
     stack, config = _stack(backbone), backbone.config
     count = len(stack)
@@ -54,14 +55,30 @@ def thin(backbone: nn.Module, every: int) -> None:
             f"keep_every is {every}, but the backbone has {count} layer{'s' * (count > 1)}: set a "
             "smaller number"
         )
+    if any(isinstance(block, nn.ModuleList) for block in stack):
+        raise InputError(
+            f"keep_every does not fit a backbone of type '{config.model_type}', whose layers stand in "
+            "several blocks: leave it out"
+        )
     kept = range(every - 1, count, every)
     for i in reversed(range(count)):
         if i not in kept:
             del stack[i]
+    for i, block in enumerate(stack):
+        for module in block.modules():
+            if hasattr(module, "layer_idx"):  # its place in a decoder's cache
+                module.layer_idx = i
     for name in PER_LAYER:
         if isinstance(values := getattr(config, name, None), list):
             setattr(config, name, [values[i] for i in kept])
     config.num_hidden_layers = len(kept)
+    with torch.device("meta"):
+        alone = type(backbone)(config)
+    if _stack(alone).state_dict().keys() != stack.state_dict().keys():
+        raise InputError(
+            f"keep_every does not fit a backbone of type '{config.model_type}': its first layers have "
+            "other weights than later ones; leave it out"
+        )
 
 
 def _stack(backbone: nn.Module) -> nn.ModuleList:
@@ -77,7 +94,7 @@ def _stack(backbone: nn.Module) -> nn.ModuleList:
         raise InputError(
             f"a backbone of type '{backbone.config.model_type}' has {len(stacks) or 'no'} stacks of "
             "layers instead of one, so they cannot be counted: leave training.layer_decay, head_lr, "
-            "freeze_embeddings, freeze_layers and reinit_layers at their defaults"
+            "freeze_embeddings, freeze_layers, reinit_layers and keep_every at their defaults"
         )
     return stacks[0]
 

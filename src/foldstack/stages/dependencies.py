@@ -29,8 +29,8 @@ SEVERAL = {
 COUNT = re.compile(r"(?<!\S)\d[\d,]*\b")
 
 
-def require_dependencies(ws: Workspace, run: Run) -> None:
-    """Raise InputError if a run that this one depends on is missing or stale."""
+def refuse_in_time_order(run: Run) -> None:
+    """Raise InputError if a run is taught or judged by runs that time-ordered folds do not have."""
     if run.washed_by and run.folds.in_time_order:
         raise InputError(
             f"{run.key}: augment_washed_by requires runs that leave two folds out, which time order "
@@ -41,6 +41,11 @@ def require_dependencies(ws: Workspace, run: Run) -> None:
             f"{run.key}: distil requires runs that leave two folds out, which time order cannot: remove "
             "it"
         )
+
+
+def require_dependencies(ws: Workspace, run: Run) -> None:
+    """Raise InputError if a run that this one depends on is missing or stale."""
+    refuse_in_time_order(run)
     dependencies = run.dependencies()
     for purpose, what in SEVERAL.items():
         several = [d.run for d in dependencies if d.purpose == purpose]

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from foldstack import config
+from foldstack.competition import Competition
 from foldstack.files import file_sha256
 from foldstack.records import RunIdentity, RunRecord
 from foldstack.stages.drift import weights_to_test
@@ -191,9 +192,21 @@ def unlabelled_hash(ws: Workspace, settings: LearnerSettings) -> str | None:
         names.add("pool")
     there = {"test", *(["pool"] if competition.pooled is not None else [])}
     found = [
-        [n, competition.unlabelled_rows_of(n).hash() if n in there else None] for n in sorted(names)
+        [n, *(_facts_of(competition, n, pseudo is not None) if n in there else [None])]
+        for n in sorted(names)
     ]
     return config.digest(found) if found else None
+
+
+def _facts_of(competition: Competition, name: str, taught: bool) -> list[Any]:
+    """Return what a run learns of unlabelled rows: texts; if they are taught, features and ties too."""
+    rows = competition.unlabelled_rows_of(name)
+    facts: list[Any] = [rows.hash()]
+    if taught and rows.features is not None:  # teachers may predict from them
+        facts.append(competition.features_hash(rows))
+    if taught and len(ties := competition.ties_of(name)):  # these are no rows of some runs
+        facts.append(ties.tolist())
+    return facts
 
 
 def _digest(path: Path) -> str:

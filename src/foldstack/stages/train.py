@@ -8,6 +8,7 @@ from foldstack.interrupt import is_child
 from foldstack.progress import say
 from foldstack.records import TrainedRecord
 from foldstack.settings import Settings
+from foldstack.stages.dependencies import refuse_in_time_order
 from foldstack.stages.jobs import Jobs
 from foldstack.stages.launch import train_each
 from foldstack.stages.one_run import is_done, train_one
@@ -249,10 +250,18 @@ def _check_processes(todo: list[Run], processes: int) -> None:
 def _check_run(run: Run) -> None:
     if run.start and run.start.model == run.key.model:
         raise InputError(f"{run.key}: start_from names the model itself: name another one")
+    refuse_in_time_order(run)
     for purpose in ("pseudo", "distil"):
         if any(d.run.model == run.key.model for d in run.teachers(purpose)):
             setting = PURPOSES[purpose]
             raise InputError(f"{run.key}: {setting} names the model itself: name another one")
+    for teacher in run.teachers("distil"):
+        left_out = teacher.run.left_out
+        if not len(run.folds.learned(left_out)):
+            raise InputError(
+                f"{run.key}: distil is by runs that leave {len(left_out)} folds out, which are all: "
+                "set folds.count to more (with DEBUG=1 by SET=folds.count=), or leave distil out"
+            )
     if run.select == "fold" and not run.key.left_out:
         raise InputError(
             f"{run.key}: training.select=fold chooses the epoch on the held-out fold, "

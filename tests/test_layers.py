@@ -134,8 +134,8 @@ def test_a_backbone_without_one_stack_is_refused(lists, count):
         blocks(backbone)
     assert str(e.value) == (
         f"a backbone of type 'odd' has {count} stacks of layers instead of one, so they cannot be "
-        "counted: leave training.layer_decay, head_lr, freeze_embeddings, freeze_layers and "
-        "reinit_layers at their defaults"
+        "counted: leave training.layer_decay, head_lr, freeze_embeddings, freeze_layers, "
+        "reinit_layers and keep_every at their defaults"
     )
 
 

@@ -2134,8 +2134,8 @@ MUTANTS = [
     Mutant(
         "teacher-knows-the-fold",
         "stages/run.py",
-        "same = (self.key.seed, self.key.left_out)\n            return [Dependency(purpose",
-        "same = (self.key.seed, ())\n            return [Dependency(purpose",
+        'same = (self.key.seed, self.key.left_out)\n            found += [Dependency("pseudo"',
+        'same = (self.key.seed, ())\n            found += [Dependency("pseudo"',
         "unlabelled rows are labelled by a model that has learned the held-out fold",
         ("test_taught.py::test_turned_labels_of_the_held_out_fold_change_nothing",),
     ),
@@ -2174,8 +2174,8 @@ MUTANTS = [
     Mutant(
         "top-of-all-classes",
         "stages/taught.py",
-        "rank[order] = np.arange(len(sure)) - begins[classes[order]]",
-        "rank[order] = np.arange(len(sure))",
+        'rank = pd.Series(-sure).groupby(classes).rank(method="first")',
+        'rank = pd.Series(-sure).rank(method="first")',
         "the surest rows are those of one class",
         ("test_taught.py::test_top_is_the_surest_of_each_class",),
     ),

@@ -19,6 +19,7 @@ from foldstack.stages.dependencies import why_stale
 from foldstack.stages.fitted import load_learner
 from foldstack.stages.learned import rows_of
 from foldstack.stages.oof import read_model
+from foldstack.stages.run import TEACHING
 from foldstack.stages.taught import labelled
 from foldstack.store import RunKey, Store
 from foldstack.techniques import Distillation, PseudoLabels, TfidfSettings
@@ -50,7 +51,7 @@ def root(tmp_path) -> Path:
 def trained(root: Path, model: str, fold: int = 0) -> None:
     """Train a run after those that teach it, in this process."""
     _, run = run_of(root, model, fold)
-    for dependency in (*run.teachers("pseudo"), *run.teachers("distil")):
+    for dependency in run.teachers(*TEACHING):
         key = dependency.run
         options = ("--model", key.model, "--fold", key.run.removeprefix("fold"))
         if Store(root).read_run(key) is None:
@@ -129,17 +130,23 @@ def test_a_copy_of_a_held_out_text_is_not_learned(root):
     assert of_pool == [["more.csv:3"], ["more.csv:1", "more.csv:2", "more.csv:3"]]
 
 
-def test_a_row_of_a_held_out_group_is_not_learned(tmp_path):
-    root = make_workspace(tmp_path / "w", n=30, group="author", pool=["more.csv"])
+def by_author(root: Path, text: str) -> Path:
+    """30 rows of ten authors, folds by author, and a pool of this text of another one."""
+    make_workspace(root, n=30, group="author", pool=["more.csv"])
     lines = (root / "input/train.csv").read_text().splitlines()
     named = [f"{line},author{i // 3}" for i, line in enumerate(lines[1:])]
     write(root / "input/train.csv", "\n".join(["id,text,label,author", *named]) + "\n")
-    write(root / "input/more.csv", "text,author\nanother,x\n")
+    write(root / "input/more.csv", f"text,author\n{text},x\n")
     write(root / "presets/linear.yaml", LINEAR)
     write(
         root / "presets/pupil.yaml", LINEAR + "pseudo_labels: {teachers: linear, texts: [pool]}\n"
     )
     assert foldstack(root, "folds") == 0
+    return root
+
+
+def test_a_row_of_a_held_out_group_is_not_learned(tmp_path):
+    root = by_author(tmp_path / "w", "another")
     _, run = run_of(root, "linear")
     held = int(run.folds.held_out((0,))[0])
     write(root / "input/more.csv", f"text,author\nan unheard thing,author{held // 3}\nanother,x\n")
@@ -298,16 +305,7 @@ def test_a_run_is_stale_whose_unlabelled_rows_are_others(root):
 
 def test_a_run_is_stale_whose_unlabelled_rows_are_of_other_groups(tmp_path):
     """A pool row of a held-out row's group is not learned, so that the group is part of what is."""
-    root = make_workspace(tmp_path / "w", n=30, group="author", pool=["more.csv"])
-    lines = (root / "input/train.csv").read_text().splitlines()
-    named = [f"{line},author{i // 3}" for i, line in enumerate(lines[1:])]
-    write(root / "input/train.csv", "\n".join(["id,text,label,author", *named]) + "\n")
-    write(root / "input/more.csv", "text,author\nan unheard thing,x\n")
-    write(root / "presets/linear.yaml", LINEAR)
-    write(
-        root / "presets/pupil.yaml", LINEAR + "pseudo_labels: {teachers: linear, texts: [pool]}\n"
-    )
-    assert foldstack(root, "folds") == 0
+    root = by_author(tmp_path / "w", "an unheard thing")
     found = reasons(
         root, lambda: write(root / "input/more.csv", "text,author\nan unheard thing,author0\n")
     )

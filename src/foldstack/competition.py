@@ -8,7 +8,7 @@ import string
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, reduce
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -565,9 +565,7 @@ class Competition:
         parts = [self._external(source) for source in self.settings.external]
         if not parts:
             return None
-        rows = parts[0]
-        for part in parts[1:]:
-            rows = rows.concatenated(part)
+        rows = reduce(Rows.concatenated, parts)
         first = {normalise(t): g for t, g in zip(self.train.texts, self.train.groups, strict=True)}
         own = duplicate_groups(rows.texts) + self.train.groups.max() + 1
         groups = [first.get(normalise(t), g) for t, g in zip(rows.texts, own, strict=True)]
@@ -592,17 +590,17 @@ class Competition:
         return self._ties(self.external, self._groups_of(self._external_tables.values()))
 
     def ties_of(self, name: str) -> np.ndarray:
-        """(ties, 2): the same of the unlabelled rows of this name, see `unlabelled_rows_of`."""
+        """(ties, 2): the same of those `rows_to_label`."""
         return self._test_ties if name == "test" else self._pool_ties
 
     @cached_property
     def _test_ties(self) -> np.ndarray:
-        return self._ties(self.unlabelled_rows_of("test"), self._groups_of([self._test_table]))
+        return self._ties(self.rows_to_label["test"], self._groups_of([self._test_table]))
 
     @cached_property
     def _pool_ties(self) -> np.ndarray:
         keys = self._groups_of(self._pool_tables.values())
-        return self._ties(self.unlabelled_rows_of("pool"), keys)
+        return self._ties(self.rows_to_label["pool"], keys)
 
     def _ties(self, rows: Rows, keys: list[str]) -> np.ndarray:
         """Return the ties of rows from elsewhere, whose groups are `keys`; empty: none."""
@@ -632,13 +630,15 @@ class Competition:
 
     # Rows without labels
 
-    def unlabelled_rows_of(self, name: str) -> Rows:
-        """Return the rows of `test` or `pool`, with ids of their own: `test:ID`, `FILE:1`."""
-        rows = self.test if name == "test" else self.pooled
-        if name == "test":
-            rows = replace(rows, ids=np.array([f"test:{i}" for i in rows.ids], dtype=object))
+    @cached_property
+    def rows_to_label(self) -> dict[str, Rows]:
+        """The rows of `test` and, if there is one, of `pool`; ids are their own: `test:ID`, `FILE:1`."""
+        ids = np.array([f"test:{i}" for i in self.test.ids], dtype=object)
+        found = {"test": replace(self.test, ids=ids)}
+        if self.pooled is not None:
+            found["pool"] = self.pooled
         first = self.train.groups.max() + 1
-        return replace(rows, groups=rows.groups + first)
+        return {name: replace(rows, groups=rows.groups + first) for name, rows in found.items()}
 
     @cached_property
     def pooled(self) -> Rows | None:
@@ -649,9 +649,7 @@ class Competition:
         ]
         if not parts:
             return None
-        rows = parts[0]
-        for part in parts[1:]:
-            rows = rows.concatenated(part)
+        rows = reduce(Rows.concatenated, parts)
         return replace(rows, groups=duplicate_groups(rows.texts))
 
     @cached_property

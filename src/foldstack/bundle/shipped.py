@@ -20,17 +20,15 @@ from foldstack.submission import Submission
 SHOWN = 1000  # different rows of the sample
 # What reading rows and writing a submission do not need.
 DROPPED = (
-    *(
-        "models",
-        "external",
-        "edits",
-        "patterns",
-        "pool",
-        "blend",
-        "report_metrics",
-        "runtime",
-        "store",
-    ),
+    "models",
+    "external",
+    "edits",
+    "patterns",
+    "pool",
+    "blend",
+    "report_metrics",
+    "runtime",
+    "store",
 )
 
 

@@ -32,6 +32,7 @@ PURPOSES = {
     "pseudo": "pseudo_labels.teachers",
     "distil": "distil.teachers",
 }
+TEACHING = ("pseudo", "distil")  # the purposes of teachers
 
 
 @dataclass(frozen=True, order=True)
@@ -97,27 +98,27 @@ class Run:
             found += [
                 Dependency("washed", self.judge_of_copies(fold)) for fold in self._learned_folds
             ]
-        return [*found, *self.teachers("pseudo"), *self.teachers("distil")]
+        return [*found, *self.teachers(*TEACHING)]
 
     @property
     def _learned_folds(self) -> list[int]:
         split = self.folds.split_of(self.key.left_out)
         return np.setdiff1d(split[split >= 0], self.key.left_out).tolist()
 
-    def teachers(self, purpose: str) -> list[Dependency]:
+    def teachers(self, *purposes: str) -> list[Dependency]:
         """Return the runs that teach this one: for `distil` one per model and fold to learn from."""
-        pseudo, distil = self.settings.pseudo_labels, self.settings.distil
-        if purpose == "pseudo" and pseudo is not None:
+        pseudo, distil, found = self.settings.pseudo_labels, self.settings.distil, []
+        if "pseudo" in purposes and pseudo is not None:
             same = (self.key.seed, self.key.left_out)
-            return [Dependency(purpose, RunKey(model, *same)) for model in pseudo.teachers]
-        if purpose == "distil" and distil is not None:
+            found += [Dependency("pseudo", RunKey(model, *same)) for model in pseudo.teachers]
+        if "distil" in purposes and distil is not None:
             known = () if distil.by == "out_of_fold" else self.key.left_out
-            return [
-                Dependency(purpose, RunKey(model, self.key.seed, tuple(sorted({fold, *known}))))
+            found += [
+                Dependency("distil", RunKey(model, self.key.seed, tuple(sorted({fold, *known}))))
                 for model in distil.teachers
                 for fold in self._learned_folds
             ]
-        return []
+        return found
 
     def fold_taught_by(self, teacher: RunKey) -> int:
         """Return the fold whose rows a teacher of `distil` predicts."""
@@ -190,17 +191,18 @@ def unlabelled_hash(ws: Workspace, settings: LearnerSettings) -> str | None:
     names = set(pseudo.texts) if pseudo is not None else set()
     if settings.reads_pool and competition.pooled is not None:
         names.add("pool")
-    there = {"test", *(["pool"] if competition.pooled is not None else [])}
-    found = [
-        [n, *(_facts_of(competition, n, pseudo is not None) if n in there else [None])]
-        for n in sorted(names)
-    ]
+    found = [[n, *_facts_of(competition, n, pseudo is not None)] for n in sorted(names)]
     return config.digest(found) if found else None
 
 
 def _facts_of(competition: Competition, name: str, taught: bool) -> list[Any]:
-    """Return what a run learns of unlabelled rows: texts; if they are taught, features and ties too."""
-    rows = competition.unlabelled_rows_of(name)
+    """Return what a run learns of unlabelled rows: texts; if they are taught, features and ties too.
+
+    None alone if the pool's files are no longer named.
+    """
+    rows = competition.rows_to_label.get(name)
+    if rows is None:
+        return [None]
     facts: list[Any] = [rows.hash()]
     if taught and rows.features is not None:  # teachers may predict from them
         facts.append(competition.features_hash(rows))
@@ -227,7 +229,7 @@ def content_by_purpose(ws: Workspace, dependencies: Iterable[Dependency]) -> dic
         purpose, run = dependency.purpose, dependency.run
         if purpose == "washed":
             found.setdefault(purpose, {})[run.run] = dependency.content(ws)
-        elif purpose in ("pseudo", "distil"):
+        elif purpose in TEACHING:
             found.setdefault(purpose, {})[f"{run.model}/{run.run}"] = dependency.content(ws)
         else:
             found[dependency.purpose] = dependency.content(ws)
@@ -251,7 +253,7 @@ def recorded(run: RunRecord) -> list[tuple[Dependency, str | None]]:
     for name, content in (identity.washed or {}).items():
         key = RunKey(judge, run.seed, RunKey.left_out_of(name))
         found.append((Dependency("washed", key), content))
-    for purpose in ("pseudo", "distil"):
+    for purpose in TEACHING:
         for place, content in (getattr(identity, purpose) or {}).items():
             model, _, name = place.partition("/")
             key = RunKey(model, run.seed, RunKey.left_out_of(name))

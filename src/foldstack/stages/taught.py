@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 
 from foldstack.links import to_probabilities
 from foldstack.rows import Rows
@@ -44,7 +45,7 @@ def with_pseudo_labels(ws: Workspace, run: Run, train: Rows, judged: np.ndarray)
 def _free_of_ties(ws: Workspace, run: Run, name: str, judged: np.ndarray) -> Rows:
     """Return the unlabelled rows of this name that are no copies of judged rows, nor of their groups."""
     competition = ws.competition
-    rows = competition.unlabelled_rows_of(name)
+    rows = competition.rows_to_label[name]
     ties = competition.ties_of(name)
     leaks = ties[np.isin(ties[:, 1], competition.tied[judged]), 0]
     return rows.take(np.setdiff1d(np.arange(len(rows)), leaks))
@@ -102,11 +103,8 @@ def _highest(decided: np.ndarray, sure: np.ndarray, count: int) -> np.ndarray:
     Of equally sure rows the first ones are taken.
     """
     _, classes = np.unique(decided, axis=0, return_inverse=True)
-    order = np.lexsort([-sure, classes])
-    begins = np.searchsorted(classes[order], np.arange(classes.max(initial=-1) + 1))
-    rank = np.empty(len(sure), dtype=np.int64)
-    rank[order] = np.arange(len(sure)) - begins[classes[order]]
-    return rank < count
+    rank = pd.Series(-sure).groupby(classes).rank(method="first")
+    return (rank <= count).to_numpy()
 
 
 def with_distilled(ws: Workspace, run: Run, train: Rows) -> Rows:

@@ -15,7 +15,7 @@ from foldstack.stages.one_run import is_done, train_one
 from foldstack.stages.oof import fold_runs
 from foldstack.stages.pooled import model_scores
 from foldstack.stages.pretrain import is_pretrained
-from foldstack.stages.run import PURPOSES, Run
+from foldstack.stages.run import PURPOSES, TEACHING, Run
 from foldstack.store import RunKey
 from foldstack.tracking import check_trackers
 from foldstack.workspace import Workspace
@@ -155,7 +155,7 @@ def _missing_teachers(ws: Workspace, todo: list[Run]) -> list[Run]:
     known, found, waiting = {run.key for run in todo}, {}, list(todo)
     while waiting:
         run = waiting.pop()
-        for dependency in (*run.teachers("pseudo"), *run.teachers("distil")):
+        for dependency in run.teachers(*TEACHING):
             key = dependency.run
             if key in known or ws.store.read_run(key) is not None:
                 continue
@@ -180,7 +180,7 @@ def _by_dependency(todo: list[Run]) -> list[list[Run]]:
     while left:
         waiting = {run.key for run in left}
         ready = [run for run in left if not any(d.run in waiting for d in run.dependencies())]
-        if not ready and any(run.teachers("pseudo") or run.teachers("distil") for run in left):
+        if not ready and any(run.teachers(*TEACHING) for run in left):
             models = " and ".join(dict.fromkeys(run.key.model for run in left))
             raise InputError(
                 f"{models} are each other's teachers, so that none can be the first: name another "
@@ -251,10 +251,10 @@ def _check_run(run: Run) -> None:
     if run.start and run.start.model == run.key.model:
         raise InputError(f"{run.key}: start_from names the model itself: name another one")
     refuse_in_time_order(run)
-    for purpose in ("pseudo", "distil"):
-        if any(d.run.model == run.key.model for d in run.teachers(purpose)):
-            setting = PURPOSES[purpose]
-            raise InputError(f"{run.key}: {setting} names the model itself: name another one")
+    own = next((d for d in run.teachers(*TEACHING) if d.run.model == run.key.model), None)
+    if own:
+        setting = PURPOSES[own.purpose]
+        raise InputError(f"{run.key}: {setting} names the model itself: name another one")
     for teacher in run.teachers("distil"):
         left_out = teacher.run.left_out
         if not len(run.folds.learned(left_out)):

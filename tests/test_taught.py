@@ -19,10 +19,10 @@ from foldstack.stages.dependencies import why_stale
 from foldstack.stages.fitted import load_learner
 from foldstack.stages.learned import rows_of
 from foldstack.stages.oof import read_model
-from foldstack.stages.run import TEACHING
+from foldstack.stages.run import TEACHING, unlabelled_hash
 from foldstack.stages.taught import labelled
 from foldstack.store import RunKey, Store
-from foldstack.techniques import Distillation, PseudoLabels, TfidfSettings
+from foldstack.techniques import Distillation, LearnerSettings, PseudoLabels, TfidfSettings
 from makers import unlabelled
 from tiny import BAD, GOOD, foldstack, make_workspace, refuses, run_of, turn_labels, write
 
@@ -325,6 +325,30 @@ def test_a_run_is_stale_whose_test_rows_have_other_features(tmp_path):
     test = root / "input/test.csv"
     found = reasons(root, lambda: write(test, test.read_text().replace(",25\n", ",26\n")))
     assert found == ["learned other unlabelled rows than today's"]
+
+
+OF_ALL_TEXTS = {"train": "skipgram", "texts": "workspace"}
+
+
+@pytest.mark.parametrize(
+    "data, reads",
+    [
+        ({"learner": "network", "vectors": OF_ALL_TEXTS}, True),
+        ({"learner": "network", "vectors": {"train": "skipgram"}}, False),
+        ({"learner": "network"}, False),
+        ({"learner": "vectors", "source": {"name": "word_mean", "vectors": OF_ALL_TEXTS}}, True),
+        ({"learner": "vectors", "source": "lda"}, False),
+    ],
+    ids=str,
+)
+def test_what_learns_from_all_texts_depends_on_the_pool(root, data, reads):
+    """Bug guarded: word vectors of all texts, and no run was stale after another pool."""
+    ws, _ = run_of(root, "linear")
+    settings = config.validate(LearnerSettings.registered[data["learner"]], data, "mine.yaml")
+    before = unlabelled_hash(ws, settings)
+    write(root / "input/more.csv", "text\nanother\n")
+    after = unlabelled_hash(run_of(root, "linear")[0], settings)
+    assert (before != after) == reads and (before is None) != reads
 
 
 def test_another_pool_leaves_other_runs_as_they_are(root):

@@ -179,6 +179,10 @@ class NetworkSettings(SequenceSettings):
         return self
 
     @property
+    def reads_pool(self) -> bool:
+        return super().reads_pool or (self.vectors is not None and self.vectors.reads_pool)
+
+    @property
     def input_files(self) -> dict[str, str]:
         of_vectors = self.vectors.files if self.vectors else {}
         return super().input_files | of_vectors | self.words.word_files(OF_WORDS)

@@ -43,6 +43,11 @@ class VectorSource(Technique):
         """Packages besides those of all learners that predictions need."""
         return ()
 
+    @property
+    def reads_pool(self) -> bool:
+        """Whether it learns from the texts of the competition's `pool` files."""
+        return False
+
     def check_kind(self, kind: Kind) -> None:
         """Raise ValueError if it does not apply to this kind of competition."""
 
@@ -113,6 +118,10 @@ class WordMeanSource(WordsSource):
     name: Literal["word_mean"]
     vectors: WordVectorsSettings
     size: PositiveInt = 100
+
+    @property
+    def reads_pool(self) -> bool:
+        return self.vectors.reads_pool
 
     @model_validator(mode="after")
     def _trains_nothing_further(self) -> WordMeanSource:

@@ -128,6 +128,10 @@ class VectorsSettings(KeywordSettings):
         self.source.check_kind(kind)
 
     @property
+    def reads_pool(self) -> bool:
+        return super().reads_pool or self.source.reads_pool
+
+    @property
     def input_files(self) -> dict[str, str]:
         return super().input_files | self.source.files
 

@@ -45,6 +45,11 @@ class WordVectorsSettings(Settings):
     max_n: PositiveInt = 6
     texts: Literal["run", "workspace"] = "run"
 
+    @property
+    def reads_pool(self) -> bool:
+        """Whether the texts of the competition's `pool` files train them."""
+        return self.texts == "workspace"
+
     @model_validator(mode="after")
     def _come_from_somewhere(self) -> WordVectorsSettings:
         if (self.file is None) == (self.train is None):

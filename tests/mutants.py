@@ -559,8 +559,8 @@ MUTANTS = [
     Mutant(
         "same-batches-in-all-epochs",
         "training/loop.py",
-        "settings.batch_size, seed, epoch)\n\n",
-        "settings.batch_size, seed, 0)\n\n",
+        "batches = batches_of(current, settings, ratio, seed, epoch)",
+        "batches = batches_of(current, settings, ratio, seed, 0)",
         "every epoch has the same order",
         ("test_loop.py",),
     ),
@@ -2178,6 +2178,31 @@ MUTANTS = [
         'rank = pd.Series(-sure).rank(method="first")',
         "the surest rows are those of one class",
         ("test_taught.py::test_top_is_the_surest_of_each_class",),
+    ),
+    # Mixed updates
+    Mutant(
+        "mixed-rows-return-early",
+        "text/batches.py",
+        "passes = range(start // rows, -(-end // rows))",
+        "passes = [start // rows] * (-(-end // rows) - start // rows)",
+        "pseudo-labelled rows are drawn in the same order again within an epoch",
+        ("test_mixed_batches.py::test_draws_depend_on_the_seed_and_on_nothing_else",),
+    ),
+    Mutant(
+        "mixed-rows-of-each-epoch-alike",
+        "text/batches.py",
+        "taken = epoch * len(gold) + np.cumsum(",
+        "taken = np.cumsum(",
+        "each epoch takes the same pseudo-labelled rows, and others are never learned",
+        ("test_mixed_batches.py::test_no_row_returns_before_all_are_taken",),
+    ),
+    Mutant(
+        "copies-of-pseudo-rows-are-gold",
+        "text/augment/__init__.py",
+        'np.where(taken.origin == PSEUDO, taken.origin, "augmented")',
+        'np.full(len(texts), "augmented", dtype=object)',
+        "copies of pseudo-labelled rows are mixed as training rows",
+        ("test_mixed_batches.py::test_copies_of_pseudo_labelled_rows_are_no_training_rows",),
     ),
     # Rules for words
     Mutant(

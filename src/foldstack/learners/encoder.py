@@ -16,7 +16,7 @@ from foldstack.learners import Task
 from foldstack.learners.columns import FeatureColumns
 from foldstack.learners.keyword_columns import KEYWORDS, KeywordColumns
 from foldstack.progress import say
-from foldstack.rows import Rows
+from foldstack.rows import PSEUDO, Rows
 from foldstack.techniques import AUTO, Beginning, SequenceSettings, TrainingSettings, Windows
 from foldstack.text.augment import Augmenter
 from foldstack.text.cache import TokenCache
@@ -253,11 +253,13 @@ class Encoder:
     def _examples(self, rows: Rows, tokens: Tokens) -> Examples:
         """Return the rows as examples; the windows of a row share its weight."""
         targets, weights, difficulty = rows.targets, rows.weights, rows.difficulty
+        pseudo = rows.origin == PSEUDO
         targets = self.scale.apply(targets) if self.scale else targets
         if tokens.rows is not None:
             weights = (weights / np.bincount(tokens.rows))[tokens.rows]
             targets = targets[tokens.rows]
             difficulty = None if difficulty is None else difficulty[tokens.rows]
+            pseudo = pseudo[tokens.rows]
         further = (
             zero_to_one(rows.auxiliary, rows.weights) if self.settings.learns_auxiliary else None
         )
@@ -270,6 +272,7 @@ class Encoder:
             self.task.link,
             None if further is None else torch.tensor(further, dtype=torch.float32),
             difficulty,
+            pseudo if pseudo.any() else None,
         )
 
     def save(self, folder: Path) -> None:

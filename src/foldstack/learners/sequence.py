@@ -251,6 +251,7 @@ class SequenceLearner:
                 checkpoint_seconds=self.settings.checkpoint_seconds,
                 evaluate=partial(self._judge, select, held) if judged else None,
                 of_epoch=self.encoder.epochs(train, examples, stage, seed),
+                ratio=self.settings.mixed_ratio,
                 log=under(f"stage{number}", self.log) if several else self.log,
             )
 
@@ -308,7 +309,7 @@ class SequenceLearner:
         epochs = sum(stage.epochs for stage in stages if not stage.freeze_backbone)
         return Measured(
             seconds=end - begin,
-            fit_seconds=learned * epochs * train_row,
+            fit_seconds=learned * epochs * train_row * (1 + (self.settings.mixed_ratio or 0)),
             learned_per_second=1 / train_row,
             row_seconds=(end - predicting) / len(some),
             work=f"{epochs} epoch{'s' * (epochs != 1)}",

@@ -22,13 +22,12 @@ from foldstack.interrupt import saying_stop
 from foldstack.learners import Learner, LearnerContext, make_learner
 from foldstack.progress import duration, say
 from foldstack.records import PartialRecord, RunRecord
-from foldstack.rows import Rows, text_digests
+from foldstack.rows import PSEUDO, Rows, text_digests
 from foldstack.stages.dependencies import require_dependencies
 from foldstack.stages.fitted import load_learner, threads_of, token_cache
 from foldstack.stages.learned import rows_of, start_of
 from foldstack.stages.pretrain import pretrained
 from foldstack.stages.run import Run, identity_of
-from foldstack.stages.taught import PSEUDO
 from foldstack.store import Predictions, RunKey
 from foldstack.techniques import LearnerSettings
 from foldstack.tracking import Log, Tracking, tracked

@@ -8,14 +8,12 @@ import numpy as np
 import pandas as pd
 
 from foldstack.links import to_probabilities
-from foldstack.rows import Rows
+from foldstack.rows import PSEUDO, Rows
 from foldstack.stages.fitted import load_learner, threads_of, token_cache
 from foldstack.stages.run import Run
 from foldstack.store import RunKey
 from foldstack.techniques import PseudoLabels
 from foldstack.workspace import Workspace
-
-PSEUDO = "pseudo"  # origin of rows that have been labelled by teachers
 
 
 def with_pseudo_labels(ws: Workspace, run: Run, train: Rows, judged: np.ndarray) -> Rows:

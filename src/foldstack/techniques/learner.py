@@ -25,7 +25,8 @@ class Traits:
     processes can train one run. int8: it has `in_int8`. epochs: it can select an epoch by the rows
     to select by. features: it reads feature columns. auxiliary: it learns auxiliary columns.
     pretraining: it has `pretrain`. start: it can start from another model's weights. difficulty: it
-    can sample rows by another model's losses. weights: it weights rows by `Rows.weights`.
+    can sample rows by another model's losses. weights: it weights rows by `Rows.weights`. mixes: its
+    updates mix training rows and pseudo-labelled ones in a ratio.
     """
 
     torch: bool = False
@@ -38,6 +39,7 @@ class Traits:
     start: bool = False
     difficulty: bool = False
     weights: bool = False
+    mixes: bool = False
 
 
 def _external_files(value: Any) -> Any:
@@ -136,6 +138,11 @@ class LearnerSettings(Settings):
         )
 
     @property
+    def mixed_ratio(self) -> float | None:
+        """Pseudo-labelled rows per training row in each update; None to mix at random."""
+        return None if self.pseudo_labels is None else self.pseudo_labels.ratio
+
+    @property
     def epoch_chosen_by(self) -> str:
         """Rows that select the epoch: `last` (none), `inner` or `fold`."""
         return "last"
@@ -204,6 +211,11 @@ class LearnerSettings(Settings):
         ):
             if asked and not able:
                 raise ValueError(f"learner {self.learner} {what}: leave the setting for it out")
+        if self.mixed_ratio and not can.mixes:
+            raise ValueError(
+                f"learner {self.learner} takes no updates in which pseudo_labels.ratio could mix rows: "
+                "set pseudo_labels.weight instead"
+            )
 
     def check_external(self, known: Collection[str]) -> None:
         """Raise ValueError if `external_files` names none of the competition's external files."""

@@ -96,6 +96,7 @@ class NetworkSettings(SequenceSettings):
         auxiliary=True,
         difficulty=True,
         weights=True,
+        mixes=True,
     )
     learner: Literal["network"]
     words: Words = Words()

@@ -130,6 +130,16 @@ class SequenceSettings(EmbeddedKeywordSettings):
         return self
 
     @model_validator(mode="after")
+    def _mixes_all_rows(self) -> SequenceSettings:
+        drawing = next((s.sampling for s in self.all_stages if s.sampling), None)
+        if self.mixed_ratio and drawing:
+            raise ValueError(
+                f"training.sampling {drawing.name} draws the rows of an epoch, and pseudo_labels.ratio "
+                "takes each training row once: set one of them only"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _some_stage_has_it(self) -> SequenceSettings:
         if not self.stages or all(stage.metrics for stage in self.stages):
             return self  # `training` may be the only stage

@@ -50,6 +50,7 @@ class TransformerSettings(SequenceSettings):
         start=True,
         difficulty=True,
         weights=True,
+        mixes=True,
     )
     learner: Literal["transformer"]
     backbone: str

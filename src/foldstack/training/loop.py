@@ -24,7 +24,7 @@ from foldstack.nets.mixup import Mixup
 from foldstack.nets.trainable import Trainable
 from foldstack.progress import Progress, say
 from foldstack.techniques import LoopSettings
-from foldstack.text.batches import epoch_batches, micro_batches, token_batches
+from foldstack.text.batches import epoch_batches, micro_batches, mixed_batches, token_batches
 from foldstack.tracking import Log
 from foldstack.training import checkpoint
 from foldstack.training.attacks import Attack, make_attack
@@ -62,6 +62,7 @@ class Examples:
 
     auxiliary: (n, a) auxiliary targets in 0 … 1, NaN if unknown, if a stage learns them.
     difficulty: (n,) losses of an earlier run, for sampling of hard rows.
+    pseudo: (n,) whether a row has been labelled by teachers; None if no row has.
     """
 
     tokens: Sequences
@@ -70,6 +71,7 @@ class Examples:
     link: str
     auxiliary: Tensor | None = None
     difficulty: np.ndarray | None = None
+    pseudo: np.ndarray | None = None
 
     def take(self, rows: np.ndarray) -> Examples:
         """Return these rows, which may repeat."""
@@ -81,6 +83,7 @@ class Examples:
             weights=self.weights[rows],
             auxiliary=None if self.auxiliary is None else self.auxiliary[rows],
             difficulty=None if self.difficulty is None else self.difficulty[rows],
+            pseudo=None if self.pseudo is None else self.pseudo[rows],
         )
 
 
@@ -224,6 +227,7 @@ def train(
     checkpoint_seconds: float,
     evaluate: Callable[[nn.Module], EpochScore] | None = None,
     of_epoch: Callable[[int], Examples] | None = None,
+    ratio: float | None = None,
     criterion: Criterion | None = None,
     what: str = "training",
     log: Log | None = None,
@@ -245,6 +249,7 @@ def train(
             it, the last ones.
         of_epoch: from an epoch (from 0) to its examples, always the same number of rows, before
             `settings.sampling`; default: `examples` in each.
+        ratio: pseudo-labelled rows per other row in each update; default: each row once in an epoch.
         criterion: used instead of the settings' loss.
         what: name of the work, for progress lines.
         log: of the running loss and the learning rate, and of each epoch's metric.
@@ -262,7 +267,7 @@ def train(
     optimizer, averaging = training.optimizer, training.averaging
     of_epoch = lru_cache(maxsize=1)(_sampled(of_epoch or (lambda epoch: examples), settings, seed))
     current = of_epoch(0)
-    per_epoch = math.ceil(len(current.targets) / settings.batch_size)
+    per_epoch = len(batches_of(current, settings, ratio, seed, 0))
     total = per_epoch * settings.epochs
     curve = LossCurve(total)
     step, scores, seconds = _restore(training, curve, folder)
@@ -288,7 +293,7 @@ def train(
                     break
             if not batches or position == 0:
                 current = of_epoch(epoch)
-                batches = epoch_batches(current.tokens.lengths, settings.batch_size, seed, epoch)
+                batches = batches_of(current, settings, ratio, seed, epoch)
 
             factor = lr_factor(
                 step, total, per_epoch, settings.warmup, settings.schedule, _choosing(scores)
@@ -378,6 +383,16 @@ def _sampled(
         return given.take(rows)
 
     return drawn
+
+
+def batches_of(
+    examples: Examples, settings: LoopSettings, ratio: float | None, seed: int, epoch: int
+) -> list[np.ndarray]:
+    """Return the row numbers of each update of an epoch, see `train`."""
+    lengths, size = examples.tokens.lengths, settings.batch_size
+    if ratio is None or examples.pseudo is None:
+        return epoch_batches(lengths, size, seed, epoch)
+    return mixed_batches(lengths, examples.pseudo, ratio, size, seed, epoch)
 
 
 def update(training: Training, examples: Examples, rows: np.ndarray, epoch: float) -> Tensor:

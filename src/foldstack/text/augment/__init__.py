@@ -15,7 +15,7 @@ import numpy as np
 
 from foldstack.errors import InputError
 from foldstack.progress import say
-from foldstack.rows import Rows
+from foldstack.rows import PSEUDO, Rows
 from foldstack.techniques import Augmentation
 from foldstack.text.augment.changes import Change, make_change
 from foldstack.text.augment.split import split_words
@@ -57,18 +57,19 @@ class Augmenter:
 
         At least one technique is applied to each. Targets, weights, groups and features are the
         row's own, so that a copy, even an unchanged one, stays in its row's fold; origin is
-        'augmented'.
+        'augmented', or that of a row which teachers have labelled.
         """
         numbered = [(number, row) for number in range(1, count + 1) for row in range(len(rows))]
         texts = [
             self._changed(rows.texts[row], row_random(seed, -number, rows.ids[row]), always=True)
             for number, row in numbered
         ]
+        taken = rows.take(np.array([row for _, row in numbered]))
         return replace(
-            rows.take(np.array([row for _, row in numbered])),
+            taken,
             ids=np.array([f"{rows.ids[row]}#{number}" for number, row in numbered], dtype=object),
             texts=texts,
-            origin=np.full(len(texts), "augmented", dtype=object),
+            origin=np.where(taken.origin == PSEUDO, taken.origin, "augmented"),
         )
 
     def _changed(self, text: tuple[str, ...], rng: Random, *, always: bool) -> tuple[str, ...]:

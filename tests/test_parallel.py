@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -23,8 +24,9 @@ from safetensors.torch import load_file
 from foldstack import parallel
 from foldstack.cli import main
 from foldstack.errors import InputError
+from foldstack.rows import PSEUDO
 from foldstack.store import RunKey, Store
-from foldstack.techniques import Head
+from foldstack.techniques import Consistency, Head, PseudoLabels
 from foldstack.text.batches import micro_batches
 from foldstack.training import loop
 from makers import loop_learner, tiny_rows
@@ -100,6 +102,9 @@ CASES: dict[str, dict] = {
     "adagrad": {"optimizer": "adagrad"},
     "head alone": {"freeze_backbone": True, "head_lr": 0.05},
     "pooling alone": {"freeze_backbone": True, "head_lr": 0.01, "head": "attention"},
+    "unlabelled rows": {"consistency": {"ratio": 2}},
+    "fewer of them than parts": {"consistency": {"ratio": 0.4}, "micro_batch_size": 2},
+    "mixed with pseudo-labels": {"ratio": 2.0},
 }
 
 
@@ -108,9 +113,20 @@ def fitted(backbone: str, folder: Path, name: str) -> dict[str, np.ndarray]:
     folder.mkdir(exist_ok=True)
     settings = {"epochs": 2, "backbone_dropout": 0.0, "head": "mean"} | CASES[name]
     head = TypeAdapter(Head).validate_python({"name": settings.pop("head")})
+    changed: dict[str, object] = {"head": head}
+    rows, beside, ratio = (
+        tiny_rows(n=21),
+        settings.pop("consistency", None),
+        settings.pop("ratio", 0),
+    )
+    if beside is not None:
+        changed["consistency"] = Consistency(**beside, confidence=0, augment=["delete_words"])
+    if ratio:
+        changed["pseudo_labels"] = PseudoLabels(teachers=["a"], ratio=ratio)
+        rows = replace(rows, origin=np.where(np.arange(21) % 3 == 0, "gold", PSEUDO))
     learner = loop_learner(backbone, **settings)
-    learner.settings = learner.settings.model_copy(update={"head": head})
-    rows = tiny_rows(n=21)
+    learner.settings = learner.settings.model_copy(update=changed)
+    learner.unlabelled = None if beside is None else tiny_rows(n=13)
     select = rows.take(np.arange(9)) if "select" in settings else None
     learner.fit(rows, select, folder)
     # The gradient of a bias of the keys, which softmax does not see, is a rounding error, and

@@ -26,6 +26,7 @@ from foldstack.text.spans import mask_spans
 from foldstack.text.special import set_special
 from foldstack.text.tokens import Tokens, mean_by_row, to_tokens
 from foldstack.training.loop import Examples, Sequences
+from foldstack.training.unlabelled import Unlabelled
 
 
 @dataclass(frozen=True)
@@ -228,6 +229,24 @@ class Encoder:
             return mask_spans(tokens, train.ids, self.tokenizer, stage.mask_spans, seed, epoch)
 
         return of_epoch
+
+    def unlabelled(self, rows: Rows) -> Callable[[int], Unlabelled]:
+        """Return a function from the seed to these rows for consistency training.
+
+        Raises InputError if a change of the texts is unavailable or changes none.
+        """
+        changes = Augmenter.of(self.settings.consistency_changes, rows)
+        texts = self.tokens(rows)
+
+        def with_seed(seed: int) -> Unlabelled:
+            def changed(epoch: int, which: np.ndarray) -> Tokens:
+                some = rows.take(which)
+                drawn = replace(some, texts=changes.texts(some, seed, epoch, always=True))
+                return self._cut(Texts.read(drawn, self.tokenizer, self.settings.prefix))
+
+            return Unlabelled(self.settings.consistency, texts, changed, seed)
+
+        return with_seed
 
     def _read(self, rows: Rows) -> Texts:
         return Texts.read(rows, self.tokenizer, self.settings.prefix, self.cache)

@@ -30,7 +30,7 @@ def with_pseudo_labels(ws: Workspace, run: Run, train: Rows, judged: np.ndarray)
         return train
     parts = [train]
     for name in settings.texts:
-        rows = _free_of_ties(ws, run, name, judged)
+        rows = free_of_ties(ws, run, name, judged)
         if len(rows):
             each = {d.run.model: _predicted(ws, d.run, name, rows) for d in run.teachers("pseudo")}
             parts.append(labelled(rows, each, settings, ws.competition.task.kind.is_one_hot))
@@ -40,8 +40,11 @@ def with_pseudo_labels(ws: Workspace, run: Run, train: Rows, judged: np.ndarray)
     return found
 
 
-def _free_of_ties(ws: Workspace, run: Run, name: str, judged: np.ndarray) -> Rows:
-    """Return the unlabelled rows of this name that are no copies of judged rows, nor of their groups."""
+def free_of_ties(ws: Workspace, run: Run, name: str, judged: np.ndarray) -> Rows:
+    """Return the unlabelled rows of this name that are no copies of judged rows, nor of their groups.
+
+    judged: positions of the rows that are held out or select the epoch.
+    """
     competition = ws.competition
     rows = competition.rows_to_label[name]
     ties = competition.ties_of(name)

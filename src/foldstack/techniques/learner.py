@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, get_args, get_origin
@@ -133,9 +133,13 @@ class LearnerSettings(Settings):
     @property
     def reads_pool(self) -> bool:
         """Whether training reads the texts of the competition's `pool` files."""
-        return self.pretrains or (
-            self.pseudo_labels is not None and "pool" in self.pseudo_labels.texts
-        )
+        pseudo = () if self.pseudo_labels is None else self.pseudo_labels.texts
+        return self.pretrains or "pool" in {*pseudo, *self.consistent_on}
+
+    @property
+    def consistent_on(self) -> tuple[str, ...]:
+        """Unlabelled rows, `test` or `pool`, that training reads without labels of teachers."""
+        return ()
 
     @property
     def mixed_ratio(self) -> float | None:
@@ -228,6 +232,14 @@ class LearnerSettings(Settings):
 
     def check_kind(self, kind: Kind) -> None:
         """Raise ValueError if a setting does not apply to this kind of competition."""
+
+    def check_unlabelled(self, kind: Kind, pool: Sequence[str]) -> None:
+        """Raise ValueError if what reads unlabelled rows does not apply, or there are none.
+
+        pool: names of the competition's pool files.
+        """
+        if self.pseudo_labels is not None:
+            self.pseudo_labels.check(kind, pool)
 
     def check_columns(self, features: tuple[str, ...], auxiliary: tuple[str, ...]) -> None:
         """Raise ValueError if a setting requires columns of which the competition has none."""

@@ -45,10 +45,15 @@ class Augmenter:
             changes.append(change)
         return cls(tuple(settings), tuple(changes))
 
-    def texts(self, rows: Rows, seed: int, epoch: int) -> list[tuple[str, ...]]:
-        """Return the rows' texts in this epoch; each technique applies with its own probability."""
+    def texts(
+        self, rows: Rows, seed: int, epoch: int, *, always: bool = False
+    ) -> list[tuple[str, ...]]:
+        """Return the rows' texts in this epoch; each technique applies with its own probability.
+
+        always: apply at least one to each text.
+        """
         return [
-            self._changed(text, row_random(seed, epoch, id_), always=False)
+            self._changed(text, row_random(seed, epoch, id_), always=always)
             for id_, text in zip(rows.ids, rows.texts, strict=True)
         ]
 

@@ -498,9 +498,35 @@ def test_a_run_that_is_killed_reads_the_same_rows(root, tmp_path, fork_server):
     assert bytes_of(root, KEY) == bytes_of(whole, KEY)
 
 
-def test_a_run_is_stale_whose_unlabelled_rows_are_others(root):
+@pytest.mark.parametrize("name", ["more.csv", "test.csv"])
+def test_a_run_is_stale_whose_unlabelled_rows_are_others(root, name):
     assert foldstack(root, *TRAIN) == 0
-    write(root / "input/more.csv", "text\nanother\n")
+    ws, _ = run_of(root, "mine")
+    assert why_stale(ws, ws.store.read_run(KEY)) == []
+    place = root / "input" / name
+    header, first, *lines = place.read_text().splitlines()
+    changed = first.replace("a ", "quite another ", 1)
+    assert changed != first
+    write(place, "\n".join([header, changed, *lines]) + "\n")
+    ws, _ = run_of(root, "mine")
+    reasons = why_stale(ws, ws.store.read_run(KEY))
+    assert reasons == ["learned other unlabelled rows than today's"]
+
+
+def test_a_run_is_stale_whose_unlabelled_rows_are_of_other_groups(tmp_path):
+    """A row of a held-out row's group is not read, so that the group is part of what is."""
+    root = make_workspace(tmp_path / "w", n=30, models=["mine"], pool=["more.csv"], group="author")
+    header, *lines = (root / "input/train.csv").read_text().splitlines()
+    named = [f"{line},author{i // 3}" for i, line in enumerate(lines)]
+    write(root / "input/train.csv", "\n".join([f"{header},author", *named]) + "\n")
+    write(root / "input/more.csv", "text,author\nan unheard thing,x\nanother,x\n")
+    write(root / "presets/mine.yaml", NETWORK.replace("[test, pool]", "[pool]"))
+    assert foldstack(root, "folds") == 0
+    assert foldstack(root, *TRAIN) == 0
+    _, run = run_of(root, "mine")
+    held = int(run.folds.held_out((0,))[0])
+    write(root / "input/more.csv", f"text,author\nan unheard thing,author{held // 3}\nanother,x\n")
+    assert read(root) == ["more.csv:2"]
     ws, _ = run_of(root, "mine")
     reasons = why_stale(ws, ws.store.read_run(KEY))
     assert reasons == ["learned other unlabelled rows than today's"]

@@ -333,7 +333,7 @@ def test_they_hold_the_texts_as_each_epoch_changes_them(backbone):
     learner, few = learner_of(backbone), tiny_rows(n=20)
     examples, stages = learner.prepare(few), learner.settings.stages_for("roc_auc")
     unlabelled_rows = learner.encoder.unlabelled(unlabelled(TEXTS))
-    listed = [few, examples, stages, unlabelled_rows, None]
+    listed = [few, examples, stages, None, unlabelled_rows]
     found = [tokens.flat.tolist() for tokens in learner._tokens_read(*listed)]
     of_all = unlabelled_rows(0)
     read = [of_all.of_epoch([9, 9, 9], 8, epoch)[0].changed.flat.tolist() for epoch in (0, 1)]
@@ -344,7 +344,7 @@ def test_nothing_is_trimmed_if_sampling_draws_another_number_of_rows(backbone):
     learner, few = learner_of(backbone, training={"sampling": "oversample"}), tiny_rows(n=20)
     examples, stages = learner.prepare(few), learner.settings.stages_for("roc_auc")
     unlabelled_rows = learner.encoder.unlabelled(unlabelled(TEXTS))
-    assert learner._tokens_read(few, examples, stages, unlabelled_rows, None) is None
+    assert learner._tokens_read(few, examples, stages, None, unlabelled_rows) is None
 
 
 def test_each_stage_reads_them(backbone, as_usual, tmp_path):
@@ -530,6 +530,19 @@ def test_a_run_is_stale_whose_unlabelled_rows_are_of_other_groups(tmp_path):
     ws, _ = run_of(root, "mine")
     reasons = why_stale(ws, ws.store.read_run(KEY))
     assert reasons == ["learned other unlabelled rows than today's"]
+
+
+def test_unlabelled_rows_have_no_time(tmp_path):
+    """Bug guarded: test rows, which are later than the held-out ones, were read without a mark."""
+    folds = {"count": 3, "kind": "time"}
+    root = make_workspace(tmp_path / "w", n=30, models=["mine"], time="day", folds=folds)
+    header, *lines = (root / "input/train.csv").read_text().splitlines()
+    dated = [f"{line},{i}" for i, line in enumerate(lines)]
+    write(root / "input/train.csv", "\n".join([f"{header},day", *dated]) + "\n")
+    write(root / "presets/mine.yaml", NETWORK.replace("[test, pool]", "[test]"))
+    assert foldstack(root, "folds") == 0
+    _, _, _, optimistic = rows_of(*run_of(root, "mine", fold=1))
+    assert optimistic == ["unlabelled rows may be later than the held-out ones"]
 
 
 def test_a_pool_without_free_rows_adds_nothing(root):

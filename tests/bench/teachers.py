@@ -12,7 +12,9 @@ on the same test rows:
 - sure: and those rows of the pool of which the teacher is 90 % sure, with hard labels;
 - distilled: the labelled rows, whose targets are half what teachers predict that have not learned
   them (five folds), as `distil:`;
-- both: pseudo and distilled.
+- both: pseudo and distilled;
+- mixed (networks only): as pseudo, with `ratio: 1`;
+- consistent (networks only): alone, with `consistency:` on the pool.
 
 `gain` is over `alone`, paired by test rows and by seeds, with its 95 % interval. Finished fits are
 read from `--out`. One thread; seconds are of CPU.
@@ -42,6 +44,7 @@ from foldstack.techniques import PseudoLabels
 
 FOLDS, SHARE, SURE = 5, 0.5, 0.9
 WAYS = ("alone", "pseudo", "sure", "distilled", "both")
+CHANGES = {"name": "tfidf_words", "share": 0.3}
 
 
 class Bench:
@@ -61,7 +64,9 @@ class Bench:
         if not place.exists():
             train = self.rows(way, seed)
             say(f"{self.corpus.name}: {student} {way}, seed {seed}, {len(train):,} rows")
-            learner = learner_of(student, self.corpus, seed)
+            learner = learner_of(student, self.corpus, seed, **self.settings(way))
+            if way == "consistent":
+                learner.unlabelled = self.pool
             seconds = fitted(learner, train)
             facts = {"seconds": seconds, "mb": megabytes(learner)}
             p = to_probabilities(learner.predict(self.corpus.test), learner.link)
@@ -69,13 +74,21 @@ class Bench:
         found = np.load(place)
         return found["p"], json.loads(str(found["facts"]))
 
+    def settings(self, way: str) -> dict:
+        """Return the student's settings beside its preset."""
+        if way == "mixed":
+            return {"pseudo_labels": {"teachers": [self.teacher], "texts": ["pool"], "ratio": 1}}
+        if way == "consistent":
+            return {"consistency": {"texts": ["pool"], "augment": [CHANGES]}}
+        return {}
+
     def rows(self, way: str, seed: int) -> Rows:
         """Return the rows that a student learns from."""
         gold = self.gold
         if way in ("distilled", "both"):
             taught = self.of_gold(seed)
             gold = replace(gold, targets=(1 - SHARE) * gold.targets + SHARE * taught)
-        if way in ("alone", "distilled"):
+        if way in ("alone", "distilled", "consistent"):
             return gold
         settings = PseudoLabels(teachers=[self.teacher])
         if way == "sure":

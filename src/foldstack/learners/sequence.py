@@ -167,7 +167,7 @@ class SequenceLearner:
             return self._train_stage(number, stage, train, examples, beside, select, held, folder)
 
         stages = self.settings.stages_for(self.task.metric.name)
-        with self._trimmed_to(self._tokens_read(train, examples, stages, unlabelled, held)):
+        with self._trimmed_to(self._tokens_read(train, examples, stages, held, unlabelled)):
             facts = run_stages(self.model, stages, run_dir, train_stage)
         self.model.auxiliary = None  # not needed for prediction
         return (
@@ -185,8 +185,8 @@ class SequenceLearner:
         train: Rows,
         examples: loop.Examples,
         stages: tuple[StageSettings, ...],
-        unlabelled: Callable[[int], Unlabelled] | None,
         held: Tokens | None,
+        unlabelled: Callable[[int], Unlabelled] | None = None,
     ) -> Iterator[Tokens] | None:
         """Yield all tokens that the backbone reads; None if collecting them costs more than it saves.
 
@@ -198,9 +198,7 @@ class SequenceLearner:
         if (redrawn or unlabelled) and self.accelerator.device.type != "cpu":
             return None
         if unlabelled and any(stage.sampling for stage in stages):
-            return (
-                None  # the number of updates, by which unlabelled rows are drawn, is not known yet
-            )
+            return None  # another number of updates, by which unlabelled rows are drawn
 
         def all_of_it() -> Iterator[Tokens]:
             yield from [examples.tokens] if held is None else [examples.tokens, held]

@@ -24,6 +24,7 @@ WHAT = {"overlay": "external rows or weights", "edits": "edits of training rows"
 SEVERAL = {
     "washed": "its copies are filtered by",
     "pseudo": "its unlabelled rows are labelled by",
+    "fitted": "its teachers are fitted on",
     "distil": "its targets are from",
 }
 COUNT = re.compile(r"(?<!\S)\d[\d,]*\b")
@@ -36,10 +37,12 @@ def refuse_in_time_order(run: Run) -> None:
             f"{run.key}: augment_washed_by requires runs that leave two folds out, which time order "
             "cannot: remove it"
         )
-    if run.settings.distil is not None and run.folds.in_time_order:
+    found = run.teachers("fitted", "distil")
+    if found and run.folds.in_time_order:
+        setting = PURPOSES[found[0].purpose].removesuffix(".teachers")
         raise InputError(
-            f"{run.key}: distil requires runs that leave two folds out, which time order cannot: remove "
-            "it"
+            f"{run.key}: {setting} requires runs that leave two folds out, which time order cannot: "
+            "remove it"
         )
 
 

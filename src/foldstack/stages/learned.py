@@ -54,8 +54,9 @@ def rows_of(ws: Workspace, run: Run) -> tuple[Rows, Rows, Rows | None, list[str]
     judged = run.folds.held_out(left_out)
     if run.select == "inner":
         judged = np.union1d(judged, learned[chosen])
-    train = _with_external(ws, run, with_distilled(ws, run, _edited(ws, run, train)), judged)
-    train = with_pseudo_labels(ws, run, train, judged)
+    gold = _edited(ws, run, train)
+    train = _with_external(ws, run, with_distilled(ws, run, gold), judged)
+    train = with_pseudo_labels(ws, run, train, gold, judged)
     train = _with_copies(ws, run, _with_difficulty(ws, run, train))
     return train, held, select, optimistic
 

@@ -255,12 +255,15 @@ def _check_run(run: Run) -> None:
     if own:
         setting = PURPOSES[own.purpose]
         raise InputError(f"{run.key}: {setting} names the model itself: name another one")
-    for teacher in run.teachers("distil"):
-        left_out = teacher.run.left_out
+    for teacher in run.teachers("fitted", "distil"):
+        left_out, setting = (
+            teacher.run.left_out,
+            PURPOSES[teacher.purpose].removesuffix(".teachers"),
+        )
         if not len(run.folds.learned(left_out)):
             raise InputError(
-                f"{run.key}: distil is by runs that leave {len(left_out)} folds out, which are all: "
-                "set folds.count to more (with DEBUG=1 by SET=folds.count=), or leave distil out"
+                f"{run.key}: {setting} is by runs that leave {len(left_out)} folds out, which are all: "
+                f"set folds.count to more (with DEBUG=1 by SET=folds.count=), or leave {setting} out"
             )
     if run.select == "fold" and not run.key.left_out:
         raise InputError(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from scipy.optimize import minimize
 from scipy.special import expit, logit, softmax
 
@@ -132,6 +133,13 @@ def test_a_copy_of_a_held_out_text_is_not_learned(root):
         [i for i in learned(root, "pupil", fold)[0].ids if i.startswith("more")] for fold in (0, 1)
     ]
     assert of_pool == [["more.csv:3"], ["more.csv:1", "more.csv:2", "more.csv:3"]]
+
+
+def test_a_row_without_text_is_not_learned(root):
+    write(root / "input/more.csv", "text\n \nan unheard thing\n")
+    trained(root, "pupil")
+    train, _ = learned(root, "pupil")
+    assert [i for i in train.ids if i.startswith("more")] == ["more.csv:2"]
 
 
 def by_author(root: Path, text: str) -> Path:
@@ -469,6 +477,19 @@ def test_a_stale_teacher_is_refused(root, capsys):
         "pupil seed 0 fold0: pseudo_labels.teachers needs linear seed 0 fold0, which was made with"
         in (capsys.readouterr().err)
     )
+
+
+def test_teachers_that_would_not_be_kept_are_refused_before_they_are_trained(root, capsys):
+    settings = yaml.safe_load((root / "competition.yaml").read_text())
+    write(root / "competition.yaml", yaml.safe_dump(settings | {"store": {"keep_models": False}}))
+    refuses(
+        root,
+        ["train", "--model", "pupil", "--fold", "0"],
+        "pupil seed 0 fold0: pseudo_labels.teachers requires the fitted model of linear seed 0 fold0, "
+        "which store.keep_models: false would not keep: set it to true",
+        capsys,
+    )
+    assert foldstack(root, "train", "--model", "distilled", "--fold", "0") == 0
 
 
 def test_a_model_does_not_teach_itself(root, capsys):

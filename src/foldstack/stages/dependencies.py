@@ -46,6 +46,18 @@ def refuse_in_time_order(run: Run) -> None:
         )
 
 
+def refuse_unkept(ws: Workspace, run: Run) -> None:
+    """Raise InputError if a model that the run requires is to be trained, and would not be kept."""
+    if ws.competition.settings.store.keep_models:
+        return
+    for dependency in run.dependencies():
+        if dependency.of_model and ws.store.read_run(dependency.run) is None:
+            raise InputError(
+                f"{run.key}: {PURPOSES[dependency.purpose]} requires the fitted model of "
+                f"{dependency.run}, which store.keep_models: false would not keep: set it to true"
+            )
+
+
 def require_dependencies(ws: Workspace, run: Run) -> None:
     """Raise InputError if a run that this one depends on is missing or stale."""
     dependencies = run.dependencies()
@@ -131,11 +143,12 @@ def made_with(ws: Workspace) -> dict[str, Any]:
 
 def inherited_reasons(ws: Workspace, dependencies: Iterable[Dependency]) -> list[str]:
     """Return why a run is optimistic because of its dependencies, external rows and edits."""
-    reasons = []
+    reasons, of_rows = [], reasons_of_rows(ws)
     for dependency in dependencies:
         found = ws.store.read_run(dependency.run)
-        reasons += [f"{dependency.run.model}: {why}" for why in (found.optimistic if found else [])]
-    return list(dict.fromkeys([*reasons, *reasons_of_rows(ws)]))
+        own = [why for why in (found.optimistic if found else []) if why not in of_rows]
+        reasons += [f"{dependency.run.model}: {why}" for why in own]
+    return list(dict.fromkeys([*reasons, *of_rows]))
 
 
 def shared_reasons(ws: Workspace, folds: Folds, left_out: tuple[int, ...]) -> list[str]:

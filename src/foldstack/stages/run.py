@@ -51,6 +51,11 @@ class Dependency:
     purpose: str
     run: RunKey
 
+    @property
+    def of_model(self) -> bool:
+        """Whether the run's fitted model is used, not its stored predictions alone."""
+        return self.purpose not in ("fitted", "distil")
+
     def content(self, ws: Workspace) -> str | None:
         """Return a digest of the run's fitted model today; None if the run is missing."""
         record = ws.store.read_run(self.run)

@@ -11,7 +11,7 @@ import pandas as pd
 from foldstack.ensemble.calibration import Calibration, calibrate
 from foldstack.kinds import Kind
 from foldstack.links import to_probabilities
-from foldstack.rows import Rows
+from foldstack.rows import Rows, text_digests
 from foldstack.stages.fitted import load_learner, threads_of, token_cache
 from foldstack.stages.run import Run
 from foldstack.store import RunKey
@@ -51,12 +51,16 @@ def with_pseudo_labels(
 
 
 def _free_of_ties(ws: Workspace, run: Run, name: str, judged: np.ndarray) -> Rows:
-    """Return the unlabelled rows of this name that are no copies of judged rows, nor of their groups."""
+    """Return the unlabelled rows of this name that are no copies of judged rows, nor of their groups.
+
+    Rows without text are none of them.
+    """
     competition = ws.competition
     rows = competition.rows_to_label[name]
     ties = competition.ties_of(name)
     leaks = ties[np.isin(ties[:, 1], competition.tied[judged]), 0]
-    return rows.take(np.setdiff1d(np.arange(len(rows)), leaks))
+    texts = np.flatnonzero(text_digests(rows.texts))
+    return rows.take(np.setdiff1d(texts, leaks))
 
 
 def _predicted(ws: Workspace, key: RunKey, rows: Rows) -> np.ndarray:

@@ -102,8 +102,10 @@ def why_stale(ws: Workspace, run: RunRecord, today: dict[str, Any] | None = None
     today: the result of `made_with`, if known.
     """
     today = today or made_with(ws)
-    reasons = _made_otherwise(run.identity.to_json(), today)
     settings = config.stored_settings_or_none(run.identity.settings)
+    chosen = "all" if settings is None else settings.external_files
+    overlay = today["overlay"] if chosen == "all" else ws.competition.overlay_of(chosen)
+    reasons = _made_otherwise(run.identity.to_json(), today | {"overlay": overlay})
     if settings is not None and run.identity.unlabelled != unlabelled_hash(ws, settings):
         reasons.append("learned other unlabelled rows than today's")
     for dependency, content in recorded(run):
@@ -264,7 +266,7 @@ class Doubts:
         optimistic = self._optimistic(record.optimistic, used)
         if self.today is None:
             return [self.why_not], optimistic
-        stale = _made_otherwise(dict(record.hashes), self.today)
+        stale = _made_otherwise(dict(record.hashes), self._of_rows_of(record))
         features = self.ws.competition.train.features_hash()
         if record.hashes.features and record.hashes.features[0] != features:
             stale.append("was made with other feature columns of the training rows")
@@ -275,6 +277,10 @@ class Doubts:
                 more = f" (and {len(reasons) - 1} more of {model})" if len(reasons) > 1 else ""
                 stale.append(reasons[0] + more)
         return stale, optimistic
+
+    def _of_rows_of(self, record: BlendRecord | SubmissionRecord) -> dict[str, Any]:
+        """Return today's hashes; of external rows, which each model chooses, its runs know more."""
+        return self.today | ({"overlay": record.hashes.overlay} if record.members else {})
 
     def _optimistic(self, known: list[str], left_out: list[int]) -> list[str]:
         """Return the known reasons, which in a blend follow a model's name, and today's new ones."""

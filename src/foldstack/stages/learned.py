@@ -114,10 +114,7 @@ def _with_external(ws: Workspace, run: Run, train: Rows, judged: np.ndarray) -> 
 
 def _external_places(ws: Workspace, run: Run) -> np.ndarray:
     """Return the positions of the external rows that the preset chooses."""
-    external, chosen = ws.competition.external, run.settings.external_files
-    if external is None:
-        return np.arange(0)
-    return np.arange(len(external)) if chosen == "all" else ws.competition.external_places(chosen)
+    return ws.competition.external_places(run.settings.external_files)
 
 
 def _with_difficulty(ws: Workspace, run: Run, train: Rows) -> Rows:

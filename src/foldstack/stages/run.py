@@ -171,7 +171,7 @@ def identity_of(ws: Workspace, run: Run, then: RunIdentity | None = None) -> Run
         "settings": config.identity(run.settings),
         "folds": run.folds.hash,
         "train": competition.train.hash(),
-        "overlay": competition.overlay_hash,
+        "overlay": competition.overlay_of(run.settings.external_files),
     }
     if competition.edits_hash is not None:
         identity["edits"] = competition.edits_hash

@@ -50,7 +50,7 @@ def rows_of(ws: Workspace, run: Run) -> tuple[Rows, Rows, Rows | None, list[str]
         optimistic.append(
             "its targets hold predictions of runs that have learned the held-out fold"
         )
-    optimistic += inherited_reasons(ws, run.dependencies())
+    optimistic += inherited_reasons(ws, run)
     judged = run.folds.held_out(left_out)
     if run.select == "inner":
         judged = np.union1d(judged, learned[chosen])

@@ -27,7 +27,7 @@ SEVERAL = {
     "fitted": "its teachers are fitted on",
     "distil": "its targets are from",
 }
-Files = Literal["all"] | tuple[str, ...]  # names of `external`
+ChosenFiles = Literal["all"] | tuple[str, ...]  # names of `external`
 COUNT = re.compile(r"(?<!\S)\d[\d,]*\b")
 
 
@@ -189,13 +189,13 @@ def merged(reasons: Iterable[str]) -> list[str]:
     )
 
 
-def files_of(run: RunRecord | None) -> Files:
+def files_of(run: RunRecord | None) -> ChosenFiles:
     """Return the external files that a finished run has chosen; all if it is not known."""
     settings = None if run is None else config.stored_settings_or_none(run.identity.settings)
     return "all" if settings is None else settings.external_files
 
 
-def files_of_members(ws: Workspace, members: Mapping[str, Mapping[str, str]]) -> Files:
+def files_of_members(ws: Workspace, members: Mapping[str, Mapping[str, str]]) -> ChosenFiles:
     """Return the external files that any run of a blend has chosen.
 
     members: per model what is known of each of its runs, by `seed0/fold2`.
@@ -209,13 +209,13 @@ def files_of_members(ws: Workspace, members: Mapping[str, Mapping[str, str]]) ->
     return tuple(sorted(found))
 
 
-def reasons_of_rows(ws: Workspace, files: Files) -> list[str]:
+def reasons_of_rows(ws: Workspace, files: ChosenFiles) -> list[str]:
     """Return why rows of these external files, or edits, make an estimate optimistic."""
     edits = ws.competition.edits
     return [*external_reasons(ws, files), *([] if edits is None else edits.optimistic)]
 
 
-def external_reasons(ws: Workspace, files: Files = "all") -> list[str]:
+def external_reasons(ws: Workspace, files: ChosenFiles = "all") -> list[str]:
     """Return why rows of these external files make an estimate optimistic, if a model may have
     labelled them.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -330,6 +331,17 @@ def test_clip_and_seed_give_other_weights(tmp_path: Path, setting: dict) -> None
     if "clip" in setting:
         assert other["weight"].max() < plain["weight"].max()
         assert (other["weight"] == other["weight"].max()).mean() == pytest.approx(0.4, abs=0.02)
+
+
+def test_a_pool_is_compared_with_the_test_file(tmp_path: Path, capsys) -> None:
+    """One is of such texts as the test file's, one of others."""
+    root = shifted_workspace(tmp_path, pool=["pool.csv"])
+    for share, differs in ((0.7, False), (0.0, True)):
+        write(root / "input/pool.csv", "text\n" + "\n".join(documents(300, share, 5)) + "\n")
+        assert foldstack(root, "drift") == 0
+        said = capsys.readouterr().out
+        found = re.search(r"from the 300 pool rows with AUC (\S+) \[(\S+),", said)
+        assert (float(found[2]) > 0.5) == differs, said
 
 
 def test_clean_removes_what_drift_has_made(tmp_path: Path) -> None:

@@ -282,6 +282,8 @@ def test_edits_by_a_model_are_marked(root):
     assert Store(root).read_run(RunKey("linear", 0, (0,))).optimistic == [reason]
     submission = json.loads((root / "submissions/blend.json").read_text())
     assert submission["optimistic"] == [reason]
+    write(root / "presets/pupil.yaml", LINEAR + "pseudo_labels: {teachers: linear}\n")
+    assert rows_of(*run_of(root, "pupil", 0))[3] == [reason]  # once, though its teacher has it too
 
 
 @pytest.mark.parametrize("by", ["", "person"])

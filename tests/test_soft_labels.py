@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 from foldstack.competition import Competition
 from foldstack.rows import Rows
+from foldstack.stages.dependencies import Doubts, why_stale
 from foldstack.stages.learned import rows_of
 from foldstack.store import RunKey, Store
 from foldstack.workspace import Workspace
@@ -282,6 +284,53 @@ def test_the_choice_is_part_of_the_identity(two_files):
     assert found == [["one.csv"], "all"]
     write(two_files / "presets/first.yaml", LINEAR + "external_files: none\n")
     assert foldstack(two_files, "train", "--model", "first", "--fold", "0") == 2
+
+
+def test_a_run_is_stale_if_a_file_that_it_learns_from_changes(two_files, capsys):
+    """And a blend of such runs; runs that chose other files stay as they are."""
+    for model in ("first", "neither", "plain"):
+        assert foldstack(two_files, "train", "--model", model) == 0
+    assert foldstack(two_files, "blend", "--model", "first,neither") == 0
+    path = two_files / "input/two.csv"
+    write(path, "text,label\nunheard three,1\n")
+    ws, _ = run_of(two_files, "first")
+
+    def reasons(model: str) -> list[str]:
+        return why_stale(ws, ws.store.read_run(RunKey(model, 0, (0,))))
+
+    assert [bool(reasons(model)) for model in ("first", "neither", "plain")] == [False, False, True]
+    assert "other external rows or weights" in reasons("plain")[0]
+    assert foldstack(two_files, "train", "--model", "first") == 0
+    blend = ws.store.read_blend("blend")
+    assert Doubts.of(ws).of_blend(blend)[0] == []
+    path = two_files / "input/one.csv"
+    write(path, "text,label\nunheard four,1\n")
+    ws, _ = run_of(two_files, "first")
+    (stale,) = Doubts.of(ws).of_blend(ws.store.read_blend("blend"))[0]
+    assert stale.startswith(
+        "depends on first seed 0 fold0, which was made with other external rows"
+    )
+
+
+def test_a_mark_is_on_the_models_that_learn_the_file(two_files):
+    """Labels of test rows may come from a model; who does not learn them is not marked."""
+    ws, _ = run_of(two_files, "first")
+    (text,) = ws.competition.test.texts[0]
+    write(two_files / "input/two.csv", f"text,label\n{text},1\n")
+    for model in ("first", "neither", "plain"):
+        assert foldstack(two_files, "train", "--model", model) == 0
+    ws, _ = run_of(two_files, "first")
+    of_runs = [Doubts.of(ws).of_run(run)[1] for run in ws.store.runs("first").values()]
+    assert of_runs == [[], [], []]
+    marked = ws.store.read_run(RunKey("plain", 0, (0,))).optimistic
+    assert len(marked) == 1 and "have texts of the test file" in marked[0]
+    assert foldstack(two_files, "blend", "--model", "first,neither") == 0
+    assert ws.store.read_blend("blend").optimistic == []
+    assert foldstack(two_files, "blend", "--model", "first,plain") == 0
+    assert ws.store.read_blend("blend").optimistic == [f"plain: {marked[0]}"]
+    assert foldstack(two_files, "submit") == 0
+    submission = json.loads((two_files / "submissions/blend.json").read_text())
+    assert f"plain: {marked[0]}" in submission["optimistic"]
 
 
 def test_an_unknown_external_file_is_refused(two_files, capsys):

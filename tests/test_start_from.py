@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -13,7 +14,17 @@ from foldstack.errors import InputError
 from foldstack.nets.layers import thin
 from foldstack.stages.fitted import load_learner
 from foldstack.store import RunKey, Store
-from tiny import TINY, add_preset, foldstack, make_backbone, make_workspace, refuses, run_of
+from tiny import (
+    TINY,
+    add_preset,
+    foldstack,
+    make_backbone,
+    make_workspace,
+    refuses,
+    run_of,
+    write,
+    write_competition,
+)
 
 pytestmark = pytest.mark.usefixtures("cpu_settings_restored")
 
@@ -224,3 +235,81 @@ def test_layers_in_several_blocks_are_not_thinned():
     )
     with pytest.raises(InputError, match="type 'funnel', whose layers stand in several blocks"):
         thin(transformers.FunnelBaseModel(config), 2)
+
+
+# Networks from scratch
+
+CNN = {"head": {"name": "cnn", "filters": 4, "widths": [2]}, "size": 6}
+
+
+def add_network(root: Path, name: str, **settings: object) -> None:
+    training = {"epochs": 2, "batch_size": 8, "max_length": 16} | settings.pop("training", {})
+    preset = {"learner": "network", "words": {"min_count": 1}} | CNN | settings
+    write(root / f"presets/{name}.yaml", yaml.safe_dump(preset | {"training": training}))
+
+
+@pytest.fixture
+def networks(tmp_path) -> Path:
+    """`first` is trained on fold 0."""
+    root = make_workspace(tmp_path / "w", n=30, runtime={"threads": 1})
+    add_network(root, "first", ngrams=2, buckets=1000)
+    assert foldstack(root, "folds") == 0
+    assert foldstack(root, "train", "--model", "first", "--fold", "0") == 0
+    return root
+
+
+def test_a_network_begins_with_the_words_vectors_and_head_of_another(networks):
+    """With a rate next to nothing it ends there; so it is with external rows of further words."""
+    write(networks / "input/more.csv", "id,text,label\nx0,words that none of them has seen,1\n")
+    write_competition(networks, runtime={"threads": 1}, external=["more.csv"])
+    assert foldstack(networks, "train", "--model", "first", "--fold", "0", "--force") == 0
+    training = {"lr": 1e-12, "weight_decay": 0}
+    add_network(
+        networks, "second", ngrams=2, buckets=1000, start_from="first", training=training,
+        external_files="none",
+    )  # fmt: skip
+    assert foldstack(networks, "train", "--model", "second", "--fold", "0") == 0
+    after = weights(networks, "second")
+    for key, value in weights(networks, "first").items():
+        torch.testing.assert_close(after[key], value, rtol=0, atol=1e-6)
+
+
+def test_a_network_with_another_head_begins_with_the_vectors_alone(networks, capsys):
+    training = {"lr": 1e-12, "weight_decay": 0}
+    add_network(
+        networks, "second", ngrams=2, buckets=1000, start_from="first", training=training,
+        head="mean",
+    )  # fmt: skip
+    assert foldstack(networks, "train", "--model", "second", "--fold", "0") == 0
+    assert "start_from first: its head differs" in capsys.readouterr().out
+    after, before = weights(networks, "second"), weights(networks, "first")
+    name = "backbone.words.weight"
+    torch.testing.assert_close(after[name], before[name], rtol=0, atol=1e-6)
+    assert after["head.weight"].shape == (1, 6)
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"words": {"min_count": 2}}, "it has other words than this preset: give both the same"),
+        ({"size": 5}, "it has other size than this preset: give both the same"),
+        ({"ngrams": 1}, "it has other ngrams than this preset: give both the same"),
+        ({"ngrams": 2, "buckets": 2000}, "it has other buckets than this preset: give both the"),
+        (
+            {"head": "han"},
+            "it has other ends of sentences than this preset: give both the same, or name another",
+        ),
+        (
+            {"vectors": {"train": "skipgram"}},
+            "vectors are what words begin from, and start_from begins from those of first: leave one",
+        ),
+    ],
+)
+def test_a_network_that_reads_otherwise_is_refused(networks, capsys, settings, sentence):
+    given = {"ngrams": 2, "buckets": 1000, "start_from": "first"} | settings
+    if given["ngrams"] == 1:
+        del given["buckets"]
+    add_network(networks, "second", **given)
+    capsys.readouterr()
+    assert foldstack(networks, "train", "--model", "second", "--fold", "0") == 2
+    assert sentence in capsys.readouterr().err

@@ -8,8 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
+from scipy.optimize import minimize
+from scipy.special import expit, logit, softmax
 
 from foldstack import config
+from foldstack.ensemble.calibration import calibrate
 from foldstack.ensemble.estimate import estimate
 from foldstack.errors import InputError
 from foldstack.kinds import Kind
@@ -20,7 +24,7 @@ from foldstack.stages.fitted import load_learner
 from foldstack.stages.learned import rows_of
 from foldstack.stages.oof import read_model
 from foldstack.stages.run import TEACHING, unlabelled_hash
-from foldstack.stages.taught import labelled
+from foldstack.stages.taught import FittedTeachers, labelled, mixture_weights
 from foldstack.store import RunKey, Store
 from foldstack.techniques import Distillation, LearnerSettings, PseudoLabels, TfidfSettings
 from makers import unlabelled
@@ -39,6 +43,7 @@ def root(tmp_path) -> Path:
     write(root / "presets/linear.yaml", LINEAR)
     write(root / "presets/other.yaml", LINEAR + "sublinear: false\nnaive_bayes: true\n")
     write(root / "presets/pupil.yaml", LINEAR + PSEUDO)
+    write(root / "presets/fitted.yaml", LINEAR + FITTED)
     write(root / "presets/distilled.yaml", LINEAR + "distil: {teachers: [linear], share: 0.25}\n")
     write(
         root / "presets/public.yaml",
@@ -130,6 +135,13 @@ def test_a_copy_of_a_held_out_text_is_not_learned(root):
     assert of_pool == [["more.csv:3"], ["more.csv:1", "more.csv:2", "more.csv:3"]]
 
 
+def test_a_row_without_text_is_not_learned(root):
+    write(root / "input/more.csv", "text\n \nan unheard thing\n")
+    trained(root, "pupil")
+    train, _ = learned(root, "pupil")
+    assert [i for i in train.ids if i.startswith("more")] == ["more.csv:2"]
+
+
 def by_author(root: Path, text: str) -> Path:
     """30 rows of ten authors, folds by author, and a pool of this text of another one."""
     make_workspace(root, n=30, group="author", pool=["more.csv"])
@@ -195,6 +207,100 @@ def test_top_is_the_surest_of_each_class():
     assert chosen(given, top=2, confidence=0.85).texts == [("0",), ("3",), ("5",)]
 
 
+# Teachers that are fitted
+
+FITTED = (
+    "pseudo_labels: {teachers: [linear, other], texts: [test, pool], "
+    "fitted: [calibration, weights]}"
+)
+
+
+def drawn(seed: int, outputs: int = 1) -> tuple[list[np.ndarray], np.ndarray]:
+    """Probabilities by three models of which the second is the best, and 60 rows' targets."""
+    rng = np.random.default_rng(seed)
+    y = rng.integers(0, 2, (60, 1)).astype(float)
+    if outputs > 1:
+        y = np.eye(outputs)[rng.integers(0, outputs, 60)]
+    each = []
+    for skill in (0.5, 2.0, 0.1):
+        p = 1 / (1 + np.exp(-(skill * (2 * y - 1) + rng.normal(size=y.shape))))
+        each.append(p / p.sum(axis=1, keepdims=True) if outputs > 1 else p)
+    return each, y
+
+
+@pytest.mark.parametrize("kind, outputs", [("binary", 1), ("multiclass", 3)])
+def test_weights_of_the_mixture_are_those_of_an_optimiser(kind, outputs):
+    each, y = drawn(0, outputs)
+
+    def loss(free: np.ndarray) -> float:
+        p = np.average(each, axis=0, weights=softmax([0, *free]))
+        return -np.log(np.where(y > 0.5, p, 1 if outputs > 1 else 1 - p)).sum()
+
+    wanted = softmax([0, *minimize(loss, [0, 0], method="Nelder-Mead", tol=1e-10).x])
+    np.testing.assert_allclose(mixture_weights(each, y, Kind(kind)), wanted, atol=2e-3)
+    assert wanted.argmax() == 1
+
+
+def test_teachers_are_fitted_on_rows_that_none_of_their_runs_knows(root):
+    write(root / "presets/pupil.yaml", LINEAR + FITTED)
+    trained(root, "pupil")
+    ws, run = run_of(root, "pupil")
+    rows = ws.competition.train.take(run.folds.learned((0,)))
+    fold = run.folds.fold[run.folds.learned((0,))]
+    maps, of_train = {}, []
+    for name in ("linear", "other"):
+        p = np.zeros((20, 1))
+        for k in (1, 2):
+            own = np.flatnonzero(fold == k)
+            p[own] = probabilities(root, RunKey(name, 0, (0, k)), rows.take(own))
+        maps[name] = calibrate("temperature", Kind.BINARY, p, rows.targets)
+        of_train.append(maps[name].apply(p))
+    weights = mixture_weights(of_train, rows.targets, Kind.BINARY)
+    train, _ = learned(root, "pupil")
+    more = train.take(np.flatnonzero(train.origin == "pseudo"))
+    each = [maps[n].apply(probabilities(root, RunKey(n, 0, (0,)), more)) for n in maps]
+    np.testing.assert_allclose(more.targets, np.average(each, axis=0, weights=weights), rtol=1e-5)
+    record = Store(root).read_run(RunKey("pupil", 0, (0,)))
+    assert set(record.identity.pseudo) == {"linear/fold0", "other/fold0"}
+    assert set(record.identity.fitted) == {
+        f"{name}/fold0-{k}" for name in ("linear", "other") for k in (1, 2)
+    }
+
+
+def test_a_calibration_is_of_each_teacher_and_weights_are_of_both():
+    """Logits three times as long have a temperature three times as high."""
+    each, y = drawn(1)
+    plain = dict(zip("ab", each, strict=False))
+    given = PseudoLabels(teachers=["a", "b"], fitted=["calibration"])
+    fitted = FittedTeachers.of(given, Kind.BINARY, plain, y)
+    assert fitted.weights == {"a": 1, "b": 1}
+    longer = {name: expit(3 * logit(p)) for name, p in plain.items()}
+    again = FittedTeachers.of(given, Kind.BINARY, longer, y)
+    for name, p in longer.items():
+        (temperature,) = again.calibrations[name].maps[0]
+        assert temperature == pytest.approx(3 * fitted.calibrations[name].maps[0][0], rel=1e-3)
+        np.testing.assert_allclose(again.calibrated(name, p), expit(logit(p) / temperature))
+    weighed = FittedTeachers.of(
+        PseudoLabels(teachers=["a", "b"], fitted=["weights"]), Kind.BINARY, plain, y
+    )
+    assert weighed.calibrations == {} and weighed.weights["b"] > weighed.weights["a"]
+
+
+@pytest.mark.parametrize(
+    "given, sentence",
+    [
+        ({"teachers": "a"}, "`fitted` weights are of several teachers: name another one"),
+        (
+            {"teachers": {"a": 1, "b": 2}},
+            "`fitted` names weights, but the teachers have given ones",
+        ),
+    ],
+)
+def test_weights_that_cannot_be_fitted(given, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        PseudoLabels(**given, fitted=["weights"])
+
+
 # Distillation
 
 
@@ -240,7 +346,10 @@ def bytes_of(rows: Rows) -> list[bytes]:
     return [rows.targets.tobytes(), rows.weights.tobytes(), repr(rows.texts).encode()]
 
 
-@pytest.mark.parametrize("model, leaks", [("pupil", False), ("distilled", False), ("public", True)])
+@pytest.mark.parametrize(
+    "model, leaks",
+    [("pupil", False), ("fitted", False), ("distilled", False), ("public", True)],
+)
 def test_turned_labels_of_the_held_out_fold_change_nothing(root, model, leaks):
     trained(root, model)
     before, _ = learned(root, model)
@@ -370,6 +479,19 @@ def test_a_stale_teacher_is_refused(root, capsys):
     )
 
 
+def test_teachers_that_would_not_be_kept_are_refused_before_they_are_trained(root, capsys):
+    settings = yaml.safe_load((root / "competition.yaml").read_text())
+    write(root / "competition.yaml", yaml.safe_dump(settings | {"store": {"keep_models": False}}))
+    refuses(
+        root,
+        ["train", "--model", "pupil", "--fold", "0"],
+        "pupil seed 0 fold0: pseudo_labels.teachers requires the fitted model of linear seed 0 fold0, "
+        "which store.keep_models: false would not keep: set it to true",
+        capsys,
+    )
+    assert foldstack(root, "train", "--model", "distilled", "--fold", "0") == 0
+
+
 def test_a_model_does_not_teach_itself(root, capsys):
     write(root / "presets/pupil.yaml", LINEAR + "pseudo_labels: {teachers: pupil}\n")
     refuses(
@@ -447,6 +569,7 @@ REFUSED: list[tuple[dict, str, str]] = [
     ({"labels": "hard"}, "regression", "pseudo_labels.labels hard is for labels"),
     ({"confidence": 0.5}, "regression", "pseudo_labels.confidence is for labels"),
     ({"top": 5}, "regression", "pseudo_labels.top is for labels"),
+    ({"fitted": ["calibration"]}, "regression", "pseudo_labels.fitted calibration is for labels"),
     ({"top": 5}, "multilabel", "pseudo_labels.top counts rows per class"),
 ]
 

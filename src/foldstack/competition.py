@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property, reduce
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pandas as pd
@@ -572,9 +572,11 @@ class Competition:
         origin = np.full(len(rows), "external", dtype=object)
         return replace(rows, groups=np.array(groups), origin=origin)
 
-    def external_places(self, names: Collection[str]) -> np.ndarray:
+    def external_places(self, names: Literal["all"] | Collection[str]) -> np.ndarray:
         """Return the positions of the rows of these external files."""
         sources = self.settings.external
+        if not sources or names == "all":
+            return np.arange(len(self.external) if sources else 0)
         files = {source.file for source in sources if source.called in names}
         of_row = [id_.rpartition(":")[0] in files for id_ in self.external.ids]
         return np.flatnonzero(of_row)
@@ -716,17 +718,22 @@ class Competition:
     @cached_property
     def overlay_hash(self) -> str | None:
         """The digest of row weights and external rows, used in training only; None without any."""
-        weights, external = self.train.overlay_hash(), self.external
+        return self.overlay_of("all")
+
+    def overlay_of(self, chosen: Literal["all"] | Collection[str]) -> str | None:
+        """Return the same of these external files alone."""
+        weights = self.train.overlay_hash()
         if self.pool:  # pretraining reads it
             weights = config.digest([weights, self.pool])
-        if external is None:
+        places = self.external_places(chosen)
+        if not len(places):
             return weights
+        external, ties = self.external.take(places), self.external_ties
+        ties = ties[np.isin(ties[:, 0], places)]
         parts = [weights or "", external.hash(), external.overlay_hash() or ""]
-        same = np.isin(external.groups, self.train.groups)
-        if not same[
-            self.external_ties[:, 0]
-        ].all():  # other rows than equal texts are left out, too
-            parts.append(config.digest(self.external_ties.tolist()))
+        same = np.isin(self.external.groups, self.train.groups)
+        if not same[ties[:, 0]].all():  # other rows than equal texts are left out, too
+            parts.append(config.digest(ties.tolist()))
         return hashlib.sha256(" ".join(parts).encode()).hexdigest()[:16]
 
     @property

@@ -54,11 +54,16 @@ NETWORKS = ("fasttext", "dan", "textcnn", "textrnn", "rcnn", "dpcnn", "charcnn",
 FOLDS = 10
 
 
-def learner_of(preset: str, corpus: Corpus, seed: int = 0, **changes: object) -> Learner:
-    """Return the learner of a shipped preset, with changes."""
+def learner_of(
+    preset: str, corpus: Corpus, seed: int = 0, start: Path | None = None, **changes: object
+) -> Learner:
+    """Return the learner of a shipped preset, with changes.
+
+    start: folder of a fitted model to begin from.
+    """
     data = merge(read_preset(SHIPPED / f"{preset}.yaml", Path(".")), changes)
     settings = validate(LearnerSettings.registered[data["learner"]], data, preset)
-    return make_learner(settings, LearnerContext(corpus.task, seed, threads=1))
+    return make_learner(settings, LearnerContext(corpus.task, seed, threads=1, start=start))
 
 
 def fitted(learner: Learner, train: Rows) -> float:

@@ -13,9 +13,16 @@ on the same test rows:
 - distilled: the labelled rows, whose targets are half what teachers predict that have not learned
   them (five folds), as `distil:`;
 - both: pseudo and distilled;
-- mixed (networks only): as pseudo, with `ratio: 1`;
-- consistent (networks only): alone, with `consistency:` on the pool.
+- mixed (networks only): pseudo with `ratio: 1`;
+- consistent (networks only): alone, with `consistency:` on the pool;
+- self: pseudo, but the teacher is the student alone (self-training), and self2 its second round, whose
+  teacher is the first one's student;
+- noisy: self2 whose students learn rows with a tenth of their words dropped or swapped in each epoch
+  (noisy student, Xie et al. 2020);
+- again: what `sure` has learned is tuned on the labelled rows once more, as `start_from:` (with alone
+  and sure the steps of data distillation).
 
+Several teachers, `--teacher minilm,tfidf`, are one by the mean of their probabilities.
 `gain` is over `alone`, paired by test rows and by seeds, with its 95 % interval. Finished fits are
 read from `--out`. One thread; seconds are of CPU.
 """
@@ -25,6 +32,9 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import tempfile
+import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -44,88 +54,120 @@ from foldstack.techniques import PseudoLabels
 
 FOLDS, SHARE, SURE = 5, 0.5, 0.9
 WAYS = ("alone", "pseudo", "sure", "distilled", "both")
-CHANGES = {"name": "tfidf_words", "share": 0.3}
+OWN: dict[str, dict] = {  # settings of ways beside those of the preset
+    "mixed": {"pseudo_labels": {"teachers": "teacher", "texts": ["pool"], "ratio": 1}},
+    "consistent": {
+        "consistency": {"texts": ["pool"], "augment": [{"name": "tfidf_words", "share": 0.3}]}
+    },
+}
+TAUGHT_BY = {"self": "alone", "self2": "self", "noisy1": "alone", "noisy": "noisy1"}
+NOISE = {"augment": ["delete_words", "swap_words"]}
 
 
 class Bench:
     """The fits of one data set, which are read again from a folder."""
 
-    def __init__(self, corpus: Corpus, rows: int, pool: int, teacher: str, out: Path):
-        self.corpus, self.teacher, self.out = corpus, teacher, out / corpus.name
+    def __init__(self, corpus: Corpus, rows: int, pool: int, teachers: list[str], out: Path):
+        self.corpus, self.teachers, self.out = corpus, teachers, out / corpus.name
         self.gold = corpus.first(rows)
         after = np.arange(rows, min(rows + pool, len(corpus.train)))
         self.pool = replace(corpus.train.take(after), targets=None)
         self.out.mkdir(parents=True, exist_ok=True)
-        self.key = f"{rows}-{len(self.pool)}-{teacher}"
+        self.size = f"{rows}-{len(self.pool)}"
+        self.key = f"{self.size}-{'+'.join(teachers)}"
 
     def predictions(self, student: str, way: str, seed: int) -> tuple[np.ndarray, dict]:
         """Return the (n, outputs) test probabilities of a student, and facts of its fit."""
-        place = self.out / f"{self.key}-{student}-{way}-{seed}.npz"
+        place = self._place(student, way, seed)
         if not place.exists():
-            train = self.rows(way, seed)
-            say(f"{self.corpus.name}: {student} {way}, seed {seed}, {len(train):,} rows")
-            learner = learner_of(student, self.corpus, seed, **self.settings(way))
-            if way == "consistent":
-                learner.unlabelled = self.pool
-            seconds = fitted(learner, train)
-            facts = {"seconds": seconds, "mb": megabytes(learner)}
-            p = to_probabilities(learner.predict(self.corpus.test), learner.link)
-            np.savez(place, p=p, facts=json.dumps(facts))
+            self._fit(student, way, seed)
         found = np.load(place)
         return found["p"], json.loads(str(found["facts"]))
 
-    def settings(self, way: str) -> dict:
-        """Return the student's settings beside its preset."""
-        if way == "mixed":
-            return {"pseudo_labels": {"teachers": [self.teacher], "texts": ["pool"], "ratio": 1}}
-        if way == "consistent":
-            return {"consistency": {"texts": ["pool"], "augment": [CHANGES]}}
-        return {}
+    def _place(self, student: str, way: str, seed: int) -> Path:
+        return self.out / f"{self.key}-{student}-{way}-{seed}.npz"
 
-    def rows(self, way: str, seed: int) -> Rows:
+    def _fit(self, student: str, way: str, seed: int) -> Learner:
+        """Fit a student and store its predictions; return it."""
+        train = self.rows(student, way, seed)
+        say(f"{self.corpus.name}: {student} {way}, seed {seed}, {len(train):,} rows")
+        with tempfile.TemporaryDirectory() as folder:
+            changes: dict = dict(NOISE) if way.startswith("noisy") else dict(OWN.get(way, {}))
+            if way == "again":
+                changes = {"start_from": "sure", "start": Path(folder)}
+                self._fit(student, "sure", seed).save(Path(folder))
+            learner = learner_of(student, self.corpus, seed, **changes)
+            if way == "consistent":
+                learner.unlabelled = self.pool
+            seconds = fitted(learner, train)
+        begin = time.process_time()
+        p = to_probabilities(learner.predict(self.corpus.test), learner.link)
+        rate = len(p) / max(time.process_time() - begin, 1e-9)
+        facts = {"seconds": seconds, "mb": megabytes(learner), "rate": rate}
+        if way in TAUGHT_BY.values():
+            q = to_probabilities(learner.predict(self.pool), learner.link)
+            np.save(self._pool_place(student, way, seed), q)
+        np.savez(self._place(student, way, seed), p=p, facts=json.dumps(facts))
+        return learner
+
+    def rows(self, student: str, way: str, seed: int) -> Rows:
         """Return the rows that a student learns from."""
         gold = self.gold
         if way in ("distilled", "both"):
             taught = self.of_gold(seed)
             gold = replace(gold, targets=(1 - SHARE) * gold.targets + SHARE * taught)
-        if way in ("alone", "distilled", "consistent"):
+        if way in ("alone", "distilled", "again", "consistent"):
             return gold
-        settings = PseudoLabels(teachers=[self.teacher])
+        settings = PseudoLabels(teachers=["teacher"])
         if way == "sure":
-            settings = PseudoLabels(teachers=[self.teacher], labels="hard", confidence=SURE)
-        each = {self.teacher: self.of_pool(seed)}
-        return gold.concatenated(
-            labelled(self.pool, each, settings, self.corpus.task.kind.is_one_hot)
-        )
+            settings = PseudoLabels(teachers=["teacher"], labels="hard", confidence=SURE)
+        earlier = TAUGHT_BY.get(way)
+        p = self.of_pool(seed) if earlier is None else self._of_student(student, earlier, seed)
+        one_hot = self.corpus.task.kind.is_one_hot
+        return gold.concatenated(labelled(self.pool, {"teacher": p}, settings, one_hot))
+
+    def _of_student(self, student: str, way: str, seed: int) -> np.ndarray:
+        """Return an earlier student's probabilities of the pool."""
+        place = self._pool_place(student, way, seed)
+        if not place.exists():
+            self._fit(student, way, seed)
+        return np.load(place)
+
+    def _pool_place(self, student: str, way: str, seed: int) -> Path:
+        return self.out / f"{self.key}-{student}-{way}-{seed}-pool.npy"
 
     def of_pool(self, seed: int) -> np.ndarray:
-        """Return the teacher's probabilities of the pool."""
-        return self._kept("pool", seed, lambda: self._taught(self.gold, self.pool, seed))
+        """Return the teachers' mean probabilities of the pool."""
+        return self._mean("pool", seed, lambda name: self._taught(name, self.gold, self.pool, seed))
 
     def of_gold(self, seed: int) -> np.ndarray:
         """Return the probabilities of labelled rows by teachers that have not learned them."""
         fold = np.random.default_rng(seed).permutation(len(self.gold)) % FOLDS
 
-        def out_of_fold() -> np.ndarray:
+        def out_of_fold(name: str) -> np.ndarray:
             found = np.zeros_like(self.gold.targets)
             for k in range(FOLDS):
                 known, held = np.flatnonzero(fold != k), np.flatnonzero(fold == k)
-                found[held] = self._taught(self.gold.take(known), self.gold.take(held), seed)
+                taught = self._taught(name, self.gold.take(known), self.gold.take(held), seed)
+                found[held] = taught
             return found
 
-        return self._kept("gold", seed, out_of_fold)
+        return self._mean("gold", seed, out_of_fold)
 
-    def _taught(self, known: Rows, rows: Rows, seed: int) -> np.ndarray:
-        learner: Learner = learner_of(self.teacher, self.corpus, seed)
+    def _taught(self, name: str, known: Rows, rows: Rows, seed: int) -> np.ndarray:
+        learner = learner_of(name, self.corpus, seed)
         fitted(learner, known)
         return to_probabilities(learner.predict(rows), learner.link)
 
-    def _kept(self, name: str, seed: int, make) -> np.ndarray:
-        place = self.out / f"{self.key}-{name}-{seed}.npy"
-        if not place.exists():
-            say(f"{self.corpus.name}: {self.teacher} teaches {name}, seed {seed}")
-            np.save(place, make())
-        return np.load(place)
+    def _mean(self, what: str, seed: int, make: Callable[[str], np.ndarray]) -> np.ndarray:
+        found = []
+        for name in self.teachers:
+            place = self.out / f"{self.size}-{name}-{what}-{seed}.npy"
+            if not place.exists():
+                say(f"{self.corpus.name}: {name} teaches {what}, seed {seed}")
+                np.save(place, make(name))
+            found.append(np.load(place))
+        return np.mean(found, axis=0)
 
 
 def lines(bench: Bench, students: list[str], ways: list[str], seeds: int) -> list[list[str]]:
@@ -143,7 +185,9 @@ def lines(bench: Bench, students: list[str], ways: list[str], seeds: int) -> lis
             if way != "alone":
                 d = paired_difference(metric, test.targets, each, alone, test.groups, 0)
                 gain = f"{d.difference:+.4f} [{d.low:+.4f}, {d.high:+.4f}]"
-            seconds, mb = (np.mean([f[key] for _, f in made]) for key in ("seconds", "mb"))
+            seconds, mb, rate = (
+                np.mean([f.get(key, np.nan) for _, f in made]) for key in ("seconds", "mb", "rate")
+            )
             found.append(
                 [
                     bench.corpus.name,
@@ -153,6 +197,7 @@ def lines(bench: Bench, students: list[str], ways: list[str], seeds: int) -> lis
                     gain,
                     f"{seconds:.0f}",
                     f"{mb:.1f}",
+                    f"{rate:,.0f}",
                 ]
             )
     return found
@@ -171,9 +216,9 @@ def main() -> None:
     args = parser.parse_args()
     body = []
     for name in args.sets.split(","):
-        bench = Bench(corpora()[name](), args.rows, args.pool, args.teacher, args.out)
+        bench = Bench(corpora()[name](), args.rows, args.pool, args.teacher.split(","), args.out)
         body += lines(bench, args.students.split(","), args.ways.split(","), args.seeds)
-    head = ["data set", "student", "way", "test score", "gain [95 %]", "CPU s", "MB"]
+    head = ["data set", "student", "way", "test score", "gain [95 %]", "CPU s", "MB", "rows/s"]
     print(table(head, body))
 
 

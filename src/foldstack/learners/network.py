@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from foldstack.errors import InputError
 from foldstack.files import read_json, write_json
 from foldstack.guess.contents import LOOKED_AT
 from foldstack.learners import LearnerContext
@@ -64,6 +65,8 @@ class NetworkLearner(SequenceLearner):
 
     def _body(self, train: Rows, learned: int | None) -> tuple[torch.nn.Module, WordTokenizer]:
         self._choose_bias(train)
+        if self.start:
+            return self._started_body()
         first = (text for row in train.texts[:LOOKED_AT] for text in row)
         words = choose_cut(self.settings.words, first)
         lists = WordLists.read(words, self.files, OF_WORDS)
@@ -94,6 +97,30 @@ class NetworkLearner(SequenceLearner):
         if s.ngrams > 1:
             made.ngrams.rows[kept] = torch.arange(1, len(kept) + 1, dtype=torch.int32)
         return made, tokenizer
+
+    def _started_body(self) -> tuple[torch.nn.Module, WordTokenizer]:
+        """Return the words and vectors of the model to start from, with this preset's dropout."""
+        s, (body, tokenizer) = self.settings, self._empty_body(self.start)
+        own, its = s.words, tokenizer.words
+        same = {
+            "words": own == its
+            or (own.cut == AUTO and own == its.model_copy(update={"cut": AUTO})),
+            "size": "size" not in s.model_fields_set or s.size == body.config.hidden_size,
+            "ngrams": s.ngrams == body.config.ngrams,
+            "buckets": s.ngrams == 1 or s.buckets == body.config.buckets,
+            "ends of sentences": not s.head.reads_sentences or bool(body.config.sentence_ends),
+        }
+        for name, is_same in same.items():
+            if not is_same:
+                raise InputError(
+                    f"start_from {s.start_from}: it has other {name} than this preset: give both the "
+                    "same, or name another model"
+                )
+        dropout = {"word_dropout": s.word_dropout, "spatial_dropout": s.spatial_dropout}
+        ends = body.config.sentence_ends if s.head.reads_sentences else ()
+        return WordVectors(
+            replace(body.config, **dropout, averages=s.averages, sentence_ends=ends)
+        ), tokenizer
 
     def _vectors(self, train: Rows, tokenizer: WordTokenizer) -> np.ndarray:
         """Return the (vocabulary, size) float32 vectors that the words begin from."""

@@ -55,8 +55,8 @@ class SequenceLearner:
     def __init__(self, settings: SequenceSettings, context: LearnerContext):
         self.settings, self.task, self.seed = settings, context.task, context.seed
         self.cache = context.cache and context.cache()
-        self.log, self.files = context.log, context.files
         self.unlabelled = context.unlabelled
+        self.log, self.files, self.start = context.log, context.files, context.start
         self.link = self.task.link
         self.precision, self.accelerator = prepare_machine(
             settings.training.precision, context.threads
@@ -86,7 +86,28 @@ class SequenceLearner:
             self.model.tree.build((examples.targets.T @ examples.weights).tolist())
         if s.head_bias == "prior":
             self.model.set_bias(log_priors(examples.targets, examples.weights, examples.link))
+        if self.start:
+            self._load_start(load_file(self.start / WEIGHTS))
         return examples
+
+    def _load_start(self, weights: dict[str, torch.Tensor]) -> None:
+        """Load another model's weights, its head only if all shapes match."""
+        own = self.model.state_dict()
+        backbone = {k for k in own if k.startswith("backbone.")}
+        fits = {k for k in weights if k in own and own[k].shape == weights[k].shape}
+        other = sorted(backbone - fits)
+        if other:
+            raise InputError(
+                f"start_from {self.settings.start_from}: its weights lack '{other[0]}' in the shape of "
+                "this preset's backbone: name a model with the same backbone"
+            )
+        if set(weights) != fits:
+            say(
+                f"start_from {self.settings.start_from}: its head differs; this one is newly "
+                "initialised"
+            )
+            fits = backbone
+        self.model.load_state_dict({k: weights[k] for k in fits}, strict=False)
 
     def _body(
         self, train: Rows, learned: int | None

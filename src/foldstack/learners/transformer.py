@@ -7,15 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 from transformers import PreTrainedTokenizerBase
 
 from foldstack import parallel
 from foldstack.backbones import locate
-from foldstack.errors import InputError
 from foldstack.files import read_json, write_json
 from foldstack.learners import LearnerContext
-from foldstack.learners.sequence import WEIGHTS, SequenceLearner, ids_of
+from foldstack.learners.sequence import SequenceLearner, ids_of
 from foldstack.nets.backbone import (
     empty_backbone,
     load_backbone,
@@ -47,14 +45,12 @@ class TransformerLearner(SequenceLearner):
 
     def __init__(self, settings: TransformerSettings, context: LearnerContext):
         super().__init__(settings, context)
-        self.start, self.pretrained = context.start, context.pretrained
+        self.pretrained = context.pretrained
         self._chooses = settings.rules is not None  # `max_length: auto` alone has no bound, as ever
         self._weights = 0
 
     def prepare(self, train: Rows, learned: int | None = None) -> loop.Examples:
         examples = super().prepare(train, learned)
-        if self.start:
-            self._load_start(load_file(self.start / WEIGHTS))
         if self.settings.keep_every > 1:
             thin(self.model.backbone, self.settings.keep_every)
         return examples
@@ -132,25 +128,6 @@ class TransformerLearner(SequenceLearner):
                 backbone.save_pretrained(to)
                 tokenizer.save_pretrained(to)
         return facts
-
-    def _load_start(self, weights: dict[str, torch.Tensor]) -> None:
-        """Load another model's weights, its head only if all shapes match."""
-        own = self.model.state_dict()
-        backbone = {k for k in own if k.startswith("backbone.")}
-        fits = {k for k in weights if k in own and own[k].shape == weights[k].shape}
-        other = sorted(backbone - fits)
-        if other:
-            raise InputError(
-                f"start_from {self.settings.start_from}: its weights lack '{other[0]}' in the shape of "
-                "this preset's backbone: name a model with the same backbone"
-            )
-        if set(weights) != fits:
-            say(
-                f"start_from {self.settings.start_from}: its head differs; this one is newly "
-                "initialised"
-            )
-            fits = backbone
-        self.model.load_state_dict({k: weights[k] for k in fits}, strict=False)
 
     def in_int8(self) -> TransformerLearner:
         """Return a copy whose backbone computes in int8, for prediction only.

@@ -53,11 +53,15 @@ class DriftResult(Record):
     Attributes:
         file: the path of drift.csv, relative to the workspace.
         made: False if the files were compared before.
+        pool: how well test rows are told from pool rows; None without a pool, or of too few rows.
+        pool_rows: their number.
     """
 
     drift: DriftRecord
     file: str
     made: bool
+    pool: EstimateRecord | None = None
+    pool_rows: int = 0
 
 
 class DriftedScore(Value):

@@ -45,6 +45,7 @@ class RunIdentity(Value):
             "hard",
             "washed",
             "pseudo",
+            "fitted",
             "distil",
             "unlabelled",
             "features",
@@ -64,6 +65,7 @@ class RunIdentity(Value):
     hard: str | None = None
     washed: dict[str, str | None] | None = None
     pseudo: dict[str, str | None] | None = None
+    fitted: dict[str, str | None] | None = None
     distil: dict[str, str | None] | None = None
     unlabelled: str | None = None
     features: list[str | None] | None = None

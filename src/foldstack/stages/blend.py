@@ -314,7 +314,8 @@ def _scores_are(used: FoldsUsed) -> str:
 
 
 def _why_optimistic(ws: Workspace, models: list[Model], result: BlendResult) -> list[str]:
-    of_rows = reasons_of_rows(ws)  # the same for all models
+    of_all = [set(m.optimistic) for m in models]
+    of_rows = [why for why in reasons_of_rows(ws, "all") if all(why in each for each in of_all)]
     of_models = {f"{m.name}: {why}" for m in models for why in m.optimistic if why not in of_rows}
     return [
         *of_rows,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -24,8 +24,10 @@ WHAT = {"overlay": "external rows or weights", "edits": "edits of training rows"
 SEVERAL = {
     "washed": "its copies are filtered by",
     "pseudo": "its unlabelled rows are labelled by",
+    "fitted": "its teachers are fitted on",
     "distil": "its targets are from",
 }
+ChosenFiles = Literal["all"] | tuple[str, ...]  # names of `external`
 COUNT = re.compile(r"(?<!\S)\d[\d,]*\b")
 
 
@@ -36,11 +38,25 @@ def refuse_in_time_order(run: Run) -> None:
             f"{run.key}: augment_washed_by requires runs that leave two folds out, which time order "
             "cannot: remove it"
         )
-    if run.settings.distil is not None and run.folds.in_time_order:
+    found = run.teachers("fitted", "distil")
+    if found and run.folds.in_time_order:
+        setting = PURPOSES[found[0].purpose].removesuffix(".teachers")
         raise InputError(
-            f"{run.key}: distil requires runs that leave two folds out, which time order cannot: remove "
-            "it"
+            f"{run.key}: {setting} requires runs that leave two folds out, which time order cannot: "
+            "remove it"
         )
+
+
+def refuse_unkept(ws: Workspace, run: Run) -> None:
+    """Raise InputError if a model that the run requires is to be trained, and would not be kept."""
+    if ws.competition.settings.store.keep_models:
+        return
+    for dependency in run.dependencies():
+        if dependency.of_model and ws.store.read_run(dependency.run) is None:
+            raise InputError(
+                f"{run.key}: {PURPOSES[dependency.purpose]} requires the fitted model of "
+                f"{dependency.run}, which store.keep_models: false would not keep: set it to true"
+            )
 
 
 def require_dependencies(ws: Workspace, run: Run) -> None:
@@ -87,8 +103,10 @@ def why_stale(ws: Workspace, run: RunRecord, today: dict[str, Any] | None = None
     today: the result of `made_with`, if known.
     """
     today = today or made_with(ws)
-    reasons = _made_otherwise(run.identity.to_json(), today)
     settings = config.stored_settings_or_none(run.identity.settings)
+    chosen = files_of(run)
+    overlay = today["overlay"] if chosen == "all" else ws.competition.overlay_of(chosen)
+    reasons = _made_otherwise(run.identity.to_json(), today | {"overlay": overlay})
     if settings is not None and run.identity.unlabelled != unlabelled_hash(ws, settings):
         reasons.append("learned other unlabelled rows than today's")
     for dependency, content in recorded(run):
@@ -126,13 +144,14 @@ def made_with(ws: Workspace) -> dict[str, Any]:
     return made if edits is None else made | {"edits": edits}
 
 
-def inherited_reasons(ws: Workspace, dependencies: Iterable[Dependency]) -> list[str]:
+def inherited_reasons(ws: Workspace, run: Run) -> list[str]:
     """Return why a run is optimistic because of its dependencies, external rows and edits."""
-    reasons = []
-    for dependency in dependencies:
+    reasons, of_rows = [], reasons_of_rows(ws, run.settings.external_files)
+    for dependency in run.dependencies():
         found = ws.store.read_run(dependency.run)
-        reasons += [f"{dependency.run.model}: {why}" for why in (found.optimistic if found else [])]
-    return list(dict.fromkeys([*reasons, *reasons_of_rows(ws)]))
+        own = [why for why in (found.optimistic if found else []) if why not in of_rows]
+        reasons += [f"{dependency.run.model}: {why}" for why in own]
+    return list(dict.fromkeys([*reasons, *of_rows]))
 
 
 def shared_reasons(ws: Workspace, folds: Folds, left_out: tuple[int, ...]) -> list[str]:
@@ -170,20 +189,42 @@ def merged(reasons: Iterable[str]) -> list[str]:
     )
 
 
-def reasons_of_rows(ws: Workspace) -> list[str]:
-    """Return why external rows or edits make every estimate optimistic."""
+def files_of(run: RunRecord | None) -> ChosenFiles:
+    """Return the external files that a finished run has chosen; all if it is not known."""
+    settings = None if run is None else config.stored_settings_or_none(run.identity.settings)
+    return "all" if settings is None else settings.external_files
+
+
+def files_of_members(ws: Workspace, members: Mapping[str, Mapping[str, str]]) -> ChosenFiles:
+    """Return the external files that any run of a blend has chosen.
+
+    members: per model what is known of each of its runs, by `seed0/fold2`.
+    """
+    found: set[str] = set()
+    for model, runs in members.items():
+        for chosen in {files_of(ws.store.read_run(RunKey.of_name(model, name))) for name in runs}:
+            if chosen == "all":
+                return "all"
+            found.update(chosen)
+    return tuple(sorted(found))
+
+
+def reasons_of_rows(ws: Workspace, files: ChosenFiles) -> list[str]:
+    """Return why rows of these external files, or edits, make an estimate optimistic."""
     edits = ws.competition.edits
-    return [*external_reasons(ws), *([] if edits is None else edits.optimistic)]
+    return [*external_reasons(ws, files), *([] if edits is None else edits.optimistic)]
 
 
-def external_reasons(ws: Workspace) -> list[str]:
-    """Return why external rows make every estimate optimistic, if a model may have labelled them.
+def external_reasons(ws: Workspace, files: ChosenFiles = "all") -> list[str]:
+    """Return why rows of these external files make an estimate optimistic, if a model may have
+    labelled them.
 
     A model of this competition has seen the labels of every fold and leaks them through its own.
     """
-    external = ws.competition.external
-    if external is None:
+    places = ws.competition.external_places(files)
+    if not len(places):
         return []
+    external = ws.competition.external.take(places)
     digests = text_digests(external.texts)
     ids, digests = external.ids[digests != 0], digests[digests != 0]
     in_test = np.isin(digests, text_digests(ws.competition.test.texts))
@@ -213,14 +254,12 @@ class Doubts:
     Attributes:
         today: the result of `made_with`; None if the folds are missing or for other rows.
         why_not: why it is None.
-        of_rows: why external rows or edits make every estimate optimistic.
         of_folds: per fold what its rows share with the training rows.
     """
 
     ws: Workspace
     today: dict[str, Any] | None
     why_not: str
-    of_rows: list[str]
     of_folds: dict[int, list[str]]
 
     @classmethod
@@ -232,12 +271,13 @@ class Doubts:
             shared = {k: shared_reasons(ws, folds, (k,)) for k in folds.numbers}
         except InputError as e:
             why_not = f"cannot be compared with today's folds and rows ({e})"
-        return cls(ws, today, why_not, reasons_of_rows(ws), shared)
+        return cls(ws, today, why_not, shared)
 
     def of_run(self, run: RunRecord) -> Reasons:
         """Return the marks of a finished run."""
         stale = [self.why_not] if self.today is None else why_stale(self.ws, run, self.today)
-        return stale, self._optimistic(run.optimistic, run.left_out)
+        of_rows = reasons_of_rows(self.ws, files_of(run))
+        return stale, self._optimistic([*of_rows, *run.optimistic], run.left_out)
 
     def of_blend(self, record: BlendRecord | SubmissionRecord) -> Reasons:
         """Return the marks of a stored blend or a submission.
@@ -245,10 +285,11 @@ class Doubts:
         It is also stale if one of its runs is stale, was trained again or is missing.
         """
         used = list(self.of_folds) if record.folds is None else record.folds.numbers
-        optimistic = self._optimistic(record.optimistic, used)
+        of_rows = reasons_of_rows(self.ws, files_of_members(self.ws, record.members))
+        optimistic = self._optimistic([*of_rows, *record.optimistic], used)
         if self.today is None:
             return [self.why_not], optimistic
-        stale = _made_otherwise(dict(record.hashes), self.today)
+        stale = _made_otherwise(dict(record.hashes), self._of_rows_of(record))
         features = self.ws.competition.train.features_hash()
         if record.hashes.features and record.hashes.features[0] != features:
             stale.append("was made with other feature columns of the training rows")
@@ -260,11 +301,15 @@ class Doubts:
                 stale.append(reasons[0] + more)
         return stale, optimistic
 
+    def _of_rows_of(self, record: BlendRecord | SubmissionRecord) -> dict[str, Any]:
+        """Return today's hashes; of external rows, which each model chooses, its runs know more."""
+        return self.today | ({"overlay": record.hashes.overlay} if record.members else {})
+
     def _optimistic(self, known: list[str], left_out: list[int]) -> list[str]:
         """Return the known reasons, which in a blend follow a model's name, and today's new ones."""
         of_folds = merged(why for fold in left_out for why in self.of_folds.get(fold, []))
         new = [why for why in of_folds if not any(each.endswith(why) for each in known)]
-        return list(dict.fromkeys([*self.of_rows, *known, *new]))
+        return list(dict.fromkeys([*known, *new]))
 
     def _of_member(self, model: str, name: str, content: str) -> str | None:
         """Return why a blend's run is stale or missing; content: the digest of its predictions then."""

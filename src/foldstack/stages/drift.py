@@ -25,6 +25,7 @@ from foldstack.records import (
     EstimateRecord,
     SharedRecord,
 )
+from foldstack.rows import Rows
 from foldstack.store import Folds
 from foldstack.workspace import Workspace
 
@@ -43,7 +44,26 @@ def drift(ws: Workspace, *, force: bool = False) -> DriftResult:
     made = record is None
     if record is None:
         record = _compare(ws)
-    return DriftResult(drift=record, file=ws.store.name(ws.store.drift_rows_path), made=made)
+    pool = ws.competition.pooled
+    return DriftResult(
+        drift=record,
+        file=ws.store.name(ws.store.drift_rows_path),
+        made=made,
+        pool=None if pool is None else _auc_of_pool(ws, pool),
+        pool_rows=0 if pool is None else len(pool),
+    )
+
+
+def _auc_of_pool(ws: Workspace, pool: Rows) -> EstimateRecord | None:
+    """Return how well a model tells test rows from pool rows by their texts; None if they are few."""
+    test, settings = ws.competition.test, ws.competition.settings.drift
+    if min(len(pool), len(test)) < validation.FEWEST:
+        return None
+    files = validation.Files.of(
+        dataclasses.replace(pool, features=None), dataclasses.replace(test, features=None)
+    )
+    found = validation.compare(files, rows=settings.rows, clip=settings.clip, seed=settings.seed)
+    return _auc(found, settings.seed)
 
 
 def checked(ws: Workspace) -> DriftRecord | None:
@@ -175,6 +195,17 @@ def _key(ws: Workspace) -> str:
     return config.digest([METHOD, settings, *_hashes(ws), features, keys])
 
 
+def _auc(found: validation.Drift, seed: int) -> EstimateRecord:
+    auc = estimate(
+        get("roc_auc", "binary"),
+        found.is_test[:, None].astype(float),
+        expit(found.values)[:, None],
+        found.groups,
+        seed=seed,
+    )
+    return EstimateRecord.from_dataclass(auc)
+
+
 def _compare(ws: Workspace) -> DriftRecord:
     """Compare the files and store what was found.
 
@@ -189,13 +220,7 @@ def _compare(ws: Workspace) -> DriftRecord:
         )
     files = competition.both_files
     found = validation.compare(files, rows=settings.rows, clip=settings.clip, seed=settings.seed)
-    auc = estimate(
-        get("roc_auc", "binary"),
-        found.is_test[:, None].astype(float),
-        expit(found.values)[:, None],
-        found.groups,
-        seed=settings.seed,
-    )
+    auc = _auc(found, settings.seed)
     train, test = _hashes(ws)
     record = DriftRecord(
         key=_key(ws),
@@ -204,7 +229,7 @@ def _compare(ws: Workspace) -> DriftRecord:
         train_rows=n,
         test_rows=t,
         compared=len(found.is_test),
-        auc=EstimateRecord.from_dataclass(auc),
+        auc=auc,
         claimed=bool(auc.low > validation.CLAIMED),
         effective_rows=validation.effective_rows(found.weights),
         reasons=[DriftReason.from_dataclass(reason) for reason in found.reasons],

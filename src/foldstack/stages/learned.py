@@ -46,10 +46,11 @@ def rows_of(ws: Workspace, run: Run) -> tuple[Rows, Rows, Rows | None, list[str]
         optimistic.append(
             "its targets hold predictions of runs that have learned the held-out fold"
         )
-    optimistic += inherited_reasons(ws, run.dependencies())
+    optimistic += inherited_reasons(ws, run)
     judged = _judged(ws, run)
-    train = _with_external(ws, run, with_distilled(ws, run, _edited(ws, run, train)), judged)
-    train = with_pseudo_labels(ws, run, train, judged)
+    gold = _edited(ws, run, train)
+    train = _with_external(ws, run, with_distilled(ws, run, gold), judged)
+    train = with_pseudo_labels(ws, run, train, gold, judged)
     train = _with_copies(ws, run, _with_difficulty(ws, run, train))
     return train, held, select, optimistic
 
@@ -141,10 +142,7 @@ def _with_external(ws: Workspace, run: Run, train: Rows, judged: np.ndarray) -> 
 
 def _external_places(ws: Workspace, run: Run) -> np.ndarray:
     """Return the positions of the external rows that the preset chooses."""
-    external, chosen = ws.competition.external, run.settings.external_files
-    if external is None:
-        return np.arange(0)
-    return np.arange(len(external)) if chosen == "all" else ws.competition.external_places(chosen)
+    return ws.competition.external_places(run.settings.external_files)
 
 
 def _with_difficulty(ws: Workspace, run: Run, train: Rows) -> Rows:

@@ -14,6 +14,7 @@ from foldstack.ensemble.calibration import matching_temperature, temper
 from foldstack.errors import InputError
 from foldstack.records import RunIdentity, RunRecord
 from foldstack.stages.dependencies import (
+    files_of,
     made_with,
     merged,
     reasons_of_rows,
@@ -97,7 +98,8 @@ def reasons_of(ws: Workspace, runs: Iterable[RunRecord], folds: Folds) -> list[s
     runs = list(runs)
     found = [why for run in runs for why in run.optimistic]
     shared = [why for run in runs for why in shared_reasons(ws, folds, tuple(run.left_out))]
-    return merged([*found, *reasons_of_rows(ws), *shared])
+    of_rows = [why for files in {*map(files_of, runs)} for why in reasons_of_rows(ws, files)]
+    return merged([*found, *of_rows, *shared])
 
 
 def fold_runs(ws: Workspace, name: str) -> dict[RunKey, RunRecord]:

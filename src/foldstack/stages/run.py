@@ -7,7 +7,7 @@ whether it can be trained, why it is optimistic and whether it is stale all foll
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -30,9 +30,10 @@ PURPOSES = {
     "hard": "sampling hard",
     "washed": "augment_washed_by",
     "pseudo": "pseudo_labels.teachers",
+    "fitted": "pseudo_labels.fitted",
     "distil": "distil.teachers",
 }
-TEACHING = ("pseudo", "distil")  # the purposes of teachers
+TEACHING = ("pseudo", "fitted", "distil")  # the purposes of teachers
 
 
 @dataclass(frozen=True, order=True)
@@ -41,13 +42,19 @@ class Dependency:
 
     Attributes:
         purpose: 'start' (its weights), 'hard' (its losses), 'washed' (its predictions of copies),
-            'pseudo' (of unlabelled rows), 'distil' (of training rows).
+            'pseudo' (of unlabelled rows), 'fitted' (of training rows, on which the teachers of
+            unlabelled ones are calibrated and weighed), 'distil' (of training rows, which are learned).
         run: its key; it leaves out at least the same folds, so that it has seen none of their labels,
             unless `distil.by` is out_of_fold.
     """
 
     purpose: str
     run: RunKey
+
+    @property
+    def of_model(self) -> bool:
+        """Whether the run's fitted model is used, not its stored predictions alone."""
+        return self.purpose not in ("fitted", "distil")
 
     def content(self, ws: Workspace) -> str | None:
         """Return a digest of the run's fitted model today; None if the run is missing."""
@@ -106,22 +113,30 @@ class Run:
         return np.setdiff1d(split[split >= 0], self.key.left_out).tolist()
 
     def teachers(self, *purposes: str) -> list[Dependency]:
-        """Return the runs that teach this one: for `distil` one per model and fold to learn from."""
+        """Return the runs that teach this one: of training rows one per model and fold to learn from."""
         pseudo, distil, found = self.settings.pseudo_labels, self.settings.distil, []
+        left_out = self.key.left_out
         if "pseudo" in purposes and pseudo is not None:
-            same = (self.key.seed, self.key.left_out)
-            found += [Dependency("pseudo", RunKey(model, *same)) for model in pseudo.teachers]
+            keys = [RunKey(model, self.key.seed, left_out) for model in pseudo.teachers]
+            found += [Dependency("pseudo", key) for key in keys]
+        if "fitted" in purposes and pseudo is not None and pseudo.fitted:
+            found += self._by_fold("fitted", pseudo.teachers, left_out)
         if "distil" in purposes and distil is not None:
-            known = () if distil.by == "out_of_fold" else self.key.left_out
-            found += [
-                Dependency("distil", RunKey(model, self.key.seed, tuple(sorted({fold, *known}))))
-                for model in distil.teachers
-                for fold in self._learned_folds
-            ]
+            known = () if distil.by == "out_of_fold" else left_out
+            found += self._by_fold("distil", distil.teachers, known)
         return found
 
+    def _by_fold(
+        self, purpose: str, models: Iterable[str], known: tuple[int, ...]
+    ) -> Iterator[Dependency]:
+        """Yield the runs that leave out a fold to learn from and these ones."""
+        for model in models:
+            for fold in self._learned_folds:
+                left_out = tuple(sorted({fold, *known}))
+                yield Dependency(purpose, RunKey(model, self.key.seed, left_out))
+
     def fold_taught_by(self, teacher: RunKey) -> int:
-        """Return the fold whose rows a teacher of `distil` predicts."""
+        """Return the fold whose rows this teacher of training rows predicts."""
         (fold,) = set(teacher.left_out) - set(self.key.left_out)
         return fold
 
@@ -156,7 +171,7 @@ def identity_of(ws: Workspace, run: Run, then: RunIdentity | None = None) -> Run
         "settings": config.identity(run.settings),
         "folds": run.folds.hash,
         "train": competition.train.hash(),
-        "overlay": competition.overlay_hash,
+        "overlay": competition.overlay_of(run.settings.external_files),
     }
     if competition.edits_hash is not None:
         identity["edits"] = competition.edits_hash

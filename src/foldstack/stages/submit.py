@@ -13,7 +13,7 @@ from foldstack.errors import InputError
 from foldstack.links import to_probabilities
 from foldstack.records import BlendRecord, SubmissionRecord, Submitted, name_folds
 from foldstack.stages.blend import blend_command, make_blend, read_stored
-from foldstack.stages.dependencies import reasons_of_rows
+from foldstack.stages.dependencies import files_of_members, reasons_of_rows
 from foldstack.stages.means import over_runs
 from foldstack.stages.oof import check_alike, read_model
 from foldstack.stages.patterned import (
@@ -127,7 +127,8 @@ def _of_new_test(ws: Workspace, name: str) -> Submitted:
 def of_other_rows(ws: Workspace, blend: BlendRecord, rows: int) -> SubmissionRecord:
     """Return the record of a submission for another test file than the blend was made for."""
     note = "the test file is another than the blend was made for: its stored models predicted it"
-    optimistic = list(dict.fromkeys([*reasons_of_rows(ws), *blend.optimistic]))
+    of_rows = reasons_of_rows(ws, files_of_members(ws, blend.members))
+    optimistic = list(dict.fromkeys([*of_rows, *blend.optimistic]))
     if ws.patterns is not None:
         note += f"; the estimate is that of the blend without {ws.patterns.file}"
     changes = {"note": note, "positives": {}, "drift": None, "optimistic": optimistic}
@@ -161,7 +162,8 @@ def stored_blend(ws: Workspace, name: str) -> tuple[np.ndarray, BlendRecord]:
         raise InputError(
             f"blend '{name}' was made with other feature columns: run {blend_command(name)} again"
         )
-    optimistic = list(dict.fromkeys([*reasons_of_rows(ws), *record.optimistic]))
+    of_rows = reasons_of_rows(ws, files_of_members(ws, record.members))
+    optimistic = list(dict.fromkeys([*of_rows, *record.optimistic]))
     return predictions.raw, record.model_copy(update={"optimistic": optimistic})
 
 

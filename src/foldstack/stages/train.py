@@ -8,7 +8,7 @@ from foldstack.interrupt import is_child
 from foldstack.progress import say
 from foldstack.records import TrainedRecord
 from foldstack.settings import Settings
-from foldstack.stages.dependencies import refuse_in_time_order
+from foldstack.stages.dependencies import refuse_in_time_order, refuse_unkept
 from foldstack.stages.jobs import Jobs
 from foldstack.stages.launch import train_each
 from foldstack.stages.one_run import is_done, train_one
@@ -131,7 +131,7 @@ def _requested(
         for f in left_out
     ]
     for run in runs:
-        _check_run(run)
+        _check_run(ws, run)
     return runs
 
 
@@ -163,7 +163,7 @@ def _missing_teachers(ws: Workspace, todo: list[Run]) -> list[Run]:
             ws.choose_model(key.model, f"{PURPOSES[dependency.purpose]} of {run.key}")
             settings = _settings(ws, key.model, key.model, force=False)
             found[key] = Run(key, settings, run.folds, key.model)
-            _check_run(found[key])
+            _check_run(ws, found[key])
             waiting.append(found[key])
     return sorted(found.values(), key=lambda run: run.key)
 
@@ -247,20 +247,24 @@ def _check_processes(todo: list[Run], processes: int) -> None:
             )
 
 
-def _check_run(run: Run) -> None:
+def _check_run(ws: Workspace, run: Run) -> None:
     if run.start and run.start.model == run.key.model:
         raise InputError(f"{run.key}: start_from names the model itself: name another one")
     refuse_in_time_order(run)
+    refuse_unkept(ws, run)
     own = next((d for d in run.teachers(*TEACHING) if d.run.model == run.key.model), None)
     if own:
         setting = PURPOSES[own.purpose]
         raise InputError(f"{run.key}: {setting} names the model itself: name another one")
-    for teacher in run.teachers("distil"):
-        left_out = teacher.run.left_out
+    for teacher in run.teachers("fitted", "distil"):
+        left_out, setting = (
+            teacher.run.left_out,
+            PURPOSES[teacher.purpose].removesuffix(".teachers"),
+        )
         if not len(run.folds.learned(left_out)):
             raise InputError(
-                f"{run.key}: distil is by runs that leave {len(left_out)} folds out, which are all: "
-                "set folds.count to more (with DEBUG=1 by SET=folds.count=), or leave distil out"
+                f"{run.key}: {setting} is by runs that leave {len(left_out)} folds out, which are all: "
+                f"set folds.count to more (with DEBUG=1 by SET=folds.count=), or leave {setting} out"
             )
     if run.select == "fold" and not run.key.left_out:
         raise InputError(

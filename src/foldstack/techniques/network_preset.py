@@ -94,6 +94,7 @@ class NetworkSettings(SequenceSettings):
         epochs=True,
         features=True,
         auxiliary=True,
+        start=True,
         difficulty=True,
         weights=True,
         mixes=True,
@@ -134,6 +135,15 @@ class NetworkSettings(SequenceSettings):
                     f"{name} is for the layers of a pre-trained backbone, and word vectors have none: "
                     "leave it out"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _begins_once(self) -> NetworkSettings:
+        if self.start_from and self.vectors is not None:
+            raise ValueError(
+                f"vectors are what words begin from, and start_from begins from those of "
+                f"{self.start_from}: leave one of them out"
+            )
         return self
 
     @model_validator(mode="after")

@@ -60,6 +60,9 @@ class SequenceSettings(EmbeddedKeywordSettings):
         before.
     cache_gb: most that a frozen backbone's outputs may take, on disk from 1 GB on; beyond that they
         are computed again in each epoch.
+    start_from: a model whose run with the same seed and held-out folds gives the initial weights;
+        it has the same backbone, or for learner network the same words, and for its head to be used
+        the same head.
     """
 
     learner: str
@@ -82,6 +85,7 @@ class SequenceSettings(EmbeddedKeywordSettings):
     training: TrainingSettings = TrainingSettings()
     stages: tuple[StageSettings, ...] = ()
     cache_gb: NonNegative = 20.0
+    start_from: OptionalText = None
 
     @model_validator(mode="before")
     @classmethod
@@ -197,6 +201,10 @@ class SequenceSettings(EmbeddedKeywordSettings):
     @property
     def judge_model(self) -> str | None:
         return self.augment_washed_by
+
+    @property
+    def start_model(self) -> str | None:
+        return self.start_from
 
     @property
     def hard_model(self) -> str | None:

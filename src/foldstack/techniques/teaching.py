@@ -37,6 +37,10 @@ class PseudoLabels(Settings):
     weight: of each such row beside 1 for a training row.
     ratio: such rows per training row in each update of a network, whose epoch is then one pass over
         the training rows; none: an epoch has every row once.
+    fitted: what of the teachers is fitted on training rows, each predicted by runs that have learned
+        neither it nor the folds that are left out (`fold2-4`): calibration: a temperature for each
+        teacher (Guo et al. 2017); weights: of their mean, by likelihood (Smyth and Wolpert 1999,
+        Stacked density estimation), instead of given ones.
     """
 
     teachers: Teachers
@@ -47,12 +51,25 @@ class PseudoLabels(Settings):
     top: PositiveInt | None = None
     weight: Positive = 1.0
     ratio: Annotated[Positive | None, BeforeValidator(none_from_text)] = None
+    fitted: tuple[Literal["calibration", "weights"], ...] = ()
 
     @model_validator(mode="after")
     def _teachers_may_differ(self) -> PseudoLabels:
         if self.agreement and len(self.teachers) == 1:
             raise ValueError(
                 "`agreement` is of several teachers: name another one, or leave it out"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _weights_once(self) -> PseudoLabels:
+        if "weights" in self.fitted and len(self.teachers) == 1:
+            raise ValueError(
+                "`fitted` weights are of several teachers: name another one, or leave weights out"
+            )
+        if "weights" in self.fitted and len(set(self.teachers.values())) > 1:
+            raise ValueError(
+                "`fitted` names weights, but the teachers have given ones: leave one of them out"
             )
         return self
 
@@ -71,6 +88,7 @@ class PseudoLabels(Settings):
             "confidence": self.confidence > 0,
             "agreement": self.agreement,
             "top": self.top is not None,
+            f"fitted {' '.join(self.fitted)}": bool(self.fitted),
         }
         used = next((name for name, is_used in decided.items() if is_used), None)
         if kind.is_values and used:

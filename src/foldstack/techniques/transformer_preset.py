@@ -32,8 +32,6 @@ class TransformerSettings(SequenceSettings):
         `{setting: value}`; runs that start from another one do not.
     backbone_dropout: inside the backbone; none: as its config says.
     ignore_weights: checkpoint entries that belong to another task's head.
-    start_from: a model whose run with the same seed and held-out folds gives the initial weights;
-        it has the same backbone, and for its head to be used the same head.
     keep_every: keep every n-th of the backbone's layers, after `start_from`'s weights are loaded; 2
         halves it (DistilBERT, Sanh et al. 2019).
     """
@@ -59,7 +57,6 @@ class TransformerSettings(SequenceSettings):
     pretrain: Annotated[Pretraining | None, BeforeValidator(none_from_text)] = None
     backbone_dropout: Annotated[Share | None, BeforeValidator(none_from_text), OrAuto()] = None
     ignore_weights: tuple[str, ...] = ()
-    start_from: OptionalText = None
     keep_every: PositiveInt = 1
 
     def fit_mb(self, rows: int) -> int | None:
@@ -83,10 +80,6 @@ class TransformerSettings(SequenceSettings):
     @property
     def pretrains(self) -> bool:
         return self.pretrain is not None and self.start_from is None
-
-    @property
-    def start_model(self) -> str | None:
-        return self.start_from
 
     @property
     def rules(self) -> str | None:

@@ -17,6 +17,11 @@ def show_drift(result: DriftResult) -> None:
     say_drift("drift", found)
     if found.compared < found.train_rows + found.test_rows:
         say(f"drift: by {found.compared:,} of the {found.train_rows + found.test_rows:,} rows")
+    if result.pool is not None:
+        say(
+            f"drift: a linear model tells test rows from the {result.pool_rows:,} pool rows with AUC "
+            f"{interval(result.pool)} (.5 is chance)"
+        )
     say(f"drift: {result.file} has the training rows, those most like the test file first")
 
 

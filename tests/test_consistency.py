@@ -288,6 +288,15 @@ def test_nothing_is_learned_of_rows_that_are_never_confident(backbone, tmp_path)
     assert with_them.tobytes() == without.tobytes()
 
 
+def test_a_learner_that_is_given_no_rows_is_refused(backbone, tmp_path):
+    """Bug guarded: a caller that forgot them trained without the term and without a word."""
+    learner = learner_of(backbone)
+    learner.unlabelled = None
+    with pytest.raises(ValueError) as refused:
+        learner.fit(tiny_rows(n=20), None, tmp_path)
+    assert str(refused.value) == "consistency reads unlabelled rows: give LearnerContext.unlabelled"
+
+
 def test_micro_batches_add_up_to_the_update(backbone, as_usual, tmp_path):
     parts = predicted(backbone, tmp_path / "run", training={"micro_batch_size": 3})
     np.testing.assert_allclose(parts, as_usual, rtol=1e-3, atol=1e-5)

@@ -96,9 +96,9 @@ class Bench:
             if way == "again":
                 changes = {"start_from": "sure", "start": Path(folder)}
                 self._fit(student, "sure", seed).save(Path(folder))
-            learner = learner_of(student, self.corpus, seed, **changes)
             if way == "consistent":
-                learner.unlabelled = self.pool
+                changes["unlabelled"] = self.pool
+            learner = learner_of(student, self.corpus, seed, **changes)
             seconds = fitted(learner, train)
         begin = time.process_time()
         p = to_probabilities(learner.predict(self.corpus.test), learner.link)

@@ -180,6 +180,8 @@ class SequenceLearner:
         if self.chosen:
             say(f"auto: {_listed(self.chosen)}")
         held = None if select is None else self.encoder.tokens(select)
+        if self.settings.consistency and self.unlabelled is None:
+            raise ValueError("consistency reads unlabelled rows: give LearnerContext.unlabelled")
         unlabelled = self.encoder.unlabelled(self.unlabelled) if self.unlabelled else None
 
         def train_stage(number: int, stage: StageSettings, folder: Path) -> dict:

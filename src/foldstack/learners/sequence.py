@@ -289,6 +289,7 @@ class SequenceLearner:
             tokens=frozen.Vectors(vectors),
             targets=torch.tensor(targets, dtype=torch.float32),
             weights=torch.tensor(weights, dtype=torch.float32),
+            taught=_filled_up(examples.taught, len(weights)),
         )
 
     def _run_once(self, tokens: Tokens, folder: Path) -> frozen.Outputs | None:
@@ -380,6 +381,13 @@ class SequenceLearner:
         self.encoder.load(folder)
         self.model = self._classifier(backbone)
         self.model.load_state_dict(load_file(folder / WEIGHTS))
+
+
+def _filled_up(taught: torch.Tensor | None, rows: int) -> torch.Tensor | None:
+    """Return (rows, outputs) probabilities of teachers: NaN for synthetic rows, which have none."""
+    if taught is None:
+        return None
+    return torch.cat([taught, taught.new_full((rows - len(taught), taught.shape[1]), torch.nan)])
 
 
 def _listed(chosen: dict[str, dict]) -> str:

@@ -48,6 +48,7 @@ class TransformerSettings(SequenceSettings):
         start=True,
         difficulty=True,
         weights=True,
+        tempered=True,
     )
     learner: Literal["transformer"]
     backbone: str

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from copy import copy
+from copy import copy, deepcopy
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from foldstack.nets.backbone import (
     set_dropout,
     weights_of,
 )
+from foldstack.nets.hidden_states import HiddenMatch
 from foldstack.nets.layers import thin
 from foldstack.nets.quantized import Int8Reader
 from foldstack.nets.vocabulary import trimmed
@@ -52,8 +53,18 @@ class TransformerLearner(SequenceLearner):
     def prepare(self, train: Rows, learned: int | None = None) -> loop.Examples:
         examples = super().prepare(train, learned)
         if self.settings.keep_every > 1:
-            thin(self.model.backbone, self.settings.keep_every)
+            self._thin()
         return examples
+
+    def _thin(self) -> None:
+        """Keep every n-th layer, matched with the whole backbone if the settings say so."""
+        s, backbone = self.settings, self.model.backbone
+        whole = deepcopy(backbone) if s.match_hidden else None
+        thin(backbone, s.keep_every)
+        s.head.check_backbone(backbone.config)  # which has fewer layers now
+        if whole is not None:
+            device = self.accelerator.device
+            self.model.matched = HiddenMatch(whole, s.keep_every, s.match_hidden, device)
 
     def _body(
         self, train: Rows, learned: int | None

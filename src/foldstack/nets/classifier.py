@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from foldstack.nets.hidden_states import HiddenMatch, hidden_states
 from foldstack.nets.huffman import HuffmanTree
 from foldstack.nets.layers import blocks, depths
 from foldstack.nets.mixup import Mixup
@@ -34,6 +35,8 @@ class Classifier(Trainable):
     widths of dense layers between the pooled vector and the head. tree: the linear layer gives the
     logits of its nodes, and the log probabilities of classes are the outputs.
 
+    matched: set in training if the backbone's hidden states are matched with those of another.
+
     Raises InputError if the head is incompatible with the backbone.
     """
 
@@ -57,6 +60,7 @@ class Classifier(Trainable):
         self.backbone = backbone
         self.dropout = nn.Dropout(dropout)
         self.dropout_samples, self.as_difference = dropout_samples, as_difference
+        self.matched: HiddenMatch | None = None
         self.pooling = make_pooling(head, backbone.config, outputs + as_difference)
         check_first_token(self.pooling, backbone, head.name)
         self.reads_sentences = head.reads_sentences
@@ -116,7 +120,7 @@ class Classifier(Trainable):
         *,
         pooled: bool = False,
         mixup: Mixup | None = None,
-    ) -> Tensor | tuple[Tensor, Tensor]:
+    ) -> Tensor | tuple[Tensor, ...]:
         """Return (b, outputs) logits.
 
         Args:
@@ -130,29 +134,26 @@ class Classifier(Trainable):
         Returns:
             Logits; in training (k b, outputs and auxiliary ones), one block of b rows for each of k
                 dropout masks. With `pooled` also the (b, size) vectors, without features; if there
-                is one vector per output, these are concatenated.
+                is one vector per output, these are concatenated. If hidden states are matched, (b,)
+                distances follow.
         """
-        states = self.read(input_ids, attention_mask, token_type_ids)
         mask = self.mask(input_ids, attention_mask)
-        return self.decide(states, mask, features, pooled=pooled, mixup=mixup)
+        if self.matched is None or not pooled:
+            states = self.read(input_ids, attention_mask, token_type_ids)
+            return self.decide(states, mask, features, pooled=pooled, mixup=mixup)
+        inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
+        inputs["token_type_ids"] = token_type_ids
+        states = hidden_states(self.backbone, self.matched.layers, **inputs)
+        read = states[:, -self.pooling.layers :]
+        found = self.decide(read, mask, features, pooled=True, mixup=mixup)
+        return *found, self.matched.distance(states, inputs)
 
     def read(
         self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
     ) -> Tensor:
         """Return (b, layers, t, h): those last hidden states of the backbone that the head reads."""
-        options = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
-        if self.backbone.config.model_type == "longformer":
-            # The first token has global attention (Beltagy et al. 2020).
-            options["global_attention_mask"] = torch.zeros_like(attention_mask)
-            options["global_attention_mask"][:, 0] = 1
-        layers = self.pooling.layers
-        if layers > 1:
-            options["output_hidden_states"] = True
-        out = self.backbone(input_ids=input_ids, attention_mask=attention_mask, **options)
-        if layers == 1:
-            return out[0].unsqueeze(1)
-        # The last one is the backbone's output: after its final norm, if it has one.
-        return torch.stack([*out.hidden_states[-layers:-1], out[0]], dim=1)
+        read = (input_ids, attention_mask, token_type_ids)
+        return hidden_states(self.backbone, self.pooling.layers, *read)
 
     def mask(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Return the (b, t) mask that the head reads, see `nets.poolings`."""

@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, PositiveInt, model_validator
 from foldstack.backbones import BackboneSize, locate
 from foldstack.settings import OptionalText, Share, none_from_text
 from foldstack.techniques import auto
-from foldstack.techniques.common import AUTO, OrAuto
+from foldstack.techniques.common import AUTO, NonNegative, OrAuto
 from foldstack.techniques.learner import Traits
 from foldstack.techniques.pretraining import Pretraining
 from foldstack.techniques.sequence_preset import SequenceSettings
@@ -34,6 +34,10 @@ class TransformerSettings(SequenceSettings):
     ignore_weights: checkpoint entries that belong to another task's head.
     keep_every: keep every n-th of the backbone's layers, after `start_from`'s weights are loaded; 2
         halves it (DistilBERT, Sanh et al. 2019).
+    match_hidden: weight of a loss that keeps the hidden states of each layer that `keep_every` keeps
+        near those of the same layer of the whole fitted backbone of `start_from`, which reads the
+        same inputs without dropout: 1 - cosine of each token's vectors (DistilBERT's cosine loss, in
+        every layer as Sun et al. 2019, Patient knowledge distillation, instead of the last one).
     """
 
     implementation: ClassVar[str] = "foldstack.learners.transformer:TransformerLearner"
@@ -58,6 +62,7 @@ class TransformerSettings(SequenceSettings):
     backbone_dropout: Annotated[Share | None, BeforeValidator(none_from_text), OrAuto()] = None
     ignore_weights: tuple[str, ...] = ()
     keep_every: PositiveInt = 1
+    match_hidden: NonNegative = 0.0
 
     def fit_mb(self, rows: int) -> int | None:
         size = BackboneSize.of(self.backbone)
@@ -131,6 +136,20 @@ class TransformerSettings(SequenceSettings):
             raise ValueError(
                 f"head {self.head.name} reads where sentences end, which only learner network knows: "
                 "take another, such as attention"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _hidden_states_have_a_teacher(self) -> TransformerSettings:
+        if self.match_hidden and (self.start_from is None or self.keep_every == 1):
+            raise ValueError(
+                "match_hidden matches the layers that keep_every keeps with the network of start_from: "
+                "set start_from, and keep_every to 2 or more, or leave it out"
+            )
+        if self.match_hidden and self._freezes_backbone:
+            raise ValueError(
+                "match_hidden trains the backbone, which freeze_backbone leaves as it is: set one of "
+                "them only"
             )
         return self
 

@@ -212,7 +212,7 @@ def _freeze_unused(model: nn.Module, examples: Examples) -> None:
     """
     trained = [p for p in model.parameters() if p.requires_grad]
     inputs = to_device(examples.tokens.batch(np.arange(1)), trained[0].device)
-    logits, _ = model.train()(**inputs, pooled=True)
+    logits, *_ = model.train()(**inputs, pooled=True)
     gradients = torch.autograd.grad(logits.sum(), trained, allow_unused=True)
     for parameter, gradient in zip(trained, gradients, strict=True):
         parameter.requires_grad_(gradient is not None)

@@ -86,7 +86,10 @@ class MicroBatch:
         """Return this micro-batch's part of the update's loss, a scalar."""
         s = self.objective.settings
         passes = [self._pass() for _ in range(2 if s.rdrop else 1)]
-        loss = sum(self._supervised(*each) + self._contrast(pooled) for *each, pooled in passes)
+        loss = sum(
+            self._supervised(task, auxiliary) + self._contrast(pooled) + self._added(terms)
+            for task, auxiliary, pooled, terms in passes
+        )
         if s.rdrop:  # the mean of two losses, as in the paper's code
             loss = loss / 2 + s.rdrop * self.divergence(passes[0][0], passes[1][0])
         return loss
@@ -96,12 +99,12 @@ class MicroBatch:
         _, weights, total_weight = self._for(a, self.targets)
         return (divergence(a, b, self.objective.link) * weights).sum() / total_weight
 
-    def _pass(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the target's logits, the auxiliary logits, and the pooled vectors."""
+    def _pass(self) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
+        """Return the logits of target and auxiliary, the pooled vectors, and the network's own terms."""
         options = {} if self.mixup is None else {"mixup": self.mixup}
-        logits, pooled = self.net(**self.inputs, pooled=True, **options)
+        logits, pooled, *terms = self.net(**self.inputs, pooled=True, **options)
         task, auxiliary = logits.float().tensor_split([self.targets.shape[1]], dim=1)
-        return task, auxiliary, pooled.float()
+        return task, auxiliary, pooled.float(), terms
 
     def _supervised(self, logits: Tensor, auxiliary: Tensor) -> Tensor:
         share = self.objective.settings.auxiliary
@@ -133,6 +136,12 @@ class MicroBatch:
         if s is None:
             return 0.0
         return s.weight * supervised_contrastive(pooled, self.targets, self.weights, s.temperature)
+
+    def _added(self, terms: list[Tensor]) -> Tensor | float:
+        """Return the sum of (b,) terms, rows weighted as in the loss; mix-up does not reach them."""
+        if not terms:
+            return 0.0
+        return sum((self.weights * term).sum() for term in terms) / self.total_weight
 
     def _for(
         self, logits: Tensor, targets: Tensor, weights: Tensor | None = None

@@ -2475,4 +2475,37 @@ MUTANTS = [
         "a head of more layers than are kept is trained, and cannot be loaded",
         ("test_start_from.py::test_a_head_of_more_layers_than_are_kept_is_refused",),
     ),
+    # A teacher that learns beside its student
+    Mutant(
+        "joint-teacher-follows",
+        "training/joint.py",
+        "probabilities(teacher.detach(), self.link)",
+        "probabilities(teacher, self.link)",
+        "the teacher learns to predict what its student predicts",
+        ("test_joint.py::test_the_teacher_learns_the_targets_alone",),
+    ),
+    Mutant(
+        "joint-teacher-untaught",
+        "training/joint.py",
+        "return torch.cat([logits, own]), s.weight / 2 * by_row",
+        "return torch.cat([logits, own.detach()]), s.weight / 2 * by_row",
+        "the teacher learns nothing",
+        ("test_joint.py::test_the_teacher_learns_the_targets_alone",),
+    ),
+    Mutant(
+        "joint-masks-mixed-up",
+        "training/joint.py",
+        'losses.view(-1, len(read["input_ids"])).mean(dim=0)',
+        'losses.view(len(read["input_ids"]), -1).mean(dim=1)',
+        "with several dropout masks rows get each other's terms",
+        ("test_joint.py::test_several_masks_count_as_their_mean",),
+    ),
+    Mutant(
+        "joint-teacher-rates",
+        "training/joint.py",
+        "min(math.ceil(depth / self.every), count)",
+        "count",
+        "all layers of the teacher have the rate of the uppermost",
+        ("test_joint.py::test_a_layer_of_the_teacher_has_the_rate_of_the_one_that_it_is_cut_to",),
+    ),
 ]

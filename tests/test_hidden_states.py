@@ -29,7 +29,7 @@ from foldstack.techniques import TrainingSettings, TransformerSettings
 from foldstack.training.micro_batch import MicroBatch, TrainingObjective
 from makers import make_learner, tiny_rows
 from test_layers import CONFIGS, classifier
-from tiny import add_preset, foldstack, make_backbone, make_workspace, refuses, run_of
+from tiny import add_preset, foldstack, make_workspace, refuses, run_of
 
 pytestmark = pytest.mark.usefixtures("cpu_settings_restored")
 
@@ -37,13 +37,6 @@ CPU = torch.device("cpu")
 IDS = torch.tensor([[2, 6, 9, 7, 3], [2, 8, 3, 0, 0], [2, 5, 6, 3, 0]])
 INPUTS = {"input_ids": IDS, "attention_mask": (IDS > 0).long()}
 MATCHED = {"start_from": "tiny", "keep_every": 2, "match_hidden": 0.5}
-
-
-@pytest.fixture(scope="module")
-def deep(tmp_path_factory) -> Path:
-    """A backbone of four layers that change their input, over 500 word embeddings."""
-    folder = tmp_path_factory.mktemp("deep")
-    return make_backbone(folder, num_hidden_layers=4, vocab_size=500, initializer_range=0.3)
 
 
 def shallow(deep: Path, weight: float = 1.0, every: int = 2, dropout: float = 0.0) -> Classifier:

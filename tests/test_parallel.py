@@ -25,7 +25,7 @@ from foldstack import parallel
 from foldstack.cli import main
 from foldstack.errors import InputError
 from foldstack.store import RunKey, Store
-from foldstack.techniques import Distillation, Head
+from foldstack.techniques import Distillation, Head, JointDistillation
 from foldstack.text.batches import micro_batches
 from foldstack.training import loop
 from makers import loop_learner, tiny_rows
@@ -106,7 +106,8 @@ CASES: dict[str, dict] = {
         "distil": {"teachers": "a", "temperature": 3.0},
         "loss": {"name": "soft_f1", "share": 0.7},
     },
-    "hidden states": {"match": {"start_from": "a", "keep_every": 2, "match_hidden": 1.0}},
+    "hidden states": {"over": {"start_from": "a", "keep_every": 2, "match_hidden": 1.0}},
+    "teacher beside it": {"over": {"keep_every": 2, "joint": JointDistillation()}},
 }
 
 
@@ -116,7 +117,7 @@ def fitted(backbone: str, folder: Path, name: str) -> dict[str, np.ndarray]:
     settings = {"epochs": 2, "backbone_dropout": 0.0, "head": "mean"} | CASES[name]
     head = TypeAdapter(Head).validate_python({"name": settings.pop("head")})
     distil = TypeAdapter(Distillation | None).validate_python(settings.pop("distil", None))
-    over = {"head": head, "distil": distil} | settings.pop("match", {})
+    over = {"head": head, "distil": distil} | settings.pop("over", {})
     learner = loop_learner(backbone, **settings)
     learner.settings = learner.settings.model_copy(update=over)
     rows = tiny_rows(n=21)

@@ -186,7 +186,8 @@ class SequenceLearner:
         stages = self.settings.stages_for(self.task.metric.name)
         with self._trimmed_to(self._tokens_read(train, examples, stages, held)):
             facts = run_stages(self.model, stages, run_dir, train_stage)
-        self.model.auxiliary = self.model.matched = None  # not needed for prediction
+        # Not needed for prediction.
+        self.model.auxiliary = self.model.matched = self.model.teacher = None
         return (
             facts
             | {

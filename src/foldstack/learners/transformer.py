@@ -34,6 +34,7 @@ from foldstack.techniques import AUTO, RunFacts, TransformerSettings
 from foldstack.techniques.auto import longest
 from foldstack.text.masking import mask_tokens
 from foldstack.training import loop
+from foldstack.training.joint import JointTeacher
 from foldstack.training.masked_words import CRITERION, MaskedWords, examples_of, settings_of
 
 RESOLVED = "settings.json"  # of a run that has chosen what is `auto`
@@ -57,14 +58,18 @@ class TransformerLearner(SequenceLearner):
         return examples
 
     def _thin(self) -> None:
-        """Keep every n-th layer, matched with the whole backbone if the settings say so."""
+        """Keep every n-th layer; the whole network teaches what is kept, if the settings say so."""
         s, backbone = self.settings, self.model.backbone
-        whole = deepcopy(backbone) if s.match_hidden else None
+        fitted = deepcopy(backbone) if s.match_hidden else None
+        whole = deepcopy(self.model) if s.joint else None
         thin(backbone, s.keep_every)
         s.head.check_backbone(backbone.config)  # which has fewer layers now
-        if whole is not None:
+        if fitted is not None:
             device = self.accelerator.device
-            self.model.matched = HiddenMatch(whole, s.keep_every, s.match_hidden, device)
+            self.model.matched = HiddenMatch(fitted, s.keep_every, s.match_hidden, device)
+        if whole is not None:
+            of_task = (len(self.task.outputs), self.link)
+            self.model.teacher = JointTeacher(whole, s.keep_every, s.joint, *of_task)
 
     def _body(
         self, train: Rows, learned: int | None

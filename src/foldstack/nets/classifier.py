@@ -35,7 +35,8 @@ class Classifier(Trainable):
     widths of dense layers between the pooled vector and the head. tree: the linear layer gives the
     logits of its nodes, and the log probabilities of classes are the outputs.
 
-    matched: set in training if the backbone's hidden states are matched with those of another.
+    matched: set in training if the backbone's hidden states are matched with those of another. teacher:
+    set in training if another network learns beside this one.
 
     Raises InputError if the head is incompatible with the backbone.
     """
@@ -61,6 +62,7 @@ class Classifier(Trainable):
         self.dropout = nn.Dropout(dropout)
         self.dropout_samples, self.as_difference = dropout_samples, as_difference
         self.matched: HiddenMatch | None = None
+        self.teacher: nn.Module | None = None
         self.pooling = make_pooling(head, backbone.config, outputs + as_difference)
         check_first_token(self.pooling, backbone, head.name)
         self.reads_sentences = head.reads_sentences
@@ -101,7 +103,8 @@ class Classifier(Trainable):
 
     def named_layers(self) -> NamedLayers:
         found = depths(self)
-        head = frozenset(name for name in found if not name.startswith("backbone."))
+        inner = ("backbone.", "teacher.whole.backbone.")
+        head = frozenset(name for name in found if not name.startswith(inner))
         return NamedLayers(found, head, len(blocks(self.backbone)))
 
     @torch.no_grad()
@@ -134,19 +137,25 @@ class Classifier(Trainable):
         Returns:
             Logits; in training (k b, outputs and auxiliary ones), one block of b rows for each of k
                 dropout masks. With `pooled` also the (b, size) vectors, without features; if there
-                is one vector per output, these are concatenated. If hidden states are matched, (b,)
-                distances follow.
+                is one vector per output, these are concatenated. If there is a teacher, its logits
+                follow as those of k more masks. If hidden states are matched or there is a teacher,
+                (b,) terms of the loss follow.
         """
         mask = self.mask(input_ids, attention_mask)
-        if self.matched is None or not pooled:
+        match, teacher = self.matched, self.teacher
+        if not pooled or (match is None and teacher is None):
             states = self.read(input_ids, attention_mask, token_type_ids)
             return self.decide(states, mask, features, pooled=pooled, mixup=mixup)
         inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
         inputs["token_type_ids"] = token_type_ids
-        states = hidden_states(self.backbone, self.matched.layers, **inputs)
-        read = states[:, -self.pooling.layers :]
-        found = self.decide(read, mask, features, pooled=True, mixup=mixup)
-        return *found, self.matched.distance(states, inputs)
+        own = self.pooling.layers
+        states = hidden_states(self.backbone, own if match is None else match.layers, **inputs)
+        terms = [] if match is None else [match.distance(states, inputs)]
+        logits, vectors = self.decide(states[:, -own:], mask, features, pooled=True, mixup=mixup)
+        if teacher is not None:
+            logits, term = teacher(logits, **inputs, features=features, mixup=mixup)
+            terms.append(term)
+        return logits, vectors, *terms
 
     def read(
         self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None

@@ -42,9 +42,9 @@ def hidden_states(
 class HiddenMatch:
     """The distance of a shallow backbone's hidden states from those of the one it was cut from.
 
-    1 − cosine of each token's vectors, the loss of DistilBERT (Sanh et al. 2019), in every layer
-    instead of the last one, as in patient distillation (Sun et al. 2019, whose normalised squared
-    distance is twice that). Layer i is matched with the layer that it was, so that the distance is 0
+    1 − cosine of each token's vectors, as DistilBERT's code has it for the last layer (Sanh et al.
+    2019), in each layer that is kept, as in patient distillation (Sun et al. 2019, whose squared
+    distance of normalised vectors is twice that). Layer i is matched with the layer that it was, so that the distance is 0
     at first where both have the same input. The embeddings' output is not matched.
 
     teacher: the whole backbone, which is set to eval mode and frozen; it is no module of the network,

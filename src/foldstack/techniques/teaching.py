@@ -141,3 +141,18 @@ class Distillation(Settings):
             raise ValueError(
                 f"distil.{used} is for labels, but this competition is regression: leave it out"
             )
+
+
+class JointDistillation(Settings):
+    """Train a teacher and its student together, which learns from what the teacher predicts meanwhile.
+
+    The student's loss is that of its targets plus weight times T² times the cross-entropy between the
+    probabilities of the teacher's logits and of its own, both divided by T (Hinton et al. 2015; Anil
+    et al. 2018). The teacher learns the targets alone. Each counts half; the student is what predicts.
+
+    weight: of the teacher beside the targets.
+    temperature: T.
+    """
+
+    weight: Positive = 1.0
+    temperature: Positive = 1.0

@@ -44,8 +44,8 @@ class HiddenMatch:
 
     1 − cosine of each token's vectors, as DistilBERT's code has it for the last layer (Sanh et al.
     2019), in each layer that is kept, as in patient distillation (Sun et al. 2019, whose squared
-    distance of normalised vectors is twice that). Layer i is matched with the layer that it was, so that the distance is 0
-    at first where both have the same input. The embeddings' output is not matched.
+    distance of normalised vectors is twice that). Each layer is matched with the one that it was. The
+    embeddings' output is not matched.
 
     teacher: the whole backbone, which is set to eval mode and frozen; it is no module of the network,
     so that no checkpoint or fitted model holds it. every: each n-th of its layers is in the shallow

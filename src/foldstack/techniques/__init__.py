@@ -76,7 +76,7 @@ from foldstack.techniques.schedules import (
     Step,
 )
 from foldstack.techniques.sequence_preset import SequenceSettings
-from foldstack.techniques.teaching import Distillation, PseudoLabels
+from foldstack.techniques.teaching import Distillation, JointDistillation, PseudoLabels
 from foldstack.techniques.tfidf_preset import TfidfSettings
 from foldstack.techniques.training import StageSettings, TrainingSettings
 from foldstack.techniques.transformer_preset import TransformerSettings
@@ -135,6 +135,7 @@ __all__ = [
     "Head",
     "HeadTail",
     "Huber",
+    "JointDistillation",
     "Keywords",
     "LabelsHead",
     "LatentSource",

@@ -2478,8 +2478,8 @@ MUTANTS = [
     Mutant(
         "hidden-teacher-thinned",
         "learners/transformer.py",
-        "whole = deepcopy(backbone) if s.match_hidden else None",
-        "whole = backbone if s.match_hidden else None",
+        "fitted = deepcopy(backbone) if s.match_hidden else None",
+        "fitted = backbone if s.match_hidden else None",
         "the shallow network is matched with itself",
         ("test_hidden_states.py",),
     ),

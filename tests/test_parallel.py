@@ -26,7 +26,7 @@ from foldstack.cli import main
 from foldstack.errors import InputError
 from foldstack.rows import PSEUDO
 from foldstack.store import RunKey, Store
-from foldstack.techniques import Consistency, Head, PseudoLabels
+from foldstack.techniques import Consistency, Distillation, Head, JointDistillation, PseudoLabels
 from foldstack.text.batches import micro_batches
 from foldstack.training import loop
 from makers import loop_learner, tiny_rows
@@ -105,6 +105,13 @@ CASES: dict[str, dict] = {
     "unlabelled rows": {"consistency": {"ratio": 2}},
     "fewer of them than parts": {"consistency": {"ratio": 0.4}, "micro_batch_size": 2},
     "mixed with pseudo-labels": {"ratio": 2.0},
+    "softened teachers": {"distil": {"teachers": "a", "temperature": 3.0}},
+    "teachers beside a loss of the batch": {
+        "distil": {"teachers": "a", "temperature": 3.0},
+        "loss": {"name": "soft_f1", "share": 0.7},
+    },
+    "hidden states": {"over": {"start_from": "a", "keep_every": 2, "match_hidden": 1.0}},
+    "teacher beside it": {"over": {"keep_every": 2, "joint": JointDistillation()}},
 }
 
 
@@ -113,20 +120,22 @@ def fitted(backbone: str, folder: Path, name: str) -> dict[str, np.ndarray]:
     folder.mkdir(exist_ok=True)
     settings = {"epochs": 2, "backbone_dropout": 0.0, "head": "mean"} | CASES[name]
     head = TypeAdapter(Head).validate_python({"name": settings.pop("head")})
-    changed: dict[str, object] = {"head": head}
-    rows, beside, ratio = (
-        tiny_rows(n=21),
-        settings.pop("consistency", None),
-        settings.pop("ratio", 0),
-    )
+    distil = TypeAdapter(Distillation | None).validate_python(settings.pop("distil", None))
+    over = {"head": head, "distil": distil} | settings.pop("over", {})
+    beside, ratio = settings.pop("consistency", None), settings.pop("ratio", None)
     if beside is not None:
-        changed["consistency"] = Consistency(**beside, confidence=0, augment=["delete_words"])
-    if ratio:
-        changed["pseudo_labels"] = PseudoLabels(teachers=["a"], ratio=ratio)
-        rows = replace(rows, origin=np.where(np.arange(21) % 3 == 0, "gold", PSEUDO))
+        over["consistency"] = Consistency(**beside, confidence=0, augment=["delete_words"])
+    if ratio is not None:
+        over["pseudo_labels"] = PseudoLabels(teachers=["a"], ratio=ratio)
     learner = loop_learner(backbone, **settings)
-    learner.settings = learner.settings.model_copy(update=changed)
+    learner.settings = learner.settings.model_copy(update=over)
     learner.unlabelled = None if beside is None else tiny_rows(n=13)
+    rows = tiny_rows(n=21)
+    if ratio is not None:
+        rows = replace(rows, origin=np.where(np.arange(21) % 3 == 0, "gold", PSEUDO))
+    if distil is not None:  # every third row has no teacher
+        taught = np.where(np.arange(21) % 3 > 0, 0.8 - 0.6 * rows.targets[:, 0], np.nan)
+        rows = replace(rows, taught=taught[:, None])
     select = rows.take(np.arange(9)) if "select" in settings else None
     learner.fit(rows, select, folder)
     # The gradient of a bias of the keys, which softmax does not see, is a rounding error, and

@@ -369,6 +369,8 @@ def load_model(
         loaded.check_kind(settings.kind)
         loaded.check_external([source.called for source in settings.external])
         loaded.check_unlabelled(settings.kind, settings.pool)
+        if loaded.distil is not None:
+            loaded.distil.check(settings.kind)
         loaded.check_columns(settings.numeric + settings.categorical, settings.auxiliary)
     except ValueError as e:
         raise InputError(f"{source}: {e}") from None

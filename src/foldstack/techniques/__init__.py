@@ -77,7 +77,7 @@ from foldstack.techniques.schedules import (
     Step,
 )
 from foldstack.techniques.sequence_preset import SequenceSettings
-from foldstack.techniques.teaching import Distillation, PseudoLabels
+from foldstack.techniques.teaching import Distillation, JointDistillation, PseudoLabels
 from foldstack.techniques.tfidf_preset import TfidfSettings
 from foldstack.techniques.training import StageSettings, TrainingSettings
 from foldstack.techniques.transformer_preset import TransformerSettings
@@ -137,6 +137,7 @@ __all__ = [
     "Head",
     "HeadTail",
     "Huber",
+    "JointDistillation",
     "Keywords",
     "LabelsHead",
     "LatentSource",

@@ -98,6 +98,7 @@ class NetworkSettings(SequenceSettings):
         difficulty=True,
         weights=True,
         mixes=True,
+        tempered=True,
     )
     learner: Literal["network"]
     words: Words = Words()

@@ -23,7 +23,7 @@ from foldstack.nets.device import to_device
 from foldstack.nets.mixup import Mixup
 from foldstack.nets.trainable import Trainable
 from foldstack.progress import Progress, say
-from foldstack.techniques import LoopSettings
+from foldstack.techniques import Distillation, LoopSettings
 from foldstack.text.batches import epoch_batches, micro_batches, mixed_batches, token_batches
 from foldstack.tracking import Log
 from foldstack.training import checkpoint
@@ -64,6 +64,8 @@ class Examples:
     auxiliary: (n, a) auxiliary targets in 0 … 1, NaN if unknown, if a stage learns them.
     difficulty: (n,) losses of an earlier run, for sampling of hard rows.
     pseudo: (n,) whether a row has been labelled by teachers; None if no row has.
+    taught: (n, outputs) probabilities of teachers at the temperature of distil, NaN without one.
+    distil: how they are learned.
     """
 
     tokens: Sequences
@@ -73,6 +75,8 @@ class Examples:
     auxiliary: Tensor | None = None
     difficulty: np.ndarray | None = None
     pseudo: np.ndarray | None = None
+    taught: Tensor | None = None
+    distil: Distillation | None = None
 
     def take(self, rows: np.ndarray) -> Examples:
         """Return these rows, which may repeat."""
@@ -85,6 +89,7 @@ class Examples:
             auxiliary=None if self.auxiliary is None else self.auxiliary[rows],
             difficulty=None if self.difficulty is None else self.difficulty[rows],
             pseudo=None if self.pseudo is None else self.pseudo[rows],
+            taught=None if self.taught is None else self.taught[rows],
         )
 
 
@@ -174,7 +179,7 @@ def prepare(
     adversary = make_attack(settings.adversary, model)
     if criterion is None:
         of = (examples.targets.to(accelerator.device), examples.weights.to(accelerator.device))
-        objective = TrainingObjective.of(settings, *of, examples.link)
+        objective = TrainingObjective.of(settings, *of, examples.link, examples.distil)
     else:
         objective = TrainingObjective(criterion, settings, examples.link)
     return Training(
@@ -212,7 +217,7 @@ def _freeze_unused(model: nn.Module, examples: Examples) -> None:
     """
     trained = [p for p in model.parameters() if p.requires_grad]
     inputs = to_device(examples.tokens.batch(np.arange(1)), trained[0].device)
-    logits, _ = model.train()(**inputs, pooled=True)
+    logits, *_ = model.train()(**inputs, pooled=True)
     gradients = torch.autograd.grad(logits.sum(), trained, allow_unused=True)
     for parameter, gradient in zip(trained, gradients, strict=True):
         parameter.requires_grad_(gradient is not None)
@@ -449,6 +454,7 @@ def update(
             Mixup.draw(len(some), settings.mixup, device) if settings.mixup else None,
             to_device(examples.auxiliary[some], device) if settings.auxiliary else None,
             pairs and unlabelled_part(pairs, number, len(parts), accelerator),
+            None if examples.taught is None else to_device(examples.taught[some], device),
         )
         update_loss += training.backward(part, epoch)
     if settings.clip:

@@ -368,8 +368,7 @@ def load_model(
         loaded.check_traits()
         loaded.check_kind(settings.kind)
         loaded.check_external([source.called for source in settings.external])
-        if loaded.pseudo_labels is not None:
-            loaded.pseudo_labels.check(settings.kind, settings.pool)
+        loaded.check_unlabelled(settings.kind, settings.pool)
         if loaded.distil is not None:
             loaded.distil.check(settings.kind)
         loaded.check_columns(settings.numeric + settings.categorical, settings.auxiliary)

@@ -105,7 +105,7 @@ class LearnerContext:
     ones. cache: returns the cache of tokenised texts, which is read and extended. pretrained:
     folder of a backbone that replaces the one in the settings. log: of loss, rate and scores.
     files: paths of the settings' `input_files`, by setting. texts: returns all different texts of the
-    workspace, without labels.
+    workspace, without labels. unlabelled: rows for consistency training.
     """
 
     task: Task
@@ -117,6 +117,7 @@ class LearnerContext:
     log: Log | None = None
     files: Mapping[str, Path] = field(default_factory=dict)
     texts: Callable[[], list[tuple[str, ...]]] | None = None
+    unlabelled: Rows | None = None
 
     def of_fit(self, number: int) -> LearnerContext:
         """Return the context of a run's fit of this number (from 1): it starts from its like.

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from transformers import PreTrainedTokenizerBase
 
 from foldstack.errors import InputError
-from foldstack.learners import Attended, LearnerContext, Measured
+from foldstack.learners import Attended, LearnerContext, Measured, stored_mb
 from foldstack.learners.encoder import Encoder
 from foldstack.learners.judging import epoch_score
 from foldstack.nets.classifier import Classifier, positions, takes_types
@@ -332,7 +332,7 @@ class SequenceLearner:
         logits = self._predict(net, held, "rows to select by")
         return epoch_score(self.task, self.settings.training, select, logits)
 
-    def measure(self, rows: Rows, learned: int, updates: int = 8) -> Measured:
+    def measure(self, rows: Rows, learned: int, sized: bool = False, updates: int = 8) -> Measured:
         """Return rough times on this machine, from a few updates and predictions, see `Measured`.
 
         The first update, which includes set-up, is not measured. Stages that train the head alone on
@@ -361,6 +361,8 @@ class SequenceLearner:
         predicting = time.monotonic()
         self.predict(some)
         end = time.monotonic()
+        self.model.auxiliary = None  # as after `fit`
+        mb = stored_mb(self) if sized else None
         self.model = None
         epochs = sum(stage.epochs for stage in stages if not stage.freeze_backbone)
         return Measured(
@@ -369,6 +371,7 @@ class SequenceLearner:
             learned_per_second=1 / train_row,
             row_seconds=(end - predicting) / len(some),
             work=f"{epochs} epoch{'s' * (epochs != 1)}",
+            mb=mb,
         )
 
     def _predict(self, net: torch.nn.Module, tokens: Tokens, what: str = "") -> np.ndarray:

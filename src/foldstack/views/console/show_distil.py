@@ -28,7 +28,7 @@ def show_distilled(made: Distilled) -> None:
     rows = [_cells(made.student), _cells(made.blend, "blend ")]
     say(table(["", f"nested {made.metric}", "runs", "MB", "rows/s"], rows))
     say(
-        f"distil: {made.student.name} is better than blend '{made.blend.name}' by "
+        f"distil: beside blend '{made.blend.name}', {made.student.name} is better by "
         f"{difference(made.better_by)}, {_ratio(made)}"
     )
     for side in (made.student, made.blend):

@@ -87,6 +87,11 @@ class SequenceLearner:
         if s.head_bias == "prior":
             self.model.set_bias(log_priors(examples.targets, examples.weights, examples.link))
         if self.start:
+            if not (self.start / WEIGHTS).exists():
+                raise InputError(
+                    f"start_from {s.start_from}: it has no weights of a network: name a model with the "
+                    "same backbone"
+                )
             self._load_start(load_file(self.start / WEIGHTS))
         return examples
 

@@ -36,7 +36,7 @@ from foldstack.text.tokens import Tokens
 from foldstack.tracking import under
 from foldstack.training import frozen, loop
 from foldstack.training.checkpoint import save_weights
-from foldstack.training.criteria import log_priors
+from foldstack.training.criteria import Criterion, log_priors
 from foldstack.training.precision import cast_once, prepare_machine
 from foldstack.training.stagewise import dropout, run_stages, stage_seed
 
@@ -49,7 +49,11 @@ class SequenceLearner:
 
     A subclass makes the body (`_body`), and stores and restores it without its weights
     (`_save_body`, `_empty_body`).
+
+    criterion: used instead of the loss that the settings name.
     """
+
+    criterion: Criterion | None = None
 
     def __init__(self, settings: SequenceSettings, context: LearnerContext):
         self.settings, self.task, self.seed = settings, context.task, context.seed
@@ -272,6 +276,7 @@ class SequenceLearner:
                 checkpoint_seconds=self.settings.checkpoint_seconds,
                 evaluate=partial(self._judge, select, held) if judged else None,
                 of_epoch=self.encoder.epochs(train, examples, stage, seed),
+                criterion=self.criterion,
                 log=under(f"stage{number}", self.log) if several else self.log,
             )
 
@@ -311,7 +316,7 @@ class SequenceLearner:
         stages = self.settings.stages_for(self.task.metric.name)
         s = next((stage for stage in stages if not stage.freeze_backbone), stages[0])
         batches = epoch_batches(examples.tokens.lengths, s.batch_size, self.seed, 0)[: updates + 1]
-        training = loop.prepare(self.model, examples, s, self.accelerator)
+        training = loop.prepare(self.model, examples, s, self.accelerator, self.criterion)
         training.net.train()
         loop.update(training, examples, batches[0], epoch=0)
         begin = time.monotonic()

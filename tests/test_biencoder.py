@@ -14,7 +14,7 @@ from torch import Tensor
 
 from foldstack.kinds import Kind
 from foldstack.learners import LearnerContext, make_learner
-from foldstack.learners.biencoder import BiEncoderLearner, Line
+from foldstack.learners.biencoder import BiEncoderLearner, CosineLine
 from foldstack.links import to_probabilities
 from foldstack.rows import Rows
 from foldstack.store import RunKey, Store
@@ -217,10 +217,10 @@ def test_the_line_is_that_of_a_regression_on_cosines():
     rows = pair_rows("regression")
     tokens = replace(PairTokens(None, None, None), targets=rows.targets, weights=rows.weights)
     cosines = np.linspace(-1, 1, len(rows))
-    line = Line.of(cosines, tokens, "identity")
+    line = CosineLine.of(cosines, tokens, "identity")
     assert [line.slope, line.intercept] == pytest.approx(np.polyfit(cosines, rows.targets[:, 0], 1))
     binary = replace(tokens, targets=(cosines[:, None] > 0).astype(float))
-    line = Line.of(cosines, binary, "sigmoid")
+    line = CosineLine.of(cosines, binary, "sigmoid")
     assert line.slope > 1 and line.intercept == pytest.approx(0, abs=0.2)
 
 

@@ -68,14 +68,14 @@ class PairEncoder(Encoder):
 
 
 @dataclass(frozen=True)
-class Line:
+class CosineLine:
     """A pair's logit (binary), or its target in 0 … 1 (regression), from its cosine."""
 
     slope: float = 1.0
     intercept: float = 0.0
 
     @classmethod
-    def of(cls, cosines: np.ndarray, tokens: PairTokens, link: str) -> Line:
+    def of(cls, cosines: np.ndarray, tokens: PairTokens, link: str) -> CosineLine:
         """Fit to (n,) cosines of training pairs, by weighted logistic or linear regression."""
         x, y, weights = cosines[:, None], tokens.targets[:, 0], tokens.weights
         if link == "identity":
@@ -97,7 +97,7 @@ class BiEncoderLearner(TransformerLearner):
 
     def __init__(self, settings: BiEncoderSettings, context: LearnerContext):
         super().__init__(settings, context)
-        self.line = Line()
+        self.line = CosineLine()
         self._learned: PairTokens | None = None
 
     def _encoder(
@@ -144,7 +144,7 @@ class BiEncoderLearner(TransformerLearner):
             weights=given.weights[rows],
         )
         scores = self._scores(net, some, "training pairs")
-        self.line = Line.of(scores[:, 0].astype(float), some, self.link)
+        self.line = CosineLine.of(scores[:, 0].astype(float), some, self.link)
 
     def _judge(self, select: Rows, held: PairTokens, net: torch.nn.Module) -> loop.EpochScore:
         self._fit_line(net)
@@ -181,4 +181,4 @@ class BiEncoderLearner(TransformerLearner):
 
     def load(self, folder: Path) -> None:
         super().load(folder)
-        self.line = Line(**read_json(folder / LINE))
+        self.line = CosineLine(**read_json(folder / LINE))

@@ -54,6 +54,13 @@ def backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_backbone(tmp_path_factory.mktemp("backbone"))
 
 
+@pytest.fixture(scope="session")
+def deep(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One of four layers that change their input, over 500 word embeddings."""
+    folder = tmp_path_factory.mktemp("deep")
+    return make_backbone(folder, num_hidden_layers=4, vocab_size=500, initializer_range=0.3)
+
+
 @pytest.fixture(scope="module")
 def cpu_settings_restored():
     """A learner sets threads and denormals for its process; other modules get them as they were."""

@@ -78,12 +78,13 @@ def test_all_that_differs_between_two_micro_batches_is_copied():
         part(2, 1),
         mixup=Mixup(torch.tensor([1, 0]), torch.tensor(0.3)),
         auxiliary=torch.tensor([[1.0], [0.0]]),
+        taught=torch.tensor([[0.2], [0.3]]),
     )
-    assert len(tensors(given)) == 8
+    assert len(tensors(given)) == 9
     doubled = each(lambda t: t * 2, given)
     for one, two in zip(tensors(given), tensors(doubled), strict=True):
         assert two.equal(one * 2)
-    assert doubled.mixup.own == 0.6 and doubled.auxiliary.sum() == 2
+    assert doubled.mixup.own == 0.6 and doubled.auxiliary.sum() == 2 and doubled.taught.sum() == 1
 
 
 def test_padding_to_a_multiple_changes_no_output(backbone):

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -24,7 +25,7 @@ from foldstack import parallel
 from foldstack.cli import main
 from foldstack.errors import InputError
 from foldstack.store import RunKey, Store
-from foldstack.techniques import Head
+from foldstack.techniques import Distillation, Head, JointDistillation
 from foldstack.text.batches import micro_batches
 from foldstack.training import loop
 from makers import loop_learner, tiny_rows
@@ -100,6 +101,13 @@ CASES: dict[str, dict] = {
     "adagrad": {"optimizer": "adagrad"},
     "head alone": {"freeze_backbone": True, "head_lr": 0.05},
     "pooling alone": {"freeze_backbone": True, "head_lr": 0.01, "head": "attention"},
+    "softened teachers": {"distil": {"teachers": "a", "temperature": 3.0}},
+    "teachers beside a loss of the batch": {
+        "distil": {"teachers": "a", "temperature": 3.0},
+        "loss": {"name": "soft_f1", "share": 0.7},
+    },
+    "hidden states": {"over": {"start_from": "a", "keep_every": 2, "match_hidden": 1.0}},
+    "teacher beside it": {"over": {"keep_every": 2, "joint": JointDistillation()}},
 }
 
 
@@ -108,9 +116,14 @@ def fitted(backbone: str, folder: Path, name: str) -> dict[str, np.ndarray]:
     folder.mkdir(exist_ok=True)
     settings = {"epochs": 2, "backbone_dropout": 0.0, "head": "mean"} | CASES[name]
     head = TypeAdapter(Head).validate_python({"name": settings.pop("head")})
+    distil = TypeAdapter(Distillation | None).validate_python(settings.pop("distil", None))
+    over = {"head": head, "distil": distil} | settings.pop("over", {})
     learner = loop_learner(backbone, **settings)
-    learner.settings = learner.settings.model_copy(update={"head": head})
+    learner.settings = learner.settings.model_copy(update=over)
     rows = tiny_rows(n=21)
+    if distil is not None:  # every third row has no teacher
+        taught = np.where(np.arange(21) % 3 > 0, 0.8 - 0.6 * rows.targets[:, 0], np.nan)
+        rows = replace(rows, taught=taught[:, None])
     select = rows.take(np.arange(9)) if "select" in settings else None
     learner.fit(rows, select, folder)
     # The gradient of a bias of the keys, which softmax does not see, is a rounding error, and

@@ -174,6 +174,21 @@ def test_a_shallow_model_begins_from_every_second_layer(tmp_path, capsys):
     )
 
 
+def test_a_head_of_more_layers_than_are_kept_is_refused(tmp_path, capsys):
+    """Bug guarded: such a run was trained, and its model could not be loaded."""
+    root = make_workspace(tmp_path / "w", n=30)
+    deep = make_backbone(tmp_path / "deep", num_hidden_layers=4)
+    add_preset(root, deep, keep_every=2, head={"name": "layers", "layers": 3})
+    assert foldstack(root, "folds") == 0
+    capsys.readouterr()
+    refuses(
+        root,
+        ["train", "--model", "tiny", "--fold", "0"],
+        "head.layers is 3, but the backbone has 2 layers: set it to 2 or less",
+        capsys,
+    )
+
+
 def test_what_is_kept_computes_as_these_layers_alone(backbone):
     """Against a loop over the layers."""
     from foldstack.nets.backbone import load_backbone

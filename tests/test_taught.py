@@ -31,7 +31,10 @@ from makers import unlabelled
 from tiny import BAD, GOOD, foldstack, make_workspace, refuses, run_of, turn_labels, write
 
 LINEAR = "preset: tfidf\nmin_count: 1\nchar_ngrams: [0, 0]\nword_ngrams: [1, 1]\nC: 10\n"
+HARD = "pseudo_labels: {teachers: linear, labels: hard}\n"
 PSEUDO = "pseudo_labels: {teachers: [linear, other], texts: [test, pool]}\n"
+NETWORK = "preset: fasttext\nsize: 4\nbuckets: 1000\ntraining: {epochs: 1, precision: fp32}\n"
+TEMPERED = "distil: {teachers: [linear], share: 0.25, temperature: 2}\n"
 POOL = [f"{word} unheard thing of {i}" for i, word in enumerate([*GOOD, *BAD] * 2)][:12]
 
 
@@ -49,6 +52,7 @@ def root(tmp_path) -> Path:
         root / "presets/public.yaml",
         LINEAR + "distil: {teachers: [linear], by: out_of_fold}\n",
     )
+    write(root / "presets/tempered.yaml", NETWORK + TEMPERED + PSEUDO)
     assert foldstack(root, "folds") == 0
     return root
 
@@ -320,6 +324,66 @@ def test_a_training_row_is_taught_by_a_run_that_knows_neither_fold(root):
     assert set(record.identity.distil) == {"linear/fold0-1", "linear/fold0-2"}
 
 
+def test_hard_labels_of_teachers_are_mixed_by_the_same_share(root):
+    trained(root, "distilled")
+    soft, _ = learned(root, "distilled")
+    write(
+        root / "presets/distilled.yaml",
+        LINEAR + "distil: {teachers: [linear], share: 0.25, labels: hard}\n",
+    )
+    hard, _ = learned(root, "distilled")
+    gold = run_of(root, "distilled")[0].competition.train.targets
+    own = gold[[int(id_.removeprefix("r")) for id_ in hard.ids]]
+    np.testing.assert_allclose(
+        hard.targets, 0.75 * own + 0.25 * (soft.targets - 0.75 * own > 0.125)
+    )
+    assert set(hard.targets.ravel().tolist()) <= {0, 0.25, 0.75, 1}
+
+
+def test_with_a_temperature_teachers_stand_beside_the_labels(root):
+    """The same probabilities as are mixed in without; of unlabelled rows the pseudo-labels."""
+    for model in ("distilled", "tempered"):
+        trained(root, model)
+    mixed, _ = learned(root, "distilled")
+    train, optimistic = learned(root, "tempered")
+    gold, more = train.take(np.arange(20)), train.take(np.arange(20, 38))
+    assert set(gold.targets.ravel().tolist()) == {0, 1} and optimistic == []
+    np.testing.assert_allclose(0.75 * gold.targets + 0.25 * gold.taught, mixed.targets)
+    assert more.taught.tolist() == more.targets.tolist()
+    assert (more.origin == "pseudo").all()
+
+
+def test_hard_pseudo_labels_have_no_temperature(root):
+    """Such rows learn their labels alone."""
+    write(root / "presets/tempered.yaml", NETWORK + TEMPERED + HARD)
+    trained(root, "tempered")
+    train, _ = learned(root, "tempered")
+    assert np.isnan(train.taught[:, 0]).tolist() == [False] * 20 + [True] * 6
+
+
+def test_a_temperature_is_part_of_what_a_run_is(root, capsys):
+    trained(root, "tempered")
+    capsys.readouterr()
+    refuses(
+        root,
+        ["train", "--model", "tempered", "--fold", "0", "--set", "distil.temperature=3"],
+        "tempered seed 0 fold0 is finished with other settings or data (distil.temperature 2.0 → 3.0): "
+        "add --force (FORCE=1) to train it again, or NAME= to keep a variant beside it",
+        capsys,
+    )
+
+
+def test_linear_models_have_no_temperature(root, capsys):
+    write(root / "presets/distilled.yaml", LINEAR + TEMPERED)
+    refuses(
+        root,
+        ["train", "--model", "distilled", "--fold", "0"],
+        "distilled.yaml: learner tfidf learns from teachers at distil.temperature 1 only: leave the "
+        "setting for it out",
+        capsys,
+    )
+
+
 def test_a_full_run_is_distilled_from_out_of_fold_predictions(root):
     """It leaves nothing out, so that nothing leaks."""
     for fold in ("0", "1", "2"):
@@ -343,12 +407,19 @@ def test_the_bare_variant_is_marked(root):
 
 
 def bytes_of(rows: Rows) -> list[bytes]:
-    return [rows.targets.tobytes(), rows.weights.tobytes(), repr(rows.texts).encode()]
+    taught = b"" if rows.taught is None else rows.taught.tobytes()
+    return [rows.targets.tobytes(), taught, rows.weights.tobytes(), repr(rows.texts).encode()]
 
 
 @pytest.mark.parametrize(
     "model, leaks",
-    [("pupil", False), ("fitted", False), ("distilled", False), ("public", True)],
+    [
+        ("pupil", False),
+        ("fitted", False),
+        ("distilled", False),
+        ("tempered", False),
+        ("public", True),
+    ],
 )
 def test_turned_labels_of_the_held_out_fold_change_nothing(root, model, leaks):
     trained(root, model)

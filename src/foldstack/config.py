@@ -370,6 +370,8 @@ def load_model(
         loaded.check_external([source.called for source in settings.external])
         if loaded.pseudo_labels is not None:
             loaded.pseudo_labels.check(settings.kind, settings.pool)
+        if loaded.distil is not None:
+            loaded.distil.check(settings.kind)
         loaded.check_columns(settings.numeric + settings.categorical, settings.auxiliary)
     except ValueError as e:
         raise InputError(f"{source}: {e}") from None

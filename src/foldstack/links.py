@@ -22,6 +22,23 @@ def to_logits(probabilities: np.ndarray, least: float = TINY) -> np.ndarray:
     return logit(np.clip(probabilities, least, 1 - max(least, np.finfo(np.float64).epsneg)))
 
 
+def softened(probabilities: np.ndarray, link: str, temperature: float) -> np.ndarray:
+    """Return (n, outputs) the probabilities of the logits divided by the temperature; NaN stays.
+
+    Only probabilities are needed: p^(1 / T), normalised over classes (softmax), equals the softmax of
+    logits / T. Those of 0 and 1 are clipped to what float64 resolves.
+
+    Args:
+        probabilities: (n, outputs).
+        link: sigmoid or softmax.
+        temperature: T > 0; above 1 the probabilities come closer to each other.
+    """
+    least = np.finfo(np.float64).eps
+    if link == "softmax":
+        return softmax(np.log(np.clip(probabilities, least, 1)) / temperature, axis=1)
+    return expit(to_logits(probabilities, least) / temperature)
+
+
 def within_run_ranks(values: np.ndarray) -> np.ndarray:
     """Return (n, outputs) average ranks of one run's predictions, scaled to (0, 1]."""
     return rankdata(values, axis=0) / len(values)

@@ -28,6 +28,8 @@ class Rows:
         features: (n, f) float64, nan if unknown; None without feature columns.
         auxiliary: (n, a) float64 auxiliary targets of training rows, nan if unknown; None without.
         difficulty: (n,) losses under an earlier run, for `sampling: hard`; None without.
+        taught: (n, outputs) probabilities of teachers, for `distil.temperature`, nan where there is
+            none; None without.
     """
 
     ids: np.ndarray
@@ -39,6 +41,7 @@ class Rows:
     features: np.ndarray | None = None
     auxiliary: np.ndarray | None = None
     difficulty: np.ndarray | None = None
+    taught: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -56,10 +59,11 @@ class Rows:
             features=None if self.features is None else self.features[index],
             auxiliary=None if self.auxiliary is None else self.auxiliary[index],
             difficulty=None if self.difficulty is None else self.difficulty[index],
+            taught=None if self.taught is None else self.taught[index],
         )
 
     def concatenated(self, more: Rows) -> Rows:
-        """Return these rows followed by `more`; missing features and auxiliary targets become nan.
+        """Return these rows followed by `more`; missing columns, but for those below, become nan.
 
         Raises ValueError if only one side has targets or difficulty, which have no missing value.
         """
@@ -67,7 +71,7 @@ class Rows:
             name: np.concatenate([getattr(self, name), getattr(more, name)])
             for name in ("ids", "weights", "groups", "origin")
         }
-        for name in ("targets", "difficulty", "features", "auxiliary"):
+        for name in ("targets", "difficulty", "features", "auxiliary", "taught"):
             both[name] = self._joined(more, name)
         return Rows(texts=self.texts + more.texts, **both)
 

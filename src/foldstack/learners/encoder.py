@@ -15,6 +15,7 @@ from foldstack.files import read_json, write_json
 from foldstack.learners import Task
 from foldstack.learners.columns import FeatureColumns
 from foldstack.learners.keyword_columns import KEYWORDS, KeywordColumns
+from foldstack.links import softened
 from foldstack.progress import say
 from foldstack.rows import Rows
 from foldstack.techniques import AUTO, Beginning, SequenceSettings, TrainingSettings, Windows
@@ -253,16 +254,20 @@ class Encoder:
     def _examples(self, rows: Rows, tokens: Tokens) -> Examples:
         """Return the rows as examples; the windows of a row share its weight."""
         targets, weights, difficulty = rows.targets, rows.weights, rows.difficulty
+        taught, distil = rows.taught, self.settings.distil
         targets = self.scale.apply(targets) if self.scale else targets
         if tokens.rows is not None:
             weights = (weights / np.bincount(tokens.rows))[tokens.rows]
             targets = targets[tokens.rows]
             difficulty = None if difficulty is None else difficulty[tokens.rows]
+            taught = None if taught is None else taught[tokens.rows]
         further = (
             zero_to_one(rows.auxiliary, rows.weights) if self.settings.learns_auxiliary else None
         )
         if further is not None and tokens.rows is not None:
             further = further[tokens.rows]
+        if taught is not None:
+            taught = softened(taught, self.task.link, distil.temperature)
         return Examples(
             tokens,
             torch.tensor(targets, dtype=torch.float32),
@@ -270,6 +275,8 @@ class Encoder:
             self.task.link,
             None if further is None else torch.tensor(further, dtype=torch.float32),
             difficulty,
+            None if taught is None else torch.tensor(taught, dtype=torch.float32),
+            distil,
         )
 
     def save(self, folder: Path) -> None:

@@ -190,7 +190,8 @@ class SequenceLearner:
         stages = self.settings.stages_for(self.task.metric.name)
         with self._trimmed_to(self._tokens_read(train, examples, stages, held)):
             facts = run_stages(self.model, stages, run_dir, train_stage)
-        self.model.auxiliary = None  # not needed for prediction
+        # Not needed for prediction.
+        self.model.auxiliary = self.model.matched = self.model.teacher = None
         return (
             facts
             | {
@@ -294,6 +295,7 @@ class SequenceLearner:
             tokens=frozen.Vectors(vectors),
             targets=torch.tensor(targets, dtype=torch.float32),
             weights=torch.tensor(weights, dtype=torch.float32),
+            taught=_filled_up(examples.taught, len(weights)),
         )
 
     def _run_once(self, tokens: Tokens, folder: Path) -> frozen.Outputs | None:
@@ -385,6 +387,13 @@ class SequenceLearner:
         self.encoder.load(folder)
         self.model = self._classifier(backbone)
         self.model.load_state_dict(load_file(folder / WEIGHTS))
+
+
+def _filled_up(taught: torch.Tensor | None, rows: int) -> torch.Tensor | None:
+    """Return (rows, outputs) probabilities of teachers: NaN for synthetic rows, which have none."""
+    if taught is None:
+        return None
+    return torch.cat([taught, taught.new_full((rows - len(taught), taught.shape[1]), torch.nan)])
 
 
 def _listed(chosen: dict[str, dict]) -> str:

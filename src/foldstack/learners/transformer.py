@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from copy import copy
+from copy import copy, deepcopy
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from foldstack.nets.backbone import (
     set_dropout,
     weights_of,
 )
+from foldstack.nets.hidden_states import HiddenMatch
 from foldstack.nets.layers import thin
 from foldstack.nets.quantized import Int8Reader
 from foldstack.nets.vocabulary import trimmed
@@ -33,6 +34,7 @@ from foldstack.techniques import AUTO, RunFacts, TransformerSettings
 from foldstack.techniques.auto import longest
 from foldstack.text.masking import mask_tokens
 from foldstack.training import loop
+from foldstack.training.joint import JointTeacher
 from foldstack.training.masked_words import CRITERION, MaskedWords, examples_of, settings_of
 
 RESOLVED = "settings.json"  # of a run that has chosen what is `auto`
@@ -52,8 +54,22 @@ class TransformerLearner(SequenceLearner):
     def prepare(self, train: Rows, learned: int | None = None) -> loop.Examples:
         examples = super().prepare(train, learned)
         if self.settings.keep_every > 1:
-            thin(self.model.backbone, self.settings.keep_every)
+            self._thin()
         return examples
+
+    def _thin(self) -> None:
+        """Keep every n-th layer; the whole network teaches what is kept, if the settings say so."""
+        s, backbone = self.settings, self.model.backbone
+        fitted = deepcopy(backbone) if s.match_hidden else None
+        whole = deepcopy(self.model) if s.joint else None
+        thin(backbone, s.keep_every)
+        s.head.check_backbone(backbone.config)  # which has fewer layers now
+        if fitted is not None:
+            device = self.accelerator.device
+            self.model.matched = HiddenMatch(fitted, s.keep_every, s.match_hidden, device)
+        if whole is not None:
+            of_task = (len(self.task.outputs), self.link)
+            self.model.teacher = JointTeacher(whole, s.keep_every, s.joint, *of_task)
 
     def _body(
         self, train: Rows, learned: int | None

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from foldstack.nets.hidden_states import HiddenMatch, hidden_states
 from foldstack.nets.huffman import HuffmanTree
 from foldstack.nets.layers import blocks, depths
 from foldstack.nets.mixup import Mixup
@@ -34,6 +35,9 @@ class Classifier(Trainable):
     widths of dense layers between the pooled vector and the head. tree: the linear layer gives the
     logits of its nodes, and the log probabilities of classes are the outputs.
 
+    matched: set in training if the backbone's hidden states are matched with those of another. teacher:
+    set in training if another network learns beside this one.
+
     Raises InputError if the head is incompatible with the backbone.
     """
 
@@ -57,6 +61,8 @@ class Classifier(Trainable):
         self.backbone = backbone
         self.dropout = nn.Dropout(dropout)
         self.dropout_samples, self.as_difference = dropout_samples, as_difference
+        self.matched: HiddenMatch | None = None
+        self.teacher: nn.Module | None = None
         self.pooling = make_pooling(head, backbone.config, outputs + as_difference)
         check_first_token(self.pooling, backbone, head.name)
         self.reads_sentences = head.reads_sentences
@@ -97,7 +103,8 @@ class Classifier(Trainable):
 
     def named_layers(self) -> NamedLayers:
         found = depths(self)
-        head = frozenset(name for name in found if not name.startswith("backbone."))
+        inner = ("backbone.", "teacher.whole.backbone.")
+        head = frozenset(name for name in found if not name.startswith(inner))
         return NamedLayers(found, head, len(blocks(self.backbone)))
 
     @torch.no_grad()
@@ -116,7 +123,7 @@ class Classifier(Trainable):
         *,
         pooled: bool = False,
         mixup: Mixup | None = None,
-    ) -> Tensor | tuple[Tensor, Tensor]:
+    ) -> Tensor | tuple[Tensor, ...]:
         """Return (b, outputs) logits.
 
         Args:
@@ -130,29 +137,32 @@ class Classifier(Trainable):
         Returns:
             Logits; in training (k b, outputs and auxiliary ones), one block of b rows for each of k
                 dropout masks. With `pooled` also the (b, size) vectors, without features; if there
-                is one vector per output, these are concatenated.
+                is one vector per output, these are concatenated. If there is a teacher, its logits
+                follow as those of k more masks. If hidden states are matched or there is a teacher,
+                (b,) terms of the loss follow.
         """
-        states = self.read(input_ids, attention_mask, token_type_ids)
         mask = self.mask(input_ids, attention_mask)
-        return self.decide(states, mask, features, pooled=pooled, mixup=mixup)
+        match, teacher = self.matched, self.teacher
+        if not pooled or (match is None and teacher is None):
+            states = self.read(input_ids, attention_mask, token_type_ids)
+            return self.decide(states, mask, features, pooled=pooled, mixup=mixup)
+        inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
+        inputs["token_type_ids"] = token_type_ids
+        own = self.pooling.layers
+        states = hidden_states(self.backbone, own if match is None else match.layers, **inputs)
+        terms = [] if match is None else [match.distance(states, inputs)]
+        logits, vectors = self.decide(states[:, -own:], mask, features, pooled=True, mixup=mixup)
+        if teacher is not None:
+            logits, term = teacher(logits, **inputs, features=features, mixup=mixup)
+            terms.append(term)
+        return logits, vectors, *terms
 
     def read(
         self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
     ) -> Tensor:
         """Return (b, layers, t, h): those last hidden states of the backbone that the head reads."""
-        options = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
-        if self.backbone.config.model_type == "longformer":
-            # The first token has global attention (Beltagy et al. 2020).
-            options["global_attention_mask"] = torch.zeros_like(attention_mask)
-            options["global_attention_mask"][:, 0] = 1
-        layers = self.pooling.layers
-        if layers > 1:
-            options["output_hidden_states"] = True
-        out = self.backbone(input_ids=input_ids, attention_mask=attention_mask, **options)
-        if layers == 1:
-            return out[0].unsqueeze(1)
-        # The last one is the backbone's output: after its final norm, if it has one.
-        return torch.stack([*out.hidden_states[-layers:-1], out[0]], dim=1)
+        read = (input_ids, attention_mask, token_type_ids)
+        return hidden_states(self.backbone, self.pooling.layers, *read)
 
     def mask(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Return the (b, t) mask that the head reads, see `nets.poolings`."""

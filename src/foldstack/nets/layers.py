@@ -104,14 +104,19 @@ def depths(model: Trainable) -> dict[str, int]:
 
     0: the embeddings, and parameters before the first block or shared by all, such as relative
     positions. i + 1: block i, and parameters between it and the next. n + 1: parameters after the
-    last block, and the head.
+    last block, and the head. A teacher that learns beside it has those of the blocks that it is cut to.
     """
     stack = blocks(model.backbone)
     inside = {p: i for i, block in enumerate(stack, 1) for p in block.parameters()}
     between = _depths_of_calls(model.backbone, stack) if stack else {}
     out = {}
+    if model.teacher is not None:
+        found = model.teacher.depths(len(stack))
+        out = {f"teacher.{name}": depth for name, depth in found.items()}
     for name, parameter in model.named_parameters():
         module, _, _ = name.rpartition(".")
+        if name in out:
+            continue
         if not name.startswith("backbone."):
             out[name] = len(stack) + 1
         elif parameter in inside:

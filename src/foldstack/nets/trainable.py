@@ -26,7 +26,8 @@ class Trainable(nn.Module):
 
     Its forward takes what `Examples.tokens.batch` returns as keywords. With `pooled=True` it
     returns logits (k b, outputs and auxiliary ones) of k ≥ 1 dropout masks, and (b, size) pooled
-    vectors; without it, the (b, outputs) logits only. If `NetworkPart.MIXABLE` is among its parts,
+    vectors, and may return (b,) terms that are added to the rows' losses; without it, the (b,
+    outputs) logits only. If `NetworkPart.MIXABLE` is among its parts,
     it also takes `mixup=`, a `nets.mixup.Mixup`.
 
     parts: the parts that it has; a setting that requires another is rejected before training.

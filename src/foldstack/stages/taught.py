@@ -43,11 +43,19 @@ def with_pseudo_labels(
         rows = _free_of_ties(ws, run, name, judged)
         if len(rows):
             each = {d.run.model: _predicted(ws, d.run, rows) for d in run.teachers("pseudo")}
-            parts.append(labelled(rows, each, settings, kind.is_one_hot, fitted))
+            more = labelled(rows, each, settings, kind.is_one_hot, fitted)
+            parts.append(_at_temperature(run, more))
     found, *others = parts
     for more in others:
         found = found.concatenated(more)
     return found
+
+
+def _at_temperature(run: Run, rows: Rows) -> Rows:
+    """Return the rows with their targets in `taught` too, if `distil` softens what teachers predict."""
+    distil, soft = run.settings.distil, run.settings.pseudo_labels.labels == "soft"
+    tempered = distil is not None and distil.is_tempered and soft
+    return replace(rows, taught=rows.targets) if tempered else rows
 
 
 def _free_of_ties(ws: Workspace, run: Run, name: str, judged: np.ndarray) -> Rows:
@@ -188,6 +196,8 @@ def _highest(decided: np.ndarray, sure: np.ndarray, count: int) -> np.ndarray:
 def with_distilled(ws: Workspace, run: Run, train: Rows) -> Rows:
     """Return the training rows with the teachers' probabilities mixed into their targets.
 
+    With a temperature they stand beside them, in `taught`.
+
     train: rows of the training file alone; a row of fold j is taught by runs that have not learned it.
     """
     settings = run.settings.distil
@@ -196,6 +206,10 @@ def with_distilled(ws: Workspace, run: Run, train: Rows) -> Rows:
     by_teacher = _unseen(ws, run, "distil", train)
     weights = [settings.teachers[name] for name in by_teacher]
     taught = np.average(list(by_teacher.values()), axis=0, weights=weights)
+    if settings.is_tempered:
+        return replace(train, taught=taught)
+    if settings.labels == "hard":
+        taught = _decided(taught, ws.competition.task.kind.is_one_hot).astype(float)
     return replace(train, targets=(1 - settings.share) * train.targets + settings.share * taught)
 
 

@@ -85,7 +85,7 @@ from foldstack.techniques.schedules import (
     Step,
 )
 from foldstack.techniques.sequence_preset import SequenceSettings
-from foldstack.techniques.teaching import Distillation, PseudoLabels
+from foldstack.techniques.teaching import Distillation, JointDistillation, PseudoLabels
 from foldstack.techniques.tfidf_preset import TfidfSettings
 from foldstack.techniques.training import StageSettings, TrainingSettings
 from foldstack.techniques.transformer_preset import TransformerSettings
@@ -147,6 +147,7 @@ __all__ = [
     "Head",
     "HeadTail",
     "Huber",
+    "JointDistillation",
     "Keywords",
     "LabelsHead",
     "LatentSource",

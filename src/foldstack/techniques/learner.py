@@ -25,7 +25,8 @@ class Traits:
     processes can train one run. int8: it has `in_int8`. epochs: it can select an epoch by the rows
     to select by. features: it reads feature columns. auxiliary: it learns auxiliary columns.
     pretraining: it has `pretrain`. start: it can start from another model's weights. difficulty: it
-    can sample rows by another model's losses. weights: it weights rows by `Rows.weights`.
+    can sample rows by another model's losses. weights: it weights rows by `Rows.weights`. tempered: it
+    learns the probabilities in `Rows.taught` at a temperature.
     """
 
     torch: bool = False
@@ -38,6 +39,7 @@ class Traits:
     start: bool = False
     difficulty: bool = False
     weights: bool = False
+    tempered: bool = False
 
 
 def _external_files(value: Any) -> Any:
@@ -201,6 +203,11 @@ class LearnerSettings(Settings):
             (self.start_model, can.start, "starts from no other model"),
             (self.hard_model, can.difficulty, "samples no rows by another model's losses"),
             (self.weighs_by_drift, can.weights, "weights no rows"),
+            (
+                self.distil is not None and self.distil.is_tempered,
+                can.tempered,
+                "learns from teachers at distil.temperature 1 only",
+            ),
         ):
             if asked and not able:
                 raise ValueError(f"learner {self.learner} {what}: leave the setting for it out")

@@ -103,7 +103,12 @@ class Distillation(Settings):
     """Learn training rows from their labels and from what other models predict of them.
 
     teachers: models; several with their weights in the mean of probabilities.
-    share: of the teachers in each target, the rest is its label (Hinton et al. 2015, at temperature 1).
+    share: of the teachers in what is learned of each row, the rest is its label.
+    temperature: T of Hinton et al. 2015: the loss is (1 - share) times that of the labels plus share
+        times T² times the cross-entropy between the probabilities of the teachers' logits and of the
+        learner's own, both divided by T. At 1 the teachers are mixed into the targets, which any
+        learner takes; at any other one a network must learn, from classes or labels.
+    labels: soft: the teachers' probabilities; hard: what these decide.
     by: unseen: runs that have learned neither the row nor the folds that are left out (`fold2-4`);
         out_of_fold: the row's out-of-fold prediction, as public notebooks do, whose run has learned the
         labels of the held-out fold: the score is marked OPTIMISTIC.
@@ -111,4 +116,43 @@ class Distillation(Settings):
 
     teachers: Teachers
     share: Annotated[UnitShare, Field(gt=0)] = 0.5
+    temperature: Positive = 1.0
+    labels: Literal["soft", "hard"] = "soft"
     by: Literal["unseen", "out_of_fold"] = "unseen"
+
+    @property
+    def is_tempered(self) -> bool:
+        """Whether the teachers' probabilities are a loss of their own, beside that of the labels."""
+        return self.temperature != 1
+
+    @model_validator(mode="after")
+    def _hard_labels_have_no_temperature(self) -> Distillation:
+        if self.is_tempered and self.labels == "hard":
+            raise ValueError(
+                "`temperature` softens probabilities, and labels hard leaves none: set one of them only"
+            )
+        return self
+
+    def check(self, kind: Kind) -> None:
+        """Raise ValueError if a setting does not apply to this kind of competition."""
+        of_labels = {"temperature": self.is_tempered, "labels hard": self.labels == "hard"}
+        used = next((name for name, is_used in of_labels.items() if is_used), None)
+        if kind.is_values and used:
+            raise ValueError(
+                f"distil.{used} is for labels, but this competition is regression: leave it out"
+            )
+
+
+class JointDistillation(Settings):
+    """Train a teacher and its student together, which learns from what the teacher predicts meanwhile.
+
+    The student's loss is that of its targets plus weight times T² times the cross-entropy between the
+    probabilities of the teacher's logits and of its own, both divided by T (Hinton et al. 2015; Anil
+    et al. 2018). The teacher learns the targets alone. Each counts half; the student is what predicts.
+
+    weight: of the teacher beside the targets.
+    temperature: T.
+    """
+
+    weight: Positive = 1.0
+    temperature: Positive = 1.0

@@ -9,12 +9,14 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BeforeValidator, PositiveInt, model_validator
 
 from foldstack.backbones import BackboneSize, locate
+from foldstack.kinds import Kind
 from foldstack.settings import OptionalText, Share, none_from_text
 from foldstack.techniques import auto
-from foldstack.techniques.common import AUTO, OrAuto
+from foldstack.techniques.common import AUTO, NonNegative, OrAuto
 from foldstack.techniques.learner import Traits
 from foldstack.techniques.pretraining import Pretraining
 from foldstack.techniques.sequence_preset import SequenceSettings
+from foldstack.techniques.teaching import JointDistillation
 from foldstack.techniques.training import TrainingSettings
 
 
@@ -34,6 +36,12 @@ class TransformerSettings(SequenceSettings):
     ignore_weights: checkpoint entries that belong to another task's head.
     keep_every: keep every n-th of the backbone's layers, after `start_from`'s weights are loaded; 2
         halves it (DistilBERT, Sanh et al. 2019).
+    match_hidden: weight of a loss that keeps the hidden states of each layer that `keep_every` keeps
+        near those of the same layer of the whole fitted backbone of `start_from`, which reads the
+        same inputs without dropout: 1 - cosine of each token's vectors (DistilBERT's cosine loss, but
+        in several layers, as Sun et al. 2019, Patient knowledge distillation).
+    joint: train the whole backbone too, with a head of its own, which teaches the layers that
+        `keep_every` keeps while it learns, `{}` or `{setting: value}`.
     """
 
     implementation: ClassVar[str] = "foldstack.learners.transformer:TransformerLearner"
@@ -48,6 +56,7 @@ class TransformerSettings(SequenceSettings):
         start=True,
         difficulty=True,
         weights=True,
+        tempered=True,
     )
     learner: Literal["transformer"]
     backbone: str
@@ -57,6 +66,8 @@ class TransformerSettings(SequenceSettings):
     backbone_dropout: Annotated[Share | None, BeforeValidator(none_from_text), OrAuto()] = None
     ignore_weights: tuple[str, ...] = ()
     keep_every: PositiveInt = 1
+    match_hidden: NonNegative = 0.0
+    joint: Annotated[JointDistillation | None, BeforeValidator(none_from_text)] = None
 
     def fit_mb(self, rows: int) -> int | None:
         size = BackboneSize.of(self.backbone)
@@ -132,6 +143,49 @@ class TransformerSettings(SequenceSettings):
                 "take another, such as attention"
             )
         return self
+
+    @model_validator(mode="after")
+    def _hidden_states_have_a_teacher(self) -> TransformerSettings:
+        if self.match_hidden and (self.start_from is None or self.keep_every == 1):
+            raise ValueError(
+                "match_hidden matches the layers that keep_every keeps with the network of start_from: "
+                "set start_from, and keep_every to 2 or more, or leave it out"
+            )
+        if self.match_hidden and self._freezes_backbone:
+            raise ValueError(
+                "match_hidden trains the backbone, which freeze_backbone leaves as it is: set one of "
+                "them only"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _whole_teaches_what_is_kept(self) -> TransformerSettings:
+        if self.joint is None:
+            return self
+        if self.keep_every == 1:
+            raise ValueError(
+                "joint trains the whole backbone beside the layers that keep_every keeps: set it to 2 "
+                "or more, or leave joint out"
+            )
+        stages = self.all_stages
+        for name, is_set in (
+            ("freeze_backbone", any(stage.freeze_backbone for stage in stages)),
+            ("reinit_layers", any(stage.reinit_layers for stage in stages)),
+            ("auxiliary 1", any(stage.auxiliary == 1 for stage in stages)),
+        ):
+            if is_set:
+                raise ValueError(
+                    f"joint trains two whole networks on the target, which training.{name} does not: "
+                    "set one of them only"
+                )
+        return self
+
+    def check_kind(self, kind: Kind) -> None:
+        super().check_kind(kind)
+        if self.joint is not None and kind.is_values:
+            raise ValueError(
+                "joint compares probabilities, but this competition is regression: leave it out"
+            )
 
     @model_validator(mode="after")
     def _dropout_is_there(self) -> TransformerSettings:

@@ -97,7 +97,7 @@ def tensors(part: MicroBatch) -> list[Tensor]:
 
 def each(change: Callable[[Tensor], Tensor], part: MicroBatch) -> MicroBatch:
     """Return the micro-batch with `change` applied to all of its tensors."""
-    mixup, auxiliary = part.mixup, part.auxiliary
+    mixup, auxiliary, taught = part.mixup, part.auxiliary, part.taught
     return replace(
         part,
         inputs={k: change(v) for k, v in part.inputs.items()},
@@ -106,4 +106,5 @@ def each(change: Callable[[Tensor], Tensor], part: MicroBatch) -> MicroBatch:
         total_weight=change(part.total_weight),
         mixup=None if mixup is None else Mixup(change(mixup.partner), change(mixup.own)),
         auxiliary=None if auxiliary is None else change(auxiliary),
+        taught=None if taught is None else change(taught),
     )

@@ -23,7 +23,7 @@ from foldstack.nets.device import to_device
 from foldstack.nets.mixup import Mixup
 from foldstack.nets.trainable import Trainable
 from foldstack.progress import Progress, say
-from foldstack.techniques import LoopSettings
+from foldstack.techniques import Distillation, LoopSettings
 from foldstack.text.batches import epoch_batches, micro_batches, token_batches
 from foldstack.tracking import Log
 from foldstack.training import checkpoint
@@ -62,6 +62,8 @@ class Examples:
 
     auxiliary: (n, a) auxiliary targets in 0 … 1, NaN if unknown, if a stage learns them.
     difficulty: (n,) losses of an earlier run, for sampling of hard rows.
+    taught: (n, outputs) probabilities of teachers at the temperature of distil, NaN without one.
+    distil: how they are learned.
     """
 
     tokens: Sequences
@@ -70,6 +72,8 @@ class Examples:
     link: str
     auxiliary: Tensor | None = None
     difficulty: np.ndarray | None = None
+    taught: Tensor | None = None
+    distil: Distillation | None = None
 
     def take(self, rows: np.ndarray) -> Examples:
         """Return these rows, which may repeat."""
@@ -81,6 +85,7 @@ class Examples:
             weights=self.weights[rows],
             auxiliary=None if self.auxiliary is None else self.auxiliary[rows],
             difficulty=None if self.difficulty is None else self.difficulty[rows],
+            taught=None if self.taught is None else self.taught[rows],
         )
 
 
@@ -169,7 +174,7 @@ def prepare(
     adversary = make_attack(settings.adversary, model)
     if criterion is None:
         of = (examples.targets.to(accelerator.device), examples.weights.to(accelerator.device))
-        objective = TrainingObjective.of(settings, *of, examples.link)
+        objective = TrainingObjective.of(settings, *of, examples.link, examples.distil)
     else:
         objective = TrainingObjective(criterion, settings, examples.link)
     return Training(
@@ -207,7 +212,7 @@ def _freeze_unused(model: nn.Module, examples: Examples) -> None:
     """
     trained = [p for p in model.parameters() if p.requires_grad]
     inputs = to_device(examples.tokens.batch(np.arange(1)), trained[0].device)
-    logits, _ = model.train()(**inputs, pooled=True)
+    logits, *_ = model.train()(**inputs, pooled=True)
     gradients = torch.autograd.grad(logits.sum(), trained, allow_unused=True)
     for parameter, gradient in zip(trained, gradients, strict=True):
         parameter.requires_grad_(gradient is not None)
@@ -416,6 +421,7 @@ def update(training: Training, examples: Examples, rows: np.ndarray, epoch: floa
             total_weight,
             Mixup.draw(len(some), settings.mixup, device) if settings.mixup else None,
             to_device(examples.auxiliary[some], device) if settings.auxiliary else None,
+            None if examples.taught is None else to_device(examples.taught[some], device),
         )
         update_loss += training.backward(part, epoch)
     if settings.clip:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 from torch import Tensor, nn
 
 from foldstack.nets.mixup import Mixup
-from foldstack.techniques import LoopSettings
+from foldstack.techniques import Distillation, LoopSettings
 from foldstack.training.criteria import (
     Criterion,
     RowWise,
+    cross_entropy,
     divergence,
     known_cross_entropy,
     make_criterion,
@@ -25,15 +27,22 @@ class TrainingObjective:
     """The criterion, R-Drop (Wu et al. 2021) and a supervised contrastive term (Gunel et al. 2021).
 
     Row losses are divided by the total weight of the update, so that micro-batches add up to it.
+    distil: how rows with teachers are learned.
     """
 
     criterion: Criterion
     settings: LoopSettings
     link: str
+    distil: Distillation | None = None
 
     @classmethod
     def of(
-        cls, settings: LoopSettings, targets: Tensor, weights: Tensor, link: str
+        cls,
+        settings: LoopSettings,
+        targets: Tensor,
+        weights: Tensor,
+        link: str,
+        distil: Distillation | None = None,
     ) -> TrainingObjective:
         """Return the objective of a run.
 
@@ -42,8 +51,10 @@ class TrainingObjective:
             targets: (n, outputs) of the training rows.
             weights: (n,) of the training rows.
             link: from logits to probabilities.
+            distil: how rows with teachers are learned.
         """
-        return cls(make_criterion(settings.loss, link, targets, weights), settings, link)
+        criterion = make_criterion(settings.loss, link, targets, weights)
+        return cls(criterion, settings, link, distil)
 
 
 @dataclass(frozen=True)
@@ -51,7 +62,8 @@ class MicroBatch:
     """A micro-batch: the network, its inputs (b, t), soft targets (b, outputs) and weights (b,).
 
     auxiliary: (b, a) auxiliary targets in 0 … 1, NaN if unknown, for a network whose further
-    outputs predict them.
+    outputs predict them. taught: (b, outputs) probabilities of teachers at the temperature of the
+    objective's `distil`, NaN in rows without one.
 
     Each call is a new forward pass with the network's current weights.
     """
@@ -64,6 +76,7 @@ class MicroBatch:
     total_weight: Tensor  # of the update
     mixup: Mixup | None = None  # the same in all passes
     auxiliary: Tensor | None = None
+    taught: Tensor | None = None
 
     def outputs(self) -> Tensor:
         """Return (k b, outputs) logits of k dropout masks in the head."""
@@ -73,7 +86,10 @@ class MicroBatch:
         """Return this micro-batch's part of the update's loss, a scalar."""
         s = self.objective.settings
         passes = [self._pass() for _ in range(2 if s.rdrop else 1)]
-        loss = sum(self._supervised(*each) + self._contrast(pooled) for *each, pooled in passes)
+        loss = sum(
+            self._supervised(task, auxiliary) + self._contrast(pooled) + self._added(terms)
+            for task, auxiliary, pooled, terms in passes
+        )
         if s.rdrop:  # the mean of two losses, as in the paper's code
             loss = loss / 2 + s.rdrop * self.divergence(passes[0][0], passes[1][0])
         return loss
@@ -83,21 +99,37 @@ class MicroBatch:
         _, weights, total_weight = self._for(a, self.targets)
         return (divergence(a, b, self.objective.link) * weights).sum() / total_weight
 
-    def _pass(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the target's logits, the auxiliary logits, and the pooled vectors."""
+    def _pass(self) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
+        """Return the logits of target and auxiliary, the pooled vectors, and the network's own terms."""
         options = {} if self.mixup is None else {"mixup": self.mixup}
-        logits, pooled = self.net(**self.inputs, pooled=True, **options)
+        logits, pooled, *terms = self.net(**self.inputs, pooled=True, **options)
         task, auxiliary = logits.float().tensor_split([self.targets.shape[1]], dim=1)
-        return task, auxiliary, pooled.float()
+        return task, auxiliary, pooled.float(), terms
 
     def _supervised(self, logits: Tensor, auxiliary: Tensor) -> Tensor:
         share = self.objective.settings.auxiliary
         if share < 1:
-            loss = self.objective.criterion(logits, *self._for(logits, self.targets))
+            loss = self._of_task(logits)
         if share == 0:
             return loss
         further = KNOWN(auxiliary, *self._for(auxiliary, self.auxiliary))
         return further if share == 1 else (1 - share) * loss + share * further
+
+    def _of_task(self, logits: Tensor) -> Tensor:
+        """Return the loss of the targets, and of teachers by their share (Hinton et al. 2015).
+
+        A row without a teacher learns its targets in its place. Each part is linear in the weights of
+        its rows, so that mix-up mixes rows with and without one.
+        """
+        criterion, distil = self.objective.criterion, self.objective.distil
+        loss = criterion(logits, *self._for(logits, self.targets))
+        if self.taught is None:
+            return loss
+        known, temperature = ~self.taught.isnan().any(dim=1), distil.temperature
+        own = criterion(logits, *self._for(logits, self.targets, self.weights * ~known))
+        soft = self._for(logits, self.taught.nan_to_num(), self.weights * known)
+        learned = RowWise(partial(cross_entropy, self.objective.link))(logits / temperature, *soft)
+        return (1 - distil.share) * loss + distil.share * (own + temperature**2 * learned)
 
     def _contrast(self, pooled: Tensor) -> Tensor | float:
         s = self.objective.settings.contrastive
@@ -105,9 +137,20 @@ class MicroBatch:
             return 0.0
         return s.weight * supervised_contrastive(pooled, self.targets, self.weights, s.temperature)
 
-    def _for(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return targets, weights and total weight for the k dropout masks; the loss is their mean."""
-        weights = self.weights
+    def _added(self, terms: list[Tensor]) -> Tensor | float:
+        """Return the sum of (b,) terms, rows weighted as in the loss; mix-up does not reach them."""
+        if not terms:
+            return 0.0
+        return sum((self.weights * term).sum() for term in terms) / self.total_weight
+
+    def _for(
+        self, logits: Tensor, targets: Tensor, weights: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return targets, weights and total weight for the k dropout masks; the loss is their mean.
+
+        weights: (b,) instead of the micro-batch's own.
+        """
+        weights = self.weights if weights is None else weights
         if self.mixup is not None:
             targets, weights = self.mixup.targets(targets, weights)
         k = len(logits) // len(targets)

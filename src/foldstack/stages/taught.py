@@ -11,14 +11,13 @@ import pandas as pd
 from foldstack.ensemble.calibration import Calibration, calibrate
 from foldstack.kinds import Kind
 from foldstack.links import to_probabilities
-from foldstack.rows import Rows, text_digests
+from foldstack.rows import PSEUDO, Rows, text_digests
 from foldstack.stages.fitted import load_learner, threads_of, token_cache
 from foldstack.stages.run import Run
 from foldstack.store import RunKey
 from foldstack.techniques import PseudoLabels
 from foldstack.workspace import Workspace
 
-PSEUDO = "pseudo"  # origin of rows that have been labelled by teachers
 EM_STEPS = 200
 
 
@@ -40,7 +39,7 @@ def with_pseudo_labels(
     fitted = FittedTeachers.of(settings, kind, _unseen(ws, run, "fitted", gold), gold.targets)
     parts = [train]
     for name in settings.texts:
-        rows = _free_of_ties(ws, run, name, judged)
+        rows = free_of_ties(ws, run, name, judged)
         if len(rows):
             each = {d.run.model: _predicted(ws, d.run, rows) for d in run.teachers("pseudo")}
             more = labelled(rows, each, settings, kind.is_one_hot, fitted)
@@ -58,10 +57,11 @@ def _at_temperature(run: Run, rows: Rows) -> Rows:
     return replace(rows, taught=rows.targets) if tempered else rows
 
 
-def _free_of_ties(ws: Workspace, run: Run, name: str, judged: np.ndarray) -> Rows:
+def free_of_ties(ws: Workspace, run: Run, name: str, judged: np.ndarray) -> Rows:
     """Return the unlabelled rows of this name that are no copies of judged rows, nor of their groups.
 
-    Rows without text are none of them.
+    Rows without text are none of them. judged: positions of the rows that are held out or select the
+    epoch.
     """
     competition = ws.competition
     rows = competition.rows_to_label[name]

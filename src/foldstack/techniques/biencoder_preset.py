@@ -20,6 +20,9 @@ OF_RUN = (
     "augment",
     "augment_copies",
     "augment_washed_by",
+    "consistency",
+    "match_hidden",
+    "joint",
 )
 OF_TRAINING = (
     "loss",

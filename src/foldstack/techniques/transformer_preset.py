@@ -56,6 +56,7 @@ class TransformerSettings(SequenceSettings):
         start=True,
         difficulty=True,
         weights=True,
+        mixes=True,
         tempered=True,
     )
     learner: Literal["transformer"]

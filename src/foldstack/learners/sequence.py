@@ -36,7 +36,7 @@ from foldstack.text.tokens import Tokens
 from foldstack.tracking import under
 from foldstack.training import frozen, loop
 from foldstack.training.checkpoint import save_weights
-from foldstack.training.criteria import log_priors
+from foldstack.training.criteria import Criterion, log_priors
 from foldstack.training.precision import cast_once, prepare_machine
 from foldstack.training.stagewise import dropout, run_stages, stage_seed
 from foldstack.training.unlabelled import Unlabelled
@@ -50,7 +50,11 @@ class SequenceLearner:
 
     A subclass makes the body (`_body`), and stores and restores it without its weights
     (`_save_body`, `_empty_body`).
+
+    criterion: used instead of the loss that the settings name.
     """
+
+    criterion: Criterion | None = None
 
     def __init__(self, settings: SequenceSettings, context: LearnerContext):
         self.settings, self.task, self.seed = settings, context.task, context.seed
@@ -305,6 +309,7 @@ class SequenceLearner:
                 checkpoint_seconds=self.settings.checkpoint_seconds,
                 evaluate=partial(self._judge, select, held) if judged else None,
                 of_epoch=self.encoder.epochs(train, examples, stage, seed),
+                criterion=self.criterion,
                 ratio=self.settings.mixed_ratio,
                 unlabelled=unlabelled,
                 log=under(f"stage{number}", self.log) if several else self.log,
@@ -352,7 +357,7 @@ class SequenceLearner:
             longest = [int(examples.tokens.lengths[batch].max()) for batch in batches]
             unlabelled = self.encoder.unlabelled(rows)(self.seed)
             beside = unlabelled.of_epoch(longest, s.batch_size, 0)
-        training = loop.prepare(self.model, examples, s, self.accelerator)
+        training = loop.prepare(self.model, examples, s, self.accelerator, self.criterion)
         training.net.train()
         loop.update(training, examples, batches[0], 0, beside[0])
         begin = time.monotonic()

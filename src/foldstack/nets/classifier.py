@@ -72,9 +72,9 @@ class Classifier(Trainable):
         std = getattr(backbone.config, "initializer_range", 0.02)
         self.tree = tree
         scored = outputs + as_difference - (tree is not None)
-        self.head = _linear(width, scored, std)
+        self.head = linear(width, scored, std)
         # Initialised last, so that the other weights are the same without it.
-        self.auxiliary = _linear(width, auxiliary, std) if auxiliary else None
+        self.auxiliary = linear(width, auxiliary, std) if auxiliary else None
         self.embedding = nn.Linear(embedded, embedding, bias=False) if embedded else None
         if self.embedding is not None:
             nn.init.normal_(self.embedding.weight)
@@ -260,7 +260,7 @@ class Classifier(Trainable):
         return self.pooling.attention(states, self.mask(input_ids, attention_mask))
 
 
-def _linear(width: int, outputs: int, std: float) -> nn.Linear:
+def linear(width: int, outputs: int, std: float) -> nn.Linear:
     layer = nn.Linear(width, outputs)
     nn.init.normal_(layer.weight, std=std)
     nn.init.zeros_(layer.bias)

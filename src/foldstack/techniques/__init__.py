@@ -4,6 +4,7 @@ from foldstack.techniques.adversaries import AWP, FGM, PGD, VAT, WORD_EMBEDDINGS
 from foldstack.techniques.augmentation import Augmentation, SpanMasking
 from foldstack.techniques.auto import RunFacts
 from foldstack.techniques.averages import EMA, SWA, Averaging, Soup
+from foldstack.techniques.biencoder_preset import BiEncoderSettings
 from foldstack.techniques.classifiers import (
     LightgbmClassifier,
     LogisticClassifier,
@@ -65,6 +66,14 @@ from foldstack.techniques.losses import (
 )
 from foldstack.techniques.network_preset import NetworkSettings, Words
 from foldstack.techniques.optimizers import Adafactor, AdamW, Optimizer
+from foldstack.techniques.pair_losses import (
+    Cosent,
+    CosineError,
+    MultipleNegatives,
+    PairContrastive,
+    PairCrossEntropy,
+    PairLoss,
+)
 from foldstack.techniques.pretraining import Pretraining
 from foldstack.techniques.registry import Technique
 from foldstack.techniques.sampling import Hard, Oversample, Power, Sampling, Smote, Undersample
@@ -113,6 +122,7 @@ __all__ = [
     "Averaging",
     "BackboneSource",
     "Beginning",
+    "BiEncoderSettings",
     "CharCnnHead",
     "ClassWeights",
     "ClsAttentionHead",
@@ -122,7 +132,9 @@ __all__ = [
     "Consistency",
     "ConstantSchedule",
     "Correlation",
+    "Cosent",
     "Cosine",
+    "CosineError",
     "CrossEntropy",
     "Dice",
     "Distillation",
@@ -153,10 +165,14 @@ __all__ = [
     "Loss",
     "MeanHead",
     "MultilabelCrossEntropy",
+    "MultipleNegatives",
     "NeighboursClassifier",
     "NetworkSettings",
     "Optimizer",
     "Oversample",
+    "PairContrastive",
+    "PairCrossEntropy",
+    "PairLoss",
     "PairwiseAUC",
     "PartsOfSpeech",
     "PlainHead",

@@ -1,0 +1,94 @@
+"""Pairs of sentences as the input of a network that reads each sentence by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from foldstack.rows import Rows
+from foldstack.text.tokens import Tokens
+
+
+@dataclass(frozen=True)
+class Sentenced:
+    """The different sentences of n pairs.
+
+    Attributes:
+        texts: m sentences, in the order of their first place.
+        first, second: (n,) the number of each pair's sentences among them.
+    """
+
+    texts: list[str]
+    first: np.ndarray
+    second: np.ndarray
+
+    @classmethod
+    def of(cls, pairs: Sequence[tuple[str, ...]]) -> Sentenced:
+        number: dict[str, int] = {}
+        found = [[number.setdefault(text, len(number)) for text in pair] for pair in pairs]
+        first, second = np.array(found, dtype=np.int64).reshape(-1, 2).T
+        return cls(list(number), first, second)
+
+    @property
+    def rows(self) -> Rows:
+        """One row per sentence, without targets."""
+        n = len(self.texts)
+        return Rows(
+            np.arange(n).astype(str).astype(object),
+            [(text,) for text in self.texts],
+            None,
+            np.ones(n),
+            np.arange(n),
+            np.full(n, "gold", dtype=object),
+        )
+
+
+@dataclass(frozen=True)
+class PairTokens:
+    """Tokens of n pairs of sentences, with what their loss depends on.
+
+    sentences: m token sequences. first, second: (n,) numbers of each pair's. targets: (n, outputs) in
+    0 … 1, and weights: (n,); None of rows to be predicted.
+    """
+
+    sentences: Tokens
+    first: np.ndarray
+    second: np.ndarray
+    targets: np.ndarray | None = None
+    weights: np.ndarray | None = None
+    redraw = None  # no text is read in other windows in another epoch
+    rows = None  # one sequence per row
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """(n,) tokens of the longer sentence."""
+        lengths = self.sentences.lengths
+        return np.maximum(lengths[self.first], lengths[self.second])
+
+    @property
+    def flat(self) -> np.ndarray:
+        return self.sentences.flat
+
+    @property
+    def pad_id(self) -> int:
+        return self.sentences.pad_id
+
+    @property
+    def cut(self) -> int:
+        return self.sentences.cut
+
+    def batch(self, rows: np.ndarray, multiple: int = 1) -> dict[str, Tensor]:
+        """Return the inputs of `nets.siamese.BiEncoder` for b pairs, padded to (2 b, t)."""
+        both = np.concatenate([self.first[rows], self.second[rows]])
+        given = self.sentences.batch(both, multiple)
+        if self.targets is None:
+            return given
+        return given | {
+            "targets": torch.from_numpy(self.targets[rows].astype(np.float32)),
+            "weights": torch.from_numpy(self.weights[rows].astype(np.float32)),
+            "sentences": torch.from_numpy(both),
+        }

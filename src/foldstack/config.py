@@ -369,7 +369,7 @@ def load_model(
         loaded.check_kind(settings.kind)
         loaded.check_external([source.called for source in settings.external])
         if loaded.pseudo_labels is not None:
-            loaded.pseudo_labels.check(settings.kind, settings.pool)
+            loaded.pseudo_labels.check(settings.kind, settings.pool, settings.segment_count)
         if loaded.distil is not None:
             loaded.distil.check(settings.kind)
         loaded.check_columns(settings.numeric + settings.categorical, settings.auxiliary)

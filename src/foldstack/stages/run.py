@@ -203,7 +203,7 @@ def identity_of(ws: Workspace, run: Run, then: RunIdentity | None = None) -> Run
 def unlabelled_hash(ws: Workspace, settings: LearnerSettings) -> str | None:
     """Return a digest of the unlabelled rows that a model learns from; None if it reads none."""
     competition, pseudo = ws.competition, settings.pseudo_labels
-    names = set(pseudo.texts) if pseudo is not None else set()
+    names = set(pseudo.files) if pseudo is not None else set()
     if settings.reads_pool and competition.pooled is not None:
         names.add("pool")
     found = [[n, *_facts_of(competition, n, pseudo is not None)] for n in sorted(names)]

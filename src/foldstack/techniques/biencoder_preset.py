@@ -17,9 +17,6 @@ OF_RUN = (
     "dropout_samples",
     "binary_link",
     "head_bias",
-    "augment",
-    "augment_copies",
-    "augment_washed_by",
 )
 OF_TRAINING = (
     "loss",

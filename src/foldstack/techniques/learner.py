@@ -115,6 +115,11 @@ class LearnerSettings(Settings):
         return {}
 
     @property
+    def untouched_backbone(self) -> dict[str, Any] | None:
+        """Settings of the backbone before training, as learner vectors has them; None without one."""
+        return None
+
+    @property
     def packages(self) -> tuple[str, ...]:
         """Packages that predicting imports beside those of every learner, for a bundle."""
         return ()
@@ -203,6 +208,11 @@ class LearnerSettings(Settings):
             (self.start_model, can.start, "starts from no other model"),
             (self.hard_model, can.difficulty, "samples no rows by another model's losses"),
             (self.weighs_by_drift, can.weights, "weights no rows"),
+            (
+                self.pseudo_labels is not None and self.pseudo_labels.compares_vectors,
+                self.untouched_backbone is not None,
+                "has no backbone, whose vectors pseudo_labels.recombine.by semantic compares",
+            ),
             (
                 self.distil is not None and self.distil.is_tempered,
                 can.tempered,

@@ -274,6 +274,22 @@ _LISTED = (
         as_json=True,
     ),
     Command(
+        "distil",
+        "from a blend to one small model that its members teach, within MB= or RATE=",
+        "distil:distil",
+        (
+            Option("name", "the student (default: student)"),
+            Option("blend", "whose members teach it (default: blend)"),
+            Option("mb", "most megabytes of its stored model", type=above_zero),
+            Option("rate", "least rows per second that it predicts here", type=above_zero),
+            Option("seed", "0, a comma list, or all: those of the blend's members (default)"),
+            JOBS,
+            _force("write its preset and train it again"),
+        ),
+        no_debug="distil writes a preset, and DEBUG=1 copies those that are there: leave DEBUG out",
+        as_json=True,
+    ),
+    Command(
         "submit",
         "write submissions/NAME.csv from a blend, or from one model",
         "submit:submit",
@@ -307,6 +323,7 @@ _LISTED = (
         "predict:predict",
         (
             ALONE,
+            Option("fold", "full: take the model's runs on all rows"),
             BLEND,
             Option("file", "a file with the competition's text column(s)"),
             Option("text", "one text"),

@@ -13,7 +13,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from foldstack.files import read_json, write_json
-from foldstack.learners import LearnerContext, Measured
+from foldstack.learners import LearnerContext, Measured, stored_mb
 from foldstack.learners.columns import FeatureColumns
 from foldstack.learners.keyword_columns import KEYWORDS, KeywordColumns
 from foldstack.learners.ngram_choice import AutoChoice
@@ -153,7 +153,7 @@ class VectorsLearner:
         parts += [rows.features] if self.settings.join_features else []
         return np.concatenate(parts, axis=1) if parts else None
 
-    def measure(self, rows: Rows, learned: int) -> Measured:
+    def measure(self, rows: Rows, learned: int, sized: bool = False) -> Measured:
         """Return the times of vectors, a fit and predictions of these rows, see `Measured`."""
         n, begin = len(rows), time.monotonic()
         learned_by = self.source.fit(_texts(rows), rows)
@@ -174,6 +174,7 @@ class VectorsLearner:
             learned_per_second=n / of_fit,
             row_seconds=of_rows / n,
             once_row_seconds=of_vectors / n if self.source.kept else 0.0,
+            mb=stored_mb(self) if sized else None,
         )
 
     def save(self, folder: Path) -> None:

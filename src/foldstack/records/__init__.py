@@ -42,6 +42,7 @@ from foldstack.records.blends import (
 from foldstack.records.bundles import BundleResult
 from foldstack.records.comparisons import ComparedModel, Comparison
 from foldstack.records.decisions import RuleRecord
+from foldstack.records.distils import Distilled, DistilledSide, MeasuredStudent
 from foldstack.records.drifts import (
     DriftedScore,
     DriftReason,
@@ -183,6 +184,8 @@ __all__ = [
     "DemoResult",
     "DemoScores",
     "DifferenceRecord",
+    "Distilled",
+    "DistilledSide",
     "DriftReason",
     "DriftRecord",
     "DriftResult",
@@ -211,6 +214,7 @@ __all__ = [
     "LineRecord",
     "LoneLabel",
     "Marks",
+    "MeasuredStudent",
     "ModelEstimate",
     "ModelForecast",
     "ModelScore",

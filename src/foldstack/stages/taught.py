@@ -11,7 +11,7 @@ import pandas as pd
 from foldstack.ensemble.calibration import Calibration, calibrate
 from foldstack.kinds import Kind
 from foldstack.links import to_probabilities
-from foldstack.rows import Rows, text_digests
+from foldstack.rows import PSEUDO, Rows, text_digests
 from foldstack.stages.fitted import load_learner, threads_of, token_cache
 from foldstack.stages.run import Run
 from foldstack.stages.silver import kept_silver, silver_rows
@@ -20,7 +20,6 @@ from foldstack.techniques import PseudoLabels
 from foldstack.techniques.teaching import RECOMBINED
 from foldstack.workspace import Workspace
 
-PSEUDO = "pseudo"  # origin of rows that have been labelled by teachers
 EM_STEPS = 200
 
 
@@ -44,7 +43,7 @@ def with_pseudo_labels(
     parts = [train]
     for name in settings.texts:
         made = name == RECOMBINED
-        rows = silver_rows(ws, run, gold, judged) if made else _free_of_ties(ws, run, name, judged)
+        rows = silver_rows(ws, run, gold, judged) if made else free_of_ties(ws, run, name, judged)
         if len(rows):
             each = {d.run.model: _predicted(ws, d.run, rows) for d in run.teachers("pseudo")}
             more = labelled(rows, each, settings, kind.is_one_hot, fitted)
@@ -63,10 +62,11 @@ def _at_temperature(run: Run, rows: Rows) -> Rows:
     return replace(rows, taught=rows.targets) if tempered else rows
 
 
-def _free_of_ties(ws: Workspace, run: Run, name: str, judged: np.ndarray) -> Rows:
+def free_of_ties(ws: Workspace, run: Run, name: str, judged: np.ndarray) -> Rows:
     """Return the unlabelled rows of this name that are no copies of judged rows, nor of their groups.
 
-    Rows without text are none of them.
+    Rows without text are none of them. judged: positions of the rows that are held out or select the
+    epoch.
     """
     competition = ws.competition
     rows = competition.rows_to_label[name]

@@ -75,9 +75,7 @@ def train_missing(
         raise InputError(
             "--jobs does several runs at once and --processes shares out one: give one of them"
         )
-    runs = _requested(ws, model, fold, seed, name, force=force)
-    todo = [run for run in runs if force or not is_done(ws, run)]
-    first = [] if is_child() else _missing_teachers(ws, todo)
+    runs, first, todo = runs_left(ws, model, fold, seed, name, force=force)
     todo = [*first, *todo]
     left = {run.key for run in todo}
     check_trackers(ws.competition.settings.runtime.trackers)
@@ -97,6 +95,24 @@ def train_missing(
         for together in _by_dependency(todo):
             train_each(ws, together, shared, force=force, processes=processes)
     return TrainedRecord(trained=[str(run.key) for run in todo], finished=finished)
+
+
+def runs_left(
+    ws: Workspace,
+    model: str | None = None,
+    fold: str | None = None,
+    seed: str | None = None,
+    name: str | None = None,
+    *,
+    force: bool = False,
+) -> tuple[list[Run], list[Run], list[Run]]:
+    """Return the requested runs, those of teachers to train before them, and those of them to train.
+
+    Arguments and errors are those of `train`.
+    """
+    runs = _requested(ws, model, fold, seed, name, force=force)
+    todo = [run for run in runs if force or not is_done(ws, run)]
+    return runs, [] if is_child() else _missing_teachers(ws, todo), todo
 
 
 def _requested(

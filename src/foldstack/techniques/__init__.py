@@ -14,6 +14,7 @@ from foldstack.techniques.classifiers import (
     VectorClassifier,
 )
 from foldstack.techniques.common import AUTO
+from foldstack.techniques.consistency import Consistency
 from foldstack.techniques.heads import (
     AttentionHead,
     CharCnnHead,
@@ -128,6 +129,7 @@ __all__ = [
     "ClsHead",
     "CnnHead",
     "ConcatHead",
+    "Consistency",
     "ConstantSchedule",
     "Correlation",
     "Cosent",

@@ -17,6 +17,9 @@ OF_RUN = (
     "dropout_samples",
     "binary_link",
     "head_bias",
+    "consistency",
+    "match_hidden",
+    "joint",
 )
 OF_TRAINING = (
     "loss",

@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field, PositiveInt, model_validator
 
 from foldstack.errors import InputError
 from foldstack.kinds import Kind
-from foldstack.settings import Settings, Share
+from foldstack.settings import Settings, Share, none_from_text
 from foldstack.techniques.common import Positive, UnitShare
 
 
@@ -80,6 +80,8 @@ class PseudoLabels(Settings):
     agreement: only rows on which all teachers decide alike.
     top: most rows per class, those of highest confidence.
     weight: of each such row beside 1 for a training row.
+    ratio: such rows per training row in each update of a network, whose epoch is then one pass over
+        the training rows; none: an epoch has every row once.
     fitted: what of the teachers is fitted on training rows, each predicted by runs that have learned
         neither it nor the folds that are left out (`fold2-4`): calibration: a temperature for each
         teacher (Guo et al. 2017); weights: of their mean, by likelihood (Smyth and Wolpert 1999,
@@ -96,6 +98,7 @@ class PseudoLabels(Settings):
     agreement: bool = False
     top: PositiveInt | None = None
     weight: Positive = 1.0
+    ratio: Annotated[Positive | None, BeforeValidator(none_from_text)] = None
     fitted: tuple[Literal["calibration", "weights"], ...] = ()
 
     @model_validator(mode="after")

@@ -66,6 +66,7 @@ class TransformerSettings(SequenceSettings):
         start=True,
         difficulty=True,
         weights=True,
+        mixes=True,
         tempered=True,
     )
     learner: Literal["transformer"]

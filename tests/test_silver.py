@@ -95,6 +95,11 @@ def test_semantic_partners_are_those_of_a_loop(top):
     assert set(made("semantic", top=top)) == slowly(slow_cosine, top)
 
 
+def test_a_long_vector_is_not_everybodys_partner():
+    pairs = [("ab", "x"), ("y", "abba ab"), ("z", "abcdefgh" * 9)]
+    assert made("semantic", pairs, top=1)[0] == ("ab", "abba ab")
+
+
 @bm25
 @pytest.mark.parametrize("top", [1, 2, 9])
 def test_partners_by_words_are_those_of_a_loop(top):
@@ -144,7 +149,7 @@ def test_sentences_that_a_held_out_row_has_are_in_no_pair():
 # Which of them are kept
 
 
-def test_at_most_so_many_per_training_row():
+def test_most_is_per_training_row():
     assert len(drawn(100, 3, 10, 0)) == 30 and len(drawn(20, 3, 10, 0)) == 20
     assert drawn(100, 0.5, 10, 0).tolist() == sorted(set(drawn(100, 0.5, 10, 0)))
     assert drawn(100, 3, 10, 0).tolist() != drawn(100, 3, 10, 1).tolist()
@@ -325,7 +330,7 @@ def test_settings_of_the_silver(root):
     assert 0 < sizes[", density: true"] < 30
 
 
-def test_silver_of_density_is_at_most_so_many(root):
+def test_most_applies_after_density(root):
     write(root / "presets/pupil.yaml", LINEAR + SILVER % ", density: true, top: 5, most: 0.25")
     trained(root, "pupil")
     assert len(learned(root)[1]) == 5

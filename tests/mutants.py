@@ -2686,4 +2686,77 @@ MUTANTS = [
         "FOLD=full predicts by the mean of the fold runs",
         ("test_distil.py::test_a_full_run_predicts_with_the_rule_of_the_fold_runs",),
     ),
+    # Pairs recombined of a run's own sentences
+    Mutant(
+        "silver-of-held-out-sentences",
+        "text/recombination.py",
+        'hidden = {*hidden, ""}',
+        'hidden = {""}',
+        "sentences that a held-out row has, too, are in silver pairs",
+        (
+            "test_silver.py::test_without_folds_by_sentences_none_of_a_held_out_row_is_used",
+            "test_silver.py::test_sentences_that_a_held_out_row_has_are_in_no_pair",
+        ),
+    ),
+    Mutant(
+        "silver-of-all-rows",
+        "stages/silver.py",
+        "recombined(gold.texts, hidden,",
+        "recombined(train.texts, set(),",
+        "silver pairs are of the sentences of held-out rows too",
+        (
+            "test_silver.py::test_silver_is_of_learned_sentences_and_labelled_by_the_run_of_the_same_folds",
+        ),
+    ),
+    Mutant(
+        "silver-repeats-turned-gold",
+        "text/recombination.py",
+        "frozenset({*forms, *((b, a) for a, b in forms)})",
+        "frozenset(forms)",
+        "a training pair is made again in the other order, with a teacher's label",
+        ("test_silver.py::test_a_pair_of_the_training_rows_is_not_made_again",),
+    ),
+    Mutant(
+        "silver-density-upside-down",
+        "text/recombination.py",
+        "chance * found < wanted",
+        "chance * wanted < found",
+        "silver is kept where gold is rare",
+        ("test_silver.py::test_density_brings_labels_near_the_targets",),
+    ),
+    Mutant(
+        "silver-density-of-all",
+        "stages/silver.py",
+        "rows = rows.take(near_gold(gold.targets, rows.targets, seed))",
+        "near_gold(gold.targets, rows.targets, seed)",
+        "density sampling drops nothing",
+        ("test_silver.py::test_settings_of_the_silver",),
+    ),
+    Mutant(
+        "silver-vectors-of-cosine-unscaled",
+        "text/recombination.py",
+        "return vectors / np.where(lengths > 0, lengths, 1)",
+        "return vectors",
+        "long vectors are everybody's partners",
+        ("test_silver.py::test_a_long_vector_is_not_everybodys_partner",),
+    ),
+    Mutant(
+        "silver-part-of-unlabelled",
+        "stages/run.py",
+        "() if pseudo is None else pseudo.files",
+        "() if pseudo is None else pseudo.texts",
+        "a run of silver depends on a file that is none",
+        (
+            "test_silver.py::test_silver_is_of_learned_sentences_and_labelled_by_the_run_of_the_same_folds",
+        ),
+    ),
+    # A bi-encoder's changed sentences
+    Mutant(
+        "pairs-changed-once",
+        "learners/biencoder.py",
+        "changed.texts(train, seed, epoch)",
+        "changed.texts(train, seed, 0)",
+        "the words of pairs are changed alike in each epoch",
+        ("test_biencoder.py::test_the_words_of_each_sentence_are_changed_in_each_epoch",),
+    ),
 ]

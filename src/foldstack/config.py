@@ -409,7 +409,7 @@ def _fitting(
         loaded.check_traits()
         loaded.check_kind(settings.kind)
         loaded.check_external([source.called for source in settings.external])
-        loaded.check_unlabelled(settings.kind, settings.pool)
+        loaded.check_unlabelled(settings.kind, settings.pool, settings.segment_count)
         if loaded.distil is not None:
             loaded.distil.check(settings.kind)
         loaded.check_columns(settings.numeric + settings.categorical, settings.auxiliary)

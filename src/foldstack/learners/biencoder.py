@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -18,7 +19,9 @@ from foldstack.learners.transformer import TransformerLearner
 from foldstack.nets.classifier import positions
 from foldstack.nets.siamese import BiEncoder, Sentences
 from foldstack.rows import Rows
-from foldstack.techniques import BiEncoderSettings
+from foldstack.techniques import BiEncoderSettings, TrainingSettings
+from foldstack.text.augment import Augmenter
+from foldstack.text.cutting import Texts
 from foldstack.text.pairs import PairTokens, Sentenced
 from foldstack.training import loop
 from foldstack.training.pair_criteria import CRITERION
@@ -51,6 +54,23 @@ class PairEncoder(Encoder):
             torch.tensor(train.weights, dtype=torch.float32),
             self.task.link,
         )
+
+    def tokens_by_epoch(
+        self, train: Rows, examples: loop.Examples, stage: TrainingSettings, seed: int
+    ) -> Callable[[int], PairTokens]:
+        if not self.settings.new_texts_each_epoch:
+            return lambda epoch: examples.tokens
+        changed = Augmenter.of(self.settings.augment, train)
+
+        def of_epoch(epoch: int) -> PairTokens:
+            found = Sentenced.of(changed.texts(train, seed, epoch))
+            texts = Texts.read(found.rows, self.tokenizer, self.settings.prefix)
+            sentences = self._cut(texts, training=True)
+            return replace(
+                examples.tokens, sentences=sentences, first=found.first, second=found.second
+            )
+
+        return of_epoch
 
     def tokens(self, rows: Rows) -> PairTokens:
         self._check(rows)

@@ -38,7 +38,8 @@ def rows_of(ws: Workspace, run: Run) -> tuple[Rows, Rows, Rows | None, list[str]
     optimistic += shared_reasons(ws, run.folds, left_out)
     if run.folds.in_time_order and left_out and len(_external_places(ws, run)):
         optimistic.append("external rows have no time and may be later than the held-out ones")
-    if run.folds.in_time_order and left_out and run.settings.pseudo_labels is not None:
+    pseudo = run.settings.pseudo_labels
+    if run.folds.in_time_order and left_out and pseudo is not None and pseudo.files:
         optimistic.append("rows with the labels of teachers may be later than the held-out ones")
     if run.folds.in_time_order and left_out and run.settings.consistent_on:
         optimistic.append("unlabelled rows may be later than the held-out ones")

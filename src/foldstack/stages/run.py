@@ -203,7 +203,7 @@ def identity_of(ws: Workspace, run: Run, then: RunIdentity | None = None) -> Run
 def unlabelled_hash(ws: Workspace, settings: LearnerSettings) -> str | None:
     """Return a digest of the unlabelled rows that a model learns from; None if it reads none."""
     competition, pseudo = ws.competition, settings.pseudo_labels
-    names = {*(() if pseudo is None else pseudo.texts), *settings.consistent_on}
+    names = {*(() if pseudo is None else pseudo.files), *settings.consistent_on}
     by_row = bool(names)
     if settings.reads_pool and competition.pooled is not None:
         names.add("pool")

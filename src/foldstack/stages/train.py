@@ -255,6 +255,8 @@ def _check_inputs(ws: Workspace, todo: list[Run], *, force: bool) -> None:
         if not (run.pretrains and is_pretrained(ws, run.settings)):
             run.settings.check_backbone()
         run.settings.check_inputs(ws.competition.files_of(run.settings))
+        if run.settings.pseudo_labels is not None:
+            run.settings.pseudo_labels.check_package()
 
 
 def _check_processes(todo: list[Run], processes: int) -> None:

@@ -117,6 +117,11 @@ class LearnerSettings(Settings):
         return {}
 
     @property
+    def untouched_backbone(self) -> dict[str, Any] | None:
+        """Settings of the backbone before training, as learner vectors has them; None without one."""
+        return None
+
+    @property
     def packages(self) -> tuple[str, ...]:
         """Packages that predicting imports beside those of every learner, for a bundle."""
         return ()
@@ -215,6 +220,11 @@ class LearnerSettings(Settings):
             (self.hard_model, can.difficulty, "samples no rows by another model's losses"),
             (self.weighs_by_drift, can.weights, "weights no rows"),
             (
+                self.pseudo_labels is not None and self.pseudo_labels.compares_vectors,
+                self.untouched_backbone is not None,
+                "has no backbone, whose vectors pseudo_labels.recombine.by semantic compares",
+            ),
+            (
                 self.distil is not None and self.distil.is_tempered,
                 can.tempered,
                 "learns from teachers at distil.temperature 1 only",
@@ -240,13 +250,14 @@ class LearnerSettings(Settings):
     def check_kind(self, kind: Kind) -> None:
         """Raise ValueError if a setting does not apply to this kind of competition."""
 
-    def check_unlabelled(self, kind: Kind, pool: Sequence[str]) -> None:
+    def check_unlabelled(self, kind: Kind, pool: Sequence[str], segments: int = 1) -> None:
         """Raise ValueError if what reads unlabelled rows does not apply, or there are none.
 
         pool: names of the competition's pool files.
+        segments: texts of a row that are read apart.
         """
         if self.pseudo_labels is not None:
-            self.pseudo_labels.check(kind, pool)
+            self.pseudo_labels.check(kind, pool, segments)
 
     def check_columns(self, features: tuple[str, ...], auxiliary: tuple[str, ...]) -> None:
         """Raise ValueError if a setting requires columns of which the competition has none."""

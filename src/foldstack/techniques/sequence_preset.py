@@ -314,8 +314,8 @@ class SequenceSettings(EmbeddedKeywordSettings):
     def consistent_on(self) -> tuple[str, ...]:
         return () if self.consistency is None else self.consistency.texts
 
-    def check_unlabelled(self, kind: Kind, pool: Sequence[str]) -> None:
-        super().check_unlabelled(kind, pool)
+    def check_unlabelled(self, kind: Kind, pool: Sequence[str], segments: int = 1) -> None:
+        super().check_unlabelled(kind, pool, segments)
         if self.consistency is None:
             return
         self.consistency.check(pool)

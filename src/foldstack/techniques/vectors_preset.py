@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -126,6 +126,11 @@ class VectorsSettings(KeywordSettings):
     def check_kind(self, kind: Kind) -> None:
         self.classifier.check_kind(kind)
         self.source.check_kind(kind)
+
+    @property
+    def untouched_backbone(self) -> dict[str, Any] | None:
+        read = self.source.reads_backbone
+        return {name: getattr(self, name) for name in OF_BACKBONE} if read else None
 
     @property
     def reads_pool(self) -> bool:

@@ -7,13 +7,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from foldstack.config import digest
 from foldstack.errors import InputError
 from foldstack.meaning import Meaning, by_meaning
 from foldstack.near import across, grouped
+from foldstack.patterns import FittedPatterns, Neighbours, index_by
+from foldstack.patterns.rule_settings import NearestSettings
+from foldstack.stages.patterned import fitted_patterns
 from foldstack.text import cosine
 from foldstack.workspace import Workspace
+from test_patterns import nearest_of_all
 from test_search import with_backbone
-from tiny import files, foldstack, make_workspace, refuses, turn_labels, write
+from tiny import files, foldstack, go_through, make_workspace, refuses, turn_labels, write
 
 pytestmark = pytest.mark.usefixtures("cpu_settings_restored")
 
@@ -161,6 +166,92 @@ def test_another_backbone_is_another_search(backbone, tmp_path):
     with_backbone(root, backbone, head="max")
     assert Workspace.open(root, []).competition.near is not None
     assert len(list((root / "oof/.near").iterdir())) == kept + 1
+
+
+# The nearest text of patterns.yaml
+
+
+def test_the_nearest_text_by_meaning(meaning):
+    """Its values, from the similarity on; an empty text has none, and equal texts must agree."""
+    known = [("a good film",), ("a dull joke",), ("",), ("A  dull joke",)]
+    values = np.array([[1], [0], [1], [1]])
+
+    def said(similarity: float, *texts: str) -> list[int]:
+        settings = NearestSettings(by="meaning", similarity=similarity)
+        found = Neighbours(known, values, index_by(settings, lambda: meaning))
+        return found.look_up([(text,) for text in texts], np.ones((len(texts), 1), bool))[
+            :, 0
+        ].tolist()
+
+    assert said(1, "a good film", "a good plot", "", "a dull joke") == [1, -1, -1, -1]
+    cosines = slowly(meaning, [("a good plot",), ("a good film",), ("a dull joke",)])[0]
+    assert cosines[1] > cosines[2]
+    assert said(cosines[1] - 1e-4, "a good plot") == [1]
+    assert said(cosines[1] + 1e-4, "a good plot") == [-1]
+    by_characters = index_by(NearestSettings(similarity=0.3), lambda: meaning)
+    assert Neighbours(known, values, by_characters).look_up(
+        [("a good fil",)], np.ones((1, 1), bool)
+    ).tolist() == [[1]]
+
+
+def patterns_workspace(root: Path, backbone: Path, nearest: str) -> Path:
+    near_workspace(
+        root, backbone, folds={"near": 0, "near_by": "characters"}, patterns="patterns.yaml"
+    )
+    write(root / "patterns.yaml", f"nearest: {{below: 0.99, {nearest}}}")
+    return root
+
+
+def test_no_label_of_its_own_fold_decides_by_meaning(backbone, tmp_path):
+    root = patterns_workspace(
+        tmp_path / "w", backbone, "by: meaning, similarity: 0.9, confidence: 0.99"
+    )
+    assert foldstack(root, "folds") == 0
+    before, here = nearest_of_all(root), folds_of(root) == 1
+    turn_labels(root, {f"r{i}" for i in np.flatnonzero(here)})
+    after = nearest_of_all(root)
+    assert (before >= 0).sum() > 12
+    assert (before[here] == after[here]).all() and (before[~here] != after[~here]).any()
+
+
+def test_the_hash_of_patterns_without_it_is_that_of_before(backbone, tmp_path):
+    """Submissions and bundles made before the setting are not stale."""
+    root = patterns_workspace(tmp_path / "w", backbone, "similarity: 0.7")
+    before = digest(
+        [
+            {
+                "mode": "beside",
+                "overrule_below": 0.05,
+                "rules": [],
+                "nearest": {"below": 0.99, "similarity": 0.7, "confidence": 0.99},
+            },
+            [],
+        ]
+    )
+    write(root / "patterns.yaml", "nearest: {below: 0.99, similarity: 0.7, confidence: 0.99}")
+    assert Workspace.open(root, []).patterns.hash == before
+    write(root / "patterns.yaml", "nearest: {below: 0.99, by: meaning, confidence: 0.99}")
+    by_one = Workspace.open(root, []).patterns.hash
+    with_backbone(root, backbone, head="max")
+    assert Workspace.open(root, []).patterns.hash not in (before, by_one)
+
+
+def test_a_bundle_holds_the_backbone_and_decides_as_submit_does(backbone, tmp_path, capsys):
+    root = patterns_workspace(
+        tmp_path / "w", backbone, "by: meaning, similarity: 0.999, confidence: 0.99"
+    )
+    go_through(root)
+    assert foldstack(root, "bundle") == 0
+    assert ", 0 are decided otherwise" in capsys.readouterr().out
+    place = root / "bundle/blend"
+    there = FittedPatterns.read(place)
+    for path in backbone.iterdir():
+        assert str(path) not in (place / "patterns.json").read_text()
+    here = fitted_patterns(Workspace.open(root, []))
+    new, asked = [("a fine scene of nobody",), ("the end",)], np.ones((2, 1), bool)
+    found = there.known.look_up(new, asked)
+    assert found.tolist() == here.known.look_up(new, asked).tolist() == [[0], [-1]]
+    assert there.known.index.vectors == pytest.approx(here.known.index.vectors)
 
 
 # Refusals

@@ -17,6 +17,7 @@ import numpy as np
 from foldstack import config
 from foldstack.cores import cpu_threads
 from foldstack.errors import InputError
+from foldstack.files import read_json, write_json
 from foldstack.near import Distinct, Find, FoundPairs
 from foldstack.settings import CompetitionSettings
 from foldstack.store import Store
@@ -26,7 +27,7 @@ from foldstack.text.cosine import TooManyPairs, of_segments, pairs_between, pair
 if TYPE_CHECKING:
     from foldstack.learners.frozen_backbone import FrozenBackbone
 
-PRESET = "minilm-vectors"
+PRESET, SETTINGS = "minilm-vectors", "meaning.json"
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,19 @@ class Meaning:
         found = config.load_model(PRESET, root, settings, {})
         threads, cache = cpu_threads(settings.runtime.threads), Store(root).vectors_dir
         return cls(_in_fp32(found), settings.templates, threads, cache)
+
+    def save(self, folder: Path) -> None:
+        """Write what `load` reads into an empty folder: the backbone, in fp32, and its settings."""
+        self.backbone.save(folder)
+        written = {"settings": self.settings.model_dump(mode="json"), "written": self.written}
+        write_json(folder / SETTINGS, written)
+
+    @classmethod
+    def load(cls, folder: Path) -> Meaning:
+        """Return what `save` wrote, for texts of which no vectors are kept."""
+        data = read_json(folder / SETTINGS)
+        settings = VectorsSettings.model_validate(data["settings"])
+        return cls(settings, tuple(data["written"]), cpu_threads(0), saved=folder)
 
     @property
     def key(self) -> str:

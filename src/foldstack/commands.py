@@ -401,6 +401,30 @@ _LISTED = (
         (Option("model", "over this model alone instead of a blend"), BLEND),
     ),
     Command(
+        "index",
+        "compute and keep the vectors of all train, test, pool and external texts",
+        "index:make_index",
+        (
+            Option(
+                "model", "a model with vectors (default: minilm-vectors, an untouched backbone)"
+            ),
+            Option("fold", "of a bi-encoder's run: full (default), 0, or 2-4"),
+            Option("seed", "of a bi-encoder's run (default: the first of competition.yaml)"),
+        ),
+        as_json=True,
+    ),
+    Command(
+        "search",
+        "the rows nearest to a text by the vectors of the index",
+        "search_rows:search",
+        (
+            Option("text", "what to look for"),
+            Option("file", "a file with the competition's text column(s), each text a search"),
+            Option("top", "rows to show (default: 10)", type=at_least_one, default=10),
+        ),
+        as_json=True,
+    ),
+    Command(
         "score",
         "score the submissions against input/private/solution.csv",
         "score:score",

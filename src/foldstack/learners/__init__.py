@@ -21,6 +21,7 @@ from foldstack.tracking import Log
 
 if TYPE_CHECKING:
     from foldstack.text.cache import TokenCache
+    from foldstack.text.vector_cache import TextNetwork
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,16 @@ class Learner(Protocol):
 
     def load(self, folder: Path) -> None:
         """Read what `save` wrote."""
+
+
+class GivesVectors(Protocol):
+    """A learner whose settings have `text_vectors`."""
+
+    def text_network(self, fitted: str | None) -> TextNetwork:
+        """Return the network that gives a text its vector, for search.
+
+        fitted: digest of the fitted model that was loaded; None if the vectors depend on none.
+        """
 
 
 @dataclass(frozen=True)

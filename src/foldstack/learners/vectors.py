@@ -21,6 +21,7 @@ from foldstack.progress import say
 from foldstack.rows import Rows
 from foldstack.techniques import VectorsSettings
 from foldstack.text.features import text_features
+from foldstack.text.vector_cache import TextNetwork
 
 COLUMNS = "columns.json"
 
@@ -113,6 +114,10 @@ class VectorsLearner:
         facts = {"features": x.shape[1]}
         facts |= {"precision": self.precision} if self.precision else {}
         return facts | ({"auto": auto} if auto else {})
+
+    def text_network(self, fitted: str | None) -> TextNetwork:
+        """Return the frozen backbone; see `learners.GivesVectors`."""
+        return self.source.network()
 
     def predict(self, rows: Rows) -> np.ndarray:
         return self._predict(self._vectors(rows), rows)

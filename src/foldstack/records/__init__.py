@@ -68,6 +68,7 @@ from foldstack.records.folds import (
     SpreadLabel,
     ThroughputRecord,
 )
+from foldstack.records.indexes import FoundRow, IndexRecord, IndexResult, SearchResult
 from foldstack.records.pages import (
     Agreement,
     Attribution,
@@ -202,8 +203,11 @@ __all__ = [
     "FoldsRecord",
     "FoldsResult",
     "FoldsUsed",
+    "FoundRow",
     "GainRecord",
     "GuessReason",
+    "IndexRecord",
+    "IndexResult",
     "InitResult",
     "InputField",
     "Int8Record",
@@ -256,6 +260,7 @@ __all__ = [
     "RunScore",
     "RunScores",
     "ScoresResult",
+    "SearchResult",
     "SelectedPush",
     "ServedApp",
     "SharedRecord",

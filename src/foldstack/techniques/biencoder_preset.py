@@ -86,6 +86,10 @@ class BiEncoderSettings(TransformerSettings):
             )
         return self
 
+    @property
+    def text_vectors(self) -> Literal["backbone", "run"] | None:
+        return "run"
+
     def check_kind(self, kind: Kind) -> None:
         super().check_kind(kind)
         if kind not in self.pair_loss.kinds:

@@ -159,6 +159,11 @@ class LearnerSettings(Settings):
         return "last"
 
     @property
+    def text_vectors(self) -> Literal["backbone", "run"] | None:
+        """Where a single text's vector is from: the frozen backbone, or a run; None without any."""
+        return None
+
+    @property
     def joins_features(self) -> bool:
         """Whether the competition's feature columns are read."""
         return False

@@ -160,6 +160,10 @@ class VectorsSettings(KeywordSettings):
         return (4 * weights + 24 * rows * size.hidden) // MB
 
     @property
+    def text_vectors(self) -> Literal["backbone", "run"] | None:
+        return "backbone" if self.source.reads_backbone else None
+
+    @property
     def weighs_by_drift(self) -> bool:
         return self.row_weights == "drift"
 

@@ -43,5 +43,6 @@ from foldstack.views.console import (  # noqa: E402, F401
     show_pushes,
     show_runs,
     show_scores,
+    show_search,
     show_slices,
 )

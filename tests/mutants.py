@@ -1561,8 +1561,8 @@ MUTANTS = [
     Mutant(
         "external-near-not-left-out",
         "competition.py",
-        "threshold = s.folds.near or EXTERNAL_NEAR",
-        "threshold = 1.0",
+        "return by_characters(s.near or EXTERNAL_NEAR, s.seed), []",
+        "return by_characters(s.near or 1.0, s.seed), []",
         "external rows that nearly repeat held-out texts are learned from",
         ("test_dependencies.py",),
     ),

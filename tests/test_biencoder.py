@@ -213,8 +213,8 @@ def test_training_tells_pairs_that_belong_together(backbone, tmp_path, kind, los
     assert again.predict(rows).tobytes() == learner.predict(rows).tobytes()
 
 
-def test_what_is_chosen_by_the_data_is_read_again(backbone, tmp_path):
-    """The settings that such a run keeps were read as a transformer's, which has no pair_loss."""
+def test_auto_is_chosen_and_read_again(backbone, tmp_path):
+    """`auto` was resolved, and read, as settings of a transformer, which has no pair_loss."""
     rows, auto = pair_rows(), {"epochs": "auto"}
     learner = made(backbone, training=auto)
     learner.fit(rows, None, tmp_path / "run")

@@ -215,6 +215,17 @@ def test_training_tells_pairs_that_belong_together(backbone, tmp_path, kind, los
     assert again.predict(rows).tobytes() == learner.predict(rows).tobytes()
 
 
+def test_auto_is_chosen_and_read_again(backbone, tmp_path):
+    """`auto` was resolved, and read, as settings of a transformer, which has no pair_loss."""
+    rows, auto = pair_rows(), {"epochs": "auto"}
+    learner = made(backbone, training=auto)
+    learner.fit(rows, None, tmp_path / "run")
+    learner.save(tmp_path / "model")
+    again = made(backbone, training=auto)
+    again.load(tmp_path / "model")
+    assert again.predict(rows).tobytes() == learner.predict(rows).tobytes()
+
+
 def test_the_line_is_that_of_a_regression_on_cosines():
     rows = pair_rows("regression")
     tokens = replace(PairTokens(None, None, None), targets=rows.targets, weights=rows.weights)

@@ -395,7 +395,8 @@ def _kind_of(data: dict[str, Any], source: str) -> type[LearnerSettings]:
     learner, learners = data.get("learner"), LearnerSettings.registered
     if not isinstance(learner, str) or learner not in learners:
         raise InputError(
-            f"{source}: setting 'learner' is {shown(learner)}: choose one of {', '.join(sorted(learners))}"
+            f"{source}: setting 'learner' is {shown(learner)}: choose one of "
+            f"{', '.join(sorted(learners))}"
         )
     return learners[learner]
 

@@ -2735,8 +2735,8 @@ MUTANTS = [
     Mutant(
         "silver-vectors-of-cosine-unscaled",
         "text/recombination.py",
-        "return vectors / np.where(lengths > 0, lengths, 1)",
-        "return vectors",
+        "u, v = (unit(vectors(texts)) for texts in (first, second))",
+        "u, v = (vectors(texts) for texts in (first, second))",
         "long vectors are everybody's partners",
         ("test_silver.py::test_a_long_vector_is_not_everybodys_partner",),
     ),
@@ -2795,10 +2795,10 @@ MUTANTS = [
     Mutant(
         "ties-by-characters-alone",
         "competition.py",
-        'return {"pairs": across(rows.texts, self.train.texts, find)}',
+        'return {"pairs": near_pairs(rows.texts, self.train.texts, find)}',
         "from foldstack.near import by_characters\n\n"
         "            find = by_characters(threshold, 0)\n"
-        '            return {"pairs": across(rows.texts, self.train.texts, find)}',
+        '            return {"pairs": near_pairs(rows.texts, self.train.texts, find)}',
         "rows from elsewhere that mean the same give held-out labels away",
         ("test_meaning.py::test_rows_from_elsewhere_are_tied_by_meaning",),
     ),

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from foldstack.near import near_duplicates, near_pairs
+from foldstack.near import by_characters, near_duplicates, near_pairs
 from foldstack.stages import train as train_stage
 from foldstack.stages.dependencies import external_reasons, why_stale
 from foldstack.stages.learned import rows_of
@@ -134,7 +134,7 @@ def test_near_pairs_are_those_of_brute_force() -> None:
     others = [(t,) for t in [base[0], base[3] + " ?", *base[6:], base[0], ""]]
 
     def near(a: str, b: str) -> bool:
-        _, _, refused = near_duplicates([(a,), (b,)], 0.8, 1, 0)
+        _, _, refused = near_duplicates([(a,), (b,)], 1, by_characters(0.8, 0))
         return bool(a) and bool(b) and (a == b or len(refused) == 1)
 
     # The last but one of the others repeats the first, which stands for both.
@@ -144,10 +144,10 @@ def test_near_pairs_are_those_of_brute_force() -> None:
         for j, (b,) in enumerate(others)
         if near(a, b) and j != len(others) - 2
     }
-    found = near_pairs(texts, others, 0.8, 0)
+    found = near_pairs(texts, others, by_characters(0.8, 0))
     assert sorted(map(tuple, found.tolist())) == sorted(expected)
     assert {(0, 0), (6, 0), (7, 0), (3, 1)} == expected
-    assert near_pairs([("a b",)], [("c d",)], 0.8, 0).shape == (0, 2)
+    assert near_pairs([("a b",)], [("c d",)], by_characters(0.8, 0)).shape == (0, 2)
 
 
 def test_other_ties_make_another_run(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from foldstack.folds import (
     split_groups,
     time_folds,
 )
-from foldstack.near import bands_for, merge_groups, near_duplicates, shingles
+from foldstack.near import bands_for, by_characters, merge_groups, near_duplicates, shingles
 from foldstack.rows import Rows, duplicate_groups, normalise
 from foldstack.settings import FoldSettings
 from foldstack.store import RunKey, Store, read_parquet
@@ -531,7 +531,7 @@ def test_near_duplicates_are_those_of_brute_force() -> None:
     edges = [(i, j) for i, j in pairs if jaccard(sets[i], sets[j]) >= 0.8]
     graph = coo_matrix((np.ones(len(edges)), np.transpose(edges)), shape=(300, 300))
     wanted = connected_components(graph, directed=False)[1]
-    groups, report, _ = near_duplicates([(t,) for t in texts], 0.8, 100, seed=0)
+    groups, report, _ = near_duplicates([(t,) for t in texts], 100, by_characters(0.8, 0))
     assert 40 < report["groups"] < 100
     assert report["pairs"] == len(
         edges
@@ -547,31 +547,31 @@ def test_the_most_similar_are_joined_first_and_no_group_passes_the_cap() -> None
     """A chain of texts, each near the next: near-duplicates may not swallow the whole table."""
     words = [f"word{i:03}" for i in range(60)]
     texts = [(" ".join(words[i : i + 40]),) for i in range(20)]
-    whole, report, _ = near_duplicates(texts, 0.8, 100, seed=0)
+    whole, report, _ = near_duplicates(texts, 100, by_characters(0.8, 0))
     assert (whole.max(), report["refused"]) == (0, 0)
-    capped, report, _ = near_duplicates(texts, 0.8, 5, seed=0)
+    capped, report, _ = near_duplicates(texts, 5, by_characters(0.8, 0))
     assert np.bincount(capped).max() == report["largest"] <= 5
     assert report["refused"] > 0
 
 
 def test_copies_count_as_rows_towards_the_cap() -> None:
     texts = [("one two three four five six",)] * 3 + [("one two three four five six!",)]
-    assert near_duplicates(texts, 0.8, 4, seed=0)[0].tolist() == [0, 0, 0, 0]
-    groups, report, _ = near_duplicates(texts, 0.8, 3, seed=0)
+    assert near_duplicates(texts, 4, by_characters(0.8, 0))[0].tolist() == [0, 0, 0, 0]
+    groups, report, _ = near_duplicates(texts, 3, by_characters(0.8, 0))
     assert (groups.tolist(), report["refused"]) == ([0, 0, 0, 1], 1)
 
 
 def test_short_and_empty_texts_are_near_only_what_they_equal() -> None:
     texts = [("ok",), ("ok!",), ("",), (" ",), ("OK",), ("好",), ("", "")]
-    assert near_duplicates(texts, 0.5, 100, seed=0)[0].tolist() == [0, 1, 2, 3, 0, 4, 5]
-    assert near_duplicates([], 0.5, 100, seed=0)[0].tolist() == []
+    assert near_duplicates(texts, 100, by_characters(0.5, 0))[0].tolist() == [0, 1, 2, 3, 0, 4, 5]
+    assert near_duplicates([], 100, by_characters(0.5, 0))[0].tolist() == []
 
 
 def test_boilerplate_is_not_compared_with_all_other_boilerplate() -> None:
     """1,000 texts that differ in a number are half a million pairs; a few neighbours of each do."""
     letter = "thank you for writing to us, we have received your letter and shall answer it. " * 4
     texts = [(f"{letter}{i}",) for i in range(1000)]
-    groups, report, _ = near_duplicates(texts, 0.9, 100, seed=0)
+    groups, report, _ = near_duplicates(texts, 100, by_characters(0.9, 0))
     assert report["candidates"] < 100_000
     assert report["large_buckets"] > 0
     assert np.bincount(groups).max() == 100
@@ -580,7 +580,7 @@ def test_boilerplate_is_not_compared_with_all_other_boilerplate() -> None:
 
 def test_near_duplicates_hang_on_the_seed_alone() -> None:
     texts = [(f"the same long text with a number {i * 37 % 100}",) for i in range(60)]
-    found = [near_duplicates(texts, 0.8, 10, seed=0)[0].tolist() for _ in range(2)]
+    found = [near_duplicates(texts, 10, by_characters(0.8, 0))[0].tolist() for _ in range(2)]
     assert found[0] == found[1]
 
 

@@ -10,7 +10,7 @@ import pytest
 from foldstack.config import digest
 from foldstack.errors import InputError
 from foldstack.meaning import Meaning, by_meaning
-from foldstack.near import across, grouped
+from foldstack.near import near_duplicates, near_pairs
 from foldstack.patterns import FittedPatterns, Neighbours, index_by
 from foldstack.patterns.rule_settings import NearestSettings
 from foldstack.stages.patterned import fitted_patterns
@@ -50,7 +50,7 @@ def slowly(meaning: Meaning, texts: list[tuple[str, ...]]) -> np.ndarray:
 
 def test_groups_are_those_of_all_cosines(meaning):
     texts = [(text,) for text in TEXTS]
-    found = grouped(texts, 100, by_meaning(meaning, 0.999))
+    found = near_duplicates(texts, 100, by_meaning(meaning, 0.999))
     assert found.groups.tolist() == [0, 0, 1, 2, 0, 3]
     cosines = slowly(meaning, texts)
     assert cosines[0, 1] == pytest.approx(1) and cosines[0, 2] < 0.999
@@ -59,19 +59,19 @@ def test_groups_are_those_of_all_cosines(meaning):
     }
     assert report == {"texts": 5, "pairs": 1, "groups": 1, "rows": 3, "largest": 3, "refused": 0}
     at = float(cosines[0, 5])
-    below, above = (grouped(texts, 100, by_meaning(meaning, at + d)) for d in (-1e-4, 1e-4))
+    below, above = (near_duplicates(texts, 100, by_meaning(meaning, at + d)) for d in (-1e-4, 1e-4))
     assert below.groups[5] == below.groups[0] and above.groups[5] != above.groups[0]
 
 
 def test_the_cap_refuses_pairs(meaning):
-    found = grouped([(text,) for text in TEXTS], 2, by_meaning(meaning, 0.999))
+    found = near_duplicates([(text,) for text in TEXTS], 2, by_meaning(meaning, 0.999))
     assert found.refused.tolist() == [[0, 1]] and len(set(found.groups)) == 5
 
 
 def test_pairs_across_are_those_of_all_cosines(meaning, monkeypatch):
     monkeypatch.setattr(cosine, "BLOCK", 2)
     texts, others = [(text,) for text in TEXTS], [("a good film n2",), ("a dull joke",), ("",)]
-    found = across(texts, others, by_meaning(meaning, 0.999))
+    found = near_pairs(texts, others, by_meaning(meaning, 0.999))
     assert sorted(map(tuple, found)) == [(0, 0), (1, 0), (2, 1), (4, 0)]
 
 
@@ -288,7 +288,7 @@ def test_a_preset_without_a_backbone(backbone, tmp_path, capsys):
 def test_too_many_near_pairs(meaning, monkeypatch):
     monkeypatch.setattr(cosine, "MOST_PAIRS", 2)
     with pytest.raises(InputError) as e:
-        grouped([(text,) for text in TEXTS], 100, by_meaning(meaning, 0.01))
+        near_duplicates([(text,) for text in TEXTS], 100, by_meaning(meaning, 0.01))
     assert str(e.value) == (
         "folds.near 0.01 by meaning joins more than 2 pairs of texts: raise it, 0.9 say"
     )

@@ -15,7 +15,7 @@ from foldstack.competition import Competition
 from foldstack.ensemble import paired_difference
 from foldstack.errors import InputError
 from foldstack.files import read_json
-from foldstack.near import near_pairs
+from foldstack.near import by_characters, near_pairs
 from foldstack.rows import Rows
 from foldstack.stages.blend import make_blend, reweighted
 from foldstack.stages.compare import _variance_ratio
@@ -104,9 +104,9 @@ def test_external_copies_of_the_rows_that_choose_the_epoch_are_not_learned_from(
     judged = held.concatenated(select)
     copies = [(text.lower(),) for (text,) in train.texts if text.isupper()]
     # Whatever nearly repeats one of those rows is left out with the copies themselves.
-    assert len(near_pairs(copies, judged.texts, 0.8, 0)) == 0
+    assert len(near_pairs(copies, judged.texts, by_characters(0.8, 0))) == 0
     lower = [t for t, o in zip(train.texts, train.origin, strict=True) if o == "gold"]
-    far = [t for t in lower if not len(near_pairs([t], judged.texts, 0.8, 0))]
+    far = [t for t in lower if not len(near_pairs([t], judged.texts, by_characters(0.8, 0)))]
     assert sorted(copies) == sorted(far) and len(far) > 20
 
 

@@ -448,12 +448,12 @@ class Competition:
                 "competition.yaml: folds.near keeps near-duplicates in one fold, but folds.dedupe is "
                 "false: set `dedupe: true` or `near: 0`"
             )
-        from foldstack.near import NearDuplicates, cached, grouped
+        from foldstack.near import NearDuplicates, cached, near_duplicates
 
         find, by = self._nearness
 
         def search() -> dict[str, np.ndarray]:
-            found = grouped(self.train.texts, s.near_cap, find)
+            found = near_duplicates(self.train.texts, s.near_cap, find)
             report = np.array(json.dumps(found.report))
             return {"groups": found.groups, "report": report, "refused": found.refused}
 
@@ -630,13 +630,13 @@ class Competition:
 
     def _ties(self, rows: Rows, keys: list[str]) -> np.ndarray:
         """Return the ties of rows from elsewhere, whose groups are `keys`; empty: none."""
-        from foldstack.near import across, cached
+        from foldstack.near import cached, near_pairs
 
         s = self.settings
         threshold, (find, by) = s.folds.near or EXTERNAL_NEAR, self._nearness
 
         def search() -> dict[str, np.ndarray]:
-            return {"pairs": across(rows.texts, self.train.texts, find)}
+            return {"pairs": near_pairs(rows.texts, self.train.texts, find)}
 
         key = config.digest([self.train.hash(), rows.hash(), threshold, s.folds.seed, *by])
         ties = cached(self._near_dir, key, search)["pairs"]

@@ -88,31 +88,20 @@ class Distinct:
 Find = Callable[[Distinct, np.ndarray | None], FoundPairs]
 
 
-def near_duplicates(
-    texts: list[tuple[str, ...]], threshold: float, cap: int, seed: int
-) -> NearDuplicates:
+def near_duplicates(texts: list[tuple[str, ...]], cap: int, find: Find) -> NearDuplicates:
     """Return groups of texts that are near-duplicates.
 
-    Two texts are near-duplicates if the Jaccard similarity of their shingles is at least
-    `threshold`; this is verified for every joined pair, on 64-bit hashes of the shingles. Pairs are
-    joined in order of decreasing similarity. MinHash misses a pair at the threshold with a
-    probability of at most 1 %, a more similar pair far less often. Equal texts count once. Empty
-    texts have no duplicates.
+    Pairs are joined in order of decreasing similarity. Equal texts count once. Empty texts have no
+    duplicates.
 
     Args:
         texts: n texts or sentence pairs.
-        threshold: lowest Jaccard similarity, in (0, 1].
         cap: most rows per group; a pair that would exceed it is refused.
-        seed: of the MinHash permutations and the order within buckets.
+        find: finds the near-duplicates.
 
     Returns:
         The groups of the n rows, counts for the report, and the refused pairs.
     """
-    return grouped(texts, cap, by_characters(threshold, seed))
-
-
-def grouped(texts: list[tuple[str, ...]], cap: int, find: Find) -> NearDuplicates:
-    """Return the same of the near-duplicates that `find` returns."""
     distinct = Distinct.of(texts)
     pairs, similarity, report = find(distinct, None)
     group, refused = _join(pairs, similarity, distinct.rows, cap)
@@ -152,24 +141,18 @@ def cached(
 
 
 def near_pairs(
-    texts: list[tuple[str, ...]], others: list[tuple[str, ...]], threshold: float, seed: int
+    texts: list[tuple[str, ...]], others: list[tuple[str, ...]], find: Find
 ) -> np.ndarray:
     """Return the near-duplicates between two lists of texts, equal texts included.
 
     Args:
         texts: n texts or sentence pairs.
         others: m texts or sentence pairs; if one repeats, its first position stands for all.
-        threshold: lowest Jaccard similarity, in (0, 1].
-        seed: of the MinHash permutations and the order within buckets.
+        find: finds the near-duplicates.
 
     Returns:
         (pairs, 2) int: a position in `texts` and a position in `others`.
     """
-    return across(texts, others, by_characters(threshold, seed))
-
-
-def across(texts: list[tuple[str, ...]], others: list[tuple[str, ...]], find: Find) -> np.ndarray:
-    """Return the same of the near-duplicates that `find` returns."""
     distinct = Distinct.of([*texts, *others])
     n, m = len(texts), len(distinct.forms)
     own, theirs = distinct.of_row[:n], distinct.of_row[n:]
@@ -190,7 +173,15 @@ def across(texts: list[tuple[str, ...]], others: list[tuple[str, ...]], find: Fi
 
 
 def by_characters(threshold: float, seed: int) -> Find:
-    """Return the search for texts whose shingles have this Jaccard similarity or more."""
+    """Return the search for texts whose shingles have a Jaccard similarity of at least `threshold`.
+
+    This is verified for every pair, on 64-bit hashes of the shingles. MinHash misses a pair at the
+    threshold with a probability of at most 1 %, a more similar pair far less often.
+
+    Args:
+        threshold: in (0, 1].
+        seed: of the MinHash permutations and the order within buckets.
+    """
 
     def find(distinct: Distinct, among: np.ndarray | None) -> FoundPairs:
         return FoundPairs(*_near_pairs(distinct.forms, threshold, seed))

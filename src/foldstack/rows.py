@@ -127,6 +127,11 @@ class Rows:
         return None if self.auxiliary is None else _digest(self.auxiliary)
 
 
+def evenly(n: int, most: int) -> np.ndarray:
+    """Return at most `most` evenly spaced positions of n rows, ascending."""
+    return np.unique(np.linspace(0, n - 1, min(n, most)).astype(int))
+
+
 def _digest(values: np.ndarray) -> str:
     return hashlib.sha256(np.ascontiguousarray(values, "<f8").tobytes()).hexdigest()[:16]
 

@@ -36,8 +36,7 @@ from torch.nn import functional as F
 
 from foldstack.config import SHIPPED, listed_models, merge, read_preset, validate
 from foldstack.ensemble import paired_difference
-from foldstack.files import size_of
-from foldstack.learners import Learner, LearnerContext, make_learner
+from foldstack.learners import Learner, LearnerContext, make_learner, stored_mb
 from foldstack.learners.network import NetworkLearner
 from foldstack.progress import say, table
 from foldstack.rows import Rows
@@ -80,12 +79,6 @@ def fitted(learner: Learner, train: Rows) -> float:
     return time.process_time() - begin
 
 
-def megabytes(learner: Learner) -> float:
-    with tempfile.TemporaryDirectory() as folder:
-        learner.save(Path(folder) / "model")
-        return size_of(Path(folder)) / 1e6
-
-
 def scores(names: list[str], presets: list[str], rows: int, out: Path) -> None:
     """Print the table; finished fits are read from `out`, to which new ones are added."""
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -125,7 +118,7 @@ def _score(corpus: Corpus, preset: str, rows: int) -> dict:
         "rows": rows,
         "score": corpus.task.score(corpus.test.targets, logits),
         "seconds": round(seconds, 2),
-        "mb": round(megabytes(learner), 2),
+        "mb": round(stored_mb(learner), 2),
         "per_second": round(len(logits) / max(predicting, 1e-9)),
     }
 

@@ -45,10 +45,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 from corpora import Corpus, corpora
-from networks import fitted, learner_of, megabytes
+from networks import fitted, learner_of
 
 from foldstack.ensemble import paired_difference
-from foldstack.learners import Learner
+from foldstack.learners import Learner, stored_mb
 from foldstack.links import to_probabilities
 from foldstack.progress import say, table
 from foldstack.rows import Rows
@@ -112,7 +112,7 @@ class Bench:
         begin = time.process_time()
         p = to_probabilities(learner.predict(self.corpus.test), learner.link)
         rate = len(p) / max(time.process_time() - begin, 1e-9)
-        facts = {"seconds": seconds, "mb": megabytes(learner), "rate": rate}
+        facts = {"seconds": seconds, "mb": stored_mb(learner), "rate": rate}
         if way in TAUGHT_BY.values():
             q = to_probabilities(learner.predict(self.pool), learner.link)
             np.save(self._pool_place(student, way, seed), q)

@@ -21,7 +21,7 @@ from foldstack.learners.transformer import TransformerLearner
 from foldstack.nets.classifier import positions
 from foldstack.nets.siamese import BiEncoder, Sentences
 from foldstack.progress import say
-from foldstack.rows import Rows
+from foldstack.rows import Rows, evenly
 from foldstack.techniques import BiEncoderSettings, TrainingSettings
 from foldstack.text.augment import Augmenter
 from foldstack.text.cutting import Texts
@@ -161,16 +161,7 @@ class BiEncoderLearner(TransformerLearner):
         """Fit the line to evenly spaced training pairs."""
         if net.head is not None:
             return
-        n = len(self._learned.first)
-        rows = np.unique(np.linspace(0, n - 1, min(n, MOST)).astype(int))
-        given = self._learned
-        some = replace(
-            given,
-            first=given.first[rows],
-            second=given.second[rows],
-            targets=given.targets[rows],
-            weights=given.weights[rows],
-        )
+        some = self._learned.take(evenly(len(self._learned.first), MOST))
         scores = self._scores(net, some, "training pairs")
         self.line = CosineLine.of(scores[:, 0].astype(float), some, self.link)
 

@@ -21,6 +21,7 @@ from foldstack.records import (
     ThresholdCurve,
 )
 from foldstack.records.decisions import weights_of
+from foldstack.rows import evenly
 from foldstack.stages.calibration_shown import most_frequent
 from foldstack.stages.page_source import BlendRows
 
@@ -238,7 +239,6 @@ def predicted_values(source: BlendRows) -> list[tuple[float, float]]:
     """Return (true, predicted) of the first target, out of fold; at most `MOST_DOTS` rows."""
     if not source.competition.kind.is_values:
         return []
-    n = len(source.rows)
-    rows = np.unique(np.linspace(0, n - 1, min(n, MOST_DOTS)).astype(int))
+    rows = evenly(len(source.rows), MOST_DOTS)
     pairs = zip(source.rows.targets[rows, 0], source.oof[rows, 0], strict=True)
     return [(float(a), float(b)) for a, b in pairs]

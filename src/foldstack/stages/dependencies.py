@@ -16,6 +16,7 @@ from foldstack.records import BlendRecord, RunRecord, SubmissionRecord
 from foldstack.rows import text_digests
 from foldstack.stages.run import PURPOSES, Dependency, Run, recorded, unlabelled_hash
 from foldstack.store import Folds, RunKey
+from foldstack.techniques import LearnerSettings
 from foldstack.workspace import Workspace
 
 # An identity's keys as messages name them.
@@ -104,7 +105,7 @@ def why_stale(ws: Workspace, run: RunRecord, today: dict[str, Any] | None = None
     """
     today = today or made_with(ws)
     settings = config.stored_settings_or_none(run.identity.settings)
-    chosen = files_of(run)
+    chosen = _files_in(settings)
     overlay = today["overlay"] if chosen == "all" else ws.competition.overlay_of(chosen)
     reasons = _made_otherwise(run.identity.to_json(), today | {"overlay": overlay})
     if settings is not None and run.identity.unlabelled != unlabelled_hash(ws, settings):
@@ -191,7 +192,10 @@ def merged(reasons: Iterable[str]) -> list[str]:
 
 def files_of(run: RunRecord | None) -> ChosenFiles:
     """Return the external files that a finished run has chosen; all if it is not known."""
-    settings = None if run is None else config.stored_settings_or_none(run.identity.settings)
+    return _files_in(None if run is None else config.stored_settings_or_none(run.identity.settings))
+
+
+def _files_in(settings: LearnerSettings | None) -> ChosenFiles:
     return "all" if settings is None else settings.external_files
 
 

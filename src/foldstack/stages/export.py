@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import numpy as np
-
 from foldstack.ensemble import default_rule
 from foldstack.errors import InputError
 from foldstack.files import write_text
 from foldstack.records import BlendRecord, Exported, ExportedFolder, ExportRecord, RunRecord
+from foldstack.rows import evenly
 from foldstack.stages.blend import make_blend
 from foldstack.stages.dependencies import Doubts
 from foldstack.stages.fitted import load_learner, threads_to_predict
@@ -134,7 +133,7 @@ def _export(
     with ws.store.exporting(place) as folder:
         network.write(folder, form)
         rows = network.read_whole(competition.train)
-        rows = rows.take(np.unique(np.linspace(0, len(rows) - 1, CHECKED).astype(int)))
+        rows = rows.take(evenly(len(rows), CHECKED))
         expected = network.expected(rows)
         differs = largest_difference(expected, network.found(rows, folder, form), competition.kind)
         if not differs <= LARGEST:

@@ -15,7 +15,7 @@ from foldstack.records import (
     LengthRow,
     PlotLine,
 )
-from foldstack.rows import Rows, duplicate_groups
+from foldstack.rows import Rows, duplicate_groups, evenly
 from foldstack.stages.page_source import BlendRows
 from foldstack.store import RunKey
 from foldstack.text.augment.split import split_words
@@ -62,7 +62,7 @@ def _sampled(rows: Rows) -> Rows:
     """Return the rows, or evenly spaced ones if they are many."""
     if len(rows) <= SAMPLE:
         return rows
-    return rows.take(np.unique(np.linspace(0, len(rows) - 1, SAMPLE).astype(int)))
+    return rows.take(evenly(len(rows), SAMPLE))
 
 
 def _characters(rows: Rows) -> np.ndarray:

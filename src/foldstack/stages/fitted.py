@@ -14,7 +14,7 @@ from foldstack.cores import cpu_threads
 from foldstack.errors import InputError
 from foldstack.learners import Learner, LearnerContext, make_learner
 from foldstack.records import RunRecord
-from foldstack.rows import Rows
+from foldstack.rows import Rows, evenly
 from foldstack.store import RunKey
 from foldstack.workspace import Workspace
 
@@ -95,7 +95,7 @@ def threads_to_predict(ws: Workspace) -> int:
 
 def tried(rows: int) -> np.ndarray:
     """Return the positions of test rows that stored models are tried on, evenly spaced."""
-    return np.unique(np.linspace(0, rows - 1, min(rows, TRIED)).astype(int))
+    return evenly(rows, TRIED)
 
 
 def times_of(ws: Workspace, key: RunKey, rows: Rows) -> tuple[float, float]:

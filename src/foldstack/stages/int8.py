@@ -13,7 +13,7 @@ from foldstack.learners import Learner
 from foldstack.links import to_probabilities
 from foldstack.progress import say
 from foldstack.records import Int8Record
-from foldstack.rows import Rows
+from foldstack.rows import Rows, evenly
 from foldstack.stages.fitted import threads_to_predict
 from foldstack.store import RunKey
 from foldstack.techniques import LearnerSettings
@@ -69,7 +69,7 @@ def _measure(
     held = ws.competition.train.take(folds.held_out(key.left_out))
     record = ws.store.read_run(key)
     stored = ws.store.read_predictions(key, "heldout", held, record)
-    some = _evenly(len(held), JUDGED_ROWS)
+    some = evenly(len(held), JUDGED_ROWS)
     rows = held.take(some)
     task = task.of(rows)
     before = to_probabilities(stored.raw[some], stored.link)
@@ -81,14 +81,9 @@ def _measure(
         stored=task.score_probabilities(rows.targets, before),
         int8=task.score_probabilities(rows.targets, after),
         largest_difference=float(np.abs(after - before).max()),
-        times_as_fast=_times_as_fast(rows.take(_evenly(len(rows), TIMED_ROWS)), exact, rough),
+        times_as_fast=_times_as_fast(rows.take(evenly(len(rows), TIMED_ROWS)), exact, rough),
         machine=machine,
     )
-
-
-def _evenly(n: int, most: int) -> np.ndarray:
-    """Return at most `most` evenly spaced positions of n rows."""
-    return np.unique(np.linspace(0, n - 1, min(n, most)).astype(int))
 
 
 def _times_as_fast(rows: Rows, exact: Learner, rough: Learner) -> float:

@@ -13,6 +13,7 @@ from foldstack.defined import scored_by
 from foldstack.ensemble.calibration import matching_temperature, temper
 from foldstack.errors import InputError
 from foldstack.records import RunIdentity, RunRecord
+from foldstack.rows import evenly
 from foldstack.stages.dependencies import (
     files_of,
     made_with,
@@ -90,7 +91,7 @@ def read_model(ws: Workspace, name: str, folds: Folds) -> Model:
 
 def sampled(rows: int) -> np.ndarray:
     """Return positions of at most SAMPLE evenly spaced rows, which suffice to see how runs differ."""
-    return np.unique(np.linspace(0, rows - 1, min(rows, SAMPLE)).astype(int))
+    return evenly(rows, SAMPLE)
 
 
 def reasons_of(ws: Workspace, runs: Iterable[RunRecord], folds: Folds) -> list[str]:

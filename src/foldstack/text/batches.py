@@ -159,4 +159,9 @@ def micro_batches(
     """
     most = -(-len(rows) // processes)
     parts = -(-most // size) if size else 1
+    return shared_out(rows, parts, processes, process)
+
+
+def shared_out(rows: np.ndarray, parts: int, processes: int, process: int) -> list[np.ndarray]:
+    """Split rows of an update into this number of parts per process; return those of one process."""
     return np.array_split(rows, parts * processes)[process::processes]

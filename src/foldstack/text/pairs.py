@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -62,6 +62,16 @@ class PairTokens:
     weights: np.ndarray | None = None
     redraw = None  # no text is read in other windows in another epoch
     rows = None  # one sequence per row
+
+    def take(self, rows: np.ndarray) -> PairTokens:
+        """Return these pairs to be learned, of the same sentences."""
+        return replace(
+            self,
+            first=self.first[rows],
+            second=self.second[rows],
+            targets=self.targets[rows],
+            weights=self.weights[rows],
+        )
 
     @property
     def lengths(self) -> np.ndarray:

@@ -15,6 +15,7 @@ from scipy.stats import gaussian_kde
 from foldstack.errors import InputError
 from foldstack.rows import normalise
 from foldstack.techniques.teaching import Recombination
+from foldstack.text.cosine import unit
 from foldstack.text.ngrams import words_of_text
 
 AT_ONCE = 1 << 22  # scores of a first and a second sentence in memory
@@ -134,15 +135,10 @@ def _by_words(first: list[str], second: list[str]) -> Compared:
 
 def _by_vectors(first: list[str], second: list[str], vectors: ToVectors) -> Compared:
     """Yield cosines."""
-    u, v = (_of_length_one(vectors(texts)) for texts in (first, second))
+    u, v = (unit(vectors(texts)) for texts in (first, second))
     size = max(AT_ONCE // len(second), 1)
     for start in range(0, len(first), size):
         yield from u[start : start + size] @ v.T
-
-
-def _of_length_one(vectors: np.ndarray) -> np.ndarray:
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return vectors / np.where(lengths > 0, lengths, 1)
 
 
 def drawn(n: int, most: float, gold: int, seed: int) -> np.ndarray:

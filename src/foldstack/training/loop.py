@@ -24,7 +24,13 @@ from foldstack.nets.mixup import Mixup
 from foldstack.nets.trainable import Trainable
 from foldstack.progress import Progress, say
 from foldstack.techniques import Distillation, LoopSettings
-from foldstack.text.batches import epoch_batches, micro_batches, mixed_batches, token_batches
+from foldstack.text.batches import (
+    epoch_batches,
+    micro_batches,
+    mixed_batches,
+    shared_out,
+    token_batches,
+)
 from foldstack.tracking import Log
 from foldstack.training import checkpoint
 from foldstack.training.attacks import Attack, make_attack
@@ -476,8 +482,8 @@ def unlabelled_part(
         accelerator: of this process.
     """
     processes, device = accelerator.num_processes, accelerator.device
-    own = np.array_split(np.arange(len(pairs.rows)), parts * processes)
-    own = own[number * processes + accelerator.process_index]
+    rows = np.arange(len(pairs.rows))
+    own = shared_out(rows, parts, processes, accelerator.process_index)[number]
     some = pairs.take(own if len(own) else np.arange(1))
     multiple = padding_multiple(device)
     return UnlabelledPart(

@@ -2524,4 +2524,37 @@ MUTANTS = [
         "all layers of the teacher have the rate of the uppermost",
         ("test_joint.py::test_a_layer_of_the_teacher_has_the_rate_of_the_one_that_it_is_cut_to",),
     ),
+    # Pairs in both orders
+    Mutant(
+        "orders-of-another-seed",
+        "text/pairs.py",
+        "default_rng([seed, epoch, STREAM])",
+        "default_rng([epoch, STREAM])",
+        "runs of all seeds learn pairs in the same orders",
+        ("test_both_orders.py::test_the_order_depends_on_seed_and_epoch",),
+    ),
+    Mutant(
+        "one-order-predicted",
+        "text/pairs.py",
+        'both.taken(np.argsort(both.rows, kind="stable"))',
+        'both.taken(np.argsort(both.rows, kind="stable")[::2].repeat(2))',
+        "the logits of a pair are those of (a, b) alone",
+        ("test_both_orders.py",),
+    ),
+    Mutant(
+        "features-of-another-pair",
+        "text/tokens.py",
+        "features=None if self.features is None else self.features[which],",
+        "features=None if self.features is None else self.features[: len(which)],",
+        "a sequence that is taken has the features of another row",
+        ("test_both_orders.py::test_features_stay_with_their_pair",),
+    ),
+    Mutant(
+        "swapped-words-untrimmed",
+        "learners/sequence.py",
+        "redrawn = s.new_texts_each_epoch or s.learns_both_orders",
+        "redrawn = s.new_texts_each_epoch",
+        "words that only the other order keeps are missing in the trimmed embeddings",
+        ("test_both_orders.py::test_words_that_the_other_order_keeps_have_their_embeddings",),
+    ),
 ]

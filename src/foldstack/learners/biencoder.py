@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -18,8 +19,8 @@ from foldstack.learners.transformer import TransformerLearner
 from foldstack.nets.classifier import positions
 from foldstack.nets.siamese import BiEncoder, Sentences
 from foldstack.rows import Rows
-from foldstack.techniques import BiEncoderSettings
-from foldstack.text.pairs import PairTokens, Sentenced
+from foldstack.techniques import BiEncoderSettings, TrainingSettings
+from foldstack.text.pairs import PairTokens, Sentenced, turned
 from foldstack.training import loop
 from foldstack.training.pair_criteria import CRITERION
 from foldstack.training.precision import cast_once
@@ -56,6 +57,14 @@ class PairEncoder(Encoder):
         self._check(rows)
         found = Sentenced.of(rows.texts)
         return PairTokens(self._cut(self._read(found.rows)), found.first, found.second)
+
+    def tokens_by_epoch(
+        self, train: Rows, examples: loop.Examples, stage: TrainingSettings, seed: int
+    ) -> Callable[[int], PairTokens]:
+        pairs: PairTokens = examples.tokens
+        if not self.settings.learns_both_orders:
+            return super().tokens_by_epoch(train, examples, stage, seed)
+        return lambda epoch: pairs.turned(turned(len(train), seed, epoch))
 
     @staticmethod
     def _check(rows: Rows) -> None:
@@ -169,7 +178,10 @@ class BiEncoderLearner(TransformerLearner):
             net.eval()
             for start in range(0, len(first), AT_ONCE):
                 u, v = (vectors[at[start : start + AT_ONCE]].to(device) for at in (first, second))
-                made.append(net.scores(u, v).cpu().numpy())
+                scores = net.scores(u, v)
+                if self.settings.predicts_both_orders:
+                    scores = (scores + net.scores(v, u)) / 2
+                made.append(scores.cpu().numpy())
         return np.concatenate(made)
 
     def attention(self, rows: Rows) -> None:

@@ -215,7 +215,9 @@ class SequenceLearner:
         cheap compared with what AdamW, a weight average and an adversary spend on the word
         embeddings per epoch; on a GPU it is not.
         """
-        redrawn = self.settings.new_texts_each_epoch or examples.tokens.redraw is not None
+        s = self.settings
+        redrawn = s.new_texts_each_epoch or s.learns_both_orders
+        redrawn = redrawn or examples.tokens.redraw is not None
         if redrawn and self.accelerator.device.type != "cpu":
             return None
 

@@ -164,7 +164,7 @@ class TransformerLearner(SequenceLearner):
 
     def _empty_body(self, folder: Path) -> tuple[torch.nn.Module, PreTrainedTokenizerBase]:
         if (folder / RESOLVED).exists():
-            self.settings = TransformerSettings.model_validate(read_json(folder / RESOLVED))
+            self.settings = type(self.settings).model_validate(read_json(folder / RESOLVED))
         backbone, tokenizer = empty_backbone(folder, self.settings.trust_remote_code)
         self._weights = weights_of(backbone)
         return backbone, tokenizer

@@ -125,7 +125,7 @@ class TransformerSettings(SequenceSettings):
             for name, rule in chosen.items()
             if used or not name.startswith("training.")
         }
-        return TransformerSettings.model_validate(data), shown
+        return type(self).model_validate(data), shown
 
     def _parts_of(
         self, data: dict[str, Any]

@@ -21,6 +21,7 @@ from foldstack.nets.siamese import BiEncoder, Sentences
 from foldstack.rows import Rows
 from foldstack.techniques import BiEncoderSettings, TrainingSettings
 from foldstack.text.pairs import PairTokens, Sentenced, turned
+from foldstack.text.tokens import Tokens
 from foldstack.training import loop
 from foldstack.training.pair_criteria import CRITERION
 from foldstack.training.precision import cast_once
@@ -57,6 +58,10 @@ class PairEncoder(Encoder):
         self._check(rows)
         found = Sentenced.of(rows.texts)
         return PairTokens(self._cut(self._read(found.rows)), found.first, found.second)
+
+    def sentences(self, rows: Rows) -> Tokens:
+        """Return the tokens of rows of one text each."""
+        return super().tokens(rows)
 
     def tokens_by_epoch(
         self, train: Rows, examples: loop.Examples, stage: TrainingSettings, seed: int
@@ -171,8 +176,7 @@ class BiEncoderLearner(TransformerLearner):
         used, places = np.unique([tokens.first, tokens.second], return_inverse=True)
         first, second = places.reshape(2, -1)
         device = self.accelerator.device
-        with cast_once(net.backbone, self.precision), self.accelerator.autocast():
-            found = loop.predict(Sentences(net), loop.Taken(tokens.sentences, used), device, what)
+        found = self._encoded(net, loop.Taken(tokens.sentences, used), what)
         vectors, made = torch.from_numpy(found), []
         with torch.no_grad():
             net.eval()
@@ -183,6 +187,18 @@ class BiEncoderLearner(TransformerLearner):
                     scores = (scores + net.scores(v, u)) / 2
                 made.append(scores.cpu().numpy())
         return np.concatenate(made)
+
+    def _encoded(self, net: BiEncoder, sentences: loop.Sequences, what: str = "") -> np.ndarray:
+        """Return the (m, h) float32 vectors of m sentences."""
+        with cast_once(net.backbone, self.precision), self.accelerator.autocast():
+            return loop.predict(Sentences(net), sentences, self.accelerator.device, what)
+
+    def vectors(self, rows: Rows) -> np.ndarray:
+        """Return the (n, h) float32 vectors of n rows of one text each; equal ones are read once."""
+        tokens = self.encoder.sentences(rows)
+        first, which = tokens.distinct()
+        net = self.model.to(self.accelerator.device)
+        return self._encoded(net, loop.Taken(tokens, first))[which]
 
     def attention(self, rows: Rows) -> None:
         """None: weights of two sentences that are read apart are not those of a pair."""

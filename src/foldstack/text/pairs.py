@@ -25,6 +25,42 @@ def check_pairs(rows: Rows, what: str) -> None:
         )
 
 
+def contrastive_pairs(
+    classes: np.ndarray, iterations: int, seed: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Draw pairs of n rows: per row and iteration one with its own class and one with another.
+
+    A row is not paired with itself; one that is alone in its class has pairs with others only, and
+    if there is one class only, there are none of two classes.
+
+    Args:
+        classes: (n,) int.
+        iterations: positive and negative pairs per row.
+        seed: of the draws.
+
+    Returns:
+        (m,) numbers of the first rows, of the second ones, and whether both have one class.
+    """
+    rng, n = np.random.default_rng([seed, STREAM]), len(classes)
+    order = np.argsort(classes, kind="stable")
+    _, code, count = np.unique(classes, return_inverse=True, return_counts=True)
+    begin = np.cumsum(count) - count  # of each class in `order`
+    place = np.argsort(order) - begin[code]  # of each row in its class
+    found = []
+    for _ in range(iterations):
+        for same, size in ((True, count[code] - 1), (False, n - count[code])):
+            some = np.flatnonzero(size)
+            drawn = rng.integers(size[some])
+            own = code[some]
+            if same:
+                drawn = begin[own] + drawn + (drawn >= place[some])
+            else:
+                drawn = drawn + count[own] * (drawn >= begin[own])
+            found.append((some, order[drawn], np.full(len(some), same)))
+    first, second, alike = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    return first, second, alike
+
+
 def swapped(rows: Rows) -> Rows:
     """Return the rows with the texts (b, a) of each pair (a, b)."""
     return replace(rows, texts=[text[::-1] for text in rows.texts])

@@ -23,7 +23,7 @@ PYTHON ?= python3
 # `opt` makes an option of one, `flag` an option without a value, which 0 omits.
 GIVEN := WORKSPACE SET DEBUG FORCE MODEL FOLD SEED NAME JOBS PROCESSES DATASET TRAIN TEST SAMPLE JOIN \
 	METRIC KIND ID TEXT TARGET PAIR GROUP UNLABELLED REASONS QUICK SOURCE BACKBONE FILE OUT FORM INT8 ATTENTION \
-	WEIGHTS TIME_LIMIT ROWS MESSAGE BUNDLE PORT A B TAIL JSON \
+	WEIGHTS TIME_LIMIT ROWS BLEND MB RATE MESSAGE BUNDLE PORT A B TAIL TOP JSON \
 	SHORT ARGS PY PYTHON LOCKED
 $(foreach name,$(GIVEN),$(eval export FOLDSTACK_$(name) := $$(value $(name))))
 unexport $(GIVEN)
@@ -49,7 +49,7 @@ STAGES := data init folds train blend submit score scores page
 ASKED := $(MAKECMDGOALS) $(if $(filter all,$(MAKECMDGOALS)),folds train blend submit)
 before = $(filter $(ASKED),$(wordlist 1,$(1),$(STAGES)))
 
-.PHONY: help venv lock demo test bench lint reference all recipe push log predict rerun bundle export app compare report views patterns drift show set completion $(STAGES) clean clean-folds clean-oof clean-submissions clean-debug clean-tmp
+.PHONY: help venv lock demo test bench lint reference all recipe distil push log predict rerun bundle export app compare report views patterns index search drift show set completion $(STAGES) clean clean-folds clean-oof clean-submissions clean-debug clean-tmp
 
 help: ## these targets
 	@sed -n 's/^#   /  /p' Makefile
@@ -119,9 +119,9 @@ set: $(NEEDS) ## settings into competition.yaml, for every later command: SET="f
 completion: $(NEEDS) ## a script that completes `foldstack` in the shell: eval "$$(make -s completion)"
 	@$(RUN) completion
 
-predict: $(NEEDS) ## new texts by the blend or MODEL=: FILE=new.csv (OUT=, FORM=submission), or TEXT="…" (ATTENTION=1); INT8=1: quicker
-	@$(RUN) predict $(call opt,MODEL,model) $(call opt,NAME,name) $(call opt,FILE,file) \
-		$(call opt,TEXT,text) $(call opt,OUT,out) $(call opt,FORM,form) $(call flag,INT8,int8) \
+predict: $(NEEDS) ## new texts by the blend or MODEL= (FOLD=full): FILE=new.csv (OUT=, FORM=submission), or TEXT="…" (ATTENTION=1); INT8=1: quicker
+	@$(RUN) predict $(call opt,MODEL,model) $(call opt,FOLD,fold) $(call opt,NAME,name) \
+		$(call opt,FILE,file) $(call opt,TEXT,text) $(call opt,OUT,out) $(call opt,FORM,form) $(call flag,INT8,int8) \
 		$(call flag,ATTENTION,attention)
 
 rerun: $(NEEDS) ## the submission for another test file by the stored blend: TEST=new.csv; NAME= INT8=1
@@ -139,6 +139,10 @@ compare: $(NEEDS) ## how much better B= (one or more models) is than A=, with it
 	@$(RUN) compare $(call opt,A,a) $(call opt,B,b) $(call opt,FOLD,fold) $(call opt,SEED,seed) \
 		$(JOBS_OPTION) $(call flag,JSON,json)
 
+distil: $(NEEDS) ## from a blend to one small student taught by its members: NAME=student MB=20 or RATE=500, BLEND=
+	@$(RUN) distil $(call opt,NAME,name) $(call opt,BLEND,blend) $(call opt,MB,mb) $(call opt,RATE,rate) \
+		$(call opt,SEED,seed) $(JOBS_OPTION) $(FORCED) $(call flag,JSON,json)
+
 report: $(NEEDS) ## precision, recall, F1 and support of each label: MODEL= or NAME=
 	@$(RUN) report $(call opt,MODEL,model) $(call opt,NAME,name)
 
@@ -147,6 +151,12 @@ views: $(NEEDS) ## the score by frequency of labels, text length, group, duplica
 
 patterns: $(NEEDS) ## what the rules of patterns.yaml do to out-of-fold rows, one by one: MODEL= or NAME=
 	@$(RUN) patterns $(call opt,MODEL,model) $(call opt,NAME,name)
+
+index: $(NEEDS) ## vectors of all train, test, pool and external texts, kept for search: MODEL= FOLD= SEED=
+	@$(RUN) index $(call opt,MODEL,model) $(call opt,FOLD,fold) $(call opt,SEED,seed) $(call flag,JSON,json)
+
+search: $(NEEDS) ## the rows nearest to a text by these vectors: TEXT="…" or FILE=new.csv TOP=10
+	@$(RUN) search $(call opt,TEXT,text) $(call opt,FILE,file) $(call opt,TOP,top) $(call flag,JSON,json)
 
 all: folds train blend submit page ## folds, train, blend, submit, page
 

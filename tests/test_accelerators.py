@@ -16,7 +16,7 @@ from foldstack.learners.transformer import TransformerLearner
 from foldstack.nets import attention, dropout
 from foldstack.nets.classifier import Classifier
 from foldstack.nets.device import to_device, to_host
-from foldstack.techniques import AttentionHead, TransformerSettings
+from foldstack.techniques import AttentionHead, Consistency, TransformerSettings
 from foldstack.training import frozen, loop, precision
 from makers import loop_learner, tiny_rows
 
@@ -79,6 +79,19 @@ def test_a_step_never_looks_at_a_value(backbone, ahead, settings):
     with Watch() as watch:
         loop.update(training, examples, np.arange(9), 0.0)
         training.averaging.after_update(training.model)
+    assert watch.found == set()
+
+
+def test_nor_does_a_step_with_unlabelled_rows(backbone, ahead):
+    learner = loop_learner(backbone, dropout=0.1)
+    consistency = Consistency(augment=["swap_words"])
+    learner.settings = learner.settings.model_copy(update={"consistency": consistency})
+    examples = learner.prepare(tiny_rows(n=21))
+    training = loop.prepare(learner.model, examples, learner.settings.training, learner.accelerator)
+    training.net.train()
+    (pairs,) = learner.encoder.unlabelled(tiny_rows(n=21))(0).of_epoch([9], 8, 0)
+    with Watch() as watch:
+        loop.update(training, examples, np.arange(9), 0.0, pairs)
     assert watch.found == set()
 
 

@@ -156,6 +156,8 @@ NOTHING = "names nothing: give None for all"
             lambda p: p.predict(None, model="tfidf"),
             "the given texts: None is not a list of texts: put it into a list",
         ),
+        (lambda p: p.distil(mb=0), "mb=0 is not a number above 0"),
+        (lambda p: p.distil(rate="9"), "rate='9' is not a number above 0"),
         (lambda p: p.submit(fold=0), "fold=0 is not a name: give a text"),
         (
             lambda p: foldstack.open(p.workspace.root, {"folds.count": 10}),

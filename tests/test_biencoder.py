@@ -17,8 +17,10 @@ from foldstack.learners import LearnerContext, make_learner
 from foldstack.learners.biencoder import BiEncoderLearner, CosineLine
 from foldstack.links import to_probabilities
 from foldstack.rows import Rows
+from foldstack.stages.learned import rows_of
 from foldstack.store import RunKey, Store
 from foldstack.techniques import BiEncoderSettings, PairLoss
+from foldstack.text.augment import Augmenter
 from foldstack.text.pairs import PairTokens, Sentenced
 from foldstack.training import loop
 from foldstack.training.pair_criteria import PairBatch
@@ -213,6 +215,17 @@ def test_training_tells_pairs_that_belong_together(backbone, tmp_path, kind, los
     assert again.predict(rows).tobytes() == learner.predict(rows).tobytes()
 
 
+def test_auto_is_chosen_and_read_again(backbone, tmp_path):
+    """`auto` was resolved, and read, as settings of a transformer, which has no pair_loss."""
+    rows, auto = pair_rows(), {"epochs": "auto"}
+    learner = made(backbone, training=auto)
+    learner.fit(rows, None, tmp_path / "run")
+    learner.save(tmp_path / "model")
+    again = made(backbone, training=auto)
+    again.load(tmp_path / "model")
+    assert again.predict(rows).tobytes() == learner.predict(rows).tobytes()
+
+
 def test_the_line_is_that_of_a_regression_on_cosines():
     rows = pair_rows("regression")
     tokens = replace(PairTokens(None, None, None), targets=rows.targets, weights=rows.weights)
@@ -229,6 +242,36 @@ def test_a_pair_has_its_sentences_by_number():
     assert found.texts == ["a", "b", "c"]
     assert found.first.tolist() == [0, 1, 0] and found.second.tolist() == [1, 2, 0]
     assert found.rows.texts == [("a",), ("b",), ("c",)]
+
+
+# Changed words
+
+DELETED = {"name": "delete_words", "probability": 1, "share": 0.5}
+
+
+def test_the_words_of_each_sentence_are_changed_in_each_epoch(backbone):
+    """Targets and weights stay with their pairs."""
+    learner, rows = made(backbone, augment=[DELETED]), pair_rows()
+    examples = learner.prepare(rows)
+    drawn = learner.encoder.tokens_by_epoch(rows, examples, learner.settings.training, 0)
+    texts = Augmenter.of(learner.settings.augment, rows).texts(rows, 0, 1)
+    assert drawn(0).flat.tolist() != drawn(1).flat.tolist() == drawn(1).flat.tolist()
+    wanted = learner.encoder.tokens(replace(rows, texts=texts))
+    for i in range(len(rows)):
+        found, own = (tokens.batch(np.array([i]))["input_ids"] for tokens in (drawn(1), wanted))
+        assert found.tolist() == own.tolist()
+    assert drawn(1).targets is examples.tokens.targets
+    assert sum(a != b for a, b in zip(rows.texts, texts, strict=True)) == len(rows)
+    assert all(len(pair) == 2 and all(pair) for pair in texts)
+
+
+def test_changed_words_change_what_is_learned(backbone, tmp_path):
+    rows, found = pair_rows(), []
+    for number, changes in enumerate(({}, {"augment": [DELETED]})):
+        learner = made(backbone, **changes)
+        learner.fit(rows, None, tmp_path / str(number))
+        found.append(learner.predict(rows))
+    assert np.abs(found[0] - found[1]).max() > 1e-4
 
 
 # In a workspace
@@ -299,6 +342,18 @@ def test_an_interrupted_run_ends_with_the_same_weights(backbone, tmp_path, monke
     assert again.predict(rows).tobytes() == whole.predict(rows).tobytes()
 
 
+def test_changed_copies_of_pairs_are_learned_with_their_labels(root):
+    settings = yaml.safe_load((root / "presets/pairs.yaml").read_text())
+    copies = {"augment": [DELETED], "augment_copies": 2}
+    write(root / "presets/pairs.yaml", yaml.safe_dump(settings | copies))
+    train, _, _, _ = rows_of(*run_of(root, "pairs"))
+    assert len(train) == 60 and (train.origin == "augmented").sum() == 40
+    assert train.targets.tolist() == np.tile(train.targets[:20], (3, 1)).tolist()
+    for pair, copy in zip(train.texts[:20], train.texts[20:40], strict=True):
+        assert all(0 < len(b) < len(a) for a, b in zip(pair, copy, strict=True))
+    assert foldstack(root, "train", "--model", "pairs", "--fold", "0") == 0
+
+
 # Refusals
 
 
@@ -318,7 +373,7 @@ def test_one_text_per_row_is_refused(backbone, tmp_path, capsys):
 @pytest.mark.parametrize(
     "settings, sentence",
     [
-        ({"augment": ["delete_words"]}, "a bi-encoder has no use for augment: leave it out"),
+        ({"head_bias": "prior"}, "a bi-encoder has no use for head_bias: leave it out"),
         ({"training": {"rdrop": 1}}, "a bi-encoder has no use for training.rdrop, see pair_loss"),
         ({"training": {"loss": "focal"}}, "a bi-encoder has no use for training.loss"),
         ({"dropout": 0.1}, "dropout is before a linear layer, which pair_loss cosent has not"),

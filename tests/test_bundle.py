@@ -294,7 +294,7 @@ def test_a_time_limit_drops_models_and_says_the_score_of_the_others(
     root: Path, monkeypatch, capsys
 ) -> None:
     times = {"tfidf": (0.1, 0.001), "tiny": (1.0, 1.0)}
-    monkeypatch.setattr("foldstack.stages.bundle._times_of", lambda ws, key, rows: times[key.model])
+    monkeypatch.setattr("foldstack.stages.bundle.times_of", lambda ws, key, rows: times[key.model])
     args = ["bundle", "--time-limit", "1", "--rows", "100"]
     assert foldstack(root, *args) == 0
     said = capsys.readouterr().out

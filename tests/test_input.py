@@ -626,8 +626,8 @@ def test_a_learner_that_is_no_name_is_refused(workspace: Path, capsys) -> None:
     assert foldstack(workspace, "folds") == 0
     capsys.readouterr()
     sentence = (
-        "ROOT/presets/own.yaml: setting 'learner' is ['tfidf']: choose one of network, tfidf, "
-        "transformer, vectors"
+        "ROOT/presets/own.yaml: setting 'learner' is ['tfidf']: choose one of biencoder, network, "
+        "tfidf, transformer, vectors"
     )
     refuses_and_keeps(workspace, "train", sentence, capsys)
 
@@ -929,8 +929,8 @@ def test_a_wrong_list_of_models_is_refused(
 OWN = {
     "unknown learner": (
         "learner: tfdif\n",
-        "ROOT/presets/own.yaml: setting 'learner' is 'tfdif': choose one of network, tfidf, "
-        "transformer, vectors",
+        "ROOT/presets/own.yaml: setting 'learner' is 'tfdif': choose one of biencoder, network, "
+        "tfidf, transformer, vectors",
     ),
     "unknown key": (
         "learner: tfidf\nc: 2\n",

@@ -439,7 +439,7 @@ def looks(backbone: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, seed: i
     """What each of the three steps of two epochs would be given."""
     seen = []
 
-    def look(training: loop.Training, examples: loop.Examples, rows: np.ndarray, epoch: float):
+    def look(training: loop.Training, examples: loop.Examples, rows: np.ndarray, *_: object):
         seen.append(
             Look(tuple(rows), torch.rand(1).item(), training.optimizer.param_groups[0]["lr"])
         )

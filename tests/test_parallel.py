@@ -24,8 +24,9 @@ from safetensors.torch import load_file
 from foldstack import parallel
 from foldstack.cli import main
 from foldstack.errors import InputError
+from foldstack.rows import PSEUDO
 from foldstack.store import RunKey, Store
-from foldstack.techniques import Distillation, Head, JointDistillation
+from foldstack.techniques import Consistency, Distillation, Head, JointDistillation, PseudoLabels
 from foldstack.text.batches import micro_batches
 from foldstack.training import loop
 from makers import loop_learner, tiny_rows
@@ -101,6 +102,9 @@ CASES: dict[str, dict] = {
     "adagrad": {"optimizer": "adagrad"},
     "head alone": {"freeze_backbone": True, "head_lr": 0.05},
     "pooling alone": {"freeze_backbone": True, "head_lr": 0.01, "head": "attention"},
+    "unlabelled rows": {"consistency": {"ratio": 2}},
+    "fewer of them than parts": {"consistency": {"ratio": 0.4}, "micro_batch_size": 2},
+    "mixed with pseudo-labels": {"ratio": 2.0},
     "softened teachers": {"distil": {"teachers": "a", "temperature": 3.0}},
     "teachers beside a loss of the batch": {
         "distil": {"teachers": "a", "temperature": 3.0},
@@ -118,9 +122,17 @@ def fitted(backbone: str, folder: Path, name: str) -> dict[str, np.ndarray]:
     head = TypeAdapter(Head).validate_python({"name": settings.pop("head")})
     distil = TypeAdapter(Distillation | None).validate_python(settings.pop("distil", None))
     over = {"head": head, "distil": distil} | settings.pop("over", {})
+    beside, ratio = settings.pop("consistency", None), settings.pop("ratio", None)
+    if beside is not None:
+        over["consistency"] = Consistency(**beside, confidence=0, augment=["delete_words"])
+    if ratio is not None:
+        over["pseudo_labels"] = PseudoLabels(teachers=["a"], ratio=ratio)
     learner = loop_learner(backbone, **settings)
     learner.settings = learner.settings.model_copy(update=over)
+    learner.unlabelled = None if beside is None else tiny_rows(n=13)
     rows = tiny_rows(n=21)
+    if ratio is not None:
+        rows = replace(rows, origin=np.where(np.arange(21) % 3 == 0, "gold", PSEUDO))
     if distil is not None:  # every third row has no teacher
         taught = np.where(np.arange(21) % 3 > 0, 0.8 - 0.6 * rows.targets[:, 0], np.nan)
         rows = replace(rows, taught=taught[:, None])

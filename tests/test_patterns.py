@@ -12,7 +12,7 @@ from foldstack.competition import Competition
 from foldstack.errors import InputError
 from foldstack.files import read_json
 from foldstack.near import shingles
-from foldstack.patterns import Index, Neighbours, Patterns, audit, load, rules
+from foldstack.patterns import ByCharacters, Index, Neighbours, Patterns, audit, load, rules
 from foldstack.stages.patterned import Judged, OutOfFold, judge
 from foldstack.stages.predictor import Predictor
 from foldstack.store import read_parquet
@@ -397,7 +397,9 @@ def test_nothing_is_near_to_no_texts() -> None:
 
 def test_texts_that_contradict_themselves_say_nothing() -> None:
     known = Neighbours(
-        texts("a good film", "A good  film", "a bad film"), np.array([[0, 1], [0, 0], [1, 1]]), 1.0
+        texts("a good film", "A good  film", "a bad film"),
+        np.array([[0, 1], [0, 0], [1, 1]]),
+        lambda known: ByCharacters(known, 1.0),
     )
     asked = np.array([[True, True], [True, False], [True, True], [False, False]])
     rows = texts("a good film", "a bad film", "a film", "a bad film")

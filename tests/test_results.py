@@ -107,7 +107,8 @@ def test_folds_of_the_old_code_are_read_and_written_with_the_same_keys(old: Path
     assert list(record.to_json()) == ["version", *without]
     assert foldstack(old, "folds", "--force") == 0
     after = read_json(old / "folds/folds.json")
-    without["settings"] |= {"connected": False}  # the default of a newer setting
+    of_newer = {"connected": False, "near_by": "characters"}  # their defaults
+    without["settings"] |= of_newer
     assert {k: after[k] for k in without} == without
     assert set(after) == {*before, "version", "threads"}
 

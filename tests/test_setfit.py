@@ -18,11 +18,12 @@ from foldstack.kinds import Kind
 from foldstack.learners import LearnerContext, make_learner
 from foldstack.learners.biencoder import BiEncoderLearner
 from foldstack.learners.setfit import PAIRS, SetfitLearner
+from foldstack.learners.vectors import normalised
 from foldstack.links import to_probabilities
 from foldstack.rows import Rows
 from foldstack.store import RunKey, Store
 from foldstack.techniques import SetfitSettings
-from foldstack.text.pairs import contrastive_pairs
+from foldstack.text.pairs import Sentenced, contrastive_pairs
 from foldstack.training import loop
 from makers import make_rows, make_task, tiny_rows
 from tiny import foldstack, make_workspace, refuses, run_of, turn_labels, write
@@ -103,7 +104,8 @@ def test_it_is_a_bi_encoder_on_pairs_and_a_regression_on_vectors(backbone, tmp_p
     assert all(torch.equal(own[name], w) for name, w in body.model.state_dict().items())
     vectors = []
     for i in range(len(rows)):
-        inputs = body.encoder.sentences(rows.take(np.array([i]))).batch(np.array([0]))
+        one = Sentenced.of([rows.texts[i] * 2])
+        inputs = body.encoder.of_sentences(one).batch(np.array([0]))
         with torch.no_grad():
             vector = body.model.eval().vectors(**inputs)[0].double().numpy()
         vectors.append(vector / np.linalg.norm(vector))
@@ -167,6 +169,16 @@ def test_an_interrupted_run_ends_with_the_same_predictions(backbone, tmp_path, m
     again = made(backbone, checkpoint_seconds=0)
     again.fit(rows, None, tmp_path / "part")
     assert again.predict(rows).tobytes() == whole.predict(rows).tobytes()
+
+
+def test_tuned_vectors_are_searched(backbone, tmp_path):
+    learner, rows = made(backbone), tiny_rows(n=8)
+    learner.fit(rows, None, tmp_path)
+    assert learner.settings.text_vectors == "run"
+    network = learner.text_network("fitted")
+    found = np.empty((8, network.size), np.float32)
+    network.fill([text for (text,) in rows.texts], found)
+    np.testing.assert_allclose(normalised(found), learner._vectors(rows), atol=1e-6)
 
 
 def test_a_run_is_forecast(backbone):

@@ -252,6 +252,20 @@ def test_layers_in_several_blocks_are_not_thinned():
         thin(transformers.FunnelBaseModel(config), 2)
 
 
+@pytest.mark.parametrize("settings", [{}, {"learner": "network"}])
+def test_a_linear_model_is_no_start(root, backbone, capsys, settings):
+    """Bug guarded: a traceback about words.json."""
+    add_preset(root, backbone, "second", start_from="tfidf")
+    sentence = "it has no weights of a network: name a model with the same backbone"
+    if settings:
+        add_network(root, "second", start_from="tfidf")
+        sentence = "it is no network from scratch: name a model of learner network"
+    assert foldstack(root, "train", "--model", "tfidf", "--fold", "0") == 0
+    capsys.readouterr()
+    assert foldstack(root, "train", "--model", "second", "--fold", "0") == 2
+    assert capsys.readouterr().err == f"foldstack: start_from tfidf: {sentence}\n"
+
+
 # Networks from scratch
 
 CNN = {"head": {"name": "cnn", "filters": 4, "widths": [2]}, "size": 6}

@@ -573,12 +573,14 @@ def test_a_model_does_not_teach_itself(root, capsys):
     )
 
 
-def test_two_models_do_not_teach_each_other(root, capsys):
+@pytest.mark.parametrize("way", ["pseudo_labels", "distil"])
+@pytest.mark.parametrize("models", ["a", "a,b"])
+def test_two_models_do_not_teach_each_other(root, capsys, way, models):
     for model, teacher in (("a", "b"), ("b", "a")):
-        write(root / f"presets/{model}.yaml", LINEAR + f"pseudo_labels: {{teachers: {teacher}}}\n")
-    assert foldstack(root, "train", "--model", "a", "--fold", "0") == 2
+        write(root / f"presets/{model}.yaml", LINEAR + f"{way}: {{teachers: {teacher}}}\n")
+    assert foldstack(root, "train", "--model", models, "--fold", "0") == 2
     assert capsys.readouterr().err == (
-        "foldstack: b and a are each other's teachers, so that none can be the first: name another "
+        "foldstack: a and b are each other's teachers, so that none can be the first: name another "
         "teacher in one of them\n"
     )
 

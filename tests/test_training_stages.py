@@ -153,7 +153,7 @@ def test_each_stage_draws_batches_and_chance_of_its_own(backbone, tmp_path, monk
     def drawn(folder: str, **settings: object) -> list[tuple]:
         seen = []
 
-        def look(training, examples, rows, epoch):
+        def look(training, examples, rows, *_):
             seen.append((*rows, torch.rand(1).item()))
             return torch.zeros(())
 

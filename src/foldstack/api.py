@@ -19,6 +19,7 @@ import pandas as pd
 
 from foldstack.arguments import (
     Chosen,
+    above_zero,
     as_text,
     folder,
     one_name,
@@ -31,6 +32,7 @@ from foldstack.records import (
     BlendRecord,
     BundleResult,
     Comparison,
+    Distilled,
     DriftResult,
     FoldsResult,
     ReportRecord,
@@ -150,6 +152,48 @@ class Project:
             fold=as_text(fold, "fold"),
             seed=as_text(seed, "seed"),
             jobs=whole_number(jobs, "jobs", least=0),
+        )
+
+    def distil(
+        self,
+        name: str | None = None,
+        *,
+        blend: str | None = None,
+        mb: float | None = None,
+        rate: float | None = None,
+        seed: Chosen = None,
+        force: bool = False,
+        jobs: int = 0,
+    ) -> Distilled:
+        """Train one small student of a blend, taught by its members.
+
+        Args:
+            name: the student; None for `student`.
+            blend: whose members teach; None for `blend`.
+            mb: most megabytes of its stored model; None for no limit.
+            rate: least rows per second that it predicts on this machine; None for no limit.
+            seed: seeds, of those that its teachers have; None for all of them.
+            force: write its preset and train it again.
+            jobs: the number of runs at once; 0 for as many as cores and memory allow.
+
+        Returns:
+            Score, size and speed of the student and of the blend.
+
+        Raises:
+            InputError: the blend cannot teach, no student is within the limits, or the name is taken.
+            ChildFailed: the process of a run failed.
+        """
+        from foldstack.stages.distil import distil
+
+        return distil(
+            self.workspace,
+            name=one_name(name, "name"),
+            blend=one_name(blend, "blend"),
+            mb=above_zero(mb, "mb"),
+            rate=above_zero(rate, "rate"),
+            seed=as_text(seed, "seed"),
+            jobs=whole_number(jobs, "jobs", least=0),
+            force=switch(force, "force"),
         )
 
     def comparisons(self) -> list[Comparison]:

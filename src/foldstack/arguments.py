@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterable, Mapping
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,15 @@ def whole_number(value: Any, name: str, least: int = 1) -> int:
     if number is None or number < least:
         raise InputError(f"{name}={shown(value)} is not a whole number of {least} or more")
     return number
+
+
+def above_zero(value: Any, name: str) -> float | None:
+    """Return a number above 0; None if none is given."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, Real) or not 0 < value < float("inf"):
+        raise InputError(f"{name}={shown(value)} is not a number above 0")
+    return float(value)
 
 
 def one_name(value: Any, name: str) -> str | None:

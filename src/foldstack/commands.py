@@ -274,6 +274,22 @@ _LISTED = (
         as_json=True,
     ),
     Command(
+        "distil",
+        "from a blend to one small model that its members teach, within MB= or RATE=",
+        "distil:distil",
+        (
+            Option("name", "the student (default: student)"),
+            Option("blend", "whose members teach it (default: blend)"),
+            Option("mb", "most megabytes of its stored model", type=above_zero),
+            Option("rate", "least rows per second that it predicts here", type=above_zero),
+            Option("seed", "0, a comma list, or all: those of the blend's members (default)"),
+            JOBS,
+            _force("write its preset and train it again"),
+        ),
+        no_debug="distil writes a preset, and DEBUG=1 copies those that are there: leave DEBUG out",
+        as_json=True,
+    ),
+    Command(
         "submit",
         "write submissions/NAME.csv from a blend, or from one model",
         "submit:submit",
@@ -307,6 +323,7 @@ _LISTED = (
         "predict:predict",
         (
             ALONE,
+            Option("fold", "full: take the model's runs on all rows"),
             BLEND,
             Option("file", "a file with the competition's text column(s)"),
             Option("text", "one text"),
@@ -382,6 +399,30 @@ _LISTED = (
         "what rules and cached texts do to out-of-fold rows, one by one",
         "patterns:patterns",
         (Option("model", "over this model alone instead of a blend"), BLEND),
+    ),
+    Command(
+        "index",
+        "compute and keep the vectors of all train, test, pool and external texts",
+        "index:make_index",
+        (
+            Option(
+                "model", "a model with vectors (default: minilm-vectors, an untouched backbone)"
+            ),
+            Option("fold", "of a bi-encoder's run: full (default), 0, or 2-4"),
+            Option("seed", "of a bi-encoder's run (default: the first of competition.yaml)"),
+        ),
+        as_json=True,
+    ),
+    Command(
+        "search",
+        "the rows nearest to a text by the vectors of the index",
+        "search_rows:search",
+        (
+            Option("text", "what to look for"),
+            Option("file", "a file with the competition's text column(s), each text a search"),
+            Option("top", "rows to show (default: 10)", type=at_least_one, default=10),
+        ),
+        as_json=True,
     ),
     Command(
         "score",

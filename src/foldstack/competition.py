@@ -26,13 +26,14 @@ from foldstack.learners import Task
 from foldstack.rows import Rows, connected_groups, duplicate_groups, normalise
 from foldstack.settings import CompetitionSettings, ExternalSource
 from foldstack.store import Store
-from foldstack.submission import Submission
+from foldstack.submission import Submission, label_texts
 from foldstack.tables.form import FIRST_SPACE, TableForm
 from foldstack.targets import TargetColumns, numbers_of, refuse_first
 
 if TYPE_CHECKING:
     from foldstack.drift import Files
-    from foldstack.near import NearDuplicates
+    from foldstack.meaning import Meaning
+    from foldstack.near import Find, NearDuplicates
     from foldstack.techniques import LearnerSettings
 
 WHOLE_LEVELS, LEVELS = 100, 20  # most values that a regression is decided among
@@ -447,16 +448,39 @@ class Competition:
                 "competition.yaml: folds.near keeps near-duplicates in one fold, but folds.dedupe is "
                 "false: set `dedupe: true` or `near: 0`"
             )
-        from foldstack.near import NearDuplicates, cached, near_duplicates
+        from foldstack.near import NearDuplicates, cached, grouped
+
+        find, by = self._nearness
 
         def search() -> dict[str, np.ndarray]:
-            found = near_duplicates(self.train.texts, s.near, s.near_cap, s.seed)
+            found = grouped(self.train.texts, s.near_cap, find)
             report = np.array(json.dumps(found.report))
             return {"groups": found.groups, "report": report, "refused": found.refused}
 
-        key = config.digest([self.train.hash(), s.near, s.near_cap, s.seed])
+        key = config.digest([self.train.hash(), s.near, s.near_cap, s.seed, *by])
         kept = cached(self._near_dir, key, search)
         return NearDuplicates(kept["groups"], json.loads(str(kept["report"])), kept["refused"])
+
+    @cached_property
+    def _nearness(self) -> tuple[Find, list[str]]:
+        """The search for near-duplicates, and what it depends on besides threshold and seed."""
+        from foldstack.near import by_characters
+
+        s = self.settings.folds
+        if s.near_by == "characters":
+            return by_characters(s.near or EXTERNAL_NEAR, s.seed), []
+        from foldstack.meaning import by_meaning
+
+        return by_meaning(self.meaning, s.near), [self.meaning.key]
+
+    @cached_property
+    def meaning(self) -> Meaning:
+        """The backbone by which texts are compared by meaning; InputError if it is not installed."""
+        from foldstack.meaning import Meaning
+
+        found = Meaning.of(self.root, self.settings)
+        found.check()
+        return found
 
     @property
     def _near_dir(self) -> Path:
@@ -585,9 +609,9 @@ class Competition:
     def external_ties(self) -> np.ndarray:
         """(ties, 2): an external row, and a number of `tied` whose labels it leaks.
 
-        They share a text, near-duplicates included, or a value of the group column. The similarity of
-        near-duplicates is `folds.near`, or .8 without it: a data set that is published twice differs in
-        punctuation, and learning from such a copy leaks the held-out label.
+        They share a text, near-duplicates included, or a value of the group column. Near-duplicates are
+        those of `folds.near` and `near_by`, without them those of similarity .8: a data set that is
+        published twice differs in punctuation, and learning from such a copy leaks the held-out label.
         """
         return self._ties(self.external, self._groups_of(self._external_tables.values()))
 
@@ -606,15 +630,15 @@ class Competition:
 
     def _ties(self, rows: Rows, keys: list[str]) -> np.ndarray:
         """Return the ties of rows from elsewhere, whose groups are `keys`; empty: none."""
-        from foldstack.near import cached, near_pairs
+        from foldstack.near import across, cached
 
         s = self.settings
-        threshold = s.folds.near or EXTERNAL_NEAR
+        threshold, (find, by) = s.folds.near or EXTERNAL_NEAR, self._nearness
 
         def search() -> dict[str, np.ndarray]:
-            return {"pairs": near_pairs(rows.texts, self.train.texts, threshold, s.folds.seed)}
+            return {"pairs": across(rows.texts, self.train.texts, find)}
 
-        key = config.digest([self.train.hash(), rows.hash(), threshold, s.folds.seed])
+        key = config.digest([self.train.hash(), rows.hash(), threshold, s.folds.seed, *by])
         ties = cached(self._near_dir, key, search)["pairs"]
         ties[:, 1] = self.tied[ties[:, 1]]
         if s.group is not None:
@@ -819,6 +843,13 @@ class Competition:
     def outputs(self) -> tuple[str, ...]:
         """Names of a learner's outputs, in order."""
         return self.kind.outputs_of(self.labels)
+
+    def named(self, targets: np.ndarray) -> list[str]:
+        """Return the labels of (n, outputs) targets as text; for regression their values."""
+        if self.kind.is_values:
+            return [", ".join(f"{value:.4g}" for value in row) for row in targets]
+        decided = targets if self.kind.is_one_hot else targets >= 0.5
+        return label_texts(decided, self.labels, self.settings)
 
     @property
     def _columns(self) -> TargetColumns:

@@ -108,6 +108,7 @@ PARTS = (
                 Entry(
                     "near", "so do texts of this Jaccard similarity, 0.8 say; 0: equal ones only"
                 ),
+                Entry("near_by", "or meaning: cosine of vectors instead of Jaccard similarity"),
                 Entry("near_cap", "the most rows that near-duplicates chain together"),
                 Entry("connected", "true: pairs that share a sentence share a fold, in chains"),
                 Entry("file", "given folds, in input/, instead of these", "folds.csv"),

@@ -319,6 +319,15 @@ def read_preset(
     return merge(read_preset(below, workspace, (path, *above), shipped), data)
 
 
+def model_data(name: str, workspace: Path, settings: CompetitionSettings) -> dict[str, Any]:
+    """Return a model's settings over the preset that its `preset:` names, as a preset holds them.
+
+    For a model that competition.yaml lists with settings of its own these, else the preset alone.
+    """
+    listed = dict(listed_models(settings)).get(name, {})
+    return {"preset": str(listed.get("preset", name)), **listed}
+
+
 def load_model(
     name: str,
     workspace: Path,
@@ -352,24 +361,56 @@ def load_model(
         )
     below = read_preset(path, workspace, shipped=shipped)
     data = merge(below, {k: v for k, v in listed.items() if k != "preset"})
-    learner = data.get("learner")
-    learners = LearnerSettings.registered
-    if not isinstance(learner, str) or learner not in learners:
-        raise InputError(
-            f"{path}: setting 'learner' is {shown(learner)}: choose one of {', '.join(learners)}"
-        )
+    kind = _kind_of(data, str(path))
     source = path.name
     if listed:
         source += f" with competition.yaml's settings for '{name}'"
     if overrides:
         source += " with --set"
-    loaded = validate(learners[learner], merge(data, overrides), source)
+    return _fitting(kind, merge(data, overrides), source, settings)
+
+
+def settings_over(
+    data: dict[str, Any], workspace: Path, settings: CompetitionSettings, source: str
+) -> Settings:
+    """Return the typed settings of a preset that is in no file.
+
+    Args:
+        data: its `preset:` and the settings over that.
+        workspace, settings: see `load_model`.
+        source: the name of the preset, for messages.
+
+    Raises:
+        InputError: the preset below is not known, or a setting is wrong or does not fit.
+    """
+    below = _preset_file(str(data["preset"]), (workspace / "presets", SHIPPED))
+    if below is None:
+        raise InputError(f"{source}: preset '{data['preset']}' is not known")
+    own = {k: v for k, v in data.items() if k != "preset"}
+    whole = merge(read_preset(below, workspace), own)
+    return _fitting(_kind_of(whole, source), whole, source, settings)
+
+
+def _kind_of(data: dict[str, Any], source: str) -> type[LearnerSettings]:
+    learner, learners = data.get("learner"), LearnerSettings.registered
+    if not isinstance(learner, str) or learner not in learners:
+        raise InputError(
+            f"{source}: setting 'learner' is {shown(learner)}: choose one of "
+            f"{', '.join(sorted(learners))}"
+        )
+    return learners[learner]
+
+
+def _fitting(
+    kind: type[LearnerSettings], data: dict[str, Any], source: str, settings: CompetitionSettings
+) -> LearnerSettings:
+    """Return the typed settings; raise InputError if one is wrong or does not fit the competition."""
+    loaded = validate(kind, data, source)
     try:
         loaded.check_traits()
         loaded.check_kind(settings.kind)
         loaded.check_external([source.called for source in settings.external])
-        if loaded.pseudo_labels is not None:
-            loaded.pseudo_labels.check(settings.kind, settings.pool)
+        loaded.check_unlabelled(settings.kind, settings.pool, settings.segment_count)
         if loaded.distil is not None:
             loaded.distil.check(settings.kind)
         loaded.check_columns(settings.numeric + settings.categorical, settings.auxiliary)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 from zipfile import BadZipFile
@@ -40,6 +41,53 @@ class NearDuplicates(NamedTuple):
     refused: np.ndarray
 
 
+class FoundPairs(NamedTuple):
+    """Near-duplicates among different texts.
+
+    pairs: (pairs, 2) int positions. similarity: (pairs,). report: counts.
+    """
+
+    pairs: np.ndarray
+    similarity: np.ndarray
+    report: dict
+
+
+@dataclass(frozen=True)
+class Distinct:
+    """The different texts of n rows.
+
+    Attributes:
+        of_row: (n,) the text of each row.
+        forms: m normalised texts. texts: as the first row of each has them.
+        rows: (m,) number of rows per text. first: (m,) first row of each.
+    """
+
+    of_row: np.ndarray
+    forms: list[str]
+    texts: list[tuple[str, ...]]
+    rows: np.ndarray
+    first: np.ndarray
+
+    @classmethod
+    def of(cls, texts: list[tuple[str, ...]]) -> Distinct:
+        number: dict[str, int] = {}
+        found = [number.setdefault(normalise(text), len(number)) for text in texts]
+        of_row = np.array(found, dtype=np.int64)
+        first = np.unique(of_row, return_index=True)[1]
+        rows = np.bincount(of_row, minlength=len(number))
+        return cls(of_row, list(number), [texts[i] for i in first], rows, first)
+
+    @property
+    def filled(self) -> np.ndarray:
+        """(m,) whether each text holds more than white space; empty texts have no duplicates."""
+        return np.array([bool(form.strip("\x1f")) for form in self.forms], dtype=bool)
+
+
+# Returns the near-duplicates among different texts; those that the second argument, (m,) bool, has
+# chosen need only be compared with all, if it is given.
+Find = Callable[[Distinct, np.ndarray | None], FoundPairs]
+
+
 def near_duplicates(
     texts: list[tuple[str, ...]], threshold: float, cap: int, seed: int
 ) -> NearDuplicates:
@@ -60,25 +108,28 @@ def near_duplicates(
     Returns:
         The groups of the n rows, counts for the report, and the refused pairs.
     """
-    text_of, distinct, rows = _distinct(texts)
-    pairs, similarity, report = _near_pairs(distinct, threshold, seed)
-    group, refused = _join(pairs, similarity, rows, cap)
-    row_group = group[text_of]
-    empty = [i for i, text in enumerate(distinct) if not text.strip("\x1f")]
-    for row in np.flatnonzero(np.isin(text_of, empty)):
-        row_group[row] = len(distinct) + row  # an empty text is a group of its own
+    return grouped(texts, cap, by_characters(threshold, seed))
+
+
+def grouped(texts: list[tuple[str, ...]], cap: int, find: Find) -> NearDuplicates:
+    """Return the same of the near-duplicates that `find` returns."""
+    distinct = Distinct.of(texts)
+    pairs, similarity, report = find(distinct, None)
+    group, refused = _join(pairs, similarity, distinct.rows, cap)
+    row_group = group[distinct.of_row]
+    for row in np.flatnonzero(~distinct.filled[distinct.of_row]):
+        row_group[row] = len(distinct.forms) + row  # an empty text is a group of its own
     joined = np.bincount(group) > 1
-    sizes = np.bincount(group, weights=rows)[joined]
-    first_row = np.unique(text_of, return_index=True)[1]
+    sizes = np.bincount(group, weights=distinct.rows)[joined]
     counts = report | {
-        "texts": len(distinct),
+        "texts": len(distinct.forms),
         "pairs": len(pairs),
         "groups": int(joined.sum()),
         "rows": int(sizes.sum()),
         "largest": int(sizes.max(initial=0)),
         "refused": len(refused),
     }
-    return NearDuplicates(_by_appearance(row_group), counts, first_row[refused])
+    return NearDuplicates(_by_appearance(row_group), counts, distinct.first[refused])
 
 
 def cached(
@@ -114,16 +165,20 @@ def near_pairs(
     Returns:
         (pairs, 2) int: a position in `texts` and a position in `others`.
     """
-    text_of, distinct, _ = _distinct([*texts, *others])
-    n = len(texts)
-    own, theirs = text_of[:n], text_of[n:]
-    in_others = np.zeros(len(distinct), dtype=bool)
+    return across(texts, others, by_characters(threshold, seed))
+
+
+def across(texts: list[tuple[str, ...]], others: list[tuple[str, ...]], find: Find) -> np.ndarray:
+    """Return the same of the near-duplicates that `find` returns."""
+    distinct = Distinct.of([*texts, *others])
+    n, m = len(texts), len(distinct.forms)
+    own, theirs = distinct.of_row[:n], distinct.of_row[n:]
+    in_others = np.zeros(m, dtype=bool)
     in_others[theirs] = True
-    place = np.zeros(len(distinct), dtype=np.int64)
+    place = np.zeros(m, dtype=np.int64)
     place[theirs[::-1]] = np.arange(len(others))[::-1]
-    pairs, _, _ = _near_pairs(distinct, threshold, seed)
-    filled = np.array([bool(text.strip("\x1f")) for text in distinct], dtype=bool)
-    same = np.flatnonzero(filled & in_others)
+    pairs = find(distinct, in_others).pairs
+    same = np.flatnonzero(distinct.filled & in_others)
     edges = np.concatenate([pairs, pairs[:, ::-1], np.column_stack([same, same])])
     edges = edges[in_others[edges[:, 1]]]
     order = np.argsort(own, kind="stable")  # positions in `texts`, sorted by distinct text
@@ -134,12 +189,13 @@ def near_pairs(
     return np.column_stack([at, np.repeat(place[edges[:, 1]], counts)])
 
 
-def _distinct(texts: list[tuple[str, ...]]) -> tuple[np.ndarray, list[str], np.ndarray]:
-    """Return ((n,) index of each row's distinct text, normalised distinct texts, rows per text)."""
-    first: dict[str, int] = {}
-    text_of = [first.setdefault(normalise(text), len(first)) for text in texts]
-    text_of = np.array(text_of, dtype=np.int64)
-    return text_of, list(first), np.bincount(text_of, minlength=len(first))
+def by_characters(threshold: float, seed: int) -> Find:
+    """Return the search for texts whose shingles have this Jaccard similarity or more."""
+
+    def find(distinct: Distinct, among: np.ndarray | None) -> FoundPairs:
+        return FoundPairs(*_near_pairs(distinct.forms, threshold, seed))
+
+    return find
 
 
 def _near_pairs(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Collection
 from contextlib import suppress
 from typing import TextIO
 
@@ -149,13 +150,14 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def table(header: list[str], rows: list[list[str]]) -> str:
-    """Return an aligned text table: the first column left-aligned, the others right-aligned."""
+def table(header: list[str], rows: list[list[str]], left: Collection[int] = (0,)) -> str:
+    """Return an aligned text table; left: the columns that are not right-aligned."""
     cells = [header, *rows]
     width = [max(len(row[i]) for row in cells) for i in range(len(header))]
     lines = [
         "  ".join(
-            cell.ljust(width[i]) if i == 0 else cell.rjust(width[i]) for i, cell in enumerate(row)
+            cell.ljust(width[i]) if i in left else cell.rjust(width[i])
+            for i, cell in enumerate(row)
         ).rstrip()
         for row in cells
     ]

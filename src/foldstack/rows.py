@@ -12,6 +12,8 @@ import numpy as np
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
+PSEUDO = "pseudo"  # origin of rows that have been labelled by teachers
+
 
 @dataclass(frozen=True)
 class Rows:
@@ -24,7 +26,8 @@ class Rows:
             multilabel: one per label, regression: one per target); None if unlabelled.
         weights: (n,) float64, used in training only.
         groups: (n,) int; rows of a group (equal normalised text, equal group column) share a fold.
-        origin: (n,) str, 'gold' for the competition's own rows, 'external' for other sources.
+        origin: (n,) str, 'gold' for the competition's own rows, 'external' for other sources, PSEUDO
+            for those that teachers have labelled, and 'augmented' for copies of the others.
         features: (n, f) float64, nan if unknown; None without feature columns.
         auxiliary: (n, a) float64 auxiliary targets of training rows, nan if unknown; None without.
         difficulty: (n,) losses under an earlier run, for `sampling: hard`; None without.

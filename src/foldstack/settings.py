@@ -172,8 +172,9 @@ class FoldSettings(Settings):
     repeats: number of splits; the folds of the second one are numbered from `count` on.
     seed: of the split.
     dedupe: rows of equal text (after NFKC, case and white space) share a fold.
-    near: Jaccard similarity of character n-grams from which texts share a fold; 0: equal texts
-        only.
+    near: similarity from which texts share a fold, see `near_by`; 0: equal texts only.
+    near_by: characters: Jaccard similarity of character n-grams; meaning: cosine of the vectors of
+        preset minilm-vectors, which read no labels; of several segments the mean.
     near_cap: most rows that near-duplicates may chain together.
     connected: pairs that share a sentence on either side share a fold, transitively.
     file: given folds, in `input/`, with columns id and fold, instead of the settings above.
@@ -185,9 +186,19 @@ class FoldSettings(Settings):
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     dedupe: bool = True
     near: Share = 0.0
+    near_by: Literal["characters", "meaning"] = "characters"
     near_cap: Annotated[int, Field(ge=2)] = 100
     connected: bool = False
     file: OptionalFileName = None
+
+    @model_validator(mode="after")
+    def _nearness_is_used(self) -> FoldSettings:
+        if self.near_by == "meaning" and not self.near:
+            raise ValueError(
+                "near_by: meaning is for texts from the similarity `near` on, which is 0: set `near: "
+                "0.9`, or leave near_by out"
+            )
+        return self
 
 
 def _source(value: Any) -> Any:

@@ -86,7 +86,7 @@ def _has_made(store: Store, path: Path) -> bool:
         return path.name.startswith(".")
     if parent == oof:
         caches = (store.tokens_dir, store.vectors_dir, store.near_dir, store.pretrained_dir)
-        return path in caches or _is_whole_model(path)
+        return path in (*caches, store.index_dir) or _is_whole_model(path)
     if parent == store.folder("folds"):
         files = (store.folds_path, store.folds_record_path, store.folds_report_path)
         return (path in files and store.are_as_written()) or store.is_of_drift(path)

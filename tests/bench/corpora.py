@@ -216,6 +216,26 @@ def _duee_21() -> Corpus:
     return Corpus("duee-21", task, balanced, parts[1], chinese=True)
 
 
+def sts() -> dict[str, Callable[[], Corpus]]:
+    """Return a reader of each domain of sts/pairs.tsv; half of its pairs, at random, are scored."""
+    path = SHARED / "data" / "sts" / "pairs.tsv"
+    if not path.exists():
+        return {}
+    table = pd.read_csv(path, sep="\t", quoting=3, dtype=str, keep_default_na=False)
+
+    def read(domain: str) -> Corpus:
+        own = table[table["domain"] == domain]
+        order = np.random.default_rng(SPLIT_SEED).permutation(len(own))
+        parts = []
+        for places in (order[len(own) // 2 :], order[: len(own) // 2]):
+            some = own.iloc[places]
+            pairs = list(zip(some["sentence1"], some["sentence2"], strict=True))
+            parts.append((pairs, some["score"].tolist()))
+        return _corpus(f"sts-{domain}", "regression", "spearman", *parts)
+
+    return {f"sts-{d}": lambda d=d: read(d) for d in sorted(table["domain"].unique())}
+
+
 def _sick(column: str, kind: str, metric: str) -> Corpus:
     def part(which: str) -> tuple[Texts, list]:
         path = SHARED / "data" / "sick" / f"{which}.txt"

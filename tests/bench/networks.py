@@ -55,15 +55,21 @@ FOLDS = 10
 
 
 def learner_of(
-    preset: str, corpus: Corpus, seed: int = 0, start: Path | None = None, **changes: object
+    preset: str,
+    corpus: Corpus,
+    seed: int = 0,
+    start: Path | None = None,
+    unlabelled: Rows | None = None,
+    **changes: object,
 ) -> Learner:
     """Return the learner of a shipped preset, with changes.
 
-    start: folder of a fitted model to begin from.
+    start: folder of a fitted model to begin from. unlabelled: rows for consistency training.
     """
     data = merge(read_preset(SHIPPED / f"{preset}.yaml", Path(".")), changes)
     settings = validate(LearnerSettings.registered[data["learner"]], data, preset)
-    return make_learner(settings, LearnerContext(corpus.task, seed, threads=1, start=start))
+    context = LearnerContext(corpus.task, seed, threads=1, start=start, unlabelled=unlabelled)
+    return make_learner(settings, context)
 
 
 def fitted(learner: Learner, train: Rows) -> float:

@@ -13,6 +13,11 @@ on the same test rows:
 - distilled: the labelled rows, whose targets are half what teachers predict that have not learned
   them (five folds), as `distil:`;
 - both: pseudo and distilled;
+- tempered (networks only): distilled at a temperature of 4;
+- half, matched, joint (transformers only): every second layer of the one that is fitted alone, tuned
+  again; with `match_hidden: 1`; and trained beside the whole with `joint: {}`;
+- mixed (networks only): pseudo with `ratio: 1`;
+- consistent (networks only): alone, with `consistency:` on the pool;
 - self: pseudo, but the teacher is the student alone (self-training), and self2 its second round, whose
   teacher is the first one's student;
 - noisy: self2 whose students learn rows with a tenth of their words dropped or swapped in each epoch
@@ -52,6 +57,18 @@ from foldstack.techniques import PseudoLabels
 
 FOLDS, SHARE, SURE = 5, 0.5, 0.9
 WAYS = ("alone", "pseudo", "sure", "distilled", "both")
+OWN: dict[str, dict] = {  # settings of ways beside those of the preset
+    "mixed": {"pseudo_labels": {"teachers": "teacher", "texts": ["pool"], "ratio": 1}},
+    "consistent": {
+        "consistency": {"texts": ["pool"], "augment": [{"name": "tfidf_words", "share": 0.3}]}
+    },
+    "tempered": {"distil": {"teachers": "teacher", "share": SHARE, "temperature": 4}},
+    "half": {"keep_every": 2},
+    "matched": {"keep_every": 2, "match_hidden": 1},
+    "joint": {"keep_every": 2, "joint": {}},
+}
+STARTS = {"again": "sure", "half": "alone", "matched": "alone"}  # from the model of which way
+OF_GOLD = ("alone", "distilled", "again", "consistent", "tempered", "half", "matched", "joint")
 TAUGHT_BY = {"self": "alone", "self2": "self", "noisy1": "alone", "noisy": "noisy1"}
 NOISE = {"augment": ["delete_words", "swap_words"]}
 
@@ -84,10 +101,12 @@ class Bench:
         train = self.rows(student, way, seed)
         say(f"{self.corpus.name}: {student} {way}, seed {seed}, {len(train):,} rows")
         with tempfile.TemporaryDirectory() as folder:
-            changes: dict = dict(NOISE) if way.startswith("noisy") else {}
-            if way == "again":
-                changes = {"start_from": "sure", "start": Path(folder)}
-                self._fit(student, "sure", seed).save(Path(folder))
+            changes: dict = dict(NOISE) if way.startswith("noisy") else dict(OWN.get(way, {}))
+            if way in STARTS:
+                changes |= {"start_from": STARTS[way], "start": Path(folder)}
+                self._fit(student, STARTS[way], seed).save(Path(folder))
+            if way == "consistent":
+                changes["unlabelled"] = self.pool
             learner = learner_of(student, self.corpus, seed, **changes)
             seconds = fitted(learner, train)
         begin = time.process_time()
@@ -106,7 +125,9 @@ class Bench:
         if way in ("distilled", "both"):
             taught = self.of_gold(seed)
             gold = replace(gold, targets=(1 - SHARE) * gold.targets + SHARE * taught)
-        if way in ("alone", "distilled", "again"):
+        if way == "tempered":
+            gold = replace(gold, taught=self.of_gold(seed))
+        if way in OF_GOLD:
             return gold
         settings = PseudoLabels(teachers=["teacher"])
         if way == "sure":

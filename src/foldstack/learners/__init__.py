@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from foldstack.ensemble.decide import default_rule
+from foldstack.files import size_of
 from foldstack.kinds import Kind
 from foldstack.links import to_probabilities
 from foldstack.metrics import Metric
@@ -19,6 +21,7 @@ from foldstack.tracking import Log
 
 if TYPE_CHECKING:
     from foldstack.text.cache import TokenCache
+    from foldstack.text.vector_cache import TextNetwork
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,16 @@ class Learner(Protocol):
         """Read what `save` wrote."""
 
 
+class GivesVectors(Protocol):
+    """A learner whose settings have `text_vectors`."""
+
+    def text_network(self, fitted: str | None) -> TextNetwork:
+        """Return the network that gives a text its vector, for search.
+
+        fitted: digest of the fitted model that was loaded; None if the vectors depend on none.
+        """
+
+
 @dataclass(frozen=True)
 class Attended:
     """Attention weights of one token sequence.
@@ -105,7 +118,7 @@ class LearnerContext:
     ones. cache: returns the cache of tokenised texts, which is read and extended. pretrained:
     folder of a backbone that replaces the one in the settings. log: of loss, rate and scores.
     files: paths of the settings' `input_files`, by setting. texts: returns all different texts of the
-    workspace, without labels.
+    workspace, without labels. unlabelled: rows for consistency training.
     """
 
     task: Task
@@ -117,6 +130,7 @@ class LearnerContext:
     log: Log | None = None
     files: Mapping[str, Path] = field(default_factory=dict)
     texts: Callable[[], list[tuple[str, ...]]] | None = None
+    unlabelled: Rows | None = None
 
     def of_fit(self, number: int) -> LearnerContext:
         """Return the context of a run's fit of this number (from 1): it starts from its like.
@@ -132,8 +146,9 @@ class LearnerContext:
 class Measured:
     """The times of a learner's first steps, from which a run is forecast.
 
-    A learner that can be forecast has `measure(rows, learned) -> Measured`: it takes a few steps on
-    these rows and forecasts a fit on the number `learned` of rows like them; it is then discarded.
+    A learner that can be forecast has `measure(rows, learned, sized=False) -> Measured`: it takes a few
+    steps on these rows and forecasts a fit on the number `learned` of rows like them; it is then
+    discarded.
 
     Attributes:
         seconds: that the measured steps took.
@@ -142,6 +157,7 @@ class Measured:
         row_seconds: seconds per predicted row.
         work: what the fit consists of, in a few words.
         once_row_seconds: seconds per row of the competition that are spent once for all runs.
+    mb: megabytes (10^6 bytes) of a stored model fitted on these rows; None unless `sized`.
     """
 
     seconds: float
@@ -150,6 +166,16 @@ class Measured:
     row_seconds: float
     work: str = ""
     once_row_seconds: float = 0.0
+    mb: float | None = None
+
+
+def stored_mb(learner: Learner) -> float:
+    """Return the megabytes (10^6 bytes) that a fitted model takes when it is saved."""
+    with TemporaryDirectory() as folder:
+        place = Path(folder, "model")
+        place.mkdir()
+        learner.save(place)
+        return size_of(place) / 1e6
 
 
 def make_learner(settings: LearnerSettings, context: LearnerContext) -> Learner:

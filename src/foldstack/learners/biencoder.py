@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import importlib.metadata
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import torch
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from transformers import PreTrainedTokenizerBase
 
+from foldstack.config import digest
 from foldstack.errors import InputError
 from foldstack.files import read_json, write_json
 from foldstack.learners import LearnerContext
@@ -18,8 +20,11 @@ from foldstack.learners.encoder import Encoder, Scale
 from foldstack.learners.transformer import TransformerLearner
 from foldstack.nets.classifier import positions
 from foldstack.nets.siamese import BiEncoder, Sentences
+from foldstack.progress import say
 from foldstack.rows import Rows
 from foldstack.techniques import BiEncoderSettings, TrainingSettings
+from foldstack.text.augment import Augmenter
+from foldstack.text.cutting import Texts
 from foldstack.text.pairs import PairTokens, Sentenced, turned
 from foldstack.text.tokens import Tokens
 from foldstack.training import loop
@@ -54,22 +59,39 @@ class PairEncoder(Encoder):
             self.task.link,
         )
 
-    def tokens(self, rows: Rows) -> PairTokens:
-        self._check(rows)
-        found = Sentenced.of(rows.texts)
-        return PairTokens(self._cut(self._read(found.rows)), found.first, found.second)
-
-    def sentences(self, rows: Rows) -> Tokens:
-        """Return the tokens of rows of one text each."""
-        return super().tokens(rows)
-
     def tokens_by_epoch(
         self, train: Rows, examples: loop.Examples, stage: TrainingSettings, seed: int
     ) -> Callable[[int], PairTokens]:
-        pairs: PairTokens = examples.tokens
+        tokens, n = self._texts_by_epoch(train, examples, seed), len(train)
         if not self.settings.learns_both_orders:
-            return super().tokens_by_epoch(train, examples, stage, seed)
-        return lambda epoch: pairs.turned(turned(len(train), seed, epoch))
+            return tokens
+        return lambda epoch: tokens(epoch).turned(turned(n, seed, epoch))
+
+    def _texts_by_epoch(
+        self, train: Rows, examples: loop.Examples, seed: int
+    ) -> Callable[[int], PairTokens]:
+        if not self.settings.new_texts_each_epoch:
+            return lambda epoch: examples.tokens
+        changed = Augmenter.of(self.settings.augment, train)
+
+        def of_epoch(epoch: int) -> PairTokens:
+            found = Sentenced.of(changed.texts(train, seed, epoch))
+            texts = Texts.read(found.rows, self.tokenizer, self.settings.prefix)
+            sentences = self._cut(texts, training=True)
+            return replace(
+                examples.tokens, sentences=sentences, first=found.first, second=found.second
+            )
+
+        return of_epoch
+
+    def tokens(self, rows: Rows) -> PairTokens:
+        self._check(rows)
+        found = Sentenced.of(rows.texts)
+        return PairTokens(self.of_sentences(found), found.first, found.second)
+
+    def of_sentences(self, found: Sentenced) -> Tokens:
+        """Return the tokens of each sentence."""
+        return self._cut(self._read(found.rows))
 
     @staticmethod
     def _check(rows: Rows) -> None:
@@ -176,7 +198,7 @@ class BiEncoderLearner(TransformerLearner):
         used, places = np.unique([tokens.first, tokens.second], return_inverse=True)
         first, second = places.reshape(2, -1)
         device = self.accelerator.device
-        found = self._encoded(net, loop.Taken(tokens.sentences, used), what)
+        found = self.vectors_of(net, loop.Taken(tokens.sentences, used), what)
         vectors, made = torch.from_numpy(found), []
         with torch.no_grad():
             net.eval()
@@ -188,17 +210,14 @@ class BiEncoderLearner(TransformerLearner):
                 made.append(scores.cpu().numpy())
         return np.concatenate(made)
 
-    def _encoded(self, net: BiEncoder, sentences: loop.Sequences, what: str = "") -> np.ndarray:
-        """Return the (m, h) float32 vectors of m sentences."""
+    def vectors_of(self, net: BiEncoder, tokens: loop.Sequences, what: str = "") -> np.ndarray:
+        """Return (n, size) float32 vectors of n sentences."""
         with cast_once(net.backbone, self.precision), self.accelerator.autocast():
-            return loop.predict(Sentences(net), sentences, self.accelerator.device, what)
+            return loop.predict(Sentences(net), tokens, self.accelerator.device, what)
 
-    def vectors(self, rows: Rows) -> np.ndarray:
-        """Return the (n, h) float32 vectors of n rows of one text each; equal ones are read once."""
-        tokens = self.encoder.sentences(rows)
-        first, which = tokens.distinct()
-        net = self.model.to(self.accelerator.device)
-        return self._encoded(net, loop.Taken(tokens, first))[which]
+    def text_network(self, fitted: str | None) -> SentenceNetwork:
+        """Return the network from a sentence to its vector; see `learners.GivesVectors`."""
+        return SentenceNetwork(self, fitted)
 
     def attention(self, rows: Rows) -> None:
         """None: weights of two sentences that are read apart are not those of a pair."""
@@ -210,3 +229,28 @@ class BiEncoderLearner(TransformerLearner):
     def load(self, folder: Path) -> None:
         super().load(folder)
         self.line = CosineLine(**read_json(folder / LINE))
+
+
+class SentenceNetwork:
+    """A fitted bi-encoder as a `text.vector_cache.TextNetwork`; content: of its fitted model."""
+
+    def __init__(self, learner: BiEncoderLearner, content: str):
+        self.learner, self.content = learner, content
+        self.size, self.precision = learner.model.pooling.size, learner.precision
+
+    @property
+    def key(self) -> str:
+        device = self.learner.accelerator.device.type
+        machine = [self.precision, device, importlib.metadata.version("torch")]
+        return digest([self.content, *machine])
+
+    def fill(self, texts: Sequence[str], out: np.ndarray) -> None:
+        """Compute the (n, size) vectors of n different texts."""
+        learner = self.learner
+        found = Sentenced.of([(text, text) for text in texts])
+        tokens = learner.encoder.of_sentences(found)
+        if tokens.cut:
+            length = learner.encoder.max_length
+            say(f"{tokens.cut:,} of {len(texts):,} texts are cut at max_length {length}")
+        net = learner.model.to(learner.accelerator.device)
+        out[:] = learner.vectors_of(net, tokens, "texts")

@@ -17,7 +17,7 @@ from foldstack.learners.columns import FeatureColumns
 from foldstack.learners.keyword_columns import KEYWORDS, KeywordColumns
 from foldstack.links import softened
 from foldstack.progress import say
-from foldstack.rows import Rows
+from foldstack.rows import PSEUDO, Rows
 from foldstack.techniques import AUTO, Beginning, SequenceSettings, TrainingSettings, Windows
 from foldstack.text.augment import Augmenter
 from foldstack.text.cache import TokenCache
@@ -28,6 +28,7 @@ from foldstack.text.spans import mask_spans
 from foldstack.text.special import set_special
 from foldstack.text.tokens import Tokens, mean_by_row, to_tokens
 from foldstack.training.loop import Examples, Sequences
+from foldstack.training.unlabelled import Unlabelled
 
 
 @dataclass(frozen=True)
@@ -245,6 +246,24 @@ class Encoder:
         """Return the tokens of resampled training texts, which no cache holds."""
         return self._cut(Texts.read(rows, self.tokenizer, self.settings.prefix), training=True)
 
+    def unlabelled(self, rows: Rows) -> Callable[[int], Unlabelled]:
+        """Return a function from the seed to these rows for consistency training.
+
+        Raises InputError if a change of the texts is unavailable or changes none.
+        """
+        changes = Augmenter.of(self.settings.consistency_changes, rows)
+        texts = self.tokens(rows)
+
+        def with_seed(seed: int) -> Unlabelled:
+            def changed(epoch: int, which: np.ndarray) -> Tokens:
+                some = rows.take(which)
+                drawn = replace(some, texts=changes.texts(some, seed, epoch, always=True))
+                return self._cut(Texts.read(drawn, self.tokenizer, self.settings.prefix))
+
+            return Unlabelled(self.settings.consistency, texts, changed, seed)
+
+        return with_seed
+
     def _read(self, rows: Rows) -> Texts:
         return Texts.read(rows, self.tokenizer, self.settings.prefix, self.cache)
 
@@ -269,12 +288,14 @@ class Encoder:
     def _examples(self, rows: Rows, tokens: Tokens) -> Examples:
         """Return the rows as examples; the windows of a row share its weight."""
         targets, weights, difficulty = rows.targets, rows.weights, rows.difficulty
+        pseudo = rows.origin == PSEUDO
         taught, distil = rows.taught, self.settings.distil
         targets = self.scale.apply(targets) if self.scale else targets
         if tokens.rows is not None:
             weights = (weights / np.bincount(tokens.rows))[tokens.rows]
             targets = targets[tokens.rows]
             difficulty = None if difficulty is None else difficulty[tokens.rows]
+            pseudo = pseudo[tokens.rows]
             taught = None if taught is None else taught[tokens.rows]
         further = (
             zero_to_one(rows.auxiliary, rows.weights) if self.settings.learns_auxiliary else None
@@ -290,6 +311,7 @@ class Encoder:
             self.task.link,
             None if further is None else torch.tensor(further, dtype=torch.float32),
             difficulty,
+            pseudo if pseudo.any() else None,
             None if taught is None else torch.tensor(taught, dtype=torch.float32),
             distil,
         )

@@ -7,6 +7,7 @@ import importlib.metadata
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -47,6 +48,7 @@ class FrozenBackbone:
     Attributes:
         origin: digest of its weights, config and tokenizer; None if Python code tokenises.
         key: digest of all that its vectors depend on, for `text.vector_cache.VectorCache`, or None.
+        content: the same but for the machine: precision, device and the version of torch.
         size: of a vector.
     """
 
@@ -119,6 +121,20 @@ class FrozenBackbone:
     def key(self) -> str | None:
         if self.origin is None:
             return None
+        machine = {
+            "precision": self.precision,
+            "device": self.accelerator.device.type,
+            "torch": importlib.metadata.version("torch"),
+        }
+        return _digest(self._reading | machine)
+
+    @property
+    def content(self) -> str:
+        return _digest(self._reading)
+
+    @property
+    def _reading(self) -> dict[str, Any]:
+        """All that the vectors depend on, but for the machine."""
         s = self.settings
         parts = {
             "origin": self.origin,
@@ -126,13 +142,10 @@ class FrozenBackbone:
             "max_length": self.max_length,
             "prefix": s.prefix,
             "tokenizer": tokenizer_key(self.tokenizer),
-            "precision": self.precision,
-            "device": self.accelerator.device.type,
-            "torch": importlib.metadata.version("torch"),
         }
         if s.long != Beginning():  # without which there are vectors of before the setting
             parts["long"] = s.long.model_dump(mode="json")
-        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+        return parts
 
     def fill(self, texts: Sequence[str], out: np.ndarray) -> None:
         """Compute the (n, size) vectors of n texts; a text without any token has zeros.
@@ -203,6 +216,12 @@ class BackboneVectors:
         """Load the backbone, which learns nothing."""
         self.backbone = FrozenBackbone.pretrained(self.settings, self.written, self.machine)
 
+    def network(self) -> FrozenBackbone:
+        """Return the backbone, which is loaded if that has not been done."""
+        if self.backbone is None:
+            self.fit((), _rows(()))
+        return self.backbone
+
     def vectors(self, texts: Sequence[str]) -> np.ndarray:
         """Return (n, size) float32 vectors."""
         if self.cache is None:
@@ -226,6 +245,10 @@ def _rows(texts: Sequence[str]) -> Rows:
     n = len(texts)
     nobody = np.full(n, "", dtype=object)
     return Rows(nobody, [(t,) for t in texts], None, np.ones(n), np.arange(n), nobody)
+
+
+def _digest(parts: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _origin(backbone: nn.Module, tokenizer: PreTrainedTokenizerBase) -> str | None:

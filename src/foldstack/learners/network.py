@@ -100,7 +100,13 @@ class NetworkLearner(SequenceLearner):
 
     def _started_body(self) -> tuple[torch.nn.Module, WordTokenizer]:
         """Return the words and vectors of the model to start from, with this preset's dropout."""
-        s, (body, tokenizer) = self.settings, self._empty_body(self.start)
+        s = self.settings
+        if not (self.start / FILE).exists():
+            raise InputError(
+                f"start_from {s.start_from}: it is no network from scratch: name a model of learner "
+                "network"
+            )
+        body, tokenizer = self._empty_body(self.start)
         own, its = s.words, tokenizer.words
         same = {
             "words": own == its

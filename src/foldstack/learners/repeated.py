@@ -104,15 +104,16 @@ class RepeatedLearner:
         find = getattr(self.members[0], "attention", None)
         return None if find is None else find(rows)
 
-    def measure(self, rows: Rows, learned: int) -> Measured:
+    def measure(self, rows: Rows, learned: int, sized: bool = False) -> Measured:
         """Return the first steps' times, see `Measured`."""
         count, _ = self._chosen(learned)
-        one = self.members[0].measure(rows, learned)
+        one = self.members[0].measure(rows, learned, sized)
         return replace(
             one,
             fit_seconds=count * one.fit_seconds,
             row_seconds=count * one.row_seconds,
             work=one.work if count == 1 else f"{one.work} in each of {count} fits",
+            mb=one.mb and count * one.mb,
         )
 
     def in_int8(self) -> RepeatedLearner:

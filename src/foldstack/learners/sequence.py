@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from transformers import PreTrainedTokenizerBase
 
 from foldstack.errors import InputError
-from foldstack.learners import Attended, LearnerContext, Measured
+from foldstack.learners import Attended, LearnerContext, Measured, stored_mb
 from foldstack.learners.encoder import Encoder
 from foldstack.learners.judging import epoch_score
 from foldstack.nets.classifier import Classifier, positions, takes_types
@@ -39,6 +39,7 @@ from foldstack.training.checkpoint import save_weights
 from foldstack.training.criteria import Criterion, log_priors
 from foldstack.training.precision import cast_once, prepare_machine
 from foldstack.training.stagewise import dropout, run_stages, stage_seed
+from foldstack.training.unlabelled import Unlabelled
 
 WEIGHTS = "classifier.safetensors"
 RESOLVED = "settings.json"  # of a run that has chosen what is `auto`
@@ -58,6 +59,7 @@ class SequenceLearner:
     def __init__(self, settings: SequenceSettings, context: LearnerContext):
         self.settings, self.task, self.seed = settings, context.task, context.seed
         self.cache = context.cache and context.cache()
+        self.unlabelled = context.unlabelled
         self.log, self.files, self.start = context.log, context.files, context.start
         self.link = self.task.link
         self.precision, self.accelerator = prepare_machine(
@@ -89,6 +91,11 @@ class SequenceLearner:
         if s.head_bias == "prior":
             self.model.set_bias(log_priors(examples.targets, examples.weights, examples.link))
         if self.start:
+            if not (self.start / WEIGHTS).exists():
+                raise InputError(
+                    f"start_from {s.start_from}: it has no weights of a network: name a model with the "
+                    "same backbone"
+                )
             self._load_start(load_file(self.start / WEIGHTS))
         return examples
 
@@ -182,13 +189,17 @@ class SequenceLearner:
         if self.chosen:
             say(f"auto: {_listed(self.chosen)}")
         held = None if select is None else self.encoder.tokens(select)
+        if self.settings.consistency and self.unlabelled is None:
+            raise ValueError("consistency reads unlabelled rows: give LearnerContext.unlabelled")
+        unlabelled = self.encoder.unlabelled(self.unlabelled) if self.unlabelled else None
 
         def train_stage(number: int, stage: StageSettings, folder: Path) -> dict:
             prepare_layers(self.model, stage, self.seed)
-            return self._train_stage(number, stage, train, examples, select, held, folder)
+            beside = unlabelled and unlabelled(stage_seed(self.seed, number))
+            return self._train_stage(number, stage, train, examples, beside, select, held, folder)
 
         stages = self.settings.stages_for(self.task.metric.name)
-        with self._trimmed_to(self._tokens_read(train, examples, stages, held)):
+        with self._trimmed_to(self._tokens_read(train, examples, stages, held, unlabelled)):
             facts = run_stages(self.model, stages, run_dir, train_stage)
         # Not needed for prediction.
         self.model.auxiliary = self.model.matched = self.model.teacher = None
@@ -208,6 +219,7 @@ class SequenceLearner:
         examples: loop.Examples,
         stages: tuple[StageSettings, ...],
         held: Tokens | None,
+        unlabelled: Callable[[int], Unlabelled] | None = None,
     ) -> Iterator[Tokens] | None:
         """Yield all tokens that the backbone reads; None if collecting them costs more than it saves.
 
@@ -218,8 +230,10 @@ class SequenceLearner:
         s = self.settings
         redrawn = s.new_texts_each_epoch or s.learns_both_orders
         redrawn = redrawn or examples.tokens.redraw is not None
-        if redrawn and self.accelerator.device.type != "cpu":
+        if (redrawn or unlabelled) and self.accelerator.device.type != "cpu":
             return None
+        if unlabelled and any(stage.sampling for stage in stages):
+            return None  # another number of updates, by which unlabelled rows are drawn
 
         def all_of_it() -> Iterator[Tokens]:
             yield from [examples.tokens] if held is None else [examples.tokens, held]
@@ -227,8 +241,25 @@ class SequenceLearner:
                 seed = stage_seed(self.seed, number)
                 tokens = self.encoder.tokens_by_epoch(train, examples, stage, seed)
                 yield from map(tokens, range(stage.epochs))
+            for number, stage in enumerate(stages if unlabelled else (), 1):
+                yield from self._unlabelled_tokens(examples, stage, unlabelled, number)
 
         return all_of_it()
+
+    def _unlabelled_tokens(
+        self,
+        examples: loop.Examples,
+        stage: StageSettings,
+        unlabelled: Callable[[int], Unlabelled],
+        number: int,
+    ) -> Iterator[Tokens]:
+        """Yield the tokens of unlabelled texts, and those of the texts as each epoch changes them."""
+        seed = stage_seed(self.seed, number)
+        beside, ratio = unlabelled(seed), self.settings.mixed_ratio
+        updates = len(loop.batches_of(examples, stage, ratio, seed, 0))
+        yield beside.texts
+        for epoch in range(stage.epochs):
+            yield beside.changed(epoch, beside.drawn(epoch, updates, stage.batch_size))
 
     def _trimmed_to(self, read: Iterable[Tokens] | None) -> AbstractContextManager[None]:
         """Trim the word embeddings to these tokens inside the context, if results stay the same.
@@ -247,6 +278,7 @@ class SequenceLearner:
         stage: StageSettings,
         train: Rows,
         examples: loop.Examples,
+        unlabelled: Unlabelled | None,
         select: Rows | None,
         held: Tokens | None,
         folder: Path,
@@ -280,6 +312,8 @@ class SequenceLearner:
                 evaluate=partial(self._judge, select, held) if judged else None,
                 of_epoch=self.encoder.epochs(train, examples, stage, seed),
                 criterion=self.criterion,
+                ratio=self.settings.mixed_ratio,
+                unlabelled=unlabelled,
                 log=under(f"stage{number}", self.log) if several else self.log,
             )
 
@@ -310,7 +344,7 @@ class SequenceLearner:
         logits = self._predict(net, held, "rows to select by")
         return epoch_score(self.task, self.settings.training, select, logits)
 
-    def measure(self, rows: Rows, learned: int, updates: int = 8) -> Measured:
+    def measure(self, rows: Rows, learned: int, sized: bool = False, updates: int = 8) -> Measured:
         """Return rough times on this machine, from a few updates and predictions, see `Measured`.
 
         The first update, which includes set-up, is not measured. Stages that train the head alone on
@@ -320,13 +354,18 @@ class SequenceLearner:
         stages = self.settings.stages_for(self.task.metric.name)
         s = next((stage for stage in stages if not stage.freeze_backbone), stages[0])
         batches = epoch_batches(examples.tokens.lengths, s.batch_size, self.seed, 0)[: updates + 1]
+        beside = [None] * len(batches)
+        if self.settings.consistency:  # the rows stand in for unlabelled ones
+            longest = [int(examples.tokens.lengths[batch].max()) for batch in batches]
+            unlabelled = self.encoder.unlabelled(rows)(self.seed)
+            beside = unlabelled.of_epoch(longest, s.batch_size, 0)
         training = loop.prepare(self.model, examples, s, self.accelerator, self.criterion)
         training.net.train()
-        loop.update(training, examples, batches[0], epoch=0)
+        loop.update(training, examples, batches[0], 0, beside[0])
         begin = time.monotonic()
         steps = batches[1:] or batches
-        for batch in steps:
-            loop.update(training, examples, batch, epoch=0)
+        for batch, pairs in zip(steps, beside[-len(steps) :], strict=True):
+            loop.update(training, examples, batch, 0, pairs)
         train_row = (time.monotonic() - begin) / sum(map(len, steps))
         train_row *= len(examples.targets) / len(rows)  # some rows have several windows
         of, read = examples.tokens.rows, np.concatenate(batches)
@@ -334,14 +373,17 @@ class SequenceLearner:
         predicting = time.monotonic()
         self.predict(some)
         end = time.monotonic()
+        self.model.auxiliary = None  # as after `fit`
+        mb = stored_mb(self) if sized else None
         self.model = None
         epochs = sum(stage.epochs for stage in stages if not stage.freeze_backbone)
         return Measured(
             seconds=end - begin,
-            fit_seconds=learned * epochs * train_row,
+            fit_seconds=learned * epochs * train_row * (1 + (self.settings.mixed_ratio or 0)),
             learned_per_second=1 / train_row,
             row_seconds=(end - predicting) / len(some),
             work=f"{epochs} epoch{'s' * (epochs != 1)}",
+            mb=mb,
         )
 
     def _predict(self, net: torch.nn.Module, tokens: Tokens, what: str = "") -> np.ndarray:

@@ -16,7 +16,8 @@ from foldstack.learners.biencoder import BiEncoderLearner
 from foldstack.learners.vectors import VectorModel, normalised
 from foldstack.rows import Rows
 from foldstack.techniques import SetfitSettings
-from foldstack.text.pairs import contrastive_pairs
+from foldstack.text.pairs import Sentenced, contrastive_pairs
+from foldstack.text.vector_cache import TextNetwork
 
 # Of pairs: whether both texts have one class. Nothing is scored.
 PAIRS = Task(Kind.BINARY, Kind.BINARY.link, ("same",), metrics.get("roc_auc", Kind.BINARY))
@@ -81,8 +82,15 @@ class SetfitLearner:
         )
 
     def _vectors(self, rows: Rows) -> np.ndarray:
-        """Return (n, h) float64 vectors of length 1."""
-        return normalised(self.body.vectors(rows)).astype(np.float64)
+        """Return (n, h) float64 vectors of length 1; equal texts are read once."""
+        body, found = self.body, Sentenced.of([(text, text) for (text,) in rows.texts])
+        net = body.model.to(body.accelerator.device)
+        vectors = body.vectors_of(net, body.encoder.of_sentences(found))
+        return normalised(vectors[found.first]).astype(np.float64)
+
+    def text_network(self, fitted: str | None) -> TextNetwork:
+        """Return the tuned backbone; see `learners.GivesVectors`."""
+        return self.body.text_network(fitted)
 
     def predict(self, rows: Rows) -> np.ndarray:
         x = self._vectors(rows)

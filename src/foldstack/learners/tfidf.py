@@ -15,7 +15,7 @@ from scipy.sparse import csr_matrix, hstack
 
 from foldstack.files import placing, read_json, write_json, write_text
 from foldstack.guess.contents import LOOKED_AT
-from foldstack.learners import LearnerContext, Measured
+from foldstack.learners import LearnerContext, Measured, stored_mb
 from foldstack.learners.keyword_columns import KEYWORDS, KeywordColumns
 from foldstack.learners.ngram_choice import AutoChoice, choose_ngrams
 from foldstack.learners.penalty import DEFAULT, choose_penalty, inner_folds
@@ -169,7 +169,7 @@ class TfidfLearner:
         values = np.concatenate(found) if found else np.zeros((0, len(self.intercept)))
         return self.model.logits(values + self.intercept).astype(np.float32)
 
-    def measure(self, rows: Rows, learned: int) -> Measured:
+    def measure(self, rows: Rows, learned: int, sized: bool = False) -> Measured:
         """Return the times of a fit on these rows and of their predictions, see `Measured`."""
         begin = time.monotonic()
         self.fit(rows, None, Path())
@@ -181,6 +181,7 @@ class TfidfLearner:
             fit_seconds=(fitted - begin) * learned / len(rows),
             learned_per_second=len(rows) / (fitted - begin),
             row_seconds=(end - fitted) / len(rows),
+            mb=stored_mb(self) if sized else None,
         )
 
     def save(self, folder: Path) -> None:

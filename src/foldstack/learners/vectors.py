@@ -14,7 +14,7 @@ from threadpoolctl import threadpool_limits
 
 from foldstack.errors import InputError
 from foldstack.files import read_json, write_json
-from foldstack.learners import LearnerContext, Measured
+from foldstack.learners import LearnerContext, Measured, stored_mb
 from foldstack.learners.columns import FeatureColumns
 from foldstack.learners.keyword_columns import KEYWORDS, KeywordColumns
 from foldstack.learners.ngram_choice import AutoChoice
@@ -22,6 +22,7 @@ from foldstack.progress import say
 from foldstack.rows import Rows
 from foldstack.techniques import VectorsSettings
 from foldstack.text.features import text_features
+from foldstack.text.vector_cache import TextNetwork
 
 COLUMNS = "columns.json"
 
@@ -130,6 +131,10 @@ class VectorsLearner:
         with threadpool_limits(self.threads):
             self.model.describe(self.source.vectors(self.model.texts))
 
+    def text_network(self, fitted: str | None) -> TextNetwork:
+        """Return the frozen backbone; see `learners.GivesVectors`."""
+        return self.source.network()
+
     def predict(self, rows: Rows) -> np.ndarray:
         return self._predict(self._vectors(rows), rows)
 
@@ -168,7 +173,7 @@ class VectorsLearner:
         parts += [rows.features] if self.settings.join_features else []
         return np.concatenate(parts, axis=1) if parts else None
 
-    def measure(self, rows: Rows, learned: int) -> Measured:
+    def measure(self, rows: Rows, learned: int, sized: bool = False) -> Measured:
         """Return the times of vectors, a fit and predictions of these rows, see `Measured`."""
         n, begin = len(rows), time.monotonic()
         learned_by = self.source.fit(_texts(rows), rows)
@@ -189,6 +194,7 @@ class VectorsLearner:
             learned_per_second=n / of_fit,
             row_seconds=of_rows / n,
             once_row_seconds=of_vectors / n if self.source.kept else 0.0,
+            mb=stored_mb(self) if sized else None,
         )
 
     def save(self, folder: Path) -> None:

@@ -2,13 +2,14 @@
 
 from foldstack.patterns.audit import Line, audit
 from foldstack.patterns.file import load, read_settings
-from foldstack.patterns.nearest import Index, Neighbours
+from foldstack.patterns.nearest import ByCharacters, Index, Neighbours, index_by
 from foldstack.patterns.on_new_rows import FittedPatterns
 from foldstack.patterns.rule_settings import PatternSettings
 from foldstack.patterns.rules import Applied, Claims, Patterns, labels_of
 
 __all__ = [
     "Applied",
+    "ByCharacters",
     "Claims",
     "FittedPatterns",
     "Index",
@@ -17,6 +18,7 @@ __all__ = [
     "PatternSettings",
     "Patterns",
     "audit",
+    "index_by",
     "labels_of",
     "load",
     "read_settings",

@@ -50,13 +50,23 @@ def load(competition: Competition) -> Patterns:
     ]
     return Patterns(
         file=competition.settings.patterns,
-        hash=config.digest([settings.model_dump(mode="json"), cached]),
+        hash=config.digest(_identity(competition, settings, cached)),
         kind=competition.kind,
         mode=settings.mode,
         overrule_below=settings.overrule_below,
         rules=compiled,
         nearest=settings.nearest,
     )
+
+
+def _identity(competition: Competition, settings: PatternSettings, cached: list) -> list:
+    """Return what the hash of patterns is of; InputError if a package that they need is missing."""
+    dumped = settings.model_dump(mode="json")
+    if settings.nearest is None or not settings.nearest.by_meaning:
+        if settings.nearest is not None:
+            dumped["nearest"].pop("by")  # as before the setting
+        return [dumped, cached]
+    return [dumped, cached, competition.meaning.key]
 
 
 def _compiled(

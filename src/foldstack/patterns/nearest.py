@@ -1,21 +1,28 @@
-"""Exact search for the most similar of many texts, by Jaccard similarity of character n-grams.
+"""Exact search for the most similar of many texts, by character n-grams or by meaning.
 
-Two sets of similarity t or more share at least ceil(t |x|) elements; so in any fixed order of all
-elements, their first |x| - ceil(t |x|) + 1 have one in common (prefix filtering: Chaudhuri, Ganti
-& Kaushik 2006, "A primitive operator for similarity joins in data cleaning"). With the rarest first
-few pairs do, and only these are compared in full.
+Two sets of n-grams of Jaccard similarity t or more share at least ceil(t |x|) elements; so in any
+fixed order of all elements, their first |x| - ceil(t |x|) + 1 have one in common (prefix filtering:
+Chaudhuri, Ganti & Kaushik 2006, "A primitive operator for similarity joins in data cleaning"). With the
+rarest first few pairs do, and only these are compared in full.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Protocol
+
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from foldstack.near import CHARACTERS, chunks, shingles
+from foldstack.meaning import Meaning
+from foldstack.near import CHARACTERS, Distinct, chunks, shingles
+from foldstack.patterns.rule_settings import NearestSettings
 from foldstack.rows import normalise
+from foldstack.text import cosine
 
+TextsOfRows = list[tuple[str, ...]]
 QUERIES = 1000  # at once
-ROUNDING = 1e-9
+ROUNDING, OF_VECTORS = 1e-9, 1e-6
 
 
 class Index:
@@ -94,28 +101,93 @@ def _matrix(columns: np.ndarray, offsets: np.ndarray, width: int) -> csr_matrix:
     return matrix
 
 
+class TextIndex(Protocol):
+    """An index of texts, each of one or more segments."""
+
+    def nearest(self, texts: TextsOfRows) -> np.ndarray:
+        """Return (n,) the most similar text of the index, the first of equals; -1 without a match."""
+
+
+class ByCharacters:
+    """An index by the similarity of normalised texts; see `Index`."""
+
+    def __init__(self, texts: TextsOfRows, least: float):
+        self.index = Index([_form(text) for text in texts], least)
+
+    def nearest(self, texts: TextsOfRows) -> np.ndarray:
+        return self.index.nearest([_form(text) for text in texts])
+
+
+class ByMeaning:
+    """An index by the cosine of texts' vectors.
+
+    Attributes:
+        vectors: (m, width) of its texts.
+    """
+
+    def __init__(
+        self, texts: TextsOfRows, least: float, meaning: Meaning, vectors: np.ndarray | None = None
+    ):
+        """vectors: those of the texts, if they are known."""
+        self.least, self.meaning = least, meaning
+        self.vectors = meaning.vectors(texts) if vectors is None else vectors
+
+    def nearest(self, texts: TextsOfRows) -> np.ndarray:
+        if not len(self.vectors) or not texts:
+            return np.full(len(texts), -1)
+        found = cosine.nearest(self.meaning.vectors(texts), self.vectors, 1)
+        near = found.cosines[:, 0] >= self.least - OF_VECTORS
+        return np.where(near, found.places[:, 0], -1)
+
+
 class Neighbours:
     """Labelled texts, to look up the values of the one nearest to a new text."""
 
-    def __init__(self, texts: list[tuple[str, ...]], values: np.ndarray, least: float):
-        """values: (n, units); equal texts whose values differ in a unit give -1 there."""
-        first: dict[str, int] = {}
-        text_of = np.array([first.setdefault(_form(t), len(first)) for t in texts], dtype=np.int64)
-        low = np.full((len(first), values.shape[1]), np.iinfo(np.int64).max)
-        high = np.full_like(low, -1)
-        np.minimum.at(low, text_of, values)
-        np.maximum.at(high, text_of, values)
-        self.values = np.where(low == high, low, -1)
-        self.index = Index(list(first), least)
+    def __init__(
+        self, texts: TextsOfRows, values: np.ndarray, make: Callable[[TextsOfRows], TextIndex]
+    ):
+        """Index the different texts.
 
-    def look_up(self, texts: list[tuple[str, ...]], asked: np.ndarray) -> np.ndarray:
+        Args:
+            texts: n texts.
+            values: (n, units); equal texts whose values differ in a unit give -1 there.
+            make: makes the index of the different texts.
+        """
+        distinct = Distinct.of(texts)
+        shape = (len(distinct.forms), values.shape[1])
+        low = np.full(shape, np.iinfo(np.int64).max)
+        high = np.full_like(low, -1)
+        np.minimum.at(low, distinct.of_row, values)
+        np.maximum.at(high, distinct.of_row, values)
+        self.values = np.where(low == high, low, -1)
+        self.index = make(distinct.texts)
+
+    def look_up(self, texts: TextsOfRows, asked: np.ndarray) -> np.ndarray:
         """Return (n, units) values of each text's nearest one where asked (n, units; bool), else -1."""
         rows = np.flatnonzero(asked.any(axis=1))
-        nearest = self.index.nearest([_form(texts[row]) for row in rows])
+        nearest = self.index.nearest([texts[row] for row in rows])
         out = np.full(asked.shape, -1)
         near = nearest >= 0
         out[rows[near]] = self.values[nearest[near]]
         return np.where(asked, out, -1)
+
+
+def index_by(
+    settings: NearestSettings,
+    meaning: Callable[[], Meaning],
+    vectors: Callable[[], np.ndarray] | None = None,
+) -> Callable[[TextsOfRows], TextIndex]:
+    """Return what makes the index of texts that the settings ask for.
+
+    Args:
+        settings: how texts are compared.
+        meaning: returns the backbone, if they are compared by meaning.
+        vectors: returns the texts' vectors, if they are known.
+    """
+    if not settings.by_meaning:
+        return lambda texts: ByCharacters(texts, settings.similarity)
+    known = vectors or (lambda: None)
+    return lambda texts: ByMeaning(texts, settings.similarity, meaning(), known())
 
 
 def _form(text: tuple[str, ...]) -> str:

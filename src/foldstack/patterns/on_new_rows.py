@@ -14,12 +14,12 @@ import regex
 
 from foldstack.files import write_text
 from foldstack.kinds import Kind
-from foldstack.patterns.nearest import Neighbours
+from foldstack.meaning import Meaning
+from foldstack.patterns.nearest import Neighbours, TextsOfRows, index_by
 from foldstack.patterns.rule_settings import NearestSettings
 from foldstack.patterns.rules import Applied, CompiledRule, Patterns
 
-TextsOfRows = list[tuple[str, ...]]
-FILE = "patterns.json"
+FILE, MEANING, VECTORS = "patterns.json", "meaning", "vectors.npy"
 
 
 @dataclass(frozen=True)
@@ -30,15 +30,20 @@ class FittedPatterns:
         patterns: cached texts included.
         learned: returns the texts of all training rows and their (n, units) values; called if a row
             asks for its nearest text.
+        meaning: returns the backbone that compares texts by meaning; called if one asks for that.
+        vectors: returns the vectors of the different training texts, if they are known.
     """
 
     patterns: Patterns
     learned: Callable[[], tuple[TextsOfRows, np.ndarray]]
+    meaning: Callable[[], Meaning]
+    vectors: Callable[[], np.ndarray] | None = None
 
     @cached_property
     def known(self) -> Neighbours:
         """The index of the training rows."""
-        return Neighbours(*self.learned(), self.patterns.nearest.similarity)
+        make = index_by(self.patterns.nearest, self.meaning, self.vectors)
+        return Neighbours(*self.learned(), make)
 
     def apply(self, texts: TextsOfRows, probabilities: np.ndarray) -> Applied:
         """Return the patterns applied to n texts and a model's (n, outputs) probabilities."""
@@ -49,11 +54,19 @@ class FittedPatterns:
         return self.patterns.apply(texts, probabilities, look_up)
 
     def write(self, folder: Path) -> None:
-        """Write the patterns as `FILE`, with the training rows if `nearest` asks them."""
+        """Write the patterns as `FILE`, with the training rows if `nearest` asks them.
+
+        If that is by meaning, also the backbone and the training texts' vectors, in folder `MEANING`.
+        """
         p, rows = self.patterns, None
         if p.nearest is not None:
             texts, values = self.learned()
             rows = {"texts": texts, "values": values.tolist()}
+        if p.nearest is not None and p.nearest.by_meaning:
+            place = folder / MEANING
+            place.mkdir()
+            self.meaning().save(place)
+            np.save(place / VECTORS, self.known.index.vectors)
         data = {
             "file": p.file,
             "hash": p.hash,
@@ -74,8 +87,12 @@ class FittedPatterns:
         near = None if near is None else NearestSettings.model_validate(near)
         rules = tuple(_rule_of_json(rule) for rule in data.pop("rules"))
         patterns = Patterns(**data | {"kind": Kind(data["kind"])}, rules=rules, nearest=near)
+        place = folder / MEANING
         return cls(
-            patterns, lambda: ([tuple(t) for t in rows["texts"]], np.array(rows["values"], int))
+            patterns,
+            lambda: ([tuple(t) for t in rows["texts"]], np.array(rows["values"], int)),
+            lambda: Meaning.load(place),
+            lambda: np.load(place / VECTORS),
         )
 
 

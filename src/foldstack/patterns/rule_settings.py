@@ -50,13 +50,20 @@ class NearestSettings(Settings):
     """The label of the nearest training text, for rows of which the model is unsure.
 
     below: rows in which the model's confidence is lower than this.
-    similarity: least Jaccard similarity of character n-grams to the training text.
+    by: characters: Jaccard similarity of character n-grams; meaning: cosine of the vectors of preset
+        minilm-vectors, of several segments the mean.
+    similarity: least similarity to the training text.
     confidence: probability of its label afterwards.
     """
 
     below: Annotated[float, Field(gt=0, le=1)] = 0.6
+    by: Literal["characters", "meaning"] = "characters"
     similarity: Annotated[float, Field(gt=0, le=1)] = 0.8
     confidence: Confidence = 0.95
+
+    @property
+    def by_meaning(self) -> bool:
+        return self.by == "meaning"
 
     @model_validator(mode="after")
     def _surer_than_the_model(self) -> NearestSettings:

@@ -42,6 +42,7 @@ from foldstack.records.blends import (
 from foldstack.records.bundles import BundleResult
 from foldstack.records.comparisons import ComparedModel, Comparison
 from foldstack.records.decisions import RuleRecord
+from foldstack.records.distils import Distilled, DistilledSide, MeasuredStudent
 from foldstack.records.drifts import (
     DriftedScore,
     DriftReason,
@@ -67,6 +68,7 @@ from foldstack.records.folds import (
     SpreadLabel,
     ThroughputRecord,
 )
+from foldstack.records.indexes import FoundRow, IndexRecord, IndexResult, SearchResult
 from foldstack.records.pages import (
     Agreement,
     Attribution,
@@ -183,6 +185,8 @@ __all__ = [
     "DemoResult",
     "DemoScores",
     "DifferenceRecord",
+    "Distilled",
+    "DistilledSide",
     "DriftReason",
     "DriftRecord",
     "DriftResult",
@@ -199,8 +203,11 @@ __all__ = [
     "FoldsRecord",
     "FoldsResult",
     "FoldsUsed",
+    "FoundRow",
     "GainRecord",
     "GuessReason",
+    "IndexRecord",
+    "IndexResult",
     "InitResult",
     "InputField",
     "Int8Record",
@@ -211,6 +218,7 @@ __all__ = [
     "LineRecord",
     "LoneLabel",
     "Marks",
+    "MeasuredStudent",
     "ModelEstimate",
     "ModelForecast",
     "ModelScore",
@@ -252,6 +260,7 @@ __all__ = [
     "RunScore",
     "RunScores",
     "ScoresResult",
+    "SearchResult",
     "SelectedPush",
     "ServedApp",
     "SharedRecord",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 
 from foldstack import config
@@ -17,13 +15,11 @@ from foldstack.progress import Progress
 from foldstack.records import BlendRecord, BundleResult, EstimateRecord
 from foldstack.rows import Rows
 from foldstack.stages.blend import blend, blend_command, read_stored
-from foldstack.stages.fitted import load_learner, threads_to_predict
+from foldstack.stages.fitted import times_of, tried
 from foldstack.stages.patterned import OutOfFold, judge, nested_estimate
 from foldstack.stages.predictor import Predictor
 from foldstack.store import RunKey
 from foldstack.workspace import Workspace
-
-TRIED, WARM = 512, 64  # rows that the bundle is tried on; of them, those before the clock runs
 
 
 def bundle(
@@ -54,7 +50,7 @@ def bundle(
         raise InputError(f"WEIGHTS={weights} is not known: choose among {', '.join(FORMS)}")
     chosen = config.check_name(name or "blend", "name")
     record = _fresh(ws, chosen)
-    at = _tried(len(ws.competition.test))
+    at = tried(len(ws.competition.test))
     timed = _timed(ws, record, ws.competition.test.take(at))
     rows, dropped = rows or len(ws.competition.test), []
     value = _values(ws, record)
@@ -103,11 +99,6 @@ def _nested(ws: Workspace, name: str, record: BlendRecord) -> EstimateRecord:
     return nested_estimate(oof, judge(ws, oof))
 
 
-def _tried(rows: int) -> np.ndarray:
-    """Return the positions of test rows that the bundle is tried on, evenly spaced."""
-    return np.unique(np.linspace(0, rows - 1, min(rows, TRIED)).astype(int))
-
-
 # Times
 
 
@@ -121,26 +112,12 @@ def _timed(ws: Workspace, record: BlendRecord, rows: Rows) -> list[BundledRun]:
     with Progress("measuring the models", len(record.members), "models") as progress:
         for key in names:
             if key.model not in per_model:
-                per_model[key.model] = _times_of(ws, key, rows)
+                per_model[key.model] = times_of(ws, key, rows)
                 progress.add(1)
             load, row = per_model[key.model]
             times = {"load_seconds": load, "row_seconds": row}
             made.append(bundled(ws, key).model_copy(update=times))
     return made
-
-
-def _times_of(ws: Workspace, key: RunKey, rows: Rows) -> tuple[float, float]:
-    """Return the seconds to load a run, and per predicted row."""
-    load_learner(ws, key, threads_to_predict(ws))  # the first one imports libraries, too
-    begin = time.monotonic()
-    learner = load_learner(ws, key, threads_to_predict(ws))
-    loaded = time.monotonic()
-    warm = min(WARM, len(rows) // 2)
-    learner.predict(rows.take(np.arange(max(warm, 1))))
-    rest = rows.take(np.arange(warm, len(rows)))
-    begun = time.monotonic()
-    learner.predict(rest)
-    return loaded - begin, (time.monotonic() - begun) / len(rest)
 
 
 def _too_slow(

@@ -30,7 +30,6 @@ from foldstack.rows import Rows, normalise, text_digests
 from foldstack.stages.combination import Outcome
 from foldstack.stages.predictor import Prediction, Predictor
 from foldstack.stages.shown_rows import text_parts
-from foldstack.submission import label_texts
 from foldstack.text.occlusion import occlude
 from foldstack.text.similar import SimilarTexts
 
@@ -169,7 +168,7 @@ class Explainer:
         competition = self.predictor.ws.competition
         train, own = competition.train, normalise(row.texts[0])
         found = self._similar.nearest(row.joined_texts()[0], NEIGHBOURS)
-        labels = self._labels_of(train.targets[[k for k, _ in found]]) if found else []
+        labels = competition.named(train.targets[[k for k, _ in found]]) if found else []
         return [
             Neighbour(
                 id=str(train.ids[k]),
@@ -180,14 +179,6 @@ class Explainer:
             )
             for (k, cosine), label in zip(found, labels, strict=True)
         ]
-
-    def _labels_of(self, targets: np.ndarray) -> list[str]:
-        """Return the labels of (n, outputs) targets; for regression their values."""
-        competition = self.predictor.ws.competition
-        if competition.kind.is_values:
-            return [", ".join(f"{value:.4g}" for value in row) for row in targets]
-        decided = targets if competition.kind.is_one_hot else targets >= 0.5
-        return label_texts(decided, competition.labels, competition.settings)
 
     @cached_property
     def _similar(self) -> SimilarTexts:

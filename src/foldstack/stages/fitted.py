@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from foldstack import config, parallel
 from foldstack.cores import cpu_threads
 from foldstack.errors import InputError
 from foldstack.learners import Learner, LearnerContext, make_learner
 from foldstack.records import RunRecord
+from foldstack.rows import Rows
 from foldstack.store import RunKey
 from foldstack.workspace import Workspace
 
 if TYPE_CHECKING:
     from foldstack.text.cache import TokenCache
+
+TRIED, WARM = 512, 64  # rows that stored models are tried on; of them, those before the clock runs
 
 
 def load_learner(
@@ -85,3 +91,22 @@ def threads_of(ws: Workspace, processes: int = 1) -> int:
 def threads_to_predict(ws: Workspace) -> int:
     """Return the number of threads to predict with, on which predictions do not depend: all cores."""
     return cpu_threads(ws.competition.settings.runtime.threads)
+
+
+def tried(rows: int) -> np.ndarray:
+    """Return the positions of test rows that stored models are tried on, evenly spaced."""
+    return np.unique(np.linspace(0, rows - 1, min(rows, TRIED)).astype(int))
+
+
+def times_of(ws: Workspace, key: RunKey, rows: Rows) -> tuple[float, float]:
+    """Return the seconds to load a run, and per predicted row."""
+    load_learner(ws, key, threads_to_predict(ws))  # the first one imports libraries, too
+    begin = time.monotonic()
+    learner = load_learner(ws, key, threads_to_predict(ws))
+    loaded = time.monotonic()
+    warm = min(WARM, len(rows) // 2)
+    learner.predict(rows.take(np.arange(max(warm, 1))))
+    rest = rows.take(np.arange(warm, len(rows)))
+    begun = time.monotonic()
+    learner.predict(rest)
+    return loaded - begin, (time.monotonic() - begun) / len(rest)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import reduce
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from foldstack.stages.dependencies import inherited_reasons, shared_reasons
 from foldstack.stages.drift import weights_to_test
 from foldstack.stages.fitted import load_learner, model_folder, threads_of, token_cache
 from foldstack.stages.run import Run
-from foldstack.stages.taught import with_distilled, with_pseudo_labels
+from foldstack.stages.taught import free_of_ties, with_distilled, with_pseudo_labels
 from foldstack.text.augment import augmented, wash
 from foldstack.workspace import Workspace
 
@@ -29,14 +30,7 @@ def rows_of(ws: Workspace, run: Run) -> tuple[Rows, Rows, Rows | None, list[str]
     train, held = rows.take(learned), rows.take(run.folds.held_out(left_out))
     select, optimistic = None, []
     if run.select == "inner":
-        groups = ws.competition.tied[learned]
-        if np.unique(groups).size < 2:
-            raise InputError(
-                f"{run.key}: training.select=inner holds back a tenth of the texts to learn from, but "
-                "there is only one: use select=last"
-            )
-        split = GroupShuffleSplit(1, test_size=0.1, random_state=run.key.seed)
-        inner, chosen = next(split.split(learned, groups=groups))
+        inner, chosen = _inner_split(ws, run)
         train, select = train.take(inner), train.take(chosen)
     elif run.select == "fold":
         select = held
@@ -44,21 +38,56 @@ def rows_of(ws: Workspace, run: Run) -> tuple[Rows, Rows, Rows | None, list[str]
     optimistic += shared_reasons(ws, run.folds, left_out)
     if run.folds.in_time_order and left_out and len(_external_places(ws, run)):
         optimistic.append("external rows have no time and may be later than the held-out ones")
-    if run.folds.in_time_order and left_out and run.settings.pseudo_labels is not None:
+    pseudo = run.settings.pseudo_labels
+    if run.folds.in_time_order and left_out and pseudo is not None and pseudo.files:
         optimistic.append("rows with the labels of teachers may be later than the held-out ones")
+    if run.folds.in_time_order and left_out and run.settings.consistent_on:
+        optimistic.append("unlabelled rows may be later than the held-out ones")
     if left_out and run.settings.distil is not None and run.settings.distil.by == "out_of_fold":
         optimistic.append(
             "its targets hold predictions of runs that have learned the held-out fold"
         )
     optimistic += inherited_reasons(ws, run)
-    judged = run.folds.held_out(left_out)
-    if run.select == "inner":
-        judged = np.union1d(judged, learned[chosen])
+    judged = _judged(ws, run)
     gold = _edited(ws, run, train)
     train = _with_external(ws, run, with_distilled(ws, run, gold), judged)
     train = with_pseudo_labels(ws, run, train, gold, judged)
     train = _with_copies(ws, run, _with_difficulty(ws, run, train))
     return train, held, select, optimistic
+
+
+def unlabelled_of(ws: Workspace, run: Run) -> Rows | None:
+    """Return the unlabelled rows for consistency training; None if the preset has none of it.
+
+    They are no copies of rows that are held out or select the epoch, nor of their groups.
+    """
+    names = run.settings.consistent_on
+    if not names:
+        return None
+    judged = _judged(ws, run)
+    return reduce(Rows.concatenated, [free_of_ties(ws, run, name, judged) for name in names])
+
+
+def _judged(ws: Workspace, run: Run) -> np.ndarray:
+    """Return the positions of the rows that are held out or select the epoch."""
+    held = run.folds.held_out(run.key.left_out)
+    if run.select != "inner":
+        return held
+    _, chosen = _inner_split(ws, run)
+    return np.union1d(held, run.folds.learned(run.key.left_out)[chosen])
+
+
+def _inner_split(ws: Workspace, run: Run) -> tuple[np.ndarray, np.ndarray]:
+    """Return which of the rows to learn from are learned, and which select the epoch."""
+    learned = run.folds.learned(run.key.left_out)
+    groups = ws.competition.tied[learned]
+    if np.unique(groups).size < 2:
+        raise InputError(
+            f"{run.key}: training.select=inner holds back a tenth of the texts to learn from, but "
+            "there is only one: use select=last"
+        )
+    split = GroupShuffleSplit(1, test_size=0.1, random_state=run.key.seed)
+    return next(split.split(learned, groups=groups))
 
 
 def _weighted(ws: Workspace, run: Run, rows: Rows) -> Rows:

@@ -22,13 +22,12 @@ from foldstack.interrupt import saying_stop
 from foldstack.learners import Learner, LearnerContext, make_learner
 from foldstack.progress import duration, say
 from foldstack.records import PartialRecord, RunRecord
-from foldstack.rows import Rows, text_digests
+from foldstack.rows import PSEUDO, Rows, text_digests
 from foldstack.stages.dependencies import require_dependencies
 from foldstack.stages.fitted import load_learner, threads_of, token_cache
-from foldstack.stages.learned import rows_of, start_of
+from foldstack.stages.learned import rows_of, start_of, unlabelled_of
 from foldstack.stages.pretrain import pretrained
 from foldstack.stages.run import Run, identity_of
-from foldstack.stages.taught import PSEUDO
 from foldstack.store import Predictions, RunKey
 from foldstack.techniques import LearnerSettings
 from foldstack.tracking import Log, Tracking, tracked
@@ -149,7 +148,9 @@ def _fit(ws: Workspace, run: Run, log: Log | None) -> _Fitted:
     train, held, select, optimistic = rows_of(ws, run)
     taught = int((train.origin == PSEUDO).sum())
     labels = f", {taught:,} of them with the labels of teachers" if taught else ""
-    say(f"{key}: {len(train):,} rows to learn from{labels}, {len(held):,} held out")
+    unlabelled = unlabelled_of(ws, run)
+    without = "" if unlabelled is None else f", {len(unlabelled):,} without a label"
+    say(f"{key}: {len(train):,} rows to learn from{labels}, {len(held):,} held out{without}")
     task, cache = ws.competition.task, token_cache(ws)
     context = LearnerContext(
         task,
@@ -161,6 +162,7 @@ def _fit(ws: Workspace, run: Run, log: Log | None) -> _Fitted:
         log,
         ws.competition.files_of(run.settings),
         lambda: ws.competition.all_texts,
+        unlabelled,
     )
     learner = make_learner(run.settings, context)
     facts = learner.fit(train, select, ws.store.checkpoints_dir(key))

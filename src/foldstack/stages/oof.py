@@ -107,6 +107,20 @@ def fold_runs(ws: Workspace, name: str) -> dict[RunKey, RunRecord]:
     return {k: v for k, v in ws.store.runs(name).items() if len(k.left_out) == 1}
 
 
+def full_runs(ws: Workspace, name: str) -> dict[RunKey, RunRecord]:
+    """Return a model's finished runs on all rows.
+
+    Raises InputError if there are none, or they are stale or unlike those that leave out one fold.
+    """
+    runs = {key: run for key, run in ws.store.runs(name).items() if len(key.left_out) < 2}
+    found = {key: run for key, run in runs.items() if not key.left_out}
+    if not found:
+        command = f"`{ws.store.train_command(name)} FOLD=full`"
+        raise InputError(f"model '{name}' has no full run: run {command}")
+    check_alike(ws, runs)
+    return found
+
+
 def require_runs(
     ws: Workspace, runs: dict[RunKey, RunRecord], name: str, seeds: list[int], folds: Folds
 ) -> list[RunKey]:

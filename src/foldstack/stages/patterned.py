@@ -21,6 +21,7 @@ from foldstack.patterns import (
     Neighbours,
     Patterns,
     audit,
+    index_by,
     labels_of,
 )
 from foldstack.records import (
@@ -127,11 +128,12 @@ def judge(ws: Workspace, oof: OutOfFold) -> Judged:
     rows, fold = competition.scored_rows(scored), folds.fold[scored]
 
     def look_up(asked: np.ndarray) -> np.ndarray:
+        make = index_by(patterns.nearest, lambda: competition.meaning)
         found = np.full(asked.shape, -1)
         for k in np.unique(fold[asked.any(axis=1)]):
             held, learned = np.flatnonzero(fold == k), folds.learned((int(k),))
             learned = learned[~np.isin(competition.tied[learned], rows.groups[held])]
-            near = Neighbours(*labelled_texts(ws, train.take(learned)), patterns.nearest.similarity)
+            near = Neighbours(*labelled_texts(ws, train.take(learned)), make)
             found[held] = near.look_up([rows.texts[i] for i in held], asked[held])
         return found
 
@@ -164,7 +166,12 @@ def _metric_of(competition: Competition, folds: Folds) -> Metric:
 
 def fitted_patterns(ws: Workspace) -> FittedPatterns:
     """Return the patterns with all training rows, for rows that no run learned from."""
-    return FittedPatterns(ws.patterns, lambda: labelled_texts(ws, ws.competition.train))
+    competition = ws.competition
+    return FittedPatterns(
+        ws.patterns,
+        lambda: labelled_texts(ws, competition.train),
+        lambda: competition.meaning,
+    )
 
 
 def labelled_texts(ws: Workspace, learned: Rows) -> tuple[list[tuple[str, ...]], np.ndarray]:

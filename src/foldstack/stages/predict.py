@@ -26,6 +26,7 @@ def predict(
     ws: Workspace,
     *,
     model: str | None = None,
+    fold: str | None = None,
     name: str | None = None,
     file: str | None = None,
     text: str | None = None,
@@ -43,6 +44,7 @@ def predict(
     Args:
         ws: the workspace.
         model: predict with this model instead of the blend `name`.
+        fold: 'full' for the model's runs on all rows, with the decision rule of its fold runs.
         name: the blend; None for `blend`.
         file: a CSV of new texts.
         text: a single text, instead of a file.
@@ -73,11 +75,19 @@ def predict(
         raise InputError("ATTENTION=1 reads weights that int8 does not give: leave INT8=1 out")
     if model and name:
         raise InputError("predict takes MODEL= or the blend's NAME=, not both")
+    full = bool(fold) and fold != "all"
+    if full and fold != "full":
+        raise InputError(
+            f"predict takes FOLD=full or none, not '{fold}': a prediction is the mean over all trained "
+            "folds, or the full runs'"
+        )
+    if full and not model:
+        raise InputError("FOLD=full predicts with one model's full runs: add MODEL=")
     place = ws.store.predictions.place(out, Path(file)) if file else None
     if place is not None:
         ws.refuse_named(place)
     if model:
-        predictor = Predictor.of_model(ws, ws.choose_model(model, "predict"), int8=int8)
+        predictor = Predictor.of_model(ws, ws.choose_model(model, "predict"), full=full, int8=int8)
     else:
         predictor = Predictor.of_blend(ws, name or "blend", int8=int8)
     if text:

@@ -27,6 +27,7 @@ from foldstack.stages.fitted import load_learner, threads_to_predict
 from foldstack.stages.int8 import check_int8, in_int8
 from foldstack.stages.means import OfRuns, RunScales, live_probabilities
 from foldstack.stages.new_rows import NewFile, new_rows
+from foldstack.stages.oof import full_runs
 from foldstack.stages.patterned import fitted_patterns, require_probabilities
 from foldstack.store import RunKey
 from foldstack.submission import label_texts
@@ -118,10 +119,16 @@ class Predictor:
         )
 
     @classmethod
-    def of_model(cls, ws: Workspace, name: str, *, int8: bool = False) -> Predictor:
-        """Load a model's fold runs of all seeds, with the rule that `make submit MODEL=` uses."""
+    def of_model(
+        cls, ws: Workspace, name: str, *, full: bool = False, int8: bool = False
+    ) -> Predictor:
+        """Load a model's fold runs of all seeds, with the rule that `make submit MODEL=` uses.
+
+        full: its runs on all rows instead, as `make submit MODEL= FOLD=full`, with the same rule.
+        """
         made = make_blend(ws, [name], methods=(), quiet=True, command="make predict")
         keys = [RunKey.of_name(name, run) for run in made.record.members[name]]
+        keys = list(full_runs(ws, name)) if full else keys
         result = made.result
         return cls(
             ws,
@@ -129,7 +136,7 @@ class Predictor:
             result.winner,
             result.fitted,
             result.rule,
-            made.record.temperatures,
+            {} if full else made.record.temperatures,
             int8=int8,
             optimistic=made.record.optimistic,
         )

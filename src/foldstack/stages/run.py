@@ -203,15 +203,16 @@ def identity_of(ws: Workspace, run: Run, then: RunIdentity | None = None) -> Run
 def unlabelled_hash(ws: Workspace, settings: LearnerSettings) -> str | None:
     """Return a digest of the unlabelled rows that a model learns from; None if it reads none."""
     competition, pseudo = ws.competition, settings.pseudo_labels
-    names = set(pseudo.texts) if pseudo is not None else set()
+    names = {*(() if pseudo is None else pseudo.files), *settings.consistent_on}
+    by_row = bool(names)
     if settings.reads_pool and competition.pooled is not None:
         names.add("pool")
-    found = [[n, *_facts_of(competition, n, pseudo is not None)] for n in sorted(names)]
+    found = [[n, *_facts_of(competition, n, by_row)] for n in sorted(names)]
     return config.digest(found) if found else None
 
 
-def _facts_of(competition: Competition, name: str, taught: bool) -> list[Any]:
-    """Return what a run learns of unlabelled rows: texts; if they are taught, features and ties too.
+def _facts_of(competition: Competition, name: str, by_row: bool) -> list[Any]:
+    """Return what a run learns of unlabelled rows: their texts; if `by_row`, features and ties too.
 
     None alone if the pool's files are no longer named.
     """
@@ -219,9 +220,9 @@ def _facts_of(competition: Competition, name: str, taught: bool) -> list[Any]:
     if rows is None:
         return [None]
     facts: list[Any] = [rows.hash()]
-    if taught and rows.features is not None:  # teachers may predict from them
+    if by_row and rows.features is not None:  # teachers may predict from them
         facts.append(competition.features_hash(rows))
-    if taught and len(ties := competition.ties_of(name)):  # these are no rows of some runs
+    if by_row and len(ties := competition.ties_of(name)):  # these are no rows of some runs
         facts.append(ties.tolist())
     return facts
 

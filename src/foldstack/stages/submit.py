@@ -15,7 +15,7 @@ from foldstack.records import BlendRecord, SubmissionRecord, Submitted, name_fol
 from foldstack.stages.blend import blend_command, make_blend, read_stored
 from foldstack.stages.dependencies import files_of_members, reasons_of_rows
 from foldstack.stages.means import over_runs
-from foldstack.stages.oof import check_alike, read_model
+from foldstack.stages.oof import full_runs, read_model
 from foldstack.stages.patterned import (
     OutOfFold,
     describe,
@@ -171,16 +171,10 @@ def _full(
     ws: Workspace, name: str, record: SubmissionRecord
 ) -> tuple[np.ndarray, SubmissionRecord]:
     """Return the mean over the seeds' full runs, with the estimate of the fold runs."""
-    runs = {key: run for key, run in ws.store.runs(name).items() if len(key.left_out) < 2}
-    keys = [key for key in runs if not key.left_out]
-    if not keys:
-        command = f"`{ws.store.train_command(name)} FOLD=full`"
-        raise InputError(f"model '{name}' has no full run: run {command}")
-    check_alike(ws, runs)
-    test = ws.competition.test
-    read = {key: ws.store.read_predictions(key, "test", test, runs[key]) for key in keys}
+    found, test = full_runs(ws, name), ws.competition.test
+    read = {key: ws.store.read_predictions(key, "test", test, run) for key, run in found.items()}
     values = over_runs({key: to_probabilities(p.raw, p.link) for key, p in read.items()})
-    runs = {f"seed{k.seed}/{k.run}": ws.store.content(k, "test") for k in keys}
+    runs = {f"seed{k.seed}/{k.run}": ws.store.content(k, "test") for k in found}
     note = "the estimate is of the fold runs; these predictions come from runs on all rows"
     changes = {
         "members": {name: runs},

@@ -11,14 +11,15 @@ import pandas as pd
 from foldstack.ensemble.calibration import Calibration, calibrate
 from foldstack.kinds import Kind
 from foldstack.links import to_probabilities
-from foldstack.rows import Rows, text_digests
+from foldstack.rows import PSEUDO, Rows, text_digests
 from foldstack.stages.fitted import load_learner, threads_of, token_cache
 from foldstack.stages.run import Run
+from foldstack.stages.silver import kept_silver, silver_rows
 from foldstack.store import RunKey
 from foldstack.techniques import PseudoLabels
+from foldstack.techniques.teaching import RECOMBINED
 from foldstack.workspace import Workspace
 
-PSEUDO = "pseudo"  # origin of rows that have been labelled by teachers
 EM_STEPS = 200
 
 
@@ -31,7 +32,8 @@ def with_pseudo_labels(
         ws: the workspace.
         run: the run to be trained; its teachers have left out the same folds.
         train: its training rows.
-        gold: those of the training file with their labels, on which teachers are fitted.
+        gold: those of the training file with their labels, on which teachers are fitted, and of whose
+            sentences pairs are recombined.
         judged: positions of the rows that are held out or select the epoch.
     """
     settings, kind = run.settings.pseudo_labels, ws.competition.task.kind
@@ -40,10 +42,12 @@ def with_pseudo_labels(
     fitted = FittedTeachers.of(settings, kind, _unseen(ws, run, "fitted", gold), gold.targets)
     parts = [train]
     for name in settings.texts:
-        rows = _free_of_ties(ws, run, name, judged)
+        made = name == RECOMBINED
+        rows = silver_rows(ws, run, gold, judged) if made else free_of_ties(ws, run, name, judged)
         if len(rows):
             each = {d.run.model: _predicted(ws, d.run, rows) for d in run.teachers("pseudo")}
             more = labelled(rows, each, settings, kind.is_one_hot, fitted)
+            more = kept_silver(run, more, gold) if made else more
             parts.append(_at_temperature(run, more))
     found, *others = parts
     for more in others:
@@ -58,10 +62,11 @@ def _at_temperature(run: Run, rows: Rows) -> Rows:
     return replace(rows, taught=rows.targets) if tempered else rows
 
 
-def _free_of_ties(ws: Workspace, run: Run, name: str, judged: np.ndarray) -> Rows:
+def free_of_ties(ws: Workspace, run: Run, name: str, judged: np.ndarray) -> Rows:
     """Return the unlabelled rows of this name that are no copies of judged rows, nor of their groups.
 
-    Rows without text are none of them.
+    Rows without text are none of them. judged: positions of the rows that are held out or select the
+    epoch.
     """
     competition = ws.competition
     rows = competition.rows_to_label[name]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from foldstack import config, parallel
 from foldstack.errors import InputError
 from foldstack.interrupt import is_child
@@ -75,9 +77,7 @@ def train_missing(
         raise InputError(
             "--jobs does several runs at once and --processes shares out one: give one of them"
         )
-    runs = _requested(ws, model, fold, seed, name, force=force)
-    todo = [run for run in runs if force or not is_done(ws, run)]
-    first = [] if is_child() else _missing_teachers(ws, todo)
+    runs, first, todo = runs_left(ws, model, fold, seed, name, force=force)
     todo = [*first, *todo]
     left = {run.key for run in todo}
     check_trackers(ws.competition.settings.runtime.trackers)
@@ -97,6 +97,24 @@ def train_missing(
         for together in _by_dependency(todo):
             train_each(ws, together, shared, force=force, processes=processes)
     return TrainedRecord(trained=[str(run.key) for run in todo], finished=finished)
+
+
+def runs_left(
+    ws: Workspace,
+    model: str | None = None,
+    fold: str | None = None,
+    seed: str | None = None,
+    name: str | None = None,
+    *,
+    force: bool = False,
+) -> tuple[list[Run], list[Run], list[Run]]:
+    """Return the requested runs, those of teachers to train before them, and those of them to train.
+
+    Arguments and errors are those of `train`.
+    """
+    runs = _requested(ws, model, fold, seed, name, force=force)
+    todo = [run for run in runs if force or not is_done(ws, run)]
+    return runs, [] if is_child() else _missing_teachers(ws, todo), todo
 
 
 def _requested(
@@ -149,12 +167,15 @@ def _missing_teachers(ws: Workspace, todo: list[Run]) -> list[Run]:
     """Return the runs that teach these, directly or not, and are neither finished nor among them.
 
     None of them if settings are given by --set, which are not for teachers: training asks for them.
+
+    Raises InputError if models teach each other, directly or not.
     """
     if config.split_overrides(ws.given)[1]:
         return []
-    known, found, waiting = {run.key for run in todo}, {}, list(todo)
+    known, found = {run.key for run in todo}, {}
+    waiting = [(run, (run.key.model,)) for run in todo]
     while waiting:
-        run = waiting.pop()
+        run, taught = waiting.pop()
         for dependency in run.teachers(*TEACHING):
             key = dependency.run
             if key in known or ws.store.read_run(key) is not None:
@@ -163,9 +184,21 @@ def _missing_teachers(ws: Workspace, todo: list[Run]) -> list[Run]:
             ws.choose_model(key.model, f"{PURPOSES[dependency.purpose]} of {run.key}")
             settings = _settings(ws, key.model, key.model, force=False)
             found[key] = Run(key, settings, run.folds, key.model)
+            of_it = (*taught, key.model)
+            for teacher in found[key].teachers(*TEACHING):
+                if teacher.run.model in taught:
+                    raise InputError(_in_a_circle(of_it[taught.index(teacher.run.model) :]))
             _check_run(ws, found[key])
-            waiting.append(found[key])
+            waiting.append((found[key], of_it))
     return sorted(found.values(), key=lambda run: run.key)
+
+
+def _in_a_circle(models: Iterable[str]) -> str:
+    """Return the sentence about models that teach each other."""
+    return (
+        f"{' and '.join(sorted(set(models)))} are each other's teachers, so that none can be the "
+        "first: name another teacher in one of them"
+    )
 
 
 def _teaching(first: list[Run]) -> list[str]:
@@ -181,11 +214,7 @@ def _by_dependency(todo: list[Run]) -> list[list[Run]]:
         waiting = {run.key for run in left}
         ready = [run for run in left if not any(d.run in waiting for d in run.dependencies())]
         if not ready and any(run.teachers(*TEACHING) for run in left):
-            models = " and ".join(dict.fromkeys(run.key.model for run in left))
-            raise InputError(
-                f"{models} are each other's teachers, so that none can be the first: name another "
-                "teacher in one of them"
-            )
+            raise InputError(_in_a_circle(run.key.model for run in left))
         groups.append(ready or left)  # a cycle: each run raises its own error
         left = [run for run in left if run not in groups[-1]]
     return groups
@@ -226,6 +255,8 @@ def _check_inputs(ws: Workspace, todo: list[Run], *, force: bool) -> None:
         if not (run.pretrains and is_pretrained(ws, run.settings)):
             run.settings.check_backbone()
         run.settings.check_inputs(ws.competition.files_of(run.settings))
+        if run.settings.pseudo_labels is not None:
+            run.settings.pseudo_labels.check_package()
 
 
 def _check_processes(todo: list[Run], processes: int) -> None:

@@ -7,6 +7,7 @@
     oof/.tokens/                    tokenised texts, see text.cache
     oof/.vectors/                   texts' vectors by frozen backbones, see text.vector_cache
     oof/.near/                      near-duplicates, see near.cached
+    oof/.index/                     vectors of all texts and their record, see stages.index
     oof/.pretrained/<key>/          backbones pretrained on the texts, see stages.pretrain
     oof/_blends/<name>/             blend.json, oof.parquet, nested.parquet, test.parquet, model/
     oof/_patterns/<name>.json       the audit of rules on a blend or a model
@@ -35,6 +36,7 @@ from foldstack.store.comparison_files import ComparisonFiles
 from foldstack.store.drift_files import DriftFiles
 from foldstack.store.export_files import ExportFiles
 from foldstack.store.fold_files import FoldFiles
+from foldstack.store.index_files import IndexFiles
 from foldstack.store.keys import RunKey
 from foldstack.store.page_files import PageFiles
 from foldstack.store.parquet import Predictions, parquet_meta, read_parquet, write_parquet
@@ -56,6 +58,7 @@ class Store(
     DriftFiles,
     RunPredictionFiles,
     ComparisonFiles,
+    IndexFiles,
     BlendFiles,
     BundleFiles,
     SubmissionFiles,

@@ -15,6 +15,7 @@ from foldstack.techniques.classifiers import (
     VectorClassifier,
 )
 from foldstack.techniques.common import AUTO
+from foldstack.techniques.consistency import Consistency
 from foldstack.techniques.heads import (
     AttentionHead,
     CharCnnHead,
@@ -130,6 +131,7 @@ __all__ = [
     "ClsHead",
     "CnnHead",
     "ConcatHead",
+    "Consistency",
     "ConstantSchedule",
     "Correlation",
     "Cosent",

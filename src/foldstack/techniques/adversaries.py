@@ -35,11 +35,14 @@ class Adversary(Technique):
         of_the_task: it uses the outputs for the target, which `auxiliary: 1` does not train.
         by_matrix: the length of a step depends on the whole matrix, so that the word embeddings
             must not be trimmed to the words that occur.
+        on_vectors: it adds noise to the word vectors of the labelled rows, so that no other rows are
+            read beside them.
     """
 
     through_backbone: ClassVar[bool] = True
     of_the_task: ClassVar[bool] = False
     by_matrix: ClassVar[bool] = False
+    on_vectors: ClassVar[bool] = False
 
 
 class FGM(Adversary):
@@ -82,6 +85,7 @@ class FreeLB(Adversary):
     """
 
     implementation: ClassVar[str] = "foldstack.training.attacks:FreeLBAttack"
+    on_vectors: ClassVar[bool] = True
     name: Literal["freelb"]
     steps: PositiveInt = 3
     lr: Positive = 0.1
@@ -119,6 +123,7 @@ class VAT(Adversary):
 
     implementation: ClassVar[str] = "foldstack.training.attacks:VATAttack"
     of_the_task: ClassVar[bool] = True
+    on_vectors: ClassVar[bool] = True
     name: Literal["vat"]
     epsilon: Positive = 1.0
     xi: Positive = 1e-3

@@ -17,9 +17,9 @@ OF_RUN = (
     "dropout_samples",
     "binary_link",
     "head_bias",
-    "augment",
-    "augment_copies",
-    "augment_washed_by",
+    "consistency",
+    "match_hidden",
+    "joint",
 )
 OF_TRAINING = (
     "loss",
@@ -90,6 +90,10 @@ class BiEncoderSettings(TransformerSettings):
                 "take head, tail or head_tail"
             )
         return self
+
+    @property
+    def text_vectors(self) -> Literal["backbone", "run"] | None:
+        return "run"
 
     def check_kind(self, kind: Kind) -> None:
         super().check_kind(kind)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, get_args, get_origin
@@ -26,7 +26,8 @@ class Traits:
     to select by. features: it reads feature columns. auxiliary: it learns auxiliary columns.
     pretraining: it has `pretrain`. start: it can start from another model's weights. difficulty: it
     can sample rows by another model's losses. weights: it weights rows by `Rows.weights`. tempered: it
-    learns the probabilities in `Rows.taught` at a temperature.
+    learns the probabilities in `Rows.taught` at a temperature. mixes: its updates mix training rows
+    and pseudo-labelled ones in a ratio.
     """
 
     torch: bool = False
@@ -39,6 +40,7 @@ class Traits:
     start: bool = False
     difficulty: bool = False
     weights: bool = False
+    mixes: bool = False
     tempered: bool = False
 
 
@@ -115,6 +117,11 @@ class LearnerSettings(Settings):
         return {}
 
     @property
+    def untouched_backbone(self) -> dict[str, Any] | None:
+        """Settings of the backbone before training, as learner vectors has them; None without one."""
+        return None
+
+    @property
     def packages(self) -> tuple[str, ...]:
         """Packages that predicting imports beside those of every learner, for a bundle."""
         return ()
@@ -133,14 +140,28 @@ class LearnerSettings(Settings):
     @property
     def reads_pool(self) -> bool:
         """Whether training reads the texts of the competition's `pool` files."""
-        return self.pretrains or (
-            self.pseudo_labels is not None and "pool" in self.pseudo_labels.texts
-        )
+        pseudo = () if self.pseudo_labels is None else self.pseudo_labels.texts
+        return self.pretrains or "pool" in {*pseudo, *self.consistent_on}
+
+    @property
+    def consistent_on(self) -> tuple[str, ...]:
+        """Unlabelled rows, `test` or `pool`, that training reads without labels of teachers."""
+        return ()
+
+    @property
+    def mixed_ratio(self) -> float | None:
+        """Pseudo-labelled rows per training row in each update; None to mix at random."""
+        return None if self.pseudo_labels is None else self.pseudo_labels.ratio
 
     @property
     def epoch_chosen_by(self) -> str:
         """Rows that select the epoch: `last` (none), `inner` or `fold`."""
         return "last"
+
+    @property
+    def text_vectors(self) -> Literal["backbone", "run"] | None:
+        """Where a single text's vector is from: the frozen backbone, or a run; None without any."""
+        return None
 
     @property
     def joins_features(self) -> bool:
@@ -204,6 +225,11 @@ class LearnerSettings(Settings):
             (self.hard_model, can.difficulty, "samples no rows by another model's losses"),
             (self.weighs_by_drift, can.weights, "weights no rows"),
             (
+                self.pseudo_labels is not None and self.pseudo_labels.compares_vectors,
+                self.untouched_backbone is not None,
+                "has no backbone, whose vectors pseudo_labels.recombine.by semantic compares",
+            ),
+            (
                 self.distil is not None and self.distil.is_tempered,
                 can.tempered,
                 "learns from teachers at distil.temperature 1 only",
@@ -211,6 +237,11 @@ class LearnerSettings(Settings):
         ):
             if asked and not able:
                 raise ValueError(f"learner {self.learner} {what}: leave the setting for it out")
+        if self.mixed_ratio and not can.mixes:
+            raise ValueError(
+                f"learner {self.learner} takes no updates in which pseudo_labels.ratio could mix rows: "
+                "set pseudo_labels.weight instead"
+            )
 
     def check_external(self, known: Collection[str]) -> None:
         """Raise ValueError if `external_files` names none of the competition's external files."""
@@ -223,6 +254,15 @@ class LearnerSettings(Settings):
 
     def check_kind(self, kind: Kind) -> None:
         """Raise ValueError if a setting does not apply to this kind of competition."""
+
+    def check_unlabelled(self, kind: Kind, pool: Sequence[str], segments: int = 1) -> None:
+        """Raise ValueError if what reads unlabelled rows does not apply, or there are none.
+
+        pool: names of the competition's pool files.
+        segments: texts of a row that are read apart.
+        """
+        if self.pseudo_labels is not None:
+            self.pseudo_labels.check(kind, pool, segments)
 
     def check_columns(self, features: tuple[str, ...], auxiliary: tuple[str, ...]) -> None:
         """Raise ValueError if a setting requires columns of which the competition has none."""

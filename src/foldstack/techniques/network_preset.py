@@ -97,6 +97,7 @@ class NetworkSettings(SequenceSettings):
         start=True,
         difficulty=True,
         weights=True,
+        mixes=True,
         tempered=True,
     )
     learner: Literal["network"]

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, PositiveInt, model_validator
 
 from foldstack.kinds import Kind
-from foldstack.settings import OptionalText, Share
+from foldstack.settings import OptionalText, Share, none_from_text
 from foldstack.techniques.augmentation import Augmentation
 from foldstack.techniques.common import AUTO, NonNegative, OrAuto, each_named, named
+from foldstack.techniques.consistency import Consistency
 from foldstack.techniques.heads import Head, MeanHead
 from foldstack.techniques.keyword_settings import EmbeddedKeywordSettings
 from foldstack.techniques.long import Beginning, Long
@@ -53,6 +54,8 @@ class SequenceSettings(EmbeddedKeywordSettings):
     augment_washed_by: a model that judges the copies: those whose label loses half its confidence
         under the model's runs that know neither the copy's fold nor those left out (`fold2-4`) are
         dropped.
+    consistency: learn from unlabelled texts that a changed text is predicted as the text is, `{}` or
+        `{setting: value}`.
     row_weights: drift multiplies the rows' weights by those of `make drift`, which are large for
         rows like the test file's.
     training: how the run is trained.
@@ -81,6 +84,7 @@ class SequenceSettings(EmbeddedKeywordSettings):
     augment: Annotated[tuple[Augmentation, ...], BeforeValidator(each_named)] = ()
     augment_copies: Annotated[int, Field(ge=0)] = 0
     augment_washed_by: OptionalText = None
+    consistency: Annotated[Consistency | None, BeforeValidator(none_from_text)] = None
     row_weights: Literal["file", "drift"] = "file"
     training: TrainingSettings = TrainingSettings()
     stages: tuple[StageSettings, ...] = ()
@@ -135,6 +139,16 @@ class SequenceSettings(EmbeddedKeywordSettings):
                     f"stage {number} sets reinit_layers, which would discard the stage before: set "
                     "it in the first"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _mixes_all_rows(self) -> SequenceSettings:
+        drawing = next((s.sampling for s in self.all_stages if s.sampling), None)
+        if self.mixed_ratio and drawing:
+            raise ValueError(
+                f"training.sampling {drawing.name} draws the rows of an epoch, and pseudo_labels.ratio "
+                "takes each training row once: set one of them only"
+            )
         return self
 
     @model_validator(mode="after")
@@ -261,6 +275,58 @@ class SequenceSettings(EmbeddedKeywordSettings):
                 "set augment_copies, or leave one of them out"
             )
         return self
+
+    @model_validator(mode="after")
+    def _changes_unlabelled_texts(self) -> SequenceSettings:
+        if self.consistency is None:
+            return self
+        if not self.consistency_changes:
+            raise ValueError(
+                "consistency compares a text with a changed one, but `augment` names no change: set "
+                "consistency.augment or augment"
+            )
+        if self.long.several_windows or self.long.redraws:
+            raise ValueError(
+                f"consistency compares a text with a changed one, of which long {self.long.name} reads "
+                "other windows: take another `long`"
+            )
+        for stage in self.all_stages:
+            adversary = stage.adversary
+            if stage.freeze_backbone:
+                raise ValueError(
+                    "consistency requires passes through the backbone, which freeze_backbone runs once: "
+                    "set one of them only"
+                )
+            if stage.auxiliary == 1:
+                raise ValueError(
+                    "consistency compares predictions of the target, which auxiliary 1 does not learn: "
+                    "set one of them only"
+                )
+            if adversary and adversary.on_vectors:
+                raise ValueError(
+                    f"adversary {adversary.name} adds noise to the word vectors of labelled rows, and "
+                    "consistency reads others beside them: take fgm, pgd or awp"
+                )
+        return self
+
+    @property
+    def consistency_changes(self) -> tuple[Augmentation, ...]:
+        """Changes of the unlabelled texts; none without `consistency`."""
+        return () if self.consistency is None else self.consistency.augment or self.augment
+
+    @property
+    def consistent_on(self) -> tuple[str, ...]:
+        return () if self.consistency is None else self.consistency.texts
+
+    def check_unlabelled(self, kind: Kind, pool: Sequence[str], segments: int = 1) -> None:
+        super().check_unlabelled(kind, pool, segments)
+        if self.consistency is None:
+            return
+        self.consistency.check(pool)
+        if kind.is_values:
+            raise ValueError(
+                "consistency compares probabilities, but this competition is regression: leave it out"
+            )
 
     @property
     def new_texts_each_epoch(self) -> bool:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, PositiveInt, model_validator
 
+from foldstack.errors import InputError
 from foldstack.kinds import Kind
-from foldstack.settings import Settings, Share
+from foldstack.settings import Settings, Share, none_from_text
 from foldstack.techniques.common import Positive, UnitShare
 
 
@@ -22,6 +24,47 @@ def _weighted(given: Any) -> Any:
 Teachers = Annotated[dict[str, Positive], BeforeValidator(_weighted), Field(min_length=1)]
 
 
+RECOMBINED = "recombined"  # pairs that are made of a run's own training rows
+
+
+class Recombination(Settings):
+    """Make new pairs of the sentences of training pairs, for teachers to label (Thakur et al. 2021,
+    Augmented SBERT).
+
+    A first sentence is paired with second ones of other pairs. No sentence of a row that is held out,
+    or selects the epoch, is used, and no pair is made that is a training pair in either order.
+
+    by: how partners are found: random; bm25: words in common, weighted by BM25; semantic: cosine of
+        the vectors of the preset's backbone before training; bm25_semantic: those of both.
+    top: partners per first sentence, by each way.
+    most: most such rows per training row; of more, some are drawn at random.
+    density: keep a row with probability min(1, ratio of the density of the training rows' targets to
+        that of the new rows' labels, both at its label), by Gaussian kernels, so that the labels are
+        distributed like the targets.
+    """
+
+    by: Literal["random", "bm25", "semantic", "bm25_semantic"] = "semantic"
+    top: PositiveInt = 3
+    most: Positive = 3.0
+    density: bool = False
+
+    @property
+    def by_words(self) -> bool:
+        return self.by in ("bm25", "bm25_semantic")
+
+    @property
+    def by_vectors(self) -> bool:
+        return self.by in ("semantic", "bm25_semantic")
+
+    def check_package(self) -> None:
+        """Raise InputError if words are to be compared and bm25s is not installed."""
+        if self.by_words and importlib.util.find_spec("bm25s") is None:
+            raise InputError(
+                f"pseudo_labels.recombine.by {self.by} requires the package bm25s, which is not "
+                "installed: pip install 'foldstack[pairs]'"
+            )
+
+
 class PseudoLabels(Settings):
     """Learn unlabelled rows too, with the labels that other models predict (Lee 2013).
 
@@ -29,12 +72,16 @@ class PseudoLabels(Settings):
     equals, nearly equals or shares a group with a held-out one is among them.
 
     teachers: models; several with their weights in the mean of probabilities: `{minilm: 2, tfidf: 1}`.
-    texts: rows of the test file, or of the files of `pool`, or of both.
+    texts: test: rows of the test file; pool: those of the files of `pool`; recombined: new pairs of the
+        sentences of training pairs; or several of them.
+    recombine: how recombined pairs are made.
     labels: soft: the probabilities; hard: what they decide.
     confidence: least probability of what is decided; of several labels, of each.
     agreement: only rows on which all teachers decide alike.
     top: most rows per class, those of highest confidence.
     weight: of each such row beside 1 for a training row.
+    ratio: such rows per training row in each update of a network, whose epoch is then one pass over
+        the training rows; none: an epoch has every row once.
     fitted: what of the teachers is fitted on training rows, each predicted by runs that have learned
         neither it nor the folds that are left out (`fold2-4`): calibration: a temperature for each
         teacher (Guo et al. 2017); weights: of their mean, by likelihood (Smyth and Wolpert 1999,
@@ -42,12 +89,16 @@ class PseudoLabels(Settings):
     """
 
     teachers: Teachers
-    texts: Annotated[tuple[Literal["test", "pool"], ...], Field(min_length=1)] = ("test",)
+    texts: Annotated[tuple[Literal["test", "pool", "recombined"], ...], Field(min_length=1)] = (
+        "test",
+    )
+    recombine: Recombination = Recombination()
     labels: Literal["soft", "hard"] = "soft"
     confidence: Share = 0.0
     agreement: bool = False
     top: PositiveInt | None = None
     weight: Positive = 1.0
+    ratio: Annotated[Positive | None, BeforeValidator(none_from_text)] = None
     fitted: tuple[Literal["calibration", "weights"], ...] = ()
 
     @model_validator(mode="after")
@@ -70,11 +121,52 @@ class PseudoLabels(Settings):
             )
         return self
 
-    def check(self, kind: Kind, pool: Sequence[str]) -> None:
+    @model_validator(mode="after")
+    def _recombined_texts(self) -> PseudoLabels:
+        if self.recombine != Recombination() and not self.recombines:
+            raise ValueError(
+                "`recombine` says how pairs are recombined, but `texts` does not name recombined: add "
+                "it, or leave `recombine` out"
+            )
+        return self
+
+    @property
+    def recombines(self) -> bool:
+        """Whether pairs are made of training rows."""
+        return RECOMBINED in self.texts
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The names of `texts` that are rows of files."""
+        return tuple(name for name in self.texts if name != RECOMBINED)
+
+    @property
+    def compares_vectors(self) -> bool:
+        """Whether vectors of the preset's backbone are compared."""
+        return self.recombines and self.recombine.by_vectors
+
+    def check_package(self) -> None:
+        """Raise InputError if a package is not installed."""
+        if self.recombines:
+            self.recombine.check_package()
+
+    def check(self, kind: Kind, pool: Sequence[str], segments: int = 1) -> None:
         """Raise ValueError if a setting does not apply to this kind of competition, or there is no pool.
 
         pool: names of the competition's pool files.
+        segments: texts of a row that are read apart.
         """
+        if self.recombines and segments != 2:
+            raise ValueError(
+                "pseudo_labels.texts recombined makes new pairs of sentences, but rows of this "
+                f"competition have {segments} text{'s' * (segments != 1)}: set `pair: true` with two "
+                "text columns, or leave recombined out"
+            )
+        if self.recombine.density and not (kind.is_values or kind.has_positive_class):
+            raise ValueError(
+                "pseudo_labels.recombine.density compares distributions of one score, but this "
+                f"competition is {kind}: leave it out"
+            )
         if "pool" in self.texts and not pool:
             raise ValueError(
                 "pseudo_labels.texts names the pool, but competition.yaml has no `pool`: name a file "

@@ -19,6 +19,16 @@ from foldstack.techniques.sequence_preset import SequenceSettings
 from foldstack.techniques.teaching import JointDistillation
 from foldstack.techniques.training import TrainingSettings
 
+# What of a preset applies to its backbone before training.
+OF_CHECKPOINT = (
+    "backbone",
+    "sha256",
+    "trust_remote_code",
+    "ignore_weights",
+    "prefix",
+    "special_tokens",
+)
+
 
 class TransformerSettings(SequenceSettings):
     """A pre-trained backbone with a head over its token vectors.
@@ -56,6 +66,7 @@ class TransformerSettings(SequenceSettings):
         start=True,
         difficulty=True,
         weights=True,
+        mixes=True,
         tempered=True,
     )
     learner: Literal["transformer"]
@@ -86,6 +97,11 @@ class TransformerSettings(SequenceSettings):
 
     def check_backbone(self) -> None:
         locate(self.backbone, self.sha256)
+
+    @property
+    def untouched_backbone(self) -> dict[str, Any]:
+        found = {name: getattr(self, name) for name in OF_CHECKPOINT}
+        return found | ({"head": self.head} if self.head != AUTO and self.head.fixed else {})
 
     @property
     def pretrains(self) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -138,6 +138,11 @@ class VectorsSettings(KeywordSettings):
         self.source.check_kind(kind)
 
     @property
+    def untouched_backbone(self) -> dict[str, Any] | None:
+        read = self.source.reads_backbone
+        return {name: getattr(self, name) for name in OF_BACKBONE} if read else None
+
+    @property
     def reads_pool(self) -> bool:
         return super().reads_pool or self.source.reads_pool
 
@@ -163,6 +168,10 @@ class VectorsSettings(KeywordSettings):
             return None
         weights = size.parameters + size.words * size.hidden
         return (4 * weights + 24 * rows * size.hidden) // MB
+
+    @property
+    def text_vectors(self) -> Literal["backbone", "run"] | None:
+        return "backbone" if self.source.reads_backbone else None
 
     @property
     def weighs_by_drift(self) -> bool:

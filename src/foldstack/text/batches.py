@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
+from foldstack.errors import InputError
+
 CHUNK_BATCHES = 50
+STREAM = 6  # separates this random stream from those of batches, samplers and windows
 
 
 def epoch_batches(lengths: np.ndarray, batch_size: int, seed: int, epoch: int) -> list[np.ndarray]:
@@ -30,6 +35,89 @@ def epoch_batches(lengths: np.ndarray, batch_size: int, seed: int, epoch: int) -
         chunk = chunk[np.argsort(lengths[chunk], kind="stable")]
         batches += [chunk[i : i + batch_size] for i in range(0, len(chunk), batch_size)]
     return [batches[i] for i in rng.permutation(len(batches))]
+
+
+def mixed_batches(
+    lengths: np.ndarray, pseudo: np.ndarray, ratio: float, batch_size: int, seed: int, epoch: int
+) -> list[np.ndarray]:
+    """Return the batches of an epoch with `ratio` pseudo-labelled rows per other row in each.
+
+    Each other row is in one batch. Rounded numbers of pseudo-labelled rows add up to the ratio over
+    batches and epochs.
+
+    Args:
+        lengths: (n,) tokens per row.
+        pseudo: (n,) whether a row is pseudo-labelled; some are, and some are not.
+        ratio: pseudo-labelled rows per other row.
+        batch_size: most rows per batch, of both kinds.
+        seed: of the run.
+        epoch: from 0.
+
+    Returns:
+        Arrays of row positions, one per update.
+
+    Raises:
+        InputError: a batch has no room for a row that is not pseudo-labelled.
+    """
+    own = int(batch_size / (1 + ratio))
+    if own == 0:
+        raise InputError(
+            f"pseudo_labels.ratio {ratio:g} leaves no training row in an update of {batch_size} rows: "
+            "lower it, or raise training.batch_size"
+        )
+    gold, others = np.flatnonzero(~pseudo), np.flatnonzero(pseudo)
+    batches = [gold[rows] for rows in epoch_batches(lengths[gold], own, seed, epoch)]
+    taken = epoch * len(gold) + np.cumsum([0, *map(len, batches)])
+    beside = rows_beside(
+        [lengths[rows].max() for rows in batches],
+        lengths[others],
+        np.floor(ratio * taken + 0.5).astype(np.int64),
+        seed,
+    )
+    pairs = zip(batches, beside, strict=True)
+    return [np.concatenate([rows, others[more]]) for rows, more in pairs]
+
+
+def rows_beside(
+    longest: Sequence[int], lengths: np.ndarray, bounds: np.ndarray, seed: int
+) -> list[np.ndarray]:
+    """Return rows of another set that are taken beside each of the batches of an epoch.
+
+    No row is taken again before all have been, see `rows_drawn`. Of at most 50 successive batches, which
+    take each row once, those with longer rows get the longer ones.
+
+    Args:
+        longest: (b,) tokens of the longest row of each batch.
+        lengths: (m,) tokens per row of the set.
+        bounds: (b + 1,) ascending: how many rows have been taken before each batch since the first
+            epoch, and after the last one.
+        seed: of the run.
+
+    Returns:
+        (b,) arrays of row positions in the set.
+    """
+    drawn = rows_drawn(len(lengths), bounds[0], bounds[-1], seed)
+    counts, found = np.diff(bounds), [drawn[:0]] * len(longest)
+    step = max(1, min(CHUNK_BATCHES, len(lengths) // max(counts.max(), 1)))
+    for start in range(0, len(longest), step):
+        some = np.arange(start, min(start + step, len(longest)))
+        rows = drawn[bounds[start] - bounds[0] : bounds[some[-1] + 1] - bounds[0]]
+        rows = rows[np.argsort(lengths[rows], kind="stable")]
+        some = some[np.argsort(np.asarray(longest)[some], kind="stable")]
+        for batch, own in zip(some, np.split(rows, np.cumsum(counts[some])[:-1]), strict=True):
+            found[batch] = own
+    return found
+
+
+def rows_drawn(rows: int, start: int, end: int, seed: int) -> np.ndarray:
+    """Return draws number `start` to `end` - 1 of all rows in random order, then in another one, …
+
+    They depend on the seed only, so that a resumed run continues with the same ones.
+    """
+    passes = range(start // rows, -(-end // rows))
+    orders = [np.random.default_rng([seed, p, STREAM]).permutation(rows) for p in passes]
+    first = start // rows * rows
+    return np.concatenate([np.arange(0), *orders])[start - first : end - first]
 
 
 def token_batches(lengths: np.ndarray, budget: int) -> list[np.ndarray]:

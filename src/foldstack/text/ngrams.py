@@ -261,6 +261,11 @@ class _RuledWords(_Words):
         return [word for run in runs for word in self._rules(run)]
 
 
+def words_of_text(text: str) -> list[str]:
+    """Return the lower-cased words of a text; Chinese ones are cut by rjieba."""
+    return _ChineseWords().read(text)
+
+
 _READERS = {"unicode": _Words, "rjieba": _ChineseWords}
 
 

@@ -26,11 +26,14 @@ PART = 20_000  # texts per shard: a killed run loses no more of them
 class TextNetwork(Protocol):
     """A frozen network from texts to vectors.
 
-    key: digest of all that its vectors depend on; None if that cannot be known. size: of a vector.
+    key: digest of all that its vectors depend on; None if that cannot be known. content: the same but
+    for the machine, never None. size: of a vector. precision: in which it computes.
     """
 
     key: str | None
+    content: str
     size: int
+    precision: str
 
     def fill(self, texts: Sequence[str], out: np.ndarray) -> None:
         """Compute the (n, size) vectors of n texts into a float32 array, which may be a file's."""

@@ -515,6 +515,31 @@ def divergence(a: Tensor, b: Tensor, link: str) -> Tensor:
     return 0.5 * (apart * (a - b)).mean(dim=1)  # the sum over both outcomes, in logits
 
 
+def consistency(
+    original: Tensor, changed: Tensor, link: str, *, temperature: float, confidence: float
+) -> Tensor:
+    """Return (b,) KL(p of the original, sharpened ‖ p of the changed text) where the original is sure.
+
+    Unsupervised Data Augmentation (Xie et al. 2020): the predictions of the original have the
+    temperature and no gradient; a choice whose most probable outcome has, at temperature 1, less than
+    the confidence counts 0. softmax is one choice; sigmoid is one per output, whose mean is returned.
+
+    Args:
+        original: (b, outputs) logits.
+        changed: (b, outputs) logits.
+        link: softmax or sigmoid.
+        temperature: divisor of the original's logits.
+        confidence: least probability.
+    """
+    original = original.detach()
+    log_p, _ = _outcomes(original, original, link)
+    sharp = original / temperature
+    log_wanted, wanted = _outcomes(sharp, probabilities(sharp, link), link)
+    log_changed, _ = _outcomes(changed, changed, link)
+    apart = (wanted * (log_wanted - log_changed)).sum(dim=1)
+    return ((log_p.exp().amax(dim=1) >= confidence) * apart).mean(dim=1)
+
+
 def supervised_contrastive(
     vectors: Tensor, targets: Tensor, weights: Tensor, temperature: float
 ) -> Tensor:

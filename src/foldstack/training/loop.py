@@ -24,13 +24,13 @@ from foldstack.nets.mixup import Mixup
 from foldstack.nets.trainable import Trainable
 from foldstack.progress import Progress, say
 from foldstack.techniques import Distillation, LoopSettings
-from foldstack.text.batches import epoch_batches, micro_batches, token_batches
+from foldstack.text.batches import epoch_batches, micro_batches, mixed_batches, token_batches
 from foldstack.tracking import Log
 from foldstack.training import checkpoint
 from foldstack.training.attacks import Attack, make_attack
 from foldstack.training.criteria import Criterion
 from foldstack.training.graphs import Graphs
-from foldstack.training.micro_batch import MicroBatch, TrainingObjective
+from foldstack.training.micro_batch import MicroBatch, TrainingObjective, UnlabelledPart
 from foldstack.training.optim import (
     load_state_tensors,
     lr_factor,
@@ -40,6 +40,7 @@ from foldstack.training.optim import (
 from foldstack.training.precision import batch_tokens, padding_multiple
 from foldstack.training.samplers import sampled_rows
 from foldstack.training.threads import parallel_map
+from foldstack.training.unlabelled import TextPairs, Unlabelled
 from foldstack.training.weight_averaging import WeightAverage, greedy_soup, make_averaging
 
 MOST_POINTS = 200  # maximum length of the loss curve
@@ -62,6 +63,7 @@ class Examples:
 
     auxiliary: (n, a) auxiliary targets in 0 … 1, NaN if unknown, if a stage learns them.
     difficulty: (n,) losses of an earlier run, for sampling of hard rows.
+    pseudo: (n,) whether a row has been labelled by teachers; None if no row has.
     taught: (n, outputs) probabilities of teachers at the temperature of distil, NaN without one.
     distil: how they are learned.
     """
@@ -72,6 +74,7 @@ class Examples:
     link: str
     auxiliary: Tensor | None = None
     difficulty: np.ndarray | None = None
+    pseudo: np.ndarray | None = None
     taught: Tensor | None = None
     distil: Distillation | None = None
 
@@ -85,6 +88,7 @@ class Examples:
             weights=self.weights[rows],
             auxiliary=None if self.auxiliary is None else self.auxiliary[rows],
             difficulty=None if self.difficulty is None else self.difficulty[rows],
+            pseudo=None if self.pseudo is None else self.pseudo[rows],
             taught=None if self.taught is None else self.taught[rows],
         )
 
@@ -116,7 +120,8 @@ class Training:
     """A model and everything that an update of it needs.
 
     net: the model wrapped by accelerate, which averages gradients over processes; passes without
-    gradients use the model itself. graphs: by the adversary's phase, on a GPU.
+    gradients use the model itself. graphs: by the adversary's phase, on a GPU; not with unlabelled
+    rows, whose lengths would make a graph of nearly every update.
     """
 
     model: Trainable
@@ -132,7 +137,7 @@ class Training:
     def backward(self, part: MicroBatch, epoch: float) -> Tensor:
         """Add the gradient of this micro-batch; return its loss, valid until the next call."""
         run = partial(self.adversary.backward, backward=self.accelerator.backward, epoch=epoch)
-        if self.graphs is None:
+        if self.graphs is None or part.unlabelled is not None:
             return run(part)
         phase = self.adversary.attacks(epoch)
         if phase not in self.graphs:
@@ -229,6 +234,8 @@ def train(
     checkpoint_seconds: float,
     evaluate: Callable[[nn.Module], EpochScore] | None = None,
     of_epoch: Callable[[int], Examples] | None = None,
+    ratio: float | None = None,
+    unlabelled: Unlabelled | None = None,
     criterion: Criterion | None = None,
     what: str = "training",
     log: Log | None = None,
@@ -250,6 +257,8 @@ def train(
             it, the last ones.
         of_epoch: from an epoch (from 0) to its examples, always the same number of rows, before
             `settings.sampling`; default: `examples` in each.
+        ratio: pseudo-labelled rows per other row in each update; default: each row once in an epoch.
+        unlabelled: rows for consistency training.
         criterion: used instead of the settings' loss.
         what: name of the work, for progress lines.
         log: of the running loss and the learning rate, and of each epoch's metric.
@@ -267,13 +276,14 @@ def train(
     optimizer, averaging = training.optimizer, training.averaging
     of_epoch = lru_cache(maxsize=1)(_sampled(of_epoch or (lambda epoch: examples), settings, seed))
     current = of_epoch(0)
-    per_epoch = math.ceil(len(current.targets) / settings.batch_size)
+    per_epoch = len(batches_of(current, settings, ratio, seed, 0))
     total = per_epoch * settings.epochs
     curve = LossCurve(total)
     step, scores, seconds = _restore(training, curve, folder)
     begin = time.monotonic() - seconds
     saved_at, patience = time.monotonic(), checkpoint_seconds
     batches: list[np.ndarray] = []
+    beside: list[TextPairs | None] = []
     shown: dict[str, float] = {}
 
     with STOP.deferred(), Progress(what, total, "updates", start=step) as progress:
@@ -293,7 +303,11 @@ def train(
                     break
             if not batches or position == 0:
                 current = of_epoch(epoch)
-                batches = epoch_batches(current.tokens.lengths, settings.batch_size, seed, epoch)
+                batches = batches_of(current, settings, ratio, seed, epoch)
+                beside = [None] * per_epoch
+                if unlabelled:
+                    longest = [int(current.tokens.lengths[rows].max()) for rows in batches]
+                    beside = unlabelled.of_epoch(longest, settings.batch_size, epoch)
 
             factor = lr_factor(
                 step, total, per_epoch, settings.warmup, settings.schedule, _choosing(scores)
@@ -302,7 +316,8 @@ def train(
                 group["lr"] = group["initial_lr"] * factor
             training.net.train()
             torch.manual_seed(_step_seed(seed, step, accelerator.process_index))
-            loss = update(training, current, batches[position], step / per_epoch)
+            rows, pairs = batches[position], beside[position]
+            loss = update(training, current, rows, step / per_epoch, pairs)
             averaging.after_update(model)
             step += 1
 
@@ -385,7 +400,23 @@ def _sampled(
     return drawn
 
 
-def update(training: Training, examples: Examples, rows: np.ndarray, epoch: float) -> Tensor:
+def batches_of(
+    examples: Examples, settings: LoopSettings, ratio: float | None, seed: int, epoch: int
+) -> list[np.ndarray]:
+    """Return the row numbers of each update of an epoch, see `train`."""
+    lengths, size = examples.tokens.lengths, settings.batch_size
+    if ratio is None or examples.pseudo is None:
+        return epoch_batches(lengths, size, seed, epoch)
+    return mixed_batches(lengths, examples.pseudo, ratio, size, seed, epoch)
+
+
+def update(
+    training: Training,
+    examples: Examples,
+    rows: np.ndarray,
+    epoch: float,
+    pairs: TextPairs | None = None,
+) -> Tensor:
     """Take one optimiser step on these rows; return their weighted mean loss.
 
     Each row counts by its share of the update's total weight, so that micro-batches of any size, a
@@ -398,6 +429,7 @@ def update(training: Training, examples: Examples, rows: np.ndarray, epoch: floa
         examples: n training rows.
         rows: (b,) numbers of the update's rows.
         epoch: number of finished epochs, fractional.
+        pairs: unlabelled rows, which micro-batches and processes divide as they divide `rows`.
 
     Returns:
         The loss, a scalar on the device.
@@ -407,8 +439,8 @@ def update(training: Training, examples: Examples, rows: np.ndarray, epoch: floa
     # Divided by the number of processes, since DDP averages gradients.
     total_weight = to_device(examples.weights[rows].sum().clamp(min=1e-12) / processes, device)
     update_loss = torch.zeros((), device=device)
-    size = settings.micro_batch_size
-    for own in micro_batches(rows, size, processes, accelerator.process_index):
+    parts = micro_batches(rows, settings.micro_batch_size, processes, accelerator.process_index)
+    for number, own in enumerate(parts):
         some = (
             own if len(own) else rows[:1]
         )  # of zero weight: all processes need the same number of passes
@@ -421,6 +453,7 @@ def update(training: Training, examples: Examples, rows: np.ndarray, epoch: floa
             total_weight,
             Mixup.draw(len(some), settings.mixup, device) if settings.mixup else None,
             to_device(examples.auxiliary[some], device) if settings.auxiliary else None,
+            pairs and unlabelled_part(pairs, number, len(parts), accelerator),
             None if examples.taught is None else to_device(examples.taught[some], device),
         )
         update_loss += training.backward(part, epoch)
@@ -429,6 +462,31 @@ def update(training: Training, examples: Examples, rows: np.ndarray, epoch: floa
     training.optimizer.step()
     training.optimizer.zero_grad(set_to_none=training.graphs is None)
     return update_loss
+
+
+def unlabelled_part(
+    pairs: TextPairs, number: int, parts: int, accelerator: Accelerator
+) -> UnlabelledPart:
+    """Return the unlabelled rows beside a micro-batch.
+
+    Args:
+        pairs: u rows of the update.
+        number: of the micro-batch in this process, from 0.
+        parts: micro-batches per process.
+        accelerator: of this process.
+    """
+    processes, device = accelerator.num_processes, accelerator.device
+    own = np.array_split(np.arange(len(pairs.rows)), parts * processes)
+    own = own[number * processes + accelerator.process_index]
+    some = pairs.take(own if len(own) else np.arange(1))
+    multiple = padding_multiple(device)
+    return UnlabelledPart(
+        pairs.settings,
+        to_device(pairs.texts.batch(some.rows, multiple), device),
+        to_device(pairs.changed.batch(some.of_changed, multiple), device),
+        to_device(torch.full((len(some.rows),), float(len(own) > 0)), device),
+        len(pairs.rows) / processes,  # since DDP averages gradients
+    )
 
 
 def predict(net: nn.Module, tokens: Sequences, device: torch.device, what: str = "") -> np.ndarray:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 
+import torch
 from torch import Tensor, nn
 
 from foldstack.nets.mixup import Mixup
-from foldstack.techniques import Distillation, LoopSettings
+from foldstack.techniques import Consistency, Distillation, LoopSettings
 from foldstack.training.criteria import (
     Criterion,
     RowWise,
+    consistency,
     cross_entropy,
     divergence,
     known_cross_entropy,
@@ -58,6 +60,20 @@ class TrainingObjective:
 
 
 @dataclass(frozen=True)
+class UnlabelledPart:
+    """Unlabelled rows beside a micro-batch: inputs (u, t) of their texts and of changed texts.
+
+    counted: (u,) 1, or 0 for a row in place of none. total: the number of rows of the update.
+    """
+
+    settings: Consistency
+    texts: dict[str, Tensor]
+    changed: dict[str, Tensor]
+    counted: Tensor
+    total: float
+
+
+@dataclass(frozen=True)
 class MicroBatch:
     """A micro-batch: the network, its inputs (b, t), soft targets (b, outputs) and weights (b,).
 
@@ -76,6 +92,7 @@ class MicroBatch:
     total_weight: Tensor  # of the update
     mixup: Mixup | None = None  # the same in all passes
     auxiliary: Tensor | None = None
+    unlabelled: UnlabelledPart | None = None
     taught: Tensor | None = None
 
     def outputs(self) -> Tensor:
@@ -92,12 +109,37 @@ class MicroBatch:
         )
         if s.rdrop:  # the mean of two losses, as in the paper's code
             loss = loss / 2 + s.rdrop * self.divergence(passes[0][0], passes[1][0])
+        if self.unlabelled is not None:
+            loss = loss + self.unlabelled.settings.weight * self.consistency()
         return loss
 
     def divergence(self, a: Tensor, b: Tensor) -> Tensor:
         """Return the divergence of two passes' logits, rows weighted as in the loss; a scalar."""
         _, weights, total_weight = self._for(a, self.targets)
         return (divergence(a, b, self.objective.link) * weights).sum() / total_weight
+
+    def consistency(self) -> Tensor:
+        """Return the mean consistency term of the unlabelled rows (Xie et al. 2020), a scalar.
+
+        As in the authors' code, the texts are read with dropout, and rows that are not confident count
+        0 in the mean, so that micro-batches add up to the update.
+        """
+        u, outputs = self.unlabelled, self.targets.shape[1]
+        with torch.no_grad():
+            logits, *_ = self.net(**u.texts, pooled=True)
+        original = logits[:, :outputs].float().unflatten(0, (-1, len(u.counted))).mean(dim=0)
+        logits, *_ = self.net(**u.changed, pooled=True)
+        changed = logits[:, :outputs].float()
+        k = len(changed) // len(original)  # dropout masks in the head
+        s = u.settings
+        losses = consistency(
+            original.repeat(k, 1),
+            changed,
+            self.objective.link,
+            temperature=s.temperature,
+            confidence=s.confidence,
+        )
+        return (losses * u.counted.repeat(k)).sum() / (k * u.total)
 
     def _pass(self) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
         """Return the logits of target and auxiliary, the pooled vectors, and the network's own terms."""

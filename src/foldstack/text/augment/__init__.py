@@ -15,7 +15,7 @@ import numpy as np
 
 from foldstack.errors import InputError
 from foldstack.progress import say
-from foldstack.rows import Rows
+from foldstack.rows import PSEUDO, Rows
 from foldstack.techniques import Augmentation
 from foldstack.text.augment.changes import Change, make_change
 from foldstack.text.augment.split import split_words
@@ -45,10 +45,15 @@ class Augmenter:
             changes.append(change)
         return cls(tuple(settings), tuple(changes))
 
-    def texts(self, rows: Rows, seed: int, epoch: int) -> list[tuple[str, ...]]:
-        """Return the rows' texts in this epoch; each technique applies with its own probability."""
+    def texts(
+        self, rows: Rows, seed: int, epoch: int, *, always: bool = False
+    ) -> list[tuple[str, ...]]:
+        """Return the rows' texts in this epoch; each technique applies with its own probability.
+
+        always: apply at least one to each text.
+        """
         return [
-            self._changed(text, row_random(seed, epoch, id_), always=False)
+            self._changed(text, row_random(seed, epoch, id_), always=always)
             for id_, text in zip(rows.ids, rows.texts, strict=True)
         ]
 
@@ -57,18 +62,19 @@ class Augmenter:
 
         At least one technique is applied to each. Targets, weights, groups and features are the
         row's own, so that a copy, even an unchanged one, stays in its row's fold; origin is
-        'augmented'.
+        'augmented', or that of a row which teachers have labelled.
         """
         numbered = [(number, row) for number in range(1, count + 1) for row in range(len(rows))]
         texts = [
             self._changed(rows.texts[row], row_random(seed, -number, rows.ids[row]), always=True)
             for number, row in numbered
         ]
+        taken = rows.take(np.array([row for _, row in numbered]))
         return replace(
-            rows.take(np.array([row for _, row in numbered])),
+            taken,
             ids=np.array([f"{rows.ids[row]}#{number}" for number, row in numbered], dtype=object),
             texts=texts,
-            origin=np.full(len(texts), "augmented", dtype=object),
+            origin=np.where(taken.origin == PSEUDO, taken.origin, "augmented"),
         )
 
     def _changed(self, text: tuple[str, ...], rng: Random, *, always: bool) -> tuple[str, ...]:

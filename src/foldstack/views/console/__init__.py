@@ -32,6 +32,7 @@ from foldstack.views.console import (  # noqa: E402, F401
     show_blends,
     show_bundles,
     show_comparison,
+    show_distil,
     show_drift,
     show_exports,
     show_folds,
@@ -42,5 +43,6 @@ from foldstack.views.console import (  # noqa: E402, F401
     show_pushes,
     show_runs,
     show_scores,
+    show_search,
     show_slices,
 )

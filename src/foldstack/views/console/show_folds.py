@@ -123,8 +123,9 @@ def _say_repeats(result: FoldsResult) -> None:
 
 
 def _say_near(near: dict[str, int], settings: dict[str, Any]) -> None:
+    measure = "cosine" if settings.get("near_by") == "meaning" else "Jaccard similarity"
     say(
-        f"folds: {near['rows']:,} rows are near-duplicates (Jaccard similarity of "
+        f"folds: {near['rows']:,} rows are near-duplicates ({measure} of "
         f"{settings['near']:g} or more) in {near['groups']:,} groups of up to {near['largest']:,}, "
         f"{_kept(settings)}"
     )

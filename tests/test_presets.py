@@ -270,7 +270,7 @@ def test_every_shipped_preset_is_sound():
     names = {p.stem for p in config.SHIPPED.glob("*.yaml")}
     assert names == {
         *ARCHITECTURES, *STAGED, *NETWORKS, *ON_VECTORS, "minilm", "minilm-biencoder",
-        "minilm-quick", "naive-bayes", "tfidf", "transformer",
+        "minilm-quick", "minilm-setfit", "minilm-zero-shot", "naive-bayes", "tfidf", "transformer",
     }  # fmt: skip
     assert {p.stem for p in config.EARLIER.glob("*.yaml")} <= names
     for name in sorted(ARCHITECTURES):

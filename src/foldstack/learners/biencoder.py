@@ -25,7 +25,7 @@ from foldstack.rows import Rows, evenly
 from foldstack.techniques import BiEncoderSettings, TrainingSettings
 from foldstack.text.augment import Augmenter
 from foldstack.text.cutting import Texts
-from foldstack.text.pairs import PairTokens, Sentenced
+from foldstack.text.pairs import PairTokens, Sentenced, turned
 from foldstack.text.tokens import Tokens
 from foldstack.training import loop
 from foldstack.training.pair_criteria import CRITERION
@@ -61,6 +61,14 @@ class PairEncoder(Encoder):
 
     def tokens_by_epoch(
         self, train: Rows, examples: loop.Examples, stage: TrainingSettings, seed: int
+    ) -> Callable[[int], PairTokens]:
+        tokens, n = self._texts_by_epoch(train, examples, seed), len(train)
+        if not self.settings.learns_both_orders:
+            return tokens
+        return lambda epoch: tokens(epoch).turned(turned(n, seed, epoch))
+
+    def _texts_by_epoch(
+        self, train: Rows, examples: loop.Examples, seed: int
     ) -> Callable[[int], PairTokens]:
         if not self.settings.new_texts_each_epoch:
             return lambda epoch: examples.tokens
@@ -187,7 +195,10 @@ class BiEncoderLearner(TransformerLearner):
             net.eval()
             for start in range(0, len(first), AT_ONCE):
                 u, v = (vectors[at[start : start + AT_ONCE]].to(device) for at in (first, second))
-                made.append(net.scores(u, v).cpu().numpy())
+                scores = net.scores(u, v)
+                if self.settings.predicts_both_orders:
+                    scores = (scores + net.scores(v, u)) / 2
+                made.append(scores.cpu().numpy())
         return np.concatenate(made)
 
     def vectors_of(self, net: BiEncoder, tokens: loop.Sequences, what: str = "") -> np.ndarray:

@@ -23,6 +23,7 @@ from foldstack.text.augment import Augmenter
 from foldstack.text.cache import TokenCache
 from foldstack.text.cutting import Texts, auto_length, cut_texts, fit_keywords
 from foldstack.text.keywords import KeywordTable
+from foldstack.text.pairs import check_pairs, in_an_order, in_both_orders, swapped, turned
 from foldstack.text.spans import mask_spans
 from foldstack.text.special import set_special
 from foldstack.text.tokens import Tokens, mean_by_row, to_tokens
@@ -127,6 +128,8 @@ class Encoder:
     def fit(self, train: Rows) -> Examples:
         """Fit on these rows; return them encoded."""
         s = self.settings
+        if s.predicts_both_orders:
+            check_pairs(train, "both_orders exchanges")
         if s.join_features:
             self.columns = FeatureColumns.of(train, self.task.categories)
         if s.keywords:
@@ -171,8 +174,11 @@ class Encoder:
             self.max_length = self.limit
 
     def tokens(self, rows: Rows) -> Tokens:
-        """Return the tokens of rows to be predicted."""
-        return self._cut(self._read(rows))
+        """Return the tokens of rows to be predicted; both orders of a pair are two of its windows."""
+        tokens = self._cut(self._read(rows))
+        if not self.settings.predicts_both_orders:
+            return tokens
+        return in_both_orders(tokens, self._cut(self._read(swapped(rows))))
 
     def whole(self, rows: Rows) -> np.ndarray:
         """Return (n,) whether each row fits the model's input without being cut."""
@@ -212,24 +218,33 @@ class Encoder:
             stage: settings of the stage.
             seed: of the resampling.
         """
-        changed = None
+        changed = other = None
         if self.settings.new_texts_each_epoch:
             changed = Augmenter.of(self.settings.augment, train)
+        turns = self.settings.learns_both_orders
+        if turns and changed is None:
+            other = self._cut(self._read(swapped(train)), training=True)
 
         def of_epoch(epoch: int) -> Sequences:
-            tokens = examples.tokens
+            tokens, reversed_ = examples.tokens, other
             if changed is not None:
                 drawn = replace(train, texts=changed.texts(train, seed, epoch))
-                texts = Texts.read(drawn, self.tokenizer, self.settings.prefix)
-                tokens = self._cut(texts, training=True)
+                tokens = self._cut_drawn(drawn)
+                reversed_ = self._cut_drawn(swapped(drawn)) if turns else None
             if not isinstance(tokens, Tokens):  # but the outputs of a frozen backbone
                 return tokens
             tokens = tokens.for_epoch(seed, epoch)
+            if reversed_ is not None:
+                tokens = in_an_order(tokens, reversed_, turned(len(train), seed, epoch))
             if not stage.mask_spans:
                 return tokens
             return mask_spans(tokens, train.ids, self.tokenizer, stage.mask_spans, seed, epoch)
 
         return of_epoch
+
+    def _cut_drawn(self, rows: Rows) -> Tokens:
+        """Return the tokens of resampled training texts, which no cache holds."""
+        return self._cut(Texts.read(rows, self.tokenizer, self.settings.prefix), training=True)
 
     def unlabelled(self, rows: Rows) -> Callable[[int], Unlabelled]:
         """Return a function from the seed to these rows for consistency training.

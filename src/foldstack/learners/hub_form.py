@@ -76,6 +76,11 @@ class HubForm:
                 "this model joins keywords (keywords), which a pipeline for texts does not have: export "
                 "a model without them"
             )
+        if members[0].settings.predicts_both_orders:
+            raise InputError(
+                "this model reads both orders of a pair (both_orders), which a pipeline does not: "
+                "export a model without it"
+            )
         for each in members:
             each.model.to("cpu").eval()
         return cls(tuple(members), kind, labels)

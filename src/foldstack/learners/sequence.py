@@ -227,7 +227,9 @@ class SequenceLearner:
         cheap compared with what AdamW, a weight average and an adversary spend on the word
         embeddings per epoch; on a GPU it is not.
         """
-        redrawn = self.settings.new_texts_each_epoch or examples.tokens.redraw is not None
+        s = self.settings
+        redrawn = s.new_texts_each_epoch or s.learns_both_orders
+        redrawn = redrawn or examples.tokens.redraw is not None
         if (redrawn or unlabelled) and self.accelerator.device.type != "cpu":
             return None
         if unlabelled and any(stage.sampling for stage in stages):

@@ -12,6 +12,7 @@ from typing import Protocol
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from foldstack.errors import InputError
 from foldstack.files import read_json, write_json
 from foldstack.learners import LearnerContext, Measured, stored_mb
 from foldstack.learners.columns import FeatureColumns
@@ -55,7 +56,10 @@ class FittedVectors(Protocol):
 
 
 class VectorModel(Protocol):
-    """A model on vectors, constructed as `(settings, task, seed, threads)`."""
+    """A model on vectors, constructed as `(settings, task, seed, threads)`.
+
+    One that reads labels has `texts` of them, and is given their vectors by `describe` before `fit`.
+    """
 
     def fit(self, x: np.ndarray, rows: Rows) -> dict[str, AutoChoice]:
         """Learn the rows from their (n, width) vectors; return what was chosen by the data."""
@@ -106,6 +110,8 @@ class VectorsLearner:
         if self.settings.keywords:
             self.keywords = KeywordColumns.of(self.files["keywords.file"], train.joined_texts())
         x = self._joined(vectors, train)
+        if self.settings.classifier.reads_labels:
+            self._describe_labels(train)
         with threadpool_limits(self.threads):
             made = self.model.fit(x, train)
         computed = f" in {self.precision}" if self.precision else ""
@@ -114,6 +120,16 @@ class VectorsLearner:
         facts = {"features": x.shape[1]}
         facts |= {"precision": self.precision} if self.precision else {}
         return facts | ({"auto": auto} if auto else {})
+
+    def _describe_labels(self, train: Rows) -> None:
+        """Give the model the vectors of its labels' texts."""
+        if len(train) and (segments := len(train.texts[0])) > 1:
+            raise InputError(
+                f"classifier {self.settings.classifier.name} compares one text per row, but `text` in "
+                f"competition.yaml names {segments}: name one, or take another classifier"
+            )
+        with threadpool_limits(self.threads):
+            self.model.describe(self.source.vectors(self.model.texts))
 
     def text_network(self, fitted: str | None) -> TextNetwork:
         """Return the frozen backbone; see `learners.GivesVectors`."""
@@ -135,8 +151,7 @@ class VectorsLearner:
         """Return the same from the (segments, size) vectors of all texts."""
         segments = len(rows.texts[0]) if len(rows) else 1
         if self.settings.normalise:
-            lengths = np.linalg.norm(found, axis=1, keepdims=True)
-            found = found / np.where(lengths > 0, lengths, 1)
+            found = normalised(found)
         return side_by_side(found.reshape(len(rows), segments, self.source.size))
 
     def _joined(self, vectors: np.ndarray, rows: Rows) -> np.ndarray:
@@ -202,6 +217,12 @@ class VectorsLearner:
 
 def _texts(rows: Rows) -> list[str]:
     return [text for row in rows.texts for text in row]
+
+
+def normalised(vectors: np.ndarray) -> np.ndarray:
+    """Return (n, size) vectors of Euclidean length 1; zeros stay."""
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors / np.where(lengths > 0, lengths, 1)
 
 
 def side_by_side(vectors: np.ndarray) -> np.ndarray:

@@ -6,6 +6,7 @@ from foldstack.techniques.auto import RunFacts
 from foldstack.techniques.averages import EMA, SWA, Averaging, Soup
 from foldstack.techniques.biencoder_preset import BiEncoderSettings
 from foldstack.techniques.classifiers import (
+    LabelTextsClassifier,
     LightgbmClassifier,
     LogisticClassifier,
     NeighboursClassifier,
@@ -86,6 +87,7 @@ from foldstack.techniques.schedules import (
     Step,
 )
 from foldstack.techniques.sequence_preset import SequenceSettings
+from foldstack.techniques.setfit_preset import SetfitSettings
 from foldstack.techniques.teaching import Distillation, JointDistillation, PseudoLabels
 from foldstack.techniques.tfidf_preset import TfidfSettings
 from foldstack.techniques.training import StageSettings, TrainingSettings
@@ -151,6 +153,7 @@ __all__ = [
     "Huber",
     "JointDistillation",
     "Keywords",
+    "LabelTextsClassifier",
     "LabelsHead",
     "LatentSource",
     "LayersHead",
@@ -189,6 +192,7 @@ __all__ = [
     "ScaledCrossEntropy",
     "Schedule",
     "SequenceSettings",
+    "SetfitSettings",
     "Smote",
     "SoftF1",
     "Soup",

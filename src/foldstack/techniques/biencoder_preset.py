@@ -79,6 +79,11 @@ class BiEncoderSettings(TransformerSettings):
                 f"dropout is before a linear layer, which pair_loss {self.pair_loss.name} has not: "
                 "leave it out, or set backbone_dropout"
             )
+        if self.predicts_both_orders and not self.pair_loss.scores_vectors:
+            raise ValueError(
+                "both_orders has no effect on a cosine, which is the same in both orders: leave it out, "
+                "or take pair_loss softmax"
+            )
         if self.long.several_windows or self.long.redraws or self.long.fits_keywords:
             raise ValueError(
                 f"long {self.long.name} is of one text with labels, and a bi-encoder reads sentences: "

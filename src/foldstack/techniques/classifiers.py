@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import BeforeValidator, Field, PositiveInt
 
 from foldstack.kinds import Kind
+from foldstack.settings import none_from_text
 from foldstack.techniques.common import AUTO, NonNegative, OrAuto, Positive, SvmStrength, UnitShare
 from foldstack.techniques.registry import Technique
 
@@ -18,9 +19,11 @@ class VectorClassifier(Technique):
 
     Traits:
         for_values: it predicts numbers.
+        reads_labels: it compares with texts of the labels, and learns nothing from rows.
     """
 
     for_values: ClassVar[bool] = True
+    reads_labels: ClassVar[bool] = False
 
     def check_kind(self, kind: Kind) -> None:
         """Raise ValueError if it does not apply to this kind of competition."""
@@ -107,3 +110,38 @@ class LightgbmClassifier(VectorClassifier):
     leaves: Annotated[int, Field(ge=2)] = 15
     min_leaf_rows: PositiveInt = 20
     features: UnitShare = 0.5
+
+
+def _texts_of_labels(value: Any) -> Any:
+    """Read labels that YAML takes for numbers as what is written."""
+    value = none_from_text(value)
+    return {str(k): v for k, v in value.items()} if isinstance(value, dict) else value
+
+
+class LabelTextsClassifier(VectorClassifier):
+    """The label whose text is nearest by cosine, without learning from rows: zero-shot.
+
+    labels: a text per label, such as {pos: a good film, neg: a bad film}; a label without one is
+        described by its name, but of a binary competition both are given.
+    scale: factor on the cosines, which then are logits.
+    """
+
+    implementation: ClassVar[str] = "foldstack.learners.label_texts:LabelTextsFit"
+    for_values: ClassVar[bool] = False
+    reads_labels: ClassVar[bool] = True
+    name: Literal["label_texts"]
+    labels: Annotated[dict[str, str] | None, BeforeValidator(_texts_of_labels)] = None
+    scale: Positive = 20.0
+
+    def check_kind(self, kind: Kind) -> None:
+        super().check_kind(kind)
+        if not kind.one_class_per_row:
+            raise ValueError(
+                f"classifier label_texts chooses one label per row, but this competition is {kind}: "
+                "take another"
+            )
+        if kind.has_positive_class and len(self.labels or ()) != 2:
+            raise ValueError(
+                "classifier label_texts requires a text for both labels of a binary competition: set "
+                "classifier.labels to {label: text, label: text}"
+            )

@@ -45,6 +45,9 @@ class SequenceSettings(EmbeddedKeywordSettings):
     repeats: number of fits in a run, from different seeds, whose outputs are averaged: a single fit on
         few rows depends on its seed.
     checkpoint_seconds: least time between two checkpoints; 0: after every update.
+    both_orders: of sentence pairs whose order has no meaning; predict: the logits of a pair are the mean
+        of those of (a, b) and (b, a); train: and in each epoch each pair is learned in an order at
+        random.
     augment: changes of training texts, resampled in each epoch, or made once if augment_copies is
         set.
     augment_copies: leave the rows as they are and add this number of changed copies of each.
@@ -77,6 +80,7 @@ class SequenceSettings(EmbeddedKeywordSettings):
     head_bias: Literal["zero", "prior", "auto"] = "zero"
     repeats: Annotated[PositiveInt, OrAuto()] = 1
     checkpoint_seconds: Annotated[float, Field(ge=0)] = 60.0
+    both_orders: Literal["none", "predict", "train"] = "none"
     augment: Annotated[tuple[Augmentation, ...], BeforeValidator(each_named)] = ()
     augment_copies: Annotated[int, Field(ge=0)] = 0
     augment_washed_by: OptionalText = None
@@ -328,6 +332,27 @@ class SequenceSettings(EmbeddedKeywordSettings):
     def new_texts_each_epoch(self) -> bool:
         """Whether training texts are resampled in each epoch, so that their tokens cannot be cached."""
         return bool(self.augment) and not self.augment_copies
+
+    @property
+    def predicts_both_orders(self) -> bool:
+        """Whether the logits of a pair are the mean of those of both orders of its texts."""
+        return self.both_orders in ("predict", "train")
+
+    @property
+    def learns_both_orders(self) -> bool:
+        """Whether each pair is learned in an order at random, another in another epoch."""
+        return self.both_orders == "train"
+
+    @model_validator(mode="after")
+    def _orders_are_read(self) -> SequenceSettings:
+        if not self.learns_both_orders:
+            return self
+        if self._freezes_backbone:
+            raise ValueError(
+                "both_orders train reads pairs in another order in each epoch, but freeze_backbone runs "
+                "the backbone once: set both_orders predict, or leave one of them out"
+            )
+        return self
 
     @model_validator(mode="after")
     def _windows_are_read(self) -> SequenceSettings:

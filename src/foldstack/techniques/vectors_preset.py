@@ -104,6 +104,16 @@ class VectorsSettings(KeywordSettings):
         return self
 
     @model_validator(mode="after")
+    def _labels_have_vectors(self) -> VectorsSettings:
+        joined = ("text_features", "join_features", "keywords")
+        if self.classifier.reads_labels and (named := [n for n in joined if getattr(self, n)]):
+            raise ValueError(
+                f"classifier {self.classifier.name} compares vectors of texts with those of labels, "
+                f"which have no {named[0]}: leave it out"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _reads_alike(self) -> VectorsSettings:
         if self.long.redraws or self.long.fits_keywords:
             fitted = Long.with_trait("fits_keywords")

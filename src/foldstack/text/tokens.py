@@ -51,6 +51,21 @@ class Tokens:
     def longest(self) -> int:
         return int(self.lengths.max())
 
+    def taken(self, which: np.ndarray) -> Tokens:
+        """Return these sequences, which may repeat, with their features and rows."""
+        starts, lengths = self.offsets[which], self.lengths[which]
+        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        places = np.repeat(starts - offsets[:-1], lengths) + np.arange(offsets[-1])
+        return replace(
+            self,
+            flat=self.flat[places],
+            offsets=offsets,
+            types=None if self.types is None else self.types[places],
+            features=None if self.features is None else self.features[which],
+            rows=None if self.rows is None else self.rows[which],
+            redraw=None,
+        )
+
     def distinct(self) -> tuple[np.ndarray, np.ndarray]:
         """Return (m,) positions of distinct sequences and (n,) the index among them of each one.
 
@@ -130,6 +145,29 @@ def to_tokens(texts: Texts, cut: Cut, types: bool) -> Tokens:
     flat, offsets, kinds = built(cut)
     pad_id = texts.tokenizer.pad_token_id or 0
     return Tokens(flat, offsets, pad_id, cut.cut, kinds, rows=cut.rows, redraw=redraw)
+
+
+def in_one(tokens: Tokens, others: Tokens) -> Tokens:
+    """Return all sequences of two readings of the same n rows, those of `others` after the first.
+
+    Each has its row. A row that either reading cuts is cut once.
+    """
+
+    def both(name: str) -> np.ndarray | None:
+        sides = [getattr(tokens, name), getattr(others, name)]
+        return None if sides[0] is None else np.concatenate(sides)
+
+    rows = [np.arange(len(t.lengths)) if t.rows is None else t.rows for t in (tokens, others)]
+    return replace(
+        tokens,
+        flat=both("flat"),
+        offsets=np.concatenate([tokens.offsets, tokens.offsets[-1] + others.offsets[1:]]),
+        cut=max(tokens.cut, others.cut),
+        types=both("types"),
+        features=both("features"),
+        rows=np.concatenate(rows),
+        redraw=None,
+    )
 
 
 def mean_by_row(values: np.ndarray, rows: np.ndarray | None) -> np.ndarray:

@@ -3,7 +3,8 @@
     python tests/bench/teachers.py [--sets movie-reviews,bbc] [--rows 800] [--pool 4000]
         [--teacher minilm] [--students tfidf,textcnn,minilm] [--seeds 2]
 
-The first `--rows` rows of a data set are labelled, and the texts of those after them are the pool.
+The first `--rows` rows of a data set are labelled, and the texts of those after them are the pool; with
+`--pool test` it is the texts of the test rows.
 Each student is fitted in several ways, each seed with a teacher of the same seed, and all are scored
 on the same test rows:
 
@@ -76,13 +77,14 @@ NOISE = {"augment": ["delete_words", "swap_words"]}
 class Bench:
     """The fits of one data set, which are read again from a folder."""
 
-    def __init__(self, corpus: Corpus, rows: int, pool: int, teachers: list[str], out: Path):
+    def __init__(self, corpus: Corpus, rows: int, pool: str, teachers: list[str], out: Path):
         self.corpus, self.teachers, self.out = corpus, teachers, out / corpus.name
         self.gold = corpus.first(rows)
-        after = np.arange(rows, min(rows + pool, len(corpus.train)))
-        self.pool = replace(corpus.train.take(after), targets=None)
+        later = corpus.train.take(np.arange(rows, len(corpus.train)))
+        found = corpus.test if pool == "test" else later.take(np.arange(min(int(pool), len(later))))
+        self.pool = replace(found, targets=None)
         self.out.mkdir(parents=True, exist_ok=True)
-        self.size = f"{rows}-{len(self.pool)}"
+        self.size = f"{rows}-{len(self.pool)}{'-test' * (pool == 'test')}"
         self.key = f"{self.size}-{'+'.join(teachers)}"
 
     def predictions(self, student: str, way: str, seed: int) -> tuple[np.ndarray, dict]:
@@ -218,7 +220,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sets", default="movie-reviews,bbc,tweeteval-irony,tweeteval-emotion")
     parser.add_argument("--rows", type=int, default=800)
-    parser.add_argument("--pool", type=int, default=4_000)
+    parser.add_argument("--pool", default="4000")
     parser.add_argument("--teacher", default="minilm")
     parser.add_argument("--students", default="tfidf,fasttext,textcnn,minilm")
     parser.add_argument("--ways", default=",".join(WAYS))

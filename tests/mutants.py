@@ -2182,8 +2182,8 @@ MUTANTS = [
     Mutant(
         "other-pool-unnoticed",
         "stages/dependencies.py",
-        "if settings is not None and run.identity.unlabelled != unlabelled_hash(ws, settings):",
-        "if False:",
+        "of_model = {} if settings is None else data_of(ws, settings, then)",
+        "of_model = then.to_json()",
         "a run that has learned other unlabelled rows is not stale",
         ("test_taught.py::test_a_run_is_stale_whose_unlabelled_rows_are_others",),
     ),

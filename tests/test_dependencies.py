@@ -351,11 +351,12 @@ def test_a_run_of_other_folds_or_rows_is_not_rested_on(
     ws = Workspace.open(root, [])
     train = ws.competition.train
     new = train.hash() if changed == "train" else store.read_folds(train).hash
+    what = {"train": "training rows", "folds": "folds"}[changed]
     capsys.readouterr()
     refuses(
         root,
         ["train", "--model", model, "--fold", "0"],
-        f"{model} seed 0 fold0: {setting} needs tiny seed 0 fold0, which was made with other {changed} "
+        f"{model} seed 0 fold0: {setting} needs tiny seed 0 fold0, which was made with other {what} "
         f"(hash {old}) than today's (hash {new}): run `make train MODEL=tiny FOLD=0 SEED=0 FORCE=1` "
         "first",
         capsys,

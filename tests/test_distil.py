@@ -499,7 +499,7 @@ def test_a_stale_blend(root, capsys):
     capsys.readouterr()
     assert foldstack(root, "distil") == 2
     said = capsys.readouterr().err
-    assert said.startswith("foldstack: blend 'blend' was made with other train (hash ")
+    assert said.startswith("foldstack: blend 'blend' was made with other training rows (hash ")
     assert said.endswith(": run `make blend` again\n")
 
 

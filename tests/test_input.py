@@ -1031,7 +1031,7 @@ def test_a_blend_of_runs_on_other_training_rows_is_refused(done: Path, capsys) -
     change(done / TRAIN, "awful", "aweful")
     new = Competition.load(done).train.hash()
     sentence = (
-        f"tfidf seed 0 fold0 was made with other train (hash {old}) than today's (hash {new}): "
+        f"tfidf seed 0 fold0 was made with other training rows (hash {old}) than today's (hash {new}): "
         "train it again with --force (FORCE=1)"
     )
     refuses_and_keeps(done, "blend", sentence, capsys)

@@ -397,7 +397,7 @@ def test_a_fold_with_other_settings_is_refused_before_it_trains(tmp_path: Path, 
         root,
         ["train", "--model", "tfidf", "--fold", "1", "--name", "words", "--set", "min_count=2"],
         "words seed 0 fold1 would have other settings than words seed 0 fold0 (min_count 1 → 2), so "
-        "that they could not be blended: give the same SET=, another NAME=, or --force (FORCE=1)",
+        "that they could not serve together: give the same SET=, another NAME=, or --force (FORCE=1)",
         capsys,
     )
     assert not (root / "oof/words/seed0/fold1").exists()

@@ -467,7 +467,8 @@ def reasons(root: Path, change: Callable[[], object]) -> list[str]:
     trained(root, "pupil")
     change()
     ws, _ = run_of(root, "pupil")
-    return why_stale(ws, ws.store.read_run(RunKey("pupil", 0, (0,))))
+    found = why_stale(ws, ws.store.read_run(RunKey("pupil", 0, (0,))))
+    return [why.split(" (hash")[0] for why in found]
 
 
 def test_a_run_is_stale_whose_teacher_was_trained_again(root):
@@ -480,7 +481,7 @@ def test_a_run_is_stale_whose_teacher_was_trained_again(root):
 
 def test_a_run_is_stale_whose_unlabelled_rows_are_others(root):
     found = reasons(root, lambda: write(root / "input/more.csv", "text\nanother\n"))
-    assert found == ["learned other unlabelled rows than today's"]
+    assert found == ["was made with other unlabelled rows"]
 
 
 def test_a_run_is_stale_whose_unlabelled_rows_are_of_other_groups(tmp_path):
@@ -489,7 +490,7 @@ def test_a_run_is_stale_whose_unlabelled_rows_are_of_other_groups(tmp_path):
     found = reasons(
         root, lambda: write(root / "input/more.csv", "text,author\nan unheard thing,author0\n")
     )
-    assert found == ["learned other unlabelled rows than today's"]
+    assert found == ["was made with other unlabelled rows"]
 
 
 def test_a_run_is_stale_whose_test_rows_have_other_features(tmp_path):
@@ -504,7 +505,7 @@ def test_a_run_is_stale_whose_test_rows_have_other_features(tmp_path):
     assert foldstack(root, "folds") == 0
     test = root / "input/test.csv"
     found = reasons(root, lambda: write(test, test.read_text().replace(",25\n", ",26\n")))
-    assert found == ["learned other unlabelled rows than today's"]
+    assert found == ["was made with other unlabelled rows"]
 
 
 OF_ALL_TEXTS = {"train": "skipgram", "texts": "workspace"}
@@ -731,3 +732,47 @@ def test_coin_flips_teach_nothing(root):
     assert above["linear"] <= 5
     assert above["pupil"] <= above["linear"] + 2 and above["distilled"] <= above["linear"] + 2
     assert above["public"] > 30
+
+
+# Runs that serve together
+
+
+def test_a_run_of_two_folds_with_other_settings_is_not_trained(root, capsys):
+    """Nor one on all rows: they serve with those of one fold."""
+    trained(root, "linear")
+    for fold in ("0-1", "full"):
+        name = "full" if fold == "full" else f"fold{fold}"
+        refuses(
+            root,
+            ["train", "--model", "linear", "--fold", fold, "--set", "C=1"],
+            f"linear seed 0 {name} would have other settings than linear seed 0 fold0 (C 10.0 → 1.0), so "
+            "that they could not serve together: give the same SET=, another NAME=, or --force (FORCE=1)",
+            capsys,
+        )
+
+
+def test_missing_teachers_have_the_settings_of_those_that_are_there(root, capsys):
+    trained(root, "linear")
+    write(root / "presets/linear.yaml", LINEAR.replace("C: 10", "C: 1"))
+    refuses(
+        root,
+        ["train", "--model", "distilled", "--fold", "0"],
+        "linear seed 0 fold0-1 would have other settings than linear seed 0 fold0 (C 10.0 → 1.0), so that "
+        "they could not serve together: give the same SET=, another NAME=, or --force (FORCE=1)",
+        capsys,
+    )
+
+
+def test_teachers_with_different_settings_are_refused(root, capsys):
+    """Also those of a pupil's other folds, whose predictions are pooled with this one's."""
+    trained(root, "pupil")
+    options = ["train", "--model", "linear", "--fold", "1", "--force", "--set", "C=1"]
+    assert foldstack(root, *options) == 0
+    trained(root, "other", fold=1)
+    refuses(
+        root,
+        ["train", "--model", "pupil", "--fold", "1"],
+        "pupil seed 0 fold1 depends on linear, whose runs fold1 and fold0 were made with different "
+        "settings (C 1.0 → 10.0): train one of them again with --force (FORCE=1)",
+        capsys,
+    )

@@ -423,6 +423,11 @@ class Competition:
             columns.append(np.where(codes < 0, np.nan, codes))
         return np.column_stack(columns)
 
+    @cached_property
+    def learned_features(self) -> list[str | None]:
+        """Digests of the feature columns of the training and the external rows."""
+        return [self.features_hash(rows) for rows in (self.train, self.external)]
+
     def features_hash(self, rows: Rows | None) -> str | None:
         """Return the digest of feature columns, names and categories: codes depend on the test file."""
         if rows is None or rows.features is None:

@@ -14,13 +14,23 @@ from foldstack import config
 from foldstack.errors import InputError
 from foldstack.records import BlendRecord, RunRecord, SubmissionRecord
 from foldstack.rows import text_digests
-from foldstack.stages.run import PURPOSES, Dependency, Run, recorded, unlabelled_hash
+from foldstack.stages.run import PURPOSES, Dependency, Run, data_of, recorded
 from foldstack.store import Folds, RunKey
-from foldstack.techniques import LearnerSettings
 from foldstack.workspace import Workspace
 
 # An identity's keys as messages name them.
-WHAT = {"overlay": "external rows or weights", "edits": "edits of training rows"}
+WHAT = {
+    "folds": "folds",
+    "train": "training rows",
+    "overlay": "external rows or weights",
+    "edits": "edits of training rows",
+    "unlabelled": "unlabelled rows",
+    "features": "feature columns",
+    "row_weights": "weights to the test file",
+    "auxiliary": "auxiliary targets",
+    "named_files": "files that its preset names",
+}
+OF_ALL = ("folds", "train", "overlay", "edits")  # what does not depend on a model's settings
 # What several runs do for one that depends on them, by purpose.
 SEVERAL = {
     "washed": "its copies are filtered by",
@@ -75,6 +85,24 @@ def require_dependencies(ws: Workspace, run: Run) -> None:
             )
     for dependency in dependencies:
         _require(ws, dependency, run.key)
+    _require_alike(ws, run, dependencies)
+
+
+def _require_alike(ws: Workspace, run: Run, dependencies: list[Dependency]) -> None:
+    """Raise InputError if the runs of a model that serve this run, or its other folds, are not alike."""
+    for model in {dependency.run.model for dependency in dependencies}:
+        needed = [dependency.run for dependency in dependencies if dependency.run.model == model]
+        sizes = {len(key.left_out) for key in needed}
+        found = {k: v for k, v in ws.store.runs(model).items() if len(k.left_out) in sizes}
+        first = found[needed[0]].identity.settings
+        for key, other in found.items():
+            changed = config.settings_differences(first, other.identity.settings)
+            if changed:
+                raise InputError(
+                    f"{run.key} depends on {model}, whose runs {needed[0].run} and {key.run} were made "
+                    f"with different settings ({'; '.join(changed)}): train one of them again with "
+                    "--force (FORCE=1)"
+                )
 
 
 def _require(ws: Workspace, dependency: Dependency, key: RunKey) -> None:
@@ -103,13 +131,13 @@ def why_stale(ws: Workspace, run: RunRecord, today: dict[str, Any] | None = None
 
     today: the result of `made_with`, if known.
     """
-    today = today or made_with(ws)
-    settings = config.stored_settings_or_none(run.identity.settings)
-    chosen = _files_in(settings)
-    overlay = today["overlay"] if chosen == "all" else ws.competition.overlay_of(chosen)
-    reasons = _made_otherwise(run.identity.to_json(), today | {"overlay": overlay})
-    if settings is not None and run.identity.unlabelled != unlabelled_hash(ws, settings):
-        reasons.append("learned other unlabelled rows than today's")
+    today, then = today or made_with(ws), run.identity
+    settings = config.stored_settings_or_none(then.settings)
+    try:
+        of_model = {} if settings is None else data_of(ws, settings, then)
+    except InputError as e:
+        return [f"cannot be compared with today's rows ({e})"]
+    reasons = _made_otherwise(then.to_json(), today | of_model, WHAT if settings else OF_ALL)
     for dependency, content in recorded(run):
         setting, now = PURPOSES[dependency.purpose], ws.store.read_run(dependency.run)
         if now is None:
@@ -123,14 +151,22 @@ def why_stale(ws: Workspace, run: RunRecord, today: dict[str, Any] | None = None
     return reasons
 
 
-def _made_otherwise(hashes: dict[str, Any], today: dict[str, Any]) -> list[str]:
+def _made_otherwise(
+    hashes: Mapping[str, Any], today: Mapping[str, Any], compared: Iterable[str] = OF_ALL
+) -> list[str]:
     """Return which hashes of a run or a blend differ from today's."""
     return [
-        f"was made with other {WHAT.get(what, what)} (hash {hashes.get(what)}) than today's (hash "
-        f"{today.get(what)})"
-        for what in ("folds", "train", "overlay", "edits")
+        f"was made with other {WHAT[what]} (hash {_hash(hashes, what)}) than today's (hash "
+        f"{_hash(today, what)})"
+        for what in compared
         if hashes.get(what) != today.get(what)
     ]
+
+
+def _hash(hashes: Mapping[str, Any], what: str) -> str | None:
+    """Return one hash; of several, one of them all."""
+    found = hashes.get(what)
+    return found if found is None or isinstance(found, str) else config.digest(found)
 
 
 def made_with(ws: Workspace) -> dict[str, Any]:
@@ -147,11 +183,14 @@ def made_with(ws: Workspace) -> dict[str, Any]:
 
 def inherited_reasons(ws: Workspace, run: Run) -> list[str]:
     """Return why a run is optimistic because of its dependencies, external rows and edits."""
-    reasons, of_rows = [], reasons_of_rows(ws, run.settings.external_files)
-    for dependency in run.dependencies():
-        found = ws.store.read_run(dependency.run)
-        own = [why for why in (found.optimistic if found else []) if why not in of_rows]
-        reasons += [f"{dependency.run.model}: {why}" for why in own]
+    before = [ws.store.read_run(dependency.run) for dependency in run.dependencies()]
+    files = _joined(
+        [run.settings.external_files, *(files_of(ws, found) for found in before if found)]
+    )
+    reasons, of_rows = [], reasons_of_rows(ws, files)
+    for found in filter(None, before):
+        own = [why for why in found.optimistic if why not in of_rows]
+        reasons += [f"{found.model}: {why}" for why in own]
     return list(dict.fromkeys([*reasons, *of_rows]))
 
 
@@ -190,26 +229,37 @@ def merged(reasons: Iterable[str]) -> list[str]:
     )
 
 
-def files_of(run: RunRecord | None) -> ChosenFiles:
-    """Return the external files that a finished run has chosen; all if it is not known."""
-    return _files_in(None if run is None else config.stored_settings_or_none(run.identity.settings))
+def files_of(ws: Workspace, run: RunRecord | None) -> ChosenFiles:
+    """Return the external files that a finished run, or one that it depends on, has chosen.
 
-
-def _files_in(settings: LearnerSettings | None) -> ChosenFiles:
-    return "all" if settings is None else settings.external_files
+    All if that is not known. A dependency that was removed since is ignored.
+    """
+    settings = None if run is None else config.stored_settings_or_none(run.identity.settings)
+    if settings is None:
+        return "all"
+    before = (ws.store.read_run(dependency.run) for dependency, _ in recorded(run))
+    return _joined([settings.external_files, *(files_of(ws, each) for each in before if each)])
 
 
 def files_of_members(ws: Workspace, members: Mapping[str, Mapping[str, str]]) -> ChosenFiles:
-    """Return the external files that any run of a blend has chosen.
+    """Return the external files that any run of a blend has chosen, see `files_of`.
 
     members: per model what is known of each of its runs, by `seed0/fold2`.
     """
+    return _joined(
+        files_of(ws, ws.store.read_run(RunKey.of_name(model, name)))
+        for model, runs in members.items()
+        for name in runs
+    )
+
+
+def _joined(chosen: Iterable[ChosenFiles]) -> ChosenFiles:
+    """Return the files that stand in any of these."""
     found: set[str] = set()
-    for model, runs in members.items():
-        for chosen in {files_of(ws.store.read_run(RunKey.of_name(model, name))) for name in runs}:
-            if chosen == "all":
-                return "all"
-            found.update(chosen)
+    for each in chosen:
+        if each == "all":
+            return "all"
+        found.update(each)
     return tuple(sorted(found))
 
 
@@ -280,7 +330,7 @@ class Doubts:
     def of_run(self, run: RunRecord) -> Reasons:
         """Return the marks of a finished run."""
         stale = [self.why_not] if self.today is None else why_stale(self.ws, run, self.today)
-        of_rows = reasons_of_rows(self.ws, files_of(run))
+        of_rows = reasons_of_rows(self.ws, files_of(self.ws, run))
         return stale, self._optimistic([*of_rows, *run.optimistic], run.left_out)
 
     def of_blend(self, record: BlendRecord | SubmissionRecord) -> Reasons:
@@ -296,7 +346,7 @@ class Doubts:
         stale = _made_otherwise(dict(record.hashes), self._of_rows_of(record))
         features = self.ws.competition.train.features_hash()
         if record.hashes.features and record.hashes.features[0] != features:
-            stale.append("was made with other feature columns of the training rows")
+            stale.append("was made with other feature columns than today's")
         for model, contents in record.members.items():
             reasons = [self._of_member(model, *item) for item in contents.items()]
             reasons = [reason for reason in reasons if reason]

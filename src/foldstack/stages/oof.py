@@ -99,7 +99,8 @@ def reasons_of(ws: Workspace, runs: Iterable[RunRecord], folds: Folds) -> list[s
     runs = list(runs)
     found = [why for run in runs for why in run.optimistic]
     shared = [why for run in runs for why in shared_reasons(ws, folds, tuple(run.left_out))]
-    of_rows = [why for files in {*map(files_of, runs)} for why in reasons_of_rows(ws, files)]
+    chosen = {files_of(ws, run) for run in runs}
+    of_rows = [why for files in chosen for why in reasons_of_rows(ws, files)]
     return merged([*found, *of_rows, *shared])
 
 

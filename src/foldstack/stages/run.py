@@ -166,38 +166,47 @@ def identity_of(ws: Workspace, run: Run, then: RunIdentity | None = None) -> Run
     then: the identity of the finished run; a file that was removed since cannot be compared and counts
         as the same.
     """
-    competition = ws.competition
     identity: dict[str, Any] = {
         "settings": config.identity(run.settings),
         "folds": run.folds.hash,
-        "train": competition.train.hash(),
-        "overlay": competition.overlay_of(run.settings.external_files),
+        **data_of(ws, run.settings, then),
+        **content_by_purpose(ws, run.dependencies()),
     }
-    if competition.edits_hash is not None:
-        identity["edits"] = competition.edits_hash
-    identity |= content_by_purpose(ws, run.dependencies())
-    unlabelled = unlabelled_hash(ws, run.settings)
-    if unlabelled is not None:
-        identity["unlabelled"] = unlabelled
     if run.settings.rules:
         identity["auto_rules"] = run.settings.rules
-    if run.joins_features:
-        learned = (competition.train, competition.external)
-        identity["features"] = [competition.features_hash(rows) for rows in learned]
-    if run.settings.weighs_by_drift:
-        identity["row_weights"] = config.digest(weights_to_test(ws).tolist())
-    if run.settings.learns_auxiliary:
+    return RunIdentity(**identity)
+
+
+def data_of(
+    ws: Workspace, settings: LearnerSettings, then: RunIdentity | None = None
+) -> dict[str, Any]:
+    """Return digests of what such a model learns from `input/`, by key of `RunIdentity`.
+
+    then: see `identity_of`.
+    """
+    competition = ws.competition
+    found: dict[str, Any] = {
+        "train": competition.train.hash(),
+        "overlay": competition.overlay_of(settings.external_files),
+        "edits": competition.edits_hash,
+        "unlabelled": unlabelled_hash(ws, settings),
+    }
+    if settings.joins_features:
+        found["features"] = competition.learned_features
+    if settings.weighs_by_drift:
+        found["row_weights"] = config.digest(weights_to_test(ws).tolist())
+    if settings.learns_auxiliary:
         learned = (competition.train, competition.external)
         hashes = [None if rows is None else rows.auxiliary_hash() for rows in learned]
-        identity["auxiliary"] = [competition.settings.auxiliary, *hashes]
-    files = competition.files_of(run.settings)
+        found["auxiliary"] = [competition.settings.auxiliary, *hashes]
+    files = competition.files_of(settings)
     if files:
         earlier = (then.named_files if then else None) or {}
-        identity["named_files"] = {
+        found["named_files"] = {
             setting: _digest(path) if path.is_file() else earlier.get(setting)
             for setting, path in files.items()
         }
-    return RunIdentity(**identity)
+    return {key: value for key, value in found.items() if key == "overlay" or value is not None}
 
 
 def unlabelled_hash(ws: Workspace, settings: LearnerSettings) -> str | None:

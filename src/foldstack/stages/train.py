@@ -14,7 +14,6 @@ from foldstack.stages.dependencies import refuse_in_time_order, refuse_unkept
 from foldstack.stages.jobs import Jobs
 from foldstack.stages.launch import train_each
 from foldstack.stages.one_run import is_done, train_one
-from foldstack.stages.oof import fold_runs
 from foldstack.stages.pooled import model_scores
 from foldstack.stages.pretrain import is_pretrained
 from foldstack.stages.run import PURPOSES, TEACHING, Run
@@ -154,12 +153,12 @@ def _requested(
 
 
 def _settings(ws: Workspace, model: str, stored_as: str, *, force: bool) -> Settings:
-    """Return a model's settings; those of the earlier shipped preset if its stored runs have them."""
+    """Return a model's settings; those of the earlier shipped preset if a stored run has them."""
     today, earlier = ws.model_settings(model), ws.model_settings(model, earlier=True)
     if force or earlier == today:
         return today
     ours = config.identity(earlier)
-    stored = (run.identity.settings for run in fold_runs(ws, stored_as).values())
+    stored = (run.identity.settings for run in ws.store.runs(stored_as).values())
     return earlier if any(not config.settings_differences(s, ours) for s in stored) else today
 
 
@@ -232,16 +231,19 @@ def _check_overrides_used(ws: Workspace, settings: dict[str, Settings]) -> None:
 
 
 def _check_alike(ws: Workspace, todo: list[Run]) -> None:
-    """Raise InputError if a run would have other settings than the model's runs of other folds."""
-    first = {run.key.model: run for run in reversed(todo) if len(run.key.left_out) == 1}
-    for run in first.values():
+    """Raise InputError if a run would have other settings than a finished one of its model.
+
+    Runs that leave out one fold, several or none serve together: for a blend, as teachers, for all rows.
+    """
+    for run in {run.key.model: run for run in reversed(todo)}.values():
         ours = config.identity(run.settings)
-        for key, done in fold_runs(ws, run.key.model).items():
+        for key, done in ws.store.runs(run.key.model).items():
             changed = config.settings_differences(done.identity.settings, ours)
             if changed:
                 raise InputError(
                     f"{run.key} would have other settings than {key} ({'; '.join(changed)}), so that "
-                    "they could not be blended: give the same SET=, another NAME=, or --force (FORCE=1)"
+                    "they could not serve together: give the same SET=, another NAME=, or --force "
+                    "(FORCE=1)"
                 )
 
 

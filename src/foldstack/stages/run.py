@@ -198,7 +198,7 @@ def data_of(
     if settings.learns_auxiliary:
         learned = (competition.train, competition.external)
         hashes = [None if rows is None else rows.auxiliary_hash() for rows in learned]
-        found["auxiliary"] = [competition.settings.auxiliary, *hashes]
+        found["auxiliary"] = [list(competition.settings.auxiliary), *hashes]
     files = competition.files_of(settings)
     if files:
         earlier = (then.named_files if then else None) or {}

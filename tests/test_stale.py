@@ -103,9 +103,7 @@ def test_a_run_is_stale_by_its_weights_to_the_test_file(root, monkeypatch):
     assert why.startswith("was made with other weights to the test file")
     monkeypatch.undo()
     (why,) = why_stale(ws, ws.store.read_run(key))
-    assert why.startswith(
-        "cannot be compared with today's rows (drift compares files of 100 rows"
-    )
+    assert why.startswith("cannot be compared with today's rows (drift compares files of 100 rows")
 
 
 @pytest.mark.parametrize("how", ["pseudo_labels", "distil"])

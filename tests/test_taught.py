@@ -736,6 +736,11 @@ def test_coin_flips_teach_nothing(root):
 
 # Runs that serve together
 
+UNLIKE = (
+    "would have other settings than linear seed 0 fold0 (C 10.0 → 1.0), so that they could not serve "
+    "together: give the same SET=, another NAME=, or --force (FORCE=1)"
+)
+
 
 def test_a_run_of_two_folds_with_other_settings_is_not_trained(root, capsys):
     """Nor one on all rows: they serve with those of one fold."""
@@ -745,8 +750,7 @@ def test_a_run_of_two_folds_with_other_settings_is_not_trained(root, capsys):
         refuses(
             root,
             ["train", "--model", "linear", "--fold", fold, "--set", "C=1"],
-            f"linear seed 0 {name} would have other settings than linear seed 0 fold0 (C 10.0 → 1.0), so "
-            "that they could not serve together: give the same SET=, another NAME=, or --force (FORCE=1)",
+            f"linear seed 0 {name} {UNLIKE}",
             capsys,
         )
 
@@ -757,8 +761,7 @@ def test_missing_teachers_have_the_settings_of_those_that_are_there(root, capsys
     refuses(
         root,
         ["train", "--model", "distilled", "--fold", "0"],
-        "linear seed 0 fold0-1 would have other settings than linear seed 0 fold0 (C 10.0 → 1.0), so that "
-        "they could not serve together: give the same SET=, another NAME=, or --force (FORCE=1)",
+        f"linear seed 0 fold0-1 {UNLIKE}",
         capsys,
     )
 

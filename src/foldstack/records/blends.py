@@ -207,9 +207,11 @@ class BlendRecord(_Estimated):
     Attributes:
         files: the sha256 of each file in its folder; None before it is stored, and in records without
             digests.
+        not_members: models that are not listed and lack runs of the blend's folds: the number of folds
+            that each has.
     """
 
-    ABSENT: ClassVar[frozenset[str]] = _Estimated.ABSENT | {"files"}
+    ABSENT: ClassVar[frozenset[str]] = _Estimated.ABSENT | {"files", "not_members"}
 
     # Required here; only submissions of the first versions lack them.
     winners_by_fold: dict[str, str]
@@ -220,6 +222,7 @@ class BlendRecord(_Estimated):
     seed_variance: Finite
     positives: dict[str, PositiveRates]
     files: dict[str, str] | None = None
+    not_members: dict[str, int] = Field(default_factory=dict)
 
 
 class SubmissionRecord(_Estimated):

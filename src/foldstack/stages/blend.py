@@ -44,7 +44,7 @@ from foldstack.stages.dependencies import Doubts, reasons_of_rows
 from foldstack.stages.drift import drifted_score
 from foldstack.stages.features import describe_features, stack_features
 from foldstack.stages.oof import Model, match_confidence, read_model, sampled
-from foldstack.stages.shared import choose_shared, folds_used
+from foldstack.stages.shared import choose_shared, folds_used, trained_folds
 from foldstack.store import Folds, write_parquet
 from foldstack.workspace import Workspace
 
@@ -63,14 +63,24 @@ class Blend:
     report: pd.DataFrame
 
 
-def choose_members(ws: Workspace, text: str | None) -> list[str]:
-    """Return the models of a comma list; for `all` or None those listed and every variant with runs."""
+def choose_members(ws: Workspace, text: str | None) -> tuple[list[str], dict[str, int]]:
+    """Return the models of a comma list; for `all` or None those listed and others with their folds.
+
+    A model that is not listed, such as a variant or a teacher, is a member if it has runs for each fold
+    that all listed ones have; the others come second, each with the number of its folds.
+    """
     if text not in (None, "", "all"):
-        return ws.choose_models(text)
+        return ws.choose_models(text), {}
+    folds = ws.store.read_folds(ws.competition.train)
     stored = {key.model for key in ws.store.runs() if len(key.left_out) == 1}
     if not stored:
         raise InputError("oof/ holds no runs to blend: run `make train` first")
-    return [*ws.listed, *sorted(stored - set(ws.listed))]
+    of = {name: set(trained_folds(ws, name, folds)) for name in sorted(stored.union(ws.listed))}
+    listed = [of[name] for name in ws.listed] or list(of.values())
+    wanted = set.intersection(*listed) if ws.listed else max(listed, key=len)
+    left = {name: len(found) for name, found in of.items() if not wanted <= found}
+    others = [name for name in of if name not in ws.listed and name not in left]
+    return [*ws.listed, *others], {k: v for k, v in left.items() if k not in ws.listed}
 
 
 def make_blend(
@@ -483,8 +493,10 @@ def positive_rates(
 def blend(ws: Workspace, *, model: str | None = None, name: str | None = None) -> BlendRecord:
     """Blend the models' runs and store the result in oof/_blends/<name>/."""
     name = config.check_name(name or "blend", "name")
-    made = make_blend(ws, choose_members(ws, model), command=blend_command(name).strip("`"))
-    return ws.store.write_blend(name, made.record, lambda place: _fill(ws, made, place))
+    names, others = choose_members(ws, model)
+    made = make_blend(ws, names, command=blend_command(name).strip("`"))
+    record = made.record.model_copy(update={"not_members": others})
+    return ws.store.write_blend(name, record, lambda place: _fill(ws, made, place))
 
 
 def _fill(ws: Workspace, made: Blend, place: Path) -> None:

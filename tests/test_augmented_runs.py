@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from foldstack.stages.run import Run
 from foldstack.store import RunKey, Store
 from foldstack.workspace import Workspace
 from makers import fit_and_predict, make_learner, tiny_rows
-from tiny import add_preset, foldstack, make_workspace, refuses, run_of, turn_labels
+from tiny import add_preset, foldstack, make_workspace, refuses, run_of, turn_labels, write
 
 pytestmark = pytest.mark.usefixtures("cpu_settings_restored")
 
@@ -138,15 +139,33 @@ def test_no_label_of_the_held_out_fold_washes(washed):
     assert again.ids.tolist() == train.ids.tolist() and again.texts == train.texts
 
 
-def test_judges_that_are_not_there_are_asked_for(washed, capsys):
+def test_judges_that_are_not_there_have_the_settings_of_those_that_are(washed, capsys):
+    """Those that are there were trained with --set."""
     capsys.readouterr()
     refuses(
         washed,
         ["train", "--model", "tiny", "--fold", "1"],
+        "tfidf seed 0 fold1-2 would have other settings than tfidf seed 0 fold0-1 (C 100.0 → auto; "
+        "min_count 1 → 2), so that they could not serve together: give the same SET=, another NAME=, or "
+        "--force (FORCE=1)",
+        capsys,
+    )
+    capsys.readouterr()
+    refuses(
+        washed,
+        ["train", "--model", "tiny", "--fold", "1", "--set", "training.lr=0.01"],
         "tiny seed 0 fold1: its copies are filtered by runs of tfidf that are missing: run `make train "
         "MODEL=tfidf FOLD=1-2 SEED=0`",
         capsys,
     )
+
+
+def test_judges_that_are_not_there_are_trained_first(washed):
+    shutil.rmtree(washed / "oof/tfidf")
+    write(washed / "presets/tfidf.yaml", "preset: tfidf\nmin_count: 1\n")
+    assert foldstack(washed, "train", "--model", "tiny", "--fold", "1") == 0
+    judges = Store(washed).read_run(RunKey("tiny", 0, (1,))).identity.washed
+    assert set(judges) == {"fold0-1", "fold1-2"}
 
 
 def test_how_many_are_washed_away_is_said(washed, capsys):

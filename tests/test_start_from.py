@@ -110,11 +110,6 @@ def test_another_backbone_is_refused(root, tmp_path, capsys):
     ("start", "sentence"),
     [
         (
-            "tiny",
-            "second seed 0 fold1: start_from needs tiny seed 0 fold1, which is missing: run `make "
-            "train MODEL=tiny FOLD=1 SEED=0`",
-        ),
-        (
             "tinny",
             "model 'tinny' is not known: did you mean 'tiny'? (your own goes into presets/NAME.yaml)",
         ),
@@ -125,6 +120,34 @@ def test_what_cannot_be_begun_from(root, backbone, capsys, start, sentence):
     add_preset(root, backbone, "second", start_from=start)
     capsys.readouterr()
     refuses(root, ["train", "--model", "second", "--fold", "1"], sentence, capsys)
+
+
+def test_a_start_that_is_not_there_is_trained_first(root, backbone, capsys):
+    """With --set, which is not for the start, it is asked for."""
+    add_preset(root, backbone, "second", start_from="tiny")
+    capsys.readouterr()
+    refuses(
+        root,
+        ["train", "--model", "second", "--fold", "1", "--set", "training.lr=0.01"],
+        "second seed 0 fold1: start_from needs tiny seed 0 fold1, which is missing: run `make train "
+        "MODEL=tiny FOLD=1 SEED=0`",
+        capsys,
+    )
+    assert foldstack(root, "train", "--model", "second", "--fold", "1") == 0
+    assert Store(root).read_run(RunKey("tiny", 0, (1,))) is not None
+
+
+def test_models_do_not_start_from_each_other(root, backbone, capsys):
+    add_preset(root, backbone, "second", start_from="third")
+    add_preset(root, backbone, "third", start_from="second")
+    capsys.readouterr()
+    refuses(
+        root,
+        ["train", "--model", "second", "--fold", "1"],
+        "second and third depend on each other, so that none can be the first: name another model in "
+        "one of them",
+        capsys,
+    )
 
 
 def test_a_run_inherits_why_its_start_is_optimistic(root, backbone, capsys):

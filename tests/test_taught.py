@@ -440,7 +440,7 @@ def test_turned_labels_of_the_held_out_fold_change_nothing(root, model, leaks):
 
 def test_missing_teachers_are_trained_first(root, capsys):
     assert foldstack(root, "train", "--model", "distilled", "--fold", "0") == 0
-    assert "train: first 2 runs of linear, which teach" in capsys.readouterr().out
+    assert "train: first 2 runs of linear, which others depend on" in capsys.readouterr().out
     assert Store(root).read_run(RunKey("linear", 0, (0, 1))) is not None
 
 
@@ -582,8 +582,8 @@ def test_two_models_do_not_teach_each_other(root, capsys, way, models):
         write(root / f"presets/{model}.yaml", LINEAR + f"{way}: {{teachers: {teacher}}}\n")
     assert foldstack(root, "train", "--model", models, "--fold", "0") == 2
     assert capsys.readouterr().err == (
-        "foldstack: a and b are each other's teachers, so that none can be the first: name another "
-        "teacher in one of them\n"
+        "foldstack: a and b depend on each other, so that none can be the first: name another "
+        "model in one of them\n"
     )
 
 

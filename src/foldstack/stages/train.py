@@ -16,7 +16,7 @@ from foldstack.stages.launch import train_each
 from foldstack.stages.one_run import is_done, train_one
 from foldstack.stages.pooled import model_scores
 from foldstack.stages.pretrain import is_pretrained
-from foldstack.stages.run import PURPOSES, TEACHING, Run
+from foldstack.stages.run import PURPOSES, Run
 from foldstack.store import RunKey
 from foldstack.tracking import check_trackers
 from foldstack.workspace import Workspace
@@ -91,7 +91,7 @@ def train_missing(
         return TrainedRecord(trained=[], finished=[*finished, str(todo[0].key)])
     if len(todo) > 1 or processes > 1:
         shared = Jobs(ws, todo, jobs, processes)
-        for line in [*_teaching(first), *shared.plan()]:
+        for line in [*_first(first), *shared.plan()]:
             say(line)
         for together in _by_dependency(todo):
             train_each(ws, together, shared, force=force, processes=processes)
@@ -107,13 +107,13 @@ def runs_left(
     *,
     force: bool = False,
 ) -> tuple[list[Run], list[Run], list[Run]]:
-    """Return the requested runs, those of teachers to train before them, and those of them to train.
+    """Return the requested runs, those to train before them, and those of them to train.
 
     Arguments and errors are those of `train`.
     """
     runs = _requested(ws, model, fold, seed, name, force=force)
     todo = [run for run in runs if force or not is_done(ws, run)]
-    return runs, [] if is_child() else _missing_teachers(ws, todo), todo
+    return runs, [] if is_child() else _missing_before(ws, todo), todo
 
 
 def _requested(
@@ -162,20 +162,20 @@ def _settings(ws: Workspace, model: str, stored_as: str, *, force: bool) -> Sett
     return earlier if any(not config.settings_differences(s, ours) for s in stored) else today
 
 
-def _missing_teachers(ws: Workspace, todo: list[Run]) -> list[Run]:
-    """Return the runs that teach these, directly or not, and are neither finished nor among them.
+def _missing_before(ws: Workspace, todo: list[Run]) -> list[Run]:
+    """Return the runs that these depend on, directly or not, and are neither finished nor among them.
 
-    None of them if settings are given by --set, which are not for teachers: training asks for them.
+    None of them if settings are given by --set, which are not for them: training asks for them.
 
-    Raises InputError if models teach each other, directly or not.
+    Raises InputError if models depend on each other, directly or not.
     """
     if config.split_overrides(ws.given)[1]:
         return []
     known, found = {run.key for run in todo}, {}
     waiting = [(run, (run.key.model,)) for run in todo]
     while waiting:
-        run, taught = waiting.pop()
-        for dependency in run.teachers(*TEACHING):
+        run, after = waiting.pop()
+        for dependency in run.dependencies():
             key = dependency.run
             if key in known or ws.store.read_run(key) is not None:
                 continue
@@ -183,27 +183,28 @@ def _missing_teachers(ws: Workspace, todo: list[Run]) -> list[Run]:
             ws.choose_model(key.model, f"{PURPOSES[dependency.purpose]} of {run.key}")
             settings = _settings(ws, key.model, key.model, force=False)
             found[key] = Run(key, settings, run.folds, key.model)
-            of_it = (*taught, key.model)
-            for teacher in found[key].teachers(*TEACHING):
-                if teacher.run.model in taught:
-                    raise InputError(_in_a_circle(of_it[taught.index(teacher.run.model) :]))
+            path = (*after, key.model)
+            for before in found[key].dependencies():
+                if before.run.model in after:
+                    raise InputError(_in_a_circle(path[after.index(before.run.model) :]))
             _check_run(ws, found[key])
-            waiting.append((found[key], of_it))
+            waiting.append((found[key], path))
     return sorted(found.values(), key=lambda run: run.key)
 
 
 def _in_a_circle(models: Iterable[str]) -> str:
-    """Return the sentence about models that teach each other."""
+    """Return the sentence about models that depend on each other."""
     return (
-        f"{' and '.join(sorted(set(models)))} are each other's teachers, so that none can be the "
-        "first: name another teacher in one of them"
+        f"{' and '.join(sorted(set(models)))} depend on each other, so that none can be the first: "
+        "name another model in one of them"
     )
 
 
-def _teaching(first: list[Run]) -> list[str]:
-    """Return the line that names the teachers that are trained first, if there are any."""
-    models = ", ".join(dict.fromkeys(run.key.model for run in first))
-    return [f"train: first {len(first)} runs of {models}, which teach"] if first else []
+def _first(runs: list[Run]) -> list[str]:
+    """Return the line that names the runs that are trained first, if there are any."""
+    models = ", ".join(dict.fromkeys(run.key.model for run in runs))
+    count = f"the run of {models}" if len(runs) == 1 else f"{len(runs)} runs of {models}"
+    return [f"train: first {count}, which others depend on"] if runs else []
 
 
 def _by_dependency(todo: list[Run]) -> list[list[Run]]:
@@ -212,9 +213,9 @@ def _by_dependency(todo: list[Run]) -> list[list[Run]]:
     while left:
         waiting = {run.key for run in left}
         ready = [run for run in left if not any(d.run in waiting for d in run.dependencies())]
-        if not ready and any(run.teachers(*TEACHING) for run in left):
+        if not ready:
             raise InputError(_in_a_circle(run.key.model for run in left))
-        groups.append(ready or left)  # a cycle: each run raises its own error
+        groups.append(ready)
         left = [run for run in left if run not in groups[-1]]
     return groups
 
@@ -281,11 +282,9 @@ def _check_processes(todo: list[Run], processes: int) -> None:
 
 
 def _check_run(ws: Workspace, run: Run) -> None:
-    if run.start and run.start.model == run.key.model:
-        raise InputError(f"{run.key}: start_from names the model itself: name another one")
     refuse_in_time_order(run)
     refuse_unkept(ws, run)
-    own = next((d for d in run.teachers(*TEACHING) if d.run.model == run.key.model), None)
+    own = next((d for d in run.dependencies() if d.run.model == run.key.model), None)
     if own:
         setting = PURPOSES[own.purpose]
         raise InputError(f"{run.key}: {setting} names the model itself: name another one")

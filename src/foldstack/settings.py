@@ -87,7 +87,7 @@ def one_in_a_list(value: Any) -> Any:
 
 def once_each(names: Iterable[Any]) -> Any:
     """Return these names; raise ValueError if one is repeated."""
-    twice = [name for name, count in Counter(names).items() if count > 1]
+    twice = [name for name, count in Counter(list(names)).items() if count > 1]
     if twice:
         raise ValueError(f"it names {cut(str(twice[0]))!r} twice: leave one out")
     return names

@@ -321,6 +321,18 @@ def test_a_fit_says_how_many_predictions_reach_the_confidence(
     assert line is None or line.format(wanted) in out
 
 
+def test_the_count_of_confident_predictions_is_of_the_last_epoch(backbone, tmp_path):
+    """In the first one, before anything is learned, no prediction reaches it."""
+    learner = learner_of(
+        backbone,
+        consistency={"confidence": 0.7, "weight": 1e-6},
+        training={"epochs": 15, "lr": 0.02, "batch_size": 20},
+    )
+    labels = np.ones((20, 1))
+    facts = learner.fit(replace(tiny_rows(n=20), targets=labels), None, tmp_path)
+    assert facts["confident_share"] == 1
+
+
 def test_a_resumed_fit_counts_the_whole_last_epoch(backbone, tmp_path):
     def facts(folder: Path) -> dict:
         learner = learner_of(backbone, consistency={"confidence": 0.52}, checkpoint_seconds=0)

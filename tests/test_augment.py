@@ -308,7 +308,7 @@ def test_a_technique_that_changes_few_texts_says_so(capsys):
 
 def test_english_stop_words_in_chinese_are_refused():
     assert refused("insert_stop_words", train=CHINESE) == (
-        "augment: insert_stop_words inserts English words, but the training texts have none of them: "
+        "augment: insert_stop_words inserts English words, but the texts have none of them: "
         "set `words: frequent`, which takes the texts' own most frequent ones"
     )
 

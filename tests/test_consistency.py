@@ -288,6 +288,71 @@ def test_nothing_is_learned_of_rows_that_are_never_confident(backbone, tmp_path)
     assert with_them.tobytes() == without.tobytes()
 
 
+@pytest.mark.parametrize(
+    "confidence, line",
+    [
+        (0, None),
+        (
+            0.9999,
+            "consistency: no prediction of an unlabelled text reached confidence 0.9999 in the ",
+        ),
+        (
+            0.5275,
+            "consistency: {:.1%} of the unlabelled texts' predictions reached confidence 0.5275 in ",
+        ),
+    ],
+)
+def test_a_fit_says_how_many_predictions_reach_the_confidence(
+    backbone, tmp_path, capsys, confidence, line
+):
+    """Without dropout and at a rate of nearly 0 they are those of the fitted model.
+
+    An epoch has two updates, each of which reads all 30 texts.
+    """
+    learner = learner_of(
+        backbone, consistency={"confidence": confidence}, training={"lr": 1e-12, "batch_size": 10}
+    )
+    facts = learner.fit(tiny_rows(n=20), None, tmp_path)
+    p = 1 / (1 + np.exp(-learner.predict(unlabelled(TEXTS))))
+    wanted = float((np.maximum(p, 1 - p) >= confidence).mean())
+    assert facts["confident_share"] == pytest.approx(wanted, abs=1e-6)
+    out = capsys.readouterr().out
+    assert out.count("consistency: ") == (line is not None)
+    assert line is None or line.format(wanted) in out
+
+
+def test_the_count_of_confident_predictions_is_of_the_last_epoch(backbone, tmp_path):
+    """In the first one, before anything is learned, no prediction reaches it."""
+    learner = learner_of(
+        backbone,
+        consistency={"confidence": 0.7, "weight": 1e-6},
+        training={"epochs": 15, "lr": 0.02, "batch_size": 20},
+    )
+    labels = np.ones((20, 1))
+    facts = learner.fit(replace(tiny_rows(n=20), targets=labels), None, tmp_path)
+    assert facts["confident_share"] == 1
+
+
+def test_a_resumed_fit_counts_the_whole_last_epoch(backbone, tmp_path):
+    def facts(folder: Path) -> dict:
+        learner = learner_of(backbone, consistency={"confidence": 0.52}, checkpoint_seconds=0)
+        return learner.fit(tiny_rows(n=20), None, folder)
+
+    whole = facts(tmp_path)["confident_share"]
+    shutil.rmtree(max(tmp_path.glob("step-*")))  # as if killed before the last update
+    assert facts(tmp_path)["confident_share"] == whole and 0 < whole < 1
+
+
+def test_a_change_of_no_unlabelled_text_is_named(backbone, tmp_path):
+    """Bug guarded: the sentence spoke of training texts."""
+    learner = learner_of(backbone, unlabelled(["one"]), consistency={"augment": ["swap_words"]})
+    with pytest.raises(InputError) as refused:
+        learner.fit(tiny_rows(n=20), None, tmp_path)
+    assert str(refused.value).startswith(
+        "augment: swap_words changes none of the 1 unlabelled text tried: it is for "
+    )
+
+
 def test_a_learner_that_is_given_no_rows_is_refused(backbone, tmp_path):
     """Bug guarded: a caller that forgot them trained without the term and without a word."""
     learner = learner_of(backbone)
@@ -457,6 +522,39 @@ def test_rows_are_those_of_the_test_file_and_of_the_pool(root, capsys):
     assert "20 rows to learn from, 10 held out, 26 without a label\n" in capsys.readouterr().out
     record = Store(root).read_run(KEY)
     assert record.rows == 20 and record.identity.unlabelled is not None
+
+
+def test_a_run_says_what_it_reads_of_each_source_and_records_it(root, capsys):
+    """Bug guarded: a pool of copies of held-out rows was no consistency training at all, silently."""
+    ws, run = run_of(root, "mine")
+    (text,) = ws.competition.train.texts[int(run.folds.held_out((0,))[0])]
+    write(root / "input/more.csv", f"text\n{text}\n{text} !\n")
+    assert foldstack(root, *TRAIN) == 0
+    out = capsys.readouterr().out
+    start = "mine seed 0 fold0: consistency: "
+    assert [line for line in out.splitlines() if line.startswith(start)] == [
+        f"{start}6 of 6 texts of test; 0 of 2 texts of pool",
+        f"{start}no text of pool is left to this run: each repeats a row to be predicted, shares its "
+        "group, or is empty",
+    ]
+    record = Store(root).read_run(KEY).unlabelled
+    assert [of.to_json() for of in record.consistency] == [
+        {"source": "test", "rows": 6, "free": 6, "learned": 6},
+        {"source": "pool", "rows": 2, "free": 0, "learned": 0},
+    ]
+    assert foldstack(root, *TRAIN[:-1], "1") == 0
+    assert f"{start.replace('0:', '1:')}6 of 6 texts of test; 2 of 2 texts of pool\n" in (
+        capsys.readouterr().out
+    )
+
+
+def test_a_pool_without_any_text_is_refused(root, capsys):
+    write(root / "input/more.csv", 'text\n" "\n" "\n')
+    sentence = (
+        f"{root}/input/more.csv: none of its 2 rows has a text: fill in 'text', or take the file out of "
+        "`pool`"
+    )
+    refuses(root, list(TRAIN), sentence, capsys)
 
 
 def test_without_it_none_are_read(root):

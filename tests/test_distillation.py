@@ -393,8 +393,3 @@ def test_settings_that_do_not_apply(given, kind, sentence):
 def test_hard_labels_cannot_be_softened():
     with pytest.raises(ValueError, match="and labels hard leaves none: set one of them only"):
         Distillation(teachers="a", temperature=2.0, labels="hard")
-
-
-def test_a_temperature_is_positive():
-    with pytest.raises(ValueError, match="greater than 0"):
-        Distillation(teachers="a", temperature=0.0)

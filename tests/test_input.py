@@ -216,7 +216,7 @@ OUTSIDE = {
     "a label listed twice": (
         {"kind": "multiclass", "metric": "accuracy", "labels": ["0", "1", "1"]},
         "id,text,label\na,x,0\nb,y,1\n",
-        "competition.yaml: labels are '0', '1', '1': at least two different ones are required",
+        "ROOT/competition.yaml: setting 'labels' is ['0', '1', '1']: it names '1' twice: leave one out",
     ),
     "no number as weight": (
         {"weight": "w"},
@@ -348,7 +348,7 @@ YAML = {
     ),
     "no text column": (
         "text: []",
-        "setting 'text' is []: tuple should have at least 1 item after validation, not 0",
+        "setting 'text' is []: name at least one",
     ),
     "a file's name of 304 letters": (
         f"files: {{train: {'n' * 300}.csv}}",
@@ -372,7 +372,7 @@ YAML = {
     ),
     "no seed": (
         "seeds: []",
-        "setting 'seeds' is []: tuple should have at least 1 item after validation, not 0",
+        "setting 'seeds' is []: name at least one",
     ),
 }
 

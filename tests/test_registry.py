@@ -24,6 +24,7 @@ from foldstack.learners import LearnerContext
 from foldstack.learners.judging import epoch_score
 from foldstack.nets.trainable import Trainable
 from foldstack.rows import Rows
+from foldstack.settings import Positive
 from foldstack.store import RunKey, Store
 from foldstack.techniques import (
     LearnerSettings,
@@ -35,7 +36,6 @@ from foldstack.techniques import (
     Traits,
     TransformerSettings,
 )
-from foldstack.techniques.common import Positive
 from foldstack.techniques.registry import load
 from foldstack.training import loop
 from foldstack.training.criteria import Criterion, RowWise

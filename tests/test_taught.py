@@ -18,6 +18,7 @@ from foldstack.ensemble.nested import single_estimate
 from foldstack.errors import InputError
 from foldstack.kinds import Kind
 from foldstack.links import to_probabilities
+from foldstack.records import TextsOf, UnlabelledRecord
 from foldstack.rows import Rows
 from foldstack.stages.blend import members_of
 from foldstack.stages.dependencies import why_stale
@@ -25,7 +26,7 @@ from foldstack.stages.fitted import load_learner
 from foldstack.stages.learned import rows_of
 from foldstack.stages.oof import read_model
 from foldstack.stages.run import TEACHING, unlabelled_hash
-from foldstack.stages.taught import FittedTeachers, labelled, mixture_weights
+from foldstack.stages.taught import FittedTeachers, labelled, lines_of, mixture_weights
 from foldstack.store import RunKey, Store
 from foldstack.techniques import Distillation, LearnerSettings, PseudoLabels, TfidfSettings
 from makers import unlabelled
@@ -212,6 +213,81 @@ def test_top_is_the_surest_of_each_class():
     assert chosen(given, top=2, confidence=0.85).texts == [("0",), ("3",), ("5",)]
 
 
+def told(root: Path, capsys: pytest.CaptureFixture, model: str) -> list[str]:
+    """The lines about pseudo-labels of the model's run of fold 0."""
+    capsys.readouterr()
+    trained(root, model)
+    start = f"{model} seed 0 fold0: pseudo_labels"
+    lines = capsys.readouterr().out.splitlines()
+    return [
+        line.removeprefix(f"{model} seed 0 fold0: ") for line in lines if line.startswith(start)
+    ]
+
+
+def test_a_run_says_what_each_source_gave_per_class_and_records_it(root, capsys):
+    (line,) = told(root, capsys, "pupil")
+    record = Store(root).read_run(RunKey("pupil", 0, (0,))).unlabelled
+    train, _ = learned(root, "pupil")
+    found = []
+    for source, rows in zip(record.pseudo_labels, (slice(20, 26), slice(26, 38)), strict=True):
+        positive = int((train.targets[rows] > 0.5).sum())
+        n = len(train.targets[rows])
+        surest = float(np.abs(train.targets[rows] - 0.5).max() + 0.5)
+        assert source.classes == {"0": n - positive, "1": positive}
+        assert (source.rows, source.free, source.learned) == (n, n, n)
+        assert source.surest == pytest.approx(surest, rel=1e-5)
+        counts = sorted(source.classes.items(), key=lambda pair: -pair[1])
+        shown = ", ".join(f"{name} {count}" for name, count in counts)
+        found.append(f"{n} of {n} texts of {source.source} ({shown})")
+    assert line == f"pseudo_labels: {'; '.join(found)}"
+    assert record.weights == record.temperatures == {} and record.consistency == []
+
+
+def test_a_run_that_learns_none_says_why_and_what_to_do(root, capsys):
+    """Bug guarded: `confidence: .999` chose no row, and training went on without a word."""
+    write(root / "presets/pupil.yaml", LINEAR + PSEUDO.replace("}", ", confidence: 0.999}"))
+    first, of_test, of_pool = told(root, capsys, "pupil")
+    assert first == "pseudo_labels: 0 of 6 texts of test; 0 of 12 texts of pool"
+    of = Store(root).read_run(RunKey("pupil", 0, (0,))).unlabelled.pseudo_labels
+    for line, source, name in ((of_test, of[0], "test"), (of_pool, of[1], "pool")):
+        assert source.learned == 0 and 0.5 < source.surest < 0.999
+        assert line == (
+            f"pseudo_labels: nothing is learned of {name}: its surest label has confidence "
+            f"{source.surest:.3f}, and pseudo_labels.confidence is 0.999: lower it"
+        )
+
+
+def test_classes_beyond_the_first_are_counted_together():
+    """The most frequent ones are named."""
+    of = TextsOf(
+        source="pool",
+        rows=4000,
+        free=3000,
+        learned=812,
+        classes={"a": 1, "b": 400, "c": 2, "d": 300, "e": 100, "f": 9, "g": 0},
+    )
+    found = UnlabelledRecord(pseudo_labels=[of])
+    assert lines_of(found, TfidfSettings(learner="tfidf", pseudo_labels={"teachers": "x"})) == [
+        "pseudo_labels: 812 of 4,000 texts of pool (b 400, d 300, e 100, f 9, c 2, and 2 more)"
+    ]
+
+
+def test_nothing_is_said_of_a_run_without_unlabelled_texts(root, capsys):
+    assert told(root, capsys, "linear") == []
+    assert Store(root).read_run(RunKey("linear", 0, (0,))).unlabelled is None
+
+
+def test_labels_that_no_teachers_agree_on_are_said(root):
+    settings = TfidfSettings(
+        learner="tfidf", pseudo_labels={"teachers": "a, b", "agreement": True, "confidence": 0.6}
+    )
+    of = TextsOf(source="pool", rows=3, free=3, learned=0, classes={"0": 0, "1": 0}, surest=0.7)
+    assert lines_of(UnlabelledRecord(pseudo_labels=[of]), settings)[1] == (
+        "pseudo_labels: nothing is learned of pool: no label meets confidence and agreement together: "
+        "lower pseudo_labels.confidence, or set agreement to false"
+    )
+
+
 # Teachers that are fitted
 
 FITTED = (
@@ -270,6 +346,31 @@ def test_teachers_are_fitted_on_rows_that_none_of_their_runs_knows(root):
     assert set(record.identity.fitted) == {
         f"{name}/fold0-{k}" for name in ("linear", "other") for k in (1, 2)
     }
+
+
+def test_a_run_says_what_it_has_fitted_of_its_teachers(root, capsys):
+    _, line = told(root, capsys, "fitted")
+    record = Store(root).read_run(RunKey("fitted", 0, (0,))).unlabelled
+    parts = [
+        f"{name} weight {record.weights[name]:.2f}, temperature {record.temperatures[name][0]:.2f}"
+        for name in ("linear", "other")
+    ]
+    assert line == f"pseudo_labels.fitted: {'; '.join(parts)}"
+    assert sum(record.weights.values()) == pytest.approx(1)
+
+
+def test_a_temperature_of_too_few_rows_is_said_to_be_none():
+    given = PseudoLabels(teachers="a", fitted="calibration")
+    few = FittedTeachers.of(given, Kind.BINARY, {"a": np.full((3, 1), 0.5)}, np.ones((3, 1)))
+    found = UnlabelledRecord(
+        pseudo_labels=[TextsOf(source="test", rows=1, free=1, learned=1)],
+        temperatures=few.temperatures,
+    )
+    assert few.temperatures == {"a": [None]}
+    settings = TfidfSettings(learner="tfidf", pseudo_labels=given)
+    assert lines_of(found, settings)[1] == (
+        "pseudo_labels.fitted: a temperature unchanged, too few rows"
+    )
 
 
 def test_a_calibration_is_of_each_teacher_and_weights_are_of_both():

@@ -692,6 +692,11 @@ class Competition:
             table = self.tables.external(path, self.tables.read(name), s.text).copy()
             for column in s.text:
                 require(path, table, column)
+            if not any(text.strip() for column in s.text for text in table[column]):
+                raise InputError(
+                    f"{path}: none of its {len(table):,} rows has a text: fill in "
+                    f"{some(s.text)}, or take the file out of `pool`"
+                )
             table[s.id] = np.array([f"{name}:{i + 1}" for i in table.index], dtype=object)
             table[[c for c in self.feature_names if c not in table.columns]] = ""
             found[name] = table

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import string
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import PurePath
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
@@ -72,11 +72,37 @@ ModelEntry = Annotated[str | dict[str, dict[str, Any]], BeforeValidator(_model_e
 OptionalText = Annotated[str | None, BeforeValidator(none_from_text)]
 WrittenCosts = Annotated[str | dict[str, float | dict[str, float]] | None, BeforeValidator(_costs)]
 Share = Annotated[float, Field(ge=0, lt=1)]
+# Most of a weight or another factor: a loss times 1e300 is no number any more, and trains nothing.
+LARGEST = 1_000_000
+Positive = Annotated[float, Field(gt=0, le=LARGEST)]
+NonNegative = Annotated[float, Field(ge=0, le=LARGEST)]
 
 
-def _one_in_a_list(value: Any) -> Any:
-    """Read `temperature` as `[temperature]`, and one mapping as a list of it."""
+def one_in_a_list(value: Any) -> Any:
+    """Read `pool` as `[pool]`, one mapping as a list of it, and nothing as an empty list."""
+    if value is None or value == "":
+        return []
     return [value] if isinstance(value, (str, dict)) else value
+
+
+def once_each(names: Iterable[Any]) -> Any:
+    """Return these names; raise ValueError if one is repeated."""
+    twice = [name for name, count in Counter(list(names)).items() if count > 1]
+    if twice:
+        raise ValueError(f"it names {cut(str(twice[0]))!r} twice: leave one out")
+    return names
+
+
+def at_least_one(names: Any) -> Any:
+    if not names:
+        raise ValueError("name at least one")
+    return names
+
+
+Item = TypeVar("Item")
+# A list of names: one of them needs no brackets, and none is repeated.
+Listed = Annotated[tuple[Item, ...], BeforeValidator(one_in_a_list), AfterValidator(once_each)]
+OneOrMore = Annotated[Listed[Item], AfterValidator(at_least_one)]
 
 
 def _delimiter(value: Any) -> Any:
@@ -111,19 +137,6 @@ class Settings(BaseModel):
 
 
 T = TypeVar("T", bound=Settings)
-LISTS = (
-    "text",
-    "target",
-    "models",
-    "seeds",
-    "labels",
-    "numeric",
-    "categorical",
-    "auxiliary",
-    "external",
-    "pool",
-    "report_metrics",
-)
 
 
 class FileSettings(Settings):
@@ -146,7 +159,7 @@ class JoinSettings(Settings):
     on: the key column, which the files share; one row for each key.
     """
 
-    file: Annotated[tuple[FileName, ...], BeforeValidator(_one_in_a_list), Field(min_length=1)]
+    file: OneOrMore[FileName]
     on: str
 
     @property
@@ -218,7 +231,7 @@ class ExternalSource(Settings):
     file: FileName
     name: OptionalText = None
     labels: Literal["hard", "soft"] = "hard"
-    weight: Annotated[float, Field(gt=0)] = 1.0
+    weight: Positive = 1.0
 
     @property
     def called(self) -> str:
@@ -285,20 +298,15 @@ class BlendSettings(Settings):
     seed: of all resampling in the blend.
     """
 
-    methods: tuple[BlendMethod, ...] = ("mean", "rank_mean", "greedy", "rank_greedy", "stack")
+    methods: Listed[BlendMethod] = ("mean", "rank_mean", "greedy", "rank_greedy", "stack")
     bags: Annotated[int, Field(ge=1, le=MOST_BAGS)] = 5
     negative: Annotated[float, Field(ge=0, le=1)] = 0.0
-    power: Annotated[float, Field(gt=0)] = 2.0
+    power: Annotated[float, Field(gt=0, le=100)] = 2.0
     stack_inputs: Literal["logits", "probabilities"] = "logits"
     stack_monotone: bool = False
     text_features: bool = False
-    rules: Annotated[
-        tuple[Annotated[RuleFamily, _one_of(RuleFamily)], ...], BeforeValidator(_one_in_a_list)
-    ] = get_args(RuleFamily)
-    calibration: Annotated[
-        tuple[Annotated[CalibrationMethod, _one_of(CalibrationMethod)], ...],
-        BeforeValidator(_one_in_a_list),
-    ] = ("auto",)
+    rules: Listed[Annotated[RuleFamily, _one_of(RuleFamily)]] = get_args(RuleFamily)
+    calibration: Listed[Annotated[CalibrationMethod, _one_of(CalibrationMethod)]] = ("auto",)
     align_runs: bool = True
     match_sharpness: bool = True
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
@@ -355,7 +363,7 @@ TrackerName = Literal["tensorboard", "wandb", "trackio"]
 
 
 def _trackers(value: Any) -> Any:
-    return () if none_from_text(value) is None else _one_in_a_list(value)
+    return () if none_from_text(value) is None else value
 
 
 class RuntimeSettings(Settings):
@@ -370,7 +378,7 @@ class RuntimeSettings(Settings):
 
     threads: Annotated[int, Field(ge=0)] = 0
     trackers: Annotated[
-        tuple[Annotated[TrackerName, _one_of(TrackerName)], ...], BeforeValidator(_trackers)
+        Listed[Annotated[TrackerName, _one_of(TrackerName)]], BeforeValidator(_trackers)
     ] = ()
 
 
@@ -446,58 +454,48 @@ class CompetitionSettings(Settings):
     kind: Kind
     metric: str
     metric_confirmed: bool = True
-    report_metrics: tuple[str, ...] = ()
+    report_metrics: Listed[str] = ()
     costs: WrittenCosts = None
     files: FileSettings = FileSettings()
     id: str = "id"
     train_has_id: bool = True
-    text: Annotated[tuple[str, ...], Field(min_length=1)] = ("text",)
+    text: OneOrMore[str] = ("text",)
     template: OptionalText = None
     pair: bool = False
-    segments: tuple[str, ...] = ()
-    target: Annotated[tuple[str, ...], Field(min_length=1)]
+    segments: Listed[str] = ()
+    target: OneOrMore[str]
     separator: OptionalText = None
-    labels: tuple[str, ...] = ()
+    labels: Listed[str] = ()
     threshold: float | None = None
     unlabelled: Literal["refuse", "drop", "pool", "class"] = "refuse"
-    numeric: tuple[str, ...] = ()
-    categorical: tuple[str, ...] = ()
-    auxiliary: tuple[str, ...] = ()
+    numeric: Listed[str] = ()
+    categorical: Listed[str] = ()
+    auxiliary: Listed[str] = ()
     group: OptionalText = None
     weight: OptionalText = None
     time: OptionalText = None
     external: Annotated[
         tuple[Annotated[ExternalSource, BeforeValidator(_source)], ...],
-        BeforeValidator(_one_in_a_list),
+        BeforeValidator(one_in_a_list),
     ] = ()
-    pool: tuple[FileName, ...] = ()
+    pool: Listed[FileName] = ()
     edits: OptionalFileName = None
     patterns: OptionalFileName = None
     submission: Literal["auto", "labels", "probabilities"] = "auto"
-    join: Annotated[tuple[JoinSettings, ...], BeforeValidator(_one_in_a_list)] = ()
+    join: Annotated[tuple[JoinSettings, ...], BeforeValidator(one_in_a_list)] = ()
     encoding: str = "utf-8"
     delimiter: Delimiter = None
     quoting: Literal["auto", "csv", "none"] = "auto"
     header: bool | dict[str, bool] = True
     columns: Annotated[dict[str, dict[str, str]], BeforeValidator(_by_file)] = {}
-    models: tuple[ModelEntry, ...] = ()
-    seeds: Annotated[tuple[Annotated[int, Field(ge=0, lt=2**32)], ...], Field(min_length=1)] = (0,)
+    models: Annotated[tuple[ModelEntry, ...], BeforeValidator(one_in_a_list)] = ()
+    seeds: OneOrMore[Annotated[int, Field(ge=0, lt=2**32)]] = (0,)
     folds: FoldSettings = FoldSettings()
     drift: DriftSettings = DriftSettings()
     blend: BlendSettings = BlendSettings()
     store: StoreSettings = StoreSettings()
     runtime: RuntimeSettings = RuntimeSettings()
     kaggle: KaggleSettings = KaggleSettings()
-
-    @model_validator(mode="before")
-    @classmethod
-    def _one_is_a_list(cls, data: Any) -> Any:
-        """Read `text: review` as `text: [review]`, and likewise target and models."""
-        if isinstance(data, dict):
-            for key in LISTS:
-                if isinstance(data.get(key), str):
-                    data = data | {key: [data[key]] if data[key] else []}
-        return data
 
     @model_validator(mode="after")
     def _soft_labels(self) -> CompetitionSettings:

@@ -136,7 +136,9 @@ from foldstack.records.runs import (
     PartialRecord,
     RunIdentity,
     RunRecord,
+    TextsOf,
     TrainedRecord,
+    UnlabelledRecord,
 )
 from foldstack.records.scores import (
     BlendScore,
@@ -273,11 +275,13 @@ __all__ = [
     "Submitted",
     "Table",
     "TextPart",
+    "TextsOf",
     "ThresholdCurve",
     "ThroughputRecord",
     "TidyResult",
     "TrainedRecord",
     "Undefined",
+    "UnlabelledRecord",
     "Value",
     "ViewsRecord",
     "WrittenPage",

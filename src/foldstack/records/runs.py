@@ -91,6 +91,45 @@ class PartialRecord(Record):
     versions: dict[str, str]
 
 
+class TextsOf(Value):
+    """How many of the unlabelled texts of a source a run learns.
+
+    Attributes:
+        source: test, pool or recombined.
+        rows: the number of rows of the source.
+        free: those of them that have a text, and are no copies of rows to be predicted.
+        learned: those of the free ones that are learned.
+        classes: the number of learned rows by the class that teachers predict, or by each of several
+            labels; None without teachers, and for values.
+        surest: the highest confidence of a label; None if there is none.
+    """
+
+    ABSENT: ClassVar[frozenset[str]] = frozenset(("classes", "surest"))
+
+    source: str
+    rows: int
+    free: int
+    learned: int
+    classes: dict[str, int] | None = None
+    surest: float | None = None
+
+
+class UnlabelledRecord(Value):
+    """The unlabelled texts that a run learns, by source.
+
+    Attributes:
+        pseudo_labels, consistency: by which setting.
+        weights: of each teacher in the mean, if fitted.
+        temperatures: of each teacher, per label or one for all classes, if fitted; None where too few
+            rows have left the probabilities as they are.
+    """
+
+    pseudo_labels: list[TextsOf] = Field(default_factory=list)
+    consistency: list[TextsOf] = Field(default_factory=list)
+    weights: dict[str, float] = Field(default_factory=dict)
+    temperatures: dict[str, list[float | None]] = Field(default_factory=dict)
+
+
 class RunRecord(Record):
     """run.json of a finished run.
 
@@ -103,6 +142,7 @@ class RunRecord(Record):
         test_features: the hash of the test rows' feature columns, if the model reads them.
         optimistic: why its score may be too good.
         rows: the number of rows that it learned from, copies and external rows included.
+        unlabelled: what it learned of unlabelled texts; None if it reads none.
         facts: the learner's facts: `updates`, `training_seconds`, `precision`, `epoch_scores` …; each is
             a key of its own on disk, between `peak_memory_mb` and `pretrained`.
         pretrained: the key of the backbone that it started from.
@@ -110,7 +150,7 @@ class RunRecord(Record):
     """
 
     ABSENT: ClassVar[frozenset[str]] = frozenset(
-        ("model", "preset", "run", "test_features", "rows", "files")
+        ("model", "preset", "run", "test_features", "rows", "unlabelled", "files")
     )
 
     model: str | None = None
@@ -125,6 +165,7 @@ class RunRecord(Record):
     test_features: str | None = None
     optimistic: list[str]
     rows: int | None = None
+    unlabelled: UnlabelledRecord | None = None
     seconds: float
     peak_memory_mb: int
     facts: dict[str, Any] = Field(default_factory=dict)

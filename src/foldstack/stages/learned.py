@@ -13,6 +13,7 @@ from foldstack.edits import counted
 from foldstack.errors import InputError
 from foldstack.links import row_losses, to_probabilities
 from foldstack.progress import say
+from foldstack.records import TextsOf, UnlabelledRecord
 from foldstack.rows import Rows
 from foldstack.stages.dependencies import inherited_reasons, shared_reasons
 from foldstack.stages.drift import weights_to_test
@@ -23,8 +24,14 @@ from foldstack.text.augment import augmented, wash
 from foldstack.workspace import Workspace
 
 
-def rows_of(ws: Workspace, run: Run) -> tuple[Rows, Rows, Rows | None, list[str]]:
-    """Return training rows, held-out rows, rows that select the epoch, and why it is optimistic."""
+def rows_of(
+    ws: Workspace, run: Run, found: UnlabelledRecord | None = None
+) -> tuple[Rows, Rows, Rows | None, list[str]]:
+    """Return training rows, held-out rows, rows that select the epoch, and why it is optimistic.
+
+    found: what is learned of unlabelled rows is added to it.
+    """
+    found = UnlabelledRecord() if found is None else found
     rows, left_out = _weighted(ws, run, ws.competition.train), run.key.left_out
     learned = run.folds.learned(left_out)
     train, held = rows.take(learned), rows.take(run.folds.held_out(left_out))
@@ -51,21 +58,29 @@ def rows_of(ws: Workspace, run: Run) -> tuple[Rows, Rows, Rows | None, list[str]
     judged = _judged(ws, run)
     gold = _edited(ws, run, train)
     train = _with_external(ws, run, with_distilled(ws, run, gold), judged)
-    train = with_pseudo_labels(ws, run, train, gold, judged)
+    train = with_pseudo_labels(ws, run, train, gold, judged, found)
     train = _with_copies(ws, run, _with_difficulty(ws, run, train))
     return train, held, select, optimistic
 
 
-def unlabelled_of(ws: Workspace, run: Run) -> Rows | None:
+def unlabelled_of(ws: Workspace, run: Run, found: UnlabelledRecord | None = None) -> Rows | None:
     """Return the unlabelled rows for consistency training; None if the preset has none of it.
 
     They are no copies of rows that are held out or select the epoch, nor of their groups.
+    found: what is read of each source is added to it.
     """
     names = run.settings.consistent_on
     if not names:
         return None
     judged = _judged(ws, run)
-    return reduce(Rows.concatenated, [free_of_ties(ws, run, name, judged) for name in names])
+    parts = [free_of_ties(ws, run, name, judged) for name in names]
+    offered = ws.competition.rows_to_label
+    if found is not None:
+        found.consistency.extend(
+            TextsOf(source=name, rows=len(offered[name]), free=len(rows), learned=len(rows))
+            for name, rows in zip(names, parts, strict=True)
+        )
+    return reduce(Rows.concatenated, parts)
 
 
 def _judged(ws: Workspace, run: Run) -> np.ndarray:

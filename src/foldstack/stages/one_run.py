@@ -21,13 +21,14 @@ from foldstack.errors import InputError
 from foldstack.interrupt import saying_stop
 from foldstack.learners import Learner, LearnerContext, make_learner
 from foldstack.progress import duration, say
-from foldstack.records import PartialRecord, RunRecord
+from foldstack.records import PartialRecord, RunRecord, UnlabelledRecord
 from foldstack.rows import PSEUDO, Rows, text_digests
 from foldstack.stages.dependencies import require_dependencies
 from foldstack.stages.fitted import load_learner, threads_of, token_cache
 from foldstack.stages.learned import rows_of, start_of, unlabelled_of
 from foldstack.stages.pretrain import pretrained
 from foldstack.stages.run import Run, identity_of
+from foldstack.stages.taught import lines_of
 from foldstack.store import Predictions, RunKey
 from foldstack.techniques import LearnerSettings
 from foldstack.tracking import Log, Tracking, tracked
@@ -145,12 +146,15 @@ def _fit(ws: Workspace, run: Run, log: Log | None) -> _Fitted:
     backbone = pretrained(ws, run.settings, threads) if run.pretrains else None
     begin = time.monotonic()
     parallel.main_first(lambda: parallel.is_main() and _open_partial(ws, run, threads))
-    train, held, select, optimistic = rows_of(ws, run)
+    of_texts = UnlabelledRecord()
+    train, held, select, optimistic = rows_of(ws, run, of_texts)
     taught = int((train.origin == PSEUDO).sum())
     labels = f", {taught:,} of them with the labels of teachers" if taught else ""
-    unlabelled = unlabelled_of(ws, run)
+    unlabelled = unlabelled_of(ws, run, of_texts)
     without = "" if unlabelled is None else f", {len(unlabelled):,} without a label"
-    say(f"{key}: {len(train):,} rows to learn from{labels}, {len(held):,} held out{without}")
+    rows = f"{len(train):,} rows to learn from{labels}, {len(held):,} held out{without}"
+    lines = lines_of(of_texts, run.settings)
+    say("\n".join(f"{key}: {line}" for line in [rows, *lines]))
     task, cache = ws.competition.task, token_cache(ws)
     context = LearnerContext(
         task,
@@ -171,6 +175,7 @@ def _fit(ws: Workspace, run: Run, log: Log | None) -> _Fitted:
     of_record = {
         "optimistic": optimistic,
         "rows": len(train),
+        "unlabelled": of_texts if lines else None,
         "facts": facts,
         "pretrained": backbone and backbone.name,
         "machine": _machine(run.settings, threads),

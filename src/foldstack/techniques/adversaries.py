@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, PositiveInt
 
-from foldstack.techniques.common import NonNegative, Positive
+from foldstack.settings import NonNegative, Positive
 from foldstack.techniques.registry import Technique
 
 WORD_EMBEDDINGS = "word_embeddings"

@@ -122,5 +122,5 @@ class SpanMasking(Settings):
 
     probability: UnitShare = 0.5
     share: Annotated[float, Field(gt=0, lt=1)] = 0.15
-    mean: Annotated[float, Field(ge=1)] = 3.0
+    mean: Annotated[float, Field(ge=1, le=1000)] = 3.0
     by: Literal["mask", "drop"] = "mask"

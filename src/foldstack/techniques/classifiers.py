@@ -7,8 +7,8 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BeforeValidator, Field, PositiveInt
 
 from foldstack.kinds import Kind
-from foldstack.settings import none_from_text
-from foldstack.techniques.common import AUTO, NonNegative, OrAuto, Positive, SvmStrength, UnitShare
+from foldstack.settings import NonNegative, Positive, none_from_text
+from foldstack.techniques.common import AUTO, OrAuto, UnitShare
 from foldstack.techniques.registry import Technique
 
 
@@ -69,7 +69,7 @@ class SvmClassifier(VectorClassifier):
     implementation: ClassVar[str] = "foldstack.learners.linear_fits:SvmFit"
     for_values: ClassVar[bool] = False
     name: Literal["svm"]
-    C: SvmStrength = 1.0
+    C: Positive = 1.0
 
 
 class NeighboursClassifier(VectorClassifier):

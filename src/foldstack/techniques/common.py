@@ -12,9 +12,8 @@ from foldstack.settings import none_from_text
 
 AUTO = "auto"
 
-NonNegative = Annotated[float, Field(ge=0)]
-Positive = Annotated[float, Field(gt=0)]
-SvmStrength = Annotated[float, Field(gt=0, le=1e6)]  # liblinear does not return from 1e300
+Ratio = Annotated[float, Field(gt=0, le=100)]  # rows beside each of a batch, all of them in memory
+Temperature = Annotated[float, Field(ge=0.01, le=1000)]  # logits / 1e-300 are infinite
 UnitShare = Annotated[float, Field(gt=0, le=1)]
 
 

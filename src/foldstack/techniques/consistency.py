@@ -7,9 +7,9 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
-from foldstack.settings import Settings, Share
+from foldstack.settings import OneOrMore, Positive, Settings, Share
 from foldstack.techniques.augmentation import Augmentation
-from foldstack.techniques.common import Positive, UnitShare, each_named
+from foldstack.techniques.common import Ratio, Temperature, each_named
 
 
 class Consistency(Settings):
@@ -29,11 +29,11 @@ class Consistency(Settings):
         counts for itself.
     """
 
-    texts: Annotated[tuple[Literal["test", "pool"], ...], Field(min_length=1)] = ("test",)
+    texts: OneOrMore[Literal["test", "pool"]] = ("test",)
     weight: Positive = 1.0
-    ratio: Positive = 3.0
+    ratio: Ratio = 3.0
     augment: Annotated[tuple[Augmentation, ...], BeforeValidator(each_named)] = ()
-    temperature: UnitShare = 0.4
+    temperature: Annotated[Temperature, Field(le=1)] = 0.4
     confidence: Share = 0.8
 
     def check(self, pool: Sequence[str]) -> None:

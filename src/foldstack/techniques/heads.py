@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, PositiveInt, model_validator
 
 from foldstack.errors import InputError
-from foldstack.techniques.common import Positive
+from foldstack.settings import at_least_one, one_in_a_list
 from foldstack.techniques.registry import Technique
 
 
@@ -150,7 +150,7 @@ class GemHead(Head):
 
     implementation: ClassVar[str] = "foldstack.nets.poolings:GemPooling"
     name: Literal["gem"]
-    p: Positive = 3.0
+    p: Annotated[float, Field(ge=0.1, le=100)] = 3.0
 
 
 class RecurrentHead(Head):
@@ -215,7 +215,9 @@ class CnnHead(Head):
 
     implementation: ClassVar[str] = "foldstack.nets.convolutions:CnnPooling"
     name: Literal["cnn"]
-    widths: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (3, 4, 5)
+    widths: Annotated[
+        tuple[PositiveInt, ...], BeforeValidator(one_in_a_list), AfterValidator(at_least_one)
+    ] = (3, 4, 5)
     filters: PositiveInt = 100
     dilation: PositiveInt = 1
     activation: Literal["relu", "tanh", "identity"] = "relu"

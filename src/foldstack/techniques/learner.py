@@ -11,7 +11,7 @@ from pydantic import BeforeValidator
 
 from foldstack.errors import InputError, cut, nearest
 from foldstack.kinds import Kind
-from foldstack.settings import FileName, Settings, none_from_text
+from foldstack.settings import FileName, Listed, Settings, none_from_text, one_in_a_list
 from foldstack.techniques.loop_settings import LoopSettings
 from foldstack.techniques.registry import check_path, load
 from foldstack.techniques.teaching import Distillation, PseudoLabels
@@ -45,9 +45,8 @@ class Traits:
 
 
 def _external_files(value: Any) -> Any:
-    if none_from_text(value) is None:
-        return ()
-    return [value] if isinstance(value, str) and value != "all" else value
+    value = none_from_text(value)
+    return value if value == "all" else one_in_a_list(value)
 
 
 class LearnerSettings(Settings):
@@ -71,7 +70,7 @@ class LearnerSettings(Settings):
     implementation: ClassVar[str] = ""
     traits: ClassVar[Traits] = Traits()
     external_files: Annotated[
-        Literal["all"] | tuple[FileName, ...], BeforeValidator(_external_files)
+        Literal["all"] | Listed[FileName], BeforeValidator(_external_files)
     ] = "all"
     pseudo_labels: Annotated[PseudoLabels | None, BeforeValidator(none_from_text)] = None
     distil: Annotated[Distillation | None, BeforeValidator(none_from_text)] = None

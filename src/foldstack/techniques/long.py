@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, PositiveInt, field_validator
 
-from foldstack.settings import Share
+from foldstack.settings import OneOrMore, Share
 from foldstack.techniques.registry import Technique
 
 
@@ -127,7 +127,7 @@ class Terms(Long):
 
     implementation: ClassVar[str] = "foldstack.text.cutting:cut_with_terms"
     name: Literal["terms"]
-    terms: Annotated[tuple[str, ...], Field(min_length=1)]
+    terms: OneOrMore[str]
 
     @field_validator("terms")
     @classmethod

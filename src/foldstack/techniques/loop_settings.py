@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, PositiveInt, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, PositiveInt, model_validator
 
 from foldstack import metrics
 from foldstack.errors import InputError
 from foldstack.kinds import Kind
-from foldstack.settings import Settings, Share, none_from_text
+from foldstack.settings import NonNegative, Positive, Settings, Share, none_from_text
 from foldstack.techniques.adversaries import Adversary
 from foldstack.techniques.averages import Averaging
 from foldstack.techniques.common import (
     AUTO,
-    NonNegative,
-    Positive,
     named,
     named_or_auto,
     one_of,
@@ -27,6 +25,15 @@ from foldstack.techniques.optimizers import Optimizer
 from foldstack.techniques.registry import ChosenByName
 from foldstack.techniques.sampling import Sampling
 from foldstack.techniques.schedules import LinearSchedule, Schedule
+
+LEAST_ALPHA = 0.01
+
+
+def _alpha(value: float) -> float:
+    """Reject what torch's beta distribution draws wrongly: with 1e-30 it is always 0.5."""
+    if 0 < value < LEAST_ALPHA:
+        raise ValueError(f"write 0, or {LEAST_ALPHA} at least")
+    return value
 
 
 class LoopSettings(Settings):
@@ -69,7 +76,7 @@ class LoopSettings(Settings):
     auxiliary: Annotated[float, Field(ge=0, le=1)] = 0.0
     rdrop: NonNegative = 0.0
     contrastive: Annotated[Contrastive | None, BeforeValidator(none_from_text)] = None
-    mixup: NonNegative = 0.0
+    mixup: Annotated[float, AfterValidator(_alpha), Field(ge=0, le=100)] = 0.0
     adversary: one_of(Adversary) = None
     optimizer: Annotated[str, ChosenByName(Optimizer)] = "adamw"
     lr: Positive = 5e-5

@@ -6,8 +6,8 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from foldstack.settings import Settings, Share
-from foldstack.techniques.common import NonNegative, Positive, UnitShare
+from foldstack.settings import NonNegative, Positive, Settings, Share
+from foldstack.techniques.common import Temperature, UnitShare
 from foldstack.techniques.registry import Technique
 
 ClassWeights = Literal["none", "inverse", "effective"]
@@ -208,4 +208,4 @@ class Contrastive(Settings):
     """
 
     weight: Positive = 0.1
-    temperature: Positive = 0.1
+    temperature: Temperature = 0.1

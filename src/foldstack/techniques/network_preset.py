@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field, PositiveInt, model_validator
 
 from foldstack.errors import InputError
 from foldstack.kinds import Kind
-from foldstack.settings import Share, none_from_text
+from foldstack.settings import Share, none_from_text, one_in_a_list
 from foldstack.techniques import auto
 from foldstack.techniques.common import AUTO, UnitShare
 from foldstack.techniques.learner import Traits
@@ -108,7 +108,7 @@ class NetworkSettings(SequenceSettings):
     buckets: Annotated[int, Field(ge=1_000)] = 2_000_000
     word_dropout: Annotated[Share, Field(lt=1)] = 0.0
     spatial_dropout: Annotated[Share, Field(lt=1)] = 0.0
-    dense: tuple[PositiveInt, ...] = ()
+    dense: Annotated[tuple[PositiveInt, ...], BeforeValidator(one_in_a_list)] = ()
     softmax: Literal["flat", "hierarchical"] = "flat"
 
     @model_validator(mode="after")

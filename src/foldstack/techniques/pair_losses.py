@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from foldstack.techniques.common import Positive
+from foldstack.settings import Positive
 from foldstack.techniques.registry import Technique
 
 

@@ -6,8 +6,7 @@ from typing import Annotated
 
 from pydantic import Field, PositiveInt
 
-from foldstack.settings import Settings
-from foldstack.techniques.common import Positive
+from foldstack.settings import Positive, Settings
 
 
 class Pretraining(Settings):

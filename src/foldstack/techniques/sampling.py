@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, PositiveInt
 
-from foldstack.techniques.common import Positive
+from foldstack.settings import Positive
 from foldstack.techniques.registry import Technique
 
 
@@ -67,7 +67,7 @@ class Hard(Sampling):
     draws_hard_rows: ClassVar[bool] = True
     name: Literal["hard"]
     model: str
-    exponent: Positive = 1.0
+    exponent: Annotated[Positive, Field(le=10)] = 1.0
 
 
 class Smote(Sampling):

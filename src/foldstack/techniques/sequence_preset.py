@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, PositiveInt, model_validator
 
 from foldstack.kinds import Kind
-from foldstack.settings import OptionalText, Share, none_from_text
+from foldstack.settings import NonNegative, OptionalText, Share, none_from_text
 from foldstack.techniques.augmentation import Augmentation
-from foldstack.techniques.common import AUTO, NonNegative, OrAuto, each_named, named
+from foldstack.techniques.common import AUTO, OrAuto, each_named, named
 from foldstack.techniques.consistency import Consistency
 from foldstack.techniques.heads import Head, MeanHead
 from foldstack.techniques.keyword_settings import EmbeddedKeywordSettings

@@ -10,19 +10,31 @@ from pydantic import BeforeValidator, Field, PositiveInt, model_validator
 
 from foldstack.errors import InputError
 from foldstack.kinds import Kind
-from foldstack.settings import Settings, Share, none_from_text
-from foldstack.techniques.common import Positive, UnitShare
+from foldstack.settings import (
+    Listed,
+    OneOrMore,
+    Positive,
+    Settings,
+    Share,
+    at_least_one,
+    none_from_text,
+    once_each,
+)
+from foldstack.techniques.common import Ratio, Temperature, UnitShare
 
 
 def _weighted(given: Any) -> Any:
     """Return `{model: weight}` of a name, a list of names, or such a mapping."""
     if isinstance(given, str):
         given = given.replace(",", " ").split()
-    return dict.fromkeys(given, 1.0) if isinstance(given, list | tuple) else given
+    names = [] if given is None else given
+    if not isinstance(names, list | tuple | dict) or not all(isinstance(n, str) for n in names):
+        raise ValueError("write models' names, or `{model: weight}`")
+    once_each(at_least_one(names))
+    return given if isinstance(given, dict) else dict.fromkeys(names, 1.0)
 
 
-Teachers = Annotated[dict[str, Positive], BeforeValidator(_weighted), Field(min_length=1)]
-
+Teachers = Annotated[dict[str, Positive], BeforeValidator(_weighted)]
 
 RECOMBINED = "recombined"  # pairs that are made of a run's own training rows
 
@@ -89,17 +101,15 @@ class PseudoLabels(Settings):
     """
 
     teachers: Teachers
-    texts: Annotated[tuple[Literal["test", "pool", "recombined"], ...], Field(min_length=1)] = (
-        "test",
-    )
+    texts: OneOrMore[Literal["test", "pool", "recombined"]] = ("test",)
     recombine: Recombination = Recombination()
     labels: Literal["soft", "hard"] = "soft"
     confidence: Share = 0.0
     agreement: bool = False
     top: PositiveInt | None = None
     weight: Positive = 1.0
-    ratio: Annotated[Positive | None, BeforeValidator(none_from_text)] = None
-    fitted: tuple[Literal["calibration", "weights"], ...] = ()
+    ratio: Annotated[Ratio | None, BeforeValidator(none_from_text)] = None
+    fitted: Listed[Literal["calibration", "weights"]] = ()
 
     @model_validator(mode="after")
     def _teachers_may_differ(self) -> PseudoLabels:
@@ -208,7 +218,7 @@ class Distillation(Settings):
 
     teachers: Teachers
     share: Annotated[UnitShare, Field(gt=0)] = 0.5
-    temperature: Positive = 1.0
+    temperature: Temperature = 1.0
     labels: Literal["soft", "hard"] = "soft"
     by: Literal["unseen", "out_of_fold"] = "unseen"
 
@@ -247,4 +257,4 @@ class JointDistillation(Settings):
     """
 
     weight: Positive = 1.0
-    temperature: Positive = 1.0
+    temperature: Temperature = 1.0

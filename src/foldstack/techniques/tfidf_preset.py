@@ -8,7 +8,8 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import PositiveInt, model_validator
 
 from foldstack.kinds import Kind
-from foldstack.techniques.common import AUTO, OrAuto, Positive, UnitShare
+from foldstack.settings import Positive
+from foldstack.techniques.common import AUTO, OrAuto, UnitShare
 from foldstack.techniques.keyword_settings import KeywordSettings
 from foldstack.techniques.learner import Traits
 from foldstack.techniques.word_rules import WordRules

@@ -7,11 +7,11 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, PositiveInt, model_validator
 
-from foldstack.settings import Share, none_from_text
+from foldstack.settings import Listed, Positive, Share, none_from_text
 from foldstack.techniques.adversaries import Adversary
 from foldstack.techniques.augmentation import SpanMasking
 from foldstack.techniques.averages import Averaging
-from foldstack.techniques.common import AUTO, Length, OrAuto, Positive, UnitShare, named, one_of
+from foldstack.techniques.common import AUTO, Length, OrAuto, UnitShare, named, one_of
 from foldstack.techniques.loop_settings import LoopSettings
 from foldstack.techniques.losses import Loss
 from foldstack.techniques.network_parts import NetworkPart
@@ -117,7 +117,7 @@ class StageSettings(TrainingSettings):
 
     dropout: Annotated[Share | None, BeforeValidator(none_from_text)] = None
     backbone_dropout: Annotated[Share | None, BeforeValidator(none_from_text)] = None
-    metrics: tuple[str, ...] = ()
+    metrics: Listed[str] = ()
 
 
 # Settings of the whole run, which no stage may set.

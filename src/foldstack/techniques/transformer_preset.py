@@ -10,9 +10,9 @@ from pydantic import BeforeValidator, PositiveInt, model_validator
 
 from foldstack.backbones import BackboneSize, locate
 from foldstack.kinds import Kind
-from foldstack.settings import OptionalText, Share, none_from_text
+from foldstack.settings import Listed, NonNegative, OptionalText, Share, none_from_text
 from foldstack.techniques import auto
-from foldstack.techniques.common import AUTO, NonNegative, OrAuto
+from foldstack.techniques.common import AUTO, OrAuto
 from foldstack.techniques.learner import Traits
 from foldstack.techniques.pretraining import Pretraining
 from foldstack.techniques.sequence_preset import SequenceSettings
@@ -75,7 +75,7 @@ class TransformerSettings(SequenceSettings):
     trust_remote_code: bool = False
     pretrain: Annotated[Pretraining | None, BeforeValidator(none_from_text)] = None
     backbone_dropout: Annotated[Share | None, BeforeValidator(none_from_text), OrAuto()] = None
-    ignore_weights: tuple[str, ...] = ()
+    ignore_weights: Listed[str] = ()
     keep_every: PositiveInt = 1
     match_hidden: NonNegative = 0.0
     joint: Annotated[JointDistillation | None, BeforeValidator(none_from_text)] = None

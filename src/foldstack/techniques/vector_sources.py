@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, PositiveInt, model_validator
 
 from foldstack.kinds import Kind
-from foldstack.techniques.common import SvmStrength
+from foldstack.settings import Positive
 from foldstack.techniques.network_preset import Words
 from foldstack.techniques.registry import Technique
 from foldstack.techniques.word_vectors_settings import WordVectorsSettings
@@ -158,7 +158,7 @@ class SvmWordsSource(WordsSource):
     implementation: ClassVar[str] = "foldstack.learners.word_means:SvmWords"
     by_length: ClassVar[bool] = True
     name: Literal["svm_words"]
-    C: SvmStrength = 1.0
+    C: Positive = 1.0
     folds: Annotated[int, Field(ge=2)] = 5
 
     def check_kind(self, kind: Kind) -> None:

@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from foldstack.backbones import BackboneSize, locate
 from foldstack.kinds import Kind
-from foldstack.settings import OptionalText
+from foldstack.settings import Listed, OptionalText
 from foldstack.techniques.classifiers import LogisticClassifier, VectorClassifier
 from foldstack.techniques.common import named
 from foldstack.techniques.heads import Head, MeanHead
@@ -67,7 +67,7 @@ class VectorsSettings(KeywordSettings):
     backbone: OptionalText = None
     sha256: OptionalText = None
     trust_remote_code: bool = False
-    ignore_weights: tuple[str, ...] = ()
+    ignore_weights: Listed[str] = ()
     prefix: str = ""
     special_tokens: Literal["text", "tokens"] = "text"
     max_length: Annotated[int, Field(ge=4)] = 256

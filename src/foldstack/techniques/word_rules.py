@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, model_validator
 
-from foldstack.settings import OptionalText, Settings, none_from_text
+from foldstack.settings import Listed, OptionalText, Settings, none_from_text
 
 # Those of snowballstemmer.
 Stemmer = Literal[
@@ -57,8 +57,8 @@ class StopWords(Settings):
 
     language: Annotated[Language | None, BeforeValidator(none_from_text)] = None
     file: OptionalText = None
-    add: tuple[str, ...] = ()
-    keep: tuple[str, ...] = ()
+    add: Listed[str] = ()
+    keep: Listed[str] = ()
 
     @model_validator(mode="after")
     def _has_some(self) -> StopWords:
@@ -77,8 +77,8 @@ class PartsOfSpeech(Settings):
     drop: leave out words of these.
     """
 
-    keep: tuple[Tag, ...] = ()
-    drop: tuple[Tag, ...] = ()
+    keep: Listed[Tag] = ()
+    drop: Listed[Tag] = ()
 
     @model_validator(mode="after")
     def _is_one(self) -> PartsOfSpeech:

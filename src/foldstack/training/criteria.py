@@ -532,12 +532,17 @@ def consistency(
         confidence: least probability.
     """
     original = original.detach()
-    log_p, _ = _outcomes(original, original, link)
     sharp = original / temperature
     log_wanted, wanted = _outcomes(sharp, probabilities(sharp, link), link)
     log_changed, _ = _outcomes(changed, changed, link)
     apart = (wanted * (log_wanted - log_changed)).sum(dim=1)
-    return ((log_p.exp().amax(dim=1) >= confidence) * apart).mean(dim=1)
+    return (confident(original, link, confidence) * apart).mean(dim=1)
+
+
+def confident(logits: Tensor, link: str, confidence: float) -> Tensor:
+    """Return (b, m) whether the most probable outcome of each choice has at least this probability."""
+    log_p, _ = _outcomes(logits, logits, link)
+    return log_p.exp().amax(dim=1) >= confidence
 
 
 def supervised_contrastive(

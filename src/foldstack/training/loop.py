@@ -23,7 +23,7 @@ from foldstack.nets.device import to_device
 from foldstack.nets.mixup import Mixup
 from foldstack.nets.trainable import Trainable
 from foldstack.progress import Progress, say
-from foldstack.techniques import Distillation, LoopSettings
+from foldstack.techniques import Consistency, Distillation, LoopSettings
 from foldstack.text.batches import (
     epoch_batches,
     micro_batches,
@@ -127,7 +127,8 @@ class Training:
 
     net: the model wrapped by accelerate, which averages gradients over processes; passes without
     gradients use the model itself. graphs: by the adversary's phase, on a GPU; not with unlabelled
-    rows, whose lengths would make a graph of nearly every update.
+    rows, whose lengths would make a graph of nearly every update. reached: (2,) the predictions of
+    unlabelled texts in this process and epoch that reach the confidence of consistency, and all.
     """
 
     model: Trainable
@@ -139,6 +140,7 @@ class Training:
     settings: LoopSettings
     accelerator: Accelerator
     graphs: dict[bool, Graphs] | None
+    reached: Tensor
 
     def backward(self, part: MicroBatch, epoch: float) -> Tensor:
         """Add the gradient of this micro-batch; return its loss, valid until the next call."""
@@ -198,6 +200,7 @@ def prepare(
         settings,
         accelerator,
         {} if _allows_graphs(accelerator, adversary) else None,
+        torch.zeros(2, device=accelerator.device),
     )
 
 
@@ -307,6 +310,8 @@ def train(
                         log({"metric": scores[-1].metric}, step)
                 if step == total or _out_of_patience(scores, settings.patience):
                     break
+            if position == 0:
+                training.reached.zero_()
             if not batches or position == 0:
                 current = of_epoch(epoch)
                 batches = batches_of(current, settings, ratio, seed, epoch)
@@ -350,7 +355,31 @@ def train(
     parallel.barrier()  # until the weights of the last epoch are written
     chosen = _choose(training, scores, folder, evaluate)
     facts = {"updates": step, "training_seconds": round(time.monotonic() - begin, 2)}
-    return facts | {"losses": curve.points()} | chosen
+    facts |= {"losses": curve.points()} | chosen
+    return facts | _confident(training, unlabelled.settings) if unlabelled else facts
+
+
+def _confident(training: Training, settings: Consistency) -> dict[str, float]:
+    """Log and return the share of the last epoch's predictions that have reached the confidence."""
+    reached, read = _over_processes(training).tolist()
+    wanted = f"confidence {settings.confidence:g} in the last epoch"
+    if not reached:
+        say(
+            f"consistency: no prediction of an unlabelled text reached {wanted}, so that nothing was "
+            "learned of them: lower consistency.confidence"
+        )
+    elif settings.confidence:
+        say(
+            f"consistency: {reached / read:.1%} of the unlabelled texts' predictions reached {wanted}"
+        )
+    return {"confident_share": round(reached / read, 6) if read else 0.0}
+
+
+def _over_processes(training: Training) -> Tensor:
+    """Return the mean of `reached` over processes."""
+    if training.accelerator.num_processes == 1:
+        return training.reached
+    return training.accelerator.reduce(training.reached, "mean")
 
 
 class LossCurve:
@@ -459,7 +488,7 @@ def update(
             total_weight,
             Mixup.draw(len(some), settings.mixup, device) if settings.mixup else None,
             to_device(examples.auxiliary[some], device) if settings.auxiliary else None,
-            pairs and unlabelled_part(pairs, number, len(parts), accelerator),
+            pairs and unlabelled_part(pairs, number, len(parts), accelerator, training.reached),
             None if examples.taught is None else to_device(examples.taught[some], device),
         )
         update_loss += training.backward(part, epoch)
@@ -471,7 +500,11 @@ def update(
 
 
 def unlabelled_part(
-    pairs: TextPairs, number: int, parts: int, accelerator: Accelerator
+    pairs: TextPairs,
+    number: int,
+    parts: int,
+    accelerator: Accelerator,
+    reached: Tensor | None = None,
 ) -> UnlabelledPart:
     """Return the unlabelled rows beside a micro-batch.
 
@@ -480,6 +513,7 @@ def unlabelled_part(
         number: of the micro-batch in this process, from 0.
         parts: micro-batches per process.
         accelerator: of this process.
+        reached: counts predictions that reach the confidence, see `UnlabelledPart`.
     """
     processes, device = accelerator.num_processes, accelerator.device
     rows = np.arange(len(pairs.rows))
@@ -492,6 +526,7 @@ def unlabelled_part(
         to_device(pairs.changed.batch(some.of_changed, multiple), device),
         to_device(torch.full((len(some.rows),), float(len(own) > 0)), device),
         len(pairs.rows) / processes,  # since DDP averages gradients
+        reached,
     )
 
 
@@ -610,6 +645,7 @@ def _save(
     tensors |= {f"optimizer.{k}": v for k, v in of_optimizer.items()}
     scaler = training.accelerator.scaler
     state = {"scores": scores, "scaler": scaler.state_dict() if scaler else None}
+    state["reached"] = _over_processes(training).tolist()
     checkpoint.save(folder, step, tensors, state | {"seconds": seconds, "curve": curve.state()})
     return time.monotonic() - begin
 
@@ -634,5 +670,6 @@ def _restore(
         training.accelerator.scaler.load_state_dict(state["scaler"])
     if "curve" in state:  # missing in checkpoints before 0.2
         curve.load(state["curve"], training.accelerator.device)
+    training.reached.copy_(torch.tensor(state.get("reached", [0.0, 0.0])))
     say(f"resuming from the checkpoint after update {state['step']}")
     return state["step"], [EpochScore(*score) for score in state["scores"]], state["seconds"]

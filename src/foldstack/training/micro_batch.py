@@ -13,6 +13,7 @@ from foldstack.techniques import Consistency, Distillation, LoopSettings
 from foldstack.training.criteria import (
     Criterion,
     RowWise,
+    confident,
     consistency,
     cross_entropy,
     divergence,
@@ -64,6 +65,7 @@ class UnlabelledPart:
     """Unlabelled rows beside a micro-batch: inputs (u, t) of their texts and of changed texts.
 
     counted: (u,) 1, or 0 for a row in place of none. total: the number of rows of the update.
+    reached: (2,) each pass adds the number of predictions that reach the confidence, and of all.
     """
 
     settings: Consistency
@@ -71,6 +73,7 @@ class UnlabelledPart:
     changed: dict[str, Tensor]
     counted: Tensor
     total: float
+    reached: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -132,6 +135,9 @@ class MicroBatch:
         changed = logits[:, :outputs].float()
         k = len(changed) // len(original)  # dropout masks in the head
         s = u.settings
+        if u.reached is not None:
+            sure = confident(original, self.objective.link, s.confidence).float().mean(dim=1)
+            u.reached.add_(torch.stack([(sure * u.counted).sum(), u.counted.sum()]))
         losses = consistency(
             original.repeat(k, 1),
             changed,

@@ -37,11 +37,11 @@ class Augmenter:
         """Make and try the techniques. Raises InputError if one is unavailable or changes no text."""
         texts = [part for text in train.texts for part in text if split_words(part).words]
         if not texts:
-            raise InputError("augment: no training text has a word: leave augment out")
+            raise InputError(f"augment: no {_whose(train)} text has a word: leave augment out")
         changes = []
         for s in settings:
             change = make_change(s, texts)
-            _try(s, change, texts[:TRIED])
+            _try(s, change, texts[:TRIED], _whose(train))
             changes.append(change)
         return cls(tuple(settings), tuple(changes))
 
@@ -128,11 +128,16 @@ def _apply(change: Change, text: str, rng: Random) -> str:
     return change(words, rng) if words.words else text
 
 
-def _try(settings: Augmentation, change: Change, texts: list[str]) -> None:
+def _whose(rows: Rows) -> str:
+    return "unlabelled" if rows.targets is None else "training"
+
+
+def _try(settings: Augmentation, change: Change, texts: list[str], whose: str) -> None:
     """Raise InputError if none of the texts is changed; print a warning if few are."""
     rng, name = Random(0), settings.name
     changed = sum(any(_apply(change, text, rng) != text for _ in range(TRIES)) for text in texts)
-    tried = f"of the {len(texts)} training texts tried: it is for {settings.suits[name]}"
+    counted = f"{len(texts)} {whose} text{'s' * (len(texts) != 1)}"
+    tried = f"of the {counted} tried: it is for {settings.suits[name]}"
     if not changed:
         raise InputError(f"augment: {name} changes none {tried}, so leave it out here")
     if changed < FEW * len(texts):

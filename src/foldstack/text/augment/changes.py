@@ -192,7 +192,7 @@ def insert_stop_words(settings: Augmentation, texts: list[str]) -> Change:
         words = sorted(ENGLISH_STOP_WORDS)
         if not any(w.lower() in ENGLISH_STOP_WORDS for t in texts for w in split_words(t).words):
             raise InputError(
-                "augment: insert_stop_words inserts English words, but the training texts have none of "
+                "augment: insert_stop_words inserts English words, but the texts have none of "
                 "them: set `words: frequent`, which takes the texts' own most frequent ones"
             )
     else:

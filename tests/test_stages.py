@@ -203,7 +203,7 @@ def test_a_run_that_leaves_nothing_out(runs: Path, capsys) -> None:
     info = read_json(runs / "submissions/all.json")
     assert list(info["members"]["tfidf"]) == ["seed0/full"]
     assert info["test_mean"] == ""
-    note = "the estimate is of the fold runs; these predictions come from runs on all rows"
+    note = "the estimate is of the fold runs; these predictions come from one run on all rows"
     assert info["note"] == note
     assert f"submit: {note}\n" in capsys.readouterr().out
 

@@ -239,9 +239,8 @@ def test_without_gradio_a_sentence_names_the_extra(workspace: Path, monkeypatch,
 
 @pytest.mark.parametrize("port", ["80", "65536", "-1", "x"])
 def test_a_port_is_a_number_that_anyone_may_use(port: str, workspace: Path, capsys) -> None:
-    with pytest.raises(SystemExit, match="2"):
-        foldstack(workspace, "app", f"--port={port}")
-    assert f"'{port}' is not a port from 1024 to 65535" in capsys.readouterr().err
+    sentence = f"--port (PORT=): '{port}' is not a port from 1024 to 65535"
+    refuses(workspace, ["app", f"--port={port}"], sentence, capsys)
 
 
 # Similar texts

@@ -41,9 +41,9 @@ def test_an_entry_of_the_table_is_a_command(workspace: Path, calls: list[tuple])
 
 
 def test_it_is_refused_as_others_are(workspace, calls, monkeypatch, capsys) -> None:
-    with pytest.raises(SystemExit, match="2"):
-        foldstack(workspace, "count", "--rows", "0")
-    assert "'0' is not a whole number of 1 or more" in capsys.readouterr().err
+    for value in ("0", "-1", "x"):
+        sentence = f"--rows (ROWS=): '{value}' is not a whole number of 1 or more"
+        refuses(workspace, ["count", f"--rows={value}"], sentence, capsys)
     monkeypatch.setitem(COMMANDS, "count", Command("count", "count", "score:count", no_debug="no"))
     refuses(workspace, ["count", "--debug"], "no", capsys)
     assert not calls

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -20,6 +21,7 @@ from foldstack.stages.learned import rows_of
 from foldstack.stages.one_run import train_one
 from foldstack.stages.oof import read_model
 from foldstack.stages.predictor import Predictor
+from foldstack.stages.student_plan import Plan
 from foldstack.stages.student_preset import StudentPreset
 from foldstack.stages.students import Limits, candidates, choose
 from foldstack.store import RunKey, Store
@@ -36,6 +38,7 @@ from tiny import (
     run_of,
     turn_labels,
     write,
+    write_competition,
 )
 
 pytestmark = pytest.mark.usefixtures("cpu_settings_restored")
@@ -170,10 +173,16 @@ def test_a_network_is_a_student(root):
     assert Store(root).read_run(RunKey("student", 0, ())).identity.settings["learner"] == "network"
 
 
+def planned(*teachers: str, of_training_rows: tuple | list = ()) -> Plan:
+    """These models teach the test file's rows, and some of them training rows."""
+    return Plan([*teachers], [*of_training_rows], ["test"], None, None)
+
+
 def with_settings(root: Path, name: str, settings: str) -> None:
     """Let distil write its preset, and edit that before anything is trained."""
     ws = Workspace.open(root, [])
-    stage._preset(ws, name, "blend", ["linear", "bayes"], Limits(), None, False)
+    teachers = ["linear", "bayes"]
+    stage._written(ws, name, "blend", planned(*teachers, of_training_rows=teachers), Limits())
     path = root / f"presets/{name}.yaml"
     write(path, path.read_text().replace("preset: tfidf\n", settings))
 
@@ -202,6 +211,16 @@ def test_seeds(tmp_path, in_this_process):
     assert {key.seed for key in Store(root).run_keys("other")} == {5}
 
 
+def test_members_of_a_stack_on_text_features_teach(root):
+    """The blend's own form does not matter: its members teach with equal weights."""
+    settings = {"methods": ["stack"], "text_features": True}
+    write_competition(root, models=["linear", "bayes"], blend=settings)
+    assert foldstack(root, "blend") == 0
+    assert Store(root).read_blend("blend").features.text
+    assert foldstack(root, "distil") == 0
+    assert runs_of(root, "student") == RUNS
+
+
 # Which student
 
 
@@ -217,7 +236,7 @@ def test_the_best_candidate_within_the_limits(root, monkeypatch):
         (Limits(rate=11), "textcnn"),
         (Limits(mb=8, rate=60), "fasttext"),
     ):
-        chosen, measured = choose(ws, ["linear"], ["test"], limits)
+        chosen, measured = choose(ws, planned("linear"), limits)
         assert chosen.name == name == measured[-1].name
         assert [each.name for each in measured] == list(sizes)[: len(measured)]
         assert [each.fits for each in measured] == [False] * (len(measured) - 1) + [True]
@@ -330,6 +349,21 @@ def assert_other(a: np.ndarray, b: np.ndarray) -> bool:
     return bool(np.abs(a - b).max() > 1e-6)
 
 
+def test_one_full_run_is_no_mean(root, capsys):
+    """Neither its predictions nor their estimate, which the mean over fold runs would raise."""
+    assert foldstack(root, "distil") == 0
+    capsys.readouterr()
+    assert foldstack(root, "submit", "--model", "student", "--fold", "full") == 0
+    said = capsys.readouterr().out
+    assert "mean" not in said and "; nested)" in said
+    assert (
+        "the estimate is of the fold runs; these predictions come from one run on all rows" in said
+    )
+    file = str(root / "input/test.csv")
+    assert foldstack(root, "predict", "--model", "student", "--fold", "full", "--file", file) == 0
+    assert "of student (1 run)\n" in capsys.readouterr().out
+
+
 # No label of the held-out fold teaches
 
 
@@ -364,7 +398,11 @@ def test_a_second_call_trains_nothing(root, capsys):
     capsys.readouterr()
     assert foldstack(root, "distil") == 0
     said = capsys.readouterr().out
-    assert said.startswith("distil: presets/student.yaml stands as it was written\n")
+    assert said.startswith(
+        "distil: nothing is left to train, so that no speed is measured\n"
+        "distil: presets/student.yaml stands as it was written\n"
+    )
+    assert "rows/s" not in said and "% of its MB\n" in said
     assert files(root / "oof/student") | files(root / "presets") == before
 
 
@@ -439,8 +477,11 @@ def test_another_request_replaces_a_preset_without_runs(root, monkeypatch):
     measures(monkeypatch, {"textcnn": (1, 10), "tfidf": (3, 10)})
     ws = Workspace.open(root, [])
     for limits, name in ((Limits(), "tfidf"), (Limits(mb=2), "textcnn")):
-        state, _ = stage._preset(ws, "student", "blend", ["linear"], limits, None, False)
-        assert state == "written" and preset(root)[0] == f"preset: {name}"
+        plan = planned("linear")
+        request = stage._request("student", "blend", limits)
+        assert stage._found(ws, "student", request, plan, False) is None
+        stage._written(ws, "student", "blend", plan, limits)
+        assert preset(root)[0] == f"preset: {name}"
     assert StudentPreset.read(root / "presets/student.yaml").request == "make distil MB=2"
 
 
@@ -481,9 +522,9 @@ def test_what_is_asked_for_wrongly(root, capsys):
     ):
         refuses(root, ["distil", *options], sentence, capsys)
     for option in ("--mb", "--rate"):
-        with pytest.raises(SystemExit, match="2"):
-            foldstack(root, "distil", option, "0")
-        assert "'0' is not a number above 0" in capsys.readouterr().err
+        for value in ("0", "-3", "x", "nan"):
+            sentence = f"{option} ({option[2:].upper()}=): '{value}' is not a number above 0"
+            refuses(root, ["distil", f"{option}={value}"], sentence, capsys)
     assert not (root / "presets/student.yaml").exists()
 
 
@@ -494,13 +535,201 @@ def test_no_blend_yet(workspace, capsys):
 
 
 def test_a_stale_blend(root, capsys):
+    """Its runs are fresh, but one was trained again with other rows between: one command repairs it."""
+    lines = (root / "input/train.csv").read_text()
+    turn_labels(root, {"r0"})
     assert foldstack(root, "train", "--model", "bayes", "--fold", "1", "--force") == 0
+    write(root / "input/train.csv", lines)
+    assert foldstack(root, "train", "--model", "linear,bayes", "--force") == 0
+    turn_labels(root, {"r0"})
+    capsys.readouterr()
+    assert foldstack(root, "distil") == 2
+    assert capsys.readouterr().err.endswith(
+        "run `make train MODEL=linear,bayes FOLD=0,1,2 SEED=0 FORCE=1 && make blend MODEL=linear,bayes "
+        "&& make distil`\n"
+    )
+
+
+def test_every_stale_teacher_is_named_at_once(root, monkeypatch, capsys):
+    """Before candidates are measured, with the one command that repairs all of it."""
+    assert foldstack(root, "distil") == 0
+    turn_labels(root, {"r0"})
+    monkeypatch.setattr("foldstack.stages.students._measured", None)
+    capsys.readouterr()
+    assert foldstack(root, "distil", "--force") == 2
+    said = capsys.readouterr().err
+    runs = "FOLD=0,1,2,0-1,0-2,1-2,full SEED=0 FORCE=1"
+    assert said.startswith(
+        "foldstack: 14 runs cannot teach today (linear seed 0 fold0, fold1, fold2, "
+    )
+    assert "the first of them was made with other training rows (hash " in said
+    again = "make blend MODEL=linear,bayes && make distil FORCE=1"
+    assert said.endswith(f": run `make train MODEL=linear,bayes {runs} && {again}`\n")
+
+
+def test_the_command_repairs_it(tmp_path, in_this_process, capsys):
+    """Other folds, and a run whose fitted model was removed."""
+    root = linear_alone(tmp_path, "linear")
+    assert foldstack(root, "distil") == 0
+    shutil.rmtree(Store(root).run_dir(RunKey("linear", 0, ())) / "model")
+    assert foldstack(root, "folds", "--set", "folds.count=4", "--force") == 0
+    follow(root, capsys, "--set", "folds.count=4")
+    assert foldstack(root, "distil", "--set", "folds.count=4") == 0
+    assert {"fold3", "fold0-3"} <= runs_of(root, "linear") and "fold3" in runs_of(root, "student")
+
+
+def linear_alone(tmp_path: Path, *models: str, presets: dict | None = None, **settings) -> Path:
+    """30 rows in three folds, linear models or those of these presets, trained and blended."""
+    root = make_workspace(tmp_path / "w", n=30, models=[*models], **settings)
+    for name in models:
+        write(root / f"presets/{name}.yaml", (presets or {}).get(name, LINEAR))
+    return blended(root)
+
+
+def follow(root: Path, capsys, *options: str) -> None:
+    """Run the commands that a refusal of `make distil` names."""
+    capsys.readouterr()
+    assert foldstack(root, "distil", *options) == 2
+    commands = capsys.readouterr().err.split("run `")[1].split("`")[0]
+    for command in commands.split(" && "):
+        _, name, *given = command.replace("FORCE=1", "FORCE").split()
+        pairs = (each.partition("=") for each in given)
+        values = [f"--{option.lower()}{is_}{value}" for option, is_, value in pairs]
+        assert foldstack(root, name, *values, *options) == 0
+
+
+def test_an_edited_student_is_not_written_over_by_the_repair(root, capsys):
+    with_settings(root, "student", LINEAR)
+    assert foldstack(root, "distil") == 0
     turn_labels(root, {"r0"})
     capsys.readouterr()
     assert foldstack(root, "distil") == 2
     said = capsys.readouterr().err
-    assert said.startswith("foldstack: blend 'blend' was made with other training rows (hash ")
-    assert said.endswith(": run `make blend` again\n")
+    assert "MODEL=student FOLD=0,1,2,full SEED=0 FORCE=1 && make blend" in said
+    assert said.endswith(" && make distil`\n")
+
+
+# Members that cannot teach, or teach otherwise than their preset says
+
+
+def test_a_distilled_member_of_three_folds_teaches_no_training_rows(
+    tmp_path, in_this_process, capsys
+):
+    """Its runs that leave two folds out need teachers that leave three out."""
+    pupil = LINEAR + "distil: {teachers: linear}\n"
+    root = linear_alone(tmp_path, "linear", "pupil", presets={"pupil": pupil})
+    capsys.readouterr()
+    assert foldstack(root, "distil") == 0
+    assert preset(root)[1:] == [
+        "pseudo_labels: {teachers: [linear, pupil], texts: [test]}",
+        "distil: {teachers: [linear], share: 0.5}",
+    ]
+    note = "pupil teaches no training rows: linear seed 0 fold0-1-2 would leave every fold out"
+    assert f"distil: {note}\n" in capsys.readouterr().out
+    assert f"# {note}.\n" in (root / "presets/student.yaml").read_text()
+    assert foldstack(root, "blend", "--model", "pupil") == 0
+    assert foldstack(root, "distil", "--name", "other") == 0
+    assert preset(root, "other")[1:] == ["pseudo_labels: {teachers: [pupil], texts: [test]}"]
+    why = "no member has the runs that leave two folds out"
+    assert f"distil: it learns pseudo-labels alone, since {why}\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "own",
+    ["distil: {teachers: linear}", "pseudo_labels: {teachers: linear, fitted: [calibration]}"],
+)
+def test_a_distilled_member_of_four_folds_teaches_all(tmp_path, in_this_process, own):
+    presets = {"pupil": f"{LINEAR}{own}\n"}
+    root = linear_alone(tmp_path, "linear", "pupil", presets=presets, folds={"count": 4})
+    assert foldstack(root, "distil") == 0
+    assert preset(root)[2] == "distil: {teachers: [linear, pupil], share: 0.5}"
+    assert {"fold0-1-2", "fold1-2-3"} <= runs_of(root, "linear")
+
+
+def test_a_member_without_a_run_on_all_rows_does_not_teach(tmp_path, in_this_process, capsys):
+    quick = "preset: fasttext\nsize: 10\nngrams: 1\ntraining: {epochs: 1, select: fold}\n"
+    root = linear_alone(tmp_path, "linear", "quick", presets={"quick": quick})
+    capsys.readouterr()
+    assert foldstack(root, "distil") == 0
+    assert "distil: quick does not teach: quick seed 0 full: training.select=fold chooses" in (
+        capsys.readouterr().out
+    )
+    assert preset(root)[1] == "pseudo_labels: {teachers: [linear], texts: [test]}"
+    assert foldstack(root, "blend", "--model", "quick") == 0
+    capsys.readouterr()
+    assert foldstack(root, "distil", "--name", "other") == 2
+    assert capsys.readouterr().err.startswith(
+        "foldstack: no member of blend 'blend' can teach: quick does not teach: quick seed 0 full"
+    )
+
+
+def test_runs_that_a_member_starts_from_are_trained_first(tmp_path, backbone, in_this_process):
+    """`train` of a pupil trains its teachers, but not what these start from."""
+    root = make_workspace(tmp_path / "w", n=30, models=["tiny", "later"])
+    add_preset(root, backbone)
+    add_preset(root, backbone, "later", start_from="tiny")
+    blended(root)
+    assert foldstack(root, "blend", "--model", "later") == 0
+    assert foldstack(root, "distil") == 0
+    assert runs_of(root, "tiny") == RUNS | {"fold0-1", "fold0-2", "fold1-2"}
+
+
+def test_a_preset_that_was_changed_since_the_blend_is_refused(root, monkeypatch, capsys):
+    """Its runs that are missing would be of another model; FORCE=1 does not allow it."""
+    write(root / "presets/bayes.yaml", BAYES.replace("C: 10", "C: 1"))
+    with monkeypatch.context() as patch:
+        patch.setattr("foldstack.stages.students._measured", None)
+        for options in ([], ["--force"]):
+            refuses(
+                root,
+                ["distil", *options],
+                "bayes seed 0 fold0-1 would be made with other settings than bayes seed 0 fold0 (C "
+                "10.0 → 1.0), so that they could not teach together: set presets/bayes.yaml back, or "
+                "run `make train MODEL=bayes FOLD=0,1,2 SEED=0 FORCE=1 && make blend "
+                "MODEL=linear,bayes && make distil`",
+                capsys,
+            )
+    follow(root, capsys)
+    assert foldstack(root, "distil") == 0
+
+
+def test_a_member_whose_preset_was_removed(root, capsys):
+    (root / "presets/bayes.yaml").unlink()
+    write_competition(root, models=["linear"])
+    refuses(
+        root,
+        ["distil"],
+        "blend 'blend' contains 'bayes', a variant that has no preset, so that the runs which teach "
+        "cannot be trained: write presets/bayes.yaml, or run `make blend MODEL=linear` first",
+        capsys,
+    )
+
+
+@pytest.mark.parametrize(
+    "chosen, files",
+    [
+        (["none", "[a.csv]"], "[a.csv]"),
+        (["[b.csv]", "[a.csv]"], "[a.csv, b.csv]"),
+        (["none", "none"], "[]"),
+        (["none", "all"], "all"),
+    ],
+)
+def test_it_learns_the_external_files_of_its_teachers(tmp_path, in_this_process, chosen, files):
+    """Bug guarded: all of them, though no member has learned any."""
+    root = make_workspace(
+        tmp_path / "w", n=30, models=["linear", "bayes"], external=["a.csv", "b.csv", "c.csv"]
+    )
+    for name in "abc":
+        write(root / f"input/{name}.csv", f"text,label\na good {name},1\na bad {name},0\n")
+    for name, own in zip(("linear", "bayes"), chosen, strict=True):
+        write(root / f"presets/{name}.yaml", f"{LINEAR}external_files: {own}\n")
+    blended(root)
+    assert foldstack(root, "distil") == 0
+    assert f"external_files: {files}" in preset(root)
+    train, *_ = rows_of(*run_of(root, "student"))
+    learned = {id_.split(":")[0] for id_ in train.ids if ".csv:" in id_}
+    all_of_them = {"a.csv", "b.csv", "c.csv"}
+    assert learned == (all_of_them if files == "all" else {f for f in all_of_them if f in files})
 
 
 def test_a_preset_of_the_user(root, capsys):

@@ -179,6 +179,18 @@ def test_an_unknown_variable_is_refused(place: Path) -> None:
     assert "no target takes MODELS=: the settings are A ARGS ATTENTION B BACKBONE" in done.stderr
 
 
+def test_distil_takes_no_model(place: Path) -> None:
+    """Unless another target of the call does."""
+    asked = ["make", "-C", place, "distil", "MODEL=x", "PY=./py"]
+    done = subprocess.run(asked, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert (
+        "distil takes no MODEL=: NAME= names the student, and the members of BLEND= teach it, which "
+        "`make blend MODEL=` chooses." in done.stderr
+    )
+    assert "distil" in make(place, "blend", "distil", "MODEL=x", "PY=./py")[-1]
+
+
 def test_every_command_has_its_target(place: Path) -> None:
     """And no target calls a command that the table does not have."""
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")

@@ -309,9 +309,8 @@ def test_what_is_no_search(root, capsys, args, sentence):
 
 
 def test_no_rows_are_no_search(root, capsys):
-    with pytest.raises(SystemExit, match="2"):
-        foldstack(root, "search", "--text", "a", "--top", "0")
-    assert "argument --top: '0' is not a whole number of 1 or more" in capsys.readouterr().err
+    sentence = "--top (TOP=): '0' is not a whole number of 1 or more"
+    refuses(root, ["search", "--text", "a", "--top", "0"], sentence, capsys)
 
 
 def test_an_empty_text_in_a_file_is_refused(root, capsys):

@@ -202,8 +202,8 @@ def test_a_run_that_leaves_nothing_out(runs: Path, capsys) -> None:
     np.testing.assert_allclose(submitted(runs, "all")["label"].astype(float), wanted, rtol=1e-7)
     info = read_json(runs / "submissions/all.json")
     assert list(info["members"]["tfidf"]) == ["seed0/full"]
-    assert info["test_mean"] == "of probabilities over seeds"
-    note = "the estimate is of the fold runs; these predictions come from runs on all rows"
+    assert info["test_mean"] == ""
+    note = "the estimate is of the fold runs; these predictions come from one run on all rows"
     assert info["note"] == note
     assert f"submit: {note}\n" in capsys.readouterr().out
 

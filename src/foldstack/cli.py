@@ -7,6 +7,8 @@ import json
 import pkgutil
 import signal
 import sys
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from foldstack import system
@@ -74,8 +76,20 @@ def _add(p: argparse.ArgumentParser, option: Option, **others: Any) -> None:
     elif option.repeated:
         form |= {"action": "append", "default": [], "metavar": option.metavar}
     else:
-        form |= {"type": option.type, "default": option.default, "metavar": option.metavar}
+        form |= {"type": _reader(option), "default": option.default, "metavar": option.metavar}
     p.add_argument(f"--{option.name}", **form | others)
+
+
+def _reader(option: Option) -> Callable[[str], Any]:
+    """Return the option's type with the sentence of a bad value as InputError, not argparse's usage."""
+
+    def read(text: str) -> Any:
+        try:
+            return option.type(text)
+        except argparse.ArgumentTypeError as e:
+            raise InputError(f"--{option.name} ({option.variable}=): {e}") from None
+
+    return option.type if option.type in (str, Path) else read
 
 
 def _refuse_other_bytes(args: argparse.Namespace) -> None:

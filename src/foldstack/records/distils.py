@@ -33,7 +33,7 @@ class DistilledSide(Value):
         name: of the model or the blend.
         runs: number of the runs that predict together.
         mb: megabytes (10^6 bytes) of their stored models.
-        rate: rows per second that all of them predict.
+        rate: rows per second that all of them predict; None if nothing was trained now.
         nested: the estimate; the student's is of its fold runs.
         optimistic: why it may be too good.
     """
@@ -41,7 +41,7 @@ class DistilledSide(Value):
     name: str
     runs: int
     mb: float
-    rate: float
+    rate: float | None
     nested: EstimateRecord
     optimistic: list[str]
 
@@ -54,7 +54,8 @@ class Distilled(Record):
         state: of the preset: `written` now, `kept` as distil wrote it before, or `edited` since then.
         chosen: the candidate that was written; None if the preset was not written now.
         without_limit: whether neither megabytes nor a rate were asked for.
-        teachers: the members of the blend, which count equally.
+        teachers: the members of the blend that teach, which count equally.
+        notes: a sentence per member that does not teach, or no training rows.
         why_not_distilled: why the student learns pseudo-labels alone; None if it is distilled too.
         mb, rate: the limits; None for none.
         measured: the candidates in the order of preference, down to the one that was chosen.
@@ -68,6 +69,7 @@ class Distilled(Record):
     without_limit: bool
     teachers: list[str]
     why_not_distilled: str | None = None
+    notes: list[str] = Field(default_factory=list)
     mb: float | None = None
     rate: float | None = None
     measured: list[MeasuredStudent] = Field(default_factory=list)

@@ -28,15 +28,15 @@ from foldstack.stages.dependencies import Doubts
 from foldstack.stages.fitted import model_folder, times_of, tried
 from foldstack.stages.oof import full_runs, read_model
 from foldstack.stages.predictor import Predictor
+from foldstack.stages.required import Required, refuse_unlike, shown, stale_runs, train_again
 from foldstack.stages.run import Run
 from foldstack.stages.shared import folds_of
+from foldstack.stages.student_plan import Plan, plan, student_runs
 from foldstack.stages.student_preset import StudentPreset, write_preset
 from foldstack.stages.students import Limits, choose
 from foldstack.stages.train import runs_left, train_missing
 from foldstack.store import Folds, RunKey, read_parquet
 from foldstack.workspace import Workspace
-
-SHARE = 0.5  # of the teachers in the targets of training rows
 
 
 def distil(
@@ -76,19 +76,31 @@ def distil(
     student, of, limits = name or "student", blend or "blend", Limits(mb, rate)
     _check_name(ws, student)
     record = _teaching(ws, of, student)
-    seeds, teachers = _seeds(ws, of, record, seed), list(record.members)
-    why_not = _why_not_distilled(ws)
-    state, measured = _preset(ws, student, of, teachers, limits, why_not, force)
-    trained = _trained(ws, student, seeds, jobs, measured, force)
-    chosen = measured[-1].name if measured else None
-    made = _compared(ws, student, of, record)
+    seeds = _seeds(ws, of, record, seed)
+    wanted = plan(ws, of, record, seeds)
+    found = _found(ws, student, _request(student, of, limits), wanted, force)
+    edited = found is not None and found.edited and not force
+    settings = ws.model_settings(student) if edited else wanted.settings
+    runs = student_runs(student, settings, seeds, _folds(ws))
+    needs = Required.by(ws, [d for run in runs for d in run.dependencies()], _folds(ws))
+    _check_fresh(ws, of, record, needs, runs, edited, _request(student, of, limits))
+    if len(folds_of(ws, record).numbers) < 2:
+        raise InputError(
+            f"blend '{of}' is of one fold, which compares nothing: train more folds, and run "
+            f"{blend_command(of)} again"
+        )
+    state = ("edited" if edited else "kept") if found is not None and not force else "written"
+    measured = _written(ws, student, of, wanted, limits) if state == "written" else []
+    trained = _trained(ws, student, seeds, jobs, measured, needs, force)
+    made = _compared(ws, student, of, record, timed=bool(trained) or state == "written")
     return Distilled(
         preset=ws.store.name(_path(ws, student)),
         state=state,
-        chosen=chosen,
+        chosen=measured[-1].name if measured else None,
         without_limit=not limits.given,
-        teachers=teachers,
-        why_not_distilled=why_not,
+        teachers=wanted.teachers,
+        why_not_distilled=None if edited else wanted.why_not_distilled,
+        notes=[] if edited else wanted.notes,
         mb=mb,
         rate=rate,
         measured=measured,
@@ -130,14 +142,6 @@ def _teaching(ws: Workspace, name: str, student: str) -> BlendRecord:
     if ws.store.read_blend(name) is None:
         raise InputError(f"blend '{name}' does not exist: run {blend_command(name)} first")
     record = read_stored(ws, name)
-    stale, _ = Doubts.of(ws).of_blend(record)
-    if stale:
-        raise InputError(f"blend '{name}' {stale[0]}: run {blend_command(name)} again")
-    if len(folds_of(ws, record).numbers) < 2:
-        raise InputError(
-            f"blend '{name}' is of one fold, which compares nothing: train more folds, and run "
-            f"{blend_command(name)} again"
-        )
     for member in record.members:
         _check_teacher(ws, name, member, student, list(record.members))
     return record
@@ -199,14 +203,55 @@ def _taught_by(ws: Workspace, model: str) -> set[str]:
     return found - {model}
 
 
-def _why_not_distilled(ws: Workspace) -> str | None:
-    """Return why no training row can be taught; None if it can."""
-    folds = _folds(ws)
-    if folds.in_time_order:
-        return "folds in time order have no runs that leave two of them out"
-    if any(len(split) < 3 for split in folds.by_split):
-        return "no run can leave out both of two folds"
-    return None
+def _check_fresh(
+    ws: Workspace,
+    name: str,
+    record: BlendRecord,
+    needs: Required,
+    runs: list[Run],
+    edited: bool,
+    request: str,
+) -> None:
+    """Raise InputError if a run that teaches is stale or unlike the blend's, or the blend is stale.
+
+    Args:
+        ws: the workspace.
+        name, record: of the blend.
+        needs: the runs that teach.
+        runs: of the student.
+        edited: whether its preset was edited, so that `make distil FORCE=1` would write over that.
+        request: the command that asks for this student.
+    """
+    doubts = Doubts.of(ws)
+    if doubts.today is None:
+        raise InputError(f"blend '{name}' {doubts.why_not}")
+    of_blend = [RunKey.of_name(m, run) for m, each in record.members.items() for run in each]
+    blended = {
+        key: ws.store.read_run(key) for key in of_blend if key.left_out[0] < _folds(ws).count
+    }
+    own = {run.key: ws.store.read_run(run.key) for run in runs}
+    own = {key: each for key, each in own.items() if each is not None}
+    used = {key: each for key, each in blended.items() if each is not None} | needs.finished
+    stale = stale_runs(ws, used, needs.without_model)
+    blend = f"{blend_command(name)[1:-1]} MODEL={','.join(record.members)}"
+    again = request + (" FORCE=1" if own and not edited else "")
+    if stale:
+        # A pupil is trained after its teachers: in the last command, or by `again`.
+        folds = [
+            key for key in needs.missing if key.model in record.members and len(key.left_out) == 1
+        ]
+        first = next(iter(stale.values()))
+        commands = train_again([*stale, *folds, *(own if edited else [])])
+        raise InputError(
+            f"{len(stale)} runs cannot teach today ({shown(stale)}), the first of them {first}: "
+            f"run `{' && '.join([*commands, blend, again])}`"
+        )
+    refuse_unlike(
+        ws, needs, {key.model: key for key in reversed(of_blend)}, f" && {blend} && {again}"
+    )
+    reasons, _ = doubts.of_blend(record)
+    if reasons:
+        raise InputError(f"blend '{name}' {reasons[0]}: run `{blend} && {again}`")
 
 
 def _folds(ws: Workspace) -> Folds:
@@ -227,58 +272,56 @@ def _request(student: str, blend: str, limits: Limits) -> str:
     return " ".join(["make distil", *named, *(f"{k}={v:g}" for k, v in limits.given.items())])
 
 
-def _preset(
-    ws: Workspace,
-    student: str,
-    of: str,
-    teachers: list[str],
-    limits: Limits,
-    why_not: str | None,
-    force: bool,
-) -> tuple[str, list[MeasuredStudent]]:
-    """Write the student's preset, unless it stands; return its state and what was measured.
+def _found(
+    ws: Workspace, student: str, request: str, wanted: Plan, force: bool
+) -> StudentPreset | None:
+    """Return the student's preset if it stands and is for this request; None if it is to be written.
 
     Raises:
         InputError: it is another one, or runs of another one are there, and not `force`.
     """
-    path, request = _path(ws, student), _request(student, of, limits)
-    file = ws.store.name(path)
-    found = StudentPreset.read(path)
-    if found is not None and not force:
+    path = _path(ws, student)
+    file, found = ws.store.name(path), StudentPreset.read(path)
+    if force:
+        return None
+    if found is not None:
         if found.request is None:
             raise InputError(
                 f"{file} is not by `make distil`: give another NAME=, or FORCE=1 to write over it"
             )
-        if found.request == request and found.edited:
-            return "edited", []
-        if found.request == request and found.teachers == teachers:
-            return "kept", []
+        if found.request == request and (found.edited or found.has(wanted.data)):
+            return found
         if found.edited:
             raise InputError(
                 f"{file}, by `{found.request}`, was edited since: give another NAME=, or FORCE=1 to "
                 "write over it"
             )
-    if not force and student in ws.store.models():
+    if student in ws.store.models():
         then = "" if found is None else f", by `{found.request}` of {', '.join(found.teachers)}"
         raise InputError(
             f"'{student}' has runs already{then}: give another NAME=, or FORCE=1 to train it again"
         )
-    texts = list(ws.competition.rows_to_label)
-    candidate, measured = choose(ws, teachers, texts, limits)
-    of_pseudo = {"teachers": teachers, "texts": texts}
-    data = candidate.data | {"pseudo_labels": of_pseudo}
-    if why_not is None:
-        data |= {"distil": {"teachers": teachers, "share": str(SHARE)}}
+    return None
+
+
+def _written(
+    ws: Workspace, student: str, of: str, wanted: Plan, limits: Limits
+) -> list[MeasuredStudent]:
+    """Choose a candidate and write the student's preset; return what was measured."""
+    candidate, measured = choose(ws, wanted, limits)
+    data = candidate.data | wanted.data
     size = (
         f"{measured[-1].mb:.3g} MB and {measured[-1].rate:,.0f} rows a second when it was measured"
     )
     notes = [f"The student of blend '{of}', {candidate.name}: {size}."]
-    if len(teachers) > 1:
+    if len(wanted.teachers) > 1:
         weights = "weights that a blend has fitted have seen every label"
         notes.append(f"Its teachers count equally: {weights}.")
-    notes += [f"It has no `distil`: {why_not}."] if why_not else []
-    write_preset(path, data, request, notes)
-    return "written", measured
+    notes += [f"{note}." for note in wanted.notes]
+    if wanted.why_not_distilled:
+        notes.append(f"It has no `distil`: {wanted.why_not_distilled}.")
+    write_preset(_path(ws, student), data, _request(student, of, limits), notes)
+    return measured
 
 
 # Training
@@ -290,20 +333,38 @@ def _trained(
     seeds: list[int],
     jobs: int,
     measured: list[MeasuredStudent],
+    needs: Required,
     force: bool,
 ) -> int:
-    """Train the runs that are missing; return their number."""
+    """Train the runs that are missing; return their number.
+
+    needs: the runs that teach; those that their training would not train first are trained before.
+    """
     parts = [
         {"fold": "all", "seed": ",".join(map(str, seeds))},
         {"fold": "full", "seed": str(seeds[0])},
     ]
     left = [runs_left(ws, student, **part, force=force)[1:] for part in parts]
-    runs = {run.key: run for first, own in left for run in [*first, *own]}
-    plan = [_forecast(ws, list(runs.values()), student, measured)] if runs else []
-    for line in [*_choice(student, measured), *plan]:
+    own = {run.key: run for first, todo in left for run in [*first, *todo]}
+    runs = dict(sorted(needs.missing.items())) | own
+    if not runs:
+        return 0
+    for line in [
+        *_choice(student, measured),
+        _forecast(ws, list(runs.values()), student, measured),
+    ]:
         say(line)
-    made = [train_missing(ws, student, **part, force=force, jobs=jobs) for part in parts]
+    first = [
+        {"model": keys[0].model, "fold": _names(keys), "seed": str(keys[0].seed)}
+        for keys in needs.named
+    ]
+    made = [train_missing(ws, **each, jobs=jobs) for each in first]
+    made += [train_missing(ws, student, **part, force=force, jobs=jobs) for part in parts]
     return sum(len(each.trained) for each in made)
+
+
+def _names(keys: list[RunKey]) -> str:
+    return ",".join(key.run.removeprefix("fold") for key in keys)
 
 
 def _choice(student: str, measured: list[MeasuredStudent]) -> list[str]:
@@ -336,9 +397,12 @@ def _forecast(ws: Workspace, runs: list[Run], student: str, measured: list[Measu
 
 
 def _compared(
-    ws: Workspace, student: str, name: str, record: BlendRecord
+    ws: Workspace, student: str, name: str, record: BlendRecord, *, timed: bool = True
 ) -> dict[str, DistilledSide | DifferenceRecord]:
-    """Return both sides and their difference, on the rows of the blend."""
+    """Return both sides and their difference, on the rows of the blend.
+
+    timed: whether their speed is measured.
+    """
     folds, competition = folds_of(ws, record), ws.competition
     model = read_model(ws, student, folds)
     members = members_of(ws, [model], folds)
@@ -364,10 +428,10 @@ def _compared(
             name=student,
             nested=EstimateRecord.from_dataclass(nested),
             optimistic=marks["student"],
-            **_size(ws, list(full_runs(ws, student))),
+            **_size(ws, list(full_runs(ws, student)), timed),
         ),
         "blend": DistilledSide(
-            name=name, nested=record.nested, optimistic=marks["blend"], **_size(ws, of_blend)
+            name=name, nested=record.nested, optimistic=marks["blend"], **_size(ws, of_blend, timed)
         ),
         "better_by": DifferenceRecord(
             difference=difference.difference + taken_off,
@@ -413,11 +477,13 @@ def _ranks(by_fold: list[np.ndarray]) -> np.ndarray:
     return np.stack([within_run_ranks(each) for each in by_fold])
 
 
-def _size(ws: Workspace, keys: list[RunKey]) -> dict[str, float]:
-    """Return number, megabytes and rows per second of runs that predict together."""
-    train = ws.competition.train  # any texts show the speed, and a test file may be a few rows
-    rows = train.take(tried(len(train)))
+def _size(ws: Workspace, keys: list[RunKey], timed: bool) -> dict[str, float | None]:
+    """Return number, megabytes and, if `timed`, rows per second of runs that predict together."""
     sizes = [size_of(model_folder(ws, key, ws.store.read_run(key))) for key in keys]
-    per_row = {key.model: times_of(ws, key, rows)[1] for key in {k.model: k for k in keys}.values()}
-    seconds = sum(per_row[key.model] for key in keys)
-    return {"runs": len(keys), "mb": sum(sizes) / 1e6, "rate": 1 / seconds}
+    found = {"runs": len(keys), "mb": sum(sizes) / 1e6, "rate": None}
+    if timed:
+        train = ws.competition.train  # any texts show the speed, and a test file may be a few rows
+        rows, one_of_each = train.take(tried(len(train))), {k.model: k for k in keys}
+        per_row = {model: times_of(ws, key, rows)[1] for model, key in one_of_each.items()}
+        found["rate"] = 1 / sum(per_row[key.model] for key in keys)
+    return found

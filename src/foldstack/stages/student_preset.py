@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from foldstack.yaml_edit import plain
 from foldstack.yaml_text import parse_yaml
 
 MADE = re.compile(r"^# made by `(make distil[^`]*)`, digest (\w+)", re.M)
+PLANNED = ("pseudo_labels", "distil", "external_files")
 
 
 @dataclass(frozen=True)
@@ -23,11 +24,18 @@ class StudentPreset:
         request: the command that wrote it; None if distil did not.
         edited: whether its settings were changed since.
         teachers: the models that it names as teachers of unlabelled rows.
+        data: its settings, as text.
     """
 
     request: str | None
     edited: bool
     teachers: list[str]
+    data: dict[str, Any] = field(default_factory=dict, compare=False)
+
+    def has(self, planned: dict[str, Any]) -> bool:
+        """Return whether what is learned beside the labels is as planned."""
+        wanted = parse_yaml(_body(planned))
+        return all(self.data.get(key) == wanted.get(key) for key in PLANNED)
 
     @classmethod
     def read(cls, path: Path) -> StudentPreset | None:
@@ -41,7 +49,7 @@ class StudentPreset:
         of_pseudo = data.get("pseudo_labels")
         teachers = of_pseudo.get("teachers") if isinstance(of_pseudo, dict) else None
         named = list(teachers) if isinstance(teachers, list | dict) else [str(teachers)]
-        return cls(made[1], config.digest(data) != made[2], named)
+        return cls(made[1], config.digest(data) != made[2], named, data)
 
 
 def write_preset(path: Path, data: dict[str, Any], request: str, notes: list[str]) -> None:
@@ -53,7 +61,11 @@ def write_preset(path: Path, data: dict[str, Any], request: str, notes: list[str
         request: the command that it is written by, which `StudentPreset.read` finds.
         notes: sentences for the comments.
     """
-    body = "".join(f"{key}: {plain(value)}\n" for key, value in data.items())
+    body = _body(data)
     digest = config.digest(parse_yaml(body))
     made = f"made by `{request}`, digest {digest}: once the settings are edited, it keeps this file"
     write_text(path, "".join(f"# {line}\n" for line in [*notes, made]) + body)
+
+
+def _body(data: dict[str, Any]) -> str:
+    return "".join(f"{key}: {plain(value)}\n" for key, value in data.items())

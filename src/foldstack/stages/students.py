@@ -15,6 +15,7 @@ from foldstack.progress import Progress
 from foldstack.records import MeasuredStudent
 from foldstack.rows import Rows
 from foldstack.stages.fitted import threads_to_predict, token_cache
+from foldstack.stages.student_plan import Plan
 from foldstack.techniques import LearnerSettings
 from foldstack.workspace import Workspace
 
@@ -83,26 +84,23 @@ def _half(ws: Workspace, name: str) -> dict[str, Any] | None:
     return data | {"start_from": name, "keep_every": 2, "repeats": 1}
 
 
-def choose(
-    ws: Workspace, teachers: list[str], texts: list[str], limits: Limits
-) -> tuple[Student, list[MeasuredStudent]]:
+def choose(ws: Workspace, plan: Plan, limits: Limits) -> tuple[Student, list[MeasuredStudent]]:
     """Return the best candidate within the limits, and those that were measured, it last.
 
     Without a limit it is the first that starts from no teacher: small and quick.
 
     Args:
         ws: the workspace.
-        teachers: the members of the blend.
-        texts: names of `Competition.rows_to_label` that the student will learn too.
+        plan: who teaches, and which rows are learned.
         limits: of size and speed.
 
     Raises:
         InputError: none is within the limits.
     """
-    possible = list(candidates(ws, teachers))
+    possible = list(candidates(ws, plan.teachers))
     if not limits.given:
         possible = [each for each in possible if each.settings.start_model is None]
-    rows, found = _all_rows(ws, texts), []
+    rows, found = _all_rows(ws, plan), []
     with Progress("measuring candidates", len(possible), "candidates") as progress:
         for each in possible:
             progress.add(1)
@@ -115,13 +113,14 @@ def choose(
     raise InputError(_refusal(found, limits))
 
 
-def _all_rows(ws: Workspace, texts: list[str]) -> Rows:
+def _all_rows(ws: Workspace, plan: Plan) -> Rows:
     """Return every row that a run may learn; unlabelled ones borrow labels, which sizes do not read."""
     competition = ws.competition
     rows, train = competition.train, competition.train
-    if competition.external is not None:
-        rows = rows.concatenated(competition.external)
-    for name in texts:
+    if plan.files is not None:
+        learned = competition.external_places(plan.files)
+        rows = rows.concatenated(competition.external.take(learned))
+    for name in plan.texts:
         more = competition.rows_to_label[name]
         borrowed = train.targets[np.arange(len(more)) % len(train)]
         rows = rows.concatenated(replace(more, targets=borrowed))

@@ -170,15 +170,21 @@ def stored_blend(ws: Workspace, name: str) -> tuple[np.ndarray, BlendRecord]:
 def _full(
     ws: Workspace, name: str, record: SubmissionRecord
 ) -> tuple[np.ndarray, SubmissionRecord]:
-    """Return the mean over the seeds' full runs, with the estimate of the fold runs."""
+    """Return the mean over the seeds' full runs, with the estimate of the fold runs.
+
+    That of the mean over fold runs is dropped: a run on all rows is no such mean.
+    """
     found, test = full_runs(ws, name), ws.competition.test
     read = {key: ws.store.read_predictions(key, "test", test, run) for key, run in found.items()}
     values = over_runs({key: to_probabilities(p.raw, p.link) for key, p in read.items()})
     runs = {f"seed{k.seed}/{k.run}": ws.store.content(k, "test") for k in found}
-    note = "the estimate is of the fold runs; these predictions come from runs on all rows"
+    over_seeds = f"of {ws.competition.kind.predicted} over seeds" if len(found) > 1 else ""
+    came = "come from runs" if len(found) > 1 else "come from one run"
+    note = f"the estimate is of the fold runs; these predictions {came} on all rows"
     changes = {
         "members": {name: runs},
-        "test_mean": f"of {ws.competition.kind.predicted} over seeds",
+        "test_mean": over_seeds,
+        "submitted": None,
         "temperatures": {},
         "note": note,
     }

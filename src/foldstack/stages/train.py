@@ -134,7 +134,7 @@ def _requested(
                 f"NAME={name} names one model's variant, but {len(models)} models are "
                 f"asked for ({', '.join(models)}): add MODEL="
             )
-    settings = {m: _settings(ws, m, name or m, force=force) for m in models}
+    settings = {m: settings_of(ws, m, name or m, force=force) for m in models}
     for each in settings.values():
         each.check_implementation()
     _check_overrides_used(ws, settings)
@@ -148,11 +148,11 @@ def _requested(
         for f in left_out
     ]
     for run in runs:
-        _check_run(ws, run)
+        check_run(ws, run)
     return runs
 
 
-def _settings(ws: Workspace, model: str, stored_as: str, *, force: bool) -> Settings:
+def settings_of(ws: Workspace, model: str, stored_as: str, *, force: bool) -> Settings:
     """Return a model's settings; those of the earlier shipped preset if a stored run has them."""
     today, earlier = ws.model_settings(model), ws.model_settings(model, earlier=True)
     if force or earlier == today:
@@ -181,13 +181,13 @@ def _missing_before(ws: Workspace, todo: list[Run]) -> list[Run]:
                 continue
             known.add(key)
             ws.choose_model(key.model, f"{PURPOSES[dependency.purpose]} of {run.key}")
-            settings = _settings(ws, key.model, key.model, force=False)
+            settings = settings_of(ws, key.model, key.model, force=False)
             found[key] = Run(key, settings, run.folds, key.model)
             path = (*after, key.model)
             for before in found[key].dependencies():
                 if before.run.model in after:
                     raise InputError(_in_a_circle(path[after.index(before.run.model) :]))
-            _check_run(ws, found[key])
+            check_run(ws, found[key])
             waiting.append((found[key], path))
     return sorted(found.values(), key=lambda run: run.key)
 
@@ -281,7 +281,7 @@ def _check_processes(todo: list[Run], processes: int) -> None:
             )
 
 
-def _check_run(ws: Workspace, run: Run) -> None:
+def check_run(ws: Workspace, run: Run) -> None:
     refuse_in_time_order(run)
     refuse_unkept(ws, run)
     own = next((d for d in run.dependencies() if d.run.model == run.key.model), None)

@@ -78,10 +78,11 @@ def show_submission(submitted: Submitted) -> None:
     if submission.patterns is not None:
         _say_patterns(submission.patterns, submission.rows)
     source = submission.winner + (f" ({submission.folds})" if submission.folds else "")
+    means = f"; test predictions are means {submission.test_mean}" if submission.test_mean else ""
     say(
         f"submit: {submitted.file}, {submission.rows:,} rows of {submission.holds} from {source}, "
         f"{nested(submission.folds)}{submission.metric} {interval(submission.nested)}"
-        f"{_marked(submission)}; test predictions are means {submission.test_mean}"
+        f"{_marked(submission)}{means}"
     )
     if submitted.sample_format is not None:
         say(

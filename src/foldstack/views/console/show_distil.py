@@ -16,6 +16,8 @@ STATES = {
 @show.register
 def show_distilled(made: Distilled) -> None:
     """Print the choice, both sides, their difference and the command to predict."""
+    if not made.trained and made.state != "written":
+        say("distil: nothing is left to train, so that no speed is measured")
     if made.measured:
         _say_choice(made)
     say(f"distil: {made.preset} {STATES.get(made.state, f'is {made.chosen}')}")
@@ -23,10 +25,13 @@ def show_distilled(made: Distilled) -> None:
         weights = ", which count equally: weights that a blend has fitted have seen every label"
         several = weights if len(made.teachers) > 1 else ""
         say(f"distil: taught by {', '.join(made.teachers)}{several}")
+    for note in made.notes:
+        say(f"distil: {note}")
     if made.why_not_distilled:
         say(f"distil: it learns pseudo-labels alone, since {made.why_not_distilled}")
     rows = [_cells(made.student), _cells(made.blend, "blend ")]
-    say(table(["", f"nested {made.metric}", "runs", "MB", "rows/s"], rows))
+    speed = [] if made.student.rate is None else ["rows/s"]
+    say(table(["", f"nested {made.metric}", "runs", "MB", *speed], rows))
     say(
         f"distil: beside blend '{made.blend.name}', {made.student.name} is better by "
         f"{difference(made.better_by)}, {_ratio(made)}"
@@ -53,20 +58,25 @@ def _say_choice(made: Distilled) -> None:
 
 def _cells(side: DistilledSide, kind: str = "") -> list[str]:
     score = interval(side.nested)
-    return [f"{kind}{side.name}", score, str(side.runs), f"{side.mb:.3g}", f"{side.rate:,.0f}"]
+    speed = [] if side.rate is None else [f"{side.rate:,.0f}"]
+    return [f"{kind}{side.name}", score, str(side.runs), f"{side.mb:.3g}", *speed]
 
 
 def _ratio(made: Distilled) -> str:
-    share, quicker = made.student.mb / made.blend.mb, made.student.rate / made.blend.rate
+    share = f"with {100 * made.student.mb / made.blend.mb:.2g} % of its MB"
+    if made.student.rate is None:
+        return share
+    quicker = made.student.rate / made.blend.rate
     times = f"{quicker:,.0f}" if quicker >= 10 else f"{quicker:.2g}"
-    return f"with {100 * share:.2g} % of its MB and {times} times its rows a second"
+    return f"{share} and {times} times its rows a second"
 
 
 def _say_missed(made: Distilled) -> None:
     """Print which limit the trained student does not keep: an edited one, or on a busy machine."""
     if made.mb is not None and made.student.mb > made.mb:
         say(f"distil: {made.student.name} has more than MB={made.mb:g}: FORCE=1 chooses again")
-    if made.rate is not None and made.student.rate < made.rate:
+    own = made.student.rate
+    if made.rate is not None and own is not None and own < made.rate:
         say(
             f"distil: {made.student.name} predicts fewer rows a second than RATE={made.rate:g} now: "
             "FORCE=1 chooses again"

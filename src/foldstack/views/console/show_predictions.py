@@ -53,6 +53,8 @@ def show_predicted_file(predicted: PredictedFile) -> None:
             "it keeps no record that these texts got their labels from it: keep "
             f"{predicted.file} out of `external`"
         )
-    members = ", ".join(f"{model} ({count} runs)" for model, count in predicted.runs.items())
+    members = ", ".join(
+        f"{model} ({count} run{'s' * (count != 1)})" for model, count in predicted.runs.items()
+    )
     say(f"predict: {predicted.file}, {predicted.rows:,} rows by {predicted.winner} of {members}")
     say_marks("predict", predicted.stale, predicted.optimistic)

@@ -256,6 +256,21 @@ def test_a_symmetric_pair_is_said_to_be_one() -> None:
     )
 
 
+def test_pairs_that_share_sentences_are_asked_to_share_a_fold() -> None:
+    """Unless test pairs share them, too, or one sentence connects all."""
+    train = {"s1": [TEXTS[i // 2] for i in range(120)], "s2": OTHERS}
+    new = {k: [f"new {i} {text}" for i, text in enumerate(v[:9])] for k, v in train.items()}
+    assert proposed(guess(*without_text(train, new)), "folds.connected") == {
+        "true": "100% of the training pairs share a sentence with another one, 0% of the test pairs "
+        "with train: `folds: {connected: true}` in competition.yaml keeps pairs that share one in one "
+        "fold, or the CV score is too good"
+    }
+    known = {k: v[:9] for k, v in train.items()}
+    hub = {"s1": [TEXTS[i // 2 if i < 60 else 0] for i in range(120)], "s2": OTHERS}
+    for tables in (without_text(train, known), without_text(hub, new)):
+        assert proposed(guess(*tables), "folds.connected") == {}
+
+
 def test_premise_and_hypothesis_are_not_symmetric() -> None:
     """Called sentence1 and sentence2, they are known by the labels or by a column beside."""
     train = {"sentence1": TEXTS, "sentence2": OTHERS}

@@ -414,9 +414,9 @@ def _fitting(
         if loaded.distil is not None:
             loaded.distil.check(settings.kind)
         loaded.check_columns(settings.numeric + settings.categorical, settings.auxiliary)
+        return loaded.of_segments(settings.segment_count)
     except ValueError as e:
         raise InputError(f"{source}: {e}") from None
-    return loaded
 
 
 def check_overrides(overrides: dict[str, Any]) -> None:

@@ -1,13 +1,15 @@
 """What a bi-encoder gains by silver pairs that a cross-encoder labels (Augmented SBERT).
 
     python tests/bench/pairs.py [--sets sick-relatedness,sick-entailment] [--shares 0.05,0.2,1]
-        [--ways cosine,tfidf,cross,bi,random,bm25] [--seeds 2] [--top 3]
+        [--ways cosine,tfidf,linear,cross,bi,bm25] [--seeds 2] [--top 3]
 
 A share of a data set's training pairs is gold. Each way is fitted on it, and all are scored on the same
 test pairs:
 
 - cosine: of the vectors of the untouched backbone (all-MiniLM-L6-v2);
 - tfidf: of TF-IDF vectors of words, fitted on the gold sentences;
+- linear: the linear model of preset `tfidf` on n-grams alone; pair_features and pair_edits: with
+  its `pair_features` overlap and edits;
 - cross: the cross-encoder `minilm`;
 - bi: the bi-encoder `minilm-biencoder`;
 - random, bm25, semantic, bm25_semantic: the same, and silver pairs that `pseudo_labels.recombine`
@@ -53,7 +55,9 @@ from foldstack.techniques import PseudoLabels, VectorsSettings
 from foldstack.techniques.teaching import Recombination
 from foldstack.text.recombination import drawn, near_gold, recombined
 
-FIXED = ("cosine", "tfidf")  # nothing is drawn by the seed
+# Linear models: the value of `pair_features`.
+LINEAR = {"linear": "none", "pair_features": "overlap", "pair_edits": "edits"}
+FIXED = ("cosine", "tfidf", *LINEAR)  # nothing is drawn by the seed
 SAMPLINGS = ("random", "bm25", "semantic", "bm25_semantic")
 DENSITY = "+density"
 SOURCE = "sick"
@@ -77,7 +81,8 @@ class Bench:
         place = self.out / f"{way}-{0 if way in FIXED else seed}.npz"
         if not place.exists():
             say(f"{self.corpus.name}: {way}, seed {seed}, {len(self.gold):,} gold pairs")
-            self._store(place, *(self._of_cosines(way) if way in FIXED else self._fit(way, seed)))
+            of_cosines = way in FIXED and way not in LINEAR
+            self._store(place, *(self._of_cosines(way) if of_cosines else self._fit(way, seed)))
         found = np.load(place)
         return found["p"], json.loads(str(found["facts"]))
 
@@ -91,6 +96,10 @@ class Bench:
             learner, seconds = self._cross(self.corpus, self.gold, seed)
             self._label(learner, seed)
             rows = self.gold
+        elif way in LINEAR:
+            rows = self.gold
+            learner = learner_of("tfidf", self.corpus, seed, pair_features=LINEAR[way])
+            seconds = fitted(learner, rows)
         else:
             rows = self.rows(way, seed)
             loss = {"pair_loss": "softmax"} if self.corpus.task.kind.is_one_hot else {}

@@ -18,6 +18,7 @@ from foldstack.guess.metric_choice import guess_metric
 from foldstack.guess.missing_labels import guess_unlabelled
 from foldstack.guess.model import guess_models
 from foldstack.guess.other_columns import guess_other_columns
+from foldstack.guess.shared_sentences import propose_connected
 from foldstack.guess.target import guess_target
 from foldstack.guess.target_kind import guess_kind
 from foldstack.kinds import Kind
@@ -64,6 +65,7 @@ def guess(
     guess_kind(tables, found)
     guess_text(tables, found)
     guess_group(tables, found)
+    propose_connected(tables, found)
     guess_other_columns(tables, found)
     guess_metric(tables, found)
     guess_models(tables, found)

@@ -18,6 +18,7 @@ from foldstack.guess.contents import LOOKED_AT
 from foldstack.learners import LearnerContext, Measured, stored_mb
 from foldstack.learners.keyword_columns import KEYWORDS, KeywordColumns
 from foldstack.learners.ngram_choice import AutoChoice, choose_ngrams
+from foldstack.learners.pair_columns import PAIRS, PairColumns
 from foldstack.learners.penalty import DEFAULT, choose_penalty, inner_folds
 from foldstack.learners.regressions import LinearModel, RowsOf
 from foldstack.progress import say
@@ -31,6 +32,10 @@ from foldstack.text.word_reader import NONE, WordLists, WordReader
 def _pieces(texts: Sequence[tuple[str, ...]]) -> Iterator[slice]:
     """Yield slices of consecutive rows of about as many characters as `pieces` takes of texts."""
     return pieces([" ".join(text) for text in texts])
+
+
+def _segments(rows: Rows) -> int:
+    return len(rows.texts[0]) if len(rows) else 1
 
 
 class TfidfLearner:
@@ -57,6 +62,7 @@ class TfidfLearner:
         ] = []  # what each vectorizer reads: 0 is the whole row, k its segment k
         self.shared = 0  # columns of words that two segments have in common
         self.keywords: KeywordColumns | None = None
+        self.pairs: PairColumns | None = None
         self.coef = self.intercept = np.zeros(0)
 
     def _new_vectorizers(self) -> list[NgramTfidf]:
@@ -84,17 +90,21 @@ class TfidfLearner:
 
     @property
     def _width(self) -> int:
-        listed = self.keywords.width if self.keywords else 0
-        return sum(len(v.vocabulary_) for v in self.vectorizers) + self.shared + listed
+        further = sum(each.width for each in (self.keywords, self.pairs) if each)
+        return sum(len(v.vocabulary_) for v in self.vectorizers) + self.shared + further
 
     def _texts(self, rows: Rows) -> list[tuple[str, ...]]:
-        """Return each row's texts that have n-grams of their own: all in one, and its segments."""
-        count = len(rows.texts[0]) if len(rows) else 1
-        apart = count > 2 if self.settings.segments == "auto" else self.settings.segments == "apart"
+        """Return each row's texts: all in one, and its segments if there are several."""
         whole = rows.joined_texts()
-        if apart and count > 1:
+        if _segments(rows) > 1:
             return [(text, *parts) for text, parts in zip(whole, rows.texts, strict=True)]
         return [(text,) for text in whole]
+
+    def _reads_apart(self, segments: int) -> bool:
+        """Return whether each segment has n-grams of its own."""
+        if self.settings.segments == "auto":
+            return segments > 2
+        return self.settings.segments == "apart" and segments > 1
 
     def _features(self, texts: Sequence[tuple[str, ...]]) -> csr_matrix:
         """Return (n, width), built chunk by chunk: `hstack` of all rows would need twice the memory."""
@@ -110,11 +120,15 @@ class TfidfLearner:
             found.append(csr_matrix(shared_words([parts for _, *parts in texts])))
         if self.keywords:
             found.append(self.keywords.apply(columns[0]))
+        if self.pairs:
+            found.append(csr_matrix(self.pairs.apply([parts for _, *parts in texts])))
         return hstack(found, format="csr")
 
     def _fit_columns(self, texts: Sequence[tuple[str, ...]]) -> None:
         self.vectorizers, self.places = [], []
         columns = list(zip(*texts, strict=True))
+        if not self._reads_apart(len(columns) - 1):
+            columns = columns[:1]
         self.shared = math.comb(len(columns) - 1, 2)
         for place, column in enumerate(columns):
             for vectorizer in self._new_vectorizers():
@@ -140,6 +154,8 @@ class TfidfLearner:
         if self.settings.keywords:
             path = self._files["keywords.file"]
             self.keywords = KeywordColumns.of(path, [text[0] for text in texts])
+        compared = self.settings.of_segments(_segments(train)).pair_features
+        self.pairs = PairColumns.of(train, compared == "edits") if compared != "none" else None
         if self.settings.C == AUTO and self._width:
             self.auto["C"] = self._choose_penalty(texts, train)
             self.model = replace(self.model, C=self.auto["C"].value)
@@ -207,6 +223,8 @@ class TfidfLearner:
             facts["shared"] = self.shared
         if self.keywords:
             write_json(folder / KEYWORDS, asdict(self.keywords))
+        if self.pairs:
+            write_json(folder / PAIRS, asdict(self.pairs))
         if self.settings.word_rules:
             facts["lists"] = self.lists.to_json()
         write_text(folder / "model.json", json.dumps(facts, ensure_ascii=False))
@@ -220,6 +238,8 @@ class TfidfLearner:
         self.places = [d.get("segment", 0) for d in described["vectorizers"]]
         if (folder / KEYWORDS).exists():
             self.keywords = KeywordColumns.from_json(read_json(folder / KEYWORDS))
+        if (folder / PAIRS).exists():
+            self.pairs = PairColumns.from_json(read_json(folder / PAIRS))
         self.coef, self.intercept = tensors["coef"], tensors["intercept"]
         self.vectorizers = [
             NgramTfidf(

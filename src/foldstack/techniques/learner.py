@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args, get_origin
 
 from pydantic import BeforeValidator
 
@@ -253,6 +253,13 @@ class LearnerSettings(Settings):
 
     def check_kind(self, kind: Kind) -> None:
         """Raise ValueError if a setting does not apply to this kind of competition."""
+
+    def of_segments(self, count: int) -> Self:
+        """Return the settings with those chosen that depend on the number of texts of a row.
+
+        Raises ValueError if a setting does not apply to it.
+        """
+        return self
 
     def check_unlabelled(self, kind: Kind, pool: Sequence[str], segments: int = 1) -> None:
         """Raise ValueError if what reads unlabelled rows does not apply, or there are none.

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import PositiveInt, model_validator
 
+from foldstack.errors import InputError
 from foldstack.kinds import Kind
 from foldstack.settings import Positive
 from foldstack.techniques.common import AUTO, OrAuto, UnitShare
@@ -35,6 +37,10 @@ class TfidfSettings(WordRules, KeywordSettings):
     segments: how several segments of a row are read; joined: as one text; apart: beside that each
         with n-grams of its own, and the share of words that every two have in common; auto: pairs
         joined, three apart.
+    pair_features: columns beside n-grams that say how alike every two segments of a row are; overlap:
+        words and strings of three characters that they share, lengths, cosine of TF-IDF and BM25 by
+        the run's own rows; edits: also edit distances, by rapidfuzz; auto: overlap of pairs, none of
+        other texts and with naive_bayes.
     naive_bayes: multiply each n-gram by its log-count ratio between the labels in the run's own
         rows (NB-SVM; Wang and Manning 2012, Baselines and Bigrams); of several classes each is
         compared with all others.
@@ -54,6 +60,7 @@ class TfidfSettings(WordRules, KeywordSettings):
     max_features: PositiveInt = 200_000
     C: Annotated[Positive, OrAuto()] = 4.0
     segments: Literal["auto", "joined", "apart"] = "auto"
+    pair_features: Literal["auto", "none", "overlap", "edits"] = "none"
     naive_bayes: bool = False
     row_weights: Literal["file", "drift"] = "file"
 
@@ -84,12 +91,41 @@ class TfidfSettings(WordRules, KeywordSettings):
         self.check_cut("words", self.words)
         return self
 
+    @model_validator(mode="after")
+    def _features_are_no_counts(self) -> TfidfSettings:
+        if self.naive_bayes and self.pair_features in ("overlap", "edits"):
+            raise ValueError(
+                "naive_bayes compares how often each column is not 0, which says nothing of "
+                "pair_features: leave one of them out"
+            )
+        return self
+
+    def of_segments(self, count: int) -> TfidfSettings:
+        if self.pair_features == AUTO:
+            chosen = "overlap" if count == 2 and not self.naive_bayes else "none"
+            return self.model_copy(update={"pair_features": chosen})
+        if self.pair_features != "none" and count == 1:
+            raise ValueError(
+                "pair_features compares the texts of a row, but this competition has one per row: set "
+                "`pair: true` or `segments`, or leave it out"
+            )
+        return self
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        return (*super().packages, *(("rapidfuzz",) if self.pair_features == "edits" else ()))
+
     @property
     def input_files(self) -> dict[str, str]:
         return super().input_files | self.word_files()
 
     def check_inputs(self, files: dict[str, Path]) -> None:
         super().check_inputs(files)
+        if self.pair_features == "edits" and importlib.util.find_spec("rapidfuzz") is None:
+            raise InputError(
+                "pair_features edits requires the package rapidfuzz, which is not installed: pip "
+                "install 'foldstack[pairs]'"
+            )
         self.check_words(files)
 
     def check_kind(self, kind: Kind) -> None:

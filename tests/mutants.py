@@ -2220,6 +2220,31 @@ MUTANTS = [
         "copies of pseudo-labelled rows are mixed as training rows",
         ("test_mixed_batches.py::test_copies_of_pseudo_labelled_rows_are_no_training_rows",),
     ),
+    # Augmentation by language models and by a file
+    Mutant(
+        "masked-word-comes-back",
+        "text/augment/contextual.py",
+        "barred[self.alike.get(word.casefold(), [])] = True",
+        "barred[[]] = True",
+        "a masked word may be replaced by itself",
+        ("test_language_models.py",),
+    ),
+    Mutant(
+        "foreign-text-stays",
+        "text/augment/translation.py",
+        'out = longest(self.model, self.tokenizer), [""] * len(texts)',
+        "out = longest(self.model, self.tokenizer), list(texts)",
+        "a text that cannot be translated back is learned in the foreign language",
+        ("test_language_models.py",),
+    ),
+    Mutant(
+        "file-of-texts-is-not-compared",
+        "techniques/sequence_preset.py",
+        "return super().input_files | files_named(self.augment)",
+        "return super().input_files",
+        "a run is not stale after the file of its copies' texts has changed",
+        ("test_made_texts.py",),
+    ),
     # Consistency training
     Mutant(
         "sharpened-confidence",

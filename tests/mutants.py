@@ -2244,6 +2244,31 @@ MUTANTS = [
         "a source that is named twice has each of its rows twice",
         ("test_bounds.py",),
     ),
+    # Augmentation by language models and by a file
+    Mutant(
+        "masked-word-comes-back",
+        "text/augment/contextual.py",
+        "barred[self.alike.get(word.casefold(), [])] = True",
+        "barred[[]] = True",
+        "a masked word may be replaced by itself",
+        ("test_language_models.py",),
+    ),
+    Mutant(
+        "foreign-text-stays",
+        "text/augment/translation.py",
+        'out = longest(self.model, self.tokenizer), [""] * len(texts)',
+        "out = longest(self.model, self.tokenizer), list(texts)",
+        "a text that cannot be translated back is learned in the foreign language",
+        ("test_language_models.py",),
+    ),
+    Mutant(
+        "file-of-texts-is-not-compared",
+        "techniques/sequence_preset.py",
+        "return super().input_files | files_named(self.augment)",
+        "return super().input_files",
+        "a run is not stale after the file of its copies' texts has changed",
+        ("test_made_texts.py",),
+    ),
     # Consistency training
     Mutant(
         "sharpened-confidence",

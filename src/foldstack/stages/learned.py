@@ -18,6 +18,7 @@ from foldstack.rows import Rows
 from foldstack.stages.dependencies import inherited_reasons, shared_reasons
 from foldstack.stages.drift import weights_to_test
 from foldstack.stages.fitted import load_learner, model_folder, threads_of, token_cache
+from foldstack.stages.made_texts import texts_of_file
 from foldstack.stages.run import Run
 from foldstack.stages.taught import free_of_ties, with_distilled, with_pseudo_labels
 from foldstack.text.augment import augmented, wash
@@ -182,7 +183,8 @@ def _with_copies(ws: Workspace, run: Run, train: Rows) -> Rows:
     """Return the rows followed by their augmented copies, if the preset asks for any."""
     if not run.copies:
         return train
-    both = augmented(train, run.settings.augment, run.copies, run.key.seed)
+    given = {s.file: texts_of_file(ws, s.file) for s in run.settings.augment if s.of_file}
+    both = augmented(train, run.settings.augment, run.copies, run.key.seed, given)
     if run.washed_by is None:
         return both
     kept = _survivors(ws, run, train, both)

@@ -6,8 +6,8 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from foldstack.settings import Settings
-from foldstack.techniques.common import UnitShare
+from foldstack.settings import FileName, Settings
+from foldstack.techniques.common import NonNegative, Positive, UnitShare
 from foldstack.techniques.registry import Technique
 
 _CHANGES = "foldstack.text.augment.changes"
@@ -17,20 +17,34 @@ class Augmentation(Technique):
     """A change of training texts.
 
     probability: that a row is changed.
-    share: of its words that are changed, rounded up.
 
-    implementation: `(settings, training texts) -> text.augment.changes.Change`.
+    implementation: `(settings, training texts) -> text.augment.changes.Change`; if `of_rows`,
+    `-> text.augment.changes.RowChange`; if `of_file`, `(settings, {id: texts}) -> RowChange`.
 
     Traits:
         suits: the texts that it applies to, by its name, for the message if it changes none.
+        of_rows: it changes many rows in one call, each as a whole.
+        of_file: its texts are in a file, so that only copies can be made of them.
+        tried: number of training texts of which it must change at least one; None for all.
     """
 
     suits: ClassVar[dict[str, str]]
+    of_rows: ClassVar[bool] = False
+    of_file: ClassVar[bool] = False
+    tried: ClassVar[int | None] = 200
     probability: UnitShare = 0.5
+
+
+class ChangeOfWords(Augmentation):
+    """A change of some words.
+
+    share: of a text's words that are changed, rounded up.
+    """
+
     share: UnitShare = 0.1
 
 
-class WordChange(Augmentation):
+class WordChange(ChangeOfWords):
     """Words respelled, replaced by synonyms, swapped, deleted, cropped, or replaced by TF-IDF."""
 
     implementation: ClassVar[dict[str, str]] = {
@@ -52,7 +66,7 @@ class WordChange(Augmentation):
     name: Literal["spelling", "synonyms", "swap_words", "delete_words", "crop_words", "tfidf_words"]
 
 
-class CharacterChange(Augmentation):
+class CharacterChange(ChangeOfWords):
     """Character errors of OCR, or neighbouring characters swapped.
 
     characters: share of the characters of a changed word, rounded up.
@@ -70,7 +84,7 @@ class CharacterChange(Augmentation):
     characters: UnitShare = 0.1
 
 
-class KeyboardChange(Augmentation):
+class KeyboardChange(ChangeOfWords):
     """Slips to neighbouring keys.
 
     characters: share of the characters of a changed word, rounded up.
@@ -86,7 +100,7 @@ class KeyboardChange(Augmentation):
     language: Literal["de", "en", "es", "fr", "he", "it", "nl", "pl", "th", "tr", "uk"] = "en"
 
 
-class PunctuationInsertion(Augmentation):
+class PunctuationInsertion(ChangeOfWords):
     """Punctuation marks inserted between words.
 
     share: most marks, as a share of the words.
@@ -98,7 +112,7 @@ class PunctuationInsertion(Augmentation):
     share: UnitShare = 0.3
 
 
-class StopWordInsertion(Augmentation):
+class StopWordInsertion(ChangeOfWords):
     """Stop words inserted between words.
 
     words: English stop words, or the most frequent words of the training texts.
@@ -108,6 +122,73 @@ class StopWordInsertion(Augmentation):
     suits: ClassVar[dict[str, str]] = {"insert_stop_words": "texts with words"}
     name: Literal["insert_stop_words"]
     words: Literal["english", "frequent"] = "english"
+
+
+class ContextualWords(ChangeOfWords):
+    """Words masked and replaced by what a masked language model predicts there (contextual
+    augmentation, Kobayashi 2018, with a pre-trained model as Kumar et al. 2020).
+
+    The words of a text are masked together. Only whole words come, never the word that was there
+    if there is another.
+
+    model: folder or hub name of a masked language model with its head.
+    top_k: number of the most probable words to sample from; 1: the most probable one.
+    temperature: the logits are divided by it before sampling; above 1 less probable words come more
+        often.
+    """
+
+    implementation: ClassVar[str] = "foldstack.text.augment.contextual:contextual_words"
+    suits: ClassVar[dict[str, str]] = {"contextual_words": "words that its `model` reads"}
+    of_rows: ClassVar[bool] = True
+    tried: ClassVar[int | None] = 32
+    name: Literal["contextual_words"]
+    model: Annotated[str, Field(min_length=1)]
+    top_k: Annotated[int, Field(ge=1)] = 100
+    temperature: Positive = 1.0
+
+
+class BackTranslation(Augmentation):
+    """Texts translated into another language and back (Sennrich et al. 2016; sampled as in Unsupervised
+    Data Augmentation, Xie et al. 2020). Texts longer than the models read stay as they are.
+
+    forward: folder or hub name of the model that translates the texts into another language.
+    backward: that of the model that translates them back.
+    temperature: of sampling each token, in both directions; 0: the most probable one.
+    """
+
+    implementation: ClassVar[str] = "foldstack.text.augment.translation:back_translation"
+    suits: ClassVar[dict[str, str]] = {
+        "back_translation": "texts of its `forward` model's language"
+    }
+    of_rows: ClassVar[bool] = True
+    tried: ClassVar[int | None] = 32
+    name: Literal["back_translation"]
+    forward: Annotated[str, Field(min_length=1)]
+    backward: Annotated[str, Field(min_length=1)]
+    temperature: NonNegative = 0.9
+
+
+class FromFile(Augmentation):
+    """Texts that you made of training rows, such as paraphrases or back-translations.
+
+    A row's copies take its texts in the file's order, from the first again after the last; copies of a
+    row of which the file has none are not changed.
+
+    file: in input/, with the competition's id and text columns; several rows per id.
+    """
+
+    implementation: ClassVar[str] = "foldstack.text.augment.changes:from_file"
+    suits: ClassVar[dict[str, str]] = {"from_file": "training rows that its `file` names"}
+    of_rows: ClassVar[bool] = True
+    of_file: ClassVar[bool] = True
+    tried: ClassVar[int | None] = None
+    name: Literal["from_file"]
+    file: FileName
+
+
+def files_named(augment: tuple[Augmentation, ...]) -> dict[str, str]:
+    """Return the names of files in input/ that augmentations read, by setting."""
+    return {f"augment.file ('{each.file}')": each.file for each in augment if each.of_file}
 
 
 class SpanMasking(Settings):

@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field, PositiveInt, model_validator
 
 from foldstack.kinds import Kind
 from foldstack.settings import NonNegative, OptionalText, Share, none_from_text
-from foldstack.techniques.augmentation import Augmentation
+from foldstack.techniques.augmentation import Augmentation, files_named
 from foldstack.techniques.common import AUTO, OrAuto, each_named, named
 from foldstack.techniques.consistency import Consistency
 from foldstack.techniques.heads import Head, MeanHead
@@ -183,6 +183,10 @@ class SequenceSettings(EmbeddedKeywordSettings):
             )
 
     @property
+    def input_files(self) -> dict[str, str]:
+        return super().input_files | files_named(self.augment)
+
+    @property
     def weighs_by_drift(self) -> bool:
         return self.row_weights == "drift"
 
@@ -261,6 +265,13 @@ class SequenceSettings(EmbeddedKeywordSettings):
         if self.augment_washed_by and not self.augment_copies:
             raise ValueError(
                 "augment_washed_by drops copies, of which there are none: set augment_copies"
+            )
+        resampled = () if self.augment_copies else self.augment
+        fixed = next((s.name for s in (*resampled, *self.consistency_changes) if s.of_file), None)
+        if fixed:
+            raise ValueError(
+                f"augment: {fixed} has texts for copies of training rows, not for texts that change in "
+                "each epoch: set augment_copies, and consistency.augment to another"
             )
         if not self.new_texts_each_epoch:
             return self

@@ -7,7 +7,7 @@ not on order or process.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from random import Random
 
@@ -17,10 +17,9 @@ from foldstack.errors import InputError
 from foldstack.progress import say
 from foldstack.rows import PSEUDO, Rows
 from foldstack.techniques import Augmentation
-from foldstack.text.augment.changes import Change, make_change
+from foldstack.text.augment.changes import Change, Item, RowChange, make_change
 from foldstack.text.augment.split import split_words
 
-TRIED = 200  # texts of which a technique must change at least one
 TRIES = 5  # attempts per text
 FEW = 0.5  # share of changed texts below which a warning is printed
 
@@ -30,18 +29,29 @@ class Augmenter:
     """Augmentation techniques, fitted on a run's training rows if they learn."""
 
     settings: tuple[Augmentation, ...]
-    changes: tuple[Change, ...]
+    changes: tuple[Change | RowChange, ...]
 
     @classmethod
-    def of(cls, settings: Sequence[Augmentation], train: Rows) -> Augmenter:
-        """Make and try the techniques. Raises InputError if one is unavailable or changes no text."""
+    def of(
+        cls,
+        settings: Sequence[Augmentation],
+        train: Rows,
+        given: Mapping[str, Mapping[str, list[tuple[str, ...]]]] | None = None,
+    ) -> Augmenter:
+        """Make and try the techniques; given: texts by id of training row, by file.
+
+        Raises InputError if one is unavailable or changes no text.
+        """
         texts = [part for text in train.texts for part in text if split_words(part).words]
         if not texts:
             raise InputError(f"augment: no {_whose(train)} text has a word: leave augment out")
         changes = []
         for s in settings:
-            change = make_change(s, texts)
-            _try(s, change, texts[:TRIED], _whose(train))
+            change = s.load()(s, given[s.file]) if s.of_file else make_change(s, texts)
+            if s.of_rows:
+                _try_rows(s, change, train.take(np.arange(len(train))[: s.tried]))
+            else:
+                _try(s, change, texts[: s.tried], _whose(train))
             changes.append(change)
         return cls(tuple(settings), tuple(changes))
 
@@ -52,10 +62,7 @@ class Augmenter:
 
         always: apply at least one to each text.
         """
-        return [
-            self._changed(text, row_random(seed, epoch, id_), always=always)
-            for id_, text in zip(rows.ids, rows.texts, strict=True)
-        ]
+        return self._changed(_items(rows, seed, epoch, epoch), always=always)
 
     def copies(self, rows: Rows, count: int, seed: int) -> Rows:
         """Return `count` augmented copies of each row, all first copies first; ids `<id>#1` and so on.
@@ -64,34 +71,58 @@ class Augmenter:
         row's own, so that a copy, even an unchanged one, stays in its row's fold; origin is
         'augmented', or that of a row which teachers have labelled.
         """
-        numbered = [(number, row) for number in range(1, count + 1) for row in range(len(rows))]
-        texts = [
-            self._changed(rows.texts[row], row_random(seed, -number, rows.ids[row]), always=True)
-            for number, row in numbered
-        ]
-        taken = rows.take(np.array([row for _, row in numbered]))
+        numbers = range(1, count + 1)
+        items = [item for number in numbers for item in _items(rows, seed, -number, number - 1)]
+        taken = rows.take(np.tile(np.arange(len(rows)), count))
         return replace(
             taken,
-            ids=np.array([f"{rows.ids[row]}#{number}" for number, row in numbered], dtype=object),
-            texts=texts,
+            ids=np.array([f"{id_}#{n}" for n in numbers for id_ in rows.ids], dtype=object),
+            texts=self._changed(items, always=True),
             origin=np.where(taken.origin == PSEUDO, taken.origin, "augmented"),
         )
 
-    def _changed(self, text: tuple[str, ...], rng: Random, *, always: bool) -> tuple[str, ...]:
-        """Apply each technique with its probability; if `always`, at least one."""
-        drawn = [
-            change
-            for s, change in zip(self.settings, self.changes, strict=True)
-            if rng.random() < s.probability
-        ]
-        if always and not drawn:
-            drawn = [rng.choice(self.changes)]
-        for change in drawn:
-            text = tuple(_apply(change, part, rng) for part in text)
-        return text
+    def _changed(self, items: list[Item], *, always: bool) -> list[tuple[str, ...]]:
+        """Apply each technique with its probability; if `always`, at least one.
+
+        Technique by technique, since some change many rows at once; each row samples from its own
+        generator in the order of the techniques, so that the other rows do not matter.
+        """
+        drawn = [self._drawn(item.rng, always=always) for item in items]
+        for number, (s, change) in enumerate(zip(self.settings, self.changes, strict=True)):
+            at = [i for i, each in enumerate(drawn) if number in each]
+            texts = _apply_to_rows(s, change, [items[i] for i in at])
+            for i, text in zip(at, texts, strict=True):
+                items[i] = replace(items[i], text=text)
+        return [item.text for item in items]
+
+    def _drawn(self, rng: Random, *, always: bool) -> set[int]:
+        """Return the numbers of the techniques that change a row."""
+        drawn = {i for i, s in enumerate(self.settings) if rng.random() < s.probability}
+        return drawn or ({rng.choice(range(len(self.settings)))} if always else drawn)
 
 
-def augmented(train: Rows, settings: Sequence[Augmentation], copies: int, seed: int) -> Rows:
+def _items(rows: Rows, seed: int, epoch: int, number: int) -> list[Item]:
+    return [
+        Item(id_ if origin == "gold" else None, text, row_random(seed, epoch, id_), number)
+        for id_, text, origin in zip(rows.ids, rows.texts, rows.origin, strict=True)
+    ]
+
+
+def _apply_to_rows(
+    settings: Augmentation, change: Change | RowChange, items: list[Item]
+) -> list[tuple[str, ...]]:
+    if settings.of_rows:
+        return change(items) if items else []
+    return [tuple(_apply(change, part, item.rng) for part in item.text) for item in items]
+
+
+def augmented(
+    train: Rows,
+    settings: Sequence[Augmentation],
+    copies: int,
+    seed: int,
+    given: Mapping[str, Mapping[str, list[tuple[str, ...]]]] | None = None,
+) -> Rows:
     """Append augmented copies to the training rows.
 
     Args:
@@ -99,6 +130,7 @@ def augmented(train: Rows, settings: Sequence[Augmentation], copies: int, seed: 
         settings: techniques; without any, the rows are returned unchanged.
         copies: copies per row.
         seed: of the run.
+        given: texts by id of training row, by the file that a technique names.
 
     Returns:
         n * (1 + copies) rows.
@@ -108,7 +140,7 @@ def augmented(train: Rows, settings: Sequence[Augmentation], copies: int, seed: 
     """
     if not settings or not copies:
         return train
-    more = Augmenter.of(settings, train).copies(train, copies, seed)
+    more = Augmenter.of(settings, train, given).copies(train, copies, seed)
     return replace(  # `take` copies every column
         train.take(np.tile(np.arange(len(train)), 1 + copies)),
         ids=np.concatenate([train.ids, more.ids]),
@@ -134,14 +166,26 @@ def _whose(rows: Rows) -> str:
 
 def _try(settings: Augmentation, change: Change, texts: list[str], whose: str) -> None:
     """Raise InputError if none of the texts is changed; print a warning if few are."""
-    rng, name = Random(0), settings.name
+    rng = Random(0)
     changed = sum(any(_apply(change, text, rng) != text for _ in range(TRIES)) for text in texts)
-    counted = f"{len(texts)} {whose} text{'s' * (len(texts) != 1)}"
-    tried = f"of the {counted} tried: it is for {settings.suits[name]}"
+    _judge(settings, changed, len(texts), whose)
+
+
+def _try_rows(settings: Augmentation, change: RowChange, rows: Rows) -> None:
+    """As `_try`, each row once."""
+    after = change(_items(rows, 0, 0, 0))
+    changed = sum(a != b for a, b in zip(after, rows.texts, strict=True))
+    _judge(settings, changed, len(rows), _whose(rows))
+
+
+def _judge(settings: Augmentation, changed: int, tried: int, whose: str) -> None:
+    name = settings.name
+    counted = f"{tried} {whose} text{'s' * (tried != 1)}"
+    of = f"of the {counted} tried: it is for {settings.suits[name]}"
     if not changed:
-        raise InputError(f"augment: {name} changes none {tried}, so leave it out here")
-    if changed < FEW * len(texts):
-        say(f"augment: {name} changes only {changed} {tried}")
+        raise InputError(f"augment: {name} changes none {of}, so leave it out here")
+    if changed < FEW * tried:
+        say(f"augment: {name} changes only {changed} {of}")
 
 
 # Filtering of copies

@@ -11,7 +11,8 @@ import math
 import unicodedata
 from bisect import bisect
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import accumulate
 from random import Random
 from typing import Any
@@ -25,12 +26,32 @@ from foldstack.techniques import Augmentation
 from foldstack.text.augment.split import SplitText, is_unspaced, split_words
 
 Change = Callable[[SplitText, Random], str]
+
+
+@dataclass(frozen=True)
+class Item:
+    """A row to change.
+
+    Attributes:
+        id: of the row; None if it is no row of the training file.
+        text: its texts.
+        rng: the row's own random generator.
+        number: of the copy from 0, or of the epoch.
+    """
+
+    id: str | None
+    text: tuple[str, ...]
+    rng: Random
+    number: int
+
+
+RowChange = Callable[[Sequence[Item]], list[tuple[str, ...]]]
 SEPARATOR = "\n"  # never part of a word
 PUNCTUATION, FULL_WIDTH = ".;?:!,", "。；？：！，"  # those of AEDA, and their Chinese forms
 FREQUENT = 50  # stop words taken from the training rows
 
 
-def make_change(settings: Augmentation, texts: list[str]) -> Change:
+def make_change(settings: Augmentation, texts: list[str]) -> Change | RowChange:
     """Return the technique that the settings name; texts: of the run's training rows, to fit it on.
 
     Raises InputError if it lacks a package or data that it requires.
@@ -247,3 +268,16 @@ def _inverted(scores: np.ndarray) -> np.ndarray:
     """Return the maximum minus each score; ones if all are equal."""
     below = scores.max() - scores
     return below if below.any() else np.ones(len(scores))
+
+
+def from_file(settings: Augmentation, given: Mapping[str, list[tuple[str, ...]]]) -> RowChange:
+    """Replace rows by their texts in the file; given: by id of training row."""
+
+    def change(items: Sequence[Item]) -> list[tuple[str, ...]]:
+        known = [given.get(item.id) for item in items]
+        return [
+            texts[item.number % len(texts)] if texts else item.text
+            for item, texts in zip(items, known, strict=True)
+        ]
+
+    return change

@@ -1,0 +1,145 @@
+"""Copies by a masked language model, or from a file that the user made, within runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from foldstack.store import RunKey, Store
+from test_augmented_runs import learned
+from test_language_models import contextual, make_masked
+from tiny import add_preset, foldstack, make_workspace, refuses, turn_labels, write
+
+pytestmark = pytest.mark.usefixtures("cpu_settings_restored")
+
+FILE = {"name": "from_file", "file": "made.csv", "probability": 1}
+TRAIN = ["train", "--model", "tiny", "--fold", "0"]
+
+
+@pytest.fixture
+def root(tmp_path, backbone) -> Path:
+    """30 rows in three folds; two texts made of each of the first 29."""
+    root = make_workspace(tmp_path / "w", n=30, runtime={"threads": 1})
+    write_made(root, *(f"r{i},made {k} of r{i}" for k in (1, 2) for i in range(29)))
+    add_preset(root, backbone, augment=[FILE], augment_copies=3)
+    assert foldstack(root, "folds") == 0
+    return root
+
+
+def write_made(root: Path, *lines: str) -> None:
+    write(root / "input/made.csv", "\n".join(["id,text", *lines]) + "\n")
+
+
+def test_copies_take_the_texts_of_their_rows_in_the_order_of_the_file(root):
+    _, _, train, held = learned(root)
+    texts = dict(zip(train.ids, train.texts, strict=True))
+    learns_last = "r29" in texts
+    for id_ in [i for i in train.ids if "#" not in i and i != "r29"]:
+        assert texts[f"{id_}#1"] == texts[f"{id_}#3"] == (f"made 1 of {id_}",)
+        assert texts[f"{id_}#2"] == (f"made 2 of {id_}",)
+    if learns_last:
+        assert texts["r29#1"] == texts["r29"]
+    assert len(train) == 80 and set(held.origin) == {"gold"}
+
+
+def test_a_run_learns_nothing_of_what_the_file_says_of_rows_that_it_leaves_out(root):
+    _, _, train, held = learned(root)
+    known = (root / "input/made.csv").read_text().splitlines()[1:]
+    write_made(
+        root, *(f"{line} secret" if line.split(",")[0] in held.ids else line for line in known)
+    )
+    assert "secret" in (root / "input/made.csv").read_text()
+    _, _, again, _ = learned(root)
+    assert again.texts == train.texts and again.ids.tolist() == train.ids.tolist()
+
+
+def test_a_run_is_stale_when_the_file_changes(root, capsys):
+    assert foldstack(root, *TRAIN) == 0
+    assert Store(root).read_run(RunKey("tiny", 0, (0,))).identity.named_files.keys() == {
+        "augment.file ('made.csv')"
+    }
+    write_made(root, *(f"r{i},another of r{i}" for i in range(29)))
+    capsys.readouterr()
+    assert foldstack(root, *TRAIN) == 2
+    assert "is finished with other settings or data (named_files" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("lines", "sentence"),
+    [
+        (["r1,x", "t0,y"], "row 2: 'id' 't0' is no training row: leave it out"),
+        (["r1,x", "r2, "], "row 2: column 'text' holds ' ': a text is expected"),
+        (["r1,"], "row 1: column 'text' is empty: a text is expected"),
+    ],
+)
+def test_a_bad_row_is_refused(root, capsys, lines, sentence):
+    write_made(root, *lines)
+    capsys.readouterr()
+    refuses(root, TRAIN, f"{root / 'input/made.csv'}: {sentence}", capsys)
+
+
+def test_a_file_that_is_not_there_is_refused(root, capsys):
+    (root / "input/made.csv").unlink()
+    capsys.readouterr()
+    refuses(
+        root,
+        TRAIN,
+        f"augment.file ('made.csv'): there is no file {root / 'input/made.csv'}: put it there, or name "
+        "another",
+        capsys,
+    )
+
+
+@pytest.mark.parametrize(
+    "option", [{"augment_copies": 0}, {"augment_copies": 1, "consistency": {}}]
+)
+def test_texts_of_a_file_are_for_copies_alone(root, backbone, capsys, option):
+    add_preset(root, backbone, augment=[FILE], **option)
+    capsys.readouterr()
+    refuses(
+        root,
+        TRAIN,
+        "tiny.yaml: augment: from_file has texts for copies of training rows, not for texts that change "
+        "in each epoch: set augment_copies, and consistency.augment to another",
+        capsys,
+    )
+
+
+def test_of_a_pair_both_texts_are_given(root, backbone):
+    for file, label in (("train.csv", ",label"), ("test.csv", "")):
+        lines = (root / "input" / file).read_text().splitlines()[1:]
+        cells = (line.split(",", 2) for line in lines)
+        rows = [
+            f"{id_},{text},{text} too" + "".join(f",{y}" for y in rest)
+            for id_, text, *rest in cells
+        ]
+        write(root / "input" / file, "\n".join([f"id,text,other{label}", *rows]) + "\n")
+    config = (root / "competition.yaml").read_text()
+    write(root / "competition.yaml", config + "text: [text, other]\npair: true\n")
+    write(
+        root / "input/made.csv",
+        "id,other,text\n" + "".join(f"r{i},b of r{i},a of r{i}\n" for i in range(30)),
+    )
+    assert foldstack(root, "folds", "--force") == 0
+    _, _, train, _ = learned(root)
+    assert train.texts[20] == (f"a of {train.ids[0]}", f"b of {train.ids[0]}")
+
+
+# A masked language model
+
+
+@pytest.fixture
+def filled(root, backbone, tmp_path) -> Path:
+    model = make_masked(tmp_path / "masked")
+    add_preset(root, backbone, augment=[contextual(model, share=0.5)], augment_copies=1)
+    return root
+
+
+def test_filled_copies_are_the_same_at_each_start_and_whatever_the_held_out_labels(filled):
+    _, _, train, held = learned(filled)
+    assert train.texts[20:] != train.texts[:20]
+    turn_labels(filled, set(held.ids))
+    _, _, again, _ = learned(filled)
+    assert again.texts == train.texts and (again.targets == train.targets).all()
+    assert foldstack(filled, *TRAIN) == 0

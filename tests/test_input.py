@@ -627,7 +627,7 @@ def test_a_learner_that_is_no_name_is_refused(workspace: Path, capsys) -> None:
     capsys.readouterr()
     sentence = (
         "ROOT/presets/own.yaml: setting 'learner' is ['tfidf']: choose one of biencoder, network, "
-        "tfidf, transformer, vectors"
+        "setfit, tfidf, transformer, vectors"
     )
     refuses_and_keeps(workspace, "train", sentence, capsys)
 
@@ -930,7 +930,7 @@ OWN = {
     "unknown learner": (
         "learner: tfdif\n",
         "ROOT/presets/own.yaml: setting 'learner' is 'tfdif': choose one of biencoder, network, "
-        "tfidf, transformer, vectors",
+        "setfit, tfidf, transformer, vectors",
     ),
     "unknown key": (
         "learner: tfidf\nc: 2\n",
@@ -1096,7 +1096,7 @@ def test_a_blend_of_runs_with_different_settings_is_refused(done: Path, capsys) 
 
 def test_a_full_run_with_other_settings_than_the_estimate_is_refused(done: Path, capsys) -> None:
     """The full run's submission stood beside the estimate of fold runs with other settings."""
-    assert foldstack(done, "--set", "C=2", "train", "--fold", "full") == 0
+    assert foldstack(done, "--set", "C=2", "train", "--fold", "full", "--force") == 0
     sentence = (
         "tfidf seed 0 full and tfidf seed 0 fold0 were made with different settings (C 2.0 → "
         "auto): train one of them again with --force (FORCE=1)"

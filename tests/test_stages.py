@@ -422,6 +422,7 @@ def test_a_run_says_what_it_was_made_from(runs: Path) -> None:
             "pseudo_labels": None,
             "distil": None,
             "learner": "tfidf",
+            "pair_features": "none",
             "word_ngrams": "auto",
             "char_ngrams": "auto",
             "words": "auto",

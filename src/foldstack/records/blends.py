@@ -222,7 +222,7 @@ class BlendRecord(_Estimated):
     seed_variance: Finite
     positives: dict[str, PositiveRates]
     files: dict[str, str] | None = None
-    not_members: dict[str, int] = Field(default_factory=dict)
+    not_members: dict[str, int] | None = None
 
 
 class SubmissionRecord(_Estimated):

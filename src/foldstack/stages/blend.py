@@ -71,10 +71,10 @@ def choose_members(ws: Workspace, text: str | None) -> tuple[list[str], dict[str
     """
     if text not in (None, "", "all"):
         return ws.choose_models(text), {}
-    folds = ws.store.read_folds(ws.competition.train)
     stored = {key.model for key in ws.store.runs() if len(key.left_out) == 1}
     if not stored:
         raise InputError("oof/ holds no runs to blend: run `make train` first")
+    folds = ws.store.read_folds(ws.competition.train)
     of = {name: set(trained_folds(ws, name, folds)) for name in sorted(stored.union(ws.listed))}
     listed = [of[name] for name in ws.listed] or list(of.values())
     wanted = set.intersection(*listed) if ws.listed else max(listed, key=len)
@@ -495,7 +495,7 @@ def blend(ws: Workspace, *, model: str | None = None, name: str | None = None) -
     name = config.check_name(name or "blend", "name")
     names, others = choose_members(ws, model)
     made = make_blend(ws, names, command=blend_command(name).strip("`"))
-    record = made.record.model_copy(update={"not_members": others})
+    record = made.record.model_copy(update={"not_members": others or None})
     return ws.store.write_blend(name, record, lambda place: _fill(ws, made, place))
 
 

@@ -338,7 +338,7 @@ def _trained(
 ) -> int:
     """Train the runs that are missing; return their number.
 
-    needs: the runs that teach; those that their training would not train first are trained before.
+    needs: the runs that teach, for the forecast.
     """
     parts = [
         {"fold": "all", "seed": ",".join(map(str, seeds))},
@@ -354,17 +354,8 @@ def _trained(
         _forecast(ws, list(runs.values()), student, measured),
     ]:
         say(line)
-    first = [
-        {"model": keys[0].model, "fold": _names(keys), "seed": str(keys[0].seed)}
-        for keys in needs.named
-    ]
-    made = [train_missing(ws, **each, jobs=jobs) for each in first]
-    made += [train_missing(ws, student, **part, force=force, jobs=jobs) for part in parts]
+    made = [train_missing(ws, student, **part, force=force, jobs=jobs) for part in parts]
     return sum(len(each.trained) for each in made)
-
-
-def _names(keys: list[RunKey]) -> str:
-    return ",".join(key.run.removeprefix("fold") for key in keys)
 
 
 def _choice(student: str, measured: list[MeasuredStudent]) -> list[str]:

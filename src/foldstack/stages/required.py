@@ -9,7 +9,7 @@ from foldstack import config
 from foldstack.errors import InputError
 from foldstack.records import RunRecord
 from foldstack.stages.dependencies import why_stale
-from foldstack.stages.run import TEACHING, Dependency, Run, recorded
+from foldstack.stages.run import Dependency, Run, recorded
 from foldstack.stages.train import check_run, settings_of
 from foldstack.store import Folds, RunKey
 from foldstack.workspace import Workspace
@@ -22,8 +22,6 @@ class Required:
     Attributes:
         finished: those that are there, with their records.
         missing: those to be trained, each after the runs that it depends on.
-        by_name: of the missing ones those that training a pupil does not train first: it starts from
-            them, or they judge or sample its rows.
         without_model: finished ones whose fitted model is needed and was removed.
     """
 
@@ -31,7 +29,6 @@ class Required:
     folds: Folds
     finished: dict[RunKey, RunRecord] = field(default_factory=dict)
     missing: dict[RunKey, Run] = field(default_factory=dict)
-    by_name: set[RunKey] = field(default_factory=set)
     without_model: set[RunKey] = field(default_factory=set)
     _waiting: set[RunKey] = field(default_factory=set)
 
@@ -51,8 +48,6 @@ class Required:
             if dependency.of_model and self.ws.store.model_dir(key, record) is None:
                 self.without_model.add(key)
             return
-        if dependency.purpose not in TEACHING:
-            self.by_name.add(key)
         if key in self.missing:
             return
         if key in self._waiting:
@@ -69,15 +64,6 @@ class Required:
         self._waiting.remove(key)
         check_run(self.ws, run)
         self.missing[key] = run
-
-    @property
-    def named(self) -> list[list[RunKey]]:
-        """The runs of `by_name`, those of a model and seed together, in the order to train them."""
-        groups: dict[tuple[str, int], list[RunKey]] = {}
-        for key in self.missing:
-            if key in self.by_name:
-                groups.setdefault((key.model, key.seed), []).append(key)
-        return list(groups.values())
 
 
 def stale_runs(

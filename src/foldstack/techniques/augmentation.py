@@ -6,8 +6,8 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from foldstack.settings import FileName, Settings
-from foldstack.techniques.common import NonNegative, Positive, UnitShare
+from foldstack.settings import FileName, NonNegative, Positive, Settings
+from foldstack.techniques.common import UnitShare
 from foldstack.techniques.registry import Technique
 
 _CHANGES = "foldstack.text.augment.changes"

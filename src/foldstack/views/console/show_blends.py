@@ -42,7 +42,7 @@ def show_blend(blend: BlendRecord) -> None:
             f"{blend.name}: {blend.winner} as it is, since one fold leaves nothing to choose by; "
             f"{blend.metric} {interval(blend.nested)}{_marked(blend)}; {blend.scores_are}"
         )
-    for model, count in blend.not_members.items():
+    for model, count in (blend.not_members or {}).items():
         say(
             f"{blend.name}: without {model}, which is not listed in competition.yaml and has runs of "
             f"{count} of the folds: MODEL= names members"

@@ -268,6 +268,20 @@ def test_no_candidate_within_the_limits(root, monkeypatch, capsys):
     assert not (root / "presets/student.yaml").exists()
 
 
+def test_no_candidate_that_can_be_trained(root, monkeypatch, capsys):
+    def refused(*_):
+        raise InputError("the backbone is missing")
+
+    monkeypatch.setattr("foldstack.stages.students._measured", refused)
+    refuses(
+        root,
+        ["distil"],
+        "no candidate for the student can be trained here; the last, fasttext of 10 numbers per word: "
+        "the backbone is missing",
+        capsys,
+    )
+
+
 @pytest.mark.parametrize("name", ["tfidf", "fasttext", "minilm-vectors"])
 def test_the_size_is_that_of_the_stored_model(root, name):
     """Measured by a few steps on all rows, and equal to that of a fitted model."""

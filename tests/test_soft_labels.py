@@ -230,6 +230,21 @@ def test_a_weight_is_above_0(tmp_path, capsys):
     assert "external.0.weight" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "sources, twice",
+    [
+        (["a.csv", "a.csv"], "a.csv"),
+        ([{"file": "a.csv", "name": "one"}, {"file": "a.csv", "name": "two"}], "a.csv"),
+        (["a.csv", {"file": "b.csv", "name": "a.csv"}], "a.csv"),
+    ],
+)
+def test_a_file_is_named_once(tmp_path, capsys, sources, twice):
+    """Its rows would be learned twice."""
+    root = make_workspace(tmp_path / "w", external=sources)
+    assert foldstack(root, "folds") == 2
+    assert f"it names '{twice}' twice: leave one out" in capsys.readouterr().err
+
+
 def test_the_debug_workspace_keeps_what_is_said_of_a_source(tmp_path):
     root = make_workspace(tmp_path / "w", n=30, models=["linear"], pool=["pool.csv"])
     write(root / "presets/linear.yaml", LINEAR)

@@ -242,6 +242,13 @@ class ExternalSource(Settings):
         return self.labels == "soft"
 
 
+def _sources_once(sources: Sequence[ExternalSource]) -> Sequence[ExternalSource]:
+    """Raise ValueError if a file, or what presets call it, is repeated."""
+    for names in ([source.file for source in sources], [source.called for source in sources]):
+        once_each(names)
+    return sources
+
+
 BlendMethod = Literal[
     "mean",
     "rank_mean",
@@ -477,6 +484,7 @@ class CompetitionSettings(Settings):
     external: Annotated[
         tuple[Annotated[ExternalSource, BeforeValidator(_source)], ...],
         BeforeValidator(one_in_a_list),
+        AfterValidator(_sources_once),
     ] = ()
     pool: Listed[FileName] = ()
     edits: OptionalFileName = None

@@ -95,21 +95,24 @@ def choose(ws: Workspace, plan: Plan, limits: Limits) -> tuple[Student, list[Mea
         limits: of size and speed.
 
     Raises:
-        InputError: none is within the limits.
+        InputError: none is within the limits, or can be trained.
     """
     possible = list(candidates(ws, plan.teachers))
     if not limits.given:
         possible = [each for each in possible if each.settings.start_model is None]
-    rows, found = _all_rows(ws, plan), []
+    rows, found, refused = _all_rows(ws, plan), [], ""
     with Progress("measuring candidates", len(possible), "candidates") as progress:
         for each in possible:
             progress.add(1)
             try:
                 found.append(_measured(ws, each, rows, limits))
-            except InputError:  # layers that cannot be thinned, or a backbone that is missing
+            except InputError as e:  # layers that cannot be thinned, or a backbone that is missing
+                refused = f"{each.name}: {e}"
                 continue
             if found[-1].fits:
                 return each, found
+    if not found:
+        raise InputError(f"no candidate for the student can be trained here; the last, {refused}")
     raise InputError(_refusal(found, limits))
 
 

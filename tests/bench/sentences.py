@@ -63,7 +63,7 @@ def main() -> None:
     )
     print(f"bi-encoder: {encoding:.1f} s to encode, {comparing:.1f} s to find the nearest of each")
     print(
-        f"cross-encoder: {1 / np.median(together):,.0f} pairs a second; all would take {hours:,.0f} hours"
+        f"cross-encoder: {1 / np.median(together):,.0f} pairs a second; all take {hours:,.0f} hours"
     )
 
 

@@ -139,10 +139,11 @@ compare: $(NEEDS) ## how much better B= (one or more models) is than A=, with it
 	@$(RUN) compare $(call opt,A,a) $(call opt,B,b) $(call opt,FOLD,fold) $(call opt,SEED,seed) \
 		$(JOBS_OPTION) $(call flag,JSON,json)
 
+NO_MODEL = $(if $(value MODEL),$(if $(filter-out distil,$(MAKECMDGOALS)),,$(error distil takes no \
+	MODEL=: NAME= names the student, and the members of BLEND= teach it, which `make blend MODEL=` chooses)))
+
 distil: $(NEEDS) ## from a blend to one small student taught by its members: NAME=student MB=20 or RATE=500, BLEND=
-	$(if $(value MODEL),$(if $(filter-out distil,$(MAKECMDGOALS)),,$(error distil takes no MODEL=: NAME= names \
-the student, and the members of BLEND= teach it, which `make blend MODEL=` chooses)))
-	@$(RUN) distil $(call opt,NAME,name) $(call opt,BLEND,blend) $(call opt,MB,mb) $(call opt,RATE,rate) \
+	@$(RUN) distil $(NO_MODEL)$(call opt,NAME,name) $(call opt,BLEND,blend) $(call opt,MB,mb) $(call opt,RATE,rate) \
 		$(call opt,SEED,seed) $(JOBS_OPTION) $(FORCED) $(call flag,JSON,json)
 
 report: $(NEEDS) ## precision, recall, F1 and support of each label: MODEL= or NAME=

@@ -1593,8 +1593,8 @@ MUTANTS = [
     Mutant(
         "dependency-stale-unchecked",
         "stages/dependencies.py",
-        "    stale = why_stale(ws, found)\n    if stale:\n        raise",
-        "    stale = []\n    if stale:\n        raise",
+        "    stale = stale_runs(ws, {run: found})\n",
+        "    stale = {}\n",
         "a run starts from one of other folds",
         ("test_dependencies.py",),
     ),
@@ -2174,8 +2174,9 @@ MUTANTS = [
     Mutant(
         "runs-of-two-folds-unlike",
         "stages/train.py",
-        "for key, done in ws.store.runs(run.key.model).items():",
-        "for key, done in () if len(run.key.left_out) != 1 else ws.store.runs(run.key.model).items():",
+        "for key, done in ws.store.runs(run.key.model, run.folds).items():",
+        "for key, done in ws.store.runs("
+        - " if len(run.key.left_out) != 1 else run.key.model).items():",
         "a run on all rows has other settings than those of the folds",
         ("test_taught.py::test_a_run_of_two_folds_with_other_settings_is_not_trained",),
     ),
@@ -2292,6 +2293,14 @@ MUTANTS = [
         "out = longest(self.model, self.tokenizer), list(texts)",
         "a text that cannot be translated back is learned in the foreign language",
         ("test_language_models.py",),
+    ),
+    Mutant(
+        "texts-made-of-held-out-rows",
+        "stages/made_texts.py",
+        "free = ~np.isin(text_digests(texts), held)",
+        "free = np.ones(len(texts), dtype=bool)",
+        "a file whose ids are shifted puts held-out texts into training",
+        ("test_made_texts.py",),
     ),
     Mutant(
         "file-of-texts-is-not-compared",

@@ -244,7 +244,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, backbone: Path) -> Path:
         go_through(root, "folds")
         assert foldstack(root, "train", "--model=tiny", "--fold=full") == 0
         add_preset(root, backbone, training=training | {"select": "fold"})
-        assert foldstack(root, "train", "--model=tiny", "--fold=0") == 0
+        assert foldstack(root, "train", "--model=tiny", "--fold=0", "--force") == 0
     return root
 
 

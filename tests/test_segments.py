@@ -74,7 +74,7 @@ REFUSED = {
         "`segments` has 1 template: write two or three, or `template` for one text",
     ),
     "four": (
-        ["{a}", "{b}", "{a}", "{b}"],
+        ["{a}", "{b}", "{a} {b}", "{b} {a}"],
         "`segments` has 4 templates: write two or three, or `template` for one text",
     ),
     "no column": (

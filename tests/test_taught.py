@@ -874,8 +874,8 @@ def test_teachers_with_different_settings_are_refused(root, capsys):
     refuses(
         root,
         ["train", "--model", "pupil", "--fold", "1"],
-        "pupil seed 0 fold1 depends on linear, whose runs fold1 and fold0 were made with different "
-        "settings (C 1.0 → 10.0): train one of them again with --force (FORCE=1)",
+        "pupil seed 0 fold1 depends on runs that were made with different settings, linear seed 0 fold1 "
+        "and linear seed 0 fold0 (C 1.0 → 10.0): train those of one kind again with --force (FORCE=1)",
         capsys,
     )
 
@@ -894,3 +894,77 @@ def test_a_model_that_is_not_listed_and_lacks_folds_is_no_member(root, capsys):
     assert foldstack(root, "train", "--model", "pupil") == 0
     assert foldstack(root, "blend") == 0
     assert set(Store(root).read_blend("blend").members) == {"linear", "other", "pupil"}
+    assert foldstack(root, "train", "--model", "linear", "--force") == 0
+    write(root / "presets/linear.yaml", LINEAR.replace("C: 10", "C: 1"))
+    assert foldstack(root, "train", "--model", "linear", "--force") == 0
+    capsys.readouterr()
+    assert foldstack(root, "blend") == 0
+    assert set(Store(root).read_blend("blend").members) == {"linear", "other"}
+    assert (
+        "blend: without pupil, which is not listed in competition.yaml and has a run that depends on "
+        "linear seed 0 fold0 (pseudo_labels.teachers), which was trained again since: MODEL= names "
+        "members"
+    ) in capsys.readouterr().out.splitlines()
+
+
+def test_runs_of_earlier_folds_stop_nothing(root):
+    """Also those of folds that are no more, with other settings: they serve nothing today."""
+    for fold in range(3):
+        trained(root, "linear", fold)
+    assert foldstack(root, "--set", "folds.count=2", "folds", "--force") == 0
+    write(
+        root / "competition.yaml", (root / "competition.yaml").read_text() + "folds: {count: 2}\n"
+    )
+    write(root / "presets/linear.yaml", LINEAR.replace("C: 10", "C: 1"))
+    assert foldstack(root, "train", "--model", "linear", "--force") == 0
+    assert foldstack(root, "train", "--model", "linear", "--fold", "full") == 0
+    assert foldstack(root, "train", "--model", "other", "--force") == 0
+    assert foldstack(root, "train", "--model", "pupil") == 0
+
+
+def test_the_first_of_a_stale_chain_is_named(root, capsys):
+    write(root / "presets/second.yaml", LINEAR + "pseudo_labels: {teachers: pupil}\n")
+    trained(root, "pupil")
+    assert foldstack(root, "train", "--model", "linear", "--fold", "0", "--force") == 0
+    write(root / "presets/linear.yaml", LINEAR.replace("C: 10", "C: 1"))
+    assert foldstack(root, "train", "--model", "linear", "--fold", "0", "--force") == 0
+    write(root / "presets/third.yaml", LINEAR + "pseudo_labels: {teachers: second}\n")
+    turn_labels(root, {"r0"})
+    capsys.readouterr()
+    assert foldstack(root, "train", "--model", "second", "--fold", "0") == 2
+    said = capsys.readouterr().err
+    assert (
+        "needs pupil seed 0 fold0, which depends on linear seed 0 fold0, which was made with"
+        in said
+    )
+    assert said.endswith("run `make train MODEL=linear FOLD=0 SEED=0 FORCE=1` first\n")
+
+
+def test_a_removed_model_is_missed_before_any_run(root, capsys):
+    trained(root, "linear")
+    shutil.rmtree(next((root / "oof/linear").rglob("model*")))
+    refuses(
+        root,
+        ["train", "--model", "pupil", "--fold", "0"],
+        "pupil seed 0 fold0: pseudo_labels.teachers requires the fitted model of linear seed 0 fold0, "
+        "which was removed: run `make train MODEL=linear FOLD=0 SEED=0 FORCE=1` first",
+        capsys,
+    )
+    assert Store(root).read_run(RunKey("other", 0, (0,))) is None
+
+
+def test_judges_of_copies_require_a_fold_more_too(tmp_path, capsys):
+    root = make_workspace(tmp_path / "w", n=30, models=["linear"], folds={"count": 3})
+    write(root / "presets/linear.yaml", LINEAR)
+    washed = "augment: [swap_words]\naugment_copies: 1\naugment_washed_by: linear\n"
+    write(root / "presets/washed.yaml", NETWORK + washed)
+    write(root / "presets/pupil.yaml", LINEAR + "distil: {teachers: washed}\n")
+    assert foldstack(root, "folds") == 0
+    capsys.readouterr()
+    refuses(
+        root,
+        ["train", "--model", "pupil", "--fold", "0"],
+        "washed seed 0 fold0-1: augment_washed_by is by runs that leave 3 folds out, which are all: set "
+        "folds.count to more (with DEBUG=1 by SET=folds.count=), or leave augment_washed_by out",
+        capsys,
+    )

@@ -34,15 +34,18 @@ def completed(text: str) -> str:
 
 
 def _with_options(found: re.Match) -> str:
-    command = found[1]
+    return f"`{' && '.join(map(_completed, found[1].split(' && ')))}`"
+
+
+def _completed(command: str) -> str:
     target = command.split()[1]
     if target in OF_MAKE - {"all"}:
-        return found[0]
+        return command
     missing = [f"{k}={shlex.quote(v)}" for k, v in _options if f" {k}=" not in command]
     whole = " ".join([command, *missing])
     if _by_make[0] or target in OF_MAKE:
-        return f"`{whole}`"
-    return f"`{_without_make(whole)}`"
+        return whole
+    return _without_make(whole)
 
 
 def _without_make(command: str) -> str:

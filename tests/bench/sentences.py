@@ -42,7 +42,7 @@ def main() -> None:
     rng = np.random.default_rng(0)
     chosen = [tuple(texts[i] for i in rng.choice(len(texts), 2, False)) for _ in range(args.pairs)]
     rows = replace(corpus.train.take(np.arange(args.pairs)), texts=chosen)
-    cross = learner_of("minilm", corpus)
+    cross = learner_of("minilm", corpus, repeats=1)
     fitted(cross, corpus.first(FITTED))
     encode = Bench(corpus, 1.0, 3, Path("tests/bench/found/pairs")).vectors
     apart, together = [], []

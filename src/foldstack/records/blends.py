@@ -207,8 +207,8 @@ class BlendRecord(_Estimated):
     Attributes:
         files: the sha256 of each file in its folder; None before it is stored, and in records without
             digests.
-        not_members: models that are not listed and lack runs of the blend's folds: the number of folds
-            that each has.
+        not_members: models that are not listed and lack runs of the blend's folds, or have stale ones:
+            why not, as a clause.
     """
 
     ABSENT: ClassVar[frozenset[str]] = _Estimated.ABSENT | {"files", "not_members"}
@@ -222,7 +222,7 @@ class BlendRecord(_Estimated):
     seed_variance: Finite
     positives: dict[str, PositiveRates]
     files: dict[str, str] | None = None
-    not_members: dict[str, int] | None = None
+    not_members: dict[str, str] | None = None
 
 
 class SubmissionRecord(_Estimated):

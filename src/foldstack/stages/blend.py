@@ -40,10 +40,10 @@ from foldstack.report import (
 )
 from foldstack.rows import Rows
 from foldstack.stages.choices import describe_calibration, describe_rules, reliability_csv
-from foldstack.stages.dependencies import Doubts, reasons_of_rows
+from foldstack.stages.dependencies import Doubts, reasons_of_rows, why_stale
 from foldstack.stages.drift import drifted_score
 from foldstack.stages.features import describe_features, stack_features
-from foldstack.stages.oof import Model, match_confidence, read_model, sampled
+from foldstack.stages.oof import Model, fold_runs, match_confidence, read_model, sampled
 from foldstack.stages.shared import choose_shared, folds_used, trained_folds
 from foldstack.store import Folds, write_parquet
 from foldstack.workspace import Workspace
@@ -63,11 +63,11 @@ class Blend:
     report: pd.DataFrame
 
 
-def choose_members(ws: Workspace, text: str | None) -> tuple[list[str], dict[str, int]]:
+def choose_members(ws: Workspace, text: str | None) -> tuple[list[str], dict[str, str]]:
     """Return the models of a comma list; for `all` or None those listed and others with their folds.
 
-    A model that is not listed, such as a variant or a teacher, is a member if it has runs for each fold
-    that all listed ones have; the others come second, each with the number of its folds.
+    A model that is not listed, such as a variant or a teacher, is a member if it has a run for each fold
+    that all listed ones have, none of them stale; the others come second, each with why it is not.
     """
     if text not in (None, "", "all"):
         return ws.choose_models(text), {}
@@ -76,11 +76,24 @@ def choose_members(ws: Workspace, text: str | None) -> tuple[list[str], dict[str
         raise InputError("oof/ holds no runs to blend: run `make train` first")
     folds = ws.store.read_folds(ws.competition.train)
     of = {name: set(trained_folds(ws, name, folds)) for name in sorted(stored.union(ws.listed))}
-    listed = [of[name] for name in ws.listed] or list(of.values())
-    wanted = set.intersection(*listed) if ws.listed else max(listed, key=len)
-    left = {name: len(found) for name, found in of.items() if not wanted <= found}
-    others = [name for name in of if name not in ws.listed and name not in left]
-    return [*ws.listed, *others], {k: v for k, v in left.items() if k not in ws.listed}
+    listed = [of[name] for name in ws.listed]
+    wanted = set.intersection(*listed) if listed else max(of.values(), key=len)
+    members, others = list(ws.listed), {}
+    for name in sorted(stored.difference(ws.listed)):
+        why = f"has runs of {len(of[name])} of the folds" if not wanted <= of[name] else None
+        why = why or _stale(ws, name, wanted)
+        if why is None:
+            members.append(name)
+        else:
+            others[name] = why
+    return members, others
+
+
+def _stale(ws: Workspace, name: str, folds: set[int]) -> str | None:
+    """Return why a model has a stale run among those of these folds, as a clause."""
+    runs = fold_runs(ws, name).items()
+    stale = (why_stale(ws, run) for key, run in runs if key.left_out[0] in folds)
+    return next((f"has a run that {reasons[0]}" for reasons in stale if reasons), None)
 
 
 def make_blend(

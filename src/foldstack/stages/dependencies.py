@@ -59,14 +59,18 @@ def refuse_in_time_order(run: Run) -> None:
 
 
 def refuse_unkept(ws: Workspace, run: Run) -> None:
-    """Raise InputError if a model that the run requires is to be trained, and would not be kept."""
-    if ws.competition.settings.store.keep_models:
-        return
+    """Raise InputError if a fitted model that the run requires would not be kept, or was removed."""
     for dependency in run.dependencies():
-        if dependency.of_model and ws.store.read_run(dependency.run) is None:
+        if not dependency.of_model:
+            continue
+        found = ws.store.read_run(dependency.run)
+        what = f"{PURPOSES[dependency.purpose]} requires the fitted model of {dependency.run}"
+        if found is not None and ws.store.model_dir(dependency.run, found) is None:
+            command = train_command(ws, dependency.run)
+            raise InputError(f"{run.key}: {what}, which was removed: run `{command} FORCE=1` first")
+        if found is None and not ws.competition.settings.store.keep_models:
             raise InputError(
-                f"{run.key}: {PURPOSES[dependency.purpose]} requires the fitted model of "
-                f"{dependency.run}, which store.keep_models: false would not keep: set it to true"
+                f"{run.key}: {what}, which store.keep_models: false would not keep: set it to true"
             )
 
 
@@ -93,16 +97,21 @@ def _require_alike(ws: Workspace, run: Run, dependencies: list[Dependency]) -> N
     for model in {dependency.run.model for dependency in dependencies}:
         needed = [dependency.run for dependency in dependencies if dependency.run.model == model]
         sizes = {len(key.left_out) for key in needed}
-        found = {k: v for k, v in ws.store.runs(model).items() if len(k.left_out) in sizes}
+        runs = ws.store.runs(model, run.folds)
+        found = {key: each for key, each in runs.items() if len(key.left_out) in sizes}
         first = found[needed[0]].identity.settings
-        for key, other in found.items():
-            changed = config.settings_differences(first, other.identity.settings)
-            if changed:
-                raise InputError(
-                    f"{run.key} depends on {model}, whose runs {needed[0].run} and {key.run} were made "
-                    f"with different settings ({'; '.join(changed)}): train one of them again with "
-                    "--force (FORCE=1)"
-                )
+        changed = {
+            key: config.settings_differences(first, each.identity.settings)
+            for key, each in found.items()
+        }
+        unlike = [key for key, differences in changed.items() if differences]
+        if unlike:
+            more = f" (and {len(unlike) - 1} more)" if len(unlike) > 1 else ""
+            raise InputError(
+                f"{run.key} depends on runs that were made with different settings, {needed[0]} and "
+                f"{unlike[0]}{more} ({'; '.join(changed[unlike[0]])}): train those of one kind again "
+                "with --force (FORCE=1)"
+            )
 
 
 def _require(ws: Workspace, dependency: Dependency, key: RunKey) -> None:
@@ -111,17 +120,24 @@ def _require(ws: Workspace, dependency: Dependency, key: RunKey) -> None:
     key: the run that depends on it, for the message.
     """
     setting, run = PURPOSES[dependency.purpose], dependency.run
-    fold = run.run.removeprefix("fold")
-    command = f"`{ws.store.train_command(run.model)} FOLD={fold} SEED={run.seed}"
     found = ws.store.read_run(run)
     if found is None:
         ws.choose_model(run.model, f"{setting} of {key}")
-        raise InputError(f"{key}: {setting} needs {run}, which is missing: run {command}`")
-    stale = why_stale(ws, found)
-    if stale:
         raise InputError(
-            f"{key}: {setting} needs {run}, which {stale[0]}: run {command} FORCE=1` first"
+            f"{key}: {setting} needs {run}, which is missing: run `{train_command(ws, run)}`"
         )
+    stale = stale_runs(ws, {run: found})
+    if stale:
+        (first, why), *_ = stale.items()
+        by = f"{run}, which" if first == run else f"{run}, which depends on {first}, which"
+        command = train_command(ws, first)
+        raise InputError(f"{key}: {setting} needs {by} {why}: run `{command} FORCE=1` first")
+
+
+def train_command(ws: Workspace, run: RunKey) -> str:
+    """Return the command that trains one run."""
+    fold = run.run.removeprefix("fold")
+    return f"{ws.store.train_command(run.model)} FOLD={fold} SEED={run.seed}"
 
 
 def why_stale(ws: Workspace, run: RunRecord, today: dict[str, Any] | None = None) -> list[str]:
@@ -149,6 +165,31 @@ def why_stale(ws: Workspace, run: RunRecord, today: dict[str, Any] | None = None
         elif why_stale(ws, now, today):
             reasons.append(f"depends on {dependency.run} ({setting}), which is stale")
     return reasons
+
+
+def stale_runs(
+    ws: Workspace, runs: Mapping[RunKey, RunRecord], without_model: Iterable[RunKey] = ()
+) -> dict[RunKey, str]:
+    """Return why runs cannot teach today, as a clause; stale ones that these depend on come first.
+
+    without_model: runs whose fitted model is needed and was removed.
+    """
+    found: dict[RunKey, str] = {}
+
+    def add(key: RunKey, record: RunRecord) -> None:
+        why = why_stale(ws, record) or (["has no fitted model"] if key in without_model else [])
+        if not why or key in found:
+            return
+        for dependency, _ in recorded(record):
+            before = ws.store.read_run(dependency.run)
+            if before is not None:
+                add(dependency.run, before)
+        found[key] = why[0]
+
+    without_model = set(without_model)
+    for key, record in runs.items():
+        add(key, record)
+    return found
 
 
 def _made_otherwise(

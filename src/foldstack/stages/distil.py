@@ -24,11 +24,11 @@ from foldstack.records import (
     MeasuredStudent,
 )
 from foldstack.stages.blend import blend_command, members_of, read_stored
-from foldstack.stages.dependencies import Doubts
+from foldstack.stages.dependencies import Doubts, stale_runs
 from foldstack.stages.fitted import model_folder, times_of, tried
 from foldstack.stages.oof import full_runs, read_model
 from foldstack.stages.predictor import Predictor
-from foldstack.stages.required import Required, refuse_unlike, shown, stale_runs, train_again
+from foldstack.stages.required import Required, refuse_unlike, shown, train_again
 from foldstack.stages.run import Run
 from foldstack.stages.shared import folds_of
 from foldstack.stages.student_plan import Plan, plan, student_runs
@@ -342,7 +342,7 @@ def _trained(
     """
     parts = [
         {"fold": "all", "seed": ",".join(map(str, seeds))},
-        {"fold": "full", "seed": str(seeds[0])},
+        {"fold": "full", "seed": str(_of_full_run(ws, student, seeds))},
     ]
     left = [runs_left(ws, student, **part, force=force)[1:] for part in parts]
     own = {run.key: run for first, todo in left for run in [*first, *todo]}
@@ -356,6 +356,12 @@ def _trained(
         say(line)
     made = [train_missing(ws, student, **part, force=force, jobs=jobs) for part in parts]
     return sum(len(each.trained) for each in made)
+
+
+def _of_full_run(ws: Workspace, student: str, seeds: list[int]) -> int:
+    """Return the seed of the student's one run on all rows, which an earlier call may have trained."""
+    found = [key.seed for key in ws.store.runs(student) if not key.left_out]
+    return min(found, default=seeds[0])
 
 
 def _choice(student: str, measured: list[MeasuredStudent]) -> list[str]:

@@ -60,7 +60,7 @@ def rows_of(
     gold = _edited(ws, run, train)
     train = _with_external(ws, run, with_distilled(ws, run, gold), judged)
     train = with_pseudo_labels(ws, run, train, gold, judged, found)
-    train = _with_copies(ws, run, _with_difficulty(ws, run, train))
+    train = _with_copies(ws, run, _with_difficulty(ws, run, train), judged)
     return train, held, select, optimistic
 
 
@@ -179,11 +179,14 @@ def _with_difficulty(ws: Workspace, run: Run, train: Rows) -> Rows:
 # Augmented copies
 
 
-def _with_copies(ws: Workspace, run: Run, train: Rows) -> Rows:
-    """Return the rows followed by their augmented copies, if the preset asks for any."""
+def _with_copies(ws: Workspace, run: Run, train: Rows, judged: np.ndarray) -> Rows:
+    """Return the rows followed by their augmented copies, if the preset asks for any.
+
+    judged: positions of the rows that are held out or select the epoch.
+    """
     if not run.copies:
         return train
-    given = {s.file: texts_of_file(ws, s.file) for s in run.settings.augment if s.of_file}
+    given = {s.file: texts_of_file(ws, s.file, judged) for s in run.settings.augment if s.of_file}
     both = augmented(train, run.settings.augment, run.copies, run.key.seed, given)
     if run.washed_by is None:
         return both

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+from itertools import compress
+
 import numpy as np
 
 from foldstack.competition import require
 from foldstack.errors import InputError, cut
 from foldstack.input_tables import in_spelling_of
+from foldstack.rows import text_digests
 from foldstack.targets import refuse_first
 from foldstack.workspace import Workspace
 
 
-def texts_of_file(ws: Workspace, name: str) -> dict[str, list[tuple[str, ...]]]:
+def texts_of_file(ws: Workspace, name: str, judged: np.ndarray) -> dict[str, list[tuple[str, ...]]]:
     """Return the texts made of each training row, by its id, in the order of the file.
 
-    name: of the file in input/, with the competition's id and text columns.
+    A text that a row to be predicted has is not among them, whichever row it is given for.
+
+    Args:
+        ws: the workspace.
+        name: of the file in input/, with the competition's id and text columns.
+        judged: positions of the training rows that are held out or select the epoch.
 
     Raises InputError, with the row, if an id is no training row's or a text is empty.
     """
@@ -34,7 +42,9 @@ def texts_of_file(ws: Workspace, name: str) -> dict[str, list[tuple[str, ...]]]:
     for column in columns:
         empty = (table[column].str.strip() == "").to_numpy()
         refuse_first(empty, path, table[column], "a text is expected", "column")
-    found: dict[str, list[tuple[str, ...]]] = {}
-    for key, text in zip(given, competition.texts_of(table), strict=True):
+    texts, found = competition.texts_of(table), {}
+    held = text_digests([competition.train.texts[i] for i in judged])
+    free = ~np.isin(text_digests(texts), held)
+    for key, text in zip(given[free], compress(texts, free), strict=True):
         found.setdefault(key, []).append(text)
     return found

@@ -114,7 +114,9 @@ def full_runs(ws: Workspace, name: str) -> dict[RunKey, RunRecord]:
 
     Raises InputError if there are none, or they are stale or unlike those that leave out one fold.
     """
-    runs = {key: run for key, run in ws.store.runs(name).items() if len(key.left_out) < 2}
+    of_one_fold = {(fold,) for fold in ws.store.read_folds(ws.competition.train).numbers}
+    every = ws.store.runs(name)  # earlier folds may have been more
+    runs = {key: every[key] for key in every if key.left_out in {(), *of_one_fold}}
     found = {key: run for key, run in runs.items() if not key.left_out}
     if not found:
         command = f"`{ws.store.train_command(name)} FOLD=full`"

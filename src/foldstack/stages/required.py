@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from foldstack import config
 from foldstack.errors import InputError
 from foldstack.records import RunRecord
-from foldstack.stages.dependencies import why_stale
-from foldstack.stages.run import Dependency, Run, recorded
+from foldstack.stages.run import Dependency, Run
 from foldstack.stages.train import check_run, settings_of
 from foldstack.store import Folds, RunKey
 from foldstack.workspace import Workspace
@@ -66,31 +65,6 @@ class Required:
         self.missing[key] = run
 
 
-def stale_runs(
-    ws: Workspace, runs: Mapping[RunKey, RunRecord], without_model: Iterable[RunKey] = ()
-) -> dict[RunKey, str]:
-    """Return why runs cannot teach today, as a clause; stale ones that these depend on come first.
-
-    without_model: runs whose fitted model is needed and was removed.
-    """
-    found: dict[RunKey, str] = {}
-
-    def add(key: RunKey, record: RunRecord) -> None:
-        why = why_stale(ws, record) or (["has no fitted model"] if key in without_model else [])
-        if not why or key in found:
-            return
-        for dependency, _ in recorded(record):
-            before = ws.store.read_run(dependency.run)
-            if before is not None:
-                add(dependency.run, before)
-        found[key] = why[0]
-
-    without_model = set(without_model)
-    for key, record in runs.items():
-        add(key, record)
-    return found
-
-
 def refuse_unlike(
     ws: Workspace, required: Required, reference: Mapping[str, RunKey], again: str
 ) -> None:
@@ -106,25 +80,19 @@ def refuse_unlike(
     for key, run in required.missing.items():
         settings[key] = config.identity(run.settings)
     for key, own in settings.items():
-        like = reference.get(key.model) or next(iter(ws.store.runs(key.model)), key)
+        like = reference.get(key.model) or next(iter(ws.store.runs(key.model, required.folds)), key)
         first = ws.store.read_run(like)
         if first is None:
             continue
         changed = config.settings_differences(first.identity.settings, own)
         if changed:
             made = "was made" if key in required.finished else "would be made"
-            every = [each for each in ws.store.runs(key.model) if _exists(each, required.folds)]
-            command = " && ".join(train_again(every))
+            command = " && ".join(train_again(ws.store.runs(key.model, required.folds)))
             raise InputError(
                 f"{key} {made} with other settings than {like} ({'; '.join(changed)}), so that they "
                 f"could not teach together: set presets/{key.model}.yaml back, or run `{command}"
                 f"{again}`"
             )
-
-
-def _exists(key: RunKey, folds: Folds) -> bool:
-    """Return whether a run leaves out folds of today."""
-    return max(key.left_out, default=0) < folds.count
 
 
 def train_again(keys: Iterable[RunKey]) -> list[str]:

@@ -33,6 +33,7 @@ PURPOSES = {
     "fitted": "pseudo_labels.fitted",
     "distil": "distil.teachers",
 }
+BY_FOLD = ("washed", "fitted", "distil")  # the purposes of runs that leave one fold more out
 TEACHING = ("pseudo", "fitted", "distil")  # the purposes of teachers
 
 

@@ -16,7 +16,7 @@ from foldstack.stages.launch import train_each
 from foldstack.stages.one_run import is_done, train_one
 from foldstack.stages.pooled import model_scores
 from foldstack.stages.pretrain import is_pretrained
-from foldstack.stages.run import PURPOSES, Run
+from foldstack.stages.run import BY_FOLD, PURPOSES, Run
 from foldstack.store import RunKey
 from foldstack.tracking import check_trackers
 from foldstack.workspace import Workspace
@@ -238,7 +238,7 @@ def _check_alike(ws: Workspace, todo: list[Run]) -> None:
     """
     for run in {run.key.model: run for run in reversed(todo)}.values():
         ours = config.identity(run.settings)
-        for key, done in ws.store.runs(run.key.model).items():
+        for key, done in ws.store.runs(run.key.model, run.folds).items():
             changed = config.settings_differences(done.identity.settings, ours)
             if changed:
                 raise InputError(
@@ -288,7 +288,17 @@ def check_run(ws: Workspace, run: Run) -> None:
     if own:
         setting = PURPOSES[own.purpose]
         raise InputError(f"{run.key}: {setting} names the model itself: name another one")
-    for teacher in run.teachers("fitted", "distil"):
+    start = run.start
+    if start and ws.has_preset(start.model):
+        every = getattr(ws.model_settings(start.model), "keep_every", 1)
+        if every > 1:
+            raise InputError(
+                f"{run.key}: start_from names {start.model}, which keeps one of {every} layers "
+                "(keep_every): no other network has its layers, so name one that keeps all"
+            )
+    for teacher in run.dependencies():
+        if teacher.purpose not in BY_FOLD:
+            continue
         left_out, setting = (
             teacher.run.left_out,
             PURPOSES[teacher.purpose].removesuffix(".teachers"),

@@ -25,6 +25,7 @@ from foldstack.records import (
 from foldstack.store.advice import make_again, train_command
 from foldstack.store.keys import RUN_NAME, RunKey
 from foldstack.store.part import StorePart
+from foldstack.store.splits import Folds
 from foldstack.system import is_fault, naming
 
 CHECKPOINTS, IDENTITY, INT8 = "checkpoints", "identity.json", "int8.json"  # in a run's folder
@@ -234,13 +235,17 @@ class RunFiles(StorePart):
             found.append(RunKey(name, int(seed), RunKey.left_out_of(run)))
         return sorted(found)
 
-    def runs(self, model: str | None = None) -> dict[RunKey, RunRecord]:
-        """Return all finished runs, sorted."""
+    def runs(self, model: str | None = None, folds: Folds | None = None) -> dict[RunKey, RunRecord]:
+        """Return all finished runs, sorted; with folds those that were made with them."""
         keys = self.run_keys(model)
         for key in keys:
             self.tidy_run(key)
         found = {key: self.read_run(key) for key in keys}
-        return {key: record for key, record in found.items() if record is not None}
+        return {
+            key: record
+            for key, record in found.items()
+            if record is not None and (folds is None or record.identity.folds == folds.hash)
+        }
 
     def unfinished(self) -> list[Path]:
         """Return the folders of unfinished runs and backbones."""

@@ -90,7 +90,7 @@ class PseudoLabels(Settings):
     labels: soft: the probabilities; hard: what they decide.
     confidence: least probability of what is decided; of several labels, of each.
     agreement: only rows on which all teachers decide alike.
-    top: most rows per class, those of highest confidence.
+    top: most rows per class of each of the `texts`, those of highest confidence.
     weight: of each such row beside 1 for a training row.
     ratio: such rows per training row in each update of a network, whose epoch is then one pass over
         the training rows; none: an epoch has every row once.

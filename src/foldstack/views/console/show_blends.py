@@ -42,10 +42,10 @@ def show_blend(blend: BlendRecord) -> None:
             f"{blend.name}: {blend.winner} as it is, since one fold leaves nothing to choose by; "
             f"{blend.metric} {interval(blend.nested)}{_marked(blend)}; {blend.scores_are}"
         )
-    for model, count in (blend.not_members or {}).items():
+    for model, why in (blend.not_members or {}).items():
         say(
-            f"{blend.name}: without {model}, which is not listed in competition.yaml and has runs of "
-            f"{count} of the folds: MODEL= names members"
+            f"{blend.name}: without {model}, which is not listed in competition.yaml and {why}: MODEL= "
+            "names members"
         )
     say_undefined(blend.name, blend.undefined, blend.nested)
     _say_rules(blend.name, blend.kind, blend.rules)

@@ -2175,8 +2175,8 @@ MUTANTS = [
         "runs-of-two-folds-unlike",
         "stages/train.py",
         "for key, done in ws.store.runs(run.key.model, run.folds).items():",
-        "for key, done in ws.store.runs("
-        - " if len(run.key.left_out) != 1 else run.key.model).items():",
+        "for key, done in ws.store.runs(run.key.model if run.key.left_out[1:] == () != run.key.left_out "
+        'else "none").items():',
         "a run on all rows has other settings than those of the folds",
         ("test_taught.py::test_a_run_of_two_folds_with_other_settings_is_not_trained",),
     ),

@@ -897,7 +897,7 @@ def test_what_is_shown(capsys):
         "-----------  -----------------------  ----  --  ------",
         "student      0.8000 [0.7000, 0.9000]     1   2   4,000",
         "blend blend  0.8000 [0.7000, 0.9000]    10  80     100",
-        "distil: beside blend 'blend', student is better by -0.0100 [-0.0300, +0.0100], with 2.5 % of "
+        "distil: student beside blend 'blend': -0.0100 [-0.0300, +0.0100], with 2.5 % of "
         "its MB and 40 times its rows a second",
         "blend: OPTIMISTIC, for a reason",
         "distil: student has more than MB=1: FORCE=1 chooses again",

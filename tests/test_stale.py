@@ -69,6 +69,17 @@ def test_a_run_is_stale_by_all_that_it_learned_from(root, what):
     assert why_stale(ws, ws.store.read_run(RunKey("linear", 0, (0,)))) == []
 
 
+def test_show_counts_stale_runs(root, capsys):
+    """And says what makes them again."""
+    assert foldstack(root, "train") == 0
+    CHANGES["feature columns"](root)
+    capsys.readouterr()
+    assert foldstack(root, "show") == 0
+    said = capsys.readouterr().out.splitlines()
+    assert "model network: 3 runs, 3 of them stale" in said and "model linear: 3 runs" in said
+    assert said[-1] == "next: `make train MODEL=network FORCE=1`"
+
+
 def test_a_stale_teacher_by_feature_columns_is_refused(root, capsys):
     write(root / "presets/pupil.yaml", LINEAR + "pseudo_labels: {teachers: network}\n")
     assert foldstack(root, "train", "--model", "network", "--fold", "0") == 0

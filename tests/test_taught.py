@@ -268,7 +268,7 @@ def test_classes_beyond_the_first_are_counted_together():
     )
     found = UnlabelledRecord(pseudo_labels=[of])
     assert lines_of(found, TfidfSettings(learner="tfidf", pseudo_labels={"teachers": "x"})) == [
-        "pseudo_labels: 812 of 4,000 texts of pool (b 400, d 300, e 100, f 9, c 2, and 2 more)"
+        "pseudo_labels: 812 of 4,000 texts of pool (b: 400, d: 300, e: 100, f: 9, c: 2, and 2 more)"
     ]
 
 

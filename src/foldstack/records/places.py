@@ -173,7 +173,7 @@ class CompetitionSummary(Record):
         columns: the columns of each use; [] if there is none.
         folds: their number; None if there are none of these rows.
         models: those that competition.yaml lists.
-        runs: of each model, the number of finished runs.
+        runs, stale: of each model, the number of finished runs, and of the stale ones among them.
         metric_confirmed: see `CompetitionSettings`.
         folds_remark: a sentence if the folds were made with other settings.
         next: the next command.
@@ -191,6 +191,7 @@ class CompetitionSummary(Record):
     folds: int | None
     models: list[str]
     runs: dict[str, int]
+    stale: dict[str, int]
     blends: list[str]
     submissions: list[str]
     metric_confirmed: bool

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from foldstack.errors import InputError
 from foldstack.records import CompetitionSummary
+from foldstack.stages.dependencies import Doubts
 from foldstack.workspace import Workspace
 
 
@@ -11,9 +14,9 @@ def summary(ws: Workspace) -> CompetitionSummary:
     """Return the competition as it is understood, what was made, and the next command."""
     competition, store = ws.competition, ws.store
     s, runs = competition.settings, store.runs()
-    trained: dict[str, int] = {}
-    for key in runs:
-        trained[key.model] = trained.get(key.model, 0) + 1
+    trained = Counter(key.model for key in runs)
+    doubts = Doubts.of(ws)
+    stale = Counter(key.model for key, run in runs.items() if doubts.of_run(run)[0])
     try:
         folds = store.read_folds(competition.train).count if store.has_folds() else None
     except InputError:
@@ -38,17 +41,20 @@ def summary(ws: Workspace) -> CompetitionSummary:
         folds=folds,
         models=ws.listed,
         runs=trained,
+        stale=stale,
         blends=list(store.blends()),
         submissions=list(store.submissions()),
         metric_confirmed=s.metric_confirmed,
         folds_remark=ws.folds_remark,
-        next=_next(ws, folds, trained),
+        next=_next(ws, folds, trained, stale),
     )
 
 
-def _next(ws: Workspace, folds: int | None, trained: dict[str, int]) -> str:
+def _next(ws: Workspace, folds: int | None, trained: dict[str, int], stale: dict[str, int]) -> str:
     if folds is None:
         return "make folds"
+    if again := [name for name in ws.listed if name in stale]:
+        return f"make train MODEL={','.join(again)} FORCE=1"
     if any(name not in trained for name in ws.listed):
         return "make train"
     if not ws.store.blends():

@@ -107,9 +107,9 @@ def lines_of(found: UnlabelledRecord, settings: LearnerSettings) -> list[str]:
 
 
 def _counted(of: TextsOf) -> str:
-    """Return `812 of 4,000 texts of pool (positive 412, negative 400)`, the most frequent first."""
+    """Return `812 of 4,000 texts of pool (positive: 412, negative: 400)`, the most frequent first."""
     counts = sorted((of.classes or {}).items(), key=lambda pair: -pair[1])
-    shown = [f"{cut(name)} {count:,}" for name, count in counts[:CLASSES]]
+    shown = [f"{cut(name)}: {count:,}" for name, count in counts[:CLASSES]]
     more = [f"and {len(counts) - CLASSES} more"] if len(counts) > CLASSES else []
     classes = f" ({', '.join([*shown, *more])})" if shown and of.learned else ""
     return f"{of.learned:,} of {of.rows:,} texts of {of.source}{classes}"

@@ -54,7 +54,8 @@ class IndexFiles(StorePart):
         """Return the (texts, size) vectors, memory-mapped; raise InputError if they are others."""
         path, name = self.index_vectors_path, self.name(self.index_vectors_path)
         if not path.exists() or file_sha256(path) != record.sha256:
-            raise damaged(name, "it is not as its record says", AGAIN)
+            again = f"run `make index MODEL={record.model}` again"
+            raise damaged(name, "it is not as its record says", again)
         return np.load(path, mmap_mode="r")
 
     def has_index(self, record: IndexRecord) -> bool:

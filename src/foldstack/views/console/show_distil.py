@@ -33,8 +33,8 @@ def show_distilled(made: Distilled) -> None:
     speed = [] if made.student.rate is None else ["rows/s"]
     say(table(["", f"nested {made.metric}", "runs", "MB", *speed], rows))
     say(
-        f"distil: beside blend '{made.blend.name}', {made.student.name} is better by "
-        f"{difference(made.better_by)}, {_ratio(made)}"
+        f"distil: {made.student.name} beside blend '{made.blend.name}': {difference(made.better_by)}, "
+        f"{_ratio(made)}"
     )
     for side in (made.student, made.blend):
         say_marks(side.name, [], side.optimistic)

@@ -194,7 +194,8 @@ def _(found: CompetitionSummary) -> None:
         listed = "" if model in found.models else ", not listed in competition.yaml"
         count = found.runs.get(model, 0)
         runs = "no run" if not count else "1 run" if count == 1 else f"{count} runs"
-        say(f"model {model}: {runs}{listed}")
+        stale = f", {found.stale[model]} of them stale" if model in found.stale else ""
+        say(f"model {model}: {runs}{stale}{listed}")
     for what, names in (("blends", found.blends), ("submissions", found.submissions)):
         if names:
             say(f"{what}: {_short(names)}")

@@ -288,7 +288,8 @@ def test_a_damaged_index_is_refused(root, capsys):
     refuses(
         root,
         ["search", "--text", "a good film"],
-        "oof/.index/vectors.npy is damaged (it is not as its record says): run `make index` again",
+        "oof/.index/vectors.npy is damaged (it is not as its record says): run `make index "
+        "MODEL=minilm-vectors` again",
         capsys,
     )
     assert foldstack(root, "index") == foldstack(root, "search", "--text", "a good film") == 0

@@ -237,7 +237,7 @@ def test_a_run_says_what_each_source_gave_per_class_and_records_it(root, capsys)
         assert (source.rows, source.free, source.learned) == (n, n, n)
         assert source.surest == pytest.approx(surest, rel=1e-5)
         counts = sorted(source.classes.items(), key=lambda pair: -pair[1])
-        shown = ", ".join(f"{name} {count}" for name, count in counts)
+        shown = ", ".join(f"{name}: {count}" for name, count in counts)
         found.append(f"{n} of {n} texts of {source.source} ({shown})")
     assert line == f"pseudo_labels: {'; '.join(found)}"
     assert record.weights == record.temperatures == {} and record.consistency == []

@@ -24,6 +24,7 @@ from foldstack.progress import say
 from foldstack.rows import Rows, evenly
 from foldstack.techniques import BiEncoderSettings, TrainingSettings
 from foldstack.text.augment import Augmenter
+from foldstack.text.batches import Sequences
 from foldstack.text.cutting import Texts
 from foldstack.text.pairs import PairTokens, Sentenced, turned
 from foldstack.text.tokens import Tokens
@@ -201,7 +202,7 @@ class BiEncoderLearner(TransformerLearner):
                 made.append(scores.cpu().numpy())
         return np.concatenate(made)
 
-    def vectors_of(self, net: BiEncoder, tokens: loop.Sequences, what: str = "") -> np.ndarray:
+    def vectors_of(self, net: BiEncoder, tokens: Sequences, what: str = "") -> np.ndarray:
         """Return (n, size) float32 vectors of n sentences."""
         with cast_once(net.backbone, self.precision), self.accelerator.autocast():
             return loop.predict(Sentences(net), tokens, self.accelerator.device, what)

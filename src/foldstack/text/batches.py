@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from foldstack.errors import InputError
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 CHUNK_BATCHES = 50
 STREAM = 6  # separates this random stream from those of batches, samplers and windows
+
+
+class Sequences(Protocol):
+    """Input of a network: tokens, or a frozen backbone's outputs for them."""
+
+    @property
+    def lengths(self) -> np.ndarray: ...
+
+    def batch(self, rows: np.ndarray, multiple: int = 1) -> dict[str, Tensor]:
+        """Return the inputs of these rows, padded to a multiple of this number of tokens."""
 
 
 def epoch_batches(lengths: np.ndarray, batch_size: int, seed: int, epoch: int) -> list[np.ndarray]:

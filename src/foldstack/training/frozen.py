@@ -23,9 +23,8 @@ from foldstack.nets.trainable import Trainable
 from foldstack.progress import Progress, say
 from foldstack.techniques import TrainingSettings
 from foldstack.techniques.network_parts import NetworkPart
-from foldstack.text.batches import token_batches
+from foldstack.text.batches import Sequences, token_batches
 from foldstack.text.tokens import Tokens
-from foldstack.training.loop import Sequences
 from foldstack.training.precision import batch_tokens, padding_multiple
 from foldstack.training.threads import parallel_map
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ from foldstack.nets.trainable import Trainable
 from foldstack.progress import Progress, say
 from foldstack.techniques import Consistency, Distillation, LoopSettings
 from foldstack.text.batches import (
+    Sequences,
     epoch_batches,
     micro_batches,
     mixed_batches,
@@ -51,16 +52,6 @@ from foldstack.training.weight_averaging import WeightAverage, greedy_soup, make
 
 MOST_POINTS = 200  # maximum length of the loss curve
 LOSS_EVERY = 20  # updates between two reads of the loss, each of which waits for the device
-
-
-class Sequences(Protocol):
-    """Input of a network: tokens, or a frozen backbone's outputs for them."""
-
-    @property
-    def lengths(self) -> np.ndarray: ...
-
-    def batch(self, rows: np.ndarray, multiple: int = 1) -> dict[str, Tensor]:
-        """Return the inputs of these rows, padded to a multiple of this number of tokens."""
 
 
 @dataclass(frozen=True)

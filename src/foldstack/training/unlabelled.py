@@ -8,15 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from foldstack.techniques import Consistency
-from foldstack.text.batches import rows_beside, rows_drawn
-
-if TYPE_CHECKING:
-    from foldstack.training.loop import Sequences
+from foldstack.text.batches import Sequences, rows_beside, rows_drawn
 
 
 @dataclass(frozen=True)

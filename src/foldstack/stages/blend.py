@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -40,7 +41,7 @@ from foldstack.report import (
 )
 from foldstack.rows import Rows
 from foldstack.stages.choices import describe_calibration, describe_rules, reliability_csv
-from foldstack.stages.dependencies import Doubts, reasons_of_rows, why_stale
+from foldstack.stages.dependencies import Doubts, made_with, reasons_of_rows, why_stale
 from foldstack.stages.drift import drifted_score
 from foldstack.stages.features import describe_features, stack_features
 from foldstack.stages.oof import Model, fold_runs, match_confidence, read_model, sampled
@@ -78,10 +79,10 @@ def choose_members(ws: Workspace, text: str | None) -> tuple[list[str], dict[str
     of = {name: set(trained_folds(ws, name, folds)) for name in sorted(stored.union(ws.listed))}
     listed = [of[name] for name in ws.listed]
     wanted = set.intersection(*listed) if listed else max(of.values(), key=len)
-    members, others = list(ws.listed), {}
+    members, others, today = list(ws.listed), {}, made_with(ws)
     for name in sorted(stored.difference(ws.listed)):
         why = f"has runs of {len(of[name])} of the folds" if not wanted <= of[name] else None
-        why = why or _stale(ws, name, wanted)
+        why = why or _stale(ws, name, wanted, today)
         if why is None:
             members.append(name)
         else:
@@ -89,10 +90,10 @@ def choose_members(ws: Workspace, text: str | None) -> tuple[list[str], dict[str
     return members, others
 
 
-def _stale(ws: Workspace, name: str, folds: set[int]) -> str | None:
-    """Return why a model has a stale run among those of these folds, as a clause."""
+def _stale(ws: Workspace, name: str, folds: set[int], today: dict[str, Any]) -> str | None:
+    """Return why a model has a stale run among those of these folds, as a clause; see `why_stale`."""
     runs = fold_runs(ws, name).items()
-    stale = (why_stale(ws, run) for key, run in runs if key.left_out[0] in folds)
+    stale = (why_stale(ws, run, today) for key, run in runs if key.left_out[0] in folds)
     return next((f"has a run that {reasons[0]}" for reasons in stale if reasons), None)
 
 

@@ -99,19 +99,27 @@ def _require_alike(ws: Workspace, run: Run, dependencies: list[Dependency]) -> N
         sizes = {len(key.left_out) for key in needed}
         runs = ws.store.runs(model, run.folds)
         found = {key: each for key, each in runs.items() if len(key.left_out) in sizes}
-        first = found[needed[0]].identity.settings
-        changed = {
-            key: config.settings_differences(first, each.identity.settings)
-            for key, each in found.items()
-        }
-        unlike = [key for key, differences in changed.items() if differences]
-        if unlike:
-            more = f" (and {len(unlike) - 1} more)" if len(unlike) > 1 else ""
+        settings = {key: each.identity.settings for key, each in found.items()}
+        changed = unlike(settings, settings[needed[0]])
+        if changed:
+            (other, differences), *more = changed.items()
+            and_more = f" (and {len(more)} more)" if more else ""
             raise InputError(
                 f"{run.key} depends on runs that were made with different settings, {needed[0]} and "
-                f"{unlike[0]}{more} ({'; '.join(changed[unlike[0]])}): train those of one kind again "
-                "with --force (FORCE=1)"
+                f"{other}{and_more} ({'; '.join(differences)}): train those of one kind again with "
+                "--force (FORCE=1)"
             )
+
+
+def unlike(
+    settings: Mapping[RunKey, dict[str, Any]], like: dict[str, Any]
+) -> dict[RunKey, list[str]]:
+    """Return the runs whose settings are not like these, each with the differences.
+
+    Runs of a model serve together, for a blend, as teachers, for all rows, if their settings are alike.
+    """
+    found = {key: config.settings_differences(like, own) for key, own in settings.items()}
+    return {key: differences for key, differences in found.items() if differences}
 
 
 def _require(ws: Workspace, dependency: Dependency, key: RunKey) -> None:

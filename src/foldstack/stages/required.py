@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from foldstack import config
 from foldstack.errors import InputError
 from foldstack.records import RunRecord
-from foldstack.stages.run import Dependency, Run
-from foldstack.stages.train import check_run, settings_of
+from foldstack.settings import Settings
+from foldstack.stages.dependencies import refuse_in_time_order, refuse_unkept, unlike
+from foldstack.stages.run import BY_FOLD, PURPOSES, Dependency, Run
 from foldstack.store import Folds, RunKey
 from foldstack.workspace import Workspace
 
@@ -29,18 +30,27 @@ class Required:
     finished: dict[RunKey, RunRecord] = field(default_factory=dict)
     missing: dict[RunKey, Run] = field(default_factory=dict)
     without_model: set[RunKey] = field(default_factory=set)
-    _waiting: set[RunKey] = field(default_factory=set)
 
     @classmethod
-    def by(cls, ws: Workspace, dependencies: Iterable[Dependency], folds: Folds) -> Required:
-        """Return what the dependencies need; raise InputError if one of them cannot be trained."""
+    def by(
+        cls, ws: Workspace, dependencies: Iterable[Dependency], folds: Folds, of: Iterable[str] = ()
+    ) -> Required:
+        """Return what the dependencies need.
+
+        of: the models whose runs have these dependencies.
+
+        Raises InputError if one of them cannot be trained, or models depend on each other.
+        """
         found = cls(ws, folds)
         for each in dependencies:
-            found._add(each)
+            found._add(each, tuple(of))
         return found
 
-    def _add(self, dependency: Dependency) -> None:
+    def _add(self, dependency: Dependency, after: tuple[str, ...]) -> None:
+        """Add a run and what it depends on. after: the models whose runs depend on it."""
         key = dependency.run
+        if key.model in after:
+            raise InputError(in_a_circle(after[after.index(key.model) :]))
         record = self.ws.store.read_run(key)
         if record is not None:
             self.finished[key] = record
@@ -49,20 +59,23 @@ class Required:
             return
         if key in self.missing:
             return
-        if key in self._waiting:
-            raise InputError(f"{key} depends on itself, by way of another model")
-        if not len(self.folds.learned(key.left_out)):
-            raise InputError(f"{key} would leave every fold out")
+        self.ws.choose_model(key.model, PURPOSES[dependency.purpose])
         if not self.ws.has_preset(key.model):
             raise InputError(f"{key} cannot be trained, since '{key.model}' has no preset")
         settings = settings_of(self.ws, key.model, key.model, force=False)
         run = Run(key, settings, self.folds, key.model)
-        self._waiting.add(key)
         for each in run.dependencies():
-            self._add(each)
-        self._waiting.remove(key)
+            self._add(each, (*after, key.model))
         check_run(self.ws, run)
         self.missing[key] = run
+
+
+def in_a_circle(models: Iterable[str]) -> str:
+    """Return the sentence about models that depend on each other."""
+    return (
+        f"{' and '.join(sorted(set(models)))} depend on each other, so that none can be the first: "
+        "name another model in one of them"
+    )
 
 
 def refuse_unlike(
@@ -76,22 +89,21 @@ def refuse_unlike(
         reference: per model a finished run that has the right settings; without one, the first of it.
         again: the commands after those that train a model again, each after ` && `.
     """
-    settings = {key: record.identity.settings for key, record in required.finished.items()}
-    for key, run in required.missing.items():
-        settings[key] = config.identity(run.settings)
-    for key, own in settings.items():
-        like = reference.get(key.model) or next(iter(ws.store.runs(key.model, required.folds)), key)
-        first = ws.store.read_run(like)
+    own = {key: record.identity.settings for key, record in required.finished.items()}
+    own |= {key: config.identity(run.settings) for key, run in required.missing.items()}
+    for model in dict.fromkeys(key.model for key in own):
+        of_model = {key: each for key, each in own.items() if key.model == model}
+        runs = ws.store.runs(model, required.folds)
+        like = reference.get(model) or next(iter(runs), None)
+        first = None if like is None else ws.store.read_run(like)
         if first is None:
             continue
-        changed = config.settings_differences(first.identity.settings, own)
-        if changed:
+        for key, changed in unlike(of_model, first.identity.settings).items():
             made = "was made" if key in required.finished else "would be made"
-            command = " && ".join(train_again(ws.store.runs(key.model, required.folds)))
             raise InputError(
                 f"{key} {made} with other settings than {like} ({'; '.join(changed)}), so that they "
-                f"could not teach together: set presets/{key.model}.yaml back, or run `{command}"
-                f"{again}`"
+                f"could not teach together: set presets/{model}.yaml back, or run "
+                f"`{' && '.join(train_again(runs))}{again}`"
             )
 
 
@@ -123,3 +135,47 @@ def _by_model(keys: Iterable[RunKey]) -> Iterator[tuple[str, list[str]]]:
     for key in keys:
         found.setdefault(f"{key.model} seed {key.seed}", []).append(key.run)
     yield from found.items()
+
+
+def settings_of(ws: Workspace, model: str, stored_as: str, *, force: bool) -> Settings:
+    """Return a model's settings; those of the earlier shipped preset if a stored run has them."""
+    today, earlier = ws.model_settings(model), ws.model_settings(model, earlier=True)
+    if force or earlier == today:
+        return today
+    ours = config.identity(earlier)
+    stored = (run.identity.settings for run in ws.store.runs(stored_as).values())
+    return earlier if any(not config.settings_differences(s, ours) for s in stored) else today
+
+
+def check_run(ws: Workspace, run: Run) -> None:
+    refuse_in_time_order(run)
+    refuse_unkept(ws, run)
+    own = next((d for d in run.dependencies() if d.run.model == run.key.model), None)
+    if own:
+        setting = PURPOSES[own.purpose]
+        raise InputError(f"{run.key}: {setting} names the model itself: name another one")
+    start = run.start
+    if start and ws.has_preset(start.model):
+        every = getattr(ws.model_settings(start.model), "keep_every", 1)
+        if every > 1:
+            raise InputError(
+                f"{run.key}: start_from names {start.model}, which keeps one of {every} layers "
+                "(keep_every): no other network has its layers, so name one that keeps all"
+            )
+    for teacher in run.dependencies():
+        if teacher.purpose not in BY_FOLD:
+            continue
+        left_out, setting = (
+            teacher.run.left_out,
+            PURPOSES[teacher.purpose].removesuffix(".teachers"),
+        )
+        if not len(run.folds.learned(left_out)):
+            raise InputError(
+                f"{run.key}: {setting} is by runs that leave {len(left_out)} folds out, which are all: "
+                f"set folds.count to more (with DEBUG=1 by SET=folds.count=), or leave {setting} out"
+            )
+    if run.select == "fold" and not run.key.left_out:
+        raise InputError(
+            f"{run.key}: training.select=fold chooses the epoch on the held-out fold, "
+            "but a full run holds none out: use select=last or inner"
+        )

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from foldstack import config, parallel
 from foldstack.errors import InputError
 from foldstack.interrupt import is_child
 from foldstack.progress import say
 from foldstack.records import TrainedRecord
 from foldstack.settings import Settings
-from foldstack.stages.dependencies import refuse_in_time_order, refuse_unkept
+from foldstack.stages.dependencies import unlike
 from foldstack.stages.jobs import Jobs
 from foldstack.stages.launch import train_each
 from foldstack.stages.one_run import is_done, train_one
 from foldstack.stages.pooled import model_scores
 from foldstack.stages.pretrain import is_pretrained
-from foldstack.stages.run import BY_FOLD, PURPOSES, Run
+from foldstack.stages.required import Required, check_run, in_a_circle, settings_of
+from foldstack.stages.run import Run
 from foldstack.store import RunKey
 from foldstack.tracking import check_trackers
 from foldstack.workspace import Workspace
@@ -152,16 +151,6 @@ def _requested(
     return runs
 
 
-def settings_of(ws: Workspace, model: str, stored_as: str, *, force: bool) -> Settings:
-    """Return a model's settings; those of the earlier shipped preset if a stored run has them."""
-    today, earlier = ws.model_settings(model), ws.model_settings(model, earlier=True)
-    if force or earlier == today:
-        return today
-    ours = config.identity(earlier)
-    stored = (run.identity.settings for run in ws.store.runs(stored_as).values())
-    return earlier if any(not config.settings_differences(s, ours) for s in stored) else today
-
-
 def _missing_before(ws: Workspace, todo: list[Run]) -> list[Run]:
     """Return the runs that these depend on, directly or not, and are neither finished nor among them.
 
@@ -171,33 +160,11 @@ def _missing_before(ws: Workspace, todo: list[Run]) -> list[Run]:
     """
     if config.split_overrides(ws.given)[1]:
         return []
-    known, found = {run.key for run in todo}, {}
-    waiting = [(run, (run.key.model,)) for run in todo]
-    while waiting:
-        run, after = waiting.pop()
-        for dependency in run.dependencies():
-            key = dependency.run
-            if key in known or ws.store.read_run(key) is not None:
-                continue
-            known.add(key)
-            ws.choose_model(key.model, f"{PURPOSES[dependency.purpose]} of {run.key}")
-            settings = settings_of(ws, key.model, key.model, force=False)
-            found[key] = Run(key, settings, run.folds, key.model)
-            path = (*after, key.model)
-            for before in found[key].dependencies():
-                if before.run.model in after:
-                    raise InputError(_in_a_circle(path[after.index(before.run.model) :]))
-            check_run(ws, found[key])
-            waiting.append((found[key], path))
-    return sorted(found.values(), key=lambda run: run.key)
-
-
-def _in_a_circle(models: Iterable[str]) -> str:
-    """Return the sentence about models that depend on each other."""
-    return (
-        f"{' and '.join(sorted(set(models)))} depend on each other, so that none can be the first: "
-        "name another model in one of them"
-    )
+    asked, found = {run.key for run in todo}, {}
+    for run in todo:
+        needed = [each for each in run.dependencies() if each.run not in asked]
+        found |= Required.by(ws, needed, run.folds, [run.key.model]).missing
+    return [found[key] for key in sorted(found) if key not in asked]
 
 
 def _first(runs: list[Run]) -> list[str]:
@@ -214,7 +181,7 @@ def _by_dependency(todo: list[Run]) -> list[list[Run]]:
         waiting = {run.key for run in left}
         ready = [run for run in left if not any(d.run in waiting for d in run.dependencies())]
         if not ready:
-            raise InputError(_in_a_circle(run.key.model for run in left))
+            raise InputError(in_a_circle(run.key.model for run in left))
         groups.append(ready)
         left = [run for run in left if run not in groups[-1]]
     return groups
@@ -232,19 +199,14 @@ def _check_overrides_used(ws: Workspace, settings: dict[str, Settings]) -> None:
 
 
 def _check_alike(ws: Workspace, todo: list[Run]) -> None:
-    """Raise InputError if a run would have other settings than a finished one of its model.
-
-    Runs that leave out one fold, several or none serve together: for a blend, as teachers, for all rows.
-    """
+    """Raise InputError if a run would have other settings than a finished one of its model."""
     for run in {run.key.model: run for run in reversed(todo)}.values():
-        ours = config.identity(run.settings)
+        ours = {run.key: config.identity(run.settings)}
         for key, done in ws.store.runs(run.key.model, run.folds).items():
-            changed = config.settings_differences(done.identity.settings, ours)
-            if changed:
+            for own, changed in unlike(ours, done.identity.settings).items():
                 raise InputError(
-                    f"{run.key} would have other settings than {key} ({'; '.join(changed)}), so that "
-                    "they could not serve together: give the same SET=, another NAME=, or --force "
-                    "(FORCE=1)"
+                    f"{own} would have other settings than {key} ({'; '.join(changed)}), so that they "
+                    "could not serve together: give the same SET=, another NAME=, or --force (FORCE=1)"
                 )
 
 
@@ -279,37 +241,3 @@ def _check_processes(todo: list[Run], processes: int) -> None:
                 f"{run.key}: learner {run.settings.learner} computes in one process: leave "
                 "--processes (PROCESSES=) out, or name a transformer with --model (MODEL=)"
             )
-
-
-def check_run(ws: Workspace, run: Run) -> None:
-    refuse_in_time_order(run)
-    refuse_unkept(ws, run)
-    own = next((d for d in run.dependencies() if d.run.model == run.key.model), None)
-    if own:
-        setting = PURPOSES[own.purpose]
-        raise InputError(f"{run.key}: {setting} names the model itself: name another one")
-    start = run.start
-    if start and ws.has_preset(start.model):
-        every = getattr(ws.model_settings(start.model), "keep_every", 1)
-        if every > 1:
-            raise InputError(
-                f"{run.key}: start_from names {start.model}, which keeps one of {every} layers "
-                "(keep_every): no other network has its layers, so name one that keeps all"
-            )
-    for teacher in run.dependencies():
-        if teacher.purpose not in BY_FOLD:
-            continue
-        left_out, setting = (
-            teacher.run.left_out,
-            PURPOSES[teacher.purpose].removesuffix(".teachers"),
-        )
-        if not len(run.folds.learned(left_out)):
-            raise InputError(
-                f"{run.key}: {setting} is by runs that leave {len(left_out)} folds out, which are all: "
-                f"set folds.count to more (with DEBUG=1 by SET=folds.count=), or leave {setting} out"
-            )
-    if run.select == "fold" and not run.key.left_out:
-        raise InputError(
-            f"{run.key}: training.select=fold chooses the epoch on the held-out fold, "
-            "but a full run holds none out: use select=last or inner"
-        )

@@ -638,7 +638,11 @@ def test_a_distilled_member_of_three_folds_teaches_no_training_rows(
         "pseudo_labels: {teachers: [linear, pupil], texts: [test]}",
         "distil: {teachers: [linear], share: 0.5}",
     ]
-    note = "pupil teaches no training rows: linear seed 0 fold0-1-2 would leave every fold out"
+    note = (
+        "pupil teaches no training rows: pupil seed 0 fold0-1: distil is by runs that leave 3 folds "
+        "out, which are all: set folds.count to more (with DEBUG=1 by SET=folds.count=), or leave "
+        "distil out"
+    )
     assert f"distil: {note}\n" in capsys.readouterr().out
     assert f"# {note}.\n" in (root / "presets/student.yaml").read_text()
     assert foldstack(root, "blend", "--model", "pupil") == 0

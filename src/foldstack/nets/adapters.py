@@ -73,6 +73,7 @@ def add_adapters(backbone: nn.Module, settings: LoraSettings, seed: int | None) 
         layer.register_buffer("initial_B", layer.lora_B[NAME].weight.detach().clone())
     for norm in norms(backbone) if settings.train_norms else ():
         norm.requires_grad_(True)
+    backbone.train(backbone.training)  # new layers are in training mode
 
 
 def take_out(backbone: nn.Module) -> None:

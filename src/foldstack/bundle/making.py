@@ -21,7 +21,7 @@ from foldstack.bundle.infer import MODEL, SCALES, Bundle, Inference, file_of
 from foldstack.bundle.manifest import FILE, BundledRun, BundleRecord
 from foldstack.bundle.shipped import ShippedCompetition, sample_of, settings_of
 from foldstack.bundle.vendored import vendor
-from foldstack.bundle.weights import shrink
+from foldstack.bundle.weights import make_self_contained, shrink
 from foldstack.ensemble import OF_RANKS
 from foldstack.files import csv_text, write_text
 from foldstack.records import BlendRecord, digests_of, write_record
@@ -108,6 +108,7 @@ class Making:
         for run in self.runs:
             place = model_folder(self.ws, run.key, self.ws.store.read_run(run.key))
             shutil.copytree(place, folder / run.folder)
+            make_self_contained(folder / run.folder)
             shrink(folder / run.folder, self.form)
         fitted = self.ws.store.blend_model(self.name, self.blend)
         (folder / MODEL).mkdir()

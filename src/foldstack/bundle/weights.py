@@ -13,8 +13,17 @@ from safetensors.torch import load_file, save_file
 
 FORMS = ("fp32", "fp16", "int8")
 NAME = "classifier.safetensors"  # of a transformer's run
+ADAPTERS = "adapters.json"  # of a run that stores no backbone
 PACKED = "classifier.int8.safetensors"
 SCALE = ".scale"
+
+
+def make_self_contained(folder: Path) -> None:
+    """Merge adapters into the weights of their backbone, which a bundle has to hold."""
+    if any(folder.rglob(ADAPTERS)):
+        from foldstack.learners.adapted import make_whole
+
+        make_whole(folder)
 
 
 def shrink(folder: Path, form: str) -> None:

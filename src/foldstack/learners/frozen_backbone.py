@@ -114,7 +114,7 @@ class FrozenBackbone:
         with naming(folder):
             save_config(self.net.backbone, folder)
             self.tokenizer.save_pretrained(folder)
-        save_weights(self.net.backbone, folder / WEIGHTS)
+        save_weights(self.net.backbone.state_dict(), folder / WEIGHTS)
         write_json(folder / FACTS, {"origin": self.origin})
 
     @property

@@ -81,6 +81,7 @@ class HubForm:
                 "this model reads both orders of a pair (both_orders), which a pipeline does not: "
                 "export a model without it"
             )
+        members = [each.merged() for each in members]
         for each in members:
             each.model.to("cpu").eval()
         return cls(tuple(members), kind, labels)

@@ -96,12 +96,16 @@ class SequenceLearner:
                     f"start_from {s.start_from}: it has no weights of a network: name a model with the "
                     "same backbone"
                 )
-            self._load_start(load_file(self.start / WEIGHTS))
+            self._load_start(self._start_weights(self.start))
         return examples
+
+    def _start_weights(self, folder: Path) -> dict[str, torch.Tensor]:
+        """Return the weights of the model that this one starts from."""
+        return load_file(folder / WEIGHTS)
 
     def _load_start(self, weights: dict[str, torch.Tensor]) -> None:
         """Load another model's weights, its head only if all shapes match."""
-        own = self.model.state_dict()
+        own = self.model.learned()
         backbone = {k for k in own if k.startswith("backbone.")}
         fits = {k for k in weights if k in own and own[k].shape == weights[k].shape}
         other = sorted(backbone - fits)
@@ -423,13 +427,21 @@ class SequenceLearner:
         with naming(folder):
             self._save_body(folder)
             self.encoder.save(folder)
-        save_weights(self.model, folder / WEIGHTS)
+        save_weights(self._stored(), folder / WEIGHTS)
+
+    def _stored(self) -> dict[str, torch.Tensor]:
+        """Return the weights that `save` writes."""
+        return self.model.state_dict()
 
     def load(self, folder: Path) -> None:
         backbone, tokenizer = self._empty_body(folder)
         self.encoder = self._encoder(backbone, tokenizer)
         self.encoder.load(folder)
         self.model = self._classifier(backbone)
+        self._load_weights(folder)
+
+    def _load_weights(self, folder: Path) -> None:
+        """Load what `_stored` returned."""
         self.model.load_state_dict(load_file(folder / WEIGHTS))
 
 

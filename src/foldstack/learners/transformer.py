@@ -7,21 +7,27 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
 from transformers import PreTrainedTokenizerBase
 
 from foldstack import parallel
 from foldstack.backbones import locate
+from foldstack.errors import InputError
 from foldstack.files import read_json, write_json
 from foldstack.learners import LearnerContext
-from foldstack.learners.sequence import SequenceLearner, ids_of
+from foldstack.learners.adapted import Adapted, plain_weights
+from foldstack.learners.sequence import WEIGHTS, SequenceLearner, ids_of
+from foldstack.nets.adapters import add_adapters, changing, merged
 from foldstack.nets.backbone import (
     empty_backbone,
     load_backbone,
+    load_tokenizer,
     own_code,
     save_config,
     set_dropout,
     weights_of,
 )
+from foldstack.nets.fewer_bits import narrow, quantise
 from foldstack.nets.hidden_states import HiddenMatch
 from foldstack.nets.layers import thin
 from foldstack.nets.quantized import Int8Reader
@@ -50,12 +56,67 @@ class TransformerLearner(SequenceLearner):
         self.pretrained = context.pretrained
         self._chooses = settings.rules is not None  # `max_length: auto` alone has no bound, as ever
         self._weights = 0
+        self._adapted: Adapted | None = None  # if the backbone's weights stay as they are
 
     def prepare(self, train: Rows, learned: int | None = None) -> loop.Examples:
         examples = super().prepare(train, learned)
         if self.settings.keep_every > 1:
             self._thin()
+        if self.settings.keeps_backbone:
+            self._keep()
         return examples
+
+    def _keep(self) -> None:
+        """Freeze the backbone, put adapters beside its weights, and keep these in fewer bits."""
+        s, model = self.settings, self.model
+        changed = self.pretrained is not None or s.keep_every > 1
+        if self._adapted is None:  # else adapters of start_from are there
+            changed = changed or self.start is not None
+            if changed and s.quantize:
+                raise InputError(
+                    f"start_from {s.start_from}: quantize rounds weights of a checkpoint, and this model "
+                    "has others: name one with the same lora and quantize, or leave quantize out"
+                )
+            self._adapted = Adapted.of(s, None if changed else self._place)
+            self._add_adapters(self.seed)
+        else:
+            self._adapted.finish(model.backbone)
+        kept = self._shrink()
+        trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+        say(f"{trained:,} weights are trained; the backbone's linear layers are frozen in {kept}")
+
+    def _add_adapters(self, seed: int | None) -> None:
+        backbone = self.model.backbone.requires_grad_(False)
+        if self._adapted.adapters is not None:
+            add_adapters(backbone, self._adapted.adapters, seed)
+        self.model.changing = frozenset(f"backbone.{name}" for name in changing(backbone))
+
+    def _shrink(self) -> str:
+        """Keep frozen weights as the settings say, or else as the precision does; return in which form."""
+        adapted, backbone = self._adapted, self.model.backbone
+        if adapted.quantize is not None:
+            quantise(backbone, adapted.quantize, self.accelerator.device)
+            return adapted.quantize
+        if adapted.adapters.kind == "dora":  # which computes with the weights themselves
+            return "fp32"
+        return narrow(backbone, self.precision)
+
+    def _start_weights(self, folder: Path) -> dict[str, torch.Tensor]:
+        """Return the weights of `start_from`, adapters as they are if this model has the same."""
+        s, other = self.settings, Adapted.read(folder)
+        if other is None:
+            return super()._start_weights(folder)
+        own = s.lora is not None and other.adapters is not None and s.lora.fits(other.adapters)
+        if not own or s.quantize != other.quantize or s.keep_every > 1 or other.name is None:
+            return plain_weights(folder)
+        self._adapted = Adapted.of(s, self._place)
+        if self._adapted.sha256 != other.sha256:
+            raise InputError(
+                f"start_from {s.start_from}: its adapters stand beside the weights of backbone "
+                f"'{other.name}', and this preset has others: name a model with the same backbone"
+            )
+        self._add_adapters(seed=None)
+        return super()._start_weights(folder)
 
     def _thin(self) -> None:
         """Keep every n-th layer; the whole network teaches what is kept, if the settings say so."""
@@ -145,26 +206,58 @@ class TransformerLearner(SequenceLearner):
                 tokenizer.save_pretrained(to)
         return facts
 
+    def merged(self) -> TransformerLearner:
+        """Return a copy with adapters merged into the weights; itself if it has none."""
+        if self._adapted is None:
+            return self
+        other = copy(self)
+        other.model, other._adapted = merged(self.model), None
+        return other
+
     def in_int8(self) -> TransformerLearner:
         """Return a copy whose backbone computes in int8, for prediction only.
 
         Raises InputError if this machine cannot.
         """
-        other = copy(self)
-        other.precision, other.model = "int8", copy(self.model)
+        whole = self.merged()
+        other = copy(whole)
+        other.precision, other.model = "int8", copy(whole.model)
         # After a fit, accelerate has set it, bound to the original model.
         other.model.__dict__.pop("forward", None)
-        other.model.read = Int8Reader(self.model, self.precision)
+        other.model.read = Int8Reader(whole.model, self.precision)
         return other
 
     def _save_body(self, folder: Path) -> None:
         save_config(self.model.backbone, folder)
+        if self._adapted is not None:
+            self._adapted.write(folder)
         if self._chooses:
             write_json(folder / RESOLVED, self.settings.model_dump(mode="json"))
 
     def _empty_body(self, folder: Path) -> tuple[torch.nn.Module, PreTrainedTokenizerBase]:
         if (folder / RESOLVED).exists():
             self.settings = type(self.settings).model_validate(read_json(folder / RESOLVED))
-        backbone, tokenizer = empty_backbone(folder, self.settings.trust_remote_code)
+        self._adapted = Adapted.read(folder)
+        if self._adapted is None:
+            backbone, tokenizer = empty_backbone(folder, self.settings.trust_remote_code)
+        else:
+            backbone = self._adapted.backbone(folder)
+            tokenizer = load_tokenizer(str(folder), self.settings.trust_remote_code)
         self._weights = weights_of(backbone)
         return backbone, tokenizer
+
+    def _stored(self) -> dict[str, torch.Tensor]:
+        in_checkpoint = self._adapted is not None and self._adapted.name is not None
+        return self.model.learned() if in_checkpoint else super()._stored()
+
+    def _load_weights(self, folder: Path) -> None:
+        if self._adapted is None:
+            super()._load_weights(folder)
+            return
+        self._add_adapters(seed=None)
+        if self._adapted.name is None:
+            super()._load_weights(folder)
+        else:
+            self.model.load_learned(load_file(folder / WEIGHTS))
+        self._adapted.finish(self.model.backbone)
+        self._shrink()

@@ -28,13 +28,18 @@ SPECIAL = ("position_bias", "softcap", "cache")
 
 def install_attention(backbone: nn.Module) -> None:
     """Install this project's dropout and, if the library allows it, its attention, in place."""
+    install_dropout(backbone)
+    # Architectures with their own attention (DeBERTa, XLNet) use the dropout modules above.
+    if backbone.config._attn_implementation == "sdpa" and backbone._can_set_attn_implementation():
+        backbone.set_attn_implementation(ATTENTION)
+
+
+def install_dropout(backbone: nn.Module) -> None:
+    """Install this project's dropout in place of torch's."""
     for module in list(backbone.modules()):
         for name, child in module.named_children():
             if type(child) is nn.Dropout:
                 setattr(module, name, Dropout(child.p).train(child.training))
-    # Architectures with their own attention (DeBERTa, XLNet) use the dropout modules above.
-    if backbone.config._attn_implementation == "sdpa" and backbone._can_set_attn_implementation():
-        backbone.set_attn_implementation(ATTENTION)
 
 
 def attend(

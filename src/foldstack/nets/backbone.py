@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 from pickle import UnpicklingError
@@ -18,11 +19,17 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 from transformers.dynamic_module_utils import custom_object_save
-from transformers.utils import cached_file
+from transformers.utils import (
+    SAFE_WEIGHTS_INDEX_NAME,
+    SAFE_WEIGHTS_NAME,
+    WEIGHTS_INDEX_NAME,
+    WEIGHTS_NAME,
+    cached_file,
+)
 from transformers.utils import logging as transformers_logging
 
 from foldstack.errors import InputError
-from foldstack.files import read_json
+from foldstack.files import file_sha256, read_json
 from foldstack.nets.attention import install_attention
 from foldstack.nets.tokenizer import fix_tokenizer
 from foldstack.system import is_fault
@@ -71,7 +78,18 @@ def load_backbone(
     dropout: float | None = None,
     trust_remote_code: bool = False,
 ) -> tuple[nn.Module, PreTrainedTokenizerBase]:
-    """Return the model in float32, whatever the dtype of its file, and its tokenizer.
+    """Return what `load_model` returns, and its tokenizer."""
+    model = load_model(place, ignore_weights, dropout, trust_remote_code)
+    return model, load_tokenizer(place, trust_remote_code)
+
+
+def load_model(
+    place: str,
+    ignore_weights: tuple[str, ...] = (),
+    dropout: float | None = None,
+    trust_remote_code: bool = False,
+) -> nn.Module:
+    """Return the model in float32, whatever the dtype of its file.
 
     Args:
         place: a folder or a hub name.
@@ -122,13 +140,38 @@ def load_backbone(
             "checkpoint, or name a task head's first part in `ignore_weights`"
         )
     _adapt(model)
-    return model, _load_tokenizer(place, trust_remote_code)
+    return model
+
+
+def weights_digest(place: str) -> str:
+    """Return the SHA-256 of a checkpoint's file of weights; of several, that of all their own.
+
+    place: a folder or a hub name, whose model has been loaded.
+    """
+    for name in (SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME, WEIGHTS_NAME, WEIGHTS_INDEX_NAME):
+        file = cached_file(
+            place, name, local_files_only=True, _raise_exceptions_for_missing_entries=False
+        )
+        if file is None:
+            continue
+        if not name.endswith(".json"):
+            return file_sha256(Path(file))
+        shards = sorted(set(read_json(Path(file))["weight_map"].values()))
+        digests = [file_sha256(Path(file).parent / shard) for shard in shards]
+        return hashlib.sha256("".join(digests).encode()).hexdigest()
+    raise InputError(f"backbone '{place}' has no file of weights whose checksum could be pinned")
 
 
 def dropout_rates(backbone: nn.Module) -> list[tuple[nn.Module, str]]:
-    """Return where a backbone's dropout rates are: dropout modules, or float attributes of modules."""
+    """Return where a backbone's dropout rates are: dropout modules, or float attributes of modules.
+
+    Those of adapters are not among them.
+    """
     found = []
+    of_adapters = {m for k, m in backbone.named_modules() if ".lora_dropout" in k}
     for module in backbone.modules():
+        if module in of_adapters:
+            continue
         if isinstance(module, nn.Dropout):
             found.append((module, "p"))
         found += [
@@ -157,7 +200,8 @@ def _adapt(model: nn.Module) -> None:
     install_attention(model)
 
 
-def _load_tokenizer(place: str, trust_remote_code: bool) -> PreTrainedTokenizerBase:
+def load_tokenizer(place: str, trust_remote_code: bool) -> PreTrainedTokenizerBase:
+    """Return the tokenizer of a folder or hub name; InputError if it requires a missing package."""
     try:
         return fix_tokenizer(from_pretrained(AutoTokenizer, place, trust_remote_code), place)
     except ImportError as e:
@@ -264,4 +308,4 @@ def empty_backbone(
     config = from_pretrained(AutoConfig, str(folder), trust_remote_code)
     model = AutoModel.from_config(config, dtype=torch.float32, trust_remote_code=trust_remote_code)
     _adapt(model)
-    return model, _load_tokenizer(str(folder), trust_remote_code)
+    return model, load_tokenizer(str(folder), trust_remote_code)

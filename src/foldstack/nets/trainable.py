@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
-from torch import nn
+from torch import Tensor, nn
 
 from foldstack.techniques.network_parts import NetworkPart
 
@@ -32,10 +33,13 @@ class Trainable(nn.Module):
 
     parts: the parts that it has; a setting that requires another is rejected before training.
     embeds_time_first: its word embeddings are given (t, b) tokens.
+    changing: names of those weights of its backbone that training may change, if not all: the others
+    are in no checkpoint, and their word embeddings may be perturbed although they are frozen.
     """
 
     parts: frozenset[NetworkPart] = frozenset({NetworkPart.POOLED})
     embeds_time_first = False
+    changing: frozenset[str] | None = None
 
     @property
     def body_name(self) -> str:
@@ -48,6 +52,20 @@ class Trainable(nn.Module):
         A network that has one is given the `attention_mask` (b, t) of its tokens.
         """
         return None
+
+    def learned(self) -> dict[str, Tensor]:
+        """Return the state dict without weights that training never changes."""
+        state, changing = self.state_dict(), self.changing
+        if changing is None:
+            return state
+        return {k: v for k, v in state.items() if not k.startswith("backbone.") or k in changing}
+
+    def load_learned(self, tensors: Mapping[str, Tensor]) -> None:
+        """Load what `learned` returned; raise RuntimeError if one is missing or unknown."""
+        other = set(tensors) ^ set(self.learned())
+        if other:
+            raise RuntimeError(f"weights are missing or unknown: {', '.join(sorted(other))}")
+        self.load_state_dict(tensors, strict=False)
 
     def named_layers(self) -> NamedLayers:
         """Return the depths of its parameters, if it has `NetworkPart.LAYERS`."""

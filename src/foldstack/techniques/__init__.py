@@ -1,5 +1,6 @@
 """The typed settings of the learners, and of every technique that a transformer preset switches on."""
 
+from foldstack.techniques.adapter_settings import LoraSettings
 from foldstack.techniques.adversaries import AWP, FGM, PGD, VAT, WORD_EMBEDDINGS, Adversary, FreeLB
 from foldstack.techniques.augmentation import Augmentation, SpanMasking
 from foldstack.techniques.auto import RunFacts
@@ -165,6 +166,7 @@ __all__ = [
     "Long",
     "LoopLearnerSettings",
     "LoopSettings",
+    "LoraSettings",
     "Loss",
     "MeanHead",
     "MultilabelCrossEntropy",

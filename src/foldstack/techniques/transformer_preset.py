@@ -12,6 +12,7 @@ from foldstack.backbones import BackboneSize, locate
 from foldstack.kinds import Kind
 from foldstack.settings import Listed, NonNegative, OptionalText, Share, none_from_text
 from foldstack.techniques import auto
+from foldstack.techniques.adapter_settings import LoraSettings
 from foldstack.techniques.common import AUTO, OrAuto
 from foldstack.techniques.learner import Traits
 from foldstack.techniques.pretraining import Pretraining
@@ -50,6 +51,10 @@ class TransformerSettings(SequenceSettings):
         near those of the same layer of the whole fitted backbone of `start_from`, which reads the
         same inputs without dropout: 1 - cosine of each token's vectors (DistilBERT's cosine loss, but
         in several layers, as Sun et al. 2019, Patient knowledge distillation).
+    lora: train low-rank adapters beside the backbone's frozen weights, `{}` or `{setting: value}`; only
+        what is trained is stored, and prediction reads the backbone where it was.
+    quantize: keep the frozen weights of the backbone's linear layers in 4 bits (nf4, as in QLoRA) or in
+        8 (int8); with lora, or if all stages set freeze_backbone.
     joint: train the whole backbone too, with a head of its own, which teaches the layers that
         `keep_every` keeps while it learns, `{}` or `{setting: value}`.
     """
@@ -78,6 +83,8 @@ class TransformerSettings(SequenceSettings):
     ignore_weights: Listed[str] = ()
     keep_every: PositiveInt = 1
     match_hidden: NonNegative = 0.0
+    lora: Annotated[LoraSettings | None, BeforeValidator(none_from_text)] = None
+    quantize: Annotated[Literal["nf4", "int8"] | None, BeforeValidator(none_from_text)] = None
     joint: Annotated[JointDistillation | None, BeforeValidator(none_from_text)] = None
 
     def fit_mb(self, rows: int) -> int | None:
@@ -193,6 +200,57 @@ class TransformerSettings(SequenceSettings):
                 raise ValueError(
                     f"joint trains two whole networks on the target, which training.{name} does not: "
                     "set one of them only"
+                )
+        return self
+
+    @property
+    def keeps_backbone(self) -> bool:
+        """Whether the backbone's own weights stay as they are, and runs do not store them."""
+        return self.lora is not None or self.quantize is not None
+
+    @model_validator(mode="after")
+    def _adapters_are_trained(self) -> TransformerSettings:
+        if self.lora is None:
+            return self
+        stages = self.all_stages
+        for name, is_set, why in (
+            ("joint", self.joint is not None, "joint trains it whole"),
+            (
+                "training.reinit_layers",
+                any(stage.reinit_layers for stage in stages),
+                "re-initialised layers would never be learned",
+            ),
+            (
+                "training.freeze_embeddings",
+                any(stage.freeze_embeddings for stage in stages),
+                "the embeddings are frozen already",
+            ),
+            (
+                "training.freeze_backbone",
+                all(stage.freeze_backbone for stage in stages),
+                "no stage would train the adapters in it",
+            ),
+        ):
+            if is_set:
+                raise ValueError(
+                    f"lora keeps the backbone's weights, and {why}: leave lora or {name} out"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _quantised_weights_are_frozen(self) -> TransformerSettings:
+        if self.quantize is None:
+            return self
+        if self.lora is None and not all(stage.freeze_backbone for stage in self.all_stages):
+            raise ValueError(
+                "quantize keeps the backbone's weights, so that something else must be trained: set "
+                "lora, or freeze_backbone in all stages"
+            )
+        for name, is_set in (("keep_every", self.keep_every > 1), ("pretrain", self.pretrains)):
+            if is_set:
+                raise ValueError(
+                    f"quantize rounds weights that a checkpoint has, and {name} makes others: leave one "
+                    "of them out"
                 )
         return self
 

@@ -11,7 +11,8 @@ holds the earlier gradient plus what the method adds. Common to all:
   row.
 - Directions are normalised, so that fp16's loss scaling changes nothing; a zero or non-finite
   gradient gives no perturbation.
-- A tied weight (one parameter with several names) is perturbed once, a frozen one never.
+- A tied weight (one parameter with several names) is perturbed once. A frozen one never is, but for
+  the word embeddings of a backbone whose adapters are trained in place of its weights.
 - Randomness comes from torch's global generators.
 """
 
@@ -27,7 +28,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from foldstack import techniques
+from foldstack import parallel, techniques
 from foldstack.errors import InputError, some
 
 if TYPE_CHECKING:
@@ -98,9 +99,10 @@ class FGMAttack(_FromStart):
     def __init__(self, settings: techniques.FGM, model: Trainable):
         self.settings = settings
         self.attacked = attacked_parameters(settings, model)
+        self.frozen = [p for p in self.attacked if not p.requires_grad]
 
     def backward(self, part: MicroBatch, backward: Backward, epoch: float) -> Tensor:
-        with gradients_accumulated(self.attacked):
+        with gradients_reaching(self.frozen), gradients_accumulated(self.attacked):
             loss = backward_loss(part, backward)
             with self.attack():
                 backward(part.loss())
@@ -109,6 +111,7 @@ class FGMAttack(_FromStart):
     @contextmanager
     def attack(self) -> Iterator[None]:
         """Move the weights one step up the gradient in `.grad`, inside the context."""
+        share_gradients(self.frozen)
         with restored(self.attacked):
             put(self.attacked, (p + self.settings.epsilon * direction(p) for p in self.attacked))
             yield
@@ -124,10 +127,11 @@ class PGDAttack(_FromStart):
     def __init__(self, settings: techniques.PGD, model: Trainable):
         self.settings = settings
         self.attacked = attacked_parameters(settings, model)
+        self.frozen = [p for p in self.attacked if not p.requires_grad]
         self.trained = trained_parameters(model)
 
     def backward(self, part: MicroBatch, backward: Backward, epoch: float) -> Tensor:
-        with gradients_accumulated(self.attacked):
+        with gradients_reaching(self.frozen), gradients_accumulated(self.attacked):
             loss = backward_loss(part, backward)
             with self.attack(part, backward):
                 backward(part.loss())
@@ -139,13 +143,14 @@ class PGDAttack(_FromStart):
         with restored(self.attacked) as start:
             self.climb(start)
             for _ in range(self.settings.steps - 1):
-                with gradients_restored(self.trained):
+                with gradients_restored([*self.trained, *self.frozen]):
                     backward(part.loss())
                     self.climb(start)
             yield
 
     def climb(self, start: list[Tensor]) -> None:
         s = self.settings
+        share_gradients(self.frozen)
         moves = (
             projected(p.detach() - w + s.alpha * direction(p), s.epsilon)
             for p, w in zip(self.attacked, start, strict=True)
@@ -164,6 +169,7 @@ class AWPAttack(_FromStart):
     def __init__(self, settings: techniques.AWP, model: Trainable):
         self.settings = settings
         self.attacked = attacked_parameters(settings, model, least_ndim=2)
+        self.frozen = [p for p in self.attacked if not p.requires_grad]
         self.trained = trained_parameters(model)
 
     def attacks(self, epoch: float) -> bool:
@@ -172,7 +178,7 @@ class AWPAttack(_FromStart):
     def backward(self, part: MicroBatch, backward: Backward, epoch: float) -> Tensor:
         if not self.attacks(epoch):
             return backward_loss(part, backward)
-        with self.attack(part, backward) as loss:
+        with gradients_reaching(self.frozen), self.attack(part, backward) as loss:
             backward(part.loss())
         return loss
 
@@ -180,8 +186,9 @@ class AWPAttack(_FromStart):
     def attack(self, part: MicroBatch, backward: Backward) -> Iterator[Tensor]:
         """Move the weights by the step inside the context; yield the clean loss."""
         with restored(self.attacked) as start:
-            with gradients_restored(self.trained):
+            with gradients_restored([*self.trained, *self.frozen]):
                 loss = backward_loss(part, backward)
+                share_gradients(self.frozen)
                 put(self.attacked, map(self.worse, self.attacked, start))
             yield loss
 
@@ -317,7 +324,10 @@ def attacked_parameters(
     model: Trainable,
     least_ndim: int = 1,
 ) -> list[nn.Parameter]:
-    """Return the trained parameters that `settings.parameters` names, each once; InputError if none."""
+    """Return the trained parameters that `settings.parameters` names, each once; InputError if none.
+
+    Word embeddings that are frozen because adapters are trained instead count as trained.
+    """
     pattern = settings.parameters
     named = [
         (name, p)
@@ -338,6 +348,8 @@ def attacked_parameters(
             f"of the names of the model's {what}; the nearest is '{near}'"
         )
     trained = {id(p): p for _, p in found if p.requires_grad}
+    if pattern == techniques.WORD_EMBEDDINGS and model.changing is not None:
+        return [weight]
     if not trained:
         raise InputError(
             f"adversary {settings.name} perturbs {some([name for name, _ in found])}, which "
@@ -407,6 +419,26 @@ def restored(parameters: Sequence[nn.Parameter]) -> Iterator[list[Tensor]]:
         yield start
     finally:
         put(parameters, start)
+
+
+@contextmanager
+def gradients_reaching(frozen: Sequence[nn.Parameter]) -> Iterator[None]:
+    """Let frozen parameters get gradients inside the context; none remain afterwards."""
+    for p in frozen:
+        p.requires_grad_(True)
+    try:
+        yield
+    finally:
+        for p in frozen:
+            p.requires_grad_(False)
+            p.grad = None
+
+
+def share_gradients(frozen: Sequence[nn.Parameter]) -> None:
+    """Replace the gradients of frozen parameters by the processes' mean; DDP leaves them out."""
+    for p in frozen:
+        if p.grad is not None:
+            parallel.all_reduce_sum(p.grad).div_(parallel.world_size())
 
 
 def set_aside(parameters: Sequence[nn.Parameter]) -> list[Tensor | None]:

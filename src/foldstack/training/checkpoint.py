@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from foldstack import parallel
 from foldstack.config import digest
@@ -24,11 +24,11 @@ def on_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {k: v.detach().contiguous().cpu() for k, v in tensors.items()}
 
 
-def save_weights(model: nn.Module, path: Path) -> None:
-    """Write the weights from the main process; all processes have the same."""
+def save_weights(weights: Mapping[str, Tensor], path: Path) -> None:
+    """Write weights from the main process; all processes have the same."""
     if parallel.is_main():
         with placing(path) as beside:
-            save_file(on_cpu(model.state_dict()), beside)
+            save_file(on_cpu(weights), beside)
 
 
 def save(folder: Path, step: int, tensors: dict[str, Tensor], state: dict) -> None:

@@ -295,7 +295,7 @@ def train(
                     with averaging.applied(model):
                         scores.append(evaluate(model))
                         if epoch == _best(scores) or settings.mixes_epochs:
-                            checkpoint.save_weights(model, _epoch_file(folder, epoch))
+                            checkpoint.save_weights(model.learned(), _epoch_file(folder, epoch))
                     say(f"epoch {epoch}: {scores[-1].metric:.4f}")
                     if log:
                         log({"metric": scores[-1].metric}, step)
@@ -595,8 +595,8 @@ def _choose(
     model = training.model
     if not evaluate:
         with training.averaging.applied(model):
-            last = checkpoint.on_cpu(model.state_dict())
-        model.load_state_dict(last)
+            last = checkpoint.on_cpu(model.learned())
+        model.load_learned(last)
         return {}
     facts = {
         "epoch_scores": _choosing(scores),
@@ -604,16 +604,16 @@ def _choose(
         "best_epoch": _best(scores),
     }
     if not training.settings.mixes_epochs:
-        model.load_state_dict(load_file(_epoch_file(folder, _best(scores))))
+        model.load_learned(load_file(_epoch_file(folder, _best(scores))))
         return facts
 
     def score_of(weights: dict[str, Tensor]) -> float:
-        model.load_state_dict(weights)
+        model.load_learned(weights)
         return evaluate(model).chooses
 
     files = [_epoch_file(folder, epoch + 1) for epoch in range(len(scores))]
     weights, epochs = greedy_soup(files, _choosing(scores), score_of)
-    model.load_state_dict(weights)
+    model.load_learned(weights)
     return facts | {"soup_epochs": epochs}
 
 
@@ -630,7 +630,7 @@ def _save(
     It is the same in all processes; the main process writes it.
     """
     begin = time.monotonic()
-    tensors = {f"model.{k}": v for k, v in training.model.state_dict().items()}
+    tensors = {f"model.{k}": v for k, v in training.model.learned().items()}
     tensors |= {f"averaging.{k}": v for k, v in training.averaging.state().items()}
     of_optimizer = state_tensors(training.model, training.optimizer)
     tensors |= {f"optimizer.{k}": v for k, v in of_optimizer.items()}
@@ -654,7 +654,7 @@ def _restore(
     def under(start: str) -> dict[str, Tensor]:
         return {k.removeprefix(start): v for k, v in tensors.items() if k.startswith(start)}
 
-    training.model.load_state_dict(under("model."))
+    training.model.load_learned(under("model."))
     training.averaging.load(under("averaging."))
     load_state_tensors(training.model, training.optimizer, under("optimizer."))
     if training.accelerator.scaler and state["scaler"]:

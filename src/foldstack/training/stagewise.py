@@ -48,7 +48,7 @@ def run_stages(
         place.mkdir(exist_ok=True)
         finished = finished_facts(place, place.name, "training it again", ("weights.safetensors",))
         if finished is not None:
-            model.load_state_dict(load_file(place / "weights.safetensors"))
+            model.load_learned(load_file(place / "weights.safetensors"))
             facts.append(finished)
             say(f"stage {number} of {len(stages)} is finished")
             continue
@@ -101,7 +101,7 @@ def _finish(model: Classifier, facts: dict, place: Path) -> None:
     """Write the stage's weights, then the record that it is finished, then delete its checkpoints."""
     if not parallel.is_main():
         return
-    save_weights(model, place / "weights.safetensors")
+    save_weights(model.learned(), place / "weights.safetensors")
     files = {"weights.safetensors": file_sha256(place / "weights.safetensors")}
     write_record(place / FACTS, facts | {"files": files})
     for old in [*place.glob("step-*"), *place.glob("epoch*"), *place.glob("outputs-*")]:

@@ -26,7 +26,14 @@ from foldstack.cli import main
 from foldstack.errors import InputError
 from foldstack.rows import PSEUDO
 from foldstack.store import RunKey, Store
-from foldstack.techniques import Consistency, Distillation, Head, JointDistillation, PseudoLabels
+from foldstack.techniques import (
+    Consistency,
+    Distillation,
+    Head,
+    JointDistillation,
+    LoraSettings,
+    PseudoLabels,
+)
 from foldstack.text.batches import micro_batches
 from foldstack.training import loop
 from makers import loop_learner, tiny_rows
@@ -111,6 +118,11 @@ CASES: dict[str, dict] = {
         "loss": {"name": "soft_f1", "share": 0.7},
     },
     "hidden states": {"over": {"start_from": "a", "keep_every": 2, "match_hidden": 1.0}},
+    "adapters": {"over": {"lora": LoraSettings(dropout=0), "quantize": "nf4"}},
+    "worst words beside adapters": {
+        "over": {"lora": LoraSettings(r=2, kind="dora", dropout=0)},
+        "adversary": {"name": "fgm", "epsilon": 0.5},
+    },
     "teacher beside it": {"over": {"keep_every": 2, "joint": JointDistillation()}},
 }
 

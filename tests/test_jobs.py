@@ -6,6 +6,7 @@ import io
 import json
 import re
 import shutil
+import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,7 +17,7 @@ from foldstack import cgroups, cores, progress
 from foldstack.cores import threads_per_run
 from foldstack.files import read_json
 from foldstack.records import RunRecord, write_record
-from foldstack.stages import jobs, predictor
+from foldstack.stages import jobs, launch, predictor
 from foldstack.stages.fitted import threads_of, threads_to_predict
 from foldstack.stages.jobs import Jobs, time_left
 from foldstack.stages.run import Run
@@ -44,19 +45,21 @@ BERT = {
 }
 
 
+SEEN = "import os; print(os.environ['CUDA_VISIBLE_DEVICES'])"
 MINILM = {"num_hidden_layers": 6, "hidden_size": 384, "intermediate_size": 1536}
 LONG = {"batch_size": 16, "max_length": 256}
 
 
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch):
-    """Give the machine these cores, this free memory in MB, and a GPU or none."""
+    """Give the machine these cores, this free memory in MB, and GPUs or none."""
 
-    def make(cores_: int = 2, free: int = 100_000, gpu: bool = False) -> None:
+    def make(cores_: int = 2, free: int = 100_000, gpu: bool | int = False) -> None:
         monkeypatch.setattr(jobs, "cpu_cores", lambda: cores_)
         monkeypatch.setattr(cores, "cpu_cores", lambda: cores_)
         monkeypatch.setattr(jobs, "available_memory_mb", lambda: free)
-        monkeypatch.setattr(jobs, "has_gpu", lambda: gpu)
+        monkeypatch.setattr(jobs, "has_gpu", lambda: bool(gpu))
+        monkeypatch.setattr(jobs, "visible_gpus", lambda: [str(i) for i in range(gpu)])
 
     make()
     return make
@@ -195,6 +198,38 @@ def test_one_run_at_a_time_feeds_a_gpu(tmp_path, machine, backbone):
     assert Jobs(*runs_of(root, "tiny"), 0, 1).at_once() == 2
     machine(gpu=True)
     assert Jobs(*runs_of(root, "tiny"), 0, 1).at_once() == 1
+
+
+def test_runs_share_out_the_gpus(tmp_path, machine, backbone, monkeypatch):
+    """Each process sees one of them, the least used; a linear model counts none."""
+    root = made(tmp_path / "w", threads=1)
+    add_preset(root, backbone)
+    machine(gpu=2)
+    ws, todo = runs_of(root, "tiny")
+    assert Jobs(*runs_of(root), 0, 1).at_once() == 2  # by cores
+    assert Jobs(ws, todo, 0, 2).at_once() == 1
+    shared = Jobs(ws, todo, 0, 1)
+    assert shared.plan() == ["train: 3 runs, 2 at once on 2 GPUs with 1 thread each"]
+    monkeypatch.setattr(launch, "_command", lambda ws, run, force: [sys.executable, "-c", SEEN])
+    monkeypatch.setattr(launch, "say", lambda line: seen.append(line))
+    monkeypatch.setattr(shared, "end", lambda run, record: shared._since.pop(run.key))
+    monkeypatch.setattr(shared, "progress", lambda: "")
+    seen: list[str] = []
+    launch.train_each(ws, todo, shared, force=False)
+    found = {line[: line.index(" | ")]: line[-1] for line in seen if " | " in line}
+    assert sorted(found) == [str(run.key) for run in todo]
+    assert {found[str(run.key)] for run in todo[:2]} == {"0", "1"}
+
+
+@pytest.mark.parametrize(
+    ("named", "count", "gpus"),
+    [("", 2, ["0", "1"]), ("3, 5", 2, ["3", "5"]), ("GPU-8932f937", 1, ["GPU-8932f937"])],
+)
+def test_gpus_are_those_that_this_process_sees(monkeypatch, named, count, gpus):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", named)
+    monkeypatch.setattr(cores, "has_gpu", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: count)
+    assert cores.visible_gpus() == gpus
 
 
 def test_runs_that_are_finished_say_what_memory_another_takes(tmp_path, machine):

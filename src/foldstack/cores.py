@@ -52,6 +52,17 @@ def has_gpu() -> bool:
     return torch.accelerator.is_available()
 
 
+def visible_gpus() -> list[str]:
+    """Return the CUDA devices of this process, as CUDA_VISIBLE_DEVICES names them."""
+    if not has_gpu():
+        return []
+    import torch
+
+    named = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")]
+    count = torch.cuda.device_count()
+    return named[:count] if named[0] else [str(i) for i in range(count)]
+
+
 def available_memory_mb() -> int:
     """Return the MB of memory that new processes may take, within a container's limit."""
     import psutil

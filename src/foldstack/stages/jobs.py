@@ -9,7 +9,13 @@ from statistics import fmean
 import psutil
 
 from foldstack import config
-from foldstack.cores import available_memory_mb, cpu_cores, has_gpu, threads_per_run
+from foldstack.cores import (
+    available_memory_mb,
+    cpu_cores,
+    has_gpu,
+    threads_per_run,
+    visible_gpus,
+)
 from foldstack.progress import duration
 from foldstack.records import RunRecord, ThroughputRecord
 from foldstack.settings import CompetitionSettings
@@ -48,7 +54,7 @@ class Jobs:
     Attributes:
         threads: per run.
         cores: of the machine.
-        most: the largest number of runs at once.
+        most: the largest number of runs at once: one per GPU if one computes.
         left: the runs that have not ended, by key.
         several: whether there are several runs.
     """
@@ -81,8 +87,11 @@ class Jobs:
                     self._earlier.setdefault(run.key.model, []).append(record.seconds)
                     self._note_memory(run, record)
             self._assumed_mb[run.key.model] = self._assumed(run, len(ws.competition.train))
-        alone = processes > 1 or (any(r.settings.traits.torch for r in todo) and has_gpu())
-        self.most = given or (1 if alone else max(min(self.cores // self.threads, len(todo)), 1))
+        on_gpu = any(r.settings.traits.torch for r in todo) and has_gpu()
+        self._gpus = visible_gpus() if on_gpu and processes == 1 else []
+        self._gpu_of: dict[RunKey, str] = {}
+        at_once = max(len(self._gpus), 1) if on_gpu else self.cores // self.threads
+        self.most = given or (1 if processes > 1 else max(min(at_once, len(todo)), 1))
 
     def _is_alike(self, run: Run, record: RunRecord) -> bool:
         """Return whether this run will take what the finished one took."""
@@ -95,8 +104,16 @@ class Jobs:
         self._peak_mb[model] = max(self._peak_mb.get(model, 0), record.peak_memory_mb)
 
     def begin(self, run: Run) -> None:
-        """Take note of the time at which a run starts."""
+        """Take note of the time at which a run starts; of several GPUs it gets the least used one."""
         self._since[run.key] = time.monotonic()
+        if len(self._gpus) > 1:
+            used = [self._gpu_of[key] for key in self._since if key in self._gpu_of]
+            self._gpu_of[run.key] = min(self._gpus, key=used.count)
+
+    def environment(self, run: Run) -> dict[str, str]:
+        """Return what to add to the environment of a run that has begun: its GPU, of several."""
+        gpu = self._gpu_of.get(run.key)
+        return {} if gpu is None else {"CUDA_VISIBLE_DEVICES": gpu}
 
     def end(self, run: Run, record: RunRecord) -> None:
         """Take note of a finished run's memory and time."""
@@ -144,13 +161,14 @@ class Jobs:
     def plan(self) -> list[str]:
         """Return how the runs share the machine, as lines."""
         at_once, threads = self.at_once(), f"{self.threads} thread{'s' * (self.threads != 1)}"
-        lines = [f"train: {self._count} runs, {at_once} at once with {threads} each"]
+        gpus = f" on {len(self._gpus)} GPUs" if len(self._gpus) > 1 else ""
+        lines = [f"train: {self._count} runs, {at_once} at once{gpus} with {threads} each"]
         if self._processes > 1:
             lines = []
         elif at_once < min(self.most, self._count):
             most = max(map(self._memory_mb, self.left.values()))
             lines[0] += f": {self._free_mb:,} MB of memory are free, and one may take {most:,} MB"
-        if self.most > 1 and self.most * self.threads > self.cores:
+        if not self._gpus and self.most > 1 and self.most * self.threads > self.cores:
             lines.append(
                 f"train: {self.most} runs of {self.threads} threads each share {self.cores} cores and "
                 "may take longer than one after the other; runtime.threads=1 makes them smaller"

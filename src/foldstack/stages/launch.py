@@ -68,7 +68,7 @@ def _as_ended(
             while waiting and jobs.may_begin(waiting[0]) and not launch.ended.is_set():
                 run = waiting.pop(0)
                 jobs.begin(run)
-                running[pool.submit(launch.train, run)] = run
+                running[pool.submit(launch.train, run, jobs.environment(run))] = run
             ended, _ = wait(running, STATUS_SECONDS if status.shown else None, FIRST_COMPLETED)
             for future in ended:
                 run, code = running.pop(future), future.result()
@@ -98,10 +98,10 @@ class _Launch:
     running: set[subprocess.Popen] = field(default_factory=set)
     ended: threading.Event = field(default_factory=threading.Event)
 
-    def train(self, run: Run) -> int:
-        """Train one run; return its exit code."""
+    def train(self, run: Run, own: dict[str, str]) -> int:
+        """Train one run; return its exit code. own: added to its environment."""
         try:
-            return self._train(run)
+            return self._train(run, own)
         except Exception:  # the output cannot be written, or no process started
             self.ended.set()
             raise
@@ -112,13 +112,13 @@ class _Launch:
         for process in list(self.running):
             process.send_signal(signum)
 
-    def _train(self, run: Run) -> int:
+    def _train(self, run: Run, added: dict[str, str]) -> int:
         key, command = run.key, _command(self.ws, run, self.force)
         pipe = {} if self.shown else PIPED
         with ExitStack() as stack:
             group = [
                 stack.enter_context(
-                    subprocess.Popen(command, env=child_environment() | own, **pipe)
+                    subprocess.Popen(command, env=child_environment() | added | own, **pipe)
                 )
                 for own in self._environments()
             ]

@@ -52,6 +52,13 @@ def has_gpu() -> bool:
     return torch.accelerator.is_available()
 
 
+def memory_mb() -> int:
+    """Return the MB of memory of this machine, within a container's limit."""
+    import psutil
+
+    return min([psutil.virtual_memory().total, *cgroups.memory_limits()]) // 2**20
+
+
 def available_memory_mb() -> int:
     """Return the MB of memory that new processes may take, within a container's limit."""
     import psutil

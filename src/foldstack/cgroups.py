@@ -17,13 +17,24 @@ def cpu_quotas() -> Iterator[float]:
             yield int(quota[0]) / int(quota[1])
 
 
+def memory_limits() -> Iterator[int]:
+    """Yield each limit on memory, in bytes."""
+    return (limit for _, limit in _memory_limits())
+
+
 def memory_left() -> Iterator[int]:
     """Yield, per limit on memory, the bytes that it still allows; files that can be dropped are free."""
+    for folder, limit in _memory_limits():
+        used = _words(folder / "memory.current") or _words(folder / "memory.usage_in_bytes")
+        if used:
+            yield limit - int(used[0]) + _inactive_files(folder)
+
+
+def _memory_limits() -> Iterator[tuple[Path, int]]:
     for folder in _folders("memory"):
         limit = _words(folder / "memory.max") or _words(folder / "memory.limit_in_bytes")
-        used = _words(folder / "memory.current") or _words(folder / "memory.usage_in_bytes")
-        if limit and used and limit != ["max"]:
-            yield int(limit[0]) - int(used[0]) + _inactive_files(folder)
+        if limit and limit != ["max"]:
+            yield folder, int(limit[0])
 
 
 def _inactive_files(folder: Path) -> int:

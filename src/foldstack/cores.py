@@ -63,6 +63,13 @@ def visible_gpus() -> list[str]:
     return named[:count] if named[0] else [str(i) for i in range(count)]
 
 
+def memory_mb() -> int:
+    """Return the MB of memory of this machine, within a container's limit."""
+    import psutil
+
+    return min([psutil.virtual_memory().total, *cgroups.memory_limits()]) // 2**20
+
+
 def available_memory_mb() -> int:
     """Return the MB of memory that new processes may take, within a container's limit."""
     import psutil

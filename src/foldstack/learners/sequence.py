@@ -18,6 +18,7 @@ from foldstack.errors import InputError
 from foldstack.learners import Attended, LearnerContext, Measured, stored_mb
 from foldstack.learners.encoder import Encoder
 from foldstack.learners.judging import epoch_score
+from foldstack.nets.backbone import recomputing
 from foldstack.nets.classifier import Classifier, positions, takes_types
 from foldstack.nets.device import to_device
 from foldstack.nets.huffman import HuffmanTree
@@ -304,7 +305,10 @@ class SequenceLearner:
             select is not None and stage.auxiliary < 1
         )  # else the scored outputs are not trained
         several = len(self.settings.stages_for(self.task.metric.name)) > 1
-        with dropout(self.model, stage.dropout, stage.backbone_dropout):
+        with (
+            dropout(self.model, stage.dropout, stage.backbone_dropout),
+            recomputing(net, stage.recomputes),
+        ):
             return loop.train(
                 net,
                 examples,
@@ -365,11 +369,12 @@ class SequenceLearner:
             beside = unlabelled.of_epoch(longest, s.batch_size, 0)
         training = loop.prepare(self.model, examples, s, self.accelerator, self.criterion)
         training.net.train()
-        loop.update(training, examples, batches[0], 0, beside[0])
-        begin = time.monotonic()
         steps = batches[1:] or batches
-        for batch, pairs in zip(steps, beside[-len(steps) :], strict=True):
-            loop.update(training, examples, batch, 0, pairs)
+        with recomputing(self.model, s.recomputes):
+            loop.update(training, examples, batches[0], 0, beside[0])
+            begin = time.monotonic()
+            for batch, pairs in zip(steps, beside[-len(steps) :], strict=True):
+                loop.update(training, examples, batch, 0, pairs)
         train_row = (time.monotonic() - begin) / sum(map(len, steps))
         train_row *= len(examples.targets) / len(rows)  # some rows have several windows
         of, read = examples.tokens.rows, np.concatenate(batches)

@@ -18,7 +18,7 @@ from foldstack.nets.attention import install_dropout
 from foldstack.nets.classifier import Classifier
 from foldstack.nets.fewer_bits import load_bitsandbytes, widen
 from foldstack.nets.layers import blocks
-from foldstack.techniques import LoraSettings
+from foldstack.techniques import AUTO, LoraSettings
 
 NAME = "default"  # of the adapters within peft's layers
 FAST_SVD = "pissa_niter_16"  # 16 iterations of a randomised SVD: seconds per backbone, not minutes
@@ -85,15 +85,15 @@ def take_out(backbone: nn.Module) -> None:
             weight.data = weight.data - (taken.T if layer.fan_in_fan_out else taken)
 
 
-def targets_of(backbone: nn.Module, names: tuple[str, ...]) -> dict[str, nn.Module]:
+def targets_of(backbone: nn.Module, names: tuple[str, ...] | str) -> dict[str, nn.Module]:
     """Return the linear layers, by full name, whose names end with one of these.
 
-    names: none for all in the stack of layers.
+    names: or auto, for all in the stack of layers.
 
     Raises InputError if there are none.
     """
     linear = {k: m for k, m in backbone.named_modules() if isinstance(m, nn.Linear | Conv1D)}
-    if not names:
+    if names == AUTO:
         inside = {m for block in blocks(backbone) for m in block.modules()}
         found = {k: m for k, m in linear.items() if m in inside}
         if not found:

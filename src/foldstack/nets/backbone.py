@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from pickle import UnpicklingError
 
@@ -186,6 +188,34 @@ def set_dropout(backbone: nn.Module, rate: float) -> None:
     """Set every dropout rate of a loaded backbone."""
     for module, name in dropout_rates(backbone):
         setattr(module, name, rate)
+
+
+@contextmanager
+def recomputing(net: nn.Module, enabled: bool) -> Iterator[None]:
+    """Let backbones in a network keep only the inputs of their layers for the backward pass.
+
+    In training mode; the passes have the same random states.
+
+    Raises InputError if an architecture does not support it.
+    """
+    backbones = [m for m in net.modules() if isinstance(m, PreTrainedModel)] if enabled else []
+    for each in backbones:
+        if not each.supports_gradient_checkpointing:
+            raise InputError(
+                f"training.gradient_checkpointing does not fit a backbone of type "
+                f"'{each.config.model_type}': leave it out"
+            )
+    # transformers renames the methods.
+    enable, disable = ("activation_checkpointing_enable", "activation_checkpointing_disable")
+    if not hasattr(PreTrainedModel, enable):
+        enable, disable = ("gradient_checkpointing_enable", "gradient_checkpointing_disable")
+    for each in backbones:
+        getattr(each, enable)({"use_reentrant": False})
+    try:
+        yield
+    finally:
+        for each in backbones:
+            getattr(each, disable)()
 
 
 def weights_of(backbone: PreTrainedModel) -> int:

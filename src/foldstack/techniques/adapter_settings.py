@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, PositiveInt
+from pydantic import PositiveInt
 
-from foldstack.settings import Listed, Positive, Settings, Share
-from foldstack.techniques.common import AUTO
-
-
-def _targets(value: Any) -> Any:
-    """Read `auto`; a name needs no brackets."""
-    return [] if value == AUTO else value
+from foldstack.settings import OneOrMore, Positive, Settings, Share
+from foldstack.techniques.common import AUTO, OrAuto
 
 
 class LoraSettings(Settings):
@@ -35,7 +30,7 @@ class LoraSettings(Settings):
     r: PositiveInt = 16
     alpha: Positive = 32.0
     dropout: Share = 0.05
-    targets: Annotated[Listed[str], BeforeValidator(_targets)] = ()
+    targets: Annotated[OneOrMore[str], OrAuto()] = AUTO
     kind: Literal["lora", "dora", "rslora", "pissa"] = "lora"
     train_norms: bool = False
 

@@ -127,6 +127,11 @@ class LoopSettings(Settings):
         return step.rowwise and not (self.clip or self.weight_decay or self.adversary)
 
     @property
+    def recomputes(self) -> bool:
+        """Whether activations are computed again in the backward pass."""
+        return False
+
+    @property
     def rates_by_layer(self) -> bool:
         """Whether the learning rate differs between layers."""
         return False

@@ -190,7 +190,7 @@ def prepare(
         make_averaging(settings.averaging, model),
         settings,
         accelerator,
-        {} if _allows_graphs(accelerator, adversary) else None,
+        {} if _allows_graphs(accelerator, adversary, settings) else None,
         torch.zeros(2, device=accelerator.device),
     )
 
@@ -204,10 +204,11 @@ def check_network(network: Trainable, settings: LoopSettings) -> None:
             )
 
 
-def _allows_graphs(accelerator: Accelerator, adversary: Attack) -> bool:
-    """Whether no step reads a value first: fp16's overflow, or other processes' results."""
+def _allows_graphs(accelerator: Accelerator, adversary: Attack, settings: LoopSettings) -> bool:
+    """Whether no step reads a value first: fp16's overflow, other processes' results, random states."""
     on_gpu = accelerator.device.type == "cuda" and accelerator.num_processes == 1
-    return on_gpu and accelerator.scaler is None and adversary.capturable
+    reads_none = accelerator.scaler is None and not settings.recomputes
+    return on_gpu and reads_none and adversary.capturable
 
 
 def _freeze_unused(model: nn.Module, examples: Examples) -> None:

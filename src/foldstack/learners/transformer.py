@@ -22,6 +22,7 @@ from foldstack.nets.backbone import (
     set_dropout,
     weights_of,
 )
+from foldstack.nets.direction import is_causal, restore_attention, set_attention
 from foldstack.nets.hidden_states import HiddenMatch
 from foldstack.nets.layers import thin
 from foldstack.nets.quantized import Int8Reader
@@ -94,6 +95,7 @@ class TransformerLearner(SequenceLearner):
             return
         facts = RunFacts.of(self.task.kind, train.targets, train.weights, weights_of(backbone))
         facts = facts if learned is None else replace(facts, rows=learned)
+        facts = replace(facts, causal=self.settings.head == AUTO and is_causal(backbone))
         self.settings, made = self.settings.resolved(facts)
         self.chosen |= made
         if (rate := self.chosen.get("backbone_dropout")) is not None:
@@ -105,6 +107,8 @@ class TransformerLearner(SequenceLearner):
         loaded = load_backbone(self._place, s.ignore_weights, rate, s.trust_remote_code)
         if code := own_code(loaded[0]):
             say(f"trust_remote_code: the backbone runs its checkpoint's own code, {code}")
+        if s.attention != AUTO:
+            set_attention(loaded[0], s.attention)
         return loaded
 
     def pretrain(self, rows: Rows, run_dir: Path, to: Path) -> dict:
@@ -166,5 +170,7 @@ class TransformerLearner(SequenceLearner):
         if (folder / RESOLVED).exists():
             self.settings = type(self.settings).model_validate(read_json(folder / RESOLVED))
         backbone, tokenizer = empty_backbone(folder, self.settings.trust_remote_code)
+        if self.settings.attention != AUTO:
+            restore_attention(backbone, self.settings.attention)
         self._weights = weights_of(backbone)
         return backbone, tokenizer

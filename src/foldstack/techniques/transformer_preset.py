@@ -43,6 +43,9 @@ class TransformerSettings(SequenceSettings):
     pretrain: pre-train the backbone on masked tokens of all texts of the workspace first, `{}` or
         `{setting: value}`; runs that start from another one do not.
     backbone_dropout: inside the backbone; none: as its config says.
+    attention: which tokens each token sees: causal: those before it; bidirectional: all (BehnamGhader
+        et al. 2024, LLM2Vec, for decoders); auto: as the architecture has it. One that it has by itself
+        is refused.
     ignore_weights: checkpoint entries that belong to another task's head.
     keep_every: keep every n-th of the backbone's layers, after `start_from`'s weights are loaded; 2
         halves it (DistilBERT, Sanh et al. 2019).
@@ -75,6 +78,7 @@ class TransformerSettings(SequenceSettings):
     trust_remote_code: bool = False
     pretrain: Annotated[Pretraining | None, BeforeValidator(none_from_text)] = None
     backbone_dropout: Annotated[Share | None, BeforeValidator(none_from_text), OrAuto()] = None
+    attention: Literal["auto", "causal", "bidirectional"] = AUTO
     ignore_weights: Listed[str] = ()
     keep_every: PositiveInt = 1
     match_hidden: NonNegative = 0.0

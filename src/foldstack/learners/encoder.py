@@ -18,11 +18,19 @@ from foldstack.learners.keyword_columns import KEYWORDS, KeywordColumns
 from foldstack.links import softened
 from foldstack.progress import say
 from foldstack.rows import PSEUDO, Rows
-from foldstack.techniques import AUTO, Beginning, SequenceSettings, TrainingSettings, Windows
+from foldstack.techniques import (
+    AUTO,
+    Beginning,
+    SequenceSettings,
+    Template,
+    TrainingSettings,
+    Windows,
+)
 from foldstack.text.augment import Augmenter
 from foldstack.text.cache import TokenCache
 from foldstack.text.cutting import Texts, auto_length, cut_texts, fit_keywords
 from foldstack.text.keywords import KeywordTable
+from foldstack.text.laid import Laid
 from foldstack.text.pairs import check_pairs, in_an_order, in_both_orders, swapped, turned
 from foldstack.text.spans import mask_spans
 from foldstack.text.special import set_special
@@ -104,6 +112,7 @@ class Encoder:
         given = settings.training.max_length
         self.max_length: int | None = None if given == AUTO else given  # auto: until it is fitted
         self._set_special(settings.special_tokens)
+        self.laid = self._laid()
         self.keywords: KeywordTable | None = None
         self.scale: Scale | None = None
         self.columns: FeatureColumns | None = None
@@ -114,6 +123,13 @@ class Encoder:
         self.special_tokens = read_as
         written = (self.settings.prefix, *self.task.templates)
         set_special(self.tokenizer, read_as == "text", written)
+
+    def _laid(self) -> Laid | None:
+        """Return the template around the texts, if there is one."""
+        written, task = self.settings.text_template, self.task
+        if written is None:
+            return None
+        return Laid.of(Template.parse(written, task.texts, task.labels), self.tokenizer)
 
     @property
     def feature_width(self) -> int:
@@ -148,7 +164,7 @@ class Encoder:
 
         Several segments are truncated instead, since they must stay together.
         """
-        texts = self._read(rows)
+        texts = Texts.read(rows, self.tokenizer, self.settings.prefix, self.cache)
         self._fit_length(texts)
         most = int(texts.lengths.max())
         single = len(texts.columns) == 1
@@ -244,7 +260,7 @@ class Encoder:
 
     def _cut_drawn(self, rows: Rows) -> Tokens:
         """Return the tokens of resampled training texts, which no cache holds."""
-        return self._cut(Texts.read(rows, self.tokenizer, self.settings.prefix), training=True)
+        return self._cut(self._read(rows, cached=False), training=True)
 
     def unlabelled(self, rows: Rows) -> Callable[[int], Unlabelled]:
         """Return a function from the seed to these rows for consistency training.
@@ -258,14 +274,15 @@ class Encoder:
             def changed(epoch: int, which: np.ndarray) -> Tokens:
                 some = rows.take(which)
                 drawn = replace(some, texts=changes.texts(some, seed, epoch, always=True))
-                return self._cut(Texts.read(drawn, self.tokenizer, self.settings.prefix))
+                return self._cut(self._read(drawn, cached=False))
 
             return Unlabelled(self.settings.consistency, texts, changed, seed)
 
         return with_seed
 
-    def _read(self, rows: Rows) -> Texts:
-        return Texts.read(rows, self.tokenizer, self.settings.prefix, self.cache)
+    def _read(self, rows: Rows, *, cached: bool = True) -> Texts:
+        cache = self.cache if cached else None
+        return Texts.read(rows, self.tokenizer, self.settings.prefix, cache, self.laid)
 
     def _cut(self, texts: Texts, *, training: bool = False) -> Tokens:
         long, keywords = self.settings.long, self.keywords

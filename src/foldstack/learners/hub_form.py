@@ -81,6 +81,11 @@ class HubForm:
                 "this model reads both orders of a pair (both_orders), which a pipeline does not: "
                 "export a model without it"
             )
+        if members[0].encoder.laid is not None:
+            raise InputError(
+                "this model puts texts into a template, which a pipeline does not: export a model "
+                "without `template`"
+            )
         for each in members:
             each.model.to("cpu").eval()
         return cls(tuple(members), kind, labels)

@@ -89,6 +89,7 @@ from foldstack.techniques.schedules import (
 from foldstack.techniques.sequence_preset import SequenceSettings
 from foldstack.techniques.setfit_preset import SetfitSettings
 from foldstack.techniques.teaching import Distillation, JointDistillation, PseudoLabels
+from foldstack.techniques.templates import Template
 from foldstack.techniques.tfidf_preset import TfidfSettings
 from foldstack.techniques.training import StageSettings, TrainingSettings
 from foldstack.techniques.transformer_preset import TransformerSettings
@@ -204,6 +205,7 @@ __all__ = [
     "SvmClassifier",
     "SvmWordsSource",
     "Technique",
+    "Template",
     "Terms",
     "TfidfSettings",
     "TrainingSettings",

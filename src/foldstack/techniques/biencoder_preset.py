@@ -20,6 +20,7 @@ OF_RUN = (
     "consistency",
     "match_hidden",
     "joint",
+    "template",
 )
 OF_TRAINING = (
     "loss",

@@ -261,6 +261,9 @@ class LearnerSettings(Settings):
         """
         return self
 
+    def check_texts(self, names: tuple[str, ...]) -> None:
+        """Raise ValueError if a setting names a text that no row has; names: of those of a row."""
+
     def check_unlabelled(self, kind: Kind, pool: Sequence[str], segments: int = 1) -> None:
         """Raise ValueError if what reads unlabelled rows does not apply, or there are none.
 

@@ -21,6 +21,7 @@ class Long(Technique):
         redraws: each epoch reads another part of a text.
         fits_keywords: it fits word weights on the training rows.
         may_be_empty: an input with room for special tokens only is allowed.
+        for_templates: it reads nothing but parts of the text, so that a template can go on after it.
         cuts_end: the beginning is read, as a tokenizer cuts a text by itself.
     """
 
@@ -29,6 +30,7 @@ class Long(Technique):
     redraws: ClassVar[bool] = False
     fits_keywords: ClassVar[bool] = False
     may_be_empty: ClassVar[bool] = False
+    for_templates: ClassVar[bool] = True
     cuts_end: ClassVar[bool] = False
 
     @property
@@ -112,6 +114,7 @@ class Keywords(Long):
     """
 
     implementation: ClassVar[str] = "foldstack.text.cutting:cut_with_keywords"
+    for_templates: ClassVar[bool] = False
     fits_keywords: ClassVar[bool] = True
     name: Literal["keywords"]
     count: PositiveInt = 10
@@ -126,6 +129,7 @@ class Terms(Long):
     """
 
     implementation: ClassVar[str] = "foldstack.text.cutting:cut_with_terms"
+    for_templates: ClassVar[bool] = False
     name: Literal["terms"]
     terms: OneOrMore[str]
 

@@ -30,8 +30,8 @@ class SequenceSettings(EmbeddedKeywordSettings):
 
     prefix: put before each text, for backbones trained with one (`"query: "`).
     special_tokens: what a special token typed in a text, such as [SEP] or </s>, is read as: text, or
-        the token that it names; those that you write in a prefix, `template` or `segments` are
-        tokens, and so are the same ones in texts.
+        the token that it names; those that you write in a prefix, or in competition.yaml's `template`
+        or `segments`, are tokens, and so are the same ones in texts.
     long: what is read of a text longer than training.max_length; the prefix stays before it.
     head: how token vectors become one vector.
     join_features: join the competition's numeric and categorical columns to the pooled vector.
@@ -338,6 +338,11 @@ class SequenceSettings(EmbeddedKeywordSettings):
             raise ValueError(
                 "consistency compares probabilities, but this competition is regression: leave it out"
             )
+
+    @property
+    def text_template(self) -> str | None:
+        """What stands around the texts of a row."""
+        return None
 
     @property
     def new_texts_each_epoch(self) -> bool:

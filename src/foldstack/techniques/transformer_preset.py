@@ -17,6 +17,7 @@ from foldstack.techniques.learner import Traits
 from foldstack.techniques.pretraining import Pretraining
 from foldstack.techniques.sequence_preset import SequenceSettings
 from foldstack.techniques.teaching import JointDistillation
+from foldstack.techniques.templates import Template, parts_of
 from foldstack.techniques.training import TrainingSettings
 
 # What of a preset applies to its backbone before training.
@@ -43,6 +44,9 @@ class TransformerSettings(SequenceSettings):
     pretrain: pre-train the backbone on masked tokens of all texts of the workspace first, `{}` or
         `{setting: value}`; runs that start from another one do not.
     backbone_dropout: inside the backbone; none: as its config says.
+    template: around the texts of a row, read as one sequence: `{text}`, or the names of several
+        columns, are their places; `{labels}` lists the labels; special tokens in it are tokens. Long
+        texts are cut inside their places.
     attention: which tokens each token sees: causal: those before it; bidirectional: all (BehnamGhader
         et al. 2024, LLM2Vec, for decoders); auto: as the architecture has it. One that it has by itself
         is refused.
@@ -78,6 +82,7 @@ class TransformerSettings(SequenceSettings):
     trust_remote_code: bool = False
     pretrain: Annotated[Pretraining | None, BeforeValidator(none_from_text)] = None
     backbone_dropout: Annotated[Share | None, BeforeValidator(none_from_text), OrAuto()] = None
+    template: OptionalText = None
     attention: Literal["auto", "causal", "bidirectional"] = AUTO
     ignore_weights: Listed[str] = ()
     keep_every: PositiveInt = 1
@@ -154,6 +159,28 @@ class TransformerSettings(SequenceSettings):
         yield "training.", self.training, data["training"]
         for number, stage in enumerate(self.stages):
             yield f"stages.{number + 1}.", stage, data["stages"][number]
+
+    @property
+    def text_template(self) -> str | None:
+        return self.template
+
+    @model_validator(mode="after")
+    def _template_is_whole(self) -> TransformerSettings:
+        if self.template is None:
+            return self
+        parts_of(self.template)
+        if self.prefix:
+            raise ValueError("template says what stands before the texts: put the prefix into it")
+        if not self.long.for_templates:
+            raise ValueError(
+                f"long {self.long.name} adds words after the text, where the template goes on: take "
+                f"one of {', '.join(type(self.long).with_trait('for_templates'))}"
+            )
+        return self
+
+    def check_texts(self, names: tuple[str, ...]) -> None:
+        if self.template is not None:
+            Template.parse(self.template, names)
 
     @model_validator(mode="after")
     def _reads_no_sentences(self) -> TransformerSettings:

@@ -59,7 +59,7 @@ def test_every_setting_has_a_rule_that_always_holds():
         rules = [rule for rule in auto.RULES if rule.setting == setting]
         assert rules[-1].holds(replace(SOME, rows=10**9, parameters=10**12))
         grid = [
-            RunFacts(rows, kind, rarest, size, adds_log_priors, causal)
+            RunFacts(rows, kind, rarest, size, adds_log_priors, causal=causal)
             for rows in (1, 251, 501, 1_001, 20_001, 100_001)
             for kind in (Kind.BINARY, Kind.REGRESSION)
             for rarest in (0.01, 0.5)

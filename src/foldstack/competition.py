@@ -156,6 +156,8 @@ class Competition:
             self.settings.templates,
             self.settings.segment_names,
             self.labels if self.kind.has_labels else (),
+            self.settings.numeric,
+            self.settings.auxiliary,
         )
 
     @property

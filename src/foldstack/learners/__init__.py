@@ -31,6 +31,7 @@ class Task:
     categories: for each categorical column (the last columns of `Rows.features`), the names of its
     codes. templates: what the user wrote around the texts of the files. texts: names of the texts of
     a row. labels: names of all labels, also of a binary competition's first one, which has no output.
+    numeric, auxiliary: names of the first columns of `Rows.features` and those of `Rows.auxiliary`.
     """
 
     kind: Kind
@@ -41,6 +42,8 @@ class Task:
     templates: tuple[str, ...] = ()
     texts: tuple[str, ...] = ("text",)
     labels: tuple[str, ...] = ()
+    numeric: tuple[str, ...] = ()
+    auxiliary: tuple[str, ...] = ()
 
     def of(self, rows: Rows) -> Task:
         """Return the task with the metric of these training rows, whose columns it may read."""

@@ -11,8 +11,10 @@ from transformers import PreTrainedTokenizerBase
 
 from foldstack import parallel
 from foldstack.backbones import locate
+from foldstack.errors import InputError
 from foldstack.files import read_json, write_json
 from foldstack.learners import LearnerContext
+from foldstack.learners.label_words import first_tokens, words_of
 from foldstack.learners.sequence import SequenceLearner, ids_of
 from foldstack.nets.backbone import (
     empty_backbone,
@@ -24,6 +26,7 @@ from foldstack.nets.backbone import (
 )
 from foldstack.nets.direction import is_causal, restore_attention, set_attention
 from foldstack.nets.hidden_states import HiddenMatch
+from foldstack.nets.label_rows import label_rows
 from foldstack.nets.layers import thin
 from foldstack.nets.quantized import Int8Reader
 from foldstack.nets.vocabulary import trimmed
@@ -31,9 +34,11 @@ from foldstack.nets.word_head import load_word_head, new_word_head
 from foldstack.progress import say
 from foldstack.rows import Rows
 from foldstack.system import naming
-from foldstack.techniques import AUTO, RunFacts, TransformerSettings
+from foldstack.techniques import AUTO, RunFacts, Template, TransformerSettings
 from foldstack.techniques.auto import longest
+from foldstack.text.laid import Laid
 from foldstack.text.masking import mask_tokens
+from foldstack.text.sequences import Frame
 from foldstack.training import loop
 from foldstack.training.joint import JointTeacher
 from foldstack.training.masked_words import CRITERION, MaskedWords, examples_of, settings_of
@@ -57,6 +62,34 @@ class TransformerLearner(SequenceLearner):
         if self.settings.keep_every > 1:
             self._thin()
         return examples
+
+    def _set_head(self, examples: loop.Examples) -> None:
+        super()._set_head(examples)
+        words = self._label_words
+        if words is None:
+            return
+        tokenizer, backbone = self.encoder.tokenizer, self.model.backbone
+        after = Frame.of(tokenizer, 1).ids[2]
+        if len(after):
+            raise InputError(
+                f"label_words follow the template, after which this tokenizer puts "
+                f"'{tokenizer.decode(after)}': leave them out"
+            )
+        _, spaces = Template.parse(self.settings.template, self.task.texts).continued()
+        ids = first_tokens(words, spaces, tokenizer)
+        self.model.set_head(*label_rows(backbone, self._place, ids))
+
+    @property
+    def _label_words(self) -> tuple[str, ...] | None:
+        given = self.settings.label_words
+        return None if given is None else words_of(given, self.task.labels)
+
+    def _laid(self, tokenizer: PreTrainedTokenizerBase) -> Laid | None:
+        s, words = self.settings, self._label_words
+        if s.template is None:
+            return None
+        template = Template.parse(s.template, self.task.texts, words or self.task.labels)
+        return Laid.of(template.continued()[0] if words else template, tokenizer)
 
     def _thin(self) -> None:
         """Keep every n-th layer; the whole network teaches what is kept, if the settings say so."""

@@ -5,6 +5,7 @@ from foldstack.techniques.augmentation import Augmentation, SpanMasking
 from foldstack.techniques.auto import RunFacts
 from foldstack.techniques.averages import EMA, SWA, Averaging, Soup
 from foldstack.techniques.biencoder_preset import BiEncoderSettings
+from foldstack.techniques.both_orders import BothOrders
 from foldstack.techniques.classifiers import (
     LabelTextsClassifier,
     LightgbmClassifier,
@@ -89,7 +90,7 @@ from foldstack.techniques.schedules import (
 from foldstack.techniques.sequence_preset import SequenceSettings
 from foldstack.techniques.setfit_preset import SetfitSettings
 from foldstack.techniques.teaching import Distillation, JointDistillation, PseudoLabels
-from foldstack.techniques.templates import Template
+from foldstack.techniques.text_template import Template
 from foldstack.techniques.tfidf_preset import TfidfSettings
 from foldstack.techniques.training import StageSettings, TrainingSettings
 from foldstack.techniques.transformer_preset import TransformerSettings
@@ -126,6 +127,7 @@ __all__ = [
     "BackboneSource",
     "Beginning",
     "BiEncoderSettings",
+    "BothOrders",
     "CharCnnHead",
     "ClassWeights",
     "ClsAttentionHead",

@@ -35,6 +35,7 @@ class RunFacts:
         rarest: share of the rows with the rarest class or label; 1 for values.
         parameters: number of weights of the backbone without its embeddings.
         adds_log_priors: whether the loss adds the log of each class's share to the outputs.
+        scores_untrained: whether the head has its first weights from label words.
         causal: whether a token of the backbone sees only those before it.
     """
 
@@ -43,6 +44,7 @@ class RunFacts:
     rarest: float = 1.0
     parameters: int = 0
     adds_log_priors: bool = False
+    scores_untrained: bool = False
     causal: bool = False
 
     @classmethod
@@ -95,7 +97,7 @@ def _base(facts: RunFacts) -> bool:
 
 
 def _without_priors(facts: RunFacts) -> bool:
-    return not facts.kind.has_labels or facts.adds_log_priors
+    return not facts.kind.has_labels or facts.adds_log_priors or facts.scores_untrained
 
 
 def _rare(facts: RunFacts) -> bool:
@@ -177,8 +179,8 @@ RULES = (
     ),
     AutoRule("head", "otherwise", _always, "mean", "as in the search"),
     AutoRule(
-        "head_bias", "values, or a loss that adds log priors", _without_priors, "zero",
-        "values have no priors; such a loss sets them already",
+        "head_bias", "values, label words, or a loss that adds log priors", _without_priors, "zero",
+        "values have no priors; words and such a loss have their own",
     ),
     AutoRule(
         "head_bias", "up to 1,000 rows", _to(1_000), "prior",

@@ -261,8 +261,10 @@ class LearnerSettings(Settings):
         """
         return self
 
-    def check_texts(self, names: tuple[str, ...]) -> None:
-        """Raise ValueError if a setting names a text that no row has; names: of those of a row."""
+    def check_names(
+        self, texts: tuple[str, ...], numeric: tuple[str, ...], auxiliary: tuple[str, ...]
+    ) -> None:
+        """Raise ValueError if a setting names a text, or a column of these, that a row has not."""
 
     def check_unlabelled(self, kind: Kind, pool: Sequence[str], segments: int = 1) -> None:
         """Raise ValueError if what reads unlabelled rows does not apply, or there are none.

@@ -12,12 +12,13 @@ from foldstack.backbones import BackboneSize, locate
 from foldstack.kinds import Kind
 from foldstack.settings import Listed, NonNegative, OptionalText, Share, none_from_text
 from foldstack.techniques import auto
+from foldstack.techniques.classifiers import texts_of_labels
 from foldstack.techniques.common import AUTO, OrAuto
 from foldstack.techniques.learner import Traits
 from foldstack.techniques.pretraining import Pretraining
 from foldstack.techniques.sequence_preset import SequenceSettings
 from foldstack.techniques.teaching import JointDistillation
-from foldstack.techniques.templates import Template, parts_of
+from foldstack.techniques.text_template import Template, parts_of
 from foldstack.techniques.training import TrainingSettings
 
 # What of a preset applies to its backbone before training.
@@ -29,6 +30,11 @@ OF_CHECKPOINT = (
     "prefix",
     "special_tokens",
 )
+
+
+def words_by_label(value: Any) -> Any:
+    """Read `auto` as no words but the labels' names, and labels that YAML takes for numbers as text."""
+    return {} if value == AUTO else texts_of_labels(value)
 
 
 class TransformerSettings(SequenceSettings):
@@ -47,6 +53,9 @@ class TransformerSettings(SequenceSettings):
     template: around the texts of a row, read as one sequence: `{text}`, or the names of several
         columns, are their places; `{labels}` lists the labels; special tokens in it are tokens. Long
         texts are cut inside their places.
+    label_words: a word per label, `{label: word}`, or auto: the labels' names. The head's first weights
+        are those by which the language model scores the first token of each word after the template;
+        with training.epochs 0 they stay so (zero-shot; Brown et al. 2020).
     attention: which tokens each token sees: causal: those before it; bidirectional: all (BehnamGhader
         et al. 2024, LLM2Vec, for decoders); auto: as the architecture has it. One that it has by itself
         is refused.
@@ -83,6 +92,7 @@ class TransformerSettings(SequenceSettings):
     pretrain: Annotated[Pretraining | None, BeforeValidator(none_from_text)] = None
     backbone_dropout: Annotated[Share | None, BeforeValidator(none_from_text), OrAuto()] = None
     template: OptionalText = None
+    label_words: Annotated[dict[str, str] | None, BeforeValidator(words_by_label)] = None
     attention: Literal["auto", "causal", "bidirectional"] = AUTO
     ignore_weights: Listed[str] = ()
     keep_every: PositiveInt = 1
@@ -133,7 +143,8 @@ class TransformerSettings(SequenceSettings):
         A choice is `{"value": 5, "why": "up to 4,000 rows"}`; the epochs of the second stage are named
         `stages.2.epochs`.
         """
-        facts = replace(facts, adds_log_priors=self.adds_log_priors)
+        scored = self.scores_untrained
+        facts = replace(facts, adds_log_priors=self.adds_log_priors, scores_untrained=scored)
         data, chosen = self.model_dump(mode="json"), {}
         for name in auto.OF_PRESET:
             if getattr(self, name) == AUTO:
@@ -161,8 +172,33 @@ class TransformerSettings(SequenceSettings):
             yield f"stages.{number + 1}.", stage, data["stages"][number]
 
     @property
-    def text_template(self) -> str | None:
-        return self.template
+    def scores_untrained(self) -> bool:
+        return self.label_words is not None
+
+    @model_validator(mode="after")
+    def _words_have_logits(self) -> TransformerSettings:
+        if self.label_words is None:
+            return self
+        if self.template is None:
+            raise ValueError(
+                "label_words follow a template that asks for one of them: set template"
+            )
+        if self.head != AUTO and not self.head.reads_last:
+            raise ValueError(
+                f"label_words follow the last token, and head {self.head.name} reads another vector: "
+                "set `head: last`"
+            )
+        for name in ("join_features", "keywords", "start_from"):
+            if getattr(self, name):
+                raise ValueError(
+                    f"label_words give the head its first weights, of the last token's vector alone, "
+                    f"which {name} changes: set one of them only"
+                )
+        if self.head_bias == "prior":
+            raise ValueError(
+                "label_words give the head its first weights and biases: leave head_bias prior out"
+            )
+        return self
 
     @model_validator(mode="after")
     def _template_is_whole(self) -> TransformerSettings:
@@ -178,9 +214,12 @@ class TransformerSettings(SequenceSettings):
             )
         return self
 
-    def check_texts(self, names: tuple[str, ...]) -> None:
+    def check_names(
+        self, texts: tuple[str, ...], numeric: tuple[str, ...], auxiliary: tuple[str, ...]
+    ) -> None:
+        super().check_names(texts, numeric, auxiliary)
         if self.template is not None:
-            Template.parse(self.template, names)
+            Template.parse(self.template, texts)
 
     @model_validator(mode="after")
     def _reads_no_sentences(self) -> TransformerSettings:
@@ -229,6 +268,11 @@ class TransformerSettings(SequenceSettings):
 
     def check_kind(self, kind: Kind) -> None:
         super().check_kind(kind)
+        if self.label_words is not None and not kind.one_class_per_row:
+            raise ValueError(
+                f"label_words are scored against each other, but this competition is {kind}: leave "
+                "them out"
+            )
         if self.joint is not None and kind.is_values:
             raise ValueError(
                 "joint compares probabilities, but this competition is regression: leave it out"

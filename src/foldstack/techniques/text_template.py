@@ -13,7 +13,7 @@ LABELS = "labels"  # a place that holds the names of the labels
 ENDS_A_WORD = ":;,.?!)"  # after these and letters a word that follows has a space before it
 
 
-class Place(NamedTuple):
+class Slot(NamedTuple):
     """A place for a text of a row; name: as it is written in braces."""
 
     name: str
@@ -21,7 +21,7 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True)
 class Template:
-    """What stands around the texts of a row, parsed once.
+    """Literals around the texts of a row, parsed once.
 
     literals: k + 1 texts, before, between and after the k places. places: (k,) the number of the text
     in each. spaces: (k,) spaces before each place; they belong to the first token of its text.
@@ -81,7 +81,7 @@ class Template:
         return replace(self, literals=(*self.literals[:-1], kept)), " " * follows
 
 
-def parts_of(written: str) -> list[str | Place]:
+def parts_of(written: str) -> list[str | Slot]:
     """Return the literals and places of a template, in order; raise ValueError if it has none."""
     try:
         parsed = list(string.Formatter().parse(written))
@@ -92,5 +92,5 @@ def parts_of(written: str) -> list[str | Place]:
             f"template is {cut(written)!r}: braces enclose the name of a text, as {{text}}, and two "
             "braces stand for one"
         )
-    pairs = [(literal, Place(name)) if name else (literal,) for literal, name, _, _ in parsed]
+    pairs = [(literal, Slot(name)) if name else (literal,) for literal, name, _, _ in parsed]
     return [part for pair in pairs for part in pair]

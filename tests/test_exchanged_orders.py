@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -19,6 +20,7 @@ from foldstack.techniques import BiEncoderSettings, TransformerSettings
 from foldstack.text.pairs import turned
 from foldstack.training import loop
 from makers import make_learner, make_rows, make_task, unlabelled
+from test_bundle import predict as by_bundle
 from tiny import (
     BAD,
     GOOD,
@@ -290,7 +292,10 @@ def test_a_preference_goes_through_every_stage(backbone, tmp_path):
     go_through(root, "folds")
     train_folds(root)
     go_through(root, "blend", "submit")
-    assert (root / "submissions/blend.csv").exists()
+    assert foldstack(root, "bundle") == 0
+    submitted = pd.read_csv(root / "submissions/blend.csv")
+    bundled = by_bundle(root, root / "input", tmp_path)
+    np.testing.assert_allclose(bundled.iloc[:, 1:], submitted.iloc[:, 1:], atol=1e-5)
 
 
 def test_an_unknown_text_is_refused_before_a_run_begins(backbone, tmp_path, capsys):

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -19,7 +20,9 @@ from foldstack.learners.label_words import first_tokens, words_of
 from foldstack.learners.transformer import TransformerLearner
 from foldstack.techniques import TransformerSettings
 from foldstack.techniques.text_template import Template
+from foldstack.training import loop
 from makers import make_learner, make_rows, make_task
+from test_bundle import predict as by_bundle
 from test_decoders import decoder, tokenizer_of
 from tiny import add_preset, foldstack, go_through, make_backbone, make_workspace, train_folds
 
@@ -115,6 +118,26 @@ def test_training_begins_from_the_words_and_is_stored(tmp_path):
     assert loaded.predict(rows).tobytes() == tuned.tobytes()
 
 
+def test_an_interrupted_run_ends_with_the_same_predictions(tmp_path, monkeypatch):
+    place, update, taken = decoder(tmp_path / "qwen", whole=True), loop.update, []
+    options = {"training": {"epochs": 2, "lr": 1e-3}, "checkpoint_seconds": 0}
+    whole = fitted(scored(place, **options), tmp_path / "whole", 16)
+
+    def stopping(*args: object, **more: object) -> torch.Tensor:
+        if len(taken) == 3:
+            raise KeyboardInterrupt
+        taken.append(1)
+        return update(*args, **more)
+
+    monkeypatch.setattr(loop, "update", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        fitted(scored(place, **options), tmp_path / "part", 16)
+    monkeypatch.setattr(loop, "update", update)
+    again = fitted(scored(place, **options), tmp_path / "part", 16)
+    rows = make_rows(TEXTS)
+    assert again.predict(rows).tobytes() == whole.predict(rows).tobytes()
+
+
 def test_nothing_is_trained_in_no_epochs(tmp_path):
     """The facts are those of a run without an update, and a second run has the same bytes."""
     place = decoder(tmp_path / "qwen", whole=True)
@@ -169,6 +192,10 @@ def test_zero_shot_goes_through_every_stage(tmp_path):
     go_through(root, "folds")
     train_folds(root)
     go_through(root, "blend", "submit")
+    assert foldstack(root, "bundle") == 0
+    submitted = pd.read_csv(root / "submissions/blend.csv")
+    bundled = by_bundle(root, root / "input", tmp_path)
+    np.testing.assert_allclose(bundled.iloc[:, 1:], submitted.iloc[:, 1:], atol=1e-5)
     run = read_json(root / "oof/tiny/seed0/fold0/run.json")
     assert run["updates"] == 0
     assert foldstack(root, "predict", "--model", "tiny", "--text", "a good film") == 0

@@ -16,9 +16,10 @@ from foldstack.techniques import Template, TransformerSettings
 from foldstack.text.cache import TokenCache
 from foldstack.text.cutting import Texts, cut_texts
 from foldstack.text.laid import Laid
+from foldstack.text.occlusion import occlude
 from foldstack.text.special import set_special
 from foldstack.text.tokens import to_tokens
-from makers import make_learner, make_rows, make_task
+from makers import make_learner, make_rows, make_task, unlabelled
 from test_decoders import decoder, tokenizer_of
 from test_presets import checkpoint
 from tiny import add_preset, foldstack, go_through, make_workspace, refuses, train_folds, write
@@ -237,6 +238,17 @@ def test_labels_are_listed(tmp_path):
     learner.prepare(make_rows(["a film", "plot"]))
     tokens = learner.encoder.tokens(make_rows(["a film"]))
     assert learner.encoder.tokenizer.decode(tokens.flat) == "bad, good? a film"
+
+
+def test_the_words_of_the_text_are_explained_and_not_those_around_it(tmp_path):
+    place = decoder(tmp_path / "qwen")
+    learner = make_learner(place, head="last", template="Review: {text}\nAnswer:")
+    learner.prepare(make_rows(["a good film", "plot"]))
+    (found,) = occlude(unlabelled(["good film"]), lambda rows, _: learner.predict(rows)[:, 0])
+    whole, without = learner.predict(unlabelled(["good film", " film"]))[:, 0]
+    parts = dict(found.parts(0))
+    assert list(parts) == ["good", " ", "film"]
+    assert parts["good"] == pytest.approx(whole - without, abs=1e-5)
 
 
 def test_a_template_that_leaves_no_room_is_refused(tmp_path):

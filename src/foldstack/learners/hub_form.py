@@ -176,7 +176,8 @@ class HubForm:
     def read_whole(self, rows: Rows) -> Rows:
         """Return those of the rows that the folder reads as the learner does."""
         encoder = self.first.encoder
-        if self.first.settings.long.cuts_end:
+        long = self.first.settings.long
+        if long.cuts_end and not long.parts:
             return rows
         return rows.take(np.flatnonzero(encoder.whole(rows)))
 

@@ -39,21 +39,29 @@ class Long(Technique):
         return 1.0
 
 
-class Beginning(Long):
-    """The beginning of the text."""
+class _Ends(Long):
+    """Each text of a row that has several is cut by itself.
+
+    parts: how texts of one row share the length, a number for each, as [1, 2, 2]; equal by default. What
+        one does not need the others have.
+    """
 
     implementation: ClassVar[str] = "foldstack.text.cutting:cut_ends"
     for_pairs: ClassVar[bool] = True
+    parts: tuple[PositiveInt, ...] = ()
+
+
+class Beginning(_Ends):
+    """The beginning of the text."""
+
     may_be_empty: ClassVar[bool] = True
     cuts_end: ClassVar[bool] = True
     name: Literal["head"] = "head"
 
 
-class End(Long):
+class End(_Ends):
     """The end of the text."""
 
-    implementation: ClassVar[str] = "foldstack.text.cutting:cut_ends"
-    for_pairs: ClassVar[bool] = True
     name: Literal["tail"]
 
     @property
@@ -61,14 +69,12 @@ class End(Long):
         return 0.0
 
 
-class HeadTail(Long):
+class HeadTail(_Ends):
     """Beginning and end (Sun et al. 2019).
 
     share: of the length that the beginning takes.
     """
 
-    implementation: ClassVar[str] = "foldstack.text.cutting:cut_ends"
-    for_pairs: ClassVar[bool] = True
     name: Literal["head_tail"]
     share: Annotated[float, Field(gt=0, lt=1)] = 0.25
 

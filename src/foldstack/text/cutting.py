@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -11,7 +11,16 @@ from transformers import PreTrainedTokenizerBase
 
 from foldstack.errors import InputError
 from foldstack.rows import Rows
-from foldstack.techniques import Keywords, Long, RandomWindow, Terms, Windows
+from foldstack.techniques import (
+    Beginning,
+    End,
+    HeadTail,
+    Keywords,
+    Long,
+    RandomWindow,
+    Terms,
+    Windows,
+)
 from foldstack.text.cache import TokenCache
 from foldstack.text.keywords import KeywordTable, as_tokens
 from foldstack.text.laid import Laid
@@ -196,11 +205,17 @@ def _in_place(cut: Cut, laid: Laid) -> Cut:
     return replace(cut, first=laid.whole([cut.first]), redraw=redraw)
 
 
-def cut_ends(long: Long, given: ToCut) -> Cut:
+def cut_ends(long: Beginning | End | HeadTail, given: ToCut) -> Cut:
     """Return each text's beginning, its end, or some of both; of several segments each one's."""
     texts, room, share = given.texts, given.room, long.head_share
-    if len(texts.columns) > 1:
-        return _segments(texts, room, share)
+    count = len(texts.columns)
+    if long.parts and len(long.parts) != count:
+        raise InputError(
+            f"long.parts shares the length among {len(long.parts)} texts, but a row has {count}: write "
+            "a number for each, or leave it out"
+        )
+    if count > 1:
+        return _segments(texts, room, share, long.parts)
     text = texts.columns[0]
     cut = int((text.lengths > room).sum())
     return Cut(_keep_ends(text, room, share, texts.fixed), (), texts.paired, cut)
@@ -233,10 +248,13 @@ def cut_with_terms(long: Terms, given: ToCut) -> Cut:
     return _with_words(given, np.arange(len(rows)), found, segment=True)
 
 
-def _segments(texts: Texts, room: int, share: float) -> Cut:
-    """Remove tokens from the longest segment until all fit, as tokenizers do with two."""
+def _segments(texts: Texts, room: int, share: float, parts: Sequence[int]) -> Cut:
+    """Remove tokens from the longest segment until all fit, as tokenizers do with two.
+
+    parts: the length that each segment counts against, if they are not equal.
+    """
     lengths = np.stack([column.lengths for column in texts.columns])
-    rooms = fair_rooms(lengths, room)
+    rooms = fair_rooms(lengths, room, parts)
     first, *others = parts = [
         _keep_ends(column, own, share, 0 if number else texts.fixed)
         for number, (column, own) in enumerate(zip(texts.columns, rooms, strict=True))
@@ -249,22 +267,26 @@ def _segments(texts: Texts, room: int, share: float) -> Cut:
     return Cut(first, tuple(second), texts.paired, cut)
 
 
-def fair_rooms(lengths: np.ndarray, room: int) -> np.ndarray:
+def fair_rooms(lengths: np.ndarray, room: int, parts: Sequence[int] = ()) -> np.ndarray:
     """Return (k, n) tokens that each segment keeps, at most `room` per row.
 
     They are what is left if tokens are removed one by one from the longest segment; among equally
-    long ones from the one that was shortest, then from the first.
+    long ones from the one that was shortest, then from the first. With parts it is the longest one for
+    its part.
 
     Args:
         lengths: (k, n) tokens of the k segments of n rows.
         room: most tokens per row.
+        parts: (k,) shares of the room; equal by default.
     """
-    order = np.argsort(lengths, axis=0, kind="stable")
+    shares = np.array(parts or [1] * len(lengths))
+    order = np.argsort(lengths / shares[:, None], axis=0, kind="stable")
     kept, left = np.zeros_like(lengths), np.full(lengths.shape[1], room)
-    for place, segment in enumerate(order):  # the shortest of each row first
-        at = segment, np.arange(lengths.shape[1])
-        kept[at] = np.minimum(lengths[at], left // (len(lengths) - place))
-        left = left - kept[at]
+    others = np.full(lengths.shape[1], shares.sum())  # shares of the segments that are left
+    for segment in order:  # the shortest of each row first
+        at, own = (segment, np.arange(lengths.shape[1])), shares[segment]
+        kept[at] = np.minimum(lengths[at], left * own // others)
+        left, others = left - kept[at], others - own
     return kept
 
 

@@ -59,12 +59,13 @@ def test_every_setting_has_a_rule_that_always_holds():
         rules = [rule for rule in auto.RULES if rule.setting == setting]
         assert rules[-1].holds(replace(SOME, rows=10**9, parameters=10**12))
         grid = [
-            RunFacts(rows, kind, rarest, size, adds_log_priors)
+            RunFacts(rows, kind, rarest, size, adds_log_priors, causal=causal)
             for rows in (1, 251, 501, 1_001, 20_001, 100_001)
             for kind in (Kind.BINARY, Kind.REGRESSION)
             for rarest in (0.01, 0.5)
             for size in (10**7, 10**8, 10**9)
             for adds_log_priors in (False, True)
+            for causal in (False, True)
         ]
         assert {id(auto.choose(setting, facts)) for facts in grid} == set(map(id, rules))
 

@@ -18,7 +18,7 @@ from foldstack.learners import Learner, LearnerContext
 from foldstack.learners import make_learner as make
 from foldstack.rows import Rows
 from foldstack.techniques import BiEncoderSettings, NetworkSettings, TransformerSettings
-from foldstack.text.pairs import swapped, turned
+from foldstack.text.pairs import turned
 from foldstack.text.tokens import Tokens
 from foldstack.training import loop
 from makers import make_learner, make_rows, make_task, unlabelled
@@ -26,6 +26,10 @@ from test_biencoder import made, pair_rows
 from tiny import foldstack, make_workspace, refuses, write
 
 pytestmark = pytest.mark.usefixtures("cpu_settings_restored")
+
+
+def swapped(rows: Rows) -> Rows:
+    return replace(rows, texts=[text[::-1] for text in rows.texts])
 
 
 def softmax_pairs(backbone: Path, **settings: object) -> Learner:

@@ -30,7 +30,7 @@ from foldstack.techniques import Consistency, LoopSettings, NetworkSettings, Tra
 from foldstack.training import loop
 from foldstack.training.criteria import consistency
 from foldstack.training.micro_batch import MicroBatch, TrainingObjective, UnlabelledPart
-from makers import make_task, tiny_rows, unlabelled
+from makers import make_rows, make_task, tiny_rows, unlabelled
 from test_resume import UPDATE, bytes_of, end, start, steps
 from tiny import (
     BAD,
@@ -341,6 +341,15 @@ def test_a_resumed_fit_counts_the_whole_last_epoch(backbone, tmp_path):
     whole = facts(tmp_path)["confident_share"]
     shutil.rmtree(max(tmp_path.glob("step-*")))  # as if killed before the last update
     assert facts(tmp_path)["confident_share"] == whole and 0 < whole < 1
+
+
+def test_unlabelled_pairs_are_read_in_one_order(backbone):
+    """Else a row's number would be that of a sequence, of which a row has two."""
+    pairs = unlabelled([(text, "film") for text in TEXTS])
+    learner = learner_of(backbone, pairs, both_orders="train")
+    learner.prepare(make_rows([("a", "b"), ("b", "a")]))
+    found = learner.encoder.unlabelled(pairs)(0)
+    assert len(found.texts.lengths) == len(TEXTS)
 
 
 def test_a_change_of_no_unlabelled_text_is_named(backbone, tmp_path):

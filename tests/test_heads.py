@@ -846,7 +846,7 @@ def test_a_head_on_the_first_token_of_a_causal_backbone_is_refused(kind: str, na
         Classifier(backbone, 1, 0.0, head=head(name, **settings))
     assert str(refused.value) == (
         f"head '{name}' reads the first token, which in a causal backbone ({kind}) has seen none of the "
-        "others: set `head: mean` or another that reads every token"
+        "others: set `head: last` or `head: mean`, or another that reads every token"
     )
 
 

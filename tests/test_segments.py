@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from foldstack.competition import Competition
 from foldstack.drift.both_files import Files
 from foldstack.drift.sharing import sharing
+from foldstack.errors import InputError
 from foldstack.learners import LearnerContext
 from foldstack.learners.tfidf import TfidfLearner
 from foldstack.nets.backbone import load_backbone
@@ -143,6 +144,51 @@ def test_tokens_are_removed_from_the_longest_segment() -> None:
         for room in range(12):
             found = fair_rooms(np.array(lengths).T, room).T.tolist()
             assert found == [removed_one_by_one(list(row), room) for row in lengths]
+
+
+@pytest.mark.parametrize("parts", [(1, 2), (3, 1), (1, 2, 2), (2, 1, 5)], ids=str)
+def test_parts_weigh_what_each_segment_keeps(parts: tuple[int, ...]) -> None:
+    """Against a level λ at which segment i keeps min(length, λ part) and all of the room is used."""
+    lengths = np.array(list(product((0, 1, 3, 8, 20), repeat=len(parts)))).T
+    shares = np.array(parts)[:, None]
+    for room in range(13):
+        found = fair_rooms(lengths, room, parts)
+        assert (found.sum(axis=0) == np.minimum(lengths.sum(axis=0), room)).all()
+        low, high = np.zeros(lengths.shape[1]), np.full(lengths.shape[1], 100.0)
+        for _ in range(60):
+            level = (low + high) / 2
+            over = np.minimum(lengths, level * shares).sum(axis=0) > room
+            low, high = np.where(over, low, level), np.where(over, level, high)
+        assert (abs(found - np.minimum(lengths, low * shares)) < len(parts)).all()
+
+
+def test_a_prompt_has_less_of_the_room_than_the_answers(tmp_path: Path) -> None:
+    """Ten tokens of [1, 2, 2], each text cut out of its middle; a short one leaves the others more."""
+    bert = load_backbone(str(checkpoint("bert", tmp_path / "b") or tmp_path / "b"))[1]
+    long = {"name": "head_tail", "share": 0.5, "parts": [1, 2, 2]}
+    settings = TransformerSettings(learner="transformer", backbone="b", long=long)
+    rows = make_rows([(LONG, LONG, LONG), ("film", LONG, "plot")])
+    given = Texts.read(rows, bert)
+    tokens = to_tokens(given, cut_texts(given, 14, settings.long), types=False)
+    texts = bert.batch_decode(np.split(tokens.flat, tokens.offsets[1:-1]))
+    assert texts == [
+        "[CLS] good dull [SEP] good fine awful dull [SEP] good fine awful dull [SEP]",
+        f"[CLS] film [SEP] {LONG} [SEP] plot [SEP]",
+    ]
+
+
+def test_there_is_a_part_for_each_segment(tmp_path: Path) -> None:
+    bert = load_backbone(str(checkpoint("bert", tmp_path / "b") or tmp_path / "b"))[1]
+    long = {"name": "tail", "parts": [1, 2]}
+    settings = TransformerSettings(learner="transformer", backbone="b", long=long)
+    for row, count in ((("a", "b", "c"), 3), (("a",), 1)):
+        given = Texts.read(make_rows([row]), bert)
+        with pytest.raises(InputError) as e:
+            cut_texts(given, 14, settings.long)
+        assert str(e.value) == (
+            f"long.parts shares the length among 2 texts, but a row has {count}: write a number for "
+            "each, or leave it out"
+        )
 
 
 @pytest.mark.parametrize("family", FAMILIES)

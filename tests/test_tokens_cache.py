@@ -350,9 +350,9 @@ def test_texts_drawn_anew_in_each_epoch_are_not_kept(backbone, tmp_path, tokenis
     root, drawn = make_runs(tmp_path, backbone, augment=[change]), []
     read = encoder.Texts.read
 
-    def watched(rows, tokenizer, prefix, cache=None):
+    def watched(rows, tokenizer, prefix, cache=None, laid=None):
         drawn.extend(rows.texts if cache is None else [])
-        return read(rows, tokenizer, prefix, cache)
+        return read(rows, tokenizer, prefix, cache, laid)
 
     monkeypatch.setattr(encoder.Texts, "read", watched)
     train(root, 0)

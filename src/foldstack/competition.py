@@ -147,8 +147,18 @@ class Competition:
     def task(self) -> Task:
         """The task as seen by a learner."""
         categories = tuple(tuple(self._categories[c]) for c in self.settings.categorical)
-        templates = self.settings.templates
-        return Task(self.kind, self.link, self.outputs, self.metric, categories, templates)
+        return Task(
+            self.kind,
+            self.link,
+            self.outputs,
+            self.metric,
+            categories,
+            self.settings.templates,
+            self.settings.segment_names,
+            self.labels if self.kind.has_labels else (),
+            self.settings.numeric,
+            self.settings.auxiliary,
+        )
 
     @property
     def link(self) -> str:

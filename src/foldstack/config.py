@@ -413,6 +413,7 @@ def _fitting(
         loaded.check_unlabelled(settings.kind, settings.pool, settings.segment_count)
         if loaded.distil is not None:
             loaded.distil.check(settings.kind)
+        loaded.check_names(settings.segment_names, settings.numeric, settings.auxiliary)
         loaded.check_columns(settings.numeric + settings.categorical, settings.auxiliary)
         return loaded.of_segments(settings.segment_count)
     except ValueError as e:

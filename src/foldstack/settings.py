@@ -569,6 +569,18 @@ class CompetitionSettings(Settings):
         return 2 if self.pair else len(self.segments) or 1
 
     @property
+    def segment_names(self) -> tuple[str, ...]:
+        """Names of the texts of a row that a model reads apart: of a column that is one, its own."""
+        if self.pair:
+            return self.text
+        if not self.segments:
+            alone = len(self.text) == 1 and not self.template
+            return self.text if alone else ("text",)
+        columns = {"{" + column + "}": column for column in self.text}
+        found = [columns.get(each, f"segment{i}") for i, each in enumerate(self.segments, 1)]
+        return tuple(found) if len(set(found)) == len(found) else numbered(len(found))
+
+    @property
     def templates(self) -> tuple[str, ...]:
         """The templates that the user wrote, of the text or of each segment."""
         return self.segments or ((self.template,) if self.template else ())
@@ -652,6 +664,11 @@ class CompetitionSettings(Settings):
     def _names(self, name: str) -> bool:
         by_file = (self.delimiter, self.header, self.columns)
         return any(isinstance(each, dict) and name in each for each in by_file)
+
+
+def numbered(count: int) -> tuple[str, ...]:
+    """Return the names of this number of segments that have no names of columns."""
+    return tuple(f"segment{i}" for i in range(1, count + 1))
 
 
 def _in_braces(columns: Sequence[str]) -> str:

@@ -29,7 +29,9 @@ class Task:
     """The competition as a learner sees it: kind, link, names of outputs, metric.
 
     categories: for each categorical column (the last columns of `Rows.features`), the names of its
-    codes. templates: what the user wrote around the texts of the files.
+    codes. templates: what the user wrote around the texts of the files. texts: names of the texts of
+    a row. labels: names of all labels, also of a binary competition's first one, which has no output.
+    numeric, auxiliary: names of the first columns of `Rows.features` and those of `Rows.auxiliary`.
     """
 
     kind: Kind
@@ -38,6 +40,10 @@ class Task:
     metric: Metric
     categories: tuple[tuple[str, ...], ...] = ()
     templates: tuple[str, ...] = ()
+    texts: tuple[str, ...] = ("text",)
+    labels: tuple[str, ...] = ()
+    numeric: tuple[str, ...] = ()
+    auxiliary: tuple[str, ...] = ()
 
     def of(self, rows: Rows) -> Task:
         """Return the task with the metric of these training rows, whose columns it may read."""

@@ -15,15 +15,23 @@ from foldstack.files import read_json, write_json
 from foldstack.learners import Task
 from foldstack.learners.columns import FeatureColumns
 from foldstack.learners.keyword_columns import KEYWORDS, KeywordColumns
+from foldstack.learners.other_order import OtherOrder, exchanged
 from foldstack.links import softened
 from foldstack.progress import say
 from foldstack.rows import PSEUDO, Rows
-from foldstack.techniques import AUTO, Beginning, SequenceSettings, TrainingSettings, Windows
+from foldstack.techniques import (
+    AUTO,
+    Beginning,
+    SequenceSettings,
+    TrainingSettings,
+    Windows,
+)
 from foldstack.text.augment import Augmenter
 from foldstack.text.cache import TokenCache
 from foldstack.text.cutting import Texts, auto_length, cut_texts, fit_keywords
 from foldstack.text.keywords import KeywordTable
-from foldstack.text.pairs import check_pairs, in_an_order, in_both_orders, swapped, turned
+from foldstack.text.laid import Laid
+from foldstack.text.pairs import check_pairs, in_an_order, in_both_orders, turned
 from foldstack.text.spans import mask_spans
 from foldstack.text.special import set_special
 from foldstack.text.tokens import Tokens, mean_by_row, to_tokens
@@ -67,14 +75,25 @@ class Scale:
         return (values * self.unit + self.shift).astype(np.float32)
 
 
-def zero_to_one(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Return (n, a) values scaled to 0 … 1 between minimum and maximum of the weighted rows; NaN stays.
+def zero_to_one(values: np.ndarray, counted: np.ndarray) -> np.ndarray:
+    """Return (n, a) values scaled to 0 … 1 between minimum and maximum of (m, a) others; NaN stays.
 
-    A constant column is 0. Rows of zero weight are clipped to 0 … 1.
+    A constant column is 0. What is beyond is clipped.
     """
-    counted = values[weights > 0]
     least, greatest = np.fmin.reduce(counted), np.fmax.reduce(counted)
     return np.clip((values - least) / np.where(greatest > least, greatest - least, 1.0), 0, 1)
+
+
+def in_turn(examples: Examples, exchanged: Examples, turn: np.ndarray) -> Examples:
+    """Return the examples with the targets of `exchanged` where `turn` (n,) says so."""
+    chosen = torch.from_numpy(turn)[:, None]
+
+    def of(name: str) -> torch.Tensor | None:
+        plain = getattr(examples, name)
+        return None if plain is None else torch.where(chosen, getattr(exchanged, name), plain)
+
+    names = ("targets", "auxiliary", "taught")
+    return replace(examples, **{name: of(name) for name in names})
 
 
 class Encoder:
@@ -84,7 +103,8 @@ class Encoder:
     the training rows only, and stored with the model. tokenizer: the backbone's. types: whether token
     types separate the texts of a pair. limit: maximum number of tokens, by the backbone's positions.
     longest: most tokens that `max_length: auto` chooses, if given. cache: of tokenised texts, except
-    those that are resampled in each epoch. listed: file of the user's keywords, if any.
+    those that are resampled in each epoch. listed: file of the user's keywords, if any. laid: the
+    template around the texts, if any.
     """
 
     def __init__(
@@ -98,12 +118,15 @@ class Encoder:
         longest: int | None = None,
         cache: TokenCache | None = None,
         listed: Path | None = None,
+        laid: Laid | None = None,
     ):
         self.settings, self.task, self.tokenizer = settings, task, tokenizer
         self.types, self.limit, self.longest, self.cache = types, limit, longest, cache
         given = settings.training.max_length
         self.max_length: int | None = None if given == AUTO else given  # auto: until it is fitted
         self._set_special(settings.special_tokens)
+        self.laid = laid
+        self.other = OtherOrder.of(settings.both_orders, task) if settings.both_orders else None
         self.keywords: KeywordTable | None = None
         self.scale: Scale | None = None
         self.columns: FeatureColumns | None = None
@@ -128,14 +151,16 @@ class Encoder:
     def fit(self, train: Rows) -> Examples:
         """Fit on these rows; return them encoded."""
         s = self.settings
-        if s.predicts_both_orders:
+        if s.both_orders is not None and not s.both_orders.texts:
             check_pairs(train, "both_orders exchanges")
         if s.join_features:
             self.columns = FeatureColumns.of(train, self.task.categories)
         if s.keywords:
             self.listed = KeywordColumns.of(self._file, train.joined_texts())
         if self.task.kind.is_values:
-            self.scale = Scale.of(train, bounded=s.bounded)
+            moved = self.other is not None and self.other.changes_targets
+            both = train.concatenated(self.other.rows(train)) if moved else train
+            self.scale = Scale.of(both, bounded=s.bounded)
         texts = self._read(train)
         if joining := texts.joining(self.types):
             say(joining)
@@ -148,7 +173,7 @@ class Encoder:
 
         Several segments are truncated instead, since they must stay together.
         """
-        texts = self._read(rows)
+        texts = Texts.read(rows, self.tokenizer, self.settings.prefix, self.cache)
         self._fit_length(texts)
         most = int(texts.lengths.max())
         single = len(texts.columns) == 1
@@ -176,9 +201,9 @@ class Encoder:
     def tokens(self, rows: Rows) -> Tokens:
         """Return the tokens of rows to be predicted; both orders of a pair are two of its windows."""
         tokens = self._cut(self._read(rows))
-        if not self.settings.predicts_both_orders:
+        if self.other is None:
             return tokens
-        return in_both_orders(tokens, self._cut(self._read(swapped(rows))))
+        return in_both_orders(tokens, self._cut(self._read(self.other.rows(rows))))
 
     def whole(self, rows: Rows) -> np.ndarray:
         """Return (n,) whether each row fits the model's input without being cut."""
@@ -186,8 +211,12 @@ class Encoder:
 
     def restore(self, logits: np.ndarray, tokens: Tokens) -> np.ndarray:
         """Return (n, outputs) values in the units of the targets, from logits per token sequence."""
-        logits = mean_by_row(logits, tokens.rows)
-        return self.scale.restore(logits) if self.scale else logits
+        if self.other is None or not self.other.changes_targets:
+            logits = mean_by_row(logits, tokens.rows)
+            return self.scale.restore(logits) if self.scale else logits
+        found = self.scale.restore(logits) if self.scale else logits.copy()
+        found[1::2] = self.other.logits(found[1::2])
+        return mean_by_row(found, tokens.rows)
 
     def epochs(
         self, train: Rows, examples: Examples, stage: TrainingSettings, seed: int
@@ -201,9 +230,15 @@ class Encoder:
             seed: of the resampling.
         """
         tokens = self.tokens_by_epoch(train, examples, stage, seed)
+        turned_ = None
+        if self.settings.learns_both_orders and self.other.changes_targets:
+            turned_ = self._examples(self.other.rows(train), examples.tokens)
 
         def of_epoch(epoch: int) -> Examples:
-            return replace(examples, tokens=tokens(epoch))
+            drawn = replace(examples, tokens=tokens(epoch))
+            if turned_ is None:
+                return drawn
+            return in_turn(drawn, turned_, turned(len(train), seed, epoch))
 
         return of_epoch
 
@@ -223,14 +258,14 @@ class Encoder:
             changed = Augmenter.of(self.settings.augment, train)
         turns = self.settings.learns_both_orders
         if turns and changed is None:
-            other = self._cut(self._read(swapped(train)), training=True)
+            other = self._cut(self._read(self.other.rows(train)), training=True)
 
         def of_epoch(epoch: int) -> Sequences:
             tokens, reversed_ = examples.tokens, other
             if changed is not None:
                 drawn = replace(train, texts=changed.texts(train, seed, epoch))
                 tokens = self._cut_drawn(drawn)
-                reversed_ = self._cut_drawn(swapped(drawn)) if turns else None
+                reversed_ = self._cut_drawn(self.other.rows(drawn)) if turns else None
             if not isinstance(tokens, Tokens):  # but the outputs of a frozen backbone
                 return tokens
             tokens = tokens.for_epoch(seed, epoch)
@@ -244,7 +279,7 @@ class Encoder:
 
     def _cut_drawn(self, rows: Rows) -> Tokens:
         """Return the tokens of resampled training texts, which no cache holds."""
-        return self._cut(Texts.read(rows, self.tokenizer, self.settings.prefix), training=True)
+        return self._cut(self._read(rows, cached=False), training=True)
 
     def unlabelled(self, rows: Rows) -> Callable[[int], Unlabelled]:
         """Return a function from the seed to these rows for consistency training.
@@ -252,20 +287,21 @@ class Encoder:
         Raises InputError if a change of the texts is unavailable or changes none.
         """
         changes = Augmenter.of(self.settings.consistency_changes, rows)
-        texts = self.tokens(rows)
+        texts = self._cut(self._read(rows))
 
         def with_seed(seed: int) -> Unlabelled:
             def changed(epoch: int, which: np.ndarray) -> Tokens:
                 some = rows.take(which)
                 drawn = replace(some, texts=changes.texts(some, seed, epoch, always=True))
-                return self._cut(Texts.read(drawn, self.tokenizer, self.settings.prefix))
+                return self._cut(self._read(drawn, cached=False))
 
             return Unlabelled(self.settings.consistency, texts, changed, seed)
 
         return with_seed
 
-    def _read(self, rows: Rows) -> Texts:
-        return Texts.read(rows, self.tokenizer, self.settings.prefix, self.cache)
+    def _read(self, rows: Rows, *, cached: bool = True) -> Texts:
+        cache = self.cache if cached else None
+        return Texts.read(rows, self.tokenizer, self.settings.prefix, cache, self.laid)
 
     def _cut(self, texts: Texts, *, training: bool = False) -> Tokens:
         long, keywords = self.settings.long, self.keywords
@@ -285,6 +321,13 @@ class Encoder:
             parts.append(self.listed.wide_and_deep(rows.joined_texts()))
         return np.hstack(parts) if parts else None
 
+    def _auxiliary(self, rows: Rows) -> np.ndarray:
+        """Return (n, a) auxiliary targets in 0 … 1; columns that change places have one scale."""
+        counted = rows.auxiliary[rows.weights > 0]
+        if self.other is not None:
+            counted = np.vstack([counted, exchanged(counted, self.other.auxiliary)])
+        return zero_to_one(rows.auxiliary, counted)
+
     def _examples(self, rows: Rows, tokens: Tokens) -> Examples:
         """Return the rows as examples; the windows of a row share its weight."""
         targets, weights, difficulty = rows.targets, rows.weights, rows.difficulty
@@ -297,9 +340,7 @@ class Encoder:
             difficulty = None if difficulty is None else difficulty[tokens.rows]
             pseudo = pseudo[tokens.rows]
             taught = None if taught is None else taught[tokens.rows]
-        further = (
-            zero_to_one(rows.auxiliary, rows.weights) if self.settings.learns_auxiliary else None
-        )
+        further = self._auxiliary(rows) if self.settings.learns_auxiliary else None
         if further is not None and tokens.rows is not None:
             further = further[tokens.rows]
         if taught is not None:

@@ -82,6 +82,11 @@ class HubForm:
                 "export a model without it"
             )
         members = [each.merged() for each in members]
+        if members[0].encoder.laid is not None:
+            raise InputError(
+                "this model puts texts into a template, which a pipeline does not: export a model "
+                "without `template`"
+            )
         for each in members:
             each.model.to("cpu").eval()
         return cls(tuple(members), kind, labels)
@@ -172,7 +177,8 @@ class HubForm:
     def read_whole(self, rows: Rows) -> Rows:
         """Return those of the rows that the folder reads as the learner does."""
         encoder = self.first.encoder
-        if self.first.settings.long.cuts_end:
+        long = self.first.settings.long
+        if long.cuts_end and not long.parts:
             return rows
         return rows.take(np.flatnonzero(encoder.whole(rows)))
 

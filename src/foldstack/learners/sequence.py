@@ -33,6 +33,7 @@ from foldstack.techniques import (
     StageSettings,
 )
 from foldstack.text.batches import epoch_batches
+from foldstack.text.laid import Laid
 from foldstack.text.tokens import Tokens
 from foldstack.tracking import under
 from foldstack.training import frozen, loop
@@ -87,10 +88,7 @@ class SequenceLearner:
         torch.manual_seed(self.seed)
         further = examples.auxiliary
         self.model = self._classifier(backbone, 0 if further is None else further.shape[1])
-        if self.model.tree is not None:
-            self.model.tree.build((examples.targets.T @ examples.weights).tolist())
-        if s.head_bias == "prior":
-            self.model.set_bias(log_priors(examples.targets, examples.weights, examples.link))
+        self._set_head(examples)
         if self.start:
             if not (self.start / WEIGHTS).exists():
                 raise InputError(
@@ -103,6 +101,13 @@ class SequenceLearner:
     def _start_weights(self, folder: Path) -> dict[str, torch.Tensor]:
         """Return the weights of the model that this one starts from."""
         return load_file(folder / WEIGHTS)
+
+    def _set_head(self, examples: loop.Examples) -> None:
+        """Give the new head what it begins with beside random weights."""
+        if self.model.tree is not None:
+            self.model.tree.build((examples.targets.T @ examples.weights).tolist())
+        if self.settings.head_bias == "prior":
+            self.model.set_bias(log_priors(examples.targets, examples.weights, examples.link))
 
     def _load_start(self, weights: dict[str, torch.Tensor]) -> None:
         """Load another model's weights, its head only if all shapes match."""
@@ -152,6 +157,10 @@ class SequenceLearner:
         """The tree whose nodes the outputs are computed from, if any; not built yet."""
         return None
 
+    def _laid(self, tokenizer: PreTrainedTokenizerBase) -> Laid | None:
+        """Return the template around the texts, if there is one."""
+        return None
+
     def _encoder(self, backbone: torch.nn.Module, tokenizer: PreTrainedTokenizerBase) -> Encoder:
         return Encoder(
             self.settings,
@@ -162,6 +171,7 @@ class SequenceLearner:
             longest=self._longest,
             cache=self.cache,
             listed=self.files.get("keywords.file"),
+            laid=self._laid(tokenizer),
         )
 
     def _classifier(self, backbone: torch.nn.Module, auxiliary: int = 0) -> Classifier:
@@ -204,8 +214,11 @@ class SequenceLearner:
             return self._train_stage(number, stage, train, examples, beside, select, held, folder)
 
         stages = self.settings.stages_for(self.task.metric.name)
-        with self._trimmed_to(self._tokens_read(train, examples, stages, held, unlabelled)):
-            facts = run_stages(self.model, stages, run_dir, train_stage)
+        if stages[0].epochs == 0:
+            facts = {"updates": 0, "training_seconds": 0.0, "losses": []}
+        else:
+            with self._trimmed_to(self._tokens_read(train, examples, stages, held, unlabelled)):
+                facts = run_stages(self.model, stages, run_dir, train_stage)
         # Not needed for prediction.
         self.model.auxiliary = self.model.matched = self.model.teacher = None
         return (

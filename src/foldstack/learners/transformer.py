@@ -16,6 +16,7 @@ from foldstack.errors import InputError
 from foldstack.files import read_json, write_json
 from foldstack.learners import LearnerContext
 from foldstack.learners.adapted import Adapted, plain_weights
+from foldstack.learners.label_words import first_tokens, words_of
 from foldstack.learners.sequence import WEIGHTS, SequenceLearner, ids_of
 from foldstack.nets.adapters import add_adapters, changing, merged
 from foldstack.nets.backbone import (
@@ -27,8 +28,10 @@ from foldstack.nets.backbone import (
     set_dropout,
     weights_of,
 )
+from foldstack.nets.direction import is_causal, restore_attention, set_attention
 from foldstack.nets.fewer_bits import narrow, quantise
 from foldstack.nets.hidden_states import HiddenMatch
+from foldstack.nets.label_rows import label_rows
 from foldstack.nets.layers import thin
 from foldstack.nets.quantized import Int8Reader
 from foldstack.nets.vocabulary import trimmed
@@ -36,9 +39,11 @@ from foldstack.nets.word_head import load_word_head, new_word_head
 from foldstack.progress import say
 from foldstack.rows import Rows
 from foldstack.system import naming
-from foldstack.techniques import AUTO, RunFacts, TransformerSettings
+from foldstack.techniques import AUTO, RunFacts, Template, TransformerSettings
 from foldstack.techniques.auto import longest
+from foldstack.text.laid import Laid
 from foldstack.text.masking import mask_tokens
+from foldstack.text.sequences import Frame
 from foldstack.training import loop
 from foldstack.training.joint import JointTeacher
 from foldstack.training.masked_words import CRITERION, MaskedWords, examples_of, settings_of
@@ -118,6 +123,34 @@ class TransformerLearner(SequenceLearner):
         self._add_adapters(seed=None)
         return super()._start_weights(folder)
 
+    def _set_head(self, examples: loop.Examples) -> None:
+        super()._set_head(examples)
+        words = self._label_words
+        if words is None:
+            return
+        tokenizer, backbone = self.encoder.tokenizer, self.model.backbone
+        after = Frame.of(tokenizer, 1).ids[2]
+        if len(after):
+            raise InputError(
+                f"label_words follow the template, after which this tokenizer puts "
+                f"'{tokenizer.decode(after)}': leave them out"
+            )
+        _, spaces = Template.parse(self.settings.template, self.task.texts).continued()
+        ids = first_tokens(words, spaces, tokenizer)
+        self.model.set_head(*label_rows(backbone, self._place, ids))
+
+    @property
+    def _label_words(self) -> tuple[str, ...] | None:
+        given = self.settings.label_words
+        return None if given is None else words_of(given, self.task.labels)
+
+    def _laid(self, tokenizer: PreTrainedTokenizerBase) -> Laid | None:
+        s, words = self.settings, self._label_words
+        if s.template is None:
+            return None
+        template = Template.parse(s.template, self.task.texts, words or self.task.labels)
+        return Laid.of(template.continued()[0] if words else template, tokenizer)
+
     def _thin(self) -> None:
         """Keep every n-th layer; the whole network teaches what is kept, if the settings say so."""
         s, backbone = self.settings, self.model.backbone
@@ -155,6 +188,7 @@ class TransformerLearner(SequenceLearner):
             return
         facts = RunFacts.of(self.task.kind, train.targets, train.weights, weights_of(backbone))
         facts = facts if learned is None else replace(facts, rows=learned)
+        facts = replace(facts, causal=self.settings.head == AUTO and is_causal(backbone))
         self.settings, made = self.settings.resolved(facts)
         self.chosen |= made
         if (rate := self.chosen.get("backbone_dropout")) is not None:
@@ -166,6 +200,8 @@ class TransformerLearner(SequenceLearner):
         loaded = load_backbone(self._place, s.ignore_weights, rate, s.trust_remote_code)
         if code := own_code(loaded[0]):
             say(f"trust_remote_code: the backbone runs its checkpoint's own code, {code}")
+        if s.attention != AUTO:
+            set_attention(loaded[0], s.attention)
         return loaded
 
     def pretrain(self, rows: Rows, run_dir: Path, to: Path) -> dict:
@@ -243,6 +279,8 @@ class TransformerLearner(SequenceLearner):
         else:
             backbone = self._adapted.backbone(folder)
             tokenizer = load_tokenizer(str(folder), self.settings.trust_remote_code)
+        if self.settings.attention != AUTO:
+            restore_attention(backbone, self.settings.attention)
         self._weights = weights_of(backbone)
         return backbone, tokenizer
 

@@ -47,6 +47,7 @@ HEADS = frozenset(
     {
         "cls",
         "lm_head",
+        "embed_out",
         "classifier",
         "qa_outputs",
         "score",

@@ -114,6 +114,14 @@ class Classifier(Trainable):
             logits = self.tree.node_logits(logits)
         self.head.bias.copy_(torch.cat([-logits / 2, logits / 2]) if self.as_difference else logits)
 
+    @torch.no_grad()
+    def set_head(self, weight: Tensor, bias: Tensor) -> None:
+        """Set the head to (labels, size) weights and (labels,) biases; one output is a difference."""
+        if self.head.out_features == 1:
+            weight, bias = weight[1:] - weight[:1], bias[1:] - bias[:1]
+        self.head.weight.copy_(weight)
+        self.head.bias.copy_(bias)
+
     def forward(
         self,
         input_ids: Tensor,

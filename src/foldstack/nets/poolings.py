@@ -1,8 +1,9 @@
 """Poolings: from the vectors of a text's tokens to the vector that the last linear layer reads.
 
 Each pooling reads the last `layers` hidden states, (b, layers, t, h), and the (b, t) attention
-mask. Each row has at least one real token and its padding on the right; padding does not change the
-result. For a head that `reads_sentences`, the mask is the number of a token's sentence, from 1.
+mask. Each row has at least one real token; padding, on the right as `text.tokens` has it, does not
+change the result. For a head that `reads_sentences`, the mask is the number of a token's sentence,
+from 1.
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 from transformers import PretrainedConfig
-from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 from foldstack import techniques
 from foldstack.errors import InputError
+from foldstack.nets.direction import is_causal
 
 SMALLEST = 1e-6  # GeM clamps smaller values to it
 
@@ -31,27 +32,13 @@ def make_pooling(head: techniques.Head, config: PretrainedConfig, outputs: int) 
     return head.load()(head, config, outputs)
 
 
-@torch.no_grad()
 def check_first_token(pooling: Pooling, backbone: nn.Module, name: str) -> None:
-    """Raise InputError if the pooling reads the first token and the backbone is causal.
-
-    Some decoders attend in both directions, and a checkpoint's own code may do anything, so the
-    backbone is tested: does the first token's vector depend on the second token?
-    """
-    kind, config = backbone.config.model_type, backbone.config
-    encoder = kind in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not getattr(config, "is_decoder", False)
-    if not pooling.reads_cls or pooling.cls_last or encoder:
-        return
-    training = backbone.training
-    backbone.eval()
-    ids = torch.ones(2, 16, dtype=torch.long)  # Canine's minimum
-    ids[1, 1] = 2
-    first, second = backbone(input_ids=ids, attention_mask=torch.ones_like(ids))[0][:, 0]
-    backbone.train(training)
-    if torch.allclose(first, second, rtol=1e-5, atol=1e-7):
+    """Raise InputError if the pooling reads the first token and the backbone is causal."""
+    if pooling.reads_cls and not pooling.cls_last and is_causal(backbone):
         raise InputError(
-            f"head '{name}' reads the first token, which in a causal backbone ({kind}) has seen none "
-            "of the others: set `head: mean` or another that reads every token"
+            f"head '{name}' reads the first token, which in a causal backbone "
+            f"({backbone.config.model_type}) has seen none of the others: set `head: last` or `head: "
+            "mean`, or another that reads every token"
         )
 
 
@@ -287,7 +274,8 @@ class DensePooling(Pooling):
 def last_token(hidden: Tensor, mask: Tensor) -> Tensor:
     """Return (b, …, h): the last real token's vector of (b, …, t, h), by the (b, t) mask."""
     rows = torch.arange(len(hidden), device=hidden.device)
-    return hidden[rows, ..., mask.sum(dim=1) - 1, :]
+    after = mask.flip(1).long().argmax(dim=1)  # places of padding behind it; some are before it
+    return hidden[rows, ..., mask.shape[1] - 1 - after, :]
 
 
 def mean_pool(hidden: Tensor, mask: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ from foldstack.techniques.augmentation import Augmentation, SpanMasking
 from foldstack.techniques.auto import RunFacts
 from foldstack.techniques.averages import EMA, SWA, Averaging, Soup
 from foldstack.techniques.biencoder_preset import BiEncoderSettings
+from foldstack.techniques.both_orders import BothOrders
 from foldstack.techniques.classifiers import (
     LabelTextsClassifier,
     LightgbmClassifier,
@@ -90,6 +91,7 @@ from foldstack.techniques.schedules import (
 from foldstack.techniques.sequence_preset import SequenceSettings
 from foldstack.techniques.setfit_preset import SetfitSettings
 from foldstack.techniques.teaching import Distillation, JointDistillation, PseudoLabels
+from foldstack.techniques.text_template import Template
 from foldstack.techniques.tfidf_preset import TfidfSettings
 from foldstack.techniques.training import StageSettings, TrainingSettings
 from foldstack.techniques.transformer_preset import TransformerSettings
@@ -126,6 +128,7 @@ __all__ = [
     "BackboneSource",
     "Beginning",
     "BiEncoderSettings",
+    "BothOrders",
     "CharCnnHead",
     "ClassWeights",
     "ClsAttentionHead",
@@ -206,6 +209,7 @@ __all__ = [
     "SvmClassifier",
     "SvmWordsSource",
     "Technique",
+    "Template",
     "Terms",
     "TfidfSettings",
     "TrainingSettings",

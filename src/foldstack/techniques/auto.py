@@ -35,6 +35,8 @@ class RunFacts:
         rarest: share of the rows with the rarest class or label; 1 for values.
         parameters: number of weights of the backbone without its embeddings.
         adds_log_priors: whether the loss adds the log of each class's share to the outputs.
+        scores_untrained: whether the head has its first weights from label words.
+        causal: whether a token of the backbone sees only those before it.
     """
 
     rows: int = 0
@@ -42,6 +44,8 @@ class RunFacts:
     rarest: float = 1.0
     parameters: int = 0
     adds_log_priors: bool = False
+    scores_untrained: bool = False
+    causal: bool = False
 
     @classmethod
     def of(
@@ -93,7 +97,7 @@ def _base(facts: RunFacts) -> bool:
 
 
 def _without_priors(facts: RunFacts) -> bool:
-    return not facts.kind.has_labels or facts.adds_log_priors
+    return not facts.kind.has_labels or facts.adds_log_priors or facts.scores_untrained
 
 
 def _rare(facts: RunFacts) -> bool:
@@ -102,6 +106,10 @@ def _rare(facts: RunFacts) -> bool:
 
 def _rare_to(rows: int) -> Callable[[RunFacts], bool]:
     return lambda facts: facts.rows <= rows and facts.rarest < RARE
+
+
+def _causal(facts: RunFacts) -> bool:
+    return facts.causal
 
 
 def _always(facts: RunFacts) -> bool:
@@ -165,10 +173,14 @@ RULES = (
     AutoRule("warmup", "always", _always, 0.1, "as in the search"),
     AutoRule("layer_decay", "always", _always, 1.0, "as in the search"),
     AutoRule("averaging", "always", _always, "none", "as in the search"),
-    AutoRule("head", "always", _always, "mean", "as in the search"),
     AutoRule(
-        "head_bias", "values, or a loss that adds log priors", _without_priors, "zero",
-        "values have no priors; such a loss sets them already",
+        "head", "a causal backbone", _causal, "last",
+        "only its last token has read the whole text (Radford et al. 2018); not measured",
+    ),
+    AutoRule("head", "otherwise", _always, "mean", "as in the search"),
+    AutoRule(
+        "head_bias", "values, label words, or a loss that adds log priors", _without_priors, "zero",
+        "values have no priors; words and such a loss have their own",
     ),
     AutoRule(
         "head_bias", "up to 1,000 rows", _to(1_000), "prior",

@@ -20,6 +20,8 @@ OF_RUN = (
     "consistency",
     "match_hidden",
     "joint",
+    "template",
+    "label_words",
 )
 OF_TRAINING = (
     "loss",
@@ -83,6 +85,11 @@ class BiEncoderSettings(TransformerSettings):
             raise ValueError(
                 "both_orders has no effect on a cosine, which is the same in both orders: leave it out, "
                 "or take pair_loss softmax"
+            )
+        if self.both_orders is not None and not self.both_orders.is_plain:
+            raise ValueError(
+                "a bi-encoder compares two texts whose order has no meaning: set both_orders predict or "
+                "train alone"
             )
         if self.long.several_windows or self.long.redraws or self.long.fits_keywords:
             raise ValueError(

@@ -112,7 +112,7 @@ class LightgbmClassifier(VectorClassifier):
     features: UnitShare = 0.5
 
 
-def _texts_of_labels(value: Any) -> Any:
+def texts_of_labels(value: Any) -> Any:
     """Read labels that YAML takes for numbers as what is written."""
     value = none_from_text(value)
     return {str(k): v for k, v in value.items()} if isinstance(value, dict) else value
@@ -130,7 +130,7 @@ class LabelTextsClassifier(VectorClassifier):
     for_values: ClassVar[bool] = False
     reads_labels: ClassVar[bool] = True
     name: Literal["label_texts"]
-    labels: Annotated[dict[str, str] | None, BeforeValidator(_texts_of_labels)] = None
+    labels: Annotated[dict[str, str] | None, BeforeValidator(texts_of_labels)] = None
     scale: Positive = 20.0
 
     def check_kind(self, kind: Kind) -> None:

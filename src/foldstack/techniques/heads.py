@@ -22,6 +22,7 @@ class Head(Technique):
         reads_cls: it reads the vector of the [CLS] token.
         reads_sentences: its mask numbers the sentences of a text.
         averages: it reads the mean over tokens alone.
+        reads_last: it reads the last token's vector.
         per_output: each output has a vector of its own.
     """
 
@@ -29,6 +30,7 @@ class Head(Technique):
     reads_cls: ClassVar[bool] = False
     reads_sentences: ClassVar[bool] = False
     averages: ClassVar[bool] = False
+    reads_last: ClassVar[bool] = False
     per_output: ClassVar[bool] = False
 
     def check_backbone(self, config: Any) -> None:
@@ -45,15 +47,23 @@ class MeanHead(Head):
 
 
 class PlainHead(Head):
-    """The maximum over tokens; the mean and the maximum; the last token's vector."""
+    """The maximum over tokens; the mean and the maximum."""
 
     implementation: ClassVar[dict[str, str]] = {
         "max": "foldstack.nets.poolings:MaxPooling",
         "mean_max": "foldstack.nets.poolings:MeanMaxPooling",
-        "last": "foldstack.nets.poolings:LastPooling",
     }
     fixed: ClassVar[bool] = True
-    name: Literal["max", "mean_max", "last"]
+    name: Literal["max", "mean_max"]
+
+
+class LastHead(Head):
+    """The last token's vector, which in a causal backbone has seen all others."""
+
+    implementation: ClassVar[str] = "foldstack.nets.poolings:LastPooling"
+    fixed: ClassVar[bool] = True
+    reads_last: ClassVar[bool] = True
+    name: Literal["last"]
 
 
 class ClsHead(Head):

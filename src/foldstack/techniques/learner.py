@@ -261,6 +261,11 @@ class LearnerSettings(Settings):
         """
         return self
 
+    def check_names(
+        self, texts: tuple[str, ...], numeric: tuple[str, ...], auxiliary: tuple[str, ...]
+    ) -> None:
+        """Raise ValueError if a setting names a text, or a column of these, that a row has not."""
+
     def check_unlabelled(self, kind: Kind, pool: Sequence[str], segments: int = 1) -> None:
         """Raise ValueError if what reads unlabelled rows does not apply, or there are none.
 

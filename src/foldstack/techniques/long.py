@@ -21,6 +21,7 @@ class Long(Technique):
         redraws: each epoch reads another part of a text.
         fits_keywords: it fits word weights on the training rows.
         may_be_empty: an input with room for special tokens only is allowed.
+        for_templates: it reads nothing but parts of the text, so that a template can go on after it.
         cuts_end: the beginning is read, as a tokenizer cuts a text by itself.
     """
 
@@ -29,6 +30,7 @@ class Long(Technique):
     redraws: ClassVar[bool] = False
     fits_keywords: ClassVar[bool] = False
     may_be_empty: ClassVar[bool] = False
+    for_templates: ClassVar[bool] = True
     cuts_end: ClassVar[bool] = False
 
     @property
@@ -37,21 +39,29 @@ class Long(Technique):
         return 1.0
 
 
-class Beginning(Long):
-    """The beginning of the text."""
+class _Ends(Long):
+    """Each text of a row that has several is cut by itself.
+
+    parts: how texts of one row share the length, a number for each, as [1, 2, 2]; equal by default. What
+        one does not need the others have.
+    """
 
     implementation: ClassVar[str] = "foldstack.text.cutting:cut_ends"
     for_pairs: ClassVar[bool] = True
+    parts: tuple[PositiveInt, ...] = ()
+
+
+class Beginning(_Ends):
+    """The beginning of the text."""
+
     may_be_empty: ClassVar[bool] = True
     cuts_end: ClassVar[bool] = True
     name: Literal["head"] = "head"
 
 
-class End(Long):
+class End(_Ends):
     """The end of the text."""
 
-    implementation: ClassVar[str] = "foldstack.text.cutting:cut_ends"
-    for_pairs: ClassVar[bool] = True
     name: Literal["tail"]
 
     @property
@@ -59,14 +69,12 @@ class End(Long):
         return 0.0
 
 
-class HeadTail(Long):
+class HeadTail(_Ends):
     """Beginning and end (Sun et al. 2019).
 
     share: of the length that the beginning takes.
     """
 
-    implementation: ClassVar[str] = "foldstack.text.cutting:cut_ends"
-    for_pairs: ClassVar[bool] = True
     name: Literal["head_tail"]
     share: Annotated[float, Field(gt=0, lt=1)] = 0.25
 
@@ -112,6 +120,7 @@ class Keywords(Long):
     """
 
     implementation: ClassVar[str] = "foldstack.text.cutting:cut_with_keywords"
+    for_templates: ClassVar[bool] = False
     fits_keywords: ClassVar[bool] = True
     name: Literal["keywords"]
     count: PositiveInt = 10
@@ -126,6 +135,7 @@ class Terms(Long):
     """
 
     implementation: ClassVar[str] = "foldstack.text.cutting:cut_with_terms"
+    for_templates: ClassVar[bool] = False
     name: Literal["terms"]
     terms: OneOrMore[str]
 

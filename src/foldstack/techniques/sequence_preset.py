@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field, PositiveInt, model_validator
 from foldstack.kinds import Kind
 from foldstack.settings import NonNegative, OptionalText, Share, none_from_text
 from foldstack.techniques.augmentation import Augmentation, files_named
+from foldstack.techniques.both_orders import OrNoOrders
 from foldstack.techniques.common import AUTO, OrAuto, each_named, named
 from foldstack.techniques.consistency import Consistency
 from foldstack.techniques.heads import Head, MeanHead
@@ -30,8 +31,8 @@ class SequenceSettings(EmbeddedKeywordSettings):
 
     prefix: put before each text, for backbones trained with one (`"query: "`).
     special_tokens: what a special token typed in a text, such as [SEP] or </s>, is read as: text, or
-        the token that it names; those that you write in a prefix, `template` or `segments` are
-        tokens, and so are the same ones in texts.
+        the token that it names; those that you write in a prefix, or in competition.yaml's `template`
+        or `segments`, are tokens, and so are the same ones in texts.
     long: what is read of a text longer than training.max_length; the prefix stays before it.
     head: how token vectors become one vector.
     join_features: join the competition's numeric and categorical columns to the pooled vector.
@@ -47,7 +48,7 @@ class SequenceSettings(EmbeddedKeywordSettings):
     checkpoint_seconds: least time between two checkpoints; 0: after every update.
     both_orders: of sentence pairs whose order has no meaning; predict: the logits of a pair are the mean
         of those of (a, b) and (b, a); train: and in each epoch each pair is learned in an order at
-        random.
+        random. With settings, also of two texts among several whose labels change places with them.
     augment: changes of training texts, resampled in each epoch, or made once if augment_copies is
         set.
     augment_copies: leave the rows as they are and add this number of changed copies of each.
@@ -80,7 +81,7 @@ class SequenceSettings(EmbeddedKeywordSettings):
     head_bias: Literal["zero", "prior", "auto"] = "zero"
     repeats: Annotated[PositiveInt, OrAuto()] = 1
     checkpoint_seconds: Annotated[float, Field(ge=0)] = 60.0
-    both_orders: Literal["none", "predict", "train"] = "none"
+    both_orders: OrNoOrders = None
     augment: Annotated[tuple[Augmentation, ...], BeforeValidator(each_named)] = ()
     augment_copies: Annotated[int, Field(ge=0)] = 0
     augment_washed_by: OptionalText = None
@@ -340,6 +341,29 @@ class SequenceSettings(EmbeddedKeywordSettings):
             )
 
     @property
+    def scores_untrained(self) -> bool:
+        """Whether the head means something before it is trained."""
+        return False
+
+    @model_validator(mode="after")
+    def _something_is_trained(self) -> SequenceSettings:
+        if any(stage.epochs == 0 for stage in self.stages):
+            raise ValueError("a stage of 0 epochs trains nothing: leave it out")
+        if self.training.epochs != 0:
+            return self
+        if not self.scores_untrained:
+            raise ValueError(
+                "training.epochs 0 trains nothing, and a new head is random: set 1 or more, or "
+                "label_words of a decoder"
+            )
+        if self.training.select != "last":
+            raise ValueError(
+                f"training.select {self.training.select} chooses among epochs, and training.epochs 0 "
+                "has none: leave it out"
+            )
+        return self
+
+    @property
     def new_texts_each_epoch(self) -> bool:
         """Whether training texts are resampled in each epoch, so that their tokens cannot be cached."""
         return bool(self.augment) and not self.augment_copies
@@ -347,12 +371,20 @@ class SequenceSettings(EmbeddedKeywordSettings):
     @property
     def predicts_both_orders(self) -> bool:
         """Whether the logits of a pair are the mean of those of both orders of its texts."""
-        return self.both_orders in ("predict", "train")
+        return self.both_orders is not None
 
     @property
     def learns_both_orders(self) -> bool:
         """Whether each pair is learned in an order at random, another in another epoch."""
-        return self.both_orders == "train"
+        return self.both_orders is not None and self.both_orders.when == "train"
+
+    def check_names(
+        self, texts: tuple[str, ...], numeric: tuple[str, ...], auxiliary: tuple[str, ...]
+    ) -> None:
+        super().check_names(texts, numeric, auxiliary)
+        if self.both_orders is not None:
+            read = numeric * self.join_features + auxiliary * self.learns_auxiliary
+            self.both_orders.check_names(texts, numeric + auxiliary, read)
 
     @model_validator(mode="after")
     def _orders_are_read(self) -> SequenceSettings:
@@ -377,6 +409,8 @@ class SequenceSettings(EmbeddedKeywordSettings):
     def check_kind(self, kind: Kind) -> None:
         for stage in (self.training, *self.stages):
             stage.check_kind(kind)
+        if self.both_orders is not None:
+            self.both_orders.check_kind(kind)
         if self.augment_washed_by and kind.is_values:
             raise ValueError(
                 "augment_washed_by uses the probability of labels, but this competition is "

@@ -41,7 +41,7 @@ class TrainingSettings(LoopSettings):
     length_quantile: see `max_length`.
     """
 
-    epochs: Annotated[PositiveInt, OrAuto()] = 2
+    epochs: Annotated[int, Field(ge=0), OrAuto()] = 2
     batch_size: Annotated[PositiveInt, OrAuto()] = 32
     lr: Annotated[Positive, OrAuto()] = 5e-5
     warmup: Annotated[Share, OrAuto()] = 0.1

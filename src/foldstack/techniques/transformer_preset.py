@@ -13,11 +13,13 @@ from foldstack.kinds import Kind
 from foldstack.settings import Listed, NonNegative, OptionalText, Share, none_from_text
 from foldstack.techniques import auto
 from foldstack.techniques.adapter_settings import LoraSettings
+from foldstack.techniques.classifiers import texts_of_labels
 from foldstack.techniques.common import AUTO, OrAuto
 from foldstack.techniques.learner import Traits
 from foldstack.techniques.pretraining import Pretraining
 from foldstack.techniques.sequence_preset import SequenceSettings
 from foldstack.techniques.teaching import JointDistillation
+from foldstack.techniques.text_template import Template, parts_of
 from foldstack.techniques.training import TrainingSettings
 
 # What of a preset applies to its backbone before training.
@@ -29,6 +31,11 @@ OF_CHECKPOINT = (
     "prefix",
     "special_tokens",
 )
+
+
+def words_by_label(value: Any) -> Any:
+    """Read `auto` as no words but the labels' names, and labels that YAML takes for numbers as text."""
+    return {} if value == AUTO else texts_of_labels(value)
 
 
 class TransformerSettings(SequenceSettings):
@@ -44,6 +51,15 @@ class TransformerSettings(SequenceSettings):
     pretrain: pre-train the backbone on masked tokens of all texts of the workspace first, `{}` or
         `{setting: value}`; runs that start from another one do not.
     backbone_dropout: inside the backbone; none: as its config says.
+    template: around the texts of a row, read as one sequence: `{text}`, or the names of several
+        columns, are their places; `{labels}` lists the labels; special tokens in it are tokens. Long
+        texts are cut inside their places.
+    label_words: a word per label, `{label: word}`, or auto: the labels' names. The head's first weights
+        are those by which the language model scores the first token of each word after the template;
+        with training.epochs 0 they stay so (zero-shot; Brown et al. 2020).
+    attention: which tokens each token sees: causal: those before it; bidirectional: all (BehnamGhader
+        et al. 2024, LLM2Vec, for decoders); auto: as the architecture has it. One that it has by itself
+        is refused.
     ignore_weights: checkpoint entries that belong to another task's head.
     keep_every: keep every n-th of the backbone's layers, after `start_from`'s weights are loaded; 2
         halves it (DistilBERT, Sanh et al. 2019).
@@ -80,6 +96,9 @@ class TransformerSettings(SequenceSettings):
     trust_remote_code: bool = False
     pretrain: Annotated[Pretraining | None, BeforeValidator(none_from_text)] = None
     backbone_dropout: Annotated[Share | None, BeforeValidator(none_from_text), OrAuto()] = None
+    template: OptionalText = None
+    label_words: Annotated[dict[str, str] | None, BeforeValidator(words_by_label)] = None
+    attention: Literal["auto", "causal", "bidirectional"] = AUTO
     ignore_weights: Listed[str] = ()
     keep_every: PositiveInt = 1
     match_hidden: NonNegative = 0.0
@@ -131,7 +150,8 @@ class TransformerSettings(SequenceSettings):
         A choice is `{"value": 5, "why": "up to 4,000 rows"}`; the epochs of the second stage are named
         `stages.2.epochs`.
         """
-        facts = replace(facts, adds_log_priors=self.adds_log_priors)
+        scored = self.scores_untrained
+        facts = replace(facts, adds_log_priors=self.adds_log_priors, scores_untrained=scored)
         data, chosen = self.model_dump(mode="json"), {}
         for name in auto.OF_PRESET:
             if getattr(self, name) == AUTO:
@@ -157,6 +177,56 @@ class TransformerSettings(SequenceSettings):
         yield "training.", self.training, data["training"]
         for number, stage in enumerate(self.stages):
             yield f"stages.{number + 1}.", stage, data["stages"][number]
+
+    @property
+    def scores_untrained(self) -> bool:
+        return self.label_words is not None
+
+    @model_validator(mode="after")
+    def _words_have_logits(self) -> TransformerSettings:
+        if self.label_words is None:
+            return self
+        if self.template is None:
+            raise ValueError(
+                "label_words follow a template that asks for one of them: set template"
+            )
+        if self.head != AUTO and not self.head.reads_last:
+            raise ValueError(
+                f"label_words follow the last token, and head {self.head.name} reads another vector: "
+                "set `head: last`"
+            )
+        for name in ("join_features", "keywords", "start_from"):
+            if getattr(self, name):
+                raise ValueError(
+                    f"label_words give the head its first weights, of the last token's vector alone, "
+                    f"which {name} changes: set one of them only"
+                )
+        if self.head_bias == "prior":
+            raise ValueError(
+                "label_words give the head its first weights and biases: leave head_bias prior out"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _template_is_whole(self) -> TransformerSettings:
+        if self.template is None:
+            return self
+        parts_of(self.template)
+        if self.prefix:
+            raise ValueError("template says what stands before the texts: put the prefix into it")
+        if not self.long.for_templates:
+            raise ValueError(
+                f"long {self.long.name} adds words after the text, where the template goes on: take "
+                f"one of {', '.join(type(self.long).with_trait('for_templates'))}"
+            )
+        return self
+
+    def check_names(
+        self, texts: tuple[str, ...], numeric: tuple[str, ...], auxiliary: tuple[str, ...]
+    ) -> None:
+        super().check_names(texts, numeric, auxiliary)
+        if self.template is not None:
+            Template.parse(self.template, texts)
 
     @model_validator(mode="after")
     def _reads_no_sentences(self) -> TransformerSettings:
@@ -256,6 +326,11 @@ class TransformerSettings(SequenceSettings):
 
     def check_kind(self, kind: Kind) -> None:
         super().check_kind(kind)
+        if self.label_words is not None and not kind.one_class_per_row:
+            raise ValueError(
+                f"label_words are scored against each other, but this competition is {kind}: leave "
+                "them out"
+            )
         if self.joint is not None and kind.is_values:
             raise ValueError(
                 "joint compares probabilities, but this competition is regression: leave it out"

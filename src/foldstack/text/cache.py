@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -56,10 +56,13 @@ class TokenCache(ShardedCache):
         return Stretches(arrays[1], np.concatenate([[0], ends[:-1]]), ends)
 
     def read(
-        self, rows: Rows, tokenizer: PreTrainedTokenizerBase, prefix: str = ""
+        self,
+        rows: Rows,
+        tokenizer: PreTrainedTokenizerBase,
+        columns_of: Callable[[Rows], list[list[str]]] = columns_of,
     ) -> tuple[Stretches, ...]:
-        """Return the result of `encode` per text column, read from the cache if present."""
-        key, texts = tokenizer_key(tokenizer), columns_of(rows, prefix)
+        """Return the result of `encode` per column of texts, read from the cache if present."""
+        key, texts = tokenizer_key(tokenizer), columns_of(rows)
         if key is None:
             return tuple(encode(column, tokenizer) for column in texts)
         place, columns = self.folder / key, [digests_of(column) for column in texts]
@@ -67,18 +70,22 @@ class TokenCache(ShardedCache):
             parts = self._open(place)
             if not known_in(np.concatenate(columns), parts).all():
                 with locked(place / ".lock"):  # another run may tokenise the same texts
-                    parts = self._fill(place, rows, tokenizer, prefix)
+                    parts = self._fill(place, rows, tokenizer, columns_of)
         except OSError as e:  # disk full or read-only
             say(f"tokenising without the cache in {self.folder}: {reason(e)}")
             return tuple(encode(column, tokenizer) for column in texts)
         return tuple(_take(digests, parts) for digests in columns)
 
     def _fill(
-        self, place: Path, rows: Rows, tokenizer: PreTrainedTokenizerBase, prefix: str
+        self,
+        place: Path,
+        rows: Rows,
+        tokenizer: PreTrainedTokenizerBase,
+        columns_of: Callable[[Rows], list[list[str]]],
     ) -> list[Shard]:
         """Write a shard of the missing texts of these rows and those ahead; return all shards."""
         begin, parts = time.monotonic(), self._open(place)
-        texts = [t for r in (rows, *self.ahead) for c in columns_of(r, prefix) for t in c]
+        texts = [t for r in (rows, *self.ahead) for c in columns_of(r) for t in c]
         digests, first = np.unique(digests_of(texts), return_index=True)
         known = known_in(digests, parts)
         if known.all():

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from foldstack.errors import InputError
 from foldstack.rows import Rows
-from foldstack.techniques import Keywords, Long, RandomWindow, Terms, Windows
+from foldstack.techniques import (
+    Beginning,
+    End,
+    HeadTail,
+    Keywords,
+    Long,
+    RandomWindow,
+    Terms,
+    Windows,
+)
 from foldstack.text.cache import TokenCache
 from foldstack.text.keywords import KeywordTable, as_tokens
+from foldstack.text.laid import Laid
 from foldstack.text.sequences import Frame, Frames, Stretches, columns_of, encode
 from foldstack.text.terms import find_terms
 
@@ -24,7 +35,8 @@ class Texts:
     """Token sequences of n rows, one to three segments each, untruncated, without special tokens.
 
     fixed: number of tokens of the prefix, with which every first text begins and which is never
-    cut.
+    cut. laid: the template that the texts are in, if there is one; a row is one sequence then, and
+    `columns` are the texts in its places.
     """
 
     rows: Rows
@@ -32,6 +44,7 @@ class Texts:
     fixed: int
     frames: Frames
     tokenizer: PreTrainedTokenizerBase
+    laid: Laid | None = None
 
     @classmethod
     def read(
@@ -40,6 +53,7 @@ class Texts:
         tokenizer: PreTrainedTokenizerBase,
         prefix: str = "",
         cache: TokenCache | None = None,
+        laid: Laid | None = None,
     ) -> Texts:
         """Return the tokenised texts of these rows.
 
@@ -48,28 +62,38 @@ class Texts:
             tokenizer: the backbone's.
             prefix: put before each first text.
             cache: of tokenised texts, if they are to be read from it and added to it.
+            laid: the template around the texts, instead of a prefix.
         """
+        of_rows = laid.columns if laid else partial(columns_of, prefix=prefix)
         if cache is None:
-            columns = tuple(encode(texts, tokenizer) for texts in columns_of(rows, prefix))
+            columns = tuple(encode(texts, tokenizer) for texts in of_rows(rows))
         else:
-            columns = cache.read(rows, tokenizer, prefix)
+            columns = cache.read(rows, tokenizer, of_rows)
         # A space at the end of the prefix may belong to the next token.
         fixed = int(encode([prefix.rstrip()], tokenizer).lengths[0]) if prefix else 0
-        return cls(rows, columns, fixed, Frames.of(tokenizer), tokenizer)
+        return cls(rows, columns, fixed, Frames.of(tokenizer), tokenizer, laid)
 
     @property
     def frame(self) -> Frame:
-        return self.frames.two if len(self.columns) > 1 else self.frames.one
+        return self.frames.two if self.is_joined else self.frames.one
+
+    @property
+    def is_joined(self) -> bool:
+        """Whether separators of the tokenizer join several segments."""
+        return len(self.columns) > 1 and self.laid is None
 
     @property
     def special(self) -> int:
-        """The number of special tokens of a row, those between two segments at each such place."""
+        """The number of tokens of a row beside its texts: special ones, those between two segments at
+        each such place, and those of the template."""
+        if self.laid is not None:
+            return self.frame.size + self.laid.size
         return self.frame.size + len(self.frame.ids[1]) * max(len(self.columns) - 2, 0)
 
     @property
     def paired(self) -> np.ndarray:
         """(n,) whether each row has several segments."""
-        return np.full(len(self.columns[0]), len(self.columns) > 1)
+        return np.full(len(self.columns[0]), self.is_joined)
 
     @property
     def lengths(self) -> np.ndarray:
@@ -78,7 +102,7 @@ class Texts:
 
     def joining(self, types: bool) -> str | None:
         """Return how the segments are joined, for the user; None if there is one."""
-        if len(self.columns) == 1:
+        if not self.is_joined:
             return None
         between = "".join(self.tokenizer.convert_ids_to_tokens(self.frame.ids[1].tolist()))
         between = between or "nothing, as the tokenizer has no separator"
@@ -159,19 +183,39 @@ def cut_texts(
             f"of {', '.join(long.with_trait('for_pairs'))}"
         )
     room = max(max_length - texts.special, 0)
+    if texts.laid is not None and room < count:
+        raise InputError(
+            f"training.max_length {max_length} leaves less than a token for each text beside the "
+            f"{texts.special} of the template and the special ones: raise it"
+        )
     if not long.may_be_empty and room <= texts.fixed:
         raise InputError(
             f"training.max_length {max_length} leaves no token for the text beside the special ones "
             "and the prefix: raise it"
         )
-    return long.load()(long, ToCut(texts, max_length, room, keywords, training))
+    cut = long.load()(long, ToCut(texts, max_length, room, keywords, training))
+    return cut if texts.laid is None or count > 1 else _in_place(cut, texts.laid)
 
 
-def cut_ends(long: Long, given: ToCut) -> Cut:
+def _in_place(cut: Cut, laid: Laid) -> Cut:
+    """Return the sequences with the template around the text."""
+    redraw = None
+    if cut.redraw:
+        redraw = lambda seed, epoch: _in_place(cut.redraw(seed, epoch), laid)  # noqa: E731
+    return replace(cut, first=laid.whole([cut.first]), redraw=redraw)
+
+
+def cut_ends(long: Beginning | End | HeadTail, given: ToCut) -> Cut:
     """Return each text's beginning, its end, or some of both; of several segments each one's."""
     texts, room, share = given.texts, given.room, long.head_share
-    if len(texts.columns) > 1:
-        return _segments(texts, room, share)
+    count = len(texts.columns)
+    if long.parts and len(long.parts) != count:
+        raise InputError(
+            f"long.parts shares the length among {len(long.parts)} texts, but a row has {count}: write "
+            "a number for each, or leave it out"
+        )
+    if count > 1:
+        return _segments(texts, room, share, long.parts)
     text = texts.columns[0]
     cut = int((text.lengths > room).sum())
     return Cut(_keep_ends(text, room, share, texts.fixed), (), texts.paired, cut)
@@ -204,35 +248,45 @@ def cut_with_terms(long: Terms, given: ToCut) -> Cut:
     return _with_words(given, np.arange(len(rows)), found, segment=True)
 
 
-def _segments(texts: Texts, room: int, share: float) -> Cut:
-    """Remove tokens from the longest segment until all fit, as tokenizers do with two."""
+def _segments(texts: Texts, room: int, share: float, parts: Sequence[int]) -> Cut:
+    """Remove tokens from the longest segment until all fit, as tokenizers do with two.
+
+    parts: the length that each segment counts against, if they are not equal.
+    """
     lengths = np.stack([column.lengths for column in texts.columns])
-    rooms = fair_rooms(lengths, room)
-    first, *others = (
+    rooms = fair_rooms(lengths, room, parts)
+    first, *others = parts = [
         _keep_ends(column, own, share, 0 if number else texts.fixed)
         for number, (column, own) in enumerate(zip(texts.columns, rooms, strict=True))
-    )
+    ]
+    cut = int((lengths.sum(axis=0) > room).sum())
+    if texts.laid is not None:
+        return Cut(texts.laid.whole(parts), (), texts.paired, cut)
     separator = Stretches.repeat(texts.frame.ids[1], len(lengths.T))
     second = [part for parts in others for part in (separator, *parts)][1:]
-    return Cut(first, tuple(second), texts.paired, int((lengths.sum(axis=0) > room).sum()))
+    return Cut(first, tuple(second), texts.paired, cut)
 
 
-def fair_rooms(lengths: np.ndarray, room: int) -> np.ndarray:
+def fair_rooms(lengths: np.ndarray, room: int, parts: Sequence[int] = ()) -> np.ndarray:
     """Return (k, n) tokens that each segment keeps, at most `room` per row.
 
     They are what is left if tokens are removed one by one from the longest segment; among equally
-    long ones from the one that was shortest, then from the first.
+    long ones from the one that was shortest, then from the first. With parts it is the longest one for
+    its part.
 
     Args:
         lengths: (k, n) tokens of the k segments of n rows.
         room: most tokens per row.
+        parts: (k,) shares of the room; equal by default.
     """
-    order = np.argsort(lengths, axis=0, kind="stable")
+    shares = np.array(parts or [1] * len(lengths))
+    order = np.argsort(lengths / shares[:, None], axis=0, kind="stable")
     kept, left = np.zeros_like(lengths), np.full(lengths.shape[1], room)
-    for place, segment in enumerate(order):  # the shortest of each row first
-        at = segment, np.arange(lengths.shape[1])
-        kept[at] = np.minimum(lengths[at], left // (len(lengths) - place))
-        left = left - kept[at]
+    others = np.full(lengths.shape[1], shares.sum())  # shares of the segments that are left
+    for segment in order:  # the shortest of each row first
+        at, own = (segment, np.arange(lengths.shape[1])), shares[segment]
+        kept[at] = np.minimum(lengths[at], left * own // others)
+        left, others = left - kept[at], others - own
     return kept
 
 

@@ -61,11 +61,6 @@ def contrastive_pairs(
     return first, second, alike
 
 
-def swapped(rows: Rows) -> Rows:
-    """Return the rows with the texts (b, a) of each pair (a, b)."""
-    return replace(rows, texts=[text[::-1] for text in rows.texts])
-
-
 def turned(n: int, seed: int, epoch: int) -> np.ndarray:
     """Return (n,) which pairs an epoch reads in the other order: each with a chance of one half."""
     return np.random.default_rng([seed, epoch, STREAM]).random(n) < 0.5

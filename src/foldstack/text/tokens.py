@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerBase
 from foldstack.rows import Rows
 from foldstack.techniques import Beginning, Long
 from foldstack.text.cutting import Cut, Texts, cut_texts
+from foldstack.text.sequences import Stretches
 
 HEAD = Beginning()
 
@@ -136,8 +137,15 @@ def tokenise(
 def to_tokens(texts: Texts, cut: Cut, types: bool) -> Tokens:
     """Return the sequences of a cut with special tokens."""
 
+    empty = texts.tokenizer.eos_token_id if texts.special == 0 else None
+
     def built(some: Cut) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-        return texts.frames.build(some.first, some.second, some.paired, types)
+        if empty is None:
+            return texts.frames.build(some.first, some.second, some.paired, types)
+        # A tokenizer without special tokens leaves nothing of an empty text.
+        lengths = sum(part.lengths for part in (*some.first, *some.second))
+        end = Stretches.repeat(np.array([empty], dtype=np.int32), len(lengths)).kept(lengths == 0)
+        return texts.frames.build((*some.first, end), some.second, some.paired, types)
 
     redraw = None
     if cut.redraw:

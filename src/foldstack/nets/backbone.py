@@ -14,6 +14,7 @@ from transformers import (
     AutoConfig,
     AutoModel,
     AutoTokenizer,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -62,6 +63,9 @@ HEADS = frozenset(
 )
 # May be missing in a checkpoint: unused by our heads, or computed (RoFormer's sinusoids).
 COMPUTED = ("pooler.", "encoder.embed_positions.")
+# Checkpoints that read images too, of which the part for text is loaded, and what it is called there.
+OF_TEXT = {"gemma3": r"^(model\.)?language_model\.(model\.)?"}
+OF_IMAGES = frozenset({"vision_tower", "multi_modal_projector", "model"})
 OF_CHECKPOINTS = "transformers_modules."  # the package under which the library imports their code
 
 
@@ -82,9 +86,10 @@ def load_backbone(
 
     Raises:
         InputError: the checkpoint lacks a weight of the backbone, or has one that is neither the
-            backbone's nor another task's head; the message names its key.
+            backbone's nor another task's head; the message names its key. Or it reads more than
+            text, and the part for text is not known.
     """
-    config = from_pretrained(AutoConfig, place, trust_remote_code)
+    config, renamed = _of_text(from_pretrained(AutoConfig, place, trust_remote_code), place)
     if dropout is not None:
         rates = [
             k for k, v in config.to_dict().items() if "dropout" in k and isinstance(v, float | int)
@@ -99,8 +104,9 @@ def load_backbone(
         dtype=torch.float32,
         output_loading_info=True,
         ignore_mismatched_sizes=True,  # rejected below, with the key
+        key_mapping=renamed,
     )
-    ignored = HEADS | set(ignore_weights)
+    ignored = HEADS | set(ignore_weights) | (OF_IMAGES if renamed else set())
     missing = sorted(k for k in info["missing_keys"] if not k.startswith(COMPUTED))
     unexpected = sorted(k for k in info["unexpected_keys"] if k.split(".")[0] not in ignored)
     if info["mismatched_keys"]:
@@ -123,6 +129,19 @@ def load_backbone(
         )
     _adapt(model)
     return model, _load_tokenizer(place, trust_remote_code)
+
+
+def _of_text(config: PreTrainedConfig, place: str) -> tuple[PreTrainedConfig, dict | None]:
+    """Return the config of the part that reads text, and the names to remove from its weights."""
+    inner = getattr(config, "text_config", None)
+    if inner is None:
+        return config, None
+    if config.model_type not in OF_TEXT:
+        raise InputError(
+            f"backbone '{place}' is of type '{config.model_type}', which reads more than text: take a "
+            f"checkpoint for text, or one of type {' or '.join(OF_TEXT)}, whose part for text is known"
+        )
+    return inner, {OF_TEXT[config.model_type]: ""}
 
 
 def dropout_rates(backbone: nn.Module) -> list[tuple[nn.Module, str]]:

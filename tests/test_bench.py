@@ -12,6 +12,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModel
 
+from foldstack import config
 from foldstack.learners import LearnerContext
 from foldstack.learners.transformer import TransformerLearner
 from foldstack.links import to_probabilities
@@ -190,3 +191,12 @@ def test_the_epochs_of_a_run_beside_a_model_that_began_from_it(backbone, tmp_pat
     scores = [f"{score:.4f}" for score in (*first.facts["epoch_metric"], *wanted)]
     assert line == ["fold0", *scores[:3], str(first.facts["best_epoch"]), *scores[3:]]
     assert mean == ["mean", *scores[3:]]
+
+
+def test_presets_say_their_sizes():
+    """As docs/models.md has them, from the sizes of each checkpoint's config."""
+    import sizes
+
+    for name in sizes.SIZES:
+        first = (config.SHIPPED / f"{name}.yaml").read_text(encoding="utf-8").splitlines()[0]
+        assert f"({sizes.weights(name)[0] / 1e6:,.0f} M parameters, " in first, name

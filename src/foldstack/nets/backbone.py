@@ -207,6 +207,11 @@ def from_pretrained(kind: type, place: str, trust_remote_code: bool, **options):
     except (OSError, ValueError) as e:
         _refuse_fault(e)
         _refuse_code(kind, place, e)
+        if "gated repo" in str(e):
+            raise InputError(
+                f"backbone '{place}' is gated: accept its licence on its page at the hub, then log in "
+                "once with `hf auth login`"
+            ) from None
         raise InputError(
             f"backbone '{place}' is neither in this machine's cache nor reachable on the hub: check "
             "the name, connect once to fetch it, or set `backbone` to a folder that holds it or to "

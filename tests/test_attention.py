@@ -159,6 +159,15 @@ def test_in_bf16_it_is_that_of_float32_roughly():
         torch.testing.assert_close(half, full, rtol=0.05, atol=0.05)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_token_that_attends_to_nothing_is_no_nan(dtype):
+    """Padding beyond the window of every token; its state is never read, but 0 times NaN is NaN."""
+    q, k, v = (torch.ones(1, 2, 3, 4, dtype=dtype) for _ in range(3))
+    mask = torch.tensor([[[[True, True, False], [True, True, False], [False, False, False]]]])
+    out, _ = attend(Module(), q, k, v, mask)
+    torch.testing.assert_close(out, torch.ones(1, 3, 2, 4, dtype=dtype))
+
+
 # In a backbone
 
 

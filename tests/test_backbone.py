@@ -340,6 +340,21 @@ def test_a_hub_name_neither_cached_nor_reachable():
     )
 
 
+def test_a_gated_checkpoint_says_how_to_get_it(monkeypatch):
+    """Else the name looks wrong, or the network."""
+
+    def refused(place: str, **options: object) -> None:
+        if not options.get("local_files_only"):
+            raise OSError("You are trying to access a gated repo.\nMake sure to have access to it")
+        raise OSError("not in the cache")
+
+    monkeypatch.setattr(transformers.AutoConfig, "from_pretrained", refused)
+    assert refusal(load_backbone, "some/gated-model") == (
+        "backbone 'some/gated-model' is gated: accept its licence on its page at the hub, then log in "
+        "once with `hf auth login`"
+    )
+
+
 # The embedded backbone
 
 

@@ -12,6 +12,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModel
 
+from foldstack import config
 from foldstack.learners import LearnerContext
 from foldstack.learners.transformer import TransformerLearner
 from foldstack.links import to_probabilities
@@ -208,3 +209,12 @@ def test_the_gpu_benchmark_goes_through_on_small_networks(case, bench, monkeypat
     assert re.fullmatch(r"\d+\.\d\dx", prediction.split()[-1])
     gpu.main(["--cases", case, *options, "--minutes", "0"])
     assert f"not run, for want of time: {case} with 4 rows" in capsys.readouterr().out
+
+
+def test_presets_say_their_sizes():
+    """As docs/models.md has them, from the sizes of each checkpoint's config."""
+    import sizes
+
+    for name in sizes.SIZES:
+        first = (config.SHIPPED / f"{name}.yaml").read_text(encoding="utf-8").splitlines()[0]
+        assert f"({sizes.weights(name)[0] / 1e6:,.0f} M parameters, " in first, name

@@ -155,6 +155,19 @@ def test_a_backbone_is_converted_for_texts_of_any_number_and_length(kind):
     assert model.backbone.config._attn_implementation == attention
 
 
+def test_padding_beyond_the_window_leaves_a_short_text_as_it_is():
+    """It attends to nothing, which OpenVINO makes NaN and the next layer spreads."""
+    model = classifier("modernbert", local_attention=4, global_attn_every_n_layers=3).eval()
+    install_attention(model.backbone)
+    read = Int8Reader(model, "fp32")
+    ids = torch.randint(5, 60, (2, 24), generator=torch.manual_seed(0))
+    mask = torch.ones_like(ids)
+    mask[0, 5:] = 0
+    alone, beside = read(ids[:1, :5], mask[:1, :5]), read(ids, mask)
+    assert beside.isfinite().all()
+    torch.testing.assert_close(beside[:1, :, :5], alone, rtol=1e-4, atol=1e-4)
+
+
 def test_a_backbone_that_openvino_does_not_take(monkeypatch):
     def fails(model: Classifier, inputs: int) -> None:
         raise RuntimeError("an operation that it does not know")

@@ -122,6 +122,61 @@ def mpnet_files(folder: Path) -> int:
     return len(words)
 
 
+def qwen_files(folder: Path) -> int:
+    """Bytes, and a token that ends a document, which Qwen's own tokenizer appends to no text."""
+    vocab = byte_level(["<|endoftext|>"]).get_vocab()
+    transformers.Qwen2Tokenizer(vocab=vocab, merges=[]).save_pretrained(folder)
+    return len(vocab)
+
+
+def qwen_embedding_files(folder: Path) -> int:
+    """The same, but tokenizer.json has it appended to each text, as that of Qwen3 Embedding."""
+    size = qwen_files(folder)
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="$A <|endoftext|>",
+        pair="$A <|endoftext|> $B <|endoftext|>",
+        special_tokens=[("<|endoftext|>", 0)],
+    )
+    tokenizer.save(str(folder / "tokenizer.json"))
+    return size
+
+
+def gemma_files(add_eos_token: bool = False) -> Callable[[Path], int]:
+    """Whole words, else bytes; <bos> before each text, as tokenizer_config.json says, or <eos> too."""
+
+    def save(folder: Path) -> int:
+        vocab = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "▁", *WORDS]
+        vocab += [f"<0x{i:02X}>" for i in range(256)]
+        made = transformers.GemmaTokenizer(
+            vocab={w: i for i, w in enumerate(vocab)},
+            add_bos_token=True,
+            add_eos_token=add_eos_token,
+        )
+        made.save_pretrained(folder)
+        return len(vocab)
+
+    return save
+
+
+def eurobert_files(folder: Path) -> int:
+    """Llama 3's: a token before each text and one after it, which pads too."""
+    tokenizer = byte_level(["<|begin_of_text|>", "<|end_of_text|>", "<|mask|>"])
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<|begin_of_text|> $A <|end_of_text|>",
+        special_tokens=[("<|begin_of_text|>", 0), ("<|end_of_text|>", 1)],
+    )
+    transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        model_input_names=["input_ids", "attention_mask"],
+        bos_token="<|begin_of_text|>",
+        eos_token="<|end_of_text|>",
+        pad_token="<|end_of_text|>",
+        mask_token="<|mask|>",
+    ).save_pretrained(folder)
+    return tokenizer.get_vocab_size()
+
+
 TINY = {
     "hidden_size": 16,
     "num_hidden_layers": 2,
@@ -162,6 +217,24 @@ MODERNBERT = (
     modernbert_files,
 )
 BERT = ("BertForPreTraining", TINY, bert_files)
+GROUPED = TINY | {"num_key_value_heads": 1, "head_dim": 8}
+# A layer that sees four tokens, one that sees all: the texts of these tests are longer.
+WINDOWED = GROUPED | {
+    "sliding_window": 4,
+    "layer_types": ["sliding_attention", "full_attention"],
+    "query_pre_attn_scalar": 8,
+}
+QWEN3 = ("Qwen3ForCausalLM", GROUPED | {"tie_word_embeddings": True}, qwen_files)
+GEMMA2 = ("Gemma2ForCausalLM", WINDOWED, gemma_files())
+MMBERT = (*MODERNBERT[:2], gemma_files(add_eos_token=True))
+PICTURES = {
+    "hidden_size": 16,
+    "intermediate_size": 32,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "image_size": 28,
+    "patch_size": 14,
+}
 ARCHITECTURES: dict[str, tuple[str, dict, Callable[[Path], int]]] = {
     "roberta": ROBERTA,
     "roberta-large": ROBERTA,
@@ -194,7 +267,42 @@ ARCHITECTURES: dict[str, tuple[str, dict, Callable[[Path], int]]] = {
     "roberta-wwm-zh": BERT,
     "ernie-zh": ("ErnieForPreTraining", ERNIE, bert_files),
     "roformer-zh": ("RoFormerForMaskedLM", TINY | {"embedding_size": 16}, bert_files),
+    "deberta-v3-xsmall": DEBERTA_V3,
+    "mdeberta-v3-base": DEBERTA_V3,
+    "ettin-17m": MODERNBERT,
+    "ettin-32m": MODERNBERT,
+    "ettin-68m": MODERNBERT,
+    "ettin-150m": MODERNBERT,
+    "ettin-400m": MODERNBERT,
+    "mmbert-small": MMBERT,
+    "mmbert-base": MMBERT,
+    "gte-base": ("ModernBertModel", *MODERNBERT[1:]),
+    "bge-base": ("BertModel", *BERT[1:]),
+    "eurobert-210m": (
+        "EuroBertForMaskedLM",
+        TINY | {"pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 1, "mask_token_id": 2},
+        eurobert_files,
+    ),
+    "qwen3-0.6b": QWEN3,
+    "qwen3-1.7b": QWEN3,
+    "qwen3-4b": QWEN3,
+    "qwen3-8b": (QWEN3[0], GROUPED | {"tie_word_embeddings": False}, qwen_files),
+    "qwen3-embedding-0.6b": ("Qwen3Model", GROUPED, qwen_embedding_files),
+    "gemma-2-2b": GEMMA2,
+    "gemma-2-9b": GEMMA2,
+    "gemma-3-1b": ("Gemma3ForCausalLM", WINDOWED, gemma_files()),
+    "gemma-3-4b": (
+        "Gemma3ForConditionalGeneration",
+        {"text_config": WINDOWED, "vision_config": PICTURES},
+        gemma_files(),
+    ),
+    "embeddinggemma-300m": (
+        "Gemma3TextModel",
+        WINDOWED | {"use_bidirectional_attention": True},
+        gemma_files(add_eos_token=True),
+    ),
 }
+DECODERS = {name for name in ARCHITECTURES if name.startswith(("qwen3", "gemma"))}
 NETWORKS = ("textcnn", "textrnn", "rcnn", "dan", "dpcnn", "charcnn", "fasttext", "han")
 # What stays as it is: XLNet's vector for masked tokens, RoFormer's sinusoids.
 UNUSED = {"xlnet": {"mask_emb"}, "roformer-zh": {"encoder.embed_positions.weight"}}
@@ -207,10 +315,14 @@ def checkpoint(preset: str, folder: Path, name: str = "", **config: object) -> P
     """
     usual, sizes, tokenizer_files = ARCHITECTURES[preset]
     folder.mkdir()
-    vocab_size = tokenizer_files(folder)
+    words = {"vocab_size": tokenizer_files(folder)}
     kind = getattr(transformers, name or usual)
+    if "text_config" in sizes:
+        sizes = sizes | {"text_config": sizes["text_config"] | words}
+    else:
+        sizes = sizes | words
     torch.manual_seed(0)
-    kind(kind.config_class(vocab_size=vocab_size, **sizes | config)).save_pretrained(folder)
+    kind(kind.config_class(**sizes | config)).save_pretrained(folder)
     return folder
 
 
@@ -271,6 +383,7 @@ def test_every_shipped_preset_is_sound():
     assert names == {
         *ARCHITECTURES, *STAGED, *NETWORKS, *ON_VECTORS, "minilm", "minilm-biencoder",
         "minilm-quick", "minilm-setfit", "minilm-zero-shot", "naive-bayes", "tfidf", "transformer",
+        "decoder", "smollm2-135m",
     }  # fmt: skip
     assert {p.stem for p in config.EARLIER.glob("*.yaml")} <= names
     for name in sorted(ARCHITECTURES):
@@ -282,6 +395,10 @@ def test_every_shipped_preset_is_sound():
     for name in NETWORKS:
         assert settings_of(name).learner == "network"
         assert (config.SHIPPED / f"{name}.yaml").read_text(encoding="utf-8").startswith("# ")
+    for name in DECODERS:
+        settings = settings_of(name)
+        assert (settings.head.name, settings.training.lr) == ("last", 2e-4)
+    assert settings_of("embeddinggemma-300m").head.name == "mean"
     assert settings_of("multilingual-e5").prefix == "query: "
     assert settings_of("multilingual-e5-small").prefix == "query: "
 

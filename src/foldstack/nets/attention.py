@@ -18,7 +18,7 @@ from transformers.masking_utils import AttentionMaskInterface, eager_mask, sdpa_
 from foldstack.nets.device import autocast_dtype, is_asynchronous
 from foldstack.nets.dropout import Dropout, draw_kept, kept_share, seeded
 
-ATTENTION = "foldstack"
+ATTENTION, TRACED = "foldstack", "foldstack_traced"
 AT_ONCE = 1 << 22  # bytes of attention weights that fit the CPU's cache
 SHORT = 64  # tokens: a row of attention weights
 LONG = 512  # tokens, beyond which torch's kernel, which stores no weights, is faster
@@ -104,6 +104,20 @@ AttentionMaskInterface.register(ATTENTION, partial(_mask, sdpa_mask))
 AttentionMaskInterface.register("eager", partial(_mask, eager_mask))
 
 
+def _traced_mask(*args, **options) -> Tensor | None:
+    """Return the library's mask, in which a token that attends to nothing attends to everything.
+
+    Such a token is padding, beyond the window of all others; OpenVINO's kernel makes it NaN, which
+    the next layer spreads.
+    """
+    mask = sdpa_mask(*args, **options)
+    return None if mask is None else mask | ~mask.any(dim=-1, keepdim=True)
+
+
+AttentionInterface.register(TRACED, sdpa_attention_forward)
+AttentionMaskInterface.register(TRACED, _traced_mask)
+
+
 def as_bias(mask: Tensor | None) -> Tensor | None:
     """Return the additive bias of a (b, 1, t or 1, t) mask; an additive mask is returned unchanged.
 
@@ -113,8 +127,9 @@ def as_bias(mask: Tensor | None) -> Tensor | None:
         return mask
     if mask.stride(2) == 0:
         mask = mask[:, :, :1]
-    # Not -inf: a padding token that attends to nothing must not be NaN.
-    return torch.zeros(mask.shape).masked_fill_(~mask, torch.finfo(torch.float32).min)
+    # Not -inf: a padding token that attends to nothing must not be NaN. The lowest number of bfloat16,
+    # since that of float32 becomes -inf there.
+    return torch.zeros(mask.shape).masked_fill_(~mask, torch.finfo(torch.bfloat16).min)
 
 
 class _Attention(torch.autograd.Function):

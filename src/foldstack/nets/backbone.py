@@ -17,6 +17,7 @@ from transformers import (
     AutoConfig,
     AutoModel,
     AutoTokenizer,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -72,6 +73,9 @@ HEADS = frozenset(
 )
 # May be missing in a checkpoint: unused by our heads, or computed (RoFormer's sinusoids).
 COMPUTED = ("pooler.", "encoder.embed_positions.")
+# Checkpoints that read images too, of which the part for text is loaded, and what it is called there.
+OF_TEXT = {"gemma3": r"^(model\.)?language_model\.(model\.)?"}
+OF_IMAGES = frozenset({"vision_tower", "multi_modal_projector", "model"})
 OF_CHECKPOINTS = "transformers_modules."  # the package under which the library imports their code
 
 
@@ -103,9 +107,10 @@ def load_model(
 
     Raises:
         InputError: the checkpoint lacks a weight of the backbone, or has one that is neither the
-            backbone's nor another task's head; the message names its key.
+            backbone's nor another task's head; the message names its key. Or it reads more than
+            text, and the part for text is not known.
     """
-    config = from_pretrained(AutoConfig, place, trust_remote_code)
+    config, renamed = _of_text(from_pretrained(AutoConfig, place, trust_remote_code), place)
     if dropout is not None:
         rates = [
             k for k, v in config.to_dict().items() if "dropout" in k and isinstance(v, float | int)
@@ -120,8 +125,9 @@ def load_model(
         dtype=torch.float32,
         output_loading_info=True,
         ignore_mismatched_sizes=True,  # rejected below, with the key
+        key_mapping=renamed,
     )
-    ignored = HEADS | set(ignore_weights)
+    ignored = HEADS | set(ignore_weights) | (OF_IMAGES if renamed else set())
     missing = sorted(k for k in info["missing_keys"] if not k.startswith(COMPUTED))
     unexpected = sorted(k for k in info["unexpected_keys"] if k.split(".")[0] not in ignored)
     if info["mismatched_keys"]:
@@ -163,6 +169,19 @@ def weights_digest(place: str) -> str:
         digests = [file_sha256(Path(file).parent / shard) for shard in shards]
         return hashlib.sha256("".join(digests).encode()).hexdigest()
     raise InputError(f"backbone '{place}' has no file of weights whose checksum could be pinned")
+
+
+def _of_text(config: PreTrainedConfig, place: str) -> tuple[PreTrainedConfig, dict | None]:
+    """Return the config of the part that reads text, and the names to remove from its weights."""
+    inner = getattr(config, "text_config", None)
+    if inner is None:
+        return config, None
+    if config.model_type not in OF_TEXT:
+        raise InputError(
+            f"backbone '{place}' is of type '{config.model_type}', which reads more than text: take a "
+            f"checkpoint for text, or one of type {' or '.join(OF_TEXT)}, whose part for text is known"
+        )
+    return inner, {OF_TEXT[config.model_type]: ""}
 
 
 def dropout_rates(backbone: nn.Module) -> list[tuple[nn.Module, str]]:
@@ -263,6 +282,11 @@ def from_pretrained(kind: type, place: str, trust_remote_code: bool, **options):
     except (OSError, ValueError) as e:
         _refuse_fault(e)
         _refuse_code(kind, place, e)
+        if "gated repo" in str(e):
+            raise InputError(
+                f"backbone '{place}' is gated: accept its licence on its page at the hub, then log in "
+                "once with `hf auth login`"
+            ) from None
         raise InputError(
             f"backbone '{place}' is neither in this machine's cache nor reachable on the hub: check "
             "the name, connect once to fetch it, or set `backbone` to a folder that holds it or to "

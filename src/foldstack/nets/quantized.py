@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from foldstack.errors import InputError
-from foldstack.nets.attention import ATTENTION
+from foldstack.nets.attention import ATTENTION, TRACED
 from foldstack.nets.classifier import Classifier
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ def for_tracing(model: Classifier) -> Iterator[None]:
     backbone, training = model.backbone, model.backbone.training
     ours = backbone.config._attn_implementation == ATTENTION
     if ours:
-        backbone.set_attn_implementation("sdpa")
+        backbone.set_attn_implementation(TRACED)
     try:
         with torch.no_grad(), torch.autocast("cpu", enabled=False):
             backbone.eval()

@@ -43,8 +43,9 @@ class TransformerSettings(SequenceSettings):
 
     With `auto` each run chooses by the rows that it learns from, see docs/defaults.md.
 
-    backbone: a hub name, a folder, or `package:NAME/FOLDER` in an installed package.
-    sha256: pinned checksum of its model.safetensors.
+    backbone: a hub name, a folder, or `package:NAME/FOLDER` in an installed package; or SmolLM2's GGUF
+        file there, which is converted once.
+    sha256: pinned checksum of its model.safetensors, or of the GGUF file.
     trust_remote_code: run the Python code that the checkpoint brings (`auto_map` in its config.json
         and tokenizer_config.json); false: none is ever run, and a checkpoint of a type that
         transformers does not know is refused.

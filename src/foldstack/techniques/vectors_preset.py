@@ -41,8 +41,9 @@ class VectorsSettings(KeywordSettings):
     difference and their product.
 
     source: where vectors are from; with another source than backbone its settings are left out.
-    backbone: a hub name, a folder, or `package:NAME/FOLDER` in an installed package.
-    sha256: pinned checksum of its model.safetensors.
+    backbone: a hub name, a folder, or `package:NAME/FOLDER` in an installed package; or SmolLM2's GGUF
+        file there, which is converted once.
+    sha256: pinned checksum of its model.safetensors, or of the GGUF file.
     trust_remote_code: run the Python code that the checkpoint brings.
     ignore_weights: checkpoint entries that belong to another task's head.
     prefix: put before each segment, for backbones trained with one (`"query: "`).

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -181,6 +182,15 @@ def test_words_come_in_proportion_to_their_probability(tmp_path):
     assert share(top_k=2) == pytest.approx(0.75, abs=0.03)
     assert share(top_k=2, temperature=2.0) == pytest.approx(3**0.5 / (1 + 3**0.5), abs=0.03)
     assert changed(contextual(model, share=1, top_k=1), ["bad"]) == [("fine",)]
+
+
+def test_of_a_model_that_knows_some_texts_words_only_those_of_the_training_texts_come(tmp_path):
+    """It has not learned how improbable the others are."""
+    model = make_masked(tmp_path / "m", plot=9.0, film=5.0)
+    assert changed(contextual(model, share=1, top_k=1), ["bad film"]) == [("plot plot",)]
+    config = tmp_path / "m/config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"words_of_texts": True}))
+    assert changed(contextual(model, share=1, top_k=1), ["bad film"]) == [("film bad",)]
 
 
 def test_a_word_of_pieces_is_masked_as_one(masked):

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
+from foldstack.nets.backbone import load_backbone
+from foldstack.stages.learned import rows_of
 from foldstack.store import RunKey, Store
+from foldstack.techniques.pretraining import OF_TEXTS
 from test_augmented_runs import learned
 from test_language_models import contextual, make_masked
-from tiny import add_preset, foldstack, make_workspace, refuses, turn_labels, write
+from test_presets import checkpoint
+from tiny import add_preset, foldstack, make_workspace, refuses, run_of, turn_labels, write
 
 pytestmark = pytest.mark.usefixtures("cpu_settings_restored")
 
@@ -153,3 +159,101 @@ def test_filled_copies_are_the_same_at_each_start_and_whatever_the_held_out_labe
     _, _, again, _ = learned(filled)
     assert again.texts == train.texts and (again.targets == train.targets).all()
     assert foldstack(filled, *TRAIN) == 0
+
+
+# The model that the preset pretrains
+
+
+BY_PRETRAINED = {"name": "contextual_words", "model": "pretrained", "share": 0.5}
+QUICK = {"freeze_backbone": True, "epochs": 1}
+
+
+@pytest.fixture
+def pretrained(root, backbone) -> Path:
+    options = {"pretrain": {"epochs": 1}, "augment": [BY_PRETRAINED], "augment_copies": 1}
+    add_preset(root, backbone, training=QUICK, **options)
+    return root
+
+
+def stored(root: Path) -> Path:
+    (place,) = [p for p in (root / "oof/.pretrained").iterdir() if not p.name.startswith(".")]
+    return place
+
+
+def test_copies_are_filled_by_the_model_that_the_run_pretrains(pretrained):
+    """By words of the run's own rows, and the same whatever the held-out labels."""
+    assert foldstack(pretrained, *TRAIN) == 0
+    ws, run = run_of(pretrained)
+    train, held, _, optimistic = rows_of(ws, run, backbone=stored(pretrained))
+    assert optimistic == [] and len(train) == 40 == Store(pretrained).read_run(run.key).rows
+    assert all(a != b for a, b in zip(train.texts[:20], train.texts[20:], strict=True))
+    known = {word for (text,) in train.texts[:20] for word in text.split()}
+    assert {word for (text,) in train.texts[20:] for word in text.split()} <= known
+    turn_labels(pretrained, set(held.ids))
+    again, *_ = rows_of(*run_of(pretrained), backbone=stored(pretrained))
+    assert again.texts == train.texts
+
+
+def test_texts_are_filled_by_it_in_each_epoch_and_in_both_learners(pretrained, backbone):
+    options = {"pretrain": {"epochs": 1}, "augment": [BY_PRETRAINED], "training": {"epochs": 1}}
+    add_preset(pretrained, backbone, **options)
+    assert foldstack(pretrained, *TRAIN) == 0
+
+
+def test_the_folder_is_a_model_as_any_other(pretrained, backbone):
+    assert foldstack(pretrained, *TRAIN) == 0
+    by_name, *_ = rows_of(*run_of(pretrained), backbone=stored(pretrained))
+    technique = BY_PRETRAINED | {"model": str(stored(pretrained))}
+    add_preset(pretrained, backbone, augment=[technique], augment_copies=1)
+    by_folder, *_ = rows_of(*run_of(pretrained))
+    assert by_folder.texts == by_name.texts
+
+
+def test_a_backbone_of_an_earlier_version_is_pretrained_again_to_the_same_weights(
+    pretrained, capsys
+):
+    """Those kept no head. A run that fills no words takes it as it is."""
+    assert foldstack(pretrained, *TRAIN) == 0
+    place = stored(pretrained)
+    model, tokenizer = load_backbone(str(place))
+    before = model.state_dict()
+    shutil.rmtree(place)
+    model.config.__dict__.pop(OF_TEXTS)
+    model.save_pretrained(place)
+    tokenizer.save_pretrained(place)
+    capsys.readouterr()
+    said = f"the kept backbone {place} has no head to fill words with: pretraining again\n"
+    plain = ("--name", "plain", "--set", "augment_copies=0", "--set", "augment=[]")
+    assert foldstack(pretrained, *TRAIN, *plain) == 0
+    assert said not in capsys.readouterr().out
+    assert foldstack(pretrained, *TRAIN, "--force") == 0
+    assert said in capsys.readouterr().out
+    again = load_backbone(str(stored(pretrained)))[0].state_dict()
+    assert all(torch.equal(again[name], weight) for name, weight in before.items())
+
+
+@pytest.mark.parametrize("further", [{}, {"pretrain": {}, "start_from": "other"}])
+def test_without_pretraining_there_is_no_such_model(root, backbone, capsys, further):
+    add_preset(root, backbone, augment=[BY_PRETRAINED], **further)
+    capsys.readouterr()
+    remedy = "leave start_from out" if further else "set `pretrain: {}`"
+    refuses(
+        root,
+        TRAIN,
+        "tiny.yaml: augment: a model `pretrained` is the one that `pretrain` of a transformer makes, "
+        f"which this preset does not: {remedy}, or name a checkpoint",
+        capsys,
+    )
+
+
+def test_an_architecture_without_masked_words_fills_none(root, tmp_path, capsys):
+    place = checkpoint("xlnet", tmp_path / "xlnet")
+    add_preset(root, place, pretrain={}, augment=[BY_PRETRAINED], training={"epochs": 1})
+    capsys.readouterr()
+    refuses(
+        root,
+        TRAIN,
+        "augment: contextual_words.model pretrained: the library has no masked language model of "
+        "XLNetModel with this head: name a checkpoint",
+        capsys,
+    )

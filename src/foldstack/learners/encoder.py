@@ -20,6 +20,7 @@ from foldstack.progress import say
 from foldstack.rows import PSEUDO, Rows
 from foldstack.techniques import AUTO, Beginning, SequenceSettings, TrainingSettings, Windows
 from foldstack.text.augment import Augmenter
+from foldstack.text.augment.resources import NOTHING, Resources
 from foldstack.text.cache import TokenCache
 from foldstack.text.cutting import Texts, auto_length, cut_texts, fit_keywords
 from foldstack.text.keywords import KeywordTable
@@ -84,7 +85,8 @@ class Encoder:
     the training rows only, and stored with the model. tokenizer: the backbone's. types: whether token
     types separate the texts of a pair. limit: maximum number of tokens, by the backbone's positions.
     longest: most tokens that `max_length: auto` chooses, if given. cache: of tokenised texts, except
-    those that are resampled in each epoch. listed: file of the user's keywords, if any.
+    those that are resampled in each epoch. listed: file of the user's keywords, if any. beside: what
+    augmentation reads beside the rows.
     """
 
     def __init__(
@@ -98,6 +100,7 @@ class Encoder:
         longest: int | None = None,
         cache: TokenCache | None = None,
         listed: Path | None = None,
+        beside: Resources = NOTHING,
     ):
         self.settings, self.task, self.tokenizer = settings, task, tokenizer
         self.types, self.limit, self.longest, self.cache = types, limit, longest, cache
@@ -107,7 +110,7 @@ class Encoder:
         self.keywords: KeywordTable | None = None
         self.scale: Scale | None = None
         self.columns: FeatureColumns | None = None
-        self._file = listed
+        self._file, self.beside = listed, beside
         self.listed: KeywordColumns | None = None
 
     def _set_special(self, read_as: str) -> None:
@@ -220,7 +223,7 @@ class Encoder:
         """
         changed = other = None
         if self.settings.new_texts_each_epoch:
-            changed = Augmenter.of(self.settings.augment, train)
+            changed = Augmenter.of(self.settings.augment, train, self.beside)
         turns = self.settings.learns_both_orders
         if turns and changed is None:
             other = self._cut(self._read(swapped(train)), training=True)
@@ -251,7 +254,7 @@ class Encoder:
 
         Raises InputError if a change of the texts is unavailable or changes none.
         """
-        changes = Augmenter.of(self.settings.consistency_changes, rows)
+        changes = Augmenter.of(self.settings.consistency_changes, rows, self.beside)
         texts = self.tokens(rows)
 
         def with_seed(seed: int) -> Unlabelled:

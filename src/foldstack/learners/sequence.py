@@ -31,6 +31,7 @@ from foldstack.techniques import (
     SequenceSettings,
     StageSettings,
 )
+from foldstack.text.augment.resources import Resources
 from foldstack.text.batches import epoch_batches
 from foldstack.text.tokens import Tokens
 from foldstack.tracking import under
@@ -60,6 +61,7 @@ class SequenceLearner:
         self.settings, self.task, self.seed = settings, context.task, context.seed
         self.cache = context.cache and context.cache()
         self.unlabelled = context.unlabelled
+        self.beside = Resources(pretrained=context.pretrained)
         self.log, self.files, self.start = context.log, context.files, context.start
         self.link = self.task.link
         self.precision, self.accelerator = prepare_machine(
@@ -157,6 +159,7 @@ class SequenceLearner:
             longest=self._longest,
             cache=self.cache,
             listed=self.files.get("keywords.file"),
+            beside=self.beside,
         )
 
     def _classifier(self, backbone: torch.nn.Module, auxiliary: int = 0) -> Classifier:

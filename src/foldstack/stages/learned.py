@@ -22,15 +22,19 @@ from foldstack.stages.made_texts import texts_of_file
 from foldstack.stages.run import Run
 from foldstack.stages.taught import free_of_ties, with_distilled, with_pseudo_labels
 from foldstack.text.augment import augmented, wash
+from foldstack.text.augment.resources import Resources
 from foldstack.workspace import Workspace
 
 
 def rows_of(
-    ws: Workspace, run: Run, found: UnlabelledRecord | None = None
+    ws: Workspace,
+    run: Run,
+    found: UnlabelledRecord | None = None,
+    backbone: Path | None = None,
 ) -> tuple[Rows, Rows, Rows | None, list[str]]:
     """Return training rows, held-out rows, rows that select the epoch, and why it is optimistic.
 
-    found: what is learned of unlabelled rows is added to it.
+    found: what is learned of unlabelled rows is added to it. backbone: that the run has pretrained.
     """
     found = UnlabelledRecord() if found is None else found
     rows, left_out = _weighted(ws, run, ws.competition.train), run.key.left_out
@@ -60,7 +64,7 @@ def rows_of(
     gold = _edited(ws, run, train)
     train = _with_external(ws, run, with_distilled(ws, run, gold), judged)
     train = with_pseudo_labels(ws, run, train, gold, judged, found)
-    train = _with_copies(ws, run, _with_difficulty(ws, run, train), judged)
+    train = _with_copies(ws, run, _with_difficulty(ws, run, train), judged, backbone)
     return train, held, select, optimistic
 
 
@@ -179,15 +183,18 @@ def _with_difficulty(ws: Workspace, run: Run, train: Rows) -> Rows:
 # Augmented copies
 
 
-def _with_copies(ws: Workspace, run: Run, train: Rows, judged: np.ndarray) -> Rows:
+def _with_copies(
+    ws: Workspace, run: Run, train: Rows, judged: np.ndarray, backbone: Path | None
+) -> Rows:
     """Return the rows followed by their augmented copies, if the preset asks for any.
 
-    judged: positions of the rows that are held out or select the epoch.
+    judged: positions of the rows that are held out or select the epoch. backbone: see `rows_of`.
     """
     if not run.copies:
         return train
-    given = {s.file: texts_of_file(ws, s.file, judged) for s in run.settings.augment if s.of_file}
-    both = augmented(train, run.settings.augment, run.copies, run.key.seed, given)
+    made = {s.file: texts_of_file(ws, s.file, judged) for s in run.settings.augment if s.of_file}
+    beside = Resources(made, backbone)
+    both = augmented(train, run.settings.augment, run.copies, run.key.seed, beside)
     if run.washed_by is None:
         return both
     kept = _survivors(ws, run, train, both)

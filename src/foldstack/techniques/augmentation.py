@@ -11,6 +11,7 @@ from foldstack.techniques.common import UnitShare
 from foldstack.techniques.registry import Technique
 
 _CHANGES = "foldstack.text.augment.changes"
+PRETRAINED = "pretrained"  # as a model: the one that the preset's `pretrain` makes
 
 
 class Augmentation(Technique):
@@ -19,7 +20,7 @@ class Augmentation(Technique):
     probability: that a row is changed.
 
     implementation: `(settings, training texts) -> text.augment.changes.Change`; if `of_rows`,
-    `-> text.augment.changes.RowChange`; if `of_file`, `(settings, {id: texts}) -> RowChange`.
+    `(settings, training texts, text.augment.resources.Resources) -> text.augment.changes.RowChange`.
 
     Traits:
         suits: the texts that it applies to, by its name, for the message if it changes none.
@@ -33,6 +34,11 @@ class Augmentation(Technique):
     of_file: ClassVar[bool] = False
     tried: ClassVar[int | None] = 200
     probability: UnitShare = 0.5
+
+    @property
+    def by_pretrained(self) -> bool:
+        """Whether it reads the model that the preset's `pretrain` makes."""
+        return False
 
 
 class ChangeOfWords(Augmentation):
@@ -131,7 +137,8 @@ class ContextualWords(ChangeOfWords):
     The words of a text are masked together. Only whole words come, never the word that was there
     if there is another.
 
-    model: folder or hub name of a masked language model with its head.
+    model: folder or hub name of a masked language model with its head; pretrained: the one that the
+        preset's `pretrain` makes, of which only words of the run's own training texts come.
     top_k: number of the most probable words to sample from; 1: the most probable one.
     temperature: the logits are divided by it before sampling; above 1 less probable words come more
         often.
@@ -145,6 +152,10 @@ class ContextualWords(ChangeOfWords):
     model: Annotated[str, Field(min_length=1)]
     top_k: Annotated[int, Field(ge=1)] = 100
     temperature: Positive = 1.0
+
+    @property
+    def by_pretrained(self) -> bool:
+        return self.model == PRETRAINED
 
 
 class BackTranslation(Augmentation):

@@ -7,7 +7,7 @@ not on order or process.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from random import Random
 
@@ -18,6 +18,7 @@ from foldstack.progress import say
 from foldstack.rows import PSEUDO, Rows
 from foldstack.techniques import Augmentation
 from foldstack.text.augment.changes import Change, Item, RowChange, make_change
+from foldstack.text.augment.resources import NOTHING, Resources
 from foldstack.text.augment.split import split_words
 
 TRIES = 5  # attempts per text
@@ -36,9 +37,9 @@ class Augmenter:
         cls,
         settings: Sequence[Augmentation],
         train: Rows,
-        given: Mapping[str, Mapping[str, list[tuple[str, ...]]]] | None = None,
+        beside: Resources = NOTHING,
     ) -> Augmenter:
-        """Make and try the techniques; given: texts by id of training row, by file.
+        """Make and try the techniques.
 
         Raises InputError if one is unavailable or changes no text.
         """
@@ -47,7 +48,7 @@ class Augmenter:
             raise InputError(f"augment: no {_whose(train)} text has a word: leave augment out")
         changes = []
         for s in settings:
-            change = s.load()(s, given[s.file]) if s.of_file else make_change(s, texts)
+            change = make_change(s, texts, beside)
             if s.of_rows:
                 _try_rows(s, change, train.take(np.arange(len(train))[: s.tried]))
             else:
@@ -121,7 +122,7 @@ def augmented(
     settings: Sequence[Augmentation],
     copies: int,
     seed: int,
-    given: Mapping[str, Mapping[str, list[tuple[str, ...]]]] | None = None,
+    beside: Resources = NOTHING,
 ) -> Rows:
     """Append augmented copies to the training rows.
 
@@ -130,7 +131,7 @@ def augmented(
         settings: techniques; without any, the rows are returned unchanged.
         copies: copies per row.
         seed: of the run.
-        given: texts by id of training row, by the file that a technique names.
+        beside: what techniques read beside the rows.
 
     Returns:
         n * (1 + copies) rows.
@@ -140,7 +141,7 @@ def augmented(
     """
     if not settings or not copies:
         return train
-    more = Augmenter.of(settings, train, given).copies(train, copies, seed)
+    more = Augmenter.of(settings, train, beside).copies(train, copies, seed)
     return replace(  # `take` copies every column
         train.take(np.tile(np.arange(len(train)), 1 + copies)),
         ids=np.concatenate([train.ids, more.ids]),

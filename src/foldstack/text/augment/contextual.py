@@ -21,28 +21,45 @@ from transformers import AutoModelForMaskedLM, PreTrainedModel, PreTrainedTokeni
 from foldstack.errors import InputError
 from foldstack.progress import Progress
 from foldstack.techniques import Augmentation
+from foldstack.techniques.pretraining import OF_TEXTS
 from foldstack.text.augment.changes import Item, RowChange
 from foldstack.text.augment.language_models import (
     batches_by_length,
     load_language_model,
     longest,
 )
+from foldstack.text.augment.resources import Resources
 from foldstack.text.augment.split import SplitText, is_unspaced, split_words
+from foldstack.text.sequences import encode_each
 
 DECIMALS = 3  # of logits; their last bits depend on the other texts of a batch
 
 
-def contextual_words(settings: Augmentation, texts: list[str]) -> RowChange:
+def contextual_words(settings: Augmentation, texts: list[str], beside: Resources) -> RowChange:
     """Return the technique. Raises InputError if the model has no head or mask token."""
     what = "contextual_words.model"
-    model, tokenizer = load_language_model(AutoModelForMaskedLM, what, settings.model)
+    place = str(beside.pretrained) if settings.by_pretrained else settings.model
+    model, tokenizer = load_language_model(AutoModelForMaskedLM, what, place)
     if tokenizer.mask_token_id is None or not tokenizer.is_fast:
         lacks = "mask token" if tokenizer.mask_token_id is None else "fast form"
         raise InputError(
             f"augment: {what}: the tokenizer of '{settings.model}' has no {lacks}: name another model"
         )
-    words = Vocabulary.of(tokenizer, model.config.vocab_size)
+    words = Vocabulary.of(tokenizer, _ids(model, tokenizer, texts))
     return Filling(settings, model, tokenizer, words).change
+
+
+def _ids(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: list[str]
+) -> Sequence[int]:
+    """Return the tokens that the model may insert.
+
+    One that has learned among the words of some texts would choose any of the others.
+    """
+    count = min(len(tokenizer), model.config.vocab_size)
+    if not getattr(model.config, OF_TEXTS, False):
+        return range(count)
+    return np.unique(np.concatenate([ids for ids, _ in encode_each(texts, tokenizer)])).tolist()
 
 
 @dataclass(frozen=True)
@@ -62,10 +79,10 @@ class Vocabulary:
     unspaced: np.ndarray
 
     @classmethod
-    def of(cls, tokenizer: PreTrainedTokenizerBase, size: int) -> Vocabulary:
-        """Take the tokens whose word is read as this token; size: number of the model's logits."""
+    def of(cls, tokenizer: PreTrainedTokenizerBase, known: Sequence[int]) -> Vocabulary:
+        """Take those of the known tokens whose word is read as this token."""
         special = set(tokenizer.all_special_ids)
-        ids = [i for i in range(min(len(tokenizer), size)) if i not in special]
+        ids = [i for i in known if i not in special]
         decoded = (tokenizer.decode([i]).strip() for i in ids)
         known = [(i, w) for i, w in zip(ids, decoded, strict=True) if split_words(w).words == [w]]
         options = {"add_special_tokens": False}

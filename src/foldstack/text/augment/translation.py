@@ -27,9 +27,10 @@ from foldstack.text.augment.language_models import (
     load_language_model,
     longest,
 )
+from foldstack.text.augment.resources import Resources
 
 
-def back_translation(settings: Augmentation, texts: list[str]) -> RowChange:
+def back_translation(settings: Augmentation, texts: list[str], beside: Resources) -> RowChange:
     """Return the technique. Raises InputError if a model cannot be loaded."""
     models = [
         Translator(*load_language_model(AutoModelForSeq2SeqLM, f"back_translation.{name}", place))

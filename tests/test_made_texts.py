@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -12,7 +13,7 @@ from foldstack.nets.backbone import load_backbone
 from foldstack.stages.learned import rows_of
 from foldstack.store import RunKey, Store
 from foldstack.techniques.pretraining import OF_TEXTS
-from test_augmented_runs import learned
+from test_augmented_runs import DELETE, confidence, learned
 from test_language_models import contextual, make_masked
 from test_presets import checkpoint
 from tiny import add_preset, foldstack, make_workspace, refuses, run_of, turn_labels, write
@@ -25,9 +26,9 @@ TRAIN = ["train", "--model", "tiny", "--fold", "0"]
 
 @pytest.fixture
 def root(tmp_path, backbone) -> Path:
-    """30 rows in three folds; two texts made of each of the first 29."""
+    """30 rows in three folds; two texts made of each but r2."""
     root = make_workspace(tmp_path / "w", n=30, runtime={"threads": 1})
-    write_made(root, *(f"r{i},made {k} of r{i}" for k in (1, 2) for i in range(29)))
+    write_made(root, *(f"r{i},made {k} of r{i}" for k in (1, 2) for i in range(30) if i != 2))
     add_preset(root, backbone, augment=[FILE], augment_copies=3)
     assert foldstack(root, "folds") == 0
     return root
@@ -38,15 +39,50 @@ def write_made(root: Path, *lines: str) -> None:
 
 
 def test_copies_take_the_texts_of_their_rows_in_the_order_of_the_file(root):
+    """A row without one has no copies: they would be the row itself."""
     _, _, train, held = learned(root)
     texts = dict(zip(train.ids, train.texts, strict=True))
-    learns_last = "r29" in texts
-    for id_ in [i for i in train.ids if "#" not in i and i != "r29"]:
+    assert "r2" in texts and not {"r2#1", "r2#2", "r2#3"} & set(texts)
+    for id_ in [i for i in train.ids if "#" not in i and i != "r2"]:
         assert texts[f"{id_}#1"] == texts[f"{id_}#3"] == (f"made 1 of {id_}",)
         assert texts[f"{id_}#2"] == (f"made 2 of {id_}",)
-    if learns_last:
-        assert texts["r29#1"] == texts["r29"]
-    assert len(train) == 80 and set(held.origin) == {"gold"}
+    assert len(train) == 80 - 3 and set(held.origin) == {"gold"}
+
+
+def test_how_many_rows_have_no_text_is_said(root, backbone, capsys):
+    learned(root)
+    said = "augment: 1 of 20 rows have no text in made.csv: "
+    assert said + "they have no copies by it\n" in capsys.readouterr().out
+    add_preset(root, backbone, augment=[FILE, DELETE], augment_copies=1)
+    _, _, train, _ = learned(root)
+    assert said + "their copies are changed otherwise\n" in capsys.readouterr().out
+    texts = dict(zip(train.ids, train.texts, strict=True))
+    assert len(train) == 40
+    assert len(texts["r2#1"][0].split()) < len(texts["r2"][0].split())
+
+
+def test_copies_are_washed_by_the_judge_of_their_own_rows(root, backbone):
+    """As many as there are, whichever rows have them: r0 has none."""
+    write_made(root, *(f"r{i},made of r{i}" for i in range(1, 30)))
+    options = {"augment": [FILE], "augment_copies": 2}
+    add_preset(root, backbone, **options)
+    _, _, unwashed, _ = learned(root)
+    add_preset(root, backbone, augment_washed_by="tfidf", **options)
+    tfidf = ["--set", "min_count=1", "--set", "C=100"]
+    for fold in ("0-1", "0-2"):
+        assert foldstack(root, "train", "--model", "tfidf", "--fold", fold, *tfidf) == 0
+    ws, run, train, _ = learned(root)
+    folds = dict(zip(ws.competition.train.ids, run.folds.fold, strict=True))
+    rows, kept = {id_: i for i, id_ in enumerate(unwashed.ids)}, []
+    for i, id_ in enumerate(unwashed.ids):
+        original, _, copy = id_.partition("#")
+        judge = RunKey("tfidf", 0, (0, int(folds[original])))
+        before, after = (
+            confidence(ws, judge, unwashed.take(np.array([k])))[0] for k in (rows[original], i)
+        )
+        if not copy or after >= before / 2:
+            kept.append(id_)
+    assert train.ids.tolist() == kept
 
 
 def test_a_run_learns_nothing_of_what_the_file_says_of_rows_that_it_leaves_out(root):

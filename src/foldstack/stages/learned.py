@@ -21,7 +21,7 @@ from foldstack.stages.fitted import load_learner, model_folder, threads_of, toke
 from foldstack.stages.made_texts import texts_of_file
 from foldstack.stages.run import Run
 from foldstack.stages.taught import free_of_ties, with_distilled, with_pseudo_labels
-from foldstack.text.augment import augmented, wash
+from foldstack.text.augment import augmented, changeable, wash
 from foldstack.text.augment.resources import Resources
 from foldstack.workspace import Workspace
 
@@ -197,7 +197,8 @@ def _with_copies(
     both = augmented(train, run.settings.augment, run.copies, run.key.seed, beside)
     if run.washed_by is None:
         return both
-    kept = _survivors(ws, run, train, both)
+    copied = changeable(train, run.settings.augment, beside)
+    kept = _survivors(ws, run, train, both, copied)
     _log(
         run,
         f"{len(both) - len(kept):,} of {len(both) - len(train):,} augmented copies filtered "
@@ -206,8 +207,10 @@ def _with_copies(
     return both.take(kept)
 
 
-def _survivors(ws: Workspace, run: Run, train: Rows, both: Rows) -> np.ndarray:
+def _survivors(ws: Workspace, run: Run, train: Rows, both: Rows, copied: np.ndarray) -> np.ndarray:
     """Return positions of the rows and of copies whose label an independent model still predicts.
+
+    copied: (m,) positions of the rows that have copies.
 
     The judge of copies of fold j left out j and this run's folds. Copies of external rows, which every
     run learns from, have no judge and are kept.
@@ -217,7 +220,8 @@ def _survivors(ws: Workspace, run: Run, train: Rows, both: Rows) -> np.ndarray:
     kept, cache = [np.arange(n)], token_cache(ws)
     for j in np.unique(fold):
         rows = np.flatnonzero(fold == j)
-        copies = np.concatenate([rows + start for start in range(n, len(both), n)])
+        of_rows = np.flatnonzero(fold[copied] == j)
+        copies = np.concatenate([of_rows + at for at in range(n, len(both), len(copied))])
         if j >= 0:
             learner = load_learner(ws, run.judge_of_copies(j), threads_of(ws), cache)
             washed = wash(

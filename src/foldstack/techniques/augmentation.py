@@ -182,8 +182,8 @@ class BackTranslation(Augmentation):
 class FromFile(Augmentation):
     """Texts that you made of training rows, such as paraphrases or back-translations.
 
-    A row's copies take its texts in the file's order, from the first again after the last; copies of a
-    row of which the file has none are not changed.
+    A row's copies take its texts in the file's order, from the first again after the last; a row of
+    which the file has none has no copies, unless `augment` names another change.
 
     file: in input/, with the competition's id and text columns; several rows per id.
     """

@@ -31,6 +31,7 @@ class Augmenter:
 
     settings: tuple[Augmentation, ...]
     changes: tuple[Change | RowChange, ...]
+    beside: Resources = NOTHING
 
     @classmethod
     def of(
@@ -54,7 +55,7 @@ class Augmenter:
             else:
                 _try(s, change, texts[: s.tried], _whose(train))
             changes.append(change)
-        return cls(tuple(settings), tuple(changes))
+        return cls(tuple(settings), tuple(changes), beside)
 
     def texts(
         self, rows: Rows, seed: int, epoch: int, *, always: bool = False
@@ -68,10 +69,13 @@ class Augmenter:
     def copies(self, rows: Rows, count: int, seed: int) -> Rows:
         """Return `count` augmented copies of each row, all first copies first; ids `<id>#1` and so on.
 
-        At least one technique is applied to each. Targets, weights, groups and features are the
-        row's own, so that a copy, even an unchanged one, stays in its row's fold; origin is
-        'augmented', or that of a row which teachers have labelled.
+        At least one technique is applied to each; a row that none has a text for has no copies.
+        Targets, weights, groups and features are the row's own, so that a copy, even an unchanged
+        one, stays in its row's fold; origin is 'augmented', or that of a row which teachers have
+        labelled.
         """
+        self._say_without(rows)
+        rows = rows.take(changeable(rows, self.settings, self.beside))
         numbers = range(1, count + 1)
         items = [item for number in numbers for item in _items(rows, seed, -number, number - 1)]
         taken = rows.take(np.tile(np.arange(len(rows)), count))
@@ -82,13 +86,24 @@ class Augmenter:
             origin=np.where(taken.origin == PSEUDO, taken.origin, "augmented"),
         )
 
+    def _say_without(self, rows: Rows) -> None:
+        """Say how many rows the files of techniques have no text for."""
+        others = any(not s.of_file for s in self.settings)
+        for s in self.settings:
+            without = len(rows) - len(changeable(rows, [s], self.beside))
+            if without:
+                then = (
+                    "their copies are changed otherwise" if others else "they have no copies by it"
+                )
+                say(f"augment: {without:,} of {len(rows):,} rows have no text in {s.file}: {then}")
+
     def _changed(self, items: list[Item], *, always: bool) -> list[tuple[str, ...]]:
         """Apply each technique with its probability; if `always`, at least one.
 
         Technique by technique, since some change many rows at once; each row samples from its own
         generator in the order of the techniques, so that the other rows do not matter.
         """
-        drawn = [self._drawn(item.rng, always=always) for item in items]
+        drawn = [self._drawn(item, always=always) for item in items]
         for number, (s, change) in enumerate(zip(self.settings, self.changes, strict=True)):
             at = [i for i, each in enumerate(drawn) if number in each]
             texts = _apply_to_rows(s, change, [items[i] for i in at])
@@ -96,10 +111,22 @@ class Augmenter:
                 items[i] = replace(items[i], text=text)
         return [item.text for item in items]
 
-    def _drawn(self, rng: Random, *, always: bool) -> set[int]:
-        """Return the numbers of the techniques that change a row."""
-        drawn = {i for i, s in enumerate(self.settings) if rng.random() < s.probability}
-        return drawn or ({rng.choice(range(len(self.settings)))} if always else drawn)
+    def _drawn(self, item: Item, *, always: bool) -> set[int]:
+        """Return the numbers of the techniques that change a row, among those with a text for it."""
+        rng, made = item.rng, self.beside.made
+        able = [i for i, s in enumerate(self.settings) if not s.of_file or item.id in made[s.file]]
+        drawn = {i for i in able if rng.random() < self.settings[i].probability}
+        return drawn or ({rng.choice(able)} if always else drawn)
+
+
+def changeable(
+    rows: Rows, settings: Sequence[Augmentation], beside: Resources = NOTHING
+) -> np.ndarray:
+    """Return (m,) positions of the rows that some technique has a text for, or changes otherwise."""
+    if any(not s.of_file for s in settings):
+        return np.arange(len(rows))
+    given = [id_ for s in settings for id_ in beside.made[s.file]]
+    return np.flatnonzero((rows.origin == "gold") & np.isin(rows.ids, given))
 
 
 def _items(rows: Rows, seed: int, epoch: int, number: int) -> list[Item]:
@@ -134,20 +161,14 @@ def augmented(
         beside: what techniques read beside the rows.
 
     Returns:
-        n * (1 + copies) rows.
+        The rows and all copies of those that are `changeable`.
 
     Raises:
         InputError: as `Augmenter.of`.
     """
     if not settings or not copies:
         return train
-    more = Augmenter.of(settings, train, beside).copies(train, copies, seed)
-    return replace(  # `take` copies every column
-        train.take(np.tile(np.arange(len(train)), 1 + copies)),
-        ids=np.concatenate([train.ids, more.ids]),
-        texts=train.texts + more.texts,
-        origin=np.concatenate([train.origin, more.origin]),
-    )
+    return train.concatenated(Augmenter.of(settings, train, beside).copies(train, copies, seed))
 
 
 def row_random(seed: int, epoch: int, id_: str) -> Random:
@@ -185,7 +206,7 @@ def _judge(settings: Augmentation, changed: int, tried: int, whose: str) -> None
     of = f"of the {counted} tried: it is for {settings.suits[name]}"
     if not changed:
         raise InputError(f"augment: {name} changes none {of}, so leave it out here")
-    if changed < FEW * tried:
+    if changed < FEW * tried and not settings.of_file:  # `copies` says how many rows have no text
         say(f"augment: {name} changes only {changed} {of}")
 
 

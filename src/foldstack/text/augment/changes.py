@@ -279,10 +279,7 @@ def from_file(settings: Augmentation, texts: list[str], beside: Resources) -> Ro
     given = beside.made[settings.file]
 
     def change(items: Sequence[Item]) -> list[tuple[str, ...]]:
-        known = [given.get(item.id) for item in items]
-        return [
-            texts[item.number % len(texts)] if texts else item.text
-            for item, texts in zip(items, known, strict=True)
-        ]
+        known = [given.get(item.id, [item.text]) for item in items]
+        return [own[item.number % len(own)] for item, own in zip(items, known, strict=True)]
 
     return change

@@ -14,7 +14,7 @@ from foldstack.stages.learned import rows_of
 from foldstack.store import RunKey, Store
 from foldstack.techniques.pretraining import OF_TEXTS
 from test_augmented_runs import DELETE, confidence, learned
-from test_language_models import contextual, make_masked
+from test_language_models import contextual, counting, make_masked
 from test_presets import checkpoint
 from tiny import add_preset, foldstack, make_workspace, refuses, run_of, turn_labels, write
 
@@ -195,6 +195,14 @@ def test_filled_copies_are_the_same_at_each_start_and_whatever_the_held_out_labe
     _, _, again, _ = learned(filled)
     assert again.texts == train.texts and (again.targets == train.targets).all()
     assert foldstack(filled, *TRAIN) == 0
+
+
+def test_a_row_is_filled_once_for_all_folds(filled, monkeypatch):
+    """The run of fold 1 fills but the rows of fold 0 that it learns."""
+    counts = counting(monkeypatch)
+    first, second = (set(rows_of(*run_of(filled, fold=k))[0].ids[:20]) for k in (0, 1))
+    assert (len(first), len(second), len(second - first)) == (20, 20, 10)
+    assert sum(counts) == 2 * (20 + 10)  # each is tried, and copied
 
 
 # The model that the preset pretrains

@@ -118,7 +118,8 @@ class LearnerContext:
     ones. cache: returns the cache of tokenised texts, which is read and extended. pretrained:
     folder of a backbone that replaces the one in the settings. log: of loss, rate and scores.
     files: paths of the settings' `input_files`, by setting. texts: returns all different texts of the
-    workspace, without labels. unlabelled: rows for consistency training.
+    workspace, without labels. unlabelled: rows for consistency training. filled: folder of the cache
+    of texts that language models have changed.
     """
 
     task: Task
@@ -131,6 +132,7 @@ class LearnerContext:
     files: Mapping[str, Path] = field(default_factory=dict)
     texts: Callable[[], list[tuple[str, ...]]] | None = None
     unlabelled: Rows | None = None
+    filled: Path | None = None
 
     def of_fit(self, number: int) -> LearnerContext:
         """Return the context of a run's fit of this number (from 1): it starts from its like.

@@ -61,7 +61,7 @@ class SequenceLearner:
         self.settings, self.task, self.seed = settings, context.task, context.seed
         self.cache = context.cache and context.cache()
         self.unlabelled = context.unlabelled
-        self.beside = Resources(pretrained=context.pretrained)
+        self.beside = Resources(pretrained=context.pretrained, filled=context.filled)
         self.log, self.files, self.start = context.log, context.files, context.start
         self.link = self.task.link
         self.precision, self.accelerator = prepare_machine(

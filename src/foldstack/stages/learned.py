@@ -193,7 +193,7 @@ def _with_copies(
     if not run.copies:
         return train
     made = {s.file: texts_of_file(ws, s.file, judged) for s in run.settings.augment if s.of_file}
-    beside = Resources(made, backbone)
+    beside = Resources(made, backbone, ws.store.filled_dir)
     both = augmented(train, run.settings.augment, run.copies, run.key.seed, beside)
     if run.washed_by is None:
         return both

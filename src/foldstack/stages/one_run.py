@@ -167,6 +167,7 @@ def _fit(ws: Workspace, run: Run, log: Log | None) -> _Fitted:
         ws.competition.files_of(run.settings),
         lambda: ws.competition.all_texts,
         unlabelled,
+        ws.store.filled_dir,
     )
     learner = make_learner(run.settings, context)
     facts = learner.fit(train, select, ws.store.checkpoints_dir(key))

@@ -9,30 +9,37 @@ from __future__ import annotations
 import math
 from bisect import bisect
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from random import Random
 
 import numpy as np
 import torch
-from transformers import AutoModelForMaskedLM, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoModelForMaskedLM,
+    BatchEncoding,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from foldstack.errors import InputError
 from foldstack.progress import Progress
 from foldstack.techniques import Augmentation
 from foldstack.techniques.pretraining import OF_TEXTS
-from foldstack.text.augment.changes import Item, RowChange
+from foldstack.text.augment.changes import RowChange
+from foldstack.text.augment.filled import by_text
 from foldstack.text.augment.language_models import (
-    batches_by_length,
+    filled_key,
     load_language_model,
     longest,
+    padded_batches,
 )
 from foldstack.text.augment.resources import Resources
 from foldstack.text.augment.split import SplitText, is_unspaced, split_words
 from foldstack.text.sequences import encode_each
 
-DECIMALS = 3  # of logits; their last bits depend on the other texts of a batch
+DECIMALS = 3  # of logits; their last bits depend on the machine
 
 
 def contextual_words(settings: Augmentation, texts: list[str], beside: Resources) -> RowChange:
@@ -46,7 +53,8 @@ def contextual_words(settings: Augmentation, texts: list[str], beside: Resources
             f"augment: {what}: the tokenizer of '{settings.model}' has no {lacks}: name another model"
         )
     words = Vocabulary.of(tokenizer, _ids(model, tokenizer, texts))
-    return Filling(settings, model, tokenizer, words).change
+    key = filled_key(settings, [(model, tokenizer)], words.ids.tolist())
+    return by_text(Filling(settings, model, tokenizer, words).fill, beside.filled, key)
 
 
 def _ids(
@@ -131,14 +139,12 @@ class Filling:
     tokenizer: PreTrainedTokenizerBase
     vocabulary: Vocabulary
 
-    def change(self, items: Sequence[Item]) -> list[tuple[str, ...]]:
-        masked = [[self._mask(part, item.rng) for part in item.text] for item in items]
-        flat = [each for row in masked for each in row]
-        choices = iter(self._choices(flat))
-        return [
-            tuple(_filled(each, next(choices), item.rng) for each in row)
-            for item, row in zip(items, masked, strict=True)
-        ]
+    def fill(self, texts: Sequence[str], seeds: Sequence[int]) -> list[str]:
+        """Return n texts with other words, sampled from n seeds."""
+        rngs = [Random(seed) for seed in seeds]
+        masked = [self._mask(text, rng) for text, rng in zip(texts, rngs, strict=True)]
+        choices = self._choices(masked)
+        return [_filled(*each) for each in zip(masked, choices, rngs, strict=True)]
 
     def _mask(self, text: str, rng: Random) -> MaskedText:
         """Mask a share of a text's words, sampled from those that the model reads."""
@@ -163,9 +169,11 @@ class Filling:
         found: list = [[] for _ in texts]
         asked = [i for i, each in enumerate(texts) if each.words]
         with Progress("contextual_words", len(asked), "texts") as progress:
-            for batch in batches_by_length([len(texts[i].ids) for i in asked]):
-                places = [asked[i] for i in batch]
-                logits = self._logits([texts[i] for i in places])
+            limit = longest(self.model, self.tokenizer)
+            ids = [texts[i].ids for i in asked]
+            for some, _, padded in padded_batches(ids, self.tokenizer, limit):
+                places = [asked[i] for i in some]
+                logits = self._logits([texts[i] for i in places], padded)
                 for i in places:
                     words = [texts[i].split.words[w] for w in texts[i].words]
                     found[i] = [self._candidates(w, next(logits)) for w in words]
@@ -173,9 +181,8 @@ class Filling:
         return found
 
     @torch.inference_mode()
-    def _logits(self, texts: list[MaskedText]):
+    def _logits(self, texts: list[MaskedText], padded: BatchEncoding) -> Iterator[np.ndarray]:
         """Return an iterator over the (w,) logits of whole words at each mask, text by text."""
-        padded = self.tokenizer.pad({"input_ids": [t.ids for t in texts]}, return_tensors="pt")
         inputs = {k: padded[k].to(self.model.device) for k in ("input_ids", "attention_mask")}
         rows = torch.tensor([row for row, t in enumerate(texts) for _ in t.at])
         left = self.tokenizer.padding_side == "left"

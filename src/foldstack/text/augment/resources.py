@@ -14,10 +14,12 @@ class Resources:
     Attributes:
         made: texts by id of training row, by the file that a technique names.
         pretrained: folder of the backbone that the run has pretrained, with its MLM head.
+        filled: folder of the cache of texts that language models have changed.
     """
 
     made: Mapping[str, Mapping[str, list[tuple[str, ...]]]] = field(default_factory=dict)
     pretrained: Path | None = None
+    filled: Path | None = None
 
 
 NOTHING = Resources()

@@ -159,6 +159,7 @@ class Measured:
         row_seconds: seconds per predicted row.
         work: what the fit consists of, in a few words.
         once_row_seconds: seconds per row of the competition that are spent once for all runs.
+        seed_row_seconds: seconds per training row that are spent once for all runs of a seed.
     mb: megabytes (10^6 bytes) of a stored model fitted on these rows; None unless `sized`.
     """
 
@@ -168,6 +169,7 @@ class Measured:
     row_seconds: float
     work: str = ""
     once_row_seconds: float = 0.0
+    seed_row_seconds: float = 0.0
     mb: float | None = None
 
 

@@ -45,6 +45,8 @@ DECIMALS = 3  # of logits; their last bits depend on the machine
 def contextual_words(settings: Augmentation, texts: list[str], beside: Resources) -> RowChange:
     """Return the technique. Raises InputError if the model has no head or mask token."""
     what = "contextual_words.model"
+    if settings.by_pretrained and beside.pretrained is None:  # as in a forecast
+        raise InputError("augment fills words by a model that is not pretrained yet")
     place = str(beside.pretrained) if settings.by_pretrained else settings.model
     model, tokenizer = load_language_model(AutoModelForMaskedLM, what, place)
     if tokenizer.mask_token_id is None or not tokenizer.is_fast:

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from foldstack.learners import Measured
+from foldstack.learners import Measured, sequence
+from foldstack.learners.sequence import SequenceLearner
 from foldstack.learners.transformer import TransformerLearner
 from foldstack.progress import duration
 from foldstack.stages import forecast as stage
@@ -15,6 +16,9 @@ from foldstack.stages import jobs as jobs_stage
 from foldstack.stages.forecast import forecast, forecast_note
 from foldstack.stages.init import init
 from foldstack.workspace import Workspace
+from makers import make_learner as make_tiny
+from makers import tiny_rows
+from test_language_models import make_masked
 from tiny import add_preset, foldstack, make_workspace
 
 pytestmark = pytest.mark.usefixtures("cpu_settings_restored", "forecasts_made")
@@ -106,3 +110,63 @@ def test_init_writes_the_forecast_beside_the_model(tmp_path, root, monkeypatch, 
     assert foldstack(tmp_path / "quick", "init", "--quick", *options) == 0
     assert "for 5 runs here" not in capsys.readouterr().out
     assert "for 5 runs" not in (tmp_path / "quick/competition.yaml").read_text(encoding="utf-8")
+
+
+# Augmentation
+
+
+def measured_with(
+    backbone: Path, seconds: tuple[float, float], monkeypatch, **settings
+) -> Measured:
+    """Of eight rows, for 1,000 rows, two epochs; changes take so long that updates count nothing."""
+    monkeypatch.setattr(SequenceLearner, "_change_seconds", lambda *given: seconds)
+    learner = make_tiny(backbone, training={"epochs": 2}, **settings)
+    return learner.measure(tiny_rows(n=8), 1000)
+
+
+@pytest.mark.parametrize(("copies", "times"), [(0, 2), (3, 3)])
+def test_changes_are_counted_in_each_epoch_or_for_each_copy(backbone, monkeypatch, copies, times):
+    settings = {"augment": ["swap_words"], "augment_copies": copies}
+    made = measured_with(backbone, (0.0, 1e6), monkeypatch, **settings)
+    assert made.fit_seconds == pytest.approx(1000 * times * 1e6, rel=1e-3)
+    assert made.seed_row_seconds == 0
+
+
+def test_what_language_models_change_is_counted_once_for_the_runs_of_a_seed(
+    root, backbone, monkeypatch
+):
+    made = measured_with(backbone, (1e6, 0.0), monkeypatch, augment=["swap_words"])
+    assert made.fit_seconds < 1e6 and made.seed_row_seconds == 2e6
+    measured = Measured(1e9, 10.0, 16.0, 1.0, seed_row_seconds=1e6)
+    monkeypatch.setattr(TransformerLearner, "measure", lambda *given: measured)
+    assert made_for(root).seconds == pytest.approx(24 * 2 * 1e6, rel=1e-3)
+
+
+def test_copies_are_more_rows_to_learn(backbone, monkeypatch):
+    now = iter(range(1000))
+    monkeypatch.setattr(sequence.time, "monotonic", lambda: float(next(now)))
+    alone = measured_with(backbone, (0.0, 0.0), monkeypatch)
+    settings = {"augment": ["swap_words"], "augment_copies": 3}
+    assert measured_with(
+        backbone, (0.0, 0.0), monkeypatch, **settings
+    ).fit_seconds == pytest.approx(4 * alone.fit_seconds)
+
+
+def test_which_changes_take_which_time(backbone, tmp_path):
+    model = make_masked(tmp_path / "m")
+    of_models, others = {"name": "contextual_words", "model": model}, "swap_words"
+    of_file = {"name": "from_file", "file": "made.csv"}
+    for augment, slow in (
+        ([of_models], (True, False)),
+        ([others], (False, True)),
+        ([of_file], (False, False)),
+    ):
+        learner = make_tiny(backbone, augment=augment, augment_copies=1)
+        assert tuple(s > 0 for s in learner._change_seconds(tiny_rows(n=8))) == slow
+
+
+def test_words_of_unlabelled_texts_by_a_model_that_is_not_there_have_no_forecast(root, backbone):
+    filled = {"name": "contextual_words", "model": "pretrained"}
+    add_preset(root, backbone, pretrain={}, consistency={"augment": [filled]})
+    reason = "augment fills words by a model that is not pretrained yet"
+    assert made_for(root).reason == reason

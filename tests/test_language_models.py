@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +23,12 @@ from transformers import (
 )
 
 from foldstack.errors import InputError
-from foldstack.text.augment import Augmenter
-from foldstack.text.augment.translation import GumbelNoise
+from foldstack.text.augment import Augmenter, filled
+from foldstack.text.augment.contextual import Filling
+from foldstack.text.augment.filled import FilledCache
+from foldstack.text.augment.language_models import load_language_model, padded_batches
+from foldstack.text.augment.resources import Resources
+from foldstack.text.augment.translation import GumbelNoise, Translator
 from test_augment import rows_of, settings_of
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -183,6 +188,15 @@ def test_words_come_in_proportion_to_their_probability(tmp_path):
     assert changed(contextual(model, share=1, top_k=1), ["bad"]) == [("fine",)]
 
 
+def test_of_a_model_that_knows_some_texts_words_only_those_of_the_training_texts_come(tmp_path):
+    """It has not learned how improbable the others are."""
+    model = make_masked(tmp_path / "m", plot=9.0, film=5.0)
+    assert changed(contextual(model, share=1, top_k=1), ["bad film"]) == [("plot plot",)]
+    config = tmp_path / "m/config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"words_of_texts": True}))
+    assert changed(contextual(model, share=1, top_k=1), ["bad film"]) == [("film bad",)]
+
+
 def test_a_word_of_pieces_is_masked_as_one(masked):
     """`films` is film and ##s: one word comes, and what stands around it stays."""
     (after,) = changed(contextual(masked, share=1), ["  films!\n"])[0]
@@ -310,3 +324,128 @@ def test_a_text_that_is_too_long_or_empty_is_not_translated(translators):
     texts = [" ".join(["good"] * 20), "", TEXTS[0]]
     after = changed({"name": "back_translation", "temperature": 0} | translators, texts)
     assert after[:2] == [(texts[0],), ("",)] and after[2] != (texts[2],)
+
+
+# Each is computed once
+
+
+def counting(monkeypatch) -> list[int]:
+    """The numbers of texts that the masked language model is given from now on."""
+    counts, fill = [], Filling.fill
+
+    def counted(self: Filling, texts: list, seeds: list) -> list:
+        counts.append(len(texts))
+        return fill(self, texts, seeds)
+
+    monkeypatch.setattr(Filling, "fill", counted)
+    return counts
+
+
+def kept(folder: Path, model: str, texts: list, *, seed: int = 0, **settings: object) -> list:
+    """Copies of these texts, filled with a cache."""
+    rows = rows_of(texts)
+    technique = settings_of(contextual(model, **settings))
+    return Augmenter.of(technique, rows, Resources(filled=folder)).copies(rows, 1, seed).texts
+
+
+def test_what_a_model_computes_of_a_text_does_not_depend_on_the_others(masked):
+    """To the last bit, since what is kept was computed beside others."""
+    model, tokenizer = load_language_model(AutoModelForMaskedLM, "contextual_words.model", masked)
+    texts = [f"the {'good film and ' * (i % 5)}plot" for i in range(40)]
+
+    def logits(some: list[str]) -> list[bytes]:
+        found, ids = {}, tokenizer(some)["input_ids"]
+        for at, rows, padded in padded_batches(ids, tokenizer, 16):
+            assert len(rows) == 16 == len(padded["input_ids"]) and padded["input_ids"].shape[1] in (
+                8,
+                16,
+            )
+            with torch.inference_mode():
+                made = model(**{k: padded[k] for k in ("input_ids", "attention_mask")}).logits
+            found |= {i: made[k].numpy().tobytes() for k, i in enumerate(at)}
+        return [found[i] for i in range(len(some))]
+
+    whole = logits(texts)
+    assert [logits([text])[0] for text in texts] == whole == logits(texts[::-1])[::-1]
+
+
+def test_texts_are_the_same_with_a_cache_and_without_and_filled_once(masked, tmp_path, monkeypatch):
+    plain = changed(contextual(masked), TEXTS)
+    counts = counting(monkeypatch)
+    assert kept(tmp_path, masked, TEXTS) == plain
+    assert sum(counts) == 2 * len(TEXTS)  # tried, and changed
+    counts.clear()
+    assert kept(tmp_path, masked, TEXTS) == plain and counts == []
+    longer = kept(tmp_path, masked, [*TEXTS, "a bad film"])
+    assert longer[:-1] == plain and sum(counts) == 2  # another row of the same file
+
+
+@pytest.mark.parametrize(
+    "other", [{"seed": 1}, {"share": 1.0}, {"top_k": 2}, {"temperature": 2.0}], ids=str
+)
+def test_other_seeds_and_settings_are_filled_again(masked, tmp_path, monkeypatch, other):
+    kept(tmp_path, masked, TEXTS)
+    seed = {"seed": other.pop("seed", 0)}
+    expected, counts = changed(contextual(masked, **other), TEXTS, **seed), counting(monkeypatch)
+    assert kept(tmp_path, masked, TEXTS, **seed, **other) == expected and counts
+
+
+def test_another_model_in_the_same_folder_fills_again_and_a_moved_one_does_not(
+    tmp_path, monkeypatch
+):
+    make_masked(tmp_path / "m", fine=9.0)
+    kept(tmp_path / "cache", str(tmp_path / "m"), TEXTS)
+    (tmp_path / "m").rename(tmp_path / "moved")
+    counts = counting(monkeypatch)
+    kept(tmp_path / "cache", str(tmp_path / "moved"), TEXTS, probability=0.2)
+    assert counts == []
+    make_masked(tmp_path / "moved", plot=9.0)
+    kept(tmp_path / "cache", str(tmp_path / "moved"), TEXTS)
+    assert sum(counts) == 2 * len(TEXTS)
+
+
+def test_translations_are_kept_too(translators, tmp_path, monkeypatch):
+    technique = {"name": "back_translation"} | translators
+    rows = rows_of(TEXTS)
+
+    def copies() -> list:
+        made = Augmenter.of(settings_of(technique), rows, Resources(filled=tmp_path))
+        return made.copies(rows, 1, 0).texts
+
+    plain = changed(technique, TEXTS)
+    assert copies() == plain
+    monkeypatch.setattr(Translator, "translated", None)
+    assert copies() == plain
+
+
+def test_a_damaged_part_is_said_and_made_again(masked, tmp_path, capsys):
+    plain = kept(tmp_path, masked, TEXTS)
+    for place in tmp_path.glob("*/*/texts.npy"):
+        place.write_bytes(place.read_bytes()[:-1])
+    assert kept(tmp_path, masked, TEXTS) == plain
+    assert "is damaged: making its texts again" in capsys.readouterr().out
+
+
+def test_a_killed_run_finds_the_parts_that_were_kept(tmp_path, monkeypatch):
+    texts = [f"the good film {'and bad ' * (i % 4)}" for i in range(6)]
+    calls = []
+
+    def fill(some: list, seeds: list) -> list:
+        calls.append(len(some))
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return [f"{text} {seed}" for text, seed in zip(some, seeds, strict=True)]
+
+    monkeypatch.setattr(filled, "PART", 2)
+    with pytest.raises(KeyboardInterrupt):
+        FilledCache(tmp_path, fill, "key").read(texts, range(6))
+    expected = [f"{text} {seed}" for seed, text in enumerate(texts)]
+    assert FilledCache(tmp_path, fill, "key").read(texts, range(6)) == expected
+    assert calls == [2, 2, 2, 2] and list(tmp_path.glob(".part-*")) == []
+
+
+def test_a_cache_that_cannot_be_written_is_done_without(masked, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert kept(tmp_path / "file", masked, TEXTS) == changed(contextual(masked), TEXTS)
+    said = f"changing texts without the cache in {tmp_path / 'file'}: Not a directory\n"
+    assert said in capsys.readouterr().out

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
+from foldstack.nets.backbone import load_backbone
+from foldstack.stages.learned import rows_of
 from foldstack.store import RunKey, Store
-from test_augmented_runs import learned
-from test_language_models import contextual, make_masked
-from tiny import add_preset, foldstack, make_workspace, refuses, turn_labels, write
+from foldstack.techniques.pretraining import OF_TEXTS
+from test_augmented_runs import DELETE, confidence, learned
+from test_language_models import contextual, counting, make_masked
+from test_presets import checkpoint
+from tiny import add_preset, foldstack, make_workspace, refuses, run_of, turn_labels, write
 
 pytestmark = pytest.mark.usefixtures("cpu_settings_restored")
 
@@ -19,9 +26,9 @@ TRAIN = ["train", "--model", "tiny", "--fold", "0"]
 
 @pytest.fixture
 def root(tmp_path, backbone) -> Path:
-    """30 rows in three folds; two texts made of each of the first 29."""
+    """30 rows in three folds; two texts made of each but r2."""
     root = make_workspace(tmp_path / "w", n=30, runtime={"threads": 1})
-    write_made(root, *(f"r{i},made {k} of r{i}" for k in (1, 2) for i in range(29)))
+    write_made(root, *(f"r{i},made {k} of r{i}" for k in (1, 2) for i in range(30) if i != 2))
     add_preset(root, backbone, augment=[FILE], augment_copies=3)
     assert foldstack(root, "folds") == 0
     return root
@@ -32,15 +39,50 @@ def write_made(root: Path, *lines: str) -> None:
 
 
 def test_copies_take_the_texts_of_their_rows_in_the_order_of_the_file(root):
+    """A row without one has no copies: they would be the row itself."""
     _, _, train, held = learned(root)
     texts = dict(zip(train.ids, train.texts, strict=True))
-    learns_last = "r29" in texts
-    for id_ in [i for i in train.ids if "#" not in i and i != "r29"]:
+    assert "r2" in texts and not {"r2#1", "r2#2", "r2#3"} & set(texts)
+    for id_ in [i for i in train.ids if "#" not in i and i != "r2"]:
         assert texts[f"{id_}#1"] == texts[f"{id_}#3"] == (f"made 1 of {id_}",)
         assert texts[f"{id_}#2"] == (f"made 2 of {id_}",)
-    if learns_last:
-        assert texts["r29#1"] == texts["r29"]
-    assert len(train) == 80 and set(held.origin) == {"gold"}
+    assert len(train) == 80 - 3 and set(held.origin) == {"gold"}
+
+
+def test_how_many_rows_have_no_text_is_said(root, backbone, capsys):
+    learned(root)
+    said = "augment: 1 of 20 rows have no text in made.csv: "
+    assert said + "they have no copies by it\n" in capsys.readouterr().out
+    add_preset(root, backbone, augment=[FILE, DELETE], augment_copies=1)
+    _, _, train, _ = learned(root)
+    assert said + "their copies are changed otherwise\n" in capsys.readouterr().out
+    texts = dict(zip(train.ids, train.texts, strict=True))
+    assert len(train) == 40
+    assert len(texts["r2#1"][0].split()) < len(texts["r2"][0].split())
+
+
+def test_copies_are_washed_by_the_judge_of_their_own_rows(root, backbone):
+    """As many as there are, whichever rows have them: r0 has none."""
+    write_made(root, *(f"r{i},made of r{i}" for i in range(1, 30)))
+    options = {"augment": [FILE], "augment_copies": 2}
+    add_preset(root, backbone, **options)
+    _, _, unwashed, _ = learned(root)
+    add_preset(root, backbone, augment_washed_by="tfidf", **options)
+    tfidf = ["--set", "min_count=1", "--set", "C=100"]
+    for fold in ("0-1", "0-2"):
+        assert foldstack(root, "train", "--model", "tfidf", "--fold", fold, *tfidf) == 0
+    ws, run, train, _ = learned(root)
+    folds = dict(zip(ws.competition.train.ids, run.folds.fold, strict=True))
+    rows, kept = {id_: i for i, id_ in enumerate(unwashed.ids)}, []
+    for i, id_ in enumerate(unwashed.ids):
+        original, _, copy = id_.partition("#")
+        judge = RunKey("tfidf", 0, (0, int(folds[original])))
+        before, after = (
+            confidence(ws, judge, unwashed.take(np.array([k])))[0] for k in (rows[original], i)
+        )
+        if not copy or after >= before / 2:
+            kept.append(id_)
+    assert train.ids.tolist() == kept
 
 
 def test_a_run_learns_nothing_of_what_the_file_says_of_rows_that_it_leaves_out(root):
@@ -153,3 +195,109 @@ def test_filled_copies_are_the_same_at_each_start_and_whatever_the_held_out_labe
     _, _, again, _ = learned(filled)
     assert again.texts == train.texts and (again.targets == train.targets).all()
     assert foldstack(filled, *TRAIN) == 0
+
+
+def test_a_row_is_filled_once_for_all_folds(filled, monkeypatch):
+    """The run of fold 1 fills but the rows of fold 0 that it learns."""
+    counts = counting(monkeypatch)
+    first, second = (set(rows_of(*run_of(filled, fold=k))[0].ids[:20]) for k in (0, 1))
+    assert (len(first), len(second), len(second - first)) == (20, 20, 10)
+    assert sum(counts) == 2 * (20 + 10)  # each is tried, and copied
+
+
+# The model that the preset pretrains
+
+
+BY_PRETRAINED = {"name": "contextual_words", "model": "pretrained", "share": 0.5}
+QUICK = {"freeze_backbone": True, "epochs": 1}
+
+
+@pytest.fixture
+def pretrained(root, backbone) -> Path:
+    options = {"pretrain": {"epochs": 1}, "augment": [BY_PRETRAINED], "augment_copies": 1}
+    add_preset(root, backbone, training=QUICK, **options)
+    return root
+
+
+def stored(root: Path) -> Path:
+    (place,) = [p for p in (root / "oof/.pretrained").iterdir() if not p.name.startswith(".")]
+    return place
+
+
+def test_copies_are_filled_by_the_model_that_the_run_pretrains(pretrained):
+    """By words of the run's own rows, and the same whatever the held-out labels."""
+    assert foldstack(pretrained, *TRAIN) == 0
+    ws, run = run_of(pretrained)
+    train, held, _, optimistic = rows_of(ws, run, backbone=stored(pretrained))
+    assert optimistic == [] and len(train) == 40 == Store(pretrained).read_run(run.key).rows
+    assert all(a != b for a, b in zip(train.texts[:20], train.texts[20:], strict=True))
+    known = {word for (text,) in train.texts[:20] for word in text.split()}
+    assert {word for (text,) in train.texts[20:] for word in text.split()} <= known
+    turn_labels(pretrained, set(held.ids))
+    again, *_ = rows_of(*run_of(pretrained), backbone=stored(pretrained))
+    assert again.texts == train.texts
+
+
+def test_texts_are_filled_by_it_in_each_epoch_and_in_both_learners(pretrained, backbone):
+    options = {"pretrain": {"epochs": 1}, "augment": [BY_PRETRAINED], "training": {"epochs": 1}}
+    add_preset(pretrained, backbone, **options)
+    assert foldstack(pretrained, *TRAIN) == 0
+
+
+def test_the_folder_is_a_model_as_any_other(pretrained, backbone):
+    assert foldstack(pretrained, *TRAIN) == 0
+    by_name, *_ = rows_of(*run_of(pretrained), backbone=stored(pretrained))
+    technique = BY_PRETRAINED | {"model": str(stored(pretrained))}
+    add_preset(pretrained, backbone, augment=[technique], augment_copies=1)
+    by_folder, *_ = rows_of(*run_of(pretrained))
+    assert by_folder.texts == by_name.texts
+
+
+def test_a_backbone_of_an_earlier_version_is_pretrained_again_to_the_same_weights(
+    pretrained, capsys
+):
+    """Those kept no head. A run that fills no words takes it as it is."""
+    assert foldstack(pretrained, *TRAIN) == 0
+    place = stored(pretrained)
+    model, tokenizer = load_backbone(str(place))
+    before = model.state_dict()
+    shutil.rmtree(place)
+    model.config.__dict__.pop(OF_TEXTS)
+    model.save_pretrained(place)
+    tokenizer.save_pretrained(place)
+    capsys.readouterr()
+    said = f"the kept backbone {place} has no head to fill words with: pretraining again\n"
+    plain = ("--name", "plain", "--set", "augment_copies=0", "--set", "augment=[]")
+    assert foldstack(pretrained, *TRAIN, *plain) == 0
+    assert said not in capsys.readouterr().out
+    assert foldstack(pretrained, *TRAIN, "--force") == 0
+    assert said in capsys.readouterr().out
+    again = load_backbone(str(stored(pretrained)))[0].state_dict()
+    assert all(torch.equal(again[name], weight) for name, weight in before.items())
+
+
+@pytest.mark.parametrize("further", [{}, {"pretrain": {}, "start_from": "other"}])
+def test_without_pretraining_there_is_no_such_model(root, backbone, capsys, further):
+    add_preset(root, backbone, augment=[BY_PRETRAINED], **further)
+    capsys.readouterr()
+    remedy = "leave start_from out" if further else "set `pretrain: {}`"
+    refuses(
+        root,
+        TRAIN,
+        "tiny.yaml: augment: a model `pretrained` is the one that `pretrain` of a transformer makes, "
+        f"which this preset does not: {remedy}, or name a checkpoint",
+        capsys,
+    )
+
+
+def test_an_architecture_without_masked_words_fills_none(root, tmp_path, capsys):
+    place = checkpoint("xlnet", tmp_path / "xlnet")
+    add_preset(root, place, pretrain={}, augment=[BY_PRETRAINED], training={"epochs": 1})
+    capsys.readouterr()
+    refuses(
+        root,
+        TRAIN,
+        "augment: contextual_words.model pretrained: the library has no masked language model of "
+        "XLNetModel with this head: name a checkpoint",
+        capsys,
+    )

@@ -14,12 +14,12 @@ import transformers
 from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
-from transformers import AutoModel, AutoTokenizer, PreTrainedModel
+from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer, PreTrainedModel
 
 from foldstack.errors import InputError
 from foldstack.nets.backbone import load_backbone
 from foldstack.nets.vocabulary import trimmed
-from foldstack.nets.word_head import load_word_head, new_word_head
+from foldstack.nets.word_head import WordHead, load_word_head, new_word_head, with_word_head
 from foldstack.rows import Rows
 from foldstack.store import RunKey, Store
 from foldstack.techniques import Pretraining, TrainingSettings
@@ -300,6 +300,15 @@ def test_it_learns_what_stands_beside_what(tmp_path):
     assert apart(tmp_path / "p/to") > 3 * before
 
 
+def backbone_of(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The backbone's weights of a stored BERT for masked words, by their names in a backbone."""
+    inside = {k.removeprefix("bert."): v for k, v in weights.items() if k.startswith("bert.")}
+    assert all(
+        k.startswith("cls.predictions.") for k in set(weights) - {f"bert.{k}" for k in inside}
+    )
+    return inside
+
+
 def test_what_is_saved_is_a_backbone_as_a_hub_has_it(backbone, tmp_path):
     facts = pretrain(backbone, tmp_path)
     assert facts["updates"] == 3
@@ -307,9 +316,72 @@ def test_what_is_saved_is_a_backbone_as_a_hub_has_it(backbone, tmp_path):
     model, _ = load_backbone(str(place))
     assert type(model) is type(AutoModel.from_pretrained(place))
     before = load_file(backbone / "model.safetensors")
-    moved = {k for k, v in facts["weights"].items() if not torch.equal(v, before[k])}
+    learned = backbone_of(facts["weights"])
+    moved = {k for k, v in learned.items() if not torch.equal(v, before[k])}
     assert moved == {k for k in before if not k.startswith("pooler.")}
     assert AutoTokenizer.from_pretrained(place).mask_token == "[MASK]"
+
+
+# What is stored of the head
+
+
+@torch.no_grad()
+def logits_of(model: torch.nn.Module, head: WordHead) -> torch.Tensor:
+    """(8, words) by the head as pretraining has it, of the last ids."""
+    words = model.get_input_embeddings().weight
+    states = model.eval()(input_ids=torch.arange(len(words))[None, -8:])[0][0]
+    return head.vectors.eval()(states) @ words.T + head.bias
+
+
+def trained(model: torch.nn.Module, head: WordHead) -> WordHead:
+    """The head with other weights than it begins with."""
+    for parameter in head.vectors.parameters():
+        parameter.data += 0.3 * torch.randn_like(parameter)
+    return head._replace(bias=torch.randn(len(model.get_input_embeddings().weight)))
+
+
+@pytest.mark.parametrize("own", [False, True], ids=["new", "own"])
+@pytest.mark.parametrize("preset", WITH_HEAD)
+def test_the_stored_head_has_the_logits_that_it_had_before(preset, own, tmp_path):
+    """Loaded by the library alone; a new head of ModernBERT, whose own has no biases, is not stored."""
+    torch.manual_seed(0)
+    whole_model(preset, tmp_path / "b")
+    model, tokenizer = load_backbone(str(tmp_path / "b"), dropout=0.0)
+    head = load_word_head(str(tmp_path / "b"), model) if own else new_word_head(model)
+    head = trained(model, head)
+    before, state = logits_of(model, head), torch.get_rng_state()
+    whole = with_word_head(model, head, of_texts=not own)
+    assert torch.equal(torch.get_rng_state(), state)
+    if preset == "modernbert-base" and not own:
+        assert whole is None
+        return
+    whole.save_pretrained(tmp_path / "to")
+    tokenizer.save_pretrained(tmp_path / "to")
+    loaded, info = AutoModelForMaskedLM.from_pretrained(tmp_path / "to", output_loading_info=True)
+    assert not info["missing_keys"] and not info["unexpected_keys"]
+    assert loaded.config.words_of_texts == (not own)
+    with torch.no_grad():
+        after = loaded.eval()(input_ids=torch.arange(before.shape[1])[None, -8:]).logits[0]
+    torch.testing.assert_close(after, before, atol=2e-5 if own else 1e-2, rtol=1e-5)
+    weights = load_backbone(str(tmp_path / "to"))[0].state_dict()
+    for name, weight in model.state_dict().items():
+        assert torch.equal(weights[name], weight)
+
+
+def test_an_architecture_without_masked_words_is_stored_without_a_head(tmp_path):
+    model, _ = load_backbone(str(checkpoint("xlnet", tmp_path / "b")))
+    assert with_word_head(model, new_word_head(model), of_texts=False) is None
+
+
+def test_words_that_no_text_has_keep_their_bias(backbone):
+    model, _ = load_backbone(str(backbone))
+    head = new_word_head(model)._replace(bias=torch.arange(float(model.config.vocab_size)))
+    with trimmed(model, np.array([0, 2, 5])):
+        net = MaskedWords(model, head)
+        net.bias.data += 100
+    expected = head.bias.clone()
+    expected[[0, 2, 5]] += 100
+    assert torch.equal(net.head.bias, expected)
 
 
 CHANGES = {"epochs": 2, "lr": 1e-4, "batch_size": 4, "share": 0.5, "seed": 1}
@@ -320,7 +392,7 @@ def test_each_setting_changes_what_is_learned(backbone, tmp_path, name):
     usual = pretrain(backbone, tmp_path / "usual")
     again = pretrain(backbone, tmp_path / "again")
     other = pretrain(backbone, tmp_path / "other", **{name: CHANGES[name]})
-    key = "encoder.layer.0.output.dense.weight"
+    key = "bert.encoder.layer.0.output.dense.weight"
     assert torch.equal(usual["weights"][key], again["weights"][key])
     assert not torch.equal(usual["weights"][key], other["weights"][key])
     assert set(CHANGES) == set(Pretraining.model_fields)
@@ -376,10 +448,8 @@ def test_it_is_done_once_and_all_runs_begin_from_it(backbone, tmp_path, capsys):
     train(root, 1)
     assert "pretrain" not in capsys.readouterr().out
     (place,) = kept(root)
-    learned, before = (
-        load_file(place / "model.safetensors"),
-        load_file(backbone / "model.safetensors"),
-    )
+    learned = backbone_of(load_file(place / "model.safetensors"))
+    before = load_file(backbone / "model.safetensors")
     for fold in (0, 1):
         own = weights(root, fold)
         assert Store(root).read_run(RunKey("tiny", 0, (fold,))).pretrained == place.name

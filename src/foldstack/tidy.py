@@ -26,7 +26,7 @@ def tidy(store: Store) -> int:
     for folder in [*made, store.root]:
         found = folder.glob(TEMPORARY) if folder == store.root else folder.rglob(TEMPORARY)
         freed += sum(remove(path) for path in list(found) if _is_ours(path) and _is_left(path))
-    sharded = (store.tokens_dir, store.vectors_dir)
+    sharded = (store.tokens_dir, store.vectors_dir, store.filled_dir)
     caches = [
         p for folder in sharded for name in (".part-*", ".removed-*") for p in folder.glob(name)
     ]
@@ -85,8 +85,8 @@ def _has_made(store: Store, path: Path) -> bool:
     if path.suffix == ".lock" or _is_ours(path):
         return path.name.startswith(".")
     if parent == oof:
-        caches = (store.tokens_dir, store.vectors_dir, store.near_dir, store.pretrained_dir)
-        return path in (*caches, store.index_dir) or _is_whole_model(path)
+        texts = (store.tokens_dir, store.vectors_dir, store.filled_dir, store.near_dir)
+        return path in (*texts, store.pretrained_dir, store.index_dir) or _is_whole_model(path)
     if parent == store.folder("folds"):
         files = (store.folds_path, store.folds_record_path, store.folds_report_path)
         return (path in files and store.are_as_written()) or store.is_of_drift(path)

@@ -124,7 +124,8 @@ class LearnerContext:
     ones. cache: returns the cache of tokenised texts, which is read and extended. pretrained:
     folder of a backbone that replaces the one in the settings. log: of loss, rate and scores.
     files: paths of the settings' `input_files`, by setting. texts: returns all different texts of the
-    workspace, without labels. unlabelled: rows for consistency training.
+    workspace, without labels. unlabelled: rows for consistency training. filled: folder of the cache
+    of texts that language models have changed.
     """
 
     task: Task
@@ -137,6 +138,7 @@ class LearnerContext:
     files: Mapping[str, Path] = field(default_factory=dict)
     texts: Callable[[], list[tuple[str, ...]]] | None = None
     unlabelled: Rows | None = None
+    filled: Path | None = None
 
     def of_fit(self, number: int) -> LearnerContext:
         """Return the context of a run's fit of this number (from 1): it starts from its like.
@@ -163,6 +165,7 @@ class Measured:
         row_seconds: seconds per predicted row.
         work: what the fit consists of, in a few words.
         once_row_seconds: seconds per row of the competition that are spent once for all runs.
+        seed_row_seconds: seconds per training row that are spent once for all runs of a seed.
     mb: megabytes (10^6 bytes) of a stored model fitted on these rows; None unless `sized`.
     """
 
@@ -172,6 +175,7 @@ class Measured:
     row_seconds: float
     work: str = ""
     once_row_seconds: float = 0.0
+    seed_row_seconds: float = 0.0
     mb: float | None = None
 
 

@@ -73,7 +73,7 @@ class PairEncoder(Encoder):
     ) -> Callable[[int], PairTokens]:
         if not self.settings.new_texts_each_epoch:
             return lambda epoch: examples.tokens
-        changed = Augmenter.of(self.settings.augment, train)
+        changed = Augmenter.of(self.settings.augment, train, self.beside)
 
         def of_epoch(epoch: int) -> PairTokens:
             found = Sentenced.of(changed.texts(train, seed, epoch))
@@ -148,6 +148,7 @@ class BiEncoderLearner(TransformerLearner):
             limit=positions(backbone, tokenizer),
             longest=self._longest,
             cache=self.cache,
+            beside=self.beside,
         )
 
     def _classifier(self, backbone: torch.nn.Module, auxiliary: int = 0) -> BiEncoder:

@@ -27,6 +27,7 @@ from foldstack.techniques import (
     Windows,
 )
 from foldstack.text.augment import Augmenter
+from foldstack.text.augment.resources import NOTHING, Resources
 from foldstack.text.cache import TokenCache
 from foldstack.text.cutting import Texts, auto_length, cut_texts, fit_keywords
 from foldstack.text.keywords import KeywordTable
@@ -104,7 +105,7 @@ class Encoder:
     types separate the texts of a pair. limit: maximum number of tokens, by the backbone's positions.
     longest: most tokens that `max_length: auto` chooses, if given. cache: of tokenised texts, except
     those that are resampled in each epoch. listed: file of the user's keywords, if any. laid: the
-    template around the texts, if any.
+    template around the texts, if any. beside: what augmentation reads beside the rows.
     """
 
     def __init__(
@@ -119,6 +120,7 @@ class Encoder:
         cache: TokenCache | None = None,
         listed: Path | None = None,
         laid: Laid | None = None,
+        beside: Resources = NOTHING,
     ):
         self.settings, self.task, self.tokenizer = settings, task, tokenizer
         self.types, self.limit, self.longest, self.cache = types, limit, longest, cache
@@ -130,7 +132,7 @@ class Encoder:
         self.keywords: KeywordTable | None = None
         self.scale: Scale | None = None
         self.columns: FeatureColumns | None = None
-        self._file = listed
+        self._file, self.beside = listed, beside
         self.listed: KeywordColumns | None = None
 
     def _set_special(self, read_as: str) -> None:
@@ -255,7 +257,7 @@ class Encoder:
         """
         changed = other = None
         if self.settings.new_texts_each_epoch:
-            changed = Augmenter.of(self.settings.augment, train)
+            changed = Augmenter.of(self.settings.augment, train, self.beside)
         turns = self.settings.learns_both_orders
         if turns and changed is None:
             other = self._cut(self._read(self.other.rows(train)), training=True)
@@ -286,7 +288,7 @@ class Encoder:
 
         Raises InputError if a change of the texts is unavailable or changes none.
         """
-        changes = Augmenter.of(self.settings.consistency_changes, rows)
+        changes = Augmenter.of(self.settings.consistency_changes, rows, self.beside)
         texts = self._cut(self._read(rows))
 
         def with_seed(seed: int) -> Unlabelled:

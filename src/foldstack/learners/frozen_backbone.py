@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file
 from torch import nn
@@ -22,6 +21,7 @@ from foldstack.files import read_json, share, write_json
 from foldstack.learners import LearnerContext
 from foldstack.nets.backbone import empty_backbone, load_backbone, own_code, save_config
 from foldstack.nets.classifier import Classifier, positions, takes_types
+from foldstack.nets.content import content_of
 from foldstack.progress import say
 from foldstack.rows import Rows
 from foldstack.system import naming
@@ -39,7 +39,6 @@ from foldstack.training.precision import cast_once, prepare_machine
 WEIGHTS = "classifier.safetensors"  # a bundle stores files of this name in its form of weights
 FACTS = "backbone.json"
 SHARED = "backbones"  # folder of weights beside the vectors
-OF_FILES = ("_name_or_path", "transformers_version")  # of a config, and no part of the network
 
 
 class FrozenBackbone:
@@ -92,7 +91,7 @@ class FrozenBackbone:
                 f"max_length {s.max_length} is more than the backbone's {made.limit} positions: using "
                 f"{made.limit}"
             )
-        made.origin = _origin(*loaded)
+        made.origin = content_of(*loaded)
         return made
 
     @classmethod
@@ -249,15 +248,3 @@ def _rows(texts: Sequence[str]) -> Rows:
 
 def _digest(parts: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _origin(backbone: nn.Module, tokenizer: PreTrainedTokenizerBase) -> str | None:
-    if tokenizer_key(tokenizer) is None:
-        return None
-    config = {k: v for k, v in backbone.config.to_dict().items() if k not in OF_FILES}
-    described = [type(backbone).__name__, config, tokenizer_key(tokenizer)]
-    h = hashlib.sha256(json.dumps(described, sort_keys=True, default=str).encode())
-    for name, weight in backbone.state_dict().items():
-        h.update(name.encode())
-        h.update(weight.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
-    return h.hexdigest()

@@ -112,6 +112,7 @@ class RepeatedLearner:
             one,
             fit_seconds=count * one.fit_seconds,
             row_seconds=count * one.row_seconds,
+            seed_row_seconds=one.seed_row_seconds * (1 if self.settings.copies else count),
             work=one.work if count == 1 else f"{one.work} in each of {count} fits",
             mb=one.mb and count * one.mb,
         )

@@ -32,6 +32,8 @@ from foldstack.techniques import (
     SequenceSettings,
     StageSettings,
 )
+from foldstack.text.augment import Augmenter
+from foldstack.text.augment.resources import Resources
 from foldstack.text.batches import epoch_batches
 from foldstack.text.laid import Laid
 from foldstack.text.tokens import Tokens
@@ -44,6 +46,7 @@ from foldstack.training.stagewise import dropout, run_stages, stage_seed
 from foldstack.training.unlabelled import Unlabelled
 
 WEIGHTS = "classifier.safetensors"
+TIMED = 128  # training rows that are changed to forecast the time of it
 RESOLVED = "settings.json"  # of a run that has chosen what is `auto`
 
 
@@ -62,6 +65,7 @@ class SequenceLearner:
         self.settings, self.task, self.seed = settings, context.task, context.seed
         self.cache = context.cache and context.cache()
         self.unlabelled = context.unlabelled
+        self.beside = Resources(pretrained=context.pretrained, filled=context.filled)
         self.log, self.files, self.start = context.log, context.files, context.start
         self.link = self.task.link
         self.precision, self.accelerator = prepare_machine(
@@ -172,6 +176,7 @@ class SequenceLearner:
             cache=self.cache,
             listed=self.files.get("keywords.file"),
             laid=self._laid(tokenizer),
+            beside=self.beside,
         )
 
     def _classifier(self, backbone: torch.nn.Module, auxiliary: int = 0) -> Classifier:
@@ -365,12 +370,30 @@ class SequenceLearner:
         logits = self._predict(net, held, "rows to select by")
         return epoch_score(self.task, self.settings.training, select, logits)
 
+    def _change_seconds(self, rows: Rows) -> tuple[float, float]:
+        """Return the seconds to change a training row: by language models, and by other techniques.
+
+        What language models make of a row is kept for all runs of a seed. Texts from files take no
+        time; those by a model that is not pretrained yet are not counted, nor is its pretraining.
+        """
+        kept = changed = 0.0
+        for s in self.settings.augment:
+            if s.of_file or s.by_pretrained:
+                continue
+            changes, some = Augmenter.of([s], rows), rows.take(np.arange(min(len(rows), TIMED)))
+            begin = time.monotonic()
+            changes.texts(some, self.seed, 0)
+            seconds = (time.monotonic() - begin) / len(some)
+            kept, changed = (kept + seconds, changed) if s.models else (kept, changed + seconds)
+        return kept, changed
+
     def measure(self, rows: Rows, learned: int, sized: bool = False, updates: int = 8) -> Measured:
         """Return rough times on this machine, from a few updates and predictions, see `Measured`.
 
         The first update, which includes set-up, is not measured. Stages that train the head alone on
         a frozen backbone's outputs are not counted.
         """
+        kept, changed = self._change_seconds(rows)
         examples = self.prepare(rows, learned)
         stages = self.settings.stages_for(self.task.metric.name)
         s = next((stage for stage in stages if not stage.freeze_backbone), stages[0])
@@ -398,10 +421,15 @@ class SequenceLearner:
         self.model.auxiliary = None  # as after `fit`
         mb = stored_mb(self) if sized else None
         self.model = None
-        epochs = sum(stage.epochs for stage in stages if not stage.freeze_backbone)
+        epochs, copies = (
+            sum(s.epochs for s in stages if not s.freeze_backbone),
+            self.settings.copies,
+        )
+        fit = epochs * (1 + copies) * train_row * (1 + (self.settings.mixed_ratio or 0))
         return Measured(
             seconds=end - begin,
-            fit_seconds=learned * epochs * train_row * (1 + (self.settings.mixed_ratio or 0)),
+            fit_seconds=learned * (fit + (copies or epochs) * changed),
+            seed_row_seconds=(copies or epochs) * kept,
             learned_per_second=1 / train_row,
             row_seconds=(end - predicting) / len(some),
             work=f"{epochs} epoch{'s' * (epochs != 1)}",

@@ -34,8 +34,8 @@ from foldstack.nets.hidden_states import HiddenMatch
 from foldstack.nets.label_rows import label_rows
 from foldstack.nets.layers import thin
 from foldstack.nets.quantized import Int8Reader
-from foldstack.nets.vocabulary import trimmed
-from foldstack.nets.word_head import load_word_head, new_word_head
+from foldstack.nets.vocabulary import TrimmedEmbedding, trimmed
+from foldstack.nets.word_head import load_word_head, new_word_head, with_word_head
 from foldstack.progress import say
 from foldstack.rows import Rows
 from foldstack.system import naming
@@ -207,14 +207,22 @@ class TransformerLearner(SequenceLearner):
     def pretrain(self, rows: Rows, run_dir: Path, to: Path) -> dict:
         """Train the backbone on masked tokens of these rows; save it in the format of the hub.
 
-        run_dir holds what is needed to resume after a kill. Returns facts, as `fit` does.
+        It is saved with its MLM head, as the library's masked language model, if the architecture
+        has one. run_dir holds what is needed to resume after a kill. Returns facts, as `fit` does.
+
+        Raises InputError if the settings fill words by the head and it cannot be saved.
         """
         s, pretraining = self.settings, self.settings.pretrain
         backbone, tokenizer = self._load_backbone()
         head = load_word_head(self._place, backbone, s.trust_remote_code)
         whose = "a newly initialised" if head is None else "the checkpoint's own"
         say(f"predicting masked tokens with {whose} MLM head")
-        head = head or new_word_head(backbone)
+        new, head = head is None, head or new_word_head(backbone)
+        if s.fills_by_pretrained and with_word_head(backbone, head, new) is None:
+            raise InputError(
+                "augment: contextual_words.model pretrained: the library has no masked language model "
+                f"of {type(backbone).__name__} with this head: name a checkpoint"
+            )
         encoder = self._encoder(backbone, tokenizer)
         tokens = encoder.fit_texts(rows)
 
@@ -223,9 +231,11 @@ class TransformerLearner(SequenceLearner):
             return examples_of(mask_tokens(tokens, tokenizer, s.prefix, *drawn))
 
         with trimmed(backbone, ids_of([tokens], tokenizer)):
+            some = isinstance(backbone.get_input_embeddings(), TrimmedEmbedding)
             torch.manual_seed(pretraining.seed)
+            net = MaskedWords(backbone, head)
             facts = loop.train(
-                MaskedWords(backbone, head),
+                net,
                 of_epoch(0),
                 settings_of(pretraining, s.training),
                 self.accelerator,
@@ -238,7 +248,7 @@ class TransformerLearner(SequenceLearner):
             )
         if parallel.is_main():
             with naming(to):
-                backbone.save_pretrained(to)
+                (with_word_head(backbone, net.head, new or some) or backbone).save_pretrained(to)
                 tokenizer.save_pretrained(to)
         return facts
 

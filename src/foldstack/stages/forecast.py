@@ -39,7 +39,8 @@ def forecast(competition: Competition, root: Path, model: str) -> ModelForecast:
     """
     settings = load_model(model, root, competition.settings, {})
     rows, folds = competition.train, competition.settings.folds
-    runs = folds.count * folds.repeats * len(set(competition.settings.seeds))
+    seeds = len(set(competition.settings.seeds))
+    runs = folds.count * folds.repeats * seeds
     shared = shares(competition.settings, runs * len(competition.settings.models))
     context = LearnerContext(
         competition.task,
@@ -64,6 +65,7 @@ def forecast(competition: Competition, root: Path, model: str) -> ModelForecast:
     predicted = len(rows) // folds.count + len(competition.test)
     of_run = start + measured.fit_seconds + predicted * measured.row_seconds
     once = (len(rows) + len(competition.test)) * measured.once_row_seconds
+    once += len(rows) * seeds * measured.seed_row_seconds
     return ModelForecast(
         model=model,
         runs=runs,

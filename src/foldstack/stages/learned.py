@@ -21,16 +21,20 @@ from foldstack.stages.fitted import load_learner, model_folder, threads_of, toke
 from foldstack.stages.made_texts import texts_of_file
 from foldstack.stages.run import Run
 from foldstack.stages.taught import free_of_ties, with_distilled, with_pseudo_labels
-from foldstack.text.augment import augmented, wash
+from foldstack.text.augment import augmented, changeable, wash
+from foldstack.text.augment.resources import Resources
 from foldstack.workspace import Workspace
 
 
 def rows_of(
-    ws: Workspace, run: Run, found: UnlabelledRecord | None = None
+    ws: Workspace,
+    run: Run,
+    found: UnlabelledRecord | None = None,
+    backbone: Path | None = None,
 ) -> tuple[Rows, Rows, Rows | None, list[str]]:
     """Return training rows, held-out rows, rows that select the epoch, and why it is optimistic.
 
-    found: what is learned of unlabelled rows is added to it.
+    found: what is learned of unlabelled rows is added to it. backbone: that the run has pretrained.
     """
     found = UnlabelledRecord() if found is None else found
     rows, left_out = _weighted(ws, run, ws.competition.train), run.key.left_out
@@ -60,7 +64,7 @@ def rows_of(
     gold = _edited(ws, run, train)
     train = _with_external(ws, run, with_distilled(ws, run, gold), judged)
     train = with_pseudo_labels(ws, run, train, gold, judged, found)
-    train = _with_copies(ws, run, _with_difficulty(ws, run, train), judged)
+    train = _with_copies(ws, run, _with_difficulty(ws, run, train), judged, backbone)
     return train, held, select, optimistic
 
 
@@ -179,18 +183,22 @@ def _with_difficulty(ws: Workspace, run: Run, train: Rows) -> Rows:
 # Augmented copies
 
 
-def _with_copies(ws: Workspace, run: Run, train: Rows, judged: np.ndarray) -> Rows:
+def _with_copies(
+    ws: Workspace, run: Run, train: Rows, judged: np.ndarray, backbone: Path | None
+) -> Rows:
     """Return the rows followed by their augmented copies, if the preset asks for any.
 
-    judged: positions of the rows that are held out or select the epoch.
+    judged: positions of the rows that are held out or select the epoch. backbone: see `rows_of`.
     """
     if not run.copies:
         return train
-    given = {s.file: texts_of_file(ws, s.file, judged) for s in run.settings.augment if s.of_file}
-    both = augmented(train, run.settings.augment, run.copies, run.key.seed, given)
+    made = {s.file: texts_of_file(ws, s.file, judged) for s in run.settings.augment if s.of_file}
+    beside = Resources(made, backbone, ws.store.filled_dir)
+    both = augmented(train, run.settings.augment, run.copies, run.key.seed, beside)
     if run.washed_by is None:
         return both
-    kept = _survivors(ws, run, train, both)
+    copied = changeable(train, run.settings.augment, beside)
+    kept = _survivors(ws, run, train, both, copied)
     _log(
         run,
         f"{len(both) - len(kept):,} of {len(both) - len(train):,} augmented copies filtered "
@@ -199,8 +207,10 @@ def _with_copies(ws: Workspace, run: Run, train: Rows, judged: np.ndarray) -> Ro
     return both.take(kept)
 
 
-def _survivors(ws: Workspace, run: Run, train: Rows, both: Rows) -> np.ndarray:
+def _survivors(ws: Workspace, run: Run, train: Rows, both: Rows, copied: np.ndarray) -> np.ndarray:
     """Return positions of the rows and of copies whose label an independent model still predicts.
+
+    copied: (m,) positions of the rows that have copies.
 
     The judge of copies of fold j left out j and this run's folds. Copies of external rows, which every
     run learns from, have no judge and are kept.
@@ -210,7 +220,8 @@ def _survivors(ws: Workspace, run: Run, train: Rows, both: Rows) -> np.ndarray:
     kept, cache = [np.arange(n)], token_cache(ws)
     for j in np.unique(fold):
         rows = np.flatnonzero(fold == j)
-        copies = np.concatenate([rows + start for start in range(n, len(both), n)])
+        of_rows = np.flatnonzero(fold[copied] == j)
+        copies = np.concatenate([of_rows + at for at in range(n, len(both), len(copied))])
         if j >= 0:
             learner = load_learner(ws, run.judge_of_copies(j), threads_of(ws), cache)
             washed = wash(

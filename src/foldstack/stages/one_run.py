@@ -147,7 +147,7 @@ def _fit(ws: Workspace, run: Run, log: Log | None) -> _Fitted:
     begin = time.monotonic()
     parallel.main_first(lambda: parallel.is_main() and _open_partial(ws, run, threads))
     of_texts = UnlabelledRecord()
-    train, held, select, optimistic = rows_of(ws, run, of_texts)
+    train, held, select, optimistic = rows_of(ws, run, of_texts, backbone)
     taught = int((train.origin == PSEUDO).sum())
     labels = f", {taught:,} of them with the labels of teachers" if taught else ""
     unlabelled = unlabelled_of(ws, run, of_texts)
@@ -167,6 +167,7 @@ def _fit(ws: Workspace, run: Run, log: Log | None) -> _Fitted:
         ws.competition.files_of(run.settings),
         lambda: ws.competition.all_texts,
         unlabelled,
+        ws.store.filled_dir,
     )
     learner = make_learner(run.settings, context)
     facts = learner.fit(train, select, ws.store.checkpoints_dir(key))

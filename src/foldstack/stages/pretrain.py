@@ -12,13 +12,14 @@ import numpy as np
 
 from foldstack import config, parallel
 from foldstack.errors import InputError
-from foldstack.files import locked
+from foldstack.files import locked, read_json
 from foldstack.learners import LearnerContext, make_learner
 from foldstack.progress import duration, say
 from foldstack.records import Record, digests_of, read_mapping, verify, write_record
 from foldstack.rows import Rows
 from foldstack.stages.fitted import token_cache
 from foldstack.techniques import AUTO, TransformerSettings
+from foldstack.techniques.pretraining import OF_TEXTS
 from foldstack.workspace import Workspace
 
 # The settings that determine the pretrained backbone, the last of them from `training`.
@@ -42,7 +43,7 @@ def pretrained(ws: Workspace, settings: TransformerSettings, threads: int) -> Pa
             waiting="waiting for another run, which is pretraining the backbone",
         )
         parallel.main_first(lambda: parallel.is_main() and stack.enter_context(lock))
-        parallel.main_first(lambda: parallel.is_main() and _drop_damaged(place))
+        parallel.main_first(lambda: parallel.is_main() and _drop_useless(place, settings))
         if place.exists():
             return place
         say(f"pretraining on {len(texts):,} texts without labels, kept for other runs")
@@ -63,13 +64,29 @@ def pretrained(ws: Workspace, settings: TransformerSettings, threads: int) -> Pa
 
 def is_pretrained(ws: Workspace, settings: TransformerSettings) -> bool:
     """Return whether the pretrained backbone of these settings exists."""
-    return (ws.store.pretrained_dir / _key(settings, _texts(ws))).exists()
+    place = ws.store.pretrained_dir / _key(settings, _texts(ws))
+    return place.exists() and not _lacks_head(place, settings)
 
 
-def _drop_damaged(place: Path) -> None:
-    """Remove a stored backbone that is damaged."""
+def _lacks_head(place: Path, settings: TransformerSettings) -> bool:
+    """Return whether the settings fill words by the head, and it has not been kept."""
+    return settings.fills_by_pretrained and OF_TEXTS not in read_json(place / "config.json")
+
+
+def _drop_useless(place: Path, settings: TransformerSettings) -> None:
+    """Remove a stored backbone that is damaged, or that an earlier version kept without its MLM head."""
+    why = _damage(place)
+    if why is None and place.exists() and _lacks_head(place, settings):
+        why = "has no head to fill words with"
+    if why is not None:
+        say(f"the kept backbone {place} {why}: pretraining again")
+        shutil.rmtree(place)
+
+
+def _damage(place: Path) -> str | None:
+    """Return in what way a stored backbone is damaged; None if it is not."""
     if not (place / RECORD).exists():  # no backbone, or one of a version without records
-        return
+        return None
     try:
         record = read_mapping(place / RECORD, Record, RECORD, "")
         if record.get("key", place.name) != place.name:
@@ -77,8 +94,8 @@ def _drop_damaged(place: Path) -> None:
         for name in record["files"]:
             verify(place, record["files"], name, place.name, "")
     except (InputError, KeyError) as e:
-        say(f"the kept backbone {place} is damaged ({e}): pretraining again")
-        shutil.rmtree(place)
+        return f"is damaged ({e})"
+    return None
 
 
 def _texts(ws: Workspace) -> Rows:

@@ -6,6 +6,7 @@
     oof/<model>/seed<s>/.<run>.*    an unfinished run (.partial) and its lock (.lock)
     oof/.tokens/                    tokenised texts, see text.cache
     oof/.vectors/                   texts' vectors by frozen backbones, see text.vector_cache
+    oof/.filled/                    texts changed by language models, see text.augment.filled
     oof/.near/                      near-duplicates, see near.cached
     oof/.index/                     vectors of all texts and their record, see stages.index
     oof/.pretrained/<key>/          backbones pretrained on the texts, see stages.pretrain

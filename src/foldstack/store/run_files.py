@@ -48,6 +48,11 @@ class RunFiles(StorePart):
         return self.root / "oof" / ".vectors"
 
     @property
+    def filled_dir(self) -> Path:
+        """The cache of `text.augment.filled.FilledCache`, which may be removed at any time."""
+        return self.root / "oof" / ".filled"
+
+    @property
     def near_dir(self) -> Path:
         """The cache of near-duplicates, which may be removed at any time."""
         return self.root / "oof" / ".near"

@@ -11,6 +11,7 @@ from foldstack.techniques.common import UnitShare
 from foldstack.techniques.registry import Technique
 
 _CHANGES = "foldstack.text.augment.changes"
+PRETRAINED = "pretrained"  # as a model: the one that the preset's `pretrain` makes
 
 
 class Augmentation(Technique):
@@ -19,20 +20,27 @@ class Augmentation(Technique):
     probability: that a row is changed.
 
     implementation: `(settings, training texts) -> text.augment.changes.Change`; if `of_rows`,
-    `-> text.augment.changes.RowChange`; if `of_file`, `(settings, {id: texts}) -> RowChange`.
+    `(settings, training texts, text.augment.resources.Resources) -> text.augment.changes.RowChange`.
 
     Traits:
         suits: the texts that it applies to, by its name, for the message if it changes none.
         of_rows: it changes many rows in one call, each as a whole.
         of_file: its texts are in a file, so that only copies can be made of them.
         tried: number of training texts of which it must change at least one; None for all.
+        models: the settings that each name a model, by folder or hub name.
     """
 
     suits: ClassVar[dict[str, str]]
     of_rows: ClassVar[bool] = False
     of_file: ClassVar[bool] = False
     tried: ClassVar[int | None] = 200
+    models: ClassVar[tuple[str, ...]] = ()
     probability: UnitShare = 0.5
+
+    @property
+    def by_pretrained(self) -> bool:
+        """Whether it reads the model that the preset's `pretrain` makes."""
+        return False
 
 
 class ChangeOfWords(Augmentation):
@@ -131,7 +139,8 @@ class ContextualWords(ChangeOfWords):
     The words of a text are masked together. Only whole words come, never the word that was there
     if there is another.
 
-    model: folder or hub name of a masked language model with its head.
+    model: folder or hub name of a masked language model with its head; pretrained: the one that the
+        preset's `pretrain` makes, of which only words of the run's own training texts come.
     top_k: number of the most probable words to sample from; 1: the most probable one.
     temperature: the logits are divided by it before sampling; above 1 less probable words come more
         often.
@@ -141,10 +150,15 @@ class ContextualWords(ChangeOfWords):
     suits: ClassVar[dict[str, str]] = {"contextual_words": "words that its `model` reads"}
     of_rows: ClassVar[bool] = True
     tried: ClassVar[int | None] = 32
+    models: ClassVar[tuple[str, ...]] = ("model",)
     name: Literal["contextual_words"]
     model: Annotated[str, Field(min_length=1)]
     top_k: Annotated[int, Field(ge=1)] = 100
     temperature: Positive = 1.0
+
+    @property
+    def by_pretrained(self) -> bool:
+        return self.model == PRETRAINED
 
 
 class BackTranslation(Augmentation):
@@ -162,6 +176,7 @@ class BackTranslation(Augmentation):
     }
     of_rows: ClassVar[bool] = True
     tried: ClassVar[int | None] = 32
+    models: ClassVar[tuple[str, ...]] = ("forward", "backward")
     name: Literal["back_translation"]
     forward: Annotated[str, Field(min_length=1)]
     backward: Annotated[str, Field(min_length=1)]
@@ -171,8 +186,8 @@ class BackTranslation(Augmentation):
 class FromFile(Augmentation):
     """Texts that you made of training rows, such as paraphrases or back-translations.
 
-    A row's copies take its texts in the file's order, from the first again after the last; copies of a
-    row of which the file has none are not changed.
+    A row's copies take its texts in the file's order, from the first again after the last; a row of
+    which the file has none has no copies, unless `augment` names another change.
 
     file: in input/, with the competition's id and text columns; several rows per id.
     """

@@ -8,6 +8,9 @@ from pydantic import Field, PositiveInt
 
 from foldstack.settings import Positive, Settings
 
+# In a stored model's config: it has its MLM head; true: that has learned among words of the texts only.
+OF_TEXTS = "words_of_texts"
+
 
 class Pretraining(Settings):
     """Masked-token pretraining on all texts of the workspace, without labels (Gururangan et al.

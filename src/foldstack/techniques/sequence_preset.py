@@ -288,6 +288,21 @@ class SequenceSettings(EmbeddedKeywordSettings):
             )
         return self
 
+    @property
+    def fills_by_pretrained(self) -> bool:
+        """Whether augmentation reads the model that `pretrain` makes."""
+        return any(each.by_pretrained for each in (*self.augment, *self.consistency_changes))
+
+    @model_validator(mode="after")
+    def _model_is_pretrained(self) -> SequenceSettings:
+        if self.fills_by_pretrained and not self.pretrains:
+            remedy = "leave start_from out" if self.start_from else "set `pretrain: {}`"
+            raise ValueError(
+                "augment: a model `pretrained` is the one that `pretrain` of a transformer makes, which "
+                f"this preset does not: {remedy}, or name a checkpoint"
+            )
+        return self
+
     @model_validator(mode="after")
     def _changes_unlabelled_texts(self) -> SequenceSettings:
         if self.consistency is None:

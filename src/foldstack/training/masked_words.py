@@ -32,6 +32,14 @@ class MaskedWords(Trainable):
         embedding = backbone.get_input_embeddings()
         some = isinstance(embedding, TrimmedEmbedding)
         self.bias = nn.Parameter(head.bias[embedding.kept] if some else head.bias.clone())
+        self._given, self._kept = head.bias, embedding.kept if some else slice(None)
+
+    @property
+    def head(self) -> WordHead:
+        """The head as it is now; words that are not kept have the bias that they were given."""
+        bias = self._given.to(self.bias, copy=True)
+        bias[self._kept] = self.bias.detach()
+        return WordHead(self.vectors, bias)
 
     def forward(
         self,

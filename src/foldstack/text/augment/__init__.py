@@ -7,7 +7,7 @@ not on order or process.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from random import Random
 
@@ -18,6 +18,7 @@ from foldstack.progress import say
 from foldstack.rows import PSEUDO, Rows
 from foldstack.techniques import Augmentation
 from foldstack.text.augment.changes import Change, Item, RowChange, make_change
+from foldstack.text.augment.resources import NOTHING, Resources
 from foldstack.text.augment.split import split_words
 
 TRIES = 5  # attempts per text
@@ -30,15 +31,16 @@ class Augmenter:
 
     settings: tuple[Augmentation, ...]
     changes: tuple[Change | RowChange, ...]
+    beside: Resources = NOTHING
 
     @classmethod
     def of(
         cls,
         settings: Sequence[Augmentation],
         train: Rows,
-        given: Mapping[str, Mapping[str, list[tuple[str, ...]]]] | None = None,
+        beside: Resources = NOTHING,
     ) -> Augmenter:
-        """Make and try the techniques; given: texts by id of training row, by file.
+        """Make and try the techniques.
 
         Raises InputError if one is unavailable or changes no text.
         """
@@ -47,13 +49,13 @@ class Augmenter:
             raise InputError(f"augment: no {_whose(train)} text has a word: leave augment out")
         changes = []
         for s in settings:
-            change = s.load()(s, given[s.file]) if s.of_file else make_change(s, texts)
+            change = make_change(s, texts, beside)
             if s.of_rows:
                 _try_rows(s, change, train.take(np.arange(len(train))[: s.tried]))
             else:
                 _try(s, change, texts[: s.tried], _whose(train))
             changes.append(change)
-        return cls(tuple(settings), tuple(changes))
+        return cls(tuple(settings), tuple(changes), beside)
 
     def texts(
         self, rows: Rows, seed: int, epoch: int, *, always: bool = False
@@ -67,10 +69,13 @@ class Augmenter:
     def copies(self, rows: Rows, count: int, seed: int) -> Rows:
         """Return `count` augmented copies of each row, all first copies first; ids `<id>#1` and so on.
 
-        At least one technique is applied to each. Targets, weights, groups and features are the
-        row's own, so that a copy, even an unchanged one, stays in its row's fold; origin is
-        'augmented', or that of a row which teachers have labelled.
+        At least one technique is applied to each; a row that none has a text for has no copies.
+        Targets, weights, groups and features are the row's own, so that a copy, even an unchanged
+        one, stays in its row's fold; origin is 'augmented', or that of a row which teachers have
+        labelled.
         """
+        self._say_without(rows)
+        rows = rows.take(changeable(rows, self.settings, self.beside))
         numbers = range(1, count + 1)
         items = [item for number in numbers for item in _items(rows, seed, -number, number - 1)]
         taken = rows.take(np.tile(np.arange(len(rows)), count))
@@ -81,13 +86,24 @@ class Augmenter:
             origin=np.where(taken.origin == PSEUDO, taken.origin, "augmented"),
         )
 
+    def _say_without(self, rows: Rows) -> None:
+        """Say how many rows the files of techniques have no text for."""
+        others = any(not s.of_file for s in self.settings)
+        for s in self.settings:
+            without = len(rows) - len(changeable(rows, [s], self.beside))
+            if without:
+                then = (
+                    "their copies are changed otherwise" if others else "they have no copies by it"
+                )
+                say(f"augment: {without:,} of {len(rows):,} rows have no text in {s.file}: {then}")
+
     def _changed(self, items: list[Item], *, always: bool) -> list[tuple[str, ...]]:
         """Apply each technique with its probability; if `always`, at least one.
 
         Technique by technique, since some change many rows at once; each row samples from its own
         generator in the order of the techniques, so that the other rows do not matter.
         """
-        drawn = [self._drawn(item.rng, always=always) for item in items]
+        drawn = [self._drawn(item, always=always) for item in items]
         for number, (s, change) in enumerate(zip(self.settings, self.changes, strict=True)):
             at = [i for i, each in enumerate(drawn) if number in each]
             texts = _apply_to_rows(s, change, [items[i] for i in at])
@@ -95,10 +111,22 @@ class Augmenter:
                 items[i] = replace(items[i], text=text)
         return [item.text for item in items]
 
-    def _drawn(self, rng: Random, *, always: bool) -> set[int]:
-        """Return the numbers of the techniques that change a row."""
-        drawn = {i for i, s in enumerate(self.settings) if rng.random() < s.probability}
-        return drawn or ({rng.choice(range(len(self.settings)))} if always else drawn)
+    def _drawn(self, item: Item, *, always: bool) -> set[int]:
+        """Return the numbers of the techniques that change a row, among those with a text for it."""
+        rng, made = item.rng, self.beside.made
+        able = [i for i, s in enumerate(self.settings) if not s.of_file or item.id in made[s.file]]
+        drawn = {i for i in able if rng.random() < self.settings[i].probability}
+        return drawn or ({rng.choice(able)} if always else drawn)
+
+
+def changeable(
+    rows: Rows, settings: Sequence[Augmentation], beside: Resources = NOTHING
+) -> np.ndarray:
+    """Return (m,) positions of the rows that some technique has a text for, or changes otherwise."""
+    if any(not s.of_file for s in settings):
+        return np.arange(len(rows))
+    given = [id_ for s in settings for id_ in beside.made[s.file]]
+    return np.flatnonzero((rows.origin == "gold") & np.isin(rows.ids, given))
 
 
 def _items(rows: Rows, seed: int, epoch: int, number: int) -> list[Item]:
@@ -121,7 +149,7 @@ def augmented(
     settings: Sequence[Augmentation],
     copies: int,
     seed: int,
-    given: Mapping[str, Mapping[str, list[tuple[str, ...]]]] | None = None,
+    beside: Resources = NOTHING,
 ) -> Rows:
     """Append augmented copies to the training rows.
 
@@ -130,23 +158,17 @@ def augmented(
         settings: techniques; without any, the rows are returned unchanged.
         copies: copies per row.
         seed: of the run.
-        given: texts by id of training row, by the file that a technique names.
+        beside: what techniques read beside the rows.
 
     Returns:
-        n * (1 + copies) rows.
+        The rows and all copies of those that are `changeable`.
 
     Raises:
         InputError: as `Augmenter.of`.
     """
     if not settings or not copies:
         return train
-    more = Augmenter.of(settings, train, given).copies(train, copies, seed)
-    return replace(  # `take` copies every column
-        train.take(np.tile(np.arange(len(train)), 1 + copies)),
-        ids=np.concatenate([train.ids, more.ids]),
-        texts=train.texts + more.texts,
-        origin=np.concatenate([train.origin, more.origin]),
-    )
+    return train.concatenated(Augmenter.of(settings, train, beside).copies(train, copies, seed))
 
 
 def row_random(seed: int, epoch: int, id_: str) -> Random:
@@ -184,7 +206,7 @@ def _judge(settings: Augmentation, changed: int, tried: int, whose: str) -> None
     of = f"of the {counted} tried: it is for {settings.suits[name]}"
     if not changed:
         raise InputError(f"augment: {name} changes none {of}, so leave it out here")
-    if changed < FEW * tried:
+    if changed < FEW * tried and not settings.of_file:  # `copies` says how many rows have no text
         say(f"augment: {name} changes only {changed} {of}")
 
 

@@ -11,7 +11,7 @@ import math
 import unicodedata
 from bisect import bisect
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from random import Random
@@ -23,6 +23,7 @@ from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS, CountVectorizer
 
 from foldstack.errors import InputError
 from foldstack.techniques import Augmentation
+from foldstack.text.augment.resources import NOTHING, Resources
 from foldstack.text.augment.split import SplitText, is_unspaced, split_words
 
 Change = Callable[[SplitText, Random], str]
@@ -51,12 +52,15 @@ PUNCTUATION, FULL_WIDTH = ".;?:!,", "。；？：！，"  # those of AEDA, and t
 FREQUENT = 50  # stop words taken from the training rows
 
 
-def make_change(settings: Augmentation, texts: list[str]) -> Change | RowChange:
+def make_change(
+    settings: Augmentation, texts: list[str], beside: Resources = NOTHING
+) -> Change | RowChange:
     """Return the technique that the settings name; texts: of the run's training rows, to fit it on.
 
     Raises InputError if it lacks a package or data that it requires.
     """
-    return settings.load()(settings, texts)
+    given = (texts, beside) if settings.of_rows else (texts,)
+    return settings.load()(settings, *given)
 
 
 def _count(share: float, n: int) -> int:
@@ -270,14 +274,12 @@ def _inverted(scores: np.ndarray) -> np.ndarray:
     return below if below.any() else np.ones(len(scores))
 
 
-def from_file(settings: Augmentation, given: Mapping[str, list[tuple[str, ...]]]) -> RowChange:
-    """Replace rows by their texts in the file; given: by id of training row."""
+def from_file(settings: Augmentation, texts: list[str], beside: Resources) -> RowChange:
+    """Replace rows by their texts in the file."""
+    given = beside.made[settings.file]
 
     def change(items: Sequence[Item]) -> list[tuple[str, ...]]:
-        known = [given.get(item.id) for item in items]
-        return [
-            texts[item.number % len(texts)] if texts else item.text
-            for item, texts in zip(items, known, strict=True)
-        ]
+        known = [given.get(item.id, [item.text]) for item in items]
+        return [own[item.number % len(own)] for item, own in zip(items, known, strict=True)]
 
     return change

@@ -9,40 +9,67 @@ from __future__ import annotations
 import math
 from bisect import bisect
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from random import Random
 
 import numpy as np
 import torch
-from transformers import AutoModelForMaskedLM, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoModelForMaskedLM,
+    BatchEncoding,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from foldstack.errors import InputError
 from foldstack.progress import Progress
 from foldstack.techniques import Augmentation
-from foldstack.text.augment.changes import Item, RowChange
+from foldstack.techniques.pretraining import OF_TEXTS
+from foldstack.text.augment.changes import RowChange
+from foldstack.text.augment.filled import by_text
 from foldstack.text.augment.language_models import (
-    batches_by_length,
+    filled_key,
     load_language_model,
     longest,
+    padded_batches,
 )
+from foldstack.text.augment.resources import Resources
 from foldstack.text.augment.split import SplitText, is_unspaced, split_words
+from foldstack.text.sequences import encode_each
 
-DECIMALS = 3  # of logits; their last bits depend on the other texts of a batch
+DECIMALS = 3  # of logits; their last bits depend on the machine
 
 
-def contextual_words(settings: Augmentation, texts: list[str]) -> RowChange:
+def contextual_words(settings: Augmentation, texts: list[str], beside: Resources) -> RowChange:
     """Return the technique. Raises InputError if the model has no head or mask token."""
     what = "contextual_words.model"
-    model, tokenizer = load_language_model(AutoModelForMaskedLM, what, settings.model)
+    if settings.by_pretrained and beside.pretrained is None:  # as in a forecast
+        raise InputError("augment fills words by a model that is not pretrained yet")
+    place = str(beside.pretrained) if settings.by_pretrained else settings.model
+    model, tokenizer = load_language_model(AutoModelForMaskedLM, what, place)
     if tokenizer.mask_token_id is None or not tokenizer.is_fast:
         lacks = "mask token" if tokenizer.mask_token_id is None else "fast form"
         raise InputError(
             f"augment: {what}: the tokenizer of '{settings.model}' has no {lacks}: name another model"
         )
-    words = Vocabulary.of(tokenizer, model.config.vocab_size)
-    return Filling(settings, model, tokenizer, words).change
+    words = Vocabulary.of(tokenizer, _ids(model, tokenizer, texts))
+    key = filled_key(settings, [(model, tokenizer)], words.ids.tolist())
+    return by_text(Filling(settings, model, tokenizer, words).fill, beside.filled, key)
+
+
+def _ids(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: list[str]
+) -> Sequence[int]:
+    """Return the tokens that the model may insert.
+
+    One that has learned among the words of some texts would choose any of the others.
+    """
+    count = min(len(tokenizer), model.config.vocab_size)
+    if not getattr(model.config, OF_TEXTS, False):
+        return range(count)
+    return np.unique(np.concatenate([ids for ids, _ in encode_each(texts, tokenizer)])).tolist()
 
 
 @dataclass(frozen=True)
@@ -62,10 +89,10 @@ class Vocabulary:
     unspaced: np.ndarray
 
     @classmethod
-    def of(cls, tokenizer: PreTrainedTokenizerBase, size: int) -> Vocabulary:
-        """Take the tokens whose word is read as this token; size: number of the model's logits."""
+    def of(cls, tokenizer: PreTrainedTokenizerBase, known: Sequence[int]) -> Vocabulary:
+        """Take those of the known tokens whose word is read as this token."""
         special = set(tokenizer.all_special_ids)
-        ids = [i for i in range(min(len(tokenizer), size)) if i not in special]
+        ids = [i for i in known if i not in special]
         decoded = (tokenizer.decode([i]).strip() for i in ids)
         known = [(i, w) for i, w in zip(ids, decoded, strict=True) if split_words(w).words == [w]]
         options = {"add_special_tokens": False}
@@ -114,14 +141,12 @@ class Filling:
     tokenizer: PreTrainedTokenizerBase
     vocabulary: Vocabulary
 
-    def change(self, items: Sequence[Item]) -> list[tuple[str, ...]]:
-        masked = [[self._mask(part, item.rng) for part in item.text] for item in items]
-        flat = [each for row in masked for each in row]
-        choices = iter(self._choices(flat))
-        return [
-            tuple(_filled(each, next(choices), item.rng) for each in row)
-            for item, row in zip(items, masked, strict=True)
-        ]
+    def fill(self, texts: Sequence[str], seeds: Sequence[int]) -> list[str]:
+        """Return n texts with other words, sampled from n seeds."""
+        rngs = [Random(seed) for seed in seeds]
+        masked = [self._mask(text, rng) for text, rng in zip(texts, rngs, strict=True)]
+        choices = self._choices(masked)
+        return [_filled(*each) for each in zip(masked, choices, rngs, strict=True)]
 
     def _mask(self, text: str, rng: Random) -> MaskedText:
         """Mask a share of a text's words, sampled from those that the model reads."""
@@ -146,9 +171,11 @@ class Filling:
         found: list = [[] for _ in texts]
         asked = [i for i, each in enumerate(texts) if each.words]
         with Progress("contextual_words", len(asked), "texts") as progress:
-            for batch in batches_by_length([len(texts[i].ids) for i in asked]):
-                places = [asked[i] for i in batch]
-                logits = self._logits([texts[i] for i in places])
+            limit = longest(self.model, self.tokenizer)
+            ids = [texts[i].ids for i in asked]
+            for some, _, padded in padded_batches(ids, self.tokenizer, limit):
+                places = [asked[i] for i in some]
+                logits = self._logits([texts[i] for i in places], padded)
                 for i in places:
                     words = [texts[i].split.words[w] for w in texts[i].words]
                     found[i] = [self._candidates(w, next(logits)) for w in words]
@@ -156,9 +183,8 @@ class Filling:
         return found
 
     @torch.inference_mode()
-    def _logits(self, texts: list[MaskedText]):
+    def _logits(self, texts: list[MaskedText], padded: BatchEncoding) -> Iterator[np.ndarray]:
         """Return an iterator over the (w,) logits of whole words at each mask, text by text."""
-        padded = self.tokenizer.pad({"input_ids": [t.ids for t in texts]}, return_tensors="pt")
         inputs = {k: padded[k].to(self.model.device) for k in ("input_ids", "attention_mask")}
         rows = torch.tensor([row for row, t in enumerate(texts) for _ in t.at])
         left = self.tokenizer.padding_side == "left"

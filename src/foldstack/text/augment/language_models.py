@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, BatchEncoding, PreTrainedModel, PreTrainedTokenizerBase
 
 from foldstack.backbones import locate
+from foldstack.config import digest
 from foldstack.errors import InputError
 from foldstack.nets.backbone import from_pretrained
+from foldstack.nets.content import content_of
 from foldstack.nets.tokenizer import fix_tokenizer
+from foldstack.techniques import Augmentation
 
-BATCH = 32  # texts per pass
+BATCH = 16  # texts per pass
+WIDTH = 8  # tokens, of which a batch has a multiple
 
 
 def load_language_model(
@@ -57,7 +63,42 @@ def longest(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, most: in
     return min(tokenizer.model_max_length, positions, most)
 
 
-def batches_by_length(lengths: Sequence[int]) -> Iterator[np.ndarray]:
-    """Yield positions in batches of similar length, longest first."""
-    order = np.argsort(-np.asarray(lengths, dtype=int), kind="stable")
-    yield from (order[i : i + BATCH] for i in range(0, len(order), BATCH))
+def padded_batches(
+    ids: Sequence[list[int]], tokenizer: PreTrainedTokenizerBase, limit: int
+) -> Iterator[tuple[np.ndarray, np.ndarray, BatchEncoding]]:
+    """Yield positions of n texts, those of a whole batch, whose last one is repeated, and its inputs.
+
+    A batch has BATCH rows, and as many columns as its texts' own lengths tell, so that what a model
+    computes of a text does not depend on the others, to the last bit.
+
+    Args:
+        ids: n sequences of tokens.
+        tokenizer: pads them.
+        limit: most columns.
+    """
+    widths = np.array([min(-(-len(each) // WIDTH) * WIDTH, limit) for each in ids], dtype=int)
+    for width in np.unique(widths)[::-1]:
+        alike = np.flatnonzero(widths == width)
+        for start in range(0, len(alike), BATCH):
+            some = alike[start : start + BATCH]
+            rows = np.pad(some, (0, BATCH - len(some)), mode="edge")
+            given = {"input_ids": [ids[i] for i in rows]}
+            options = {"padding": "max_length", "max_length": int(width), "return_tensors": "pt"}
+            yield some, rows, tokenizer.pad(given, **options)
+
+
+def filled_key(
+    settings: Augmentation,
+    models: Sequence[tuple[PreTrainedModel, PreTrainedTokenizerBase]],
+    *others: Any,
+) -> str | None:
+    """Return a digest of all that a technique's texts depend on beside text and seed; None if unknown.
+
+    others: what is fitted on the training texts.
+    """
+    contents = [content_of(*loaded) for loaded in models]
+    if None in contents:
+        return None
+    own = settings.model_dump(mode="json", exclude={"probability", *settings.models})
+    machine = [models[0][0].device.type, torch.get_num_threads(), torch.__version__]
+    return digest([own, contents, machine, importlib.metadata.version("transformers"), *others])

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from transformers import (
     AutoModelForSeq2SeqLM,
+    BatchEncoding,
     LogitsProcessor,
     LogitsProcessorList,
     PreTrainedModel,
@@ -21,34 +22,35 @@ from transformers import (
 
 from foldstack.progress import Progress
 from foldstack.techniques import Augmentation
-from foldstack.text.augment.changes import Item, RowChange
+from foldstack.text.augment.changes import RowChange
+from foldstack.text.augment.filled import by_text
 from foldstack.text.augment.language_models import (
-    batches_by_length,
+    filled_key,
     load_language_model,
     longest,
+    padded_batches,
 )
+from foldstack.text.augment.resources import Resources
 
 
-def back_translation(settings: Augmentation, texts: list[str]) -> RowChange:
+def back_translation(settings: Augmentation, texts: list[str], beside: Resources) -> RowChange:
     """Return the technique. Raises InputError if a model cannot be loaded."""
     models = [
         Translator(*load_language_model(AutoModelForSeq2SeqLM, f"back_translation.{name}", place))
         for name, place in (("forward", settings.forward), ("backward", settings.backward))
     ]
 
-    def change(items: Sequence[Item]) -> list[tuple[str, ...]]:
-        flat = [part for item in items for part in item.text]
-        seeds = [item.rng.getrandbits(64) for item in items for _ in item.text]
-        back = flat
-        with Progress("back_translation", 2 * len(flat), "texts") as progress:
+    def fill(given: Sequence[str], seeds: Sequence[int]) -> list[str]:
+        back = list(given)
+        with Progress("back_translation", 2 * len(back), "texts") as progress:
             for number, model in enumerate(models):
                 of_model = [[seed, number] for seed in seeds]
                 back = model.translated(back, of_model, settings.temperature, progress)
         # Where one direction failed, a foreign text must not stay.
-        parts = iter([new or old for new, old in zip(back, flat, strict=True)])
-        return [tuple(next(parts) for _ in item.text) for item in items]
+        return [new or old for new, old in zip(back, given, strict=True)]
 
-    return change
+    key = filled_key(settings, [(model.model, model.tokenizer) for model in models])
+    return by_text(fill, beside.filled, key)
 
 
 class GumbelNoise(LogitsProcessor):
@@ -90,21 +92,17 @@ class Translator:
         ids = self.tokenizer(texts)["input_ids"]
         fit = [i for i, text in enumerate(texts) if text.strip() and len(ids[i]) <= limit]
         progress.add(len(texts) - len(fit))
-        for batch in batches_by_length([len(ids[i]) for i in fit]):
-            places = [fit[i] for i in batch]
-            made = self._generated(
-                [ids[i] for i in places], [seeds[i] for i in places], temperature
-            )
-            for i, text in zip(places, made, strict=True):
-                out[i] = text.strip()
-            progress.add(len(places))
+        for some, rows, padded in padded_batches([ids[i] for i in fit], self.tokenizer, limit):
+            made = self._generated(padded, [seeds[fit[i]] for i in rows], temperature)
+            for i, text in zip(some, made, strict=False):  # more rows are in the batch
+                out[fit[i]] = text.strip()
+            progress.add(len(some))
         return out
 
     @torch.inference_mode()
     def _generated(
-        self, ids: list[list[int]], seeds: list[list[int]], temperature: float
+        self, padded: BatchEncoding, seeds: list[list[int]], temperature: float
     ) -> list[str]:
-        padded = self.tokenizer.pad({"input_ids": ids}, return_tensors="pt")
         noise = [GumbelNoise(seeds, temperature)] if temperature else []
         made = self.model.generate(
             padded["input_ids"].to(self.model.device),

@@ -15,6 +15,10 @@ from foldstack.files import file_sha256, read_json
 # are fitted to the peak of two updates of random BERTs and a DeBERTa, torch 2, on a CPU.
 OF_WEIGHT, OF_EMBEDDING, OF_TOKEN, OF_PAIR = 16, 8, 92, 14
 
+# What is read of a model's folder: settings, weights, a tokenizer's files, code of its own.
+READ = (".json", ".safetensors", ".model", ".txt", ".jinja", ".py", ".tiktoken")
+PICKLED = "pytorch_model*.bin"
+
 
 def locate(backbone: str, sha256: str | None = None) -> str:
     """Return the folder of `package:NAME/FOLDER`, a local folder unchanged, or a hub name unchanged.
@@ -50,6 +54,40 @@ def locate(backbone: str, sha256: str | None = None) -> str:
                 f"{sha256}): install the pinned package again"
             )
     return str(place)
+
+
+def files_of_model(model: str) -> list[Path]:
+    """Return the files that loading a model's folder reads, by name; none if there is no folder.
+
+    Pickled weights are read if there are no others.
+    """
+    place = Path(model).expanduser()
+    if not place.is_dir():
+        return []
+    found = [path for path in sorted(place.iterdir()) if path.suffix in READ and path.is_file()]
+    return found if _has_safe_weights(place) else [*found, *sorted(place.glob(PICKLED))]
+
+
+def _has_safe_weights(place: Path) -> bool:
+    return any(place.glob("*.safetensors"))
+
+
+def locate_model(model: str, setting: str) -> str:
+    """Return `locate` of a model that another setting than `backbone` names; no pickle is read of it.
+
+    Raises InputError, with the setting, if there is no such folder or package, or no such weights.
+    """
+    try:
+        place = locate(model)
+    except InputError as e:
+        raise InputError(f"{setting}: {str(e).removeprefix('backbone ')}") from None
+    if Path(place).is_dir() and not _has_safe_weights(Path(place)):
+        holds = "pickled weights only" if any(Path(place).glob("*.bin")) else "no weights"
+        raise InputError(
+            f"{setting}: '{model}' holds {holds}: name a folder with model.safetensors, as "
+            "save_pretrained of transformers writes it"
+        )
+    return place
 
 
 @dataclass(frozen=True)

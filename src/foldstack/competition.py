@@ -147,8 +147,8 @@ class Competition:
     def task(self) -> Task:
         """The task as seen by a learner."""
         categories = tuple(tuple(self._categories[c]) for c in self.settings.categorical)
-        templates = self.settings.templates
-        return Task(self.kind, self.link, self.outputs, self.metric, categories, templates)
+        more = {"templates": self.settings.templates, "labels": self.labels}
+        return Task(self.kind, self.link, self.outputs, self.metric, categories, **more)
 
     @property
     def link(self) -> str:

@@ -29,7 +29,8 @@ class Task:
     """The competition as a learner sees it: kind, link, names of outputs, metric.
 
     categories: for each categorical column (the last columns of `Rows.features`), the names of its
-    codes. templates: what the user wrote around the texts of the files.
+    codes. templates: what the user wrote around the texts of the files. labels: names of the classes or
+    labels, of a binary competition both.
     """
 
     kind: Kind
@@ -38,6 +39,7 @@ class Task:
     metric: Metric
     categories: tuple[tuple[str, ...], ...] = ()
     templates: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
 
     def of(self, rows: Rows) -> Task:
         """Return the task with the metric of these training rows, whose columns it may read."""

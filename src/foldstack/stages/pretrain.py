@@ -18,6 +18,7 @@ from foldstack.progress import duration, say
 from foldstack.records import Record, digests_of, read_mapping, verify, write_record
 from foldstack.rows import Rows
 from foldstack.stages.fitted import token_cache
+from foldstack.stages.run import model_digest
 from foldstack.techniques import AUTO, TransformerSettings
 from foldstack.workspace import Workspace
 
@@ -94,6 +95,8 @@ def _key(settings: TransformerSettings, texts: Rows) -> str:
     parts = {name: identity[name] for name in PARTS}
     if settings.trust_remote_code:  # backbones from before this setting keep their key
         parts["trust_remote_code"] = True
+    if content := model_digest(settings.backbone):
+        parts["content"] = content
     if settings.special_tokens != "text":
         parts["special_tokens"] = settings.special_tokens
     length, *others = (identity["training"][name] for name in OF_TRAINING)

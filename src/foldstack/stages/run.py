@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from foldstack import config
+from foldstack.backbones import files_of_model
 from foldstack.competition import Competition
 from foldstack.files import file_sha256
 from foldstack.records import RunIdentity, RunRecord
@@ -200,14 +201,53 @@ def data_of(
         learned = (competition.train, competition.external)
         hashes = [None if rows is None else rows.auxiliary_hash() for rows in learned]
         found["auxiliary"] = [list(competition.settings.auxiliary), *hashes]
-    files = competition.files_of(settings)
-    if files:
-        earlier = (then.named_files if then else None) or {}
-        found["named_files"] = {
-            setting: _digest(path) if path.is_file() else earlier.get(setting)
-            for setting, path in files.items()
+    named = files_today(competition, settings)
+    if then is not None:
+        earlier = then.named_files or {}
+        named = {
+            setting: named.get(setting) or earlier.get(setting)
+            for setting in {**named, **earlier}
+            if setting in earlier or setting not in settings.models_read  # which once had no digest
         }
+    if named:
+        found["named_files"] = named
     return {key: value for key, value in found.items() if key == "overlay" or value is not None}
+
+
+def files_today(competition: Competition, settings: LearnerSettings) -> dict[str, str | None]:
+    """Return digests of the files that the settings name, None if missing, and of models' folders."""
+    files = {
+        setting: _digest(path) if path.is_file() else None
+        for setting, path in competition.files_of(settings).items()
+    }
+    models = {s: model_digest(model) for s, model in settings.models_read.items()}
+    return files | {setting: digest for setting, digest in models.items() if digest}
+
+
+def missing_files(ws: Workspace, runs: Iterable[Run]) -> list[str]:
+    """Return sentences about files and folders that finished runs have learned from, and that are no
+    longer there; one of each model and file."""
+    found: dict[str, None] = {}
+    for run in runs:
+        recorded = ws.store.read_run(run.key).identity.named_files or {}
+        today = files_today(ws.competition, run.settings)
+        places = ws.competition.files_of(run.settings) | run.settings.models_read
+        for setting in recorded:
+            if not today.get(setting) and setting in places:
+                found[
+                    f"{run.key.model}: {setting}: there is no {places[setting]} any more, so that its "
+                    "finished runs cannot be compared with it: put it back before you train others"
+                ] = None
+    return list(found)
+
+
+def model_digest(model: str) -> str | None:
+    """Return a digest of what is read of a model's folder; None if there is none.
+
+    A hub name or a package has none: their files have versions.
+    """
+    files = files_of_model(model)
+    return config.digest([[path.name, _digest(path)] for path in files]) if files else None
 
 
 def unlabelled_hash(ws: Workspace, settings: LearnerSettings) -> str | None:

@@ -16,7 +16,8 @@ from foldstack.stages.launch import train_each
 from foldstack.stages.one_run import is_done, train_one
 from foldstack.stages.pooled import model_scores
 from foldstack.stages.pretrain import is_pretrained
-from foldstack.stages.run import BY_FOLD, PURPOSES, Run
+from foldstack.stages.run import BY_FOLD, PURPOSES, Run, missing_files
+from foldstack.stages.silver import refuse_none_allowed
 from foldstack.store import RunKey
 from foldstack.tracking import check_trackers
 from foldstack.workspace import Workspace
@@ -80,7 +81,8 @@ def train_missing(
     todo = [*first, *todo]
     left = {run.key for run in todo}
     check_trackers(ws.competition.settings.runtime.trackers)
-    finished = [str(run.key) for run in runs if run.key not in left]
+    done = [run for run in runs if run.key not in left]
+    finished, missing = [str(run.key) for run in done], missing_files(ws, done)
     if todo:
         _check_processes(todo, processes)
     if not force:
@@ -88,14 +90,15 @@ def train_missing(
     if not is_child():  # the parent has checked it
         _check_inputs(ws, todo, force=force)
     if len(todo) == 1 and processes == 1 and not train_one(ws, todo[0], force=force):
-        return TrainedRecord(trained=[], finished=[*finished, str(todo[0].key)])
+        return TrainedRecord(trained=[], finished=[*finished, str(todo[0].key)], missing=missing)
     if len(todo) > 1 or processes > 1:
         shared = Jobs(ws, todo, jobs, processes)
         for line in [*_first(first), *shared.plan()]:
             say(line)
         for together in _by_dependency(todo):
             train_each(ws, together, shared, force=force, processes=processes)
-    return TrainedRecord(trained=[str(run.key) for run in todo], finished=finished)
+    trained = [str(run.key) for run in todo]
+    return TrainedRecord(trained=trained, finished=finished, missing=missing)
 
 
 def runs_left(
@@ -296,6 +299,7 @@ def check_run(ws: Workspace, run: Run) -> None:
                 f"{run.key}: start_from names {start.model}, which keeps one of {every} layers "
                 "(keep_every): no other network has its layers, so name one that keeps all"
             )
+    refuse_none_allowed(run, len(run.folds.learned(run.key.left_out)))
     for teacher in run.dependencies():
         if teacher.purpose not in BY_FOLD:
             continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
@@ -26,12 +27,14 @@ class Augmentation(Technique):
         of_rows: it changes many rows in one call, each as a whole.
         of_file: its texts are in a file, so that only copies can be made of them.
         tried: number of training texts of which it must change at least one; None for all.
+        models: the settings that each name a model, by folder or hub name.
     """
 
     suits: ClassVar[dict[str, str]]
     of_rows: ClassVar[bool] = False
     of_file: ClassVar[bool] = False
     tried: ClassVar[int | None] = 200
+    models: ClassVar[tuple[str, ...]] = ()
     probability: UnitShare = 0.5
 
 
@@ -141,6 +144,7 @@ class ContextualWords(ChangeOfWords):
     suits: ClassVar[dict[str, str]] = {"contextual_words": "words that its `model` reads"}
     of_rows: ClassVar[bool] = True
     tried: ClassVar[int | None] = 32
+    models: ClassVar[tuple[str, ...]] = ("model",)
     name: Literal["contextual_words"]
     model: Annotated[str, Field(min_length=1)]
     top_k: Annotated[int, Field(ge=1)] = 100
@@ -162,6 +166,7 @@ class BackTranslation(Augmentation):
     }
     of_rows: ClassVar[bool] = True
     tried: ClassVar[int | None] = 32
+    models: ClassVar[tuple[str, ...]] = ("forward", "backward")
     name: Literal["back_translation"]
     forward: Annotated[str, Field(min_length=1)]
     backward: Annotated[str, Field(min_length=1)]
@@ -189,6 +194,12 @@ class FromFile(Augmentation):
 def files_named(augment: tuple[Augmentation, ...]) -> dict[str, str]:
     """Return the names of files in input/ that augmentations read, by setting."""
     return {f"augment.file ('{each.file}')": each.file for each in augment if each.of_file}
+
+
+def models_named(augment: Iterable[Augmentation]) -> dict[str, str]:
+    """Return the folders or hub names of models that augmentations read, by setting."""
+    found = [(f"{each.name}.{s}", getattr(each, s)) for each in augment for s in each.models]
+    return {f"augment: {setting} ('{model}')": model for setting, model in found}
 
 
 class SpanMasking(Settings):

@@ -133,18 +133,36 @@ def tokenise(
     return to_tokens(texts, cut_texts(texts, max_length, long), types)
 
 
-def to_tokens(texts: Texts, cut: Cut, types: bool) -> Tokens:
-    """Return the sequences of a cut with special tokens."""
+def to_tokens(texts: Texts, cut: Cut, types: bool, *, fill: bool = True) -> Tokens:
+    """Return the sequences of a cut with special tokens.
+
+    fill: a sequence without any token, as of an empty text if the tokenizer adds none, has the padding
+        token.
+    """
+    pad_id = texts.tokenizer.pad_token_id or 0
 
     def built(some: Cut) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-        return texts.frames.build(some.first, some.second, some.paired, types)
+        made = texts.frames.build(some.first, some.second, some.paired, types)
+        return _filled(*made, pad_id) if fill else made
 
     redraw = None
     if cut.redraw:
         redraw = lambda seed, epoch: built(cut.redraw(seed, epoch))  # noqa: E731
     flat, offsets, kinds = built(cut)
-    pad_id = texts.tokenizer.pad_token_id or 0
     return Tokens(flat, offsets, pad_id, cut.cut, kinds, rows=cut.rows, redraw=redraw)
+
+
+def _filled(
+    flat: np.ndarray, offsets: np.ndarray, types: np.ndarray | None, pad_id: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Return the sequences with a padding token in each empty one."""
+    empty = np.diff(offsets) == 0
+    if not empty.any():
+        return flat, offsets, types
+    at = offsets[:-1][empty]
+    types = None if types is None else np.insert(types, at, 0)
+    more = np.concatenate([[0], np.cumsum(empty)])
+    return np.insert(flat, at, pad_id), offsets + more, types
 
 
 def in_one(tokens: Tokens, others: Tokens) -> Tokens:

@@ -2544,7 +2544,7 @@ MUTANTS = [
     Mutant(
         "vectors-other-content-unnoticed",
         "stages/run.py",
-        "setting: _digest(path) if path.is_file() else earlier.get(setting)",
+        "setting: named.get(setting) or earlier.get(setting)",
         "setting: earlier.get(setting)",
         "a file of other content passes for the one that a run has learned from",
         ("test_word_vectors.py::test_a_file_of_other_content_is_another_run",),
@@ -2805,8 +2805,8 @@ MUTANTS = [
     Mutant(
         "label-texts-exchanged",
         "learners/label_texts.py",
-        "known = (others[0], *known)",
-        "known = (*known, others[0])",
+        "given.get(label, label) for label in task.labels",
+        "given.get(label, label) for label in task.labels[::-1]",
         "the text of the negative label is that of the positive one",
         ("test_label_texts.py::test_of_two_labels_the_difference_counts",),
     ),
@@ -3000,9 +3000,9 @@ MUTANTS = [
     ),
     Mutant(
         "models-folder-of-any-content",
-        "stages/run.py",
-        "config.digest([[path.name, _digest(path)] for path in files])",
-        "config.digest([[path.name] for path in files])",
+        "backbones.py",
+        "(path.name, file_digest(path)) for path",
+        "path.name for path",
         "a run with another checkpoint in the same folder is blended with those of before",
         ("test_made_texts.py::test_a_run_is_stale_when_a_models_folder_changes",),
     ),

@@ -9,11 +9,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from foldstack.backbones import model_digest
 from foldstack.files import read_json, write_json
 from foldstack.stages.dependencies import why_stale
 from foldstack.stages.oof import check_alike
 from foldstack.stages.pretrain import _key, _texts
-from foldstack.stages.run import identity_of, model_digest
+from foldstack.stages.run import identity_of
 from foldstack.store import RunKey, Store
 from test_augmented_runs import learned
 from test_language_models import contextual, make_masked

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from foldstack.errors import InputError
-from foldstack.files import file_sha256, read_json
+from foldstack.files import file_digest, file_sha256, read_json
 
 # Bytes in float32 per weight (with gradient and AdamW's two moments), per word embedding (trimmed to the
 # words that occur), and of each layer per token and unit, and per pair of tokens and head. The last two
@@ -66,6 +67,15 @@ def files_of_model(model: str) -> list[Path]:
         return []
     found = [path for path in sorted(place.iterdir()) if path.suffix in READ and path.is_file()]
     return found if _has_safe_weights(place) else [*found, *sorted(place.glob(PICKLED))]
+
+
+def model_digest(model: str) -> str | None:
+    """Return a digest of what is read of a model's folder; None if there is none.
+
+    A hub name or a package has none: their files have versions.
+    """
+    files = [(path.name, file_digest(path)) for path in files_of_model(model)]
+    return hashlib.sha256(repr(files).encode()).hexdigest()[:16] if files else None
 
 
 def _has_safe_weights(place: Path) -> bool:

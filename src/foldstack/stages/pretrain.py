@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from foldstack import config, parallel
+from foldstack.backbones import model_digest
 from foldstack.errors import InputError
 from foldstack.files import locked
 from foldstack.learners import LearnerContext, make_learner
@@ -18,7 +19,6 @@ from foldstack.progress import duration, say
 from foldstack.records import Record, digests_of, read_mapping, verify, write_record
 from foldstack.rows import Rows
 from foldstack.stages.fitted import token_cache
-from foldstack.stages.run import model_digest
 from foldstack.techniques import AUTO, TransformerSettings
 from foldstack.workspace import Workspace
 

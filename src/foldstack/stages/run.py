@@ -9,16 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from foldstack import config
-from foldstack.backbones import files_of_model
+from foldstack.backbones import model_digest
 from foldstack.competition import Competition
-from foldstack.files import file_sha256
+from foldstack.files import file_digest
 from foldstack.records import RunIdentity, RunRecord
 from foldstack.stages.drift import weights_to_test
 from foldstack.store import Folds, RunKey
@@ -217,7 +215,7 @@ def data_of(
 def files_today(competition: Competition, settings: LearnerSettings) -> dict[str, str | None]:
     """Return digests of the files that the settings name, None if missing, and of models' folders."""
     files = {
-        setting: _digest(path) if path.is_file() else None
+        setting: file_digest(path) if path.is_file() else None
         for setting, path in competition.files_of(settings).items()
     }
     models = {s: model_digest(model) for s, model in settings.models_read.items()}
@@ -239,15 +237,6 @@ def missing_files(ws: Workspace, runs: Iterable[Run]) -> list[str]:
                     "finished runs cannot be compared with it: put it back before you train others"
                 ] = None
     return list(found)
-
-
-def model_digest(model: str) -> str | None:
-    """Return a digest of what is read of a model's folder; None if there is none.
-
-    A hub name or a package has none: their files have versions.
-    """
-    files = files_of_model(model)
-    return config.digest([[path.name, _digest(path)] for path in files]) if files else None
 
 
 def unlabelled_hash(ws: Workspace, settings: LearnerSettings) -> str | None:
@@ -275,17 +264,6 @@ def _facts_of(competition: Competition, name: str, by_row: bool) -> list[Any]:
     if by_row and len(ties := competition.ties_of(name)):  # these are no rows of some runs
         facts.append(ties.tolist())
     return facts
-
-
-def _digest(path: Path) -> str:
-    """Return a digest of a file's bytes, read once per process unless the file changes."""
-    facts = path.stat()
-    return _digest_then(path, facts.st_size, facts.st_mtime_ns)
-
-
-@lru_cache
-def _digest_then(path: Path, size: int, modified: int) -> str:
-    return file_sha256(path)[:16]
 
 
 def content_by_purpose(ws: Workspace, dependencies: Iterable[Dependency]) -> dict[str, Any]:

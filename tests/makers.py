@@ -90,7 +90,9 @@ def tiny_rows(kind: str = "binary", n: int = 32) -> Rows:
 def make_task(kind: str = "binary", outputs: int | None = None) -> Task:
     """Return a task of the kind, with outputs y0, y1, … and a metric that scores it."""
     names = tuple(f"y{i}" for i in range(outputs or OUTPUTS[kind]))
-    return Task(Kind(kind), Kind(kind).link, names, get(METRICS[kind], kind))
+    labels = ("other", *names) if Kind(kind).has_positive_class else names
+    metric = get(METRICS[kind], kind)
+    return Task(Kind(kind), Kind(kind).link, names, metric, labels=labels)
 
 
 def make_learner(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from contextlib import nullcontext
 from dataclasses import replace
 from itertools import pairwise
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from foldstack.config import identity, stored_settings
 from foldstack.errors import InputError
+from foldstack.files import read_json, write_json
 from foldstack.kinds import Kind
 from foldstack.learners import Learner, LearnerContext
 from foldstack.learners import make_learner as make
@@ -40,6 +42,14 @@ def network(backbone: Path, **settings: object) -> Learner:
     training = {"epochs": 2, "batch_size": 8, "precision": "fp32"}
     given = NetworkSettings(learner="network", size=8, head="gru", training=training, **settings)
     return make(given, LearnerContext(make_task("binary"), 0))
+
+
+def without_separators(backbone: Path, folder: Path) -> Path:
+    """The backbone with a tokenizer that adds no special token."""
+    shutil.copytree(backbone, folder)
+    stored = read_json(folder / "tokenizer.json")
+    write_json(folder / "tokenizer.json", stored | {"post_processor": None})
+    return folder
 
 
 @pytest.mark.parametrize("learner_of", [make_learner, softmax_pairs, network])
@@ -175,6 +185,31 @@ def test_a_run_of_before_the_setting_has_the_same_identity(backbone):
     before = identity(settings)
     assert before.pop("both_orders") == "none"
     assert stored_settings(before) == settings
+
+
+@pytest.mark.parametrize("learner_of", [make_learner, softmax_pairs])
+@pytest.mark.parametrize("orders", ["none", "predict", "train"])
+def test_a_row_without_a_token_has_the_same_finite_logits_beside_any_other(
+    backbone, tmp_path, learner_of, orders
+):
+    """Of a tokenizer that adds no separators; bug guarded: nan, or an error of torch's."""
+    place = without_separators(backbone, tmp_path / "backbone")
+    learner, rows = learner_of(place, both_orders=orders), pair_rows()
+    learner.fit(rows, None, tmp_path / "run")
+    empty = unlabelled([("", " "), ("good film", "bad plot"), ("", "")])
+    found = learner.predict(empty)
+    assert np.isfinite(found).all() and found[0] == found[2]
+    alone = learner.predict(empty.take(np.array([0])))
+    np.testing.assert_allclose(alone[0], found[0], rtol=1e-5)
+
+
+def test_a_text_without_a_token_is_learned(backbone, tmp_path):
+    rows = make_rows(["", "good film", " ", "bad plot"] * 4)
+    learner = make_learner(without_separators(backbone, tmp_path / "backbone"))
+    learner.fit(rows, None, tmp_path / "run")
+    assert np.isfinite(learner.predict(rows)).all()
+    tokens = learner.encoder.tokens(rows)
+    assert tokens.lengths.tolist() == [1, 2, 1, 2] * 4 and tokens.flat[0] == tokens.pad_id
 
 
 # Refusals

@@ -21,6 +21,7 @@ from foldstack.nets.standard import FAMILIES, LogitsLayer, standard_model
 from foldstack.rows import Rows
 from foldstack.techniques import Head
 from makers import make_learner, make_rows, tiny_rows
+from test_biencoder import made as bi_encoder
 from tiny import add_preset, files, foldstack, go_through, make_workspace, refuses
 
 SIZES = {
@@ -210,6 +211,18 @@ def test_openvino_holds_any_head(backbone, tmp_path, head):
     rows = tiny_rows("multilabel")
     found = hub.found(rows, tmp_path / "out", "openvino")
     np.testing.assert_allclose(found, hub.expected(rows), atol=1e-5)
+
+
+@pytest.mark.parametrize("pair_loss", ["cosent", "softmax"])
+def test_a_bi_encoder_is_no_pipeline(backbone, pair_loss):
+    """Bug guarded: an AttributeError, since a cosine has no last layer."""
+    learner = bi_encoder(backbone, pair_loss=pair_loss)
+    with pytest.raises(InputError) as refused:
+        HubForm.of(learner, Kind.BINARY, ("0", "1"))
+    assert str(refused.value) == (
+        "this model compares vectors of texts that it reads apart, which a pipeline does not: its runs "
+        "are predicted by `make predict`"
+    )
 
 
 def test_bounded_values_have_no_standard_form(backbone, tmp_path):

@@ -118,6 +118,12 @@ def test_it_goes_from_folds_to_a_blend(backbone, tmp_path):
             {},
             "classifier label_texts predicts labels, but this competition is a",
         ),
+        (
+            "binary",
+            {"y0": " ", "other": "x"},
+            {},
+            "classifier.labels gives 'y0' an empty text: write one, or leave the label out, so that",
+        ),
         ("binary", BOTH, {"text_features": True}, "which have no text_features: leave it out"),
         ("binary", BOTH, {"keywords": "k.txt"}, "which have no keywords: leave it out"),
     ],
@@ -128,19 +134,22 @@ def test_what_it_cannot_use(backbone, kind, labels, settings, sentence):
 
 
 @pytest.mark.parametrize(
-    "kind, labels, sentence",
+    "kind, labels, wrong, known",
     [
-        (
-            "multiclass",
-            {"y4": "x"},
-            "classifier.labels names 'y4', which is no label of the competi",
-        ),
-        ("binary", {"good": "x", "bad": "y"}, "classifier.labels names 'good', which is no label"),
+        ("multiclass", {"y4": "x"}, "y4", "'y0', 'y1', 'y2'"),
+        ("binary", {"good": "x", "bad": "y"}, "good", "'other', 'y0'"),
+        ("binary", {"y0": "x", "bad": "y"}, "bad", "'other', 'y0'"),
+        ("binary", {"bad": "x", "other": "y"}, "bad", "'other', 'y0'"),
     ],
 )
-def test_a_label_that_is_none(backbone, kind, labels, sentence):
-    with pytest.raises(InputError, match=sentence):
+def test_a_label_that_is_none(backbone, kind, labels, wrong, known):
+    """Bug guarded: of a binary competition any one name was taken for the negative label."""
+    with pytest.raises(InputError) as refused:
         made(backbone, kind, labels)
+    assert str(refused.value) == (
+        f"classifier.labels names '{wrong}', which is no label of the competition, whose labels are "
+        f"{known}"
+    )
 
 
 def test_pairs_have_no_label_text(backbone):

@@ -261,7 +261,7 @@ def test_a_backbone_without_a_head_is_refused(tmp_path):
 
 def test_a_folder_that_is_not_there_is_refused():
     assert refused(contextual("/no/model")) == (
-        "augment: contextual_words.model: backbone '/no/model': there is no folder /no/model"
+        "augment: contextual_words.model: '/no/model': there is no folder /no/model"
     )
 
 

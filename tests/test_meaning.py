@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from foldstack.config import digest
 from foldstack.errors import InputError
@@ -165,6 +168,22 @@ def test_another_backbone_is_another_search(backbone, tmp_path):
     kept = len(list((root / "oof/.near").iterdir()))
     with_backbone(root, backbone, head="max")
     assert Workspace.open(root, []).competition.near is not None
+    assert len(list((root / "oof/.near").iterdir())) == kept + 1
+
+
+def test_other_weights_in_the_same_folder_are_another_search(backbone, tmp_path):
+    """Bug guarded: the former backbone's near-duplicates stayed, and so did patterns by meaning."""
+    place = Path(shutil.copytree(backbone, tmp_path / "own"))
+    root = near_workspace(tmp_path / "w", place, patterns="patterns.yaml")
+    write(root / "patterns.yaml", "nearest: {below: 0.99, by: meaning, confidence: 0.99}")
+    first = Workspace.open(root, [])
+    assert first.competition.near is not None
+    before, kept = first.patterns.hash, len(list((root / "oof/.near").iterdir()))
+    weights = load_file(place / "model.safetensors")
+    more = {k: w + torch.randn(w.shape) for k, w in weights.items()}
+    save_file(more, place / "model.safetensors", {"format": "pt"})
+    after = Workspace.open(root, [])
+    assert after.patterns.hash != before and after.competition.near is not None
     assert len(list((root / "oof/.near").iterdir())) == kept + 1
 
 

@@ -415,6 +415,32 @@ def test_no_new_pair_is_refused(root, capsys):
     )
 
 
+def test_a_bound_that_allows_no_pair_is_refused_before_the_teacher_is_trained(root, capsys):
+    """Bug guarded: it said that no text was left to the run, once linear had been trained."""
+    write(root / "presets/pupil.yaml", LINEAR + SILVER % ", most: 0.04")
+    capsys.readouterr()
+    refuses(
+        root,
+        ["train", "--model", "pupil", "--fold", "0"],
+        "pupil seed 0 fold0: pseudo_labels.recombine.most 0.04 allows no new pair beside 20 training "
+        "rows: raise it, or leave recombined out",
+        capsys,
+    )
+    assert Store(root).read_run(RunKey("linear", 0, (0,))) is None
+    write(root / "presets/pupil.yaml", LINEAR + SILVER % ", most: 0.05")
+    trained(root, "pupil")
+    assert len(learned(root)[1]) == 1
+
+
+def test_a_bound_that_allows_none_beside_the_rows_of_inner_is_said(root, backbone, capsys):
+    """Of 20 rows two or so select the epoch."""
+    inner = {"pseudo_labels": yaml.safe_load(SILVER % ", most: 0.05")["pseudo_labels"]}
+    add_preset(root, backbone, "pupil", {"select": "inner"}, learner="biencoder", **inner)
+    assert foldstack(root, "train", "--model", "linear", "--fold", "0") == 0
+    assert foldstack(root, "train", "--model", "pupil", "--fold", "0") == 2
+    assert "recombine.most 0.05 allows no new pair beside 1" in capsys.readouterr().err
+
+
 def test_words_without_bm25s_are_refused_before_any_run(root, capsys, monkeypatch):
     find = importlib.util.find_spec
     monkeypatch.setattr(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import os
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from foldstack.errors import InputError
-from foldstack.files import file_sha256, locked, placing_folder, read_json
+from foldstack.files import file_digest, file_sha256, locked, placing_folder, read_json
 from foldstack.progress import say
 
 # Bytes in float32 per weight (with gradient and AdamW's two moments), per word embedding (trimmed to the
@@ -17,6 +18,10 @@ from foldstack.progress import say
 # are fitted to the peak of two updates of random BERTs and a DeBERTa, torch 2, on a CPU.
 OF_WEIGHT, OF_EMBEDDING, OF_TOKEN, OF_PAIR = 16, 8, 92, 14
 GGUF = ".gguf"
+
+# What is read of a model's folder: settings, weights, a tokenizer's files, code of its own.
+READ = (".json", ".safetensors", ".model", ".txt", ".jinja", ".py", ".tiktoken")
+PICKLED = "pytorch_model*.bin"
 
 
 def locate(backbone: str, sha256: str | None = None) -> str:
@@ -92,6 +97,49 @@ def _converted(backbone: str, file: Path, sha256: str | None) -> Path:
             say(f"converting {file.name} to safetensors, once for this machine: {place}")
             with placing_folder(place, cache / f".{place.name}.tmp") as folder:
                 convert(backbone, file, folder)
+    return place
+
+
+def files_of_model(model: str) -> list[Path]:
+    """Return the files that loading a model's folder reads, by name; none if there is no folder.
+
+    Pickled weights are read if there are no others.
+    """
+    place = Path(model).expanduser()
+    if not place.is_dir():
+        return []
+    found = [path for path in sorted(place.iterdir()) if path.suffix in READ and path.is_file()]
+    return found if _has_safe_weights(place) else [*found, *sorted(place.glob(PICKLED))]
+
+
+def model_digest(model: str) -> str | None:
+    """Return a digest of what is read of a model's folder; None if there is none.
+
+    A hub name or a package has none: their files have versions.
+    """
+    files = [(path.name, file_digest(path)) for path in files_of_model(model)]
+    return hashlib.sha256(repr(files).encode()).hexdigest()[:16] if files else None
+
+
+def _has_safe_weights(place: Path) -> bool:
+    return any(place.glob("*.safetensors"))
+
+
+def locate_model(model: str, setting: str) -> str:
+    """Return `locate` of a model that another setting than `backbone` names; no pickle is read of it.
+
+    Raises InputError, with the setting, if there is no such folder or package, or no such weights.
+    """
+    try:
+        place = locate(model)
+    except InputError as e:
+        raise InputError(f"{setting}: {str(e).removeprefix('backbone ')}") from None
+    if Path(place).is_dir() and not _has_safe_weights(Path(place)):
+        holds = "pickled weights only" if any(Path(place).glob("*.bin")) else "no weights"
+        raise InputError(
+            f"{setting}: '{model}' holds {holds}: name a folder with model.safetensors, as "
+            "save_pretrained of transformers writes it"
+        )
     return place
 
 

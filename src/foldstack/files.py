@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
@@ -203,6 +204,17 @@ def file_sha256(path: Path) -> str:
     """Return the SHA-256 of a file's bytes, in hexadecimal."""
     with path.open("rb") as f:
         return hashlib.file_digest(f, "sha256").hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """Return a digest of a file's bytes, read once per process unless the file changes."""
+    facts = path.stat()
+    return _digest_then(path, facts.st_size, facts.st_mtime_ns)
+
+
+@lru_cache
+def _digest_then(path: Path, size: int, modified: int) -> str:
+    return file_sha256(path)[:16]
 
 
 def share(path: Path, folder: Path) -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from foldstack import config
+from foldstack.backbones import model_digest
 from foldstack.cores import cpu_threads
 from foldstack.errors import InputError
 from foldstack.files import read_json, write_json
@@ -70,8 +71,10 @@ class Meaning:
 
     @property
     def key(self) -> str:
-        """The digest of the settings that the vectors depend on."""
-        return config.digest([self.settings.model_dump(mode="json"), self.written])
+        """The digest of what the vectors depend on: the settings, and the content of a folder."""
+        content = model_digest(self.settings.backbone)
+        parts = [self.settings.model_dump(mode="json"), self.written]
+        return config.digest([*parts, content] if content else parts)
 
     def check(self) -> None:
         """Raise InputError if the backbone's package or folder is missing."""

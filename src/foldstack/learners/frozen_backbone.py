@@ -154,7 +154,7 @@ class FrozenBackbone:
         prefix = self.settings.prefix
         read = Texts.read(_rows(texts), self.tokenizer, prefix)
         cut = cut_texts(read, self.max_length, self.settings.long)
-        tokens = to_tokens(read, cut, takes_types(self.net.backbone))
+        tokens = to_tokens(read, cut, takes_types(self.net.backbone), fill=False)
         if tokens.cut:
             say(f"{tokens.cut:,} of {len(texts):,} texts are cut at max_length {self.max_length}")
         if tokens.rows is None:

@@ -66,6 +66,11 @@ class HubForm:
                 f"export takes a transformer, and this model is a {learner.settings.learner}: its runs "
                 "are predicted by `make predict`"
             )
+        if members[0].settings.text_vectors:
+            raise InputError(
+                "this model compares vectors of texts that it reads apart, which a pipeline does not: "
+                "its runs are predicted by `make predict`"
+            )
         if members[0].encoder.columns is not None:
             raise InputError(
                 "this model joins feature columns (join_features), which a pipeline for texts does not "

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from foldstack.errors import InputError, nearest
+from foldstack.errors import InputError, cut, some
 from foldstack.files import placing
 from foldstack.learners import Task
 from foldstack.learners.vectors import normalised
@@ -26,16 +26,14 @@ class LabelTextsFit:
 
     def __init__(self, settings: LabelTextsClassifier, task: Task, seed: int, threads: int):
         self.settings, self.task = settings, task
-        given, known = settings.labels or {}, task.outputs
-        others = [label for label in given if label not in known]
-        if task.kind.has_positive_class and len(others) == 1:
-            known = (others[0], *known)
-        elif others:
+        given = settings.labels or {}
+        wrong = next((label for label in given if label not in task.labels), None)
+        if wrong is not None:
             raise InputError(
-                f"classifier.labels names '{others[0]}', which is no label of the competition: "
-                f"{nearest(others[0], known)}"
+                f"classifier.labels names '{cut(wrong)}', which is no label of the competition, whose "
+                f"labels are {some(task.labels)}"
             )
-        self.texts = [given.get(label, label) for label in known]
+        self.texts = [given.get(label, label) for label in task.labels]
         self.vectors = np.zeros((len(self.texts), 0))
 
     def describe(self, vectors: np.ndarray) -> None:

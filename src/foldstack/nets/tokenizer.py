@@ -1,4 +1,4 @@
-"""Fixes for two tokenizers that transformers 5.23 loads incorrectly."""
+"""Fixes for two tokenizers that transformers 5.23 loads incorrectly, and a check of all."""
 
 from __future__ import annotations
 
@@ -7,9 +7,18 @@ from tokenizers.pre_tokenizers import PreTokenizer
 from transformers import PreTrainedTokenizerBase
 from transformers.utils import cached_file
 
+from foldstack.errors import InputError
+
 
 def fix_tokenizer(tokenizer: PreTrainedTokenizerBase, place: str) -> PreTrainedTokenizerBase:
-    """Fix the tokenizer in place if it is one of the two; place: where it was loaded from."""
+    """Fix the tokenizer in place if it is one of the two; place: where it was loaded from.
+
+    Raises InputError if it has special tokens alone, as what the library makes if there is none.
+    """
+    if len(tokenizer) <= len(set(tokenizer.all_special_ids)):
+        raise InputError(
+            f"backbone '{place}' has no tokenizer: save one beside its weights, or take another"
+        )
     kind = type(tokenizer).__name__
     if kind == "RoFormerTokenizer":
         _fix_roformer(tokenizer)

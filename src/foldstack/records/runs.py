@@ -34,7 +34,8 @@ class RunIdentity(Value):
         row_weights: the digest of the weights to the test file, if the model learns with them.
         auxiliary: the auxiliary targets' settings and their hashes, in the same order.
         auto_rules: digest of the rules of those settings that are `auto`.
-        named_files: digests of the files in input/ that the settings name, by setting.
+        named_files: digests of the files in input/ and of the models' folders that the settings name,
+            by setting.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -213,11 +214,13 @@ class RunRecord(Record):
 class TrainedRecord(Record):
     """The result of the train stage: names of the runs trained now, and of those finished before.
 
+    missing: sentences about files that finished runs have learned from and that are no longer there.
     scores: the models' pooled scores after training; None if nothing was trained.
     """
 
     trained: list[str]
     finished: list[str]
+    missing: list[str] = Field(default_factory=list)
     scores: ModelScores | None = None
 
     @property

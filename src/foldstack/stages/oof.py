@@ -159,7 +159,8 @@ def check_alike(ws: Workspace, runs: dict[RunKey, RunRecord]) -> None:
         stale = why_stale(ws, run, today)
         if stale:
             raise InputError(f"{key} {stale[0]}: train it again with --force (FORCE=1)")
-        changed = config.differences(_common(first.identity), _common(run.identity))
+        ours, theirs = run.identity, first.identity
+        changed = config.differences(_common(theirs, ours), _common(ours, theirs))
         if changed:
             raise InputError(
                 f"{first_key} and {key} were made with different settings "
@@ -168,9 +169,15 @@ def check_alike(ws: Workspace, runs: dict[RunKey, RunRecord]) -> None:
             )
 
 
-def _common(identity: RunIdentity) -> dict[str, Any]:
-    """Return the identity without the digests of dependencies, which differ from run to run."""
-    return {k: v for k, v in identity.to_json().items() if k not in PURPOSES}
+def _common(identity: RunIdentity, other: RunIdentity) -> dict[str, Any]:
+    """Return the identity without the digests of dependencies, which differ from run to run.
+
+    Of named files and folders those stay that the other one has, too: earlier versions had none of
+    models' folders.
+    """
+    found = {k: v for k, v in identity.to_json().items() if k not in PURPOSES}
+    both = (identity.named_files or {}).keys() & (other.named_files or {}).keys()
+    return found | {"named_files": {s: identity.named_files[s] for s in both}}
 
 
 def read_seed(ws: Workspace, name: str, seed: int, folds: Folds) -> tuple[np.ndarray, ...]:

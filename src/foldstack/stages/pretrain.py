@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from foldstack import config, parallel
+from foldstack.backbones import model_digest
 from foldstack.errors import InputError
 from foldstack.files import locked, read_json
 from foldstack.learners import LearnerContext, make_learner
@@ -111,6 +112,8 @@ def _key(settings: TransformerSettings, texts: Rows) -> str:
     parts = {name: identity[name] for name in PARTS}
     if settings.trust_remote_code:  # backbones from before this setting keep their key
         parts["trust_remote_code"] = True
+    if content := model_digest(settings.backbone):
+        parts["content"] = content
     if settings.special_tokens != "text":
         parts["special_tokens"] = settings.special_tokens
     length, *others = (identity["training"][name] for name in OF_TRAINING)

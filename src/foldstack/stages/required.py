@@ -11,6 +11,7 @@ from foldstack.records import RunRecord
 from foldstack.settings import Settings
 from foldstack.stages.dependencies import refuse_in_time_order, refuse_unkept, unlike
 from foldstack.stages.run import BY_FOLD, PURPOSES, Dependency, Run
+from foldstack.stages.silver import refuse_none_allowed
 from foldstack.store import Folds, RunKey
 from foldstack.workspace import Workspace
 
@@ -162,6 +163,7 @@ def check_run(ws: Workspace, run: Run) -> None:
                 f"{run.key}: start_from names {start.model}, which keeps one of {every} layers "
                 "(keep_every): no other network has its layers, so name one that keeps all"
             )
+    refuse_none_allowed(run, len(run.folds.learned(run.key.left_out)))
     for teacher in run.dependencies():
         if teacher.purpose not in BY_FOLD:
             continue

@@ -9,15 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from foldstack import config
+from foldstack.backbones import model_digest
 from foldstack.competition import Competition
-from foldstack.files import file_sha256
+from foldstack.files import file_digest
 from foldstack.records import RunIdentity, RunRecord
 from foldstack.stages.drift import weights_to_test
 from foldstack.store import Folds, RunKey
@@ -200,14 +199,44 @@ def data_of(
         learned = (competition.train, competition.external)
         hashes = [None if rows is None else rows.auxiliary_hash() for rows in learned]
         found["auxiliary"] = [list(competition.settings.auxiliary), *hashes]
-    files = competition.files_of(settings)
-    if files:
-        earlier = (then.named_files if then else None) or {}
-        found["named_files"] = {
-            setting: _digest(path) if path.is_file() else earlier.get(setting)
-            for setting, path in files.items()
+    named = files_today(competition, settings)
+    if then is not None:
+        earlier = then.named_files or {}
+        named = {
+            setting: named.get(setting) or earlier.get(setting)
+            for setting in {**named, **earlier}
+            if setting in earlier or setting not in settings.models_read  # which once had no digest
         }
+    if named:
+        found["named_files"] = named
     return {key: value for key, value in found.items() if key == "overlay" or value is not None}
+
+
+def files_today(competition: Competition, settings: LearnerSettings) -> dict[str, str | None]:
+    """Return digests of the files that the settings name, None if missing, and of models' folders."""
+    files = {
+        setting: file_digest(path) if path.is_file() else None
+        for setting, path in competition.files_of(settings).items()
+    }
+    models = {s: model_digest(model) for s, model in settings.models_read.items()}
+    return files | {setting: digest for setting, digest in models.items() if digest}
+
+
+def missing_files(ws: Workspace, runs: Iterable[Run]) -> list[str]:
+    """Return sentences about files and folders that finished runs have learned from, and that are no
+    longer there; one of each model and file."""
+    found: dict[str, None] = {}
+    for run in runs:
+        recorded = ws.store.read_run(run.key).identity.named_files or {}
+        today = files_today(ws.competition, run.settings)
+        places = ws.competition.files_of(run.settings) | run.settings.models_read
+        for setting in recorded:
+            if not today.get(setting) and setting in places:
+                found[
+                    f"{run.key.model}: {setting}: there is no {places[setting]} any more, so that its "
+                    "finished runs cannot be compared with it: put it back before you train others"
+                ] = None
+    return list(found)
 
 
 def unlabelled_hash(ws: Workspace, settings: LearnerSettings) -> str | None:
@@ -235,17 +264,6 @@ def _facts_of(competition: Competition, name: str, by_row: bool) -> list[Any]:
     if by_row and len(ties := competition.ties_of(name)):  # these are no rows of some runs
         facts.append(ties.tolist())
     return facts
-
-
-def _digest(path: Path) -> str:
-    """Return a digest of a file's bytes, read once per process unless the file changes."""
-    facts = path.stat()
-    return _digest_then(path, facts.st_size, facts.st_mtime_ns)
-
-
-@lru_cache
-def _digest_then(path: Path, size: int, modified: int) -> str:
-    return file_sha256(path)[:16]
 
 
 def content_by_purpose(ws: Workspace, dependencies: Iterable[Dependency]) -> dict[str, Any]:

@@ -13,8 +13,18 @@ from foldstack.stages.fitted import threads_of
 from foldstack.stages.run import Run
 from foldstack.techniques import VectorsSettings
 from foldstack.techniques.teaching import RECOMBINED
-from foldstack.text.recombination import drawn, near_gold, recombined, sentences_of
+from foldstack.text.recombination import drawn, most_of, near_gold, recombined, sentences_of
 from foldstack.workspace import Workspace
+
+
+def refuse_none_allowed(run: Run, gold: int) -> None:
+    """Raise InputError if `most` allows a run no pair; gold: the number of its training rows."""
+    pseudo = run.settings.pseudo_labels
+    if pseudo is not None and pseudo.recombines and not most_of(pseudo.recombine.most, gold):
+        raise InputError(
+            f"{run.key}: pseudo_labels.recombine.most {pseudo.recombine.most:g} allows no new pair "
+            f"beside {gold} training rows: raise it, or leave recombined out"
+        )
 
 
 def silver_rows(ws: Workspace, run: Run, gold: Rows, judged: np.ndarray) -> Rows:
@@ -28,8 +38,9 @@ def silver_rows(ws: Workspace, run: Run, gold: Rows, judged: np.ndarray) -> Rows
             is in the pairs.
 
     Raises:
-        InputError: no pair can be made.
+        InputError: no pair can be made, or `most` allows none.
     """
+    refuse_none_allowed(run, len(gold))
     s, train = run.settings.pseudo_labels.recombine, ws.competition.train
     hidden = sentences_of(train.texts[i] for i in judged)
     pairs = recombined(gold.texts, hidden, s, run.key.seed, lambda texts: _vectors(ws, run, texts))

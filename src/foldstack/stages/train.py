@@ -15,7 +15,7 @@ from foldstack.stages.one_run import is_done, train_one
 from foldstack.stages.pooled import model_scores
 from foldstack.stages.pretrain import is_pretrained
 from foldstack.stages.required import Required, check_run, in_a_circle, settings_of
-from foldstack.stages.run import Run
+from foldstack.stages.run import Run, missing_files
 from foldstack.store import RunKey
 from foldstack.tracking import check_trackers
 from foldstack.workspace import Workspace
@@ -79,7 +79,8 @@ def train_missing(
     todo = [*first, *todo]
     left = {run.key for run in todo}
     check_trackers(ws.competition.settings.runtime.trackers)
-    finished = [str(run.key) for run in runs if run.key not in left]
+    done = [run for run in runs if run.key not in left]
+    finished, missing = [str(run.key) for run in done], missing_files(ws, done)
     if todo:
         _check_processes(todo, processes)
     if not force:
@@ -87,14 +88,15 @@ def train_missing(
     if not is_child():  # the parent has checked it
         _check_inputs(ws, todo, force=force)
     if len(todo) == 1 and processes == 1 and not train_one(ws, todo[0], force=force):
-        return TrainedRecord(trained=[], finished=[*finished, str(todo[0].key)])
+        return TrainedRecord(trained=[], finished=[*finished, str(todo[0].key)], missing=missing)
     if len(todo) > 1 or processes > 1:
         shared = Jobs(ws, todo, jobs, processes)
         for line in [*_first(first), *shared.plan()]:
             say(line)
         for together in _by_dependency(todo):
             train_each(ws, together, shared, force=force, processes=processes)
-    return TrainedRecord(trained=[str(run.key) for run in todo], finished=finished)
+    trained = [str(run.key) for run in todo]
+    return TrainedRecord(trained=trained, finished=finished, missing=missing)
 
 
 def runs_left(

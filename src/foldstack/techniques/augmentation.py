@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
@@ -204,6 +205,12 @@ class FromFile(Augmentation):
 def files_named(augment: tuple[Augmentation, ...]) -> dict[str, str]:
     """Return the names of files in input/ that augmentations read, by setting."""
     return {f"augment.file ('{each.file}')": each.file for each in augment if each.of_file}
+
+
+def models_named(augment: Iterable[Augmentation]) -> dict[str, str]:
+    """Return the folders or hub names of models that augmentations read, by setting."""
+    found = [(f"{each.name}.{s}", getattr(each, s)) for each in augment for s in each.models]
+    return {f"augment: {setting} ('{model}')": model for setting, model in found}
 
 
 class SpanMasking(Settings):

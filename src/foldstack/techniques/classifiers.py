@@ -6,6 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, PositiveInt
 
+from foldstack.errors import cut
 from foldstack.kinds import Kind
 from foldstack.settings import NonNegative, Positive, none_from_text
 from foldstack.techniques.common import AUTO, OrAuto, UnitShare
@@ -135,6 +136,12 @@ class LabelTextsClassifier(VectorClassifier):
 
     def check_kind(self, kind: Kind) -> None:
         super().check_kind(kind)
+        empty = [label for label, text in (self.labels or {}).items() if not text.strip()]
+        if empty:
+            raise ValueError(
+                f"classifier.labels gives '{cut(empty[0])}' an empty text: write one, or leave the "
+                "label out, so that it has its name"
+            )
         if not kind.one_class_per_row:
             raise ValueError(
                 f"classifier label_texts chooses one label per row, but this competition is {kind}: "

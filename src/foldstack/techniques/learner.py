@@ -116,6 +116,11 @@ class LearnerSettings(Settings):
         return {}
 
     @property
+    def models_read(self) -> dict[str, str]:
+        """Folders, packages or hub names of the models that training reads, by setting."""
+        return {}
+
+    @property
     def untouched_backbone(self) -> dict[str, Any] | None:
         """Settings of the backbone before training, as learner vectors has them; None without one."""
         return None

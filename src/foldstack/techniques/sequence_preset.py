@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, PositiveInt, model_validator
 
+from foldstack.backbones import locate_model
 from foldstack.kinds import Kind
 from foldstack.settings import NonNegative, OptionalText, Share, none_from_text
-from foldstack.techniques.augmentation import Augmentation, files_named
+from foldstack.techniques.augmentation import Augmentation, files_named, models_named
 from foldstack.techniques.both_orders import OrNoOrders
 from foldstack.techniques.common import AUTO, OrAuto, each_named, named
 from foldstack.techniques.consistency import Consistency
@@ -186,6 +188,19 @@ class SequenceSettings(EmbeddedKeywordSettings):
     @property
     def input_files(self) -> dict[str, str]:
         return super().input_files | files_named(self.augment)
+
+    @property
+    def models_read(self) -> dict[str, str]:
+        return super().models_read | self._models_of_changes
+
+    @property
+    def _models_of_changes(self) -> dict[str, str]:
+        return models_named((*self.augment, *self.consistency_changes))
+
+    def check_inputs(self, files: dict[str, Path]) -> None:
+        super().check_inputs(files)
+        for setting, model in self._models_of_changes.items():
+            locate_model(model, setting.partition(" (")[0])
 
     @property
     def weighs_by_drift(self) -> bool:

@@ -126,6 +126,10 @@ class TransformerSettings(SequenceSettings):
         locate(self.backbone, self.sha256)
 
     @property
+    def models_read(self) -> dict[str, str]:
+        return super().models_read | {"backbone": self.backbone}
+
+    @property
     def untouched_backbone(self) -> dict[str, Any]:
         found = {name: getattr(self, name) for name in OF_CHECKPOINT}
         return found | ({"head": self.head} if self.head != AUTO and self.head.fixed else {})

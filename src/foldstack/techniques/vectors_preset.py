@@ -152,6 +152,10 @@ class VectorsSettings(KeywordSettings):
         return super().input_files | self.source.files
 
     @property
+    def models_read(self) -> dict[str, str]:
+        return super().models_read | ({"backbone": self.backbone} if self.backbone else {})
+
+    @property
     def packages(self) -> tuple[str, ...]:
         return self.source.packages
 

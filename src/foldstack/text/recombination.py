@@ -141,9 +141,14 @@ def _by_vectors(first: list[str], second: list[str], vectors: ToVectors) -> Comp
         yield from u[start : start + size] @ v.T
 
 
+def most_of(most: float, gold: int) -> int:
+    """Return the number of new rows that `most` per gold row allows."""
+    return int(most * gold)
+
+
 def drawn(n: int, most: float, gold: int, seed: int) -> np.ndarray:
     """Return the places, ascending, of at most `most` per gold row of n new rows, at random."""
-    count = min(n, int(most * gold))
+    count = min(n, most_of(most, gold))
     return np.sort(np.random.default_rng([seed, 1]).permutation(n)[:count])
 
 

@@ -15,7 +15,6 @@ from transformers import PreTrainedTokenizerBase
 from foldstack.rows import Rows
 from foldstack.techniques import Beginning, Long
 from foldstack.text.cutting import Cut, Texts, cut_texts
-from foldstack.text.sequences import Stretches
 
 HEAD = Beginning()
 
@@ -134,25 +133,37 @@ def tokenise(
     return to_tokens(texts, cut_texts(texts, max_length, long), types)
 
 
-def to_tokens(texts: Texts, cut: Cut, types: bool) -> Tokens:
-    """Return the sequences of a cut with special tokens."""
+def to_tokens(texts: Texts, cut: Cut, types: bool, *, fill: bool = True) -> Tokens:
+    """Return the sequences of a cut with special tokens.
 
-    empty = texts.tokenizer.eos_token_id if texts.special == 0 else None
+    fill: a sequence without any token, as of an empty text if the tokenizer adds none, has that of the
+        end, or else the padding token.
+    """
+    pad_id, end = texts.tokenizer.pad_token_id or 0, texts.tokenizer.eos_token_id
+    filler = pad_id if end is None else end
 
     def built(some: Cut) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-        if empty is None:
-            return texts.frames.build(some.first, some.second, some.paired, types)
-        # A tokenizer without special tokens leaves nothing of an empty text.
-        lengths = sum(part.lengths for part in (*some.first, *some.second))
-        end = Stretches.repeat(np.array([empty], dtype=np.int32), len(lengths)).kept(lengths == 0)
-        return texts.frames.build((*some.first, end), some.second, some.paired, types)
+        made = texts.frames.build(some.first, some.second, some.paired, types)
+        return _filled(*made, filler) if fill else made
 
     redraw = None
     if cut.redraw:
         redraw = lambda seed, epoch: built(cut.redraw(seed, epoch))  # noqa: E731
     flat, offsets, kinds = built(cut)
-    pad_id = texts.tokenizer.pad_token_id or 0
     return Tokens(flat, offsets, pad_id, cut.cut, kinds, rows=cut.rows, redraw=redraw)
+
+
+def _filled(
+    flat: np.ndarray, offsets: np.ndarray, types: np.ndarray | None, filler: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Return the sequences with this token in each empty one."""
+    empty = np.diff(offsets) == 0
+    if not empty.any():
+        return flat, offsets, types
+    at = offsets[:-1][empty]
+    types = None if types is None else np.insert(types, at, 0)
+    more = np.concatenate([[0], np.cumsum(empty)])
+    return np.insert(flat, at, filler), offsets + more, types
 
 
 def in_one(tokens: Tokens, others: Tokens) -> Tokens:

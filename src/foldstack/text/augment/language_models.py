@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from transformers import AutoTokenizer, BatchEncoding, PreTrainedModel, PreTrainedTokenizerBase
 
-from foldstack.backbones import locate
+from foldstack.backbones import locate_model
 from foldstack.config import digest
 from foldstack.errors import InputError
 from foldstack.nets.backbone import from_pretrained
@@ -29,14 +29,14 @@ def load_language_model(
 
     Args:
         kind: the library's Auto class.
-        what: the setting, for messages.
+        what: the setting of `augment`, for messages.
         model: folder or hub name; its own code is not run, and its weights are no pickle.
 
     Raises:
         InputError: there is no such model, or it lacks a weight, as of the head.
     """
+    place = locate_model(model, f"augment: {what}")
     try:
-        place = locate(model)
         network, info = from_pretrained(
             kind,
             place,
@@ -47,7 +47,8 @@ def load_language_model(
         )
         tokenizer = fix_tokenizer(from_pretrained(AutoTokenizer, place, False), place)
     except InputError as e:
-        raise InputError(f"augment: {what}: {e}") from None
+        told = str(e).removeprefix("backbone ").partition(", or set `backbone`")[0]
+        raise InputError(f"augment: {what}: {told}") from None
     missing = sorted(info["missing_keys"])
     if missing:
         raise InputError(

@@ -12,6 +12,8 @@ from foldstack.views.console.text import say_marks
 @show.register
 def _(result: TrainedRecord) -> None:
     """Print the models' scores, or a line if every run was finished; each run has logged its own."""
+    for sentence in result.missing:
+        say(sentence)
     if result.nothing_to_do:
         say(result.nothing_to_do)
     if result.scores is not None and result.scores.rows:

@@ -15,7 +15,8 @@ from foldstack.stages import jobs as jobs_stage
 from foldstack.stages.forecast import forecast, forecast_note
 from foldstack.stages.init import init
 from foldstack.workspace import Workspace
-from tiny import add_preset, foldstack, make_workspace
+from test_presets import checkpoint
+from tiny import add_preset, foldstack, make_workspace, write
 
 pytestmark = pytest.mark.usefixtures("cpu_settings_restored", "forecasts_made")
 
@@ -38,6 +39,12 @@ def test_the_first_steps_are_taken(root):
     assert (made.model, made.runs) == ("tiny", 6)
     assert made.seconds > 0 and made.learned_per_second > 0 and made.predicted_per_second > 0
     assert made.precision in ("fp32", "bf16", "fp16")
+
+
+def test_a_decoder_has_a_forecast(root, tmp_path):
+    place = checkpoint("qwen3-0.6b", tmp_path / "qwen")
+    write(root / "presets/tiny.yaml", f"preset: decoder\nbackbone: {place}\n")
+    assert made_for(root).seconds > 0
 
 
 @pytest.mark.parametrize("cores, threads, jobs", [(1, 1, 1), (2, 1, 2), (24, 4, 6)])

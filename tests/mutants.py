@@ -1392,8 +1392,8 @@ MUTANTS = [
     Mutant(
         "room-of-the-other-text",
         "text/cutting.py",
-        "np.argsort(lengths, axis=0",
-        "np.argsort(-lengths, axis=0",
+        "np.argsort(lengths / shares[:, None], axis=0",
+        "np.argsort(-lengths / shares[:, None], axis=0",
         "the longer text of a pair gets the shorter's room",
         ("test_long.py",),
     ),

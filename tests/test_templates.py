@@ -245,7 +245,7 @@ def test_the_words_of_the_text_are_explained_and_not_those_around_it(tmp_path):
     learner = make_learner(place, head="last", template="Review: {text}\nAnswer:")
     learner.prepare(make_rows(["a good film", "plot"]))
     (found,) = occlude(unlabelled(["good film"]), lambda rows, _: learner.predict(rows)[:, 0])
-    whole, without = learner.predict(unlabelled(["good film", " film"]))[:, 0]
+    whole, without = learner.predict(unlabelled(["good film", "film"]))[:, 0]
     parts = dict(found.parts(0))
     assert list(parts) == ["good", " ", "film"]
     assert parts["good"] == pytest.approx(whole - without, abs=1e-5)

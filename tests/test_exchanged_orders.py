@@ -13,9 +13,10 @@ from foldstack.config import identity, stored_settings, validate
 from foldstack.errors import InputError
 from foldstack.kinds import Kind
 from foldstack.learners import LearnerContext
+from foldstack.learners import make_learner as make
 from foldstack.learners.transformer import TransformerLearner
 from foldstack.rows import PSEUDO, Rows
-from foldstack.techniques import BiEncoderSettings, TransformerSettings
+from foldstack.techniques import BiEncoderSettings, NetworkSettings, TransformerSettings
 from foldstack.text.pairs import turned
 from makers import interrupted_after, make_learner, make_rows, make_task, unlabelled
 from test_bundle import predict as by_bundle
@@ -98,6 +99,22 @@ def test_exchanged_answers_have_the_exchanged_prediction_exactly(backbone, tmp_p
     wanted = -plain if kind == "binary" else plain[:, order]
     assert other.tobytes() == wanted.astype(np.float32).tobytes()
     assert abs(plain - wanted).max() > 1e-3
+
+
+def test_a_network_from_scratch_exchanges_them_too(tmp_path):
+    rows = answers()
+    settings = NetworkSettings(
+        learner="network",
+        size=8,
+        head="gru",
+        words={"min_count": 1},
+        both_orders=PREFERENCE,
+        training={"epochs": 1, "batch_size": 8, "precision": "fp32"},
+    )
+    learner = make(settings, LearnerContext(replace(make_task("multiclass"), texts=NAMES)))
+    learner.fit(rows, None, tmp_path)
+    both = learner.predict(rows.concatenated(exchanged(rows)))
+    assert both[16:].tobytes() == both[:16][:, [1, 0, 2]].tobytes()
 
 
 @pytest.mark.parametrize("kind", ORDERS)

@@ -24,7 +24,7 @@ from foldstack.nets.backbone import (
     set_dropout,
     weights_of,
 )
-from foldstack.nets.direction import is_causal, restore_attention, set_attention
+from foldstack.nets.direction import is_causal, set_attention
 from foldstack.nets.hidden_states import HiddenMatch
 from foldstack.nets.label_rows import label_rows
 from foldstack.nets.layers import thin
@@ -75,7 +75,8 @@ class TransformerLearner(SequenceLearner):
                 f"label_words follow the template, after which this tokenizer puts "
                 f"'{tokenizer.decode(after)}': leave them out"
             )
-        _, spaces = Template.parse(self.settings.template, self.task.texts).continued()
+        template = Template.parse(self.settings.template, self.task.texts, words)
+        _, spaces = template.continued()
         ids = first_tokens(words, spaces, tokenizer)
         self.model.set_head(*label_rows(backbone, self._place, ids))
 
@@ -203,7 +204,5 @@ class TransformerLearner(SequenceLearner):
         if (folder / RESOLVED).exists():
             self.settings = type(self.settings).model_validate(read_json(folder / RESOLVED))
         backbone, tokenizer = empty_backbone(folder, self.settings.trust_remote_code)
-        if self.settings.attention != AUTO:
-            restore_attention(backbone, self.settings.attention)
         self._weights = weights_of(backbone)
         return backbone, tokenizer

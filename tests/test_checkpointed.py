@@ -74,7 +74,7 @@ def test_training_recomputes(backbone, tmp_path, monkeypatch):
         calls = []
         update = loop.update
 
-        def counted(training: loop.Training, *args: object, calls=calls) -> Tensor:
+        def counted(training: loop.Training, *args: object, calls=calls, update=update) -> Tensor:
             layer = training.model.backbone.encoder.layer[0].attention
             handle = layer.register_forward_hook(lambda *_: calls.append(1))
             try:

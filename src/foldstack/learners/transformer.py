@@ -28,7 +28,7 @@ from foldstack.nets.backbone import (
     set_dropout,
     weights_of,
 )
-from foldstack.nets.direction import is_causal, restore_attention, set_attention
+from foldstack.nets.direction import is_causal, set_attention
 from foldstack.nets.fewer_bits import narrow, quantise
 from foldstack.nets.hidden_states import HiddenMatch
 from foldstack.nets.label_rows import label_rows
@@ -135,7 +135,8 @@ class TransformerLearner(SequenceLearner):
                 f"label_words follow the template, after which this tokenizer puts "
                 f"'{tokenizer.decode(after)}': leave them out"
             )
-        _, spaces = Template.parse(self.settings.template, self.task.texts).continued()
+        template = Template.parse(self.settings.template, self.task.texts, words)
+        _, spaces = template.continued()
         ids = first_tokens(words, spaces, tokenizer)
         self.model.set_head(*label_rows(backbone, self._place, ids))
 
@@ -289,8 +290,8 @@ class TransformerLearner(SequenceLearner):
         else:
             backbone = self._adapted.backbone(folder)
             tokenizer = load_tokenizer(str(folder), self.settings.trust_remote_code)
-        if self.settings.attention != AUTO:
-            restore_attention(backbone, self.settings.attention)
+            if self.settings.attention != AUTO:  # which the checkpoint's config does not say
+                set_attention(backbone, self.settings.attention)
         self._weights = weights_of(backbone)
         return backbone, tokenizer
 

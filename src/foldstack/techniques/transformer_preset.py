@@ -19,7 +19,7 @@ from foldstack.techniques.learner import Traits
 from foldstack.techniques.pretraining import Pretraining
 from foldstack.techniques.sequence_preset import SequenceSettings
 from foldstack.techniques.teaching import JointDistillation
-from foldstack.techniques.text_template import Template, parts_of
+from foldstack.techniques.text_template import LABELS, Slot, Template, parts_of
 from foldstack.techniques.training import TrainingSettings
 
 # What of a preset applies to its backbone before training.
@@ -335,6 +335,10 @@ class TransformerSettings(SequenceSettings):
             raise ValueError(
                 f"label_words are scored against each other, but this competition is {kind}: leave "
                 "them out"
+            )
+        if kind.is_values and self.template and Slot(LABELS) in parts_of(self.template):
+            raise ValueError(
+                "template lists {labels}, of which a regression has none: leave the place out"
             )
         if self.joint is not None and kind.is_values:
             raise ValueError(

@@ -286,8 +286,8 @@ THREE = [
 def test_meaning_is_the_cosine_of_every_two_segments_vectors(backbone: Path) -> None:
     """Slow reference: pair by pair; 0 of an empty text, which has no vector."""
     rows = make_rows(THREE * 2)
-    for normalise in (True, False):
-        learner = of_vectors(backbone, rows, pair_features="meaning", normalise=normalise)
+    for divided in (True, False):
+        learner = of_vectors(backbone, rows, pair_features="meaning", normalise=divided)
         found = learner._cosines(learner._vectors(rows), rows)
         assert found.shape == (6, 3) and learner.pairs is None
         for i, row in enumerate(THREE):
@@ -330,8 +330,9 @@ def test_a_single_text_has_no_other_to_compare_with(backbone, tmp_path, capsys) 
     go_through(root, "folds")
     capsys.readouterr()
     sentence = (
-        "minilm-vectors.yaml with competition.yaml's settings for 'mine': pair_features compares the texts "
-        "of a row, but this competition has one per row: set `pair: true` or `segments`, or leave it out"
+        "minilm-vectors.yaml with competition.yaml's settings for 'mine': pair_features compares the "
+        "texts of a row, but this competition has one per row: set `pair: true` or `segments`, or leave "
+        "it out"
     )
     refuses(root, ["train", "--fold", "0"], sentence, capsys)
 

@@ -11,12 +11,13 @@ from safetensors.torch import load_file
 from transformers import PreTrainedTokenizerBase
 
 from foldstack import parallel
-from foldstack.backbones import locate
+from foldstack.backbones import BackboneSize, locate
 from foldstack.errors import InputError
 from foldstack.files import read_json, write_json
 from foldstack.learners import LearnerContext
 from foldstack.learners.adapted import Adapted, plain_weights
 from foldstack.learners.label_words import first_tokens, words_of
+from foldstack.learners.memory_check import MemoryCheck, memory_of
 from foldstack.learners.sequence import WEIGHTS, SequenceLearner, ids_of
 from foldstack.nets.adapters import add_adapters, changing, merged
 from foldstack.nets.backbone import (
@@ -39,7 +40,7 @@ from foldstack.nets.word_head import load_word_head, new_word_head, with_word_he
 from foldstack.progress import say
 from foldstack.rows import Rows
 from foldstack.system import naming
-from foldstack.techniques import AUTO, RunFacts, Template, TransformerSettings
+from foldstack.techniques import AUTO, RunFacts, StageSettings, Template, TransformerSettings
 from foldstack.techniques.auto import longest
 from foldstack.text.laid import Laid
 from foldstack.text.masking import mask_tokens
@@ -173,6 +174,21 @@ class TransformerLearner(SequenceLearner):
         self._choose(train, backbone, learned)
         self._weights = weights_of(backbone)
         return backbone, tokenizer
+
+    def _check_memory(self, stages: tuple[StageSettings, ...], length: int) -> None:
+        s, device = self.settings, self.accelerator.device
+        size = BackboneSize.of(s.backbone)
+        if size is not None:
+            taught = s.joint is not None or s.match_hidden > 0
+            MemoryCheck(
+                size if taught else replace(size, layers=size.layers // s.keep_every),
+                s,
+                self.precision,
+                length,
+                self.accelerator.num_processes,
+                device.type == "cuda",
+                memory_of(device),
+            ).refuse_too_large(stages)
 
     @property
     def _longest(self) -> int | None:

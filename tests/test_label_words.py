@@ -117,6 +117,20 @@ def test_training_begins_from_the_words_and_is_stored(tmp_path):
     assert loaded.predict(rows).tobytes() == tuned.tobytes()
 
 
+@pytest.mark.parametrize("settings", [{"lora": {"r": 2}}, {"lora": {"r": 2}, "quantize": "int8"}])
+def test_adapters_begin_from_the_words(tmp_path, settings):
+    """The head is trained beside them, and stored with them."""
+    place, rows = decoder(tmp_path / "qwen", whole=True), make_rows(TEXTS)
+    untrained = fitted(scored(place), tmp_path / "zero").predict(rows)
+    learner = scored(place, training={"epochs": 1, "lr": 1e-6}, **settings)
+    tuned = fitted(learner, tmp_path / "one", 16).predict(rows)
+    np.testing.assert_allclose(tuned, untrained, atol=0.05 if "quantize" in settings else 1e-3)
+    learner.save(tmp_path / "model")
+    loaded = TransformerLearner(learner.settings, LearnerContext(learner.task))
+    loaded.load(tmp_path / "model")
+    assert loaded.predict(rows).tobytes() == tuned.tobytes()
+
+
 def test_an_interrupted_run_ends_with_the_same_predictions(tmp_path):
     place = decoder(tmp_path / "qwen", whole=True)
     options = {"training": {"epochs": 2, "lr": 1e-3}, "checkpoint_seconds": 0}

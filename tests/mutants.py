@@ -1303,7 +1303,7 @@ MUTANTS = [
     ),
     Mutant(
         "earlier-runs-retrained",
-        "stages/train.py",
+        "stages/required.py",
         "return earlier if any(",
         "return today if any(",
         "stored runs of an earlier shipped preset are refused",

@@ -152,7 +152,7 @@ def locate_model(model: str, setting: str) -> str:
 
 @dataclass(frozen=True)
 class UpdateForm:
-    """What an update keeps in memory beside the weights that it trains.
+    """Facts by which the memory of an update is forecast, beside the weights that it trains.
 
     Attributes:
         frozen: form of the backbone's weights, see `OF_FROZEN`; None if they are trained.

@@ -74,6 +74,9 @@ class TransformerSettings(SequenceSettings):
         8 (int8); with lora, or if all stages set freeze_backbone.
     joint: train the whole backbone too, with a head of its own, which teaches the layers that
         `keep_every` keeps while it learns, `{}` or `{setting: value}`.
+    sharding: full: the processes of a run (`PROCESSES=`) share out weights, gradients and optimiser
+        state while they train (FSDP; Zhao et al. 2023), for what does not fit one GPU; none: each has
+        all of them. The results are the same to rounding.
     """
 
     implementation: ClassVar[str] = "foldstack.learners.transformer:TransformerLearner"
@@ -106,6 +109,11 @@ class TransformerSettings(SequenceSettings):
     lora: Annotated[LoraSettings | None, BeforeValidator(none_from_text)] = None
     quantize: Annotated[Literal["nf4", "int8"] | None, BeforeValidator(none_from_text)] = None
     joint: Annotated[JointDistillation | None, BeforeValidator(none_from_text)] = None
+    sharding: Literal["none", "full"] = "none"
+
+    @property
+    def is_sharded(self) -> bool:
+        return self.sharding == "full"
 
     def fit_mb(self, rows: int) -> int | None:
         size = BackboneSize.of(self.backbone)

@@ -287,7 +287,9 @@ class PerturbedVectors:
 
     def blank(self, real: Tensor) -> Tensor:
         """Return (b, t, h) zeros for a (b, t, 1) mask."""
-        return self.embeddings.weight.new_zeros(*real.shape[:2], self.embeddings.weight.shape[1])
+        weight = self.embeddings.weight
+        size = (*real.shape[:2], weight.shape[1])
+        return torch.zeros(size, dtype=weight.dtype, device=real.device)
 
     @contextmanager
     def attack(self, noise: Tensor) -> Iterator[None]:

@@ -342,7 +342,8 @@ class SequenceLearner:
                 ratio=self.settings.mixed_ratio,
                 unlabelled=unlabelled,
                 log=under(f"stage{number}", self.log) if several else self.log,
-                sharded=self._is_sharded,
+                # A head alone is small, and each process runs the frozen backbone whole.
+                sharded=self._is_sharded and not stage.freeze_backbone,
             )
 
     @property

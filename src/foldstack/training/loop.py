@@ -177,7 +177,8 @@ def prepare(
             f"{accelerator.num_processes} processes would split: train it in one process"
         )
     if accelerator.num_processes > 1:
-        _freeze_unused(model, examples)
+        with accelerator.autocast():  # frozen weights may be in half precision
+            _freeze_unused(model, examples)
     if sharded:
         rates = layer_rates(model, settings)
         model = sharded_copy(model, accelerator.device)

@@ -6,6 +6,7 @@ its own plugin on CPUs (1.15), where this is tested.
 
 from __future__ import annotations
 
+import warnings
 from copy import deepcopy
 
 import torch
@@ -17,6 +18,9 @@ from transformers import PreTrainedModel
 from foldstack import parallel
 from foldstack.nets.layers import blocks
 from foldstack.nets.trainable import Trainable
+
+# It warns of changes in place, which nobody makes.
+warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
 
 
 def sharded_copy(model: Trainable, device: torch.device) -> Trainable:

@@ -16,6 +16,7 @@ from foldstack.techniques.adapter_settings import LoraSettings
 from foldstack.techniques.classifiers import texts_of_labels
 from foldstack.techniques.common import AUTO, OrAuto
 from foldstack.techniques.learner import Traits
+from foldstack.techniques.optimizers import Optimizer
 from foldstack.techniques.pretraining import Pretraining
 from foldstack.techniques.sequence_preset import SequenceSettings
 from foldstack.techniques.teaching import JointDistillation
@@ -334,6 +335,23 @@ class TransformerSettings(SequenceSettings):
                 raise ValueError(
                     f"quantize rounds weights that a checkpoint has, and {name} makes others: leave one "
                     "of them out"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _shards_what_is_trained(self) -> TransformerSettings:
+        if not self.is_sharded:
+            return self
+        if all(stage.freeze_backbone for stage in self.all_stages):
+            raise ValueError(
+                "sharding shares out what is trained, which with freeze_backbone is the head alone: "
+                "leave it out"
+            )
+        for stage in self.all_stages:
+            if not Optimizer.registered[stage.optimizer].shards:
+                raise ValueError(
+                    f"optimizer {stage.optimizer} cannot share out its state: leave sharding out, or "
+                    f"take {' or '.join(Optimizer.with_trait('shards'))}"
                 )
         return self
 

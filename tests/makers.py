@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pytest
 from numpy.typing import ArrayLike
 from scipy.special import expit, softmax
 from scipy.stats import rankdata
@@ -126,6 +128,24 @@ def fit_and_predict(
     learner, rows = make_learner(backbone, kind, **settings), tiny_rows(kind)
     learner.fit(rows, None, folder)
     return learner.predict(rows)
+
+
+@contextmanager
+def interrupted_after(updates: int) -> Iterator[None]:
+    """Interrupt training inside the context after this number of updates."""
+    from foldstack.training import loop
+
+    taken, update = [], loop.update
+
+    def stopping(*args: object, **more: object) -> object:
+        if len(taken) == updates:
+            raise KeyboardInterrupt
+        taken.append(1)
+        return update(*args, **more)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(loop, "update", stopping)
+        yield
 
 
 def loop_learner(

@@ -167,10 +167,16 @@ def test_shipped_transformers_choose_by_the_data(preset):
     data = config.read_preset(config.SHIPPED / f"{preset}.yaml", Path("nowhere"))
     if data["learner"] != "transformer" or preset == "minilm-quick":
         return
+    own = {
+        "minilm-steps": ("dropout", "backbone_dropout"),
+        "modernbert-base": ("lr",),
+        "bge-base": ("head",),
+        "gte-base": ("head",),
+    }
+    of_decoders = ("head", "backbone_dropout", "repeats", "epochs", "lr", "head_lr")
     for name in (*auto.OF_PRESET, *auto.OF_TRAINING, "repeats"):
         value = data.get(name, data["training"].get(name))
-        own = {"minilm-steps": ("dropout", "backbone_dropout"), "modernbert-base": ("lr",)}
-        assert value == "auto" or name in own.get(preset, ())
+        assert value == "auto" or name in (of_decoders if "lora" in data else own.get(preset, ()))
 
 
 # Runs

@@ -69,12 +69,12 @@ def test_a_run_with_it_has_the_same_losses(backbone, tmp_path):
 
 def test_training_recomputes(backbone, tmp_path, monkeypatch):
     """Each layer runs twice in an update, and once in one without."""
+    update = loop.update
     for on, times in ((False, 1), (True, 2)):
         learner = loop_learner(backbone, gradient_checkpointing=on, epochs=1, batch_size=32)
         calls = []
-        update = loop.update
 
-        def counted(training: loop.Training, *args: object, calls=calls) -> Tensor:
+        def counted(training: loop.Training, *args: object, calls=calls, update=update) -> Tensor:
             layer = training.model.backbone.encoder.layer[0].attention
             handle = layer.register_forward_hook(lambda *_: calls.append(1))
             try:

@@ -191,15 +191,16 @@ def fitted(place: Path, folder: Path, texts: list, **settings: object) -> Transf
     return learner
 
 
-def test_a_run_attends_as_its_preset_says(qwen, tmp_path):
+@pytest.mark.parametrize("more", [{}, {"lora": {"r": 2}}], ids=["whole", "adapters"])
+def test_a_run_attends_as_its_preset_says(qwen, tmp_path, more):
     """What is stored, too; the mean over tokens is another one then."""
     rows = make_rows(TEXTS[:3])
     found = []
     for attention in ("auto", "bidirectional"):
-        learner = fitted(qwen, tmp_path / attention, TEXTS[:3], attention=attention)
+        learner = fitted(qwen, tmp_path / attention, TEXTS[:3], attention=attention, **more)
         found.append(learner.predict(rows))
         learner.save(tmp_path / attention / "model")
-        loaded = make_learner(qwen, attention=attention)
+        loaded = make_learner(qwen, attention=attention, **more)
         loaded.load(tmp_path / attention / "model")
         assert loaded.predict(rows).tobytes() == found[-1].tobytes()
     assert abs(found[0] - found[1]).max() > 1e-3

@@ -561,8 +561,11 @@ def test_one_giant_component_is_refused(tmp_path: Path, capsys: pytest.CaptureFi
     )
     refuses(root, ["folds"], sentence, capsys)
     refuse_giant_group(np.repeat([0, 1], [12, 12]), 3)
-    with pytest.raises(InputError, match="9 of the 20 training pairs"):
-        refuse_giant_group(np.r_[np.zeros(9, int), np.arange(1, 12)], 5)
+    giant = np.r_[np.zeros(9, int), np.arange(1, 12)]
+    with pytest.raises(InputError, match="9 of the 20 training pairs are connected by sentences"):
+        refuse_giant_group(giant, 5)
+    with pytest.raises(InputError, match="9 of the 20 training rows are connected by segments"):
+        refuse_giant_group(giant, 5, segments=3)
 
 
 def test_connected_requires_pairs_and_dedupe(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

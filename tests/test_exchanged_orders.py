@@ -8,18 +8,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 
 from foldstack.config import identity, stored_settings, validate
 from foldstack.errors import InputError
 from foldstack.kinds import Kind
 from foldstack.learners import LearnerContext
+from foldstack.learners import make_learner as make
 from foldstack.learners.transformer import TransformerLearner
 from foldstack.rows import PSEUDO, Rows
-from foldstack.techniques import BiEncoderSettings, TransformerSettings
+from foldstack.techniques import BiEncoderSettings, NetworkSettings, TransformerSettings
 from foldstack.text.pairs import turned
-from foldstack.training import loop
-from makers import make_learner, make_rows, make_task, unlabelled
+from makers import interrupted_after, make_learner, make_rows, make_task, unlabelled
 from test_bundle import predict as by_bundle
 from tiny import (
     BAD,
@@ -100,6 +99,22 @@ def test_exchanged_answers_have_the_exchanged_prediction_exactly(backbone, tmp_p
     wanted = -plain if kind == "binary" else plain[:, order]
     assert other.tobytes() == wanted.astype(np.float32).tobytes()
     assert abs(plain - wanted).max() > 1e-3
+
+
+def test_a_network_from_scratch_exchanges_them_too(tmp_path):
+    rows = answers()
+    settings = NetworkSettings(
+        learner="network",
+        size=8,
+        head="gru",
+        words={"min_count": 1},
+        both_orders=PREFERENCE,
+        training={"epochs": 1, "batch_size": 8, "precision": "fp32"},
+    )
+    learner = make(settings, LearnerContext(replace(make_task("multiclass"), texts=NAMES)))
+    learner.fit(rows, None, tmp_path)
+    both = learner.predict(rows.concatenated(exchanged(rows)))
+    assert both[16:].tobytes() == both[:16][:, [1, 0, 2]].tobytes()
 
 
 @pytest.mark.parametrize("kind", ORDERS)
@@ -219,21 +234,11 @@ def test_feature_columns_of_an_answer_go_with_it(backbone, tmp_path):
     assert abs(wrong[16:] - wrong[:16][:, [1, 0, 2]]).max() > 1e-4
 
 
-def test_an_interrupted_run_ends_with_the_same_predictions(backbone, tmp_path, monkeypatch):
+def test_an_interrupted_run_ends_with_the_same_predictions(backbone, tmp_path):
     rows, options = answers(), {"checkpoint_seconds": 0}
     whole = fitted(learner_of(backbone, **options), rows, tmp_path / "whole")
-    taken, update = [], loop.update
-
-    def stopping(*args: object, **more: object) -> torch.Tensor:
-        if len(taken) == 3:
-            raise KeyboardInterrupt
-        taken.append(1)
-        return update(*args, **more)
-
-    monkeypatch.setattr(loop, "update", stopping)
-    with pytest.raises(KeyboardInterrupt):
+    with interrupted_after(3):
         fitted(learner_of(backbone, **options), rows, tmp_path / "part")
-    monkeypatch.setattr(loop, "update", update)
     again = fitted(learner_of(backbone, **options), rows, tmp_path / "part")
     assert again.predict(rows).tobytes() == whole.predict(rows).tobytes()
 

@@ -19,7 +19,8 @@ from foldstack.workspace import Workspace
 from makers import make_learner as make_tiny
 from makers import tiny_rows
 from test_language_models import make_masked
-from tiny import add_preset, foldstack, make_workspace
+from test_presets import checkpoint
+from tiny import add_preset, foldstack, make_workspace, write
 
 pytestmark = pytest.mark.usefixtures("cpu_settings_restored", "forecasts_made")
 
@@ -42,6 +43,12 @@ def test_the_first_steps_are_taken(root):
     assert (made.model, made.runs) == ("tiny", 6)
     assert made.seconds > 0 and made.learned_per_second > 0 and made.predicted_per_second > 0
     assert made.precision in ("fp32", "bf16", "fp16")
+
+
+def test_a_decoder_has_a_forecast(root, tmp_path):
+    place = checkpoint("qwen3-0.6b", tmp_path / "qwen")
+    write(root / "presets/tiny.yaml", f"preset: decoder\nbackbone: {place}\n")
+    assert made_for(root).seconds > 0
 
 
 @pytest.mark.parametrize("cores, threads, jobs", [(1, 1, 1), (2, 1, 2), (24, 4, 6)])

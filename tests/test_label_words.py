@@ -20,8 +20,7 @@ from foldstack.learners.label_words import first_tokens, words_of
 from foldstack.learners.transformer import TransformerLearner
 from foldstack.techniques import TransformerSettings
 from foldstack.techniques.text_template import Template
-from foldstack.training import loop
-from makers import make_learner, make_rows, make_task
+from makers import interrupted_after, make_learner, make_rows, make_task
 from test_bundle import predict as by_bundle
 from test_decoders import decoder, tokenizer_of
 from tiny import add_preset, foldstack, go_through, make_backbone, make_workspace, train_folds
@@ -118,21 +117,27 @@ def test_training_begins_from_the_words_and_is_stored(tmp_path):
     assert loaded.predict(rows).tobytes() == tuned.tobytes()
 
 
-def test_an_interrupted_run_ends_with_the_same_predictions(tmp_path, monkeypatch):
-    place, update, taken = decoder(tmp_path / "qwen", whole=True), loop.update, []
+@pytest.mark.parametrize("settings", [{"lora": {"r": 2}}, {"lora": {"r": 2}, "quantize": "int8"}])
+def test_adapters_begin_from_the_words(tmp_path, settings):
+    """The head is trained beside them, and stored with them."""
+    place, rows = decoder(tmp_path / "qwen", whole=True), make_rows(TEXTS)
+    untrained = fitted(scored(place), tmp_path / "zero").predict(rows)
+    learner = scored(place, training={"epochs": 1, "lr": 1e-6}, **settings)
+    tuned = fitted(learner, tmp_path / "one", 16).predict(rows)
+    np.testing.assert_allclose(tuned, untrained, atol=0.05 if "quantize" in settings else 1e-3)
+    learner.save(tmp_path / "model")
+    loaded = TransformerLearner(learner.settings, LearnerContext(learner.task))
+    loaded.load(tmp_path / "model")
+    assert loaded.predict(rows).tobytes() == tuned.tobytes()
+
+
+def test_an_interrupted_run_ends_with_the_same_predictions(tmp_path):
+    place = decoder(tmp_path / "qwen", whole=True)
     options = {"training": {"epochs": 2, "lr": 1e-3}, "checkpoint_seconds": 0}
     whole = fitted(scored(place, **options), tmp_path / "whole", 16)
 
-    def stopping(*args: object, **more: object) -> torch.Tensor:
-        if len(taken) == 3:
-            raise KeyboardInterrupt
-        taken.append(1)
-        return update(*args, **more)
-
-    monkeypatch.setattr(loop, "update", stopping)
-    with pytest.raises(KeyboardInterrupt):
+    with interrupted_after(3):
         fitted(scored(place, **options), tmp_path / "part", 16)
-    monkeypatch.setattr(loop, "update", update)
     again = fitted(scored(place, **options), tmp_path / "part", 16)
     rows = make_rows(TEXTS)
     assert again.predict(rows).tobytes() == whole.predict(rows).tobytes()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from itertools import combinations
 from math import log
 from pathlib import Path
 
@@ -30,6 +31,7 @@ from foldstack.text.pair_features import (
     overlaps,
 )
 from makers import make_rows, make_task
+from test_vectors import make_vectors
 from tiny import go_through, make_workspace, refuses, write
 
 PAIRS = [("A good film", "a film, good film"), ("bad plot", "dull"), ("", "x")]
@@ -263,3 +265,79 @@ def test_stacks_on_text_features_have_the_overlaps_of_pairs() -> None:
     np.testing.assert_array_equal(found[:, -len(OVERLAPS) :], overlaps(PAIRS))
     single = make_rows([("a b",)])
     assert stack_features(single, text=True).shape == (1, len(feature_names(1)))
+
+
+# Beside vectors
+
+
+def of_vectors(backbone: Path, rows, **settings: object):
+    learner = make_vectors(backbone, **settings)
+    learner.fit(rows, None, Path("unused"))
+    return learner
+
+
+THREE = [
+    ("a good film", "a bad plot", "dull"),
+    ("", "fine", "a good film"),
+    ("dull", "dull", "great cast"),
+]
+
+
+def test_meaning_is_the_cosine_of_every_two_segments_vectors(backbone: Path) -> None:
+    """Slow reference: pair by pair; 0 of an empty text, which has no vector."""
+    rows = make_rows(THREE * 2)
+    for divided in (True, False):
+        learner = of_vectors(backbone, rows, pair_features="meaning", normalise=divided)
+        found = learner._cosines(learner._vectors(rows), rows)
+        assert found.shape == (6, 3) and learner.pairs is None
+        for i, row in enumerate(THREE):
+            for column, (a, b) in enumerate(combinations(row, 2)):
+                u, v = learner.source.vectors([a, b]).astype(float)
+                lengths = float(np.linalg.norm(u) * np.linalg.norm(v))
+                assert found[i, column] == pytest.approx(
+                    u @ v / lengths if lengths else 0, abs=1e-6
+                )
+        # Standardised, they are the last columns.
+        x = learner._joined(learner._vectors(rows), rows)
+        np.testing.assert_allclose(x[:, -3:].mean(axis=0), 0, atol=1e-6)
+
+
+def test_whether_two_texts_mean_the_same_is_learned_by_the_cosine(backbone: Path) -> None:
+    rows, new = make_rows(alike(20, 0), [1] * 20 + [0] * 20), make_rows(alike(20, 1000))
+    widths = {}
+    for given in ("none", "meaning", "overlap"):
+        learner = of_vectors(backbone, rows, pair_features=given)
+        widths[given] = learner._joined(learner._vectors(new), new).shape[1]
+    assert widths["meaning"] == widths["none"] + 1
+    assert widths["overlap"] == widths["meaning"] + 1 + len(OVERLAPS) + len(WEIGHED)
+    found = learner.predict(new)[:, 0]
+    assert (found[:20] > np.median(found)).mean() > 0.9
+
+
+@pytest.mark.parametrize("given", ["meaning", "overlap"])
+def test_a_loaded_model_of_vectors_predicts_the_same_bits(backbone, tmp_path, given) -> None:
+    rows = make_rows(alike(5, 0), [1] * 5 + [0] * 5)
+    learner, loaded = (of_vectors(backbone, rows, pair_features=given) for _ in "ab")
+    loaded.cosines = loaded.pairs = None
+    learner.save(tmp_path / "model")
+    loaded.load(tmp_path / "model")
+    assert loaded.predict(rows).tobytes() == learner.predict(rows).tobytes()
+
+
+def test_a_single_text_has_no_other_to_compare_with(backbone, tmp_path, capsys) -> None:
+    given = {"preset": "minilm-vectors", "backbone": str(backbone), "sha256": None}
+    root = make_workspace(tmp_path, models=[{"mine": given | {"pair_features": "meaning"}}])
+    go_through(root, "folds")
+    capsys.readouterr()
+    sentence = (
+        "minilm-vectors.yaml with competition.yaml's settings for 'mine': pair_features compares the "
+        "texts of a row, but this competition has one per row: set `pair: true` or `segments`, or leave "
+        "it out"
+    )
+    refuses(root, ["train", "--fold", "0"], sentence, capsys)
+
+
+def test_runs_of_vectors_compare_pairs_by_meaning(backbone, tmp_path) -> None:
+    given = {"preset": "minilm-vectors", "backbone": str(backbone), "sha256": None}
+    models = [{"mine": given | {"pair_features": "overlap"}}]
+    go_through(pairs_workspace(tmp_path, models=models))

@@ -331,8 +331,13 @@ def settings_of(preset: str) -> config.TransformerSettings:
     return config.load_model(preset, Path("nowhere"), competition, {})
 
 
-def preset_learner(preset: str, backbone: Path, precision: str = "fp32") -> TransformerLearner:
+def preset_learner(
+    preset: str, backbone: Path, precision: str = "fp32", lora: bool = False
+) -> TransformerLearner:
+    """A run of the preset; without `lora` all weights of a decoder are trained."""
     over = {"backbone": str(backbone), "training": {"epochs": 1, "precision": precision}}
+    if preset in DECODERS | {"embeddinggemma-300m"} and not lora:
+        over["lora"] = None
     shipped = config.read_preset(config.SHIPPED / f"{preset}.yaml", Path("nowhere"))
     settings = TransformerSettings.model_validate(config.merge(shipped, over))
     return TransformerLearner(settings, LearnerContext(make_task()))
@@ -377,6 +382,26 @@ def test_a_preset_trains_and_comes_back(preset, tmp_path):
     assert loaded.predict(pairs).tobytes() == learner.predict(pairs).tobytes()
 
 
+@pytest.mark.parametrize("preset", sorted(DECODERS | {"embeddinggemma-300m"}))
+def test_a_decoder_trains_adapters_alone(preset, tmp_path):
+    """In all seven linear layers of both kinds of layers; its own weights are read where they were."""
+    pytest.importorskip("peft")
+    backbone = checkpoint(preset, tmp_path / "backbone")
+    learner = preset_learner(preset, backbone, lora=True)
+    (tmp_path / "run").mkdir()
+    learner.fit(make_rows(TEXTS), None, tmp_path / "run")
+    learner.save(tmp_path / "model")
+    stored = load_file(tmp_path / "model/classifier.safetensors")
+    adapters = {k: v for k, v in stored.items() if "lora_B" in k}
+    assert len(adapters) == 2 * 7 and all(v.abs().max() > 0 for v in adapters.values())
+    assert len(stored) == 2 * len(adapters) + len(["head.weight", "head.bias"])
+
+    loaded = preset_learner(preset, backbone, lora=True)
+    loaded.load(tmp_path / "model")
+    rows = make_rows([SHORT, LONG])
+    assert loaded.predict(rows).tobytes() == learner.predict(rows).tobytes()
+
+
 def test_every_shipped_preset_is_sound():
     """A preset with a typing error would be found by the first user who tries it."""
     names = {p.stem for p in config.SHIPPED.glob("*.yaml")}
@@ -398,6 +423,7 @@ def test_every_shipped_preset_is_sound():
     for name in DECODERS:
         settings = settings_of(name)
         assert (settings.head.name, settings.training.lr) == ("last", 2e-4)
+        assert (settings.lora.r, settings.lora.alpha) == (16, 32)
     assert settings_of("embeddinggemma-300m").head.name == "mean"
     assert settings_of("multilingual-e5").prefix == "query: "
     assert settings_of("multilingual-e5-small").prefix == "query: "

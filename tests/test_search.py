@@ -227,6 +227,29 @@ def test_a_killed_index_computes_the_rest_only(root, monkeypatch):
     assert files(root / "oof/.index") == made
 
 
+def test_an_index_killed_between_its_files_is_made_again(root, monkeypatch, capsys):
+    """The new vectors stand beside the record of another test file's."""
+    test = root / "input/test.csv"
+    today = test.read_text()
+    assert foldstack(root, "index") == 0
+    wanted = files(root / "oof/.index")
+    write(test, today.replace("film", "song"))
+    assert foldstack(root, "index") == 0
+    write(test, today)
+
+    def stopping(*given: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as killed, pytest.raises(KeyboardInterrupt):
+        killed.setattr("foldstack.store.index_files.write_record", stopping)
+        raise_interrupt(root)
+    capsys.readouterr()
+    sentence = "the index is stale, since the test rows have changed: run `make index` again"
+    refuses(root, ["search", "--text", "a good film"], sentence, capsys)
+    assert foldstack(root, "index") == 0 and files(root / "oof/.index") == wanted
+    assert foldstack(root, "search", "--text", "a good film") == 0
+
+
 def raise_interrupt(root: Path) -> None:
     from foldstack.stages.index import make_index
 

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from transformers import PreTrainedTokenizerBase
+from yaml import safe_dump, safe_load
 
 from foldstack.competition import Competition
 from foldstack.drift.both_files import Files
@@ -26,7 +27,7 @@ from foldstack.text.tokens import HEAD, Tokens, to_tokens, tokenise
 from makers import make_learner, make_rows, make_task, unlabelled
 from test_long import FAMILIES, SPECIAL
 from test_presets import checkpoint
-from tiny import foldstack, go_through, make_workspace, refuses, write
+from tiny import add_preset, foldstack, go_through, make_workspace, refuses, write
 
 pytestmark = pytest.mark.usefixtures("cpu_settings_restored")
 
@@ -407,3 +408,43 @@ def test_a_run_of_a_pair_is_the_run_of_its_segments(tmp_path: Path, capsys) -> N
     assert said[1:] == [
         f"train: nothing to do, 1 finished: tfidf seed 0 fold{fold}" for fold in range(3)
     ]
+
+
+def comparisons(folder: Path) -> dict[str, Path]:
+    """The files of a competition: which of two responses says what was asked for?"""
+    words, rows = LONG.split(), []
+    for i in range(40):
+        asked, other = words[i % 8], words[i % 8 - 3]
+        said = (other, asked) if i % 2 else (asked, other)
+        rows.append(f"say {asked} to film {i},it is {said[0]} as {i},so {said[1]} in {i}")
+    train = "".join(f"r{i},{row},{i % 2}\n" for i, row in enumerate(rows[:30]))
+    test = "".join(f"t{i},{row}\n" for i, row in enumerate(rows[30:]))
+    columns = "id,prompt,response_a,response_b"
+    texts = {"train": f"{columns},label\n{train}", "test": f"{columns}\n{test}"}
+    texts["sample"] = "id,label\n" + "".join(f"t{i},0.5\n" for i in range(10))
+    return {name: write(folder / f"{name}.csv", text) for name, text in texts.items()}
+
+
+def test_a_prompt_with_two_responses_goes_from_init_to_a_submission(
+    tmp_path: Path, backbone: Path, capsys
+) -> None:
+    """By a linear model that compares every two, a transformer that reads three, and a stack."""
+    root, options = tmp_path / "w", ["--quick"]
+    for name, path in comparisons(tmp_path / "given").items():
+        options += [f"--{name}", str(path)]
+    assert foldstack(root, "init", *options) == 0
+    yaml = (root / "competition.yaml").read_text()
+    made = safe_load(yaml)
+    assert made["text"] == ["prompt", "response_a", "response_b"]
+    assert made["segments"] == ["{prompt}", "{response_a}", "{response_b}"]
+    add_preset(root, backbone, augment=["swap_words"], augment_copies=1)
+    compared = {"compared": {"preset": "tfidf", "pair_features": "overlap", "min_count": 1}}
+    settings = made | {"models": ["tiny", compared]}
+    settings["folds"] = settings["folds"] | {"count": 3}
+    settings["blend"] = {"text_features": True}
+    write(root / "competition.yaml", safe_dump(settings))
+    go_through(root)
+    assert len((root / "submissions/blend.csv").read_text().splitlines()) == 11
+    new = write(tmp_path / "new.csv", "id,prompt,response_a,response_b\nn1,say good,good,bad\n")
+    for command in (["predict", "--file", str(new)], ["views"], ["report"], ["scores"]):
+        assert foldstack(root, *command) == 0, command

@@ -9,6 +9,7 @@ import pytest
 from transformers import PreTrainedTokenizerBase
 
 from foldstack.errors import InputError
+from foldstack.kinds import Kind
 from foldstack.learners import LearnerContext
 from foldstack.learners.transformer import TransformerLearner
 from foldstack.nets.backbone import load_backbone
@@ -245,7 +246,7 @@ def test_the_words_of_the_text_are_explained_and_not_those_around_it(tmp_path):
     learner = make_learner(place, head="last", template="Review: {text}\nAnswer:")
     learner.prepare(make_rows(["a good film", "plot"]))
     (found,) = occlude(unlabelled(["good film"]), lambda rows, _: learner.predict(rows)[:, 0])
-    whole, without = learner.predict(unlabelled(["good film", " film"]))[:, 0]
+    whole, without = learner.predict(unlabelled(["good film", "film"]))[:, 0]
     parts = dict(found.parts(0))
     assert list(parts) == ["good", " ", "film"]
     assert parts["good"] == pytest.approx(whole - without, abs=1e-5)
@@ -276,6 +277,16 @@ def test_a_template_that_leaves_no_room_is_refused(tmp_path):
 def test_what_does_not_go_with_a_template_is_refused(settings, sentence):
     with pytest.raises(ValueError, match=sentence):
         TransformerSettings(learner="transformer", backbone="b", template="{text}", **settings)
+
+
+def test_a_regression_has_no_labels_to_list():
+    settings = TransformerSettings(learner="transformer", backbone="b", template="{text} {labels}")
+    settings.check_kind(Kind.BINARY)
+    with pytest.raises(ValueError) as e:
+        settings.check_kind(Kind.REGRESSION)
+    assert str(e.value) == (
+        "template lists {labels}, of which a regression has none: leave the place out"
+    )
 
 
 def test_a_run_is_refused_before_it_begins(tmp_path, capsys):

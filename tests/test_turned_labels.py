@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 
@@ -23,7 +24,7 @@ from foldstack.text.pair_features import overlap_names
 from foldstack.training import loop
 from makers import make_members, unlabelled
 from test_language_models import contextual, make_masked, make_translator
-from tiny import files, foldstack, make_workspace, run_of, turn_labels, write
+from tiny import files, foldstack, go_through, make_workspace, run_of, turn_labels, write
 
 pytestmark = pytest.mark.usefixtures("cpu_settings_restored")
 
@@ -83,6 +84,7 @@ SINGLE: dict[str, Preset] = {
 PAIRS: dict[str, Preset] = {
     "pair_features overlap": partial(compared, "overlap"),
     "pair_features edits": partial(compared, "edits"),
+    "bi-encoder": partial(of_backbone, "biencoder"),
     "both_orders predict": partial(of_backbone, "transformer", both_orders="predict"),
     "both_orders train": partial(of_backbone, "transformer", both_orders="train"),
     "both_orders of a bi-encoder": partial(
@@ -165,6 +167,41 @@ def test_a_killed_run_ends_with_the_same_bytes(root, monkeypatch, where):
     assert foldstack(root, *TRAIN, "--force") == 130
     assert foldstack(root, *TRAIN, "--force") == 0
     assert len(calls) > after + 1 and kept(root) == whole
+
+
+@pytest.mark.parametrize(
+    "models, blend",
+    [
+        (("setfit", "label_texts"), {"methods": ["mean"]}),
+        (
+            ("bi-encoder", "pair_features overlap", "both_orders predict"),
+            {"methods": ["stack_linear"], "text_features": True},
+        ),
+    ],
+)
+def test_a_bundle_and_a_rerun_predict_what_submit_writes(backbone, tmp_path, capsys, models, blend):
+    """The test rows under other ids, as a code competition swaps a file in."""
+    root = make_workspace(tmp_path / "w", n=30, runtime={"threads": 1}, blend=blend)
+    if models[0] not in SINGLE:
+        as_pairs(root)
+    names = [f"m{i}" for i in range(len(models))]
+    for name, model in zip(names, models, strict=True):
+        preset = (SINGLE | PAIRS)[model](backbone, tmp_path)
+        write(root / f"presets/{name}.yaml", yaml.safe_dump(preset))
+    settings = yaml.safe_load((root / "competition.yaml").read_text())
+    write(root / "competition.yaml", yaml.safe_dump(settings | {"models": names}))
+    go_through(root)
+    capsys.readouterr()
+    assert foldstack(root, "bundle") == 0
+    assert ", 0 are decided otherwise" in capsys.readouterr().out
+    lines = (root / "input/test.csv").read_text().splitlines()
+    new = write(tmp_path / "new.csv", "\n".join([lines[0], *(f"n{line}" for line in lines[1:])]))
+    assert foldstack(root, "rerun", "--test", str(new)) == 0
+    submitted, again = (
+        pd.read_csv(root / f"submissions/{name}.csv") for name in ("blend", "blend-new")
+    )
+    assert again["id"].tolist() == [f"n{id_}" for id_ in submitted["id"]]
+    np.testing.assert_allclose(again["label"], submitted["label"], atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["stack", "stack_linear"])

@@ -22,6 +22,13 @@ GGUF = ".gguf"
 # What is read of a model's folder: settings, weights, a tokenizer's files, code of its own.
 READ = (".json", ".safetensors", ".model", ".txt", ".jinja", ".py", ".tiktoken")
 PICKLED = "pytorch_model*.bin"
+# The same per token in a layer with a gated MLP: per unit of the hidden size, and of MLP and attention.
+# Beside it what dropout before adapters keeps: per unit of hidden size, MLP and attention. Both are
+# fitted to what autograd keeps of random Qwen3s, Gemma3s, Llamas and BERTs; IN_HALF: the share in bf16.
+OF_GATED, OF_DROPPED, IN_HALF = (40, 16), (32, 4, 8), 0.7
+# Bytes of a frozen weight, and of one in 16 bits that autocast keeps beside a trained one.
+OF_FROZEN = {"fp32": 4.0, "half": 2.0, "int8": 1.0, "nf4": 0.52}
+OF_CAST = 2
 
 
 def locate(backbone: str, sha256: str | None = None) -> str:
@@ -144,12 +151,35 @@ def locate_model(model: str, setting: str) -> str:
 
 
 @dataclass(frozen=True)
+class UpdateForm:
+    """Facts by which the memory of an update is forecast, beside the weights that it trains.
+
+    Attributes:
+        frozen: form of the backbone's weights, see `OF_FROZEN`; None if they are trained.
+        rank: of adapters beside them.
+        dropped: whether the adapters have dropout.
+        recomputed: whether only the inputs of layers are kept.
+        half: whether it computes in 16 bits.
+        on_gpu: whether on a GPU, whose attention keeps no weights.
+    """
+
+    frozen: str | None = None
+    rank: int = 0
+    dropped: bool = False
+    recomputed: bool = False
+    half: bool = False
+    on_gpu: bool = False
+
+
+@dataclass(frozen=True)
 class BackboneSize:
     """The numbers in a backbone's config that its memory depends on.
 
     Attributes:
         layers, hidden, inner, heads, words: as the config says.
         relative: number of relative positions that a token is also scored with, as DeBERTa does.
+        key_heads, head: number of heads of keys and values, and size of a head.
+        gated: whether the MLP has three matrices.
     """
 
     layers: int
@@ -157,7 +187,10 @@ class BackboneSize:
     inner: int
     heads: int
     words: int
-    relative: int = 0
+    relative: int
+    key_heads: int
+    head: int
+    gated: bool
 
     @classmethod
     def of(cls, backbone: str) -> BackboneSize | None:
@@ -169,18 +202,63 @@ class BackboneSize:
             return None
         kinds, buckets = config.get("pos_att_type") or [], config.get("position_buckets")
         kinds = kinds.split("|") if isinstance(kinds, str) else kinds
-        return cls(*found, len(kinds) * buckets if isinstance(buckets, int) else 0)
+        hidden, heads = found[1], found[3]
+        key_heads, head = config.get("num_key_value_heads"), config.get("head_dim")
+        return cls(
+            *found,
+            len(kinds) * buckets if isinstance(buckets, int) else 0,
+            key_heads if isinstance(key_heads, int) else heads,
+            head if isinstance(head, int) else hidden // heads,
+            isinstance(key_heads, int) or config.get("model_type") == "modernbert",
+        )
 
     @property
     def parameters(self) -> int:
         """The number of weights without the word embeddings, for the usual layer."""
-        return self.layers * (4 * self.hidden**2 + 2 * self.hidden * self.inner)
+        attention = 2 * self.hidden * self.head * (self.heads + self.key_heads)
+        return self.layers * (attention + (2 + self.gated) * self.hidden * self.inner)
 
-    def training_mb(self, rows: int, length: int) -> int:
-        """Return the memory of an update on this number of rows, each of `length` tokens, in MB."""
-        weights = OF_WEIGHT * self.parameters + OF_EMBEDDING * self.words * self.hidden
-        token = OF_TOKEN * self.hidden + OF_PAIR * self.heads * (length + self.relative)
-        return (weights + rows * length * self.layers * token) // 2**20
+    def adapters(self, rank: int) -> int:
+        """Return the number of weights of adapters of this rank beside all linear layers."""
+        attention = 4 * self.hidden + 2 * self.head * (self.heads + self.key_heads)
+        return self.layers * rank * (attention + (2 + self.gated) * (self.hidden + self.inner))
+
+    def training_mb(self, rows: int, length: int, form: UpdateForm) -> int:
+        """Return the memory of an update in MB.
+
+        Args:
+            rows: number of rows in one pass.
+            length: tokens of each.
+            form: what it keeps.
+        """
+        words = self.words * self.hidden
+        weights, loading = OF_WEIGHT * self.parameters + OF_EMBEDDING * words, 0
+        if form.frozen is not None:
+            weights = OF_FROZEN[form.frozen] * self.parameters + OF_FROZEN["fp32"] * words
+            weights += OF_WEIGHT * self.adapters(form.rank)
+            # On a CPU, where a backbone is loaded before its weights are made smaller.
+            loading = 0 if form.on_gpu else OF_FROZEN["fp32"] * (self.parameters + words)
+        elif form.half:
+            weights += OF_CAST * self.parameters
+        token = self._kept_of_token(length, form)
+        layers = token * self.layers
+        if form.recomputed:
+            layers = OF_FROZEN["fp32"] * self.hidden * self.layers + token
+        return int(max(weights + rows * length * layers, loading)) // 2**20
+
+    def _kept_of_token(self, length: int, form: UpdateForm) -> float:
+        """Return the bytes that a layer keeps of a token for the backward pass."""
+        attended = self.head * (self.heads + self.key_heads)
+        token = OF_TOKEN * self.hidden
+        if self.gated:
+            token = OF_GATED[0] * self.hidden + OF_GATED[1] * (self.inner + attended)
+        if form.dropped:
+            sizes = (self.hidden, self.inner, self.head * self.heads)
+            token += sum(a * b for a, b in zip(OF_DROPPED, sizes, strict=True))
+        # Keys that several heads share, and attention on a GPU, leave it to kernels that keep none.
+        if self.relative or (self.key_heads == self.heads and not form.on_gpu):
+            token += OF_PAIR * self.heads * (length + self.relative)
+        return token * (IN_HALF if form.half else 1)
 
 
 def _local_config(backbone: str) -> dict[str, Any]:

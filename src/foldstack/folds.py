@@ -156,14 +156,15 @@ def test_like_folds(
     return folds
 
 
-def refuse_giant_group(groups: np.ndarray, count: int) -> None:
-    """Raise InputError if pairs that share sentences are one component too large for a fold."""
+def refuse_giant_group(groups: np.ndarray, count: int, segments: int = 2) -> None:
+    """Raise InputError if rows that share a segment are one component too large for a fold."""
     largest = int(np.bincount(groups).max())
     if largest > min(len(groups) / 2, 2 * len(groups) / count):
+        rows, what = ("pairs", "sentences") if segments == 2 else ("rows", "segments")
         raise InputError(
-            f"folds.connected: {largest:,} of the {len(groups):,} training pairs are connected by "
-            f"sentences that they share, too many to be one of {count} folds: set folds.connected: "
-            "false, or choose fewer folds"
+            f"folds.connected: {largest:,} of the {len(groups):,} training {rows} are connected by "
+            f"{what} that they share, too many to be one of {count} folds: set folds.connected: false, "
+            "or choose fewer folds"
         )
 
 

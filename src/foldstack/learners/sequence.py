@@ -152,6 +152,9 @@ class SequenceLearner:
         """The most tokens that `max_length: auto` chooses; None for no bound."""
         return None
 
+    def _check_memory(self, stages: tuple[StageSettings, ...], length: int) -> None:
+        """Raise InputError if an update of a stage, on rows of up to this length, does not fit."""
+
     @property
     def _dense(self) -> tuple[int, ...]:
         """Widths of dense layers between the pooled vector and the head."""
@@ -223,6 +226,7 @@ class SequenceLearner:
         if stages[0].epochs == 0:
             facts = {"updates": 0, "training_seconds": 0.0, "losses": []}
         else:
+            self._check_memory(stages, int(examples.tokens.lengths.max()))
             with self._trimmed_to(self._tokens_read(train, examples, stages, held, unlabelled)):
                 facts = run_stages(self.model, stages, run_dir, train_stage)
         # Not needed for prediction.

@@ -11,12 +11,13 @@ from safetensors.torch import load_file
 from transformers import PreTrainedTokenizerBase
 
 from foldstack import parallel
-from foldstack.backbones import locate
+from foldstack.backbones import BackboneSize, locate
 from foldstack.errors import InputError
 from foldstack.files import read_json, write_json
 from foldstack.learners import LearnerContext
 from foldstack.learners.adapted import Adapted, plain_weights
 from foldstack.learners.label_words import first_tokens, words_of
+from foldstack.learners.memory_check import MemoryCheck, memory_of
 from foldstack.learners.sequence import WEIGHTS, SequenceLearner, ids_of
 from foldstack.nets.adapters import add_adapters, changing, merged
 from foldstack.nets.backbone import (
@@ -28,7 +29,7 @@ from foldstack.nets.backbone import (
     set_dropout,
     weights_of,
 )
-from foldstack.nets.direction import is_causal, restore_attention, set_attention
+from foldstack.nets.direction import is_causal, set_attention
 from foldstack.nets.fewer_bits import narrow, quantise
 from foldstack.nets.hidden_states import HiddenMatch
 from foldstack.nets.label_rows import label_rows
@@ -39,7 +40,7 @@ from foldstack.nets.word_head import load_word_head, new_word_head, with_word_he
 from foldstack.progress import say
 from foldstack.rows import Rows
 from foldstack.system import naming
-from foldstack.techniques import AUTO, RunFacts, Template, TransformerSettings
+from foldstack.techniques import AUTO, RunFacts, StageSettings, Template, TransformerSettings
 from foldstack.techniques.auto import longest
 from foldstack.text.laid import Laid
 from foldstack.text.masking import mask_tokens
@@ -135,7 +136,8 @@ class TransformerLearner(SequenceLearner):
                 f"label_words follow the template, after which this tokenizer puts "
                 f"'{tokenizer.decode(after)}': leave them out"
             )
-        _, spaces = Template.parse(self.settings.template, self.task.texts).continued()
+        template = Template.parse(self.settings.template, self.task.texts, words)
+        _, spaces = template.continued()
         ids = first_tokens(words, spaces, tokenizer)
         self.model.set_head(*label_rows(backbone, self._place, ids))
 
@@ -172,6 +174,21 @@ class TransformerLearner(SequenceLearner):
         self._choose(train, backbone, learned)
         self._weights = weights_of(backbone)
         return backbone, tokenizer
+
+    def _check_memory(self, stages: tuple[StageSettings, ...], length: int) -> None:
+        s, device = self.settings, self.accelerator.device
+        size = BackboneSize.of(s.backbone)
+        if size is not None:
+            taught = s.joint is not None or s.match_hidden > 0
+            MemoryCheck(
+                size if taught else replace(size, layers=size.layers // s.keep_every),
+                s,
+                self.precision,
+                length,
+                self.accelerator.num_processes,
+                device.type == "cuda",
+                memory_of(device),
+            ).refuse_too_large(stages)
 
     @property
     def _longest(self) -> int | None:
@@ -290,8 +307,8 @@ class TransformerLearner(SequenceLearner):
         else:
             backbone = self._adapted.backbone(folder)
             tokenizer = load_tokenizer(str(folder), self.settings.trust_remote_code)
-        if self.settings.attention != AUTO:
-            restore_attention(backbone, self.settings.attention)
+            if self.settings.attention != AUTO:  # which the checkpoint's config does not say
+                set_attention(backbone, self.settings.attention)
         self._weights = weights_of(backbone)
         return backbone, tokenizer
 

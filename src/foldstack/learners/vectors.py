@@ -18,13 +18,15 @@ from foldstack.learners import LearnerContext, Measured, stored_mb
 from foldstack.learners.columns import FeatureColumns
 from foldstack.learners.keyword_columns import KEYWORDS, KeywordColumns
 from foldstack.learners.ngram_choice import AutoChoice
+from foldstack.learners.pair_columns import PAIRS, PairColumns
 from foldstack.progress import say
 from foldstack.rows import Rows
 from foldstack.techniques import VectorsSettings
+from foldstack.techniques.compared import EDITS
 from foldstack.text.features import text_features
 from foldstack.text.vector_cache import TextNetwork
 
-COLUMNS = "columns.json"
+COLUMNS, COSINES = "columns.json", "cosines.json"
 
 
 class FittedVectors(Protocol):
@@ -82,6 +84,8 @@ class VectorsLearner:
         self.link, self.threads = self.task.link, context.threads
         self.source: FittedVectors = settings.source.load()(settings, context)
         self.columns: FeatureColumns | None = None
+        self.cosines: FeatureColumns | None = None
+        self.pairs: PairColumns | None = None
         self.files = context.files
         self.keywords: KeywordColumns | None = None
         made = settings.classifier.load()
@@ -107,6 +111,7 @@ class VectorsLearner:
         if (features := self._features(train)) is not None:
             joined = replace(train, features=features)
             self.columns = FeatureColumns.of(joined, self._categories)
+        self._fit_pairs(vectors, train)
         if self.settings.keywords:
             self.keywords = KeywordColumns.of(self.files["keywords.file"], train.joined_texts())
         x = self._joined(vectors, train)
@@ -120,6 +125,24 @@ class VectorsLearner:
         facts = {"features": x.shape[1]}
         facts |= {"precision": self.precision} if self.precision else {}
         return facts | ({"auto": auto} if auto else {})
+
+    def _fit_pairs(self, vectors: np.ndarray, train: Rows) -> None:
+        """Fit the columns of how alike every two segments are."""
+        compared = self.settings.pair_features
+        if compared != "none":
+            found = replace(train, features=self._cosines(vectors, train))
+            self.cosines = FeatureColumns.of(found, ())
+        if compared not in ("none", "meaning"):
+            self.pairs = PairColumns.of(train, compared == EDITS)
+
+    def _cosines(self, vectors: np.ndarray, rows: Rows) -> np.ndarray:
+        """Return (n, pairs of segments) cosines of the vectors of every two; 0 of zeros."""
+        segments = len(rows.texts[0]) if len(rows) else 2
+        width = segments * self.source.size
+        of_segments = vectors[:, :width].reshape(-1, self.source.size)
+        unit = normalised(of_segments.astype(np.float64)).reshape(len(rows), segments, -1)
+        twos = combinations(range(segments), 2)
+        return np.column_stack([(unit[:, a] * unit[:, b]).sum(axis=1) for a, b in twos])
 
     def _describe_labels(self, train: Rows) -> None:
         """Give the model the vectors of its labels' texts."""
@@ -159,6 +182,10 @@ class VectorsLearner:
         parts = [vectors]
         if self.columns is not None:
             parts.append(self.columns.apply(self._features(rows), self._categories))
+        if self.cosines is not None:
+            parts.append(self.cosines.apply(self._cosines(vectors, rows), ()))
+        if self.pairs is not None:
+            parts.append(self.pairs.apply(rows.texts))
         if self.keywords is not None:
             parts.append(self.keywords.apply(rows.joined_texts()).toarray())
         return np.concatenate(parts, axis=1, dtype=np.float64)
@@ -202,6 +229,10 @@ class VectorsLearner:
         self.source.save(folder)
         if self.columns:
             write_json(folder / COLUMNS, asdict(self.columns))
+        if self.cosines:
+            write_json(folder / COSINES, asdict(self.cosines))
+        if self.pairs:
+            write_json(folder / PAIRS, asdict(self.pairs))
         if self.keywords:
             write_json(folder / KEYWORDS, asdict(self.keywords))
         self.model.save(folder)
@@ -210,6 +241,10 @@ class VectorsLearner:
         self.source.load(folder)
         if (folder / COLUMNS).exists():
             self.columns = FeatureColumns.from_json(read_json(folder / COLUMNS))
+        if (folder / COSINES).exists():
+            self.cosines = FeatureColumns.from_json(read_json(folder / COSINES))
+        if (folder / PAIRS).exists():
+            self.pairs = PairColumns.from_json(read_json(folder / PAIRS))
         if (folder / KEYWORDS).exists():
             self.keywords = KeywordColumns.from_json(read_json(folder / KEYWORDS))
         self.model.load(folder)

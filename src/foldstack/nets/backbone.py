@@ -247,6 +247,7 @@ def weights_of(backbone: PreTrainedModel) -> int:
 def _adapt(model: nn.Module) -> None:
     if hasattr(model, "pooler"):
         model.pooler = None  # our heads pool the token vectors themselves
+    model.config.use_cache = False  # else a decoder keeps keys and values for texts to be continued
     install_attention(model)
 
 

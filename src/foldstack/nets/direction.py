@@ -37,31 +37,21 @@ def _sees_ahead(backbone: nn.Module, padding: int = 0) -> bool:
 def set_attention(backbone: nn.Module, attention: str) -> None:
     """Let a backbone attend in this direction, `causal` or `bidirectional`, in place.
 
+    Its config says so, which the library's masks and kernels follow, and which a saved run has.
+
     Raises InputError if it attends so already, or cannot.
     """
-    causal, kind = attention == "causal", backbone.config.model_type
+    causal, config = attention == "causal", backbone.config
     if causal is not _sees_ahead(backbone):
         raise InputError(
-            f"attention: {attention} has no effect, since a backbone of type '{kind}' attends so by "
-            "itself: leave it out"
+            f"attention: {attention} has no effect, since a backbone of type '{config.model_type}' "
+            "attends so by itself: leave it out"
         )
-    restore_attention(backbone, attention)
-    if causal in (_sees_ahead(backbone), _sees_ahead(backbone, padding=1)):
-        raise InputError(
-            f"attention: {attention} is not possible with a backbone of type '{kind}': leave it out"
-        )
-
-
-def restore_attention(backbone: nn.Module, attention: str) -> None:
-    """Set the direction of a saved run's backbone.
-
-    The library's masks follow `config.is_causal`, and its kernels, if there is no mask to add, the
-    `is_causal` of each attention layer; Gemma 3 has a setting of its own.
-    """
-    causal, config = attention == "causal", backbone.config
     config.is_causal = causal
     if causal and getattr(config, "use_bidirectional_attention", False):
-        config.use_bidirectional_attention = False
-    for module in backbone.modules():
-        if isinstance(getattr(module, "is_causal", None), bool):
-            module.is_causal = causal
+        config.use_bidirectional_attention = False  # Gemma 3
+    if causal in (_sees_ahead(backbone), _sees_ahead(backbone, padding=1)):
+        raise InputError(
+            f"attention: {attention} is not possible with a backbone of type '{config.model_type}': "
+            "leave it out"
+        )

@@ -49,7 +49,9 @@ def convert(backbone: str, file: Path, folder: Path) -> None:
     with redirect_stderr(io.StringIO()):  # a bar of the library, which it always shows
         read = from_pretrained(AutoModelForCausalLM, place, False, dtype=torch.float32, **options)
     del read.config.quantization_config  # else the library looks for the GGUF file again
-    model = AutoModelForCausalLM.from_config(read.config, dtype=torch.float16)
+    model = AutoModelForCausalLM.from_config(
+        read.config, dtype=torch.float16, trust_remote_code=False
+    )
     model.load_state_dict(read.state_dict())
     model.save_pretrained(folder)
     tokenizer = from_pretrained(AutoTokenizer, place, False, **options)

@@ -7,9 +7,11 @@ round inputs together with those of other rows, so that a text's prediction depe
 from __future__ import annotations
 
 import torch
-from bitsandbytes import functional, matmul_4bit
+from bitsandbytes import functional
 from torch import Tensor, nn
-from torch.nn.functional import linear
+from torch.nn.functional import linear, pad
+
+BLOCK = 64  # weights that share a scale, as in QLoRA
 
 
 class QuantisedLinear(nn.Module):
@@ -27,7 +29,7 @@ class QuantisedLinear(nn.Module):
         kind, device = x.dtype, x.device.type
         if torch.is_autocast_enabled(device):
             kind = torch.get_autocast_dtype(device)
-        return self.product(x.to(kind), None if self.bias is None else self.bias.to(kind))
+        return _Product.apply(x.to(kind), self, None if self.bias is None else self.bias.to(kind))
 
     def widened(self) -> nn.Linear:
         """Return the layer with the weight that it computes with, in float32."""
@@ -38,22 +40,26 @@ class QuantisedLinear(nn.Module):
 
 
 class NF4Linear(QuantisedLinear):
-    """A layer in 4 bits, with a scale per 64 weights that is in 8 bits itself."""
+    """A layer in 4 bits, with a scale per BLOCK weights that is in 8 bits itself.
+
+    The weights are stored as rows of one block: for other rows, the library on a CPU takes a block's
+    scale for another's (0.50).
+    """
 
     def __init__(self, layer: nn.Linear, device: torch.device):
         super().__init__(layer, device)
         given = layer.weight.data.to(device)
+        self.shape = given.shape
+        rows = pad(given.flatten(), (0, -given.numel() % BLOCK)).view(-1, BLOCK)
         packed, self.state = functional.quantize_4bit(
-            given, quant_type="nf4", compress_statistics=True
+            rows, blocksize=BLOCK, quant_type="nf4", compress_statistics=True
         )
         self.register_buffer("packed", packed)
 
     @property
     def weight(self) -> Tensor:
-        return functional.dequantize_4bit(self.packed, self.state)
-
-    def product(self, x: Tensor, bias: Tensor | None) -> Tensor:
-        return matmul_4bit(x, self.packed, self.state, bias=bias)
+        found = functional.dequantize_4bit(self.packed, self.state).flatten()
+        return found[: self.shape.numel()].view(self.shape)
 
 
 class Int8Linear(QuantisedLinear):
@@ -70,15 +76,12 @@ class Int8Linear(QuantisedLinear):
     def weight(self) -> Tensor:
         return functional.int8_vectorwise_dequant(self.integers, self.scale)
 
-    def product(self, x: Tensor, bias: Tensor | None) -> Tensor:
-        return _Product.apply(x, self, bias)
-
 
 class _Product(torch.autograd.Function):
     """x Wᵀ + b, for which W in full is made again in the backward pass instead of being kept."""
 
     @staticmethod
-    def forward(ctx, x: Tensor, layer: Int8Linear, bias: Tensor | None) -> Tensor:
+    def forward(ctx, x: Tensor, layer: QuantisedLinear, bias: Tensor | None) -> Tensor:
         ctx.layer = layer
         return linear(x, layer.weight.to(x.dtype), bias)
 

@@ -88,7 +88,8 @@ def _split(ws: Workspace) -> Folds:
         of_row = splits.test_like_folds(*args)[:, None]
     else:
         if settings.connected:
-            splits.refuse_giant_group(competition.fold_groups, settings.count)
+            segments = competition.settings.segment_count
+            splits.refuse_giant_group(competition.fold_groups, settings.count, segments)
         of_row = splits.make_splits(rows, competition.kind, settings, competition.fold_groups)
     dumped = settings.model_dump(mode="json")
     folds = Folds(of_row, dumped, ws.store.folds_hash(rows.ids, of_row, groups), groups)

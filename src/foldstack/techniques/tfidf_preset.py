@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import PositiveInt, model_validator
 
-from foldstack.errors import InputError
 from foldstack.kinds import Kind
 from foldstack.settings import Positive
 from foldstack.techniques.common import AUTO, OrAuto, UnitShare
+from foldstack.techniques.compared import check_compared, check_edits, packages_of
 from foldstack.techniques.keyword_settings import KeywordSettings
 from foldstack.techniques.learner import Traits
 from foldstack.techniques.word_rules import WordRules
@@ -104,16 +103,13 @@ class TfidfSettings(WordRules, KeywordSettings):
         if self.pair_features == AUTO:
             chosen = "overlap" if count == 2 and not self.naive_bayes else "none"
             return self.model_copy(update={"pair_features": chosen})
-        if self.pair_features != "none" and count == 1:
-            raise ValueError(
-                "pair_features compares the texts of a row, but this competition has one per row: set "
-                "`pair: true` or `segments`, or leave it out"
-            )
+        if self.pair_features != "none":
+            check_compared(count)
         return self
 
     @property
     def packages(self) -> tuple[str, ...]:
-        return (*super().packages, *(("rapidfuzz",) if self.pair_features == "edits" else ()))
+        return (*super().packages, *packages_of(self.pair_features))
 
     @property
     def input_files(self) -> dict[str, str]:
@@ -121,11 +117,7 @@ class TfidfSettings(WordRules, KeywordSettings):
 
     def check_inputs(self, files: dict[str, Path]) -> None:
         super().check_inputs(files)
-        if self.pair_features == "edits" and importlib.util.find_spec("rapidfuzz") is None:
-            raise InputError(
-                "pair_features edits requires the package rapidfuzz, which is not installed: pip "
-                "install 'foldstack[pairs]'"
-            )
+        check_edits(self.pair_features)
         self.check_words(files)
 
     def check_kind(self, kind: Kind) -> None:

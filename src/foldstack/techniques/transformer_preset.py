@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, PositiveInt, model_validator
 
-from foldstack.backbones import BackboneSize, locate
+from foldstack.backbones import BackboneSize, UpdateForm, locate
 from foldstack.kinds import Kind
 from foldstack.settings import Listed, NonNegative, OptionalText, Share, none_from_text
 from foldstack.techniques import auto
@@ -20,7 +20,7 @@ from foldstack.techniques.optimizers import Optimizer
 from foldstack.techniques.pretraining import Pretraining
 from foldstack.techniques.sequence_preset import SequenceSettings
 from foldstack.techniques.teaching import JointDistillation
-from foldstack.techniques.text_template import Template, parts_of
+from foldstack.techniques.text_template import LABELS, Slot, Template, parts_of
 from foldstack.techniques.training import TrainingSettings
 
 # What of a preset applies to its backbone before training.
@@ -124,12 +124,36 @@ class TransformerSettings(SequenceSettings):
         length = self.training.max_length
         length = auto.choose("max_length", facts).value if length == AUTO else length
         stages = [s for s in self.all_stages if not s.freeze_backbone] or [self.training]
-        batches = []
+        needed = []
         for stage in stages:
             batch = stage.batch_size
             batch = auto.choose("batch_size", facts).value if batch == AUTO else batch
-            batches.append(min(batch, stage.micro_batch_size or batch))
-        return size.training_mb(max(batches), length)
+            in_pass = min(batch, stage.micro_batch_size or batch)
+            needed.append(size.training_mb(in_pass, length, self.update_form(stage)))
+        return max(needed)
+
+    def update_form(
+        self, stage: TrainingSettings, precision: str | None = None, on_gpu: bool = False
+    ) -> UpdateForm:
+        """Return what an update of a stage keeps in memory.
+
+        Args:
+            stage: one of `all_stages`, or settings like it.
+            precision: of the computation; None for that of the settings.
+            on_gpu: whether on a GPU.
+        """
+        half = (precision or stage.precision) in ("bf16", "fp16")
+        frozen, lora = self.quantize, self.lora
+        if frozen is None and lora is not None:
+            frozen = "half" if half and lora.kind != "dora" else "fp32"
+        return UpdateForm(
+            frozen,
+            0 if lora is None else lora.r,
+            lora is not None and lora.dropout > 0,
+            stage.recomputes,
+            half,
+            on_gpu,
+        )
 
     def check_backbone(self) -> None:
         locate(self.backbone, self.sha256)
@@ -361,6 +385,10 @@ class TransformerSettings(SequenceSettings):
             raise ValueError(
                 f"label_words are scored against each other, but this competition is {kind}: leave "
                 "them out"
+            )
+        if kind.is_values and self.template and Slot(LABELS) in parts_of(self.template):
+            raise ValueError(
+                "template lists {labels}, of which a regression has none: leave the place out"
             )
         if self.joint is not None and kind.is_values:
             raise ValueError(

@@ -12,6 +12,7 @@ from foldstack.kinds import Kind
 from foldstack.settings import Listed, OptionalText
 from foldstack.techniques.classifiers import LogisticClassifier, VectorClassifier
 from foldstack.techniques.common import named
+from foldstack.techniques.compared import check_compared, check_edits, packages_of
 from foldstack.techniques.heads import Head, MeanHead
 from foldstack.techniques.keyword_settings import KeywordSettings
 from foldstack.techniques.learner import Traits
@@ -56,6 +57,9 @@ class VectorsSettings(KeywordSettings):
     precision: of the backbone; auto: the fastest safe one of the machine.
     classifier: what predicts the targets from the vector.
     text_features: join lengths, readability, shares of kinds of characters and the like of each text.
+    pair_features: columns that say how alike every two segments of a row are; meaning: the cosine of
+        their vectors; overlap: also those of learner tfidf, by the run's own rows; edits: also edit
+        distances, by rapidfuzz.
     join_features: join the competition's numeric and categorical columns to the vector.
     row_weights: drift multiplies the rows' weights by those of `make drift`, which are large for
         rows like the test file's.
@@ -78,6 +82,7 @@ class VectorsSettings(KeywordSettings):
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     classifier: Annotated[VectorClassifier, BeforeValidator(named)] = LogisticClassifier()
     text_features: bool = False
+    pair_features: Literal["none", "meaning", "overlap", "edits"] = "none"
     join_features: bool = False
     row_weights: Literal["file", "drift"] = "file"
 
@@ -151,17 +156,23 @@ class VectorsSettings(KeywordSettings):
     def input_files(self) -> dict[str, str]:
         return super().input_files | self.source.files
 
+    def of_segments(self, count: int) -> VectorsSettings:
+        if self.pair_features != "none":
+            check_compared(count)
+        return self
+
     @property
     def models_read(self) -> dict[str, str]:
         return super().models_read | ({"backbone": self.backbone} if self.backbone else {})
 
     @property
     def packages(self) -> tuple[str, ...]:
-        return self.source.packages
+        return (*self.source.packages, *packages_of(self.pair_features))
 
     def check_inputs(self, files: dict[str, Path]) -> None:
         super().check_inputs(files)
         self.source.check_files(files)
+        check_edits(self.pair_features)
 
     def check_backbone(self) -> None:
         if self.backbone is not None:

@@ -3353,4 +3353,29 @@ MUTANTS = [
         "a stage after one with gradient checkpointing has it too",
         ("test_checkpointed.py::test_a_run_with_it_has_the_same_losses",),
     ),
+    # Weights that processes share out
+    Mutant(
+        "shares-are-left-whole",
+        "training/sharding.py",
+        "mesh=mesh, reshard_after_forward=True)",
+        "mesh=mesh)",
+        "after predictions by an average, training reads embeddings and head of the average",
+        ("test_sharding.py::test_processes_that_share_out_weights_have_the_result_of_one",),
+    ),
+    Mutant(
+        "shares-have-one-rate",
+        "training/loop.py",
+        "rates = layer_rates(model, settings)",
+        "rates = dict.fromkeys(dict(model.named_parameters()), settings.lr)",
+        "layer_decay and head_lr do nothing where weights are shared out",
+        ("test_sharding.py::test_a_decoder_with_adapters_is_saved_as_by_one_process",),
+    ),
+    Mutant(
+        "sharding-is-identity",
+        "config.py",
+        'frozenset({"checkpoint_seconds", "sharding"})',
+        'frozenset({"checkpoint_seconds"})',
+        "a run that was shared out is another run without it",
+        ("test_sharding.py::test_a_stopped_run_resumes_however_it_is_shared_out",),
+    ),
 ]

@@ -102,7 +102,7 @@ CASES: dict[str, dict] = {
     "worst matrices": {"adversary": {"name": "awp", "lr": 0.1, "epsilon": 0.5, "start": 1}},
     "worst words": {"adversary": {"name": "freelb", "init": 0.0, "steps": 2}},
     "averaged": {"averaging": {"name": "ema", "decay": 0.5}},
-    "best epoch": {"select": "fold", "epochs": 3},
+    "best epoch": {"select": "fold", "epochs": 3, "averaging": {"name": "ema", "decay": 0.5}},
     "soup": {"select": "fold", "epochs": 3, "averaging": {"name": "soup"}},
     "sampled": {"sampling": {"name": "power", "exponent": 0.0}},
     "adafactor": {"optimizer": "adafactor"},

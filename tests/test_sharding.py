@@ -6,6 +6,7 @@ They meet over gloo on the CPU; what comes out is what one process has.
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -146,7 +147,7 @@ LORA = {
     "lora": {"r": 2, "dropout": 0},
     "head": "last",
     "dropout": 0.0,
-    "training": {"adversary": {"name": "fgm", "epsilon": 0.5}},
+    "training": {"adversary": {"name": "fgm", "epsilon": 0.5}, "layer_decay": 0.5},
 }
 
 
@@ -217,33 +218,33 @@ def test_every_architecture_may_share_out_weights(tmp_path):
 
 def test_a_stopped_run_resumes_however_it_is_shared_out(backbone, tmp_path):
     """By two processes again, to the same bytes, or by one, to those of one but for rounding."""
-    root = make(tmp_path / "w", backbone, averaging={"name": "ema"})
+    root = make(tmp_path / "w", backbone)
     options = {"dropout": 0.0, "backbone_dropout": 0.0, "sharding": "full"}
-    training = {"epochs": 2, "precision": "fp32", "averaging": {"name": "ema"}}
+    training = {"precision": "fp32", "averaging": {"name": "ema"}}
     add_preset(root, backbone, **options, training=training)
+    stop = ("foldstack.training.loop:update", 4, [signal.SIGTERM])
+    codes, logs = together(root, *TRAIN, at=(None, stop))
+    assert codes == [143, 143], logs
+    stopped = shutil.copytree(root, tmp_path / "stopped")
     codes, logs = together(root, *TRAIN)
     assert codes == [0, 0], logs
-    whole, files = results(root), sorted(p.name for p in Store(root).run_dir(KEY).rglob("*"))
-    weights = load_file(Store(root).run_dir(KEY) / "model/classifier.safetensors")
-
-    stop = ("foldstack.training.loop:update", 4, [signal.SIGTERM])
-    for sharded in (True, False):
-        assert foldstack(root, "clean", "oof") == 0
-        codes, logs = together(root, *TRAIN, at=(None, stop))
-        assert codes == [143, 143], logs
-        if sharded:
-            codes, logs = together(root, *TRAIN)
-            assert codes == [0, 0], logs
-            assert "resuming from the checkpoint after update 4\n" in logs[0]
-            assert results(root) == whole
-        else:
-            assert foldstack(root, *TRAIN, "--set", "sharding=none") == 0
-            assert sorted(p.name for p in Store(root).run_dir(KEY).rglob("*")) == files
-            one = load_file(Store(root).run_dir(KEY) / "model/classifier.safetensors")
-            for name, value in one.items():
-                torch.testing.assert_close(weights[name], value, rtol=0, atol=1e-5)
-    # The setting is none of the result: the run is the same without it.
+    assert "resuming from the checkpoint after update 4\n" in logs[0]
+    resumed = results(root)
+    # The setting is none of the result: one process, which may not have it, finds the run.
     assert foldstack(root, *TRAIN) == 0
+
+    codes, logs = together(root, *TRAIN, "--force")
+    assert codes == [0, 0], logs
+    assert results(root) == resumed
+
+    assert foldstack(stopped, *TRAIN, "--set", "sharding=none") == 0
+    assert foldstack(stopped, *TRAIN) == 0
+    one, two = (Store(each).run_dir(KEY) for each in (stopped, root))
+    files = [sorted(p.name for p in each.rglob("*")) for each in (one, two)]
+    assert files[0] == files[1]
+    weights, other = (load_file(each / "model/classifier.safetensors") for each in (one, two))
+    for name, value in weights.items():
+        torch.testing.assert_close(other[name], value, rtol=0, atol=1e-5)
 
 
 def test_a_backbone_is_pretrained_in_shares(backbone, tmp_path):

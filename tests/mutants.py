@@ -599,7 +599,7 @@ MUTANTS = [
     Mutant(
         "evaluates-last-weights",
         "training/loop.py",
-        "with averaging.applied(model):\n                        scores",
+        "with averaging.applied(net):\n                        scores",
         "if averaging:\n                        scores",
         "epochs are scored without the average",
         ("test_techniques.py",),
@@ -615,7 +615,7 @@ MUTANTS = [
     Mutant(
         "last-weights-not-average",
         "training/loop.py",
-        "with training.averaging.applied(model):\n            last",
+        "with training.averaging.applied(net):\n            last",
         "if training.averaging:\n            last",
         "the model is left without its average",
         ("test_techniques.py",),
@@ -727,8 +727,8 @@ MUTANTS = [
     Mutant(
         "average-stays-in-the-model",
         "training/weight_averaging.py",
-        "                p.data = kept[name]",
-        "                p.data = p.data",
+        "with restored(list(weights.values())):",
+        "if weights:",
         "training goes on from the average",
         ("test_averages.py",),
     ),

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from foldstack.nets.shards import shared_as
+from foldstack.nets.shared_out import shared_as
 from foldstack.techniques.network_parts import NetworkPart
 
 

@@ -30,7 +30,7 @@ from torch.nn import functional as F
 
 from foldstack import parallel, techniques
 from foldstack.errors import InputError, some
-from foldstack.nets.shards import is_shared, shared_as
+from foldstack.nets.shared_out import is_shared, shared_as
 
 if TYPE_CHECKING:
     from foldstack.nets.trainable import Trainable

@@ -13,7 +13,7 @@ from torch import Tensor
 from foldstack import parallel
 from foldstack.config import digest
 from foldstack.files import file_sha256, placing, placing_folder, write_json
-from foldstack.nets.shards import whole
+from foldstack.nets.shared_out import whole
 from foldstack.progress import say
 from foldstack.system import is_fault
 

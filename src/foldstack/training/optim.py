@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from foldstack import techniques
-from foldstack.nets.shards import shared_as
+from foldstack.nets.shared_out import shared_as
 from foldstack.nets.trainable import Trainable
 from foldstack.techniques import LoopSettings, Optimizer, Schedule
 

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from foldstack import techniques
-from foldstack.nets.shards import shared_as
+from foldstack.nets.shared_out import shared_as
 from foldstack.training.attacks import put, restored
 
 

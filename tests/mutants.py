@@ -599,7 +599,7 @@ MUTANTS = [
     Mutant(
         "evaluates-last-weights",
         "training/loop.py",
-        "with averaging.applied(model):\n                        scores",
+        "with averaging.applied(net):\n                        scores",
         "if averaging:\n                        scores",
         "epochs are scored without the average",
         ("test_techniques.py",),
@@ -615,7 +615,7 @@ MUTANTS = [
     Mutant(
         "last-weights-not-average",
         "training/loop.py",
-        "with training.averaging.applied(model):\n            last",
+        "with training.averaging.applied(net):\n            last",
         "if training.averaging:\n            last",
         "the model is left without its average",
         ("test_techniques.py",),
@@ -727,8 +727,8 @@ MUTANTS = [
     Mutant(
         "average-stays-in-the-model",
         "training/weight_averaging.py",
-        "                p.data = kept[name]",
-        "                p.data = p.data",
+        "with restored(list(weights.values())):",
+        "if weights:",
         "training goes on from the average",
         ("test_averages.py",),
     ),
@@ -3357,7 +3357,8 @@ MUTANTS = [
         "identity-of-the-end",
         "stages/one_run.py",
         "    record = RunRecord(\n        model=key.model,",
-        "    fitted.of_record['identity'] = identity_of(ws, run)\n    record = RunRecord(\n        model=key.model,",
+        "    fitted.of_record['identity'] = identity_of(ws, run)\n"
+        "    record = RunRecord(\n        model=key.model,",
         "a file that changes while a run trains is recorded as what it has learned",
         ("test_made_texts.py::test_a_file_that_changes_while_a_run_trains_makes_it_stale",),
     ),
@@ -3368,5 +3369,30 @@ MUTANTS = [
         "if False:",
         "runs that began with different pretrained backbones are blended",
         ("test_pretraining.py::test_other_texts_or_settings_are_another_backbone",),
+    ),
+    # Weights that processes share out
+    Mutant(
+        "shares-are-left-whole",
+        "training/sharding.py",
+        "mesh=mesh, reshard_after_forward=True)",
+        "mesh=mesh)",
+        "after predictions by an average, training reads embeddings and head of the average",
+        ("test_sharding.py::test_processes_that_share_out_weights_have_the_result_of_one",),
+    ),
+    Mutant(
+        "shares-have-one-rate",
+        "training/loop.py",
+        "rates = layer_rates(model, settings)",
+        "rates = dict.fromkeys(dict(model.named_parameters()), settings.lr)",
+        "layer_decay and head_lr do nothing where weights are shared out",
+        ("test_sharding.py::test_a_decoder_with_adapters_is_saved_as_by_one_process",),
+    ),
+    Mutant(
+        "sharding-is-identity",
+        "config.py",
+        'frozenset({"checkpoint_seconds", "sharding"})',
+        'frozenset({"checkpoint_seconds"})',
+        "a run that was shared out is another run without it",
+        ("test_sharding.py::test_a_stopped_run_resumes_however_it_is_shared_out",),
     ),
 ]

@@ -135,7 +135,7 @@ def test_a_backbone_without_one_stack_is_refused(lists, count):
     assert str(e.value) == (
         f"a backbone of type 'odd' has {count} stacks of layers instead of one, so they cannot be "
         "counted: leave training.layer_decay, head_lr, freeze_embeddings, freeze_layers, "
-        "reinit_layers and keep_every at their defaults"
+        "reinit_layers, keep_every and sharding at their defaults"
     )
 
 

@@ -99,10 +99,10 @@ CASES: dict[str, dict] = {
     "pairs of rows": {"loss": {"name": "pairwise_auc", "share": 0.7}},
     "two passes": {"rdrop": 1.0, "backbone_dropout": 1e-12},  # else it is refused
     "worst weights": {"adversary": {"name": "fgm", "epsilon": 0.5}},
-    "worst matrices": {"adversary": {"name": "awp", "start": 0}},
+    "worst matrices": {"adversary": {"name": "awp", "lr": 0.1, "epsilon": 0.5, "start": 1}},
     "worst words": {"adversary": {"name": "freelb", "init": 0.0, "steps": 2}},
     "averaged": {"averaging": {"name": "ema", "decay": 0.5}},
-    "best epoch": {"select": "fold", "epochs": 3},
+    "best epoch": {"select": "fold", "epochs": 3, "averaging": {"name": "ema", "decay": 0.5}},
     "soup": {"select": "fold", "epochs": 3, "averaging": {"name": "soup"}},
     "sampled": {"sampling": {"name": "power", "exponent": 0.0}},
     "adafactor": {"optimizer": "adafactor"},
@@ -127,13 +127,13 @@ CASES: dict[str, dict] = {
 }
 
 
-def fitted(backbone: str, folder: Path, name: str) -> dict[str, np.ndarray]:
+def fitted(backbone: str, folder: Path, name: str, sharding: str = "none") -> dict[str, np.ndarray]:
     """Weights after training by this case's settings, and predictions of more rows than a batch."""
     folder.mkdir(exist_ok=True)
     settings = {"epochs": 2, "backbone_dropout": 0.0, "head": "mean"} | CASES[name]
     head = TypeAdapter(Head).validate_python({"name": settings.pop("head")})
     distil = TypeAdapter(Distillation | None).validate_python(settings.pop("distil", None))
-    over = {"head": head, "distil": distil} | settings.pop("over", {})
+    over = {"head": head, "distil": distil, "sharding": sharding} | settings.pop("over", {})
     beside, ratio = settings.pop("consistency", None), settings.pop("ratio", None)
     if beside is not None:
         over["consistency"] = Consistency(**beside, confidence=0, augment=["delete_words"])

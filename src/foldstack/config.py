@@ -33,7 +33,7 @@ LARGEST_YAML = 16 << 20  # bytes: a million labels, read in minutes; a larger fi
 
 # Settings of how a run is carried out, not of its result: a change requires no new training.
 MANY = 20  # names to choose from, beyond which the nearest is named alone
-NOT_IDENTITY = frozenset({"checkpoint_seconds"})
+NOT_IDENTITY = frozenset({"checkpoint_seconds", "sharding"})
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import PreTrainedTokenizerBase
 
+from foldstack import parallel
 from foldstack.errors import InputError
 from foldstack.learners import Attended, LearnerContext, Measured, stored_mb
 from foldstack.learners.encoder import Encoder
@@ -345,7 +346,13 @@ class SequenceLearner:
                 ratio=self.settings.mixed_ratio,
                 unlabelled=unlabelled,
                 log=under(f"stage{number}", self.log) if several else self.log,
+                # A head alone is small, and each process runs the frozen backbone whole.
+                sharded=self._is_sharded and not stage.freeze_backbone,
             )
+
+    @property
+    def _is_sharded(self) -> bool:
+        return self.settings.is_sharded and parallel.world_size() > 1
 
     def _with_synthetic(self, examples: loop.Examples, sampling: Sampling) -> loop.Examples:
         outputs = examples.tokens

@@ -262,6 +262,7 @@ class TransformerLearner(SequenceLearner):
                 of_epoch=of_epoch,
                 criterion=CRITERION,
                 what="pretraining",
+                sharded=self._is_sharded,
             )
         if parallel.is_main():
             with naming(to):

@@ -94,7 +94,7 @@ def _stack(backbone: nn.Module) -> nn.ModuleList:
         raise InputError(
             f"a backbone of type '{backbone.config.model_type}' has {len(stacks) or 'no'} stacks of "
             "layers instead of one, so they cannot be counted: leave training.layer_decay, head_lr, "
-            "freeze_embeddings, freeze_layers, reinit_layers and keep_every at their defaults"
+            "freeze_embeddings, freeze_layers, reinit_layers, keep_every and sharding at their defaults"
         )
     return stacks[0]
 

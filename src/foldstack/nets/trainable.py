@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
+from foldstack.nets.shared_out import shared_as
 from foldstack.techniques.network_parts import NetworkPart
 
 
@@ -62,10 +63,11 @@ class Trainable(nn.Module):
 
     def load_learned(self, tensors: Mapping[str, Tensor]) -> None:
         """Load what `learned` returned; raise RuntimeError if one is missing or unknown."""
-        other = set(tensors) ^ set(self.learned())
+        own = self.learned()
+        other = set(tensors) ^ set(own)
         if other:
             raise RuntimeError(f"weights are missing or unknown: {', '.join(sorted(other))}")
-        self.load_state_dict(tensors, strict=False)
+        self.load_state_dict({k: shared_as(own[k], v) for k, v in tensors.items()}, strict=False)
 
     def named_layers(self) -> NamedLayers:
         """Return the depths of its parameters, if it has `NetworkPart.LAYERS`."""

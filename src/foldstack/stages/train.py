@@ -242,7 +242,7 @@ def _check_inputs(ws: Workspace, todo: list[Run], *, force: bool) -> None:
 
 
 def _check_processes(todo: list[Run], processes: int) -> None:
-    """Raise InputError if several processes are requested and these runs cannot use them."""
+    """Raise InputError if these runs cannot use several processes, or one."""
     launched = parallel.world_size()
     if launched > 1 and (processes > 1 or len(todo) > 1):
         what = f"{len(todo)} runs are to be trained" if len(todo) > 1 else "--processes is given"
@@ -251,6 +251,12 @@ def _check_processes(todo: list[Run], processes: int) -> None:
             "--processes instead of the launcher"
         )
     if launched == processes == 1:
+        for run in todo:
+            if run.settings.is_sharded:
+                raise InputError(
+                    f"{run.key}: sharding shares a run out over processes: start several with "
+                    "--processes (PROCESSES=), or leave it out"
+                )
         return
     for run in todo:
         if not run.settings.traits.processes:

@@ -22,6 +22,7 @@ OF_RUN = (
     "joint",
     "template",
     "label_words",
+    "sharding",
 )
 OF_TRAINING = (
     "loss",

@@ -107,6 +107,11 @@ class LearnerSettings(Settings):
         """
         return None
 
+    @property
+    def is_sharded(self) -> bool:
+        """Whether the processes of a run share out its weights, so that it requires several."""
+        return False
+
     def check_backbone(self) -> None:
         """Raise InputError if the backbone's folder or package is missing, or its checksum differs."""
 

@@ -17,9 +17,11 @@ class Optimizer(Technique):
             embeddings must not be trimmed to the words that occur.
         rowwise: a step leaves rows of a matrix as they are whose gradient is zero, so that gradients
             of embeddings can be sparse.
+        shards: it takes weights that processes share out.
     """
 
     by_matrix: ClassVar[bool] = False
+    shards: ClassVar[bool] = False
     rowwise: ClassVar[bool] = False
 
 
@@ -27,6 +29,7 @@ class AdamW(Optimizer):
     """Loshchilov and Hutter 2019."""
 
     implementation: ClassVar[str] = "foldstack.training.optim:adamw"
+    shards: ClassVar[bool] = True
     name: Literal["adamw"] = "adamw"
 
 

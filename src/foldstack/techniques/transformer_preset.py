@@ -16,6 +16,7 @@ from foldstack.techniques.adapter_settings import LoraSettings
 from foldstack.techniques.classifiers import texts_of_labels
 from foldstack.techniques.common import AUTO, OrAuto
 from foldstack.techniques.learner import Traits
+from foldstack.techniques.optimizers import Optimizer
 from foldstack.techniques.pretraining import Pretraining
 from foldstack.techniques.sequence_preset import SequenceSettings
 from foldstack.techniques.teaching import JointDistillation
@@ -74,6 +75,9 @@ class TransformerSettings(SequenceSettings):
         8 (int8); with lora, or if all stages set freeze_backbone.
     joint: train the whole backbone too, with a head of its own, which teaches the layers that
         `keep_every` keeps while it learns, `{}` or `{setting: value}`.
+    sharding: full: the processes of a run (`PROCESSES=`) share out weights, gradients and optimiser
+        state while they train (FSDP; Zhao et al. 2023), for what does not fit one GPU; none: each has
+        all of them. The results are the same to rounding.
     """
 
     implementation: ClassVar[str] = "foldstack.learners.transformer:TransformerLearner"
@@ -106,6 +110,11 @@ class TransformerSettings(SequenceSettings):
     lora: Annotated[LoraSettings | None, BeforeValidator(none_from_text)] = None
     quantize: Annotated[Literal["nf4", "int8"] | None, BeforeValidator(none_from_text)] = None
     joint: Annotated[JointDistillation | None, BeforeValidator(none_from_text)] = None
+    sharding: Literal["none", "full"] = "none"
+
+    @property
+    def is_sharded(self) -> bool:
+        return self.sharding == "full"
 
     def fit_mb(self, rows: int) -> int | None:
         size = BackboneSize.of(self.backbone)
@@ -350,6 +359,23 @@ class TransformerSettings(SequenceSettings):
                 raise ValueError(
                     f"quantize rounds weights that a checkpoint has, and {name} makes others: leave one "
                     "of them out"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _shards_what_is_trained(self) -> TransformerSettings:
+        if not self.is_sharded:
+            return self
+        if all(stage.freeze_backbone for stage in self.all_stages):
+            raise ValueError(
+                "sharding shares out what is trained, which with freeze_backbone is the head alone: "
+                "leave it out"
+            )
+        for stage in self.all_stages:
+            if not Optimizer.registered[stage.optimizer].shards:
+                raise ValueError(
+                    f"optimizer {stage.optimizer} cannot share out its state: leave sharding out, or "
+                    f"take {' or '.join(Optimizer.with_trait('shards'))}"
                 )
         return self
 

@@ -30,6 +30,7 @@ from torch.nn import functional as F
 
 from foldstack import parallel, techniques
 from foldstack.errors import InputError, some
+from foldstack.nets.shared_out import is_shared, shared_as
 
 if TYPE_CHECKING:
     from foldstack.nets.trainable import Trainable
@@ -287,7 +288,9 @@ class PerturbedVectors:
 
     def blank(self, real: Tensor) -> Tensor:
         """Return (b, t, h) zeros for a (b, t, 1) mask."""
-        return self.embeddings.weight.new_zeros(*real.shape[:2], self.embeddings.weight.shape[1])
+        weight = self.embeddings.weight
+        size = (*real.shape[:2], weight.shape[1])
+        return torch.zeros(size, dtype=weight.dtype, device=real.device)
 
     @contextmanager
     def attack(self, noise: Tensor) -> Iterator[None]:
@@ -407,7 +410,7 @@ def direction(parameter: nn.Parameter) -> Tensor:
 def put(parameters: Sequence[nn.Parameter], values: Iterable[Tensor]) -> None:
     """Assign values to parameters in place."""
     for parameter, value in zip(parameters, values, strict=True):
-        parameter.copy_(value)
+        parameter.copy_(shared_as(parameter, value))
     torch.clear_autocast_cache()  # autocast around the step would use the cached old weights
 
 
@@ -437,7 +440,7 @@ def gradients_reaching(frozen: Sequence[nn.Parameter]) -> Iterator[None]:
 def share_gradients(frozen: Sequence[nn.Parameter]) -> None:
     """Replace the gradients of frozen parameters by the processes' mean; DDP leaves them out."""
     for p in frozen:
-        if p.grad is not None:
+        if p.grad is not None and not is_shared(p.grad):
             parallel.all_reduce_sum(p.grad).div_(parallel.world_size())
 
 

@@ -13,28 +13,38 @@ from torch import Tensor
 from foldstack import parallel
 from foldstack.config import digest
 from foldstack.files import file_sha256, placing, placing_folder, write_json
+from foldstack.nets.shared_out import whole
 from foldstack.progress import say
 from foldstack.system import is_fault
 
 KEPT = 2
 
 
-def on_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return contiguous copies of the tensors on the CPU, as a file requires."""
-    return {k: v.detach().contiguous().cpu() for k, v in tensors.items()}
+def on_cpu(tensors: Mapping[str, Tensor], wanted: bool = True) -> dict[str, Tensor]:
+    """Return the tensors contiguous and whole on the CPU, as a file requires; without `wanted`, none.
+
+    All processes must call it if tensors are shared out over them.
+    """
+    found = {}
+    for name, tensor in tensors.items():
+        gathered = whole(tensor.detach())
+        if wanted:
+            found[name] = gathered.contiguous().cpu()
+    return found
 
 
 def save_weights(weights: Mapping[str, Tensor], path: Path) -> None:
-    """Write weights from the main process; all processes have the same."""
+    """Write weights from the main process; all processes have the same, or parts of them."""
+    kept = on_cpu(weights, parallel.is_main())
     if parallel.is_main():
         with placing(path) as beside:
-            save_file(on_cpu(weights), beside)
+            save_file(kept, beside)
 
 
 def save(folder: Path, step: int, tensors: dict[str, Tensor], state: dict) -> None:
     """Write `step-N`, renamed once complete, and delete all but the last two.
 
-    Processes have the same state; the main process writes it.
+    Processes have the same state, or parts of its tensors; the main process writes it.
 
     Args:
         folder: of checkpoints.
@@ -42,11 +52,12 @@ def save(folder: Path, step: int, tensors: dict[str, Tensor], state: dict) -> No
         tensors: of model, average and optimiser.
         state: everything else, as JSON.
     """
+    kept = on_cpu(tensors, parallel.is_main())
     if not parallel.is_main():
         return
     beside, place = folder / f".step-{step:08}.tmp", folder / f"step-{step:08}"
     with placing_folder(place, beside):
-        save_file(on_cpu(tensors), beside / "state.safetensors")
+        save_file(kept, beside / "state.safetensors")
         state = state | {"step": step, "sha256": file_sha256(beside / "state.safetensors")}
         write_json(beside / "state.json", state | {"digest": digest(state)})
     for old in sorted(folder.glob("step-*"))[:-KEPT]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -39,6 +39,7 @@ from foldstack.training.criteria import Criterion
 from foldstack.training.graphs import Graphs
 from foldstack.training.micro_batch import MicroBatch, TrainingObjective, UnlabelledPart
 from foldstack.training.optim import (
+    layer_rates,
     load_state_tensors,
     lr_factor,
     make_optimizer,
@@ -46,6 +47,7 @@ from foldstack.training.optim import (
 )
 from foldstack.training.precision import batch_tokens, padding_multiple
 from foldstack.training.samplers import sampled_rows
+from foldstack.training.sharding import is_sharded, sharded_copy
 from foldstack.training.threads import parallel_map
 from foldstack.training.unlabelled import TextPairs, Unlabelled
 from foldstack.training.weight_averaging import WeightAverage, greedy_soup, make_averaging
@@ -116,10 +118,11 @@ class EpochScore(NamedTuple):
 class Training:
     """A model and everything that an update of it needs.
 
-    net: the model wrapped by accelerate, which averages gradients over processes; passes without
-    gradients use the model itself. graphs: by the adversary's phase, on a GPU; not with unlabelled
-    rows, whose lengths would make a graph of nearly every update. reached: (2,) the predictions of
-    unlabelled texts in this process and epoch that reach the confidence of consistency, and all.
+    model: the network, or a copy whose weights are shared out over processes. net: the model wrapped
+    by accelerate, which averages gradients over processes; passes without gradients use the model
+    itself. graphs: by the adversary's phase, on a GPU; not with unlabelled rows, whose lengths would
+    make a graph of nearly every update. reached: (2,) the predictions of unlabelled texts in this
+    process and epoch that reach the confidence of consistency, and all.
     """
 
     model: Trainable
@@ -150,6 +153,8 @@ def prepare(
     settings: LoopSettings,
     accelerator: Accelerator,
     criterion: Criterion | None = None,
+    *,
+    sharded: bool = False,
 ) -> Training:
     """Return the training state of this network and these rows, as the settings say.
 
@@ -159,6 +164,7 @@ def prepare(
         settings: of the loop.
         accelerator: of this process.
         criterion: used instead of the settings' loss.
+        sharded: share the weights, gradients and optimiser state out over the processes.
 
     Raises:
         InputError: the network lacks a part that a setting requires, or a setting cannot be split
@@ -171,10 +177,18 @@ def prepare(
             f"{accelerator.num_processes} processes would split: train it in one process"
         )
     if accelerator.num_processes > 1:
-        _freeze_unused(model, examples)
-    # CUDA graphs and the mean over processes take dense gradients only.
-    sparse = accelerator.device.type == "cpu" and accelerator.num_processes == 1
-    net, optimizer = accelerator.prepare(model, make_optimizer(model, settings, sparse))
+        with accelerator.autocast():  # frozen weights may be in half precision
+            _freeze_unused(model, examples)
+    if sharded:
+        rates = layer_rates(model, settings)
+        model = sharded_copy(model, accelerator.device)
+        optimizer = accelerator.prepare(make_optimizer(model, settings, rates=rates))
+        # Nothing but autocast.
+        net = accelerator.prepare_model(model, device_placement=False, evaluation_mode=True)
+    else:
+        # CUDA graphs and the mean over processes take dense gradients only.
+        sparse = accelerator.device.type == "cpu" and accelerator.num_processes == 1
+        net, optimizer = accelerator.prepare(model, make_optimizer(model, settings, sparse))
     adversary = make_attack(settings.adversary, model)
     if criterion is None:
         of = (examples.targets.to(accelerator.device), examples.weights.to(accelerator.device))
@@ -240,6 +254,7 @@ def train(
     criterion: Criterion | None = None,
     what: str = "training",
     log: Log | None = None,
+    sharded: bool = False,
 ) -> dict:
     """Train `model` in place; resume from the newest checkpoint in `folder`, if there is one.
 
@@ -263,6 +278,8 @@ def train(
         criterion: used instead of the settings' loss.
         what: name of the work, for progress lines.
         log: of the running loss and the learning rate, and of each epoch's metric.
+        sharded: share the weights, gradients and optimiser state out over the processes; `model` is
+            the same afterwards.
 
     Returns:
         Facts for run.json: `updates`, `training_seconds`; `losses`, at most 200 points [update,
@@ -273,8 +290,8 @@ def train(
         InputError: the loss is no longer finite, or the network lacks what a setting requires.
         Interrupted: a signal arrived; the newest checkpoint is that of the last update.
     """
-    training = prepare(model, examples, settings, accelerator, criterion)
-    optimizer, averaging = training.optimizer, training.averaging
+    training = prepare(model, examples, settings, accelerator, criterion, sharded=sharded)
+    net, optimizer, averaging = training.model, training.optimizer, training.averaging
     of_epoch = lru_cache(maxsize=1)(_sampled(of_epoch or (lambda epoch: examples), settings, seed))
     current = of_epoch(0)
     per_epoch = len(batches_of(current, settings, ratio, seed, 0))
@@ -291,12 +308,12 @@ def train(
         while True:
             epoch, position = divmod(step, per_epoch)
             if position == 0 and epoch > 0:  # no checkpoint until the next update
-                averaging.after_epoch(model, epoch, settings.epochs)
+                averaging.after_epoch(net, epoch, settings.epochs)
                 if evaluate:
-                    with averaging.applied(model):
-                        scores.append(evaluate(model))
+                    with averaging.applied(net):
+                        scores.append(evaluate(net))
                         if epoch == _best(scores) or settings.mixes_epochs:
-                            checkpoint.save_weights(model.learned(), _epoch_file(folder, epoch))
+                            checkpoint.save_weights(net.learned(), _epoch_file(folder, epoch))
                     say(f"epoch {epoch}: {scores[-1].metric:.4f}")
                     if log:
                         log({"metric": scores[-1].metric}, step)
@@ -321,7 +338,7 @@ def train(
             torch.manual_seed(_step_seed(seed, step, accelerator.process_index))
             rows, pairs = batches[position], beside[position]
             loss = update(training, current, rows, step / per_epoch, pairs)
-            averaging.after_update(model)
+            averaging.after_update(net)
             step += 1
 
             if accelerator.num_processes > 1:
@@ -345,7 +362,9 @@ def train(
                 STOP.check(is_said=True)
 
     parallel.barrier()  # until the weights of the last epoch are written
-    chosen = _choose(training, scores, folder, evaluate)
+    chosen = _choose(training, model, scores, folder, evaluate)
+    if sharded:
+        accelerator.free_memory()  # of the copy and its optimiser
     facts = {"updates": step, "training_seconds": round(time.monotonic() - begin, 2)}
     facts |= {"losses": curve.points()} | chosen
     return facts | _confident(training, unlabelled.settings) if unlabelled else facts
@@ -536,14 +555,23 @@ def predict(net: nn.Module, tokens: Sequences, device: torch.device, what: str =
     """
     net.eval()
     n, out = len(tokens.lengths), None
-    own = parallel.shard(token_batches(tokens.lengths, batch_tokens(device)))
+    batches = token_batches(tokens.lengths, batch_tokens(device))
+    own, together = parallel.shard(batches), is_sharded(net)
 
     def outputs_of(rows: np.ndarray) -> Tensor:
         inputs = tokens.batch(rows, padding_multiple(device))
         return net(**to_device(inputs, device)).float()
 
+    def one_by_one() -> Iterator[Tensor]:
+        """Yield the same, and take as many passes as the process with the most batches."""
+        with torch.no_grad():
+            yield from map(outputs_of, own)
+            if len(own) < -(-len(batches) // parallel.world_size()):
+                outputs_of(batches[0])
+
+    computed = one_by_one() if together else parallel_map(outputs_of, own, device)
     with Progress(f"predicting {what}".strip(), sum(map(len, own)), "rows") as progress:
-        for rows, logits in zip(own, parallel_map(outputs_of, own, device), strict=True):
+        for rows, logits in zip(own, computed, strict=True):
             if out is None:
                 out = torch.zeros(n, logits.shape[1], device=device)
             out[to_device(torch.from_numpy(rows), device)] = logits
@@ -588,15 +616,16 @@ def _out_of_patience(scores: list[EpochScore], patience: int) -> bool:
 
 def _choose(
     training: Training,
+    model: Trainable,
     scores: list[EpochScore],
     folder: Path,
     evaluate: Callable[[nn.Module], EpochScore] | None,
 ) -> dict:
-    """Load the weights that the settings select into the model; return facts about the selection."""
-    model = training.model
+    """Load the weights that the settings select into `model`; return facts about the selection."""
+    net = training.model
     if not evaluate:
-        with training.averaging.applied(model):
-            last = checkpoint.on_cpu(model.learned())
+        with training.averaging.applied(net):
+            last = {k: v.clone() for k, v in checkpoint.on_cpu(net.learned()).items()}
         model.load_learned(last)
         return {}
     facts = {
@@ -609,8 +638,8 @@ def _choose(
         return facts
 
     def score_of(weights: dict[str, Tensor]) -> float:
-        model.load_learned(weights)
-        return evaluate(model).chooses
+        net.load_learned(weights)
+        return evaluate(net).chooses
 
     files = [_epoch_file(folder, epoch + 1) for epoch in range(len(scores))]
     weights, epochs = greedy_soup(files, _choosing(scores), score_of)

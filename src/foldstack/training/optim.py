@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from foldstack import techniques
+from foldstack.nets.shared_out import shared_as
 from foldstack.nets.trainable import Trainable
 from foldstack.techniques import LoopSettings, Optimizer, Schedule
 
@@ -18,16 +19,19 @@ MANY = 20_000  # rows of an embedding, from which sparse gradients take less tim
 
 
 def make_optimizer(
-    model: nn.Module, settings: LoopSettings, sparse: bool = False
+    model: nn.Module,
+    settings: LoopSettings,
+    sparse: bool = False,
+    rates: Mapping[str, float] | None = None,
 ) -> torch.optim.Optimizer:
     """Return the optimiser over the trained parameters, grouped by learning rate and weight decay.
 
     Each group keeps its rate at the top of the schedule as `initial_lr`. Weight decay applies to
     matrices, not to biases and norms. sparse: let large embeddings have sparse gradients where an
-    update stays the same.
+    update stays the same. rates: what `layer_rates` has returned of the same model, default: it.
     """
     members = defaultdict(list)
-    rates = layer_rates(model, settings)
+    rates = layer_rates(model, settings) if rates is None else rates
     large = _made_sparse(model, sparse and settings.rowwise)
     for name, p in model.named_parameters():
         if p.requires_grad:
@@ -114,7 +118,8 @@ def load_state_tensors(
     state: dict[int, dict[str, Tensor]] = defaultdict(dict)
     for place, value in tensors.items():
         key, _, name = place.partition(".")
-        state[numbers[named[name]]][key] = value
+        p = named[name]
+        state[numbers[p]][key] = shared_as(p, value) if value.shape == p.shape else value
     optimizer.load_state_dict(optimizer.state_dict() | {"state": dict(state)})
 
 

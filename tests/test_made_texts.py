@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from foldstack.backbones import model_digest
 from foldstack.files import read_json, write_json
 from foldstack.nets.backbone import load_backbone
+from foldstack.stages import one_run
 from foldstack.stages.dependencies import why_stale
 from foldstack.stages.learned import rows_of
 from foldstack.stages.oof import check_alike
@@ -132,6 +133,21 @@ def test_a_run_is_stale_when_the_file_changes(root, capsys):
     capsys.readouterr()
     assert foldstack(root, *TRAIN) == 2
     assert "is finished with other settings or data (named_files" in capsys.readouterr().err
+
+
+def test_a_file_that_changes_while_a_run_trains_makes_it_stale(root, monkeypatch):
+    """Bug guarded: what a run has learned was recorded when it ended."""
+    make = one_run.make_learner
+
+    def changing(*args: object) -> object:
+        write_made(root, *(f"r{i},another of r{i}" for i in range(29)))
+        return make(*args)
+
+    monkeypatch.setattr(one_run, "make_learner", changing)
+    assert foldstack(root, *TRAIN) == 0
+    ws, _ = run_of(root, "tiny")
+    (why,) = why_stale(ws, ws.store.read_run(RunKey("tiny", 0, (0,))))
+    assert why.startswith("was made with other files that its preset names ")
 
 
 def test_a_file_that_is_removed_after_training_is_said(root, capsys):

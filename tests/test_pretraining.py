@@ -29,7 +29,7 @@ from foldstack.training.masked_words import CRITERION, MaskedWords, examples_of,
 from makers import loop_learner, tiny_rows
 from test_presets import checkpoint
 from test_resume import end, start
-from tiny import add_preset, foldstack, make_workspace
+from tiny import add_preset, foldstack, make_workspace, refuses
 
 pytestmark = pytest.mark.usefixtures("cpu_settings_restored")
 FROZEN = {"freeze_backbone": True, "epochs": 1}
@@ -463,7 +463,7 @@ def test_it_is_done_once_and_all_runs_begin_from_it(backbone, tmp_path, capsys):
     assert list((root / "oof/.pretrained").glob(".*.partial")) == []
 
 
-def test_other_texts_or_settings_are_another_backbone(backbone, tmp_path):
+def test_other_texts_or_settings_are_another_backbone(backbone, tmp_path, capsys):
     """Without the test file's texts, test rows would be less known than those held out."""
     root = make(tmp_path / "w", backbone)
     train(root, 0)
@@ -478,8 +478,27 @@ def test_other_texts_or_settings_are_another_backbone(backbone, tmp_path):
     assert len(kept(root)) == 3
     test = root / "input/test.csv"
     test.write_text(test.read_text().replace("film", "song"))
-    train(root, 1)
+    capsys.readouterr()
+    train(root, 0)
+    assert "the test file is new, the model is not" in capsys.readouterr().out
+    refuses(
+        root,
+        ["train", "--model", "tiny", "--fold", "1"],
+        "tiny seed 0 fold1 would begin with a backbone that was pretrained on other texts than that of "
+        "tiny seed 0 fold0, so that they could not serve together: give another NAME=, or --force "
+        "(FORCE=1)",
+        capsys,
+    )
+    assert foldstack(root, "train", "--model", "tiny", "--fold", "1", "--force") == 0
     assert len(kept(root)) == 4
+    capsys.readouterr()
+    refuses(
+        root,
+        ["blend", "--model", "tiny"],
+        "tiny seed 0 fold0 and tiny seed 0 fold1 began with backbones that were pretrained on different "
+        "texts: train the older one again with --force (FORCE=1)",
+        capsys,
+    )
 
 
 def test_a_long_text_is_read_to_its_end(backbone):

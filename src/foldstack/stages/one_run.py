@@ -21,7 +21,7 @@ from foldstack.errors import InputError
 from foldstack.interrupt import saying_stop
 from foldstack.learners import Learner, LearnerContext, make_learner
 from foldstack.progress import duration, say
-from foldstack.records import PartialRecord, RunRecord, UnlabelledRecord
+from foldstack.records import PartialRecord, RunIdentity, RunRecord, UnlabelledRecord
 from foldstack.rows import PSEUDO, Rows, text_digests
 from foldstack.stages.dependencies import require_dependencies
 from foldstack.stages.fitted import load_learner, threads_of, token_cache
@@ -145,7 +145,10 @@ def _fit(ws: Workspace, run: Run, log: Log | None) -> _Fitted:
     key, threads, start = run.key, threads_of(ws), start_of(ws, run)
     backbone = pretrained(ws, run.settings, threads) if run.pretrains else None
     begin = time.monotonic()
-    parallel.main_first(lambda: parallel.is_main() and _open_partial(ws, run, threads))
+    identity = identity_of(
+        ws, run
+    )  # before anything is read: what changes meanwhile makes it stale
+    parallel.main_first(lambda: parallel.is_main() and _open_partial(ws, run, threads, identity))
     of_texts = UnlabelledRecord()
     train, held, select, optimistic = rows_of(ws, run, of_texts, backbone)
     taught = int((train.origin == PSEUDO).sum())
@@ -174,6 +177,7 @@ def _fit(ws: Workspace, run: Run, log: Log | None) -> _Fitted:
     _check_facts(run, learner, facts)
     predictions = _predict(ws, learner, held)
     of_record = {
+        "identity": identity,
         "optimistic": optimistic,
         "rows": len(train),
         "unlabelled": of_texts if lines else None,
@@ -208,7 +212,6 @@ def _store(ws: Workspace, run: Run, fitted: _Fitted) -> RunRecord:
         seed=key.seed,
         run=key.run,
         left_out=list(key.left_out),
-        identity=identity_of(ws, run),
         metric=ws.competition.metric.name,
         **scored,
         **_test_features(ws, run),
@@ -230,15 +233,15 @@ def _machine(settings: LearnerSettings, threads: int) -> dict:
     return precision.machine(threads)
 
 
-def _open_partial(ws: Workspace, run: Run, threads: int) -> None:
-    """Open the unfinished run's folder if it has this run's identity; otherwise make an empty one.
+def _open_partial(ws: Workspace, run: Run, threads: int, identity: RunIdentity) -> None:
+    """Open the unfinished run's folder if it has this identity; otherwise make an empty one.
 
     A run of other settings or data is put aside and can be resumed with those.
     """
     store, key, partial = ws.store, run.key, ws.store.partial_dir(run.key)
     wanted = PartialRecord(
         run=[key.seed, *key.left_out],
-        identity=identity_of(ws, run),
+        identity=identity,
         machine=_machine(run.settings, threads),
         versions=_versions(run.settings),
     )

@@ -167,6 +167,11 @@ def check_alike(ws: Workspace, runs: dict[RunKey, RunRecord]) -> None:
                 f"({'; '.join(c.removeprefix('settings.') for c in changed)}): train one "
                 "of them again with --force (FORCE=1)"
             )
+        if run.pretrained != first.pretrained:
+            raise InputError(
+                f"{first_key} and {key} began with backbones that were pretrained on different texts: "
+                "train the older one again with --force (FORCE=1)"
+            )
 
 
 def _common(identity: RunIdentity, other: RunIdentity) -> dict[str, Any]:

@@ -63,9 +63,14 @@ def pretrained(ws: Workspace, settings: TransformerSettings, threads: int) -> Pa
     return place
 
 
+def pretrained_name(ws: Workspace, settings: TransformerSettings) -> str:
+    """Return the name of the folder of the pretrained backbone, which its texts and settings give."""
+    return _key(settings, _texts(ws))
+
+
 def is_pretrained(ws: Workspace, settings: TransformerSettings) -> bool:
     """Return whether the pretrained backbone of these settings exists."""
-    place = ws.store.pretrained_dir / _key(settings, _texts(ws))
+    place = ws.store.pretrained_dir / pretrained_name(ws, settings)
     return place.exists() and not _lacks_head(place, settings)
 
 

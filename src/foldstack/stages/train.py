@@ -13,7 +13,7 @@ from foldstack.stages.jobs import Jobs
 from foldstack.stages.launch import train_each
 from foldstack.stages.one_run import is_done, train_one
 from foldstack.stages.pooled import model_scores
-from foldstack.stages.pretrain import is_pretrained
+from foldstack.stages.pretrain import is_pretrained, pretrained_name
 from foldstack.stages.required import Required, check_run, in_a_circle, settings_of
 from foldstack.stages.run import Run, missing_files
 from foldstack.store import RunKey
@@ -85,6 +85,7 @@ def train_missing(
         _check_processes(todo, processes)
     if not force:
         _check_alike(ws, todo)
+        _check_pretrained(ws, todo)
     if not is_child():  # the parent has checked it
         _check_inputs(ws, todo, force=force)
     if len(todo) == 1 and processes == 1 and not train_one(ws, todo[0], force=force):
@@ -209,6 +210,20 @@ def _check_alike(ws: Workspace, todo: list[Run]) -> None:
                 raise InputError(
                     f"{own} would have other settings than {key} ({'; '.join(changed)}), so that they "
                     "could not serve together: give the same SET=, another NAME=, or --force (FORCE=1)"
+                )
+
+
+def _check_pretrained(ws: Workspace, todo: list[Run]) -> None:
+    """Raise InputError if a run would begin with another pretrained backbone than a finished one."""
+    new = [run for run in todo if run.pretrains and ws.store.read_run(run.key) is None]
+    for run in {run.key.model: run for run in reversed(new)}.values():
+        backbone = pretrained_name(ws, run.settings)
+        for key, done in ws.store.runs(run.key.model, run.folds).items():
+            if done.pretrained != backbone:
+                raise InputError(
+                    f"{run.key} would begin with a backbone that was pretrained on other texts than "
+                    f"that of {key}, so that they could not serve together: give another NAME=, or "
+                    "--force (FORCE=1)"
                 )
 
 

@@ -3353,7 +3353,22 @@ MUTANTS = [
         "a stage after one with gradient checkpointing has it too",
         ("test_checkpointed.py::test_a_run_with_it_has_the_same_losses",),
     ),
-<<<<<<< HEAD
+    Mutant(
+        "identity-of-the-end",
+        "stages/one_run.py",
+        "    record = RunRecord(\n        model=key.model,",
+        "    fitted.of_record['identity'] = identity_of(ws, run)\n    record = RunRecord(\n        model=key.model,",
+        "a file that changes while a run trains is recorded as what it has learned",
+        ("test_made_texts.py::test_a_file_that_changes_while_a_run_trains_makes_it_stale",),
+    ),
+    Mutant(
+        "any-pretrained-backbones",
+        "stages/oof.py",
+        "if run.pretrained != first.pretrained:",
+        "if False:",
+        "runs that began with different pretrained backbones are blended",
+        ("test_pretraining.py::test_other_texts_or_settings_are_another_backbone",),
+    ),
     # Weights that processes share out
     Mutant(
         "shares-are-left-whole",
@@ -3378,22 +3393,5 @@ MUTANTS = [
         'frozenset({"checkpoint_seconds"})',
         "a run that was shared out is another run without it",
         ("test_sharding.py::test_a_stopped_run_resumes_however_it_is_shared_out",),
-=======
-    Mutant(
-        "identity-of-the-end",
-        "stages/one_run.py",
-        "    record = RunRecord(\n        model=key.model,",
-        "    fitted.of_record['identity'] = identity_of(ws, run)\n    record = RunRecord(\n        model=key.model,",
-        "a file that changes while a run trains is recorded as what it has learned",
-        ("test_made_texts.py::test_a_file_that_changes_while_a_run_trains_makes_it_stale",),
-    ),
-    Mutant(
-        "any-pretrained-backbones",
-        "stages/oof.py",
-        "if run.pretrained != first.pretrained:",
-        "if False:",
-        "runs that began with different pretrained backbones are blended",
-        ("test_pretraining.py::test_other_texts_or_settings_are_another_backbone",),
->>>>>>> work
     ),
 ]

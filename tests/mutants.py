@@ -3377,7 +3377,7 @@ MUTANTS = [
         "mesh=mesh, reshard_after_forward=True)",
         "mesh=mesh)",
         "after predictions by an average, training reads embeddings and head of the average",
-        ("test_sharding.py::test_processes_that_share_out_weights_have_the_result_of_one",),
+        ("test_sharding.py::test_a_process_has_a_half_of_weights_gradients_and_moments",),
     ),
     Mutant(
         "shares-have-one-rate",

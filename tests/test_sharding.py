@@ -125,6 +125,12 @@ def _update_once(backbone: str, folder: str, environment: dict[str, str]) -> Non
     after = on_cpu(training.model.learned())
     moved = sum(not torch.equal(before[k], after[k]) for k in before)
     same = all(torch.equal(before[k], v) for k, v in learner.model.state_dict().items())
+    bias, inputs = training.model.get_parameter("head.bias"), examples.tokens.batch(np.arange(2))
+    with torch.no_grad():
+        logits = training.model.eval()(**inputs)
+        bias.add_(1)
+        raised = training.model(**inputs) - logits
+    kept[0]["raised"] = raised.flatten().tolist()
     text = yaml.safe_dump({"shares": kept[0], "moved": moved, "same": same})
     Path(folder, environment["RANK"]).write_text(text)
 
@@ -133,6 +139,8 @@ def test_a_process_has_a_half_of_weights_gradients_and_moments(backbone, tmp_pat
     """The network itself stays as it was until the training ends."""
     assert run_together([(_update_once, (str(backbone), str(tmp_path)))] * 2) == [0, 0]
     first, second = (yaml.safe_load((tmp_path / str(rank)).read_text()) for rank in range(2))
+    # A pass without gradients leaves nothing behind that would hide a change of the shares.
+    assert first["shares"].pop("raised") == pytest.approx([1, 1], abs=1e-6)
     for name, share in first["shares"].items():
         assert 0.5 <= share < 0.52, name  # odd rows are the first one's
         assert share + second["shares"][name] == pytest.approx(1)

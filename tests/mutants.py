@@ -2297,9 +2297,25 @@ MUTANTS = [
     Mutant(
         "texts-made-of-held-out-rows",
         "stages/made_texts.py",
-        "free = ~np.isin(text_digests(texts), held)",
+        "free = ~np.isin(text_digests(texts), text_digests(to_predict))",
         "free = np.ones(len(texts), dtype=bool)",
         "a file whose ids are shifted puts held-out texts into training",
+        ("test_made_texts.py",),
+    ),
+    Mutant(
+        "copies-of-held-out-sentences",
+        "stages/made_texts.py",
+        "if competition.settings.folds.connected:",
+        "if False:",
+        "a copy has one sentence of a held-out pair, though folds are made by sentences",
+        ("test_made_texts.py",),
+    ),
+    Mutant(
+        "external-rows-of-held-out-sentences",
+        "competition.py",
+        "((i, tied[s]) for i, s in each if s in tied)",
+        "((i, tied[s]) for i, s in each if s in tied and False)",
+        "an external row has one sentence of a held-out pair, though folds are made by sentences",
         ("test_made_texts.py",),
     ),
     Mutant(

@@ -667,7 +667,7 @@ class Competition:
             return np.unique(ties, axis=0)
         of_value = dict(zip(self._train_table[s.group], self.tied.tolist(), strict=True))
         return _more_ties(
-            ties, ((i, of_value[k]) for i, k in enumerate(keys) if k in of_value if k)
+            ties, ((i, of_value[k]) for i, k in enumerate(keys) if k and k in of_value)
         )
 
     def _groups_of(self, tables: Iterable[pd.DataFrame]) -> list[str]:

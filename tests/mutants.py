@@ -1569,8 +1569,8 @@ MUTANTS = [
     Mutant(
         "external-groups-not-left-out",
         "competition.py",
-        "ties = np.concatenate([ties, np.array(shared",
-        "ties = np.concatenate([ties, np.array(shared[:0]",
+        "for i, k in enumerate(keys) if k and k in of_value",
+        "for i, k in enumerate(keys[:0]) if k and k in of_value",
         "external rows of a held-out group are learned from",
         ("test_dependencies.py",),
     ),
@@ -2297,9 +2297,25 @@ MUTANTS = [
     Mutant(
         "texts-made-of-held-out-rows",
         "stages/made_texts.py",
-        "free = ~np.isin(text_digests(texts), held)",
+        "free = ~np.isin(text_digests(texts), text_digests(to_predict))",
         "free = np.ones(len(texts), dtype=bool)",
         "a file whose ids are shifted puts held-out texts into training",
+        ("test_made_texts.py",),
+    ),
+    Mutant(
+        "copies-of-held-out-sentences",
+        "stages/made_texts.py",
+        "if competition.settings.folds.connected:",
+        "if False:",
+        "a copy has one sentence of a held-out pair, though folds are made by sentences",
+        ("test_made_texts.py",),
+    ),
+    Mutant(
+        "external-rows-of-held-out-sentences",
+        "competition.py",
+        "((i, tied[s]) for i, s in each if s in tied)",
+        "((i, tied[s]) for i, s in each if s in tied and False)",
+        "an external row has one sentence of a held-out pair, though folds are made by sentences",
         ("test_made_texts.py",),
     ),
     Mutant(
@@ -3020,8 +3036,8 @@ MUTANTS = [
     Mutant(
         "silver-density-of-all",
         "stages/silver.py",
-        "rows = rows.take(near_gold(gold.targets, rows.targets, seed))",
-        "near_gold(gold.targets, rows.targets, seed)",
+        "kept = rows.take(near_gold(gold.targets, rows.targets, seed))",
+        "kept = rows",
         "density sampling drops nothing",
         ("test_silver.py::test_settings_of_the_silver",),
     ),

@@ -209,5 +209,7 @@ def test_the_submissions_estimate_is_moved_and_half_of_the_gain_is_its_error():
 
 def test_a_fold_of_one_group_cannot_be_halved():
     """Bug guarded: two training rows in two folds ended a blend with a traceback of scikit-learn's."""
-    with pytest.raises(InputError, match=r"^fold 1 holds a single row or group of rows, which the "):
+    with pytest.raises(
+        InputError, match=r"^fold 1 holds a single row or group of rows, which the "
+    ):
         _halves(SimpleNamespace(groups=np.array([0, 1, 2, 2])), np.array([0, 0, 1, 1]), 0)

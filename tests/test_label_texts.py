@@ -152,6 +152,13 @@ def test_a_label_that_is_none(backbone, kind, labels, wrong, known):
     )
 
 
+def test_a_label_is_named_once(backbone):
+    """Bug guarded: of 0 and "0" the last text was taken without a word."""
+    with pytest.raises(ValueError, match="labels") as refused:
+        made(backbone, labels={0: "a bad film", "1": "a good film", "0": "a dull film"})
+    assert "it names '0' twice, with quotes and without: keep one of them" in str(refused.value)
+
+
 def test_pairs_have_no_label_text(backbone):
     rows = make_rows([("a good", "film")] * 4)
     with pytest.raises(InputError, match="classifier label_texts compares one text per row, but"):

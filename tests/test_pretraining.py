@@ -21,6 +21,7 @@ from foldstack.nets.backbone import load_backbone
 from foldstack.nets.vocabulary import trimmed
 from foldstack.nets.word_head import WordHead, load_word_head, new_word_head, with_word_head
 from foldstack.rows import Rows
+from foldstack.stages import pretrain as pretrain_stage
 from foldstack.store import RunKey, Store
 from foldstack.techniques import Pretraining, TrainingSettings
 from foldstack.text.masking import IGNORE_INDEX, Masked, mask_tokens
@@ -534,6 +535,20 @@ def test_a_run_that_starts_from_another_has_its_backbone(backbone, tmp_path, cap
     train(root, 0, "after")
     assert "pretraining" not in capsys.readouterr().out
     assert not (root / "oof/.pretrained").exists()
+
+
+def test_a_kept_backbone_is_read_without_its_lock(backbone, tmp_path, monkeypatch):
+    """Bug guarded: a read-only `oof/.pretrained` was refused, since the lock is written there."""
+
+    def refuse(path: Path, waiting: str = "") -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    root = make(tmp_path / "w", backbone)
+    train(root, 0)
+    monkeypatch.setattr(pretrain_stage, "locked", refuse)
+    train(root, 1)
+    (kept(root)[0] / "model.safetensors").write_bytes(b"")
+    assert foldstack(root, "train", "--model", "tiny", "--fold", "2") == 2
 
 
 def test_killed_and_gone_on_with(backbone, tmp_path, capsys):

@@ -415,6 +415,30 @@ def test_no_new_pair_is_refused(root, capsys):
     )
 
 
+@pytest.mark.parametrize("kind", ["regression", "binary"])
+def test_density_that_keeps_no_pair_is_refused(root, capsys, kind):
+    """Bug guarded: a traceback (regression), or advice to lower the confidence (binary).
+
+    The teacher is so weak that its labels are all near the mean of the targets, 0 and 1.
+    """
+    settings = yaml.safe_load((root / "competition.yaml").read_text())
+    metric = {"regression": "rmse", "binary": "roc_auc"}[kind]
+    write(root / "competition.yaml", yaml.safe_dump(settings | {"kind": kind, "metric": metric}))
+    rows = [f"{line.rpartition(',')[0]},{i % 2}" for i, line in enumerate(lines(30))]
+    write(root / "input/train.csv", "\n".join(["id,one,two,label", *rows]) + "\n")
+    write(root / "presets/linear.yaml", LINEAR.replace("C: 10", "C: 0.0001"))
+    write(root / "presets/pupil.yaml", LINEAR + SILVER % ", top: 1, density: true")
+    assert foldstack(root, "folds", "--force") == 0
+    assert foldstack(root, "train", "--model", "linear", "--fold", "0") == 0
+    capsys.readouterr()
+    assert foldstack(root, "train", "--model", "pupil", "--fold", "0") == 2
+    assert capsys.readouterr().err == (
+        "foldstack: pupil seed 0 fold0: pseudo_labels.recombine.density keeps none of the 10 pairs, "
+        "since the teachers' labels are unlike the training rows' targets: leave density out, or take "
+        "other teachers\n"
+    )
+
+
 def test_a_bound_that_allows_no_pair_is_refused_before_the_teacher_is_trained(root, capsys):
     """Bug guarded: it said that no text was left to the run, once linear had been trained."""
     write(root / "presets/pupil.yaml", LINEAR + SILVER % ", most: 0.04")

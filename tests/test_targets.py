@@ -308,6 +308,25 @@ def test_a_negative_target_has_no_logarithm(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("value", ["1e39", "-3.5e38"])
+def test_a_target_beyond_single_precision_is_refused(tmp_path: Path, value: str) -> None:
+    """Bug guarded: networks trained to their end, and told `rmse inf`."""
+    competition = load(
+        tmp_path,
+        f"id,text,label\na,x,3.4e38\nb,y,{value}\n",
+        "id,text\ns,z\n",
+        "id,label\ns,0.0\n",
+        kind="regression",
+        metric="rmse",
+    )
+    with pytest.raises(InputError) as refused:
+        _ = competition.train
+    assert str(refused.value) == (
+        f"{tmp_path}/input/train.csv: row 2: column 'label' holds '{value}': kind regression requires "
+        "numbers from -3.4e38 to 3.4e38"
+    )
+
+
 # --- a column per class, shares, thresholds ---------------------------------------------------
 
 CLASSES = {"kind": "multiclass", "metric": "log_loss", "target": ["a", "b", "tie"]}

@@ -23,7 +23,7 @@ from foldstack.input_tables import FileFacts, InputTables, in_spelling_of
 from foldstack.kinds import Kind
 from foldstack.labels import alike
 from foldstack.learners import Task
-from foldstack.rows import Rows, connected_groups, duplicate_groups, normalise
+from foldstack.rows import Rows, connected_groups, duplicate_groups, normalise, sentences_of
 from foldstack.settings import CompetitionSettings, ExternalSource
 from foldstack.store import Store
 from foldstack.submission import Submission, label_texts
@@ -627,8 +627,15 @@ class Competition:
         They share a text, near-duplicates included, or a value of the group column. Near-duplicates are
         those of `folds.near` and `near_by`, without them those of similarity .8: a data set that is
         published twice differs in punctuation, and learning from such a copy leaks the held-out label.
+        With `folds.connected` they may share a sentence only.
         """
-        return self._ties(self.external, self._groups_of(self._external_tables.values()))
+        ties = self._ties(self.external, self._groups_of(self._external_tables.values()))
+        if not self.settings.folds.connected:
+            return ties
+        own = zip(self.train.texts, self.tied.tolist(), strict=True)
+        tied = {sentence: number for text, number in own for sentence in sentences_of([text])}
+        each = ((i, s) for i, text in enumerate(self.external.texts) for s in sentences_of([text]))
+        return _more_ties(ties, ((i, tied[s]) for i, s in each if s in tied))
 
     def ties_of(self, name: str) -> np.ndarray:
         """(ties, 2): the same of those `rows_to_label`."""
@@ -656,11 +663,12 @@ class Competition:
         key = config.digest([self.train.hash(), rows.hash(), threshold, s.folds.seed, *by])
         ties = cached(self._near_dir, key, search)["pairs"]
         ties[:, 1] = self.tied[ties[:, 1]]
-        if s.group is not None:
-            of_value = dict(zip(self._train_table[s.group], self.tied.tolist(), strict=True))
-            shared = [(i, of_value[k]) for i, k in enumerate(keys) if k and k in of_value]
-            ties = np.concatenate([ties, np.array(shared, dtype=np.int64).reshape(-1, 2)])
-        return np.unique(ties, axis=0)
+        if s.group is None:
+            return np.unique(ties, axis=0)
+        of_value = dict(zip(self._train_table[s.group], self.tied.tolist(), strict=True))
+        return _more_ties(
+            ties, ((i, of_value[k]) for i, k in enumerate(keys) if k and k in of_value)
+        )
 
     def _groups_of(self, tables: Iterable[pd.DataFrame]) -> list[str]:
         """Return the group of each row of these tables; empty if there is no group column."""
@@ -989,3 +997,9 @@ def _numbers_or_nothing(path: Path, column: pd.Series, wanted: str, what: str) -
     values = numbers_of(column)
     refuse_first(~np.isfinite(values) & (column != "").to_numpy(), path, column, wanted, what)
     return values
+
+
+def _more_ties(ties: np.ndarray, more: Iterable[tuple[int, int]]) -> np.ndarray:
+    """Return (ties, 2), these and more, each once."""
+    both = [ties, np.array(list(more), dtype=np.int64).reshape(-1, 2)]
+    return np.unique(np.concatenate(both), axis=0)

@@ -158,6 +158,11 @@ def text_digests(texts: Iterable[tuple[str, ...]]) -> np.ndarray:
     return np.frombuffer(b"".join(digests), "<u8")
 
 
+def sentences_of(texts: Iterable[tuple[str, ...]]) -> set[str]:
+    """Return the normal forms of all segments of the texts, without the empty one."""
+    return {_normal(segment) for text in texts for segment in text} - {""}
+
+
 def duplicate_groups(texts: list[tuple[str, ...]], keys: Iterable[str] | None = None) -> np.ndarray:
     """Return (n,) int groups: rows with equal normalised text or equal key share one, transitively.
 

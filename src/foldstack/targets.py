@@ -26,6 +26,7 @@ MISSING = {"", "nan", "NaN", "NAN", "None", "null", "NULL", "<NA>", "NaT"}
 MISSING |= {sign + word for sign in ("", "-", "+") for word in ("inf", "Inf", "INF", "infinity")}
 # What stands for a missing label beside names, unless it is a class: `unlabelled` says so.
 MARKS = {"-", "--", "?", "-1", "unlabelled", "unlabeled", "no label", "no_label", "nolabel"}
+LARGEST = float(np.finfo(np.float32).max)  # of a target, as networks compute
 SUMS_TO_1 = 0.01  # how far the shares of a row may be from a sum of 1
 
 
@@ -206,6 +207,9 @@ class TargetColumns:
             bound = " for its threshold"
         wanted = f"kind {self.settings.kind} requires a number{bound}"
         refuse_first(~np.isfinite(values), path, column, wanted, "column")
+        if self.settings.kind.is_values:
+            wanted = f"kind {self.settings.kind} requires numbers from -3.4e38 to 3.4e38"
+            refuse_first(abs(values) > LARGEST, path, column, wanted, "column")
         return values
 
     def _zero_one(self, path: Path, column: pd.Series) -> np.ndarray:

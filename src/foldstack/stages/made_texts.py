@@ -9,7 +9,7 @@ import numpy as np
 from foldstack.competition import require
 from foldstack.errors import InputError, cut
 from foldstack.input_tables import in_spelling_of
-from foldstack.rows import text_digests
+from foldstack.rows import sentences_of, text_digests
 from foldstack.targets import refuse_first
 from foldstack.workspace import Workspace
 
@@ -17,7 +17,8 @@ from foldstack.workspace import Workspace
 def texts_of_file(ws: Workspace, name: str, judged: np.ndarray) -> dict[str, list[tuple[str, ...]]]:
     """Return the texts made of each training row, by its id, in the order of the file.
 
-    A text that a row to be predicted has is not among them, whichever row it is given for.
+    A text that a row to be predicted has is not among them, whichever row it is given for; nor, with
+    `folds.connected`, one that shares a sentence with such a row.
 
     Args:
         ws: the workspace.
@@ -43,8 +44,11 @@ def texts_of_file(ws: Workspace, name: str, judged: np.ndarray) -> dict[str, lis
         empty = (table[column].str.strip() == "").to_numpy()
         refuse_first(empty, path, table[column], "a text is expected", "column")
     texts, found = competition.texts_of(table), {}
-    held = text_digests([competition.train.texts[i] for i in judged])
-    free = ~np.isin(text_digests(texts), held)
+    to_predict = [competition.train.texts[i] for i in judged]
+    free = ~np.isin(text_digests(texts), text_digests(to_predict))
+    if competition.settings.folds.connected:
+        hidden = sentences_of(to_predict)
+        free &= np.array([hidden.isdisjoint(sentences_of([text])) for text in texts], dtype=bool)
     for key, text in zip(given[free], compress(texts, free), strict=True):
         found.setdefault(key, []).append(text)
     return found

@@ -13,7 +13,7 @@ import numpy as np
 from foldstack import config, parallel
 from foldstack.backbones import model_digest
 from foldstack.errors import InputError
-from foldstack.files import locked, read_json
+from foldstack.files import locked, remove
 from foldstack.learners import LearnerContext, make_learner
 from foldstack.progress import duration, say
 from foldstack.records import Record, digests_of, read_mapping, verify, write_record
@@ -26,6 +26,7 @@ from foldstack.workspace import Workspace
 # The settings that determine the pretrained backbone, the last of them from `training`.
 PARTS = ("backbone", "sha256", "prefix", "backbone_dropout", "pretrain")
 RECORD = "record.json"  # the digests of a kept backbone's files
+CONFIG = "config.json"
 OF_TRAINING = ("max_length", "length_quantile", "precision")
 
 
@@ -39,12 +40,7 @@ def pretrained(ws: Workspace, settings: TransformerSettings, threads: int) -> Pa
     key = _key(settings, texts)
     place = ws.store.pretrained_dir / key
     with ExitStack() as stack:
-        lock = locked(
-            place.with_name(f".{key}.lock"),
-            waiting="waiting for another run, which is pretraining the backbone",
-        )
-        parallel.main_first(lambda: parallel.is_main() and stack.enter_context(lock))
-        parallel.main_first(lambda: parallel.is_main() and _drop_useless(place, settings))
+        parallel.main_first(lambda: parallel.is_main() and _prepare(place, settings, stack))
         if place.exists():
             return place
         say(f"pretraining on {len(texts):,} texts without labels, kept for other runs")
@@ -71,37 +67,47 @@ def pretrained_name(ws: Workspace, settings: TransformerSettings) -> str:
 def is_pretrained(ws: Workspace, settings: TransformerSettings) -> bool:
     """Return whether the pretrained backbone of these settings exists."""
     place = ws.store.pretrained_dir / pretrained_name(ws, settings)
-    return place.exists() and not _lacks_head(place, settings)
+    return place.exists() and _why_useless(place, settings) is None
 
 
-def _lacks_head(place: Path, settings: TransformerSettings) -> bool:
-    """Return whether the settings fill words by the head, and it has not been kept."""
-    return settings.fills_by_pretrained and OF_TEXTS not in read_json(place / "config.json")
+def _prepare(place: Path, settings: TransformerSettings, stack: ExitStack) -> None:
+    """Lock the place of a backbone for this run to pretrain it, unless a useful one is there.
 
-
-def _drop_useless(place: Path, settings: TransformerSettings) -> None:
-    """Remove a stored backbone that is damaged, or that an earlier version kept without its MLM head."""
-    why = _damage(place)
-    if why is None and place.exists() and _lacks_head(place, settings):
-        why = "has no head to fill words with"
-    if why is not None:
+    That one came there whole, by one rename, and may be read-only. A useless one is removed.
+    """
+    if place.exists() and _why_useless(place, settings) is None:
+        return
+    waiting = "waiting for another run, which is pretraining the backbone"
+    stack.enter_context(locked(place.with_name(f".{place.name}.lock"), waiting))
+    if place.exists() and (why := _why_useless(place, settings)):
         say(f"the kept backbone {place} {why}: pretraining again")
-        shutil.rmtree(place)
+        remove(place)
 
 
-def _damage(place: Path) -> str | None:
-    """Return in what way a stored backbone is damaged; None if it is not."""
-    if not (place / RECORD).exists():  # no backbone, or one of a version without records
-        return None
+def _why_useless(place: Path, settings: TransformerSettings) -> str | None:
+    """Return in what way a stored backbone is damaged, or that it lacks a head; None if it is of use.
+
+    An earlier version kept it without its MLM head, which fills words.
+    """
     try:
-        record = read_mapping(place / RECORD, Record, RECORD, "")
-        if record.get("key", place.name) != place.name:
-            raise InputError(f"it is that of {record['key']}")
-        for name in record["files"]:
-            verify(place, record["files"], name, place.name, "")
+        if (place / RECORD).exists():  # there is none by a version without records
+            _verify(place)
+        if not (place / CONFIG).is_file():
+            raise InputError(f"{CONFIG} is missing")
+        about = read_mapping(place / CONFIG, Record, CONFIG, "")
     except (InputError, KeyError) as e:
-        return f"is damaged ({e})"
+        return f"is damaged ({str(e).removesuffix(': ')})"
+    if settings.fills_by_pretrained and OF_TEXTS not in about:
+        return "has no head to fill words with"
     return None
+
+
+def _verify(place: Path) -> None:
+    record = read_mapping(place / RECORD, Record, RECORD, "")
+    if record.get("key", place.name) != place.name:
+        raise InputError(f"it is that of {record['key']}")
+    for name in record["files"]:
+        verify(place, record["files"], name, place.name, "")
 
 
 def _texts(ws: Workspace) -> Rows:

@@ -8,12 +8,12 @@ import numpy as np
 
 from foldstack.errors import InputError
 from foldstack.learners import LearnerContext
-from foldstack.rows import Rows
+from foldstack.rows import Rows, sentences_of
 from foldstack.stages.fitted import threads_of
 from foldstack.stages.run import Run
 from foldstack.techniques import VectorsSettings
 from foldstack.techniques.teaching import RECOMBINED
-from foldstack.text.recombination import drawn, most_of, near_gold, recombined, sentences_of
+from foldstack.text.recombination import drawn, most_of, near_gold, recombined
 from foldstack.workspace import Workspace
 
 
@@ -56,12 +56,21 @@ def silver_rows(ws: Workspace, run: Run, gold: Rows, judged: np.ndarray) -> Rows
 
 
 def kept_silver(run: Run, rows: Rows, gold: Rows) -> Rows:
-    """Return those labelled rows whose labels are distributed like gold ones, if the settings say so."""
+    """Return those labelled rows whose labels are distributed like gold ones, if the settings say so.
+
+    Raises InputError if there is none.
+    """
     s, seed = run.settings.pseudo_labels.recombine, run.key.seed
     if not s.density or not len(rows):
         return rows
-    rows = rows.take(near_gold(gold.targets, rows.targets, seed))
-    return rows.take(drawn(len(rows), s.most, len(gold), seed))
+    kept = rows.take(near_gold(gold.targets, rows.targets, seed))
+    if not len(kept):
+        raise InputError(
+            f"{run.key}: pseudo_labels.recombine.density keeps none of the {len(rows):,} pairs, since "
+            "the teachers' labels are unlike the training rows' targets: leave density out, or take "
+            "other teachers"
+        )
+    return kept.take(drawn(len(kept), s.most, len(gold), seed))
 
 
 def _vectors(ws: Workspace, run: Run, texts: Sequence[str]) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, PositiveInt
@@ -116,7 +117,15 @@ class LightgbmClassifier(VectorClassifier):
 def texts_of_labels(value: Any) -> Any:
     """Read labels that YAML takes for numbers as what is written."""
     value = none_from_text(value)
-    return {str(k): v for k, v in value.items()} if isinstance(value, dict) else value
+    if not isinstance(value, dict):
+        return value
+    texts = {str(k): v for k, v in value.items()}
+    if len(texts) < len(value):
+        twice, _ = Counter(map(str, value)).most_common(1)[0]
+        raise ValueError(
+            f"it names '{cut(twice)}' twice, with quotes and without: keep one of them"
+        )
+    return texts
 
 
 class LabelTextsClassifier(VectorClassifier):

@@ -6,7 +6,7 @@ sentence scoring tasks.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -178,8 +178,3 @@ def near_gold(gold: np.ndarray, labels: np.ndarray, seed: int) -> np.ndarray:
     wanted, found = densities
     chance = np.random.default_rng([seed, 2]).random(len(labels))
     return np.flatnonzero(chance * found < wanted)
-
-
-def sentences_of(texts: Iterable[tuple[str, ...]]) -> set[str]:
-    """Return the normal forms of all sentences of pairs."""
-    return {form_of(sentence) for text in texts for sentence in text}

@@ -15,7 +15,7 @@ from foldstack.learners import LearnerContext, make_learner
 from foldstack.learners.vectors import VectorsLearner
 from foldstack.techniques import VectorsSettings
 from makers import make_rows, make_task, tiny_rows
-from tiny import foldstack, make_workspace, write
+from tiny import foldstack, make_workspace, refuses, write
 
 pytestmark = pytest.mark.usefixtures("cpu_settings_restored")
 
@@ -152,11 +152,18 @@ def test_a_label_that_is_none(backbone, kind, labels, wrong, known):
     )
 
 
-def test_a_label_is_named_once(backbone):
-    """Bug guarded: of 0 and "0" the last text was taken without a word."""
-    with pytest.raises(ValueError, match="labels") as refused:
-        made(backbone, labels={0: "a bad film", "1": "a good film", "0": "a dull film"})
-    assert "it names '0' twice, with quotes and without: keep one of them" in str(refused.value)
+def test_a_label_is_named_once(tmp_path, capsys):
+    """As every setting. Bug guarded: of 0 and "0" the last text was taken without a word."""
+    root = make_workspace(tmp_path / "w")
+    labels = '{0: a bad film, 1: a good film, "0": a dull film}'
+    text = f"preset: minilm-vectors\nclassifier: {{name: label_texts, labels: {labels}}}\n"
+    path = write(root / "presets/z.yaml", text)
+    refuses(
+        root,
+        ["train", "--model", "z", "--fold", "0"],
+        f"{path}, line 2 is not valid YAML: '0' is given twice in a mapping: keep one",
+        capsys,
+    )
 
 
 def test_pairs_have_no_label_text(backbone):

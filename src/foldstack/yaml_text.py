@@ -8,6 +8,8 @@ import yaml
 from yaml.composer import ComposerError
 from yaml.constructor import ConstructorError
 
+from foldstack.errors import cut
+
 # Settings nest six deep. PyYAML recurses per level and overflows the stack at about 200.
 DEEPEST = 32
 # A list of a million labels fits. Thirty lines of aliases can expand to 10**10 values.
@@ -30,7 +32,8 @@ def parse_yaml(text: str) -> Any:
     """Return text, lists and mappings; None for an empty document.
 
     Raises YamlError if the text is not YAML, nests deeper than DEEPEST, expands to more than
-    MOST_NODES values, or contains a lone surrogate, which cannot be encoded.
+    MOST_NODES values, gives a name twice in a mapping, or contains a lone surrogate, which cannot be
+    encoded.
     """
     loader = None
     try:
@@ -74,6 +77,16 @@ class _Loader(yaml.BaseLoader):
             problem = "a value contains a lone surrogate"
             raise ConstructorError(None, None, problem, node.start_mark)
         return value
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        known = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in known:
+                    problem = f"'{cut(key.value)}' is given twice in a mapping: keep one"
+                    raise ConstructorError(None, None, problem, key.start_mark)
+                known.add(key.value)
+        return super().construct_mapping(node, deep)
 
 
 def encodable(text: str) -> bool:

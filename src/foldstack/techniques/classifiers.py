@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, PositiveInt
@@ -117,15 +116,7 @@ class LightgbmClassifier(VectorClassifier):
 def texts_of_labels(value: Any) -> Any:
     """Read labels that YAML takes for numbers as what is written."""
     value = none_from_text(value)
-    if not isinstance(value, dict):
-        return value
-    texts = {str(k): v for k, v in value.items()}
-    if len(texts) < len(value):
-        twice, _ = Counter(map(str, value)).most_common(1)[0]
-        raise ValueError(
-            f"it names '{cut(twice)}' twice, with quotes and without: keep one of them"
-        )
-    return texts
+    return {str(k): v for k, v in value.items()} if isinstance(value, dict) else value
 
 
 class LabelTextsClassifier(VectorClassifier):

@@ -782,7 +782,8 @@ COMMANDS = {
     ),
     "--set no epochs": (
         "--set training.epochs=0 train --model minilm",
-        "minilm.yaml with --set: setting 'training.epochs' is '0': input should be greater than 0",
+        "minilm.yaml with --set: training.epochs 0 trains nothing, and a new head is random: set 1 or "
+        "more, or label_words of a decoder",
     ),
     "--set unknown, nested in a model": (
         "--set training.epoch=3 train --model minilm",

@@ -145,10 +145,10 @@ def test_a_tokenizers_code_is_refused_by_its_own_name(backbone, tmp_path):
     place = odd_checkpoint(backbone, tmp_path / "b")
     TimesformerConfig().save_pretrained(place)
     change_json(place / "tokenizer_config.json", tokenizer_class="OddTokenizer")
-    from foldstack.nets.backbone import _load_tokenizer
+    from foldstack.nets.backbone import load_tokenizer
 
     with pytest.raises(InputError) as e:
-        _load_tokenizer(str(place), trust_remote_code=False)
+        load_tokenizer(str(place), trust_remote_code=False)
     assert str(e.value).startswith(
         f"backbone '{place}' brings Python code of its own, tokenization_odd.OddTokenizer in its "
         "tokenizer_config.json, and transformers has no class for it: "

@@ -414,7 +414,7 @@ def test_after_an_error_of_the_parent_no_more_runs_are_begun(workspace, monkeypa
     assert foldstack(workspace, "folds") == 0
     started, third = [], threading.Event()
 
-    def child(self: object, run: Run) -> int:
+    def child(self: object, run: Run, added: dict[str, str]) -> int:
         started.append(run.key.run)
         if run.key.run == "fold0":
             third.wait(0.3)

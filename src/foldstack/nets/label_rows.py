@@ -47,7 +47,7 @@ def label_rows(backbone: nn.Module, place: str, ids: list[int]) -> LabelRows:
             f"type '{config.model_type}' is none: take a decoder, or leave them out"
         )
     with torch.device("meta"):
-        whole = AutoModelForCausalLM.from_config(deepcopy(config))
+        whole = AutoModelForCausalLM.from_config(deepcopy(config), trust_remote_code=False)
     head = whole.get_output_embeddings()
     name = next(name for name, module in whole.named_modules() if module is head)
     if config.get_text_config().tie_word_embeddings:

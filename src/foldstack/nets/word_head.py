@@ -87,7 +87,9 @@ def with_word_head(
     config.tie_word_embeddings = True
     setattr(config, OF_TEXTS, of_texts)
     with torch.random.fork_rng():
-        model = AutoModelForMaskedLM.from_config(config, dtype=torch.float32)
+        model = AutoModelForMaskedLM.from_config(
+            config, dtype=torch.float32, trust_remote_code=False
+        )
     model.to(backbone.device)
     setattr(model, model.base_model_prefix, backbone)
     model.tie_weights()

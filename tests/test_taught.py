@@ -912,9 +912,7 @@ def test_runs_of_earlier_folds_stop_nothing(root):
     for fold in range(3):
         trained(root, "linear", fold)
     assert foldstack(root, "--set", "folds.count=2", "folds", "--force") == 0
-    write(
-        root / "competition.yaml", (root / "competition.yaml").read_text() + "folds: {count: 2}\n"
-    )
+    assert foldstack(root, "set", "--set", "folds.count=2") == 0
     write(root / "presets/linear.yaml", LINEAR.replace("C: 10", "C: 1"))
     assert foldstack(root, "train", "--model", "linear", "--force") == 0
     assert foldstack(root, "train", "--model", "linear", "--fold", "full") == 0

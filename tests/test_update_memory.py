@@ -16,6 +16,8 @@ from makers import make_learner, tiny_rows
 from test_jobs import BERT
 from tiny import write
 
+pytestmark = pytest.mark.usefixtures("cpu_settings_restored")
+
 # Of Qwen3-0.6B: 16 heads of 128, of which two each share keys and values.
 QWEN = {
     "hidden_size": 1024,

@@ -3279,7 +3279,7 @@ MUTANTS = [
         ("test_made_texts.py::test_copies_are_washed_by_the_judge_of_their_own_rows",),
     ),
     Mutant(
-        "copies-left-out-of-the-forecast",
+        "copies-missing-in-the-forecast",
         "learners/sequence.py",
         "fit = epochs * (1 + copies) * train_row",
         "fit = epochs * train_row",

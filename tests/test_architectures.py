@@ -135,7 +135,7 @@ def test_a_thinned_decoder_keeps_the_kinds_of_its_layers(tmp_path):
     ],
 )
 def test_what_stands_around_a_text(preset, before, after, tmp_path):
-    """The library builds these tokenizers anew from a vocabulary, without what a file says of it."""
+    """The library builds these tokenizers from a vocabulary, without what a file says of it."""
     learner = preset_learner(preset, checkpoint(preset, tmp_path / "b"))
     learner.prepare(make_rows(TEXTS))
     (tmp_path / "model").mkdir()

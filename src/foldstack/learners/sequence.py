@@ -48,7 +48,6 @@ from foldstack.training.unlabelled import Unlabelled
 
 WEIGHTS = "classifier.safetensors"
 TIMED = 128  # training rows that are changed to forecast the time of it
-RESOLVED = "settings.json"  # of a run that has chosen what is `auto`
 
 
 class SequenceLearner:
